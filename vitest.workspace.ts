@@ -7,10 +7,28 @@ export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: conditions } },
   test: {
-    include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts"],
     testTimeout: 30_000,
     hookTimeout: 60_000,
     maxWorkers: 2,
-    execArgv: ["--conditions=sallyport-source"]
+    execArgv: ["--conditions=sallyport-source"],
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "library",
+          include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts"],
+          exclude: ["**/node_modules/**", "packages/sql/test/**"]
+        }
+      },
+      {
+        // A project of its own, because only a run that includes these tests needs a PostgreSQL server.
+        extends: true,
+        test: {
+          name: "sql",
+          include: ["packages/sql/test/**/*.test.ts"],
+          globalSetup: ["packages/sql/test/globalSetup.ts"]
+        }
+      }
+    ]
   }
 })

@@ -1,0 +1,93 @@
+/**
+ * Runs the migrations of one Sallyport service and refuses a database that a newer Sallyport has written.
+ *
+ * Each service has its own history table, because a migrator skips every id at or below the highest one recorded: two
+ * services in one table would skip each other's steps.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Migrator from "effect/sql/Migrator"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as Dialect from "./internal/dialect.ts"
+
+/**
+ * Reports that the database has been migrated by a newer version of Sallyport than this one.
+ */
+export class SchemaTooNew extends Schema.TaggedError<SchemaTooNew>()("SchemaTooNew", {
+  found: Schema.Natural,
+  known: Schema.Natural
+}) {
+  override get message(): string {
+    return `holds schema version ${this.found}, but this version of Sallyport knows versions up to ${this.known}; ` +
+      `upgrade Sallyport, or restore a backup made before the database was upgraded`
+  }
+}
+
+/**
+ * Reports that a migration, or the statement that records it, failed; nothing of it was kept.
+ */
+export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", {
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return `could not be migrated and was left as it was: ${
+      this.cause instanceof Error ? this.cause.message : String(this.cause)
+    }; see the error's cause`
+  }
+}
+
+/**
+ * Reports why a service's tables could not be brought to the version that this Sallyport needs.
+ */
+export class MigrationsError extends Schema.TaggedError<MigrationsError>()("MigrationsError", {
+  /** The history table, which names the service and the prefix. */
+  table: Schema.String,
+  reason: Schema.Union([SchemaTooNew, MigrationFailed])
+}) {
+  override get message(): string {
+    return `The database with the history table "${this.table}" ${this.reason.message}`
+  }
+}
+
+/**
+ * The prefix of every table when a host names no other.
+ */
+export const defaultPrefix = "sallyport_"
+
+/**
+ * Runs the pending steps of one service in one transaction, in the order of their ids.
+ *
+ * The history table is `<prefix><service>_migrations`. Keys of `migrations` are `<id>_<name>`. The check for a newer
+ * schema is made inside the same transaction, under the same lock, so that two versions started at once cannot both pass.
+ */
+export const run = Effect.fn("Migrations.run")(function*(options: {
+  readonly service: string
+  readonly prefix?: string | undefined
+  readonly migrations: Record<string, Effect.Effect<void, unknown, SqlClient.SqlClient>>
+}): Effect.fn.Return<ReadonlyArray<readonly [id: number, name: string]>, MigrationsError, SqlClient.SqlClient> {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const table = `${options.prefix ?? defaultPrefix}${options.service}_migrations`
+  const loader = Effect.gen(function*() {
+    const steps = yield* Migrator.fromRecord(options.migrations)
+    const known = steps.reduce((highest, [id]) => Math.max(highest, id), 0)
+    const rows = yield* sql<{ found: unknown }>`SELECT COALESCE(MAX(migration_id), 0) AS found FROM ${sql(table)}`.pipe(
+      Effect.mapError((cause) => new Migrator.MigrationError({ kind: "BadState", message: cause.message, cause }))
+    )
+    const found = rows.reduce((highest, row) => Math.max(highest, Dialect.toNatural(row.found)), 0)
+    if (found > known) {
+      const reason = new SchemaTooNew({ found, known })
+      return yield* new Migrator.MigrationError({ kind: "BadState", message: reason.message, cause: reason })
+    }
+    return steps
+  })
+  return yield* Migrator.make({})({ loader, table }).pipe(
+    Effect.mapError((error) =>
+      new MigrationsError({
+        table,
+        reason: error._tag === "MigrationError" && error.cause instanceof SchemaTooNew
+          ? error.cause
+          : new MigrationFailed({ cause: error })
+      })
+    )
+  )
+})
