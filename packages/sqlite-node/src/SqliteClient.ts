@@ -1,0 +1,238 @@
+/**
+ * Provides an Effect `SqlClient` over the `node:sqlite` module that ships with Node.
+ *
+ * One connection serves the whole client. A semaphore hands it out per statement, per stream or per transaction, and
+ * statements run synchronously on the calling thread. The interface and the names in the configuration are those of
+ * `@effect/sql-sqlite-node`, which has no release for Effect 4.1, so that changing one import moves to it later.
+ */
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as Client from "effect/sql/SqlClient"
+import { SqlError, UnknownError } from "effect/sql/SqlError"
+import * as Statement from "effect/sql/Statement"
+import { backup } from "node:sqlite"
+import { open } from "./internal/connection.ts"
+import { classify } from "./internal/errors.ts"
+
+/**
+ * Marks values that are a `SqliteClient`.
+ *
+ * @category type IDs
+ */
+export const TypeId: TypeId = "~@sallyport/sqlite-node/SqliteClient"
+
+/**
+ * Names the type of the mark on a `SqliteClient`.
+ *
+ * @category type IDs
+ */
+export type TypeId = "~@sallyport/sqlite-node/SqliteClient"
+
+/**
+ * Describes a `SqlClient` on one SQLite database, with the operations that only SQLite has.
+ *
+ * @category models
+ */
+export interface SqliteClient extends Client.SqlClient {
+  readonly [TypeId]: TypeId
+
+  /** The configuration that the client was made with. */
+  readonly config: SqliteClientConfig
+
+  /**
+   * Copies the database to the file `destination`, replacing what is there.
+   *
+   * The copy is one consistent state. The connection is held until the copy is complete, so other statements of this
+   * client wait, and interruption takes effect only afterwards. The copying itself runs off the main thread. Fails
+   * inside a transaction of this client, where it could never finish.
+   */
+  readonly backup: (destination: string) => Effect.Effect<BackupMetadata, SqlError>
+
+  /**
+   * Loads a SQLite extension from a shared library into the connection.
+   *
+   * Loading is allowed only for the duration of the call, and never from SQL. Fails when Node's permission model is on.
+   */
+  readonly loadExtension: (path: string) => Effect.Effect<void, SqlError>
+
+  /** Is absent: SQLite has no statement that this helper could produce. */
+  readonly updateValues: never
+}
+
+/**
+ * Reports what a backup copied, in database pages.
+ *
+ * @category models
+ */
+export interface BackupMetadata {
+  readonly totalPages: number
+  readonly remainingPages: number
+}
+
+/**
+ * Provides the tag of the `SqliteClient` service.
+ *
+ * @category services
+ */
+export const SqliteClient: Context.Service<SqliteClient, SqliteClient> = Context.Service<SqliteClient>(
+  "@sallyport/sqlite-node/SqliteClient"
+)
+
+/**
+ * Configures a `SqliteClient`.
+ *
+ * @category models
+ */
+export interface SqliteClientConfig {
+  /** A path, a `file:` URI, or `:memory:`. The file is created if it is absent, its directory is not. */
+  readonly filename: string
+
+  /** Refuses writes and leaves the journal mode as it is. The file must exist. Default `false`. */
+  readonly readonly?: boolean | undefined
+
+  /** How many prepared statements are kept, least recently used leaving first. Default 200; 0 keeps none. */
+  readonly prepareCacheSize?: number | undefined
+
+  /** How long a prepared statement is kept. Without it only `prepareCacheSize` bounds the cache. */
+  readonly prepareCacheTTL?: Duration.Input | undefined
+
+  /** Leaves the journal mode of the file as it is instead of switching it to WAL. Default `false`. */
+  readonly disableWAL?: boolean | undefined
+
+  /** Attributes added to the spans of statements and transactions. */
+  readonly spanAttributes?: Record<string, unknown> | undefined
+
+  /** Renames the columns of results. */
+  readonly transformResultNames?: ((str: string) => string) | undefined
+
+  /** Renames the identifiers in statements. */
+  readonly transformQueryNames?: ((str: string) => string) | undefined
+
+  /**
+   * How far a commit waits for the disk. Default `"FULL"`.
+   *
+   * With WAL, `"FULL"` keeps every committed transaction through a power cut. `"NORMAL"` may lose the last ones but
+   * keeps the file sound. `"OFF"` leaves all to the operating system: a power cut can corrupt the file.
+   */
+  readonly synchronous?: "FULL" | "NORMAL" | "OFF" | undefined
+
+  /**
+   * How long a statement waits for another connection's lock before it fails with a retryable `LockTimeoutError`.
+   * Default `"5 seconds"`. The wait blocks the event loop.
+   */
+  readonly busyTimeout?: Duration.Input | undefined
+}
+
+/**
+ * Creates a `SqliteClient` whose connection closes with the scope.
+ *
+ * Foreign keys are enforced. Transactions begin with `BEGIN IMMEDIATE`, so that one which goes on to write cannot fail
+ * half-way for want of the lock. A database that cannot be opened, or is none, fails with a `SqlError` that names the
+ * file and the remedy.
+ *
+ * @category constructors
+ */
+export const make = (
+  options: SqliteClientConfig
+): Effect.Effect<SqliteClient, SqlError, Scope.Scope | Reactivity.Reactivity> =>
+  Effect.gen(function*() {
+    const connection = yield* open(options)
+    const { db } = connection
+    const acquirers = Client.makeSqliteAcquirers({
+      connection: Effect.succeed(connection),
+      semaphore: yield* Semaphore.make(1),
+      isTransaction: () => db.isTransaction
+    })
+    const client = yield* Client.make({
+      ...acquirers,
+      compiler: Statement.makeCompilerSqlite(options.transformQueryNames),
+      driver: "sqlite-node",
+      beginTransaction: "BEGIN IMMEDIATE",
+      releaseSavepoint: (name) => `RELEASE SAVEPOINT ${name}`,
+      prepareTransactionControls: true,
+      spanAttributes: [
+        ...(options.spanAttributes === undefined ? [] : Object.entries(options.spanAttributes)),
+        ["db.system.name", "sqlite"]
+      ],
+      // `withoutTransforms` does nothing to a client without a row transform, not even drop the query transform.
+      transformRows: options.transformResultNames !== undefined
+        ? Statement.defaultTransforms(options.transformResultNames).array
+        : options.transformQueryNames !== undefined
+        ? identity
+        : undefined
+    })
+
+    const backupTo = (destination: string): Effect.Effect<BackupMetadata, SqlError> =>
+      Effect.tryPromise({
+        try: async () => {
+          let totalPages = 0
+          const pages = await backup(db, destination, {
+            progress: (info) => {
+              totalPages = info.totalPages
+            }
+          })
+          return { totalPages: totalPages || pages, remainingPages: 0 }
+        },
+        catch: (cause) => new SqlError({ reason: classify(cause, "backup") })
+      })
+
+    return Object.assign(client, {
+      [TypeId]: TypeId,
+      config: options,
+      backup: (destination: string) =>
+        Effect.flatMap(Effect.serviceOption(client.transactionService), (transaction) => {
+          if (Option.isNone(transaction)) {
+            return acquirers.borrower(() => Effect.uninterruptible(backupTo(destination)))
+          }
+          const message = "Failed to back up database: a transaction is open. Back up outside of it."
+          return Effect.fail(
+            new SqlError({ reason: new UnknownError({ cause: new Error(message), message, operation: "backup" }) })
+          )
+        }),
+      loadExtension: (path: string) =>
+        Effect.try({
+          try: () => {
+            db.enableLoadExtension(true)
+            try {
+              db.loadExtension(path)
+            } finally {
+              db.enableLoadExtension(false)
+            }
+          },
+          catch: (cause) => new SqlError({ reason: classify(cause, "loadExtension") })
+        })
+    }) as SqliteClient
+  })
+
+const provide = <E>(
+  client: Effect.Effect<SqliteClient, E, Scope.Scope | Reactivity.Reactivity>
+): Layer.Layer<SqliteClient | Client.SqlClient, E> =>
+  Layer.effectContext(
+    Effect.map(client, (client) => Context.add(Context.make(SqliteClient, client), Client.SqlClient, client))
+  ).pipe(Layer.provide(Reactivity.layer))
+
+/**
+ * Provides `SqliteClient` and `SqlClient` from a configuration read through `Config`.
+ *
+ * @category layers
+ */
+export const layerConfig = (
+  config: Config.Wrap<SqliteClientConfig>
+): Layer.Layer<SqliteClient | Client.SqlClient, Config.ConfigError | SqlError> =>
+  provide(Effect.flatMap(Config.unwrap(config), make))
+
+/**
+ * Provides `SqliteClient` and `SqlClient` from a configuration.
+ *
+ * @category layers
+ */
+export const layer = (config: SqliteClientConfig): Layer.Layer<SqliteClient | Client.SqlClient, SqlError> =>
+  provide(make(config))

@@ -1,0 +1,280 @@
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import { Clock } from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
+import { SafeIntegers } from "effect/sql/SqlClient"
+import type { Connection } from "effect/sql/SqlConnection"
+import { SqlError, SqlSyntaxError, UnknownError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
+import type { SqliteClientConfig } from "../SqliteClient.ts"
+import { fromThrown, openError } from "./errors.ts"
+
+type AnyFiber = Fiber.Fiber<unknown, unknown>
+
+/** A prepared statement with the flags last set on it, so that they are set again only when they change. */
+interface Prepared {
+  readonly sql: string
+  readonly statement: StatementSync
+  readonly expiresAt: number
+  returnsRows: boolean | undefined
+  arrays: boolean
+  bigInts: boolean
+}
+
+/** A `Connection` that also hands out its database handle. */
+export interface SqliteConnection extends Connection {
+  readonly db: DatabaseSync
+}
+
+// Rows read from a cursor before the stream's consumer gets its turn.
+const streamChunkSize = 128
+
+// What may follow the first statement: blanks, further semicolons, comments. An open block comment ends with the text.
+const blankTail = /[ \t\n\f\r;\uFEFF]+|--[^\n]*|\/\*(?:[^*]|\*(?!\/))*(?:\*\/|\*?$)/y
+
+const isBlank = (text: string): boolean => {
+  blankTail.lastIndex = 0
+  while (blankTail.lastIndex < text.length) {
+    if (!blankTail.test(text)) return false
+  }
+  return true
+}
+
+const describe = (value: unknown): string => {
+  if (typeof value !== "object" || value === null) return `a ${typeof value}`
+  return value instanceof Date ? "a Date" : `an object (${value.constructor?.name ?? "null prototype"})`
+}
+
+const refuseParameter = (value: unknown, index: number): SqlError => {
+  const remedy = value instanceof Date
+    ? "Bind `date.toISOString()` or `date.getTime()`."
+    : "Bind a string, number, bigint, boolean, null or Uint8Array; encode anything else first, for example as JSON."
+  const message = `SQLite cannot store parameter ${index + 1}, which is ${describe(value)}. ${remedy}`
+  return new SqlError({
+    reason: new UnknownError({ cause: new TypeError(message), message, operation: "execute" })
+  })
+}
+
+const isView = (value: unknown): value is NodeJS.ArrayBufferView => ArrayBuffer.isView(value)
+
+// `node:sqlite` takes a leading object for named parameters: a Date in first place would bind NULL without a word.
+const encodeParameter = (value: unknown, index: number): SQLInputValue => {
+  switch (typeof value) {
+    case "string":
+    case "number":
+    case "bigint":
+      return value
+    case "boolean":
+      return value ? 1 : 0
+    case "undefined":
+      return null
+    default:
+      if (value === null) return null
+      if (isView(value)) return value
+      throw refuseParameter(value, index)
+  }
+}
+
+const noParameters: ReadonlyArray<SQLInputValue> = []
+
+const encodeParameters = (params: ReadonlyArray<unknown> | undefined): ReadonlyArray<SQLInputValue> => {
+  if (params === undefined || params.length === 0) return noParameters
+  const encoded: Array<SQLInputValue> = []
+  for (let i = 0; i < params.length; i++) encoded.push(encodeParameter(params[i], i))
+  return encoded
+}
+
+const prepare = (db: DatabaseSync, sql: string, expiresAt: number): Prepared => {
+  let statement: StatementSync
+  try {
+    statement = db.prepare(sql)
+  } catch (cause) {
+    throw fromThrown(cause, "prepare")
+  }
+  // SQLite compiles the first statement only; `sourceSQL` is the text that it took.
+  const taken = statement.sourceSQL.length
+  if (taken !== sql.length && !isBlank(sql.slice(taken))) {
+    const message = "Failed to prepare statement: the text holds more than one statement, of which SQLite would run "
+      + "only the first. Run them one by one."
+    throw new SqlError({
+      reason: new SqlSyntaxError({ cause: new Error(message), message, operation: "prepare" })
+    })
+  }
+  return { sql, statement, expiresAt, returnsRows: undefined, arrays: false, bigInts: false }
+}
+
+/** Creates a lookup of prepared statements that keeps the `capacity` most recently used ones. */
+const makeCache = (db: DatabaseSync, capacity: number, timeToLive: number | undefined) => {
+  // A Map iterates in insertion order, so its first key is the one unused for longest.
+  const entries = new Map<string, Prepared>()
+  let newest: Prepared | undefined
+  return (sql: string, clock: () => Clock): Prepared => {
+    const now = timeToLive === undefined ? 0 : clock().currentTimeMillisUnsafe()
+    if (newest !== undefined && newest.sql === sql && now < newest.expiresAt) return newest
+    let entry = entries.get(sql)
+    if (entry !== undefined) entries.delete(sql)
+    if (entry === undefined || now >= entry.expiresAt) {
+      entry = prepare(db, sql, timeToLive === undefined ? Infinity : now + timeToLive)
+    }
+    if (capacity <= 0) return entry
+    entries.set(sql, entry)
+    newest = entry
+    if (entries.size > capacity) {
+      for (const oldest of entries.keys()) {
+        entries.delete(oldest)
+        break
+      }
+    }
+    return entry
+  }
+}
+
+const setFlags = (prepared: Prepared, arrays: boolean, bigInts: boolean): void => {
+  if (prepared.arrays !== arrays) {
+    prepared.statement.setReturnArrays(arrays)
+    prepared.arrays = arrays
+  }
+  if (prepared.bigInts !== bigInts) {
+    prepared.statement.setReadBigInts(bigInts)
+    prepared.bigInts = bigInts
+  }
+}
+
+/** Creates the connection over an open handle. Every operation is synchronous and adds no span. */
+const make = (db: DatabaseSync, options: SqliteClientConfig): SqliteConnection => {
+  const lookup = makeCache(
+    db,
+    options.prepareCacheSize ?? 200,
+    options.prepareCacheTTL === undefined ? undefined : Duration.toMillis(options.prepareCacheTTL)
+  )
+  const cached = (sql: string, fiber: AnyFiber): Prepared => lookup(sql, () => fiber.getRef(Clock))
+  const fresh = (sql: string): Prepared => prepare(db, sql, Infinity)
+
+  const run = <A>(evaluate: (fiber: AnyFiber) => A): Effect.Effect<A, SqlError> =>
+    Effect.withFiber((fiber) => {
+      try {
+        return Effect.succeed(evaluate(fiber))
+      } catch (cause) {
+        return Effect.fail(fromThrown(cause, "execute"))
+      }
+    })
+
+  const rows = (
+    prepared: Prepared,
+    params: ReadonlyArray<unknown> | undefined,
+    fiber: AnyFiber
+  ): ReadonlyArray<object> => {
+    setFlags(prepared, false, fiber.getRef(SafeIntegers))
+    return prepared.statement.all(...encodeParameters(params))
+  }
+
+  const values = (
+    prepared: Prepared,
+    params: ReadonlyArray<unknown>,
+    fiber: AnyFiber
+  ): ReadonlyArray<ReadonlyArray<unknown>> => {
+    setFlags(prepared, true, fiber.getRef(SafeIntegers))
+    const all: ReadonlyArray<unknown> = prepared.statement.all(...encodeParameters(params))
+    return all as ReadonlyArray<ReadonlyArray<unknown>>
+  }
+
+  return {
+    db,
+    execute: (sql, params, transformRows) =>
+      run((fiber) => {
+        const result = rows(cached(sql, fiber), params, fiber)
+        return transformRows === undefined ? result : transformRows(result)
+      }),
+    executeUnprepared: (sql, params, transformRows) =>
+      run((fiber) => {
+        const result = rows(fresh(sql), params, fiber)
+        return transformRows === undefined ? result : transformRows(result)
+      }),
+    executeRaw: (sql, params) =>
+      run((fiber) => {
+        const prepared = cached(sql, fiber)
+        prepared.returnsRows ??= prepared.statement.columns().length > 0
+        if (prepared.returnsRows) return rows(prepared, params, fiber)
+        setFlags(prepared, false, fiber.getRef(SafeIntegers))
+        return prepared.statement.run(...encodeParameters(params))
+      }),
+    executeValues: (sql, params) => run((fiber) => values(cached(sql, fiber), params, fiber)),
+    executeValuesUnprepared: (sql, params) => run((fiber) => values(fresh(sql), params, fiber)),
+    executeStream: (sql, params, transformRows) =>
+      Stream.unwrap(Effect.map(
+        Effect.acquireRelease(
+          run((fiber) => {
+            // A cached statement could be started again by another query while the cursor is open.
+            const prepared = fresh(sql)
+            setFlags(prepared, false, fiber.getRef(SafeIntegers))
+            return prepared.statement.iterate(...encodeParameters(params))
+          }),
+          (cursor) =>
+            Effect.sync(() => {
+              // An open cursor keeps its read lock, and closing the handle has already ended it.
+              if (db.isOpen) cursor.return?.()
+            })
+        ),
+        (cursor) =>
+          Stream.fromPull(Effect.succeed(Effect.suspend((): Pull.Pull<Arr.NonEmptyReadonlyArray<object>, SqlError> => {
+            const chunk: Array<object> = []
+            try {
+              while (chunk.length < streamChunkSize) {
+                const next = cursor.next()
+                if (next.done === true) break
+                chunk.push(next.value)
+              }
+            } catch (cause) {
+              return Effect.fail(fromThrown(cause, "stream"))
+            }
+            const result: ReadonlyArray<object> = transformRows === undefined ? chunk : transformRows(chunk)
+            return Arr.isReadonlyArrayNonEmpty(result) ? Effect.succeed(result) : Cause.done()
+          })))
+      ))
+  }
+}
+
+// A signed 32-bit number of milliseconds is the most that SQLite takes; it is about 24 days.
+const maxBusyTimeout = 2 ** 31 - 1
+
+const configure = (db: DatabaseSync, options: SqliteClientConfig): void => {
+  db.enableLoadExtension(false)
+  // The header is read by the first query only, and a file that is no database should fail here.
+  db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").all()
+  const synchronous = options.synchronous ?? "FULL"
+  db.exec(`PRAGMA synchronous = ${synchronous}`)
+  // On macOS a plain fsync leaves the data in the drive's own cache. Elsewhere this pragma does nothing.
+  if (synchronous === "FULL") db.exec("PRAGMA fullfsync = ON")
+  if (options.disableWAL !== true && options.readonly !== true) db.exec("PRAGMA journal_mode = WAL")
+}
+
+/** Opens the database of `options` and closes it with the scope. */
+export const open = (options: SqliteClientConfig): Effect.Effect<SqliteConnection, SqlError, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.suspend(() => {
+        let db: DatabaseSync | undefined
+        try {
+          db = new DatabaseSync(options.filename, {
+            readOnly: options.readonly === true,
+            // Node refuses to open a database that allows extensions while its permission model is on.
+            allowExtension: process.permission === undefined,
+            enableForeignKeyConstraints: true,
+            timeout: Math.min(Math.ceil(Duration.toMillis(options.busyTimeout ?? "5 seconds")), maxBusyTimeout)
+          })
+          configure(db, options)
+          return Effect.succeed(db)
+        } catch (cause) {
+          db?.close()
+          return Effect.fail(openError(cause, options.filename, options.readonly === true))
+        }
+      }),
+      (db) => Effect.sync(() => db.close())
+    ),
+    (db) => make(db, options)
+  )

@@ -1,0 +1,93 @@
+import {
+  AuthorizationError,
+  classifySqliteError,
+  SqlError,
+  type SqlErrorReason,
+  SqlSyntaxError,
+  UniqueViolation
+} from "effect/sql/SqlError"
+
+/** What the driver was doing when SQLite refused. It becomes the `operation` of the reason. */
+export type Operation = "open" | "prepare" | "execute" | "stream" | "backup" | "loadExtension"
+
+const failure: Record<Operation, string> = {
+  open: "Failed to open database",
+  prepare: "Failed to prepare statement",
+  execute: "Failed to execute statement",
+  stream: "Failed to stream statement",
+  backup: "Failed to back up database",
+  loadExtension: "Failed to load extension"
+}
+
+const SQLITE_ERROR = 1
+const SQLITE_READONLY = 8
+
+// A primary key (1555) and a rowid (2579) are unique constraints under other codes; PostgreSQL reports all three alike.
+const uniqueCodes = new Set([2067, 1555, 2579])
+const uniquePrefix = "UNIQUE constraint failed: "
+
+// A cached statement is compiled again when the schema has changed, so these can also surface while it runs.
+const missingObject = /^no such (?:table|column|index|view|function|collation sequence|module)\b/
+
+const errcodeOf = (cause: unknown): number | undefined =>
+  typeof cause === "object" && cause !== null && "errcode" in cause && typeof cause.errcode === "number"
+    ? cause.errcode
+    : undefined
+
+const messageOf = (cause: unknown): string => cause instanceof Error ? cause.message : String(cause)
+
+/** Finds the reason for an error thrown by `node:sqlite`. */
+export const classify = (
+  cause: unknown,
+  operation: Operation,
+  message: string = `${failure[operation]}: ${messageOf(cause)}`
+): SqlErrorReason => {
+  const props = { cause, message, operation }
+  const errcode = errcodeOf(cause)
+  if (errcode === undefined) return classifySqliteError(cause, props)
+  if (uniqueCodes.has(errcode)) {
+    const text = messageOf(cause)
+    const constraint = text.startsWith(uniquePrefix) ? text.slice(uniquePrefix.length) : "unknown"
+    return new UniqueViolation({ ...props, constraint })
+  }
+  if ((errcode & 0xff) === SQLITE_READONLY) return new AuthorizationError(props)
+  // At preparation the generic code means that the text could not be compiled. Later it means many things.
+  if (errcode === SQLITE_ERROR && (operation === "prepare" || missingObject.test(messageOf(cause)))) {
+    return new SqlSyntaxError(props)
+  }
+  // `node:sqlite` keeps SQLite's code in `errcode`, and the classifier reads `errno`.
+  return classifySqliteError(typeof cause === "object" ? Object.assign(cause ?? {}, { errno: errcode }) : cause, props)
+}
+
+/** Turns anything thrown while `operation` ran into a `SqlError`; one that already is passes through. */
+export const fromThrown = (cause: unknown, operation: Operation): SqlError =>
+  cause instanceof SqlError ? cause : new SqlError({ reason: classify(cause, operation) })
+
+const openAdvice = (errcode: number | undefined, readonly: boolean): string => {
+  switch (errcode === undefined ? undefined : errcode & 0xff) {
+    case 5:
+    case 6:
+      return "Another connection holds it: try again later, or raise `busyTimeout`."
+    case SQLITE_READONLY:
+      return "It cannot be written: grant this process write access, or open it with `readonly: true`."
+    case 11:
+    case 26:
+      return "Its content is not a sound SQLite database: restore it from a backup, or choose another `filename`."
+    case 14:
+      return readonly
+        ? "Check that the file exists and that this process may read it."
+        : "Check that its directory exists and that this process may write to both."
+    default:
+      return "Check `filename` and the state of the disk."
+  }
+}
+
+/** Creates the error of a database that could not be opened, naming the file and the remedy. */
+export const openError = (cause: unknown, filename: string, readonly: boolean): SqlError =>
+  new SqlError({
+    reason: classify(
+      cause,
+      "open",
+      `${failure.open} ${JSON.stringify(filename)}: ${messageOf(cause)}. ${openAdvice(errcodeOf(cause), readonly)}`
+    )
+  })
