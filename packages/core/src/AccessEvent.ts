@@ -1,0 +1,40 @@
+/**
+ * The events of the access feed: what changed in the pairing links, sessions, connect clients, security mode and
+ * credentials of one store, in order, without a secret in any of them.
+ */
+import * as Schema from "effect/Schema"
+import { PairingLink } from "./PairingLink.ts"
+import { Session, SessionId } from "./Session.ts"
+
+/** Says who changed something: a subject, `operator` for whoever runs the host, or `system` for upkeep. */
+export const Actor = Schema.NonEmptyString
+/** @see {@link Actor} */
+export type Actor = typeof Actor.Type
+
+/** Lists what can happen, each with its payload. New types may follow; a reader passes over those it doesn't know. */
+export const AccessChange = Schema.Union([
+  Schema.TaggedStruct("pairingLinkUpserted", { link: PairingLink }),
+  Schema.TaggedStruct("pairingLinkRemoved", {
+    id: Schema.NonEmptyString,
+    reason: Schema.Literals(["consumed", "revoked", "expired"])
+  }),
+  Schema.TaggedStruct("sessionUpserted", { session: Session }),
+  Schema.TaggedStruct("sessionRemoved", { id: SessionId, reason: Schema.Literals(["revoked", "expired"]) })
+])
+/** @see {@link AccessChange} */
+export type AccessChange = typeof AccessChange.Type
+
+/** Describes one entry of the access feed. */
+export class AccessEvent extends Schema.Class<AccessEvent>("@sallyport/core/AccessEvent")({
+  /** Counts the store's changes from 1, without gaps. */
+  revision: Schema.Natural,
+  change: AccessChange,
+  actor: Actor,
+  at: Schema.DateTimeUtcFromMillis
+}) {}
+
+/** Says who makes a change, and when in milliseconds since the epoch; every write of a repository takes one. */
+export interface ChangeContext {
+  readonly actor: Actor
+  readonly nowMillis: number
+}

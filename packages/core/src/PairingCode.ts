@@ -1,0 +1,78 @@
+/**
+ * The one-time code that a person reads from one screen and enters on another.
+ *
+ * A code is random symbols of Crockford's Base32 alphabet, which has no I, L, O or U, and one check symbol. The check is
+ * a Reed-Solomon symbol over GF(32), so a single mistyped symbol and any two swapped ones are told apart from a wrong
+ * code without asking the server, and without costing an attempt.
+ */
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+
+/**
+ * Says who enters a code: a `device` code has 15 random symbols (75 bits), short enough to type; a `machine` code, which
+ * is pasted, has 27 (135 bits).
+ */
+export type Kind = "device" | "machine"
+
+const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+const randomSymbols: Record<Kind, number> = { device: 15, machine: 27 }
+const groupLength = 4
+
+/** Bounds the text that {@link parse} looks at: the longest code with room for separators. */
+export const maxInputLength = 64
+
+/** Draws a new code, shown as groups of four symbols: `XXXX-XXXX-XXXX-XXXX`. */
+export const generate = Effect.fnUntraced(function*(kind: Kind): Effect.fn.Return<
+  Redacted.Redacted,
+  never,
+  SecureRandom.SecureRandom
+> {
+  const random = yield* SecureRandom.SecureRandom
+  const bytes = yield* random.randomBytes(randomSymbols[kind])
+  // 256 is a multiple of 32, so taking the low five bits of each byte favours no symbol.
+  const values = Array.from(bytes, (byte) => byte & 31)
+  const symbols = [...values, checkValue(values)].map((value) => alphabet.charAt(value)).join("")
+  return Redacted.make(format(symbols), { label: "pairing-code" })
+})
+
+/**
+ * Reads a code as a person enters it: any case, with or without dashes and spaces, `I` and `L` taken for `1` and `O` for
+ * `0`. Returns the symbols without separators, or none where the length, a symbol or the check symbol is wrong.
+ */
+export const parse = (input: string): Option.Option<Redacted.Redacted> => {
+  if (input.length > maxInputLength) return Option.none()
+  const symbols = input.toUpperCase().replace(/[\s-]/g, "").replace(/[IL]/g, "1").replace(/O/g, "0")
+  if (symbols.length !== randomSymbols.device + 1 && symbols.length !== randomSymbols.machine + 1) return Option.none()
+  const values: Array<number> = []
+  for (const symbol of symbols) {
+    const value = alphabet.indexOf(symbol)
+    if (value < 0) return Option.none()
+    values.push(value)
+  }
+  const check = values.pop()
+  return check === checkValue(values) ? Option.some(Redacted.make(symbols, { label: "pairing-code" })) : Option.none()
+}
+
+const format = (symbols: string): string => {
+  const groups: Array<string> = []
+  for (let start = 0; start < symbols.length; start += groupLength) {
+    groups.push(symbols.slice(start, start + groupLength))
+  }
+  return groups.join("-")
+}
+
+/** Multiplies by the primitive element of GF(32), with the field polynomial x^5 + x^2 + 1. */
+const timesAlpha = (value: number): number => value < 16 ? value << 1 : (value << 1) ^ 0b100101
+
+/**
+ * Evaluates the symbols as a polynomial at the primitive element. Its powers below 31 are distinct, so any single
+ * substitution and any transposition within 31 symbols changes the result. Horner's last step multiplies once more, so
+ * that swapping the last symbol with the check is seen too.
+ */
+const checkValue = (values: ReadonlyArray<number>): number => {
+  let sum = 0
+  for (const value of values) sum = timesAlpha(sum ^ value)
+  return sum
+}
