@@ -12,7 +12,7 @@ import { SqlError, SqlSyntaxError, UnknownError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
 import type { SqliteClientConfig } from "../SqliteClient.ts"
-import { fromThrown, openError } from "./errors.ts"
+import { fromThrown, isBusy, openError } from "./errors.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
@@ -80,11 +80,9 @@ const encodeParameter = (value: unknown, index: number): SQLInputValue => {
   }
 }
 
-const noParameters: ReadonlyArray<SQLInputValue> = []
-
-const encodeParameters = (params: ReadonlyArray<unknown> | undefined): ReadonlyArray<SQLInputValue> => {
-  if (params === undefined || params.length === 0) return noParameters
+const encodeParameters = (params: ReadonlyArray<unknown> | undefined): Array<SQLInputValue> => {
   const encoded: Array<SQLInputValue> = []
+  if (params === undefined) return encoded
   for (let i = 0; i < params.length; i++) encoded.push(encodeParameter(params[i], i))
   return encoded
 }
@@ -113,8 +111,8 @@ const makeCache = (db: DatabaseSync, capacity: number, timeToLive: number | unde
   // A Map iterates in insertion order, so its first key is the one unused for longest.
   const entries = new Map<string, Prepared>()
   let newest: Prepared | undefined
-  return (sql: string, clock: () => Clock): Prepared => {
-    const now = timeToLive === undefined ? 0 : clock().currentTimeMillisUnsafe()
+  return (sql: string, fiber: AnyFiber): Prepared => {
+    const now = timeToLive === undefined ? 0 : fiber.getRef(Clock).currentTimeMillisUnsafe()
     if (newest !== undefined && newest.sql === sql && now < newest.expiresAt) return newest
     let entry = entries.get(sql)
     if (entry !== undefined) entries.delete(sql)
@@ -147,12 +145,11 @@ const setFlags = (prepared: Prepared, arrays: boolean, bigInts: boolean): void =
 
 /** Creates the connection over an open handle. Every operation is synchronous and adds no span. */
 const make = (db: DatabaseSync, options: SqliteClientConfig): SqliteConnection => {
-  const lookup = makeCache(
+  const cached = makeCache(
     db,
     options.prepareCacheSize ?? 200,
     options.prepareCacheTTL === undefined ? undefined : Duration.toMillis(options.prepareCacheTTL)
   )
-  const cached = (sql: string, fiber: AnyFiber): Prepared => lookup(sql, () => fiber.getRef(Clock))
   const fresh = (sql: string): Prepared => prepare(db, sql, Infinity)
 
   const run = <A>(evaluate: (fiber: AnyFiber) => A): Effect.Effect<A, SqlError> =>
@@ -253,21 +250,39 @@ const configure = (db: DatabaseSync, options: SqliteClientConfig): void => {
   if (options.disableWAL !== true && options.readonly !== true) db.exec("PRAGMA journal_mode = WAL")
 }
 
+const configurePauseMillis = 10
+const pauseCell = new Int32Array(new SharedArrayBuffer(4))
+
+// Switching a file to WAL skips SQLite's own wait when two connections try at once, so first openers would fail at random.
+// It is repeated here for as long as any statement would wait, in the same way: by blocking, on the system's clock.
+const configureWaiting = (db: DatabaseSync, options: SqliteClientConfig, busyTimeout: number): void => {
+  const giveUpAt = performance.now() + busyTimeout
+  while (true) {
+    try {
+      return configure(db, options)
+    } catch (cause) {
+      if (!isBusy(cause) || performance.now() >= giveUpAt) throw cause
+      Atomics.wait(pauseCell, 0, 0, configurePauseMillis)
+    }
+  }
+}
+
 /** Opens the database of `options` and closes it with the scope. */
 export const open = (options: SqliteClientConfig): Effect.Effect<SqliteConnection, SqlError, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.suspend(() => {
         let db: DatabaseSync | undefined
+        const busyTimeout = Math.min(Math.ceil(Duration.toMillis(options.busyTimeout ?? "5 seconds")), maxBusyTimeout)
         try {
           db = new DatabaseSync(options.filename, {
             readOnly: options.readonly === true,
             // Node refuses to open a database that allows extensions while its permission model is on.
             allowExtension: process.permission === undefined,
             enableForeignKeyConstraints: true,
-            timeout: Math.min(Math.ceil(Duration.toMillis(options.busyTimeout ?? "5 seconds")), maxBusyTimeout)
+            timeout: busyTimeout
           })
-          configure(db, options)
+          configureWaiting(db, options, busyTimeout)
           return Effect.succeed(db)
         } catch (cause) {
           db?.close()

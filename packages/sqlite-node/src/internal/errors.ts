@@ -20,7 +20,12 @@ const failure: Record<Operation, string> = {
 }
 
 const SQLITE_ERROR = 1
+const SQLITE_BUSY = 5
+const SQLITE_LOCKED = 6
 const SQLITE_READONLY = 8
+const SQLITE_CORRUPT = 11
+const SQLITE_CANTOPEN = 14
+const SQLITE_NOTADB = 26
 
 // A primary key (1555) and a rowid (2579) are unique constraints under other codes; PostgreSQL reports all three alike.
 const uniqueCodes = new Set([2067, 1555, 2579])
@@ -33,6 +38,12 @@ const errcodeOf = (cause: unknown): number | undefined =>
   typeof cause === "object" && cause !== null && "errcode" in cause && typeof cause.errcode === "number"
     ? cause.errcode
     : undefined
+
+/** Tells whether another connection's lock was in the way (`SQLITE_BUSY` and its variants). */
+export const isBusy = (cause: unknown): boolean => {
+  const errcode = errcodeOf(cause)
+  return errcode !== undefined && (errcode & 0xff) === SQLITE_BUSY
+}
 
 const messageOf = (cause: unknown): string => cause instanceof Error ? cause.message : String(cause)
 
@@ -65,15 +76,15 @@ export const fromThrown = (cause: unknown, operation: Operation): SqlError =>
 
 const openAdvice = (errcode: number | undefined, readonly: boolean): string => {
   switch (errcode === undefined ? undefined : errcode & 0xff) {
-    case 5:
-    case 6:
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
       return "Another connection holds it: try again later, or raise `busyTimeout`."
     case SQLITE_READONLY:
       return "It cannot be written: grant this process write access, or open it with `readonly: true`."
-    case 11:
-    case 26:
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
       return "Its content is not a sound SQLite database: restore it from a backup, or choose another `filename`."
-    case 14:
+    case SQLITE_CANTOPEN:
       return readonly
         ? "Check that the file exists and that this process may read it."
         : "Check that its directory exists and that this process may write to both."
