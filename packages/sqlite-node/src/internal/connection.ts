@@ -106,8 +106,8 @@ const prepare = (db: DatabaseSync, sql: string, expiresAt: number): Prepared => 
   return { sql, statement, expiresAt, returnsRows: undefined, arrays: false, bigInts: false }
 }
 
-/** Creates a lookup of prepared statements that keeps the `capacity` most recently used ones. */
-const makeCache = (db: DatabaseSync, capacity: number, timeToLive: number | undefined) => {
+/** Creates a lookup of prepared statements that keeps the `capacity` most recently used ones, each for `timeToLive`. */
+export const makeCache = (db: DatabaseSync, capacity: number, timeToLive: number | undefined) => {
   // A Map iterates in insertion order, so its first key is the one unused for longest.
   const entries = new Map<string, Prepared>()
   let newest: Prepared | undefined
