@@ -1,0 +1,513 @@
+/**
+ * Issues, verifies, lists and ends sessions.
+ *
+ * A session is a row; its token is a signed name for it. The policy is here once, over whichever
+ * {@link SessionCredentialRepository} the host provides: lifetimes, the sliding window, who may revoke what, and the cache
+ * that makes a token seen before cost one digest and one look-up.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Digest from "effect/crypto/Digest"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import type { ChangeContext } from "./AccessEvent.ts"
+import { AccessRepositoryError } from "./AccessRepositoryError.ts"
+import type { AccessScope } from "./AccessScope.ts"
+import * as SigningKeys from "./internal/signingKeys.ts"
+import type * as SecretStore from "./SecretStore.ts"
+import { Device, type Session, SessionId, type SessionMethod } from "./Session.ts"
+import {
+  isLive,
+  type RevocationTarget,
+  SessionCredentialRepository,
+  type SessionRow,
+  toSession
+} from "./SessionCredentialRepository.ts"
+import * as SessionToken from "./SessionToken.ts"
+
+// -----------------------------------------------------------------------------
+// Errors
+// -----------------------------------------------------------------------------
+
+/**
+ * Reports a token that lets nobody in. A caller is told this and no more; `problem` is for the log.
+ */
+export class SessionRefused extends Schema.TaggedError<SessionRefused>()("SessionRefused", {
+  problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "proof-key-mismatch"])
+}) {
+  override get message() {
+    return "The session is not valid, or has ended; sign in again"
+  }
+}
+
+/** Reports a ticket that is unknown, was used, has expired, or whose session has ended. */
+export class TicketRefused extends Schema.TaggedError<TicketRefused>()("TicketRefused", {}) {
+  override get message() {
+    return "The ticket is not valid, or was used already; ask for a new one"
+  }
+}
+
+/** Reports the id of a session that does not exist or has ended. */
+export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("SessionNotFound", {
+  id: SessionId
+}) {
+  override get message() {
+    return `There is no live session ${this.id}; list the sessions to see which there are`
+  }
+}
+
+/** Reports an attempt to revoke, by its id, the session that asks. */
+export class CurrentSessionProtected extends Schema.TaggedError<CurrentSessionProtected>()("CurrentSessionProtected", {
+  id: SessionId
+}) {
+  override get message() {
+    return `${this.id} is the session that you are using; log out to end it`
+  }
+}
+
+/** Reports that the store could not answer. Nobody is let in meanwhile, and the call can be made again. */
+export class SessionStoreUnavailable extends Schema.TaggedError<SessionStoreUnavailable>()("SessionStoreUnavailable", {
+  cause: AccessRepositoryError
+}) {
+  override get message() {
+    return "The session store cannot be reached at the moment; try again shortly"
+  }
+}
+
+/** Reports what went wrong with a session, with a reason to branch on. */
+export class SessionCredentialError extends Schema.TaggedError<SessionCredentialError>()("SessionCredentialError", {
+  reason: Schema.Union([
+    SessionRefused,
+    TicketRefused,
+    SessionNotFound,
+    CurrentSessionProtected,
+    SessionStoreUnavailable
+  ])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+/** Reports settings that contradict each other when the layer is built. */
+export class InvalidSessionOptions extends Schema.TaggedError<InvalidSessionOptions>()("InvalidSessionOptions", {
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The session settings cannot work: ${this.problem}`
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/** Says who asks for a change: a session, or whoever runs the host. */
+export type Principal = Session | "operator"
+
+/** Returns the name under which a principal stands in the access feed. */
+export const actorOf = (principal: Principal): string => principal === "operator" ? "operator" : principal.subject
+
+/** Describes a session as the device list shows it. */
+export interface ListedSession {
+  readonly session: Session
+  /** Whether it is the session that asked for the list. */
+  readonly current: boolean
+}
+
+/** Lists the settings of {@link layerWith}; each has a default. */
+export interface Options {
+  /** How long a session lasts without activity; each renewal starts it anew. Default 30 days. */
+  readonly lifetime?: Duration.Input | undefined
+  /** How often at most an active session's row is written. Default 1/30 of the lifetime. */
+  readonly renewalInterval?: Duration.Input | undefined
+  /** The age past which no activity keeps a session; none by default. */
+  readonly absoluteLifetime?: Duration.Input | undefined
+  /** How long a ticket can be redeemed. Default 60 seconds. */
+  readonly ticketLifetime?: Duration.Input | undefined
+  /** How many verified tokens are remembered at most; the oldest goes first. Default 10,000. */
+  readonly cacheCapacity?: number | undefined
+  /**
+   * How long a remembered token is trusted without a look at its row, and how often a stream held by {@link whileValid}
+   * looks. This bounds how late a revocation by another process is seen; one by this process is seen at once. Default 5
+   * seconds.
+   */
+  readonly recheckInterval?: Duration.Input | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Service
+// -----------------------------------------------------------------------------
+
+/** Provides sessions: how they begin, how they are known again, and how they end. */
+export class SessionCredentialService extends Context.Service<SessionCredentialService, {
+  /**
+   * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
+   * in, by default the subject itself.
+   */
+  readonly issue: (options: {
+    readonly subject: string
+    readonly scopes: ReadonlyArray<AccessScope>
+    readonly method: SessionMethod
+    readonly proofKeyThumbprint?: string | undefined
+    readonly device?: Partial<typeof Device.Type> | undefined
+    readonly actor?: string | undefined
+  }) => Effect.Effect<{ readonly token: Redacted.Redacted; readonly session: Session }, SessionCredentialError>
+  /**
+   * Returns the session of a token, and renews it when its renewal is due. Fails with {@link SessionRefused}, whatever is
+   * wrong with the token, and with {@link SessionStoreUnavailable} where the row cannot be read.
+   *
+   * A session that is bound to a key is let in only with the thumbprint of the key that the caller has proven to hold.
+   */
+  readonly verify: (token: Redacted.Redacted, proof?: {
+    readonly proofKeyThumbprint: string
+  }) => Effect.Effect<Session, SessionCredentialError>
+  /** Lists the live sessions, all of them or a subject's, each with whether it is the one of `current`. */
+  readonly list: (options?: {
+    readonly subject?: string | undefined
+    readonly current?: SessionId | undefined
+  }) => Effect.Effect<ReadonlyArray<ListedSession>, SessionCredentialError>
+  /**
+   * Ends a session by its id. Fails with {@link SessionNotFound} where there is none, and with
+   * {@link CurrentSessionProtected} where it is the session that asks.
+   */
+  readonly revoke: (id: SessionId, by: Principal) => Effect.Effect<void, SessionCredentialError>
+  /** Ends the session that asks, as logging out does. Ending it twice is a success. */
+  readonly logout: (session: Session) => Effect.Effect<void, SessionCredentialError>
+  /** Ends the subject's other sessions and returns how many there were. */
+  readonly revokeOthers: (session: Session) => Effect.Effect<number, SessionCredentialError>
+  /** Ends every session of a subject and returns how many there were. */
+  readonly revokeBySubject: (subject: string, by: Principal) => Effect.Effect<number, SessionCredentialError>
+  /** Ends every session bound to a key and returns how many there were. */
+  readonly revokeByProofKey: (
+    proofKeyThumbprint: string,
+    by: Principal
+  ) => Effect.Effect<number, SessionCredentialError>
+  /** Makes a ticket for one WebSocket upgrade, where no header can be set: 128 random bits, single use, short-lived. */
+  readonly issueTicket: (session: Session) => Effect.Effect<Redacted.Redacted, SessionCredentialError>
+  /** Redeems a ticket for its session, of n racers once. Fails with {@link TicketRefused}. */
+  readonly consumeTicket: (ticket: Redacted.Redacted) => Effect.Effect<Session, SessionCredentialError>
+  /**
+   * Waits until a session has ended and returns how. Fails where the row cannot be read, so that what waits for it ends
+   * rather than living on unchecked.
+   */
+  readonly awaitEnd: (session: Session) => Effect.Effect<"revoked" | "expired", SessionCredentialError>
+  /** Ends a stream when the session that it was opened with ends. */
+  readonly whileValid: (
+    session: Session
+  ) => <A, E, R>(stream: Stream.Stream<A, E, R>) => Stream.Stream<A, E | SessionCredentialError, R>
+}>()("@sallyport/core/SessionCredentialService") {}
+
+// -----------------------------------------------------------------------------
+// Layers
+// -----------------------------------------------------------------------------
+
+const refused = (problem: SessionRefused["problem"]) =>
+  new SessionCredentialError({ reason: new SessionRefused({ problem }) })
+
+const unavailable = (cause: AccessRepositoryError) =>
+  new SessionCredentialError({ reason: new SessionStoreUnavailable({ cause }) })
+
+const encoder = new TextEncoder()
+
+/** How many rows a page of {@link SessionCredentialService}'s `list` holds, so that a long list never blocks for long. */
+const listPage = 256
+
+interface CacheEntry {
+  readonly session: Session
+  readonly trustedUntilMillis: number
+  lastSeenAtMillis: number
+}
+
+/** Builds the service; {@link layer} is what most hosts want. */
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+  SessionCredentialService["Service"],
+  InvalidSessionOptions | SecretStore.SecretStoreError,
+  SessionCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+> {
+  const repository = yield* SessionCredentialRepository
+  const random = yield* SecureRandom.SecureRandom
+  const digest = yield* Digest.Digest
+
+  const lifetimeMillis = Duration.toMillis(options.lifetime ?? "30 days")
+  const renewalMillis = options.renewalInterval === undefined
+    ? Math.floor(lifetimeMillis / 30)
+    : Duration.toMillis(options.renewalInterval)
+  const absoluteMillis = options.absoluteLifetime === undefined ? null : Duration.toMillis(options.absoluteLifetime)
+  const ticketMillis = Duration.toMillis(options.ticketLifetime ?? "60 seconds")
+  const recheckMillis = Duration.toMillis(options.recheckInterval ?? "5 seconds")
+  const cacheCapacity = options.cacheCapacity ?? 10_000
+  if (!(renewalMillis < lifetimeMillis)) {
+    return yield* new InvalidSessionOptions({
+      problem: "renewalInterval must be shorter than lifetime, or an active session would expire"
+    })
+  }
+  if (absoluteMillis !== null && absoluteMillis < lifetimeMillis) {
+    return yield* new InvalidSessionOptions({ problem: "absoluteLifetime must not be shorter than lifetime" })
+  }
+
+  const keys = yield* SigningKeys.load()
+
+  // Verified tokens by their digest, and the digest of each session in there.
+  const cache = new Map<string, CacheEntry>()
+  const digestBySession = new Map<SessionId, string>()
+  const waiting = new Map<SessionId, Set<Deferred.Deferred<void>>>()
+  // Counts invalidations. A row that was read before one must not be remembered after it.
+  let generation = 0
+
+  const forget = (id: SessionId) => {
+    const key = digestBySession.get(id)
+    if (key !== undefined) cache.delete(key)
+    digestBySession.delete(id)
+    for (const deferred of waiting.get(id) ?? []) Deferred.doneUnsafe(deferred, Effect.void)
+  }
+  const forgetAll = () => {
+    generation++
+    for (const id of [...digestBySession.keys(), ...waiting.keys()]) forget(id)
+  }
+
+  const remember = (tokenDigest: string, row: SessionRow, nowMillis: number): Session => {
+    const session = toSession(row)
+    if (cache.size >= cacheCapacity && !cache.has(tokenDigest)) {
+      for (const [oldest, entry] of cache) {
+        cache.delete(oldest)
+        digestBySession.delete(entry.session.id)
+        break
+      }
+    }
+    cache.set(tokenDigest, {
+      session,
+      trustedUntilMillis: Math.min(
+        row.expiresAtMillis,
+        row.lastSeenAtMillis + renewalMillis,
+        nowMillis + recheckMillis
+      ),
+      lastSeenAtMillis: nowMillis
+    })
+    digestBySession.set(row.id, tokenDigest)
+    return session
+  }
+
+  const digestOf = (secret: Redacted.Redacted): Effect.Effect<string> =>
+    digest.digestHex(Digest.sha256, encoder.encode(Redacted.value(secret)))
+
+  const change = (actor: string): Effect.Effect<ChangeContext> =>
+    Effect.map(Clock.currentTimeMillis, (nowMillis) => ({ actor, nowMillis }))
+
+  const endProblem = (row: SessionRow): "revoked" | "expired" => row.revokedAtMillis === null ? "expired" : "revoked"
+
+  const renewIfDue = Effect.fnUntraced(function*(row: SessionRow, nowMillis: number) {
+    const dueBeforeMillis = nowMillis - renewalMillis
+    if (row.lastSeenAtMillis > dueBeforeMillis) return row
+    const renewed = yield* repository.renew(
+      { id: row.id, dueBeforeMillis, lifetimeMillis },
+      { actor: row.subject, nowMillis }
+    )
+    if (Option.isSome(renewed)) return renewed.value
+    // Somebody else renewed or ended it in between: the row says which.
+    const current = yield* repository.findById(row.id)
+    if (Option.isNone(current)) return yield* refused("unknown")
+    return isLive(current.value, nowMillis) ? current.value : yield* refused(endProblem(current.value))
+  })
+
+  /** Verifies a token that is not in the cache, or that is due for a look at its row. */
+  const verifyRow = Effect.fn("SessionCredentialService.verify")(function*(
+    token: Redacted.Redacted,
+    tokenDigest: string,
+    nowMillis: number
+  ) {
+    if (!cache.has(tokenDigest) && Option.isNone(yield* SessionToken.verify(keys, token))) {
+      return yield* refused("malformed")
+    }
+    const generationBefore = generation
+    const found = yield* repository.findByTokenDigest(tokenDigest)
+    if (Option.isNone(found)) return yield* refused("unknown")
+    if (!isLive(found.value, nowMillis)) {
+      forget(found.value.id)
+      return yield* refused(endProblem(found.value))
+    }
+    const row = yield* renewIfDue(found.value, nowMillis)
+    return generation === generationBefore ? remember(tokenDigest, row, nowMillis) : toSession(row)
+  }, (effect) => Effect.catchTag(effect, "AccessRepositoryError", (error) => Effect.fail(unavailable(error))))
+
+  const verifySession = (token: Redacted.Redacted): Effect.Effect<Session, SessionCredentialError> =>
+    Redacted.value(token).length > SessionToken.maxLength
+      ? Effect.fail(refused("malformed"))
+      : Effect.flatMap(digestOf(token), (tokenDigest) =>
+        Clock.clockWith((clock) => {
+          const nowMillis = clock.currentTimeMillisUnsafe()
+          const entry = cache.get(tokenDigest)
+          if (entry !== undefined && nowMillis < entry.trustedUntilMillis) {
+            entry.lastSeenAtMillis = nowMillis
+            return Effect.succeed(entry.session)
+          }
+          return verifyRow(token, tokenDigest, nowMillis)
+        }))
+
+  const verify: SessionCredentialService["Service"]["verify"] = (token, proof) =>
+    Effect.flatMap(
+      verifySession(token),
+      (session) =>
+        session.proofKeyThumbprint === null || session.proofKeyThumbprint === proof?.proofKeyThumbprint
+          ? Effect.succeed(session)
+          : Effect.fail(refused("proof-key-mismatch"))
+    )
+
+  /** Revokes, then forgets what was revoked, also where an interruption or an error leaves open what was committed. */
+  const revokeTarget = (target: RevocationTarget, actor: string) =>
+    Effect.flatMap(change(actor), (context) => repository.revoke(target, context)).pipe(
+      Effect.tap((ids) =>
+        Effect.sync(() => {
+          generation++
+          for (const id of ids) forget(id)
+        })
+      ),
+      Effect.tapCause(() => Effect.sync(forgetAll)),
+      Effect.uninterruptible,
+      Effect.mapError(unavailable)
+    )
+
+  const awaitEnd = Effect.fnUntraced(function*(session: Session) {
+    const ended = yield* Deferred.make<void>()
+    const watchers = waiting.get(session.id) ?? new Set()
+    waiting.set(session.id, watchers.add(ended))
+    // Registered before the first look, so that a revocation in between is not missed.
+    return yield* Effect.gen(function*() {
+      while (true) {
+        const row = yield* repository.findById(session.id)
+        const nowMillis = yield* Clock.currentTimeMillis
+        if (Option.isNone(row)) return "revoked" as const
+        if (!isLive(row.value, nowMillis)) return endProblem(row.value)
+        yield* Deferred.await(ended).pipe(
+          Effect.timeoutOption(Math.min(row.value.expiresAtMillis - nowMillis, recheckMillis))
+        )
+      }
+    }).pipe(
+      Effect.mapError(unavailable),
+      Effect.ensuring(Effect.sync(() => {
+        watchers.delete(ended)
+        if (watchers.size === 0) waiting.delete(session.id)
+      }))
+    )
+  })
+
+  return SessionCredentialService.of({
+    issue: Effect.fn("SessionCredentialService.issue")(function*(request) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const id = SessionId.make(yield* random.uuidV7())
+      const absoluteExpiresAtMillis = absoluteMillis === null ? null : nowMillis + absoluteMillis
+      const token = yield* SessionToken.sign(keys.active, {
+        sid: id,
+        sub: request.subject,
+        jti: Base64Url.encode(yield* random.randomBytes(16)),
+        iat: Math.floor(nowMillis / 1000),
+        ...(absoluteExpiresAtMillis === null ? {} : { exp: Math.floor(absoluteExpiresAtMillis / 1000) })
+      })
+      const row: SessionRow = {
+        id,
+        subject: request.subject,
+        method: request.method,
+        scopes: request.scopes,
+        proofKeyThumbprint: request.proofKeyThumbprint ?? null,
+        device: new Device({ label: null, userAgent: null, address: null, ...request.device }),
+        tokenDigest: yield* digestOf(token),
+        keyId: keys.active.keyId,
+        createdAtMillis: nowMillis,
+        lastSeenAtMillis: nowMillis,
+        expiresAtMillis: nowMillis + lifetimeMillis,
+        absoluteExpiresAtMillis,
+        revokedAtMillis: null
+      }
+      yield* Effect.mapError(
+        repository.insert(row, { actor: request.actor ?? request.subject, nowMillis }),
+        unavailable
+      )
+      return { token, session: toSession(row) }
+    }),
+    verify,
+    list: Effect.fn("SessionCredentialService.list")(function*(request) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const listed: Array<ListedSession> = []
+      let afterId: SessionId | undefined
+      while (true) {
+        const page = yield* Effect.mapError(repository.list({ nowMillis, afterId, limit: listPage }), unavailable)
+        for (const row of page) {
+          afterId = row.id
+          if (request?.subject !== undefined && row.subject !== request.subject) continue
+          // The row is written once per renewal interval; this process may have seen the session since.
+          const seen = cache.get(digestBySession.get(row.id) ?? "")?.lastSeenAtMillis ?? 0
+          listed.push({
+            session: toSession({ ...row, lastSeenAtMillis: Math.max(row.lastSeenAtMillis, seen) }),
+            current: row.id === request?.current
+          })
+        }
+        if (page.length < listPage) return listed
+      }
+    }),
+    revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by) {
+      if (by !== "operator" && by.id === id) {
+        return yield* new SessionCredentialError({ reason: new CurrentSessionProtected({ id }) })
+      }
+      const revoked = yield* revokeTarget({ _tag: "Session", id }, actorOf(by))
+      if (revoked.length === 0) return yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
+    }),
+    logout: Effect.fn("SessionCredentialService.logout")(function*(session) {
+      yield* revokeTarget({ _tag: "Session", id: session.id }, session.subject)
+    }),
+    revokeOthers: Effect.fn("SessionCredentialService.revokeOthers")(function*(session) {
+      const target = { _tag: "SubjectExcept", subject: session.subject, keep: session.id } as const
+      return (yield* revokeTarget(target, session.subject)).length
+    }),
+    revokeBySubject: Effect.fn("SessionCredentialService.revokeBySubject")(function*(subject, by) {
+      return (yield* revokeTarget({ _tag: "Subject", subject }, actorOf(by))).length
+    }),
+    revokeByProofKey: Effect.fn("SessionCredentialService.revokeByProofKey")(function*(proofKeyThumbprint, by) {
+      return (yield* revokeTarget({ _tag: "ProofKey", proofKeyThumbprint }, actorOf(by))).length
+    }),
+    issueTicket: Effect.fn("SessionCredentialService.issueTicket")(function*(session) {
+      const ticket = Redacted.make(Base64Url.encode(yield* random.randomBytes(16)), { label: "session-ticket" })
+      const nowMillis = yield* Clock.currentTimeMillis
+      yield* repository.insertTicket({
+        ticketDigest: yield* digestOf(ticket),
+        sessionId: session.id,
+        expiresAtMillis: nowMillis + ticketMillis
+      }).pipe(Effect.mapError(unavailable))
+      return ticket
+    }),
+    consumeTicket: Effect.fn("SessionCredentialService.consumeTicket")(function*(ticket) {
+      if (Redacted.value(ticket).length > SessionToken.maxLength) {
+        return yield* new SessionCredentialError({ reason: new TicketRefused() })
+      }
+      const nowMillis = yield* Clock.currentTimeMillis
+      const row = yield* repository.consumeTicket({ ticketDigest: yield* digestOf(ticket), nowMillis }).pipe(
+        Effect.mapError(unavailable)
+      )
+      if (Option.isNone(row)) return yield* new SessionCredentialError({ reason: new TicketRefused() })
+      return toSession(row.value)
+    }),
+    awaitEnd,
+    whileValid: (session) => (stream) => Stream.interruptWhen(stream, awaitEnd(session))
+  })
+})
+
+/** Provides the service with given settings. Fails when they contradict each other or the signing keys cannot be read. */
+export const layerWith = (options: Options): Layer.Layer<
+  SessionCredentialService,
+  InvalidSessionOptions | SecretStore.SecretStoreError,
+  SessionCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+> => Layer.effect(SessionCredentialService, make(options))
+
+/** Provides the service with its defaults: 30 days without activity, no absolute end. */
+export const layer: Layer.Layer<
+  SessionCredentialService,
+  InvalidSessionOptions | SecretStore.SecretStoreError,
+  SessionCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+> = layerWith({})
