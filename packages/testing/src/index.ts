@@ -1,0 +1,1 @@
+export * as SecretStoreSuite from "./SecretStoreSuite.ts"
