@@ -166,29 +166,42 @@ describe("one file, several writers", () => {
       assert.deepStrictEqual(yield* sql`SELECT n FROM c`, [{ n: 400 }])
     }))
 
+  // Each child waits for the others, then opens one fresh file after the other. One that is shut out ends with code 1.
   const opener = `
     import { open } from ${JSON.stringify(new URL("../src/internal/connection.ts", import.meta.url).href)}
     import * as Effect from "effect/Effect"
-    await Effect.runPromise(Effect.scoped(Effect.flatMap(open({ filename: process.env.DB, busyTimeout: "20 seconds" }), (connection) =>
-      connection.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER)", [], undefined))))
+    const create = (filename) => Effect.scoped(Effect.flatMap(open({ filename, busyTimeout: "20 seconds" }), (connection) =>
+      connection.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER)", [], undefined)))
+    process.stdin.once("data", async () => {
+      for (let i = 0; i < 40; i++) await Effect.runPromise(create(process.env.DB + i))
+      process.exit(0)
+    })
+    process.stdout.write("ready")
   `
 
   it.live("processes that open a fresh file together all get in", () =>
     Effect.gen(function*() {
       const filename = yield* tempFile
-      const codes = yield* Effect.all(
-        Array.from({ length: 3 }, () =>
-          Effect.callback<number | null>((resume) => {
-            const process_ = spawn(process.execPath, ["--input-type=module", "-e", opener], {
-              cwd: new URL(".", import.meta.url),
-              env: { ...process.env, DB: filename },
-              stdio: ["ignore", "ignore", "inherit"]
-            })
-            process_.once("exit", (code) => resume(Effect.succeed(code)))
-            return Effect.sync(() => void process_.kill())
-          })),
-        { concurrency: "unbounded" }
+      const children = Array.from({ length: 4 }, () => {
+        const child = spawn(process.execPath, ["--input-type=module", "-e", opener], {
+          cwd: new URL(".", import.meta.url),
+          env: { ...process.env, DB: filename },
+          stdio: ["pipe", "pipe", "inherit"]
+        })
+        return {
+          child,
+          ready: new Promise<void>((resolve) => child.stdout.once("data", () => resolve())),
+          exit: new Promise<number | null>((resolve) => child.once("exit", resolve))
+        }
+      })
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          for (const { child } of children) child.kill()
+        })
       )
-      assert.deepStrictEqual(codes, [0, 0, 0])
+      yield* Effect.promise(() => Promise.all(children.map(({ exit, ready }) => Promise.race([ready, exit]))))
+      for (const { child } of children) child.stdin.write("go")
+      const codes = yield* Effect.promise(() => Promise.all(children.map(({ exit }) => exit)))
+      assert.deepStrictEqual(codes, [0, 0, 0, 0])
     }))
 })

@@ -217,14 +217,19 @@ const make = (db: DatabaseSync, options: SqliteClientConfig): SqliteConnection =
               if (db.isOpen) cursor.return?.()
             })
         ),
-        (cursor) =>
-          Stream.fromPull(Effect.succeed(Effect.suspend((): Pull.Pull<Arr.NonEmptyReadonlyArray<object>, SqlError> => {
+        (cursor) => {
+          // Asked once more after its end, the cursor of older Node versions runs the statement again.
+          let ended = false
+          return Stream.fromPull(Effect.succeed(Effect.suspend((): Pull.Pull<
+            Arr.NonEmptyReadonlyArray<object>,
+            SqlError
+          > => {
             const chunk: Array<object> = []
             try {
-              while (chunk.length < streamChunkSize) {
+              while (!ended && chunk.length < streamChunkSize) {
                 const next = cursor.next()
-                if (next.done === true) break
-                chunk.push(next.value)
+                if (next.done === true) ended = true
+                else chunk.push(next.value)
               }
             } catch (cause) {
               return Effect.fail(fromThrown(cause, "stream"))
@@ -232,6 +237,7 @@ const make = (db: DatabaseSync, options: SqliteClientConfig): SqliteConnection =
             const result: ReadonlyArray<object> = transformRows === undefined ? chunk : transformRows(chunk)
             return Arr.isReadonlyArrayNonEmpty(result) ? Effect.succeed(result) : Cause.done()
           })))
+        }
       ))
   }
 }
