@@ -1,0 +1,41 @@
+/**
+ * The endpoints with which a signed-in device lets another one in.
+ */
+import { AccessScope } from "@sallyport/core/AccessScope"
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as Schema from "effect/Schema"
+import { Label, PairingLinkView } from "./AccessSchemas.ts"
+import { RequestErrors, requires } from "./Authentication.ts"
+import { Forbidden, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
+
+/** Groups the endpoints of pairing links. */
+export class PairingGroup extends HttpApiGroup.make("pairing").add(
+  HttpApiEndpoint.post("issue", "/api/auth/pairing-links", {
+    payload: Schema.Struct({
+      /** What the new device may do; all that the issuing session may where absent. */
+      scopes: Schema.optionalKey(Schema.Array(AccessScope)),
+      label: Schema.optionalKey(Label),
+      /** `machine` makes a longer code, to be pasted rather than typed. */
+      kind: Schema.optionalKey(Schema.Literals(["device", "machine"])),
+      /** How long the code can be redeemed; the server's default where absent. */
+      lifetimeSeconds: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0)))
+    }),
+    success: Schema.Struct({
+      link: PairingLinkView,
+      /** Shown here once. */
+      code: Schema.RedactedFromValue(Schema.String, { label: "pairing-code" })
+    }).pipe(HttpApiSchema.status(201)),
+    error: [InvalidRequest, Forbidden, Unavailable]
+  }).pipe(requires("access:write")),
+  HttpApiEndpoint.get("list", "/api/auth/pairing-links", {
+    success: Schema.Struct({ links: Schema.Array(PairingLinkView) }),
+    error: Unavailable
+  }).pipe(requires("access:read")),
+  HttpApiEndpoint.post("revoke", "/api/auth/pairing-links/revoke", {
+    payload: Schema.Struct({ id: Schema.NonEmptyString.check(Schema.isMaxLength(64)) }),
+    success: HttpApiSchema.NoContent,
+    error: [NotFound, Unavailable]
+  }).pipe(requires("access:write"))
+).middleware(RequestErrors) {}

@@ -1,0 +1,18 @@
+/**
+ * The whole HTTP surface. A host mounts it beside its own API, or makes a smaller one of the same name from some of the
+ * groups: the handlers fit both.
+ */
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as OpenApi from "effect/http-api/OpenApi"
+import { PairingGroup } from "./PairingGroup.ts"
+import { RunGroup } from "./RunGroup.ts"
+import { SessionGroup } from "./SessionGroup.ts"
+
+/** Describes every endpoint of Sallyport. */
+export class SallyportApi extends HttpApi.make("sallyport")
+  .add(SessionGroup)
+  .add(PairingGroup)
+  .add(RunGroup)
+  .annotate(OpenApi.Title, "Sallyport")
+  .annotate(OpenApi.Description, "Pairing, sessions and resumable runs")
+{}

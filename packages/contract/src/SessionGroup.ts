@@ -1,0 +1,81 @@
+/**
+ * The endpoints with which a device signs in, looks at its sessions, and signs out.
+ */
+import { SessionId } from "@sallyport/core/Session"
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as Schema from "effect/Schema"
+import { Credential, Label, PolicyView, SessionView } from "./AccessSchemas.ts"
+import { RequestErrors, requires } from "./Authentication.ts"
+import { Conflict, Forbidden, InvalidRequest, NotFound, OAuthError, Unauthorized, Unavailable } from "./WireError.ts"
+
+/** The `grant_type` of the token endpoint (RFC 8693 section 2.1). */
+export const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+/** The `subject_token_type` of a pairing code or seeded credential. */
+export const bootstrapTokenType = "urn:sallyport:token-type:bootstrap-credential"
+/** The `issued_token_type` of what the token endpoint returns (RFC 8693 section 3). */
+export const accessTokenType = "urn:ietf:params:oauth:token-type:access_token"
+
+/** Answers whether the caller is signed in, and how it could be. */
+export const SessionState = Schema.Union([
+  Schema.Struct({ authenticated: Schema.Literal(true), policy: PolicyView, session: SessionView }),
+  Schema.Struct({ authenticated: Schema.Literal(false), policy: PolicyView })
+])
+
+/** Answers a token exchange (RFC 8693 section 2.2.1). */
+export const TokenResponse = Schema.Struct({
+  access_token: Schema.RedactedFromValue(Schema.String, { label: "session-token" }),
+  issued_token_type: Schema.Literal(accessTokenType),
+  token_type: Schema.Literal("Bearer"),
+  /** Seconds until the session ends unless it is used before. */
+  expires_in: Schema.Natural,
+  /** The granted scopes, separated by spaces. */
+  scope: Schema.String
+})
+
+/** Groups the endpoints of sessions. */
+export class SessionGroup extends HttpApiGroup.make("session").add(
+  HttpApiEndpoint.get("state", "/api/auth/session", {
+    success: SessionState,
+    error: [Unauthorized, Unavailable]
+  }),
+  HttpApiEndpoint.post("bootstrap", "/api/auth/bootstrap", {
+    payload: Schema.Struct({ credential: Credential, label: Schema.optionalKey(Label) }),
+    success: Schema.Struct({ session: SessionView }),
+    error: [InvalidRequest, Unauthorized, Forbidden, Unavailable]
+  }),
+  HttpApiEndpoint.post("token", "/oauth/token", {
+    payload: Schema.Struct({
+      grant_type: Schema.String,
+      subject_token: Credential,
+      subject_token_type: Schema.String,
+      scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(1024)))
+    }).pipe(HttpApiSchema.asFormUrlEncoded()),
+    success: TokenResponse,
+    error: OAuthError
+  }),
+  HttpApiEndpoint.post("ticket", "/api/auth/websocket-ticket", {
+    success: Schema.Struct({
+      ticket: Schema.RedactedFromValue(Schema.String, { label: "session-ticket" })
+    }),
+    error: Unavailable
+  }).pipe(requires(null)),
+  HttpApiEndpoint.post("logout", "/api/auth/logout", {
+    success: HttpApiSchema.NoContent,
+    error: Unavailable
+  }).pipe(requires(null)),
+  HttpApiEndpoint.get("list", "/api/auth/sessions", {
+    success: Schema.Struct({ sessions: Schema.Array(SessionView) }),
+    error: Unavailable
+  }).pipe(requires("access:read")),
+  HttpApiEndpoint.post("revoke", "/api/auth/sessions/revoke", {
+    payload: Schema.Struct({ id: SessionId }),
+    success: HttpApiSchema.NoContent,
+    error: [NotFound, Conflict, Unavailable]
+  }).pipe(requires("access:write")),
+  HttpApiEndpoint.post("revokeOthers", "/api/auth/sessions/revoke-others", {
+    success: Schema.Struct({ revoked: Schema.Natural }),
+    error: Unavailable
+  }).pipe(requires("access:write"))
+).middleware(RequestErrors) {}

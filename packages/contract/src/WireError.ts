@@ -1,0 +1,88 @@
+/**
+ * The errors of the HTTP surface: tagged JSON with a `code` to branch on, a sentence for people, whether a retry can
+ * help, and the id under which the server traced the request. Clients branch on tags and codes, never on text.
+ */
+import * as Schema from "effect/Schema"
+
+const fields = <const Codes extends ReadonlyArray<string>>(codes: Codes) => ({
+  code: Schema.Literals(codes),
+  message: Schema.String,
+  retryable: Schema.Boolean,
+  /** The W3C trace id of the request, 32 hexadecimal digits. */
+  traceId: Schema.String
+})
+
+/** Answers 400: the request does not have the form that the endpoint takes. Nothing was changed. */
+export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()(
+  "InvalidRequest",
+  fields(["invalid_request", "malformed_code", "malformed_cursor"]),
+  { httpApiStatus: 400 }
+) {}
+
+/** Answers 401: no credential, or one that lets nobody in. */
+export class Unauthorized extends Schema.TaggedError<Unauthorized>()(
+  "Unauthorized",
+  fields(["unauthorized", "invalid_credential"]),
+  { httpApiStatus: 401 }
+) {}
+
+/** Answers 403: the session is good, but it may not do this, or not from this page. */
+export class Forbidden extends Schema.TaggedError<Forbidden>()(
+  "Forbidden",
+  fields(["scope_required", "scope_not_held", "scope_not_granted", "cross_origin"]),
+  { httpApiStatus: 403 }
+) {}
+
+/** Answers 404: there is no such thing, or it is somebody else's. */
+export class NotFound extends Schema.TaggedError<NotFound>()(
+  "NotFound",
+  fields(["session_not_found", "pairing_link_not_found", "run_not_found"]),
+  { httpApiStatus: 404 }
+) {}
+
+/** Answers 409: the request is well-formed, but the present state rules it out. */
+export class Conflict extends Schema.TaggedError<Conflict>()(
+  "Conflict",
+  fields(["current_session", "thread_busy", "cursor_beyond_end", "run_ended"]),
+  { httpApiStatus: 409 }
+) {}
+
+/** Answers 410: it was there, and is kept no longer. */
+export class Gone extends Schema.TaggedError<Gone>()("Gone", fields(["cursor_expired"]), { httpApiStatus: 410 }) {}
+
+/** Answers 413: the request, or what it adds to, is larger than the server takes. */
+export class TooLarge extends Schema.TaggedError<TooLarge>()(
+  "TooLarge",
+  fields(["body_too_large", "limit_exceeded"]),
+  { httpApiStatus: 413 }
+) {}
+
+/** Answers 422: the idempotency key was used before, for another request. */
+export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>()(
+  "IdempotencyConflict",
+  fields(["idempotency_conflict"]),
+  { httpApiStatus: 422 }
+) {}
+
+/** Answers 503: the server cannot answer at the moment; it is not the request's fault. */
+export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable", fields(["unavailable"]), {
+  httpApiStatus: 503
+}) {}
+
+/**
+ * Answers 400 at the token endpoint, in the form that OAuth clients know (RFC 6749 section 5.2).
+ */
+export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
+  error: Schema.Literals([
+    "invalid_request",
+    "invalid_grant",
+    "invalid_scope",
+    "unsupported_grant_type",
+    "temporarily_unavailable"
+  ]),
+  error_description: Schema.String
+}, { httpApiStatus: 400 }) {
+  override get message() {
+    return this.error_description
+  }
+}

@@ -1,0 +1,7 @@
+export * as AccessSchemas from "./AccessSchemas.ts"
+export * as Authentication from "./Authentication.ts"
+export * as PairingGroup from "./PairingGroup.ts"
+export * as RunGroup from "./RunGroup.ts"
+export * as SallyportApi from "./SallyportApi.ts"
+export * as SessionGroup from "./SessionGroup.ts"
+export * as WireError from "./WireError.ts"
