@@ -1,0 +1,95 @@
+/**
+ * The access feed's tables, and the step that appends to them.
+ */
+import { AccessChange, type ChangeContext } from "@sallyport/core/AccessEvent"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Migrations from "../Migrations.ts"
+import { parameter, prepare, runAll } from "./accessTables.ts"
+import * as Dialect from "./dialect.ts"
+
+/** Names the feed's tables. */
+export const tables = (prefix: string) => ({ feed: `${prefix}access_feed`, head: `${prefix}access_feed_head` })
+
+/** Creates the feed's tables. Whoever writes the feed runs it before its own migrations. */
+export const migrate = (
+  prefix: string
+): Effect.Effect<unknown, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Migrations.run({
+    service: "access_feed",
+    prefix,
+    migrations: {
+      "1_create_access_feed": Effect.gen(function*() {
+        const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+        const { feed, head } = tables(prefix)
+        const millis = Dialect.bigint(sql)
+        yield* runAll([
+          sql`CREATE TABLE ${sql(feed)} (
+            revision ${millis} NOT NULL PRIMARY KEY CHECK (revision > 0),
+            type TEXT NOT NULL,
+            payload TEXT NOT NULL,
+            actor TEXT NOT NULL CHECK (actor <> ''),
+            at_millis ${millis} NOT NULL
+          )`,
+          sql`CREATE TABLE ${sql(head)} (
+            id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+            revision ${millis} NOT NULL CHECK (revision >= 0)
+          )`,
+          sql`INSERT INTO ${sql(head)} (id, revision) VALUES (1, 0)`
+        ])
+      })
+    }
+  })
+
+const encode = Schema.encodeEffect(Schema.fromJsonString(AccessChange))
+
+/**
+ * Returns the step that appends changes to the feed, in their order. It must be the last step of the transaction that
+ * makes them: revisions come from one row, whose lock is held until the commit. That makes them gap-free and commits
+ * them in their order, and whoever holds that lock waits for no other.
+ */
+export const makeAppend = (sql: SqlClient.SqlClient, prefix: string) => {
+  const feed = sql(tables(prefix).feed)
+  const head = sql(tables(prefix).head)
+
+  // The changes travel as one JSON array, so that there is one statement, and one plan, for any number of them.
+  const write = sql.onDialectOrElse({
+    pg: () => {
+      const insert = prepare(
+        sql,
+        sql`WITH head AS (
+          UPDATE ${head} SET revision = revision + CAST(${parameter} AS BIGINT) WHERE id = 1 RETURNING revision
+        )
+        INSERT INTO ${feed} (revision, type, payload, actor, at_millis)
+        SELECT head.revision - CAST(${parameter} AS BIGINT) + entry.ordinal, entry.value ->> 0, entry.value ->> 1,
+          CAST(${parameter} AS TEXT), CAST(${parameter} AS BIGINT)
+        FROM head, json_array_elements(CAST(${parameter} AS JSON)) WITH ORDINALITY AS entry (value, ordinal)`
+      )
+      return (count: number, entries: string, { actor, nowMillis }: ChangeContext): Effect.Effect<unknown, SqlError> =>
+        insert(count, count, actor, nowMillis, entries)
+    },
+    orElse: () => {
+      const advance = prepare<{ readonly revision: number }>(
+        sql,
+        sql`UPDATE ${head} SET revision = revision + ${parameter} WHERE id = 1 RETURNING revision`
+      )
+      const insert = prepare(
+        sql,
+        sql`INSERT INTO ${feed} (revision, type, payload, actor, at_millis)
+        SELECT head.revision - ${parameter} + entry.key + 1, entry.value ->> 0, entry.value ->> 1, ${parameter}, ${parameter}
+        FROM ${head} AS head, json_each(${parameter}) AS entry WHERE head.id = 1`
+      )
+      return (count: number, entries: string, { actor, nowMillis }: ChangeContext): Effect.Effect<unknown, SqlError> =>
+        Effect.andThen(advance(count), insert(count, actor, nowMillis, entries))
+    }
+  })
+
+  return Effect.fnUntraced(function*(changes: ReadonlyArray<AccessChange>, context: ChangeContext) {
+    if (changes.length === 0) return
+    const entries: Array<readonly [type: string, payload: string]> = []
+    for (const change of changes) entries.push([change._tag, yield* encode(change)])
+    yield* write(entries.length, JSON.stringify(entries), context)
+  })
+}
