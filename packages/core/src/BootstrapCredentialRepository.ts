@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
-import type { AccessRepositoryError } from "./AccessRepositoryError.ts"
+import { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
 import { AccessJournal } from "./internal/accessJournal.ts"
 import { PairingLink } from "./PairingLink.ts"
@@ -76,7 +76,8 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
 export class BootstrapCredentialRepository extends Context.Service<BootstrapCredentialRepository, {
   /**
    * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, where a
-   * link with this digest exists, spent or not.
+   * link with this digest exists, spent or not. The id is a fresh random value; one that exists already is an error and
+   * changes nothing.
    */
   readonly insert: (row: PairingLinkRow, change: ChangeContext) => Effect.Effect<boolean, AccessRepositoryError>
   /**
@@ -102,8 +103,9 @@ export class BootstrapCredentialRepository extends Context.Service<BootstrapCred
    */
   readonly revoke: (id: string, change: ChangeContext) => Effect.Effect<boolean, AccessRepositoryError>
   /**
-   * Deletes at most `limit` links that were spent, revoked or expired at or before `endedBeforeMillis` (a spent link ends
-   * when it expires). One that expired unspent gets a `pairingLinkRemoved`. Returns how many went.
+   * Deletes at most `limit` links that were revoked or expired at or before `endedBeforeMillis` (a spent link ends when it
+   * expires), those that ended first before others. One that expired unspent gets a `pairingLinkRemoved`. Returns how many
+   * went. A row is deleted by exactly one of n racers; one that somebody else is writing may be left for the next sweep.
    */
   readonly sweep: (options: {
     readonly endedBeforeMillis: number
@@ -122,17 +124,27 @@ export const layerMemory: Layer.Layer<BootstrapCredentialRepository> = Layer.eff
     const links = new Map<string, PairingLinkRow>()
     const idByDigest = new Map<string, string>()
 
+    const endedAt = (row: PairingLinkRow): number =>
+      Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
     const redeemable = (row: PairingLinkRow, nowMillis: number): boolean =>
       row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
 
     return BootstrapCredentialRepository.of({
       insert: (row, change) =>
-        Effect.sync(() => {
-          if (idByDigest.has(row.codeDigest)) return false
+        Effect.suspend(() => {
+          if (idByDigest.has(row.codeDigest)) return Effect.succeed(false)
+          if (links.has(row.id)) {
+            return Effect.fail(
+              new AccessRepositoryError({
+                operation: "insert",
+                cause: new Error(`Pairing link ${row.id} exists already`)
+              })
+            )
+          }
           links.set(row.id, row)
           idByDigest.set(row.codeDigest, row.id)
           journal.append({ _tag: "pairingLinkUpserted", link: toPairingLink(row) }, change)
-          return true
+          return Effect.succeed(true)
         }),
       consume: ({ codeDigest, proofKeyThumbprint, scopes }, change) =>
         Effect.sync(() => {
@@ -167,10 +179,10 @@ export const layerMemory: Layer.Layer<BootstrapCredentialRepository> = Layer.eff
       sweep: ({ endedBeforeMillis, limit }, change) =>
         Effect.sync(() => {
           const ended = Array.from(links.values())
-            .filter((row) =>
-              Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis) <= endedBeforeMillis
-            )
+            .filter((row) => endedAt(row) <= endedBeforeMillis)
+            .sort((a, b) => endedAt(a) - endedAt(b) || (a.id < b.id ? -1 : 1))
             .slice(0, limit)
+            .sort((a, b) => a.id < b.id ? -1 : 1)
           for (const row of ended) {
             links.delete(row.id)
             idByDigest.delete(row.codeDigest)

@@ -103,13 +103,17 @@ export class SessionCredentialRepository extends Context.Service<SessionCredenti
   }) => Effect.Effect<ReadonlyArray<SessionRow>, AccessRepositoryError>
   /**
    * Revokes every live session of a target and deletes its tickets, appending a `sessionRemoved` for each in the same
-   * transaction. Returns the ids that this call revoked: a session is in the answer of exactly one of n racers.
+   * transaction. Returns the ids that this call revoked, in their order: a session is in the answer of exactly one of n
+   * racers.
    */
   readonly revoke: (
     target: RevocationTarget,
     change: ChangeContext
   ) => Effect.Effect<ReadonlyArray<SessionId>, AccessRepositoryError>
-  /** Stores a ticket. */
+  /**
+   * Stores a ticket. Its digest is that of a fresh random value; one that exists already is an error and changes nothing.
+   * Whether there is a session for it is not asked.
+   */
   readonly insertTicket: (row: TicketRow) => Effect.Effect<void, AccessRepositoryError>
   /**
    * Deletes a ticket and returns its session, in one step: of n racers exactly one gets it. None where the ticket is
@@ -120,15 +124,20 @@ export class SessionCredentialRepository extends Context.Service<SessionCredenti
     readonly nowMillis: number
   }) => Effect.Effect<Option.Option<SessionRow>, AccessRepositoryError>
   /**
-   * Deletes at most `limit` sessions that were revoked or expired at or before `endedBeforeMillis`, with their tickets,
-   * and at most `limit` tickets expired by then. A session that expired without being revoked gets a `sessionRemoved`.
-   * Returns how many rows went.
+   * Deletes at most `limit` sessions that were revoked or expired at or before `endedBeforeMillis`, those that ended first
+   * before others, with their tickets, and at most `limit` further tickets expired by then. A session that expired without
+   * being revoked gets a `sessionRemoved`. Returns how many sessions and further tickets went. A row is deleted by exactly
+   * one of n racers; one that somebody else is writing may be left for the next sweep.
    */
   readonly sweep: (options: {
     readonly endedBeforeMillis: number
     readonly limit: number
   }, change: ChangeContext) => Effect.Effect<number, AccessRepositoryError>
 }>()("@sallyport/core/SessionCredentialRepository") {}
+
+const byId = (a: SessionRow, b: SessionRow): number => a.id < b.id ? -1 : 1
+
+const endedAt = (row: SessionRow): number => Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
 
 const targets = (target: RevocationTarget): (row: SessionRow) => boolean => {
   switch (target._tag) {
@@ -200,14 +209,14 @@ export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effec
         Effect.sync(() =>
           Array.from(sessions.values())
             .filter((row) => isLive(row, nowMillis) && (afterId === undefined || row.id > afterId))
-            .sort((a, b) => a.id < b.id ? -1 : 1)
+            .sort(byId)
             .slice(0, limit)
         ),
       revoke: (target, change) =>
         Effect.sync(() => {
           const hit = targets(target)
           const revoked: Array<SessionId> = []
-          for (const row of sessions.values()) {
+          for (const row of Array.from(sessions.values()).sort(byId)) {
             if (!isLive(row, change.nowMillis) || !hit(row)) continue
             sessions.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
             dropTickets(row.id)
@@ -216,7 +225,19 @@ export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effec
           }
           return revoked
         }),
-      insertTicket: (row) => Effect.sync(() => void tickets.set(row.ticketDigest, row)),
+      insertTicket: (row) =>
+        Effect.suspend(() => {
+          if (tickets.has(row.ticketDigest)) {
+            return Effect.fail(
+              new AccessRepositoryError({
+                operation: "insertTicket",
+                cause: new Error(`A ticket of session ${row.sessionId} has a digest that exists already`)
+              })
+            )
+          }
+          tickets.set(row.ticketDigest, row)
+          return Effect.void
+        }),
       consumeTicket: ({ nowMillis, ticketDigest }) =>
         Effect.sync(() => {
           const ticket = tickets.get(ticketDigest)
@@ -229,9 +250,11 @@ export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effec
         }),
       sweep: ({ endedBeforeMillis, limit }, change) =>
         Effect.sync(() => {
-          const ended = Array.from(sessions.values()).filter((row) =>
-            Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis) <= endedBeforeMillis
-          ).slice(0, limit)
+          const ended = Array.from(sessions.values())
+            .filter((row) => endedAt(row) <= endedBeforeMillis)
+            .sort((a, b) => endedAt(a) - endedAt(b) || byId(a, b))
+            .slice(0, limit)
+            .sort(byId)
           for (const row of ended) {
             sessions.delete(row.id)
             idByDigest.delete(row.tokenDigest)
@@ -242,6 +265,7 @@ export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effec
           }
           const expired = Array.from(tickets.values())
             .filter((ticket) => ticket.expiresAtMillis <= endedBeforeMillis)
+            .sort((a, b) => a.expiresAtMillis - b.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
             .slice(0, limit)
           for (const ticket of expired) tickets.delete(ticket.ticketDigest)
           return ended.length + expired.length
