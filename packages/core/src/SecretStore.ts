@@ -55,6 +55,12 @@ export interface SecretState {
 // Errors
 // -----------------------------------------------------------------------------
 
+// The platform's error says which operation failed, and the system's error below it says why ("ENOSPC: no space left on device").
+const describeCause = (cause: unknown): string => {
+  if (!(cause instanceof Error)) return "the cause is unknown"
+  return cause.cause instanceof Error ? `${cause.message} (${cause.cause.message})` : cause.message
+}
+
 /** Reports a name outside the alphabet of `SecretName`. Nothing was read or written. */
 export class InvalidName extends Schema.TaggedError<InvalidName>()("InvalidName", { name: Schema.String }) {
   override get message(): string {
@@ -94,7 +100,8 @@ export class Unusable extends Schema.TaggedError<Unusable>()("Unusable", {
   cause: Schema.optional(Schema.Defect())
 }) {
   override get message(): string {
-    return `Secrets cannot be stored in ${this.location}: ${this.problem}. ${this.remedy}`
+    const detail = this.cause === undefined ? "" : `: ${describeCause(this.cause)}`
+    return `Secrets cannot be stored in ${this.location}: ${this.problem}${detail}. ${this.remedy}`
   }
 }
 
@@ -110,10 +117,7 @@ export class StorageFailure extends Schema.TaggedError<StorageFailure>()("Storag
 }) {
   override get message(): string {
     const subject = this.name === undefined ? "the secret store" : `the secret "${this.name}"`
-    const detail = Predicate.hasProperty(this.cause, "message") && Predicate.isString(this.cause.message)
-      ? `: ${this.cause.message}`
-      : ""
-    return `SecretStore.${this.method} failed on ${subject}${detail}`
+    return `SecretStore.${this.method} failed on ${subject}: ${describeCause(this.cause)}`
   }
 }
 

@@ -5,9 +5,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as SecretStoreSuite from "@sallyport/testing/SecretStoreSuite"
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as Hex from "effect/encoding/Hex"
+import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -363,6 +365,7 @@ describe("SecretStore (file system) failures", () => {
           if (error.reason._tag === "StorageFailure") {
             assert.include(["key", "absent"], error.reason.name)
             assert.include(error.message, step)
+            assert.include(error.message, "ENOSPC: no space left on device")
           }
         }
         fault = undefined
@@ -387,6 +390,43 @@ describe("SecretStore (file system) failures", () => {
       fault = undefined
       yield* store.remove("key")
       assert.lengthOf(NFS.readdirSync(directory).filter((entry) => /^key~[0-9]+$/.test(entry)), 1)
+    }))
+
+  it.effect("an interrupted write leaves a whole value and no temporary file", () =>
+    Effect.gen(function*() {
+      const directory = yield* temporaryDirectory
+      for (const step of ["open", "readDirectory", "link"] as const) {
+        const reached = yield* Deferred.make<void>()
+        const proceed = yield* Deferred.make<void>()
+        let armed = false
+        const gate = <A, E, R>(at: string, real: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+          Effect.suspend(() => {
+            if (!armed || at !== step) return real
+            armed = false
+            return Effect.andThen(
+              Effect.andThen(Deferred.succeed(reached, undefined), Deferred.await(proceed)),
+              real
+            )
+          })
+        const store = yield* startWith(directory, (real) => ({
+          open: (path, options) => gate("open", real.open(path, options)),
+          readDirectory: (path) => gate("readDirectory", real.readDirectory(path)),
+          link: (from, to) => gate("link", real.link(from, to))
+        }))
+        yield* store.set("key", secret("old"))
+        armed = true
+        const fiber = yield* Effect.forkChild(store.set("key", secret("new")))
+        yield* Deferred.await(reached)
+        const interruption = yield* Effect.forkChild(Fiber.interrupt(fiber))
+        yield* Effect.yieldNow
+        yield* Deferred.succeed(proceed, undefined)
+        yield* Fiber.join(interruption)
+        assert.include(["old", "new"], yield* textOf(store, "key"))
+        assert.isFalse(NFS.readdirSync(directory).some(isTemporary))
+        // Nobody holds the writers' permit.
+        yield* store.set("key", secret("next"))
+        assert.strictEqual(yield* textOf(store, "key"), "next")
+      }
     }))
 
   it.effect("SEC-04 a failing read is an error, never a missing secret", () =>
