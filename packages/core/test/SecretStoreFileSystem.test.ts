@@ -485,38 +485,45 @@ describe("SecretStore (file system) with several processes", () => {
       assert.deepStrictEqual(NFS.readdirSync(directory), ["key~1"])
     }))
 
-  it.effect("SEC-09 a writer that is overtaken by more changes than are kept does not win with a freed version", () =>
-    Effect.gen(function*() {
-      const directory = yield* temporaryDirectory
-      const other = yield* start(directory)
-      yield* other.set("key", secret("0"))
-      let paused = true
-      const store = yield* startWith(directory, (real) => ({
-        link: (from, to) =>
-          Effect.suspend(() => {
-            if (!from.includes("key~") || !paused) return real.link(from, to)
-            paused = false
-            return Effect.forEach(["1", "2", "3", "4"], (value) => other.set("key", secret(value))).pipe(
-              Effect.orDie,
-              // The name that the slow writer aims at is free again.
-              Effect.tap(() => Effect.sync(() => assert.isFalse(NFS.existsSync(to)))),
-              Effect.andThen(real.link(from, to))
-            )
-          })
-      }))
-      const seen: Array<string> = []
-      yield* store.modify("key", (current) => {
-        const now = Option.match(current, {
-          onNone: () => "none",
-          onSome: (value) => new TextDecoder().decode(Redacted.value(value))
+  for (const step of ["open", "link"] as const) {
+    it.effect(`SEC-09 a writer overtaken before its ${step}, until its version is free again, does not win with it`, () =>
+      Effect.gen(function*() {
+        const directory = yield* temporaryDirectory
+        const other = yield* start(directory)
+        yield* other.set("key", secret("0"))
+        let overtaken = false
+        const overtake = Effect.suspend(() => {
+          if (overtaken) return Effect.void
+          overtaken = true
+          return Effect.forEach(["1", "2", "3", "4"], (value) => other.set("key", secret(value))).pipe(
+            Effect.orDie,
+            Effect.tap(() => Effect.sync(() => assert.isFalse(NFS.existsSync(NPath.join(directory, "key~2")))))
+          )
         })
-        seen.push(now)
-        return Effect.succeed([undefined, Option.some(secret(`${now}+`))])
-      })
-      assert.isFalse(paused)
-      assert.deepStrictEqual(seen, ["0", "4"])
-      assert.strictEqual(yield* textOf(other, "key"), "4+")
-    }))
+        const store = yield* startWith(directory, (real) => ({
+          open: (path, options) =>
+            step === "open" && path.includes("key~2~")
+              ? Effect.andThen(overtake, real.open(path, options))
+              : real.open(path, options),
+          link: (from, to) =>
+            step === "link" && from.includes("key~2~")
+              ? Effect.andThen(overtake, real.link(from, to))
+              : real.link(from, to)
+        }))
+        const seen: Array<string> = []
+        yield* store.modify("key", (current) => {
+          const now = Option.match(current, {
+            onNone: () => "none",
+            onSome: (value) => new TextDecoder().decode(Redacted.value(value))
+          })
+          seen.push(now)
+          return Effect.succeed([undefined, Option.some(secret(`${now}+`))])
+        })
+        assert.isTrue(overtaken)
+        assert.deepStrictEqual(seen, ["0", "4"])
+        assert.strictEqual(yield* textOf(other, "key"), "4+")
+      }))
+  }
 
   it.live(
     "SEC-03 L-05 4 processes with 8 fibers each get the same bytes, one creates, and no change is lost",
@@ -641,8 +648,7 @@ describe("SecretStore (file system) disclosure", () => {
         store.set("key", Redacted.make(bytes))
       ]
       const damage = Effect.sync(() => {
-        const current = NFS.readdirSync(directory).find((entry) => /^key~[0-9]+$/.test(entry))
-        if (current !== undefined) NFS.appendFileSync(NPath.join(directory, current), "x")
+        for (const entry of NFS.readdirSync(directory)) NFS.appendFileSync(NPath.join(directory, entry), "x")
       })
       const loosen = Effect.sync(() => {
         for (const entry of NFS.readdirSync(directory)) NFS.chmodSync(NPath.join(directory, entry), 0o644)
