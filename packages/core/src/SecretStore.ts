@@ -4,6 +4,7 @@
  * `SecretStore` is the service an application uses. An adapter does not implement it directly: it supplies the few atomic
  * operations of `Primitives`, and `make` derives names, retries and random creation from them, so that these are the same in every adapter.
  */
+import * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -689,6 +690,9 @@ export const makeFileSystem = Effect.fnUntraced(function*(
     while (true) {
       const latest = yield* Effect.mapError(latestOf(name), fail)
       if (expected !== undefined && latest !== expected) return false
+      if (latest >= SecretFile.maxVersion) {
+        return yield* Effect.fail(corrupt(pathOf(SecretFile.versionEntry(name, latest)), "no version can follow it"))
+      }
       if (!(yield* Effect.mapError(writeVersion(name, latest + 1, next), fail))) continue
       yield* Option.isNone(next)
         // A removal is done when the old bytes are gone.
@@ -724,7 +728,7 @@ export const makeFileSystem = Effect.fnUntraced(function*(
     )
     return info === undefined
       ? Option.isSome((yield* read("list", name)).value)
-      : info.size !== BigInt(SecretFile.removedSize)
+      : ByteSize.toBigInt(info.size) !== BigInt(SecretFile.removedSize)
   })
 
   const list = Effect.gen(function*() {

@@ -285,6 +285,17 @@ describe("SecretStore (file system) corruption", () => {
       assert.strictEqual((yield* Effect.flip(start(directory))).reason._tag, "Corrupt")
     }))
 
+  it.effect("a planted last version does not swallow writes", () =>
+    Effect.gen(function*() {
+      const directory = yield* temporaryDirectory
+      const store = yield* start(directory)
+      const file = NPath.join(directory, "key~999999999999999")
+      NFS.writeFileSync(file, "planted", { mode: 0o600 })
+      const error = yield* Effect.flip(store.set("key", secret("one")))
+      assert.strictEqual(error.reason._tag, "Corrupt")
+      assert.include(error.message, file)
+    }))
+
   it.effect("set and remove mend a damaged secret", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory

@@ -18,6 +18,10 @@ export type Entry =
 
 // Fifteen digits stay below 2^53, so that a version is exact as a number.
 const entryPattern = /^([a-z0-9][a-z0-9._-]{0,127})~([1-9][0-9]{0,14})(~[0-9a-f]{32})?$/
+
+/** The highest version that an entry can have. No number of real changes comes near it. */
+export const maxVersion = 999_999_999_999_999
+
 const probePattern = /^~[0-9a-f]{32}$/
 
 /** Tells what a directory entry is; undefined when the store did not write it. */
