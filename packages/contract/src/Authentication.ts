@@ -8,7 +8,7 @@ import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import type { HttpMethod } from "effect/http/HttpMethod"
 import type * as Schema from "effect/Schema"
-import { Forbidden, InvalidRequest, Unauthorized, Unavailable } from "./WireError.ts"
+import { Forbidden, InvalidRequest, TooLarge, Unauthorized, Unavailable } from "./WireError.ts"
 
 /**
  * Lets a request in with the session that it proves, and provides that session as `CurrentSession`.
@@ -20,9 +20,12 @@ export class Authentication extends HttpApiMiddleware.Service<Authentication, { 
   { error: [Unauthorized, Forbidden, Unavailable] }
 ) {}
 
-/** Turns a request that does not decode into {@link InvalidRequest}, without echoing what was sent. */
+/**
+ * Bounds the body of a request, and answers one that does not decode with {@link InvalidRequest}, without echoing what
+ * was sent.
+ */
 export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@sallyport/contract/RequestErrors", {
-  error: InvalidRequest
+  error: [InvalidRequest, TooLarge]
 }) {}
 
 /** Annotates an endpoint with the scope that it asks for; null where any session will do. */

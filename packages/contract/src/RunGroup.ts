@@ -1,7 +1,7 @@
 /**
  * The endpoints with which a client starts a run, leaves it, and joins it again.
  */
-import { IdempotencyKey, RunId, RunStatus, ThreadId } from "@sallyport/core/Run"
+import { IdempotencyKey, RunEnd, RunId, RunStatus, ThreadId } from "@sallyport/core/Run"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
@@ -23,19 +23,25 @@ export class RunView extends Schema.Class<RunView>("@sallyport/contract/RunView"
   completedAt: Schema.NullOr(Schema.DateTimeUtcFromString)
 }) {}
 
+/** Tells a reader why a stream stops before the run's end; after a retryable one it may resume from its last cursor. */
+export const RunStreamFailure = Schema.Struct({
+  code: Schema.Literals(["session_ended", "unavailable", "run_not_found", "cursor_expired"]),
+  message: Schema.String,
+  retryable: Schema.Boolean
+})
+
 /**
- * The events of the stream. `id` is the cursor to resume after; an `end` that was made up from the run's row has none.
- * `heartbeat` says that the connection is alive, and no more.
+ * The events of the stream. `id` is the cursor to resume after; an `end` that was made up from the run's row has none. The
+ * stream closes after `end` and after `failure`. In between, comments keep an idle connection alive.
  */
 export const RunStreamEvent = Schema.Union([
   Schema.Struct({ id: Schema.String, event: Schema.Literal("data"), data: Schema.fromJsonString(Schema.Json) }),
   Schema.Struct({
     id: Schema.optionalKey(Schema.UndefinedOr(Schema.String)),
     event: Schema.Literal("end"),
-    data: Schema.fromJsonString(Schema.Json)
+    data: Schema.fromJsonString(RunEnd)
   }),
-  Schema.Struct({ event: Schema.Literal("error"), data: Schema.fromJsonString(Schema.Json) }),
-  Schema.Struct({ event: Schema.Literal("heartbeat"), data: Schema.String })
+  Schema.Struct({ event: Schema.Literal("failure"), data: Schema.fromJsonString(RunStreamFailure) })
 ])
 
 const startPayload = Schema.Struct({ threadId: ThreadId, input: Schema.Json })
@@ -61,7 +67,8 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
     params: { id: Schema.String },
     headers: { "last-event-id": Schema.optionalKey(cursorText) },
     query: { after: Schema.optionalKey(cursorText) },
-    success: HttpApiSchema.StreamSse({ events: RunStreamEvent }),
+    // 204 where the cursor is that of the terminal event: an EventSource stops asking then.
+    success: [HttpApiSchema.StreamSse({ events: RunStreamEvent }), HttpApiSchema.NoContent],
     error: [InvalidRequest, NotFound, Conflict, Gone, Unavailable]
   }).pipe(requires("runs:read")),
   HttpApiEndpoint.get("active", "/api/threads/:id/active-run", {
@@ -77,7 +84,11 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
   HttpApiEndpoint.post("abortThread", "/api/threads/:id/abort", {
     params: { id: ThreadId },
     payload: Schema.Struct({ idempotencyKey: IdempotencyKey }),
-    success: HttpApiSchema.NoContent,
-    error: [InvalidRequest, Unavailable]
+    success: Schema.Struct({
+      /** `registered` where no run has begun with this key: if one does, it ends at once. */
+      outcome: Schema.Literals(["aborted", "already-ended", "registered"]),
+      run: Schema.NullOr(RunView)
+    }),
+    error: [InvalidRequest, IdempotencyConflict, Unavailable]
   }).pipe(requires("runs:operate"))
 ).middleware(RequestErrors) {}

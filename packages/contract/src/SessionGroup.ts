@@ -46,11 +46,12 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     error: [InvalidRequest, Unauthorized, Forbidden, Unavailable]
   }),
   HttpApiEndpoint.post("token", "/oauth/token", {
+    // Every parameter is optional here, so that a missing one is answered in OAuth's own form.
     payload: Schema.Struct({
-      grant_type: Schema.String,
-      subject_token: Credential,
-      subject_token_type: Schema.String,
-      scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(1024)))
+      grant_type: Schema.optionalKey(Schema.String),
+      subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String, { label: "bootstrap-credential" })),
+      subject_token_type: Schema.optionalKey(Schema.String),
+      scope: Schema.optionalKey(Schema.String)
     }).pipe(HttpApiSchema.asFormUrlEncoded()),
     success: TokenResponse,
     error: OAuthError

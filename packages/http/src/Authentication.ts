@@ -1,0 +1,264 @@
+/**
+ * Lets requests in: the middleware behind the contract's guarded endpoints, and the one that a host puts before its own
+ * routes and WebSocket upgrades. Both do the same.
+ *
+ * A request proves its session by exactly one credential. An `Authorization` header counts alone: where it is wrong, a
+ * good cookie beside it doesn't help. A WebSocket upgrade may carry a ticket as the query parameter `ticket`.
+ */
+import { Authentication, RequestErrors, RequiredScope } from "@sallyport/contract/Authentication"
+import type { Forbidden, InvalidRequest, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
+import * as AccessScope from "@sallyport/core/AccessScope"
+import { AuthPolicy, isLoopback } from "@sallyport/core/AuthPolicy"
+import { CurrentSession } from "@sallyport/core/CurrentSession"
+import { Device, Session, SessionId } from "@sallyport/core/Session"
+import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import * as ByteSize from "effect/ByteSize"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as HttpApiError from "effect/http-api/HttpApiError"
+import * as HttpEffect from "effect/http/HttpEffect"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type { unhandled } from "effect/Types"
+import * as Wire from "./internal/wire.ts"
+import * as SessionCookie from "./SessionCookie.ts"
+
+/** Lists the ways in which a request is turned away. */
+export type AuthenticationError = Unauthorized | Forbidden | Unavailable
+
+// -----------------------------------------------------------------------------
+// Origin
+// -----------------------------------------------------------------------------
+
+const isUpgrade = (request: HttpServerRequest.HttpServerRequest): boolean =>
+  request.headers.upgrade?.toLowerCase() === "websocket"
+
+/** Tells whether a request can change something, so that another site must not make a browser send it. */
+const changesState = (request: HttpServerRequest.HttpServerRequest): boolean =>
+  isUpgrade(request) || (request.method !== "GET" && request.method !== "HEAD" && request.method !== "OPTIONS")
+
+/**
+ * Tells whether a browser vouches that a request comes from a page of this server: `Sec-Fetch-Site: same-origin` (Fetch
+ * Metadata), or an `Origin` with the host that the request was sent to.
+ */
+const isSameOrigin = (request: HttpServerRequest.HttpServerRequest): boolean => {
+  const site = request.headers["sec-fetch-site"]
+  if (site !== undefined) return site === "same-origin"
+  const { origin } = request.headers
+  return origin !== undefined && URL.parse(origin)?.host === request.headers.host
+}
+
+/**
+ * Fails where a request that carries a cookie, or would set one, was sent by a page of another site. One without any
+ * credential, as `curl` sends it, passes where `vouched` is false.
+ */
+export const checkOrigin = (options: { readonly vouched: boolean }): Effect.Effect<
+  void,
+  Forbidden,
+  HttpServerRequest.HttpServerRequest
+> =>
+  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+    const claimed = request.headers["sec-fetch-site"] !== undefined || request.headers.origin !== undefined
+    return isSameOrigin(request) || (!claimed && !options.vouched) ? Effect.void : Wire.crossOrigin({
+      message: "A request that uses the session cookie must come from a page of this server, and say so with an " +
+        "Origin or Sec-Fetch-Site header; use a bearer token elsewhere"
+    })
+  })
+
+// -----------------------------------------------------------------------------
+// Authentication
+// -----------------------------------------------------------------------------
+
+const bearer = /^Bearer +([^\s]+) *$/i
+
+/** Returns the ticket that an upgrade carries. */
+const ticketOf = (request: HttpServerRequest.HttpServerRequest): Option.Option<Redacted.Redacted> => {
+  if (!isUpgrade(request)) return Option.none()
+  const ticket = URL.parse(request.url, "http://localhost")?.searchParams.get("ticket")
+  return Option.map(Option.fromNullishOr(ticket), (text) => Redacted.make(text, { label: "session-ticket" }))
+}
+
+/** The session of everybody, under the policy `unsafe-no-auth`: the owner's, with every scope, and without an end. */
+const everybody = Effect.gen(function*() {
+  const request = yield* HttpServerRequest.HttpServerRequest
+  // A page elsewhere can point its own name at 127.0.0.1, and its browser would then send requests here.
+  if (!isLoopback((request.headers.host ?? "").replace(/:\d+$/, ""))) {
+    return yield* Wire.crossOrigin({ message: "Without authentication, this server answers to a loopback name only" })
+  }
+  if (changesState(request)) yield* checkOrigin({ vouched: false })
+  const now = yield* Clock.currentTimeMillis
+  return new Session({
+    id: SessionId.make("unsafe-no-auth"),
+    subject: "owner",
+    method: "browser-session-cookie",
+    scopes: yield* AccessScope.Vocabulary,
+    proofKeyThumbprint: null,
+    device: new Device({ label: null, userAgent: null, address: null }),
+    createdAt: DateTime.makeUnsafe(now),
+    lastSeenAt: DateTime.makeUnsafe(now),
+    expiresAt: DateTime.makeUnsafe(now + 86_400_000)
+  })
+})
+
+/**
+ * Returns the session that the current request proves, and none where it carries no credential. A wrong credential is
+ * `Unauthorized`; a cookie that another site made a browser send is `Forbidden`; a store that does not answer is
+ * `Unavailable`.
+ */
+export const authenticate: Effect.Effect<
+  Option.Option<Session>,
+  AuthenticationError,
+  HttpServerRequest.HttpServerRequest | SessionCredentialService | AuthPolicy
+> = Effect.gen(function*() {
+  const request = yield* HttpServerRequest.HttpServerRequest
+  const policy = yield* AuthPolicy
+  if (policy.kind === "unsafe-no-auth") return Option.some(yield* everybody)
+
+  const sessions = yield* SessionCredentialService
+  const { authorization } = request.headers
+  if (authorization !== undefined) {
+    const token = bearer.exec(authorization)?.[1]
+    if (token === undefined) {
+      return yield* Wire.unauthorized({ message: "The Authorization header must be: Bearer, a space, and the token" })
+    }
+    return Option.some(yield* sessions.verify(Redacted.make(token, { label: "session-token" })))
+  }
+  const ticket = ticketOf(request)
+  if (Option.isSome(ticket)) return Option.some(yield* sessions.consumeTicket(ticket.value))
+
+  const cookie = SessionCookie.read(request, policy.secureCookies)
+  if (Option.isNone(cookie)) return Option.none()
+  if (changesState(request)) yield* checkOrigin({ vouched: true })
+  return Option.some(yield* sessions.verify(cookie.value))
+}).pipe(
+  Effect.catchReasons("SessionCredentialError", {
+    SessionRefused: Effect.fnUntraced(function*(reason) {
+      yield* Effect.logDebug("Refused a session token").pipe(Effect.annotateLogs({ problem: reason.problem }))
+      return yield* Wire.unauthorized(reason)
+    }),
+    TicketRefused: (reason) => Wire.unauthorized(reason),
+    SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
+  }, (reason) => Effect.die(reason))
+)
+
+const challenge = HttpEffect.appendPreResponseHandler((_request, response) =>
+  Effect.succeed(
+    response.status === 401
+      ? HttpServerResponse.setHeader(response, "www-authenticate", "Bearer realm=\"sallyport\"")
+      : response
+  )
+)
+
+/** Returns the session of the current request, which has to hold a scope; null asks for none. */
+export const requireSession = (scope: AccessScope.AccessScope | null): Effect.Effect<
+  Session,
+  AuthenticationError,
+  HttpServerRequest.HttpServerRequest | SessionCredentialService | AuthPolicy
+> =>
+  Effect.gen(function*() {
+    yield* challenge
+    const session = yield* authenticate
+    if (Option.isNone(session)) return yield* Wire.unauthorized({ message: "Sign in first" })
+    if (scope !== null && !session.value.scopes.includes(scope)) {
+      return yield* Wire.scopeRequired({ message: `This needs the scope ${scope}, which your session does not have` })
+    }
+    return session.value
+  })
+
+// -----------------------------------------------------------------------------
+// Middleware
+// -----------------------------------------------------------------------------
+
+/** Provides the middleware behind every endpoint that declares a scope with the contract's `requires`. */
+export const layer: Layer.Layer<Authentication, never, SessionCredentialService | AuthPolicy> = Layer.effect(
+  Authentication,
+  Effect.gen(function*() {
+    const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
+    return Authentication.of((httpEffect, { endpoint }) => {
+      const scope = Context.getOption(endpoint.annotations, RequiredScope)
+      if (Option.isNone(scope)) {
+        return Effect.die(
+          new Error(`The endpoint ${endpoint.identifier} is authenticated but declares no scope; use requires(scope)`)
+        )
+      }
+      return requireSession(scope.value).pipe(
+        Effect.provideContext(context),
+        Effect.flatMap((session) => Effect.provideService(httpEffect, CurrentSession, session))
+      )
+    })
+  })
+)
+
+/**
+ * Guards a host's own routes, WebSocket upgrades among them, and provides `CurrentSession` to them. A request that is
+ * turned away gets the same typed JSON as on a contract's endpoint.
+ *
+ * **Example** (Guarding a route)
+ *
+ * ```ts
+ * const Notes = HttpRouter.add("GET", "/notes", CurrentSession.useSync(notesOf)).pipe(
+ *   Layer.provide(Authentication.guard("notes:read").layer)
+ * )
+ * ```
+ */
+export const guard = (scope: AccessScope.AccessScope | null) =>
+  HttpRouter.middleware<{ provides: CurrentSession }>()(
+    Effect.gen(function*() {
+      const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
+      return (httpEffect) =>
+        requireSession(scope).pipe(
+          Effect.provideContext(context),
+          Effect.matchEffect({
+            onFailure: (error) =>
+              Effect.succeed(HttpServerResponse.jsonUnsafe(Wire.toJson(error), { status: Wire.statusOf(error) })),
+            onSuccess: (session) => Effect.provideService(httpEffect, CurrentSession, session)
+          })
+        )
+    })
+  )
+
+/** Tells the request's faults from ours: a response that doesn't encode is a defect, and stays a 500. */
+const isOfRequest = (error: HttpApiError.HttpApiSchemaError): boolean =>
+  error.kind !== "Body" && error.kind !== "ResponseHeaders"
+
+/** Bounds the body of a request unless the host says otherwise. */
+export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.mebibytes(1)
+
+/**
+ * Provides the middleware that bounds bodies and answers what does not decode. It names the fields that are wrong, never
+ * their values: they may be secrets.
+ */
+export const layerRequestErrors = (options?: {
+  readonly maxBodySize?: ByteSize.Input | undefined
+}): Layer.Layer<RequestErrors> => {
+  const maxBodySize = options?.maxBodySize === undefined
+    ? defaultMaxBodySize
+    : ByteSize.fromInputUnsafe(options.maxBodySize)
+  const maxBytes = ByteSize.toNumberUnsafe(maxBodySize)
+  return Layer.succeed(
+    RequestErrors,
+    RequestErrors.of((httpEffect) =>
+      Effect.gen(function*() {
+        const request = yield* HttpServerRequest.HttpServerRequest
+        if (Number(request.headers["content-length"] ?? 0) > maxBytes) {
+          return yield* Wire.bodyTooLarge({ message: `A request may have up to ${maxBytes} bytes` })
+        }
+        return yield* httpEffect.pipe(
+          Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
+          Effect.catch((error): Effect.Effect<never, InvalidRequest | unhandled> =>
+            HttpApiError.HttpApiSchemaError.is(error) && isOfRequest(error)
+              ? Wire.invalidRequest({ message: Wire.describeSchemaError(error) })
+              : Effect.fail(error)
+          )
+        )
+      })
+    )
+  )
+}

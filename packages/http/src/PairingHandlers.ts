@@ -1,0 +1,59 @@
+/**
+ * Answers the endpoints of pairing links.
+ */
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import { BootstrapCredentialService } from "@sallyport/core/BootstrapCredentialService"
+import { CurrentSession } from "@sallyport/core/CurrentSession"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import { noStore } from "./internal/headers.ts"
+import * as Wire from "./internal/wire.ts"
+
+/** Provides the handlers of the group `pairing`. */
+export const layer = HttpApiBuilder.group(
+  SallyportApi,
+  "pairing",
+  Effect.fn(function*(handlers) {
+    const bootstrap = yield* BootstrapCredentialService
+    return handlers.handleAll({
+      issue: Effect.fn(
+        function*({ payload }) {
+          yield* noStore
+          const session = yield* CurrentSession
+          const { code, link } = yield* bootstrap.issue({
+            issuedBy: session,
+            scopes: payload.scopes ?? session.scopes,
+            label: payload.label,
+            kind: payload.kind,
+            lifetime: payload.lifetimeSeconds === undefined ? undefined : Duration.seconds(payload.lifetimeSeconds)
+          })
+          return { code, link: Wire.pairingLinkView(link) }
+        },
+        Effect.catchReasons("BootstrapCredentialError", {
+          ScopeNotHeld: (reason) => Wire.scopeNotHeld(reason),
+          LifetimeOutOfBounds: (reason) => Wire.invalidRequest(reason),
+          BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      list: Effect.fn(
+        function*() {
+          yield* noStore
+          return { links: (yield* bootstrap.list).map(Wire.pairingLinkView) }
+        },
+        Effect.catchReasons("BootstrapCredentialError", {
+          BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      revoke: Effect.fn(
+        function*({ payload }) {
+          yield* bootstrap.revoke(payload.id, yield* CurrentSession)
+        },
+        Effect.catchReasons("BootstrapCredentialError", {
+          LinkNotFound: (reason) => Wire.pairingLinkNotFound(reason),
+          BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      )
+    })
+  })
+)

@@ -1,0 +1,149 @@
+/**
+ * Answers the endpoints of runs: starting one, following it as Server-Sent Events, finding it again, ending it.
+ */
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import { AuthPolicy } from "@sallyport/core/AuthPolicy"
+import { CurrentSession } from "@sallyport/core/CurrentSession"
+import type { RunOwner } from "@sallyport/core/Run"
+import { RunEventLog } from "@sallyport/core/RunEventLog"
+import type { Session } from "@sallyport/core/Session"
+import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as Wire from "./internal/wire.ts"
+import * as RunEventStream from "./RunEventStream.ts"
+import { RunProgram } from "./RunProgram.ts"
+
+const ownerOf = (session: Session): RunOwner => ({ subject: session.subject })
+
+const owner = Effect.map(CurrentSession, ownerOf)
+
+/** Provides the handlers of the group `runs`; the host provides what a run does as `RunProgram`. */
+export const layer = HttpApiBuilder.group(
+  SallyportApi,
+  "runs",
+  Effect.fn(function*(handlers) {
+    const log = yield* RunEventLog
+    const program = yield* RunProgram
+    const sessions = yield* SessionCredentialService
+    const policy = yield* AuthPolicy
+
+    /** Waits until a reader may read no more, and returns what to tell it. Everybody's session has no end. */
+    const endOf = (session: Session) =>
+      policy.kind === "unsafe-no-auth" ? Effect.never : sessions.awaitEnd(session).pipe(
+        Effect.as(RunEventStream.sessionEnded),
+        Effect.catch((error) =>
+          Effect.succeed({ code: "unavailable" as const, message: error.message, retryable: true })
+        )
+      )
+
+    return handlers.handleAll({
+      start: Effect.fn(
+        function*({ headers, payload }) {
+          const session = yield* CurrentSession
+          const { created, run } = yield* log.execute({
+            threadId: payload.threadId,
+            idempotencyKey: headers["idempotency-key"],
+            request: payload.input,
+            owner: ownerOf(session)
+          }, (run) => program.execute({ input: payload.input, run, session }))
+          return created ? { created: true as const, run: Wire.runView(run) } : {
+            created: false as const,
+            run: Wire.runView(run)
+          }
+        },
+        Effect.catchReasons("RunEventLogError", {
+          ThreadBusy: (reason) => Wire.threadBusy(reason),
+          IdempotencyConflict: (reason) => Wire.idempotencyConflict(reason),
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
+          ShuttingDown: (reason) => Wire.unavailable(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      get: Effect.fn(
+        function*({ params }) {
+          return Wire.runView(yield* log.get({ runId: params.id, owner: yield* owner }))
+        },
+        Effect.catchReasons("RunEventLogError", {
+          RunNotFound: (reason) => Wire.runNotFound(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      events: Effect.fn(
+        function*({ headers, params, query }) {
+          const session = yield* CurrentSession
+          const reader = {
+            runId: params.id,
+            // A reconnecting EventSource sends the header, beside the query that its URL was made with.
+            after: headers["last-event-id"] ?? query.after,
+            owner: ownerOf(session)
+          }
+          const run = yield* log.get(reader)
+          const events = yield* log.eventsEncoded(reader)
+          if (run.status !== "running" && reader.after === String(run.lastSeq)) {
+            // At the end of an ended run: unless its log lacks the terminal event, there is nothing to say, ever.
+            if (Option.isNone(yield* Stream.runHead(events))) return HttpServerResponse.empty({ status: 204 })
+          }
+          return RunEventStream.respond(
+            events,
+            endOf(session)
+          )
+        },
+        Effect.catchReasons("RunEventLogError", {
+          InvalidCursor: (reason) => Wire.malformedCursor(reason),
+          RunNotFound: (reason) => Wire.runNotFound(reason),
+          CursorBeyondEnd: (reason) => Wire.cursorBeyondEnd(reason),
+          CursorExpired: (reason) => Wire.cursorExpired(reason),
+          ShuttingDown: (reason) => Wire.unavailable(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      active: Effect.fn(
+        function*({ params }) {
+          const run = yield* log.activeForThread({ threadId: params.id, owner: yield* owner })
+          return { run: Option.match(run, { onNone: () => null, onSome: Wire.runView }) }
+        },
+        Effect.catchReasons("RunEventLogError", {
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      abort: Effect.fn(
+        function*({ params }) {
+          const result = yield* log.abort({ runId: params.id, owner: yield* owner })
+          // A run that is named by its id exists.
+          return result._tag === "Registered" ? yield* Effect.die(result) : Wire.runView(result.run)
+        },
+        Effect.catchReasons("RunEventLogError", {
+          RunNotFound: (reason) => Wire.runNotFound(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      abortThread: Effect.fn(
+        function*({ params, payload }) {
+          const result = yield* log.abort({
+            threadId: params.id,
+            idempotencyKey: payload.idempotencyKey,
+            owner: yield* owner
+          })
+          switch (result._tag) {
+            case "Aborted":
+              return { outcome: "aborted" as const, run: Wire.runView(result.run) }
+            case "AlreadyEnded":
+              return { outcome: "already-ended" as const, run: Wire.runView(result.run) }
+            case "Registered":
+              return { outcome: "registered" as const, run: null }
+          }
+        },
+        Effect.catchReasons("RunEventLogError", {
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
+          IdempotencyConflict: (reason) => Wire.idempotencyConflict(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      )
+    })
+  })
+)

@@ -1,0 +1,43 @@
+/**
+ * What the host does when a client starts a run.
+ */
+import type { RunWriter } from "@sallyport/core/RunEventLog"
+import type { Session } from "@sallyport/core/Session"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+
+/** Describes a run that a client has started. */
+export interface RunProgramRequest {
+  /** What the client sent, as JSON; the host decodes it. */
+  readonly input: Schema.Json
+  /** Writes the run's events. */
+  readonly run: RunWriter
+  /** The session that started the run, as it was then. */
+  readonly session: Session
+}
+
+/**
+ * Provides the program that `POST /api/runs` executes. It runs apart from the request: it goes on when the client is gone,
+ * and is interrupted when the run is aborted or the server stops. What it returns is the run's result; a failure ends the
+ * run as failed, and is logged, not shown.
+ */
+export class RunProgram extends Context.Service<RunProgram, {
+  readonly execute: (request: RunProgramRequest) => Effect.Effect<Schema.Json | void, unknown, Scope.Scope>
+}>()("@sallyport/http/RunProgram") {}
+
+/** Provides a program, with the services that it needs taken from the layer's own context. */
+export const layer = <E, R>(
+  execute: (request: RunProgramRequest) => Effect.Effect<Schema.Json | void, E, R>
+): Layer.Layer<RunProgram, never, Exclude<R, Scope.Scope>> =>
+  Layer.effect(
+    RunProgram,
+    Effect.map(Effect.context<Exclude<R, Scope.Scope>>(), (context) =>
+      RunProgram.of({
+        // What is left of R is the scope, or nothing; TypeScript doesn't work that out for an R that it doesn't know.
+        execute: (request) =>
+          Effect.provideContext(execute(request), context) as Effect.Effect<Schema.Json | void, E, Scope.Scope>
+      }))
+  )

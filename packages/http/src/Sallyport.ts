@@ -1,0 +1,60 @@
+/**
+ * The whole HTTP surface as one layer, for a host that wants all of it.
+ */
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import type { AuthPolicy } from "@sallyport/core/AuthPolicy"
+import type { BootstrapCredentialService } from "@sallyport/core/BootstrapCredentialService"
+import type { RunEventLog } from "@sallyport/core/RunEventLog"
+import type { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import type * as ByteSize from "effect/ByteSize"
+import type { SecureRandom } from "effect/crypto/SecureRandom"
+import type { FileSystem } from "effect/FileSystem"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import type * as Etag from "effect/http/Etag"
+import type { HttpPlatform } from "effect/http/HttpPlatform"
+import type * as HttpRouter from "effect/http/HttpRouter"
+import * as Layer from "effect/Layer"
+import type { Path } from "effect/Path"
+import * as Authentication from "./Authentication.ts"
+import * as PairingHandlers from "./PairingHandlers.ts"
+import * as PairPage from "./PairPage.ts"
+import * as RunHandlers from "./RunHandlers.ts"
+import type { RunProgram } from "./RunProgram.ts"
+import * as SessionHandlers from "./SessionHandlers.ts"
+
+/** Lists the settings of {@link layer}. */
+export interface Options {
+  /** Where a browser goes once it is paired: a path of this server. Default `/`. */
+  readonly continueTo?: `/${string}` | undefined
+  /** The largest body that a request may have. Default 1 MiB. */
+  readonly maxBodySize?: ByteSize.Input | undefined
+  /** Where the OpenAPI document is served. Default `/api/openapi.json`. */
+  readonly openapiPath?: `/${string}` | undefined
+}
+
+/**
+ * Adds every endpoint of the contract, the pairing page and the OpenAPI document to the router. The host's own routes and
+ * APIs stand beside it on the same router.
+ */
+export const layer = (options?: Options): Layer.Layer<
+  never,
+  never,
+  | AuthPolicy
+  | BootstrapCredentialService
+  | SessionCredentialService
+  | RunEventLog
+  | RunProgram
+  | SecureRandom
+  | HttpRouter.HttpRouter
+  | Etag.Generator
+  | FileSystem
+  | HttpPlatform
+  | Path
+> =>
+  Layer.merge(
+    HttpApiBuilder.layer(SallyportApi, { openapiPath: options?.openapiPath ?? "/api/openapi.json" }).pipe(
+      Layer.provide([SessionHandlers.layer, PairingHandlers.layer, RunHandlers.layer]),
+      Layer.provide([Authentication.layer, Authentication.layerRequestErrors({ maxBodySize: options?.maxBodySize })])
+    ),
+    PairPage.layer({ continueTo: options?.continueTo })
+  )

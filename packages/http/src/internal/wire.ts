@@ -1,0 +1,111 @@
+import type { PairingLink } from "@sallyport/core/PairingLink"
+import type { Run } from "@sallyport/core/Run"
+import type { Session, SessionId } from "@sallyport/core/Session"
+import { PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
+import { RunView } from "@sallyport/contract/RunGroup"
+import * as WireError from "@sallyport/contract/WireError"
+import * as Effect from "effect/Effect"
+import type * as HttpApiError from "effect/http-api/HttpApiError"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+
+interface Fields<Code extends string> {
+  readonly code: Code
+  readonly message: string
+  readonly retryable: boolean
+  readonly traceId: string
+}
+
+const noTrace = "0".repeat(32)
+
+/** Makes a function that fails with a wire error: its class and code, and the sentence of whatever went wrong. */
+const failure = <Code extends string, E>(
+  error: new(fields: Fields<Code>) => E,
+  code: Code,
+  retryable = false
+) =>
+(reason: { readonly message: string }): Effect.Effect<never, E> =>
+  Effect.currentSpan.pipe(
+    Effect.match({ onFailure: () => noTrace, onSuccess: (span) => span.traceId }),
+    Effect.flatMap((traceId) => Effect.fail(new error({ code, message: reason.message, retryable, traceId })))
+  )
+
+export const invalidRequest = failure(WireError.InvalidRequest, "invalid_request")
+export const malformedCode = failure(WireError.InvalidRequest, "malformed_code")
+export const malformedCursor = failure(WireError.InvalidRequest, "malformed_cursor")
+export const unauthorized = failure(WireError.Unauthorized, "unauthorized")
+export const invalidCredential = failure(WireError.Unauthorized, "invalid_credential")
+export const scopeRequired = failure(WireError.Forbidden, "scope_required")
+export const scopeNotHeld = failure(WireError.Forbidden, "scope_not_held")
+export const crossOrigin = failure(WireError.Forbidden, "cross_origin")
+export const sessionNotFound = failure(WireError.NotFound, "session_not_found")
+export const pairingLinkNotFound = failure(WireError.NotFound, "pairing_link_not_found")
+export const runNotFound = failure(WireError.NotFound, "run_not_found")
+export const currentSession = failure(WireError.Conflict, "current_session")
+export const threadBusy = failure(WireError.Conflict, "thread_busy")
+export const cursorBeyondEnd = failure(WireError.Conflict, "cursor_beyond_end")
+export const cursorExpired = failure(WireError.Gone, "cursor_expired")
+export const bodyTooLarge = failure(WireError.TooLarge, "body_too_large")
+export const idempotencyConflict = failure(WireError.IdempotencyConflict, "idempotency_conflict")
+export const unavailable = failure(WireError.Unavailable, "unavailable", true)
+
+export const sessionView = (session: Session, current: SessionId | undefined): SessionView =>
+  new SessionView({
+    id: session.id,
+    subject: session.subject,
+    method: session.method,
+    scopes: session.scopes,
+    device: { label: session.device.label, userAgent: session.device.userAgent, address: session.device.address },
+    createdAt: session.createdAt,
+    lastSeenAt: session.lastSeenAt,
+    expiresAt: session.expiresAt,
+    current: session.id === current
+  })
+
+export const pairingLinkView = (link: PairingLink): PairingLinkView => new PairingLinkView({ ...link })
+
+export const runView = (run: Run): RunView =>
+  new RunView({
+    runId: run.runId,
+    threadId: run.threadId,
+    idempotencyKey: run.idempotencyKey,
+    status: run.status,
+    endReason: run.endReason,
+    lastSeq: run.lastSeq,
+    startedAt: run.startedAt,
+    completedAt: run.completedAt
+  })
+
+/** The errors of a request that is turned away, with which status each is answered. */
+const statusByTag = { Unauthorized: 401, Forbidden: 403, Unavailable: 503 } as const
+
+export const statusOf = (error: WireError.Unauthorized | WireError.Forbidden | WireError.Unavailable): number =>
+  statusByTag[error._tag]
+
+export const toJson = Schema.encodeSync(
+  Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.Unavailable])
+)
+
+const slots: Record<HttpApiError.HttpApiSchemaError["kind"], string> = {
+  Params: "path",
+  Headers: "headers",
+  Query: "query",
+  Payload: "body",
+  Body: "response",
+  ResponseHeaders: "response headers"
+}
+
+const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** Says which part of a request does not decode, by the paths of its fields. Their values stay out: they may be secret. */
+export const describeSchemaError = (error: HttpApiError.HttpApiSchemaError): string => {
+  const paths = new Set(
+    formatIssue(error.cause.issue).issues.map(({ path }) => path?.map(String).join(".") ?? "").filter((path) =>
+      path !== ""
+    )
+  )
+  const part = slots[error.kind]
+  return paths.size === 0
+    ? `The ${part} of the request does not have the form that this endpoint takes`
+    : `In the ${part} of the request, this is missing or malformed: ${Array.from(paths).join(", ")}`
+}
