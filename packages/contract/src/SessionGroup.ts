@@ -15,7 +15,7 @@ export const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
 /** The `subject_token_type` of a pairing code or seeded credential. */
 export const bootstrapTokenType = "urn:sallyport:token-type:bootstrap-credential"
 /** The `issued_token_type` of what the token endpoint returns (RFC 8693 section 3). */
-export const accessTokenType = "urn:ietf:params:oauth:token-type:access_token"
+export const accessTokenType = "urn:ietf:params:oauth:token-type:access_token" as const
 
 /** Answers whether the caller is signed in, and how it could be. */
 export const SessionState = Schema.Union([
