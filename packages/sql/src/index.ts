@@ -1,4 +1,5 @@
 export * as Migrations from "./Migrations.ts"
 export * as SqlAccessFeedRepository from "./SqlAccessFeedRepository.ts"
 export * as SqlBootstrapCredentialRepository from "./SqlBootstrapCredentialRepository.ts"
+export * as SqlRunEventRepository from "./SqlRunEventRepository.ts"
 export * as SqlSessionCredentialRepository from "./SqlSessionCredentialRepository.ts"

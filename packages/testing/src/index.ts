@@ -1,1 +1,2 @@
 export * as SecretStoreSuite from "./SecretStoreSuite.ts"
+export * as RunEventRepositorySuite from "./RunEventRepositorySuite.ts"

@@ -43,10 +43,10 @@ export const clustered = (sql: SqlClient.SqlClient): Statement.Fragment =>
 export const toNatural = (value: unknown): number => typeof value === "number" ? value : Number(value)
 
 /**
- * Reads a natural number, or `undefined` for NULL.
+ * Reads a natural number, or null for NULL.
  */
-export const toNaturalOrUndefined = (value: unknown): number | undefined =>
-  value === null || value === undefined ? undefined : toNatural(value)
+export const toNaturalOrNull = (value: unknown): number | null =>
+  value === null || value === undefined ? null : toNatural(value)
 
 /**
  * Decodes a natural number as any driver hands it over (`number`, `bigint` or decimal text).

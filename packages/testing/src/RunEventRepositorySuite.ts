@@ -1,0 +1,494 @@
+/**
+ * What every `RunEventRepository` must do, as one suite.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import {
+  type AppendOutcome,
+  RunEventRepository,
+  type RunRow,
+  type StartOptions,
+  type StartOutcome
+} from "@sallyport/core/RunEventRepository"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+
+// Durations of the contract are arguments, so that a lease or a retention that lies in the past needs no waiting.
+const past = -60_000
+const long = 60_000
+const roomy = { maxEvents: 1_000_000, maxBytes: 1_000_000_000 }
+
+let counter = 0
+const unique = (): string => `01970000-0000-7000-8000-${(++counter).toString(16).padStart(12, "0")}`
+
+const request = (overrides?: Partial<StartOptions>): StartOptions => ({
+  runId: unique(),
+  threadId: "thread",
+  ownerKey: "owner",
+  ownerSubject: "subject",
+  ownerOrg: null,
+  idempotencyKey: unique(),
+  requestDigest: "digest",
+  metadata: "{}",
+  leaseMillis: long,
+  abortedData: `{"status":"aborted"}`,
+  ...overrides
+})
+
+const expectRun = (outcome: StartOutcome): RunRow => {
+  if (outcome._tag === "ThreadBusy") throw new Error("the thread is busy")
+  return outcome.run
+}
+
+/** Makes one call to the repository under test. */
+const use = <A, E>(f: (repository: RunEventRepository["Service"]) => Effect.Effect<A, E>) =>
+  Effect.flatMap(RunEventRepository, f)
+
+const started = (overrides?: Partial<StartOptions>) =>
+  Effect.map(use((repository) => repository.start(request(overrides))), expectRun)
+
+const item = (run: RunRow, ...events: ReadonlyArray<string>) => ({
+  runId: run.runId,
+  epoch: run.epoch,
+  events,
+  byteCount: events.join("").length
+})
+
+const append = (...items: ReadonlyArray<ReturnType<typeof item>>) =>
+  use((repository) => repository.append({ items, ...roomy }))
+
+const finish = (run: RunRow, epoch = run.epoch) =>
+  use((repository) =>
+    repository.finish({
+      runId: run.runId,
+      epoch,
+      status: "succeeded",
+      reason: null,
+      data: `{"status":"succeeded"}`
+    })
+  )
+
+const abort = (run: RunRow, ownerKey?: string) =>
+  use((repository) => repository.abort({ runId: run.runId, ownerKey, reason: "asked", data: `{"status":"aborted"}` }))
+
+const reap = (limit = 100) =>
+  use((repository) => repository.reap({ limit, reason: "stale_run", data: `{"status":"failed"}` }))
+
+const get = (run: RunRow) =>
+  Effect.flatMap(
+    use((repository) => repository.get(run.runId)),
+    (row) => row === undefined ? Effect.die(new Error("the run is gone")) : Effect.succeed(row)
+  )
+
+const readAll = (run: RunRow) => use((repository) => repository.read({ runId: run.runId, after: 0, limit: 100_000 }))
+
+const count = (outcomes: ReadonlyArray<{ readonly _tag: string }>, tag: string) =>
+  outcomes.filter((outcome) => outcome._tag === tag).length
+
+const everyone = { concurrency: "unbounded" } as const
+
+/**
+ * Declares the suite for a repository. Each test builds `layer` anew and expects it to be empty.
+ */
+export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>): void => {
+  const test = (title: string, effect: Effect.Effect<void, unknown, RunEventRepository>) =>
+    it.live(title, () => Effect.provide(effect, Layer.fresh(layer)))
+
+  describe(`RunEventRepository (${name})`, () => {
+    test(
+      "RUN-01 a key answers with its run, whatever state that is in, and conflicts for another request or thread",
+      Effect.gen(function*() {
+        const first = request()
+        const created = yield* use((repository) => repository.start(first))
+        assert.strictEqual(created._tag, "Created")
+        const run = expectRun(created)
+        assert.strictEqual(run.runId, first.runId)
+        assert.strictEqual(run.status, "running")
+        assert.strictEqual(run.epoch, 1)
+        assert.isAbove(run.leaseExpiresAtMillis ?? 0, run.startedAtMillis)
+        const again = yield* use((repository) => repository.start({ ...first, runId: unique() }))
+        assert.strictEqual(again._tag, "Existing")
+        assert.strictEqual(expectRun(again).runId, first.runId)
+        for (const other of [{ requestDigest: "other" }, { threadId: "other" }]) {
+          const conflict = yield* use((repository) => repository.start({ ...first, ...other, runId: unique() }))
+          assert.strictEqual(conflict._tag, "Conflict")
+          assert.strictEqual(expectRun(conflict).runId, first.runId)
+        }
+        yield* finish(run)
+        const ended = yield* use((repository) => repository.start({ ...first, runId: unique() }))
+        assert.strictEqual(ended._tag, "Existing")
+        assert.strictEqual(expectRun(ended).status, "succeeded")
+        const stranger = yield* use((repository) => repository.start({ ...first, runId: unique(), ownerKey: "else" }))
+        assert.strictEqual(stranger._tag, "Created")
+      })
+    )
+
+    test(
+      "RUN-01 L-70 of 16 starts with one key exactly one creates the run",
+      Effect.gen(function*() {
+        const first = request()
+        const outcomes = yield* Effect.all(
+          Array.from({ length: 16 }, () => use((repository) => repository.start({ ...first, runId: unique() }))),
+          everyone
+        )
+        assert.strictEqual(count(outcomes, "Created"), 1)
+        assert.strictEqual(count(outcomes, "Existing"), 15)
+        assert.strictEqual(new Set(outcomes.map((outcome) => expectRun(outcome).runId)).size, 1)
+      })
+    )
+
+    test(
+      "RUN-02 L-77 of 16 starts on one thread exactly one gets the slot, and the slot is free once the run has ended",
+      Effect.gen(function*() {
+        const outcomes = yield* Effect.all(
+          Array.from({ length: 16 }, () => use((repository) => repository.start(request()))),
+          everyone
+        )
+        assert.strictEqual(count(outcomes, "Created"), 1)
+        assert.strictEqual(count(outcomes, "ThreadBusy"), 15)
+        const winner = outcomes.find((outcome) => outcome._tag === "Created")
+        if (winner === undefined) return
+        const run = expectRun(winner)
+        for (const outcome of outcomes) {
+          if (outcome._tag === "ThreadBusy") assert.strictEqual(outcome.runId, run.runId)
+        }
+        yield* started({ threadId: "another" })
+        yield* started({ ownerKey: "another" })
+        yield* finish(run)
+        assert.strictEqual((yield* started()).status, "running")
+      })
+    )
+
+    test(
+      "RUN-03 numbers start at 1 and have no gaps, with many writers at once",
+      Effect.gen(function*() {
+        const run = yield* started()
+        const outcomes = (yield* Effect.all(
+          Array.from({ length: 40 }, (_, index) => append(item(run, `"${index}a"`, `"${index}b"`))),
+          everyone
+        )).flat()
+        assert.strictEqual(count(outcomes, "Appended"), 40)
+        const events = yield* readAll(run)
+        assert.deepStrictEqual(events.map((event) => event.seq), Array.from({ length: 80 }, (_, index) => index + 1))
+        for (const [index, outcome] of outcomes.entries()) {
+          if (outcome._tag !== "Appended") continue
+          assert.strictEqual(outcome.lastSeq, outcome.firstSeq + 1)
+          assert.strictEqual(events[outcome.firstSeq - 1]?.data, `"${index}a"`)
+          assert.strictEqual(events[outcome.lastSeq - 1]?.data, `"${index}b"`)
+        }
+        const row = yield* get(run)
+        assert.strictEqual(row.lastSeq, 80)
+        assert.strictEqual(row.eventCount, 80)
+        assert.strictEqual(row.byteCount, events.reduce((sum, event) => sum + event.data.length, 0))
+      })
+    )
+
+    test(
+      "RUN-06 L-82 a batch keeps the order of each run, and an item that is refused fails alone",
+      Effect.gen(function*() {
+        const one = yield* started({ threadId: "1" })
+        const two = yield* started({ threadId: "2" })
+        const ended = yield* started({ threadId: "3" })
+        yield* finish(ended)
+        const outcomes = yield* append(
+          item(one, `"a"`),
+          item(ended, `"refused"`),
+          item(two, `"b"`, `"c"`),
+          { ...item(one, `"zombie"`), epoch: 7 },
+          { ...item(one, `"nowhere"`), runId: unique() },
+          item(one, `"d"`)
+        )
+        const expected: ReadonlyArray<AppendOutcome> = [
+          { _tag: "Appended", firstSeq: 1, lastSeq: 1 },
+          { _tag: "Ended", status: "succeeded" },
+          { _tag: "Appended", firstSeq: 1, lastSeq: 2 },
+          { _tag: "Fenced", currentEpoch: 1 },
+          { _tag: "Unknown" },
+          { _tag: "Appended", firstSeq: 2, lastSeq: 2 }
+        ]
+        assert.deepStrictEqual(outcomes, expected)
+        assert.deepStrictEqual((yield* readAll(one)).map((event) => event.data), [`"a"`, `"d"`])
+        assert.deepStrictEqual((yield* readAll(two)).map((event) => event.data), [`"b"`, `"c"`])
+        assert.strictEqual((yield* readAll(ended)).length, 1)
+      })
+    )
+
+    test(
+      "RUN-15 an item over the run's number or size of events is refused whole, and smaller ones go on",
+      Effect.gen(function*() {
+        const run = yield* started()
+        const limited = (
+          events: ReadonlyArray<string>,
+          limits: { readonly maxEvents: number; readonly maxBytes: number }
+        ) => use((repository) => repository.append({ items: [item(run, ...events)], ...limits }))
+        assert.deepStrictEqual(yield* limited(["1", "2", "3"], { maxEvents: 2, maxBytes: 100 }), [
+          { _tag: "LimitExceeded", limit: "maxEvents" }
+        ])
+        assert.deepStrictEqual(yield* limited(["123"], { maxEvents: 2, maxBytes: 2 }), [
+          { _tag: "LimitExceeded", limit: "maxBytes" }
+        ])
+        assert.deepStrictEqual(yield* readAll(run), [])
+        assert.deepStrictEqual(yield* limited(["1", "2"], { maxEvents: 2, maxBytes: 2 }), [
+          { _tag: "Appended", firstSeq: 1, lastSeq: 2 }
+        ])
+        // The terminal event is never refused for its size.
+        assert.strictEqual((yield* finish(run))._tag, "Finished")
+      })
+    )
+
+    test(
+      "any JSON text comes back as it was",
+      Effect.gen(function*() {
+        const run = yield* started({ metadata: `{"text":"\\u0000 \\ud800 é 😀"}` })
+        const texts = [`"\\u0000"`, `"\\ud800"`, `"é😀'\\"\\\\"`, `{"b":1,"a":[1.0,null]}`, `"${"x".repeat(100_000)}"`]
+        yield* append(item(run, ...texts))
+        assert.deepStrictEqual((yield* readAll(run)).map((event) => event.data), texts)
+        assert.strictEqual((yield* get(run)).metadata, `{"text":"\\u0000 \\ud800 é 😀"}`)
+      })
+    )
+
+    test(
+      "RUN-04 L-73 L-74 the terminal event and the state change together, exactly once, and nothing follows",
+      Effect.gen(function*() {
+        const run = yield* started()
+        yield* append(item(run, `{"kind":"end","status":"succeeded"}`))
+        const outcomes = yield* Effect.all(Array.from({ length: 8 }, () => finish(run)), everyone)
+        assert.strictEqual(count(outcomes, "Finished"), 1)
+        assert.strictEqual(count(outcomes, "Ended"), 7)
+        assert.deepStrictEqual(yield* append(item(run, `"late"`)), [{ _tag: "Ended", status: "succeeded" }])
+        const events = yield* readAll(run)
+        assert.deepStrictEqual(events.map(({ kind, seq }) => [seq, kind]), [[1, "data"], [2, "end"]])
+        const row = yield* get(run)
+        assert.strictEqual(row.status, "succeeded")
+        assert.strictEqual(row.lastSeq, 2)
+        assert.strictEqual(row.endSeq, 2)
+        assert.isNull(row.leaseExpiresAtMillis)
+        assert.strictEqual(row.completedAtMillis, events[1]?.atMillis)
+      })
+    )
+
+    test(
+      "RUN-04 while a run is ended, every append is stored before the end or refused",
+      Effect.gen(function*() {
+        const run = yield* started()
+        const appends = Array.from({ length: 20 }, (_, index) => append(item(run, `${index}`)))
+        const [outcomes] = yield* Effect.all([
+          Effect.map(Effect.all(appends, everyone), (all) => all.flat()),
+          finish(run)
+        ], everyone)
+        const events = yield* readAll(run)
+        assert.strictEqual(count(outcomes, "Appended") + count(outcomes, "Ended"), 20)
+        assert.strictEqual(events.length, count(outcomes, "Appended") + 1)
+        assert.deepStrictEqual(events.map((event) => event.seq), events.map((_, index) => index + 1))
+        assert.deepStrictEqual(events.filter((event) => event.kind === "end").map((event) => event.seq), [
+          events.length
+        ])
+      })
+    )
+
+    test(
+      "RUN-05 L-78 a writer with another epoch is refused, and told the current one",
+      Effect.gen(function*() {
+        const run = yield* started()
+        assert.deepStrictEqual(yield* append({ ...item(run, "1"), epoch: 0 }), [{ _tag: "Fenced", currentEpoch: 1 }])
+        assert.deepStrictEqual(yield* finish(run, 2), { _tag: "Fenced", currentEpoch: 1 })
+        assert.deepStrictEqual(
+          yield* use((repository) => repository.heartbeat({ runId: run.runId, epoch: 2, leaseMillis: long })),
+          { _tag: "Fenced", currentEpoch: 1 }
+        )
+        assert.deepStrictEqual(yield* readAll(run), [])
+        assert.strictEqual((yield* get(run)).status, "running")
+      })
+    )
+
+    test(
+      "RUN-07 RUN-16 L-84 stale runs are ended by the store's clock with one terminal event, live ones are not",
+      Effect.gen(function*() {
+        const live = yield* started({ threadId: "live" })
+        const stale = yield* Effect.forEach(
+          ["1", "2", "3"],
+          (threadId) => started({ threadId, leaseMillis: past })
+        )
+        const extended = yield* started({ threadId: "extended", leaseMillis: past })
+        const beat = yield* use((repository) =>
+          repository.heartbeat({ runId: extended.runId, epoch: 1, leaseMillis: long })
+        )
+        assert.strictEqual(beat._tag, "Extended")
+        const batches = [yield* reap(2), yield* reap(2), yield* reap(2)]
+        assert.deepStrictEqual(batches.map((batch) => batch.length), [2, 1, 0])
+        assert.deepStrictEqual(
+          batches.flat().map((run) => run.runId).sort(),
+          stale.map((run) => run.runId).sort()
+        )
+        for (const run of stale) {
+          const row = yield* get(run)
+          assert.deepStrictEqual([row.status, row.endReason, row.epoch], ["failed", "stale_run", 2])
+          assert.deepStrictEqual((yield* readAll(run)).map((event) => event.kind), ["end"])
+          assert.deepStrictEqual(yield* append(item(run, "1")), [{ _tag: "Ended", status: "failed" }])
+        }
+        assert.strictEqual((yield* get(live)).status, "running")
+        assert.strictEqual((yield* get(extended)).status, "running")
+      })
+    )
+
+    test(
+      "RUN-07 a heartbeat that races with the reaper either keeps the run alive or is refused",
+      Effect.gen(function*() {
+        const runs = yield* Effect.forEach(
+          Array.from({ length: 12 }, (_, index) => `${index}`),
+          (threadId) => started({ threadId, leaseMillis: past })
+        )
+        const [reaped, beats] = yield* Effect.all([
+          Effect.map(Effect.all([reap(), reap(), reap()], everyone), (all) => all.flat().map((run) => run.runId)),
+          Effect.forEach(
+            runs,
+            (run) => use((repository) => repository.heartbeat({ runId: run.runId, epoch: 1, leaseMillis: long })),
+            everyone
+          )
+        ], everyone)
+        assert.strictEqual(new Set(reaped).size, reaped.length)
+        for (const [index, run] of runs.entries()) {
+          const row = yield* get(run)
+          const isReaped = reaped.includes(run.runId)
+          assert.strictEqual(row.status, isReaped ? "failed" : "running")
+          assert.strictEqual((yield* readAll(run)).length, isReaped ? 1 : 0)
+          // The heartbeat may have come first and the reaper have passed the run over; never may both have won.
+          if (beats[index]?._tag === "Extended") assert.isFalse(isReaped)
+        }
+      })
+    )
+
+    test(
+      "RUN-12 an abort ends a run once, racing with its end, and another owner's run is unknown",
+      Effect.gen(function*() {
+        const run = yield* started()
+        assert.deepStrictEqual(yield* abort(run, "stranger"), { _tag: "Unknown" })
+        const [aborts, finished] = yield* Effect.all([
+          Effect.all(Array.from({ length: 4 }, () => abort(run, "owner")), everyone),
+          finish(run)
+        ], everyone)
+        assert.strictEqual(count(aborts, "Aborted") + count([finished], "Finished"), 1)
+        assert.strictEqual(count(aborts, "Unknown"), 0)
+        assert.deepStrictEqual((yield* readAll(run)).map((event) => event.kind), ["end"])
+        const row = yield* get(run)
+        assert.strictEqual(row.status, finished._tag === "Finished" ? "succeeded" : "aborted")
+        if (row.status === "aborted") assert.deepStrictEqual([row.endReason, row.epoch], ["asked", 2])
+      })
+    )
+
+    test(
+      "RUN-12 L-79 an abort before the run exists ends it as it begins, and holds no slot",
+      Effect.gen(function*() {
+        const first = request()
+        const { idempotencyKey, ownerKey, threadId } = first
+        const byKey = use((repository) =>
+          repository.abortByKey({ ownerKey, threadId, idempotencyKey, reason: "early", data: `"by key"` })
+        )
+        assert.deepStrictEqual(yield* byKey, { _tag: "Registered" })
+        assert.deepStrictEqual(yield* byKey, { _tag: "Registered" })
+        const other = yield* started()
+        const outcome = yield* use((repository) => repository.start(first))
+        assert.strictEqual(outcome._tag, "Created")
+        const run = expectRun(outcome)
+        assert.deepStrictEqual([run.status, run.endReason, run.lastSeq, run.endSeq], ["aborted", "early", 1, 1])
+        assert.deepStrictEqual(
+          (yield* readAll(run)).map(({ data, kind, seq }) => ({ data, kind, seq })),
+          [{ data: first.abortedData, kind: "end", seq: 1 }]
+        )
+        assert.strictEqual((yield* byKey)._tag, "AlreadyEnded")
+        assert.strictEqual((yield* get(other)).status, "running")
+        const conflict = yield* use((repository) =>
+          repository.abortByKey({ ownerKey, threadId: "other", idempotencyKey, reason: null, data: "{}" })
+        )
+        assert.strictEqual(conflict._tag, "Conflict")
+      })
+    )
+
+    test(
+      "RUN-12 L-79 an abort by key that races with the start always ends the run",
+      Effect.gen(function*() {
+        for (let round = 0; round < 10; round++) {
+          const first = request({ threadId: `${round}` })
+          const { idempotencyKey, ownerKey, threadId } = first
+          const [outcome] = yield* Effect.all([
+            use((repository) => repository.start(first)),
+            use((repository) => repository.abortByKey({ ownerKey, threadId, idempotencyKey, reason: null, data: "{}" }))
+          ], everyone)
+          assert.strictEqual((yield* get(expectRun(outcome))).status, "aborted")
+          assert.strictEqual((yield* readAll(expectRun(outcome))).length, 1)
+        }
+      })
+    )
+
+    test(
+      "RUN-10 L-71 a thread's run is the running one, else the one that ended last within the window",
+      Effect.gen(function*() {
+        const active = (windowMillis: number, threadId = "thread", ownerKey = "owner") =>
+          use((repository) => repository.activeForThread({ ownerKey, threadId, windowMillis }))
+        assert.isUndefined(yield* active(long))
+        const first = yield* started()
+        assert.strictEqual((yield* active(past))?.runId, first.runId)
+        assert.isUndefined(yield* active(long, "other"))
+        assert.isUndefined(yield* active(long, "thread", "other"))
+        yield* abort(first)
+        assert.strictEqual((yield* active(long))?.runId, first.runId)
+        assert.isUndefined(yield* active(past))
+        const second = yield* started()
+        assert.strictEqual((yield* active(long))?.runId, second.runId)
+        yield* finish(second)
+        assert.strictEqual((yield* active(long))?.status, "succeeded")
+      })
+    )
+
+    test(
+      "RUN-08 events are read in pages",
+      Effect.gen(function*() {
+        const run = yield* started()
+        yield* append(item(run, ...Array.from({ length: 10 }, (_, index) => `${index + 1}`)))
+        const page = (after: number) =>
+          Effect.map(
+            use((repository) => repository.read({ runId: run.runId, after, limit: 4 })),
+            (events) => events.map((event) => event.seq)
+          )
+        assert.deepStrictEqual(yield* page(0), [1, 2, 3, 4])
+        assert.deepStrictEqual(yield* page(7), [8, 9, 10])
+        assert.deepStrictEqual(yield* page(10), [])
+        const heads = yield* use((repository) => repository.heads([run.runId, unique()]))
+        assert.deepStrictEqual(heads, [{ runId: run.runId, status: "running", lastSeq: 10 }])
+      })
+    )
+
+    test(
+      "RUN-13 a sweep deletes in bounded batches what is past its retention, and nothing else",
+      Effect.gen(function*() {
+        const first = request({ threadId: "ended" })
+        const ended = expectRun(yield* use((repository) => repository.start(first)))
+        yield* append(item(ended, "1", "2", "3", "4", "5"))
+        yield* finish(ended)
+        const running = yield* started({ threadId: "running" })
+        yield* append(item(running, "1"))
+        yield* use((repository) =>
+          repository.abortByKey({
+            ownerKey: "owner",
+            threadId: "never",
+            idempotencyKey: "never",
+            reason: null,
+            data: "{}"
+          })
+        )
+        const sweep = (retentionMillis: number, tombstoneMillis: number) =>
+          use((repository) => repository.sweep({ limit: 4, retentionMillis, tombstoneMillis }))
+        assert.deepStrictEqual(yield* sweep(long, long), { expired: 0, events: 0, removed: 0, aborts: 0 })
+        assert.deepStrictEqual(yield* sweep(past, long), { expired: 1, events: 4, removed: 0, aborts: 1 })
+        assert.isNotNull((yield* get(ended)).expiredAtMillis)
+        assert.deepStrictEqual(yield* sweep(past, long), { expired: 0, events: 2, removed: 0, aborts: 0 })
+        assert.deepStrictEqual(yield* readAll(ended), [])
+        const again = yield* use((repository) => repository.start({ ...first, runId: unique() }))
+        assert.strictEqual(again._tag, "Existing")
+        assert.deepStrictEqual(yield* sweep(past, past), { expired: 0, events: 0, removed: 1, aborts: 0 })
+        assert.isUndefined(yield* use((repository) => repository.get(ended.runId)))
+        assert.strictEqual((yield* get(running)).status, "running")
+        assert.strictEqual((yield* readAll(running)).length, 1)
+      })
+    )
+  })
+}
