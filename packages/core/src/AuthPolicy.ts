@@ -63,11 +63,16 @@ const descriptors: Record<Kind, Omit<Descriptor, "kind">> = {
   "unsafe-no-auth": { bootstrapMethods: [], sessionMethods: [], secureCookies: false }
 }
 
-/** Tells whether an address is reachable from this machine only: `localhost`, `127.0.0.0/8` or `::1`. */
+/**
+ * Tells whether an address is reachable from this machine only: `localhost`, `127.0.0.0/8` or `::1`, the latter also in
+ * brackets. Other spellings of these, such as `127.1`, are not recognised: a doubtful address counts as reachable.
+ */
 export const isLoopback = (host: string): boolean => {
-  const name = host.toLowerCase().replace(/^\[|\]$/g, "")
-  return name === "localhost" || name === "::1" || /^(::ffff:)?127(\.\d{1,3}){3}$/.test(name)
+  const name = host.toLowerCase().replace(/^\[(.*)\]$/, "$1")
+  return name === "localhost" || name === "::1" || loopbackIpv4.test(name)
 }
+
+const loopbackIpv4 = /^(?:::ffff:)?127(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/
 
 /**
  * Chooses the policy for the address that a server listens on. Without a name it is `loopback-browser` on a loopback

@@ -8,13 +8,14 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
-/** Reports a base URL from which no pairing address can be made. */
+/** Reports a base URL from which no pairing address can be made, quoted without user information. */
 export class InvalidBaseUrl extends Schema.TaggedError<InvalidBaseUrl>()("InvalidBaseUrl", {
   baseUrl: Schema.String
 }) {
   override get message() {
-    return `"${this.baseUrl}" is not an http, https, ws or wss URL; give the address that a browser would open, ` +
-      `such as http://127.0.0.1:4590`
+    const quoted = JSON.stringify(this.baseUrl)
+    return `${quoted} is not an http, https, ws or wss URL; give the address that a browser would open, such as ` +
+      `http://127.0.0.1:4590`
   }
 }
 
@@ -30,8 +31,11 @@ export const path = "/pair"
 export const httpBase = (baseUrl: string): Result.Result<string, InvalidBaseUrl> => {
   const url = URL.parse(baseUrl.trim())
   const protocol = url === null ? undefined : httpProtocols[url.protocol]
-  if (url === null || protocol === undefined || url.hostname === "") return Result.fail(new InvalidBaseUrl({ baseUrl }))
-  const pathname = url.pathname.replace(/\/+$/, "").replace(/\/ws$/, "")
+  if (url === null || protocol === undefined || url.hostname === "") {
+    // What stands before the "@" may be a password, and errors are logged.
+    return Result.fail(new InvalidBaseUrl({ baseUrl: baseUrl.replace(/^(\w+:\/\/)?.*@/s, "$1").slice(0, 256) }))
+  }
+  const pathname = url.pathname.replace(/\/+$/, "").replace(/\/+ws$/, "")
   return Result.succeed(`${protocol}//${url.host}${pathname}`)
 }
 
