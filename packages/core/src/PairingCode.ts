@@ -55,6 +55,13 @@ export const parse = (input: string): Option.Option<Redacted.Redacted> => {
   return check === checkValue(values) ? Option.some(Redacted.make(symbols, { label: "pairing-code" })) : Option.none()
 }
 
+/**
+ * Tells whether a text is laid out as {@link generate} shows a code, in four or seven groups of four, whether or not its
+ * symbols are right. No `parse` of such a text means that it was mistyped.
+ */
+export const hasCodeForm = (input: string): boolean =>
+  /^\s*[0-9a-z]{4}(?:[\s-]+[0-9a-z]{4}){3}(?:(?:[\s-]+[0-9a-z]{4}){3})?\s*$/i.test(input)
+
 const format = (symbols: string): string => {
   const groups: Array<string> = []
   for (let start = 0; start < symbols.length; start += groupLength) {
