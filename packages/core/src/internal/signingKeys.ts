@@ -81,6 +81,12 @@ export const load = Effect.fnUntraced(function*(): Effect.fn.Return<
   const set = yield* Schema.decodeEffect(JwkSet)(new TextDecoder().decode(Redacted.value(stored.value))).pipe(
     Effect.mapError(() => unreadable("it is not a JWK Set with at least one HS256 key"))
   )
+  if (set.keys.some(({ k }) => k.length < keyLength)) {
+    return yield* unreadable(`it holds a key of less than ${keyLength} bytes`)
+  }
+  if (new Set(set.keys.map(({ kid }) => kid)).size < set.keys.length) {
+    return yield* unreadable("two of its keys have the same kid")
+  }
   const keys = yield* Effect.forEach(set.keys, importKey)
   const active = keys[0]
   if (active === undefined) return yield* unreadable("it holds no key")
