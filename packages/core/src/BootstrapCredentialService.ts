@@ -132,6 +132,15 @@ export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCreden
   }
 }
 
+/** Reports settings that contradict each other when the layer is built. */
+export class InvalidBootstrapOptions extends Schema.TaggedError<InvalidBootstrapOptions>()("InvalidBootstrapOptions", {
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The settings of pairing links cannot work: ${this.problem}`
+  }
+}
+
 // -----------------------------------------------------------------------------
 // Models
 // -----------------------------------------------------------------------------
@@ -184,7 +193,7 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
     readonly label?: string | undefined
     readonly kind?: PairingCode.Kind | undefined
     readonly lifetime?: Duration.Input | undefined
-    /** How often the link can be redeemed. Default 1. */
+    /** How often the link can be redeemed: a whole number from 1, anything else is a defect. Default 1. */
     readonly uses?: number | undefined
     readonly proofKeyThumbprint?: string | undefined
   }) => Effect.Effect<
@@ -210,7 +219,8 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    * Makes a credential that the host chose redeemable once, as a desktop application does for the window it opens.
    *
    * Waits for `ready`, which completes when the server accepts connections, before its lifetime starts: a slow start does
-   * not eat it up. Fails with {@link AlreadySeeded} where the same credential was seeded before, spent or not.
+   * not eat it up. Fails with {@link AlreadySeeded} where the same credential was seeded before, spent or not, with
+   * {@link WeakCredential} where it is short, and with {@link MalformedCode} where it looks like a mistyped code.
    */
   readonly seed: (options: {
     readonly credential: Redacted.Redacted
@@ -232,17 +242,35 @@ const unavailable = (cause: AccessRepositoryError) => fail(new BootstrapStoreUna
 
 const encoder = new TextEncoder()
 
-/** What distinguishes a seeded credential from a code before either is digested, so that one never passes for the other. */
-const seedPrefix = "seed:"
-const codePrefix = "code:"
+const digestKeyLength = 32
+
+const shortDigestKey = new SecretStore.SecretStoreError({
+  reason: new SecretStore.Corrupt({
+    location: `"${digestKeyName}"`,
+    problem: `it is shorter than ${digestKeyLength} bytes`,
+    remedy: "Restore the secret from a backup, or remove it: a new key is made, and open pairing links stop working."
+  })
+})
 
 /** Longer input than this is refused unread. */
 const maxCredentialLength = 512
 
+/**
+ * Returns what is digested for a credential, or none where it can be neither a code nor a seed. A seed that reads as a
+ * code is digested as one, on both sides, so that a host may seed a code of its own making.
+ */
+const canonical = (text: string): Option.Option<string> => {
+  const code = PairingCode.parse(text)
+  if (Option.isSome(code)) return Option.some(`code:${Redacted.value(code.value)}`)
+  return text.length < seedMinimumLength || text.length > maxCredentialLength || PairingCode.hasCodeForm(text)
+    ? Option.none()
+    : Option.some(`seed:${text}`)
+}
+
 /** Builds the service; {@link layer} is what most hosts want. */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   BootstrapCredentialService["Service"],
-  SecretStore.SecretStoreError,
+  InvalidBootstrapOptions | SecretStore.SecretStoreError,
   BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
 > {
   const repository = yield* BootstrapCredentialRepository
@@ -254,16 +282,22 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const defaultLifetime = Duration.fromInputUnsafe(options.lifetime ?? "5 minutes")
   const maximumMillis = Duration.toMillis(options.maximumLifetime ?? "1 hour")
   const listLimit = options.listLimit ?? 1_000
+  const defaultMillis = Duration.toMillis(defaultLifetime)
+  if (!(defaultMillis > 0 && defaultMillis <= maximumMillis)) {
+    return yield* new InvalidBootstrapOptions({
+      problem: "lifetime must be positive and not longer than maximumLifetime, or no link could be issued"
+    })
+  }
 
-  const digestKey = yield* secrets.getOrCreateRandom(digestKeyName, 32).pipe(
-    Effect.flatMap((bytes) => Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(bytes))))
-  )
+  const keyBytes = yield* secrets.getOrCreateRandom(digestKeyName, digestKeyLength)
+  if (Redacted.value(keyBytes).length < digestKeyLength) return yield* shortDigestKey
+  const digestKey = yield* Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(keyBytes)))
   // The key is of our own making and of the right length, so signing with it cannot fail.
   const digestOf = (text: string): Effect.Effect<string> =>
     Effect.map(Effect.orDie(mac.sign(digestKey, encoder.encode(text))), Hex.encode)
 
   const lifetimeMillis = (lifetime: Duration.Input | undefined): Effect.Effect<number, BootstrapCredentialError> => {
-    const requestedMillis = Duration.toMillis(lifetime ?? defaultLifetime)
+    const requestedMillis = Math.round(Duration.toMillis(lifetime ?? defaultLifetime))
     return requestedMillis > 0 && requestedMillis <= maximumMillis
       ? Effect.succeed(requestedMillis)
       : Effect.fail(fail(new LifetimeOutOfBounds({ requestedMillis, maximumMillis })))
@@ -293,8 +327,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       expiresAtMillis: nowMillis + link.lifetimeMillis,
       revokedAtMillis: null
     }
+    // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
+    const made = toPairingLink(row)
     const inserted = yield* Effect.mapError(repository.insert(row, { actor: link.actor, nowMillis }), unavailable)
-    return inserted ? Option.some(toPairingLink(row)) : Option.none<PairingLink>()
+    return inserted ? Option.some(made) : Option.none<PairingLink>()
   })
 
   const refusalError = (
@@ -309,16 +345,20 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       const missing = AccessScope.missing(held, request.scopes)
       if (missing.length > 0) return yield* fail(new ScopeNotHeld({ missing }))
       const millis = yield* lifetimeMillis(request.lifetime)
+      const uses = request.uses ?? 1
+      if (!Number.isSafeInteger(uses) || uses < 1) {
+        return yield* Effect.die(new RangeError("uses must be a whole number from 1"))
+      }
       const code = yield* PairingCode.generate(request.kind ?? "device").pipe(
         Effect.provideService(SecureRandom.SecureRandom, random)
       )
       const link = yield* insert({
-        codeDigest: yield* digestOf(codePrefix + Redacted.value(code).replaceAll("-", "")),
+        codeDigest: yield* digestOf(Option.getOrThrow(canonical(Redacted.value(code)))),
         label: request.label,
         subject: request.subject ?? (request.issuedBy === "operator" ? defaultSubject : request.issuedBy.subject),
         scopes: request.scopes,
         proofKeyThumbprint: request.proofKeyThumbprint,
-        uses: request.uses ?? 1,
+        uses,
         actor: actorOf(request.issuedBy),
         lifetimeMillis: millis
       })
@@ -327,14 +367,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return { code, link: link.value }
     }),
     consume: Effect.fn("BootstrapCredentialService.consume")(function*({ credential, proofKeyThumbprint, scopes }) {
-      const text = Redacted.value(credential)
-      const code = PairingCode.parse(text)
-      if (Option.isNone(code) && (text.length < seedMinimumLength || text.length > maxCredentialLength)) {
-        return yield* fail(new MalformedCode())
-      }
-      const codeDigest = yield* digestOf(
-        Option.isSome(code) ? codePrefix + Redacted.value(code.value) : seedPrefix + text
-      )
+      const text = canonical(Redacted.value(credential))
+      if (Option.isNone(text)) return yield* fail(new MalformedCode())
+      const codeDigest = yield* digestOf(text.value)
       const nowMillis = yield* Clock.currentTimeMillis
       const outcome = yield* repository.consume({ codeDigest, scopes, proofKeyThumbprint }, {
         actor: "system",
@@ -368,8 +403,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       if (text.length < seedMinimumLength || text.length > maxCredentialLength) {
         return yield* fail(new WeakCredential({ minimumLength: seedMinimumLength }))
       }
+      const seed = canonical(text)
+      if (Option.isNone(seed)) return yield* fail(new MalformedCode())
       const millis = yield* lifetimeMillis(request.lifetime)
-      const codeDigest = yield* digestOf(seedPrefix + text)
+      const codeDigest = yield* digestOf(seed.value)
       yield* request.ready
       const link = yield* insert({
         codeDigest,
@@ -386,16 +423,16 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 })
 
-/** Provides the service with given settings. Fails when the key of the digests cannot be read or made. */
+/** Provides the service with given settings. Fails when they contradict each other or the key of the digests cannot be read or made. */
 export const layerWith = (options: Options): Layer.Layer<
   BootstrapCredentialService,
-  SecretStore.SecretStoreError,
+  InvalidBootstrapOptions | SecretStore.SecretStoreError,
   BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
 > => Layer.effect(BootstrapCredentialService, make(options))
 
 /** Provides the service with its defaults: links of 5 minutes, at most 1 hour. */
 export const layer: Layer.Layer<
   BootstrapCredentialService,
-  SecretStore.SecretStoreError,
+  InvalidBootstrapOptions | SecretStore.SecretStoreError,
   BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
 > = layerWith({})

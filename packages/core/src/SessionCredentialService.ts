@@ -125,7 +125,10 @@ export interface ListedSession {
 
 /** Lists the settings of {@link layerWith}; each has a default. */
 export interface Options {
-  /** How long a session lasts without activity; each renewal starts it anew. Default 30 days. */
+  /**
+   * How long a session lasts after its last renewal. Activity less than a renewal interval after one starts none, so a
+   * session is sure to survive a pause of `lifetime` less `renewalInterval`. Default 30 days.
+   */
   readonly lifetime?: Duration.Input | undefined
   /** How often at most an active session's row is written. Default 1/30 of the lifetime. */
   readonly renewalInterval?: Duration.Input | undefined
@@ -151,7 +154,8 @@ export interface Options {
 export class SessionCredentialService extends Context.Service<SessionCredentialService, {
   /**
    * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
-   * in, by default the subject itself.
+   * in, by default the subject itself. Dies, and stores nothing, where the request is the host's mistake: an empty or
+   * enormous subject, a malformed scope, a `dpop-access-token` without the thumbprint of its key.
    */
   readonly issue: (options: {
     readonly subject: string
@@ -227,6 +231,35 @@ interface CacheEntry {
   lastSeenAtMillis: number
 }
 
+/** Something that waits for a session's end; `woken` is made anew before each look at the row. */
+interface Watcher {
+  woken: Deferred.Deferred<void>
+}
+
+const isTarget = (target: RevocationTarget, session: Session): boolean => {
+  switch (target._tag) {
+    case "Session":
+      return session.id === target.id
+    case "SubjectExcept":
+      return session.subject === target.subject && session.id !== target.keep
+    case "Subject":
+      return session.subject === target.subject
+    case "ProofKey":
+      return session.proofKeyThumbprint === target.proofKeyThumbprint
+  }
+}
+
+/** Reads a setting in whole milliseconds, which is what rows hold. */
+const positiveMillis = (
+  setting: keyof Options,
+  duration: Duration.Input
+): Effect.Effect<number, InvalidSessionOptions> => {
+  const millis = Math.round(Duration.toMillis(duration))
+  return millis > 0 && Number.isSafeInteger(millis)
+    ? Effect.succeed(millis)
+    : Effect.fail(new InvalidSessionOptions({ problem: `${setting} must be finite and at least 1 millisecond` }))
+}
+
 /** Builds the service; {@link layer} is what most hosts want. */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   SessionCredentialService["Service"],
@@ -237,14 +270,19 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const random = yield* SecureRandom.SecureRandom
   const digest = yield* Digest.Digest
 
-  const lifetimeMillis = Duration.toMillis(options.lifetime ?? "30 days")
+  const lifetimeMillis = yield* positiveMillis("lifetime", options.lifetime ?? "30 days")
   const renewalMillis = options.renewalInterval === undefined
-    ? Math.floor(lifetimeMillis / 30)
-    : Duration.toMillis(options.renewalInterval)
-  const absoluteMillis = options.absoluteLifetime === undefined ? null : Duration.toMillis(options.absoluteLifetime)
-  const ticketMillis = Duration.toMillis(options.ticketLifetime ?? "60 seconds")
-  const recheckMillis = Duration.toMillis(options.recheckInterval ?? "5 seconds")
+    ? Math.max(1, Math.floor(lifetimeMillis / 30))
+    : yield* positiveMillis("renewalInterval", options.renewalInterval)
+  const absoluteMillis = options.absoluteLifetime === undefined
+    ? null
+    : yield* positiveMillis("absoluteLifetime", options.absoluteLifetime)
+  const ticketMillis = yield* positiveMillis("ticketLifetime", options.ticketLifetime ?? "60 seconds")
+  const recheckMillis = yield* positiveMillis("recheckInterval", options.recheckInterval ?? "5 seconds")
   const cacheCapacity = options.cacheCapacity ?? 10_000
+  if (!Number.isSafeInteger(cacheCapacity) || cacheCapacity < 1) {
+    return yield* new InvalidSessionOptions({ problem: "cacheCapacity must be a whole number from 1" })
+  }
   if (!(renewalMillis < lifetimeMillis)) {
     return yield* new InvalidSessionOptions({
       problem: "renewalInterval must be shorter than lifetime, or an active session would expire"
@@ -259,7 +297,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   // Verified tokens by their digest, and the digest of each session in there.
   const cache = new Map<string, CacheEntry>()
   const digestBySession = new Map<SessionId, string>()
-  const waiting = new Map<SessionId, Set<Deferred.Deferred<void>>>()
+  const waiting = new Map<SessionId, Set<Watcher>>()
   // Counts invalidations. A row that was read before one must not be remembered after it.
   let generation = 0
 
@@ -267,7 +305,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const key = digestBySession.get(id)
     if (key !== undefined) cache.delete(key)
     digestBySession.delete(id)
-    for (const deferred of waiting.get(id) ?? []) Deferred.doneUnsafe(deferred, Effect.void)
+    for (const watcher of waiting.get(id) ?? []) Deferred.doneUnsafe(watcher.woken, Effect.void)
   }
   const forgetAll = () => {
     generation++
@@ -315,7 +353,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     // Somebody else renewed or ended it in between: the row says which.
     const current = yield* repository.findById(row.id)
     if (Option.isNone(current)) return yield* refused("unknown")
-    return isLive(current.value, nowMillis) ? current.value : yield* refused(endProblem(current.value))
+    if (isLive(current.value, nowMillis)) return current.value
+    forget(row.id)
+    return yield* refused(endProblem(current.value))
   })
 
   /** Verifies a token that is not in the cache, or that is due for a look at its row. */
@@ -345,7 +385,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         Clock.clockWith((clock) => {
           const nowMillis = clock.currentTimeMillisUnsafe()
           const entry = cache.get(tokenDigest)
-          if (entry !== undefined && nowMillis < entry.trustedUntilMillis) {
+          // A clock that was set back would prolong the trust, so a time before the last use leads to the row too.
+          if (
+            entry !== undefined && nowMillis < entry.trustedUntilMillis && nowMillis >= entry.lastSeenAtMillis
+          ) {
             entry.lastSeenAtMillis = nowMillis
             return Effect.succeed(entry.session)
           }
@@ -368,6 +411,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         Effect.sync(() => {
           generation++
           for (const id of ids) forget(id)
+          // A racer may have been the one to revoke a target and not have come to forget it, so its absence from the
+          // answer does not say that it is still live.
+          for (const entry of cache.values()) if (isTarget(target, entry.session)) forget(entry.session.id)
         })
       ),
       Effect.tapCause(() => Effect.sync(forgetAll)),
@@ -375,32 +421,40 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       Effect.mapError(unavailable)
     )
 
-  const awaitEnd = Effect.fnUntraced(function*(session: Session) {
-    const ended = yield* Deferred.make<void>()
-    const watchers = waiting.get(session.id) ?? new Set()
-    waiting.set(session.id, watchers.add(ended))
-    // Registered before the first look, so that a revocation in between is not missed.
-    return yield* Effect.gen(function*() {
-      while (true) {
-        const row = yield* repository.findById(session.id)
-        const nowMillis = yield* Clock.currentTimeMillis
-        if (Option.isNone(row)) return "revoked" as const
-        if (!isLive(row.value, nowMillis)) return endProblem(row.value)
-        yield* Deferred.await(ended).pipe(
-          Effect.timeoutOption(Math.min(row.value.expiresAtMillis - nowMillis, recheckMillis))
-        )
-      }
-    }).pipe(
-      Effect.mapError(unavailable),
-      Effect.ensuring(Effect.sync(() => {
-        watchers.delete(ended)
-        if (watchers.size === 0) waiting.delete(session.id)
-      }))
-    )
-  })
+  const awaitEnd = (session: Session) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        const watcher: Watcher = { woken: Deferred.makeUnsafe() }
+        waiting.set(session.id, (waiting.get(session.id) ?? new Set()).add(watcher))
+        return watcher
+      }),
+      Effect.fnUntraced(function*(watcher) {
+        while (true) {
+          // Made before the look, so that a revocation in between is not missed, and anew for each look: being woken is
+          // a hint, and after a revocation that failed the session may well be live.
+          watcher.woken = Deferred.makeUnsafe()
+          const row = yield* repository.findById(session.id)
+          const nowMillis = yield* Clock.currentTimeMillis
+          if (Option.isNone(row)) return "revoked" as const
+          if (!isLive(row.value, nowMillis)) return endProblem(row.value)
+          yield* Deferred.await(watcher.woken).pipe(
+            Effect.timeoutOption(Math.min(row.value.expiresAtMillis - nowMillis, recheckMillis))
+          )
+        }
+      }),
+      (watcher) =>
+        Effect.sync(() => {
+          const watchers = waiting.get(session.id)
+          watchers?.delete(watcher)
+          if (watchers?.size === 0) waiting.delete(session.id)
+        })
+    ).pipe(Effect.mapError(unavailable))
 
   return SessionCredentialService.of({
     issue: Effect.fn("SessionCredentialService.issue")(function*(request) {
+      if (request.method === "dpop-access-token" && request.proofKeyThumbprint === undefined) {
+        return yield* Effect.die(new TypeError("A dpop-access-token needs the thumbprint of the key it is bound to"))
+      }
       const nowMillis = yield* Clock.currentTimeMillis
       const id = SessionId.make(yield* random.uuidV7())
       const absoluteExpiresAtMillis = absoluteMillis === null ? null : nowMillis + absoluteMillis
@@ -426,11 +480,16 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         absoluteExpiresAtMillis,
         revokedAtMillis: null
       }
+      if (Redacted.value(token).length > SessionToken.maxLength) {
+        return yield* Effect.die(new RangeError("The subject is too long: its token would be refused as too long"))
+      }
+      // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
+      const session = toSession(row)
       yield* Effect.mapError(
         repository.insert(row, { actor: request.actor ?? request.subject, nowMillis }),
         unavailable
       )
-      return { token, session: toSession(row) }
+      return { token, session }
     }),
     verify,
     list: Effect.fn("SessionCredentialService.list")(function*(request) {
