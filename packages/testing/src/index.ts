@@ -1,2 +1,6 @@
-export * as SecretStoreSuite from "./SecretStoreSuite.ts"
+export * as AccessFeedRepositorySuite from "./AccessFeedRepositorySuite.ts"
+export * as BootstrapCredentialRepositorySuite from "./BootstrapCredentialRepositorySuite.ts"
 export * as RunEventRepositorySuite from "./RunEventRepositorySuite.ts"
+export * as SecretStoreSuite from "./SecretStoreSuite.ts"
+export * as SessionCredentialRepositorySuite from "./SessionCredentialRepositorySuite.ts"
+export * as RunEventLogSuite from "./RunEventLogSuite.ts"

@@ -1,0 +1,183 @@
+/**
+ * States what every `AccessFeedRepository` must do, and what the repositories that write the feed owe it together. An
+ * adapter's test file is a single call of `suite`.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import type { AccessEvent } from "@sallyport/core/AccessEvent"
+import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
+import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
+import { SessionId } from "@sallyport/core/Session"
+import { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Layer from "effect/Layer"
+import { allEvents, at, brief, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
+
+const upTo = (n: number) => Array.from({ length: n }, (_, index) => index + 1)
+
+/** Mixes the writes of both repositories on a few rows, so that they get in each other's way. */
+const write = Effect.fnUntraced(function*(index: number) {
+  const links = yield* BootstrapCredentialRepository
+  const sessions = yield* SessionCredentialRepository
+  const row = Math.floor(index / 8) % 8
+  const id = SessionId.make(`session-${row}`)
+  switch (index % 8) {
+    case 0:
+      return yield* links.insert(linkRow(`link-${row}`, { remainingUses: 3 }), at(index))
+    case 1:
+      // An id is inserted once; what comes later finds it live, revoked or swept.
+      return yield* index < 64
+        ? sessions.insert(sessionRow(id, { subject: row % 2 === 0 ? "ada" : "bob" }), at(index))
+        : sessions.findById(id)
+    case 2:
+    case 3:
+      return yield* links.consume(
+        { codeDigest: `code-digest-of-link-${row}`, scopes: undefined, proofKeyThumbprint: undefined },
+        at(index)
+      )
+    case 4:
+      return yield* sessions.renew({ id, dueBeforeMillis: start + index, lifetimeMillis: 10_000 }, at(index))
+    case 5:
+      return yield* links.revoke(`link-${row}`, at(index))
+    case 6:
+      return yield* row < 3
+        ? sessions.revoke({ _tag: "Subject", subject: row % 2 === 0 ? "ada" : "bob" }, at(index))
+        : sessions.revoke({ _tag: "Session", id }, at(index))
+    default:
+      return yield* row % 2 === 0
+        ? links.sweep({ endedBeforeMillis: start + index, limit: 2 }, at(index))
+        : sessions.sweep({ endedBeforeMillis: start + index, limit: 2 }, at(index))
+  }
+})
+
+/** Follows the events as a cache would, and returns the ids of what is there after them. */
+const replay = (events: ReadonlyArray<AccessEvent>) => {
+  const links = new Map<string, number>()
+  const sessions = new Map<string, number>()
+  for (const { change } of events) {
+    switch (change._tag) {
+      case "pairingLinkUpserted":
+        links.set(change.link.id, change.link.remainingUses)
+        break
+      case "pairingLinkRemoved":
+        links.delete(change.id)
+        break
+      case "sessionUpserted":
+        sessions.set(change.session.id, change.session.expiresAt.epochMilliseconds)
+        break
+      case "sessionRemoved":
+        sessions.delete(change.id)
+        break
+    }
+  }
+  return { links: Array.from(links).sort(), sessions: Array.from(sessions).sort() }
+}
+
+/**
+ * Runs the contract tests of `AccessFeedRepository` against a layer. `name` tells adapters apart in the report.
+ *
+ * The layer must be a new, empty store each time that it is built, and provide the repositories that write the feed.
+ */
+export const suite = <E>(
+  name: string,
+  layer: Layer.Layer<AccessFeedRepository | BootstrapCredentialRepository | SessionCredentialRepository, E>
+): void => {
+  describe(`AccessFeedRepository (${name})`, () => {
+    const test = <A, E2>(
+      title: string,
+      program: Effect.Effect<A, E2, AccessFeedRepository | BootstrapCredentialRepository | SessionCredentialRepository>
+    ) => it.live(title, () => program.pipe(Effect.provide(layer, { local: true })))
+
+    test(
+      "begins empty, at revision 0",
+      Effect.gen(function*() {
+        const feed = yield* AccessFeedRepository
+        assert.strictEqual(yield* feed.latestRevision, 0)
+        assert.deepStrictEqual(yield* feed.read({ after: 0, limit: 10 }), [])
+      })
+    )
+
+    test(
+      "counts the changes of all repositories from 1, with who made them and when",
+      Effect.gen(function*() {
+        const feed = yield* AccessFeedRepository
+        const links = yield* BootstrapCredentialRepository
+        const sessions = yield* SessionCredentialRepository
+        yield* links.insert(linkRow("link"), at(1, "operator"))
+        yield* sessions.insert(sessionRow("session"), at(2, "ada"))
+        yield* links.consume(
+          { codeDigest: "code-digest-of-link", scopes: undefined, proofKeyThumbprint: undefined },
+          at(3, `Zoë's "phone" 📱`)
+        )
+        yield* sessions.revoke({ _tag: "Subject", subject: "ada" }, at(4, "system"))
+        assert.strictEqual(yield* feed.latestRevision, 4)
+        const events = yield* feed.read({ after: 0, limit: 100 })
+        assert.deepStrictEqual(
+          events.map((event) => [event.revision, brief(event), event.actor, event.at.epochMilliseconds - start]),
+          [
+            [1, "pairingLinkUpserted link 1", "operator", 1],
+            [2, "sessionUpserted session", "ada", 2],
+            [3, "pairingLinkRemoved link consumed", `Zoë's "phone" 📱`, 3],
+            [4, "sessionRemoved session revoked", "system", 4]
+          ]
+        )
+      })
+    )
+
+    test(
+      "reads what follows a revision, oldest first, at most as many as asked",
+      Effect.gen(function*() {
+        const feed = yield* AccessFeedRepository
+        const links = yield* BootstrapCredentialRepository
+        for (const n of upTo(25)) yield* links.insert(linkRow(`link-${n}`), at(n))
+        const revisions = (after: number, limit: number) =>
+          Effect.map(feed.read({ after, limit }), (events) => events.map((event) => event.revision))
+        assert.deepStrictEqual(yield* revisions(0, 3), [1, 2, 3])
+        assert.deepStrictEqual(yield* revisions(22, 3), [23, 24, 25])
+        assert.deepStrictEqual(yield* revisions(23, 3), [24, 25])
+        assert.deepStrictEqual(yield* revisions(25, 3), [])
+        assert.deepStrictEqual(yield* revisions(1_000, 3), [])
+        assert.deepStrictEqual(yield* revisions(5, 0), [])
+        assert.deepStrictEqual(yield* revisions(0, 1_000), upTo(25))
+      })
+    )
+
+    test(
+      "a storm of changes leaves no gap, shows none to a reader meanwhile, and leads to the state that is stored",
+      Effect.gen(function*() {
+        const feed = yield* AccessFeedRepository
+        const links = yield* BootstrapCredentialRepository
+        const sessions = yield* SessionCredentialRepository
+        const finished = yield* Deferred.make<void>()
+        const reader = yield* Effect.gen(function*() {
+          const seen: Array<AccessEvent> = []
+          while (true) {
+            const last = yield* Deferred.isDone(finished)
+            const latest = yield* feed.latestRevision
+            const events = yield* feed.read({ after: seen.length, limit: 7 })
+            // Everything up to a revision that was told is there to be read, and nothing comes in out of order.
+            assert.isAtLeast(seen.length + events.length, Math.min(latest, seen.length + 7))
+            assert.deepStrictEqual(events.map((event) => event.revision), events.map((_, i) => seen.length + i + 1))
+            seen.push(...events)
+            if (last && events.length === 0) return seen
+            yield* Effect.yieldNow
+          }
+        }).pipe(Effect.forkChild)
+        yield* times(320, write)
+        yield* Deferred.succeed(finished, void 0)
+        const seen = yield* Fiber.join(reader)
+
+        assert.deepStrictEqual(seen, yield* allEvents)
+        assert.strictEqual(yield* feed.latestRevision, seen.length)
+        assert.isAbove(seen.length, 16)
+        const state = replay(seen)
+        const storedLinks = yield* links.list({ nowMillis: start, limit: 100 })
+        const storedSessions = yield* sessions.list({ nowMillis: start, afterId: undefined, limit: 100 })
+        assert.deepStrictEqual(state.links, storedLinks.map((row) => [row.id, row.remainingUses] as const).toSorted())
+        assert.deepStrictEqual(state.sessions, storedSessions.map((row) => [row.id, row.expiresAtMillis] as const))
+        assert.notInclude(JSON.stringify(seen), "digest")
+      })
+    )
+  })
+}

@@ -1,0 +1,671 @@
+/**
+ * States what every `SessionCredentialRepository` must do. An adapter's test file is a single call of `suite`.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { type AccessFeedRepository, layerMemory as layerMemoryFeed } from "@sallyport/core/AccessFeedRepository"
+import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
+import { Device, SessionId } from "@sallyport/core/Session"
+import {
+  layerMemory,
+  type RevocationTarget,
+  SessionCredentialRepository,
+  type SessionRow
+} from "@sallyport/core/SessionCredentialRepository"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { allEvents, at, brief, sessionRow, start, times } from "./internal/accessRows.ts"
+
+const sid = SessionId.make
+
+const bySession = (id: string): RevocationTarget => ({ _tag: "Session", id: sid(id) })
+const bySubject = (subject: string): RevocationTarget => ({ _tag: "Subject", subject })
+const byProofKey = (proofKeyThumbprint: string): RevocationTarget => ({ _tag: "ProofKey", proofKeyThumbprint })
+const byOthers = (subject: string, keep: string): RevocationTarget => ({
+  _tag: "SubjectExcept",
+  subject,
+  keep: sid(keep)
+})
+
+const ticketRow = (ticketDigest: string, session: string, endsAfterMillis = 5_000) => ({
+  ticketDigest: `ticket-digest-${ticketDigest}`,
+  sessionId: sid(session),
+  expiresAtMillis: start + endsAfterMillis
+})
+
+const redeem = (ticketDigest: string, afterMillis: number) => ({
+  ticketDigest: `ticket-digest-${ticketDigest}`,
+  nowMillis: start + afterMillis
+})
+
+const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
+const id = Schema.Literals(["a", "b", "c", "d"])
+const subject = Schema.Literals(["ada", "bob"])
+const key = Schema.Literals(["key-1", "key-2"])
+const millis = small(20)
+
+const Step = Schema.Union([
+  Schema.TaggedStruct("insert", {
+    id,
+    digestOf: id,
+    subject,
+    key: Schema.NullOr(key),
+    now: millis,
+    expiresAt: millis,
+    absoluteAfter: Schema.NullOr(small(10))
+  }),
+  Schema.TaggedStruct("find", { id }),
+  Schema.TaggedStruct("renew", { id, due: millis, lifetime: millis, now: millis }),
+  Schema.TaggedStruct("list", { now: millis, after: Schema.NullOr(id), limit: small(4) }),
+  Schema.TaggedStruct("revoke", {
+    by: Schema.Literals(["id", "subject", "others", "key"]),
+    id,
+    subject,
+    key,
+    now: millis
+  }),
+  Schema.TaggedStruct("insertTicket", { ticket: id, id, expiresAt: millis }),
+  Schema.TaggedStruct("consumeTicket", { ticket: id, now: millis }),
+  Schema.TaggedStruct("sweep", { ended: millis, limit: small(4), now: millis })
+])
+
+/** Runs a step and describes its answer, or that it failed, as plain data. */
+const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
+  const sessions = yield* SessionCredentialRepository
+  switch (step._tag) {
+    case "insert": {
+      const expiresAtMillis = start + step.expiresAt
+      return yield* sessions.insert(
+        sessionRow(step.id, {
+          tokenDigest: `token-digest-of-${step.digestOf}`,
+          subject: step.subject,
+          proofKeyThumbprint: step.key,
+          createdAtMillis: start + step.now,
+          lastSeenAtMillis: start + step.now,
+          expiresAtMillis,
+          absoluteExpiresAtMillis: step.absoluteAfter === null ? null : expiresAtMillis + step.absoluteAfter
+        }),
+        at(step.now)
+      )
+    }
+    case "find":
+      return [yield* sessions.findById(sid(step.id)), yield* sessions.findByTokenDigest(`token-digest-of-${step.id}`)]
+    case "renew":
+      return yield* sessions.renew(
+        { id: sid(step.id), dueBeforeMillis: start + step.due, lifetimeMillis: step.lifetime },
+        at(step.now)
+      )
+    case "list":
+      return yield* sessions.list({
+        nowMillis: start + step.now,
+        afterId: step.after === null ? undefined : sid(step.after),
+        limit: step.limit
+      })
+    case "revoke": {
+      const target = {
+        id: bySession(step.id),
+        subject: bySubject(step.subject),
+        others: byOthers(step.subject, step.id),
+        key: byProofKey(step.key)
+      }[step.by]
+      return yield* sessions.revoke(target, at(step.now))
+    }
+    case "insertTicket":
+      return yield* sessions.insertTicket(ticketRow(step.ticket, step.id, step.expiresAt))
+    case "consumeTicket":
+      return yield* sessions.consumeTicket(redeem(step.ticket, step.now))
+    case "sweep":
+      return yield* sessions.sweep({ endedBeforeMillis: start + step.ended, limit: step.limit }, at(step.now))
+  }
+}, Effect.catch((error) => Effect.succeed(`failed in ${error.operation}`)))
+
+const runSteps = Effect.fnUntraced(function*(steps: ReadonlyArray<typeof Step.Type>) {
+  return { answers: yield* Effect.forEach(steps, runStep), events: yield* allEvents }
+})
+
+/**
+ * Runs the contract tests of `SessionCredentialRepository` against a layer. `name` tells adapters apart in the report.
+ *
+ * The layer must be a new, empty store each time that it is built, and provide the access feed of that store beside the
+ * repository.
+ */
+export const suite = <E>(
+  name: string,
+  layer: Layer.Layer<SessionCredentialRepository | AccessFeedRepository, E>
+): void => {
+  describe(`SessionCredentialRepository (${name})`, () => {
+    const test = <A, E2>(
+      title: string,
+      program: Effect.Effect<A, E2, SessionCredentialRepository | AccessFeedRepository>
+    ) => it.live(title, () => program.pipe(Effect.provide(layer, { local: true })))
+
+    const found = (id: string) =>
+      SessionCredentialRepository.use((sessions) => Effect.map(sessions.findById(sid(id)), Option.getOrUndefined))
+
+    const expectFeed = Effect.fnUntraced(function*(...expected: ReadonlyArray<string>) {
+      const events = yield* allEvents
+      assert.deepStrictEqual(events.map(brief), expected)
+      assert.deepStrictEqual(events.map((event) => event.revision), expected.map((_, index) => index + 1))
+    })
+
+    test(
+      "keeps every field of a session and appends its event",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const plain = sessionRow("plain")
+        const full = sessionRow("full", {
+          subject: "org:müller/ö",
+          method: "dpop-access-token",
+          scopes: ["runs:operate", "access:read"],
+          proofKeyThumbprint: "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
+          device: new Device({
+            label: `Zoë's "phone" 📱 \\ ; -- \n`,
+            userAgent: `Mozilla/5.0 ${"x".repeat(2_000)}`,
+            address: "2001:db8::1"
+          }),
+          keyId: "key-2",
+          createdAtMillis: start + 1,
+          lastSeenAtMillis: start + 2,
+          expiresAtMillis: start + 3_000_000_000,
+          absoluteExpiresAtMillis: start + 4_000_000_000
+        })
+        const cookie = sessionRow("cookie", { method: "browser-session-cookie", scopes: [] })
+        for (const row of [plain, full, cookie]) {
+          yield* sessions.insert(row, at(5, "ada"))
+          assert.deepStrictEqual(yield* sessions.findById(row.id), Option.some(row))
+          assert.deepStrictEqual(yield* sessions.findByTokenDigest(row.tokenDigest), Option.some(row))
+        }
+        assert.deepStrictEqual(yield* sessions.findById(sid("nobody")), Option.none())
+        assert.deepStrictEqual(yield* sessions.findByTokenDigest("nobody"), Option.none())
+        assert.deepStrictEqual(yield* sessions.findByTokenDigest("TOKEN-DIGEST-OF-PLAIN"), Option.none())
+        yield* expectFeed("sessionUpserted plain", "sessionUpserted full", "sessionUpserted cookie")
+        const [, event] = yield* allEvents
+        if (event?.change._tag !== "sessionUpserted") return assert.fail()
+        const { session } = event.change
+        assert.strictEqual(event.actor, "ada")
+        assert.strictEqual(event.at.epochMilliseconds, start + 5)
+        assert.strictEqual(session.subject, full.subject)
+        assert.strictEqual(session.method, full.method)
+        assert.deepStrictEqual(session.scopes, full.scopes)
+        assert.strictEqual(session.proofKeyThumbprint, full.proofKeyThumbprint)
+        assert.deepStrictEqual(session.device, full.device)
+        assert.strictEqual(session.createdAt.epochMilliseconds, full.createdAtMillis)
+        assert.strictEqual(session.lastSeenAt.epochMilliseconds, full.lastSeenAtMillis)
+        assert.strictEqual(session.expiresAt.epochMilliseconds, full.expiresAtMillis)
+      })
+    )
+
+    test(
+      "insert fails and changes nothing where the id or the digest exists",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const row = sessionRow("one")
+        yield* sessions.insert(row, at(0))
+        const taken = [
+          row,
+          sessionRow("one", { tokenDigest: "another", subject: "eve" }),
+          sessionRow("two", { tokenDigest: row.tokenDigest, subject: "eve" })
+        ]
+        for (const other of taken) {
+          const error = yield* Effect.flip(sessions.insert(other, at(0)))
+          assert.instanceOf(error, AccessRepositoryError)
+          assert.strictEqual(error.operation, "insert")
+        }
+        assert.deepStrictEqual(yield* sessions.list({ nowMillis: start, afterId: undefined, limit: 10 }), [row])
+        assert.deepStrictEqual(yield* sessions.findByTokenDigest("another"), Option.none())
+        yield* expectFeed("sessionUpserted one")
+      })
+    )
+
+    test(
+      "finds a session that is revoked or has expired",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("revoked"), at(0))
+        yield* sessions.revoke(bySession("revoked"), at(3))
+        yield* sessions.insert(sessionRow("expired", { expiresAtMillis: 1 }), at(0))
+        assert.deepStrictEqual(yield* found("revoked"), sessionRow("revoked", { revokedAtMillis: start + 3 }))
+        assert.strictEqual((yield* found("expired"))?.expiresAtMillis, 1)
+        const byDigest = yield* sessions.findByTokenDigest("token-digest-of-revoked")
+        assert.strictEqual(Option.getOrUndefined(byDigest)?.revokedAtMillis, start + 3)
+      })
+    )
+
+    test(
+      "renew moves the end of a session that is due, and answers with the row",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("one"), at(0))
+        const renewed = yield* sessions.renew(
+          { id: sid("one"), dueBeforeMillis: start, lifetimeMillis: 60_000 },
+          at(9_999, "ada")
+        )
+        const expected = sessionRow("one", { lastSeenAtMillis: start + 9_999, expiresAtMillis: start + 69_999 })
+        assert.deepStrictEqual(renewed, Option.some(expected))
+        assert.deepStrictEqual(yield* found("one"), expected)
+        yield* expectFeed("sessionUpserted one", "sessionUpserted one")
+        const [, event] = yield* allEvents
+        assert.strictEqual(event?.actor, "ada")
+        assert.strictEqual(event?.at.epochMilliseconds, start + 9_999)
+        if (event?.change._tag !== "sessionUpserted") return assert.fail()
+        assert.strictEqual(event.change.session.expiresAt.epochMilliseconds, start + 69_999)
+      })
+    )
+
+    test(
+      "SESS-03: renew never passes the absolute end",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("one", { absoluteExpiresAtMillis: start + 15_000 }), at(0))
+        const ends: Array<number | undefined> = []
+        for (const [afterMillis, lifetimeMillis] of [[1, 10], [2, 14_998], [3, 14_998], [14_999, 60_000]] as const) {
+          const renewed = yield* sessions.renew(
+            { id: sid("one"), dueBeforeMillis: start + afterMillis - 1, lifetimeMillis },
+            at(afterMillis)
+          )
+          ends.push(Option.getOrUndefined(renewed)?.expiresAtMillis)
+        }
+        assert.deepStrictEqual(ends, [start + 11, start + 15_000, start + 15_000, start + 15_000])
+        const after = yield* sessions.renew(
+          { id: sid("one"), dueBeforeMillis: start + 15_000, lifetimeMillis: 60_000 },
+          at(15_000)
+        )
+        assert.deepStrictEqual(after, Option.none())
+      })
+    )
+
+    test(
+      "SESS-03: renew changes nothing where the session is unknown, not due, expired or revoked",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("live"), at(0))
+        yield* sessions.insert(sessionRow("expired", { expiresAtMillis: start + 10 }), at(0))
+        yield* sessions.insert(sessionRow("revoked"), at(0))
+        yield* sessions.revoke(bySession("revoked"), at(1))
+        const before = yield* allEvents
+        const rows = yield* Effect.forEach(["live", "expired", "revoked"], found)
+        const renew = (id: string, dueBefore: number, afterMillis: number) =>
+          sessions.renew(
+            { id: sid(id), dueBeforeMillis: start + dueBefore, lifetimeMillis: 60_000 },
+            at(afterMillis)
+          )
+        assert.deepStrictEqual(yield* renew("nobody", 0, 5), Option.none())
+        assert.deepStrictEqual(yield* renew("live", -1, 5), Option.none())
+        assert.deepStrictEqual(yield* renew("expired", 0, 10), Option.none())
+        assert.deepStrictEqual(yield* renew("revoked", 0, 5), Option.none())
+        assert.deepStrictEqual(yield* allEvents, before)
+        assert.deepStrictEqual(yield* Effect.forEach(["live", "expired", "revoked"], found), rows)
+        assert.isTrue(Option.isSome(yield* renew("expired", 0, 9)))
+      })
+    )
+
+    test(
+      "SESS-03, L-16: of 50 that renew a session at once, one writes",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("one"), at(0))
+        const outcomes = yield* times(
+          50,
+          () => sessions.renew({ id: sid("one"), dueBeforeMillis: start + 5, lifetimeMillis: 60_000 }, at(10))
+        )
+        assert.strictEqual(outcomes.filter(Option.isSome).length, 1)
+        yield* expectFeed("sessionUpserted one", "sessionUpserted one")
+      })
+    )
+
+    test(
+      "SESS-03: a session that is renewed and revoked at once stays revoked, and its feed ends with the removal",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        for (let round = 0; round < 10; round++) {
+          const id = sid(`session-${round}`)
+          yield* sessions.insert(sessionRow(id), at(0))
+          yield* Effect.all([
+            sessions.renew({ id, dueBeforeMillis: start, lifetimeMillis: 60_000 }, at(10)),
+            sessions.revoke({ _tag: "Session", id }, at(10)),
+            sessions.renew({ id, dueBeforeMillis: start, lifetimeMillis: 60_000 }, at(10))
+          ], { concurrency: "unbounded" })
+          assert.strictEqual((yield* found(id))?.revokedAtMillis, start + 10)
+          assert.strictEqual((yield* allEvents).map(brief).at(-1), `sessionRemoved ${id} revoked`)
+        }
+      })
+    )
+
+    test(
+      "list returns live sessions in the order of their ids, in pages",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const ids = ["b", "a", "B", "-", "_", "10", "9", "a-1", "a1"]
+        for (const id of ids) yield* sessions.insert(sessionRow(id), at(0))
+        yield* sessions.insert(sessionRow("a-expired", { expiresAtMillis: start + 5 }), at(0))
+        yield* sessions.insert(sessionRow("a-revoked"), at(0))
+        yield* sessions.revoke(bySession("a-revoked"), at(1))
+        const list = (afterId: string | undefined, limit: number) =>
+          Effect.map(
+            sessions.list({ nowMillis: start + 5, afterId: afterId === undefined ? undefined : sid(afterId), limit }),
+            (rows) => rows.map((row): string => row.id)
+          )
+        assert.deepStrictEqual(yield* list(undefined, 100), ids.toSorted())
+        const pages: Array<string> = []
+        while (true) {
+          const page = yield* list(pages.at(-1), 2)
+          assert.isAtMost(page.length, 2)
+          if (page.length === 0) break
+          pages.push(...page)
+        }
+        assert.deepStrictEqual(pages, ids.toSorted())
+        assert.deepStrictEqual(yield* list("a-0", 2), ["a-1", "a1"])
+        assert.deepStrictEqual(yield* list(undefined, 0), [])
+        assert.deepStrictEqual(
+          (yield* sessions.list({ nowMillis: start + 4, afterId: sid("a"), limit: 3 })).map((row) => row.id),
+          [sid("a-1"), sid("a-expired"), sid("a1")]
+        )
+      })
+    )
+
+    test(
+      "revoke ends the live sessions of its target, and no other",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const rows: ReadonlyArray<SessionRow> = [
+          sessionRow("ada-2"),
+          sessionRow("ada-1"),
+          sessionRow("ada-3"),
+          sessionRow("ada-expired", { expiresAtMillis: start + 5 }),
+          sessionRow("bob-1", { subject: "bob", proofKeyThumbprint: "key-1" }),
+          sessionRow("eve-1", { subject: "eve", proofKeyThumbprint: "key-1" }),
+          sessionRow("eve-2", { subject: "eve", proofKeyThumbprint: "key-2" })
+        ]
+        for (const row of rows) yield* sessions.insert(row, at(0))
+        const revoke = (target: RevocationTarget) => sessions.revoke(target, at(5, "eve"))
+        const answers = [
+          yield* revoke(byOthers("ada", "ada-2")),
+          yield* revoke(byOthers("ada", "ada-2")),
+          yield* revoke(bySession("ada-expired")),
+          yield* revoke(bySession("nobody")),
+          yield* revoke(bySubject("nobody")),
+          yield* revoke(bySubject("ADA")),
+          yield* revoke(byProofKey("key-1")),
+          yield* revoke(byProofKey("nobody")),
+          yield* revoke(bySession("eve-1")),
+          yield* revoke(bySession("eve-2")),
+          yield* revoke(bySubject("ada"))
+        ]
+        assert.deepStrictEqual(
+          answers,
+          [
+            ["ada-1", "ada-3"],
+            [],
+            [],
+            [],
+            [],
+            [],
+            ["bob-1", "eve-1"],
+            [],
+            [],
+            ["eve-2"],
+            ["ada-2"]
+          ].map((ids) => ids.map((id) => sid(id)))
+        )
+        assert.deepStrictEqual(
+          yield* sessions.list({ nowMillis: start, afterId: undefined, limit: 10 }),
+          [sessionRow("ada-expired", { expiresAtMillis: start + 5 })]
+        )
+        assert.strictEqual((yield* found("ada-1"))?.revokedAtMillis, start + 5)
+        assert.strictEqual((yield* found("ada-expired"))?.revokedAtMillis, null)
+        const events = (yield* allEvents).slice(rows.length)
+        assert.deepStrictEqual(
+          events.map(brief),
+          ["ada-1", "ada-3", "bob-1", "eve-1", "eve-2", "ada-2"].map((id) => `sessionRemoved ${id} revoked`)
+        )
+        assert.isTrue(events.every((event) => event.actor === "eve" && event.at.epochMilliseconds === start + 5))
+      })
+    )
+
+    test(
+      "revoke of everybody but a session that is somebody else's ends all of the subject's",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("ada-1"), at(0))
+        yield* sessions.insert(sessionRow("bob-1", { subject: "bob" }), at(0))
+        assert.deepStrictEqual(yield* sessions.revoke(byOthers("ada", "bob-1"), at(1)), [sid("ada-1")])
+        assert.strictEqual((yield* found("bob-1"))?.revokedAtMillis, null)
+      })
+    )
+
+    test(
+      "a revocation of many sessions is one step with an event for each",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const n = 300
+        yield* times(n, (index) => sessions.insert(sessionRow(`session-${1000 + index}`), at(0)))
+        const revoked = yield* sessions.revoke(bySubject("ada"), at(1))
+        assert.deepStrictEqual(revoked, Array.from({ length: n }, (_, index) => sid(`session-${1000 + index}`)))
+        const events = yield* allEvents
+        assert.deepStrictEqual(events.map((event) => event.revision), Array.from({ length: 2 * n }, (_, i) => i + 1))
+        assert.deepStrictEqual(events.slice(n).map(brief), revoked.map((id) => `sessionRemoved ${id} revoked`))
+      })
+    )
+
+    test(
+      "of racers with overlapping targets, each session is in the answer of exactly one",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const n = 24
+        const ids = Array.from({ length: n }, (_, index) => sid(`session-${10 + index}`))
+        yield* times(n, (index) =>
+          sessions.insert(
+            sessionRow(`session-${10 + index}`, {
+              subject: index % 2 === 0 ? "ada" : "bob",
+              proofKeyThumbprint: index % 3 === 0 ? "key-1" : null
+            }),
+            at(0)
+          ))
+        yield* Effect.forEach(ids, (id, index) => sessions.insertTicket(ticketRow(`ticket-${99 - index}`, id)))
+        const targets = [
+          bySubject("ada"),
+          byProofKey("key-1"),
+          bySubject("bob"),
+          byOthers("ada", "nobody"),
+          ...ids.toReversed().map(bySession)
+        ]
+        const answers = yield* times(targets.length * 2, (index) => {
+          const target = targets[index % targets.length]
+          return target === undefined ? Effect.succeed([]) : sessions.revoke(target, at(1))
+        })
+        assert.deepStrictEqual(answers.flat().sort(), ids)
+        assert.deepStrictEqual(
+          (yield* allEvents).slice(n).map(brief).sort(),
+          ids.map((id) => `sessionRemoved ${id} revoked`)
+        )
+        for (let index = 0; index < n; index++) {
+          assert.deepStrictEqual(yield* sessions.consumeTicket(redeem(`ticket-${99 - index}`, 1)), Option.none())
+        }
+      })
+    )
+
+    test(
+      "SESS-09, L-20: a ticket gives its session once",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const row = sessionRow("one", { proofKeyThumbprint: "key-1" })
+        yield* sessions.insert(row, at(0))
+        yield* sessions.insertTicket(ticketRow("a", "one"))
+        yield* sessions.insertTicket(ticketRow("b", "one"))
+        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("nobody", 1)), Option.none())
+        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("a", 4_999)), Option.some(row))
+        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("a", 1)), Option.none())
+        const outcomes = yield* times(50, () => sessions.consumeTicket(redeem("b", 1)))
+        assert.deepStrictEqual(outcomes.filter(Option.isSome), [Option.some(row)])
+        yield* expectFeed("sessionUpserted one")
+      })
+    )
+
+    test(
+      "SESS-09: a ticket is nothing once it has expired, or its session has expired, been revoked or gone",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("live"), at(0))
+        yield* sessions.insert(sessionRow("revoked"), at(0))
+        yield* sessions.insert(sessionRow("expired", { expiresAtMillis: start + 100 }), at(0))
+        yield* sessions.insertTicket(ticketRow("expired", "live", 50))
+        yield* sessions.insertTicket(ticketRow("of revoked", "revoked"))
+        yield* sessions.insertTicket(ticketRow("of expired", "expired"))
+        yield* sessions.insertTicket(ticketRow("of nobody", "nobody"))
+        yield* sessions.revoke(bySession("revoked"), at(1))
+        // One that was stored while its session was being revoked is as good as none.
+        yield* sessions.insertTicket(ticketRow("of revoked, late", "revoked"))
+        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("expired", 50)), Option.none())
+        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("expired", 1)), Option.none())
+        for (const ticket of ["of revoked", "of revoked, late", "of nobody"]) {
+          assert.deepStrictEqual(yield* sessions.consumeTicket(redeem(ticket, 2)), Option.none())
+        }
+        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("of expired", 100)), Option.none())
+      })
+    )
+
+    test(
+      "insertTicket fails and changes nothing where the digest exists",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("one"), at(0))
+        yield* sessions.insert(sessionRow("two"), at(0))
+        yield* sessions.insertTicket(ticketRow("a", "one"))
+        const error = yield* Effect.flip(sessions.insertTicket(ticketRow("a", "two")))
+        assert.instanceOf(error, AccessRepositoryError)
+        assert.strictEqual(error.operation, "insertTicket")
+        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("a", 1)), Option.some(sessionRow("one")))
+      })
+    )
+
+    test(
+      "L-19: tickets keep nobody from revoking and deleting a session",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        for (const id of ["one", "two"]) {
+          yield* sessions.insert(sessionRow(id), at(0))
+          yield* sessions.insertTicket(ticketRow(`${id} 1`, id, 100_000))
+          yield* sessions.insertTicket(ticketRow(`${id} 2`, id, 100_000))
+        }
+        assert.deepStrictEqual(yield* sessions.revoke(bySubject("ada"), at(1)), [sid("one"), sid("two")])
+        yield* sessions.insertTicket(ticketRow("late", "one", 100_000))
+        assert.strictEqual(yield* sessions.sweep({ endedBeforeMillis: start + 1, limit: 10 }, at(2)), 2)
+        assert.deepStrictEqual(yield* sessions.findById(sid("one")), Option.none())
+        // All tickets went with their sessions: their digests are free.
+        for (const ticket of ["one 1", "one 2", "two 1", "late"]) {
+          yield* sessions.insertTicket(ticketRow(ticket, "three", 100_000))
+        }
+      })
+    )
+
+    test(
+      "L-24: sweep deletes what has ended, the first ended first, with its tickets, and tells of what expired",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const rows = [
+          sessionRow("live", { expiresAtMillis: start + 1_000 }),
+          sessionRow("expired-late", { expiresAtMillis: start + 30 }),
+          sessionRow("expired", { expiresAtMillis: start + 20 }),
+          sessionRow("revoked")
+        ]
+        for (const row of rows) yield* sessions.insert(row, at(0))
+        yield* sessions.revoke(bySession("revoked"), at(5))
+        yield* sessions.insertTicket(ticketRow("of expired", "expired", 20))
+        yield* sessions.insertTicket(ticketRow("of live, first", "live", 24))
+        yield* sessions.insertTicket(ticketRow("of live, second", "live", 25))
+        yield* sessions.insertTicket(ticketRow("of live, third", "live", 30))
+        const before = (yield* allEvents).length
+        const sweep = (endedBefore: number, limit: number) =>
+          sessions.sweep({ endedBeforeMillis: start + endedBefore, limit }, at(100, "system"))
+
+        assert.strictEqual(yield* sweep(4, 100), 0)
+        assert.strictEqual(yield* sweep(100, 0), 0)
+        assert.strictEqual(yield* sweep(10, 100), 1)
+        assert.isUndefined(yield* found("revoked"))
+        // One session with its ticket, and one further ticket.
+        assert.strictEqual(yield* sweep(29, 1), 2)
+        assert.isUndefined(yield* found("expired"))
+        assert.isDefined(yield* found("expired-late"))
+        assert.isTrue(Option.isNone(yield* sessions.consumeTicket(redeem("of live, first", 0))))
+        assert.isTrue(Option.isSome(yield* sessions.consumeTicket(redeem("of live, second", 0))))
+        assert.strictEqual(yield* sweep(30, 100), 2)
+        assert.strictEqual(yield* sweep(30, 100), 0)
+
+        assert.deepStrictEqual(
+          yield* sessions.list({ nowMillis: start, afterId: undefined, limit: 10 }),
+          rows.slice(0, 1)
+        )
+        const events = (yield* allEvents).slice(before)
+        assert.deepStrictEqual(events.map(brief), [
+          "sessionRemoved expired expired",
+          "sessionRemoved expired-late expired"
+        ])
+        assert.isTrue(events.every(({ actor }) => actor === "system"))
+        // A swept id and digest are free again.
+        yield* sessions.insert(sessionRow("expired"), at(0))
+      })
+    )
+
+    test(
+      "sweepers that race with each other and with revocations delete each row once and tell of each once",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const n = 30
+        yield* times(n, (index) => sessions.insert(sessionRow(`session-${10 + index}`), at(0)))
+        yield* times(
+          n,
+          (index) => sessions.insertTicket(ticketRow(`ticket-${99 - index}`, `session-${10 + index}`, 10))
+        )
+        const sweep = sessions.sweep({ endedBeforeMillis: start + 10_000, limit: 4 }, at(20_000))
+        const counts = yield* times(16, (index) =>
+          index % 2 === 0
+            ? sweep
+            : Effect.as(sessions.revoke(bySession(`session-${10 + index}`), at(10)), 0))
+        let deleted = counts.reduce((sum, count) => sum + count, 0)
+        while (true) {
+          const count = yield* sweep
+          if (count === 0) break
+          deleted += count
+        }
+        // A ticket goes with its session or by itself; a session by itself only.
+        assert.isAtLeast(deleted, n)
+        assert.isAtMost(deleted, 2 * n)
+        for (let index = 0; index < n; index++) assert.isUndefined(yield* found(`session-${10 + index}`))
+        const removed = (yield* allEvents).slice(n).map((event) => brief(event).split(" ")[1])
+        assert.deepStrictEqual(removed.toSorted(), Array.from({ length: n }, (_, index) => `session-${10 + index}`))
+      })
+    )
+
+    test(
+      "L-12: no event carries the digest of a token or of a ticket, or the key that signed it",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        for (const id of ["a", "b", "c"]) yield* sessions.insert(sessionRow(id, { keyId: "signing-key" }), at(0))
+        yield* sessions.insertTicket(ticketRow("a", "a"))
+        yield* sessions.consumeTicket(redeem("a", 1))
+        yield* sessions.renew({ id: sid("a"), dueBeforeMillis: start, lifetimeMillis: 60_000 }, at(1))
+        yield* sessions.revoke(bySession("b"), at(1))
+        yield* sessions.sweep({ endedBeforeMillis: start + 10_000, limit: 100 }, at(20_000))
+        const text = JSON.stringify(yield* allEvents)
+        assert.include(text, "sessionRemoved")
+        assert.notInclude(text, "digest")
+        assert.notInclude(text, "signing-key")
+      })
+    )
+
+    it.live.prop(
+      "answers any sequence of steps as the memory adapter does, and keeps the same feed",
+      [Schema.Array(Step).check(Schema.isMinLength(5), Schema.isMaxLength(50))],
+      ([steps]) =>
+        Effect.gen(function*() {
+          const found = yield* runSteps(steps).pipe(Effect.provide(layer, { local: true }))
+          const expected = yield* runSteps(steps).pipe(
+            Effect.provide(Layer.mergeAll(layerMemory, layerMemoryFeed), { local: true })
+          )
+          assert.deepStrictEqual(found, expected)
+        }),
+      { arbitrary: { runs: 30 } }
+    )
+  })
+}

@@ -1,0 +1,72 @@
+import type { AccessEvent, ChangeContext } from "@sallyport/core/AccessEvent"
+import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
+import type { PairingLinkRow } from "@sallyport/core/BootstrapCredentialRepository"
+import { Device, SessionId } from "@sallyport/core/Session"
+import type { SessionRow } from "@sallyport/core/SessionCredentialRepository"
+import * as Effect from "effect/Effect"
+
+/** The time at which most tests begin, in milliseconds since the epoch. */
+export const start = 1_800_000_000_000
+
+/** A change made at `start + afterMillis`. */
+export const at = (afterMillis: number, actor = "operator"): ChangeContext => ({
+  actor,
+  nowMillis: start + afterMillis
+})
+
+/** A session that was opened at {@link start} and ends 10 seconds later. Everything follows from its id. */
+export const sessionRow = (id: string, fields?: Partial<SessionRow>): SessionRow => ({
+  id: SessionId.make(id),
+  subject: "ada",
+  method: "bearer-access-token",
+  scopes: ["access:read", "runs:read"],
+  proofKeyThumbprint: null,
+  device: new Device({ label: null, userAgent: null, address: null }),
+  tokenDigest: `token-digest-of-${id}`,
+  keyId: "key-1",
+  createdAtMillis: start,
+  lastSeenAtMillis: start,
+  expiresAtMillis: start + 10_000,
+  absoluteExpiresAtMillis: null,
+  revokedAtMillis: null,
+  ...fields
+})
+
+/** A link that was made at {@link start}, ends 10 seconds later and can be used once. Everything follows from its id. */
+export const linkRow = (id: string, fields?: Partial<PairingLinkRow>): PairingLinkRow => ({
+  id,
+  codeDigest: `code-digest-of-${id}`,
+  label: null,
+  subject: "ada",
+  scopes: ["access:read", "runs:read"],
+  proofKeyThumbprint: null,
+  remainingUses: 1,
+  createdBy: "operator",
+  createdAtMillis: start,
+  expiresAtMillis: start + 10_000,
+  revokedAtMillis: null,
+  ...fields
+})
+
+/** Reads the whole feed. */
+export const allEvents = Effect.gen(function*() {
+  const feed = yield* AccessFeedRepository
+  return yield* feed.read({ after: 0, limit: 1_000_000 })
+})
+
+/** Shortens an event to its type, the id that it is about, and why it was removed. */
+export const brief = ({ change }: AccessEvent): string => {
+  switch (change._tag) {
+    case "pairingLinkUpserted":
+      return `${change._tag} ${change.link.id} ${change.link.remainingUses}`
+    case "sessionUpserted":
+      return `${change._tag} ${change.session.id}`
+    case "pairingLinkRemoved":
+    case "sessionRemoved":
+      return `${change._tag} ${change.id} ${change.reason}`
+  }
+}
+
+/** Runs an effect n times at once. */
+export const times = <A, E, R>(n: number, effect: (index: number) => Effect.Effect<A, E, R>) =>
+  Effect.all(Array.from({ length: n }, (_, index) => effect(index)), { concurrency: "unbounded" })
