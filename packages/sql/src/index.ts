@@ -1,5 +1,6 @@
 export * as Migrations from "./Migrations.ts"
 export * as SqlAccessFeedRepository from "./SqlAccessFeedRepository.ts"
 export * as SqlBootstrapCredentialRepository from "./SqlBootstrapCredentialRepository.ts"
+export * as SqlRepositories from "./SqlRepositories.ts"
 export * as SqlRunEventRepository from "./SqlRunEventRepository.ts"
 export * as SqlSessionCredentialRepository from "./SqlSessionCredentialRepository.ts"

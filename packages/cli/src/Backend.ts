@@ -1,0 +1,84 @@
+/**
+ * The reference backend: Sallyport on SQLite, with the secrets in files and a demonstration run.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as AuthPolicy from "@sallyport/core/AuthPolicy"
+import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
+import * as RunEventLog from "@sallyport/core/RunEventLog"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as Sallyport from "@sallyport/http/Sallyport"
+import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { createServer } from "node:http"
+import * as CountingRun from "./CountingRun.ts"
+import * as DemoPage from "./DemoPage.ts"
+import * as StateDirectory from "./StateDirectory.ts"
+
+/** Reports that the database of a state directory cannot be used, and why. */
+export class DatabaseError extends Schema.TaggedError<DatabaseError>()("DatabaseError", {
+  database: Schema.String,
+  cause: Schema.Defect(),
+  problem: Schema.String
+}) {
+  override get message() {
+    return `${this.database}: ${this.problem}`
+  }
+}
+
+/** Lists what a backend is started with. */
+export interface Options {
+  readonly host: string
+  /** 0 lets the system choose one. */
+  readonly port: number
+  readonly stateDirectory: string
+  readonly policy?: AuthPolicy.Kind | undefined
+}
+
+const layerPersistence = (state: StateDirectory.StateDirectory) =>
+  Layer.merge(
+    SqlRepositories.layer.pipe(
+      Layer.provide(SqliteClient.layer({ filename: state.database })),
+      Layer.catchTag(["SqlError", "MigrationsError"], (cause) =>
+        Layer.effectContext(
+          Effect.fail(new DatabaseError({ database: state.database, cause, problem: cause.message }))
+        ))
+    ),
+    SecretStore.layerFileSystem(state.secrets)
+  )
+
+const layerServices = Layer.mergeAll(
+  BootstrapCredentialService.layer,
+  SessionCredentialService.layer,
+  Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layer))
+)
+
+/**
+ * Builds the backend: it listens when the layer is built, and stops when its scope closes. The services stay in the
+ * output, so that a caller can issue a pairing link, or learn the address that the system chose.
+ */
+export const layer = (options: Options) =>
+  Layer.unwrap(Effect.map(
+    StateDirectory.open(options.stateDirectory),
+    (state) =>
+      HttpRouter.serve(
+        Layer.merge(Sallyport.layer(), DemoPage.layer).pipe(Layer.provide(CountingRun.layer)),
+        { disableListenLog: true, disableLogger: true }
+      ).pipe(
+        Layer.provideMerge(layerServices),
+        Layer.provideMerge(layerPersistence(state)),
+        Layer.provideMerge(AuthPolicy.layer({ host: options.host, kind: options.policy }))
+      )
+  )).pipe(
+    Layer.provideMerge(NodeHttpServer.layer(createServer, {
+      host: options.host,
+      port: options.port,
+      gracefulShutdownTimeout: "2 seconds"
+    })),
+    Layer.provideMerge(NodeCrypto.layer)
+  )

@@ -1,0 +1,128 @@
+/**
+ * `sallyport serve`: starts the reference backend and shows how to pair with it.
+ */
+import * as AccessScope from "@sallyport/core/AccessScope"
+import * as AuthPolicy from "@sallyport/core/AuthPolicy"
+import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
+import * as PairingUrl from "@sallyport/core/PairingUrl"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as HttpServer from "effect/http/HttpServer"
+import * as Layer from "effect/Layer"
+import type * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
+import * as UserDirectories from "effect/persistence/UserDirectories"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { renderUnicodeCompact } from "uqr"
+import * as Backend from "./Backend.ts"
+
+const flags = {
+  host: Flag.String("host").pipe(
+    Flag.withDescription("The address to listen on; other machines reach it unless it is a loopback address"),
+    Flag.withDefault("127.0.0.1")
+  ),
+  port: Flag.Int("port").pipe(
+    Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 65_535 }))),
+    Flag.withDescription("The port to listen on; 0 lets the system choose one"),
+    Flag.withDefault(4590)
+  ),
+  stateDir: Flag.String("state-dir").pipe(
+    Flag.withDescription("Where the database and the secrets are kept; by default the platform's directory for state"),
+    Flag.optional
+  ),
+  policy: Flag.Literals("policy", AuthPolicy.Kind.literals).pipe(
+    Flag.withDescription(
+      "Who may sign in and how; by default loopback-browser, or remote-reachable on another address"
+    ),
+    Flag.optional
+  ),
+  publicUrl: Flag.String("public-url").pipe(
+    Flag.withDescription("The address under which browsers reach the server, for the pairing URL"),
+    Flag.optional
+  ),
+  json: Flag.Boolean("json").pipe(
+    Flag.withDescription("Print one line of JSON instead of text and a QR code"),
+    Flag.withDefault(false)
+  )
+}
+
+const defaultStateDirectory = UserDirectories.UserDirectories.pipe(
+  Effect.flatMap((directories) => directories.state("sallyport")),
+  Effect.provide(UserDirectories.layer)
+)
+
+/** Returns the URL that a browser on this machine opens for an address that a server listens on. */
+const localUrl = (address: NetAddress.SocketAddress): string =>
+  HttpServer.formatAddress(address).replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+
+/**
+ * Issues the one link of this start and prints it. Whoever reads the terminal is the operator, so the link carries every
+ * scope.
+ */
+const announce = Effect.fnUntraced(
+  function*(options: { readonly publicUrl: string | undefined; readonly json: boolean }) {
+    const { address } = yield* HttpServer.HttpServer
+    const policy = yield* AuthPolicy.AuthPolicy
+    const baseUrl = yield* Effect.fromResult(PairingUrl.httpBase(options.publicUrl ?? localUrl(address)))
+    if (policy.kind === "unsafe-no-auth") {
+      return yield* Console.log(
+        options.json
+          ? JSON.stringify({ url: baseUrl })
+          : `Listening on ${baseUrl}\n\nAuthentication is off: whoever uses this machine is let in.`
+      )
+    }
+    const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
+    const { code, link } = yield* bootstrap.issue({
+      issuedBy: "operator",
+      scopes: yield* AccessScope.Vocabulary,
+      label: "start-up"
+    })
+    const pairingUrl = Redacted.value(yield* Effect.fromResult(PairingUrl.make(baseUrl, code)))
+    if (options.json) {
+      return yield* Console.log(
+        JSON.stringify({
+          url: baseUrl,
+          pairingUrl,
+          code: Redacted.value(code),
+          expiresAt: DateTime.formatIso(link.expiresAt)
+        })
+      )
+    }
+    yield* Console.log(
+      [
+        `Listening on ${baseUrl}`,
+        "",
+        "To pair this browser or another device, open",
+        "",
+        `  ${pairingUrl}`,
+        "",
+        `or enter ${Redacted.value(code)} at ${baseUrl}${PairingUrl.path}. It works once, until ` +
+        `${DateTime.formatIso(link.expiresAt).slice(11, 16)} UTC.`,
+        "",
+        renderUnicodeCompact(pairingUrl)
+      ].join("\n")
+    )
+  }
+)
+
+/** Starts the backend and keeps it running until it is told to stop. */
+export const serve = Command.make(
+  "serve",
+  flags,
+  Effect.fnUntraced(function*({ host, json, policy, port, publicUrl, stateDir }) {
+    const stateDirectory = Option.isSome(stateDir) ? stateDir.value : yield* defaultStateDirectory
+    const backend = Backend.layer({ host, port, stateDirectory, policy: Option.getOrUndefined(policy) })
+    const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
+    return yield* Layer.launch(Layer.provide(announcement, backend))
+  })
+).pipe(
+  Command.withDescription("Start the reference backend and print a pairing URL"),
+  Command.withExamples([
+    { command: "sallyport serve", description: "Listen on 127.0.0.1:4590" },
+    { command: "sallyport serve --port 0 --state-dir ./state", description: "Choose a free port, keep state here" }
+  ])
+)

@@ -1,0 +1,25 @@
+#!/usr/bin/env node
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Cause from "effect/Cause"
+import * as Command from "effect/cli/Command"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import { describeFailure } from "./internal/describeFailure.ts"
+import { serve } from "./Serve.ts"
+
+const sallyport = Command.make("sallyport").pipe(
+  Command.withDescription("Pairing, sessions and resumable runs, as a server to try and to learn from"),
+  Command.withSubcommands([serve])
+)
+
+sallyport.pipe(
+  Command.run({ version: "0.1.0" }),
+  Effect.tapCause((cause) =>
+    Cause.hasInterruptsOnly(cause) ? Effect.void : Console.error(`sallyport: ${describeFailure(cause)}`)
+  ),
+  // What a program reads is on standard output; what a person watches is on standard error.
+  Effect.provide([NodeServices.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
+  NodeRuntime.runMain({ disableErrorReporting: true })
+)

@@ -1,0 +1,5 @@
+export * as Backend from "./Backend.ts"
+export * as CountingRun from "./CountingRun.ts"
+export * as DemoPage from "./DemoPage.ts"
+export * as Serve from "./Serve.ts"
+export * as StateDirectory from "./StateDirectory.ts"

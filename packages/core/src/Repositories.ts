@@ -1,0 +1,23 @@
+/**
+ * Every repository in memory, as one layer: what a test or a throw-away server puts where production has a database.
+ */
+import * as Layer from "effect/Layer"
+import * as AccessFeedRepository from "./AccessFeedRepository.ts"
+import * as BootstrapCredentialRepository from "./BootstrapCredentialRepository.ts"
+import * as RunEventRepository from "./RunEventRepository.ts"
+import * as SessionCredentialRepository from "./SessionCredentialRepository.ts"
+
+/** Names the ports that a persistence fills. */
+export type Repositories =
+  | AccessFeedRepository.AccessFeedRepository
+  | BootstrapCredentialRepository.BootstrapCredentialRepository
+  | SessionCredentialRepository.SessionCredentialRepository
+  | RunEventRepository.RunEventRepository
+
+/** Provides all repositories in memory; what they hold ends with the layer. */
+export const layerMemory: Layer.Layer<Repositories> = Layer.mergeAll(
+  AccessFeedRepository.layerMemory,
+  BootstrapCredentialRepository.layerMemory,
+  SessionCredentialRepository.layerMemory,
+  RunEventRepository.layerMemory
+)

@@ -1,0 +1,24 @@
+/**
+ * Every repository on SQL, as one layer.
+ */
+import type { Repositories } from "@sallyport/core/Repositories"
+import * as Layer from "effect/Layer"
+import type * as SqlClient from "effect/sql/SqlClient"
+import type * as Migrations from "./Migrations.ts"
+import * as SqlAccessFeedRepository from "./SqlAccessFeedRepository.ts"
+import * as SqlBootstrapCredentialRepository from "./SqlBootstrapCredentialRepository.ts"
+import * as SqlRunEventRepository from "./SqlRunEventRepository.ts"
+import * as SqlSessionCredentialRepository from "./SqlSessionCredentialRepository.ts"
+
+/** Provides all repositories with tables of a given prefix, after bringing the tables up to date. */
+export const layerWith = (options: {
+  readonly prefix?: string | undefined
+}): Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Layer.mergeAll(
+    SqlBootstrapCredentialRepository.layerWith(options),
+    SqlSessionCredentialRepository.layerWith(options),
+    SqlRunEventRepository.layerWith(options)
+  ).pipe(Layer.provideMerge(SqlAccessFeedRepository.layerWith(options)))
+
+/** Provides all repositories on the ambient `SqlClient`, SQLite or PostgreSQL, after bringing the tables up to date. */
+export const layer: Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith({})
