@@ -1,0 +1,63 @@
+/**
+ * Consumes pairing links as one of several processes on one database.
+ *
+ * The first line of standard input says where and what; the links are consumed when the second arrives, so that several
+ * of these begin together. What was won is the last line of standard output.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
+import * as SqlBootstrapCredentialRepository from "@sallyport/sql/SqlBootstrapCredentialRepository"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import { createInterface } from "node:readline"
+
+/** What a consumer is told: each digest is tried `rounds` times. */
+export interface Task {
+  readonly database:
+    | { readonly filename: string }
+    | {
+      readonly host: string
+      readonly port: number
+      readonly username: string
+      readonly password: string
+      readonly database: string
+    }
+  readonly digests: ReadonlyArray<string>
+  readonly rounds: number
+  readonly nowMillis: number
+}
+
+const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
+
+const program = Effect.gen(function*() {
+  const { database, digests, nowMillis, rounds }: Task = JSON.parse(
+    (yield* Effect.promise(() => lines.next())).value ?? ""
+  )
+  const client = "filename" in database
+    ? SqliteClient.layer({ ...database, busyTimeout: "30 seconds" })
+    : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
+  return yield* Effect.gen(function*() {
+    const links = yield* BootstrapCredentialRepository
+    process.stdout.write("ready\n")
+    yield* Effect.promise(() => lines.next())
+    const attempts = Array.from({ length: rounds }, () => digests).flat()
+    const outcomes = yield* Effect.forEach(
+      attempts,
+      (codeDigest) =>
+        Effect.map(
+          links.consume(
+            { codeDigest, scopes: ["runs:read"], proofKeyThumbprint: undefined },
+            { actor: "device", nowMillis }
+          ),
+          (outcome) => outcome._tag === "Consumed" ? [codeDigest] : []
+        ),
+      { concurrency: 8 }
+    )
+    return outcomes.flat()
+  }).pipe(Effect.provide(SqlBootstrapCredentialRepository.layer.pipe(Layer.provide(client))))
+})
+
+const won = await Effect.runPromise(program)
+process.stdout.write(`${JSON.stringify(won)}\n`, () => process.exit(0))
