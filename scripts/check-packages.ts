@@ -1,0 +1,399 @@
+/**
+ * Checks the packages as they would be published: builds them, packs them, and looks at the tarballs as a stranger would.
+ *
+ * Every check prints one line. The last line counts them, and the exit code is 1 when one of them failed.
+ */
+import { execFile } from "node:child_process"
+import { existsSync } from "node:fs"
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
+import { homedir, tmpdir } from "node:os"
+import { basename, join } from "node:path"
+import { promisify } from "node:util"
+import { publint } from "publint"
+import { formatMessage } from "publint/utils"
+
+interface Manifest {
+  readonly name: string
+  readonly version: string
+  readonly description?: string
+  readonly license?: string
+  readonly type?: string
+  readonly private?: boolean
+  readonly sideEffects?: unknown
+  readonly bin?: Readonly<Record<string, string>>
+  readonly files?: ReadonlyArray<string>
+  readonly engines?: Readonly<Record<string, string>>
+  readonly exports?: Readonly<Record<string, unknown>>
+  readonly scripts?: Readonly<Record<string, string>>
+  readonly dependencies?: Readonly<Record<string, string>>
+  readonly peerDependencies?: Readonly<Record<string, string>>
+  readonly optionalDependencies?: Readonly<Record<string, string>>
+  readonly devDependencies?: Readonly<Record<string, string>>
+}
+
+interface Package {
+  readonly directory: string
+  readonly manifest: Manifest
+  readonly tarball: string
+  /** The unpacked tarball. */
+  readonly unpacked: string
+  /** Every file of the tarball, relative to it. */
+  readonly files: ReadonlyArray<string>
+  /** The specifiers that the manifest's exports promise to an importer. */
+  readonly entries: ReadonlyArray<string>
+}
+
+const root = join(import.meta.dirname, "..")
+const run = promisify(execFile)
+const print = (line: string) => void process.stdout.write(`${line}\n`)
+const readManifest = async (directory: string): Promise<Manifest> =>
+  JSON.parse(await readFile(join(directory, "package.json"), "utf8"))
+
+let passed = 0
+let failed = 0
+
+/**
+ * Runs a check and prints its line. A check passes when it finds no problems.
+ */
+const check = async (title: string, find: () => Promise<ReadonlyArray<string>>) => {
+  let problems: ReadonlyArray<string>
+  try {
+    problems = await find()
+  } catch (error) {
+    problems = [describe(error)]
+  }
+  if (problems.length === 0) {
+    passed++
+    print(`ok      ${title}`)
+  } else {
+    failed++
+    print(`FAILED  ${title}`)
+    for (const problem of problems) print(`          ${problem.trim().replaceAll("\n", "\n          ")}`)
+  }
+  return problems.length === 0
+}
+
+/** What a command that failed had to say is on its standard output as often as on its standard error. */
+const describe = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  const output = ["stdout", "stderr"].map((key) => String(Reflect.get(error, key) ?? "")).join("\n").trim()
+  return output === "" ? error.message : output
+}
+
+const filesBelow = async (directory: string) =>
+  (await readdir(directory, { recursive: true, withFileTypes: true }))
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1).replaceAll("\\", "/"))
+    .sort()
+
+const pack = async (directory: string, temporary: string): Promise<Package> => {
+  const manifest = await readManifest(directory)
+  const { stdout } = await run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", temporary], {
+    cwd: directory
+  })
+  const packed: unknown = JSON.parse(stdout)
+  const [first] = Array.isArray(packed) ? packed : Object.values(packed ?? {})
+  const tarball = join(temporary, basename(first.filename))
+  const unpacked = join(temporary, "unpacked", basename(directory))
+  await mkdir(unpacked, { recursive: true })
+  await run("tar", ["-xzf", tarball, "-C", unpacked, "--strip-components=1"])
+  const files = await filesBelow(unpacked)
+  const modules = files.flatMap((file) => /^dist\/(\w+)\.js$/.exec(file)?.[1] ?? [])
+  const closed = Object.entries(manifest.exports ?? {}).flatMap(([path, target]) => target === null ? [path] : [])
+  const entries = modules
+    .map((name) => name === "index" ? "." : `./${name}`)
+    .filter((entry) => !closed.includes(entry))
+    .map((entry) => entry === "." ? manifest.name : `${manifest.name}${entry.slice(1)}`)
+  return { directory, manifest, tarball, unpacked, files, entries }
+}
+
+const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
+  const { devDependencies: pinned = {} } = await readManifest(root)
+  const problems: Array<string> = []
+  const expect = (holds: boolean, problem: string) => void (holds || problems.push(problem))
+  expect(manifest.name === `@sallyport/${basename(directory)}`, "name: @sallyport/ and the name of the directory")
+  expect(/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(manifest.version), "version: a semantic version")
+  expect((manifest.description ?? "").length >= 20, "description: a sentence")
+  expect(manifest.license === "MIT", "license: MIT")
+  expect(manifest.type === "module", "type: module")
+  expect(manifest.private !== true, "private: must not be set")
+  expect(Array.isArray(manifest.files), "files: must list what is published")
+  expect(manifest.sideEffects === false, "sideEffects: false")
+  expect(manifest.engines?.["node"] === ">=22.19.0", "engines.node: >=22.19.0")
+  expect(manifest.exports?.["./internal/*"] === null, `exports: "./internal/*" must be null`)
+  expect(manifest.scripts === undefined, "scripts: nothing runs where the package is installed")
+  expect(manifest.peerDependencies?.["effect"] === `^${pinned["effect"]}`, "peerDependencies.effect: ^ the tested one")
+  for (const [name, range] of Object.entries(manifest.dependencies ?? {})) {
+    const exact = name.startsWith("@sallyport/") ? manifest.version : pinned[name]
+    expect(/^\d/.test(range), `dependencies.${name}: an exact version, not ${range}`)
+    expect(exact === undefined || exact === range, `dependencies.${name}: ${range} is not the tested version ${exact}`)
+  }
+  for (const [name, file] of Object.entries(manifest.bin ?? {})) {
+    const text = await readFile(join(unpacked, file), "utf8")
+    expect(text.startsWith("#!/usr/bin/env node\n"), `bin.${name}: ${file} must begin with #!/usr/bin/env node`)
+  }
+  expect(files.includes("README.md"), "README.md is missing")
+  expect(
+    files.includes("LICENSE") &&
+      await readFile(join(unpacked, "LICENSE"), "utf8") === await readFile(join(root, "LICENSE"), "utf8"),
+    "LICENSE must be the one of the repository"
+  )
+  return problems
+}
+
+/**
+ * Every source is there with its JavaScript, declarations and maps, and nothing else is.
+ */
+const contents = async ({ directory, files }: Package) => {
+  const sources = (await filesBelow(join(directory, "src"))).map((file) => `src/${file}`)
+  const expected = new Set([
+    "LICENSE",
+    "README.md",
+    "package.json",
+    ...sources,
+    ...sources.filter((file) => /\.tsx?$/.test(file)).flatMap((file) => {
+      const stem = file.replace(/^src\//, "dist/").replace(/\.tsx?$/, "")
+      return [".js", ".js.map", ".d.ts", ".d.ts.map"].map((extension) => stem + extension)
+    })
+  ])
+  return [
+    ...[...expected].filter((file) => !files.includes(file)).map((file) => `${file} is missing`),
+    ...files.filter((file) => !expected.has(file)).map((file) => `${file} does not belong there`)
+  ]
+}
+
+const machinePaths = async ({ files, unpacked }: Package) => {
+  const forbidden = [root, `${homedir()}/`, `${tmpdir()}/`, "/home/", "/Users/", "file:///", "localhost:4873"]
+  const problems: Array<string> = []
+  for (const file of files) {
+    const text = await readFile(join(unpacked, file), "utf8")
+    for (const path of forbidden) if (text.includes(path)) problems.push(`${file} holds ${path}`)
+  }
+  return problems
+}
+
+/**
+ * What the JavaScript and the declarations import is what the manifest declares.
+ */
+const dependencies = async ({ files, manifest, unpacked }: Package) => {
+  const imported = new Map<string, string>()
+  const problems: Array<string> = []
+  for (const file of files.filter((path) => /^dist\/.*\.(js|d\.ts)$/.test(path))) {
+    const text = (await readFile(join(unpacked, file), "utf8")).replaceAll(/^\s*(\/?\*|\/\/).*$/gm, "")
+    const specifiers = [
+      ...text.matchAll(/^(?:import|export)\b[^"']*?\bfrom\s*["']([^"']+)["']/gm),
+      ...text.matchAll(/^import\s*["']([^"']+)["']/gm),
+      ...text.matchAll(/\bimport\(\s*["']([^"']+)["']/g),
+      ...text.matchAll(/\bimport\.meta\.resolve\(\s*["']([^"']+)["']/g)
+    ].flatMap((match) => match[1] ?? [])
+    for (const specifier of specifiers) {
+      if (specifier.startsWith("node:")) continue
+      if (specifier.startsWith(".")) {
+        // The declarations keep the `.ts` of the sources, which TypeScript resolves to the `.d.ts` beside them.
+        if (file.endsWith(".js") && !specifier.endsWith(".js")) problems.push(`${file} imports ${specifier}`)
+        continue
+      }
+      if (specifier.includes("/internal/")) problems.push(`${file} imports ${specifier}`)
+      const name = specifier.split("/").slice(0, specifier.startsWith("@") ? 2 : 1).join("/")
+      if (name !== manifest.name) imported.set(name, file)
+    }
+  }
+  const declared = new Set(
+    [manifest.dependencies, manifest.peerDependencies, manifest.optionalDependencies].flatMap((record) =>
+      Object.keys(record ?? {})
+    )
+  )
+  for (const [name, file] of imported) {
+    if (!declared.has(name)) problems.push(`${file} imports ${name}, which is not declared`)
+  }
+  for (const name of declared) {
+    // vitest is what @effect/vitest asks of its user.
+    const needed = name === "vitest" && declared.has("@effect/vitest")
+    if (!imported.has(name) && !needed) problems.push(`${name} is declared, but not imported`)
+  }
+  return problems
+}
+
+const lintPublication = async ({ tarball }: Package) => {
+  const { buffer } = new Uint8Array(await readFile(tarball))
+  const { messages, pkg } = await publint({ pack: { tarball: buffer }, strict: true })
+  return messages.map((message) => `${message.type}: ${formatMessage(message, pkg, { color: false }) ?? message.code}`)
+}
+
+const lintTypes = async ({ entries, manifest, tarball }: Package) => {
+  const entrypoints = entries.map((entry) => entry === manifest.name ? "." : entry.slice(manifest.name.length + 1))
+  await run("attw", [
+    tarball,
+    "--profile",
+    "esm-only",
+    "--format",
+    "ascii",
+    "--no-color",
+    "--no-emoji",
+    "--no-definitely-typed",
+    "--entrypoints",
+    ...entrypoints
+  ], { maxBuffer: 16_000_000 })
+  return []
+}
+
+/** The programs in a page's code fences, as the reader would paste them. */
+const programsOf = (markdown: string) =>
+  [...markdown.matchAll(/^```ts\n(.*?)^```$/gms)].flatMap((match) => match[1] ?? [])
+
+/**
+ * Makes a project that depends on the tarballs, and on nothing of this repository.
+ */
+const makeConsumer = async (packages: ReadonlyArray<Package>, directory: string) => {
+  const { devDependencies: pinned = {} } = await readManifest(root)
+  const peers = new Set(packages.flatMap(({ manifest }) => Object.keys(manifest.peerDependencies ?? {})))
+  const tools = ["@effect/platform-node", "@types/node", "typescript"]
+  await mkdir(directory)
+  await writeFile(
+    join(directory, "package.json"),
+    JSON.stringify({
+      name: "consumer",
+      private: true,
+      type: "module",
+      dependencies: Object.fromEntries([
+        ...[...peers, ...tools].map((name) => [name, pinned[name]]),
+        ...packages.map(({ manifest, tarball }) => [manifest.name, `file:${tarball}`])
+      ])
+    })
+  )
+  // Everything from the registry is in npm's cache, from where `npm ci` installed it. No peer may be missing or doubled.
+  await run(
+    "npm",
+    ["install", "--prefer-offline", "--strict-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund"],
+    {
+      cwd: directory,
+      maxBuffer: 16_000_000
+    }
+  )
+}
+
+const main = async (temporary: string) => {
+  for (const name of await readdir(join(root, "packages"))) {
+    await rm(join(root, "packages", name, "dist"), { recursive: true, force: true })
+  }
+  const built = await check("build: every package compiles", async () => {
+    await run("tsc", ["-b", "tsconfig.build.json"], { cwd: root, maxBuffer: 16_000_000 })
+    const { references }: { readonly references: ReadonlyArray<{ readonly path: string }> } = JSON.parse(
+      await readFile(join(root, "tsconfig.build.json"), "utf8")
+    )
+    const referenced = references.map(({ path }) => basename(path))
+    return (await readdir(join(root, "packages")))
+      .filter((name) => !referenced.includes(name))
+      .map((name) => `tsconfig.build.json does not reference packages/${name}`)
+  })
+  if (!built) return
+
+  const packages: Array<Package> = []
+  for (const name of (await readdir(join(root, "packages"))).sort()) {
+    await check(`${name}: packs`, async () => {
+      packages.push(await pack(join(root, "packages", name), temporary))
+      return []
+    })
+  }
+  for (const pkg of packages) {
+    const name = basename(pkg.directory)
+    await check(`${name}: metadata`, () => metadata(pkg))
+    await check(`${name}: files of the tarball`, () => contents(pkg))
+    await check(`${name}: no paths of this machine`, () => machinePaths(pkg))
+    await check(`${name}: dependencies are declared and used`, () => dependencies(pkg))
+    await check(`${name}: publint`, () => lintPublication(pkg))
+    await check(`${name}: types of ${pkg.entries.length} entries (attw)`, () => lintTypes(pkg))
+  }
+
+  const consumer = join(temporary, "consumer")
+  const installed = await check("consumer: installs the tarballs", async () => {
+    await makeConsumer(packages, consumer)
+    return packages.flatMap(({ manifest }) =>
+      existsSync(join(consumer, "node_modules", manifest.name, "node_modules"))
+        ? [`${manifest.name} got dependencies of its own, beside the consumer's`]
+        : []
+    )
+  })
+  if (!installed) return
+
+  for (const { entries, files, manifest } of packages) {
+    await check(`consumer: ${manifest.name} loads (${entries.length} entries), internals are closed`, async () => {
+      const internals = files
+        .flatMap((file) => /^dist\/(internal\/.+)\.js$/.exec(file)?.[1] ?? [])
+        .map((path) => `${manifest.name}/${path}`)
+      await writeFile(
+        join(consumer, "load.mjs"),
+        `
+        const problems = []
+        for (const entry of ${JSON.stringify(entries)}) {
+          const module = await import(entry)
+          if (import.meta.resolve(entry).includes("/src/")) problems.push(entry + " resolves to its source")
+          if (entry === ${JSON.stringify(manifest.name)}) {
+            const missing = ${JSON.stringify(entries)}.slice().map((path) => path.slice(entry.length + 1))
+              .filter((name) => name !== "" && !(name in module))
+            for (const name of missing) problems.push(entry + " does not export " + name)
+          }
+        }
+        for (const entry of ${JSON.stringify(internals)}) {
+          await import(entry).then(
+            () => problems.push(entry + " can be imported"),
+            (error) => error.code === "ERR_PACKAGE_PATH_NOT_EXPORTED" || problems.push(String(error))
+          )
+        }
+        process.stdout.write(problems.join("\\n"))
+        process.exit(0)
+        `
+      )
+      const { stdout } = await run("node", ["load.mjs"], { cwd: consumer })
+      return stdout === "" ? [] : stdout.split("\n")
+    })
+    for (const name of Object.keys(manifest.bin ?? {})) {
+      await check(`consumer: ${name} --version`, async () => {
+        const { stdout } = await run(join("node_modules", ".bin", name), ["--version"], { cwd: consumer })
+        return stdout.includes(manifest.version) ? [] : [`${stdout.trim()} is not ${manifest.version}`]
+      })
+    }
+  }
+
+  await check("consumer: compiles against the declarations, without skipLibCheck for ours", async () => {
+    const lines = packages.flatMap(({ entries }) => entries).map((entry, index) =>
+      `export type * as M${index} from ${JSON.stringify(entry)}`
+    )
+    await writeFile(join(consumer, "entries.ts"), lines.join("\n"))
+    const fenced = await Promise.all(packages.map(async ({ manifest, unpacked }) => {
+      const programs = programsOf(await readFile(join(unpacked, "README.md"), "utf8"))
+      const name = basename(manifest.name)
+      await Promise.all(
+        programs.map((program, index) => writeFile(join(consumer, `readme-${name}-${index}.ts`), program))
+      )
+      return programs.length === 0 ? [`the README of ${manifest.name} has no program`] : []
+    }))
+    await writeFile(
+      join(consumer, "tsconfig.json"),
+      JSON.stringify({
+        compilerOptions: {
+          target: "ES2023",
+          lib: ["ES2023", "DOM", "DOM.Iterable"],
+          module: "NodeNext",
+          moduleDetection: "force",
+          types: ["node"],
+          strict: true,
+          exactOptionalPropertyTypes: true,
+          noEmit: true
+        },
+        include: ["*.ts"]
+      })
+    )
+    await run("tsc", ["--project", "tsconfig.json"], { cwd: consumer, maxBuffer: 16_000_000 })
+    return fenced.flat()
+  })
+}
+
+const temporary = await mkdtemp(join(tmpdir(), "sallyport-packages-"))
+try {
+  await main(temporary)
+} finally {
+  await rm(temporary, { recursive: true, force: true })
+}
+print(`${passed} passed, ${failed} failed`)
+process.exitCode = failed === 0 ? 0 : 1
