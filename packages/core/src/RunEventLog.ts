@@ -635,7 +635,7 @@ const make = Effect.fnUntraced(function*(
       return Effect.flatMap(appendBatched({ runId, epoch, events, byteCount }), (outcome) => {
         switch (outcome._tag) {
           case "Appended":
-            return Effect.succeed<AppendedEvents>(outcome)
+            return Effect.succeed<AppendedEvents>({ firstSeq: outcome.firstSeq, lastSeq: outcome.lastSeq })
           case "LimitExceeded":
             return fail(
               outcome.limit === "maxEvents"
@@ -761,7 +761,8 @@ const make = Effect.fnUntraced(function*(
               }
               follower.cursor = last.seq
               done = last.kind === "end"
-              idle = rows.length < settings.pageSize
+              // A row that had ended before has a short last page too, and nobody signals after it.
+              idle = row.status === "running" && rows.length < settings.pageSize
               return Arr.map(rows, (event): RunEventEncoded => ({
                 runId,
                 seq: Option.some(event.seq),

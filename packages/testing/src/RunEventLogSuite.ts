@@ -1,0 +1,185 @@
+/**
+ * What `RunEventLog` must do on every `RunEventRepository`, by the real clock.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import type * as Run from "@sallyport/core/Run"
+import * as RunEventLog from "@sallyport/core/RunEventLog"
+import type { RunEventRepository } from "@sallyport/core/RunEventRepository"
+import * as Digest from "effect/crypto/Digest"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+
+const owner: Run.RunOwner = { subject: "someone" }
+
+const request = (idempotencyKey: string, threadId = idempotencyKey): RunEventLog.RunRequest => ({
+  threadId,
+  idempotencyKey,
+  request: { say: "hello" },
+  owner
+})
+
+const events = (options: RunEventLog.EventsOptions) =>
+  Stream.unwrap(RunEventLog.RunEventLog.use((log) => log.events(options)))
+
+const seqs = (all: ReadonlyArray<Run.RunEvent>) => all.map((event) => Option.getOrUndefined(event.seq))
+
+/**
+ * Declares the suite for a repository. `layer` is built for each test and expected to be empty.
+ */
+export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>): void => {
+  const build = (options: RunEventLog.RunEventLogOptions) =>
+    RunEventLog.layerWith(options).pipe(
+      Layer.provide(Layer.fresh(layer)),
+      Layer.provide([Digest.layerWebCrypto, SecureRandom.layerWebCrypto])
+    )
+
+  describe(`RunEventLog (${name})`, () => {
+    it.live("RUN-01 RUN-07 L-70 a program is executed once for a key, and readers get its events and its end", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        let executions = 0
+        const program = (run: RunEventLog.RunWriter) =>
+          Effect.gen(function*() {
+            executions++
+            assert.strictEqual(yield* run.append({ n: 1 }), 1)
+            assert.deepStrictEqual(yield* run.appendAll([{ n: 2 }, { n: 3 }]), { firstSeq: 2, lastSeq: 3 })
+            return { answer: 42 }
+          })
+        const started = yield* Effect.all(
+          Array.from({ length: 8 }, () => log.execute(request("key"), program)),
+          { concurrency: "unbounded" }
+        )
+        assert.strictEqual(started.filter((one) => one.created).length, 1)
+        const [first] = started
+        if (first === undefined) return
+        const all = yield* Stream.runCollect(events({ runId: first.run.runId, owner }))
+        assert.deepStrictEqual(all.map(({ data, kind }) => [kind, data]), [
+          ["data", { n: 1 }],
+          ["data", { n: 2 }],
+          ["data", { n: 3 }],
+          ["end", { status: "succeeded", result: { answer: 42 } }]
+        ])
+        assert.deepStrictEqual(seqs(all), [1, 2, 3, 4])
+        assert.strictEqual((yield* log.execute(request("key"), program)).created, false)
+        assert.strictEqual(executions, 1)
+        assert.deepStrictEqual(seqs(yield* Stream.runCollect(events({ runId: first.run.runId, after: "2" }))), [3, 4])
+        assert.deepStrictEqual(yield* Stream.runCollect(events({ runId: first.run.runId, after: 4 })), [])
+      }).pipe(Effect.provide(build({}))))
+
+    // Each reader cuts its stream at random places and continues at its cursor, while several writers append.
+    it.live.prop(
+      "RUN-03 RUN-08 L-83 nothing is lost, repeated or out of order between what is stored and what follows",
+      [
+        Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 9 }))).check(
+          Schema.isMinLength(1),
+          Schema.isMaxLength(6)
+        ),
+        Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 7 }))
+      ],
+      ([cuts, pageSize]) =>
+        Effect.gen(function*() {
+          const log = yield* RunEventLog.RunEventLog
+          const { run } = yield* log.start(request("key"))
+          const { epoch, runId } = run
+          const reader = Effect.gen(function*() {
+            const seen: Array<number | undefined> = []
+            for (let round = 0;; round++) {
+              const take = cuts[round % cuts.length] ?? 1
+              const part = yield* events({ runId, after: seen.length }).pipe(Stream.take(take), Stream.runCollect)
+              for (const event of part) seen.push(Option.getOrUndefined(event.seq))
+              if (part.some((event) => event.kind === "end")) return seen
+            }
+          })
+          const readers = yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(reader, { startImmediately: true }))
+          yield* Effect.forEach(
+            Array.from({ length: 30 }, (_, index) => index),
+            (index) => log.append({ runId, epoch, events: index % 3 === 0 ? [index, index] : [index] }),
+            { concurrency: 5 }
+          )
+          yield* log.finish({ runId, epoch, end: { status: "succeeded" } })
+          const expected = Array.from({ length: 41 }, (_, index) => index + 1)
+          for (const fiber of readers) assert.deepStrictEqual(yield* Fiber.join(fiber), expected)
+        }).pipe(Effect.provide(build({ pageSize }))),
+      { arbitrary: { runs: 15 } }
+    )
+
+    it.live("RUN-12 an abort interrupts the program and ends its readers", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const interrupted = yield* Deferred.make<void>()
+        const { run } = yield* log.execute(
+          request("key"),
+          (writer) =>
+            Effect.andThen(writer.append("working"), Effect.never).pipe(
+              Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined))
+            )
+        )
+        const reader = yield* Effect.forkChild(Stream.runCollect(events({ runId: run.runId })))
+        yield* events({ runId: run.runId }).pipe(Stream.take(1), Stream.runDrain)
+        const outcome = yield* log.abort({ runId: run.runId, owner, reason: "stop" })
+        assert.strictEqual(outcome._tag, "Aborted")
+        yield* Deferred.await(interrupted)
+        assert.deepStrictEqual((yield* Fiber.join(reader)).map(({ data }) => data), [
+          "working",
+          { status: "aborted", reason: "stop" }
+        ])
+      }).pipe(Effect.provide(build({}))))
+
+    it.live("RUN-05 RUN-07 L-84 a reader of a run whose process is gone gets one stale_run from the reaper", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const { run } = yield* log.start(request("key"))
+        const { epoch, runId } = run
+        yield* log.append({ runId, epoch, events: ["kept"] })
+        const all = yield* Stream.runCollect(events({ runId }))
+        assert.deepStrictEqual(all.map(({ kind }) => kind), ["data", "end"])
+        assert.deepInclude(all[1]?.data, { status: "failed", reason: RunEventLog.staleRun })
+        const refused = yield* Effect.flip(log.append({ runId, epoch, events: ["zombie"] }))
+        assert.strictEqual(refused.reason._tag, "RunEnded")
+        assert.strictEqual((yield* log.get({ runId })).epoch, epoch + 1)
+      }).pipe(
+        Effect.provide(Layer.provideMerge(
+          RunEventLog.layerReaper({ interval: "20 millis" }),
+          build({ heartbeatInterval: "50 millis", lease: "100 millis" })
+        ))
+      ))
+
+    it.live("RUN-08 a reader follows a run that another process writes", () => {
+      // Two services on one repository are two processes as far as wake-ups go.
+      const settings = { pollInterval: "20 millis" } as const
+      return Effect.gen(function*() {
+        const repository = yield* Layer.build(Layer.fresh(layer))
+        const crypto = Layer.mergeAll(
+          Digest.layerWebCrypto,
+          SecureRandom.layerWebCrypto,
+          Layer.succeedContext(repository)
+        )
+        const service = Effect.map(
+          Layer.build(Layer.fresh(Layer.provide(RunEventLog.layerWith(settings), crypto))),
+          (context) => RunEventLog.RunEventLog.of(Effect.runSync(Effect.provide(RunEventLog.RunEventLog, context)))
+        )
+        const writer = yield* service
+        const other = yield* service
+        const { run } = yield* writer.start(request("key"))
+        const { epoch, runId } = run
+        const stream = yield* other.events({ runId })
+        const first = yield* Deferred.make<void>()
+        const reader = yield* Effect.forkChild(
+          stream.pipe(Stream.tap(() => Deferred.succeed(first, undefined)), Stream.runCollect),
+          { startImmediately: true }
+        )
+        yield* writer.append({ runId, epoch, events: [1] })
+        yield* Deferred.await(first)
+        yield* writer.append({ runId, epoch, events: [2] })
+        yield* writer.finish({ runId, epoch, end: { status: "succeeded" } })
+        assert.deepStrictEqual(seqs(yield* Fiber.join(reader)), [1, 2, 3])
+      }).pipe(Effect.scoped)
+    })
+  })
+}
