@@ -183,6 +183,10 @@ export const make: (
   const skipLocked = isPg ? " FOR UPDATE SKIP LOCKED" : ""
   // What a step works on is picked once. As a subquery PostgreSQL may run it again, and go over the limit.
   const picking = (pick: string, then: string) => `WITH picked AS MATERIALIZED (${pick}) ${then}`
+  // On PostgreSQL an array is looked up in the index whatever the planner believes its length to be.
+  const among = (runIds: string) => isPg ? `run_id = ANY (ARRAY(${runIds}))` : `run_id IN (${runIds})`
+  const amongPicked = among("SELECT run_id FROM picked")
+  const amongGiven = among(isPg ? "SELECT json_array_elements_text(CAST(? AS json))" : "SELECT value FROM json_each(?)")
 
   // Statements are put together once and run as text, which the drivers keep prepared; a template would be compiled each
   // time. Parameters are written `?` here.
@@ -294,10 +298,7 @@ export const make: (
   )
   // Rows are locked in one order everywhere, so that two batches cannot wait for each other in a circle.
   const lockHeadsStatement = statement<Stored<AppendHead>>(
-    isPg
-      ? `SELECT ${headColumns} FROM ${runs} WHERE run_id IN (SELECT json_array_elements_text(CAST(? AS json)))
-        ORDER BY run_id FOR UPDATE`
-      : `SELECT ${headColumns} FROM ${runs} WHERE run_id IN (SELECT value FROM json_each(?))`
+    `SELECT ${headColumns} FROM ${runs} WHERE ${amongGiven}${isPg ? " ORDER BY run_id FOR UPDATE" : ""}`
   )
   const lockHeads = (items: ReadonlyArray<AppendItem>) => {
     const runIds = Array.from(new Set(items.map((item) => item.runId)))
@@ -409,7 +410,7 @@ export const make: (
     `SELECT run_id FROM ${runs} WHERE lease_expires_at IS NOT NULL AND lease_expires_at < ${fixedNow}
     ORDER BY lease_expires_at LIMIT ?${skipLocked}`,
     `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
-    WHERE status = 'running' AND run_id IN (SELECT run_id FROM picked) RETURNING ${runColumns}`
+    WHERE status = 'running' AND ${amongPicked} RETURNING ${runColumns}`
   ))
 
   // ---- Reading --------------------------------------------------------------------------------------------------
@@ -425,9 +426,7 @@ export const make: (
     WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?`
   )
   const heads = statement<Stored<RunHead>>(
-    `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE run_id IN (${
-      isPg ? "SELECT json_array_elements_text(CAST(? AS json))" : "SELECT value FROM json_each(?)"
-    })`
+    `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongGiven}`
   )
 
   // ---- Sweeping -------------------------------------------------------------------------------------------------
@@ -435,7 +434,7 @@ export const make: (
   const expire = statement(picking(
     `SELECT run_id FROM ${runs} WHERE completed_at IS NOT NULL AND expired_at IS NULL
       AND completed_at < ${fixedNow} - ? ORDER BY completed_at LIMIT ?${skipLocked}`,
-    `UPDATE ${runs} SET expired_at = ${now} WHERE run_id IN (SELECT run_id FROM picked) RETURNING run_id`
+    `UPDATE ${runs} SET expired_at = ${now} WHERE ${amongPicked} RETURNING run_id`
   ))
   const toPurge = statement<{ readonly runId: string }>(
     `SELECT run_id AS "runId" FROM ${runs} WHERE expired_at IS NOT NULL AND purged_at IS NULL
@@ -450,7 +449,7 @@ export const make: (
   const removeTombstones = statement(picking(
     `SELECT run_id FROM ${runs} WHERE purged_at IS NOT NULL AND purged_at < ${fixedNow} - ?
     ORDER BY purged_at LIMIT ?${skipLocked}`,
-    `DELETE FROM ${runs} WHERE run_id IN (SELECT run_id FROM picked) RETURNING run_id`
+    `DELETE FROM ${runs} WHERE ${amongPicked} RETURNING run_id`
   ))
   const removeAborts = statement(picking(
     `SELECT owner_key, thread_id, idempotency_key FROM ${aborts} WHERE at < ${fixedNow} - ?
