@@ -47,7 +47,8 @@ const probing = (probe: Probe["Service"]) =>
     probe.calls.set(operation, (probe.calls.get(operation) ?? 0) + 1)
     probe.traffic.push(args)
     yield* probe.before.get(operation) ?? Effect.void
-    const failure = new AccessRepositoryError({ operation, cause: new Error("the disk is on fire") })
+    // Words that somebody who sniffs errors from their text would trip over.
+    const failure = new AccessRepositoryError({ operation, cause: new Error("500 rows expired, revoked or not found") })
     if (probe.failing.has(operation)) return yield* failure
     const result = yield* real(...args)
     probe.traffic.push(result)
