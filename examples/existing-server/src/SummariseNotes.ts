@@ -1,0 +1,27 @@
+/**
+ * What a run does in this application: it reads the session's notes, slowly, and tells what it has found as it goes.
+ */
+import { RunProgram } from "@sallyport/http"
+import { Effect, Schema } from "effect"
+import { Notes } from "./Notes.ts"
+
+/** Describes what a client may ask for. */
+export const Input = Schema.Struct({
+  /** How long to ponder each note, in milliseconds. */
+  ponderMillis: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60_000 })).pipe(
+    Schema.withDecodingDefaultKey(Effect.succeed(1_000))
+  )
+})
+
+const firstSentence = (text: string): string => /^[^.!?\n]*[.!?]?/.exec(text)?.[0] ?? text
+
+/** Provides the program that `POST /api/runs` executes. It goes on when the client that started it is gone. */
+export const layer = RunProgram.layer(Effect.fnUntraced(function*({ input, run, session }) {
+  const { ponderMillis } = yield* Schema.decodeUnknownEffect(Input)(input)
+  const notes = yield* (yield* Notes).byAuthor(session.subject)
+  for (const note of notes) {
+    yield* Effect.sleep(ponderMillis)
+    yield* run.append({ note: note.id, summary: firstSentence(note.text) })
+  }
+  return { notes: notes.length }
+}))
