@@ -81,7 +81,15 @@ export const make = Effect.fnUntraced(function*<E>(options: {
   )
   // A commit that has begun is finished, so that its callers learn what became of it.
   yield* Effect.forkScoped(
-    Effect.forever(Effect.andThen(someone, Effect.uninterruptible(commitNext)), { disableYield: true }),
+    Effect.forever(
+      someone.pipe(
+        // A commit in this process never suspends. Without giving way before it, the first one to append would be
+        // committed alone, and run on to its next append, before anybody else had the chance to join.
+        Effect.andThen(Effect.yieldNow),
+        Effect.andThen(Effect.uninterruptible(commitNext))
+      ),
+      { disableYield: true }
+    ),
     { startImmediately: true }
   )
 
