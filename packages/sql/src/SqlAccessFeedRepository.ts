@@ -6,23 +6,15 @@
  * to date before it answers; a host that runs migrations on its own uses `layerMigrations` there and `layerStorage` at
  * run time.
  */
-import { AccessChange, AccessEvent, Actor } from "@sallyport/core/AccessEvent"
+import { AccessChange, AccessEvent } from "@sallyport/core/AccessEvent"
 import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Journal from "./internal/accessJournal.ts"
 import { failAs, makeDecode, parameter, prepare } from "./internal/accessTables.ts"
 import * as Dialect from "./internal/dialect.ts"
 import * as Migrations from "./Migrations.ts"
-
-const StoredEvent = Schema.Struct({
-  revision: Dialect.Natural,
-  change: Schema.fromJsonString(AccessChange),
-  actor: Actor,
-  at: Dialect.Natural.pipe(Schema.decodeTo(Schema.DateTimeUtcFromMillis))
-})
 
 /**
  * Creates the tables of the feed, or brings them up to date, in one transaction.
@@ -48,7 +40,7 @@ export const layerStorage = (options?: {
     Effect.gen(function*() {
       const sql = (yield* SqlClient.SqlClient).withoutTransforms()
       const tables = Journal.tables(options?.prefix ?? Migrations.defaultPrefix)
-      const decode = makeDecode(tables.feed, StoredEvent)
+      const decode = makeDecode(tables.feed, AccessEvent, ["change"])
       const types = AccessChange.members.map((member) => member.fields._tag.schema.literal)
 
       const latest = prepare<{ readonly revision: unknown }>(
@@ -69,7 +61,7 @@ export const layerStorage = (options?: {
         read: Effect.fn("SqlAccessFeedRepository.read")(function*({ after, limit }) {
           const rows = yield* sql.unsafe(readText, [after, ...types, limit])
           const events: Array<AccessEvent> = []
-          for (const row of rows) events.push(new AccessEvent(yield* decode(row)))
+          for (const row of rows) events.push(yield* decode(row))
           return events
         }, failAs("read"))
       })

@@ -6,8 +6,6 @@
  * to date before it answers; a host that runs migrations on its own uses `layerMigrations` there and `layerStorage` at
  * run time.
  */
-import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
-import { AccessScope } from "@sallyport/core/AccessScope"
 import {
   BootstrapCredentialRepository,
   PairingLinkRow,
@@ -16,21 +14,11 @@ import {
 } from "@sallyport/core/BootstrapCredentialRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Journal from "./internal/accessJournal.ts"
 import * as Access from "./internal/accessTables.ts"
 import * as Dialect from "./internal/dialect.ts"
 import * as Migrations from "./Migrations.ts"
-
-const StoredLink = Schema.Struct({
-  ...PairingLinkRow.fields,
-  scopes: Schema.fromJsonString(Schema.Array(AccessScope)),
-  remainingUses: Dialect.Natural,
-  createdAtMillis: Dialect.Natural,
-  expiresAtMillis: Dialect.Natural,
-  revokedAtMillis: Schema.NullOr(Dialect.Natural)
-})
 
 const tableOf = (prefix: string) => `${prefix}pairing_links`
 
@@ -92,7 +80,7 @@ export const layerStorage = (options?: {
       const links = sql(table)
       const append = Journal.makeAppend(sql, prefix)
       const transaction = Access.makeTransaction(sql)
-      const decode = Access.makeDecode(table, StoredLink)
+      const decode = Access.makeDecode(table, PairingLinkRow, ["scopes"])
       const p = Access.parameter
       const redeemable = sql`revoked_at_millis IS NULL AND remaining_uses > 0 AND expires_at_millis > ${p}`
       const ended = Access.endedAt(sql)
@@ -107,7 +95,7 @@ export const layerStorage = (options?: {
         sql`INSERT INTO ${links} (id, code_digest, label, subject, scopes, proof_key_thumbprint, remaining_uses,
           created_by, created_at_millis, expires_at_millis, revoked_at_millis)
         VALUES (${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p})
-        ON CONFLICT DO NOTHING RETURNING id`
+        ON CONFLICT (code_digest) DO NOTHING RETURNING id`
       )
       const byDigest = Access.prepare(sql, sql`SELECT ${columns} FROM ${links} WHERE code_digest = ${p}`)
       const grants = sql.onDialectOrElse({
@@ -160,14 +148,8 @@ export const layerStorage = (options?: {
             row.expiresAtMillis,
             row.revokedAtMillis
           )
-          if (inserted.length === 0) {
-            // The insert conflicted with the digest or with the id, and only the digest is an answer.
-            if ((yield* byDigest(row.codeDigest)).length > 0) return false
-            return yield* new AccessRepositoryError({
-              operation: "insert",
-              cause: new Error(`Pairing link ${row.id} exists already`)
-            })
-          }
+          // The conflict that is an answer is the digest's; one of the id fails the statement.
+          if (inserted.length === 0) return false
           yield* append([{ _tag: "pairingLinkUpserted", link: toPairingLink(row) }], change)
           return true
         }, transaction("insert")),

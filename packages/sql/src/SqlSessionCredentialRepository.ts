@@ -7,9 +7,7 @@
  * migrations on its own uses `layerMigrations` there and `layerStorage` at run time.
  */
 import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
-import { AccessScope } from "@sallyport/core/AccessScope"
 import type { Session, SessionId } from "@sallyport/core/Session"
-import { Device } from "@sallyport/core/Session"
 import {
   type RevocationTarget,
   SessionCredentialRepository,
@@ -19,23 +17,11 @@ import {
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Journal from "./internal/accessJournal.ts"
 import * as Access from "./internal/accessTables.ts"
 import * as Dialect from "./internal/dialect.ts"
 import * as Migrations from "./Migrations.ts"
-
-const StoredSession = Schema.Struct({
-  ...SessionRow.fields,
-  scopes: Schema.fromJsonString(Schema.Array(AccessScope)),
-  device: Schema.fromJsonString(Device),
-  createdAtMillis: Dialect.Natural,
-  lastSeenAtMillis: Dialect.Natural,
-  expiresAtMillis: Dialect.Natural,
-  absoluteExpiresAtMillis: Schema.NullOr(Dialect.Natural),
-  revokedAtMillis: Schema.NullOr(Dialect.Natural)
-})
 
 const tablesOf = (prefix: string) => ({ sessions: `${prefix}sessions`, tickets: `${prefix}session_tickets` })
 
@@ -115,7 +101,7 @@ export const layerStorage = (options?: {
       const tickets = sql(tables.tickets)
       const append = Journal.makeAppend(sql, prefix)
       const transaction = Access.makeTransaction(sql)
-      const decode = Access.makeDecode(tables.sessions, StoredSession)
+      const decode = Access.makeDecode(tables.sessions, SessionRow, ["scopes", "device"])
       const p = Access.parameter
       const live = sql`revoked_at_millis IS NULL AND expires_at_millis > ${p}`
       const ended = Access.endedAt(sql)

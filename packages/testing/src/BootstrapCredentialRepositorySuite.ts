@@ -470,7 +470,7 @@ export const suite = <E>(
 
     it.live.prop(
       "answers any sequence of steps as the memory adapter does, and keeps the same feed",
-      [Schema.Array(Step).check(Schema.isMinLength(5), Schema.isMaxLength(40))],
+      [Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120))],
       ([steps]) =>
         Effect.gen(function*() {
           const found = yield* runSteps(steps).pipe(Effect.provide(layer, { local: true }))
@@ -479,7 +479,7 @@ export const suite = <E>(
           )
           assert.deepStrictEqual(found, expected)
         }),
-      { arbitrary: { runs: 30 } }
+      { arbitrary: { runs: 10 } }
     )
   })
 }

@@ -43,7 +43,12 @@ export const migrate = (
     }
   })
 
-const encode = Schema.encodeEffect(Schema.fromJsonString(AccessChange))
+const encode = Schema.encodeEffect(AccessChange)
+
+/** One change, ready to be written. */
+type Entry = readonly [type: string, payload: string]
+
+type Write = (entries: ReadonlyArray<Entry>, context: ChangeContext) => Effect.Effect<unknown, SqlError>
 
 /**
  * Returns the step that appends changes to the feed, in their order. It must be the last step of the transaction that
@@ -56,7 +61,7 @@ export const makeAppend = (sql: SqlClient.SqlClient, prefix: string) => {
 
   // The changes travel as one JSON array, so that there is one statement, and one plan, for any number of them.
   const write = sql.onDialectOrElse({
-    pg: () => {
+    pg: (): Write => {
       const insert = prepare(
         sql,
         sql`WITH head AS (
@@ -67,13 +72,16 @@ export const makeAppend = (sql: SqlClient.SqlClient, prefix: string) => {
           CAST(${parameter} AS TEXT), CAST(${parameter} AS BIGINT)
         FROM head, json_array_elements(CAST(${parameter} AS JSON)) WITH ORDINALITY AS entry (value, ordinal)`
       )
-      return (count: number, entries: string, { actor, nowMillis }: ChangeContext): Effect.Effect<unknown, SqlError> =>
-        insert(count, count, actor, nowMillis, entries)
+      return (entries, { actor, nowMillis }) =>
+        insert(entries.length, entries.length, actor, nowMillis, JSON.stringify(entries))
     },
-    orElse: () => {
-      const advance = prepare<{ readonly revision: number }>(
+    orElse: (): Write => {
+      const advance = prepare(sql, sql`UPDATE ${head} SET revision = revision + ${parameter} WHERE id = 1`)
+      // Nearly always there is one, and taking an array apart costs SQLite as much as the rest of the statement.
+      const insertOne = prepare(
         sql,
-        sql`UPDATE ${head} SET revision = revision + ${parameter} WHERE id = 1 RETURNING revision`
+        sql`INSERT INTO ${feed} (revision, type, payload, actor, at_millis)
+        SELECT revision, ${parameter}, ${parameter}, ${parameter}, ${parameter} FROM ${head} WHERE id = 1`
       )
       const insert = prepare(
         sql,
@@ -81,15 +89,22 @@ export const makeAppend = (sql: SqlClient.SqlClient, prefix: string) => {
         SELECT head.revision - ${parameter} + entry.key + 1, entry.value ->> 0, entry.value ->> 1, ${parameter}, ${parameter}
         FROM ${head} AS head, json_each(${parameter}) AS entry WHERE head.id = 1`
       )
-      return (count: number, entries: string, { actor, nowMillis }: ChangeContext): Effect.Effect<unknown, SqlError> =>
-        Effect.andThen(advance(count), insert(count, actor, nowMillis, entries))
+      return (entries, { actor, nowMillis }) => {
+        const [first] = entries
+        return Effect.andThen(
+          advance(entries.length),
+          first !== undefined && entries.length === 1
+            ? insertOne(...first, actor, nowMillis)
+            : insert(entries.length, actor, nowMillis, JSON.stringify(entries))
+        )
+      }
     }
   })
 
   return Effect.fnUntraced(function*(changes: ReadonlyArray<AccessChange>, context: ChangeContext) {
     if (changes.length === 0) return
-    const entries: Array<readonly [type: string, payload: string]> = []
-    for (const change of changes) entries.push([change._tag, yield* encode(change)])
-    yield* write(entries.length, JSON.stringify(entries), context)
+    const entries: Array<Entry> = []
+    for (const change of changes) entries.push([change._tag, JSON.stringify(yield* encode(change))])
+    yield* write(entries, context)
   })
 }

@@ -56,19 +56,36 @@ export const makeTransaction = (sql: SqlClient.SqlClient) => {
 
 const toStandard = SchemaIssue.makeFormatterStandardSchemaV1()
 
+// Text that is no JSON becomes a value that no schema takes, so that it is reported as any other unreadable column.
+const parseJson = (text: unknown): unknown => {
+  if (typeof text !== "string") return undefined
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
 /**
- * Returns a decoder of a table's rows. Its error names the table and the columns, and nothing of what they hold: rows
- * hold digests, and errors are logged.
+ * Returns a decoder of a table's rows: `json` names the columns that hold JSON, and integers may come as `bigint`. Both are
+ * seen to before the schema, because a JSON codec inside it costs more than the query of a row.
+ *
+ * Its error names the table and the columns, and nothing of what they hold: rows hold digests, and errors are logged.
  */
-export const makeDecode = <A, E>(table: string, schema: Schema.Codec<A, E>) => {
+export const makeDecode = <A, E>(table: string, schema: Schema.Codec<A, E>, json: ReadonlyArray<string>) => {
   const decode = Schema.decodeUnknownEffect(schema)
-  return (row: unknown): Effect.Effect<A, Error> =>
-    Effect.mapError(decode(row), ({ issue }) => {
+  return (row: object): Effect.Effect<A, Error> => {
+    const plain: Record<string, unknown> = {}
+    for (const [column, value] of Object.entries(row)) {
+      plain[column] = json.includes(column) ? parseJson(value) : typeof value === "bigint" ? Number(value) : value
+    }
+    return Effect.mapError(decode(plain), ({ issue }) => {
       const columns = new Set(toStandard(issue).issues.map(({ path }) => String(path?.[0] ?? "(the row)")))
       return new Error(
         `A row of ${table} is not of the form that this version of Sallyport writes: ${Array.from(columns).join(", ")}`
       )
     })
+  }
 }
 
 /** Selects rows to be deleted so that no other writer is waited for: on PostgreSQL it passes over rows that are locked. */
