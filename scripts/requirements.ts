@@ -1,0 +1,170 @@
+/**
+ * Writes docs/requirements.md: each promise of docs/requirements.json with the tests that cite its id in their titles.
+ *
+ * `--check` fails when the page is stale, `--complete` when a promise has no test. A title that cites an unknown id fails
+ * always, and so does a suite that no test calls, because what it cites is not proven.
+ */
+import { glob, readFile, writeFile } from "node:fs/promises"
+import { basename, join } from "node:path"
+import { parseArgs } from "node:util"
+import { parseAst } from "vitest/node"
+
+interface Citation {
+  readonly id: string
+  readonly file: string
+  readonly title: string
+}
+
+interface Source {
+  readonly file: string
+  readonly citations: ReadonlyArray<Citation>
+  /** Ids in text that is no title: a reader of the report would not find the test. */
+  readonly stray: ReadonlyArray<string>
+  /** The suites of @sallyport/testing that the file imports. */
+  readonly suites: ReadonlyArray<string>
+}
+
+const root = join(import.meta.dirname, "..")
+const page = join(root, "docs", "requirements.md")
+const testFunctions = new Set(["it", "test", "describe", "suite", "layer"])
+
+const sections: Readonly<Record<string, Readonly<Record<string, string>>>> = JSON.parse(
+  await readFile(join(root, "docs", "requirements.json"), "utf8")
+)
+const promises = new Map(Object.values(sections).flatMap(Object.entries<string>))
+
+// An id begins like one of ours: titles also speak of UTF-16 and SHA-25.
+const prefixes = new Set([...promises.keys()].map((id) => id.replace(/-\d+$/, "")))
+const idPattern = new RegExp(`\\b(?:${[...prefixes].join("|")})-\\d\\d\\b`, "g")
+
+type Node = Readonly<Record<string, unknown>>
+
+const isNode = (value: unknown): value is Node =>
+  typeof value === "object" && value !== null && "type" in value && typeof value.type === "string"
+
+const childrenOf = (node: Node): ReadonlyArray<Node> => Object.values(node).flat().filter(isNode)
+
+/** Returns the text of a literal, of a template (with `…` where it is computed) and of literals that are added up. */
+const textOf = (node: unknown): string | undefined => {
+  if (!isNode(node)) return undefined
+  switch (node["type"]) {
+    case "Literal":
+      return typeof node["value"] === "string" ? node["value"] : undefined
+    case "TemplateLiteral":
+      return [node["quasis"]].flat().filter(isNode)
+        .map(({ value }) =>
+          typeof value === "object" && value !== null && "cooked" in value ? String(value.cooked) : ""
+        )
+        .join("…")
+    case "BinaryExpression": {
+      const [left, right] = [textOf(node["left"]), textOf(node["right"])]
+      return left === undefined && right === undefined ? undefined : `${left ?? "…"}${right ?? "…"}`
+    }
+    default:
+      return undefined
+  }
+}
+
+/** Tells whether a call declares a test or a block of tests: `it(…)`, `it.effect.each(…)(…)`, `it.layer(…)(…)`. */
+const isTestFunction = (callee: unknown): boolean => {
+  if (!isNode(callee)) return false
+  switch (callee["type"]) {
+    case "Identifier":
+      return testFunctions.has(String(callee["name"]))
+    case "MemberExpression":
+      return isTestFunction(callee["object"])
+    case "CallExpression":
+      return isTestFunction(callee["callee"])
+    default:
+      return false
+  }
+}
+
+const read = async (file: string): Promise<Source> => {
+  const citations: Array<Citation> = []
+  const stray: Array<string> = []
+  const suites: Array<string> = []
+  const visit = (node: Node): void => {
+    if (node["type"] === "ImportDeclaration") {
+      const suite = /^@sallyport\/testing\/(\w+)$/.exec(textOf(node["source"]) ?? "")?.[1]
+      if (suite !== undefined) suites.push(suite)
+      return
+    }
+    const [first, ...rest] = [node["type"] === "CallExpression" ? node["arguments"] : []].flat()
+    const title = isTestFunction(node["callee"]) ? textOf(first) : undefined
+    if (title !== undefined) {
+      for (const [id] of title.matchAll(idPattern)) citations.push({ id, file, title })
+      return [node["callee"], ...rest].filter(isNode).forEach(visit)
+    }
+    const text = textOf(node)
+    if (text === undefined) return childrenOf(node).forEach(visit)
+    for (const [id] of text.matchAll(idPattern)) stray.push(`${file}: "${text}" cites ${id}, but is not a test's title`)
+  }
+  visit({ type: "Root", program: parseAst(await readFile(join(root, file), "utf8"), { lang: "ts" }) })
+  return { file, citations, stray, suites }
+}
+
+const { values: flags } = parseArgs({
+  options: { check: { type: "boolean", default: false }, complete: { type: "boolean", default: false } }
+})
+
+const files: Array<string> = []
+const patterns = ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts", "packages/testing/src/*Suite.ts"]
+for await (const file of glob(patterns, { cwd: root })) files.push(file.replaceAll("\\", "/"))
+const sources = await Promise.all(files.sort().map(read))
+
+const called = new Set(sources.flatMap(({ suites }) => suites))
+const cited = sources.flatMap((source) => source.citations)
+const untested = [...promises.keys()].filter((id) => !cited.some((citation) => citation.id === id))
+
+const problems = [
+  ...sources.flatMap(({ stray }) => stray),
+  ...cited.filter(({ id }) => !promises.has(id)).map(({ file, id, title }) =>
+    `${file}: "${title}" cites ${id}, which docs/requirements.json does not list`
+  ),
+  ...sources.map(({ file }) => basename(file, ".ts")).filter((name) => name.endsWith("Suite") && !called.has(name))
+    .map((name) => `packages/testing/src/${name}.ts is called by no test`),
+  ...flags.complete ? untested.map((id) => `${id} has no test`) : []
+]
+
+const row = (id: string, promise: string) => {
+  const tests = cited.filter((citation) => citation.id === id)
+  const testFiles = [...new Set(tests.map(({ file }) => file))]
+  return [
+    `**${id}** ${promise}`,
+    "",
+    ...testFiles.flatMap((file) => [
+      `- [${file}](../${file})`,
+      ...[...new Set(tests.filter((test) => test.file === file).map(({ title }) => title))].map((title) =>
+        `  - ${title.replaceAll(/([\\*_<>`[\]])/g, "\\$1")}`
+      )
+    ]),
+    ...tests.length === 0 ? ["- not yet"] : [],
+    ""
+  ]
+}
+
+const text = [
+  "# Promises and their tests",
+  "",
+  "Written by `npm run requirements` from the titles of the tests; don't edit it. A file named `*Suite.ts` is a contract",
+  "that runs against every adapter.",
+  "",
+  `${promises.size - untested.length} of ${promises.size} promises have a test.`,
+  "",
+  ...Object.entries(sections).flatMap(([section, entries]) => [
+    `## ${section}`,
+    "",
+    ...Object.entries(entries).flatMap(([id, promise]) => row(id, promise))
+  ])
+].join("\n")
+
+if (flags.check) {
+  const existing = await readFile(page, "utf8").catch(() => "")
+  if (existing !== text) problems.push("docs/requirements.md is stale; run: npm run requirements")
+} else {
+  await writeFile(page, text)
+}
+for (const problem of problems) process.stdout.write(`${problem}\n`)
+process.stdout.write(`${promises.size - untested.length} of ${promises.size} promises have a test\n`)
+process.exitCode = problems.length === 0 ? 0 : 1
