@@ -6,9 +6,19 @@ import type { CurrentSession } from "@sallyport/core/CurrentSession"
 import * as Context from "effect/Context"
 import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as OpenApi from "effect/http-api/OpenApi"
 import type { HttpMethod } from "effect/http/HttpMethod"
+import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import { Forbidden, InvalidRequest, TooLarge, Unauthorized, Unavailable } from "./WireError.ts"
+import {
+  Forbidden,
+  InvalidRequest,
+  OAuthError,
+  TooLarge,
+  Unauthorized,
+  Unavailable,
+  UnsupportedMediaType
+} from "./WireError.ts"
 
 /**
  * Lets a request in with the session that it proves, and provides that session as `CurrentSession`.
@@ -22,20 +32,51 @@ export class Authentication extends HttpApiMiddleware.Service<Authentication, { 
 
 /**
  * Bounds the body of a request, and answers one that does not decode with {@link InvalidRequest}, without echoing what
- * was sent.
+ * was sent. Keeps every answer out of caches.
  */
 export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@sallyport/contract/RequestErrors", {
-  error: [InvalidRequest, TooLarge]
+  error: [InvalidRequest, TooLarge, UnsupportedMediaType]
 }) {}
 
-/** Annotates an endpoint with the scope that it asks for; null where any session will do. */
-export class RequiredScope extends Context.Service<RequiredScope, AccessScope | null>()(
-  "@sallyport/contract/RequiredScope"
+/** Does what {@link RequestErrors} does for the token endpoint, whose errors have OAuth's own form. */
+export class OAuthRequestErrors extends HttpApiMiddleware.Service<OAuthRequestErrors>()(
+  "@sallyport/contract/OAuthRequestErrors",
+  { error: [OAuthError, TooLarge] }
 ) {}
+
+/** Annotates an endpoint with the scopes that it asks for, all of them; none where any session will do. */
+export class RequiredScopes extends Context.Service<RequiredScopes, ReadonlyArray<AccessScope>>()(
+  "@sallyport/contract/RequiredScopes"
+) {}
+
+/** The ways to prove a session, as an OpenAPI operation names them; each of them will do. */
+const security: OpenApi.OpenAPISpecOperation["security"] = [{ bearer: [] }, { cookie: [] }]
+
+const securitySchemes = {
+  bearer: { type: "http", scheme: "bearer", description: "The token that the token endpoint issues" },
+  cookie: {
+    type: "apiKey",
+    in: "cookie",
+    name: "__Host-sallyport_session",
+    description: "The cookie of a paired browser. On a loopback address its name is sallyport_session_ and the port"
+  }
+}
+
+/**
+ * Adds the security schemes that {@link requires} refers to to an OpenAPI document. A host annotates its own API with
+ * it: `MyApi.annotate(OpenApi.Transform, describeSecurity)`.
+ */
+export const describeSecurity = (document: Record<string, unknown>): Record<string, unknown> => {
+  const components = isRecord(document.components) ? document.components : {}
+  const others = isRecord(components.securitySchemes) ? components.securitySchemes : {}
+  return { ...document, components: { ...components, securitySchemes: { ...others, ...securitySchemes } } }
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null
 
 /**
  * Puts an endpoint behind {@link Authentication} and states the scope that it asks for, or null where any live session
- * will do, as logging out does.
+ * will do, as logging out does. Said twice, it asks for both scopes: a demand is never taken back.
  *
  * **Example** (Guarding a host's own endpoint)
  *
@@ -70,4 +111,11 @@ export const requires = (scope: AccessScope | null) =>
     Middleware,
     MiddlewareServices
   >
-) => endpoint.annotate(RequiredScope, scope).middleware(Authentication)
+) => {
+  const before = Option.getOrElse(Context.getOption(endpoint.annotations, RequiredScopes), () => [])
+  const override = Option.getOrElse(Context.getOption(endpoint.annotations, OpenApi.Override), () => ({}))
+  return endpoint
+    .annotate(RequiredScopes, scope === null ? before : [...before, scope])
+    .annotate(OpenApi.Override, { ...override, security })
+    .middleware(Authentication)
+}

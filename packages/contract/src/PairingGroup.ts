@@ -15,7 +15,7 @@ export class PairingGroup extends HttpApiGroup.make("pairing").add(
   HttpApiEndpoint.post("issue", "/api/auth/pairing-links", {
     payload: Schema.Struct({
       /** What the new device may do; all that the issuing session may where absent. */
-      scopes: Schema.optionalKey(Schema.Array(AccessScope)),
+      scopes: Schema.optionalKey(Schema.Array(AccessScope).check(Schema.isMaxLength(64))),
       label: Schema.optionalKey(Label),
       /** `machine` makes a longer code, to be pasted rather than typed. */
       kind: Schema.optionalKey(Schema.Literals(["device", "machine"])),

@@ -1,7 +1,7 @@
 /**
  * The endpoints with which a client starts a run, leaves it, and joins it again.
  */
-import { IdempotencyKey, RunEnd, RunId, RunStatus, ThreadId } from "@sallyport/core/Run"
+import { IdempotencyKey, RunEnd, RunId, RunStatus, ThreadId as CoreThreadId } from "@sallyport/core/Run"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
@@ -43,6 +43,12 @@ export const RunStreamEvent = Schema.Union([
   }),
   Schema.Struct({ event: Schema.Literal("failure"), data: Schema.fromJsonString(RunStreamFailure) })
 ])
+
+/**
+ * The id of a thread, 1 to 100 characters without control characters. It stands in paths, whose parameters routers bound
+ * (`HttpRouter`'s `maxParamLength`): a run of a longer one could be started, and then not be found again.
+ */
+export const ThreadId = CoreThreadId.check(Schema.isMaxLength(100))
 
 const startPayload = Schema.Struct({ threadId: ThreadId, input: Schema.Json })
 const cursorText = Schema.String.check(Schema.isMaxLength(64))

@@ -4,6 +4,7 @@
  */
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as OpenApi from "effect/http-api/OpenApi"
+import { describeSecurity } from "./Authentication.ts"
 import { PairingGroup } from "./PairingGroup.ts"
 import { RunGroup } from "./RunGroup.ts"
 import { SessionGroup } from "./SessionGroup.ts"
@@ -15,4 +16,5 @@ export class SallyportApi extends HttpApi.make("sallyport")
   .add(RunGroup)
   .annotate(OpenApi.Title, "Sallyport")
   .annotate(OpenApi.Description, "Pairing, sessions and resumable runs")
+  .annotate(OpenApi.Transform, describeSecurity)
 {}

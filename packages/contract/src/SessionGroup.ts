@@ -7,8 +7,17 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import { Credential, Label, PolicyView, SessionView } from "./AccessSchemas.ts"
-import { RequestErrors, requires } from "./Authentication.ts"
-import { Conflict, Forbidden, InvalidRequest, NotFound, OAuthError, Unauthorized, Unavailable } from "./WireError.ts"
+import { OAuthRequestErrors, RequestErrors, requires } from "./Authentication.ts"
+import {
+  Conflict,
+  Forbidden,
+  InvalidRequest,
+  NotFound,
+  OAuthError,
+  OAuthUnavailable,
+  Unauthorized,
+  Unavailable
+} from "./WireError.ts"
 
 /** The `grant_type` of the token endpoint (RFC 8693 section 2.1). */
 export const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -38,23 +47,12 @@ export const TokenResponse = Schema.Struct({
 export class SessionGroup extends HttpApiGroup.make("session").add(
   HttpApiEndpoint.get("state", "/api/auth/session", {
     success: SessionState,
-    error: [Unauthorized, Unavailable]
+    error: [Unauthorized, Forbidden, Unavailable]
   }),
   HttpApiEndpoint.post("bootstrap", "/api/auth/bootstrap", {
     payload: Schema.Struct({ credential: Credential, label: Schema.optionalKey(Label) }),
     success: Schema.Struct({ session: SessionView }),
     error: [InvalidRequest, Unauthorized, Forbidden, Unavailable]
-  }),
-  HttpApiEndpoint.post("token", "/oauth/token", {
-    // Every parameter is optional here, so that a missing one is answered in OAuth's own form.
-    payload: Schema.Struct({
-      grant_type: Schema.optionalKey(Schema.String),
-      subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String, { label: "bootstrap-credential" })),
-      subject_token_type: Schema.optionalKey(Schema.String),
-      scope: Schema.optionalKey(Schema.String)
-    }).pipe(HttpApiSchema.asFormUrlEncoded()),
-    success: TokenResponse,
-    error: OAuthError
   }),
   HttpApiEndpoint.post("ticket", "/api/auth/websocket-ticket", {
     success: Schema.Struct({
@@ -71,7 +69,7 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     error: Unavailable
   }).pipe(requires("access:read")),
   HttpApiEndpoint.post("revoke", "/api/auth/sessions/revoke", {
-    payload: Schema.Struct({ id: SessionId }),
+    payload: Schema.Struct({ id: SessionId.check(Schema.isMaxLength(64)) }),
     success: HttpApiSchema.NoContent,
     error: [NotFound, Conflict, Unavailable]
   }).pipe(requires("access:write")),
@@ -79,4 +77,16 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     success: Schema.Struct({ revoked: Schema.Natural }),
     error: Unavailable
   }).pipe(requires("access:write"))
-).middleware(RequestErrors) {}
+).middleware(RequestErrors).add(
+  HttpApiEndpoint.post("token", "/oauth/token", {
+    // Every parameter is optional here, so that the handler says which one is missing, with the error code for it.
+    payload: Schema.Struct({
+      grant_type: Schema.optionalKey(Schema.String),
+      subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String, { label: "bootstrap-credential" })),
+      subject_token_type: Schema.optionalKey(Schema.String),
+      scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(4096)))
+    }).pipe(HttpApiSchema.asFormUrlEncoded()),
+    success: TokenResponse,
+    error: [OAuthError, OAuthUnavailable]
+  }).middleware(OAuthRequestErrors)
+) {}

@@ -57,6 +57,13 @@ export class TooLarge extends Schema.TaggedError<TooLarge>()(
   { httpApiStatus: 413 }
 ) {}
 
+/** Answers 415: the body is of a media type that the endpoint does not take. Nothing was changed. */
+export class UnsupportedMediaType extends Schema.TaggedError<UnsupportedMediaType>()(
+  "UnsupportedMediaType",
+  fields(["unsupported_media_type"]),
+  { httpApiStatus: 415 }
+) {}
+
 /** Answers 422: the idempotency key was used before, for another request. */
 export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>()(
   "IdempotencyConflict",
@@ -77,11 +84,25 @@ export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
     "invalid_request",
     "invalid_grant",
     "invalid_scope",
-    "unsupported_grant_type",
-    "temporarily_unavailable"
+    "unsupported_grant_type"
   ]),
-  error_description: Schema.String
+  error_description: Schema.String,
+  traceId: Schema.String
 }, { httpApiStatus: 400 }) {
+  override get message() {
+    return this.error_description
+  }
+}
+
+/**
+ * Answers 503 at the token endpoint, in the form of {@link OAuthError}: the server cannot answer at the moment, and the
+ * same request can be made again.
+ */
+export class OAuthUnavailable extends Schema.TaggedError<OAuthUnavailable>()("OAuthUnavailable", {
+  error: Schema.Literal("temporarily_unavailable"),
+  error_description: Schema.String,
+  traceId: Schema.String
+}, { httpApiStatus: 503 }) {
   override get message() {
     return this.error_description
   }

@@ -5,8 +5,8 @@
  * A request proves its session by exactly one credential. An `Authorization` header counts alone: where it is wrong, a
  * good cookie beside it doesn't help. A WebSocket upgrade may carry a ticket as the query parameter `ticket`.
  */
-import { Authentication, RequestErrors, RequiredScope } from "@sallyport/contract/Authentication"
-import type { Forbidden, InvalidRequest, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
+import { Authentication, OAuthRequestErrors, RequestErrors, RequiredScopes } from "@sallyport/contract/Authentication"
+import type { Forbidden, TooLarge, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
 import * as AccessScope from "@sallyport/core/AccessScope"
 import { AuthPolicy, isLoopback } from "@sallyport/core/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
@@ -17,16 +17,18 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiError from "effect/http-api/HttpApiError"
 import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as HttpMethod from "effect/http/HttpMethod"
 import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import type { unhandled } from "effect/Types"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
@@ -46,13 +48,17 @@ const changesState = (request: HttpServerRequest.HttpServerRequest): boolean =>
 
 /**
  * Tells whether a browser vouches that a request comes from a page of this server: `Sec-Fetch-Site: same-origin` (Fetch
- * Metadata), or an `Origin` with the host that the request was sent to.
+ * Metadata), or an `Origin` with the host that the request was sent to. Behind TLS an `http` page of the same host is
+ * another origin: whoever sits on the network can make one.
  */
-const isSameOrigin = (request: HttpServerRequest.HttpServerRequest): boolean => {
+const isSameOrigin = (request: HttpServerRequest.HttpServerRequest, secure: boolean): boolean => {
   const site = request.headers["sec-fetch-site"]
   if (site !== undefined) return site === "same-origin"
-  const { origin } = request.headers
-  return origin !== undefined && URL.parse(origin)?.host === request.headers.host
+  const origin = URL.parse(request.headers.origin ?? "")
+  if (origin === null || request.headers.host === undefined) return false
+  if (secure && origin.protocol !== "https:" && !isLoopback(origin.hostname)) return false
+  // Parsed as the origin was, so that a spelt-out default port makes no difference.
+  return URL.parse(`${origin.protocol}//${request.headers.host}`)?.host === origin.host
 }
 
 /**
@@ -62,11 +68,14 @@ const isSameOrigin = (request: HttpServerRequest.HttpServerRequest): boolean => 
 export const checkOrigin = (options: { readonly vouched: boolean }): Effect.Effect<
   void,
   Forbidden,
-  HttpServerRequest.HttpServerRequest
+  HttpServerRequest.HttpServerRequest | AuthPolicy
 > =>
-  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+  Effect.gen(function*() {
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const { secureCookies } = yield* AuthPolicy
     const claimed = request.headers["sec-fetch-site"] !== undefined || request.headers.origin !== undefined
-    return isSameOrigin(request) || (!claimed && !options.vouched) ? Effect.void : Wire.crossOrigin({
+    if (isSameOrigin(request, secureCookies) || (!claimed && !options.vouched)) return
+    return yield* Wire.crossOrigin({
       message: "A request that uses the session cookie must come from a page of this server, and say so with an " +
         "Origin or Sec-Fetch-Site header; use a bearer token elsewhere"
     })
@@ -75,6 +84,25 @@ export const checkOrigin = (options: { readonly vouched: boolean }): Effect.Effe
 // -----------------------------------------------------------------------------
 // Authentication
 // -----------------------------------------------------------------------------
+
+/**
+ * Says, on an answer 401 or 403 to the current request, how to do better (RFC 9110 section 11.6.1), with further
+ * parameters as RFC 6750 section 3 defines them.
+ */
+export const challenge = (
+  parameters: Readonly<Record<string, string>> = {}
+): Effect.Effect<void, never, HttpServerRequest.HttpServerRequest> => {
+  const value = Object.entries({ realm: "sallyport", ...parameters }).map(([key, text]) => `${key}="${text}"`).join(
+    ", "
+  )
+  return HttpEffect.appendPreResponseHandler((_request, response) =>
+    Effect.succeed(
+      response.status === 401 || response.status === 403
+        ? HttpServerResponse.setHeader(response, "www-authenticate", `Bearer ${value}`)
+        : response
+    )
+  )
+}
 
 const bearer = /^Bearer +([^\s]+) *$/i
 
@@ -126,6 +154,7 @@ export const authenticate: Effect.Effect<
   if (authorization !== undefined) {
     const token = bearer.exec(authorization)?.[1]
     if (token === undefined) {
+      yield* challenge()
       return yield* Wire.unauthorized({ message: "The Authorization header must be: Bearer, a space, and the token" })
     }
     return Option.some(yield* sessions.verify(Redacted.make(token, { label: "session-token" })))
@@ -141,33 +170,33 @@ export const authenticate: Effect.Effect<
   Effect.catchReasons("SessionCredentialError", {
     SessionRefused: Effect.fnUntraced(function*(reason) {
       yield* Effect.logDebug("Refused a session token").pipe(Effect.annotateLogs({ problem: reason.problem }))
+      const { authorization } = (yield* HttpServerRequest.HttpServerRequest).headers
+      yield* challenge(authorization === undefined ? {} : { error: "invalid_token" })
       return yield* Wire.unauthorized(reason)
     }),
-    TicketRefused: (reason) => Wire.unauthorized(reason),
+    TicketRefused: (reason) => Effect.andThen(challenge(), Wire.unauthorized(reason)),
     SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
   }, (reason) => Effect.die(reason))
 )
 
-const challenge = HttpEffect.appendPreResponseHandler((_request, response) =>
-  Effect.succeed(
-    response.status === 401
-      ? HttpServerResponse.setHeader(response, "www-authenticate", "Bearer realm=\"sallyport\"")
-      : response
-  )
-)
-
-/** Returns the session of the current request, which has to hold a scope; null asks for none. */
-export const requireSession = (scope: AccessScope.AccessScope | null): Effect.Effect<
+/** Returns the session of the current request, which has to hold every one of some scopes. */
+export const requireSession = (scopes: ReadonlyArray<AccessScope.AccessScope>): Effect.Effect<
   Session,
   AuthenticationError,
   HttpServerRequest.HttpServerRequest | SessionCredentialService | AuthPolicy
 > =>
   Effect.gen(function*() {
-    yield* challenge
     const session = yield* authenticate
-    if (Option.isNone(session)) return yield* Wire.unauthorized({ message: "Sign in first" })
-    if (scope !== null && !session.value.scopes.includes(scope)) {
-      return yield* Wire.scopeRequired({ message: `This needs the scope ${scope}, which your session does not have` })
+    if (Option.isNone(session)) {
+      yield* challenge()
+      return yield* Wire.unauthorized({ message: "Sign in first" })
+    }
+    const missing = AccessScope.missing(session.value.scopes, scopes)
+    if (missing.length > 0) {
+      yield* challenge({ error: "insufficient_scope", scope: scopes.join(" ") })
+      return yield* Wire.scopeRequired({
+        message: `This needs the scope ${missing.join(", ")}, which your session does not have`
+      })
     }
     return session.value
   })
@@ -182,13 +211,13 @@ export const layer: Layer.Layer<Authentication, never, SessionCredentialService 
   Effect.gen(function*() {
     const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
     return Authentication.of((httpEffect, { endpoint }) => {
-      const scope = Context.getOption(endpoint.annotations, RequiredScope)
-      if (Option.isNone(scope)) {
+      const scopes = Context.getOption(endpoint.annotations, RequiredScopes)
+      if (Option.isNone(scopes)) {
         return Effect.die(
           new Error(`The endpoint ${endpoint.identifier} is authenticated but declares no scope; use requires(scope)`)
         )
       }
-      return requireSession(scope.value).pipe(
+      return requireSession(scopes.value).pipe(
         Effect.provideContext(context),
         Effect.flatMap((session) => Effect.provideService(httpEffect, CurrentSession, session))
       )
@@ -212,8 +241,9 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
   HttpRouter.middleware<{ provides: CurrentSession }>()(
     Effect.gen(function*() {
       const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
+      const scopes = scope === null ? [] : [scope]
       return (httpEffect) =>
-        requireSession(scope).pipe(
+        requireSession(scopes).pipe(
           Effect.provideContext(context),
           Effect.matchEffect({
             onFailure: (error) =>
@@ -224,41 +254,107 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
     })
   )
 
+// -----------------------------------------------------------------------------
+// Requests that do not decode
+// -----------------------------------------------------------------------------
+
 /** Tells the request's faults from ours: a response that doesn't encode is a defect, and stays a 500. */
 const isOfRequest = (error: HttpApiError.HttpApiSchemaError): boolean =>
   error.kind !== "Body" && error.kind !== "ResponseHeaders"
 
+/** Keeps the answer out of every cache, as RFC 6749 section 5.1 asks of credentials, unless it says itself what it wants. */
+const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
+  Effect.succeed(
+    response.headers["cache-control"] === undefined
+      ? HttpServerResponse.setHeaders(response, { "cache-control": "no-store", pragma: "no-cache" })
+      : response
+  )
+)
+
 /** Bounds the body of a request unless the host says otherwise. */
 export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.mebibytes(1)
 
+/** Checks a request before its endpoint reads it, and answers what the endpoint cannot read. */
+const guardRequest = <E, R, E2, E3>(
+  httpEffect: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>,
+  options: {
+    readonly endpoint: HttpApiEndpoint.Top
+    readonly maxBodySize: ByteSize.ByteSize
+    readonly onInvalid: (reason: { readonly message: string }) => Effect.Effect<never, E2>
+    readonly onUnsupported: (reason: { readonly message: string }) => Effect.Effect<never, E3>
+  }
+): Effect.Effect<
+  HttpServerResponse.HttpServerResponse,
+  E | E2 | E3 | TooLarge,
+  R | HttpServerRequest.HttpServerRequest
+> =>
+  Effect.gen(function*() {
+    yield* noStore
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const maxBytes = ByteSize.toNumberUnsafe(options.maxBodySize)
+    const tooLarge = Wire.bodyTooLarge({ message: `A request may have up to ${maxBytes} bytes` })
+    if (Number(request.headers["content-length"] ?? 0) > maxBytes) return yield* tooLarge
+
+    const { payload } = options.endpoint
+    if (payload.size > 0 && HttpMethod.hasBody(request.method)) {
+      const mediaType = (request.headers["content-type"] ?? "application/json").split(";", 1).join("").trim()
+        .toLowerCase()
+      if (!payload.has(mediaType)) {
+        const taken = Array.from(payload.keys()).join(" or ")
+        return yield* options.onUnsupported({ message: `The body must have the content type ${taken}` })
+      }
+    }
+    return yield* httpEffect.pipe(
+      Effect.provideService(HttpIncomingMessage.MaxBodySize, options.maxBodySize),
+      Effect.catch((error): Effect.Effect<never, E | E2> =>
+        HttpApiError.HttpApiSchemaError.is(error) && isOfRequest(error)
+          ? options.onInvalid({ message: Wire.describeSchemaError(error) })
+          : Effect.fail(error)
+      ),
+      // What goes wrong while a body is read is a defect to the endpoint.
+      Effect.catchDefect((defect): Effect.Effect<never, E2 | TooLarge> => {
+        if (!HttpServerError.isHttpServerError(defect) || defect.reason._tag !== "RequestParseError") {
+          return Effect.die(defect)
+        }
+        return defect.reason.reason === "BodyTooLarge"
+          ? tooLarge
+          : options.onInvalid({ message: "The body of the request could not be read" })
+      })
+    )
+  })
+
 /**
  * Provides the middleware that bounds bodies and answers what does not decode. It names the fields that are wrong, never
- * their values: they may be secrets.
+ * their values: they may be secrets. No answer is kept by a cache.
  */
 export const layerRequestErrors = (options?: {
   readonly maxBodySize?: ByteSize.Input | undefined
-}): Layer.Layer<RequestErrors> => {
+}): Layer.Layer<RequestErrors | OAuthRequestErrors> => {
   const maxBodySize = options?.maxBodySize === undefined
     ? defaultMaxBodySize
     : ByteSize.fromInputUnsafe(options.maxBodySize)
-  const maxBytes = ByteSize.toNumberUnsafe(maxBodySize)
-  return Layer.succeed(
-    RequestErrors,
-    RequestErrors.of((httpEffect) =>
-      Effect.gen(function*() {
-        const request = yield* HttpServerRequest.HttpServerRequest
-        if (Number(request.headers["content-length"] ?? 0) > maxBytes) {
-          return yield* Wire.bodyTooLarge({ message: `A request may have up to ${maxBytes} bytes` })
-        }
-        return yield* httpEffect.pipe(
-          Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
-          Effect.catch((error): Effect.Effect<never, InvalidRequest | unhandled> =>
-            HttpApiError.HttpApiSchemaError.is(error) && isOfRequest(error)
-              ? Wire.invalidRequest({ message: Wire.describeSchemaError(error) })
-              : Effect.fail(error)
-          )
-        )
-      })
+  return Layer.mergeAll(
+    Layer.succeed(
+      RequestErrors,
+      RequestErrors.of((httpEffect, { endpoint }) =>
+        guardRequest(httpEffect, {
+          endpoint,
+          maxBodySize,
+          onInvalid: Wire.invalidRequest,
+          onUnsupported: Wire.unsupportedMediaType
+        })
+      )
+    ),
+    Layer.succeed(
+      OAuthRequestErrors,
+      OAuthRequestErrors.of((httpEffect, { endpoint }) =>
+        guardRequest(httpEffect, {
+          endpoint,
+          maxBodySize,
+          onInvalid: Wire.oauthInvalidRequest,
+          onUnsupported: Wire.oauthInvalidRequest
+        })
+      )
     )
   )
 }

@@ -70,7 +70,8 @@ export const layer = (
       title: "Pair this device",
       body,
       style,
-      script: `const continueTo = ${JSON.stringify(options?.continueTo ?? "/")}\n${script}`
+      // A "<" would let the path end the script.
+      script: `const continueTo = ${JSON.stringify(options?.continueTo ?? "/").replaceAll("<", "\\u003c")}\n${script}`
     }).pipe(Effect.provideService(SecureRandom.SecureRandom, random))
     yield* router.add("GET", pairPath, page)
   }))

@@ -7,7 +7,6 @@ import { CurrentSession } from "@sallyport/core/CurrentSession"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
-import { noStore } from "./internal/headers.ts"
 import * as Wire from "./internal/wire.ts"
 
 /** Provides the handlers of the group `pairing`. */
@@ -19,7 +18,6 @@ export const layer = HttpApiBuilder.group(
     return handlers.handleAll({
       issue: Effect.fn(
         function*({ payload }) {
-          yield* noStore
           const session = yield* CurrentSession
           const { code, link } = yield* bootstrap.issue({
             issuedBy: session,
@@ -38,7 +36,6 @@ export const layer = HttpApiBuilder.group(
       ),
       list: Effect.fn(
         function*() {
-          yield* noStore
           return { links: (yield* bootstrap.list).map(Wire.pairingLinkView) }
         },
         Effect.catchReasons("BootstrapCredentialError", {

@@ -4,6 +4,7 @@
 import { RunStreamFailure } from "@sallyport/contract/RunGroup"
 import type { RunEventEncoded } from "@sallyport/core/Run"
 import type { RunEventLogError } from "@sallyport/core/RunEventLog"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -15,8 +16,14 @@ import * as Stream from "effect/Stream"
 /** Tells clients how long to wait before they connect again. */
 export const retryDelay: Duration.Duration = Duration.seconds(1)
 
-/** How long a connection stays silent at most: proxies cut one that is idle, often after 30 seconds. */
-export const heartbeatInterval: Duration.Duration = Duration.seconds(15)
+/**
+ * How long a connection stays silent at most, by default 15 seconds: proxies cut one that is idle, often after 30. Read
+ * when the layer of the handlers is built.
+ */
+export const HeartbeatInterval: Context.Reference<Duration.Duration> = Context.Reference(
+  "@sallyport/http/RunEventStream/HeartbeatInterval",
+  { defaultValue: () => Duration.seconds(15) }
+)
 
 // A JSON text holds no line break outside of strings, and inside it is escaped, so one `data:` line holds it whole.
 const render = (event: RunEventEncoded): string =>
@@ -50,19 +57,27 @@ const opening = `retry: ${Duration.toMillis(retryDelay)}\n\n`
 const heartbeat = ": heartbeat\n\n"
 
 /**
- * Answers with events as they come. The head goes out at once; comments keep an idle connection alive; an error of the
- * log, or `until` completing with a failure to tell, is a last event `failure`.
+ * Answers with events as they come. The head goes out at once; comments keep an idle connection alive. An error of the
+ * log is a last event `failure`. The stream also ends when `until` completes, with a failure to tell or without a word.
  */
 export const respond = (
   events: Stream.Stream<RunEventEncoded, RunEventLogError>,
-  until: Effect.Effect<typeof RunStreamFailure.Type>
+  options: {
+    readonly until: Effect.Effect<Option.Option<typeof RunStreamFailure.Type>>
+    readonly heartbeatInterval: Duration.Duration
+  }
 ): HttpServerResponse.HttpServerResponse => {
   const body = events.pipe(
     Stream.mapArray((page) => [page.map(render).join("")]),
     Stream.catch((error) => Stream.succeed(renderFailure(failureOf(error))))
   )
-  const ending = Stream.fromEffect(Effect.map(until, renderFailure))
-  const beats = Stream.fromSchedule(Schedule.spaced(heartbeatInterval)).pipe(Stream.map(() => heartbeat))
+  const ending = Stream.unwrap(
+    Effect.map(
+      options.until,
+      Option.match({ onNone: () => Stream.empty, onSome: (end) => Stream.succeed(renderFailure(end)) })
+    )
+  )
+  const beats = Stream.fromSchedule(Schedule.spaced(options.heartbeatInterval)).pipe(Stream.map(() => heartbeat))
   const text = Stream.succeed(opening).pipe(
     Stream.concat(
       Stream.merge(body, ending, { haltStrategy: "either" }).pipe(Stream.merge(beats, { haltStrategy: "left" }))

@@ -16,6 +16,7 @@ import * as Stream from "effect/Stream"
 import * as Wire from "./internal/wire.ts"
 import * as RunEventStream from "./RunEventStream.ts"
 import { RunProgram } from "./RunProgram.ts"
+import * as Shutdown from "./Shutdown.ts"
 
 const ownerOf = (session: Session): RunOwner => ({ subject: session.subject })
 
@@ -30,14 +31,19 @@ export const layer = HttpApiBuilder.group(
     const program = yield* RunProgram
     const sessions = yield* SessionCredentialService
     const policy = yield* AuthPolicy
+    const heartbeatInterval = yield* RunEventStream.HeartbeatInterval
+    // A reader that is cut off by a stop is told nothing: it reconnects, to the next server.
+    const stopping = Effect.as(yield* Shutdown.Stopping, Option.none())
 
     /** Waits until a reader may read no more, and returns what to tell it. Everybody's session has no end. */
     const endOf = (session: Session) =>
-      policy.kind === "unsafe-no-auth" ? Effect.never : sessions.awaitEnd(session).pipe(
+      policy.kind === "unsafe-no-auth" ? stopping : sessions.awaitEnd(session).pipe(
         Effect.as(RunEventStream.sessionEnded),
         Effect.catch((error) =>
           Effect.succeed({ code: "unavailable" as const, message: error.message, retryable: true })
-        )
+        ),
+        Effect.asSome,
+        Effect.raceFirst(stopping)
       )
 
     return handlers.handleAll({
@@ -87,10 +93,7 @@ export const layer = HttpApiBuilder.group(
             // At the end of an ended run: unless its log lacks the terminal event, there is nothing to say, ever.
             if (Option.isNone(yield* Stream.runHead(events))) return HttpServerResponse.empty({ status: 204 })
           }
-          return RunEventStream.respond(
-            events,
-            endOf(session)
-          )
+          return RunEventStream.respond(events, { until: endOf(session), heartbeatInterval })
         },
         Effect.catchReasons("RunEventLogError", {
           InvalidCursor: (reason) => Wire.malformedCursor(reason),

@@ -12,7 +12,9 @@ import type { FileSystem } from "effect/FileSystem"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import type * as Etag from "effect/http/Etag"
 import type { HttpPlatform } from "effect/http/HttpPlatform"
-import type * as HttpRouter from "effect/http/HttpRouter"
+import * as OpenApi from "effect/http-api/OpenApi"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Path } from "effect/Path"
 import * as Authentication from "./Authentication.ts"
@@ -24,11 +26,13 @@ import * as SessionHandlers from "./SessionHandlers.ts"
 
 /** Lists the settings of {@link layer}. */
 export interface Options {
+  /** The path below which all of it is mounted, the pairing page included. Default none. */
+  readonly prefix?: `/${string}` | undefined
   /** Where a browser goes once it is paired: a path of this server. Default `/`. */
   readonly continueTo?: `/${string}` | undefined
   /** The largest body that a request may have. Default 1 MiB. */
   readonly maxBodySize?: ByteSize.Input | undefined
-  /** Where the OpenAPI document is served. Default `/api/openapi.json`. */
+  /** Where the OpenAPI document is served, below the prefix. Default `/api/openapi.json`. */
   readonly openapiPath?: `/${string}` | undefined
 }
 
@@ -50,11 +54,18 @@ export const layer = (options?: Options): Layer.Layer<
   | FileSystem
   | HttpPlatform
   | Path
-> =>
-  Layer.merge(
-    HttpApiBuilder.layer(SallyportApi, { openapiPath: options?.openapiPath ?? "/api/openapi.json" }).pipe(
+> => {
+  const prefix = options?.prefix
+  const api = prefix === undefined ? SallyportApi : SallyportApi.annotate(OpenApi.Servers, [{ url: prefix }])
+  const routes = Layer.merge(
+    HttpApiBuilder.layer(api, { openapiPath: options?.openapiPath ?? "/api/openapi.json" }).pipe(
       Layer.provide([SessionHandlers.layer, PairingHandlers.layer, RunHandlers.layer]),
       Layer.provide([Authentication.layer, Authentication.layerRequestErrors({ maxBodySize: options?.maxBodySize })])
     ),
     PairPage.layer({ continueTo: options?.continueTo })
   )
+  return prefix === undefined ? routes : Layer.provide(
+    routes,
+    Layer.effect(HttpRouter.HttpRouter, Effect.map(HttpRouter.HttpRouter, (router) => router.prefixed(prefix)))
+  )
+}

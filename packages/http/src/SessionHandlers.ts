@@ -4,7 +4,6 @@
 import { PolicyView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { accessTokenType, bootstrapTokenType, tokenExchange } from "@sallyport/contract/SessionGroup"
-import { OAuthError } from "@sallyport/contract/WireError"
 import * as AccessScope from "@sallyport/core/AccessScope"
 import { AuthPolicy } from "@sallyport/core/AuthPolicy"
 import { BootstrapCredentialService } from "@sallyport/core/BootstrapCredentialService"
@@ -17,10 +16,9 @@ import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { authenticate, checkOrigin } from "./Authentication.ts"
-import { noStore } from "./internal/headers.ts"
+import { authenticate, challenge, checkOrigin } from "./Authentication.ts"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
@@ -53,9 +51,6 @@ const signIn = Effect.fnUntraced(function*(options: {
   })
 })
 
-const oauthError = (error: OAuthError["error"], description: string) =>
-  new OAuthError({ error, error_description: description })
-
 const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessScope))
 
 /** Answers 503 where the store does not answer, which is all that these endpoints can fail with. */
@@ -74,10 +69,8 @@ export const layer = HttpApiBuilder.group(
     const provideServices = Effect.provideContext(context)
     return handlers.handleAll({
       state: Effect.fn(function*() {
-        yield* noStore
         const session = yield* authenticate.pipe(
-          // A cookie that has ended says "not signed in"; one that another site sent can't be here, for this only reads.
-          Effect.catchTag("Forbidden", () => Effect.succeedNone),
+          // A cookie that has ended says "not signed in"; a wrong Authorization header is an error here as elsewhere.
           Effect.catchTag(
             "Unauthorized",
             (error) =>
@@ -93,12 +86,11 @@ export const layer = HttpApiBuilder.group(
           : { authenticated: true as const, policy, session: Wire.sessionView(session.value, session.value.id) }
       }, provideServices),
       bootstrap: Effect.fn(function*({ payload }) {
-        yield* noStore
         yield* checkOrigin({ vouched: false })
         const { session, token } = yield* signIn({ ...payload, method: "browser-session-cookie" }).pipe(
           Effect.catchReasons("BootstrapCredentialError", {
             MalformedCode: (reason) => Wire.malformedCode(reason),
-            InvalidCredential: (reason) => Wire.invalidCredential(reason),
+            InvalidCredential: (reason) => Effect.andThen(challenge(), Wire.invalidCredential(reason)),
             BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
           }, (reason) => Effect.die(reason)),
           Effect.catchReasons("SessionCredentialError", {
@@ -109,20 +101,24 @@ export const layer = HttpApiBuilder.group(
         return { session: Wire.sessionView(session, session.id) }
       }, provideServices),
       token: Effect.fn(function*({ payload }) {
-        yield* noStore
         if (payload.grant_type !== tokenExchange) {
-          return yield* oauthError("unsupported_grant_type", `The grant_type must be ${tokenExchange}`)
+          return yield* payload.grant_type === undefined || payload.grant_type === ""
+            ? Wire.oauthInvalidRequest({ message: `A grant_type is needed: ${tokenExchange}` })
+            : Wire.oauthUnsupportedGrantType({ message: `The grant_type must be ${tokenExchange}` })
         }
-        if (payload.subject_token === undefined || payload.subject_token_type !== bootstrapTokenType) {
-          return yield* oauthError(
-            "invalid_request",
-            `A subject_token is needed, with the subject_token_type ${bootstrapTokenType}`
-          )
+        // A parameter without a value counts as absent (RFC 6749 section 3.2).
+        if (
+          payload.subject_token === undefined || Redacted.value(payload.subject_token) === "" ||
+          payload.subject_token_type !== bootstrapTokenType
+        ) {
+          return yield* Wire.oauthInvalidRequest({
+            message: `A subject_token is needed, with the subject_token_type ${bootstrapTokenType}`
+          })
         }
         const asked = payload.scope?.split(" ").filter((scope) => scope !== "")
         const scopes = asked === undefined || asked.length === 0 ? Option.some(undefined) : decodeScopes(asked)
         if (Option.isNone(scopes)) {
-          return yield* oauthError("invalid_scope", "A scope has the form resource:action, such as runs:read")
+          return yield* Wire.oauthInvalidScope({ message: "A scope has the form resource:action, such as runs:read" })
         }
         const { session, token } = yield* signIn({
           credential: payload.subject_token,
@@ -130,13 +126,13 @@ export const layer = HttpApiBuilder.group(
           method: "bearer-access-token"
         }).pipe(
           Effect.catchReasons("BootstrapCredentialError", {
-            MalformedCode: (reason) => Effect.fail(oauthError("invalid_grant", reason.message)),
-            InvalidCredential: (reason) => Effect.fail(oauthError("invalid_grant", reason.message)),
-            ScopeNotGranted: (reason) => Effect.fail(oauthError("invalid_scope", reason.message)),
-            BootstrapStoreUnavailable: (reason) => Effect.fail(oauthError("temporarily_unavailable", reason.message))
+            MalformedCode: (reason) => Wire.oauthInvalidGrant(reason),
+            InvalidCredential: (reason) => Wire.oauthInvalidGrant(reason),
+            ScopeNotGranted: (reason) => Wire.oauthInvalidScope(reason),
+            BootstrapStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
           }, (reason) => Effect.die(reason)),
           Effect.catchReasons("SessionCredentialError", {
-            SessionStoreUnavailable: (reason) => Effect.fail(oauthError("temporarily_unavailable", reason.message))
+            SessionStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
           }, (reason) => Effect.die(reason))
         )
         const now = yield* Clock.currentTimeMillis
@@ -149,19 +145,19 @@ export const layer = HttpApiBuilder.group(
         }
       }, provideServices),
       ticket: Effect.fn(function*() {
-        yield* noStore
         return { ticket: yield* sessions.issueTicket(yield* CurrentSession) }
       }, onlyUnavailable),
       logout: Effect.fn(
         function*() {
-          yield* sessions.logout(yield* CurrentSession)
-          yield* SessionCookie.clear
+          const session = yield* CurrentSession
+          yield* sessions.logout(session)
+          // A cookie beside a bearer token is another session's, which goes on.
+          if (session.method === "browser-session-cookie") yield* SessionCookie.clear
         },
         provideServices,
         onlyUnavailable
       ),
       list: Effect.fn(function*() {
-        yield* noStore
         const { id, subject } = yield* CurrentSession
         const listed = yield* sessions.list({ subject, current: id })
         return { sessions: listed.map(({ session }) => Wire.sessionView(session, id)) }

@@ -6,7 +6,7 @@ export const body = `<main>
   <form id="form" hidden>
     <label for="code">Pairing code</label>
     <input id="code" name="code" autocomplete="one-time-code" autocapitalize="characters" spellcheck="false"
-      placeholder="XXXX-XXXX-XXXX-XXXX" maxlength="64" aria-describedby="hint">
+      placeholder="XXXX-XXXX-XXXX-XXXX" maxlength="64" required aria-describedby="status hint">
     <p id="hint">It is shown by the server at its start, or by a device that is already paired.</p>
     <button id="submit" type="submit">Pair</button>
   </form>
@@ -14,20 +14,27 @@ export const body = `<main>
 </main>`
 
 export const style = `
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif;
+  --accent: #2457d6; --on-accent: #fff; --muted: #595959; --error: #b3261e }
+@media (prefers-color-scheme: dark) {
+  :root { --accent: #8ab0ff; --on-accent: #0b1a3d; --muted: #b3b3b3; --error: #ff9c94 }
+}
 body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: Canvas; color: CanvasText }
 main { width: min(24rem, 100vw - 3rem); padding: 2rem 0 }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem }
 form { display: grid; gap: .5rem; margin-top: 1.5rem }
 form[hidden], a[hidden] { display: none }
 label { font-weight: 600 }
-input { font: 1.25rem ui-monospace, monospace; padding: .5rem .75rem; border: 1px solid GrayText; border-radius: .5rem }
-button, a { font: inherit; padding: .6rem 1rem; border: 0; border-radius: .5rem; background: #2457d6; color: #fff;
-  text-decoration: none; justify-self: start; display: inline-block; margin-top: .5rem; cursor: pointer }
+input { font: 1.25rem ui-monospace, monospace; padding: .5rem .75rem;
+  border: 1px solid var(--muted); border-radius: .5rem; background: Canvas; color: CanvasText }
+input[aria-invalid="true"] { border-color: var(--error) }
+button, a { font: inherit; padding: .6rem 1rem; border: 0; border-radius: .5rem; background: var(--accent);
+  color: var(--on-accent); text-decoration: none; justify-self: start; display: inline-block; margin-top: .5rem;
+  cursor: pointer }
 button:disabled { opacity: .5; cursor: default }
-#hint { margin: 0; font-size: .875rem; color: GrayText }
-#status[data-state="error"] { color: #c62828 }
-@media (prefers-color-scheme: dark) { #status[data-state="error"] { color: #ff8a80 } }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px }
+#hint { margin: 0; font-size: .875rem; color: var(--muted) }
+#status[data-state="error"] { color: var(--error) }
 `
 
 export const script = `
@@ -36,15 +43,22 @@ const form = document.getElementById("form")
 const code = document.getElementById("code")
 const submit = document.getElementById("submit")
 const next = document.getElementById("continue")
+// Beside this page, wherever the host has mounted it, and also where the address ends in a slash.
+const endpoint = new URL("api/auth/bootstrap", location.origin + location.pathname.replace(/\\/+$/, ""))
 next.href = continueTo
 
 // The code leaves the address bar and the history before anything else happens.
-const token = new URLSearchParams(location.hash.slice(1)).get("token")
-if (location.hash !== "") history.replaceState(null, "", location.pathname)
+const takeToken = () => {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token")
+  if (location.hash !== "") history.replaceState(null, "", location.pathname)
+  return token
+}
+const token = takeToken()
 
 const show = (text, state) => {
   status.textContent = text
   status.dataset.state = state
+  code.setAttribute("aria-invalid", String(state === "error"))
 }
 
 const ask = (text, state) => {
@@ -62,7 +76,7 @@ const pair = async (credential) => {
   submit.disabled = true
   show("Pairing…", "busy")
   try {
-    const response = await fetch("api/auth/bootstrap", {
+    const response = await fetch(endpoint, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ credential, label: navigator.userAgentData?.platform || navigator.platform || "Browser" })
@@ -86,6 +100,12 @@ const pair = async (credential) => {
 form.addEventListener("submit", (event) => {
   event.preventDefault()
   if (code.value.trim() !== "") pair(code.value.trim())
+})
+
+// A pairing address that is opened on this page changes the fragment only, and loads nothing.
+addEventListener("hashchange", () => {
+  const token = takeToken()
+  if (token) pair(token)
 })
 
 if (token) pair(token)

@@ -4,8 +4,10 @@ import type { Session, SessionId } from "@sallyport/core/Session"
 import { PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
 import { RunView } from "@sallyport/contract/RunGroup"
 import * as WireError from "@sallyport/contract/WireError"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as HttpApiError from "effect/http-api/HttpApiError"
+import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 
@@ -16,7 +18,22 @@ interface Fields<Code extends string> {
   readonly traceId: string
 }
 
-const noTrace = "0".repeat(32)
+/** An id of the same form for a request that no tracer follows, so that an answer can be found in the log all the same. */
+const randomTraceId: Effect.Effect<string> = Effect.map(
+  Effect.all(Array.from({ length: 4 }, () => Random.nextIntBetween(1, 0xffffffff))),
+  (words) => words.map((word) => word.toString(16).padStart(8, "0")).join("")
+)
+
+const currentTraceId: Effect.Effect<string> = Effect.matchEffect(Effect.currentSpan, {
+  onFailure: () => randomTraceId,
+  onSuccess: (span) => Effect.succeed(span.traceId)
+})
+
+/** Logs an answer under its trace id: where the fault is ours, as a warning with the cause, which the caller is not told. */
+const log = (code: string, traceId: string, reason: { readonly message: string }, ours: boolean): Effect.Effect<void> =>
+  (ours ? Effect.logWarning(`Answered ${code}`, Cause.fail(reason)) : Effect.logDebug(`Answered ${code}`)).pipe(
+    Effect.annotateLogs({ traceId })
+  )
 
 /** Makes a function that fails with a wire error: its class and code, and the sentence of whatever went wrong. */
 const failure = <Code extends string, E>(
@@ -25,10 +42,41 @@ const failure = <Code extends string, E>(
   retryable = false
 ) =>
 (reason: { readonly message: string }): Effect.Effect<never, E> =>
-  Effect.currentSpan.pipe(
-    Effect.match({ onFailure: () => noTrace, onSuccess: (span) => span.traceId }),
-    Effect.flatMap((traceId) => Effect.fail(new error({ code, message: reason.message, retryable, traceId })))
-  )
+  Effect.flatMap(currentTraceId, (traceId) =>
+    Effect.andThen(
+      log(code, traceId, reason, retryable),
+      Effect.fail(new error({ code, message: reason.message, retryable, traceId }))
+    ))
+
+/** Makes a function that fails with an error of the token endpoint. */
+const oauthFailure = (error: WireError.OAuthError["error"]) =>
+(
+  reason: { readonly message: string }
+): Effect.Effect<never, WireError.OAuthError> =>
+  Effect.flatMap(currentTraceId, (traceId) =>
+    Effect.andThen(
+      log(error, traceId, reason, false),
+      Effect.fail(new WireError.OAuthError({ error, error_description: reason.message, traceId }))
+    ))
+
+export const oauthInvalidRequest = oauthFailure("invalid_request")
+export const oauthInvalidGrant = oauthFailure("invalid_grant")
+export const oauthInvalidScope = oauthFailure("invalid_scope")
+export const oauthUnsupportedGrantType = oauthFailure("unsupported_grant_type")
+export const oauthUnavailable = (
+  reason: { readonly message: string }
+): Effect.Effect<never, WireError.OAuthUnavailable> =>
+  Effect.flatMap(currentTraceId, (traceId) =>
+    Effect.andThen(
+      log("temporarily_unavailable", traceId, reason, true),
+      Effect.fail(
+        new WireError.OAuthUnavailable({
+          error: "temporarily_unavailable",
+          error_description: reason.message,
+          traceId
+        })
+      )
+    ))
 
 export const invalidRequest = failure(WireError.InvalidRequest, "invalid_request")
 export const malformedCode = failure(WireError.InvalidRequest, "malformed_code")
@@ -46,6 +94,7 @@ export const threadBusy = failure(WireError.Conflict, "thread_busy")
 export const cursorBeyondEnd = failure(WireError.Conflict, "cursor_beyond_end")
 export const cursorExpired = failure(WireError.Gone, "cursor_expired")
 export const bodyTooLarge = failure(WireError.TooLarge, "body_too_large")
+export const unsupportedMediaType = failure(WireError.UnsupportedMediaType, "unsupported_media_type")
 export const idempotencyConflict = failure(WireError.IdempotencyConflict, "idempotency_conflict")
 export const unavailable = failure(WireError.Unavailable, "unavailable", true)
 
