@@ -57,9 +57,8 @@ export interface RunRow {
   readonly expiredAtMillis: number | null
 }
 
-/** Describes an event as it is stored. */
+/** Describes an event as it is stored with its run. */
 export interface RunEventRow {
-  readonly runId: string
   readonly seq: number
   readonly kind: RunEventKind
   /** JSON text. */
@@ -283,10 +282,15 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
 /** Describes what {@link planAppend} needs to know of a run. */
 export type AppendHead = Pick<RunRow, "runId" | "status" | "epoch" | "lastSeq" | "eventCount" | "byteCount">
 
+/** Describes an event that an adapter is to store; its time is left to the store. */
+export interface NewEvent extends Omit<RunEventRow, "atMillis"> {
+  readonly runId: string
+}
+
 /**
  * Decides, for adapters, the outcome of each item of a batch, given the rows of its runs as they are under a lock.
  *
- * Returns the outcomes, the heads that change, and the events to store, of which the time is left to the store.
+ * Returns the outcomes, the heads that change, and the events to store.
  */
 export const planAppend = (options: {
   readonly items: ReadonlyArray<AppendItem>
@@ -296,12 +300,12 @@ export const planAppend = (options: {
 }): {
   readonly outcomes: ReadonlyArray<AppendOutcome>
   readonly heads: ReadonlyArray<AppendHead>
-  readonly events: ReadonlyArray<Omit<RunEventRow, "atMillis">>
+  readonly events: ReadonlyArray<NewEvent>
 } => {
   const heads = new Map<string, AppendHead>()
   for (const head of options.heads) heads.set(head.runId, head)
   const changed = new Map<string, AppendHead>()
-  const events: Array<Omit<RunEventRow, "atMillis">> = []
+  const events: Array<NewEvent> = []
   const outcomes = options.items.map((item): AppendOutcome => {
     const head = heads.get(item.runId)
     const refused = refuse(head, item.epoch)
@@ -391,7 +395,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     row.endReason = options.reason
     row.completedAtMillis = at
     row.leaseExpiresAtMillis = null
-    entry.events.push({ runId: row.runId, seq: row.lastSeq, kind: "end", data: options.data, atMillis: at })
+    entry.events.push({ seq: row.lastSeq, kind: "end", data: options.data, atMillis: at })
     const slot = thread(row)
     if (slot.running === entry) slot.running = undefined
     slot.ended.add(entry)
@@ -475,7 +479,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         }
         const plan = planAppend({ ...options, heads: heads.values() })
         const atMillis = now()
-        for (const event of plan.events) runs.get(event.runId)?.events.push({ ...event, atMillis })
+        for (const { data, kind, runId, seq } of plan.events) {
+          runs.get(runId)?.events.push({ seq, kind, data, atMillis })
+        }
         for (const { byteCount, eventCount, lastSeq, runId } of plan.heads) {
           const entry = runs.get(runId)
           if (entry !== undefined) Object.assign(entry.row, { byteCount, eventCount, lastSeq })

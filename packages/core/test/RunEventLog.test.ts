@@ -320,15 +320,18 @@ describe("RunEventLog", () => {
   describe("append", () => {
     it.effect("RUN-06 L-82 what is appended during a commit shares the next one, in order", () => {
       const gate = Deferred.makeUnsafe<void>()
+      const committing = Deferred.makeUnsafe<void>()
       const batches: Array<number> = []
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request())
         const { epoch, runId } = run
-        const appending = yield* Effect.forEach(
-          Array.from({ length: 101 }, (_, index) => index),
-          (index) => Effect.forkChild(log.append({ runId, epoch, events: [index] }), { startImmediately: true })
-        )
+        const fork = (index: number) =>
+          Effect.forkChild(log.append({ runId, epoch, events: [index] }), { startImmediately: true })
+        const first = yield* fork(0)
+        yield* Deferred.await(committing)
+        const others = yield* Effect.forEach(Array.from({ length: 100 }, (_, index) => index + 1), fork)
+        const appending = [first, ...others]
         yield* Deferred.succeed(gate, undefined)
         const appended = yield* Effect.forEach(appending, Fiber.join)
         assert.deepStrictEqual(appended.map(({ firstSeq }) => firstSeq), Array.from({ length: 101 }, (_, i) => i + 1))
@@ -338,7 +341,37 @@ describe("RunEventLog", () => {
         intercept((repository) => ({
           append: (options) => {
             batches.push(options.items.length)
-            return Effect.andThen(Deferred.await(gate), repository.append(options))
+            return Deferred.succeed(committing, undefined).pipe(
+              Effect.andThen(Deferred.await(gate)),
+              Effect.andThen(repository.append(options))
+            )
+          }
+        }))
+      )))
+    })
+
+    it.effect("RUN-06 L-82 concurrent writers share a commit also where the store never suspends", () => {
+      const batches: Array<number> = []
+      return Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const runs = yield* Effect.forEach(
+          Array.from({ length: 20 }, (_, index) => String(index)),
+          (key) => log.start(request({ threadId: key, idempotencyKey: key }))
+        )
+        yield* Effect.forEach(
+          runs,
+          ({ run: { epoch, runId } }) =>
+            Effect.forEach([1, 2, 3], (n) => log.append({ runId, epoch, events: [n] }), { discard: true }),
+          { concurrency: "unbounded" }
+        )
+        assert.strictEqual(batches.reduce((sum, length) => sum + length, 0), 60)
+        assert.isAtMost(batches.length, 6)
+      }).pipe(Effect.provide(build(
+        {},
+        intercept((repository) => ({
+          append: (options) => {
+            batches.push(options.items.length)
+            return repository.append(options)
           }
         }))
       )))
@@ -449,12 +482,14 @@ describe("RunEventLog", () => {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.execute(request(), () => Effect.void)
         yield* lastOf(run.runId)
-        yield* TestClock.adjust("25 hours")
+        yield* TestClock.adjust("26 hours")
         assert.strictEqual((yield* reasonOf(log.events({ runId: run.runId })))._tag, "CursorExpired")
         assert.isFalse((yield* log.start(request())).created)
         yield* TestClock.adjust("8 days")
         assert.strictEqual((yield* reasonOf(log.get({ runId: run.runId })))._tag, "RunNotFound")
-      }).pipe(Effect.provide(Layer.provideMerge(RunEventLog.layerSweeper(), build()))))
+      }).pipe(Effect.provide(
+        Layer.provideMerge(RunEventLog.layerSweeper({ interval: "1 hour" }), build({ pollInterval: "1 hour" }))
+      )))
 
     it.effect("RUN-18 another owner's run is not found, whatever is asked of it", () =>
       Effect.gen(function*() {

@@ -13,6 +13,7 @@ import {
   type AppendOutcome,
   type FinishOutcome,
   type HeartbeatOutcome,
+  type NewEvent,
   planAppend,
   refuse,
   RunEventRepository,
@@ -155,7 +156,6 @@ const toHead = (row: Stored<AppendHead>): AppendHead => ({
 })
 
 const toEventRow = (row: Stored<RunEventRow>): RunEventRow => ({
-  runId: row.runId,
   seq: Dialect.toNatural(row.seq),
   kind: row.kind,
   data: row.data,
@@ -309,8 +309,6 @@ export const make: (
     return Effect.map(rows, (heads) => heads.map(toHead))
   }
 
-  type NewEvent = Omit<RunEventRow, "atMillis">
-
   // In process, statement after statement is the fastest; over a connection, one statement for all.
   const insertOne = statement(
     `INSERT INTO ${events} (run_id, seq, kind, data, at) VALUES (?, ?, ?, ?, ${now})`
@@ -421,10 +419,13 @@ export const make: (
       AND COALESCE(completed_at, heartbeat_at, started_at) >= ${fixedNow} - ?
     ORDER BY COALESCE(completed_at, heartbeat_at, started_at) DESC LIMIT 1`
   )
-  const read = statement<Stored<RunEventRow>>(
-    `SELECT run_id AS "runId", seq, kind, data, at AS "atMillis" FROM ${events}
+  const readText = `SELECT seq, kind, data, at AS "atMillis" FROM ${events}
     WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?`
-  )
+  // The rows of `node:sqlite` are as they should be already, and a replay is long.
+  const readSqlite = statement<RunEventRow>(readText)
+  const readPg = statement<Stored<RunEventRow>>(readText)
+  const read = (parameters: Parameters): Effect.Effect<ReadonlyArray<RunEventRow>, SqlError> =>
+    isPg ? Effect.map(readPg(parameters), (rows) => rows.map(toEventRow)) : readSqlite(parameters)
   const heads = statement<Stored<RunHead>>(
     `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongGiven}`
   )
@@ -526,8 +527,7 @@ export const make: (
           return running ?? (yield* lastEnded([ownerKey, threadId, windowMillis]))
         })
       ),
-    read: ({ after, limit, runId }) =>
-      step("read events", Effect.map(read([runId, after, limit]), (rows) => rows.map(toEventRow))),
+    read: ({ after, limit, runId }) => step("read events", read([runId, after, limit])),
     heads: (runIds) =>
       step(
         "read where runs stand",
