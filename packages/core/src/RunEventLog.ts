@@ -752,6 +752,8 @@ const make = Effect.fnUntraced(function*(
             const last = rows[rows.length - 1]
             if (last !== undefined && Arr.isReadonlyArrayNonEmpty(rows)) {
               if (last.seq !== follower.cursor + rows.length) {
+                // A sweep deletes the oldest events first.
+                if ((yield* find({ runId })).expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
                 return yield* fail(
                   new StorageFailure({
                     operation: `read all events of run ${runId} after ${follower.cursor}`,

@@ -491,6 +491,33 @@ describe("RunEventLog", () => {
         Layer.provideMerge(RunEventLog.layerSweeper({ interval: "1 hour" }), build({ pollInterval: "1 hour" }))
       )))
 
+    it.effect("RUN-11 RUN-13 a reader that a sweep overtakes is told that its cursor has expired", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const { run } = yield* log.start(request())
+        const { epoch, runId } = run
+        yield* log.append({ runId, epoch, events: [1, 2, 3, 4, 5] })
+        yield* log.finish({ runId, epoch, end: { status: "succeeded" } })
+        yield* Effect.scoped(Effect.gen(function*() {
+          const pull = yield* Stream.toPull(yield* log.events({ runId }))
+          yield* pull
+          yield* TestClock.adjust("25 hours")
+          // SQL deletes row by row: the reader's next event is gone, and later ones are still there.
+          yield* log.sweep({ limit: 3 })
+          const error = yield* Effect.flip(pull)
+          assert.isTrue(error._tag === "RunEventLogError" && error.reason._tag === "CursorExpired")
+        }))
+      }).pipe(Effect.provide(build(
+        { pageSize: 2, pollInterval: "1 hour" },
+        intercept((repository) => ({
+          read: (options) =>
+            Effect.flatMap(repository.get(options.runId), (row) =>
+              row?.expiredAtMillis === null
+                ? repository.read(options)
+                : Effect.map(repository.read({ ...options, after: 0 }), (rows) => rows.filter(({ seq }) => seq > 3)))
+        }))
+      ))))
+
     it.effect("RUN-18 another owner's run is not found, whatever is asked of it", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
