@@ -13,11 +13,13 @@ import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { createServer } from "node:http"
 import * as CountingRun from "./CountingRun.ts"
 import * as DemoPage from "./DemoPage.ts"
+import { holdEarlyRequests } from "./internal/earlyRequests.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
 /** Reports that the database of a state directory cannot be used, and why. */
@@ -27,7 +29,7 @@ export class DatabaseError extends Schema.TaggedError<DatabaseError>()("Database
   problem: Schema.String
 }) {
   override get message() {
-    return `${this.database}: ${this.problem}`
+    return this.problem.includes(this.database) ? this.problem : `${this.database}: ${this.problem}`
   }
 }
 
@@ -58,6 +60,23 @@ const layerServices = Layer.mergeAll(
   Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layer))
 )
 
+const layerServer = (options: Options) =>
+  Layer.unwrap(Effect.sync(() => {
+    const server = holdEarlyRequests(createServer())
+    // What is still open after the time to end gracefully would keep the process alive.
+    const cut = Layer.effectDiscard(
+      Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))
+    )
+    return Layer.provideMerge(
+      cut,
+      NodeHttpServer.layer(() => server, {
+        host: options.host,
+        port: options.port,
+        gracefulShutdownTimeout: "2 seconds"
+      })
+    )
+  }))
+
 /**
  * Builds the backend: it listens when the layer is built, and stops when its scope closes. The services stay in the
  * output, so that a caller can issue a pairing link, or learn the address that the system chose.
@@ -71,14 +90,12 @@ export const layer = (options: Options) =>
         { disableListenLog: true, disableLogger: true }
       ).pipe(
         Layer.provideMerge(layerServices),
-        Layer.provideMerge(layerPersistence(state)),
-        Layer.provideMerge(AuthPolicy.layer({ host: options.host, kind: options.policy }))
+        Layer.provideMerge(layerPersistence(state))
       )
   )).pipe(
-    Layer.provideMerge(NodeHttpServer.layer(createServer, {
-      host: options.host,
-      port: options.port,
-      gracefulShutdownTimeout: "2 seconds"
-    })),
+    // The port comes before the state, so that a second server on it changes nothing; the policy before the port, so that
+    // one that must not be reachable never is.
+    Layer.provideMerge(layerServer(options)),
+    Layer.provideMerge(AuthPolicy.layer({ host: options.host, kind: options.policy })),
     Layer.provideMerge(NodeCrypto.layer)
   )

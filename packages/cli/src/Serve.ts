@@ -114,6 +114,7 @@ export const serve = Command.make(
   "serve",
   flags,
   Effect.fnUntraced(function*({ host, json, policy, port, publicUrl, stateDir }) {
+    if (Option.isSome(publicUrl)) yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value))
     const stateDirectory = Option.isSome(stateDir) ? stateDir.value : yield* defaultStateDirectory
     const backend = Backend.layer({ host, port, stateDirectory, policy: Option.getOrUndefined(policy) })
     const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))

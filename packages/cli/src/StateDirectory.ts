@@ -41,10 +41,24 @@ export const open = Effect.fn("StateDirectory.open")(function*(directory: string
   const fail = (problem: string, remedy: string) => new StateDirectoryError({ directory: resolved, problem, remedy })
   const elsewhere = "Choose another one with --state-dir."
 
-  const refuse = (problem: string) => (error: PlatformError.PlatformError) =>
-    fail(`${problem} (${error.reason._tag})`, elsewhere)
+  const refuse = (problem: string) => ({ reason }: PlatformError.PlatformError) =>
+    fail(`${problem} (${reason.cause instanceof Error ? reason.cause.message : reason._tag})`, elsewhere)
 
-  yield* fs.makeDirectory(resolved, { recursive: true, mode: 0o700 }).pipe(Effect.mapError(refuse("cannot be made")))
+  // Not Node's recursive mkdir, which never returns where the system answers ENOENT below a directory that is there.
+  const make = (target: string): Effect.Effect<void, PlatformError.PlatformError> => {
+    const once = Effect.catchReason(
+      fs.makeDirectory(target, { mode: 0o700 }),
+      "PlatformError",
+      "AlreadyExists",
+      () => Effect.void
+    )
+    const parent = path.dirname(target)
+    return parent === target
+      ? once
+      : Effect.catchReason(once, "PlatformError", "NotFound", () => Effect.andThen(make(parent), once))
+  }
+
+  yield* Effect.mapError(make(resolved), refuse("cannot be made"))
   const info = yield* Effect.mapError(fs.stat(resolved), refuse("cannot be looked at"))
   if (info.type !== "Directory") return yield* fail("is not a directory", elsewhere)
   if ((info.mode & 0o077) !== 0) {

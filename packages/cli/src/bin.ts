@@ -5,7 +5,9 @@ import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
+import * as Runtime from "effect/Runtime"
 import { describeFailure } from "./internal/describeFailure.ts"
 import { serve } from "./Serve.ts"
 
@@ -16,10 +18,16 @@ const sallyport = Command.make("sallyport").pipe(
 
 sallyport.pipe(
   Command.run({ version: "0.1.0" }),
-  Effect.tapCause((cause) =>
-    Cause.hasInterruptsOnly(cause) ? Effect.void : Console.error(`sallyport: ${describeFailure(cause)}`)
-  ),
+  Effect.tapCause((cause) => {
+    const sentence = describeFailure(cause)
+    return sentence === undefined ? Effect.void : Console.error(`sallyport: ${sentence}`)
+  }),
   // What a program reads is on standard output; what a person watches is on standard error.
   Effect.provide([NodeServices.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
-  NodeRuntime.runMain({ disableErrorReporting: true })
+  NodeRuntime.runMain({
+    disableErrorReporting: true,
+    // A server that stops because it was told to, by SIGTERM or SIGINT, has not failed.
+    teardown: (exit, onExit) =>
+      Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? onExit(0) : Runtime.defaultTeardown(exit, onExit)
+  })
 )

@@ -1,17 +1,36 @@
 import * as Cause from "effect/Cause"
+import * as CliError from "effect/cli/CliError"
+import * as HttpServerError from "effect/http/HttpServerError"
 import * as Predicate from "effect/Predicate"
 
 /**
  * Returns one sentence for a person: the message of the error that stopped the program. A defect, which is ours, keeps its
- * stack.
+ * stack. Returns nothing where there is nothing to add: a program that was told to stop, and a usage error, which is
+ * shown with the help already.
  */
-export const describeFailure = (cause: Cause.Cause<unknown>): string => {
+export const describeFailure = (cause: Cause.Cause<unknown>): string | undefined => {
+  if (Cause.hasInterruptsOnly(cause)) return undefined
   const error = cause.reasons.find(Cause.isFailReason)?.error
-  if (error === undefined) return Cause.pretty(cause)
-  if (isAddressInUse(error)) return "The port is in use; stop what listens there, or choose another one with --port"
-  return Predicate.hasProperty(error, "message") ? String(error.message) : Cause.pretty(cause)
+  if (CliError.isCliError(error)) return error._tag === "ShowHelp" ? undefined : error.message
+  if (error instanceof HttpServerError.ServeError) return describeListening(error.cause)
+  return Predicate.hasProperty(error, "message") && error.message !== "" ? String(error.message) : Cause.pretty(cause)
 }
 
-const isAddressInUse = (error: unknown): boolean =>
-  Predicate.hasProperty(error, "_tag") && error._tag === "ServeError" && Predicate.hasProperty(error, "cause") &&
-  Predicate.hasProperty(error.cause, "code") && error.cause.code === "EADDRINUSE"
+const textOf = (error: unknown, property: string): string =>
+  Predicate.hasProperty(error, property) ? String(error[property]) : ""
+
+const describeListening = (cause: unknown): string => {
+  switch (textOf(cause, "code")) {
+    case "EADDRINUSE":
+      return `Port ${textOf(cause, "port")} is in use; stop what listens there, or choose another one with --port`
+    case "EACCES":
+      return `This user may not listen on port ${textOf(cause, "port")}; choose one above 1023 with --port`
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return `${textOf(cause, "address") || textOf(cause, "hostname")} is no address of this machine; ` +
+        `choose another one with --host`
+    default:
+      return `The server cannot listen: ${textOf(cause, "message") || String(cause)}; see --host and --port`
+  }
+}
