@@ -486,6 +486,23 @@ export const suite = <E>(
     )
 
     test(
+      "revocations of the same many sessions wait for each other and never fail",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const n = 200
+        const ids = Array.from({ length: n }, (_, index) => sid(`session-${1000 + (index * 77) % n}`))
+        yield* Effect.forEach(ids, (id) => sessions.insert(sessionRow(id, { proofKeyThumbprint: "key-1" }), at(0)), {
+          concurrency: "unbounded"
+        })
+        const answers = yield* times(
+          12,
+          (index) => sessions.revoke(index % 2 === 0 ? bySubject("ada") : byProofKey("key-1"), at(1))
+        )
+        assert.deepStrictEqual(answers.flat(), ids.toSorted())
+      })
+    )
+
+    test(
       "SESS-09, L-20: a ticket gives its session once",
       Effect.gen(function*() {
         const sessions = yield* SessionCredentialRepository
