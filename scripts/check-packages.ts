@@ -245,7 +245,12 @@ const programsOf = (markdown: string) =>
  * Makes a project that depends on the tarballs, and on nothing of this repository.
  */
 const makeConsumer = async (packages: ReadonlyArray<Package>, directory: string) => {
-  const { devDependencies: pinned = {} } = await readManifest(root)
+  // A peer that only one package has is pinned by that package.
+  const pinned: Readonly<Record<string, string>> = Object.assign(
+    {},
+    ...packages.map(({ manifest }) => manifest.devDependencies),
+    (await readManifest(root)).devDependencies
+  )
   const peers = new Set(packages.flatMap(({ manifest }) => Object.keys(manifest.peerDependencies ?? {})))
   const tools = ["@effect/platform-node", "@types/node", "typescript"]
   await mkdir(directory)
