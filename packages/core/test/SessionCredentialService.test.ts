@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
@@ -235,6 +236,25 @@ describe("the sliding window", () => {
       assert.isUndefined((yield* takeCalls)["renew"])
     }).pipe(Effect.provide(services({
       sessions: { lifetime: "10 seconds", renewalInterval: "9 seconds", recheckInterval: "1 hour" }
+    }))))
+
+  it.effect("SESS-04 a remembered token is refused at the absolute end, which no renewal interval outlasts", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Sessions
+      const { token } = yield* bearer()
+      yield* TestClock.adjust("9 seconds")
+      yield* sessions.verify(token)
+      yield* TestClock.adjust(Duration.millis(999))
+      assert.strictEqual(yield* problem(sessions.verify(token)), "let in")
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual(yield* problem(sessions.verify(token)), "expired")
+    }).pipe(Effect.provide(services({
+      sessions: {
+        lifetime: "10 seconds",
+        renewalInterval: "9 seconds",
+        absoluteLifetime: "10 seconds",
+        recheckInterval: "1 hour"
+      }
     }))))
 
   it.effect("SESS-03 a revocation that comes between the look at the row and its renewal wins", () =>
@@ -692,15 +712,15 @@ describe("live access", () => {
 
       const idle = yield* bearer("idle")
       const expiring = yield* Effect.forkChild(sessions.awaitEnd(idle.session))
-      yield* TestClock.adjust(Duration.millis(59_999))
+      yield* TestClock.adjust(Duration.millis(63_499))
       assert.isUndefined(expiring.pollUnsafe())
       yield* TestClock.adjust("1 millis")
       assert.strictEqual(yield* Fiber.join(expiring), "expired")
 
       const repository = yield* SessionCredentialRepository.SessionCredentialRepository
-      yield* repository.sweep({ endedBeforeMillis: 60_000, limit: 10 }, { actor: "system", nowMillis: 60_000 })
+      yield* repository.sweep({ endedBeforeMillis: 63_500, limit: 10 }, { actor: "system", nowMillis: 63_500 })
       assert.strictEqual(yield* sessions.awaitEnd(revoked.session), "revoked")
-    }).pipe(Effect.provide(services({ sessions: { lifetime: "1 minute" } }))))
+    }).pipe(Effect.provide(services({ sessions: { lifetime: Duration.millis(63_500) } }))))
 
   it.effect("SESS-08 awaitEnd survives renewals and ends with the renewed session", () =>
     Effect.gen(function*() {
@@ -816,13 +836,23 @@ describe("live access", () => {
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session } = yield* bearer()
+      const add = yield* Effect.acquireRelease(
+        Effect.sync(() => vi.spyOn(Set.prototype, "add")),
+        (spy) => Effect.sync(() => spy.mockRestore())
+      )
       yield* Stream.runDrain(Stream.make(1, 2, 3).pipe(sessions.whileValid(session)))
       const fibers = yield* Effect.forEach(
         Array.from({ length: 10 }),
         () => Effect.forkChild(Stream.runDrain(Stream.never.pipe(sessions.whileValid(session))))
       )
       yield* settle
+      const watchers = new Set<Set<unknown>>()
+      for (const [index, set] of add.mock.contexts.entries()) {
+        if (set instanceof Set && Predicate.hasProperty(add.mock.calls[index]?.[0], "woken")) watchers.add(set)
+      }
+      assert.deepStrictEqual([...watchers].map((set) => set.size).filter((size) => size > 0), [10])
       yield* Fiber.interruptAll(fibers)
+      assert.deepStrictEqual([...watchers].map((set) => set.size).filter((size) => size > 0), [])
       yield* takeCalls
       yield* TestClock.adjust("10 minutes")
       assert.deepStrictEqual(yield* takeCalls, {})
