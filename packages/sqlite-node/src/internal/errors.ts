@@ -83,7 +83,7 @@ const openAdvice = (errcode: number | undefined, readonly: boolean): string => {
       return "It cannot be written: grant this process write access, or open it with `readonly: true`."
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-      return "Its content is not a sound SQLite database: restore it from a backup, or choose another `filename`."
+      return "Its content is not a sound SQLite database: restore it from a backup, or choose another file."
     case SQLITE_CANTOPEN:
       return readonly
         ? "Check that the file exists and that this process may read it."
