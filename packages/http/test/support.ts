@@ -1,0 +1,441 @@
+/**
+ * A whole server on a real socket, over repositories in memory that can be watched and made to fail, and clients that send
+ * what no well-behaved one would.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import { assert } from "@effect/vitest"
+import * as AccessFeedRepository from "@sallyport/core/AccessFeedRepository"
+import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
+import * as AccessScope from "@sallyport/core/AccessScope"
+import * as AuthPolicy from "@sallyport/core/AuthPolicy"
+import * as BootstrapCredentialRepository from "@sallyport/core/BootstrapCredentialRepository"
+import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
+import * as RunEventLog from "@sallyport/core/RunEventLog"
+import * as RunEventRepository from "@sallyport/core/RunEventRepository"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SessionCredentialRepository from "@sallyport/core/SessionCredentialRepository"
+import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as RunEventStream from "@sallyport/http/RunEventStream"
+import * as RunProgram from "@sallyport/http/RunProgram"
+import * as Sallyport from "@sallyport/http/Sallyport"
+import * as Shutdown from "@sallyport/http/Shutdown"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
+import * as References from "effect/References"
+import * as Scope from "effect/Scope"
+import * as Http from "node:http"
+import * as Net from "node:net"
+
+// -----------------------------------------------------------------------------
+// Server
+// -----------------------------------------------------------------------------
+
+/** Watches the repositories: counts each operation as `sessions.insert`, and fails those that a test names. */
+export class Probe extends Context.Service<Probe, {
+  readonly calls: Map<string, number>
+  readonly failing: Set<string>
+}>()("@sallyport/http/test/Probe") {
+  static readonly layer = Layer.sync(Probe, () => Probe.of({ calls: new Map(), failing: new Set() }))
+}
+
+const probed = <S extends object>(
+  probe: Probe["Service"],
+  name: string,
+  error: (operation: string) => unknown,
+  service: S
+): S =>
+  new Proxy(service, {
+    get(target, key) {
+      const member: unknown = Reflect.get(target, key)
+      if (typeof member !== "function") return member
+      const operation = `${name}.${String(key)}`
+      return (...args: ReadonlyArray<unknown>) =>
+        Effect.suspend(() => {
+          probe.calls.set(operation, (probe.calls.get(operation) ?? 0) + 1)
+          return probe.failing.has(operation) ? Effect.fail(error(operation)) : Reflect.apply(member, target, args)
+        })
+    }
+  })
+
+const accessError = (operation: string) =>
+  new AccessRepositoryError({ operation, cause: new Error("the disk is on fire at /var/lib/secret-path") })
+const runError = (operation: string) =>
+  new RunEventRepository.RunEventRepositoryError({
+    operation,
+    cause: new Error("the disk is on fire at /var/lib/secret-path")
+  })
+
+const Repositories = Layer.mergeAll(
+  Layer.effect(
+    SessionCredentialRepository.SessionCredentialRepository,
+    Effect.gen(function*() {
+      return probed(
+        yield* Probe,
+        "sessions",
+        accessError,
+        yield* SessionCredentialRepository.SessionCredentialRepository
+      )
+    })
+  ).pipe(Layer.provide(SessionCredentialRepository.layerMemory)),
+  Layer.effect(
+    BootstrapCredentialRepository.BootstrapCredentialRepository,
+    Effect.gen(function*() {
+      return probed(
+        yield* Probe,
+        "links",
+        accessError,
+        yield* BootstrapCredentialRepository.BootstrapCredentialRepository
+      )
+    })
+  ).pipe(Layer.provide(BootstrapCredentialRepository.layerMemory)),
+  Layer.effect(
+    RunEventRepository.RunEventRepository,
+    Effect.gen(function*() {
+      return probed(yield* Probe, "runs", runError, yield* RunEventRepository.RunEventRepository)
+    })
+  ).pipe(Layer.provide(RunEventRepository.layerMemory)),
+  AccessFeedRepository.layerMemory,
+  SecretStore.layerMemory
+)
+
+type Services =
+  | AuthPolicy.AuthPolicy
+  | BootstrapCredentialService.BootstrapCredentialService
+  | SessionCredentialService.SessionCredentialService
+  | RunEventLog.RunEventLog
+  | RunProgram.RunProgram
+  | Probe
+  | Layer.Success<typeof NodeCrypto.layer>
+
+/** What a host may mount: anything that the router and our services suffice for. */
+export type Routes = Layer.Layer<
+  never,
+  never,
+  Services | HttpRouter.HttpRouter | Layer.Success<typeof NodeHttpServer.layerHttpServices>
+>
+
+export interface ServerOptions {
+  readonly policy?: AuthPolicy.Kind | undefined
+  /** What is mounted; the whole surface by default. */
+  readonly routes?: Routes | undefined
+  readonly program?: (request: RunProgram.RunProgramRequest) => ReturnType<RunProgram.RunProgram["Service"]["execute"]>
+  readonly sessions?: SessionCredentialService.Options | undefined
+  readonly links?: BootstrapCredentialService.Options | undefined
+  readonly runs?: RunEventLog.RunEventLogOptions | undefined
+  readonly heartbeat?: Duration.Input | undefined
+  readonly gracefulShutdownTimeout?: Duration.Input | undefined
+}
+
+/** A program that appends the numbers from 1 to the input, which is a number, and returns it. */
+export const counting = ({ input, run }: RunProgram.RunProgramRequest) =>
+  Effect.gen(function*() {
+    const count = typeof input === "number" ? input : 0
+    for (let n = 1; n <= count; n++) yield* run.append({ n })
+    return count
+  })
+
+export interface Server {
+  readonly port: number
+  readonly probe: Probe["Service"]
+  readonly links: BootstrapCredentialService.BootstrapCredentialService["Service"]
+  readonly sessions: SessionCredentialService.SessionCredentialService["Service"]
+  readonly log: RunEventLog.RunEventLog["Service"]
+  readonly send: (request: Request) => Effect.Effect<Answer>
+  /** Returns the token of a new bearer session. */
+  readonly token: (options?: {
+    readonly subject?: string
+    readonly scopes?: ReadonlyArray<AccessScope.AccessScope>
+  }) => Effect.Effect<string>
+  /** Returns the `Cookie` header of a new browser session, as a browser would send it. */
+  readonly cookie: Effect.Effect<string>
+  /** Returns a fresh pairing code. */
+  readonly code: (options?: {
+    readonly scopes?: ReadonlyArray<AccessScope.AccessScope>
+    readonly uses?: number
+  }) => Effect.Effect<string>
+  /** What the server has logged, at every level, one line of JSON each. */
+  readonly logged: ReadonlyArray<string>
+  /** Stops the server, as a host does. */
+  readonly stop: Effect.Effect<void>
+}
+
+/** Starts a server, which stops with the scope at the latest. */
+export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): Effect.fn.Return<
+  Server,
+  never,
+  Scope.Scope
+> {
+  const services = Layer.mergeAll(
+    SessionCredentialService.layerWith(options.sessions ?? {}),
+    BootstrapCredentialService.layerWith(options.links ?? {}),
+    RunEventLog.layerWith(options.runs ?? {}),
+    AuthPolicy.layer({ host: "127.0.0.1", kind: options.policy }),
+    RunProgram.layer(options.program ?? counting)
+  ).pipe(
+    Layer.provideMerge(Repositories),
+    Layer.provideMerge(Layer.mergeAll(Probe.layer, NodeCrypto.layer))
+  )
+  const logged: Array<string> = []
+  const layer = HttpRouter.serve(options.routes ?? Sallyport.layer(), {
+    disableLogger: true,
+    disableListenLog: true
+  }).pipe(
+    Shutdown.graceful,
+    Layer.provideMerge(services),
+    Layer.provideMerge(
+      NodeHttpServer.layer(() => Http.createServer(), {
+        host: "127.0.0.1",
+        port: 0,
+        gracefulShutdownTimeout: options.gracefulShutdownTimeout ?? "2 seconds"
+      })
+    ),
+    Layer.provide([
+      Layer.succeed(RunEventStream.HeartbeatInterval, Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")),
+      Logger.layer([Logger.map(Logger.formatJson, (line) => void logged.push(line))]),
+      Layer.succeed(References.MinimumLogLevel, "Trace")
+    ])
+  )
+  const scope = yield* Effect.flatMap(Scope.Scope, (outer) => Scope.fork(outer))
+  const context = yield* Effect.orDie(Layer.buildWithScope(layer, scope))
+  const { address } = Context.get(context, HttpServer.HttpServer)
+  const port = "port" in address ? address.port : 0
+  const links = Context.get(context, BootstrapCredentialService.BootstrapCredentialService)
+  const sessions = Context.get(context, SessionCredentialService.SessionCredentialService)
+  const secure = options.policy === "remote-reachable"
+  const issue = (method: "browser-session-cookie" | "bearer-access-token") =>
+  (
+    session: { readonly subject?: string; readonly scopes?: ReadonlyArray<AccessScope.AccessScope> } = {}
+  ) =>
+    Effect.orDie(Effect.map(
+      sessions.issue({ subject: session.subject ?? "owner", scopes: session.scopes ?? AccessScope.builtin, method }),
+      ({ token }) => Redacted.value(token)
+    ))
+  return {
+    port,
+    links,
+    sessions,
+    logged,
+    probe: Context.get(context, Probe),
+    log: Context.get(context, RunEventLog.RunEventLog),
+    send: (request) => send(port, request),
+    token: issue("bearer-access-token"),
+    cookie: Effect.map(
+      issue("browser-session-cookie")(),
+      (token) => `${secure ? "__Host-sallyport_session" : `sallyport_session_${port}`}=${token}`
+    ),
+    code: (link) =>
+      Effect.orDie(Effect.map(
+        links.issue({ issuedBy: "operator", scopes: link?.scopes ?? AccessScope.builtin, uses: link?.uses }),
+        ({ code }) => Redacted.value(code)
+      )),
+    stop: Scope.close(scope, Exit.void)
+  }
+})
+
+// -----------------------------------------------------------------------------
+// Clients
+// -----------------------------------------------------------------------------
+
+export interface Request {
+  readonly method?: string | undefined
+  readonly path: string
+  readonly headers?: Http.OutgoingHttpHeaders | undefined
+  /** Text is sent as it stands; several parts go in chunks, without a content length; anything else is sent as JSON. */
+  readonly body?: unknown
+  readonly parts?: ReadonlyArray<string | Uint8Array> | undefined
+}
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Http.IncomingHttpHeaders
+  readonly text: string
+  /** The body as JSON, without claims on its form. */
+  readonly json: Record<string, unknown>
+}
+
+const parse = (text: string): Record<string, unknown> => {
+  try {
+    const json: unknown = JSON.parse(text)
+    return typeof json === "object" && json !== null ? { ...json } : {}
+  } catch {
+    return {}
+  }
+}
+
+const begin = (port: number, request: Request): Http.ClientRequest => {
+  const { body } = request
+  const text = body === undefined || typeof body === "string" ? body : JSON.stringify(body)
+  const req = Http.request({
+    host: "127.0.0.1",
+    port,
+    method: request.method ?? (body === undefined && request.parts === undefined ? "GET" : "POST"),
+    path: request.path,
+    agent: false,
+    headers: {
+      ...(body !== undefined && typeof body !== "string" ? { "content-type": "application/json" } : {}),
+      ...(text === undefined ? {} : { "content-length": Buffer.byteLength(text) }),
+      ...request.headers
+    }
+  })
+  for (const part of request.parts ?? []) req.write(part)
+  req.end(text)
+  return req
+}
+
+/** Sends a request and reads the whole answer. */
+export const send = (port: number, request: Request): Effect.Effect<Answer> =>
+  Effect.callback((resume) => {
+    const req = begin(port, request)
+    let answered = false
+    req.on("response", (response) => {
+      answered = true
+      const chunks: Array<Buffer> = []
+      response.on("data", (chunk: Buffer) => chunks.push(chunk))
+      response.on("close", () => {
+        const text = Buffer.concat(chunks).toString("utf8")
+        resume(Effect.succeed({
+          status: response.statusCode ?? 0,
+          headers: response.headers,
+          text,
+          json: parse(text)
+        }))
+      })
+    })
+    req.on("error", (error) => {
+      // A server that has answered may close the connection while the rest of a body is on its way.
+      if (!answered) resume(Effect.die(error))
+    })
+    return Effect.sync(() => req.destroy())
+  })
+
+/** Writes bytes as they stand to a connection of its own, and returns all that comes back until the server closes it. */
+export const raw = (port: number, text: string): Effect.Effect<string> =>
+  Effect.callback((resume) => {
+    let answer = ""
+    const socket = Net.connect({ host: "127.0.0.1", port }, () => socket.write(text, "latin1"))
+    socket.setEncoding("utf8")
+    socket.on("data", (chunk: string) => {
+      answer += chunk
+    })
+    socket.on("error", () => undefined)
+    socket.on("close", () => resume(Effect.succeed(answer)))
+    return Effect.sync(() => socket.destroy())
+  })
+
+export interface Following {
+  readonly status: number
+  readonly headers: Http.IncomingHttpHeaders
+  /** Waits until what has arrived satisfies a condition, and returns it. Dies where the stream ends before. */
+  readonly until: (condition: (text: string) => boolean) => Effect.Effect<string>
+  /** Waits for the end: `complete` where the server ended the answer, `cut` where the connection broke. */
+  readonly ended: Effect.Effect<{ readonly how: "complete" | "cut"; readonly text: string }>
+  readonly socket: Net.Socket
+  readonly response: Http.IncomingMessage
+}
+
+/** Sends a request and reads the answer as it comes. */
+export const follow = (port: number, request: Request): Effect.Effect<Following, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<{ readonly req: Http.ClientRequest; readonly following: Following }>((resume) => {
+      const req = begin(port, request)
+      req.on("error", () => undefined)
+      req.on("response", (response) => {
+        let text = ""
+        let how: "complete" | "cut" | undefined
+        const listeners = new Set<() => void>()
+        const tell = () => {
+          for (const listener of listeners) listener()
+        }
+        response.setEncoding("utf8")
+        response.on("error", () => undefined)
+        response.on("data", (chunk: string) => {
+          text += chunk
+          tell()
+        })
+        response.on("close", () => {
+          how = response.complete ? "complete" : "cut"
+          tell()
+        })
+        const wait = <A>(look: () => Effect.Effect<A> | undefined) =>
+          Effect.callback<A>((resume) => {
+            const listener = () => {
+              const found = look()
+              if (found === undefined) return
+              listeners.delete(listener)
+              resume(found)
+            }
+            listeners.add(listener)
+            listener()
+            return Effect.sync(() => listeners.delete(listener))
+          })
+        resume(Effect.succeed({
+          req,
+          following: {
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            response,
+            socket: response.socket,
+            until: (condition) =>
+              wait(() =>
+                condition(text)
+                  ? Effect.succeed(text)
+                  : how === undefined
+                  ? undefined
+                  : Effect.die(new Error(`The stream ended with: ${text}`))
+              ),
+            ended: wait(() => how === undefined ? undefined : Effect.succeed({ how, text }))
+          }
+        }))
+      })
+    }),
+    ({ req }) => Effect.sync(() => req.destroy())
+  ).pipe(Effect.map(({ following }) => following))
+
+export interface ServerSentEvent {
+  readonly id: string | undefined
+  readonly event: string | undefined
+  readonly data: string
+}
+
+/** Splits the text of a stream into its events, without comments. */
+export const eventsOf = (text: string): ReadonlyArray<ServerSentEvent> =>
+  text.split("\n\n").slice(0, -1).flatMap((block) => {
+    const fields = new Map(
+      block.split("\n").filter((line) => !line.startsWith(":")).map((line) => {
+        const colon = line.indexOf(": ")
+        return [line.slice(0, colon), line.slice(colon + 2)] as const
+      })
+    )
+    const data = fields.get("data")
+    return data === undefined ? [] : [{ id: fields.get("id"), event: fields.get("event"), data }]
+  })
+
+export const bearer = (token: string): { readonly authorization: string } => ({ authorization: `Bearer ${token}` })
+
+/** Asserts that an answer is a typed error of the contract, and returns it. */
+export const assertError = (
+  answer: Answer,
+  expected: { readonly status: number; readonly tag: string; readonly code: string; readonly retryable?: boolean }
+): void => {
+  assert.deepStrictEqual(
+    { status: answer.status, tag: answer.json._tag, code: answer.json.code, retryable: answer.json.retryable },
+    { retryable: false, ...expected },
+    answer.text
+  )
+  assert.match(String(answer.headers["content-type"]), /^application\/json/)
+  assert.deepStrictEqual(
+    Object.keys(answer.json).toSorted(),
+    ["_tag", "code", "message", "retryable", "traceId"]
+  )
+  assert.match(String(answer.json.message), /^[A-Z"].{10,}/)
+  assert.match(String(answer.json.traceId), /^(?!0{32})[0-9a-f]{32}$/)
+  assert.notInclude(answer.text, "secret-path")
+}
