@@ -62,11 +62,15 @@ const describeCause = (cause: unknown): string => {
   return cause.cause instanceof Error ? `${cause.message} (${cause.cause.message})` : cause.message
 }
 
-/** Reports a name outside the alphabet of `SecretName`. Nothing was read or written. */
-export class InvalidName extends Schema.TaggedError<InvalidName>()("InvalidName", { name: Schema.String }) {
+/** Reports a name outside the alphabet of `SecretName`, or one that the store keeps for itself (`reservedFor`). Nothing was read or written. */
+export class InvalidName extends Schema.TaggedError<InvalidName>()("InvalidName", {
+  name: Schema.String,
+  reservedFor: Schema.optional(Schema.String)
+}) {
   override get message(): string {
     // The name comes from a caller and may be anything, so it is quoted (no line breaks reach a log) and cut.
     const shown = JSON.stringify(this.name.length > 64 ? `${this.name.slice(0, 64)}…` : this.name)
+    if (this.reservedFor !== undefined) return `${shown} is reserved for ${this.reservedFor}. Choose another name.`
     return `${shown} is not a secret name. Use 1 to 128 characters of a-z, 0-9, ".", "_" and "-", starting with a letter or a digit.`
   }
 }
