@@ -1,7 +1,7 @@
 /**
  * The application's own service: notes, in its own table of its own database.
  */
-import { Context, Effect, Layer, PubSub, Schema, Stream } from "effect"
+import { Context, Effect, Layer, PubSub, Schema, type Scope, Stream } from "effect"
 import { Migrator, SqlClient, type SqlError, SqlSchema } from "effect/sql"
 
 /** Describes what a client sends. */
@@ -29,8 +29,8 @@ export class Notes extends Context.Service<Notes, {
   readonly add: (note: { readonly author: string; readonly text: string }) => Effect.Effect<Note, NotesError>
   /** Returns an author's notes, the oldest first. */
   readonly byAuthor: (author: string) => Effect.Effect<ReadonlyArray<Note>, NotesError>
-  /** Emits the notes that are added from the moment the effect has run. */
-  readonly changes: Effect.Effect<Stream.Stream<Note>>
+  /** Subscribes: the stream has every note that is added after this effect, until its scope closes. */
+  readonly changes: Effect.Effect<Stream.Stream<Note>, never, Scope.Scope>
 }>()("notes/Notes") {}
 
 const runMigrations = Migrator.make({})({
@@ -68,7 +68,7 @@ const make = Effect.gen(function*() {
       return stored
     }, refail),
     byAuthor: Effect.fn("Notes.byAuthor")((author) => select(author), refail),
-    changes: Effect.succeed(Stream.fromPubSub(added))
+    changes: Effect.map(PubSub.subscribe(added), Stream.fromSubscription)
   })
 })
 

@@ -30,8 +30,9 @@ const live = HttpRouter.add(
     yield* added.pipe(
       Stream.filter(({ author }) => author === session.subject),
       Stream.map((note) => JSON.stringify(note)),
-      sessions.whileValid(session),
       Stream.pipeThroughChannel(HttpServerRequest.upgradeChannel()),
+      // Around the channel, not before it: what ends is the connection, not only what is sent.
+      sessions.whileValid(session),
       Stream.runDrain
     )
     return HttpServerResponse.empty()

@@ -1,0 +1,175 @@
+/**
+ * Uses the server as its clients do: over real sockets, with the typed clients of both APIs.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import { bootstrapTokenType, tokenExchange } from "@sallyport/contract/SessionGroup"
+import { AccessScope, BootstrapCredentialService } from "@sallyport/core"
+import { Effect, FileSystem, Layer, Logger, Queue, Redacted, Stream } from "effect"
+import * as Sse from "effect/encoding/Sse"
+import { FetchHttpClient, HttpClient, HttpClientRequest, HttpServer } from "effect/http"
+import { HttpApiClient } from "effect/http-api"
+import * as NotesApi from "../src/NotesApi.ts"
+import * as Scopes from "../src/Scopes.ts"
+import * as Server from "../src/Server.ts"
+
+const layerServer = Layer.unwrap(Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const directory = yield* fs.makeTempDirectoryScoped({ prefix: "existing-server-" })
+  return Server.layer({ port: 0, directory })
+})).pipe(
+  Layer.provideMerge(Scopes.layer),
+  Layer.provideMerge(NodeServices.layer),
+  Layer.provideMerge(FetchHttpClient.layer),
+  Layer.provide(Logger.layer([]))
+)
+
+const url = Effect.map(HttpServer.HttpServer, ({ address }) => HttpServer.formatAddress(address))
+
+/** Pairs a new device that may do what is given, and returns clients that send its token. */
+const pair = Effect.fnUntraced(function*(scopes: ReadonlyArray<AccessScope.AccessScope>) {
+  const baseUrl = yield* url
+  const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
+  const { code } = yield* bootstrap.issue({ issuedBy: "operator", scopes })
+  const anonymous = yield* HttpApiClient.make(SallyportApi, { baseUrl })
+  const { access_token } = yield* anonymous.session.token({
+    payload: {
+      grant_type: tokenExchange,
+      // The contract has a label of its own for what is redacted.
+      subject_token: Redacted.make(Redacted.value(code), { label: "bootstrap-credential" }),
+      subject_token_type: bootstrapTokenType
+    }
+  })
+  const transformClient = HttpClient.mapRequest(HttpClientRequest.bearerToken(access_token))
+  return {
+    token: Redacted.value(access_token),
+    notes: yield* HttpApiClient.make(NotesApi.NotesApi, { baseUrl, transformClient }),
+    sallyport: yield* HttpApiClient.make(SallyportApi, { baseUrl, transformClient })
+  }
+})
+
+const everything = Effect.flatMap(AccessScope.Vocabulary, pair)
+
+/** Follows a run from after an event to its end, or until nobody reads on. */
+const follow = (token: string, runId: string, lastEventId: string) =>
+  Stream.unwrap(Effect.gen(function*() {
+    const { stream } = yield* HttpClient.get(`${yield* url}/api/runs/${runId}/events`, {
+      headers: { authorization: `Bearer ${token}`, "last-event-id": lastEventId }
+    })
+    const events: Array<Sse.Event> = []
+    const parser = Sse.makeParser((event) => event._tag === "Event" && events.push(event))
+    return stream.pipe(
+      Stream.decodeText,
+      Stream.flatMap((text) => {
+        parser.feed(text)
+        return Stream.fromIterable(events.splice(0))
+      })
+    )
+  }))
+
+/** Opens a WebSocket, and returns what it tells in order: `open`, each message, `close`. */
+const listen = Effect.fnUntraced(function*(path: string) {
+  const told = yield* Queue.unbounded<string>()
+  const address = `${(yield* url).replace("http:", "ws:")}${path}`
+  yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      const socket = new WebSocket(address)
+      socket.addEventListener("open", () => Queue.offerUnsafe(told, "open"))
+      socket.addEventListener("message", ({ data }) => Queue.offerUnsafe(told, String(data)))
+      socket.addEventListener("close", () => Queue.offerUnsafe(told, "close"))
+      return socket
+    }),
+    (socket) => Effect.sync(() => socket.close())
+  )
+  return told
+})
+
+layer(layerServer, { excludeTestServices: true })("existing server", (it) => {
+  it.effect("guards its own API with scopes of its own (AUTH-02)", () =>
+    Effect.gen(function*() {
+      const { notes } = yield* everything
+      const note = yield* notes.notes.add({ payload: { text: "Buy milk." } })
+      assert.deepStrictEqual((yield* notes.notes.list()).map(({ id, text }) => ({ id, text })), [
+        { id: note.id, text: "Buy milk." }
+      ])
+
+      const reader = yield* pair(["notes:read"])
+      assert.strictEqual((yield* reader.notes.notes.list()).length, 1)
+      const refused = yield* Effect.flip(reader.notes.notes.add({ payload: { text: "No." } }))
+      assert.strictEqual(refused._tag === "Forbidden" && refused.code, "scope_required")
+
+      const stranger = yield* HttpApiClient.make(NotesApi.NotesApi, { baseUrl: yield* url })
+      const unknown = yield* Effect.flip(stranger.notes.list())
+      assert.strictEqual(unknown._tag === "Unauthorized" && unknown.code, "unauthorized")
+    }))
+
+  it.effect("guards a plain route with the same check (HTTP-05)", () =>
+    Effect.gen(function*() {
+      const { notes, token } = yield* everything
+      yield* notes.notes.add({ payload: { text: "Call Ada." } })
+      const get = (token?: string) =>
+        Effect.flatMap(url, (base) =>
+          HttpClient.get(
+            `${base}/notes.txt`,
+            token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }
+          ))
+
+      const page = yield* get(token)
+      assert.strictEqual(page.status, 200)
+      assert.include(yield* page.text, "Call Ada.\n")
+
+      const refused = yield* get()
+      assert.strictEqual(refused.status, 401)
+      assert.strictEqual(refused.headers["www-authenticate"], "Bearer realm=\"sallyport\"")
+      assert.propertyVal(yield* refused.json, "code", "unauthorized")
+    }))
+
+  it.effect("guards a WebSocket upgrade, and ends the socket with its session (HTTP-05, SESS-08, SESS-09, L-20, L-22)", () =>
+    Effect.gen(function*() {
+      const { notes, sallyport } = yield* everything
+      const ticket = Redacted.value((yield* sallyport.session.ticket()).ticket)
+      const path = `/notes/live?ticket=${ticket}`
+      const told = yield* listen(path)
+      assert.strictEqual(yield* Queue.take(told), "open")
+
+      yield* notes.notes.add({ payload: { text: "Water the plants." } })
+      assert.propertyVal(JSON.parse(yield* Queue.take(told)), "text", "Water the plants.")
+
+      for (const refused of [path, "/notes/live"]) {
+        assert.strictEqual(yield* Queue.take(yield* listen(refused)), "close", "a ticket works once")
+      }
+      yield* sallyport.session.logout()
+      assert.strictEqual(yield* Queue.take(told), "close")
+    }))
+
+  it.effect("runs its own effect, which a client leaves and rejoins (RUN-01, RUN-08)", () =>
+    Effect.gen(function*() {
+      const { notes, sallyport, token } = yield* everything
+      const add = (text: string) => notes.notes.add({ payload: { text } })
+      const [first, second, third] = yield* Effect.all([add("First. More."), add("Second!"), add("Third")])
+      const start = sallyport.runs.start({
+        headers: { "idempotency-key": "summary-1" },
+        payload: { threadId: "summaries", input: { ponderMillis: 5 } }
+      })
+      const { created, run } = yield* start
+      assert.isTrue(created)
+
+      const before = yield* follow(token, run.runId, "0").pipe(Stream.take(2), Stream.runCollect)
+      const after = yield* follow(token, run.runId, "2").pipe(Stream.runCollect)
+      const seen = [...before, ...after]
+      assert.deepStrictEqual(seen.map(({ id }) => id), seen.map((_, index) => String(index + 1)))
+      const summaries = seen.filter(({ event }) => event === "data").map(({ data }) => JSON.parse(data))
+      assert.deepStrictEqual(summaries.slice(-3), [
+        { note: first.id, summary: "First." },
+        { note: second.id, summary: "Second!" },
+        { note: third.id, summary: "Third" }
+      ])
+      assert.strictEqual(seen.at(-1)?.event, "end")
+      assert.deepStrictEqual(JSON.parse(seen.at(-1)?.data ?? ""), {
+        status: "succeeded",
+        result: { notes: summaries.length }
+      })
+      assert.isFalse((yield* start).created, "the same key answers with the same run")
+    }))
+})
