@@ -1,0 +1,42 @@
+/**
+ * A program on Sallyport's services. It does not say where they keep their state.
+ */
+import { BootstrapCredentialService, RunEventLog, SessionCredentialService } from "@sallyport/core"
+import { Effect, Layer, Stream } from "effect"
+
+/** Provides the services, on whatever repositories and secrets are provided to them. */
+export const layerServices = Layer.mergeAll(
+  BootstrapCredentialService.layer,
+  SessionCredentialService.layer,
+  RunEventLog.layer
+)
+
+/** Lets a device in as an owner's: issues a code, redeems it, and starts a session. Returns its token. */
+export const signIn = Effect.fn("signIn")(function*(subject: string) {
+  const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
+  const sessions = yield* SessionCredentialService.SessionCredentialService
+  const { code } = yield* bootstrap.issue({ issuedBy: "operator", subject, scopes: ["runs:read", "runs:operate"] })
+  const grant = yield* bootstrap.consume({ credential: code })
+  const { token } = yield* sessions.issue({
+    subject: grant.subject,
+    scopes: grant.scopes,
+    method: "bearer-access-token",
+    actor: grant.createdBy
+  })
+  return token
+})
+
+/** Counts to three in a run, and returns what a reader sees of it, with the run's id. */
+export const count = Effect.fn("count")(function*(subject: string, idempotencyKey: string) {
+  const log = yield* RunEventLog.RunEventLog
+  const owner = { subject }
+  const { created, run } = yield* log.execute(
+    { threadId: "counting", idempotencyKey, request: { to: 3 }, owner },
+    Effect.fnUntraced(function*(run) {
+      for (let count = 1; count <= 3; count++) yield* run.append({ count })
+      return { counted: 3 }
+    })
+  )
+  const events = yield* Stream.runCollect(yield* log.events({ runId: run.runId, owner }))
+  return { created, runId: run.runId, events: events.map(({ data }) => data) }
+})
