@@ -1,0 +1,308 @@
+/**
+ * The command as a process of its own, and a plain HTTP client to talk to it.
+ */
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import * as NFS from "node:fs"
+import * as Http from "node:http"
+import * as OS from "node:os"
+import * as NPath from "node:path"
+import { fileURLToPath } from "node:url"
+
+const bin = fileURLToPath(new URL("../src/bin.ts", import.meta.url))
+
+/** How long a test may take on a slow machine that others use too. */
+export const timeout = 150_000
+
+export const temporaryDirectory: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
+  Effect.sync(() => NFS.mkdtempSync(NPath.join(OS.tmpdir(), "sallyport-cli-"))),
+  (directory) => Effect.sync(() => NFS.rmSync(directory, { recursive: true, force: true }))
+)
+
+/** A state directory that does not exist yet, in a directory that goes away with the scope. */
+export const freshState = Effect.map(temporaryDirectory, (directory) => NPath.join(directory, "state"))
+
+export interface Exit {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+}
+
+export interface Running {
+  readonly pid: number
+  readonly stdout: () => string
+  readonly stderr: () => string
+  /** Waits until standard output holds what is looked for, or the process has ended. */
+  readonly printed: (pattern: RegExp) => Effect.Effect<string, Error>
+  readonly exit: Effect.Effect<Exit>
+  readonly stop: (signal: NodeJS.Signals) => Effect.Effect<Exit>
+}
+
+// A worker that is ended before its scopes close leaves nothing behind either.
+const children = new Set<() => void>()
+process.on("exit", () => {
+  for (const kill of children) kill()
+})
+
+/** Runs the command from its source, and kills it when the scope closes. */
+export const sallyport = (
+  args: ReadonlyArray<string>,
+  env?: Record<string, string>
+): Effect.Effect<Running, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const child = spawn(process.execPath, ["--conditions=sallyport-source", bin, ...args], {
+        stdio: ["ignore", "pipe", "pipe"],
+        env: { ...process.env, ...env }
+      })
+      const kill = () => {
+        child.kill("SIGKILL")
+      }
+      children.add(kill)
+      let stdout = ""
+      let stderr = ""
+      const changed = new Set<() => void>()
+      const notify = () => {
+        for (const look of changed) look()
+      }
+      child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+        stdout += chunk
+        notify()
+      })
+      child.stderr.setEncoding("utf8").on("data", (chunk: string) => stderr += chunk)
+      let exited: Exit | undefined
+      // `close` comes when both outputs have been read to their ends.
+      const closed = once(child, "close").then(([code, signal]): Exit => {
+        children.delete(kill)
+        exited = { code, signal }
+        notify()
+        return exited
+      })
+      const exit = Effect.promise(() => closed)
+      const running: Running = {
+        pid: child.pid ?? 0,
+        stdout: () => stdout,
+        stderr: () => stderr,
+        printed: (pattern) =>
+          Effect.callback<string, Error>((resume) => {
+            const look = () => {
+              const found = pattern.exec(stdout)?.[0]
+              if (found !== undefined) resume(Effect.succeed(found))
+              else if (exited !== undefined) {
+                resume(Effect.fail(new Error(`exited with ${exited.code ?? exited.signal}: ${stderr}`)))
+              }
+            }
+            changed.add(look)
+            look()
+            return Effect.sync(() => changed.delete(look))
+          }),
+        exit,
+        stop: (signal) =>
+          Effect.suspend(() => {
+            child.kill(signal)
+            return exit
+          })
+      }
+      return running
+    }),
+    (running) => running.stop("SIGKILL")
+  )
+
+export interface Server extends Running {
+  readonly url: string
+  readonly pairingUrl: string
+  readonly code: string
+}
+
+/** Starts a server on a port that the system chooses, and waits for the line that announces it. */
+export const serve = Effect.fnUntraced(function*(stateDirectory: string, ...args: ReadonlyArray<string>) {
+  const running = yield* sallyport(["serve", "--port", "0", "--state-dir", stateDirectory, "--json", ...args])
+  const line = yield* Effect.orDie(running.printed(/^.*\n/))
+  const announced: Pick<Server, "url" | "pairingUrl" | "code"> = JSON.parse(line)
+  const server: Server = { ...running, ...announced }
+  return server
+})
+
+// -----------------------------------------------------------------------------
+// HTTP
+// -----------------------------------------------------------------------------
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Http.IncomingHttpHeaders
+  readonly text: string
+  /** The body as JSON, taken to have the form that the test expects. */
+  readonly json: <A>() => A
+}
+
+export interface RequestOptions {
+  readonly method?: string
+  readonly headers?: Record<string, string>
+  readonly body?: string
+}
+
+/** Makes one request on a connection of its own. */
+export const request = (url: string, options: RequestOptions = {}): Effect.Effect<Answer, Error> =>
+  Effect.callback((resume) => {
+    const { body, headers = {}, method = "GET" } = options
+    const outgoing = Http.request(url, { method, headers, agent: false }, (response) => {
+      let text = ""
+      response.setEncoding("utf8")
+      response.on("data", (chunk: string) => text += chunk)
+      response.on("end", () =>
+        resume(Effect.succeed({
+          status: response.statusCode ?? 0,
+          headers: response.headers,
+          text,
+          json: <A>(): A => JSON.parse(text)
+        })))
+      response.on("error", (error) => resume(Effect.fail(error)))
+    })
+    outgoing.on("error", (error) => resume(Effect.fail(error)))
+    outgoing.end(body)
+    return Effect.sync(() => outgoing.destroy())
+  })
+
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
+
+export const get = (server: { readonly url: string }, path: string, token: string) =>
+  request(server.url + path, { headers: bearer(token) })
+
+export const post = (
+  server: { readonly url: string },
+  path: string,
+  token: string,
+  payload?: unknown,
+  headers?: Record<string, string>
+) =>
+  request(server.url + path, {
+    method: "POST",
+    headers: {
+      ...bearer(token),
+      ...(payload === undefined ? {} : { "content-type": "application/json" }),
+      ...headers
+    },
+    ...(payload === undefined ? {} : { body: JSON.stringify(payload) })
+  })
+
+/** Exchanges a pairing code for a bearer token, in the form of RFC 8693. */
+export const exchange = (server: { readonly url: string }, code: string) =>
+  request(`${server.url}/oauth/token`, {
+    method: "POST",
+    headers: { "content-type": "application/x-www-form-urlencoded" },
+    body: new URLSearchParams({
+      grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+      subject_token: code,
+      subject_token_type: "urn:sallyport:token-type:bootstrap-credential"
+    }).toString()
+  })
+
+/** Pairs with the code of a start, and returns the bearer token. */
+export const pair = Effect.fnUntraced(function*(server: Server, code: string = server.code) {
+  const answer = yield* exchange(server, code)
+  if (answer.status !== 200) return yield* Effect.die(new Error(`${answer.status}: ${answer.text}`))
+  return answer.json<{ readonly access_token: string }>().access_token
+})
+
+export interface RunView {
+  readonly runId: string
+  readonly status: string
+  readonly endReason: string | null
+  readonly lastSeq: number
+}
+
+export const startRun = Effect.fnUntraced(function*(
+  server: { readonly url: string },
+  token: string,
+  input: { readonly to: number; readonly everyMillis: number },
+  options?: { readonly threadId?: string; readonly key?: string }
+) {
+  const answer = yield* post(server, "/api/runs", token, { threadId: options?.threadId ?? "thread", input }, {
+    "idempotency-key": options?.key ?? "key"
+  })
+  return { status: answer.status, ...answer.json<{ readonly created: boolean; readonly run: RunView }>() }
+})
+
+export interface ServerSentEvent {
+  readonly id: string | undefined
+  readonly event: string
+  readonly data: unknown
+}
+
+export interface Reader {
+  readonly status: number
+  /** Returns the next event, or nothing once the stream has ended or was cut. */
+  readonly next: Effect.Effect<ServerSentEvent | undefined>
+  /** Returns what is left of the stream when it has ended. */
+  readonly rest: Effect.Effect<ReadonlyArray<ServerSentEvent>>
+}
+
+const parse = (block: string): ServerSentEvent | undefined => {
+  const fields = new Map<string, string>()
+  for (const line of block.split("\n")) {
+    const [, name, value] = /^(\w+): ?(.*)$/.exec(line) ?? []
+    if (name !== undefined && value !== undefined) fields.set(name, value)
+  }
+  const data = fields.get("data")
+  return data === undefined ? undefined : {
+    id: fields.get("id"),
+    event: fields.get("event") ?? "message",
+    data: JSON.parse(data)
+  }
+}
+
+async function* eventsOf(response: Http.IncomingMessage) {
+  let text = ""
+  try {
+    for await (const chunk of response.setEncoding("utf8")) {
+      text += String(chunk)
+      const blocks = text.split("\n\n")
+      text = blocks.pop() ?? ""
+      for (const block of blocks) {
+        const event = parse(block)
+        if (event !== undefined) yield event
+      }
+    }
+  } catch {
+    // The connection was cut, which a test sees as the end of the events.
+  }
+}
+
+/** Reads a run's events on a connection that ends with the scope. */
+export const follow = (
+  server: { readonly url: string },
+  token: string,
+  runId: string,
+  lastEventId?: string
+): Effect.Effect<Reader, Error, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<{ readonly outgoing: Http.ClientRequest; readonly response: Http.IncomingMessage }, Error>(
+      (resume) => {
+        const outgoing = Http.request(`${server.url}/api/runs/${runId}/events`, {
+          agent: false,
+          headers: { ...bearer(token), ...(lastEventId === undefined ? {} : { "last-event-id": lastEventId }) }
+        }, (response) => resume(Effect.succeed({ outgoing, response })))
+        outgoing.on("error", (error) => resume(Effect.fail(error)))
+        outgoing.end()
+      }
+    ),
+    ({ outgoing }) => Effect.sync(() => outgoing.destroy())
+  ).pipe(Effect.map(({ response }) => {
+    const events = eventsOf(response)
+    const next = Effect.map(Effect.promise(() => events.next()), ({ value }) => value ?? undefined)
+    return {
+      status: response.statusCode ?? 0,
+      next,
+      rest: Effect.promise(async () => {
+        const rest: Array<ServerSentEvent> = []
+        for await (const event of events) rest.push(event)
+        return rest
+      })
+    }
+  }))
+
+/** Looks again and again until the answer is the one that a test waits for. Its own timeout ends a test that waits in vain. */
+export const eventually = <A, E, R>(look: Effect.Effect<A, E, R>, wanted: (answer: A) => boolean) =>
+  Effect.repeat(look, { until: wanted, schedule: Schedule.spaced("50 millis") })
