@@ -20,7 +20,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Tracer from "effect/Tracer"
 import { type ChildProcess, spawn } from "node:child_process"
-import { randomBytes } from "node:crypto"
+import { createDecipheriv, hkdfSync, randomBytes } from "node:crypto"
 import { once } from "node:events"
 import * as NFS from "node:fs"
 import * as OS from "node:os"
@@ -177,6 +177,25 @@ describe("EncryptedSecretStore", () => {
       }),
     60_000
   )
+
+  it.effect("SEC-05 another program that knows the key decrypts a value by the documented format", () =>
+    Effect.gen(function*() {
+      const key = freshKey()
+      const underlying = yield* memory()
+      const { store } = yield* encrypted(underlying, [key], { storeId: "acme/é" })
+      yield* store.set("signing", secret("value"))
+      const bytes = yield* stored(underlying, "signing")
+      const header = bytes.subarray(0, 56)
+      assert.strictEqual(
+        Hex.encode(header.subarray(8, 24)),
+        Buffer.from(hkdfSync("sha256", Redacted.value(key), "", "sallyport/secret-key-id/v1", 16)).toString("hex")
+      )
+      const valueKey = hkdfSync("sha256", Redacted.value(key), header.subarray(24), "sallyport/secret/v1/aes256Gcm", 32)
+      const decipher = createDecipheriv("aes-256-gcm", new Uint8Array(valueKey), bytes.subarray(56, 68))
+      decipher.setAAD(Buffer.concat([header, Buffer.from([0, 0, 0, 7]), Buffer.from("acme/ésigning")]))
+      decipher.setAuthTag(bytes.subarray(-16))
+      assert.strictEqual(decipher.update(bytes.subarray(68, -16), undefined, "utf8") + decipher.final("utf8"), "value")
+    }))
 
   it.effect("SEC-06 says what an unreadable value needs", () =>
     Effect.gen(function*() {
