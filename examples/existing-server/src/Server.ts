@@ -3,13 +3,8 @@
  */
 // #region mount
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
-import {
-  AuthPolicy,
-  BootstrapCredentialService,
-  RunEventLog,
-  SecretStore,
-  SessionCredentialService
-} from "@sallyport/core"
+import { AuthPolicy, BootstrapCredentialService, RunEventLog, SessionCredentialService } from "@sallyport/core"
+import * as SecretStore from "@sallyport/core/SecretStore"
 import { Sallyport } from "@sallyport/http"
 import { SqlRepositories } from "@sallyport/sql"
 import { SqliteClient } from "@sallyport/sqlite-node"
@@ -22,17 +17,18 @@ import * as NotesRoutes from "./NotesRoutes.ts"
 import * as Scopes from "./Scopes.ts"
 import * as SummariseNotes from "./SummariseNotes.ts"
 
-const routes = Layer.mergeAll(Sallyport.layer(), NotesHandlers.layer, NotesRoutes.layer)
+const routes = Layer.mergeAll(Sallyport.layer({ continueTo: "/notes.txt" }), NotesHandlers.layer, NotesRoutes.layer)
 const services = Layer.mergeAll(BootstrapCredentialService.layer, SessionCredentialService.layer, RunEventLog.layer)
+const upkeep = Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper())
 
-export const layer = (options: { readonly port: number; readonly directory: string }) =>
-  HttpRouter.serve(Layer.merge(routes, RunEventLog.layerReaper())).pipe(
-    Layer.provide(SummariseNotes.layer),
+export const layer = ({ directory, port }: { readonly directory: string; readonly port: number }) =>
+  HttpRouter.serve(Layer.merge(routes, upkeep)).pipe(
+    Layer.provide(SummariseNotes.layer), // what a run does
     Layer.provideMerge(services),
-    Layer.provide([SqlRepositories.layer, Notes.layer, SecretStore.layerFileSystem(`${options.directory}/secrets`)]),
-    Layer.provide([SqliteClient.layer({ filename: `${options.directory}/notes.db` }), Scopes.layer]),
+    Layer.provide([Notes.layer, SqlRepositories.layer, SecretStore.layerFileSystem(`${directory}/secrets`)]),
+    Layer.provide([SqliteClient.layer({ filename: `${directory}/notes.db` }), Scopes.layer]),
     Layer.provide(AuthPolicy.layer({ host: "127.0.0.1" })),
-    Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: options.port })),
+    Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port })),
     Layer.provide(NodeCrypto.layer)
   )
 // #endregion mount
