@@ -1,0 +1,308 @@
+import { afterAll, assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as NFS from "node:fs"
+import { createServer } from "node:net"
+import * as OS from "node:os"
+import * as NPath from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import * as Sallyport from "./support.ts"
+
+/** What a start is tried with, and what its one sentence has to say. */
+interface BadStart {
+  readonly args: ReadonlyArray<string>
+  readonly says: ReadonlyArray<string | RegExp>
+  /** What has to be as it was, a file or a directory. */
+  readonly unchanged?: string
+}
+
+/** Every file below a path, with its mode and its bytes. */
+const snapshot = (path: string): ReadonlyArray<string> => {
+  const stat = NFS.lstatSync(path, { throwIfNoEntry: false })
+  if (stat === undefined) return [`${path} is not there`]
+  const self = `${path} ${stat.mode.toString(8)} ${stat.uid}`
+  if (stat.isDirectory()) {
+    return [self, ...NFS.readdirSync(path).toSorted().flatMap((name) => snapshot(NPath.join(path, name)))]
+  }
+  return [`${self} ${NFS.readFileSync(path).toString("base64")}`]
+}
+
+const template = NFS.mkdtempSync(NPath.join(OS.tmpdir(), "sallyport-cli-template-"))
+afterAll(() => NFS.rmSync(template, { recursive: true, force: true }))
+
+const usedOnce = Effect.runSync(Effect.cached(Effect.scoped(Effect.gen(function*() {
+  const state = NPath.join(template, "state")
+  const server = yield* Sallyport.serve(state)
+  yield* Sallyport.pair(server)
+  yield* server.stop("SIGTERM")
+  return state
+}))))
+
+/** A state directory that a server has used and left, with two secrets and a session. */
+const usedState = Effect.gen(function*() {
+  const state = yield* Sallyport.freshState
+  NFS.cpSync(yield* usedOnce, state, { recursive: true })
+  return state
+})
+
+const refuses = (
+  title: string,
+  arrange: Effect.Effect<BadStart, unknown, Scope.Scope>,
+  options?: { readonly usage: boolean }
+) =>
+  it.live(title, () =>
+    Effect.gen(function*() {
+      const { args, says, unchanged } = yield* arrange
+      const secrets = args.flatMap((arg) => {
+        const directory = NPath.join(arg, "secrets")
+        return NFS.existsSync(directory)
+          ? NFS.readdirSync(directory).map((name) => NFS.readFileSync(NPath.join(directory, name), "latin1"))
+          : []
+      })
+      const before = unchanged === undefined ? [] : snapshot(unchanged)
+      const running = yield* Sallyport.sallyport(["serve", "--json", ...args])
+      const { code, signal } = yield* running.exit
+      const stderr = running.stderr()
+      assert.deepStrictEqual({ code, signal }, { code: 1, signal: null }, stderr)
+      for (const part of says) {
+        if (typeof part === "string") assert.include(stderr, part)
+        else assert.match(stderr, part)
+      }
+      assert.notMatch(stderr, /^\s+at /m, "a stack trace")
+      assert.notMatch(stderr, /\bundefined\b|\[object|Error:/)
+      assert.notInclude(running.stdout(), "#token=")
+      if (options?.usage !== true) {
+        // One sentence on one line, and nothing for a program to read.
+        assert.match(stderr, /^sallyport: [^\n]+\n$/)
+        assert.strictEqual(running.stdout(), "")
+      }
+      for (const secret of secrets) {
+        if (secret.length > 16) assert.notInclude(stderr, secret.slice(0, 16))
+      }
+      if (unchanged !== undefined) assert.deepStrictEqual(snapshot(unchanged), before)
+    }), Sallyport.timeout)
+
+describe("sallyport serve refuses to start, changes nothing, and says why and what to do, on", () => {
+  for (
+    const [name, damage] of [
+      ["that is no secret", () => Buffer.from("garbage")],
+      ["that was cut off", (bytes: Buffer) => bytes.subarray(0, bytes.length - 1)],
+      ["that is empty", () => Buffer.alloc(0)],
+      ["with one bit turned over", (bytes: Buffer) => {
+        const copy = Buffer.from(bytes)
+        const last = copy.length - 2
+        copy[last] = (copy[last] ?? 0) ^ 1
+        return copy
+      }]
+    ] as const
+  ) {
+    for (const file of ["session-signing-keys~1", "pairing-code-key~1"]) {
+      refuses(
+        `a secret file ${name}: ${file}`,
+        Effect.map(usedState, (state) => {
+          const path = NPath.join(state, "secrets", file)
+          NFS.writeFileSync(path, damage(NFS.readFileSync(path)))
+          return {
+            args: ["--port", "0", "--state-dir", state],
+            says: [path, "is corrupt", `rm '${path}'`],
+            unchanged: state
+          }
+        })
+      )
+    }
+  }
+
+  refuses(
+    "SEC-02 a secret file that others can read",
+    Effect.map(usedState, (state) => {
+      const path = NPath.join(state, "secrets", "session-signing-keys~1")
+      NFS.chmodSync(path, 0o644)
+      return {
+        args: ["--port", "0", "--state-dir", state],
+        says: ["0644", `chmod 600 '${path}'`],
+        unchanged: state
+      }
+    })
+  )
+
+  refuses(
+    "a state directory that is not private",
+    Effect.map(Sallyport.temporaryDirectory, (directory) => {
+      NFS.chmodSync(directory, 0o755)
+      return {
+        args: ["--port", "0", "--state-dir", directory],
+        says: ["is open to other users (mode 0755)", `chmod 700 "${directory}"`],
+        unchanged: directory
+      }
+    })
+  )
+
+  // Permission bits stop no superuser, but nobody makes a directory in /proc or below a file.
+  refuses(
+    "a state directory below one that takes no directories",
+    Effect.succeed({
+      args: ["--port", "0", "--state-dir", "/proc/sallyport/state"],
+      says: ["/proc/sallyport/state cannot be made", "--state-dir"]
+    })
+  )
+
+  if (process.getuid?.() === 0) {
+    refuses(
+      "a state directory of another user",
+      Effect.map(Sallyport.temporaryDirectory, (directory) => {
+        NFS.chownSync(directory, 54_321, 54_321)
+        return {
+          args: ["--port", "0", "--state-dir", directory],
+          says: [directory, "belongs to another user", `chown 0 "${directory}"`],
+          unchanged: directory
+        }
+      })
+    )
+  } else {
+    refuses(
+      "a state directory that this user may not write to",
+      Effect.map(Sallyport.temporaryDirectory, (directory) => {
+        NFS.chmodSync(directory, 0o500)
+        return {
+          args: ["--port", "0", "--state-dir", directory],
+          says: [directory, "is not writable", `chmod u+rwx "${directory}"`],
+          unchanged: directory
+        }
+      })
+    )
+  }
+
+  for (const below of ["", "/below/it"]) {
+    refuses(
+      `a file in the place of the state directory${below}`,
+      Effect.map(Sallyport.freshState, (state) => {
+        NFS.writeFileSync(state, "a file")
+        return {
+          args: ["--port", "0", "--state-dir", state + below],
+          says: [state + below, /is not a directory|cannot be made/, "--state-dir"],
+          unchanged: state
+        }
+      })
+    )
+  }
+
+  for (const service of ["runs", "sessions", "pairing_links", "access_feed"]) {
+    refuses(
+      `a database of a newer schema: ${service}`,
+      Effect.map(usedState, (state) => {
+        const path = NPath.join(state, "sallyport.db")
+        const database = new DatabaseSync(path)
+        database.exec(`INSERT INTO sallyport_${service}_migrations (migration_id, name) VALUES (9000, 'later')`)
+        database.close()
+        return {
+          args: ["--port", "0", "--state-dir", state],
+          says: [path, `sallyport_${service}_migrations`, "9000", "upgrade Sallyport"],
+          unchanged: state
+        }
+      })
+    )
+  }
+
+  refuses(
+    "a file that is no database",
+    Effect.map(usedState, (state) => {
+      const path = NPath.join(state, "sallyport.db")
+      NFS.writeFileSync(path, "not a database, ".repeat(1_000))
+      return {
+        args: ["--port", "0", "--state-dir", state],
+        says: [path, "is not a database", "restore it from a backup"],
+        unchanged: state
+      }
+    })
+  )
+
+  refuses(
+    "a database that was cut off",
+    Effect.map(usedState, (state) => {
+      const path = NPath.join(state, "sallyport.db")
+      NFS.truncateSync(path, 10_000)
+      return {
+        args: ["--port", "0", "--state-dir", state],
+        says: [path, "malformed", "restore it from a backup"],
+        unchanged: state
+      }
+    })
+  )
+
+  refuses(
+    "a directory in the place of the database",
+    Effect.map(Sallyport.freshState, (state) => {
+      const path = NPath.join(state, "sallyport.db")
+      NFS.mkdirSync(path, { recursive: true, mode: 0o700 })
+      return { args: ["--port", "0", "--state-dir", state], says: [path], unchanged: path }
+    })
+  )
+
+  refuses(
+    "a port in use",
+    Effect.gen(function*() {
+      const state = yield* Sallyport.freshState
+      const server = yield* Effect.acquireRelease(
+        Effect.callback<ReturnType<typeof createServer>>((resume) => {
+          const server = createServer()
+          server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+        }),
+        (server) => Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
+      )
+      const address = server.address()
+      const port = typeof address === "object" && address !== null ? String(address.port) : ""
+      return {
+        args: ["--port", port, "--state-dir", state],
+        says: [`Port ${port} is in use`, "--port"],
+        unchanged: state
+      }
+    })
+  )
+
+  // The address is one of those that are kept for documentation (RFC 5737).
+  refuses(
+    "an address that is not this machine's",
+    Effect.map(Sallyport.freshState, (state) => ({
+      args: ["--port", "0", "--state-dir", state, "--host", "203.0.113.5"],
+      says: ["203.0.113.5", "--host"],
+      unchanged: state
+    }))
+  )
+
+  refuses(
+    "AUTH-01 no authentication on an address that others reach",
+    Effect.map(Sallyport.freshState, (state) => ({
+      args: ["--port", "0", "--state-dir", state, "--host", "0.0.0.0", "--policy", "unsafe-no-auth"],
+      says: ["unsafe-no-auth", "0.0.0.0", "Listen on 127.0.0.1"],
+      unchanged: state
+    }))
+  )
+
+  refuses(
+    "a public URL that no browser opens",
+    Effect.map(Sallyport.freshState, (state) => ({
+      args: ["--port", "0", "--state-dir", state, "--public-url", "ftp://user:hunter2@example.org"],
+      says: ["ftp", "is not an http, https, ws or wss URL"],
+      unchanged: state
+    }))
+  )
+
+  for (
+    const [args, says] of [
+      [["--colour"], "Unrecognized flag: --colour"],
+      [["--port", "99999"], "between 0 and 65535"],
+      [["--port", "many"], "--port: \"many\""],
+      [["--policy", "none"], "--policy: \"none\""]
+    ] as const
+  ) {
+    refuses(
+      `the flags ${args.join(" ")}`,
+      Effect.map(Sallyport.freshState, (state) => ({
+        args: ["--state-dir", state, ...args],
+        says: [says],
+        unchanged: state
+      })),
+      { usage: true }
+    )
+  }
+})
