@@ -400,5 +400,5 @@ try {
 } finally {
   await rm(temporary, { recursive: true, force: true })
 }
-print(`${passed} passed, ${failed} failed`)
+print(`${passed} of ${passed + failed} checks of the packages passed`)
 process.exitCode = failed === 0 ? 0 : 1
