@@ -42,6 +42,8 @@ const usedOnce = Effect.runSync(Effect.cached(Effect.scoped(Effect.gen(function*
 const usedState = Effect.gen(function*() {
   const state = yield* Sallyport.freshState
   NFS.cpSync(yield* usedOnce, state, { recursive: true })
+  // A copy keeps the modes of files, but not those of directories.
+  for (const directory of [state, NPath.join(state, "secrets")]) NFS.chmodSync(directory, 0o700)
   return state
 })
 
