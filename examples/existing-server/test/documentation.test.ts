@@ -1,0 +1,71 @@
+/**
+ * Keeps the documents true: their code is code that compiles and is tested here, and their tables are what is there.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import * as WireError from "@sallyport/contract/WireError"
+import { Effect, FileSystem, Path } from "effect"
+import * as Documentation from "./documentation.ts"
+
+layer(NodeServices.layer)("documentation", (it) => {
+  for (const document of Documentation.documents) {
+    it.effect(`${document}: each TypeScript block is a region of an example`, () =>
+      Effect.gen(function*() {
+        const blocks = Documentation.codeBlocks(yield* Documentation.read(document))
+        for (const { code, comment, language } of blocks.filter(({ language }) => language === "ts")) {
+          const [, file, name] = /^from (\S+)#(\S+)$/.exec(comment ?? "") ?? []
+          if (file === undefined || name === undefined) assert.fail(`no comment says where this is from:\n${code}`)
+          assert.strictEqual(
+            code,
+            Documentation.region(yield* Documentation.read(file), name),
+            `${language} of ${file}#${name}`
+          )
+        }
+      }))
+
+    it.effect(`${document}: links lead to files that are there`, () =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const path = yield* Path.Path
+        const markdown = yield* Documentation.read(document)
+        for (const [, link = ""] of markdown.matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)) {
+          const target = path.join(yield* Documentation.directory, path.dirname(document), link)
+          assert.isTrue(yield* fs.exists(target), link)
+        }
+      }))
+  }
+
+  it.effect("README.md: the mount has up to 30 lines", () =>
+    Effect.gen(function*() {
+      const mount = Documentation.codeBlocks(yield* Documentation.read("README.md")).find(({ language }) =>
+        language === "ts"
+      )
+      assert.isAtMost(mount?.code.trimEnd().split("\n").length ?? Infinity, 30)
+    }))
+
+  it.effect("README.md: the table of errors is the contract's (L-18)", () =>
+    Effect.gen(function*() {
+      const { OAuthError, OAuthUnavailable, ...tagged } = WireError
+      const rows = Object.entries(tagged).map(([tag, error]) => {
+        const codes = error.fields.code.literals.map((code) => `\`${code}\``).join(", ")
+        return `| ${String(error.ast.annotations?.httpApiStatus)} | \`${tag}\` | ${codes} |`
+      })
+      assert.deepStrictEqual(
+        (yield* Documentation.read("README.md")).match(/^\| [45]\d\d \|.*$/gm)?.toSorted(),
+        rows.toSorted()
+      )
+    }))
+
+  it.effect("README.md: what it names of Effect 4 is there", () =>
+    Effect.gen(function*() {
+      const table = (yield* Documentation.read("README.md")).split("| before Effect 4 | in Effect 4 |")[1] ?? ""
+      const names = new Set(
+        Array.from(
+          table.matchAll(/`(effect\/[\w/-]+|@effect\/(?:platform-node|sql-pg|vitest)|@sallyport\/[\w-]+)`/g),
+          ([, name = ""]) => name
+        )
+      )
+      assert.isAbove(names.size, 15)
+      for (const name of names) assert.doesNotThrow(() => import.meta.resolve(name), name)
+    }))
+})
