@@ -1,0 +1,3 @@
+export * as Keyring from "./Keyring.ts"
+export * as NodeDigest from "./NodeDigest.ts"
+export * as SecretFd from "./SecretFd.ts"
