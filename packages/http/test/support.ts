@@ -42,8 +42,13 @@ import * as Net from "node:net"
 export class Probe extends Context.Service<Probe, {
   readonly calls: Map<string, number>
   readonly failing: Set<string>
+  /** What some operations answer instead of doing their work. */
+  readonly answers: Map<string, unknown>
 }>()("@sallyport/http/test/Probe") {
-  static readonly layer = Layer.sync(Probe, () => Probe.of({ calls: new Map(), failing: new Set() }))
+  static readonly layer = Layer.sync(
+    Probe,
+    () => Probe.of({ calls: new Map(), failing: new Set(), answers: new Map() })
+  )
 }
 
 const probed = <S extends object>(
@@ -60,6 +65,7 @@ const probed = <S extends object>(
       return (...args: ReadonlyArray<unknown>) =>
         Effect.suspend(() => {
           probe.calls.set(operation, (probe.calls.get(operation) ?? 0) + 1)
+          if (probe.answers.has(operation)) return Effect.succeed(probe.answers.get(operation))
           return probe.failing.has(operation) ? Effect.fail(error(operation)) : Reflect.apply(member, target, args)
         })
     }
@@ -148,6 +154,7 @@ export interface Server {
   readonly links: BootstrapCredentialService.BootstrapCredentialService["Service"]
   readonly sessions: SessionCredentialService.SessionCredentialService["Service"]
   readonly log: RunEventLog.RunEventLog["Service"]
+  readonly runs: RunEventRepository.RunEventRepository["Service"]
   readonly send: (request: Request) => Effect.Effect<Answer>
   /** Returns the token of a new bearer session. */
   readonly token: (options?: {
@@ -163,6 +170,8 @@ export interface Server {
   }) => Effect.Effect<string>
   /** What the server has logged, at every level, one line of JSON each. */
   readonly logged: ReadonlyArray<string>
+  /** Breaks every open connection, as a network does. */
+  readonly cut: Effect.Effect<void>
   /** Stops the server, as a host does. */
   readonly stop: Effect.Effect<void>
 }
@@ -184,6 +193,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     Layer.provideMerge(Layer.mergeAll(Probe.layer, NodeCrypto.layer))
   )
   const logged: Array<string> = []
+  const sockets = new Set<Net.Socket>()
   const layer = HttpRouter.serve(options.routes ?? Sallyport.layer(), {
     disableLogger: true,
     disableListenLog: true
@@ -191,7 +201,11 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     Shutdown.graceful,
     Layer.provideMerge(services),
     Layer.provideMerge(
-      NodeHttpServer.layer(() => Http.createServer(), {
+      NodeHttpServer.layer(() =>
+        Http.createServer().on("connection", (socket) => {
+          sockets.add(socket)
+          socket.on("close", () => sockets.delete(socket))
+        }), {
         host: "127.0.0.1",
         port: 0,
         gracefulShutdownTimeout: options.gracefulShutdownTimeout ?? "2 seconds"
@@ -225,6 +239,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     logged,
     probe: Context.get(context, Probe),
     log: Context.get(context, RunEventLog.RunEventLog),
+    runs: Context.get(context, RunEventRepository.RunEventRepository),
     send: (request) => send(port, request),
     token: issue("bearer-access-token"),
     cookie: Effect.map(
@@ -236,6 +251,9 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
         links.issue({ issuedBy: "operator", scopes: link?.scopes ?? AccessScope.builtin, uses: link?.uses }),
         ({ code }) => Redacted.value(code)
       )),
+    cut: Effect.sync(() => {
+      for (const socket of sockets) socket.destroy()
+    }),
     stop: Scope.close(scope, Exit.void)
   }
 })
@@ -435,7 +453,7 @@ export const assertError = (
     Object.keys(answer.json).toSorted(),
     ["_tag", "code", "message", "retryable", "traceId"]
   )
-  assert.match(String(answer.json.message), /^[A-Z"].{10,}/)
+  assert.match(String(answer.json.message), /^\S.{10,}\S$/)
   assert.match(String(answer.json.traceId), /^(?!0{32})[0-9a-f]{32}$/)
   assert.notInclude(answer.text, "secret-path")
 }

@@ -1,0 +1,274 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Schema from "effect/Schema"
+import * as Net from "node:net"
+import { bearer, eventsOf, follow, type Server, start } from "./support.ts"
+
+const owner = { subject: "owner" }
+
+/** Starts a run that the test writes itself. */
+const begin = Effect.fnUntraced(function*(server: Server, threadId = "thread") {
+  const { run: { epoch, runId } } = yield* Effect.orDie(
+    server.log.start({ threadId, idempotencyKey: threadId, request: null, owner })
+  )
+  return {
+    runId,
+    path: `/api/runs/${runId}/events`,
+    append: (...events: ReadonlyArray<Schema.Json>) =>
+      Effect.asVoid(Effect.orDie(server.log.append({ runId, epoch, events }))),
+    finish: Effect.asVoid(Effect.orDie(server.log.finish({ runId, epoch, end: { status: "succeeded", result: "ok" } })))
+  }
+})
+
+/** Waits until an operation of a repository is asked no more. */
+const quiet = (server: Server, operation: string) =>
+  Effect.repeat(
+    Effect.gen(function*() {
+      const before = server.probe.calls.get(operation)
+      yield* Effect.sleep("100 millis")
+      return before === server.probe.calls.get(operation)
+    }),
+    { until: (unchanged) => unchanged }
+  )
+
+const ids = (text: string) => eventsOf(text).map(({ id }) => id)
+
+describe("the events of a run", () => {
+  it.live("HTTP-04 begin with a head at once, before there is any event", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const run = yield* begin(server)
+      const stream = yield* follow(server.port, { path: run.path, headers: bearer(yield* server.token()) })
+      assert.strictEqual(stream.status, 200)
+      assert.strictEqual(stream.headers["content-type"], "text/event-stream")
+      assert.strictEqual(stream.headers["cache-control"], "no-cache, no-transform")
+      assert.strictEqual(stream.headers["x-accel-buffering"], "no")
+      assert.strictEqual(yield* stream.until((text) => text !== ""), "retry: 1000\n\n")
+    }))
+
+  it.live("HTTP-04 hold a comment now and then while there is nothing to say, also after some events", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ heartbeat: "10 millis" })
+      const run = yield* begin(server)
+      const stream = yield* follow(server.port, { path: run.path, headers: bearer(yield* server.token()) })
+      yield* stream.until((text) => text.split(": heartbeat\n\n").length > 3)
+      yield* run.append("a")
+      const text = yield* stream.until((text) => eventsOf(text).length === 1)
+      yield* stream.until((longer) => longer.length > text.length && longer.endsWith(": heartbeat\n\n"))
+    }))
+
+  it.live("RUN-08 come as they are appended, each with its cursor, and end with the terminal event", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const run = yield* begin(server)
+      yield* run.append({ text: "line\nbreak\r\u2028\u0000" }, "data: x\n\nid: 9", null)
+      const stream = yield* follow(server.port, { path: run.path, headers: bearer(yield* server.token()) })
+      yield* stream.until((text) => eventsOf(text).length === 3)
+      yield* run.append(4)
+      yield* stream.until((text) => eventsOf(text).length === 4)
+      yield* run.finish
+      const { how, text } = yield* stream.ended
+      assert.strictEqual(how, "complete")
+      assert.deepStrictEqual(eventsOf(text).map(({ data, event, id }) => [id, event, JSON.parse(data)]), [
+        ["1", "data", { text: "line\nbreak\r\u2028\u0000" }],
+        ["2", "data", "data: x\n\nid: 9"],
+        ["3", "data", null],
+        ["4", "data", 4],
+        ["5", "end", { status: "succeeded", result: "ok" }]
+      ])
+    }))
+
+  it.live("HTTP-04, RUN-11 continue after Last-Event-ID or ?after=, exclusive, and the header wins", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const run = yield* begin(server)
+      yield* run.append(1, 2, 3, 4)
+      yield* run.finish
+      const authorization = bearer(yield* server.token())
+      const read = (query: string, headers: Record<string, string> = {}) =>
+        Effect.map(
+          server.send({ path: `${run.path}${query}`, headers: { ...authorization, ...headers } }),
+          ({ text }) => ids(text)
+        )
+      assert.deepStrictEqual(yield* read(""), ["1", "2", "3", "4", "5"])
+      assert.deepStrictEqual(yield* read("?after=0"), ["1", "2", "3", "4", "5"])
+      assert.deepStrictEqual(yield* read("?after=3"), ["4", "5"])
+      assert.deepStrictEqual(yield* read("", { "last-event-id": "3" }), ["4", "5"])
+      assert.deepStrictEqual(yield* read("?after=1", { "last-event-id": "4" }), ["5"])
+      assert.deepStrictEqual(yield* read("?after=99", { "last-event-id": "4" }), ["5"])
+    }))
+
+  it.live("HTTP-04 are 204 after the terminal one, so that an EventSource stops asking", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const run = yield* begin(server)
+      yield* run.append(1)
+      yield* run.finish
+      for (const [query, headers] of [["", { "last-event-id": "2" }], ["?after=2", {}]] as const) {
+        const answer = yield* server.send({
+          path: `${run.path}${query}`,
+          headers: { ...bearer(yield* server.token()), ...headers }
+        })
+        assert.deepStrictEqual([answer.status, answer.text], [204, ""])
+      }
+    }))
+
+  it.live("have a head and no body for HEAD", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ sessions: { recheckInterval: "1 millis" } })
+      const run = yield* begin(server)
+      const answer = yield* server.send({ method: "HEAD", path: run.path, headers: bearer(yield* server.token()) })
+      assert.deepStrictEqual([answer.status, answer.text], [200, ""])
+      yield* quiet(server, "sessions.findById")
+    }))
+})
+
+describe("a reader", () => {
+  it.live("SESS-08, L-22 is told that its session was revoked, and gets no more", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const run = yield* begin(server)
+      yield* run.append(1)
+      const { session, token } = yield* Effect.orDie(
+        server.sessions.issue({ subject: "owner", scopes: ["runs:read"], method: "bearer-access-token" })
+      )
+      const stream = yield* follow(server.port, { path: run.path, headers: bearer(Redacted.value(token)) })
+      yield* stream.until((text) => eventsOf(text).length === 1)
+      yield* Effect.orDie(server.sessions.revoke(session.id, "operator"))
+      const { how, text } = yield* stream.ended
+      assert.strictEqual(how, "complete")
+      const last = eventsOf(text).at(-1)
+      assert.deepInclude(last, { event: "failure", id: undefined })
+      assert.deepInclude(JSON.parse(last?.data ?? ""), { code: "session_ended", retryable: false })
+      yield* run.append(2)
+      assert.deepStrictEqual(ids(text), ["1", undefined])
+    }))
+
+  it.live("is told that its session has expired", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ sessions: { lifetime: "200 millis", renewalInterval: "100 millis" } })
+      const run = yield* begin(server)
+      const stream = yield* follow(server.port, { path: run.path, headers: bearer(yield* server.token()) })
+      const { how, text } = yield* stream.ended
+      assert.strictEqual(how, "complete")
+      assert.deepInclude(JSON.parse(eventsOf(text).at(-1)?.data ?? ""), { code: "session_ended", retryable: false })
+    }))
+
+  it.live("HTTP-04 is told that the run's store or the session's failed, and that another try may help", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ sessions: { recheckInterval: "5 millis" } })
+      const failures = { "runs.read": true, "sessions.findById": false }
+      for (const [operation, appends] of Object.entries(failures)) {
+        const run = yield* begin(server, operation)
+        yield* run.append(1)
+        const stream = yield* follow(server.port, { path: run.path, headers: bearer(yield* server.token()) })
+        yield* stream.until((text) => eventsOf(text).length === 1)
+        server.probe.failing.add(operation)
+        if (appends) yield* run.append(2)
+        const { how, text } = yield* stream.ended
+        server.probe.failing.delete(operation)
+        assert.strictEqual(how, "complete")
+        const last = eventsOf(text).at(-1)
+        assert.deepInclude(last, { event: "failure", id: undefined })
+        assert.deepInclude(JSON.parse(last?.data ?? ""), { code: "unavailable", retryable: true })
+        assert.notInclude(text, "secret-path")
+      }
+    }))
+
+  it.live("L-76 is told that the run's row has gone; the stream does not just close", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ runs: { pollInterval: "5 millis" } })
+      const run = yield* begin(server)
+      yield* run.append(1)
+      const stream = yield* follow(server.port, { path: run.path, headers: bearer(yield* server.token()) })
+      yield* stream.until((text) => eventsOf(text).length === 1)
+      server.probe.answers.set("runs.get", undefined).set("runs.heads", []).set("runs.read", [])
+      const { how, text } = yield* stream.ended
+      assert.strictEqual(how, "complete")
+      const last = eventsOf(text).at(-1)
+      assert.strictEqual(last?.event, "failure")
+      assert.deepInclude(JSON.parse(last?.data ?? ""), { code: "run_not_found", retryable: false })
+    }))
+
+  it.live("RUN-09, L-76 is told the end of a run that ended without a terminal event, with no cursor", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const run = yield* begin(server)
+      yield* run.append(1)
+      yield* run.finish
+      // The store has lost the terminal event, and only that.
+      const row = yield* Effect.orDie(server.runs.get(run.runId))
+      server.probe.answers.set("runs.get", { ...row, lastSeq: 1, endSeq: null })
+      server.probe.answers.set("runs.read", [])
+      const answer = yield* server.send({ path: `${run.path}?after=1`, headers: bearer(yield* server.token()) })
+      assert.strictEqual(answer.status, 200)
+      const events = eventsOf(answer.text)
+      assert.strictEqual(events.length, 1)
+      assert.deepInclude(events[0], { id: undefined, event: "end" })
+      assert.deepStrictEqual(JSON.parse(events[0]?.data ?? ""), { status: "succeeded" })
+    }))
+
+  it.live("HTTP-04 is let go cleanly when the server stops, which does not wait for it", () =>
+    Effect.gen(function*() {
+      // The stop would wait for an hour otherwise, and this test runs out of time.
+      const server = yield* start({ gracefulShutdownTimeout: "1 hour" })
+      const run = yield* begin(server)
+      yield* run.append(1)
+      const headers = bearer(yield* server.token())
+      const streams = [
+        yield* follow(server.port, { path: run.path, headers }),
+        yield* follow(server.port, { path: run.path, headers: { ...headers, connection: "keep-alive" } })
+      ]
+      for (const stream of streams) yield* stream.until((text) => eventsOf(text).length === 1)
+      yield* server.stop
+      for (const stream of streams) {
+        const { how, text } = yield* stream.ended
+        assert.strictEqual(how, "complete")
+        // It may come back to the next server, so nothing is said of an end or a failure.
+        assert.deepStrictEqual(eventsOf(text).map(({ event }) => event), ["data"])
+      }
+    }))
+
+  it.live("leaves nothing behind when it goes away: neither a follower of the run nor a watcher of its session", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ sessions: { recheckInterval: "5 millis" }, runs: { pollInterval: "5 millis" } })
+      const run = yield* begin(server)
+      const stream = yield* follow(server.port, { path: run.path, headers: bearer(yield* server.token()) })
+      yield* stream.until((text) => text !== "")
+      // Both ask their stores again and again, for as long as there is a reader.
+      const calls = (operation: string) => server.probe.calls.get(operation) ?? 0
+      for (const operation of ["sessions.findById", "runs.heads"]) {
+        const before = calls(operation)
+        yield* Effect.repeat(Effect.sleep("5 millis"), { until: () => calls(operation) > before + 3 })
+      }
+      stream.socket.destroy()
+      yield* quiet(server, "sessions.findById")
+      yield* quiet(server, "runs.heads")
+    }))
+
+  it.live("RUN-08 that does not read is not read ahead for", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ runs: { pageSize: 4 } })
+      const run = yield* begin(server)
+      const event = "x".repeat(64 * 1024)
+      const pages = 150
+      for (let i = 0; i < pages; i++) yield* run.append(event, event, event, event)
+      const token = yield* server.token()
+      const socket = yield* Effect.acquireRelease(
+        Effect.sync(() => Net.connect({ host: "127.0.0.1", port: server.port })),
+        (socket) => Effect.sync(() => socket.destroy())
+      )
+      socket.on("error", () => undefined)
+      socket.write(`GET ${run.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${token}\r\n\r\n`)
+      const reads = () => server.probe.calls.get("runs.read") ?? 0
+      yield* Effect.repeat(Effect.sleep("5 millis"), { until: () => reads() > 0 })
+      yield* quiet(server, "runs.read")
+      // What lies in the sockets' buffers was read; the rest was not.
+      assert.isBelow(reads(), pages - 20)
+      // It goes on where it was when the reader comes round.
+      const before = reads()
+      socket.resume()
+      yield* Effect.repeat(Effect.sleep("5 millis"), { until: () => reads() > before })
+    }))
+})
