@@ -22,8 +22,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as RunAppender from "./internal/runAppender.ts"
-import * as RunFollowers from "./internal/runFollowers.ts"
+import * as AppendLog from "./AppendLog.ts"
 import { canonical, utf8Length } from "./internal/runJson.ts"
 import {
   IdempotencyKey,
@@ -40,6 +39,7 @@ import {
   ThreadId
 } from "./Run.ts"
 import {
+  type AppendItem,
   RunEventRepository,
   type RunEventRepositoryError,
   type RunRow,
@@ -510,7 +510,7 @@ const make = Effect.fnUntraced(function*(
   const repository = yield* RunEventRepository
   const digest = yield* Digest.Digest
   const random = yield* SecureRandom.SecureRandom
-  const followers = RunFollowers.make()
+  const followers = AppendLog.makeFollowers()
   // Entries are made before the run is stored, so that an abort finds the execution however early it comes.
   const executions = new Map<string, Execution>()
   const encoder = new TextEncoder()
@@ -518,8 +518,9 @@ const make = Effect.fnUntraced(function*(
 
   const shuttingDown = fail(new ShuttingDown())
 
-  const appendBatched = yield* RunAppender.make<RunEventLogError>({
-    maxEvents: settings.maxBatchEvents,
+  const appendBatched = yield* AppendLog.groupCommit({
+    weight: (item: AppendItem) => item.events.length,
+    maxWeight: settings.maxBatchEvents,
     closed: shuttingDown,
     commit: (items) =>
       Effect.tap(
@@ -545,11 +546,20 @@ const make = Effect.fnUntraced(function*(
   )
 
   const look = Effect.suspend(() => {
-    const runIds = followers.runIds()
+    const runIds = followers.keys()
     if (runIds.length === 0) return Effect.void
     return Effect.forEach(
       Arr.chunksOf(runIds, 100),
-      (chunk) => Effect.map(repository.heads(chunk), (heads) => followers.compare(chunk, heads)),
+      (chunk) =>
+        Effect.map(repository.heads(chunk), (heads) =>
+          followers.compare(
+            chunk,
+            heads.map((head) => ({
+              key: head.runId,
+              position: head.lastSeq,
+              ended: head.status !== "running"
+            }))
+          )),
       { discard: true }
     )
   })
