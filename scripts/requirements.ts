@@ -19,7 +19,7 @@ interface Source {
   readonly file: string
   readonly citations: ReadonlyArray<Citation>
   /** Ids in text that is no title: a reader of the report would not find the test. */
-  readonly stray: ReadonlyArray<string>
+  readonly stray: ReadonlyArray<Citation>
   /** The suites of @sallyport/testing that the file imports. */
   readonly suites: ReadonlyArray<string>
 }
@@ -27,6 +27,7 @@ interface Source {
 const root = join(import.meta.dirname, "..")
 const page = join(root, "docs", "requirements.md")
 const testFunctions = new Set(["it", "test", "describe", "suite", "layer"])
+const titleReferences = new Set(["Identifier", "MemberExpression"])
 
 const sections: Readonly<Record<string, Readonly<Record<string, string>>>> = JSON.parse(
   await readFile(join(root, "docs", "requirements.json"), "utf8")
@@ -80,9 +81,14 @@ const isTestFunction = (callee: unknown): boolean => {
   }
 }
 
+/** Tells whether a test function takes something else first, and the title in a second call: `it.layer(…)(title, …)`. */
+const isModifier = (callee: unknown): boolean =>
+  isNode(callee) && isNode(callee["property"]) && ["each", "for", "layer"].includes(String(callee["property"]["name"]))
+
 const read = async (file: string): Promise<Source> => {
   const citations: Array<Citation> = []
-  const stray: Array<string> = []
+  const elsewhere: Array<Citation> = []
+  let passesTitles = false
   const suites: Array<string> = []
   const visit = (node: Node): void => {
     if (node["type"] === "ImportDeclaration") {
@@ -92,16 +98,21 @@ const read = async (file: string): Promise<Source> => {
     }
     const [first, ...rest] = [node["type"] === "CallExpression" ? node["arguments"] : []].flat()
     const title = isTestFunction(node["callee"]) ? textOf(first) : undefined
+    // A file may declare its tests through a function or a table of its own, which hands the titles on.
+    passesTitles ||= isTestFunction(node["callee"]) && !isModifier(node["callee"]) && isNode(first) &&
+      titleReferences.has(String(first["type"]))
     if (title !== undefined) {
       for (const [id] of title.matchAll(idPattern)) citations.push({ id, file, title })
       return [node["callee"], ...rest].filter(isNode).forEach(visit)
     }
     const text = textOf(node)
     if (text === undefined) return childrenOf(node).forEach(visit)
-    for (const [id] of text.matchAll(idPattern)) stray.push(`${file}: "${text}" cites ${id}, but is not a test's title`)
+    for (const [id] of text.matchAll(idPattern)) elsewhere.push({ id, file, title: text })
   }
   visit({ type: "Root", program: parseAst(await readFile(join(root, file), "utf8"), { lang: "ts" }) })
-  return { file, citations, stray, suites }
+  return passesTitles
+    ? { file, citations: [...citations, ...elsewhere], stray: [], suites }
+    : { file, citations, stray: elsewhere, suites }
 }
 
 const { values: flags } = parseArgs({
@@ -118,7 +129,9 @@ const cited = sources.flatMap((source) => source.citations)
 const untested = [...promises.keys()].filter((id) => !cited.some((citation) => citation.id === id))
 
 const problems = [
-  ...sources.flatMap(({ stray }) => stray),
+  ...sources.flatMap(({ stray }) => stray).map(({ file, id, title }) =>
+    `${file}: "${title}" cites ${id}, but is not a test's title`
+  ),
   ...cited.filter(({ id }) => !promises.has(id)).map(({ file, id, title }) =>
     `${file}: "${title}" cites ${id}, which docs/requirements.json does not list`
   ),

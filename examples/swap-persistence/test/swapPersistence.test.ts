@@ -44,7 +44,7 @@ const everywhere = Effect.gen(function*() {
   const first = yield* Program.count("ada", "count-1")
   assert.deepStrictEqual(first.events, counted)
   const again = yield* Program.count("ada", "count-1")
-  assert.deepStrictEqual(again, { ...first, created: false }, "RUN-01: the same key, the same run")
+  assert.deepStrictEqual(again, { ...first, created: false }, "the same key, the same run")
 })
 
 describe("swap persistence", () => {
