@@ -7,9 +7,21 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
 import type { AccessEvent } from "./AccessEvent.ts"
 import type { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import { AccessJournal } from "./internal/accessJournal.ts"
+import type { PairingLink } from "./PairingLink.ts"
+import type { Session } from "./Session.ts"
+
+/** Describes what there is at a revision: what every event up to it leads to, without what has expired. */
+export interface AccessSnapshot {
+  readonly revision: number
+  /** The links that can still be redeemed, the newest first. */
+  readonly pairingLinks: ReadonlyArray<PairingLink>
+  /** The live sessions, in the order of their ids. */
+  readonly sessions: ReadonlyArray<Session>
+}
 
 /** Provides reads of the access feed. */
 export class AccessFeedRepository extends Context.Service<AccessFeedRepository, {
@@ -23,6 +35,17 @@ export class AccessFeedRepository extends Context.Service<AccessFeedRepository, 
     readonly after: number
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<AccessEvent>, AccessRepositoryError>
+  /**
+   * Returns what there is at `nowMillis` together with the revision that shows it, read at one point between two changes:
+   * a reader that goes on from that revision misses none and sees none twice.
+   */
+  readonly snapshot: (options: { readonly nowMillis: number }) => Effect.Effect<AccessSnapshot, AccessRepositoryError>
+  /**
+   * Hints that there may be events that were not there before, whichever process wrote them: once when it has begun to
+   * listen, and again after each commit or some of them together. It fails when hints may have been lost; a reader is then
+   * out of date until it has subscribed anew and read.
+   */
+  readonly wakeups: Stream.Stream<void, AccessRepositoryError>
 }>()("@sallyport/core/AccessFeedRepository") {}
 
 /**
@@ -34,7 +57,18 @@ export const layerMemory: Layer.Layer<AccessFeedRepository> = Layer.effect(
   AccessJournal.useSync((journal) =>
     AccessFeedRepository.of({
       latestRevision: Effect.sync(() => journal.events.length),
-      read: ({ after, limit }) => Effect.sync(() => journal.events.slice(after, after + limit))
+      read: ({ after, limit }) => Effect.sync(() => journal.events.slice(after, after + limit)),
+      snapshot: ({ nowMillis }) =>
+        Effect.sync(() => ({
+          revision: journal.events.length,
+          pairingLinks: Array.from(journal.links.values())
+            .filter((link) => link.expiresAt.epochMilliseconds > nowMillis)
+            .sort((a, b) => b.createdAt.epochMilliseconds - a.createdAt.epochMilliseconds || (a.id < b.id ? 1 : -1)),
+          sessions: Array.from(journal.sessions.values())
+            .filter((session) => session.expiresAt.epochMilliseconds > nowMillis)
+            .sort((a, b) => a.id < b.id ? -1 : 1)
+        })),
+      wakeups: Stream.map(journal.wakeups.listen, () => undefined)
     })
   )
 ).pipe(Layer.provide(AccessJournal.layer))

@@ -10,8 +10,10 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import type * as Stream from "effect/Stream"
 import { Run, RunId } from "./Run.ts"
 import type { RunEndStatus, RunEventKind, RunStatus } from "./Run.ts"
+import * as WakeUps from "./WakeUps.ts"
 
 /** Reports that a step on the store failed. Nothing of the step was kept, unless the connection was lost in a commit. */
 export class RunEventRepositoryError extends Schema.TaggedError<RunEventRepositoryError>()("RunEventRepositoryError", {
@@ -277,6 +279,12 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly retentionMillis: number
     readonly tombstoneMillis: number
   }) => Effect.Effect<SweepCounts, RunEventRepositoryError>
+  /**
+   * Hints that runs may have events that were not there before, whichever process wrote them: `anything` when it has begun
+   * to listen, then after each commit, or some of them together, the runs with their last numbers, or `anything`. It fails
+   * when hints may have been lost; a reader is then out of date until it has subscribed anew and read.
+   */
+  readonly wakeups: Stream.Stream<WakeUps.WakeUp, RunEventRepositoryError>
 }>()("@sallyport/core/RunEventRepository") {}
 
 /** Describes what {@link planAppend} needs to know of a run. */
@@ -369,6 +377,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   const running = new Set<Entry>()
   const ended = new Set<Entry>()
   const tombstones = new Set<Entry>()
+  const wakeups = WakeUps.make()
 
   const join = (...parts: ReadonlyArray<string>) => JSON.stringify(parts)
   const copy = (entry: Entry): RunRow => ({ ...entry.row })
@@ -401,6 +410,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     slot.ended.add(entry)
     running.delete(entry)
     ended.add(entry)
+    wakeups.notify(row.runId, row.lastSeq)
     return copy(entry)
   }
 
@@ -484,7 +494,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         }
         for (const { byteCount, eventCount, lastSeq, runId } of plan.heads) {
           const entry = runs.get(runId)
-          if (entry !== undefined) Object.assign(entry.row, { byteCount, eventCount, lastSeq })
+          if (entry === undefined) continue
+          Object.assign(entry.row, { byteCount, eventCount, lastSeq })
+          wakeups.notify(runId, lastSeq)
         }
         return plan.outcomes
       }),
@@ -603,7 +615,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           counts.aborts++
         }
         return counts
-      })
+      }),
+    wakeups: wakeups.listen
   }
 }
 

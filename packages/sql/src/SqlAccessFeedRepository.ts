@@ -8,13 +8,18 @@
  */
 import { AccessChange, AccessEvent } from "@sallyport/core/AccessEvent"
 import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
+import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
+import { PairingLink } from "@sallyport/core/PairingLink"
+import { Session } from "@sallyport/core/Session"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
 import * as Journal from "./internal/accessJournal.ts"
 import { failAs, makeDecode, parameter, prepare } from "./internal/accessTables.ts"
 import * as Dialect from "./internal/dialect.ts"
 import * as Migrations from "./Migrations.ts"
+import * as SqlWakeUps from "./SqlWakeUps.ts"
 
 /**
  * Creates the tables of the feed, or brings them up to date, in one transaction.
@@ -26,8 +31,12 @@ export const layerMigrations = (options?: {
 }): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effectDiscard(Journal.migrate(options?.prefix ?? Migrations.defaultPrefix))
 
+/** How many rows of a snapshot are read at once. */
+const snapshotPage = 256
+
 /**
- * Provides the repository on tables that exist already; it runs no DDL.
+ * Provides the repository on tables that exist already; it runs no DDL. `snapshot` reads the tables of the pairing links
+ * and the sessions as well, of the same prefix.
  *
  * Events of a type that this version doesn't know are passed over by `read`, so that an older process goes on beside a
  * newer one.
@@ -39,7 +48,9 @@ export const layerStorage = (options?: {
     AccessFeedRepository,
     Effect.gen(function*() {
       const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-      const tables = Journal.tables(options?.prefix ?? Migrations.defaultPrefix)
+      const prefix = options?.prefix ?? Migrations.defaultPrefix
+      const tables = Journal.tables(prefix)
+      const wakeUps = yield* SqlWakeUps.forClient(sql)
       const decode = makeDecode(tables.feed, AccessEvent, ["change"])
       const types = AccessChange.members.map((member) => member.fields._tag.schema.literal)
 
@@ -50,20 +61,90 @@ export const layerStorage = (options?: {
       const [readText] = sql`SELECT revision, payload AS change, actor, at_millis AS at FROM ${sql(tables.feed)}
         WHERE revision > ${parameter} AND ${sql.in("type", types)} ORDER BY revision LIMIT ${parameter}`.compile(true)
 
+      const latestRevision = Effect.flatMap(
+        latest(),
+        ([row]) =>
+          row === undefined
+            ? Effect.fail(new Error(`${tables.head} has lost its row`))
+            : Effect.succeed(Dialect.toNatural(row.revision))
+      )
+
+      const links = `${prefix}pairing_links`
+      const sessions = `${prefix}sessions`
+      const decodeLink = makeDecode(links, PairingLink, ["scopes"])
+      const decodeSession = makeDecode(sessions, Session, ["scopes", "device"])
+      const readLinks = prepare(
+        sql,
+        sql`SELECT id, label, subject, scopes, remaining_uses AS "remainingUses", created_by AS "createdBy",
+          created_at_millis AS "createdAt", expires_at_millis AS "expiresAt"
+        FROM ${sql(links)}
+        WHERE revoked_at_millis IS NULL AND remaining_uses > 0 AND expires_at_millis > ${parameter}
+          AND (created_at_millis, id) < (${parameter}, ${parameter})
+        ORDER BY created_at_millis DESC, id DESC LIMIT ${parameter}`
+      )
+      const readSessions = prepare(
+        sql,
+        sql`SELECT id, subject, method, scopes, proof_key_thumbprint AS "proofKeyThumbprint", device,
+          created_at_millis AS "createdAt", last_seen_at_millis AS "lastSeenAt", expires_at_millis AS "expiresAt"
+        FROM ${sql(sessions)}
+        WHERE revoked_at_millis IS NULL AND expires_at_millis > ${parameter} AND id > ${parameter}
+        ORDER BY id LIMIT ${parameter}`
+      )
+      const readAll = Effect.fnUntraced(function*<A, E>(
+        decode: (row: object) => Effect.Effect<A, Error>,
+        readAfter: (last: A | undefined) => Effect.Effect<ReadonlyArray<object>, E>
+      ) {
+        const all: Array<A> = []
+        while (true) {
+          const rows = yield* readAfter(all[all.length - 1])
+          for (const row of rows) all.push(yield* decode(row))
+          if (rows.length < snapshotPage) return all
+          // SQLite answers at once, and others are to have their turn.
+          yield* Effect.yieldNow
+        }
+      })
+      // One point in time for several statements: a writer is neither waited for nor held up.
+      const begin = sql.onDialectOrElse({
+        pg: () => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        orElse: () => "BEGIN"
+      })
+      const snapshot = Effect.fnUntraced(function*(nowMillis: number) {
+        const revision = yield* latestRevision
+        const pairingLinks = yield* readAll(
+          decodeLink,
+          (last) =>
+            readLinks(
+              nowMillis,
+              last?.createdAt.epochMilliseconds ?? Number.MAX_SAFE_INTEGER,
+              last?.id ?? "",
+              snapshotPage
+            )
+        )
+        const live = yield* readAll(decodeSession, (last) => readSessions(nowMillis, last?.id ?? "", snapshotPage))
+        return { revision, pairingLinks, sessions: live }
+      })
+
       return AccessFeedRepository.of({
-        latestRevision: Effect.flatMap(
-          latest(),
-          ([row]) =>
-            row === undefined
-              ? Effect.fail(new Error(`${tables.head} has lost its row`))
-              : Effect.succeed(Dialect.toNatural(row.revision))
-        ).pipe(failAs("latestRevision"), Effect.withSpan("SqlAccessFeedRepository.latestRevision")),
+        latestRevision: latestRevision.pipe(
+          failAs("latestRevision"),
+          Effect.withSpan("SqlAccessFeedRepository.latestRevision")
+        ),
         read: Effect.fn("SqlAccessFeedRepository.read")(function*({ after, limit }) {
           const rows = yield* sql.unsafe(readText, [after, ...types, limit])
           const events: Array<AccessEvent> = []
           for (const row of rows) events.push(yield* decode(row))
           return events
-        }, failAs("read"))
+        }, failAs("read")),
+        snapshot: ({ nowMillis }) =>
+          sql.withTransaction(snapshot(nowMillis)).pipe(
+            Effect.provideService(SqlClient.BeginTransaction, begin),
+            failAs("snapshot"),
+            Effect.withSpan("SqlAccessFeedRepository.snapshot")
+          ),
+        wakeups: wakeUps.listen(tables.feed).pipe(
+          Stream.map(() => undefined),
+          Stream.mapError((cause) => new AccessRepositoryError({ operation: "wakeups", cause }))
+        )
       })
     })
   )

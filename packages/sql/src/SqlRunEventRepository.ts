@@ -29,8 +29,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
 import * as Dialect from "./internal/dialect.ts"
 import * as Migrations from "./Migrations.ts"
+import * as SqlWakeUps from "./SqlWakeUps.ts"
 
 /** Names what the tables' names begin with. */
 export interface Options {
@@ -170,6 +172,8 @@ export const make: (
 ) {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const prefix = options?.prefix ?? Migrations.defaultPrefix
+  const wakeUps = yield* SqlWakeUps.forClient(sql)
+  const topic = `${prefix}runs`
   const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
   const quote = (suffix: string) => sql`${sql(`${prefix}${suffix}`)}`.compile(true)[0]
 
@@ -253,7 +257,10 @@ export const make: (
     `INSERT INTO ${events} (run_id, seq, kind, data, at) VALUES (?, ?, 'end', ?, ?)`
   )
   const storeEnd = (run: RunRow, data: string) =>
-    insertEnd([run.runId, run.lastSeq, data, run.completedAtMillis ?? run.startedAtMillis])
+    Effect.andThen(
+      insertEnd([run.runId, run.lastSeq, data, run.completedAtMillis ?? run.startedAtMillis]),
+      wakeUps.announce(topic, [[run.runId, run.lastSeq]])
+    )
 
   const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, SqlError> {
     const { idempotencyKey, ownerKey, threadId } = options
@@ -348,6 +355,7 @@ export const make: (
     if (plan.events.length > 0) {
       yield* insertEvents(plan.events)
       yield* updateHeads(plan.heads)
+      yield* wakeUps.announce(topic, plan.heads.map(({ lastSeq, runId }) => [runId, lastSeq]))
     }
     return plan.outcomes
   })
@@ -555,7 +563,11 @@ export const make: (
           const removedAborts = yield* count(removeAborts([retentionMillis, limit]))
           return { expired, events: purgedEvents, removed, aborts: removedAborts }
         })
-      )
+      ),
+    wakeups: Stream.mapError(
+      wakeUps.listen(topic),
+      (cause) => new RunEventRepositoryError({ operation: "listen for changes", cause })
+    )
   })
 })
 

@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Migrations from "../Migrations.ts"
+import * as SqlWakeUps from "../SqlWakeUps.ts"
 import { parameter, prepare, runAll } from "./accessTables.ts"
 import * as Dialect from "./dialect.ts"
 
@@ -53,9 +54,11 @@ type Write = (entries: ReadonlyArray<Entry>, context: ChangeContext) => Effect.E
 /**
  * Returns the step that appends changes to the feed, in their order. It must be the last step of the transaction that
  * makes them: revisions come from one row, whose lock is held until the commit. That makes them gap-free and commits
- * them in their order, and whoever holds that lock waits for no other.
+ * them in their order, and whoever holds that lock waits for no other. Readers are woken after the outermost commit.
  */
-export const makeAppend = (sql: SqlClient.SqlClient, prefix: string) => {
+export const makeAppend = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, prefix: string) {
+  const wakeUps = yield* SqlWakeUps.forClient(sql)
+  const topic = tables(prefix).feed
   const feed = sql(tables(prefix).feed)
   const head = sql(tables(prefix).head)
 
@@ -101,10 +104,14 @@ export const makeAppend = (sql: SqlClient.SqlClient, prefix: string) => {
     }
   })
 
+  // The number of the change is not known here, nor needed: who follows the feed looks at its end.
+  const changed: SqlWakeUps.Changes = [["", 0]]
+
   return Effect.fnUntraced(function*(changes: ReadonlyArray<AccessChange>, context: ChangeContext) {
     if (changes.length === 0) return
     const entries: Array<Entry> = []
     for (const change of changes) entries.push([change._tag, JSON.stringify(yield* encode(change))])
     yield* write(entries, context)
+    yield* wakeUps.announce(topic, changed)
   })
-}
+})
