@@ -36,6 +36,7 @@ export const Problem = Schema.Literals([
   "invalid-jti",
   "wrong-htm",
   "wrong-htu",
+  "invalid-time",
   "stale",
   "from-the-future",
   "missing-ath",
@@ -79,6 +80,15 @@ export class ReplayStoreUnavailable extends Schema.TaggedError<ReplayStoreUnavai
   }
 }
 
+/** Reports settings with which no proof could be checked, when the layer is built. */
+export class InvalidDpopOptions extends Schema.TaggedError<InvalidDpopOptions>()("InvalidDpopOptions", {
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The settings of DPoP cannot work: ${this.problem}`
+  }
+}
+
 /** Reports why a proof is not taken, with a reason to branch on. */
 export class DpopProofError extends Schema.TaggedError<DpopProofError>()("DpopProofError", {
   reason: Schema.Union([InvalidProof, NonceRequired, ReplayStoreUnavailable])
@@ -96,34 +106,51 @@ export class DpopProofError extends Schema.TaggedError<DpopProofError>()("DpopPr
 export interface Options {
   /** How old a proof may be. Default 60 seconds. */
   readonly maxAge?: Duration.Input | undefined
-  /** How far a client's clock may run ahead. Default 10 seconds. */
+  /** How far a client's clock may run ahead, and how far those of the servers of one store may differ. Default 10 seconds. */
   readonly clockSkew?: Duration.Input | undefined
   /**
-   * Whether a proof has to carry a nonce of this server, and for how long one is good. Off by default. A nonce bounds how
-   * long ago a proof can have been made, whatever the client's clock says.
+   * Whether a proof has to carry a nonce of this server, and for how long one is given out; it is good for as long again.
+   * Off by default. A nonce bounds how long before its use a proof can have been made, whatever the clock that its `iat`
+   * was taken from.
    */
   readonly nonceLifetime?: Duration.Input | undefined
-  /** How many keys are kept ready for use. Default 10,000. */
+  /** How many keys are kept ready for use; the one that was not used for longest goes first. Default 10,000. */
   readonly keyCacheCapacity?: number | undefined
+}
+
+/** Describes the request that a proof came with. */
+export interface ProofRequest {
+  /** The value of the `DPoP` header. */
+  readonly proof: string | undefined
+  readonly method: string
+  /** The URL that the request was sent to, as the client knows it; query and fragment don't count. */
+  readonly url: string
+  /** The token that came with the request; the proof has to name it. */
+  readonly accessToken?: Redacted.Redacted | undefined
+  /** The thumbprint that the token is bound to; the proof has to be made with that key. */
+  readonly proofKeyThumbprint?: string | undefined
+}
+
+/** Describes a proof that is right, and has not been spent yet. */
+export interface CheckedProof {
+  /** The thumbprint (RFC 7638) of the key that made it. */
+  readonly proofKeyThumbprint: string
+  /** Spends the proof. Fails where it was spent before, by this or another process of the same store. */
+  readonly spend: Effect.Effect<void, DpopProofError>
 }
 
 /** Provides the check of proofs. */
 export class DpopProof extends Context.Service<DpopProof, {
   /**
    * Checks a proof for one request and spends it, and returns the thumbprint (RFC 7638) of the key that made it. What is
-   * spent is spent last, when everything else is right. A proof of a request with a token has to name that token, and of
-   * a bound token has to be made with its key.
+   * spent is spent last, when everything else is right.
    */
-  readonly verify: (request: {
-    /** The value of the `DPoP` header. */
-    readonly proof: string | undefined
-    readonly method: string
-    /** The URL that the request was sent to; query and fragment don't count. */
-    readonly url: string
-    readonly accessToken?: Redacted.Redacted | undefined
-    /** The thumbprint that the token is bound to. */
-    readonly proofKeyThumbprint?: string | undefined
-  }) => Effect.Effect<{ readonly proofKeyThumbprint: string }, DpopProofError>
+  readonly verify: (request: ProofRequest) => Effect.Effect<{ readonly proofKeyThumbprint: string }, DpopProofError>
+  /**
+   * Checks a proof without spending it, for a caller that has more to check before: what anybody can make the store
+   * remember without a valid token would fill it. Whoever doesn't spend a proof lets it be used again.
+   */
+  readonly check: (request: ProofRequest) => Effect.Effect<CheckedProof, DpopProofError>
   /** Returns the nonce for the next proof, or none where no nonces are asked for. */
   readonly nonce: Effect.Effect<Option.Option<string>>
 }>()("@sallyport/core/DpopProof") {}
@@ -138,7 +165,12 @@ const maxLength = 4_096
 const maxJtiLength = 256
 
 const privateMembers = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"]
-const coordinate = /^[A-Za-z0-9_-]{43}(?:[A-Za-z0-9_-]{21})?$/
+
+/**
+ * Lists the header parameters (RFC 7515 section 4.1) that would have to be understood, or that say where another key is:
+ * the key is that of `jwk` alone. Any other is ignored, as section 4 asks for.
+ */
+const refusedHeaders = ["crit", "b64", "jku", "x5u", "x5c", "x5t", "x5t#S256"]
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
@@ -146,12 +178,18 @@ const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
 const isAlgorithm = (alg: unknown): alg is Algorithm => algorithms.some((algorithm) => algorithm === alg)
 
 const isCoordinate = (value: unknown, length: number): value is string =>
-  typeof value === "string" && value.length === length && coordinate.test(value) &&
-  CompactJws.isCanonicalBase64Url(value)
+  typeof value === "string" && value.length === length && CompactJws.isCanonicalBase64Url(value)
+
+/** Tells whether a JWK says of itself that it is for something else (RFC 7517 sections 4.2 to 4.4). */
+const isForOtherUse = (algorithm: Algorithm, { alg, crv, key_ops, use }: Readonly<Record<string, unknown>>): boolean =>
+  (alg !== undefined && alg !== algorithm && !(crv === "Ed25519" && (alg === "EdDSA" || alg === "Ed25519"))) ||
+  (use !== undefined && use !== "sig") ||
+  (key_ops !== undefined && !(Array.isArray(key_ops) && key_ops.includes("verify")))
 
 /** Takes from a JWK the members that make the key, where they fit the algorithm. Other members don't matter to it. */
 const publicJwk = (algorithm: Algorithm, jwk: Readonly<Record<string, unknown>>): PublicJwk | undefined => {
   const { crv, kty, x, y } = jwk
+  if (isForOtherUse(algorithm, jwk)) return undefined
   switch (algorithm) {
     case "ES256":
       return kty === "EC" && crv === "P-256" && isCoordinate(x, 43) && isCoordinate(y, 43)
@@ -173,12 +211,34 @@ const thumbprintInput = (jwk: PublicJwk): string =>
     ? `{"crv":"${jwk.crv}","kty":"EC","x":"${jwk.x}","y":"${jwk.y}"}`
     : `{"crv":"${jwk.crv}","kty":"OKP","x":"${jwk.x}"}`
 
+/** The length of a signature, in bytes: that of `r || s` for ECDSA (RFC 7518 section 3.4). */
+const signatureLength = (jwk: PublicJwk): number => jwk.crv === "P-384" ? 96 : 64
+
+/** What a URI is written with (RFC 3986); a parser of URLs would let more pass, such as `\\` for `/`. */
+const httpUri = /^https?:\/\/[A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=%]+$/i
+
+/** Writes percent-encodings in one way: none of what needs none, and the others in upper case (RFC 3986 section 6.2.2). */
+const normalizePath = (path: string): string =>
+  path.includes("%")
+    ? path.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => {
+      const character = String.fromCharCode(Number.parseInt(hex, 16))
+      return /[A-Za-z0-9\-._~]/.test(character) ? character : `%${hex.toUpperCase()}`
+    })
+    : path
+
 /** Returns what of a URL a proof is compared by (RFC 9449 section 4.3, RFC 3986 section 6.2), or undefined. */
 const target = (text: string): string | undefined => {
+  if (!httpUri.test(text)) return undefined
   const url = URL.parse(text)
-  if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) return undefined
-  if (url.username !== "" || url.password !== "") return undefined
-  return `${url.protocol}//${url.host}${url.pathname}`
+  if (url === null || url.username !== "" || url.password !== "") return undefined
+  return `${url.protocol}//${url.host}${normalizePath(url.pathname)}`
+}
+
+/** Tells whether a proof's `htu` is the URL of the request. */
+const isTarget = (htu: unknown, url: string): boolean => {
+  if (typeof htu !== "string") return false
+  const wanted = target(url)
+  return wanted !== undefined && (htu === wanted || target(htu) === wanted)
 }
 
 // -----------------------------------------------------------------------------
@@ -190,70 +250,142 @@ export const nonceKeyName = "dpop-nonce-key"
 
 const encoder = new TextEncoder()
 
+const nonceKeyLength = 32
+
+const shortNonceKey = new SecretStore.SecretStoreError({
+  reason: new SecretStore.Corrupt({
+    location: `"${nonceKeyName}"`,
+    problem: `it is shorter than ${nonceKeyLength} bytes`,
+    remedy: "Restore the secret from a backup, or remove it: a new key is made, and clients are given new nonces."
+  })
+})
+
+const isTime = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value)
+
+const isTimeOrAbsent = (value: unknown): value is number | undefined => value === undefined || isTime(value)
+
+const invalidAt = (nowMillis: number, problem: Problem): DpopProofError =>
+  new DpopProofError({ reason: new InvalidProof({ problem, serverTimeSeconds: Math.floor(nowMillis / 1000) }) })
+
 interface PreparedKey {
   readonly thumbprint: string
   readonly verify: Verify
 }
 
+/** Keeps values ready for use, and drops the one that was not used for longest. */
+const makeCache = <A>(capacity: number) => {
+  const values = new Map<string, A>()
+  return {
+    get: (key: string): A | undefined => {
+      const value = values.get(key)
+      if (value === undefined) return undefined
+      values.delete(key)
+      values.set(key, value)
+      return value
+    },
+    set: (key: string, value: A): void => {
+      values.delete(key)
+      values.set(key, value)
+      if (values.size <= capacity) return
+      for (const oldest of values.keys()) {
+        values.delete(oldest)
+        break
+      }
+    }
+  }
+}
+
+const wholeMillis = (
+  setting: keyof Options,
+  duration: Duration.Input,
+  minimum: 0 | 1
+): Effect.Effect<number, InvalidDpopOptions> => {
+  const millis = Math.round(Duration.toMillis(duration))
+  return millis >= minimum && Number.isSafeInteger(millis)
+    ? Effect.succeed(millis)
+    : Effect.fail(new InvalidDpopOptions({ problem: `${setting} must be finite and at least ${minimum} milliseconds` }))
+}
+
+/** Makes and recognises nonces: the number of a period, and a tag over it, so that nothing has to be remembered. */
+const makeNonces = Effect.fnUntraced(function*(lifetimeMillis: number) {
+  const mac = yield* Mac.Mac
+  const secrets = yield* SecretStore.SecretStore
+  const key = yield* secrets.getOrCreateRandom(nonceKeyName, nonceKeyLength).pipe(
+    Effect.flatMap((bytes) =>
+      Redacted.value(bytes).length < nonceKeyLength
+        ? Effect.fail(shortNonceKey)
+        : Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(bytes)))
+    )
+  )
+  const known = makeCache<string>(4)
+  const ofPeriod = (period: number): Effect.Effect<string> => {
+    const name = period.toString(36)
+    const nonce = known.get(name)
+    return nonce !== undefined ? Effect.succeed(nonce) : Effect.map(
+      Effect.orDie(mac.sign(key, encoder.encode(`dpop-nonce:${lifetimeMillis}:${name}`))),
+      (tag) => {
+        const made = `${name}.${Base64Url.encode(tag.subarray(0, 16))}`
+        known.set(name, made)
+        return made
+      }
+    )
+  }
+  const periodOf = (nowMillis: number): number => Math.floor(nowMillis / lifetimeMillis)
+  return {
+    current: (nowMillis: number): Effect.Effect<string> => ofPeriod(periodOf(nowMillis)),
+    isGood: Effect.fnUntraced(function*(nonce: string, nowMillis: number) {
+      const theirs = encoder.encode(nonce)
+      const period = periodOf(nowMillis)
+      for (const candidate of [period, period - 1]) {
+        const ours = encoder.encode(yield* ofPeriod(candidate))
+        if (ours.length === theirs.length && Mac.timingSafeEqual(ours, theirs)) return true
+      }
+      return false
+    })
+  }
+})
+
 /** Builds the service; {@link layer} is what most hosts want. */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   DpopProof["Service"],
-  SecretStore.SecretStoreError,
-  ProofSignature | ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
+  InvalidDpopOptions | SecretStore.SecretStoreError,
+  ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
 > {
   const signatures = yield* ProofSignature
   const replays = yield* ReplayRepository
   const digest = yield* Digest.Digest
-  const mac = yield* Mac.Mac
-  const maxAgeMillis = Duration.toMillis(options.maxAge ?? "60 seconds")
-  const skewMillis = Duration.toMillis(options.clockSkew ?? "10 seconds")
-  const nonceMillis = options.nonceLifetime === undefined ? undefined : Duration.toMillis(options.nonceLifetime)
+  const maxAgeMillis = yield* wholeMillis("maxAge", options.maxAge ?? "60 seconds", 1)
+  const skewMillis = yield* wholeMillis("clockSkew", options.clockSkew ?? "10 seconds", 0)
   const capacity = options.keyCacheCapacity ?? 10_000
+  if (!Number.isSafeInteger(capacity) || capacity < 1) {
+    return yield* new InvalidDpopOptions({ problem: "keyCacheCapacity must be a whole number from 1" })
+  }
+  const nonces = options.nonceLifetime === undefined
+    ? undefined
+    : yield* makeNonces(yield* wholeMillis("nonceLifetime", options.nonceLifetime, 1))
 
-  const keys = new Map<string, PreparedKey>()
+  const keys = makeCache<PreparedKey>(capacity)
 
-  const prepare = Effect.fnUntraced(function*(algorithm: Algorithm, jwk: PublicJwk) {
-    const input = thumbprintInput(jwk)
-    const cached = keys.get(input)
-    if (cached !== undefined) return cached
-    const verify = yield* signatures.prepare(algorithm, jwk)
-    if (verify === undefined) return undefined
-    const thumbprint = Base64Url.encode(yield* digest.digest(Digest.sha256, encoder.encode(input)))
-    if (keys.size >= capacity) {
-      for (const oldest of keys.keys()) {
-        keys.delete(oldest)
-        break
-      }
+  const hash = (text: string): Effect.Effect<string> =>
+    Effect.map(digest.digest(Digest.sha256, encoder.encode(text)), Base64Url.encode)
+
+  const spend = Effect.fnUntraced(
+    function*(kind: string, thumbprint: string, jti: string, iatMillis: number, nowMillis: number) {
+      // The digest bounds what is stored, whatever a client chose; the thumbprint keeps the clients' values apart.
+      const spent = yield* digest.digestHex(Digest.sha256, encoder.encode(`${thumbprint}\n${jti}`))
+      // Another process, whose clock is behind, takes the proof for that much longer.
+      const expiresAtMillis = Math.floor(iatMillis) + maxAgeMillis + skewMillis + 1
+      const fresh = yield* Effect.mapError(
+        replays.spend({ kind, digest: spent, expiresAtMillis }, nowMillis),
+        (cause) => new DpopProofError({ reason: new ReplayStoreUnavailable({ cause }) })
+      )
+      if (!fresh) return yield* invalidAt(nowMillis, "replayed")
     }
-    const prepared: PreparedKey = { thumbprint, verify }
-    keys.set(input, prepared)
-    return prepared
-  })
+  )
 
-  // A nonce is the start of its period and a tag over it, so that nothing has to be remembered to know it again.
-  const nonceKey = nonceMillis === undefined ? undefined : yield* (yield* SecretStore.SecretStore)
-    .getOrCreateRandom(nonceKeyName, 32)
-    .pipe(Effect.flatMap((bytes) => Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(bytes)))))
-  const nonceOf = (period: number): Effect.Effect<string> =>
-    nonceKey === undefined ? Effect.succeed("") : Effect.map(
-      Effect.orDie(mac.sign(nonceKey, encoder.encode(`dpop-nonce:${period}`))),
-      (tag) => `${period.toString(36)}.${Base64Url.encode(tag.subarray(0, 16))}`
-    )
-  const isOurNonce = Effect.fnUntraced(function*(nonce: string, period: number) {
-    for (const candidate of [period, period - 1]) {
-      const ours = encoder.encode(yield* nonceOf(candidate))
-      const theirs = encoder.encode(nonce)
-      if (ours.length === theirs.length && Mac.timingSafeEqual(ours, theirs)) return true
-    }
-    return false
-  })
-
-  const verify: DpopProof["Service"]["verify"] = Effect.fnUntraced(function*(request) {
+  const check: DpopProof["Service"]["check"] = Effect.fnUntraced(function*(request) {
     const nowMillis = yield* Clock.currentTimeMillis
-    const invalid = (problem: Problem) =>
-      new DpopProofError({
-        reason: new InvalidProof({ problem, serverTimeSeconds: Math.floor(nowMillis / 1000) })
-      })
+    const invalid = (problem: Problem) => invalidAt(nowMillis, problem)
 
     if (request.proof === undefined || request.proof === "") return yield* invalid("missing")
     // Header fields that are sent twice arrive joined by a comma, which no JWT holds.
@@ -264,83 +396,76 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     if (!isRecord(header) || !isRecord(payload)) return yield* invalid("malformed")
 
     if (header.typ !== "dpop+jwt") return yield* invalid("wrong-typ")
-    const { alg } = header
+    const { alg, jwk } = header
     if (!isAlgorithm(alg)) return yield* invalid("unsupported-alg")
-    // `crit` names extensions that must be understood, and none is; keys come from `jwk` alone, never from an address.
-    if (Object.keys(header).some((name) => name !== "typ" && name !== "alg" && name !== "jwk" && name !== "kid")) {
-      return yield* invalid("unexpected-header")
-    }
-    if (!isRecord(header.jwk)) return yield* invalid("invalid-jwk")
-    const { jwk } = header
+    if (refusedHeaders.some((name) => name in header)) return yield* invalid("unexpected-header")
+    if (!isRecord(jwk)) return yield* invalid("invalid-jwk")
     if (privateMembers.some((member) => member in jwk)) return yield* invalid("private-jwk")
     const publicKey = publicJwk(alg, jwk)
     if (publicKey === undefined) return yield* invalid("invalid-jwk")
 
-    const { ath, htm, htu, iat, jti, nonce } = payload
+    const { ath, exp, htm, htu, iat, jti, nbf, nonce } = payload
     if (jti === undefined || htm === undefined || htu === undefined || iat === undefined) {
       return yield* invalid("missing-claim")
     }
     if (typeof jti !== "string" || jti === "" || jti.length > maxJtiLength) return yield* invalid("invalid-jti")
     if (htm !== request.method) return yield* invalid("wrong-htm")
-    const wanted = target(request.url)
-    if (typeof htu !== "string" || wanted === undefined || target(htu) !== wanted) return yield* invalid("wrong-htu")
-    if (typeof iat !== "number" || !Number.isFinite(iat)) return yield* invalid("missing-claim")
-    if (iat * 1000 < nowMillis - maxAgeMillis) return yield* invalid("stale")
-    if (iat * 1000 > nowMillis + skewMillis) return yield* invalid("from-the-future")
+    if (!isTarget(htu, request.url)) return yield* invalid("wrong-htu")
+    if (!isTime(iat) || !isTimeOrAbsent(exp) || !isTimeOrAbsent(nbf)) return yield* invalid("invalid-time")
+    const iatMillis = iat * 1000
+    if (iatMillis < nowMillis - maxAgeMillis) return yield* invalid("stale")
+    if (iatMillis > nowMillis + skewMillis) return yield* invalid("from-the-future")
+    // A proof needs neither, but any JWT that has them means them (RFC 7519 section 4.1).
+    if (exp !== undefined && exp * 1000 <= nowMillis - skewMillis) return yield* invalid("stale")
+    if (nbf !== undefined && nbf * 1000 > nowMillis + skewMillis) return yield* invalid("from-the-future")
 
     if (request.accessToken !== undefined) {
       if (typeof ath !== "string") return yield* invalid("missing-ath")
-      const hash = yield* digest.digest(Digest.sha256, encoder.encode(Redacted.value(request.accessToken)))
-      if (ath !== Base64Url.encode(hash)) return yield* invalid("wrong-ath")
+      if (ath !== (yield* hash(Redacted.value(request.accessToken)))) return yield* invalid("wrong-ath")
     }
-    const key = yield* prepare(alg, publicKey)
-    if (key === undefined) return yield* invalid("invalid-jwk")
-    if (request.proofKeyThumbprint !== undefined && request.proofKeyThumbprint !== key.thumbprint) {
+
+    const input = thumbprintInput(publicKey)
+    const cached = keys.get(input)
+    const thumbprint = cached === undefined ? yield* hash(input) : cached.thumbprint
+    if (request.proofKeyThumbprint !== undefined && request.proofKeyThumbprint !== thumbprint) {
       return yield* invalid("wrong-key")
     }
-    if (!(yield* key.verify(signingInput, signature))) return yield* invalid("bad-signature")
+    const verify = cached === undefined ? yield* signatures.prepare(alg, publicKey) : cached.verify
+    if (verify === undefined) return yield* invalid("invalid-jwk")
+    if (signature.length !== signatureLength(publicKey) || !(yield* verify(signingInput, signature))) {
+      return yield* invalid("bad-signature")
+    }
+    // Only a key that has signed something takes the place of another.
+    if (cached === undefined) keys.set(input, { thumbprint, verify })
 
-    if (nonceMillis !== undefined) {
-      const period = Math.floor(nowMillis / nonceMillis)
-      if (typeof nonce !== "string" || !(yield* isOurNonce(nonce, period))) {
-        return yield* new DpopProofError({ reason: new NonceRequired({ nonce: yield* nonceOf(period) }) })
-      }
+    if (nonces !== undefined && !(typeof nonce === "string" && (yield* nonces.isGood(nonce, nowMillis)))) {
+      return yield* new DpopProofError({ reason: new NonceRequired({ nonce: yield* nonces.current(nowMillis) }) })
     }
 
-    // The digest bounds what is stored, whatever a client chose; the thumbprint keeps the clients' values apart.
-    const spent = yield* digest.digestHex(Digest.sha256, encoder.encode(`${key.thumbprint}\n${jti}`))
-    const fresh = yield* replays.spend({
-      kind: "dpop-jti",
-      digest: spent,
-      expiresAtMillis: Math.floor(iat * 1000) + maxAgeMillis + 1
-    }, nowMillis).pipe(
-      Effect.mapError((cause) => new DpopProofError({ reason: new ReplayStoreUnavailable({ cause }) }))
-    )
-    if (!fresh) return yield* invalid("replayed")
-    return { proofKeyThumbprint: key.thumbprint }
+    // Apart, so that proofs that anybody can make, for a request without a token, don't fill up the room of the others.
+    const kind = request.accessToken === undefined ? "dpop-jti-without-token" : "dpop-jti"
+    return { proofKeyThumbprint: thumbprint, spend: spend(kind, thumbprint, jti, iatMillis, nowMillis) }
   })
 
   return DpopProof.of({
-    verify,
-    nonce: nonceMillis === undefined
+    check,
+    verify: (request) => Effect.flatMap(check(request), (proof) => Effect.as(proof.spend, proof)),
+    nonce: nonces === undefined
       ? Effect.succeedNone
-      : Effect.flatMap(
-        Clock.currentTimeMillis,
-        (nowMillis) => Effect.asSome(nonceOf(Math.floor(nowMillis / nonceMillis)))
-      )
+      : Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => Effect.asSome(nonces.current(nowMillis)))
   })
 })
 
-/** Provides the check with given settings. Fails when the key of the nonces cannot be read or made. */
+/** Provides the check with given settings. Fails when they cannot work, or the key of the nonces cannot be read or made. */
 export const layerWith = (options: Options): Layer.Layer<
   DpopProof,
-  SecretStore.SecretStoreError,
-  ProofSignature | ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
+  InvalidDpopOptions | SecretStore.SecretStoreError,
+  ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
 > => Layer.effect(DpopProof, make(options))
 
 /** Provides the check with its defaults: proofs of the last 60 seconds, no nonces. */
 export const layer: Layer.Layer<
   DpopProof,
-  SecretStore.SecretStoreError,
-  ProofSignature | ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
+  InvalidDpopOptions | SecretStore.SecretStoreError,
+  ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
 > = layerWith({})

@@ -1,5 +1,7 @@
 /**
  * Checks the signatures of proofs: the port through which a runtime's fastest way to do it comes in.
+ *
+ * Without a layer it is WebCrypto, which every JavaScript runtime has. `@sallyport/node` has one on `node:crypto`.
  */
 import * as Context from "effect/Context"
 import * as WebCrypto from "effect/crypto/WebCrypto"
@@ -19,14 +21,14 @@ export type PublicJwk =
 /** Checks signatures of one key: `signature` in the form that JWS gives it, which for ECDSA is `r || s`. */
 export type Verify = (signingInput: Uint8Array, signature: Uint8Array) => Effect.Effect<boolean>
 
-/** Provides the check of signatures. */
-export class ProofSignature extends Context.Service<ProofSignature, {
+/** Describes how keys become checks of signatures. */
+export interface Signatures {
   /**
    * Prepares a key for checking signatures, so that a caller can keep what it returns. Undefined where the members are not
    * a valid key of the algorithm: a point that is not on the curve, for example.
    */
   readonly prepare: (algorithm: Algorithm, jwk: PublicJwk) => Effect.Effect<Verify | undefined>
-}>()("@sallyport/core/ProofSignature") {}
+}
 
 const parameters = {
   "P-256": { import: { name: "ECDSA", namedCurve: "P-256" }, verify: { name: "ECDSA", hash: "SHA-256" } },
@@ -34,24 +36,25 @@ const parameters = {
   Ed25519: { import: { name: "Ed25519" }, verify: { name: "Ed25519" } }
 }
 
-/** Provides the check on WebCrypto, which every JavaScript runtime has. */
-export const layerWebCrypto: Layer.Layer<ProofSignature> = Layer.effect(
-  ProofSignature,
-  WebCrypto.WebCrypto.useSync((crypto) =>
-    ProofSignature.of({
-      prepare: (_algorithm, jwk) => {
-        const { import: importParameters, verify } = parameters[jwk.crv]
-        return Effect.tryPromise(() => crypto.subtle.importKey("jwk", { ...jwk }, importParameters, false, ["verify"]))
-          .pipe(
-            Effect.match({
-              onFailure: () => undefined,
-              onSuccess: (key): Verify => (signingInput, signature) =>
-                Effect.promise(() =>
-                  crypto.subtle.verify(verify, key, new Uint8Array(signature), new Uint8Array(signingInput))
-                )
-            })
-          )
-      }
-    })
-  )
-)
+const webCrypto: Signatures = {
+  prepare: Effect.fnUntraced(function*(_algorithm, jwk) {
+    const { subtle } = yield* WebCrypto.WebCrypto
+    const { import: importParameters, verify } = parameters[jwk.crv]
+    return yield* Effect.tryPromise(() => subtle.importKey("jwk", { ...jwk }, importParameters, false, ["verify"]))
+      .pipe(
+        Effect.match({
+          onFailure: () => undefined,
+          onSuccess: (key): Verify => (signingInput, signature) =>
+            Effect.promise(() => subtle.verify(verify, key, new Uint8Array(signature), new Uint8Array(signingInput)))
+        })
+      )
+  })
+}
+
+/** Provides the check of signatures; on WebCrypto unless a layer says otherwise. */
+export const ProofSignature: Context.Reference<Signatures> = Context.Reference("@sallyport/core/ProofSignature", {
+  defaultValue: () => webCrypto
+})
+
+/** Provides the check on WebCrypto, which is the default. */
+export const layerWebCrypto: Layer.Layer<never> = Layer.succeed(ProofSignature, webCrypto)

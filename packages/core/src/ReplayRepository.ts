@@ -2,7 +2,9 @@
  * Where single-use values are spent: the `jti` of a proof, a nonce. A value is kept as a digest until it would be refused
  * for its age anyway.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { AccessRepositoryError } from "./AccessRepositoryError.ts"
@@ -13,7 +15,7 @@ export interface Spending {
   readonly kind: string
   /** A digest of the value and of whatever it is unique within, in lowercase hex. Never the value itself. */
   readonly digest: string
-  /** Until when a second use has to be refused, in milliseconds since the epoch. */
+  /** Until when a second use has to be refused, in milliseconds since the epoch. A whole number. */
   readonly expiresAtMillis: number
 }
 
@@ -24,39 +26,65 @@ export class ReplayRepository extends Context.Service<ReplayRepository, {
    * cannot remember the value fails; it never answers true.
    */
   readonly spend: (spending: Spending, nowMillis: number) => Effect.Effect<boolean, AccessRepositoryError>
-  /** Deletes at most `limit` values that had expired at `nowMillis`, and returns how many went. */
+  /**
+   * Deletes at most `limit` values that had expired at `nowMillis`, those that expired first before others on a database,
+   * and returns how many went. One that somebody else is spending again may be left for the next sweep.
+   */
   readonly sweep: (options: {
     readonly nowMillis: number
     readonly limit: number
   }) => Effect.Effect<number, AccessRepositoryError>
 }>()("@sallyport/core/ReplayRepository") {}
 
+/** Holds the values of one kind, in the order in which they were spent. */
+interface Window {
+  readonly expiryByDigest: Map<string, number>
+  /** No value expires before this, so that a full window is told from one with room without looking at every value. */
+  firstExpiryMillis: number
+}
+
 /**
- * Provides the repository in memory, for one process. It holds at most `capacity` unexpired values, by default 100,000;
- * beyond that it fails, rather than forget one that could then be used again.
+ * Provides the repository in memory, for one process. It holds at most `capacity` unexpired values of each kind, by
+ * default 100,000; beyond that it fails, rather than forget one that could then be used again. A kind that is full does
+ * not stand in the way of another.
  */
 export const layerMemoryWith = (options: { readonly capacity: number }): Layer.Layer<ReplayRepository> =>
   Layer.sync(ReplayRepository, () => {
-    const expiryByValue = new Map<string, number>()
+    const windows = new Map<string, Window>()
 
-    const drop = (nowMillis: number, limit: number): number => {
+    const drop = (window: Window, nowMillis: number, limit: number): number => {
+      if (window.firstExpiryMillis > nowMillis) return 0
       let dropped = 0
-      for (const [value, expiresAtMillis] of expiryByValue) {
-        if (dropped === limit) break
-        if (expiresAtMillis > nowMillis) continue
-        expiryByValue.delete(value)
-        dropped++
+      let firstExpiryMillis = Infinity
+      for (const [digest, expiresAtMillis] of window.expiryByDigest) {
+        if (expiresAtMillis > nowMillis) {
+          firstExpiryMillis = Math.min(firstExpiryMillis, expiresAtMillis)
+        } else if (dropped < limit) {
+          window.expiryByDigest.delete(digest)
+          dropped++
+        } else {
+          // There is more to drop, so the next look is not to be spared.
+          return dropped
+        }
       }
+      window.firstExpiryMillis = firstExpiryMillis
       return dropped
+    }
+
+    const windowOf = (kind: string): Window => {
+      let window = windows.get(kind)
+      if (window === undefined) windows.set(kind, window = { expiryByDigest: new Map(), firstExpiryMillis: Infinity })
+      return window
     }
 
     return ReplayRepository.of({
       spend: ({ digest, expiresAtMillis, kind }, nowMillis) =>
         Effect.suspend(() => {
-          const value = `${kind}:${digest}`
-          const spentUntil = expiryByValue.get(value)
+          const window = windowOf(kind)
+          const { expiryByDigest } = window
+          const spentUntil = expiryByDigest.get(digest)
           if (spentUntil !== undefined && spentUntil > nowMillis) return Effect.succeed(false)
-          if (expiryByValue.size >= options.capacity && drop(nowMillis, options.capacity) === 0) {
+          if (expiryByDigest.size >= options.capacity && drop(window, nowMillis, Infinity) === 0) {
             return Effect.fail(
               new AccessRepositoryError({
                 operation: "spend",
@@ -64,14 +92,43 @@ export const layerMemoryWith = (options: { readonly capacity: number }): Layer.L
               })
             )
           }
-          // Deleted first, so that the map stays in the order in which values were spent.
-          expiryByValue.delete(value)
-          expiryByValue.set(value, expiresAtMillis)
+          expiryByDigest.set(digest, expiresAtMillis)
+          if (expiresAtMillis < window.firstExpiryMillis) window.firstExpiryMillis = expiresAtMillis
           return Effect.succeed(true)
         }),
-      sweep: ({ limit, nowMillis }) => Effect.sync(() => drop(nowMillis, limit))
+      sweep: ({ limit, nowMillis }) =>
+        Effect.sync(() => {
+          let dropped = 0
+          for (const window of windows.values()) dropped += drop(window, nowMillis, limit - dropped)
+          return dropped
+        })
     })
   })
 
-/** Provides the repository in memory, with room for 100,000 unexpired values. */
+/** Provides the repository in memory, with room for 100,000 unexpired values of each kind. */
 export const layerMemory: Layer.Layer<ReplayRepository> = layerMemoryWith({ capacity: 100_000 })
+
+/**
+ * Deletes expired values again and again, in batches. Several processes may do this at once.
+ *
+ * `interval` defaults to 1 minute, `batchSize` to 500 values. A failure is logged, and tried again.
+ */
+export const layerSweeper = (options?: {
+  readonly interval?: Duration.Input | undefined
+  readonly batchSize?: number | undefined
+}): Layer.Layer<never, never, ReplayRepository> =>
+  Layer.effectDiscard(Effect.gen(function*() {
+    const replays = yield* ReplayRepository
+    const limit = options?.batchSize ?? 500
+    yield* Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => replays.sweep({ nowMillis, limit })).pipe(
+      // Batch after batch while there is more, letting others have the database in between.
+      Effect.repeat({ while: (swept) => swept >= limit }),
+      Effect.catchCause((cause) =>
+        Effect.logWarning("The sweeper of spent single-use values failed; it tries again", cause)
+      ),
+      Effect.andThen(Effect.sleep(options?.interval ?? "1 minute")),
+      Effect.forever,
+      Effect.withTracerEnabled(false),
+      Effect.forkScoped
+    )
+  }))

@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Jose from "jose"
+import * as CompactJws from "./internal/compactJws.ts"
 import type { SigningKey, SigningKeys } from "./internal/signingKeys.ts"
 import { SessionId } from "./Session.ts"
 
@@ -56,9 +57,7 @@ const decodeClaims = Schema.decodeUnknownOption(Claims)
  */
 export const verify = Effect.fnUntraced(function*(keys: SigningKeys, token: Redacted.Redacted) {
   const text = Redacted.value(token)
-  if (text.length > maxLength) return Option.none<Claims>()
-  const segments = text.split(".", 4)
-  if (segments.length !== 3 || !segments.every(isCanonicalBase64Url)) return Option.none<Claims>()
+  if (CompactJws.split(text, maxLength) === undefined) return Option.none<Claims>()
   const header = Option.liftThrowable(Jose.decodeProtectedHeader)(text).pipe(Option.flatMap(decodeHeader))
   if (Option.isNone(header)) return Option.none<Claims>()
   const key = keys.byId.get(header.value.kid)
@@ -71,21 +70,3 @@ export const verify = Effect.fnUntraced(function*(keys: SigningKeys, token: Reda
 })
 
 const parseJson = Option.liftThrowable((bytes: Uint8Array): unknown => JSON.parse(new TextDecoder().decode(bytes)))
-
-const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-
-/** Checks for base64url without padding whose unused trailing bits are zero (RFC 4648 section 3.5). */
-const isCanonicalBase64Url = (segment: string): boolean => {
-  if (!/^[A-Za-z0-9_-]+$/.test(segment)) return false
-  const last = alphabet.indexOf(segment.charAt(segment.length - 1))
-  switch (segment.length % 4) {
-    case 0:
-      return true
-    case 2:
-      return (last & 15) === 0
-    case 3:
-      return (last & 3) === 0
-    default:
-      return false
-  }
-}
