@@ -228,6 +228,50 @@ describe("a browser", () => {
   )
 
   it.live(
+    "L-70, RUN-01 runs once what was started again because the answer was lost, and goes on after a proxy's error",
+    () =>
+      Effect.gen(function*() {
+        const server = yield* Sallyport.serve(yield* Sallyport.freshState)
+        const chromium = yield* Browser.browser
+        const { page, problems } = yield* open(yield* Browser.profile(chromium))
+        yield* step(() => page.goto(server.pairingUrl))
+        yield* text(page, "#status", /^Signed in as owner/)
+
+        const keys: Array<string | undefined> = []
+        let asked = 0
+        yield* step(async () => {
+          // The server accepts the first start, and the page never learns that.
+          await page.route("**/api/runs", async (route) => {
+            keys.push(route.request().headers()["idempotency-key"])
+            if (keys.length > 1) return route.continue()
+            await route.fetch()
+            await route.abort("connectionreset")
+          })
+          // An EventSource does not try again by itself after an answer that is an error.
+          await page.route(
+            "**/events?*",
+            (route) => asked++ === 0 ? route.fulfill({ status: 502, body: "bad gateway" }) : route.continue()
+          )
+          await page.click("#start")
+        })
+        yield* text(page, "#connection", /^The server cannot be reached/)
+        const active = ask<{ readonly run: Sallyport.RunView }>(page, "GET", "/api/threads/demonstration/active-run")
+        const { run } = yield* active
+        assert.strictEqual(run.status, "running")
+        yield* step(() => page.click("#start"))
+        yield* seen(page, 3)
+        assert.isAbove(asked, 1)
+        assert.lengthOf(keys, 2)
+        assert.strictEqual(keys[1], keys[0])
+        assert.strictEqual((yield* active).run.runId, run.runId)
+        const events = yield* eventsOf(page)
+        assert.deepStrictEqual(events, counts(1, events.length))
+        assert.deepStrictEqual(problems, [])
+      }),
+    Sallyport.timeout
+  )
+
+  it.live(
     "RUN-02, RUN-04, RUN-07, L-71, L-76, L-84 after SIGKILL and a new start every reader has every event, and is told once that the run is stale",
     () =>
       Effect.gen(function*() {
