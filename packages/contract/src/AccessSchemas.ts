@@ -46,7 +46,8 @@ export class PolicyView extends Schema.Class<PolicyView>("@sallyport/contract/Po
 /** A name for a device or a link, as people type it: up to 128 characters, no control characters, no lone surrogates. */
 export const Label = Schema.Trim.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,128}$/u))
 
-/** A pairing code or a seeded credential, of any form up to 512 characters. */
-export const Credential = Schema.RedactedFromValue(Schema.String.check(Schema.isMaxLength(512)), {
-  label: "bootstrap-credential"
-})
+/**
+ * A pairing code or a seeded credential, of any form up to 512 characters. It has no label, which a client would have to
+ * give to what it sends.
+ */
+export const Credential = Schema.RedactedFromValue(Schema.String.check(Schema.isMaxLength(512)))

@@ -33,6 +33,9 @@ export const RunStreamFailure = Schema.Struct({
 /**
  * The events of the stream. `id` is the cursor to resume after; an `end` that was made up from the run's row has none. The
  * stream closes after `end` and after `failure`. In between, comments keep an idle connection alive.
+ *
+ * The stream begins with `retry:`, which tells an EventSource how soon to reconnect. Effect's own decoder ends a stream at
+ * that with the failure `Sse.Retry`, so read the events with an EventSource, or decode the response without it.
  */
 export const RunStreamEvent = Schema.Union([
   Schema.Struct({ id: Schema.String, event: Schema.Literal("data"), data: Schema.fromJsonString(Schema.Json) }),

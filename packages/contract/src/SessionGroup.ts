@@ -82,7 +82,7 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     // Every parameter is optional here, so that the handler says which one is missing, with the error code for it.
     payload: Schema.Struct({
       grant_type: Schema.optionalKey(Schema.String),
-      subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String, { label: "bootstrap-credential" })),
+      subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       subject_token_type: Schema.optionalKey(Schema.String),
       scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(4096)))
     }).pipe(HttpApiSchema.asFormUrlEncoded()),

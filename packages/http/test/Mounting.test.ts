@@ -1,0 +1,265 @@
+import { assert, describe, it } from "@effect/vitest"
+import { requires } from "@sallyport/contract/Authentication"
+import { RunGroup } from "@sallyport/contract/RunGroup"
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import { CurrentSession } from "@sallyport/core/CurrentSession"
+import * as Authentication from "@sallyport/http/Authentication"
+import * as PairPage from "@sallyport/http/PairPage"
+import * as RunHandlers from "@sallyport/http/RunHandlers"
+import * as Sallyport from "@sallyport/http/Sallyport"
+import * as Effect from "effect/Effect"
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as HttpApiClient from "effect/http-api/HttpApiClient"
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Vm from "node:vm"
+import { bearer, eventsOf, type Server, start } from "./support.ts"
+
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null
+
+/** Starts a run over HTTP and reads it to its end. */
+const runOnce = Effect.fnUntraced(function*(server: Server, prefix = "") {
+  const headers = bearer(yield* server.token())
+  const started = yield* server.send({
+    path: `${prefix}/api/runs`,
+    headers: { ...headers, "idempotency-key": "key" },
+    body: { threadId: "thread", input: 2 }
+  })
+  assert.strictEqual(started.status, 201)
+  const run = isRecord(started.json.run) ? started.json.run : {}
+  const { text } = yield* server.send({ path: `${prefix}/api/runs/${String(run.runId)}/events`, headers })
+  return eventsOf(text).map(({ event }) => event)
+})
+
+describe("the surface", () => {
+  it.live("is mounted whole by one layer, and its OpenAPI document names every endpoint and how to prove a session", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      assert.deepStrictEqual(yield* runOnce(server), ["data", "data", "end"])
+      const { json } = yield* server.send({ path: "/api/openapi.json" })
+      const operations = Object.entries(isRecord(json.paths) ? json.paths : {}).flatMap(([path, methods]) =>
+        Object.entries(isRecord(methods) ? methods : {}).map(([method, operation]) => ({
+          name: `${method.toUpperCase()} ${path}`,
+          security: isRecord(operation) ? operation.security : undefined
+        }))
+      )
+      const open = ["GET /api/auth/session", "POST /api/auth/bootstrap", "POST /oauth/token"]
+      const guarded = [
+        "GET /api/auth/pairing-links",
+        "GET /api/auth/sessions",
+        "GET /api/runs/{id}",
+        "GET /api/runs/{id}/events",
+        "GET /api/threads/{id}/active-run",
+        "POST /api/auth/logout",
+        "POST /api/auth/pairing-links",
+        "POST /api/auth/pairing-links/revoke",
+        "POST /api/auth/sessions/revoke",
+        "POST /api/auth/sessions/revoke-others",
+        "POST /api/auth/websocket-ticket",
+        "POST /api/runs",
+        "POST /api/runs/{id}/abort",
+        "POST /api/threads/{id}/abort"
+      ]
+      assert.deepStrictEqual(operations.map(({ name }) => name).toSorted(), [...open, ...guarded].toSorted())
+      for (const { name, security } of operations) {
+        assert.deepStrictEqual(security, guarded.includes(name) ? [{ bearer: [] }, { cookie: [] }] : [], name)
+      }
+      const schemes = isRecord(json.components) ? json.components.securitySchemes : undefined
+      assert.deepInclude(isRecord(schemes) ? schemes.bearer : {}, { type: "http", scheme: "bearer" })
+      assert.deepInclude(isRecord(schemes) ? schemes.cookie : {}, { type: "apiKey", in: "cookie" })
+    }))
+
+  it.live("is mounted group by group", () =>
+    Effect.gen(function*() {
+      class Runs extends HttpApi.make("sallyport").add(RunGroup) {}
+      const routes = HttpApiBuilder.layer(Runs).pipe(
+        Layer.provide(RunHandlers.layer),
+        Layer.provide([Authentication.layer, Authentication.layerRequestErrors()])
+      )
+      const server = yield* start({ routes })
+      assert.deepStrictEqual(yield* runOnce(server), ["data", "data", "end"])
+      for (const path of ["/api/auth/session", "/api/auth/pairing-links", "/pair", "/api/openapi.json"]) {
+        assert.strictEqual((yield* server.send({ path })).status, 404)
+      }
+    }))
+
+  it.live("is mounted below a prefix, with its page, its document and its address in the document", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: Sallyport.layer({ prefix: "/gate/keeper" }) })
+      assert.deepStrictEqual(yield* runOnce(server, "/gate/keeper"), ["data", "data", "end"])
+      assert.strictEqual((yield* server.send({ path: "/gate/keeper/pair" })).status, 200)
+      const document = yield* server.send({ path: "/gate/keeper/api/openapi.json" })
+      assert.deepStrictEqual(document.json.servers, [{ url: "/gate/keeper" }])
+      const paired = yield* server.send({
+        path: "/gate/keeper/api/auth/bootstrap",
+        body: { credential: yield* server.code() }
+      })
+      assert.strictEqual(paired.status, 200)
+      assert.match(String(paired.headers["set-cookie"]), /; Path=\/;/)
+      for (const path of ["/api/auth/session", "/pair", "/api/openapi.json", "/gate/pair"]) {
+        assert.strictEqual((yield* server.send({ path })).status, 404)
+      }
+    }))
+
+  it.live("stands beside a host's own API on the same router", () =>
+    Effect.gen(function*() {
+      class HostApi extends HttpApi.make("host").add(
+        HttpApiGroup.make("notes").add(
+          HttpApiEndpoint.get("mine", "/notes", { success: Schema.Struct({ of: Schema.String }) }).pipe(
+            requires("runs:read")
+          )
+        )
+      ) {}
+      const handlers = HttpApiBuilder.group(
+        HostApi,
+        "notes",
+        (handlers) => handlers.handle("mine", () => CurrentSession.useSync(({ subject }) => ({ of: subject })))
+      )
+      const host = HttpApiBuilder.layer(HostApi).pipe(Layer.provide(handlers), Layer.provide(Authentication.layer))
+      const server = yield* start({ routes: Layer.merge(Sallyport.layer(), host) })
+      assert.deepStrictEqual(yield* runOnce(server), ["data", "data", "end"])
+      const notes = yield* server.send({ path: "/notes", headers: bearer(yield* server.token({ subject: "ada" })) })
+      assert.deepStrictEqual(notes.json, { of: "ada" })
+    }))
+
+  it.live("is spoken by the typed client that the contract gives, errors included", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: Sallyport.layer({ prefix: "/p" }) })
+      const connect = (token: string) =>
+        HttpApiClient.make(SallyportApi, {
+          baseUrl: `http://127.0.0.1:${server.port}/p`,
+          transformClient: HttpClient.mapRequest(HttpClientRequest.bearerToken(token))
+        }).pipe(Effect.provide(FetchHttpClient.layer))
+
+      const stranger = yield* connect("nobody")
+      const exchanged = yield* stranger.session.token({
+        payload: {
+          grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+          subject_token: Redacted.make(yield* server.code()),
+          subject_token_type: "urn:sallyport:token-type:bootstrap-credential"
+        }
+      })
+      assert.strictEqual((yield* Effect.flip(stranger.session.list()))._tag, "Unauthorized")
+      const spent = yield* Effect.flip(stranger.session.token({ payload: { grant_type: "other" } }))
+      assert.deepInclude(spent, { _tag: "OAuthError", error: "unsupported_grant_type" })
+
+      const client = yield* connect(Redacted.value(exchanged.access_token))
+      const { run } = yield* client.runs.start({
+        headers: { "idempotency-key": "key" },
+        payload: { threadId: "thread", input: 2 }
+      })
+      assert.deepInclude(run, { threadId: "thread", idempotencyKey: "key" })
+      const cursor = yield* Effect.flip(
+        client.runs.events({ params: { id: run.runId }, headers: {}, query: { after: "x" } })
+      )
+      assert.deepInclude(cursor, { _tag: "InvalidRequest", code: "malformed_cursor" })
+      const missing = yield* Effect.flip(client.runs.get({ params: { id: "nothing" } }))
+      assert.deepInclude(missing, { _tag: "NotFound", code: "run_not_found" })
+    }))
+})
+
+// -----------------------------------------------------------------------------
+// The pairing page
+// -----------------------------------------------------------------------------
+
+const scriptOf = (html: string): string =>
+  /<script nonce="[^"]*" type="module">([\s\S]*?)<\/script>/.exec(html)?.[1] ?? ""
+
+/** Runs the page's script where a browser would, as far as it can see, and returns what it did. */
+const open = (html: string, address: string) => {
+  const requests: Array<{ readonly url: string; readonly body: unknown }> = []
+  const history: Array<string> = []
+  const element = () => ({
+    dataset: {},
+    focus: () => undefined,
+    setAttribute: () => undefined,
+    addEventListener: () => undefined
+  })
+  Vm.runInNewContext(`(async () => {${scriptOf(html)}\n})()`, {
+    URL,
+    URLSearchParams,
+    document: { getElementById: element },
+    navigator: { platform: "Test" },
+    location: new URL(address),
+    history: { replaceState: (_state: unknown, _title: string, url: string) => history.push(url) },
+    addEventListener: () => undefined,
+    fetch: (url: URL, init: { readonly body: string }) => {
+      requests.push({ url: String(url), body: JSON.parse(init.body) })
+      return new Promise(() => undefined)
+    }
+  })
+  return { requests, history }
+}
+
+describe("the pairing page", () => {
+  it.live("is one self-contained document, which its policy states, in no cache, frame or referrer", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const answer = yield* server.send({ path: "/pair" })
+      assert.strictEqual(answer.status, 200)
+      assert.strictEqual(answer.headers["content-type"], "text/html; charset=utf-8")
+      assert.strictEqual(answer.headers["cache-control"], "no-store")
+      assert.strictEqual(answer.headers["x-content-type-options"], "nosniff")
+      assert.strictEqual(answer.headers["referrer-policy"], "no-referrer")
+      assert.isUndefined(answer.headers["set-cookie"])
+      const policy = new Map(
+        String(answer.headers["content-security-policy"]).split("; ").map((directive) => {
+          const space = directive.indexOf(" ")
+          return [directive.slice(0, space), directive.slice(space + 1)] as const
+        })
+      )
+      const nonce = /'nonce-([\w-]{20,})'/.exec(policy.get("script-src") ?? "")?.[1]
+      assert.isDefined(nonce)
+      assert.deepStrictEqual(Object.fromEntries(policy), {
+        "default-src": "'none'",
+        "script-src": `'nonce-${nonce}'`,
+        "style-src": `'nonce-${nonce}'`,
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'"
+      })
+      assert.strictEqual(answer.text.split(`nonce="${nonce}"`).length, 3)
+      // Nothing is fetched from anywhere, and no script stands in an attribute.
+      assert.notMatch(answer.text, /https?:|\/\/[a-z]|\bsrc=|\bon[a-z]+=|@import|[^ ]url\(/i)
+      const again = yield* server.send({ path: "/pair" })
+      assert.notStrictEqual(again.headers["content-security-policy"], answer.headers["content-security-policy"])
+    }))
+
+  it.live("L-01 takes the code from the fragment, out of the address, and posts it beside itself, wherever it is mounted", () =>
+    Effect.gen(function*() {
+      const code = "0123-4567-89AB-CDEF"
+      for (
+        const [prefix, path] of [["", "/pair"], ["", "/pair/"], ["/a/b", "/a/b/pair"], ["/a/b", "/a/b/pair/"]] as const
+      ) {
+        const server = yield* start({ routes: Sallyport.layer(prefix === "" ? {} : { prefix }) })
+        const { status, text } = yield* server.send({ path })
+        assert.strictEqual(status, 200, path)
+        const { history, requests } = open(text, `http://127.0.0.1:4590${path}#token=${code}`)
+        assert.deepStrictEqual(history, [path])
+        assert.deepStrictEqual(requests, [{
+          url: `http://127.0.0.1:4590${prefix}/api/auth/bootstrap`,
+          body: { credential: code, label: "Test" }
+        }])
+        assert.deepStrictEqual(open(text, `http://127.0.0.1:4590${path}`).requests, [])
+        assert.deepStrictEqual(open(text, `http://127.0.0.1:4590${path}?token=${code}`).requests, [])
+      }
+    }))
+
+  it.live("goes on to where the host says, without a way out of the script", () =>
+    Effect.gen(function*() {
+      const continueTo = "/</script><script>alert(1)</script>" as const
+      const server = yield* start({ routes: PairPage.layer({ continueTo }) })
+      const { text } = yield* server.send({ path: "/pair" })
+      assert.notInclude(text, "<script>")
+      assert.include(scriptOf(text), "const continueTo = \"/\\u003c/script>\\u003cscript>alert(1)\\u003c/script>\"")
+    }))
+})

@@ -1,0 +1,298 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import { EventSource } from "eventsource"
+import { type Answer, assertError, bearer, eventsOf, type Server, start } from "./support.ts"
+
+const notFound = { status: 404, tag: "NotFound", code: "run_not_found" }
+
+const runOf = (answer: Answer): Record<string, unknown> => {
+  const { run } = answer.json
+  return typeof run === "object" && run !== null ? { ...run } : {}
+}
+
+const post = (server: Server, token: string, options: {
+  readonly threadId?: string
+  readonly key?: string
+  readonly input?: unknown
+}) =>
+  server.send({
+    path: "/api/runs",
+    headers: { ...bearer(token), "idempotency-key": options.key ?? "key" },
+    body: { threadId: options.threadId ?? "thread", input: options.input ?? null }
+  })
+
+/** A program that counts its executions and goes on when it is told to. */
+const gated = Effect.gen(function*() {
+  const gate = yield* Deferred.make<void>()
+  const state = { executed: 0, interrupted: 0 }
+  return {
+    state,
+    open: Deferred.succeed(gate, undefined),
+    program: () =>
+      Effect.suspend(() => {
+        state.executed++
+        return Deferred.await(gate)
+      }).pipe(Effect.onInterrupt(() => Effect.sync(() => void state.interrupted++)))
+  }
+})
+
+/** Reads a run to its end, as a client does that waits for it. */
+const untilEnd = (server: Server, token: string, runId: unknown) =>
+  Effect.map(
+    server.send({ path: `/api/runs/${String(runId)}/events`, headers: bearer(token) }),
+    ({ text }) => eventsOf(text)
+  )
+
+describe("starting a run", () => {
+  it.live("L-70 twice with the same key is one run, at the same time, later, and after its end", () =>
+    Effect.gen(function*() {
+      const { open, program, state } = yield* gated
+      const server = yield* start({ program })
+      const token = yield* server.token()
+      const racers = yield* Effect.all(Array.from({ length: 10 }, () => post(server, token, {})), {
+        concurrency: "unbounded"
+      })
+      assert.deepStrictEqual(racers.map(({ status }) => status).toSorted(), [...Array(9).fill(200), 201])
+      const { runId } = runOf(racers[0] ?? (yield* Effect.die("no racer")))
+      for (const racer of racers) {
+        assert.strictEqual(runOf(racer).runId, runId)
+        assert.strictEqual(racer.json.created, racer.status === 201)
+      }
+      yield* open
+      yield* untilEnd(server, token, runId)
+      const late = yield* post(server, token, {})
+      assert.deepStrictEqual([late.status, late.json.created, runOf(late).runId], [200, false, runId])
+      assert.strictEqual(runOf(late).status, "succeeded")
+      assert.strictEqual(state.executed, 1)
+    }))
+
+  it.live("goes on when whoever started it is gone", () =>
+    Effect.gen(function*() {
+      const { open, program } = yield* gated
+      const server = yield* start({ program })
+      const token = yield* server.token()
+      const { runId } = runOf(yield* post(server, token, {}))
+      yield* server.cut
+      yield* open
+      const events = yield* untilEnd(server, token, runId)
+      assert.deepStrictEqual(events.map(({ event }) => event), ["end"])
+      const run = yield* server.send({ path: `/api/runs/${String(runId)}`, headers: bearer(token) })
+      assert.deepInclude(run.json, { status: "succeeded", lastSeq: 1, endReason: null })
+    }))
+
+  it.live("tells a reader that the program failed, and not how", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ program: () => Effect.fail(new Error("at /var/lib/secret-path")) })
+      const token = yield* server.token()
+      const { runId } = runOf(yield* post(server, token, {}))
+      const events = yield* untilEnd(server, token, runId)
+      assert.strictEqual(events.length, 1)
+      const end: unknown = JSON.parse(events[0]?.data ?? "")
+      assert.deepInclude(end, { status: "failed", reason: "program_failed" })
+      assert.notInclude(JSON.stringify(events), "secret-path")
+    }))
+})
+
+describe("finding a run again", () => {
+  const active = (server: Server, token: string, thread = "thread") =>
+    server.send({ path: `/api/threads/${encodeURIComponent(thread)}/active-run`, headers: bearer(token) })
+
+  it.live("RUN-10 is found by its thread while it runs and after it; L-72 a failing store is not taken for none", () =>
+    Effect.gen(function*() {
+      const { open, program } = yield* gated
+      const server = yield* start({ program })
+      const token = yield* server.token()
+      const none = yield* active(server, token)
+      assert.deepStrictEqual([none.status, none.json], [200, { run: null }])
+      const { runId } = runOf(yield* post(server, token, {}))
+      assert.deepInclude(runOf(yield* active(server, token)), { runId, status: "running", completedAt: null })
+      yield* open
+      yield* untilEnd(server, token, runId)
+      assert.deepInclude(runOf(yield* active(server, token)), { runId, status: "succeeded" })
+      server.probe.failing.add("runs.activeForThread")
+      assertError(yield* active(server, token), {
+        status: 503,
+        tag: "Unavailable",
+        code: "unavailable",
+        retryable: true
+      })
+    }))
+
+  it.live("L-71 is found within the reconnect window of its end, however long ago it began", () =>
+    Effect.gen(function*() {
+      const { open, program } = yield* gated
+      const server = yield* start({
+        program,
+        runs: { heartbeatInterval: "50 millis", lease: "500 millis", reconnectWindow: "1 second" }
+      })
+      const token = yield* server.token()
+      const { runId } = runOf(yield* post(server, token, {}))
+      // Longer than the window, so that one that counts from the start has closed.
+      yield* Effect.sleep("1100 millis")
+      yield* open
+      yield* untilEnd(server, token, runId)
+      assert.deepInclude(runOf(yield* active(server, token)), { runId })
+    }))
+
+  it.live("takes any thread id that a run can be started with", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const token = yield* server.token()
+      const threads = [
+        "a/b",
+        "a b",
+        "..",
+        "%",
+        "?x=1#y",
+        "Ünï–🧵",
+        "x".repeat(100),
+        "🧵".repeat(50),
+        "active-run",
+        "A",
+        "a"
+      ]
+      for (const [index, threadId] of threads.entries()) {
+        const started = yield* post(server, token, { threadId, key: String(index), input: 0 })
+        assert.strictEqual(started.status, 201, threadId)
+        assert.strictEqual(runOf(yield* active(server, token, threadId)).runId, runOf(started).runId, threadId)
+      }
+    }))
+})
+
+describe("ending a run", () => {
+  it.live("by its id interrupts the program and tells the readers; once more changes nothing", () =>
+    Effect.gen(function*() {
+      const { program, state } = yield* gated
+      const server = yield* start({ program })
+      const token = yield* server.token()
+      const { runId } = runOf(yield* post(server, token, {}))
+      const abort = server.send({ method: "POST", path: `/api/runs/${String(runId)}/abort`, headers: bearer(token) })
+      assert.deepInclude((yield* abort).json, { runId, status: "aborted" })
+      assert.deepInclude((yield* abort).json, { runId, status: "aborted", lastSeq: 1 })
+      const events = yield* untilEnd(server, token, runId)
+      assert.deepStrictEqual(events.map(({ data, event }) => [event, JSON.parse(data)]), [["end", {
+        status: "aborted"
+      }]])
+      yield* Effect.repeat(Effect.sleep("1 millis"), { until: () => state.interrupted === 1 })
+    }))
+
+  it.live("L-79 by its thread and key holds also before it has begun: it never executes", () =>
+    Effect.gen(function*() {
+      const { program, state } = yield* gated
+      const server = yield* start({ program })
+      const token = yield* server.token()
+      const abort = (key: string) =>
+        server.send({ path: "/api/threads/thread/abort", headers: bearer(token), body: { idempotencyKey: key } })
+      assert.deepStrictEqual((yield* abort("key")).json, { outcome: "registered", run: null })
+      const late = yield* post(server, token, {})
+      assert.deepInclude(runOf(late), { status: "aborted" })
+      assert.strictEqual((yield* abort("key")).json.outcome, "already-ended")
+      assert.strictEqual(state.executed, 0)
+
+      yield* post(server, token, { key: "other" })
+      const aborted = yield* abort("other")
+      assert.strictEqual(aborted.json.outcome, "aborted")
+      assert.deepInclude(runOf(aborted), { status: "aborted" })
+    }))
+})
+
+describe("somebody else's run", () => {
+  it.live("RUN-18 is not there: it is not shown, followed, found or ended, and its key and thread are free", () =>
+    Effect.gen(function*() {
+      const { program, state } = yield* gated
+      const server = yield* start({ program })
+      const ada = yield* server.token({ subject: "ada" })
+      const bob = yield* server.token({ subject: "bob" })
+      const { runId } = runOf(yield* post(server, ada, {}))
+      const id = String(runId)
+      const headers = bearer(bob)
+      const foreign = yield* server.send({ path: `/api/runs/${id}`, headers })
+      assertError(foreign, notFound)
+      const unknown = yield* server.send({ path: `/api/runs/${id.replace(/.{4}$/, "0000")}`, headers })
+      assert.strictEqual(
+        foreign.text.replace(String(foreign.json.traceId), "").replace(id, ""),
+        unknown.text.replace(String(unknown.json.traceId), "").replace(id.replace(/.{4}$/, "0000"), "")
+      )
+      assertError(yield* server.send({ path: `/api/runs/${id}/events`, headers }), notFound)
+      assertError(yield* server.send({ path: `/api/runs/${id}/events?after=99`, headers }), notFound)
+      assertError(yield* server.send({ method: "POST", path: `/api/runs/${id}/abort`, headers }), notFound)
+      const found = yield* server.send({ path: "/api/threads/thread/active-run", headers })
+      assert.deepStrictEqual(found.json, { run: null })
+      const abort = yield* server.send({
+        path: "/api/threads/thread/abort",
+        headers,
+        body: { idempotencyKey: "other" }
+      })
+      assert.strictEqual(abort.json.outcome, "registered")
+
+      const own = yield* post(server, bob, {})
+      assert.strictEqual(own.status, 201)
+      assert.notStrictEqual(runOf(own).runId, runId)
+      assert.strictEqual(state.executed, 2)
+      const still = yield* server.send({ path: `/api/runs/${id}`, headers: bearer(ada) })
+      assert.strictEqual(still.json.status, "running")
+    }))
+})
+
+describe("a client that loses its connection", () => {
+  it.live("HTTP-04 continues with Last-Event-ID and gets every event once (read by an independent EventSource)", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ runs: { pageSize: 3 } })
+      const token = yield* server.token()
+      const { run: { epoch, runId } } = yield* Effect.orDie(
+        server.log.start({ threadId: "thread", idempotencyKey: "key", request: null, owner: { subject: "owner" } })
+      )
+      const append = (from: number, to: number) =>
+        Effect.orDie(server.log.append({
+          runId,
+          epoch,
+          events: Array.from({ length: to - from + 1 }, (_, index) => ({ n: from + index, text: "line\nbreak" }))
+        }))
+
+      const seen: Array<{ readonly id: string; readonly n: unknown }> = []
+      const cursors: Array<string | null> = []
+      let ended: string | undefined
+      const source = yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const source = new EventSource(`http://127.0.0.1:${server.port}/api/runs/${runId}/events?after=0`, {
+            fetch: (input, init) => {
+              const headers = new Headers({ ...init.headers })
+              cursors.push(headers.get("last-event-id"))
+              headers.set("authorization", `Bearer ${token}`)
+              return fetch(input, { ...init, headers })
+            }
+          })
+          source.addEventListener("data", (event) => {
+            const data: unknown = JSON.parse(event.data)
+            seen.push({
+              id: event.lastEventId,
+              n: typeof data === "object" && data !== null && "n" in data ? data.n : undefined
+            })
+          })
+          source.addEventListener("end", (event) => {
+            ended = event.lastEventId
+          })
+          return source
+        }),
+        (source) => Effect.sync(() => source.close())
+      )
+      const until = (condition: () => boolean) => Effect.repeat(Effect.sleep("2 millis"), { until: condition })
+
+      yield* append(1, 10)
+      yield* until(() => seen.length === 10)
+      yield* server.cut
+      yield* append(11, 25)
+      yield* until(() => seen.length === 25)
+      yield* append(26, 30)
+      yield* server.cut
+      yield* Effect.orDie(server.log.finish({ runId, epoch, end: { status: "succeeded" } }))
+      yield* until(() => ended !== undefined)
+      assert.deepStrictEqual(seen, Array.from({ length: 30 }, (_, index) => ({ id: String(index + 1), n: index + 1 })))
+      assert.strictEqual(ended, "31")
+      assert.deepStrictEqual(cursors.slice(0, 2), [null, "10"])
+      // It asks once more after the end, is told 204, and never again.
+      yield* until(() => source.readyState === EventSource.CLOSED)
+      assert.strictEqual(cursors.at(-1), "31")
+    }))
+})
