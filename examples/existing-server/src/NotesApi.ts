@@ -11,6 +11,7 @@ export class NotesUnavailable extends Schema.TaggedError<NotesUnavailable>()("No
   message: Schema.String
 }, { httpApiStatus: 503 }) {}
 
+// #region api
 /** Groups the endpoints of notes. */
 export class NotesGroup extends HttpApiGroup.make("notes").add(
   HttpApiEndpoint.get("list", "/notes", {
@@ -23,6 +24,7 @@ export class NotesGroup extends HttpApiGroup.make("notes").add(
     error: NotesUnavailable
   }).pipe(requires("notes:write"))
 ) {}
+// #endregion api
 
 /** Describes the application's API. */
 export class NotesApi extends HttpApi.make("notes-app").add(NotesGroup) {}

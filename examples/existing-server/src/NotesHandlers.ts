@@ -28,8 +28,10 @@ const handlers = HttpApiBuilder.group(
   })
 )
 
+// #region mount
 /** Adds the application's API to the router, behind Sallyport's middleware. */
 export const layer = HttpApiBuilder.layer(NotesApi).pipe(
   Layer.provide(handlers),
   Layer.provide(Authentication.layer)
 )
+// #endregion mount

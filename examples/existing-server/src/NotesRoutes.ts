@@ -19,6 +19,7 @@ const asText = HttpRouter.add(
   )
 )
 
+// #region socket
 /** Sends each new note of the session's subject as a message. The socket closes when the session ends. */
 const live = HttpRouter.add(
   "GET",
@@ -38,6 +39,9 @@ const live = HttpRouter.add(
     return HttpServerResponse.empty()
   })
 )
+// #endregion socket
 
+// #region guard
 /** Adds the routes, each behind the same check as the API's endpoints. */
 export const layer = Layer.merge(asText, live).pipe(Layer.provide(Authentication.guard("notes:read").layer))
+// #endregion guard

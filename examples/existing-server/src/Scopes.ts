@@ -4,6 +4,7 @@
 import { AccessScope } from "@sallyport/core"
 import { Layer } from "effect"
 
+// #region scopes
 // The types: a misspelt scope in a route does not compile.
 declare module "@sallyport/core/AccessScope" {
   interface Registry {
@@ -14,3 +15,4 @@ declare module "@sallyport/core/AccessScope" {
 
 /** Provides the vocabulary at run time: all that the operator of this server may grant. */
 export const layer = Layer.succeed(AccessScope.Vocabulary, [...AccessScope.builtin, "notes:read", "notes:write"])
+// #endregion scopes

@@ -15,6 +15,7 @@ export const Input = Schema.Struct({
 
 const firstSentence = (text: string): string => /^[^.!?\n]*[.!?]?/.exec(text)?.[0] ?? text
 
+// #region program
 /** Provides the program that `POST /api/runs` executes. It goes on when the client that started it is gone. */
 export const layer = RunProgram.layer(Effect.fnUntraced(function*({ input, run, session }) {
   const { ponderMillis } = yield* Schema.decodeUnknownEffect(Input)(input)
@@ -25,3 +26,4 @@ export const layer = RunProgram.layer(Effect.fnUntraced(function*({ input, run, 
   }
   return { notes: notes.length }
 }))
+// #endregion program

@@ -8,6 +8,7 @@ import { HttpServer } from "effect/http"
 import * as Scopes from "./Scopes.ts"
 import * as Server from "./Server.ts"
 
+// #region announce
 const announce = Effect.gen(function*() {
   const { address } = yield* HttpServer.HttpServer
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
@@ -15,6 +16,7 @@ const announce = Effect.gen(function*() {
   const url = yield* Effect.fromResult(PairingUrl.make(HttpServer.formatAddress(address), code))
   yield* Console.log(`Open ${Redacted.value(url)} to pair.`)
 })
+// #endregion announce
 
 const main = Layer.unwrap(Effect.gen(function*() {
   const directory = yield* Config.String("NOTES_STATE").pipe(Config.withDefault("./notes-state"))

@@ -7,6 +7,7 @@ import { SqlRepositories } from "@sallyport/sql"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Layer } from "effect"
 
+// #region persistence
 /** Keeps everything in memory: for tests, and for servers that forget. */
 export const layerMemory = Layer.merge(Repositories.layerMemory, SecretStore.layerMemory).pipe(
   Layer.provideMerge(NodeCrypto.layer)
@@ -20,3 +21,4 @@ export const layerSqlite = (directory: string) =>
   ).pipe(
     Layer.provideMerge([NodeCrypto.layer, NodeServices.layer])
   )
+// #endregion persistence

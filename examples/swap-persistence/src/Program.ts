@@ -11,6 +11,7 @@ export const layerServices = Layer.mergeAll(
   RunEventLog.layer
 )
 
+// #region sign-in
 /** Lets a device in as an owner's: issues a code, redeems it, and starts a session. Returns its token. */
 export const signIn = Effect.fn("signIn")(function*(subject: string) {
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
@@ -25,7 +26,9 @@ export const signIn = Effect.fn("signIn")(function*(subject: string) {
   })
   return token
 })
+// #endregion sign-in
 
+// #region run
 /** Counts to three in a run, and returns what a reader sees of it, with the run's id. */
 export const count = Effect.fn("count")(function*(subject: string, idempotencyKey: string) {
   const log = yield* RunEventLog.RunEventLog
@@ -40,3 +43,4 @@ export const count = Effect.fn("count")(function*(subject: string, idempotencyKe
   const events = yield* Stream.runCollect(yield* log.events({ runId: run.runId, owner }))
   return { created, runId: run.runId, events: events.map(({ data }) => data) }
 })
+// #endregion run
