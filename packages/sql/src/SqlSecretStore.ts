@@ -17,6 +17,7 @@ import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
@@ -82,6 +83,8 @@ const storageFailure =
     })
   }
 
+const isSecretName = Schema.is(SecretStore.SecretName)
+
 /** Builds a `SecretStore` on tables that exist already; it runs no DDL. */
 export const make = Effect.fnUntraced(function*(
   options?: Options
@@ -105,8 +108,9 @@ export const make = Effect.fnUntraced(function*(
     pg: () => Effect.provideService(SqlClient.BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"),
     orElse: () => identity
   })
+  // Without spans: a statement's span ends with the driver's error, which on PostgreSQL can quote the row.
   const transaction = <A>(self: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
-    begin(sql.withTransaction(self))
+    Effect.withTracerEnabled(begin(sql.withTransaction(self)), false)
 
   const selectState = prepare<{ readonly version: unknown; readonly removed: unknown; readonly value: unknown }>(
     sql`SELECT head.version AS version, head.removed AS removed, kept.value AS value
@@ -201,15 +205,26 @@ export const make = Effect.fnUntraced(function*(
   const list = Effect.gen(function*() {
     const names: Array<SecretStore.SecretName> = []
     for (const { name } of yield* Effect.mapError(selectNames, storageFailure("list"))) {
-      names.push(SecretStore.SecretName.make(name))
+      if (!isSecretName(name)) {
+        return yield* new SecretStore.SecretStoreError({
+          reason: new SecretStore.Corrupt({
+            location: `the table ${headTable(prefix)}`,
+            problem: `it has a row that this store did not write, named ${JSON.stringify(name)}`,
+            remedy: "Delete that row"
+          })
+        })
+      }
+      names.push(name)
     }
     return names
   })
 
   const history = Effect.fnUntraced(function*(name: SecretStore.SecretName) {
     const rows = yield* Effect.mapError(selectHistory(name, keep), storageFailure("history", name))
-    return yield* Effect.forEach(rows, (row) =>
-      Effect.map(toValue(name, row.value), (value) => ({ version: Dialect.toNatural(row.version), value })))
+    return yield* Effect.forEach(
+      rows,
+      (row) => Effect.map(toValue(name, row.value), (value) => ({ version: Dialect.toNatural(row.version), value }))
+    )
   })
 
   return yield* SecretStore.make({ read, write, compareAndSet, list, history })
