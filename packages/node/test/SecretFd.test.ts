@@ -147,7 +147,7 @@ describe("SecretFd.readSecretFromFd", () => {
         (path) => Effect.sync(() => NFS.rmSync(path, { recursive: true }))
       )
       const fifo = NPath.join(directory, "fifo")
-      yield* Effect.promise(() => once(spawn("mkfifo", [fifo]), "exit"))
+      yield* Effect.promise(() => once(spawn("/bin/sh", ["-c", "mkfifo \"$0\"", fifo]), "exit"))
       // Opened for reading and writing it never ends.
       const fd = NFS.openSync(fifo, NFS.constants.O_RDWR | NFS.constants.O_NONBLOCK)
       const fiber = yield* Effect.forkChild(SecretFd.readSecretFromFd(fd))
