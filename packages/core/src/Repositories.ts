@@ -4,6 +4,7 @@
 import * as Layer from "effect/Layer"
 import * as AccessFeedRepository from "./AccessFeedRepository.ts"
 import * as BootstrapCredentialRepository from "./BootstrapCredentialRepository.ts"
+import * as ReplayRepository from "./ReplayRepository.ts"
 import * as RunEventRepository from "./RunEventRepository.ts"
 import * as SessionCredentialRepository from "./SessionCredentialRepository.ts"
 
@@ -12,6 +13,7 @@ export type Repositories =
   | AccessFeedRepository.AccessFeedRepository
   | BootstrapCredentialRepository.BootstrapCredentialRepository
   | SessionCredentialRepository.SessionCredentialRepository
+  | ReplayRepository.ReplayRepository
   | RunEventRepository.RunEventRepository
 
 /** Provides all repositories in memory; what they hold ends with the layer. */
@@ -19,5 +21,6 @@ export const layerMemory: Layer.Layer<Repositories> = Layer.mergeAll(
   AccessFeedRepository.layerMemory,
   BootstrapCredentialRepository.layerMemory,
   SessionCredentialRepository.layerMemory,
+  ReplayRepository.layerMemory,
   RunEventRepository.layerMemory
 )

@@ -1,6 +1,7 @@
 export * as Migrations from "./Migrations.ts"
 export * as SqlAccessFeedRepository from "./SqlAccessFeedRepository.ts"
 export * as SqlBootstrapCredentialRepository from "./SqlBootstrapCredentialRepository.ts"
+export * as SqlReplayRepository from "./SqlReplayRepository.ts"
 export * as SqlRepositories from "./SqlRepositories.ts"
 export * as SqlRunEventRepository from "./SqlRunEventRepository.ts"
 export * as SqlSecretStore from "./SqlSecretStore.ts"

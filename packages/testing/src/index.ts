@@ -1,5 +1,6 @@
 export * as AccessFeedRepositorySuite from "./AccessFeedRepositorySuite.ts"
 export * as BootstrapCredentialRepositorySuite from "./BootstrapCredentialRepositorySuite.ts"
+export * as ReplayRepositorySuite from "./ReplayRepositorySuite.ts"
 export * as RunEventRepositorySuite from "./RunEventRepositorySuite.ts"
 export * as SecretStoreSuite from "./SecretStoreSuite.ts"
 export * as SessionCredentialRepositorySuite from "./SessionCredentialRepositorySuite.ts"
