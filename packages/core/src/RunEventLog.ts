@@ -362,7 +362,7 @@ export interface RunEventLogOptions {
   readonly retention?: Duration.Input | undefined
   /** For how long after that its idempotency key still answers. Defaults to 7 days. */
   readonly tombstoneRetention?: Duration.Input | undefined
-  /** How often readers look for events that another process has written. Defaults to 5 seconds. */
+  /** How often readers look for new events without a hint from the store. Defaults to 5 seconds. */
   readonly pollInterval?: Duration.Input | undefined
   /** How many events a reader holds at most. Defaults to 256. */
   readonly pageSize?: number | undefined
@@ -523,16 +523,7 @@ const make = Effect.fnUntraced(function*(
     maxWeight: settings.maxBatchEvents,
     closed: shuttingDown,
     commit: (items) =>
-      Effect.tap(
-        storage(repository.append({ items, maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes })),
-        (outcomes) =>
-          Effect.sync(() => {
-            for (let i = 0; i < items.length; i++) {
-              const item = items[i]
-              if (item !== undefined && outcomes[i]?._tag === "Appended") followers.notify(item.runId)
-            }
-          })
-      )
+      storage(repository.append({ items, maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes }))
   })
 
   // Programs end before the appender does, so that what they append while they are interrupted is still stored.
@@ -563,13 +554,34 @@ const make = Effect.fnUntraced(function*(
       { discard: true }
     )
   })
-  yield* Effect.forkScoped(
-    look.pipe(
-      Effect.catchCause((cause) => Effect.logWarning("Could not look for new events of runs", cause)),
-      Effect.delay(settings.pollInterval),
-      Effect.forever,
-      Effect.withTracerEnabled(false)
-    )
+  const lookAgain = Effect.catchCause(
+    look,
+    (cause) => Effect.logWarning("Could not look for new events of runs", cause)
+  )
+  yield* lookAgain.pipe(
+    Effect.delay(settings.pollInterval),
+    Effect.forever,
+    Effect.withTracerEnabled(false),
+    Effect.forkScoped
+  )
+  // Every signal comes from the store, so that it never comes before the commit that it is about.
+  let lost = false
+  yield* repository.wakeups.pipe(
+    Stream.runForEach((wakeUp) => {
+      lost = false
+      return wakeUp === "anything" ? look : Effect.sync(() => followers.wake(wakeUp))
+    }),
+    Effect.catchCause((cause) => {
+      const message = "Lost the hints at new events of runs; looking for them until they are back"
+      if (lost) return Effect.logDebug(message, cause)
+      lost = true
+      return Effect.logWarning(message, cause)
+    }),
+    Effect.andThen(Effect.sleep(Math.min(settings.pollInterval, 250))),
+    Effect.andThen(Effect.ignoreCause(look)),
+    Effect.forever,
+    Effect.withTracerEnabled(false),
+    Effect.forkScoped
   )
 
   const find = Effect.fnUntraced(function*(options: {
@@ -659,10 +671,7 @@ const make = Effect.fnUntraced(function*(
     })
 
   const finishRow = (runId: string, epoch: number, end: RunEnd, data: string) =>
-    Effect.tap(
-      storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data })),
-      () => Effect.sync(() => followers.notify(runId))
-    )
+    storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data }))
 
   const endOfExit = (exit: Exit.Exit<Schema.Json | void, unknown>): { readonly end: RunEnd; readonly data: string } => {
     const result = Exit.isSuccess(exit) ? exit.value : undefined
@@ -739,7 +748,6 @@ const make = Effect.fnUntraced(function*(
 
   const abortLocally = (runId: string): Effect.Effect<void> =>
     Effect.sync(() => {
-      followers.notify(runId)
       const execution = executions.get(runId)
       if (execution === undefined) return
       execution.interrupted = true
@@ -904,7 +912,6 @@ const make = Effect.fnUntraced(function*(
     reap: Effect.fn("RunEventLog.reap")(function*({ limit }) {
       const data = endData(failedWith(staleRun, "The server that executed the run has gone"))
       const rows = yield* storage(repository.reap({ limit, reason: staleRun, data }))
-      for (const row of rows) followers.notify(row.runId)
       return rows.map(toRun)
     }),
     sweep: Effect.fn("RunEventLog.sweep")(({ limit }) =>

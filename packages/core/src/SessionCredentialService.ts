@@ -12,15 +12,19 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { ChangeContext } from "./AccessEvent.ts"
+import type { AccessEvent, ChangeContext } from "./AccessEvent.ts"
+import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
 import { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import type { AccessScope } from "./AccessScope.ts"
+import * as AccessFollower from "./internal/accessFollower.ts"
 import * as SigningKeys from "./internal/signingKeys.ts"
 import type * as SecretStore from "./SecretStore.ts"
 import { Device, type Session, SessionId, type SessionMethod } from "./Session.ts"
@@ -140,10 +144,16 @@ export interface Options {
   readonly cacheCapacity?: number | undefined
   /**
    * How long a remembered token is trusted without a look at its row, and how often a stream held by {@link whileValid}
-   * looks. This bounds how late a revocation by another process is seen; one by this process is seen at once. Default 5
-   * seconds.
+   * looks. A revocation is seen before that: at once where this process makes it, and as soon as the access feed tells of
+   * it where another does. Default 5 seconds.
    */
   readonly recheckInterval?: Duration.Input | undefined
+  /**
+   * How long remembered tokens are trusted after this process was last at the end of the access feed. Active sessions have
+   * it look there twice in that time, whether or not the feed told of a change, so that a feed that has fallen silent is
+   * found out. Default 2 seconds.
+   */
+  readonly feedTrust?: Duration.Input | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -260,11 +270,21 @@ const positiveMillis = (
     : Effect.fail(new InvalidSessionOptions({ problem: `${setting} must be finite and at least 1 millisecond` }))
 }
 
-/** Builds the service; {@link layer} is what most hosts want. */
+/** Names what the service is built on. */
+export type Requirements =
+  | SessionCredentialRepository
+  | AccessFeedRepository
+  | SecretStore.SecretStore
+  | SecureRandom.SecureRandom
+  | Digest.Digest
+
+/**
+ * Builds the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want.
+ */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   SessionCredentialService["Service"],
   InvalidSessionOptions | SecretStore.SecretStoreError,
-  SessionCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+  Requirements | Scope.Scope
 > {
   const repository = yield* SessionCredentialRepository
   const random = yield* SecureRandom.SecureRandom
@@ -279,6 +299,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     : yield* positiveMillis("absoluteLifetime", options.absoluteLifetime)
   const ticketMillis = yield* positiveMillis("ticketLifetime", options.ticketLifetime ?? "60 seconds")
   const recheckMillis = yield* positiveMillis("recheckInterval", options.recheckInterval ?? "5 seconds")
+  const trustMillis = yield* positiveMillis("feedTrust", options.feedTrust ?? "2 seconds")
   const cacheCapacity = options.cacheCapacity ?? 10_000
   if (!Number.isSafeInteger(cacheCapacity) || cacheCapacity < 1) {
     return yield* new InvalidSessionOptions({ problem: "cacheCapacity must be a whole number from 1" })
@@ -311,6 +332,25 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     generation++
     for (const id of [...digestBySession.keys(), ...waiting.keys()]) forget(id)
   }
+
+  /** Forgets what an event makes out of date, also where it is only being read from the store now. */
+  const onEvents = (events: ReadonlyArray<AccessEvent>) => {
+    for (const { change } of events) {
+      if (change._tag === "sessionRemoved") {
+        generation++
+        forget(change.id)
+      } else if (change._tag === "sessionUpserted") {
+        const { session } = change
+        const known = cache.get(digestBySession.get(session.id) ?? "")?.session
+        // What this process has done comes back to it as an event too.
+        if (known !== undefined && Equal.equals(known, session)) continue
+        // A session that begins is in no row that was read before.
+        if (!Equal.equals(session.createdAt, session.lastSeenAt)) generation++
+        forget(session.id)
+      }
+    }
+  }
+  const follower = yield* AccessFollower.make({ trustMillis, onEvents, onGap: forgetAll })
 
   const remember = (tokenDigest: string, row: SessionRow, nowMillis: number): Session => {
     const session = toSession(row)
@@ -378,21 +418,30 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     return generation === generationBefore ? remember(tokenDigest, row, nowMillis) : toSession(row)
   }, (effect) => Effect.catchTag(effect, "AccessRepositoryError", (error) => Effect.fail(unavailable(error))))
 
+  /** Returns the session of a token that was seen before, unless its row is to be looked at. */
+  const recall = (tokenDigest: string, nowMillis: number): Session | undefined => {
+    const entry = cache.get(tokenDigest)
+    // A clock that was set back would prolong the trust, so a time before the last use leads to the row too.
+    if (entry === undefined || nowMillis >= entry.trustedUntilMillis || nowMillis < entry.lastSeenAtMillis) {
+      return undefined
+    }
+    entry.lastSeenAtMillis = nowMillis
+    return entry.session
+  }
+
   const verifySession = (token: Redacted.Redacted): Effect.Effect<Session, SessionCredentialError> =>
     Redacted.value(token).length > SessionToken.maxLength
       ? Effect.fail(refused("malformed"))
       : Effect.flatMap(digestOf(token), (tokenDigest) =>
         Clock.clockWith((clock) => {
           const nowMillis = clock.currentTimeMillisUnsafe()
-          const entry = cache.get(tokenDigest)
-          // A clock that was set back would prolong the trust, so a time before the last use leads to the row too.
-          if (
-            entry !== undefined && nowMillis < entry.trustedUntilMillis && nowMillis >= entry.lastSeenAtMillis
-          ) {
-            entry.lastSeenAtMillis = nowMillis
-            return Effect.succeed(entry.session)
-          }
-          return verifyRow(token, tokenDigest, nowMillis)
+          const session = recall(tokenDigest, nowMillis)
+          if (session === undefined) return verifyRow(token, tokenDigest, nowMillis)
+          if (follower.isLive(nowMillis)) return Effect.succeed(session)
+          return Effect.flatMap(follower.catchUp, (live) => {
+            const current = live ? recall(tokenDigest, nowMillis) : undefined
+            return current === undefined ? verifyRow(token, tokenDigest, nowMillis) : Effect.succeed(current)
+          })
         }))
 
   const verify: SessionCredentialService["Service"]["verify"] = (token, proof) =>
@@ -561,12 +610,12 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 export const layerWith = (options: Options): Layer.Layer<
   SessionCredentialService,
   InvalidSessionOptions | SecretStore.SecretStoreError,
-  SessionCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+  Requirements
 > => Layer.effect(SessionCredentialService, make(options))
 
 /** Provides the service with its defaults: 30 days without activity, no absolute end. */
 export const layer: Layer.Layer<
   SessionCredentialService,
   InvalidSessionOptions | SecretStore.SecretStoreError,
-  SessionCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+  Requirements
 > = layerWith({})
