@@ -5,7 +5,7 @@
  */
 import { execFile } from "node:child_process"
 import { existsSync } from "node:fs"
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { homedir, tmpdir } from "node:os"
 import { basename, join } from "node:path"
 import { promisify } from "node:util"
@@ -27,6 +27,7 @@ interface Manifest {
   readonly scripts?: Readonly<Record<string, string>>
   readonly dependencies?: Readonly<Record<string, string>>
   readonly peerDependencies?: Readonly<Record<string, string>>
+  readonly peerDependenciesMeta?: Readonly<Record<string, { readonly optional?: boolean }>>
   readonly optionalDependencies?: Readonly<Record<string, string>>
   readonly devDependencies?: Readonly<Record<string, string>>
 }
@@ -277,6 +278,75 @@ const makeConsumer = async (packages: ReadonlyArray<Package>, directory: string)
   )
 }
 
+/** Returns the entries that cannot be imported while the optional peers of their package are not installed. */
+const entriesInNeedOfPeers = async (
+  { entries, manifest }: Package,
+  consumer: string
+): Promise<ReadonlyArray<string>> => {
+  const peers = Object.keys(manifest.peerDependenciesMeta ?? {}).map((name) => join(consumer, "node_modules", name))
+  if (peers.length === 0) return []
+  await writeFile(
+    join(consumer, "probe.mjs"),
+    `
+    const missing = []
+    for (const entry of ${JSON.stringify(entries)}) {
+      await import(entry).catch((error) => {
+        if (error.code !== "ERR_MODULE_NOT_FOUND") throw error
+        missing.push(entry)
+      })
+    }
+    process.stdout.write(JSON.stringify(missing))
+    process.exit(0)
+    `
+  )
+  for (const peer of peers) await rename(peer, `${peer}.hidden`)
+  try {
+    return JSON.parse((await run("node", ["probe.mjs"], { cwd: consumer })).stdout)
+  } finally {
+    for (const peer of peers) await rename(`${peer}.hidden`, peer)
+  }
+}
+
+/**
+ * Every entry can be imported and no internal module can. The package itself exports all its modules, but for those that
+ * need an optional peer, because it has to load without one.
+ */
+const loads = async (pkg: Package, consumer: string) => {
+  const { entries, files, manifest } = pkg
+  const optional = await entriesInNeedOfPeers(pkg, consumer)
+  const exported = entries.filter((entry) => entry !== manifest.name && !optional.includes(entry))
+    .map((entry) => entry.slice(manifest.name.length + 1))
+  const internals = files
+    .flatMap((file) => /^dist\/(internal\/.+)\.js$/.exec(file)?.[1] ?? [])
+    .map((path) => `${manifest.name}/${path}`)
+  await writeFile(
+    join(consumer, "load.mjs"),
+    `
+    const problems = []
+    for (const entry of ${JSON.stringify(entries)}) {
+      await import(entry)
+      if (import.meta.resolve(entry).includes("/src/")) problems.push(entry + " resolves to its source")
+    }
+    const index = await import(${JSON.stringify(manifest.name)})
+    for (const name of ${
+      JSON.stringify(exported)
+    }) if (!(name in index)) problems.push("index.ts does not export " + name)
+    for (const entry of ${JSON.stringify(internals)}) {
+      await import(entry).then(
+        () => problems.push(entry + " can be imported"),
+        (error) => error.code === "ERR_PACKAGE_PATH_NOT_EXPORTED" || problems.push(String(error))
+      )
+    }
+    process.stdout.write(JSON.stringify(problems))
+    process.exit(0)
+    `
+  )
+  const problems: ReadonlyArray<string> = JSON.parse((await run("node", ["load.mjs"], { cwd: consumer })).stdout)
+  return optional.includes(manifest.name)
+    ? [...problems, `${manifest.name} itself needs an optional peer`]
+    : problems
+}
+
 const main = async (temporary: string) => {
   for (const name of await readdir(join(root, "packages"))) {
     await rm(join(root, "packages", name, "dist"), { recursive: true, force: true })
@@ -321,37 +391,12 @@ const main = async (temporary: string) => {
   })
   if (!installed) return
 
-  for (const { entries, files, manifest } of packages) {
-    await check(`consumer: ${manifest.name} loads (${entries.length} entries), internals are closed`, async () => {
-      const internals = files
-        .flatMap((file) => /^dist\/(internal\/.+)\.js$/.exec(file)?.[1] ?? [])
-        .map((path) => `${manifest.name}/${path}`)
-      await writeFile(
-        join(consumer, "load.mjs"),
-        `
-        const problems = []
-        for (const entry of ${JSON.stringify(entries)}) {
-          const module = await import(entry)
-          if (import.meta.resolve(entry).includes("/src/")) problems.push(entry + " resolves to its source")
-          if (entry === ${JSON.stringify(manifest.name)}) {
-            const missing = ${JSON.stringify(entries)}.slice().map((path) => path.slice(entry.length + 1))
-              .filter((name) => name !== "" && !(name in module))
-            for (const name of missing) problems.push(entry + " does not export " + name)
-          }
-        }
-        for (const entry of ${JSON.stringify(internals)}) {
-          await import(entry).then(
-            () => problems.push(entry + " can be imported"),
-            (error) => error.code === "ERR_PACKAGE_PATH_NOT_EXPORTED" || problems.push(String(error))
-          )
-        }
-        process.stdout.write(problems.join("\\n"))
-        process.exit(0)
-        `
-      )
-      const { stdout } = await run("node", ["load.mjs"], { cwd: consumer })
-      return stdout === "" ? [] : stdout.split("\n")
-    })
+  for (const pkg of packages) {
+    const { entries, manifest } = pkg
+    await check(
+      `consumer: ${manifest.name} loads (${entries.length} entries), internals are closed`,
+      () => loads(pkg, consumer)
+    )
     for (const name of Object.keys(manifest.bin ?? {})) {
       await check(`consumer: ${name} --version`, async () => {
         const { stdout } = await run(join("node_modules", ".bin", name), ["--version"], { cwd: consumer })
@@ -366,7 +411,7 @@ const main = async (temporary: string) => {
     )
     await writeFile(join(consumer, "entries.ts"), lines.join("\n"))
     const fenced = await Promise.all(packages.map(async ({ manifest, unpacked }) => {
-      const programs = programsOf(await readFile(join(unpacked, "README.md"), "utf8"))
+      const programs = programsOf(await readFile(join(unpacked, "README.md"), "utf8").catch(() => ""))
       const name = basename(manifest.name)
       await Promise.all(
         programs.map((program, index) => writeFile(join(consumer, `readme-${name}-${index}.ts`), program))
