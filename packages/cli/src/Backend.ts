@@ -9,6 +9,7 @@ import * as RunEventLog from "@sallyport/core/RunEventLog"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
 import * as Sallyport from "@sallyport/http/Sallyport"
+import * as Shutdown from "@sallyport/http/Shutdown"
 import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
@@ -89,6 +90,7 @@ export const layer = (options: Options) =>
         Layer.merge(Sallyport.layer(), DemoPage.layer).pipe(Layer.provide(CountingRun.layer)),
         { disableListenLog: true, disableLogger: true }
       ).pipe(
+        Shutdown.graceful,
         Layer.provideMerge(layerServices),
         Layer.provideMerge(layerPersistence(state))
       )

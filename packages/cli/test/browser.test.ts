@@ -109,6 +109,7 @@ describe("a browser", () => {
 
         yield* step(() => page.click("#start"))
         yield* seen(page, 2)
+        assert.isTrue(yield* step(() => page.isDisabled("#start")))
         yield* picture(page, "running")
         const { run } = (yield* Sallyport.get(server, "/api/threads/demonstration/active-run", token)).json<
           { readonly run: Sallyport.RunView }
@@ -139,7 +140,6 @@ describe("a browser", () => {
         yield* seen(second.page, 2)
         yield* step(() => second.page.reload())
         yield* seen(second.page, 2)
-        assert.isTrue(yield* step(() => second.page.isDisabled("#start")))
 
         for (const each of [page, second.page]) {
           assert.strictEqual(yield* ended(each), "succeeded ")
@@ -272,7 +272,7 @@ describe("a browser", () => {
   )
 
   it.live(
-    "RUN-02, RUN-04, RUN-07, L-71, L-76, L-84 after SIGKILL and a new start every reader has every event, and is told once that the run is stale",
+    "RUN-02, RUN-04, RUN-07, RUN-10, L-84 after SIGKILL and a new start every reader has every event, and is told once that the run is stale",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
@@ -300,6 +300,7 @@ describe("a browser", () => {
         }
         assert.deepStrictEqual(yield* killed.stop("SIGKILL"), { code: null, signal: "SIGKILL" })
         acknowledged.push(...yield* reader.rest)
+        assert.isTrue(reader.wasCut())
         network.cut()
 
         const server = yield* Sallyport.serve(state)

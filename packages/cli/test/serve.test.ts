@@ -91,6 +91,7 @@ describe("sallyport serve", () => {
           assert.deepStrictEqual(first, { id: "1", event: "data", data: { count: 1 } })
           assert.deepStrictEqual(yield* server.stop(signal), { code: 0, signal: null })
           const rest = yield* reader.rest
+          assert.isFalse(reader.wasCut(), "the server ended the stream")
           assert.deepStrictEqual(
             rest.filter(({ event }) => event === "data").map(({ id }) => id),
             Array.from({ length: rest.filter(({ event }) => event === "data").length }, (_, index) => String(index + 2))

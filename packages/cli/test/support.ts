@@ -237,6 +237,8 @@ export interface Reader {
   readonly next: Effect.Effect<ServerSentEvent | undefined>
   /** Returns what is left of the stream when it has ended. */
   readonly rest: Effect.Effect<ReadonlyArray<ServerSentEvent>>
+  /** Tells whether the stream has ended in the middle, rather than by what the server sent. */
+  readonly wasCut: () => boolean
 }
 
 const parse = (block: string): ServerSentEvent | undefined => {
@@ -253,7 +255,7 @@ const parse = (block: string): ServerSentEvent | undefined => {
   }
 }
 
-async function* eventsOf(response: Http.IncomingMessage) {
+async function* eventsOf(response: Http.IncomingMessage, onCut: () => void) {
   let text = ""
   try {
     for await (const chunk of response.setEncoding("utf8")) {
@@ -266,7 +268,7 @@ async function* eventsOf(response: Http.IncomingMessage) {
       }
     }
   } catch {
-    // The connection was cut, which a test sees as the end of the events.
+    onCut()
   }
 }
 
@@ -290,11 +292,15 @@ export const follow = (
     ),
     ({ outgoing }) => Effect.sync(() => outgoing.destroy())
   ).pipe(Effect.map(({ response }) => {
-    const events = eventsOf(response)
+    let cut = false
+    const events = eventsOf(response, () => {
+      cut = true
+    })
     const next = Effect.map(Effect.promise(() => events.next()), ({ value }) => value ?? undefined)
     return {
       status: response.statusCode ?? 0,
       next,
+      wasCut: () => cut,
       rest: Effect.promise(async () => {
         const rest: Array<ServerSentEvent> = []
         for await (const event of events) rest.push(event)
