@@ -481,7 +481,7 @@ describe("SecretRotation with several processes", () => {
         for (const name of names) yield* store.set(name, secret(valueOf(name)))
         yield* store.set("counter", secret("0,".repeat(2_000)))
         let midway = 0
-        for (let round = 0; round < 16; round++) {
+        for (let round = 0; round < 12; round++) {
           let acknowledged = 0
           yield* Effect.scoped(Effect.gen(function*() {
             const child = yield* Effect.acquireRelease(
@@ -495,18 +495,21 @@ describe("SecretRotation with several processes", () => {
               ),
               (running) => Effect.promise(() => kill(running))
             )
-            const killAfter = 1 + Math.floor(Math.random() * 3)
+            // Two rotations make about 14 writes; the moment within the next one is random as well.
+            const killAfter = 1 + Math.floor(Math.random() * 14)
             yield* Effect.promise(async () => {
-              let rotations = 0
+              let writes = 0
               for await (const line of createInterface({ input: child.stdout })) {
                 if (line.startsWith("counted ")) acknowledged = Number(line.slice("counted ".length))
-                else if (++rotations === killAfter) setTimeout(() => void kill(child), Math.random() * 30)
+                else if (++writes === killAfter) setTimeout(() => void kill(child), Math.random() * 4)
               }
             })
           }))
           const after = yield* open
           const use = yield* after.rotation.keyUse
-          if (use.versionsByKeyId.size === 2) midway++
+          const versions = Array.from(use.versionsByKeyId.values())
+          // The counter alone has 2 versions under either key, whatever the rotation has done.
+          if (versions.length === 2 && Math.min(...versions) > 2) midway++
           assert.strictEqual(use.plainVersions, 0)
           const check = Effect.gen(function*() {
             for (const name of names) assert.strictEqual(yield* textOf(after.store, name), valueOf(name))
@@ -522,7 +525,7 @@ describe("SecretRotation with several processes", () => {
           yield* check
           assert.strictEqual((yield* after.rotation.keyUse).versionsByKeyId.size, 1)
         }
-        // Some of the kills must have struck between two writes, or this test shows nothing.
+        // Some of the kills must have struck in the middle of a rotation, or this test shows nothing.
         assert.isAbove(midway, 0)
       }),
     180_000

@@ -1,6 +1,6 @@
 /**
  * Rotates the secrets in the directory `argv[2]` between the two keys `argv[3]` and `argv[4]` (hex) until it is killed, and counts in one of them.
- * Prints a line for each acknowledged step: `rotated`, `counted 7`.
+ * Prints a line before each write (`writing`), and one for each acknowledged change of the count (`counted 7`).
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
@@ -28,13 +28,20 @@ const count = (current: Option.Option<Redacted.Redacted<Uint8Array>>) => {
 }
 
 const program = Effect.gen(function*() {
+  const files = yield* SecretStore.SecretStore
+  const telling = SecretStore.SecretStore.of({
+    ...files,
+    modify: (name, f) =>
+      files.modify(name, (current) => Effect.tap(f(current), () => Effect.sync(() => writeSync(1, "writing\n"))))
+  })
   const open = (active: typeof first, previous: typeof first) =>
     EncryptedSecretStore.make({ storeId: "rotator" }).pipe(
-      Effect.provide(SecretKeys.layerKeys({ active, previous: [previous] }))
+      Effect.provide(SecretKeys.layerKeys({ active, previous: [previous] })),
+      Effect.provideService(SecretStore.SecretStore, telling)
     )
   const sides = [yield* open(first, second), yield* open(second, first)] as const
   for (let round = 0;; round++) {
-    const { rotation, store } = round % 2 === 0 ? sides[0] : sides[1]
+    const { rotation } = round % 2 === 0 ? sides[0] : sides[1]
     // The other side counts while this one rotates, as a process that has not been restarted yet.
     const other = round % 2 === 0 ? sides[1].store : sides[0].store
     yield* Effect.all([
@@ -44,8 +51,6 @@ const program = Effect.gen(function*() {
         (counted) => Effect.sync(() => writeSync(1, `counted ${counted}\n`))
       )
     ], { concurrency: "unbounded" })
-    writeSync(1, "rotated\n")
-    yield* store.get("counter")
   }
 })
 

@@ -2,13 +2,14 @@
  * Opens the secrets of a database as one of several processes.
  *
  * The first line of standard input says where, under which keys (hex) and what to do. `race` waits for a second line, so that several of these begin
- * together, lets 8 fibers race for the same secrets and prints what they saw. `rotate` rotates between the two keys, and counts, until it is killed.
+ * together, lets 8 fibers race for the same secrets and prints what they saw. `rotate` rotates between the two keys, and counts, until it is killed; it prints a line
+ * before each write (`writing`), and one for each acknowledged change of the count (`counted 7`).
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { PgClient } from "@effect/sql-pg"
 import * as EncryptedSecretStore from "@sallyport/core/EncryptedSecretStore"
 import * as SecretKeys from "@sallyport/core/SecretKeys"
-import type * as SecretStore from "@sallyport/core/SecretStore"
+import * as SecretStore from "@sallyport/core/SecretStore"
 import * as SqlSecretStore from "@sallyport/sql/SqlSecretStore"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
@@ -48,7 +49,17 @@ if (first === undefined || second === undefined) throw new Error("two keys are n
 
 const encrypted = (active: typeof first, previous: typeof first) =>
   EncryptedSecretStore.make({ storeId: "processes" }).pipe(
-    Effect.provide(SecretKeys.layerKeys({ active, previous: [previous] }))
+    Effect.provide(SecretKeys.layerKeys({ active, previous: [previous] })),
+    Effect.updateService(SecretStore.SecretStore, (rows) =>
+      SecretStore.SecretStore.of({
+        ...rows,
+        modify: (name, f) =>
+          rows.modify(name, (current) =>
+            Effect.tap(f(current), () =>
+              Effect.sync(() => {
+                if (work === "rotate") writeSync(1, "writing\n")
+              })))
+      }))
   )
 
 const count = (current: Option.Option<Redacted.Redacted<Uint8Array>>) => {
@@ -93,7 +104,6 @@ const rotate = Effect.gen(function*() {
         (counted) => Effect.sync(() => writeSync(1, `counted ${counted}\n`))
       )
     ], { concurrency: "unbounded" })
-    writeSync(1, "rotated\n")
   }
 })
 
