@@ -12,13 +12,13 @@ layer(NodeServices.layer)("documentation", (it) => {
     it.effect(`${document}: each TypeScript block is a region of an example`, () =>
       Effect.gen(function*() {
         const blocks = Documentation.codeBlocks(yield* Documentation.read(document))
-        for (const { code, comment, language } of blocks.filter(({ language }) => language === "ts")) {
+        for (const { code, comment } of blocks.filter(({ language }) => language === "ts")) {
           const [, file, name] = /^from (\S+)#(\S+)$/.exec(comment ?? "") ?? []
           if (file === undefined || name === undefined) assert.fail(`no comment says where this is from:\n${code}`)
           assert.strictEqual(
             code,
             Documentation.region(yield* Documentation.read(file), name),
-            `${language} of ${file}#${name}`
+            `the block and ${file}#${name} differ; copy the region into ${document}`
           )
         }
       }))
@@ -53,7 +53,8 @@ layer(NodeServices.layer)("documentation", (it) => {
       })
       assert.deepStrictEqual(
         (yield* Documentation.read("README.md")).match(/^\| [45]\d\d \|.*$/gm)?.toSorted(),
-        rows.toSorted()
+        rows.toSorted(),
+        "README.md lists other errors than @sallyport/contract/WireError; put the expected rows into its table"
       )
     }))
 
