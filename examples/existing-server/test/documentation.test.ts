@@ -43,7 +43,7 @@ layer(NodeServices.layer)("documentation", (it) => {
       assert.isAtMost(mount?.code.trimEnd().split("\n").length ?? Infinity, 30)
     }))
 
-  it.effect("README.md: the table of errors is the contract's (L-18)", () =>
+  it.effect("README.md: the table of errors is the contract's", () =>
     Effect.gen(function*() {
       // Those of the token endpoint have OAuth's form, and no code.
       const rows = Object.entries(WireError).flatMap(([tag, error]) => {
