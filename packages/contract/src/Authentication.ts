@@ -50,10 +50,15 @@ export class RequiredScopes extends Context.Service<RequiredScopes, ReadonlyArra
 ) {}
 
 /** The ways to prove a session, as an OpenAPI operation names them; each of them will do. */
-const security: OpenApi.OpenAPISpecOperation["security"] = [{ bearer: [] }, { cookie: [] }]
+const security: OpenApi.OpenAPISpecOperation["security"] = [{ bearer: [] }, { dpop: [] }, { cookie: [] }]
 
 const securitySchemes = {
   bearer: { type: "http", scheme: "bearer", description: "The token that the token endpoint issues" },
+  dpop: {
+    type: "http",
+    scheme: "DPoP",
+    description: "A token that is bound to a key, with a proof for the request in the header DPoP (RFC 9449)"
+  },
   cookie: {
     type: "apiKey",
     in: "cookie",

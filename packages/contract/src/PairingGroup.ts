@@ -19,6 +19,8 @@ export class PairingGroup extends HttpApiGroup.make("pairing").add(
       label: Schema.optionalKey(Label),
       /** `machine` makes a longer code, to be pasted rather than typed. */
       kind: Schema.optionalKey(Schema.Literals(["device", "machine"])),
+      /** The JWK thumbprint (RFC 7638) of the only key that can redeem the code, with a DPoP proof. */
+      proofKeyThumbprint: Schema.optionalKey(Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{43}$/))),
       /** How long the code can be redeemed; the server's default where absent. */
       lifetimeSeconds: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0)))
     }),

@@ -36,7 +36,8 @@ export const SessionState = Schema.Union([
 export const TokenResponse = Schema.Struct({
   access_token: Schema.RedactedFromValue(Schema.String, { label: "session-token" }),
   issued_token_type: Schema.Literal(accessTokenType),
-  token_type: Schema.Literal("Bearer"),
+  /** `DPoP` where the request came with a proof: the token is bound to its key (RFC 9449 section 5). */
+  token_type: Schema.Literals(["Bearer", "DPoP"]),
   /** Seconds until the session ends unless it is used before. */
   expires_in: Schema.Natural,
   /** The granted scopes, separated by spaces. */

@@ -22,7 +22,11 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()(
 /** Answers 401: no credential, or one that lets nobody in. */
 export class Unauthorized extends Schema.TaggedError<Unauthorized>()(
   "Unauthorized",
-  fields(["unauthorized", "invalid_credential"]),
+  {
+    ...fields(["unauthorized", "invalid_credential", "invalid_dpop_proof", "use_dpop_nonce"]),
+    /** The server's time, in seconds since the epoch, where a client with a wrong clock may have made the proof. */
+    serverTimeSeconds: Schema.optionalKey(Schema.Natural)
+  },
   { httpApiStatus: 401 }
 ) {}
 
@@ -84,9 +88,13 @@ export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
     "invalid_request",
     "invalid_grant",
     "invalid_scope",
-    "unsupported_grant_type"
+    "unsupported_grant_type",
+    "invalid_dpop_proof",
+    "use_dpop_nonce"
   ]),
   error_description: Schema.String,
+  /** The server's time, in seconds since the epoch, where a client with a wrong clock may have made the proof. */
+  server_time_seconds: Schema.optionalKey(Schema.Natural),
   traceId: Schema.String
 }, { httpApiStatus: 400 }) {
   override get message() {

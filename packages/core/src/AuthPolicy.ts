@@ -39,25 +39,31 @@ export interface Descriptor {
   readonly sessionMethods: ReadonlyArray<SessionMethod>
   /** Whether cookies carry `Secure` and the `__Host-` prefix. */
   readonly secureCookies: boolean
+  /**
+   * The address under which clients reach what is at the root of this server, where it is known. A DPoP proof has to name
+   * it. Without it a server on a loopback address goes by the `Host` header, and another one takes no proofs: whoever
+   * receives a proof could send it on under any `Host` that it was made for.
+   */
+  readonly publicUrl?: URL | undefined
 }
 
 /** Provides the policy in force. */
 export class AuthPolicy extends Context.Service<AuthPolicy, Descriptor>()("@sallyport/core/AuthPolicy") {}
 
-const descriptors: Record<Kind, Omit<Descriptor, "kind">> = {
+const descriptors: Record<Kind, Omit<Descriptor, "kind" | "publicUrl">> = {
   "desktop-managed-local": {
     bootstrapMethods: ["seeded-credential", "pairing-link"],
-    sessionMethods: ["browser-session-cookie", "bearer-access-token"],
+    sessionMethods: ["browser-session-cookie", "bearer-access-token", "dpop-access-token"],
     secureCookies: false
   },
   "loopback-browser": {
     bootstrapMethods: ["pairing-link"],
-    sessionMethods: ["browser-session-cookie", "bearer-access-token"],
+    sessionMethods: ["browser-session-cookie", "bearer-access-token", "dpop-access-token"],
     secureCookies: false
   },
   "remote-reachable": {
     bootstrapMethods: ["pairing-link"],
-    sessionMethods: ["browser-session-cookie", "bearer-access-token"],
+    sessionMethods: ["browser-session-cookie", "bearer-access-token", "dpop-access-token"],
     secureCookies: true
   },
   "unsafe-no-auth": { bootstrapMethods: [], sessionMethods: [], secureCookies: false }
@@ -82,11 +88,20 @@ const loopbackIpv4 = /^(?:::ffff:)?127(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){
 export const make = (options: {
   readonly host: string
   readonly kind?: Kind | undefined
+  readonly publicUrl?: URL | undefined
 }): Effect.Effect<Descriptor, PolicyRefused> => {
   const local = isLoopback(options.host)
   const kind = options.kind ?? (local ? "loopback-browser" : "remote-reachable")
+  const { sessionMethods, ...descriptor } = descriptors[kind]
   return local || kind === "remote-reachable"
-    ? Effect.succeed({ kind, ...descriptors[kind] })
+    ? Effect.succeed({
+      kind,
+      ...descriptor,
+      sessionMethods: kind === "remote-reachable" && options.publicUrl === undefined
+        ? sessionMethods.filter((method) => method !== "dpop-access-token")
+        : sessionMethods,
+      ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl })
+    })
     : Effect.fail(
       new PolicyRefused({
         policy: kind,
@@ -100,4 +115,5 @@ export const make = (options: {
 export const layer = (options: {
   readonly host: string
   readonly kind?: Kind | undefined
+  readonly publicUrl?: URL | undefined
 }): Layer.Layer<AuthPolicy, PolicyRefused> => Layer.effect(AuthPolicy, make(options))

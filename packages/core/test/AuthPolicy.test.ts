@@ -62,7 +62,9 @@ describe("AuthPolicy", () => {
         ["desktop-managed-local", "loopback-browser", "remote-reachable", "unsafe-no-auth"] as const,
         (kind) => AuthPolicy.make({ host: "127.0.0.1", kind })
       )
-      const sessionMethods = ["browser-session-cookie", "bearer-access-token"] as const
+      const sessionMethods = ["browser-session-cookie", "bearer-access-token", "dpop-access-token"] as const
+      // A proof has to name the server's address, which one behind a proxy doesn't know unless it is told.
+      const withoutDpop = sessionMethods.slice(0, 2)
       assert.deepStrictEqual(descriptors, [
         {
           kind: "desktop-managed-local",
@@ -71,9 +73,18 @@ describe("AuthPolicy", () => {
           secureCookies: false
         },
         { kind: "loopback-browser", bootstrapMethods: ["pairing-link"], sessionMethods, secureCookies: false },
-        { kind: "remote-reachable", bootstrapMethods: ["pairing-link"], sessionMethods, secureCookies: true },
+        {
+          kind: "remote-reachable",
+          bootstrapMethods: ["pairing-link"],
+          sessionMethods: withoutDpop,
+          secureCookies: true
+        },
         { kind: "unsafe-no-auth", bootstrapMethods: [], sessionMethods: [], secureCookies: false }
       ])
+      const publicUrl = new URL("https://box.example/base")
+      const reachable = yield* AuthPolicy.make({ host: "0.0.0.0", publicUrl })
+      assert.deepStrictEqual(reachable.sessionMethods, sessionMethods)
+      assert.strictEqual(reachable.publicUrl, publicUrl)
     }))
 
   it.effect("AUTH-01 without a name chooses by the address, and never unsafe-no-auth", () =>

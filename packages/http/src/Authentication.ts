@@ -4,6 +4,9 @@
  *
  * A request proves its session by exactly one credential. An `Authorization` header counts alone: where it is wrong, a
  * good cookie beside it doesn't help. A WebSocket upgrade may carry a ticket as the query parameter `ticket`.
+ *
+ * A token that is bound to a key comes as `Authorization: DPoP`, with a proof in the header `DPoP` (RFC 9449). Such tokens
+ * are taken where the host has put `DpopProof` beside the routes, and the policy knows the address that proofs must name.
  */
 import { Authentication, OAuthRequestErrors, RequestErrors, RequiredScopes } from "@sallyport/contract/Authentication"
 import type { Forbidden, TooLarge, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
@@ -29,6 +32,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Dpop from "./internal/dpop.ts"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
@@ -92,19 +96,37 @@ export const checkOrigin = (options: { readonly vouched: boolean }): Effect.Effe
 export const challenge = (
   parameters: Readonly<Record<string, string>> = {}
 ): Effect.Effect<void, never, HttpServerRequest.HttpServerRequest> => {
-  const value = Object.entries({ realm: "sallyport", ...parameters }).map(([key, text]) => `${key}="${text}"`).join(
-    ", "
-  )
+  return setChallenges([["Bearer", parameters]])
+}
+
+/** Says the same for a request with a bound token: which algorithms a proof may have, and what is wrong (RFC 9449 section 7.1). */
+const dpopChallenge = (parameters: Readonly<Record<string, string>> = {}) =>
+  setChallenges([["DPoP", { ...parameters, algs: Dpop.algs }]])
+
+/** Says for a request without a credential which ones are taken. */
+const openChallenge = Effect.flatMap(
+  Dpop.offered,
+  (dpop) => setChallenges(Option.isSome(dpop) ? [["Bearer", {}], ["DPoP", { algs: Dpop.algs }]] : [["Bearer", {}]])
+)
+
+const setChallenges = (
+  challenges: ReadonlyArray<readonly [scheme: string, parameters: Readonly<Record<string, string>>]>
+): Effect.Effect<void, never, HttpServerRequest.HttpServerRequest> => {
+  const value = challenges.map(([scheme, parameters]) =>
+    `${scheme} ${
+      Object.entries({ realm: "sallyport", ...parameters }).map(([key, text]) => `${key}="${text}"`).join(", ")
+    }`
+  ).join(", ")
   return HttpEffect.appendPreResponseHandler((_request, response) =>
     Effect.succeed(
       response.status === 401 || response.status === 403
-        ? HttpServerResponse.setHeader(response, "www-authenticate", `Bearer ${value}`)
+        ? HttpServerResponse.setHeader(response, "www-authenticate", value)
         : response
     )
   )
 }
 
-const bearer = /^Bearer +([^\s]+) *$/i
+const authorizationForm = /^(Bearer|DPoP) +([^\s]+) *$/i
 
 /** Returns the ticket that an upgrade carries. */
 const ticketOf = (request: HttpServerRequest.HttpServerRequest): Option.Option<Redacted.Redacted> => {
@@ -135,6 +157,68 @@ const everybody = Effect.gen(function*() {
   })
 })
 
+const isDpop = (authorization: string): boolean => /^DPoP /i.test(authorization)
+
+/**
+ * Returns the session of a token that is bound to a key, and spends the proof that came with it. The proof is spent last,
+ * so that nobody without a live session makes the store remember anything.
+ */
+const boundSession = (token: Redacted.Redacted) =>
+  Effect.gen(function*() {
+    const dpop = yield* Dpop.offered
+    if (Option.isNone(dpop)) {
+      yield* challenge()
+      return yield* Wire.unauthorized({ message: "This server takes no DPoP proofs; use a bearer token" })
+    }
+    const proof = yield* Dpop.check(dpop.value, token)
+    const sessions = yield* SessionCredentialService
+    const session = yield* sessions.verify(token, proof)
+    if (session.proofKeyThumbprint === null) {
+      yield* dpopChallenge({ error: "invalid_token" })
+      return yield* Wire.unauthorized({
+        message: "The token is not bound to a key; use it as: Bearer, a space, the token"
+      })
+    }
+    yield* proof.spend
+    return session
+  }).pipe(
+    Effect.catchReasons("DpopProofError", {
+      InvalidProof: (reason) =>
+        Effect.andThen(dpopChallenge({ error: "invalid_dpop_proof" }), Wire.dpopFailure("invalid_dpop_proof", reason)),
+      NonceRequired: (reason) =>
+        Effect.andThen(dpopChallenge({ error: "use_dpop_nonce" }), Wire.dpopFailure("use_dpop_nonce", reason)),
+      ReplayStoreUnavailable: (reason) => Wire.unavailable(reason)
+    }, (reason) => Effect.die(reason))
+  )
+
+/** Returns the session of whichever credential counts. */
+const prove = Effect.gen(function*() {
+  const request = yield* HttpServerRequest.HttpServerRequest
+  const policy = yield* AuthPolicy
+  if (policy.kind === "unsafe-no-auth") return Option.some(yield* everybody)
+
+  const sessions = yield* SessionCredentialService
+  const { authorization } = request.headers
+  if (authorization !== undefined) {
+    const [, scheme, text] = authorizationForm.exec(authorization) ?? []
+    if (scheme === undefined || text === undefined) {
+      yield* openChallenge
+      return yield* Wire.unauthorized({
+        message: "The Authorization header must be: Bearer or DPoP, a space, and the token"
+      })
+    }
+    const token = Redacted.make(text, { label: "session-token" })
+    return Option.some(yield* isDpop(authorization) ? boundSession(token) : sessions.verify(token))
+  }
+  const ticket = ticketOf(request)
+  if (Option.isSome(ticket)) return Option.some(yield* sessions.consumeTicket(ticket.value))
+
+  const cookie = SessionCookie.read(request, policy.secureCookies)
+  if (Option.isNone(cookie)) return Option.none()
+  if (changesState(request)) yield* checkOrigin({ vouched: true })
+  return Option.some(yield* sessions.verify(cookie.value))
+})
+
 /**
  * Returns the session that the current request proves, and none where it carries no credential. A wrong credential is
  * `Unauthorized`; a cookie that another site made a browser send is `Forbidden`; a store that does not answer is
@@ -144,40 +228,20 @@ export const authenticate: Effect.Effect<
   Option.Option<Session>,
   AuthenticationError,
   HttpServerRequest.HttpServerRequest | SessionCredentialService | AuthPolicy
-> = Effect.gen(function*() {
-  const request = yield* HttpServerRequest.HttpServerRequest
-  const policy = yield* AuthPolicy
-  if (policy.kind === "unsafe-no-auth") return Option.some(yield* everybody)
-
-  const sessions = yield* SessionCredentialService
-  const { authorization } = request.headers
-  if (authorization !== undefined) {
-    const token = bearer.exec(authorization)?.[1]
-    if (token === undefined) {
-      yield* challenge()
-      return yield* Wire.unauthorized({ message: "The Authorization header must be: Bearer, a space, and the token" })
-    }
-    return Option.some(yield* sessions.verify(Redacted.make(token, { label: "session-token" })))
-  }
-  const ticket = ticketOf(request)
-  if (Option.isSome(ticket)) return Option.some(yield* sessions.consumeTicket(ticket.value))
-
-  const cookie = SessionCookie.read(request, policy.secureCookies)
-  if (Option.isNone(cookie)) return Option.none()
-  if (changesState(request)) yield* checkOrigin({ vouched: true })
-  return Option.some(yield* sessions.verify(cookie.value))
-}).pipe(
-  Effect.catchReasons("SessionCredentialError", {
-    SessionRefused: Effect.fnUntraced(function*(reason) {
-      yield* Effect.logDebug("Refused a session token").pipe(Effect.annotateLogs({ problem: reason.problem }))
-      const { authorization } = (yield* HttpServerRequest.HttpServerRequest).headers
-      yield* challenge(authorization === undefined ? {} : { error: "invalid_token" })
-      return yield* Wire.unauthorized(reason)
-    }),
-    TicketRefused: (reason) => Effect.andThen(challenge(), Wire.unauthorized(reason)),
-    SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
-  }, (reason) => Effect.die(reason))
-)
+> = Effect.catchReasons(prove, "SessionCredentialError", {
+  SessionRefused: Effect.fnUntraced(function*(reason) {
+    yield* Effect.logDebug("Refused a session token").pipe(Effect.annotateLogs({ problem: reason.problem }))
+    const { authorization } = (yield* HttpServerRequest.HttpServerRequest).headers
+    yield* authorization === undefined
+      ? challenge()
+      : isDpop(authorization)
+      ? dpopChallenge({ error: "invalid_token" })
+      : challenge({ error: "invalid_token" })
+    return yield* Wire.unauthorized(reason)
+  }),
+  TicketRefused: (reason) => Effect.andThen(challenge(), Wire.unauthorized(reason)),
+  SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
+}, (reason) => Effect.die(reason))
 
 /** Returns the session of the current request, which has to hold every one of some scopes. */
 export const requireSession = (scopes: ReadonlyArray<AccessScope.AccessScope>): Effect.Effect<
@@ -188,12 +252,13 @@ export const requireSession = (scopes: ReadonlyArray<AccessScope.AccessScope>): 
   Effect.gen(function*() {
     const session = yield* authenticate
     if (Option.isNone(session)) {
-      yield* challenge()
+      yield* openChallenge
       return yield* Wire.unauthorized({ message: "Sign in first" })
     }
     const missing = AccessScope.missing(session.value.scopes, scopes)
     if (missing.length > 0) {
-      yield* challenge({ error: "insufficient_scope", scope: scopes.join(" ") })
+      const parameters = { error: "insufficient_scope", scope: scopes.join(" ") }
+      yield* session.value.method === "dpop-access-token" ? dpopChallenge(parameters) : challenge(parameters)
       return yield* Wire.scopeRequired({
         message: `This needs the scope ${missing.join(", ")}, which your session does not have`
       })

@@ -24,6 +24,7 @@ export const layer = HttpApiBuilder.group(
             scopes: payload.scopes ?? session.scopes,
             label: payload.label,
             kind: payload.kind,
+            proofKeyThumbprint: payload.proofKeyThumbprint,
             lifetime: payload.lifetimeSeconds === undefined ? undefined : Duration.seconds(payload.lifetimeSeconds)
           })
           return { code, link: Wire.pairingLinkView(link) }

@@ -1,5 +1,5 @@
 /**
- * Answers the endpoints of sessions: signing in with a cookie or for a bearer token, the list, and signing out.
+ * Answers the endpoints of sessions: signing in with a cookie, or for a bearer token or one that is bound to a key, the list, and signing out.
  */
 import { PolicyView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
@@ -19,29 +19,43 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { authenticate, challenge, checkOrigin } from "./Authentication.ts"
+import * as Dpop from "./internal/dpop.ts"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
-const policyView = Effect.map(
-  AuthPolicy,
-  ({ bootstrapMethods, kind, sessionMethods }) => new PolicyView({ kind, bootstrapMethods, sessionMethods })
-)
+const policyView = Effect.gen(function*() {
+  const { bootstrapMethods, kind, sessionMethods } = yield* AuthPolicy
+  const dpop = yield* Dpop.offered
+  return new PolicyView({
+    kind,
+    bootstrapMethods,
+    sessionMethods: Option.isSome(dpop)
+      ? sessionMethods
+      : sessionMethods.filter((method) => method !== "dpop-access-token")
+  })
+})
 
 /** Redeems a credential and starts a session of the given method for whoever sent the current request. */
 const signIn = Effect.fnUntraced(function*(options: {
   readonly credential: Redacted.Redacted
   readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
   readonly method: SessionMethod
+  readonly proofKeyThumbprint?: string | undefined
   readonly label?: string | undefined
 }) {
   const request = yield* HttpServerRequest.HttpServerRequest
   const bootstrap = yield* BootstrapCredentialService
   const sessions = yield* SessionCredentialService
-  const grant = yield* bootstrap.consume({ credential: options.credential, scopes: options.scopes })
+  const grant = yield* bootstrap.consume({
+    credential: options.credential,
+    scopes: options.scopes,
+    proofKeyThumbprint: options.proofKeyThumbprint
+  })
   return yield* sessions.issue({
     subject: grant.subject,
     scopes: grant.scopes,
     method: options.method,
+    proofKeyThumbprint: options.proofKeyThumbprint,
     device: {
       label: options.label ?? null,
       userAgent: request.headers["user-agent"]?.slice(0, 256) ?? null,
@@ -50,6 +64,28 @@ const signIn = Effect.fnUntraced(function*(options: {
     actor: grant.createdBy
   })
 })
+
+/**
+ * Checks and spends the proof that came with a request for a token, and returns the thumbprint of its key; none where no
+ * proof came. It is spent before the credential is used up, so that a store that fails costs a proof and not the code.
+ */
+const provenKey = Effect.gen(function*() {
+  const { headers } = yield* HttpServerRequest.HttpServerRequest
+  if (headers.dpop === undefined) return undefined
+  const dpop = yield* Dpop.offered
+  if (Option.isNone(dpop)) {
+    return yield* Wire.oauthInvalidRequest({ message: "This server takes no DPoP proofs; ask for a bearer token" })
+  }
+  const proof = yield* Dpop.check(dpop.value, undefined)
+  yield* proof.spend
+  return proof.proofKeyThumbprint
+}).pipe(
+  Effect.catchReasons("DpopProofError", {
+    InvalidProof: (reason) => Wire.oauthDpopFailure("invalid_dpop_proof", reason),
+    NonceRequired: (reason) => Wire.oauthDpopFailure("use_dpop_nonce", reason),
+    ReplayStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
+  }, (reason) => Effect.die(reason))
+)
 
 const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessScope))
 
@@ -120,10 +156,12 @@ export const layer = HttpApiBuilder.group(
         if (Option.isNone(scopes)) {
           return yield* Wire.oauthInvalidScope({ message: "A scope has the form resource:action, such as runs:read" })
         }
+        const proofKeyThumbprint = yield* provenKey
         const { session, token } = yield* signIn({
           credential: payload.subject_token,
           scopes: scopes.value,
-          method: "bearer-access-token"
+          method: proofKeyThumbprint === undefined ? "bearer-access-token" : "dpop-access-token",
+          proofKeyThumbprint
         }).pipe(
           Effect.catchReasons("BootstrapCredentialError", {
             MalformedCode: (reason) => Wire.oauthInvalidGrant(reason),
@@ -139,7 +177,7 @@ export const layer = HttpApiBuilder.group(
         return {
           access_token: token,
           issued_token_type: accessTokenType,
-          token_type: "Bearer" as const,
+          token_type: proofKeyThumbprint === undefined ? "Bearer" as const : "DPoP" as const,
           expires_in: Math.floor((DateTime.toEpochMillis(session.expiresAt) - now) / 1000),
           scope: session.scopes.join(" ")
         }

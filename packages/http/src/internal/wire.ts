@@ -59,6 +59,24 @@ const oauthFailure = (error: WireError.OAuthError["error"]) =>
       Effect.fail(new WireError.OAuthError({ error, error_description: reason.message, traceId }))
     ))
 
+/** Fails with an error of the token endpoint about a DPoP proof (RFC 9449 sections 5 and 8). */
+export const oauthDpopFailure = (
+  error: "invalid_dpop_proof" | "use_dpop_nonce",
+  reason: { readonly message: string; readonly serverTimeSeconds?: number }
+): Effect.Effect<never, WireError.OAuthError> =>
+  Effect.flatMap(currentTraceId, (traceId) =>
+    Effect.andThen(
+      log(error, traceId, reason, false),
+      Effect.fail(
+        new WireError.OAuthError({
+          error,
+          error_description: reason.message,
+          traceId,
+          ...(reason.serverTimeSeconds === undefined ? {} : { server_time_seconds: reason.serverTimeSeconds })
+        })
+      )
+    ))
+
 export const oauthInvalidRequest = oauthFailure("invalid_request")
 export const oauthInvalidGrant = oauthFailure("invalid_grant")
 export const oauthInvalidScope = oauthFailure("invalid_scope")
@@ -74,6 +92,25 @@ export const oauthUnavailable = (
           error: "temporarily_unavailable",
           error_description: reason.message,
           traceId
+        })
+      )
+    ))
+
+/** Fails with a 401 about a DPoP proof. */
+export const dpopFailure = (
+  code: "invalid_dpop_proof" | "use_dpop_nonce",
+  reason: { readonly message: string; readonly serverTimeSeconds?: number }
+): Effect.Effect<never, WireError.Unauthorized> =>
+  Effect.flatMap(currentTraceId, (traceId) =>
+    Effect.andThen(
+      log(code, traceId, reason, false),
+      Effect.fail(
+        new WireError.Unauthorized({
+          code,
+          message: reason.message,
+          retryable: code === "use_dpop_nonce",
+          traceId,
+          ...(reason.serverTimeSeconds === undefined ? {} : { serverTimeSeconds: reason.serverTimeSeconds })
         })
       )
     ))
