@@ -4,6 +4,7 @@
  */
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as OpenApi from "effect/http-api/OpenApi"
+import { AccessGroup } from "./AccessGroup.ts"
 import { describeSecurity } from "./Authentication.ts"
 import { PairingGroup } from "./PairingGroup.ts"
 import { RunGroup } from "./RunGroup.ts"
@@ -14,6 +15,7 @@ export class SallyportApi extends HttpApi.make("sallyport")
   .add(SessionGroup)
   .add(PairingGroup)
   .add(RunGroup)
+  .add(AccessGroup)
   .annotate(OpenApi.Title, "Sallyport")
   .annotate(OpenApi.Description, "Pairing, sessions and resumable runs")
   .annotate(OpenApi.Transform, describeSecurity)

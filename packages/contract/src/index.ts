@@ -1,3 +1,4 @@
+export * as AccessGroup from "./AccessGroup.ts"
 export * as AccessSchemas from "./AccessSchemas.ts"
 export * as Authentication from "./Authentication.ts"
 export * as PairingGroup from "./PairingGroup.ts"

@@ -2,21 +2,19 @@
  * Answers the endpoints of runs: starting one, following it as Server-Sent Events, finding it again, ending it.
  */
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
-import { AuthPolicy } from "@sallyport/core/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
 import type { RunOwner } from "@sallyport/core/Run"
 import { RunEventLog } from "@sallyport/core/RunEventLog"
 import type { Session } from "@sallyport/core/Session"
-import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import * as EventStream from "./EventStream.ts"
 import * as Wire from "./internal/wire.ts"
 import * as RunEventStream from "./RunEventStream.ts"
 import { RunProgram } from "./RunProgram.ts"
-import * as Shutdown from "./Shutdown.ts"
 
 const ownerOf = (session: Session): RunOwner => ({ subject: session.subject })
 
@@ -29,22 +27,8 @@ export const layer = HttpApiBuilder.group(
   Effect.fn(function*(handlers) {
     const log = yield* RunEventLog
     const program = yield* RunProgram
-    const sessions = yield* SessionCredentialService
-    const policy = yield* AuthPolicy
-    const heartbeatInterval = yield* RunEventStream.HeartbeatInterval
-    // A reader that is cut off by a stop is told nothing: it reconnects, to the next server.
-    const stopping = Effect.as(yield* Shutdown.Stopping, Option.none())
-
-    /** Waits until a reader may read no more, and returns what to tell it. Everybody's session has no end. */
-    const endOf = (session: Session) =>
-      policy.kind === "unsafe-no-auth" ? stopping : sessions.awaitEnd(session).pipe(
-        Effect.as(RunEventStream.sessionEnded),
-        Effect.catch((error) =>
-          Effect.succeed({ code: "unavailable" as const, message: error.message, retryable: true })
-        ),
-        Effect.asSome,
-        Effect.raceFirst(stopping)
-      )
+    const endOf = yield* EventStream.makeEnding
+    const heartbeatInterval = yield* EventStream.HeartbeatInterval
 
     return handlers.handleAll({
       start: Effect.fn(

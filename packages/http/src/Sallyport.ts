@@ -2,6 +2,8 @@
  * The whole HTTP surface as one layer, for a host that wants all of it.
  */
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import * as AccessFeed from "@sallyport/core/AccessFeed"
+import type { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
 import type { AuthPolicy } from "@sallyport/core/AuthPolicy"
 import type { BootstrapCredentialService } from "@sallyport/core/BootstrapCredentialService"
 import type { RunEventLog } from "@sallyport/core/RunEventLog"
@@ -17,6 +19,7 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Path } from "effect/Path"
+import * as AccessHandlers from "./AccessHandlers.ts"
 import * as Authentication from "./Authentication.ts"
 import * as PairingHandlers from "./PairingHandlers.ts"
 import * as PairPage from "./PairPage.ts"
@@ -43,6 +46,7 @@ export interface Options {
 export const layer = (options?: Options): Layer.Layer<
   never,
   never,
+  | AccessFeedRepository
   | AuthPolicy
   | BootstrapCredentialService
   | SessionCredentialService
@@ -59,7 +63,12 @@ export const layer = (options?: Options): Layer.Layer<
   const api = prefix === undefined ? SallyportApi : SallyportApi.annotate(OpenApi.Servers, [{ url: prefix }])
   const routes = Layer.merge(
     HttpApiBuilder.layer(api, { openapiPath: options?.openapiPath ?? "/api/openapi.json" }).pipe(
-      Layer.provide([SessionHandlers.layer, PairingHandlers.layer, RunHandlers.layer]),
+      Layer.provide([
+        SessionHandlers.layer,
+        PairingHandlers.layer,
+        RunHandlers.layer,
+        Layer.provide(AccessHandlers.layer, AccessFeed.layer)
+      ]),
       Layer.provide([Authentication.layer, Authentication.layerRequestErrors({ maxBodySize: options?.maxBodySize })])
     ),
     PairPage.layer({ continueTo: options?.continueTo })

@@ -52,6 +52,7 @@ describe("the surface", () => {
       )
       const open = ["GET /api/auth/session", "POST /api/auth/bootstrap", "POST /oauth/token"]
       const guarded = [
+        "GET /api/auth/access",
         "GET /api/auth/pairing-links",
         "GET /api/auth/sessions",
         "GET /api/runs/{id}",

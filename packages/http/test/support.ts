@@ -113,6 +113,7 @@ const Repositories = Layer.mergeAll(
 )
 
 type Services =
+  | AccessFeedRepository.AccessFeedRepository
   | AuthPolicy.AuthPolicy
   | BootstrapCredentialService.BootstrapCredentialService
   | SessionCredentialService.SessionCredentialService

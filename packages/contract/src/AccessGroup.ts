@@ -1,0 +1,127 @@
+/**
+ * The endpoint with which a client sees the pairing links and sessions change.
+ *
+ * What a client decodes here is tolerant, so that an older one goes on beside a newer server: a method, a scope or a reason
+ * that it doesn't know is text, a field that it doesn't know is left out, and an event that it doesn't know is an
+ * {@link UnknownEvent} to pass over.
+ */
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as Schema from "effect/Schema"
+import { RequestErrors, requires } from "./Authentication.ts"
+import { InvalidRequest, Unavailable } from "./WireError.ts"
+
+/** Describes a session in the feed. */
+export const FeedSession = Schema.Struct({
+  id: Schema.NonEmptyString,
+  subject: Schema.String,
+  method: Schema.String,
+  scopes: Schema.Array(Schema.String),
+  device: Schema.Struct({
+    label: Schema.NullOr(Schema.String),
+    userAgent: Schema.NullOr(Schema.String),
+    address: Schema.NullOr(Schema.String)
+  }),
+  createdAt: Schema.DateTimeUtcFromString,
+  lastSeenAt: Schema.DateTimeUtcFromString,
+  expiresAt: Schema.DateTimeUtcFromString,
+  /** Whether it is the session that asks. */
+  current: Schema.Boolean
+})
+
+/** Describes a pairing link in the feed, without its code. */
+export const FeedPairingLink = Schema.Struct({
+  id: Schema.NonEmptyString,
+  label: Schema.NullOr(Schema.String),
+  subject: Schema.String,
+  scopes: Schema.Array(Schema.String),
+  remainingUses: Schema.Natural,
+  createdBy: Schema.String,
+  createdAt: Schema.DateTimeUtcFromString,
+  expiresAt: Schema.DateTimeUtcFromString
+})
+
+/** Tells a reader why the feed stops; after a retryable one it may go on from its last revision. */
+export const AccessStreamFailure = Schema.Struct({
+  code: Schema.String,
+  message: Schema.String,
+  retryable: Schema.Boolean
+})
+
+/** Says, with every change, which revision it is, who made it and when. */
+const change = {
+  revision: Schema.Natural,
+  actor: Schema.String,
+  at: Schema.DateTimeUtcFromString
+}
+
+/** Describes the data of each event that this version knows, by the event's name. */
+export const feedData = {
+  snapshot: Schema.Struct({
+    revision: Schema.Natural,
+    pairingLinks: Schema.Array(FeedPairingLink),
+    sessions: Schema.Array(FeedSession)
+  }),
+  pairingLinkUpserted: Schema.Struct({ ...change, link: FeedPairingLink }),
+  pairingLinkRemoved: Schema.Struct({ ...change, id: Schema.String, reason: Schema.String }),
+  sessionUpserted: Schema.Struct({ ...change, session: FeedSession }),
+  sessionRemoved: Schema.Struct({ ...change, id: Schema.String, reason: Schema.String }),
+  failure: AccessStreamFailure
+} as const
+
+const id = Schema.optionalKey(Schema.UndefinedOr(Schema.String))
+
+/** Describes an event of a later version: its data is text, and there is nothing to do with it but to keep its id. */
+export const UnknownEvent = Schema.Struct({ id, event: Schema.String, data: Schema.String })
+
+const event = <const Name extends keyof typeof feedData>(name: Name) =>
+  Schema.Struct({ id, event: Schema.Literal(name), data: Schema.fromJsonString(feedData[name]) })
+
+/**
+ * The events of the stream. `id` is the revision to resume after. It begins with `snapshot` unless it resumes, and ends
+ * after `failure`.
+ */
+export const AccessStreamEvent = Schema.Union([
+  event("snapshot"),
+  event("pairingLinkUpserted"),
+  event("pairingLinkRemoved"),
+  event("sessionUpserted"),
+  event("sessionRemoved"),
+  event("failure"),
+  UnknownEvent
+])
+
+const message = <const Name extends keyof typeof feedData>(name: Name) =>
+  Schema.Struct({ id, event: Schema.Literal(name), data: feedData[name] })
+
+/**
+ * The messages of the same endpoint over WebSocket, each as JSON text. A `heartbeat` without data keeps an idle connection
+ * alive, and is among those to pass over.
+ */
+export const AccessMessage = Schema.fromJsonString(Schema.Union([
+  message("snapshot"),
+  message("pairingLinkUpserted"),
+  message("pairingLinkRemoved"),
+  message("sessionUpserted"),
+  message("sessionRemoved"),
+  message("failure"),
+  Schema.Struct({ id, event: Schema.String, data: Schema.optionalKey(Schema.Json) })
+]))
+
+const cursorText = Schema.String.check(Schema.isMaxLength(64))
+
+/** Groups the endpoint of the access feed. */
+export class AccessGroup extends HttpApiGroup.make("access").add(
+  HttpApiEndpoint.get("follow", "/api/auth/access", {
+    headers: { "last-event-id": Schema.optionalKey(cursorText) },
+    query: {
+      /** The last revision seen. Where the server cannot go on from it, a snapshot comes first. */
+      after: Schema.optionalKey(cursorText),
+      /** A ticket, for a WebSocket upgrade from where no header can be set. */
+      ticket: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(512)))
+    },
+    success: HttpApiSchema.StreamSse({ events: AccessStreamEvent }),
+    error: [InvalidRequest, Unavailable]
+  }).pipe(requires("access:read"))
+).middleware(RequestErrors) {}

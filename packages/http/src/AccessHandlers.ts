@@ -1,0 +1,95 @@
+/**
+ * Answers the endpoint of the access feed, as Server-Sent Events and on a WebSocket.
+ */
+import { feedData } from "@sallyport/contract/AccessGroup"
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import type { AccessEvent } from "@sallyport/core/AccessEvent"
+import { AccessFeed, type AccessFeedError, type AccessFeedMessage } from "@sallyport/core/AccessFeed"
+import { CurrentSession } from "@sallyport/core/CurrentSession"
+import { parseCursor } from "@sallyport/core/Run"
+import type { SessionId } from "@sallyport/core/Session"
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as EventStream from "./EventStream.ts"
+import * as Wire from "./internal/wire.ts"
+
+const encoderOf = <Name extends keyof typeof feedData>(name: Name) =>
+  Schema.encodeSync(Schema.fromJsonString(feedData[name]))
+
+const encodeSnapshot = encoderOf("snapshot")
+const encodeLinkUpserted = encoderOf("pairingLinkUpserted")
+const encodeLinkRemoved = encoderOf("pairingLinkRemoved")
+const encodeSessionUpserted = encoderOf("sessionUpserted")
+const encodeSessionRemoved = encoderOf("sessionRemoved")
+
+const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId): string => {
+  const head = { revision, actor, at }
+  switch (change._tag) {
+    case "pairingLinkUpserted":
+      return encodeLinkUpserted({ ...head, link: Wire.pairingLinkView(change.link) })
+    case "pairingLinkRemoved":
+      return encodeLinkRemoved({ ...head, id: change.id, reason: change.reason })
+    case "sessionUpserted":
+      return encodeSessionUpserted({ ...head, session: Wire.sessionView(change.session, current) })
+    case "sessionRemoved":
+      return encodeSessionRemoved({ ...head, id: change.id, reason: change.reason })
+  }
+}
+
+/** Renders what the feed says for a reader. */
+const toWire = (current: SessionId) => (message: AccessFeedMessage): EventStream.WireEvent => {
+  if (message._tag === "Change") {
+    const { event } = message
+    return { id: String(event.revision), event: event.change._tag, data: dataOf(event, current) }
+  }
+  const { pairingLinks, revision, sessions } = message.snapshot
+  return {
+    id: String(revision),
+    event: "snapshot",
+    data: encodeSnapshot({
+      revision,
+      pairingLinks: pairingLinks.map(Wire.pairingLinkView),
+      sessions: sessions.map((session) => Wire.sessionView(session, current))
+    })
+  }
+}
+
+const failureOf = (error: AccessFeedError): EventStream.Failure => ({
+  code: "unavailable",
+  message: error.message,
+  retryable: true
+})
+
+/** Provides the handlers of the group `access`. */
+export const layer = HttpApiBuilder.group(
+  SallyportApi,
+  "access",
+  Effect.fn(function*(handlers) {
+    const feed = yield* AccessFeed
+    const endOf = yield* EventStream.makeEnding
+    const heartbeatInterval = yield* EventStream.HeartbeatInterval
+
+    return handlers.handleAll({
+      follow: Effect.fn(function*({ headers, query }) {
+        const session = yield* CurrentSession
+        const request = yield* HttpServerRequest.HttpServerRequest
+        // A reconnecting EventSource sends the header, beside the query that its URL was made with.
+        const text = headers["last-event-id"] ?? query.after
+        const after = text === undefined ? undefined : parseCursor(text)
+        if (text !== undefined && after === undefined) {
+          return yield* Wire.malformedCursor({
+            message: `${JSON.stringify(text)} is not a revision; give the id of the last event seen, or none`
+          })
+        }
+        const events = feed.subscribe({ after }).pipe(Stream.map(toWire(session.id)), Stream.mapError(failureOf))
+        const options = { until: endOf(session), heartbeatInterval }
+        if (!EventStream.isUpgrade(request)) return EventStream.respond(events, options)
+        // A request that asks for an upgrade and does not complete the handshake is nobody's to answer any more.
+        return yield* Effect.orDie(EventStream.respondWebSocket(events, options))
+      })
+    })
+  })
+)

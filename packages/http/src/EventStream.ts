@@ -1,0 +1,199 @@
+/**
+ * Writes events as they come, as Server-Sent Events or on a WebSocket.
+ */
+import { AuthPolicy } from "@sallyport/core/AuthPolicy"
+import type { Session } from "@sallyport/core/Session"
+import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { HttpServerError } from "effect/http/HttpServerError"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Socket from "effect/socket/Socket"
+import * as Stream from "effect/Stream"
+import * as Shutdown from "./Shutdown.ts"
+
+/** Describes an event on the wire. */
+export interface WireEvent {
+  /** The cursor to resume after; absent where there is none. */
+  readonly id: string | undefined
+  readonly event: string
+  /** JSON text. */
+  readonly data: string
+}
+
+/** Tells a reader why a stream stops. */
+export interface Failure<Code extends string = string> {
+  readonly code: Code
+  readonly message: string
+  readonly retryable: boolean
+}
+
+/** Tells clients how long to wait before they connect again. */
+export const retryDelay: Duration.Duration = Duration.seconds(1)
+
+/**
+ * How long a connection stays silent at most, by default 15 seconds: proxies cut one that is idle, often after 30. Read
+ * when the layer of the handlers is built.
+ */
+export const HeartbeatInterval: Context.Reference<Duration.Duration> = Context.Reference(
+  "@sallyport/http/EventStream/HeartbeatInterval",
+  { defaultValue: () => Duration.seconds(15) }
+)
+
+/** What a reader is told whose session ends while it reads. */
+export const sessionEnded: Failure<"session_ended"> = {
+  code: "session_ended",
+  message: "Your session has ended; sign in again to go on",
+  retryable: false
+}
+
+/** Says when a reader may read no more: with a failure to tell, or without a word where the server stops. */
+export type Ending = Effect.Effect<Option.Option<Failure<"session_ended" | "unavailable">>>
+
+/**
+ * Returns how to wait until a session's readers may read no more. A reader that is cut off by a stop is told nothing: it
+ * reconnects, to the next server. Everybody's session has no end.
+ */
+export const makeEnding: Effect.Effect<(session: Session) => Ending, never, SessionCredentialService | AuthPolicy> =
+  Effect.gen(function*() {
+    const sessions = yield* SessionCredentialService
+    const policy = yield* AuthPolicy
+    const stopping: Ending = Effect.as(yield* Shutdown.Stopping, Option.none())
+    return (session) =>
+      policy.kind === "unsafe-no-auth" ? stopping : sessions.awaitEnd(session).pipe(
+        Effect.as(sessionEnded),
+        Effect.catch((error) =>
+          Effect.succeed({ code: "unavailable" as const, message: error.message, retryable: true })
+        ),
+        Effect.asSome,
+        Effect.raceFirst(stopping)
+      )
+  })
+
+/** Lists what goes into a stream beside its events. */
+export interface Options {
+  readonly until: Ending
+  readonly heartbeatInterval: Duration.Duration
+}
+
+const failureEvent = (failure: Failure): WireEvent => ({
+  id: undefined,
+  event: "failure",
+  data: JSON.stringify(failure)
+})
+
+/**
+ * Puts events, the end and heartbeats together. An error of the events is a last event `failure`; so is what the end has to
+ * tell. `render` joins what came together.
+ */
+const compose = <A>(events: Stream.Stream<WireEvent, Failure>, options: Options, write: {
+  readonly render: (events: ReadonlyArray<WireEvent>) => ReadonlyArray<A>
+  readonly heartbeat: A
+}): Stream.Stream<A> => {
+  const body = Stream.suspend(() => {
+    let end = Option.none<Failure>()
+    const ended = Effect.map(options.until, (failure) => {
+      end = failure
+    })
+    // What ends the stream is its last word: nothing that was on its way goes out after it.
+    return events.pipe(
+      Stream.catch((failure) => Stream.succeed(failureEvent(failure))),
+      Stream.interruptWhen(ended),
+      Stream.concat(Stream.suspend(() => Stream.fromIterable(Option.toArray(Option.map(end, failureEvent)))))
+    )
+  })
+  const beats = Stream.fromSchedule(Schedule.spaced(options.heartbeatInterval)).pipe(Stream.map(() => write.heartbeat))
+  return body.pipe(
+    Stream.mapArray((page) => {
+      const [first, ...rest] = write.render(page)
+      return first === undefined ? [write.heartbeat] : [first, ...rest]
+    }),
+    Stream.merge(beats, { haltStrategy: "left" })
+  )
+}
+
+// A JSON text holds no line break outside of strings, and inside it is escaped, so one `data:` line holds it whole.
+const renderSse = ({ data, event, id }: WireEvent): string =>
+  `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${data}\n\n`
+
+// The head is sent with the first chunk, so one is sent at once.
+const opening = `retry: ${Duration.toMillis(retryDelay)}\n\n`
+
+/**
+ * Answers with Server-Sent Events. The head goes out at once; comments keep an idle connection alive.
+ */
+export const respond = (
+  events: Stream.Stream<WireEvent, Failure>,
+  options: Options
+): HttpServerResponse.HttpServerResponse => {
+  const text = Stream.succeed(opening).pipe(
+    Stream.concat(
+      compose(events, options, { render: (page) => [page.map(renderSse).join("")], heartbeat: ": heartbeat\n\n" })
+    ),
+    Stream.encodeText
+  )
+  return HttpServerResponse.stream(text, {
+    contentType: "text/event-stream",
+    // `x-accel-buffering` turns off the buffering of nginx and of what follows it.
+    headers: { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" }
+  })
+}
+
+/** Tells whether a request asks for a WebSocket. */
+export const isUpgrade = (request: HttpServerRequest.HttpServerRequest): boolean =>
+  request.headers.upgrade?.toLowerCase() === "websocket"
+
+/**
+ * Lists how a WebSocket is closed (RFC 6455 section 7.4): the session has ended, which no reconnecting helps; the server
+ * cannot go on, and the client may try again; the server stops; the stream is at its end.
+ */
+export const closeCodes = { sessionEnded: 4401, unavailable: 1013, stopping: 1001, ended: 1000 } as const
+
+const renderMessage = ({ data, event, id }: WireEvent): string =>
+  `{${id === undefined ? "" : `"id":${JSON.stringify(id)},`}"event":${JSON.stringify(event)},"data":${data}}`
+
+/**
+ * Answers the current request, an upgrade, with a WebSocket on which each event is a message of JSON: `event`, `data`, and
+ * `id` where there is a cursor. A message `heartbeat` keeps an idle connection alive. What the client sends is not looked
+ * at. It returns when the connection is closed.
+ */
+export const respondWebSocket = (
+  events: Stream.Stream<WireEvent, Failure>,
+  options: Options
+): Effect.Effect<
+  HttpServerResponse.HttpServerResponse,
+  HttpServerError | Socket.SocketError,
+  HttpServerRequest.HttpServerRequest
+> =>
+  Effect.scoped(Effect.gen(function*() {
+    const socket = yield* Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => request.upgrade)
+    const reader = yield* socket.reader
+    const writer = yield* socket.writer
+    let close: number = closeCodes.ended
+    const until = Effect.tap(options.until, (failure) =>
+      Effect.sync(() => {
+        close = Option.match(failure, {
+          onNone: () => closeCodes.stopping,
+          onSome: ({ code }) => code === "session_ended" ? closeCodes.sessionEnded : closeCodes.unavailable
+        })
+      }))
+    const telling = Stream.tapError(events, () =>
+      Effect.sync(() => {
+        close = closeCodes.unavailable
+      }))
+    const messages = compose(telling, { ...options, until }, {
+      render: (page) => page.map(renderMessage),
+      heartbeat: `{"event":"heartbeat"}`
+    })
+    const send = Effect.andThen(
+      Stream.runForEachArray(messages, (page) => writer.writeAll(page)),
+      Effect.suspend(() => writer.write(new Socket.CloseEvent(close)))
+    )
+    // The client's close, or the end of the connection, ends the reading with an error.
+    yield* Effect.raceFirst(Effect.ignore(send), Effect.ignore(Effect.forever(reader.pull)))
+    return HttpServerResponse.empty()
+  }))
