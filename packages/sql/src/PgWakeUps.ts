@@ -116,7 +116,10 @@ export const layerWith = (options: Options): Layer.Layer<never, never, PgClient>
       return SqlWakeUps.make(pg, {
         run: ({ ready, wake }) =>
           Effect.scoped(Effect.gen(function*() {
-            const connection = yield* Effect.flatMap(PgConnection.make(pg.config), (session) => session.pin)
+            const connection = yield* Effect.flatMap(
+              PgConnection.make({ ...pg.config, applicationName: "sallyport-wakeups" }),
+              (session) => session.pin
+            )
             const notifications = yield* connection.listen(channel)
             const { rows } = yield* connection.query("SELECT pg_backend_pid() AS pid")
             yield* Effect.acquireRelease(
