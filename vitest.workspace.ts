@@ -17,7 +17,7 @@ export default defineConfig({
         test: {
           name: "library",
           include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts"],
-          exclude: ["**/node_modules/**", "packages/sql/test/**"]
+          exclude: ["**/node_modules/**", "packages/sql/test/**", "packages/durable-streams/test/**"]
         }
       },
       {
@@ -25,7 +25,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "sql",
-          include: ["packages/sql/test/**/*.test.ts"],
+          include: ["packages/sql/test/**/*.test.ts", "packages/durable-streams/test/**/*.test.ts"],
           globalSetup: ["packages/sql/test/globalSetup.ts"]
         }
       }

@@ -1,1 +1,5 @@
-export {}
+export * as DurableStream from "./DurableStream.ts"
+export * as DurableStreamRepository from "./DurableStreamRepository.ts"
+export * as DurableStreams from "./DurableStreams.ts"
+export * as DurableStreamsRoutes from "./DurableStreamsRoutes.ts"
+export * as SqlDurableStreamRepository from "./SqlDurableStreamRepository.ts"

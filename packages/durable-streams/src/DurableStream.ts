@@ -1,0 +1,85 @@
+/**
+ * The vocabulary of streams: their paths, the positions in them, and the offsets that clients know positions by.
+ *
+ * A position counts bytes, or in a stream of `application/json` messages, from 0. A fork counts on from where it left its
+ * source, so that an offset means the same in both.
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * Decodes the path of a stream below the root of streams: 1 to 512 characters, segments separated by `/`, none of them
+ * empty, `.` or `..`, without control characters. The first segment `__ds` is the protocol's own.
+ */
+export const StreamPath = Schema.String.check(
+  Schema.isPattern(
+    /^(?!__ds(?:\/|$))(?!\.{1,2}(?:\/|$))[^\p{Cc}\p{Cs}/]+(?:\/(?!\.{1,2}(?:\/|$))[^\p{Cc}\p{Cs}/]+)*$/u
+  ),
+  Schema.isMaxLength(512)
+).pipe(Schema.brand("StreamPath"))
+/** @see {@link StreamPath} */
+export type StreamPath = typeof StreamPath.Type
+
+/** Tells whether text has the form of a stream's path. */
+export const isStreamPath: (text: string) => text is StreamPath = Schema.is(StreamPath)
+
+/** Describes a stream as hosts and clients see it. Positions and times are as of when it was looked at. */
+export interface StreamInfo {
+  /** Never used again, also when a stream with the same path is created anew. */
+  readonly id: number
+  readonly path: string
+  /** As it was given at creation. */
+  readonly contentType: string
+  /** The position after the last byte or message. */
+  readonly tail: number
+  /** Whether nothing more will ever be appended. */
+  readonly closed: boolean
+  /** How long the stream lives without being read or written, in milliseconds. */
+  readonly ttlMillis: number | null
+  /** When the stream expires whatever happens, in milliseconds since 1970. */
+  readonly expiresAtMillis: number | null
+}
+
+/** Describes a part of a stream. */
+export interface StreamPage {
+  readonly stream: StreamInfo
+  readonly from: number
+  /** The position after the part, which is where to read on. */
+  readonly next: number
+  /** The bytes of the part in pieces; in a stream of JSON each piece is one or more messages, separated by commas. */
+  readonly pieces: ReadonlyArray<Uint8Array>
+  /** Whether the part reaches the tail. */
+  readonly upToDate: boolean
+  /** Whether the part reaches the tail of a closed stream, so that there is nothing to come. */
+  readonly ended: boolean
+}
+
+/** Returns a content type without parameters, in lower case: what has to match for an append. */
+export const mediaType = (contentType: string): string => (contentType.split(";", 1)[0] ?? "").trim().toLowerCase()
+
+/** Tells whether the stream is one of JSON messages. */
+export const isJson = (contentType: string): boolean => mediaType(contentType) === "application/json"
+
+/** Tells whether a stream's bytes are text that Server-Sent Events carry as they are. */
+export const isText = (contentType: string): boolean => {
+  const type = mediaType(contentType)
+  return type === "application/json" || type.startsWith("text/")
+}
+
+/** The content type of a stream that was created without one. */
+export const defaultContentType = "application/octet-stream"
+
+/**
+ * Writes a position as an offset: fixed-width decimal digits, so that offsets sort as their positions do. The first part
+ * is reserved, and always zero.
+ */
+export const formatOffset = (position: number): string => `0000000000000000_${String(position).padStart(16, "0")}`
+
+/**
+ * Reads an offset, or `undefined` where the text is none that {@link formatOffset} writes. The sentinels `-1` and `now` are
+ * not positions and are not read here.
+ */
+export const parseOffset = (text: string): number | undefined => {
+  if (!/^0{16}_[0-9]{16}$/.test(text)) return undefined
+  const position = Number(text.slice(17))
+  return Number.isSafeInteger(position) ? position : undefined
+}

@@ -1,0 +1,342 @@
+/**
+ * The Durable Streams protocol over HTTP, behind the same authentication as the rest.
+ *
+ * A stream belongs to whom created it: the same path below the prefix is another stream to another owner. Reading asks for
+ * the scope `streams:read`, all else for `streams:write`.
+ */
+import type { AccessScope } from "@sallyport/core/AccessScope"
+import { AuthPolicy } from "@sallyport/core/AuthPolicy"
+import { CurrentSession } from "@sallyport/core/CurrentSession"
+import type { RunOwner } from "@sallyport/core/Run"
+import type { Session } from "@sallyport/core/Session"
+import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import * as Authentication from "@sallyport/http/Authentication"
+import * as Shutdown from "@sallyport/http/Shutdown"
+import * as ByteSize from "effect/ByteSize"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as HttpRouter from "effect/http/HttpRouter"
+import type * as HttpServerError from "effect/http/HttpServerError"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { formatOffset, parseOffset, type StreamInfo } from "./DurableStream.ts"
+import type { ProducerPoint } from "./DurableStreamRepository.ts"
+import { DurableStreams, DurableStreamsError } from "./DurableStreams.ts"
+import * as Reader from "./internal/reader.ts"
+import * as Wire from "./internal/wire.ts"
+
+declare module "@sallyport/core/AccessScope" {
+  interface Registry {
+    readonly "streams:read": true
+    readonly "streams:write": true
+  }
+}
+
+/** Lists the scopes that these routes ask for; a host adds them to `AccessScope.Vocabulary`. */
+export const scopes: ReadonlyArray<AccessScope> = ["streams:read", "streams:write"]
+
+/** Lists the settings of the routes. */
+export interface Options {
+  /** The path below which streams are. Default `/streams`. */
+  readonly prefix?: `/${string}` | undefined
+  /** Returns to whom a session's streams belong. Default its subject. */
+  readonly owner?: ((session: Session) => RunOwner) | undefined
+  /** Where clients reach the server, such as `https://example.com`. Default what the request says. */
+  readonly publicUrl?: string | undefined
+  /** The largest body of a request. Default 8 MiB. */
+  readonly maxBodySize?: ByteSize.Input | undefined
+  /** How long a long-poll waits for data. Default 20 seconds. */
+  readonly longPollTimeout?: Duration.Input | undefined
+  /** After which time a stream of events ends, so that its reader connects again. Default 60 seconds. */
+  readonly sseDuration?: Duration.Input | undefined
+  /** How long a stream of events stays silent at most. Default 15 seconds. */
+  readonly heartbeatInterval?: Duration.Input | undefined
+}
+
+const fail = (field: string, expected: string) =>
+  Effect.fail(new DurableStreamsError({ reason: Wire.invalid(field, expected) }))
+
+const ownerOfSubject = (session: Session): RunOwner => ({ subject: session.subject })
+
+/** Returns the path of the stream that the request is about. */
+const pathOf = Effect.map(HttpRouter.params, (params) => params["*"] ?? "")
+
+const hasToken = (value: string | undefined): boolean => value !== undefined && value.toLowerCase() === "true"
+
+// -----------------------------------------------------------------------------
+// Request headers
+// -----------------------------------------------------------------------------
+
+const natural = /^(?:0|[1-9][0-9]{0,15})$/
+
+const toNatural = (text: string): number | undefined => {
+  const value = natural.test(text) ? Number(text) : Number.NaN
+  return Number.isSafeInteger(value) ? value : undefined
+}
+
+type Headers = HttpServerRequest.HttpServerRequest["headers"]
+
+const producerOf = (headers: Headers): Effect.Effect<ProducerPoint | undefined, DurableStreamsError> => {
+  const id = headers["producer-id"]
+  const epoch = headers["producer-epoch"]
+  const seq = headers["producer-seq"]
+  if (id === undefined && epoch === undefined && seq === undefined) return Effect.succeed(undefined)
+  if (id === undefined || epoch === undefined || seq === undefined) {
+    return fail("Producer-Id, Producer-Epoch and Producer-Seq", "given together, or none of them")
+  }
+  if (id === "") return fail("Producer-Id", "a name, at least one character")
+  const point = { producerId: id, epoch: toNatural(epoch), seq: toNatural(seq) }
+  const { epoch: epochNumber, seq: seqNumber } = point
+  return epochNumber === undefined || seqNumber === undefined
+    ? fail("Producer-Epoch and Producer-Seq", "natural numbers up to 2^53 - 1")
+    : Effect.succeed({ producerId: id, epoch: epochNumber, seq: seqNumber })
+}
+
+const rfc3339 = /^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})$/
+
+const lifetimeOf = (headers: Headers): Effect.Effect<{
+  readonly ttl?: Duration.Duration
+  readonly expiresAtMillis?: number
+}, DurableStreamsError> => {
+  const ttl = headers["stream-ttl"]
+  const expiresAt = headers["stream-expires-at"]
+  if (ttl !== undefined && expiresAt !== undefined) return fail("Stream-TTL", "absent where Stream-Expires-At is given")
+  if (ttl !== undefined) {
+    const seconds = toNatural(ttl)
+    return seconds === undefined || !Number.isSafeInteger(seconds * 1000)
+      ? fail("Stream-TTL", "a number of seconds in decimal digits, without sign, point or leading zeros")
+      : Effect.succeed({ ttl: Duration.seconds(seconds) })
+  }
+  if (expiresAt === undefined) return Effect.succeed({})
+  const time = rfc3339.test(expiresAt) ? DateTime.make(expiresAt) : Option.none()
+  return Option.isNone(time)
+    ? fail("Stream-Expires-At", "a time as RFC 3339 writes it, such as 2027-01-31T12:00:00Z")
+    : Effect.succeed({ expiresAtMillis: Math.max(0, DateTime.toEpochMillis(time.value)) })
+}
+
+const decodePath = Option.liftThrowable(decodeURIComponent)
+
+const forkOf = (headers: Headers, prefix: string): Effect.Effect<
+  { readonly path: string; readonly at?: number; readonly further?: number } | undefined,
+  DurableStreamsError
+> => {
+  const from = headers["stream-forked-from"]
+  const offset = headers["stream-fork-offset"]
+  const sub = headers["stream-fork-sub-offset"]
+  if (from === undefined) {
+    return offset === undefined && sub === undefined
+      ? Effect.succeed(undefined)
+      : fail("Stream-Forked-From", "given with Stream-Fork-Offset and Stream-Fork-Sub-Offset")
+  }
+  const path = from.startsWith(`${prefix}/`) ? decodePath(from.slice(prefix.length + 1)) : Option.none()
+  if (Option.isNone(path)) return fail("Stream-Forked-From", `the path of a stream of this server, below ${prefix}/`)
+  const at = offset === undefined ? undefined : offset === "-1" ? 0 : parseOffset(offset)
+  if (offset !== undefined && at === undefined) {
+    return fail("Stream-Fork-Offset", "-1 or an offset that this server has answered")
+  }
+  const further = sub === undefined ? 0 : toNatural(sub)
+  if (further === undefined) return fail("Stream-Fork-Sub-Offset", "a natural number in decimal digits")
+  return Effect.succeed({ path: path.value, further, ...(at === undefined ? {} : { at }) })
+}
+
+const bodyOf = (
+  request: HttpServerRequest.HttpServerRequest,
+  maxBodySize: ByteSize.ByteSize
+): Effect.Effect<Uint8Array, HttpServerResponse.HttpServerResponse | DurableStreamsError> => {
+  const max = ByteSize.toNumberUnsafe(maxBodySize)
+  const tooLarge = Wire.error(413, "BODY_TOO_LARGE", `A request may have up to ${max} bytes; send it in parts`)
+  if (request.headers["content-length"] === "0") return Effect.succeed(new Uint8Array())
+  if (Number(request.headers["content-length"] ?? 0) > max) return Effect.fail(tooLarge)
+  return request.arrayBuffer.pipe(
+    Effect.map((buffer) => new Uint8Array(buffer)),
+    Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
+    Effect.catch((
+      error: HttpServerError.HttpServerError
+    ): Effect.Effect<never, HttpServerResponse.HttpServerResponse | DurableStreamsError> =>
+      error.reason._tag === "RequestParseError" && error.reason.reason === "BodyTooLarge"
+        ? Effect.fail(tooLarge)
+        : fail("body", "sent whole")
+    )
+  )
+}
+
+// -----------------------------------------------------------------------------
+// Routes
+// -----------------------------------------------------------------------------
+
+/** Returns the URL of the root of streams, as the client of the request reaches it. */
+const rootOf = (request: HttpServerRequest.HttpServerRequest, publicUrl: string | undefined, prefix: string): string =>
+  (publicUrl ?? `${request.protocol ?? "http"}://${request.headers.host ?? "localhost"}`) + prefix
+
+const describe = (stream: StreamInfo): Record<string, string> => ({
+  ...Reader.describe(stream),
+  ...(stream.ttlMillis === null ? {} : { "stream-ttl": String(Math.floor(stream.ttlMillis / 1000)) }),
+  ...(stream.expiresAtMillis === null ? {} : {
+    "stream-expires-at": DateTime.formatIso(DateTime.makeUnsafe(stream.expiresAtMillis))
+  })
+})
+
+// Pages of other origins get no right to read anything by this; a host that wants that adds `HttpRouter.cors`.
+const preflight = HttpServerResponse.empty({
+  status: 204,
+  headers: {
+    ...Wire.securityHeaders,
+    allow: "GET, HEAD, PUT, POST, DELETE, OPTIONS",
+    "access-control-allow-methods": "GET, HEAD, PUT, POST, DELETE",
+    "access-control-allow-headers": "authorization, content-type, if-none-match, stream-seq, stream-ttl, " +
+      "stream-expires-at, stream-closed, stream-forked-from, stream-fork-offset, stream-fork-sub-offset, producer-id, " +
+      "producer-epoch, producer-seq"
+  }
+})
+
+/** Adds the protocol's routes for streams below the prefix to the router. */
+export const layer = (options?: Options): Layer.Layer<
+  never,
+  never,
+  DurableStreams | SessionCredentialService | AuthPolicy | HttpRouter.HttpRouter
+> => {
+  const prefix = options?.prefix ?? "/streams"
+  const ownerOf = options?.owner ?? ownerOfSubject
+  const maxBodySize = options?.maxBodySize === undefined
+    ? ByteSize.mebibytes(8)
+    : ByteSize.fromInputUnsafe(options.maxBodySize)
+  const times = {
+    longPollTimeout: Duration.fromInputUnsafe(options?.longPollTimeout ?? "20 seconds"),
+    sseDuration: Duration.fromInputUnsafe(options?.sseDuration ?? "60 seconds"),
+    heartbeatInterval: Duration.fromInputUnsafe(options?.heartbeatInterval ?? "15 seconds")
+  }
+
+  const name = Effect.gen(function*() {
+    const session = yield* CurrentSession
+    return { session, owner: ownerOf(session), path: yield* pathOf }
+  })
+
+  const answer = <R>(
+    handler: Effect.Effect<
+      HttpServerResponse.HttpServerResponse,
+      DurableStreamsError | HttpServerResponse.HttpServerResponse,
+      R
+    >
+  ) =>
+    Effect.catch(
+      handler,
+      (error) => HttpServerResponse.isHttpServerResponse(error) ? Effect.succeed(error) : Wire.failure(error)
+    )
+
+  const reading = Layer.effectDiscard(Effect.gen(function*() {
+    const router = yield* HttpRouter.HttpRouter
+    const streams = yield* DurableStreams
+    const sessions = yield* SessionCredentialService
+    const policy = yield* AuthPolicy
+    const stopping = yield* Shutdown.Stopping
+
+    /** Waits until a reader may read no more. Everybody's session has no end. */
+    const endOf = (session: Session): Effect.Effect<void> =>
+      policy.kind === "unsafe-no-auth" ? stopping : Effect.raceFirst(
+        // Where the end cannot be known, the reader connects again and is told.
+        Effect.ignore(sessions.awaitEnd(session)),
+        stopping
+      )
+
+    const get = Effect.gen(function*() {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      const { owner, path, session } = yield* name
+      if (request.method === "HEAD") {
+        const stream = yield* streams.get({ owner, path })
+        return HttpServerResponse.empty({
+          status: 200,
+          headers: { ...describe(stream), "content-type": stream.contentType }
+        })
+      }
+      return yield* Reader.respond({
+        request,
+        params: yield* HttpServerRequest.ParsedSearchParams,
+        source: {
+          tag: (stream) => String(stream.id),
+          read: (from) => streams.read({ owner, path, from }),
+          awaitChange: streams.awaitChange
+        },
+        live: { ...times, until: endOf(session) }
+      })
+    })
+    yield* router.add("GET", `${prefix}/*`, answer(get))
+  })).pipe(Layer.provide(Authentication.guard("streams:read").layer))
+
+  const writing = Layer.effectDiscard(Effect.gen(function*() {
+    const router = yield* HttpRouter.HttpRouter
+    const streams = yield* DurableStreams
+
+    const put = Effect.gen(function*() {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      const { headers } = request
+      const { owner, path } = yield* name
+      const lifetime = yield* lifetimeOf(headers)
+      const fork = yield* forkOf(headers, prefix)
+      const data = yield* bodyOf(request, maxBodySize)
+      const { created, stream } = yield* streams.create({
+        owner,
+        path,
+        contentType: headers["content-type"],
+        ...lifetime,
+        closed: hasToken(headers["stream-closed"]),
+        data,
+        fork
+      })
+      const location = rootOf(request, options?.publicUrl, prefix) +
+        `/${path.split("/").map(encodeURIComponent).join("/")}`
+      return HttpServerResponse.empty({
+        status: created ? 201 : 200,
+        headers: {
+          ...describe(stream),
+          "content-type": stream.contentType,
+          ...(created ? { location } : {})
+        }
+      })
+    })
+
+    const post = Effect.gen(function*() {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      const { headers } = request
+      const { owner, path } = yield* name
+      const producer = yield* producerOf(headers)
+      const data = yield* bodyOf(request, maxBodySize)
+      const appended = yield* streams.append({
+        owner,
+        path,
+        contentType: headers["content-type"],
+        data,
+        producer,
+        seq: headers["stream-seq"],
+        close: hasToken(headers["stream-closed"])
+      })
+      const answered: Record<string, string> = {
+        ...Wire.securityHeaders,
+        "stream-next-offset": formatOffset(appended.tail)
+      }
+      if (appended.closed) answered["stream-closed"] = "true"
+      if (producer !== undefined) {
+        answered["producer-epoch"] = String(producer.epoch)
+        answered["producer-seq"] = String(appended.producerSeq ?? producer.seq)
+      }
+      // The protocol tells a producer by 200 that this append was stored, and by 204 that an earlier one was.
+      const status = producer !== undefined && data.length > 0 && !appended.duplicate ? 200 : 204
+      return HttpServerResponse.empty({ status, headers: answered })
+    })
+
+    const remove = Effect.gen(function*() {
+      const { owner, path } = yield* name
+      yield* streams.delete({ owner, path })
+      return HttpServerResponse.empty({ status: 204, headers: Wire.securityHeaders })
+    })
+
+    yield* router.add("PUT", `${prefix}/*`, answer(put))
+    yield* router.add("POST", `${prefix}/*`, answer(post))
+    yield* router.add("DELETE", `${prefix}/*`, answer(remove))
+  })).pipe(Layer.provide(Authentication.guard("streams:write").layer))
+
+  return Layer.mergeAll(reading, writing, HttpRouter.add("OPTIONS", `${prefix}/*`, preflight))
+}

@@ -1,0 +1,306 @@
+/**
+ * Answers reads of anything that is read in pages: the data so far, the next data as soon as there is some, or all data to
+ * come as Server-Sent Events.
+ */
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Base64 from "effect/encoding/Base64"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Option from "effect/Option"
+import type * as Pull from "effect/Pull"
+import * as Stream from "effect/Stream"
+import { formatOffset, isJson, isText, parseOffset, type StreamInfo, type StreamPage } from "../DurableStream.ts"
+import { DurableStreamsError } from "../DurableStreams.ts"
+import * as Cursor from "./cursor.ts"
+import * as Wire from "./wire.ts"
+
+/** Describes what is read. */
+export interface Source {
+  /** What the entity tags begin with: the same for as long as offsets mean the same data. */
+  readonly tag: (stream: StreamInfo) => string
+  readonly read: (from: number | "tail") => Effect.Effect<StreamPage, DurableStreamsError>
+  readonly awaitChange: (page: StreamPage) => Effect.Effect<void, DurableStreamsError>
+}
+
+/** Describes how long an answer may take. */
+export interface LiveOptions {
+  readonly longPollTimeout: Duration.Duration
+  /** After this time a stream of events ends, and its reader connects again. */
+  readonly sseDuration: Duration.Duration
+  /** How long a stream of events stays silent at most. */
+  readonly heartbeatInterval: Duration.Duration
+  /** Completes when the reader may read no more, or the server stops. */
+  readonly until: Effect.Effect<void>
+}
+
+type SearchParams = Readonly<Record<string, string | ReadonlyArray<string>>>
+
+const encoder = new TextEncoder()
+const decoder = new TextDecoder()
+const open = encoder.encode("[")
+const close = encoder.encode("]")
+const comma = encoder.encode(",")
+
+const concat = (pieces: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const only = pieces[0]
+  if (only === undefined) return new Uint8Array()
+  if (pieces.length === 1) return only
+  let length = 0
+  for (const piece of pieces) length += piece.length
+  const whole = new Uint8Array(length)
+  let at = 0
+  for (const piece of pieces) {
+    whole.set(piece, at)
+    at += piece.length
+  }
+  return whole
+}
+
+/** Returns the bytes of a page as a body; for JSON an array of its messages. */
+const bodyOf = (page: StreamPage): Uint8Array => {
+  if (!isJson(page.stream.contentType)) return concat(page.pieces)
+  const parts: Array<Uint8Array> = [open]
+  for (const [index, piece] of page.pieces.entries()) {
+    if (index > 0) parts.push(comma)
+    parts.push(piece)
+  }
+  parts.push(close)
+  return concat(parts)
+}
+
+const isSet = (value: string | undefined, tag: string): boolean =>
+  value !== undefined && value.split(",").some((each) => {
+    const text = each.trim()
+    return text === "*" || (text.startsWith("W/") ? text.slice(2) : text) === tag
+  })
+
+const fail = (field: string, expected: string) =>
+  Effect.fail(new DurableStreamsError({ reason: Wire.invalid(field, expected) }))
+
+const offsetExpected = "-1, now, or an offset that this server has answered"
+
+/** Reads the position where a reader wants to begin. */
+const positionOf = (offset: string | undefined): Effect.Effect<number | "tail", DurableStreamsError> => {
+  if (offset === undefined || offset === "-1") return Effect.succeed(0)
+  if (offset === "now") return Effect.succeed("tail")
+  const position = parseOffset(offset)
+  return position === undefined ? fail("offset", offsetExpected) : Effect.succeed(position)
+}
+
+const one = (params: SearchParams, name: string): Effect.Effect<string | undefined, DurableStreamsError> => {
+  const value = params[name]
+  return value === undefined || typeof value === "string" ? Effect.succeed(value) : fail(name, "given once")
+}
+
+// A page before the tail never changes. At the tail there may be more at any time, which an entity tag tells.
+const cacheControl = (page: StreamPage): string =>
+  page.upToDate ? "private, no-cache" : "private, max-age=60, stale-while-revalidate=300"
+
+const pageHeaders = (page: StreamPage): Record<string, string> => {
+  const headers: Record<string, string> = {
+    ...Wire.securityHeaders,
+    vary: "authorization, cookie",
+    "stream-next-offset": formatOffset(page.next)
+  }
+  if (page.upToDate) headers["stream-up-to-date"] = "true"
+  if (page.ended) headers["stream-closed"] = "true"
+  return headers
+}
+
+const answerPage = (
+  request: HttpServerRequest.HttpServerRequest,
+  source: Source,
+  page: StreamPage,
+  extra: Readonly<Record<string, string>>
+): HttpServerResponse.HttpServerResponse => {
+  const tag = `"${source.tag(page.stream)}:${page.from}:${page.next}${page.ended ? ":c" : ""}"`
+  const headers = { ...pageHeaders(page), "cache-control": cacheControl(page), etag: tag, ...extra }
+  return isSet(request.headers["if-none-match"], tag)
+    ? HttpServerResponse.empty({ status: 304, headers })
+    : HttpServerResponse.uint8Array(bodyOf(page), { contentType: page.stream.contentType, headers })
+}
+
+// -----------------------------------------------------------------------------
+// Long-poll
+// -----------------------------------------------------------------------------
+
+const longPoll = Effect.fnUntraced(function*(options: {
+  readonly request: HttpServerRequest.HttpServerRequest
+  readonly source: Source
+  readonly from: number | "tail"
+  readonly cursor: string | undefined
+  readonly live: LiveOptions
+}): Effect.fn.Return<HttpServerResponse.HttpServerResponse, DurableStreamsError> {
+  const { from, live, request, source } = options
+  let page = yield* source.read(from)
+  if (page.pieces.length === 0 && !page.ended) {
+    const first = page
+    // A wake-up may be for nothing, so that one look is not enough.
+    const changed = Effect.gen(function*() {
+      let latest = first
+      while (latest.pieces.length === 0 && !latest.ended) {
+        yield* source.awaitChange(latest)
+        latest = yield* source.read(latest.next)
+      }
+      return latest
+    })
+    const found = yield* Effect.raceFirst(
+      Effect.timeoutOption(changed, live.longPollTimeout),
+      Effect.as(live.until, Option.none())
+    )
+    page = Option.getOrElse(found, () => first)
+  }
+  const cursor = { "stream-cursor": String(yield* Cursor.next(options.cursor)) }
+  return page.pieces.length === 0
+    ? HttpServerResponse.empty({
+      status: 204,
+      headers: { ...pageHeaders(page), "cache-control": "no-store", ...(page.ended ? {} : cursor) }
+    })
+    : answerPage(request, source, page, cursor)
+})
+
+// -----------------------------------------------------------------------------
+// Server-Sent Events
+// -----------------------------------------------------------------------------
+
+const lineBreak = /\r\n|\n|\r/
+
+// Readers take one space after the colon away. The protocol's suite expects none to be there without need.
+const dataLine = (line: string): string => line.startsWith(" ") ? `data: ${line}\n` : `data:${line}\n`
+
+const dataEvent = (text: string): string => `event: data\n${text.split(lineBreak).map(dataLine).join("")}\n`
+
+/** Returns how many bytes at the end are the beginning of a character that is not whole. */
+const unfinished = (bytes: Uint8Array): number => {
+  for (let back = 1; back <= Math.min(3, bytes.length); back++) {
+    const byte = bytes[bytes.length - back] ?? 0
+    if ((byte & 0xc0) === 0x80) continue
+    const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1
+    return length > back ? back : 0
+  }
+  return 0
+}
+
+/**
+ * Renders the data of a page, and returns the position after it. Text is not cut inside a character, where the rest may
+ * still come.
+ */
+const render = (page: StreamPage): { readonly text: string; readonly next: number } => {
+  const { contentType } = page.stream
+  if (page.pieces.length === 0) return { text: "", next: page.next }
+  const bytes = bodyOf(page)
+  if (!isText(contentType)) return { text: dataEvent(Base64.encode(bytes)), next: page.next }
+  const rest = isJson(contentType) || page.ended ? 0 : unfinished(bytes)
+  if (rest === bytes.length && page.upToDate) return { text: "", next: page.from }
+  const held = rest === bytes.length ? 0 : rest
+  return {
+    text: dataEvent(decoder.decode(bytes.subarray(0, bytes.length - held))),
+    next: page.next - held
+  }
+}
+
+const heartbeat = encoder.encode(": heartbeat\n\n")
+
+const serverSentEvents = (options: {
+  readonly source: Source
+  readonly first: StreamPage
+  readonly cursor: number
+  readonly live: LiveOptions
+}): Stream.Stream<Uint8Array> => {
+  const { live, source } = options
+  let first: StreamPage | undefined = options.first
+  let at = options.first.from
+  let isFirst = true
+  let done = false
+  // The page at the tail, after which there is nothing to read before a change.
+  let idle: StreamPage | undefined
+  let cursor = options.cursor
+  const next: Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, DurableStreamsError | Cause.Done> = Effect.gen(
+    function*() {
+      while (!done) {
+        if (idle !== undefined) {
+          const changed = yield* Effect.timeoutOption(source.awaitChange(idle), live.heartbeatInterval)
+          if (Option.isNone(changed)) return Arr.of(heartbeat)
+          idle = undefined
+        }
+        const page: StreamPage = first ?? (yield* source.read(at))
+        first = undefined
+        const rendered = render(page)
+        at = rendered.next
+        done = page.ended
+        if (page.upToDate) idle = page
+        // A wake-up for nothing leaves nothing to tell.
+        if (rendered.text === "" && !isFirst && !done) continue
+        isFirst = false
+        cursor = yield* Cursor.advance(cursor)
+        const control = {
+          streamNextOffset: formatOffset(at),
+          ...(done ? { streamClosed: true } : { streamCursor: String(cursor) }),
+          ...(page.upToDate ? { upToDate: true } : {})
+        }
+        return Arr.of(encoder.encode(`${rendered.text}event: control\ndata:${JSON.stringify(control)}\n\n`))
+      }
+      return yield* Cause.done()
+    }
+  )
+  const pull: Pull.Pull<Arr.NonEmptyReadonlyArray<Uint8Array>, DurableStreamsError> = next
+  return Stream.fromPull(Effect.succeed(Effect.withTracerEnabled(pull, false))).pipe(
+    Stream.interruptWhen(Effect.raceFirst(Effect.sleep(live.sseDuration), live.until)),
+    // The reader connects again, and is answered with a status.
+    Stream.catchCause((cause) => Stream.drain(Stream.fromEffect(Effect.logDebug("A stream of events ended", cause))))
+  )
+}
+
+// -----------------------------------------------------------------------------
+// Answer
+// -----------------------------------------------------------------------------
+
+/** Answers a read. Fails as the source does, and with `InvalidInput` for parameters that do not have their form. */
+export const respond = Effect.fnUntraced(function*(options: {
+  readonly request: HttpServerRequest.HttpServerRequest
+  readonly params: SearchParams
+  readonly source: Source
+  readonly live: LiveOptions
+}): Effect.fn.Return<HttpServerResponse.HttpServerResponse, DurableStreamsError> {
+  const { live, params, request, source } = options
+  const offset = yield* one(params, "offset")
+  const mode = yield* one(params, "live")
+  const cursor = yield* one(params, "cursor")
+  const from = yield* positionOf(offset)
+  if (mode === undefined) {
+    const page = yield* source.read(from)
+    if (from !== "tail") return answerPage(request, source, page, {})
+    return HttpServerResponse.uint8Array(bodyOf(page), {
+      contentType: page.stream.contentType,
+      headers: { ...pageHeaders(page), "cache-control": "no-store" }
+    })
+  }
+  if (mode !== "long-poll" && mode !== "sse") return yield* fail("live", "long-poll or sse")
+  if (offset === undefined) return yield* fail("offset", `given with live: ${offsetExpected}`)
+  if (mode === "long-poll") return yield* longPoll({ request, source, from, cursor, live })
+
+  const first = yield* source.read(from)
+  const events = serverSentEvents({ source, first, cursor: yield* Cursor.next(cursor), live })
+  return HttpServerResponse.stream(events, {
+    contentType: "text/event-stream",
+    headers: {
+      ...Wire.securityHeaders,
+      // `x-accel-buffering` turns off the buffering of nginx and of what follows it.
+      "cache-control": "no-cache, no-transform",
+      "x-accel-buffering": "no",
+      vary: "authorization, cookie",
+      ...(isText(first.stream.contentType) ? {} : { "stream-sse-data-encoding": "base64" })
+    }
+  })
+})
+
+/** Answers a look at the state of what could be read. */
+export const describe = (stream: StreamInfo): Record<string, string> => ({
+  ...Wire.securityHeaders,
+  "cache-control": "no-store",
+  "stream-next-offset": formatOffset(stream.tail),
+  ...(stream.closed ? { "stream-closed": "true" } : {})
+})

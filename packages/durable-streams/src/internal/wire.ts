@@ -1,0 +1,71 @@
+/**
+ * The form of answers: headers for browsers, and errors as JSON.
+ */
+import * as Effect from "effect/Effect"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import { formatOffset } from "../DurableStream.ts"
+import { type DurableStreamsError, type DurableStreamsErrorReason, InvalidInput } from "../DurableStreams.ts"
+
+/** Keep a browser from guessing a type, and other sites from embedding a stream. */
+export const securityHeaders = {
+  "x-content-type-options": "nosniff",
+  "cross-origin-resource-policy": "same-origin"
+} as const
+
+/** Answers with an error: a code to branch on, a sentence for people, and whether a retry can help. */
+export const error = (
+  status: number,
+  code: string,
+  message: string,
+  options?: { readonly retryable?: boolean; readonly headers?: Readonly<Record<string, string>> }
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.jsonUnsafe({ error: { code, message, retryable: options?.retryable ?? false } }, {
+    status,
+    headers: { ...securityHeaders, "cache-control": "no-store", ...options?.headers }
+  })
+
+const statusOf: Record<DurableStreamsErrorReason["_tag"], readonly [status: number, code: string]> = {
+  StreamNotFound: [404, "STREAM_NOT_FOUND"],
+  StreamGone: [410, "STREAM_GONE"],
+  StreamConflict: [409, "STREAM_EXISTS"],
+  StreamClosed: [409, "STREAM_CLOSED"],
+  ContentTypeMismatch: [409, "CONTENT_TYPE_MISMATCH"],
+  SeqRegression: [409, "SEQUENCE_REGRESSION"],
+  StaleEpoch: [403, "STALE_EPOCH"],
+  SequenceGap: [409, "SEQUENCE_GAP"],
+  InvalidInput: [400, "INVALID_REQUEST"],
+  BeyondTail: [400, "OFFSET_BEYOND_TAIL"],
+  SourceNotFound: [404, "SOURCE_NOT_FOUND"],
+  SourceGone: [409, "SOURCE_GONE"],
+  LimitExceeded: [413, "LIMIT_EXCEEDED"],
+  ShuttingDown: [503, "UNAVAILABLE"],
+  StorageFailure: [503, "UNAVAILABLE"]
+}
+
+const headersOf = (reason: DurableStreamsErrorReason): Readonly<Record<string, string>> => {
+  switch (reason._tag) {
+    case "StreamClosed":
+      return { "stream-closed": "true", "stream-next-offset": formatOffset(reason.tail) }
+    case "StaleEpoch":
+      return { "producer-epoch": String(reason.epoch) }
+    case "SequenceGap":
+      return { "producer-expected-seq": String(reason.expected), "producer-received-seq": String(reason.received) }
+    case "ShuttingDown":
+    case "StorageFailure":
+      return { "retry-after": "1" }
+    default:
+      return {}
+  }
+}
+
+/** Answers with an error of the service. A failure of the store is logged; its cause is not for the caller. */
+export const failure = ({ reason }: DurableStreamsError): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
+  const [status, code] = statusOf[reason._tag]
+  const response = error(status, code, reason.message, { retryable: status === 503, headers: headersOf(reason) })
+  return reason._tag === "StorageFailure"
+    ? Effect.as(Effect.logWarning(`Answered ${code}: ${reason.message}`, reason.cause), response)
+    : Effect.succeed(response)
+}
+
+/** Makes the error for a header or a parameter that does not have its form. */
+export const invalid = (field: string, expected: string): InvalidInput => new InvalidInput({ field, expected })

@@ -1,0 +1,4 @@
+import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
+import { conformance } from "./conformance.ts"
+
+conformance("memory", DurableStreamRepository.layerMemory)

@@ -1,0 +1,39 @@
+/**
+ * Runs the protocol's own suite against a server that asks for a session.
+ */
+import { runConformanceTests } from "@durable-streams/server-conformance-tests"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { afterAll, beforeAll, describe } from "vitest"
+import { type Repository, start } from "./support.ts"
+
+/** Runs the suite, every request of it with the token of a session unless it carries a token of its own. */
+export const conformance = (name: string, repository: Repository) =>
+  describe(`Durable Streams protocol (${name})`, () => {
+    const config = { baseUrl: "", subscriptions: false, longPollTimeoutMs: 500 }
+    const scope = Scope.makeUnsafe()
+    const { fetch } = globalThis
+
+    beforeAll(() =>
+      Effect.runPromise(
+        Effect.gen(function*() {
+          const server = yield* start({ repository, prefix: "/v1/stream", longPollTimeout: 500 })
+          const token = yield* server.token("suite")
+          config.baseUrl = server.url
+          globalThis.fetch = (input, init) => {
+            const headers = new Headers(init?.headers)
+            const isOurs = String(input).startsWith(server.url)
+            if (isOurs && !headers.has("authorization")) headers.set("authorization", `Bearer ${token}`)
+            return fetch(input, { ...init, headers })
+          }
+        }).pipe(Scope.provide(scope))
+      )
+    )
+    afterAll(() => {
+      globalThis.fetch = fetch
+      return Effect.runPromise(Scope.close(scope, Exit.void))
+    })
+
+    runConformanceTests(config)
+  })
