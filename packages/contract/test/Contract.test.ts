@@ -123,8 +123,11 @@ describe("requires", () => {
       )
     ).annotate(OpenApi.Transform, describeSecurity) {}
     const document = OpenApi.fromApi(Api)
-    assert.deepInclude(document.paths["/notes"]?.get, { deprecated: true, security: [{ bearer: [] }, { cookie: [] }] })
-    assert.deepStrictEqual(Object.keys(document.components.securitySchemes), ["bearer", "cookie"])
+    assert.deepInclude(document.paths["/notes"]?.get, {
+      deprecated: true,
+      security: [{ bearer: [] }, { dpop: [] }, { cookie: [] }]
+    })
+    assert.deepStrictEqual(Object.keys(document.components.securitySchemes), ["bearer", "dpop", "cookie"])
   })
 })
 
