@@ -73,7 +73,7 @@ const loopback = sections.at(-1)
 
 describe("SESS-10, SESS-01, L-06 bad input", () => {
   for (const section of sections) {
-    describe(section.title, () => {
+    describe(`${section.title}`, () => {
       it.live.each(section.rows)("$sent: $verdict", (row) =>
         Effect.gen(function*() {
           const server = yield* start({

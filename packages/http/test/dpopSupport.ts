@@ -9,6 +9,7 @@ import * as AuthPolicy from "@sallyport/core/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
 import * as DpopProof from "@sallyport/core/DpopProof"
+import type { ReplayRepository } from "@sallyport/core/ReplayRepository"
 import * as Repositories from "@sallyport/core/Repositories"
 import * as RunEventLog from "@sallyport/core/RunEventLog"
 import * as SecretStore from "@sallyport/core/SecretStore"
@@ -78,6 +79,8 @@ export const start = Effect.fnUntraced(function*(options: {
   readonly publicUrl?: URL | undefined
   readonly policy?: AuthPolicy.Kind | undefined
   readonly prefix?: `/${string}` | undefined
+  /** Where proofs are spent; in memory by default. */
+  readonly replays?: Layer.Layer<ReplayRepository> | undefined
 } = {}): Effect.fn.Return<DpopServer, never, Scope.Scope> {
   let offset = 0
   const real = yield* Clock.Clock
@@ -95,7 +98,9 @@ export const start = Effect.fnUntraced(function*(options: {
     never,
     Layer.Error<typeof DpopProof.layer>,
     Layer.Services<typeof DpopProof.layer>
-  > = options.dpop === "none" ? Layer.empty : DpopProof.layerWith(options.dpop ?? {})
+  > = options.dpop === "none" ? Layer.empty : DpopProof.layerWith(options.dpop ?? {}).pipe(
+    Layer.provide(options.replays ?? Layer.empty)
+  )
   const layer = HttpRouter.serve(Layer.merge(Sallyport.layer({ prefix: options.prefix }), WhoAmI), {
     disableLogger: true,
     disableListenLog: true
