@@ -12,6 +12,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
 import { allEvents, at, brief, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
 
 const upTo = (n: number) => Array.from({ length: n }, (_, index) => index + 1)
@@ -177,6 +179,78 @@ export const suite = <E>(
         assert.deepStrictEqual(state.links, storedLinks.map((row) => [row.id, row.remainingUses] as const).toSorted())
         assert.deepStrictEqual(state.sessions, storedSessions.map((row) => [row.id, row.expiresAtMillis] as const))
         assert.notInclude(JSON.stringify(seen), "digest")
+      })
+    )
+
+    test(
+      "FEED-01 a snapshot shows what is live at a time, with the revision that shows it",
+      Effect.gen(function*() {
+        const feed = yield* AccessFeedRepository
+        const links = yield* BootstrapCredentialRepository
+        const sessions = yield* SessionCredentialRepository
+        const empty = yield* feed.snapshot({ nowMillis: start })
+        assert.deepStrictEqual(empty, { revision: 0, pairingLinks: [], sessions: [] })
+        yield* links.insert(linkRow("used"), at(1))
+        yield* links.insert(linkRow("revoked"), at(2))
+        yield* links.insert(linkRow("short", { expiresAtMillis: start + 10 }), at(3))
+        yield* links.insert(linkRow("older", { remainingUses: 2 }), at(4))
+        yield* links.insert(linkRow("newer", { createdAtMillis: start + 5 }), at(5))
+        const use = (id: string) =>
+          links.consume(
+            { codeDigest: `code-digest-of-${id}`, scopes: undefined, proofKeyThumbprint: undefined },
+            at(6)
+          )
+        yield* use("used")
+        yield* use("older")
+        yield* links.revoke("revoked", at(7))
+        yield* sessions.insert(sessionRow("b"), at(8))
+        yield* sessions.insert(sessionRow("a"), at(9))
+        yield* sessions.insert(sessionRow("ended"), at(9))
+        yield* sessions.revoke({ _tag: "Session", id: SessionId.make("ended") }, at(9))
+        const snapshot = yield* feed.snapshot({ nowMillis: start + 10 })
+        assert.strictEqual(snapshot.revision, yield* feed.latestRevision)
+        assert.deepStrictEqual(snapshot.pairingLinks.map(({ id, remainingUses }) => [id, remainingUses]), [
+          ["newer", 1],
+          ["older", 1]
+        ])
+        assert.deepStrictEqual(snapshot.sessions.map(({ id }): string => id), ["a", "b"])
+        const upserted = (yield* allEvents).flatMap(({ change }) =>
+          change._tag === "sessionUpserted" && change.session.id === "a" ? [change.session] : []
+        )
+        assert.deepStrictEqual([snapshot.sessions[0]], upserted)
+        assert.notInclude(JSON.stringify(snapshot), "digest")
+        assert.deepStrictEqual((yield* feed.snapshot({ nowMillis: start + 10_000 })).sessions, [])
+      })
+    )
+
+    test(
+      "FEED-01 a snapshot of more than a page is whole, and in order",
+      Effect.gen(function*() {
+        const feed = yield* AccessFeedRepository
+        const links = yield* BootstrapCredentialRepository
+        const sessions = yield* SessionCredentialRepository
+        const ids = Array.from({ length: 600 }, (_, index) => String(index).padStart(4, "0"))
+        yield* Effect.forEach(ids, (id) => links.insert(linkRow(id), at(0)), { concurrency: 8 })
+        yield* Effect.forEach(ids, (id) => sessions.insert(sessionRow(id), at(0)), { concurrency: 8 })
+        const snapshot = yield* feed.snapshot({ nowMillis: start })
+        assert.deepStrictEqual(snapshot.pairingLinks.map(({ id }) => id), ids.toReversed())
+        assert.deepStrictEqual(snapshot.sessions.map(({ id }): string => id), ids)
+      })
+    )
+
+    test(
+      "hints when it listens, and after each change",
+      Effect.gen(function*() {
+        const feed = yield* AccessFeedRepository
+        const links = yield* BootstrapCredentialRepository
+        const hints = yield* Queue.unbounded<void>()
+        yield* Effect.forkChild(Effect.orDie(Stream.runForEach(feed.wakeups, () => Queue.offer(hints, undefined))))
+        yield* Queue.take(hints)
+        for (const n of upTo(3)) {
+          yield* Queue.clear(hints)
+          yield* links.insert(linkRow(`link-${n}`), at(n))
+          yield* Queue.take(hints)
+        }
       })
     )
   })

@@ -9,8 +9,11 @@ import {
   type StartOptions,
   type StartOutcome
 } from "@sallyport/core/RunEventRepository"
+import type { WakeUp } from "@sallyport/core/WakeUps"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
 
 // Durations of the contract are arguments, so that a lease or a retention that lies in the past needs no waiting.
 const past = -60_000
@@ -488,6 +491,38 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         assert.isUndefined(yield* use((repository) => repository.get(ended.runId)))
         assert.strictEqual((yield* get(running)).status, "running")
         assert.strictEqual((yield* readAll(running)).length, 1)
+      })
+    )
+
+    test(
+      "RUN-08 hints when it listens, and after each commit at the run and at least its last number, or at anything",
+      Effect.gen(function*() {
+        const run = yield* started()
+        const hints = yield* Queue.unbounded<WakeUp>()
+        yield* use((repository) => Stream.runForEach(repository.wakeups, (hint) => Queue.offer(hints, hint))).pipe(
+          Effect.orDie,
+          Effect.forkChild
+        )
+        const next = Effect.map(Queue.take(hints), (hint) => hint === "anything" ? Infinity : hint.get(run.runId) ?? 0)
+        const until: (lastSeq: number) => Effect.Effect<void> = (lastSeq) =>
+          Effect.flatMap(next, (position) => position < lastSeq ? until(lastSeq) : Effect.void)
+        assert.strictEqual(yield* Queue.take(hints), "anything")
+        yield* append(item(run, "1", "2"))
+        yield* until(2)
+        yield* append(item(run, "3"))
+        yield* until(3)
+        yield* finish(run)
+        yield* until(4)
+        const aborted = yield* started()
+        yield* abort(aborted)
+        const reaped = yield* started({ threadId: "reaped", leaseMillis: past })
+        yield* reap()
+        const missing = new Set([aborted.runId, reaped.runId])
+        while (missing.size > 0) {
+          const hint = yield* Queue.take(hints)
+          if (hint === "anything") missing.clear()
+          else for (const runId of hint.keys()) missing.delete(runId)
+        }
       })
     )
   })
