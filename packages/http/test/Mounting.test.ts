@@ -70,7 +70,8 @@ describe("the surface", () => {
       ]
       assert.deepStrictEqual(operations.map(({ name }) => name).toSorted(), [...open, ...guarded].toSorted())
       for (const { name, security } of operations) {
-        assert.deepStrictEqual(security, guarded.includes(name) ? [{ bearer: [] }, { cookie: [] }] : [], name)
+        const ways = [{ bearer: [] }, { dpop: [] }, { cookie: [] }]
+        assert.deepStrictEqual(security, guarded.includes(name) ? ways : [], name)
       }
       const schemes = isRecord(json.components) ? json.components.securitySchemes : undefined
       assert.deepInclude(isRecord(schemes) ? schemes.bearer : {}, { type: "http", scheme: "bearer" })
