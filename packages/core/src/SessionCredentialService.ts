@@ -8,6 +8,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
+import * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -36,6 +37,7 @@ import {
   toSession
 } from "./SessionCredentialRepository.ts"
 import * as SessionToken from "./SessionToken.ts"
+import { Sha256Hex } from "./Sha256.ts"
 
 // -----------------------------------------------------------------------------
 // Errors
@@ -277,6 +279,7 @@ export type Requirements =
   | SecretStore.SecretStore
   | SecureRandom.SecureRandom
   | Digest.Digest
+  | Mac.Mac
 
 /**
  * Builds the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want.
@@ -289,6 +292,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const repository = yield* SessionCredentialRepository
   const random = yield* SecureRandom.SecureRandom
   const digest = yield* Digest.Digest
+  const mac = yield* Mac.Mac
 
   const lifetimeMillis = yield* positiveMillis("lifetime", options.lifetime ?? "30 days")
   const renewalMillis = options.renewalInterval === undefined
@@ -404,7 +408,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     tokenDigest: string,
     nowMillis: number
   ) {
-    if (!cache.has(tokenDigest) && Option.isNone(yield* SessionToken.verify(keys, token))) {
+    if (
+      !cache.has(tokenDigest) &&
+      Option.isNone(yield* Effect.provideService(SessionToken.verify(keys, token), Mac.Mac, mac))
+    ) {
       return yield* refused("malformed")
     }
     const generationBefore = generation
@@ -429,29 +436,46 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     return entry.session
   }
 
-  const verifySession = (token: Redacted.Redacted): Effect.Effect<Session, SessionCredentialError> =>
-    Redacted.value(token).length > SessionToken.maxLength
-      ? Effect.fail(refused("malformed"))
-      : Effect.flatMap(digestOf(token), (tokenDigest) =>
-        Clock.clockWith((clock) => {
-          const nowMillis = clock.currentTimeMillisUnsafe()
-          const session = recall(tokenDigest, nowMillis)
-          if (session === undefined) return verifyRow(token, tokenDigest, nowMillis)
-          if (follower.isLive(nowMillis)) return Effect.succeed(session)
-          return Effect.flatMap(follower.catchUp, (live) => {
-            const current = live ? recall(tokenDigest, nowMillis) : undefined
-            return current === undefined ? verifyRow(token, tokenDigest, nowMillis) : Effect.succeed(current)
-          })
-        }))
+  const sha256 = yield* Sha256Hex
 
-  const verify: SessionCredentialService["Service"]["verify"] = (token, proof) =>
-    Effect.flatMap(
-      verifySession(token),
-      (session) =>
-        session.proofKeyThumbprint === null || session.proofKeyThumbprint === proof?.proofKeyThumbprint
-          ? Effect.succeed(session)
-          : Effect.fail(refused("proof-key-mismatch"))
-    )
+  /** Lets a session in that is bound to no key, or to the one that was proven. */
+  const admit = (
+    session: Session,
+    proof: { readonly proofKeyThumbprint: string } | undefined
+  ): Effect.Effect<Session, SessionCredentialError> =>
+    session.proofKeyThumbprint === null || session.proofKeyThumbprint === proof?.proofKeyThumbprint
+      ? Effect.succeed(session)
+      : Effect.fail(refused("proof-key-mismatch"))
+
+  /** Looks at the cache, and at the row where the cache doesn't know or may not be trusted. */
+  const verifyDigest = (
+    token: Redacted.Redacted,
+    tokenDigest: string,
+    nowMillis: number,
+    proof: { readonly proofKeyThumbprint: string } | undefined
+  ): Effect.Effect<Session, SessionCredentialError> => {
+    const session = recall(tokenDigest, nowMillis)
+    if (session !== undefined && follower.isLive(nowMillis)) return admit(session, proof)
+    const looked = session === undefined
+      ? verifyRow(token, tokenDigest, nowMillis)
+      : Effect.flatMap(follower.catchUp, (live) => {
+        const current = live ? recall(tokenDigest, nowMillis) : undefined
+        return current === undefined ? verifyRow(token, tokenDigest, nowMillis) : Effect.succeed(current)
+      })
+    return Effect.flatMap(looked, (found) => admit(found, proof))
+  }
+
+  const verify: SessionCredentialService["Service"]["verify"] = (token, proof) => {
+    const text = Redacted.value(token)
+    if (text.length > SessionToken.maxLength) return Effect.fail(refused("malformed"))
+    return sha256 === undefined
+      ? Effect.flatMap(
+        digestOf(token),
+        (tokenDigest) =>
+          Clock.clockWith((clock) => verifyDigest(token, tokenDigest, clock.currentTimeMillisUnsafe(), proof))
+      )
+      : Clock.clockWith((clock) => verifyDigest(token, sha256(text), clock.currentTimeMillisUnsafe(), proof))
+  }
 
   /** Revokes, then forgets what was revoked, also where an interruption or an error leaves open what was committed. */
   const revokeTarget = (target: RevocationTarget, actor: string) =>
@@ -513,7 +537,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         jti: Base64Url.encode(yield* random.randomBytes(16)),
         iat: Math.floor(nowMillis / 1000),
         ...(absoluteExpiresAtMillis === null ? {} : { exp: Math.floor(absoluteExpiresAtMillis / 1000) })
-      })
+      }).pipe(Effect.provideService(Mac.Mac, mac))
       const row: SessionRow = {
         id,
         subject: request.subject,

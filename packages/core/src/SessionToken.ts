@@ -4,11 +4,12 @@
  * Its claims name the session, the subject and a random `jti`. What the session may do, and until when, is the row's, so
  * that a change there needs no new token. Any JWT library that holds the key can verify one.
  */
+import * as Mac from "effect/crypto/Mac"
 import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Jose from "jose"
 import * as CompactJws from "./internal/compactJws.ts"
 import type { SigningKey, SigningKeys } from "./internal/signingKeys.ts"
 import { SessionId } from "./Session.ts"
@@ -33,13 +34,22 @@ export const Claims = Schema.Struct({
 /** @see {@link Claims} */
 export type Claims = typeof Claims.Type
 
+const encoder = new TextEncoder()
+
+const encodeSegment = (value: unknown): string => Base64Url.encode(JSON.stringify(value))
+
 /** Signs claims. */
-export const sign = (key: SigningKey, claims: Claims): Effect.Effect<Redacted.Redacted> =>
-  Effect.promise(() =>
-    new Jose.SignJWT({ ...claims })
-      .setProtectedHeader({ alg: "HS256", typ: type, kid: key.keyId })
-      .sign(key.cryptoKey)
-  ).pipe(Effect.map((token) => Redacted.make(token, { label: "session-token" })))
+export const sign = Effect.fnUntraced(function*(key: SigningKey, claims: Claims): Effect.fn.Return<
+  Redacted.Redacted,
+  never,
+  Mac.Mac
+> {
+  const mac = yield* Mac.Mac
+  const input = `${encodeSegment({ alg: "HS256", typ: type, kid: key.keyId })}.${encodeSegment(claims)}`
+  // A key that was made can sign.
+  const tag = yield* Effect.orDie(mac.sign(key.key, encoder.encode(input)))
+  return Redacted.make(`${input}.${Base64Url.encode(tag)}`, { label: "session-token" })
+})
 
 const Header = Schema.Struct({
   alg: Schema.Literal("HS256"),
@@ -55,18 +65,16 @@ const decodeClaims = Schema.decodeUnknownOption(Claims)
  * The form is exact: three segments of canonical base64url, a header of exactly `alg`, `typ` and `kid`. A token that
  * differs from the signed one in any character is refused. Whether it has expired is not looked at.
  */
-export const verify = Effect.fnUntraced(function*(keys: SigningKeys, token: Redacted.Redacted) {
-  const text = Redacted.value(token)
-  if (CompactJws.split(text, maxLength) === undefined) return Option.none<Claims>()
-  const header = Option.liftThrowable(Jose.decodeProtectedHeader)(text).pipe(Option.flatMap(decodeHeader))
-  if (Option.isNone(header)) return Option.none<Claims>()
-  const key = keys.byId.get(header.value.kid)
-  if (key === undefined) return Option.none<Claims>()
-  return yield* Effect.tryPromise(() => Jose.compactVerify(text, key.cryptoKey, { algorithms: ["HS256"] })).pipe(
-    Effect.map(({ payload }) => parseJson(payload).pipe(Option.flatMap(decodeClaims))),
-    // jose rejects with its own error classes only; each of them says that this is not a token of ours.
-    Effect.orElseSucceed(() => Option.none<Claims>())
-  )
+export const verify = Effect.fnUntraced(function*(
+  keys: SigningKeys,
+  token: Redacted.Redacted
+): Effect.fn.Return<Option.Option<Claims>, never, Mac.Mac> {
+  const mac = yield* Mac.Mac
+  const parsed = CompactJws.parse(Redacted.value(token), maxLength)
+  if (Option.isNone(parsed)) return Option.none()
+  const header = decodeHeader(parsed.value.header)
+  const key = Option.isNone(header) ? undefined : keys.byId.get(header.value.kid)
+  if (key === undefined) return Option.none()
+  const signed = yield* Effect.orDie(mac.verify(key.key, parsed.value.signature, parsed.value.signingInput))
+  return signed ? decodeClaims(parsed.value.payload) : Option.none()
 })
-
-const parseJson = Option.liftThrowable((bytes: Uint8Array): unknown => JSON.parse(new TextDecoder().decode(bytes)))

@@ -9,6 +9,7 @@ import * as Cause from "effect/Cause"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
+import * as Mac from "effect/crypto/Mac"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -646,7 +647,7 @@ describe("the hot path", () => {
       const sessions = yield* Sessions
       const { session, token } = yield* bearer()
       const verify = yield* Effect.acquireRelease(
-        Effect.sync(() => vi.spyOn(crypto.subtle, "verify")),
+        Mac.Mac.useSync((mac) => vi.spyOn(mac, "verify")),
         (spy) => Effect.sync(() => spy.mockRestore())
       )
       yield* takeCalls

@@ -1,5 +1,5 @@
+import * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
-import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Option from "effect/Option"
@@ -7,10 +7,10 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SecretStore from "../SecretStore.ts"
 
-/** Holds one HMAC key, ready for use; the key's bytes cannot be read back from it. */
+/** Holds one HMAC key. */
 export interface SigningKey {
   readonly keyId: string
-  readonly cryptoKey: CryptoKey
+  readonly key: Mac.Key
 }
 
 /** Holds the keys of one store: the one that signs, and all that verify, by `kid`. */
@@ -56,13 +56,9 @@ const generate = Effect.gen(function*() {
   return Redacted.make(new TextEncoder().encode(json), { label: secretName })
 })
 
-const importKey = Effect.fnUntraced(function*(jwk: typeof Jwk.Type) {
-  const crypto = yield* WebCrypto.WebCrypto
-  const cryptoKey = yield* Effect.promise(() =>
-    crypto.subtle.importKey("raw", new Uint8Array(jwk.k), { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"])
-  )
-  return { keyId: jwk.kid, cryptoKey } satisfies SigningKey
-})
+// The length was checked before, so a key can be made of the bytes.
+const importKey = (jwk: typeof Jwk.Type): Effect.Effect<SigningKey> =>
+  Effect.map(Effect.orDie(Mac.key(Mac.hmacSha256, jwk.k)), (key) => ({ keyId: jwk.kid, key }))
 
 /**
  * Reads the signing keys, and makes the first one where there is none. Of n processes that start at once, one creates the

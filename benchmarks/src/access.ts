@@ -1,0 +1,450 @@
+/**
+ * The rates of access: verifying sessions, redeeming codes, checking proofs, and what authentication costs a request.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as AuthPolicy from "@sallyport/core/AuthPolicy"
+import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
+import * as DpopProof from "@sallyport/core/DpopProof"
+import * as ReplayRepository from "@sallyport/core/ReplayRepository"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as Authentication from "@sallyport/http/Authentication"
+import * as NodeDigest from "@sallyport/node/NodeDigest"
+import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
+import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Redacted from "effect/Redacted"
+import * as SqlClient from "effect/sql/SqlClient"
+import { sealData, unsealData } from "iron-session"
+import * as Jose from "jose"
+import { createHash, createPublicKey, generateKeyPairSync, hash, randomBytes, sign, verify as verifySignature } from "node:crypto"
+import { mkdtempSync, rmSync } from "node:fs"
+import * as Http from "node:http"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import { makeGetSession } from "./betterAuth.ts"
+import { rates, report, type Row } from "./measure.ts"
+
+const layerCrypto = Layer.merge(NodeCrypto.layer, NodeDigest.layer)
+
+/** The services on an SQLite file with the durability that the library defaults to. */
+const layerServices = (filename: string) =>
+  Layer.mergeAll(BootstrapCredentialService.layer, SessionCredentialService.layer).pipe(
+    Layer.provideMerge(SqlRepositories.layer),
+    Layer.provideMerge(SqliteClient.layer({ filename })),
+    Layer.provideMerge(SecretStore.layerMemory),
+    Layer.provideMerge(layerCrypto)
+  )
+
+const issue = SessionCredentialService.SessionCredentialService.use((sessions) =>
+  sessions.issue({ subject: "owner", scopes: ["runs:read"], method: "bearer-access-token" })
+)
+
+const rate = (measured: ReadonlyMap<string, number>, name: string): number => measured.get(name) ?? Number.NaN
+
+const verifyRows = async (filename: string): Promise<ReadonlyArray<Row>> => {
+  const runtime = ManagedRuntime.make(layerServices(filename))
+  const { token } = await runtime.runPromise(issue)
+  const text = Redacted.value(token)
+  const known = new Map([[hash("sha256", text, "hex"), { subject: "owner" }]])
+  const getSession = await makeGetSession()
+  const secret = "a secret of at least thirty-two characters"
+  const sealed = await sealData({ subject: "owner" }, { password: secret })
+  const key = randomBytes(32)
+  const jwt = await new Jose.SignJWT({ sub: "owner" }).setProtectedHeader({ alg: "HS256" }).sign(key)
+
+  const hits = 50_000
+  const verifyHits = SessionCredentialService.SessionCredentialService.use((sessions) =>
+    Effect.gen(function*() {
+      for (let index = 0; index < hits; index++) yield* sessions.verify(token)
+    })
+  )
+  // Tokens that this process has not seen: issued by one runtime, verified by a fresh one on the same file.
+  const firstSight = 2_000
+  const tokens = await runtime.runPromise(
+    Effect.forEach(Array.from({ length: firstSight * 8 }), () => Effect.map(issue, ({ token }) => token))
+  )
+  const secrets = await runtime.runPromise(SecretStore.SecretStore.use((store) => store.get("session-signing-keys")))
+  if (secrets._tag === "None") throw new Error("The signing keys are missing")
+  const other = ManagedRuntime.make(
+    SessionCredentialService.layer.pipe(
+      Layer.provide(SqlRepositories.layer),
+      Layer.provide(SqliteClient.layer({ filename })),
+      Layer.provide(Layer.effect(
+        SecretStore.SecretStore,
+        Effect.tap(
+          SecretStore.makeMemory(),
+          (store) => store.set("session-signing-keys", secrets.value)
+        )
+      )),
+      Layer.provide(layerCrypto)
+    )
+  )
+  let next = 0
+
+  const measured = await rates([
+    { name: "verify, seen before", operations: hits, run: () => runtime.runPromise(verifyHits) },
+    {
+      name: "SHA-256 and a Map",
+      operations: hits,
+      run: () => {
+        for (let index = 0; index < hits; index++) {
+          if (known.get(hash("sha256", text, "hex")) === undefined) throw new Error("not found")
+        }
+      }
+    },
+    {
+      name: "verify, first sight",
+      operations: firstSight,
+      run: () =>
+        other.runPromise(SessionCredentialService.SessionCredentialService.use((sessions) =>
+          Effect.gen(function*() {
+            for (let index = 0; index < firstSight; index++) {
+              const unseen = tokens[next++ % tokens.length]
+              if (unseen !== undefined) yield* sessions.verify(unseen)
+            }
+          })
+        ))
+    },
+    {
+      name: "better-auth getSession",
+      operations: 500,
+      run: async () => {
+        for (let index = 0; index < 500; index++) await getSession()
+      }
+    },
+    {
+      name: "iron-session unseal",
+      operations: 200,
+      run: async () => {
+        for (let index = 0; index < 200; index++) await unsealData(sealed, { password: secret })
+      }
+    },
+    {
+      name: "jose jwtVerify HS256",
+      operations: 2_000,
+      run: async () => {
+        for (let index = 0; index < 2_000; index++) await Jose.jwtVerify(jwt, key)
+      }
+    }
+  ])
+  await runtime.dispose()
+  await other.dispose()
+
+  const seen = rate(measured, "verify, seen before")
+  const first = rate(measured, "verify, first sight")
+  return [
+    {
+      path: "verify, token seen before",
+      ours: seen,
+      against: "SHA-256 one-shot and a Map",
+      theirs: rate(measured, "SHA-256 and a Map"),
+      atLeast: 0.4
+    },
+    {
+      path: "verify, token seen before",
+      ours: seen,
+      against: "better-auth getSession",
+      theirs: rate(measured, "better-auth getSession"),
+      atLeast: 100
+    },
+    {
+      path: "verify, token seen before",
+      ours: seen,
+      against: "iron-session unseal",
+      theirs: rate(measured, "iron-session unseal"),
+      atLeast: null
+    },
+    {
+      path: "verify, first sight",
+      ours: first,
+      against: "better-auth getSession",
+      theirs: rate(measured, "better-auth getSession"),
+      atLeast: 5
+    },
+    {
+      path: "verify, first sight",
+      ours: first,
+      against: "jose jwtVerify HS256, no store",
+      theirs: rate(measured, "jose jwtVerify HS256"),
+      atLeast: null
+    }
+  ]
+}
+
+const consumeRow = async (directory: string): Promise<Row> => {
+  const runtime = ManagedRuntime.make(layerServices(join(directory, "consume.db")))
+  const batch = 300
+  const rounds = 7
+  const codes = await runtime.runPromise(
+    BootstrapCredentialService.BootstrapCredentialService.use((bootstrap) =>
+      Effect.forEach(
+        Array.from({ length: batch * (rounds + 1) }),
+        () => Effect.map(bootstrap.issue({ issuedBy: "operator", scopes: ["runs:read"] }), ({ code }) => code)
+      )
+    )
+  )
+  let nextCode = 0
+  let nextRow = 0
+  const raw = new DatabaseSync(join(directory, "raw.db"))
+  raw.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+  raw.exec("CREATE TABLE links (digest TEXT PRIMARY KEY, uses INTEGER NOT NULL, expires_at INTEGER NOT NULL)")
+  const insert = raw.prepare("INSERT INTO links VALUES (?, 1, ?)")
+  raw.exec("BEGIN")
+  for (let index = 0; index < batch * (rounds + 1); index++) insert.run(String(index), Date.now() + 3_600_000)
+  raw.exec("COMMIT")
+  const update = raw.prepare("UPDATE links SET uses = uses - 1 WHERE digest = ? AND uses > 0 AND expires_at > ? RETURNING *")
+
+  const measured = await rates([
+    {
+      name: "ours",
+      operations: batch,
+      run: () =>
+        runtime.runPromise(BootstrapCredentialService.BootstrapCredentialService.use((bootstrap) =>
+          Effect.gen(function*() {
+            for (let index = 0; index < batch; index++) {
+              const credential = codes[nextCode++]
+              if (credential !== undefined) yield* bootstrap.consume({ credential })
+            }
+          })
+        ))
+    },
+    {
+      name: "raw",
+      operations: batch,
+      run: () => {
+        for (let index = 0; index < batch; index++) {
+          if (update.get(String(nextRow++), Date.now()) === undefined) throw new Error("not consumed")
+        }
+      }
+    }
+  ], rounds)
+  await runtime.dispose()
+  raw.close()
+  return {
+    path: "consume, durable",
+    ours: rate(measured, "ours"),
+    against: "raw UPDATE … RETURNING, durable",
+    theirs: rate(measured, "raw"),
+    atLeast: 0.5
+  }
+}
+
+/** Sends requests over a few kept-alive connections, as a proxy does. */
+const requests = (url: string, headers: Record<string, string>, count: number, connections: number) => {
+  const agent = new Http.Agent({ keepAlive: true, maxSockets: connections })
+  const once = () =>
+    new Promise<void>((resolve, reject) => {
+      Http.get(url, { agent, headers }, (response) => {
+        response.resume()
+        if (response.statusCode !== 200) reject(new Error(`Answered ${response.statusCode}`))
+        response.on("end", resolve)
+      }).on("error", reject)
+    })
+  return async () => {
+    let left = count
+    await Promise.all(Array.from({ length: connections }, async () => {
+      while (left-- > 0) await once()
+    }))
+  }
+}
+
+const httpRow = async (directory: string): Promise<Row> => {
+  const runtime = ManagedRuntime.make(
+    HttpRouter.serve(
+      Layer.merge(
+        HttpRouter.add("GET", "/guarded", HttpServerResponse.text("hello")).pipe(
+          Layer.provide(Authentication.guard("runs:read").layer)
+        ),
+        HttpRouter.add("GET", "/open", HttpServerResponse.text("hello"))
+      ),
+      { disableListenLog: true, disableLogger: true }
+    ).pipe(
+      Layer.provideMerge(layerServices(join(directory, "http.db"))),
+      Layer.provide(AuthPolicy.layer({ host: "127.0.0.1" })),
+      Layer.provideMerge(NodeHttpServer.layer(Http.createServer, { host: "127.0.0.1", port: 0 }))
+    )
+  )
+  const { token } = await runtime.runPromise(issue)
+  const url = await runtime.runPromise(
+    HttpServer.HttpServer.useSync(({ address }) => HttpServer.formatAddress(address))
+  )
+  const headers = { authorization: `Bearer ${Redacted.value(token)}` }
+  const count = 4_000
+  const measured = await rates([
+    { name: "guarded", operations: count, run: requests(`${url}/guarded`, headers, count, 16) },
+    { name: "open", operations: count, run: requests(`${url}/open`, headers, count, 16) }
+  ], 9)
+  await runtime.dispose()
+  return {
+    path: "authenticated HTTP request",
+    ours: rate(measured, "guarded"),
+    against: "the same server, unguarded route",
+    theirs: rate(measured, "open"),
+    atLeast: 0.8
+  }
+}
+
+const dpopRows = async (): Promise<ReadonlyArray<Row>> => {
+  const runtime = ManagedRuntime.make(
+    DpopProof.layer.pipe(
+      Layer.provide([NodeProofSignature.layer, ReplayRepository.layerMemoryWith({ capacity: 1_000_000 })]),
+      Layer.provide(SecretStore.layerMemory),
+      Layer.provide(layerCrypto)
+    )
+  )
+  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" })
+  const jwk = publicKey.export({ format: "jwk" })
+  const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url")
+  const header = encode({ typ: "dpop+jwt", alg: "ES256", jwk })
+  const accessToken = Redacted.make("a".repeat(300))
+  const ath = createHash("sha256").update(Redacted.value(accessToken)).digest("base64url")
+  const url = "https://server.example/api/runs"
+  const make = () => {
+    const payload = encode({
+      jti: randomBytes(16).toString("base64url"),
+      htm: "POST",
+      htu: url,
+      iat: Math.floor(Date.now() / 1000),
+      ath
+    })
+    const input = `${header}.${payload}`
+    return `${input}.${sign("sha256", Buffer.from(input), { key: privateKey, dsaEncoding: "ieee-p1363" }).toString("base64url")}`
+  }
+  const batch = 1_500
+  const rounds = 7
+  const proofs = Array.from({ length: batch * (rounds + 1) }, make)
+  let next = 0
+  const imported = createPublicKey({ key: jwk, format: "jwk" })
+  const example = make()
+  const bareInput = Buffer.from(example.slice(0, example.lastIndexOf(".")))
+  const bareSignature = Buffer.from(example.slice(example.lastIndexOf(".") + 1), "base64url")
+
+  const measured = await rates([
+    {
+      name: "ours",
+      operations: batch,
+      run: () =>
+        runtime.runPromise(DpopProof.DpopProof.use((dpop) =>
+          Effect.gen(function*() {
+            for (let index = 0; index < batch; index++) {
+              yield* dpop.verify({ proof: proofs[next++], method: "POST", url, accessToken })
+            }
+          })
+        ))
+    },
+    {
+      name: "bare",
+      operations: batch,
+      run: () => {
+        for (let index = 0; index < batch; index++) {
+          if (!verifySignature("sha256", bareInput, { key: imported, dsaEncoding: "ieee-p1363" }, bareSignature)) {
+            throw new Error("not verified")
+          }
+        }
+      }
+    },
+    {
+      name: "jose",
+      operations: 500,
+      run: async () => {
+        for (let index = 0; index < 500; index++) await Jose.jwtVerify(example, Jose.EmbeddedJWK, { typ: "dpop+jwt" })
+      }
+    }
+  ], rounds)
+  await runtime.dispose()
+  return [
+    {
+      path: "DPoP proof, whole check",
+      ours: rate(measured, "ours"),
+      against: "bare node:crypto ES256",
+      theirs: rate(measured, "bare"),
+      atLeast: 0.7
+    },
+    {
+      path: "DPoP proof, whole check",
+      ours: rate(measured, "ours"),
+      against: "jose jwtVerify, signature alone",
+      theirs: rate(measured, "jose"),
+      atLeast: null
+    }
+  ]
+}
+
+/** Adds sessions that nobody uses, in one statement, as many as to make `total`. */
+const grow = (total: number) =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql.unsafe(
+      `INSERT INTO sallyport_sessions SELECT ${
+        (yield* sql.unsafe<{ name: string }>("SELECT name FROM pragma_table_info('sallyport_sessions')"))
+          .map(({ name }) =>
+            name === "id" || name === "token_digest" ? `'filler-' || n.value || '-' || ${name}` : name
+          ).join(", ")
+      } FROM (SELECT * FROM sallyport_sessions LIMIT 1), ` +
+        `(WITH RECURSIVE counter(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM counter WHERE value < ${total}) ` +
+        `SELECT value FROM counter) AS n`
+    )
+  })
+
+const growthRows = async (directory: string): Promise<ReadonlyArray<Row>> => {
+  const filename = join(directory, "growth.db")
+  const count = 2_000
+  const runtime = ManagedRuntime.make(
+    SessionCredentialService.layerWith({ cacheCapacity: 1 }).pipe(
+      Layer.provideMerge(SqlRepositories.layer),
+      Layer.provideMerge(SqliteClient.layer({ filename })),
+      Layer.provide(SecretStore.layerMemory),
+      Layer.provide(layerCrypto)
+    )
+  )
+  const tokens = await runtime.runPromise(
+    Effect.forEach(Array.from({ length: 10 }), () => Effect.map(issue, ({ token }) => token))
+  )
+  // With room for one token in the cache, each verification reads its row.
+  const verifyAll = () =>
+    runtime.runPromise(SessionCredentialService.SessionCredentialService.use((sessions) =>
+      Effect.gen(function*() {
+        for (let index = 0; index < count; index++) {
+          const token = tokens[index % tokens.length]
+          if (token !== undefined) yield* sessions.verify(token)
+        }
+      })
+    ))
+  const at = async () => rate(await rates([{ name: "verify", operations: count, run: verifyAll }]), "verify")
+  const few = await at()
+  await runtime.runPromise(grow(1_000_000))
+  const many = await at()
+  await runtime.dispose()
+  return [{
+    path: "verify by the row, 1,000,000 sessions",
+    ours: many,
+    against: "verify by the row, 10 sessions",
+    theirs: few,
+    atLeast: 0.8
+  }]
+}
+
+/** Measures and prints the rows of access. */
+export const run = async (): Promise<void> => {
+  const directory = mkdtempSync(join(tmpdir(), "sallyport-bench-"))
+  try {
+    report("Access", [
+      ...await verifyRows(join(directory, "verify.db")),
+      await httpRow(directory),
+      await consumeRow(directory),
+      ...await dpopRows(),
+      ...await growthRows(directory)
+    ])
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
