@@ -213,10 +213,14 @@ describe("the session cache and the access feed", () => {
       const probe = yield* Probe
       const { token } = yield* bearer()
       yield* verdict(token)
+      yield* settle
       feed.failing = true
       probe.failing.add("findByTokenDigest")
       yield* TestClock.adjust("2 seconds")
       assert.strictEqual(yield* verdict(token), "SessionStoreUnavailable")
+      // Once the feed can be read again the cache is good again, without a change that tells of it.
+      feed.failing = false
+      assert.strictEqual(yield* verdict(token), "let in")
     }).pipe(Effect.provide(layer)))
 
   it.effect("SESS-05 a row that was read before another process's revocation is not remembered after it", () =>

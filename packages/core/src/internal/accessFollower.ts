@@ -74,22 +74,24 @@ export const make = Effect.fnUntraced(function*(options: {
     listening = false
     confirmedAt = -Infinity
   })
+  // Hints still come; the next one who asks has it looked again.
+  const unconfirm = (error: AccessRepositoryError) =>
+    Effect.suspend(() => {
+      confirmedAt = -Infinity
+      return Effect.logDebug("Could not read the access feed", error)
+    })
 
   const catchUp = one.withPermit(
     Effect.suspend(() => {
       const nowMillis = clock.currentTimeMillisUnsafe()
       // Whoever held the permit before may have looked just now.
       if (!listening || isConfirmed(nowMillis)) return Effect.succeed(listening)
-      return Effect.matchCauseEffect(look, {
-        onFailure: (cause) =>
-          Effect.as(
-            Effect.andThen(lose, Effect.logDebug("Could not read the access feed", cause)),
-            false
-          ),
+      return Effect.matchEffect(look, {
+        onFailure: (error) => Effect.as(unconfirm(error), false),
         onSuccess: () => Effect.sync(() => listening)
       })
     })
-  ).pipe(Effect.uninterruptible, Effect.withTracerEnabled(false))
+  ).pipe(Effect.withTracerEnabled(false))
 
   const follow = repository.wakeups.pipe(
     Stream.runForEach(() =>
@@ -120,7 +122,7 @@ export const make = Effect.fnUntraced(function*(options: {
       // Confirmed still, but not for long.
       return listening ? one.withPermit(look) : Effect.void
     })),
-    Effect.catch((error) => Effect.andThen(lose, Effect.logDebug("Could not read the access feed", error))),
+    Effect.catch(unconfirm),
     Effect.forever,
     Effect.withTracerEnabled(false),
     Effect.forkScoped
