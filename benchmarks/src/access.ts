@@ -11,6 +11,7 @@ import * as SecretStore from "@sallyport/core/SecretStore"
 import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as NodeDigest from "@sallyport/node/NodeDigest"
+import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
@@ -33,7 +34,7 @@ import { DatabaseSync } from "node:sqlite"
 import { makeGetSession } from "./betterAuth.ts"
 import { rates, report, type Row } from "./measure.ts"
 
-const layerCrypto = Layer.merge(NodeCrypto.layer, NodeDigest.layer)
+const layerCrypto = Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer)
 
 /** The services on an SQLite file with the durability that the library defaults to. */
 const layerServices = (filename: string) =>
