@@ -321,6 +321,15 @@ export class RunEventLog extends Context.Service<RunEventLog, {
     readonly owner?: RunOwner | undefined
   }) => Effect.Effect<Run, RunEventLogError>
   /**
+   * Returns the run that an owner's idempotency key stands for, whatever became of it, for as long as the key answers. None
+   * where it stands for none, so that a request that failed on its way has started nothing; a failure of the store is an
+   * error, never none.
+   */
+  readonly getByKey: (options: {
+    readonly idempotencyKey: string
+    readonly owner: RunOwner
+  }) => Effect.Effect<Option.Option<Run>, RunEventLogError>
+  /**
    * Returns the run that a client of this thread should rejoin: the one that is running, else the one that ended last within
    * the reconnect window, however it ended. None where there is neither; a failure of the store is an error, never none.
    */
@@ -464,11 +473,13 @@ const isOwner = Schema.is(RunOwner)
 const shortText = "1 to 255 characters without control characters"
 
 const checkAddress = (address: {
-  readonly threadId: string
+  readonly threadId?: string
   readonly idempotencyKey?: string
   readonly owner: RunOwner
 }): Effect.Effect<void, RunEventLogError> => {
-  if (!isThreadId(address.threadId)) return fail(new InvalidInput({ field: "threadId", expected: shortText }))
+  if (address.threadId !== undefined && !isThreadId(address.threadId)) {
+    return fail(new InvalidInput({ field: "threadId", expected: shortText }))
+  }
   if (address.idempotencyKey !== undefined && !isKey(address.idempotencyKey)) {
     return fail(new InvalidInput({ field: "idempotencyKey", expected: shortText }))
   }
@@ -896,6 +907,12 @@ const make = Effect.fnUntraced(function*(
     }),
     get: Effect.fn("RunEventLog.get")(function*(options) {
       return toRun(yield* find(options))
+    }),
+    getByKey: Effect.fn("RunEventLog.getByKey")(function*(options) {
+      yield* checkAddress(options)
+      const { idempotencyKey, owner } = options
+      const row = yield* storage(repository.getByKey({ ownerKey: ownerKey(owner), idempotencyKey }))
+      return row === undefined ? Option.none() : Option.some(toRun(row))
     }),
     activeForThread: Effect.fn("RunEventLog.activeForThread")(function*(options) {
       yield* checkAddress(options)

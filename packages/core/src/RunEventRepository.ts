@@ -240,6 +240,11 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   }) => Effect.Effect<AbortByKeyOutcome, RunEventRepositoryError>
   /** Returns the row of a run, or `undefined` where there is none. */
   readonly get: (runId: string) => Effect.Effect<RunRow | undefined, RunEventRepositoryError>
+  /** Returns the row that an owner's idempotency key stands for, or `undefined` where it stands for none. */
+  readonly getByKey: (options: {
+    readonly ownerKey: string
+    readonly idempotencyKey: string
+  }) => Effect.Effect<RunRow | undefined, RunEventRepositoryError>
   /**
    * Returns the running run of an owner's thread, else the one that ended last, if that was within `windowMillis`, counted
    * from its completion, else its last heartbeat, else its start. `undefined` where there is neither.
@@ -539,6 +544,11 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     get: (runId) =>
       step("read a run", () => {
         const entry = runs.get(runId)
+        return entry === undefined ? undefined : copy(entry)
+      }),
+    getByKey: ({ idempotencyKey, ownerKey }) =>
+      step("look up a run by its key", () => {
+        const entry = byKey.get(join(ownerKey, idempotencyKey))
         return entry === undefined ? undefined : copy(entry)
       }),
     activeForThread: (options) =>

@@ -615,6 +615,28 @@ describe("RunEventLog", () => {
     })
   })
 
+  describe("getByKey", () => {
+    it.effect("RUN-01 L-70 whoever lost the answer to a start finds the run by its key, and nobody else does", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const { run } = yield* log.execute(request(), () => Effect.void)
+        const { idempotencyKey } = run
+        const found = yield* log.getByKey({ idempotencyKey, owner })
+        assert.strictEqual(Option.getOrUndefined(found)?.runId, run.runId)
+        assert.isTrue(Option.isNone(yield* log.getByKey({ idempotencyKey, owner: stranger })))
+        assert.isTrue(Option.isNone(yield* log.getByKey({ idempotencyKey: "another", owner })))
+        const reason = yield* reasonOf(log.getByKey({ idempotencyKey: "", owner }))
+        assert.strictEqual(reason._tag, "InvalidInput")
+      }).pipe(Effect.provide(build())))
+
+    it.effect("L-72 a failure of the store is an error, never none", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const reason = yield* reasonOf(log.getByKey({ idempotencyKey: "key", owner }))
+        assert.strictEqual(reason._tag, "StorageFailure")
+      }).pipe(Effect.provide(build({}, intercept(() => ({ getByKey: () => broken("look up a run by its key") }))))))
+  })
+
   describe("activeForThread", () => {
     it.effect("RUN-10 L-71 a run is found for ten minutes after its end, however long it took, aborted ones too", () =>
       Effect.gen(function*() {

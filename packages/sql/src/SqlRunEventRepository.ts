@@ -526,6 +526,7 @@ export const make: (
         })
       ),
     get: (runId) => step("read a run", byId([runId])),
+    getByKey: ({ idempotencyKey, ownerKey }) => step("look up a run by its key", byKey([ownerKey, idempotencyKey])),
     activeForThread: ({ ownerKey, threadId, windowMillis }) =>
       step(
         "look up a thread's run",

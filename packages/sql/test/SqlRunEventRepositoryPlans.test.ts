@@ -78,6 +78,7 @@ const exercise = Effect.gen(function*() {
   yield* repository.abort({ runId: four, ownerKey: "owner", reason: null, data: "{}" })
   yield* abortByKey(5)
   yield* repository.get(five)
+  yield* repository.getByKey({ ownerKey: "owner", idempotencyKey: "another" })
   yield* repository.activeForThread({ ownerKey: "owner", threadId: "thread 5", windowMillis: 1_000 })
   yield* repository.read({ runId: two, after: 1, limit: 10 })
   yield* repository.heads([two, three])

@@ -423,6 +423,20 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
+      "RUN-01 L-70 a run is found by its owner's key, also when it has ended",
+      Effect.gen(function*() {
+        const byKey = (ownerKey: string, idempotencyKey: string) =>
+          use((repository) => repository.getByKey({ ownerKey, idempotencyKey }))
+        const run = yield* started()
+        assert.strictEqual((yield* byKey("owner", run.idempotencyKey))?.runId, run.runId)
+        assert.isUndefined(yield* byKey("other", run.idempotencyKey))
+        assert.isUndefined(yield* byKey("owner", "another key"))
+        yield* finish(run)
+        assert.strictEqual((yield* byKey("owner", run.idempotencyKey))?.status, "succeeded")
+      })
+    )
+
+    test(
       "RUN-10 L-71 a thread's run is the running one, else the one that ended last within the window",
       Effect.gen(function*() {
         const active = (windowMillis: number, threadId = "thread", ownerKey = "owner") =>
