@@ -1,0 +1,69 @@
+/**
+ * The backend's side of the handover: takes the credential, seeds it once the server accepts connections, says so, and
+ * ends with the application that started it.
+ */
+import { AccessScope, BootstrapCredentialService } from "@sallyport/core"
+import { SecretFd } from "@sallyport/node"
+import { Config, Console, Effect, Layer, Redacted, Schema, Stdio, Stream } from "effect"
+import { HttpServer } from "effect/http"
+import * as Handover from "./Handover.ts"
+
+/** What the seeded links are labelled with, so that those of earlier starts are found. */
+const label = "The application's window"
+
+const say = (message: typeof Handover.Message.Type) =>
+  Effect.flatMap(Effect.orDie(Schema.encodeEffect(Handover.Message)(message)), Console.log)
+
+// #region seed
+/**
+ * Seeds the credential of this start. What an earlier start has seeded and nobody redeemed is revoked first: there is one
+ * credential at a time.
+ */
+const seed = Effect.fnUntraced(function*(credential: Redacted.Redacted) {
+  const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
+  for (const link of yield* bootstrap.list) {
+    // One that was redeemed or expired meanwhile is as good as revoked.
+    if (link.label === label) {
+      yield* Effect.catchReason(
+        bootstrap.revoke(link.id, "operator"),
+        "BootstrapCredentialError",
+        "LinkNotFound",
+        () => Effect.void
+      )
+    }
+  }
+  const lifetime = yield* Config.Duration("DESKTOP_CREDENTIAL_LIFETIME").pipe(Config.withDefault("1 minute"))
+  yield* bootstrap.seed({
+    credential,
+    label,
+    lifetime,
+    scopes: yield* AccessScope.Vocabulary,
+    // The server accepts connections by now, because its layer is built.
+    ready: Effect.void
+  })
+})
+// #endregion seed
+
+// #region run
+/** Completes when the application that started this process has ended, even by `kill -9`: the system closes its pipe. */
+const parentGone = Effect.flatMap(Stdio.Stdio, ({ stdin }) => Effect.ignore(Stream.runDrain(stdin)))
+
+/** Runs a server on behalf of the application that started this process. */
+export const run = <E, R>(
+  server: Layer.Layer<BootstrapCredentialService.BootstrapCredentialService | HttpServer.HttpServer, E, R>
+) =>
+  Effect.gen(function*() {
+    // First of all, so that no process that is started later inherits the pipe.
+    const bytes = yield* SecretFd.readSecretFromFd(Handover.credentialFd)
+    const credential = Redacted.make(new TextDecoder().decode(Redacted.value(bytes)), { label: "seeded-credential" })
+    const services = yield* Layer.build(server)
+    // The credential's lifetime begins here, however long the start took.
+    yield* Effect.provideContext(seed(credential), services)
+    const { address } = yield* Effect.provideContext(HttpServer.HttpServer, services)
+    yield* say({ _tag: "Ready", url: HttpServer.formatAddress(address) })
+    return yield* Effect.never
+  }).pipe(Effect.scoped, Effect.raceFirst(parentGone))
+// #endregion run
+
+/** Says that the port is taken, for the application to choose another one. */
+export const sayPortTaken = (port: number) => say({ _tag: "PortTaken", port })

@@ -1,0 +1,61 @@
+/**
+ * The browser of the window: a Chromium that npm ships. It has no display; in Electron, a `BrowserWindow` takes its place.
+ */
+import Chromium, { inflate } from "@sparticuz/chromium"
+import { Effect, FileSystem, Path } from "effect"
+import * as Playwright from "playwright-core"
+
+/** Says where an unpacked browser is. */
+export interface Unpacked {
+  readonly executablePath: string
+  /** What it needs in its environment, where the system lacks some of its libraries. */
+  readonly env: Record<string, string>
+}
+
+/**
+ * Unpacks the browser into a directory, which has to be there. The package itself takes whatever it finds in the shared
+ * temporary directory, even a file that another process is still writing.
+ */
+export const unpack = Effect.fn("Chromium.unpack")(function*(directory: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const archive = yield* path.fromFileUrl(new URL("../bin/al2023.tar.br", import.meta.resolve("@sparticuz/chromium")))
+  const inherited = process.env.TMPDIR
+  process.env.TMPDIR = directory
+  const executablePath = yield* Effect.promise(async () => {
+    await inflate(archive)
+    return Chromium.executablePath()
+  }).pipe(Effect.ensuring(Effect.sync(() => {
+    if (inherited === undefined) delete process.env.TMPDIR
+    else process.env.TMPDIR = inherited
+  })))
+  // The package's own configuration names directories that exist on its usual platform only.
+  const fonts = path.join(directory, "fontconfig")
+  yield* fs.makeDirectory(fonts)
+  yield* fs.writeFileString(
+    path.join(fonts, "fonts.conf"),
+    `<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig><dir>${directory}/fonts</dir>` +
+      `<cachedir>${fonts}/cache</cachedir></fontconfig>`
+  )
+  const unpacked: Unpacked = {
+    executablePath,
+    env: { FONTCONFIG_PATH: fonts, LD_LIBRARY_PATH: path.join(directory, "al2023", "lib") }
+  }
+  return unpacked
+})
+
+/** Starts the browser. It ends with the scope, and with this process, whichever way that ends: it lives on a pipe. */
+export const launch = ({ env, executablePath }: Unpacked) =>
+  Effect.acquireRelease(
+    Effect.promise(() =>
+      Playwright.chromium.launch({
+        executablePath,
+        env: { ...process.env, ...env },
+        // Signals are this process's to handle, which closes the scope.
+        handleSIGHUP: false,
+        handleSIGINT: false,
+        handleSIGTERM: false
+      })
+    ),
+    (browser) => Effect.promise(() => browser.close())
+  )

@@ -1,0 +1,20 @@
+/**
+ * What passes between a desktop application and the backend that it starts.
+ *
+ * - File descriptor 3 is a pipe on which the application writes the seeded credential, and nothing else, and closes it.
+ *   Arguments and the environment of a process can be read by others on the machine, and are inherited.
+ * - Standard output begins with one line of JSON, {@link Message}: that the backend is ready, or why it will not be.
+ * - Standard input is a pipe on which nothing is ever written. It ends when the application does, however that came about.
+ */
+import { Schema } from "effect"
+
+// #region handover
+/** The file descriptor on which the backend finds its credential. */
+export const credentialFd = 3
+
+/** Describes the line with which a backend answers: what it is reached under, or that its port is somebody else's. */
+export const Message = Schema.fromJsonString(Schema.Union([
+  Schema.TaggedStruct("Ready", { url: Schema.NonEmptyString }),
+  Schema.TaggedStruct("PortTaken", { port: Schema.Natural })
+]))
+// #endregion handover

@@ -1,0 +1,33 @@
+/**
+ * The backend with a start that takes an hour, on a clock of its own: the hour passes between taking the credential and
+ * listening. Nothing waits for it.
+ */
+import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import { Clock, Config, Duration, Effect, FileSystem, Layer, Logger } from "effect"
+import * as Backend from "../../src/Backend.ts"
+import * as BackendProcess from "../../src/BackendProcess.ts"
+
+const main = Effect.gen(function*() {
+  const stateDirectory = yield* Config.String("DESKTOP_STATE")
+  const fs = yield* FileSystem.FileSystem
+  yield* fs.makeDirectory(stateDirectory, { recursive: true, mode: 0o700 })
+  const real = yield* Clock.Clock
+  let passed = Duration.zero
+  const clock: Clock.Clock = {
+    ...real,
+    currentTimeMillisUnsafe: () => real.currentTimeMillisUnsafe() + Duration.toMillis(passed),
+    currentTimeMillis: Effect.suspend(() => Effect.succeed(clock.currentTimeMillisUnsafe())),
+    sleep: (duration) => real.sleep(duration)
+  }
+  const slow = Layer.effectDiscard(Effect.sync(() => {
+    passed = Duration.hours(1)
+  }))
+  yield* BackendProcess.run(Backend.layer({ port: 0, stateDirectory }).pipe(Layer.provide(slow))).pipe(
+    Effect.provideService(Clock.Clock, clock)
+  )
+})
+
+main.pipe(
+  Effect.provide([NodeServices.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
+  NodeRuntime.runMain
+)
