@@ -5,11 +5,14 @@ import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as AuthPolicy from "@sallyport/core/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
+import * as DpopProof from "@sallyport/core/DpopProof"
+import * as ReplayRepository from "@sallyport/core/ReplayRepository"
 import * as RunEventLog from "@sallyport/core/RunEventLog"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
+import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
@@ -41,6 +44,8 @@ export interface Options {
   readonly port: number
   readonly stateDirectory: string
   readonly policy?: AuthPolicy.Kind | undefined
+  /** The address under which clients reach the server, which DPoP proofs have to name. */
+  readonly publicUrl?: URL | undefined
 }
 
 const layerPersistence = (state: StateDirectory.StateDirectory) =>
@@ -58,6 +63,8 @@ const layerPersistence = (state: StateDirectory.StateDirectory) =>
 const layerServices = Layer.mergeAll(
   BootstrapCredentialService.layer,
   SessionCredentialService.layer,
+  Layer.provide(DpopProof.layer, NodeProofSignature.layer),
+  ReplayRepository.layerSweeper(),
   Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layer))
 )
 
@@ -98,6 +105,6 @@ export const layer = (options: Options) =>
     // The port comes before the state, so that a second server on it changes nothing; the policy before the port, so that
     // one that must not be reachable never is.
     Layer.provideMerge(layerServer(options)),
-    Layer.provideMerge(AuthPolicy.layer({ host: options.host, kind: options.policy })),
+    Layer.provideMerge(AuthPolicy.layer({ host: options.host, kind: options.policy, publicUrl: options.publicUrl })),
     Layer.provideMerge(NodeCrypto.layer)
   )

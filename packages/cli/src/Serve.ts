@@ -41,7 +41,7 @@ const flags = {
     Flag.optional
   ),
   publicUrl: Flag.String("public-url").pipe(
-    Flag.withDescription("The address under which browsers reach the server, for the pairing URL"),
+    Flag.withDescription("The address under which clients reach the server, for the pairing URL and for DPoP proofs"),
     Flag.optional
   ),
   json: Flag.Boolean("json").pipe(
@@ -114,9 +114,17 @@ export const serve = Command.make(
   "serve",
   flags,
   Effect.fnUntraced(function*({ host, json, policy, port, publicUrl, stateDir }) {
-    if (Option.isSome(publicUrl)) yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value))
+    const base = Option.isSome(publicUrl)
+      ? new URL(yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value)))
+      : undefined
     const stateDirectory = Option.isSome(stateDir) ? stateDir.value : yield* defaultStateDirectory
-    const backend = Backend.layer({ host, port, stateDirectory, policy: Option.getOrUndefined(policy) })
+    const backend = Backend.layer({
+      host,
+      port,
+      stateDirectory,
+      policy: Option.getOrUndefined(policy),
+      publicUrl: base
+    })
     const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
     return yield* Layer.launch(Layer.provide(announcement, backend))
   })

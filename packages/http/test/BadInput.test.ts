@@ -77,6 +77,7 @@ describe("SESS-10, SESS-01, L-06 bad input", () => {
       it.live.each(section.rows)("$sent: $verdict", (row) =>
         Effect.gen(function*() {
           const server = yield* start({
+            frozen: true,
             dpop: section.nonces ? { nonceLifetime: nonceMillis } : {},
             ...(section === loopback ? {} : { policy: "remote-reachable", publicUrl })
           })

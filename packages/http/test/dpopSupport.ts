@@ -79,12 +79,15 @@ export const start = Effect.fnUntraced(function*(options: {
   readonly publicUrl?: URL | undefined
   readonly policy?: AuthPolicy.Kind | undefined
   readonly prefix?: `/${string}` | undefined
+  /** Whether the server's clock stands still unless the test moves it. */
+  readonly frozen?: boolean | undefined
   /** Where proofs are spent; in memory by default. */
   readonly replays?: Layer.Layer<ReplayRepository> | undefined
 } = {}): Effect.fn.Return<DpopServer, never, Scope.Scope> {
   let offset = 0
   const real = yield* Clock.Clock
-  const nowMillis = () => real.currentTimeMillisUnsafe() + offset
+  const startedAt = real.currentTimeMillisUnsafe()
+  const nowMillis = () => (options.frozen === true ? startedAt : real.currentTimeMillisUnsafe()) + offset
   const clock: Clock.Clock = {
     currentTimeMillisUnsafe: nowMillis,
     currentTimeMillis: Effect.sync(nowMillis),

@@ -56,11 +56,11 @@ const toBytes = (binary: string): Uint8Array => {
   return bytes
 }
 
-const ascii = /^[\0-\x7f]*$/
+const beyondAscii = /[\x80-\xff]/
 
 const parseJson = Option.liftThrowable((segment: string): unknown => {
   const binary = toBinary(segment)
-  return JSON.parse(ascii.test(binary) ? binary : decoder.decode(toBytes(binary)))
+  return JSON.parse(beyondAscii.test(binary) ? decoder.decode(toBytes(binary)) : binary)
 })
 
 /** Splits a token into exactly three canonical segments and reads two of them as JSON; none where it is anything else. */
