@@ -16,9 +16,7 @@ import * as ByteSize from "effect/ByteSize"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpRouter from "effect/http/HttpRouter"
-import type * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
@@ -27,6 +25,7 @@ import { formatOffset, parseOffset, type StreamInfo } from "./DurableStream.ts"
 import type { ProducerPoint } from "./DurableStreamRepository.ts"
 import { DurableStreams, DurableStreamsError } from "./DurableStreams.ts"
 import * as Reader from "./internal/reader.ts"
+import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
 
 declare module "@sallyport/core/AccessScope" {
@@ -39,14 +38,18 @@ declare module "@sallyport/core/AccessScope" {
 /** Lists the scopes that these routes ask for; a host adds them to `AccessScope.Vocabulary`. */
 export const scopes: ReadonlyArray<AccessScope> = ["streams:read", "streams:write"]
 
-/** Lists the settings of the routes. */
-export interface Options {
+/** Says where the routes are, and to whom streams belong; the same for streams and subscriptions. */
+export interface CommonOptions {
   /** The path below which streams are. Default `/streams`. */
   readonly prefix?: `/${string}` | undefined
   /** Returns to whom a session's streams belong. Default its subject. */
   readonly owner?: ((session: Session) => RunOwner) | undefined
   /** Where clients reach the server, such as `https://example.com`. Default what the request says. */
   readonly publicUrl?: string | undefined
+}
+
+/** Lists the settings of the routes. */
+export interface Options extends CommonOptions {
   /** The largest body of a request. Default 8 MiB. */
   readonly maxBodySize?: ByteSize.Input | undefined
   /** How long a long-poll waits for data. Default 20 seconds. */
@@ -59,8 +62,6 @@ export interface Options {
 
 const fail = (field: string, expected: string) =>
   Effect.fail(new DurableStreamsError({ reason: Wire.invalid(field, expected) }))
-
-const ownerOfSubject = (session: Session): RunOwner => ({ subject: session.subject })
 
 /** Returns the path of the stream that the request is about. */
 const pathOf = Effect.map(HttpRouter.params, (params) => params["*"] ?? "")
@@ -143,34 +144,9 @@ const forkOf = (headers: Headers, prefix: string): Effect.Effect<
   return Effect.succeed({ path: path.value, further, ...(at === undefined ? {} : { at }) })
 }
 
-const bodyOf = (
-  request: HttpServerRequest.HttpServerRequest,
-  maxBodySize: ByteSize.ByteSize
-): Effect.Effect<Uint8Array, HttpServerResponse.HttpServerResponse | DurableStreamsError> => {
-  const max = ByteSize.toNumberUnsafe(maxBodySize)
-  const tooLarge = Wire.error(413, "BODY_TOO_LARGE", `A request may have up to ${max} bytes; send it in parts`)
-  if (request.headers["content-length"] === "0") return Effect.succeed(new Uint8Array())
-  if (Number(request.headers["content-length"] ?? 0) > max) return Effect.fail(tooLarge)
-  return request.arrayBuffer.pipe(
-    Effect.map((buffer) => new Uint8Array(buffer)),
-    Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
-    Effect.catch((
-      error: HttpServerError.HttpServerError
-    ): Effect.Effect<never, HttpServerResponse.HttpServerResponse | DurableStreamsError> =>
-      error.reason._tag === "RequestParseError" && error.reason.reason === "BodyTooLarge"
-        ? Effect.fail(tooLarge)
-        : fail("body", "sent whole")
-    )
-  )
-}
-
 // -----------------------------------------------------------------------------
 // Routes
 // -----------------------------------------------------------------------------
-
-/** Returns the URL of the root of streams, as the client of the request reaches it. */
-const rootOf = (request: HttpServerRequest.HttpServerRequest, publicUrl: string | undefined, prefix: string): string =>
-  (publicUrl ?? `${request.protocol ?? "http"}://${request.headers.host ?? "localhost"}`) + prefix
 
 const describe = (stream: StreamInfo): Record<string, string> => ({
   ...Reader.describe(stream),
@@ -200,7 +176,7 @@ export const layer = (options?: Options): Layer.Layer<
   DurableStreams | SessionCredentialService | AuthPolicy | HttpRouter.HttpRouter
 > => {
   const prefix = options?.prefix ?? "/streams"
-  const ownerOf = options?.owner ?? ownerOfSubject
+  const ownerOf = options?.owner ?? Request.ownerOfSubject
   const maxBodySize = options?.maxBodySize === undefined
     ? ByteSize.mebibytes(8)
     : ByteSize.fromInputUnsafe(options.maxBodySize)
@@ -215,17 +191,7 @@ export const layer = (options?: Options): Layer.Layer<
     return { session, owner: ownerOf(session), path: yield* pathOf }
   })
 
-  const answer = <R>(
-    handler: Effect.Effect<
-      HttpServerResponse.HttpServerResponse,
-      DurableStreamsError | HttpServerResponse.HttpServerResponse,
-      R
-    >
-  ) =>
-    Effect.catch(
-      handler,
-      (error) => HttpServerResponse.isHttpServerResponse(error) ? Effect.succeed(error) : Wire.failure(error)
-    )
+  const answer = Request.answering(Wire.failure)
 
   const reading = Layer.effectDiscard(Effect.gen(function*() {
     const router = yield* HttpRouter.HttpRouter
@@ -276,7 +242,7 @@ export const layer = (options?: Options): Layer.Layer<
       const { owner, path } = yield* name
       const lifetime = yield* lifetimeOf(headers)
       const fork = yield* forkOf(headers, prefix)
-      const data = yield* bodyOf(request, maxBodySize)
+      const data = yield* Request.bodyOf(request, maxBodySize)
       const { created, stream } = yield* streams.create({
         owner,
         path,
@@ -286,7 +252,7 @@ export const layer = (options?: Options): Layer.Layer<
         data,
         fork
       })
-      const location = rootOf(request, options?.publicUrl, prefix) +
+      const location = Request.rootOf(request, options?.publicUrl, prefix) +
         `/${path.split("/").map(encodeURIComponent).join("/")}`
       return HttpServerResponse.empty({
         status: created ? 201 : 200,
@@ -303,7 +269,7 @@ export const layer = (options?: Options): Layer.Layer<
       const { headers } = request
       const { owner, path } = yield* name
       const producer = yield* producerOf(headers)
-      const data = yield* bodyOf(request, maxBodySize)
+      const data = yield* Request.bodyOf(request, maxBodySize)
       const appended = yield* streams.append({
         owner,
         path,

@@ -1,4 +1,4 @@
-import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
 import { conformance } from "./conformance.ts"
+import { memory } from "./support.ts"
 
-conformance("memory", DurableStreamRepository.layerMemory)
+conformance("memory", memory)

@@ -1,6 +1,5 @@
-import * as SqlDurableStreamRepository from "@sallyport/durable-streams/SqlDurableStreamRepository"
-import * as Layer from "effect/Layer"
 import { sqliteFile } from "../../sql/test/databases.ts"
 import { conformance } from "./conformance.ts"
+import { sql } from "./support.ts"
 
-conformance("SQLite", Layer.orDie(Layer.provide(SqlDurableStreamRepository.layer, sqliteFile)))
+conformance("SQLite", sql(sqliteFile))

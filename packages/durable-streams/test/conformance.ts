@@ -6,19 +6,19 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { afterAll, beforeAll, describe } from "vitest"
-import { type Repository, start } from "./support.ts"
+import { type Repositories, start } from "./support.ts"
 
 /** Runs the suite, every request of it with the token of a session unless it carries a token of its own. */
-export const conformance = (name: string, repository: Repository) =>
+export const conformance = (name: string, repositories: Repositories) =>
   describe(`Durable Streams protocol (${name})`, () => {
-    const config = { baseUrl: "", subscriptions: false, longPollTimeoutMs: 500 }
+    const config = { baseUrl: "", subscriptions: true, longPollTimeoutMs: 500 }
     const scope = Scope.makeUnsafe()
     const { fetch } = globalThis
 
     beforeAll(() =>
       Effect.runPromise(
         Effect.gen(function*() {
-          const server = yield* start({ repository, prefix: "/v1/stream", longPollTimeout: 500 })
+          const server = yield* start({ repositories, prefix: "/v1/stream", longPollTimeout: 500 })
           const token = yield* server.token("suite")
           config.baseUrl = server.url
           globalThis.fetch = (input, init) => {

@@ -13,30 +13,48 @@ import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStre
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
 import * as DurableStreamsRoutes from "@sallyport/durable-streams/DurableStreamsRoutes"
 import * as SqlDurableStreamRepository from "@sallyport/durable-streams/SqlDurableStreamRepository"
+import * as SqlStreamSubscriptionRepository from "@sallyport/durable-streams/SqlStreamSubscriptionRepository"
+import * as StreamSubscriptionRepository from "@sallyport/durable-streams/StreamSubscriptionRepository"
+import * as StreamSubscriptions from "@sallyport/durable-streams/StreamSubscriptions"
+import * as StreamSubscriptionsRoutes from "@sallyport/durable-streams/StreamSubscriptionsRoutes"
 import * as Shutdown from "@sallyport/http/Shutdown"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import type * as SqlClient from "effect/sql/SqlClient"
 import * as Http from "node:http"
 import { databases } from "../../sql/test/databases.ts"
 
-/** Lists what streams are kept in, by name. */
-export const persistences = [
-  { name: "memory", layer: DurableStreamRepository.layerMemory },
-  ...databases.map(({ layer, name }) => ({
-    name,
-    layer: Layer.orDie(Layer.provide(SqlDurableStreamRepository.layer, layer))
-  }))
-] as const
+export type Repositories = Layer.Layer<
+  DurableStreamRepository.DurableStreamRepository | StreamSubscriptionRepository.StreamSubscriptionRepository
+>
 
-export type Repository = Layer.Layer<DurableStreamRepository.DurableStreamRepository>
+export const memory: Repositories = Layer.merge(
+  DurableStreamRepository.layerMemory,
+  StreamSubscriptionRepository.layerMemory
+)
+
+/** Keeps streams and subscriptions in a database. */
+export const sql = <E>(database: Layer.Layer<SqlClient.SqlClient, E>): Repositories =>
+  Layer.merge(SqlDurableStreamRepository.layer, SqlStreamSubscriptionRepository.layer).pipe(
+    Layer.provide(database),
+    Layer.orDie
+  )
+
+/** Lists what streams are kept in, by name. */
+export const persistences: ReadonlyArray<{ readonly name: string; readonly layer: Repositories }> = [
+  { name: "memory", layer: memory },
+  ...databases.map(({ layer, name }) => ({ name, layer: sql(layer) }))
+]
 
 export interface ServerOptions extends DurableStreamsRoutes.Options {
-  readonly repository?: Repository | undefined
+  readonly repositories?: Repositories | undefined
+  readonly subscriptions?: StreamSubscriptions.StreamSubscriptionsOptions | undefined
   readonly streams?: DurableStreams.DurableStreamsOptions | undefined
   readonly policy?: AuthPolicy.Kind | undefined
 }
@@ -57,8 +75,9 @@ export const start = Effect.fnUntraced(function*(
   options: ServerOptions = {}
 ): Effect.fn.Return<Server, never, Scope.Scope> {
   const services = Layer.mergeAll(
-    DurableStreams.layerWith(options.streams ?? {}).pipe(
-      Layer.provide(options.repository ?? DurableStreamRepository.layerMemory)
+    StreamSubscriptions.layerWith({ allowLoopback: true, ...options.subscriptions }).pipe(
+      Layer.provideMerge(DurableStreams.layerWith(options.streams ?? {})),
+      Layer.provide([options.repositories ?? memory, FetchHttpClient.layer])
     ),
     SessionCredentialService.layerWith({}).pipe(
       Layer.provide(SessionCredentialRepository.layerMemory),
@@ -66,10 +85,13 @@ export const start = Effect.fnUntraced(function*(
     ),
     AuthPolicy.layer({ host: "127.0.0.1", kind: options.policy })
   ).pipe(Layer.provideMerge(SecretStore.layerMemory), Layer.provideMerge(NodeCrypto.layer))
-  const layer = HttpRouter.serve(DurableStreamsRoutes.layer(options), {
-    disableLogger: true,
-    disableListenLog: true
-  }).pipe(
+  const layer = HttpRouter.serve(
+    Layer.merge(DurableStreamsRoutes.layer(options), StreamSubscriptionsRoutes.layer(options)),
+    {
+      disableLogger: true,
+      disableListenLog: true
+    }
+  ).pipe(
     Shutdown.graceful,
     Layer.provideMerge(services),
     Layer.provideMerge(

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { formatOffset } from "../DurableStream.ts"
 import { type DurableStreamsError, type DurableStreamsErrorReason, InvalidInput } from "../DurableStreams.ts"
+import type { StreamSubscriptionsError, StreamSubscriptionsErrorReason } from "../StreamSubscriptions.ts"
 
 /** Keep a browser from guessing a type, and other sites from embedding a stream. */
 export const securityHeaders = {
@@ -17,9 +18,16 @@ export const error = (
   status: number,
   code: string,
   message: string,
-  options?: { readonly retryable?: boolean; readonly headers?: Readonly<Record<string, string>> }
+  options?: {
+    readonly retryable?: boolean
+    readonly headers?: Readonly<Record<string, string>>
+    /** What else the protocol gives with this error. */
+    readonly details?: Readonly<Record<string, string | number>>
+  }
 ): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.jsonUnsafe({ error: { code, message, retryable: options?.retryable ?? false } }, {
+  HttpServerResponse.jsonUnsafe({
+    error: { code, message, retryable: options?.retryable ?? false, ...options?.details }
+  }, {
     status,
     headers: { ...securityHeaders, "cache-control": "no-store", ...options?.headers }
   })
@@ -62,6 +70,37 @@ const headersOf = (reason: DurableStreamsErrorReason): Readonly<Record<string, s
 export const failure = ({ reason }: DurableStreamsError): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
   const [status, code] = statusOf[reason._tag]
   const response = error(status, code, reason.message, { retryable: status === 503, headers: headersOf(reason) })
+  return reason._tag === "StorageFailure"
+    ? Effect.as(Effect.logWarning(`Answered ${code}: ${reason.message}`, reason.cause), response)
+    : Effect.succeed(response)
+}
+
+const subscriptionStatusOf: Record<
+  StreamSubscriptionsErrorReason["_tag"],
+  readonly [status: number, code: string]
+> = {
+  SubscriptionNotFound: [404, "SUBSCRIPTION_NOT_FOUND"],
+  SubscriptionConflict: [409, "SUBSCRIPTION_EXISTS"],
+  WebhookRejected: [400, "WEBHOOK_URL_REJECTED"],
+  WakeFenced: [409, "FENCED"],
+  TokenInvalid: [401, "TOKEN_INVALID"],
+  AlreadyClaimed: [409, "ALREADY_CLAIMED"],
+  NothingPending: [409, "NOTHING_PENDING"],
+  InvalidInput: [400, "INVALID_REQUEST"],
+  StorageFailure: [503, "UNAVAILABLE"]
+}
+
+/** Answers with an error of the subscriptions. A failure of the store is logged; its cause is not for the caller. */
+export const subscriptionFailure = (
+  { reason }: StreamSubscriptionsError
+): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
+  const [status, code] = subscriptionStatusOf[reason._tag]
+  const response = error(status, code, reason.message, {
+    retryable: status === 503,
+    details: reason._tag === "AlreadyClaimed"
+      ? { current_holder: reason.holder, generation: reason.generation }
+      : {}
+  })
   return reason._tag === "StorageFailure"
     ? Effect.as(Effect.logWarning(`Answered ${code}: ${reason.message}`, reason.cause), response)
     : Effect.succeed(response)

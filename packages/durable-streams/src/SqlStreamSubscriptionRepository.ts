@@ -1,0 +1,385 @@
+/**
+ * Keeps subscriptions in SQLite or PostgreSQL.
+ *
+ * Tables: `<prefix>stream_subscriptions`, `<prefix>stream_subscription_links`; history of migrations:
+ * `<prefix>stream_subscriptions_migrations`.
+ */
+import * as Dialect from "@sallyport/sql/Dialect"
+import * as Migrations from "@sallyport/sql/Migrations"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import {
+  begun,
+  idle,
+  isBusy,
+  type Position,
+  refuse,
+  rested,
+  StreamSubscriptionRepository,
+  StreamSubscriptionRepositoryError,
+  type SubscriptionLink,
+  type SubscriptionName,
+  type SubscriptionRow
+} from "./StreamSubscriptionRepository.ts"
+
+/** Names what the tables' names begin with. */
+export interface Options {
+  /** Defaults to `sallyport_`. Another prefix is another, empty store. */
+  readonly prefix?: string | undefined
+}
+
+const migrations = (prefix: string) => ({
+  "1_create_stream_subscriptions": Effect.gen(function*() {
+    const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+    const name = (suffix: string) => sql(`${prefix}${suffix}`)
+    const bigint = Dialect.bigint(sql)
+    const clustered = Dialect.clustered(sql)
+    const subscriptions = name("stream_subscriptions")
+    // Paths and ids are listed in the order of their bytes, as SQLite does anyhow.
+    const binary = sql.literal(sql.onDialectOrElse({ pg: () => "COLLATE \"C\"", orElse: () => "" }))
+
+    yield* sql`CREATE TABLE ${subscriptions} (
+      owner_key TEXT ${binary} NOT NULL,
+      subscription_id TEXT ${binary} NOT NULL,
+      owner TEXT NOT NULL,
+      digest TEXT NOT NULL,
+      type TEXT NOT NULL CHECK (type IN ('webhook', 'pull-wake')),
+      pattern TEXT,
+      webhook_url TEXT CHECK ((type = 'webhook') = (webhook_url IS NOT NULL)),
+      wake_stream TEXT CHECK ((type = 'pull-wake') = (wake_stream IS NOT NULL)),
+      lease ${bigint} NOT NULL CHECK (lease > 0),
+      description TEXT,
+      root_url TEXT NOT NULL,
+      created_at ${bigint} NOT NULL,
+      generation ${bigint} NOT NULL CHECK (generation >= 0),
+      wake_id TEXT,
+      holder TEXT CHECK (holder IS NULL OR wake_id IS NOT NULL),
+      lease_expires_at ${bigint} CHECK (lease_expires_at IS NULL OR wake_id IS NOT NULL),
+      failures ${bigint} NOT NULL CHECK (failures >= 0),
+      due_at ${bigint},
+      PRIMARY KEY (owner_key, subscription_id)
+    ) ${clustered}`
+    yield* sql`CREATE INDEX ${name("stream_subscriptions_due")} ON ${subscriptions} (due_at) WHERE due_at IS NOT NULL`
+    yield* sql`CREATE TABLE ${name("stream_subscription_links")} (
+      owner_key TEXT NOT NULL,
+      subscription_id TEXT NOT NULL,
+      path TEXT ${binary} NOT NULL,
+      acked ${bigint} NOT NULL CHECK (acked >= 0),
+      is_explicit ${bigint} NOT NULL CHECK (is_explicit IN (0, 1)),
+      is_glob ${bigint} NOT NULL CHECK (is_glob IN (0, 1)),
+      PRIMARY KEY (owner_key, subscription_id, path)
+    ) ${clustered}`
+  })
+})
+
+/** Creates or upgrades the tables. For a deployment step of its own; `layer` does it by itself. */
+export const layerMigrations = (
+  options?: Options
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
+  const prefix = options?.prefix ?? Migrations.defaultPrefix
+  return Layer.effectDiscard(
+    Migrations.run({ service: "stream_subscriptions", prefix, migrations: migrations(prefix) })
+  )
+}
+
+type Parameters = ReadonlyArray<string | number | null>
+
+// The drivers give numbers as `number` or `bigint`.
+type Stored<A> = { readonly [K in keyof A]: A[K] extends string | null ? A[K] : unknown }
+
+const toRow = (row: Stored<SubscriptionRow>): SubscriptionRow => ({
+  ownerKey: row.ownerKey,
+  subscriptionId: row.subscriptionId,
+  owner: row.owner,
+  digest: row.digest,
+  type: row.type,
+  pattern: row.pattern,
+  webhookUrl: row.webhookUrl,
+  wakeStream: row.wakeStream,
+  leaseMillis: Dialect.toNatural(row.leaseMillis),
+  description: row.description,
+  rootUrl: row.rootUrl,
+  createdAtMillis: Dialect.toNatural(row.createdAtMillis),
+  generation: Dialect.toNatural(row.generation),
+  wakeId: row.wakeId,
+  holder: row.holder,
+  leaseExpiresAtMillis: Dialect.toNaturalOrNull(row.leaseExpiresAtMillis),
+  failures: Dialect.toNatural(row.failures),
+  dueAtMillis: Dialect.toNaturalOrNull(row.dueAtMillis)
+})
+
+/** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
+export const make: (
+  options?: Options
+) => Effect.Effect<StreamSubscriptionRepository["Service"], never, SqlClient.SqlClient> = Effect.fnUntraced(function*(
+  options?: Options
+) {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const prefix = options?.prefix ?? Migrations.defaultPrefix
+  const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
+  const quote = (suffix: string) => sql`${sql(`${prefix}${suffix}`)}`.compile(true)[0]
+  const table = quote("stream_subscriptions")
+  const linksTable = quote("stream_subscription_links")
+
+  // Parameters are written `?` here.
+  const statement = <Row extends object>(text: string) => {
+    let count = 0
+    const compiled = isPg ? text.replaceAll("?", () => `$${++count}`) : text
+    return (parameters: Parameters): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
+      sql.unsafe<Row>(compiled, parameters)
+  }
+  const columns = `owner_key AS "ownerKey", subscription_id AS "subscriptionId", owner, digest, type, pattern,
+    webhook_url AS "webhookUrl", wake_stream AS "wakeStream", lease AS "leaseMillis", description,
+    root_url AS "rootUrl", created_at AS "createdAtMillis", generation, wake_id AS "wakeId", holder,
+    lease_expires_at AS "leaseExpiresAtMillis", failures, due_at AS "dueAtMillis"`
+  const rows = (text: string) => {
+    const run = statement<Stored<SubscriptionRow>>(text)
+    return (parameters: Parameters) => Effect.map(run(parameters), (found) => found.map(toRow))
+  }
+  const oneRow = (text: string) => {
+    const run = rows(text)
+    return (parameters: Parameters) => Effect.map(run(parameters), (found) => found[0])
+  }
+
+  const step = <A>(
+    operation: string,
+    effect: Effect.Effect<A, SqlError>
+  ): Effect.Effect<A, StreamSubscriptionRepositoryError> =>
+    Effect.mapError(effect, (cause) => new StreamSubscriptionRepositoryError({ operation, cause }))
+  const transaction = <A>(operation: string, effect: Effect.Effect<A, SqlError>) =>
+    step(operation, sql.withTransaction(effect))
+
+  const insert = oneRow(
+    `INSERT INTO ${table} (owner_key, subscription_id, owner, digest, type, pattern, webhook_url, wake_stream, lease,
+      description, root_url, created_at, generation, failures)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO NOTHING RETURNING ${columns}`
+  )
+  const byName = oneRow(`SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?`)
+  // Every change of a subscription or its links waits for this row.
+  const lockByName = oneRow(
+    `SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?${isPg ? " FOR UPDATE" : ""}`
+  )
+  const lock = (name: SubscriptionName) => lockByName([name.ownerKey, name.subscriptionId])
+  const updateState = statement(
+    `UPDATE ${table} SET generation = ?, wake_id = ?, holder = ?, lease_expires_at = ?, failures = ?, due_at = ?
+    WHERE owner_key = ? AND subscription_id = ?`
+  )
+  const store = (row: SubscriptionRow) =>
+    Effect.as(
+      updateState([
+        row.generation,
+        row.wakeId,
+        row.holder,
+        row.leaseExpiresAtMillis,
+        row.failures,
+        row.dueAtMillis,
+        row.ownerKey,
+        row.subscriptionId
+      ]),
+      row
+    )
+
+  const insertLink = statement(
+    `INSERT INTO ${linksTable} AS link (owner_key, subscription_id, path, acked, is_explicit, is_glob)
+    VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (owner_key, subscription_id, path) DO UPDATE SET
+      is_explicit = CASE WHEN excluded.is_explicit > link.is_explicit THEN 1 ELSE link.is_explicit END`
+  )
+  const insertLinks = (name: SubscriptionName, links: ReadonlyArray<SubscriptionLink>) =>
+    Effect.forEach(
+      links,
+      (link) =>
+        insertLink([
+          name.ownerKey,
+          name.subscriptionId,
+          link.path,
+          link.acked,
+          link.explicit ? 1 : 0,
+          link.glob ? 1 : 0
+        ]),
+      { discard: true }
+    )
+  const moveLink = statement(
+    `INSERT INTO ${linksTable} AS link (owner_key, subscription_id, path, acked, is_explicit, is_glob)
+    VALUES (?, ?, ?, ?, 0, 1)
+    ON CONFLICT (owner_key, subscription_id, path) DO UPDATE SET
+      acked = CASE WHEN excluded.acked > link.acked THEN excluded.acked ELSE link.acked END`
+  )
+  const moveLinks = (name: SubscriptionName, acks: ReadonlyArray<Position>) =>
+    Effect.forEach(acks, ({ acked, path }) => moveLink([name.ownerKey, name.subscriptionId, path, acked]), {
+      discard: true
+    })
+  const readLinks = statement<{
+    readonly path: string
+    readonly acked: unknown
+    readonly explicit: unknown
+    readonly glob: unknown
+  }>(
+    `SELECT path, acked, is_explicit AS "explicit", is_glob AS "glob" FROM ${linksTable}
+    WHERE owner_key = ? AND subscription_id = ? ORDER BY path`
+  )
+  const unlinkGlob = statement(
+    `UPDATE ${linksTable} SET is_explicit = 0 WHERE owner_key = ? AND subscription_id = ? AND path = ?`
+  )
+  const removeLink = statement(
+    `DELETE FROM ${linksTable}
+    WHERE owner_key = ? AND subscription_id = ? AND path = ? AND is_explicit = 0 AND is_glob = 0`
+  )
+  const removeLinks = statement(`DELETE FROM ${linksTable} WHERE owner_key = ? AND subscription_id = ?`)
+  const removeOne = statement(`DELETE FROM ${table} WHERE owner_key = ? AND subscription_id = ?`)
+  const ofOwner = rows(`SELECT ${columns} FROM ${table} WHERE owner_key = ? ORDER BY subscription_id`)
+  const page = rows(
+    `SELECT ${columns} FROM ${table} WHERE (owner_key, subscription_id) > (?, ?)
+    ORDER BY owner_key, subscription_id LIMIT ?`
+  )
+  const due = rows(`SELECT ${columns} FROM ${table} WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?`)
+
+  return StreamSubscriptionRepository.of({
+    create: (options) =>
+      transaction(
+        "create a subscription",
+        Effect.gen(function*() {
+          const created = yield* insert([
+            options.ownerKey,
+            options.subscriptionId,
+            options.owner,
+            options.digest,
+            options.type,
+            options.pattern,
+            options.webhookUrl,
+            options.wakeStream,
+            options.leaseMillis,
+            options.description,
+            options.rootUrl,
+            options.nowMillis
+          ])
+          if (created !== undefined) {
+            yield* insertLinks(options, options.links)
+            return { _tag: "Created", subscription: created } as const
+          }
+          const existing = yield* lock(options)
+          if (existing === undefined) {
+            return yield* Effect.die(new Error("A subscription was deleted while it was created"))
+          }
+          return {
+            _tag: existing.digest === options.digest ? "Existing" : "Conflict",
+            subscription: existing
+          } as const
+        })
+      ),
+    get: (name) => step("read a subscription", byName([name.ownerKey, name.subscriptionId])),
+    links: (name) =>
+      step(
+        "read a subscription's links",
+        Effect.map(readLinks([name.ownerKey, name.subscriptionId]), (found) =>
+          found.map((link) => ({
+            path: link.path,
+            acked: Dialect.toNatural(link.acked),
+            explicit: Dialect.toNatural(link.explicit) === 1,
+            glob: Dialect.toNatural(link.glob) === 1
+          })))
+      ),
+    delete: (name) =>
+      transaction(
+        "delete a subscription",
+        Effect.gen(function*() {
+          yield* lock(name)
+          yield* removeLinks([name.ownerKey, name.subscriptionId])
+          yield* removeOne([name.ownerKey, name.subscriptionId])
+        })
+      ),
+    link: ({ links, ...name }) =>
+      transaction(
+        "link streams to a subscription",
+        Effect.gen(function*() {
+          if ((yield* lock(name)) === undefined) return false
+          yield* insertLinks(name, links)
+          return true
+        })
+      ),
+    unlink: ({ path, ...name }) =>
+      transaction(
+        "unlink a stream from a subscription",
+        Effect.gen(function*() {
+          if ((yield* lock(name)) === undefined) return false
+          yield* unlinkGlob([name.ownerKey, name.subscriptionId, path])
+          yield* removeLink([name.ownerKey, name.subscriptionId, path])
+          return true
+        })
+      ),
+    ofOwner: (ownerKey) => step("list an owner's subscriptions", ofOwner([ownerKey])),
+    page: ({ after, limit }) => step("list subscriptions", page([after.ownerKey, after.subscriptionId, limit])),
+    due: ({ limit, nowMillis }) => step("list subscriptions that are due", due([nowMillis, limit])),
+    wake: ({ leaseExpiresAtMillis, nowMillis, wakeId, ...name }) =>
+      transaction(
+        "begin a wake",
+        Effect.gen(function*() {
+          const row = yield* lock(name)
+          return row === undefined || isBusy(row, nowMillis)
+            ? undefined
+            : yield* store(begun(row, wakeId, leaseExpiresAtMillis))
+        })
+      ),
+    claim: ({ leaseExpiresAtMillis, nowMillis, wakeId, worker, ...name }) =>
+      transaction(
+        "claim a wake",
+        Effect.gen(function*() {
+          const found = yield* lock(name)
+          if (found === undefined) return { _tag: "Unknown" } as const
+          const isTold = isBusy(found, nowMillis)
+          if (isTold && found.holder !== null) return { _tag: "Held", subscription: found } as const
+          const row = isTold ? found : begun(found, wakeId, leaseExpiresAtMillis)
+          const claimed = { ...row, holder: worker, leaseExpiresAtMillis, dueAtMillis: leaseExpiresAtMillis }
+          return { _tag: "Claimed", subscription: yield* store(claimed) } as const
+        })
+      ),
+    settle: ({ acks, leaseExpiresAtMillis, ...settled }) =>
+      transaction(
+        "settle a wake",
+        Effect.gen(function*() {
+          const row = yield* lock(settled)
+          const refused = refuse(row, settled)
+          if (row === undefined || refused !== undefined) return refused ?? ({ _tag: "Unknown" } as const)
+          yield* moveLinks(settled, acks)
+          const next = leaseExpiresAtMillis === null
+            ? idle(row)
+            : { ...row, leaseExpiresAtMillis, dueAtMillis: leaseExpiresAtMillis }
+          return { _tag: "Settled", subscription: yield* store({ ...next, failures: 0 }) } as const
+        })
+      ),
+    rest: ({ dueAtMillis, failed, wakeId, ...name }) =>
+      transaction(
+        "end a wake",
+        Effect.gen(function*() {
+          const row = yield* lock(name)
+          if (row !== undefined && row.wakeId === wakeId) yield* store(rested(row, failed, dueAtMillis))
+        })
+      ),
+    told: ({ wakeId, ...name }) =>
+      transaction(
+        "note that a wake was told",
+        Effect.gen(function*() {
+          const row = yield* lock(name)
+          if (row?.wakeId === wakeId && row.failures > 0) yield* store({ ...row, failures: 0 })
+        })
+      )
+  })
+})
+
+/** Provides the repository on tables that are there already, for a connection without the right to create any. */
+export const layerStorage = (
+  options?: Options
+): Layer.Layer<StreamSubscriptionRepository, never, SqlClient.SqlClient> =>
+  Layer.effect(StreamSubscriptionRepository, make(options))
+
+/** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */
+export const layerWith = (
+  options: Options
+): Layer.Layer<StreamSubscriptionRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Layer.provide(layerStorage(options), layerMigrations(options))
+
+/** Provides the repository after creating or upgrading its tables. */
+export const layer: Layer.Layer<StreamSubscriptionRepository, Migrations.MigrationsError, SqlClient.SqlClient> =
+  layerWith({})
