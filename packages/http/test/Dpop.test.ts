@@ -336,7 +336,7 @@ describe("a bound session", () => {
       assert.strictEqual((yield* exchanged()).status, 200)
     }))
 
-  it.live("spends nothing for somebody without a live session", () =>
+  it.live("L-23 spends nothing for somebody without a live session, and keeps a digest of a jti alone", () =>
     Effect.gen(function*() {
       const spent: Array<string> = []
       const replays = Layer.succeed(

@@ -218,7 +218,7 @@ const proofs: ReadonlyArray<Row> = [
   })),
 
   // The key
-  proof("no `jwk`", invalid("invalid jwk"), "section 4.3, check 3", () => ({ header: { jwk: undefined } })),
+  proof("no `jwk`", invalid("invalid jwk"), "section 4.2", () => ({ header: { jwk: undefined } })),
   proof(
     "`jwk` with the private part",
     invalid("private jwk"),
@@ -300,7 +300,7 @@ const proofs: ReadonlyArray<Row> = [
   ),
 
   // jti
-  proof("no `jti`", invalid("missing claim"), "section 4.3, check 2", () => ({ claims: { jti: undefined } })),
+  proof("no `jti`", invalid("missing claim"), "section 4.3, check 3", () => ({ claims: { jti: undefined } })),
   proof("an empty `jti`", invalid("invalid jti"), "it names nothing", () => ({ claims: { jti: "" } })),
   proof("a `jti` that is a number", invalid("invalid jti"), "RFC 7519 section 4.1.7: a string", () => ({
     claims: { jti: 1 }
@@ -313,12 +313,12 @@ const proofs: ReadonlyArray<Row> = [
   })),
 
   // htm and htu
-  proof("no `htm`", invalid("missing claim"), "section 4.3, check 2", () => ({ claims: { htm: undefined } })),
+  proof("no `htm`", invalid("missing claim"), "section 4.3, check 3", () => ({ claims: { htm: undefined } })),
   proof("`htm` of another method", invalid("wrong htm"), "section 4.3, check 8", () => ({ claims: { htm: "POST" } })),
   proof("`htm` in lower case", invalid("wrong htm"), "RFC 9110 section 9.1: methods are case-sensitive", () => ({
     claims: { htm: "get" }
   })),
-  proof("no `htu`", invalid("missing claim"), "section 4.3, check 2", () => ({ claims: { htu: undefined } })),
+  proof("no `htu`", invalid("missing claim"), "section 4.3, check 3", () => ({ claims: { htu: undefined } })),
   proof("`htu` that is no string", invalid("wrong htu"), "section 4.2", (kit) => ({ claims: { htu: [kit.url] } })),
   proof(
     "`htu` that is a path alone",
@@ -380,7 +380,7 @@ const proofs: ReadonlyArray<Row> = [
   proof("`htu` with a space before it", invalid("wrong htu"), "no URI", (kit) => ({ claims: { htu: ` ${kit.url}` } })),
 
   // Time
-  proof("no `iat`", invalid("missing claim"), "section 4.3, check 2", () => ({ claims: { iat: undefined } })),
+  proof("no `iat`", invalid("missing claim"), "section 4.3, check 3", () => ({ claims: { iat: undefined } })),
   proof("`iat` as text", invalid("invalid time"), "RFC 7519 section 2: a number", (kit) => ({
     claims: { iat: String(Math.floor(kit.nowMillis / 1000)) }
   })),
@@ -414,7 +414,7 @@ const proofs: ReadonlyArray<Row> = [
   proof(
     "`iat` in 30 seconds",
     invalid("from the future"),
-    "section 11.1: made in advance; the answer has the server's time",
+    "section 11.2: made in advance; the answer has the server's time",
     (
       kit
     ) => ({ claims: { iat: kit.nowMillis / 1000 + 30 } })
