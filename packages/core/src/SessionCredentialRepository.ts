@@ -25,8 +25,16 @@ export const SessionRow = Schema.Struct({
   device: Device,
   /** SHA-256 of the token, in lowercase hex. Unique. */
   tokenDigest: Schema.NonEmptyString,
-  /** The `kid` of the key that signed the token. */
+  /** The `kid` of the key that signed the token, and the refresh token where there is one. */
   keyId: Schema.NonEmptyString,
+  /** When the token ends where that is before the session does, which then takes a refresh token; null otherwise. */
+  tokenExpiresAtMillis: Schema.NullOr(Schema.Natural),
+  /** SHA-256 of the refresh token, in lowercase hex, or null where the session has none. */
+  refreshDigest: Schema.NullOr(Schema.NonEmptyString),
+  /** That of the refresh token before it, or null before the first refresh. */
+  previousRefreshDigest: Schema.NullOr(Schema.NonEmptyString),
+  /** When the refresh token was issued, or null where there is none. */
+  refreshedAtMillis: Schema.NullOr(Schema.Natural),
   createdAtMillis: Schema.Natural,
   /** When the row was last renewed; activity since then may be up to one renewal interval newer. */
   lastSeenAtMillis: Schema.Natural,
@@ -55,6 +63,40 @@ export const toSession = (row: SessionRow): Session =>
 /** Tells whether a row lets anybody in at a time. */
 export const isLive = (row: SessionRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.expiresAtMillis > nowMillis
+
+/** Says why a refresh token was refused. For the log: a caller learns less. */
+export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mismatch"
+
+/** Describes what came of an attempt to refresh a session. */
+export type RefreshOutcome =
+  | { readonly _tag: "Refreshed"; readonly row: SessionRow }
+  /** The refresh token is the one before the present one, and that is recent enough. Nothing was changed. */
+  | { readonly _tag: "Repeated"; readonly row: SessionRow }
+  /** The refresh token was used up before. The session has been revoked by this very attempt. */
+  | { readonly _tag: "Reused" }
+  /** Nothing was changed. */
+  | { readonly _tag: "Refused"; readonly reason: RefreshRefusal }
+
+/** Judges a refresh token against the row of the session that it was issued for. */
+export const refreshVerdict = (row: SessionRow | undefined, attempt: {
+  readonly presentedDigest: string
+  readonly proofKeyThumbprint: string | undefined
+  readonly graceMillis: number
+  readonly nowMillis: number
+}): "current" | "repeated" | "reused" | RefreshRefusal => {
+  if (row === undefined || row.refreshDigest === null) return "unknown"
+  if (row.revokedAtMillis !== null) return "revoked"
+  if (row.expiresAtMillis <= attempt.nowMillis) return "expired"
+  // Before reuse is looked for: who doesn't hold the key is not to end the session of who does.
+  if (row.proofKeyThumbprint !== null && row.proofKeyThumbprint !== attempt.proofKeyThumbprint) {
+    return "proof-key-mismatch"
+  }
+  if (row.refreshDigest === attempt.presentedDigest) return "current"
+  return row.previousRefreshDigest === attempt.presentedDigest &&
+      attempt.nowMillis < (row.refreshedAtMillis ?? 0) + attempt.graceMillis
+    ? "repeated"
+    : "reused"
+}
 
 /** Selects the sessions that a revocation ends. */
 export type RevocationTarget =
@@ -95,9 +137,36 @@ export class SessionCredentialRepository extends Context.Service<SessionCredenti
     readonly dueBeforeMillis: number
     readonly lifetimeMillis: number
   }, change: ChangeContext) => Effect.Effect<Option.Option<SessionRow>, AccessRepositoryError>
-  /** Returns live sessions in the order of their ids, after an id or from the start, at most `limit`. */
+  /**
+   * Exchanges a session's refresh token, in one step. `presentedDigest` is that of a token that is known to have been
+   * issued for this session. Where it is the present one of a live session, and the bound key was proven, the row takes the
+   * digests and the key of `next`, is seen now and ends as after {@link renew}, and `sessionUpserted` is appended; of n
+   * racers exactly one gets `Refreshed`. Within `graceMillis` of that, the others, and whoever comes with the same token,
+   * get `Repeated` and the row. Any other token was used before: a live session is revoked and its tickets deleted,
+   * `sessionRemoved` is appended, and exactly one of n racers gets `Reused`. All of it in one transaction.
+   */
+  readonly refresh: (options: {
+    readonly id: SessionId
+    readonly presentedDigest: string
+    readonly proofKeyThumbprint: string | undefined
+    readonly graceMillis: number
+    readonly lifetimeMillis: number
+    readonly next: {
+      readonly tokenDigest: string
+      readonly refreshDigest: string
+      readonly keyId: string
+      readonly tokenExpiresAtMillis: number
+    }
+  }, change: ChangeContext) => Effect.Effect<RefreshOutcome, AccessRepositoryError>
+  /** Tells whether a live session has a token that was signed with a key. It costs the same however many sessions there are. */
+  readonly isKeyInUse: (options: {
+    readonly keyId: string
+    readonly nowMillis: number
+  }) => Effect.Effect<boolean, AccessRepositoryError>
+  /** Returns live sessions, all or a subject's, in the order of their ids, after an id or from the start, at most `limit`. */
   readonly list: (options: {
     readonly nowMillis: number
+    readonly subject?: string | undefined
     readonly afterId: SessionId | undefined
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<SessionRow>, AccessRepositoryError>
@@ -205,10 +274,62 @@ export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effec
           journal.append({ _tag: "sessionUpserted", session: toSession(renewed) }, change)
           return Option.some(renewed)
         }),
-      list: ({ afterId, limit, nowMillis }) =>
+      refresh: ({ graceMillis, id, lifetimeMillis, next, presentedDigest, proofKeyThumbprint }, change) =>
+        Effect.suspend((): Effect.Effect<RefreshOutcome, AccessRepositoryError> => {
+          const { nowMillis } = change
+          const row = sessions.get(id)
+          const verdict = refreshVerdict(row, { presentedDigest, proofKeyThumbprint, graceMillis, nowMillis })
+          if (row === undefined) return Effect.succeed({ _tag: "Refused", reason: "unknown" })
+          switch (verdict) {
+            case "current": {
+              if ((idByDigest.get(next.tokenDigest) ?? id) !== id) {
+                return Effect.fail(
+                  new AccessRepositoryError({
+                    operation: "refresh",
+                    cause: new Error(`The new token of session ${id} has a digest that exists already`)
+                  })
+                )
+              }
+              const refreshed: SessionRow = {
+                ...row,
+                ...next,
+                previousRefreshDigest: row.refreshDigest,
+                refreshedAtMillis: nowMillis,
+                lastSeenAtMillis: nowMillis,
+                expiresAtMillis: Math.min(
+                  nowMillis + lifetimeMillis,
+                  row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
+                )
+              }
+              sessions.set(id, refreshed)
+              idByDigest.delete(row.tokenDigest)
+              idByDigest.set(next.tokenDigest, id)
+              journal.append({ _tag: "sessionUpserted", session: toSession(refreshed) }, change)
+              return Effect.succeed({ _tag: "Refreshed", row: refreshed })
+            }
+            case "repeated":
+              return Effect.succeed({ _tag: "Repeated", row })
+            case "reused":
+              sessions.set(id, { ...row, revokedAtMillis: nowMillis })
+              dropTickets(id)
+              journal.append({ _tag: "sessionRemoved", id, reason: "revoked" }, change)
+              return Effect.succeed({ _tag: "Reused" })
+            default:
+              return Effect.succeed({ _tag: "Refused", reason: verdict })
+          }
+        }),
+      isKeyInUse: ({ keyId, nowMillis }) =>
+        Effect.sync(() => {
+          for (const row of sessions.values()) if (row.keyId === keyId && isLive(row, nowMillis)) return true
+          return false
+        }),
+      list: ({ afterId, limit, nowMillis, subject }) =>
         Effect.sync(() =>
           Array.from(sessions.values())
-            .filter((row) => isLive(row, nowMillis) && (afterId === undefined || row.id > afterId))
+            .filter((row) =>
+              isLive(row, nowMillis) && (afterId === undefined || row.id > afterId) &&
+              (subject === undefined || row.subject === subject)
+            )
             .sort(byId)
             .slice(0, limit)
         ),

@@ -66,6 +66,8 @@ const ProbedSessions = Layer.effect(
       findByTokenDigest: probed("findByTokenDigest", real.findByTokenDigest),
       findById: probed("findById", real.findById),
       renew: probed("renew", real.renew),
+      refresh: probed("refresh", real.refresh),
+      isKeyInUse: probed("isKeyInUse", real.isKeyInUse),
       list: probed("list", real.list),
       revoke: probed("revoke", real.revoke),
       insertTicket: probed("insertTicket", real.insertTicket),

@@ -9,6 +9,8 @@
 import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
 import type { Session, SessionId } from "@sallyport/core/Session"
 import {
+  type RefreshOutcome,
+  refreshVerdict,
   type RevocationTarget,
   SessionCredentialRepository,
   SessionRow,
@@ -72,6 +74,21 @@ const migrate = (prefix: string): Effect.Effect<unknown, Migrations.MigrationsEr
               sql(tables.tickets)
             } (expires_at_millis, ticket_digest)`
           ])
+        }),
+        "2_refresh_tokens_and_keys": Effect.gen(function*() {
+          const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+          const { sessions } = tablesOf(prefix)
+          const millis = Dialect.bigint(sql)
+          yield* Access.runAll([
+            sql`ALTER TABLE ${sql(sessions)} ADD COLUMN token_expires_at_millis ${millis}
+              CHECK (token_expires_at_millis >= 0)`,
+            sql`ALTER TABLE ${sql(sessions)} ADD COLUMN refresh_digest TEXT CHECK (refresh_digest <> '')`,
+            sql`ALTER TABLE ${sql(sessions)} ADD COLUMN previous_refresh_digest TEXT
+              CHECK (previous_refresh_digest <> '')`,
+            sql`ALTER TABLE ${sql(sessions)} ADD COLUMN refreshed_at_millis ${millis} CHECK (refreshed_at_millis >= 0)`,
+            sql`CREATE INDEX ${sql(`${sessions}_key`)} ON ${sql(sessions)} (key_id, expires_at_millis)
+              WHERE revoked_at_millis IS NULL`
+          ])
         })
       }
     })
@@ -107,7 +124,9 @@ export const layerStorage = (options?: {
       const ended = Access.endedAt(sql)
       const columns = sql.literal(
         `id, subject, method, scopes, proof_key_thumbprint AS "proofKeyThumbprint", device, ` +
-          `token_digest AS "tokenDigest", key_id AS "keyId", created_at_millis AS "createdAtMillis", ` +
+          `token_digest AS "tokenDigest", key_id AS "keyId", token_expires_at_millis AS "tokenExpiresAtMillis", ` +
+          `refresh_digest AS "refreshDigest", previous_refresh_digest AS "previousRefreshDigest", ` +
+          `refreshed_at_millis AS "refreshedAtMillis", created_at_millis AS "createdAtMillis", ` +
           `last_seen_at_millis AS "lastSeenAtMillis", expires_at_millis AS "expiresAtMillis", ` +
           `absolute_expires_at_millis AS "absoluteExpiresAtMillis", revoked_at_millis AS "revokedAtMillis"`
       )
@@ -122,24 +141,48 @@ export const layerStorage = (options?: {
       const insert = Access.prepare(
         sql,
         sql`INSERT INTO ${sessions} (id, subject, method, scopes, proof_key_thumbprint, device, token_digest, key_id,
+          token_expires_at_millis, refresh_digest, previous_refresh_digest, refreshed_at_millis,
           created_at_millis, last_seen_at_millis, expires_at_millis, absolute_expires_at_millis, revoked_at_millis)
-        VALUES (${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p})
+        VALUES (${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p})
         ON CONFLICT DO NOTHING RETURNING id`
       )
       const byDigest = Access.prepare(sql, sql`SELECT ${columns} FROM ${sessions} WHERE token_digest = ${p}`)
       const byId = Access.prepare(sql, sql`SELECT ${columns} FROM ${sessions} WHERE id = ${p}`)
+      const untilAbsoluteEnd = sql.onDialectOrElse({
+        pg: () => sql`LEAST(CAST(${p} AS BIGINT), absolute_expires_at_millis)`,
+        orElse: () => sql`MIN(${p}, COALESCE(absolute_expires_at_millis, ${sql.literal("9007199254740991")}))`
+      })
       const renew = Access.prepare(
         sql,
-        sql`UPDATE ${sessions} SET last_seen_at_millis = ${p}, expires_at_millis = ${
-          sql.onDialectOrElse({
-            pg: () => sql`LEAST(CAST(${p} AS BIGINT), absolute_expires_at_millis)`,
-            orElse: () => sql`MIN(${p}, COALESCE(absolute_expires_at_millis, ${sql.literal("9007199254740991")}))`
-          })
-        } WHERE id = ${p} AND last_seen_at_millis <= ${p} AND ${live} RETURNING ${columns}`
+        sql`UPDATE ${sessions} SET last_seen_at_millis = ${p}, expires_at_millis = ${untilAbsoluteEnd}
+        WHERE id = ${p} AND last_seen_at_millis <= ${p} AND ${live} RETURNING ${columns}`
+      )
+      const refresh = Access.prepare(
+        sql,
+        sql`UPDATE ${sessions} SET token_digest = ${p}, key_id = ${p}, token_expires_at_millis = ${p},
+          previous_refresh_digest = refresh_digest, refresh_digest = ${p}, refreshed_at_millis = ${p},
+          last_seen_at_millis = ${p}, expires_at_millis = ${untilAbsoluteEnd}
+        WHERE id = ${p} AND refresh_digest = ${p} AND ${live}
+          AND (proof_key_thumbprint IS NULL OR proof_key_thumbprint = ${p})
+        RETURNING ${columns}`
+      )
+      const byIdLocked = Access.prepare(
+        sql,
+        sql`SELECT ${columns} FROM ${sessions} WHERE id = ${p} ${
+          sql.literal(sql.onDialectOrElse({ pg: () => "FOR NO KEY UPDATE", orElse: () => "" }))
+        }`
+      )
+      const withKey = Access.prepare(
+        sql,
+        sql`SELECT id FROM ${sessions} WHERE key_id = ${p} AND ${live} LIMIT 1`
       )
       const list = Access.prepare(
         sql,
         sql`SELECT ${columns} FROM ${sessions} WHERE id > ${p} AND ${live} ORDER BY id LIMIT ${p}`
+      )
+      const listOfSubject = Access.prepare(
+        sql,
+        sql`SELECT ${columns} FROM ${sessions} WHERE subject = ${p} AND id > ${p} AND ${live} ORDER BY id LIMIT ${p}`
       )
 
       // Several rows are locked in the order of their ids, so that two revocations never wait for each other.
@@ -233,6 +276,10 @@ export const layerStorage = (options?: {
             JSON.stringify(row.device),
             row.tokenDigest,
             row.keyId,
+            row.tokenExpiresAtMillis,
+            row.refreshDigest,
+            row.previousRefreshDigest,
+            row.refreshedAtMillis,
             row.createdAtMillis,
             row.lastSeenAtMillis,
             row.expiresAtMillis,
@@ -262,8 +309,51 @@ export const layerStorage = (options?: {
           },
           transaction("renew")
         ),
-        list: Effect.fn("SqlSessionCredentialRepository.list")(function*({ afterId, limit, nowMillis }) {
-          const rows = yield* list(afterId ?? "", nowMillis, limit)
+        refresh: Effect.fn("SqlSessionCredentialRepository.refresh")(
+          function*({ graceMillis, id, lifetimeMillis, next, presentedDigest, proofKeyThumbprint }, change) {
+            const { nowMillis } = change
+            const refreshed = yield* Effect.flatMap(
+              refresh(
+                next.tokenDigest,
+                next.keyId,
+                next.tokenExpiresAtMillis,
+                next.refreshDigest,
+                nowMillis,
+                nowMillis,
+                nowMillis + lifetimeMillis,
+                id,
+                presentedDigest,
+                nowMillis,
+                proofKeyThumbprint ?? null
+              ),
+              decodeFirst
+            )
+            if (Option.isSome(refreshed)) {
+              yield* append([upserted(refreshed.value)], change)
+              return { _tag: "Refreshed", row: refreshed.value } satisfies RefreshOutcome
+            }
+            const row = Option.getOrUndefined(yield* Effect.flatMap(byIdLocked(id), decodeFirst))
+            const verdict = refreshVerdict(row, { presentedDigest, proofKeyThumbprint, graceMillis, nowMillis })
+            // The update has waited for everybody who was writing the row, so a token that is good now was not then: the
+            // session has begun since.
+            if (row === undefined || verdict === "current") {
+              return { _tag: "Refused", reason: "unknown" } satisfies RefreshOutcome
+            }
+            if (verdict === "repeated") return { _tag: "Repeated", row } satisfies RefreshOutcome
+            if (verdict !== "reused") return { _tag: "Refused", reason: verdict } satisfies RefreshOutcome
+            yield* revokeById(id, nowMillis, nowMillis)
+            yield* dropTickets(JSON.stringify([id]))
+            yield* append([{ _tag: "sessionRemoved", id, reason: "revoked" }], change)
+            return { _tag: "Reused" } satisfies RefreshOutcome
+          },
+          transaction("refresh")
+        ),
+        isKeyInUse: ({ keyId, nowMillis }) =>
+          Access.failAs("isKeyInUse")(Effect.map(withKey(keyId, nowMillis), (rows) => rows.length > 0)),
+        list: Effect.fn("SqlSessionCredentialRepository.list")(function*({ afterId, limit, nowMillis, subject }) {
+          const rows = yield* subject === undefined
+            ? list(afterId ?? "", nowMillis, limit)
+            : listOfSubject(subject, afterId ?? "", nowMillis, limit)
           return yield* Effect.forEach(rows, decode)
         }, Access.failAs("list")),
         revoke: Effect.fn("SqlSessionCredentialRepository.revoke")(function*(target, change) {

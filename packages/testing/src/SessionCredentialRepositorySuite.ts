@@ -39,6 +39,33 @@ const redeem = (ticketDigest: string, afterMillis: number) => ({
   nowMillis: start + afterMillis
 })
 
+const refreshDigest = (id: string, generation: number) => `refresh-digest-${generation}-of-${id}`
+
+/** The fields of a session whose refresh token is of a generation, and was issued some time after {@link start}. */
+const refreshable = (id: string, generation: number, afterMillis: number): Partial<SessionRow> => ({
+  tokenExpiresAtMillis: start + afterMillis + 5,
+  refreshDigest: refreshDigest(id, generation),
+  refreshedAtMillis: start + afterMillis
+})
+
+/** Presents the refresh token of a generation, for the next one. */
+const exchange = (id: string, generation: number, fields: {
+  readonly proofKeyThumbprint?: string
+  readonly branch?: string
+} = {}) => ({
+  id: sid(id),
+  presentedDigest: refreshDigest(id, generation),
+  proofKeyThumbprint: fields.proofKeyThumbprint,
+  graceMillis: 100,
+  lifetimeMillis: 60_000,
+  next: {
+    tokenDigest: `token-digest-${generation + 1}-of-${id}${fields.branch ?? ""}`,
+    refreshDigest: `${refreshDigest(id, generation + 1)}${fields.branch ?? ""}`,
+    keyId: "key-2",
+    tokenExpiresAtMillis: start + 5_000
+  }
+})
+
 const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 const id = Schema.Literals(["a", "b", "c", "d"])
 const subject = Schema.Literals(["ada", "bob"])
@@ -53,11 +80,27 @@ const Step = Schema.Union([
     key: Schema.NullOr(key),
     now: millis,
     expiresAt: millis,
-    absoluteAfter: Schema.NullOr(small(10))
+    absoluteAfter: Schema.NullOr(small(10)),
+    refresh: Schema.NullOr(small(3))
   }),
   Schema.TaggedStruct("find", { id }),
   Schema.TaggedStruct("renew", { id, due: millis, lifetime: millis, now: millis }),
-  Schema.TaggedStruct("list", { now: millis, after: Schema.NullOr(id), limit: small(4) }),
+  Schema.TaggedStruct("refresh", {
+    id,
+    presented: small(3),
+    next: small(3),
+    key: Schema.NullOr(key),
+    grace: millis,
+    lifetime: millis,
+    now: millis
+  }),
+  Schema.TaggedStruct("isKeyInUse", { keyId: Schema.Literals(["key-1", "key-2"]), now: millis }),
+  Schema.TaggedStruct("list", {
+    now: millis,
+    after: Schema.NullOr(id),
+    subject: Schema.NullOr(subject),
+    limit: small(4)
+  }),
   Schema.TaggedStruct("revoke", {
     by: Schema.Literals(["id", "subject", "others", "key"]),
     id,
@@ -84,7 +127,8 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
           createdAtMillis: start + step.now,
           lastSeenAtMillis: start + step.now,
           expiresAtMillis,
-          absoluteExpiresAtMillis: step.absoluteAfter === null ? null : expiresAtMillis + step.absoluteAfter
+          absoluteExpiresAtMillis: step.absoluteAfter === null ? null : expiresAtMillis + step.absoluteAfter,
+          ...(step.refresh === null ? {} : refreshable(step.id, step.refresh, step.now))
         }),
         at(step.now)
       )
@@ -96,9 +140,26 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
         { id: sid(step.id), dueBeforeMillis: start + step.due, lifetimeMillis: step.lifetime },
         at(step.now)
       )
+    case "refresh":
+      return yield* sessions.refresh({
+        id: sid(step.id),
+        presentedDigest: refreshDigest(step.id, step.presented),
+        proofKeyThumbprint: step.key ?? undefined,
+        graceMillis: step.grace,
+        lifetimeMillis: step.lifetime,
+        next: {
+          tokenDigest: `new-token-of-${step.id}-${step.next}`,
+          refreshDigest: refreshDigest(step.id, step.next),
+          keyId: "key-2",
+          tokenExpiresAtMillis: start + step.now + 5
+        }
+      }, at(step.now))
+    case "isKeyInUse":
+      return yield* sessions.isKeyInUse({ keyId: step.keyId, nowMillis: start + step.now })
     case "list":
       return yield* sessions.list({
         nowMillis: start + step.now,
+        subject: step.subject ?? undefined,
         afterId: step.after === null ? undefined : sid(step.after),
         limit: step.limit
       })
@@ -329,6 +390,206 @@ export const suite = <E>(
           assert.strictEqual((yield* found(id))?.revokedAtMillis, start + 10)
           assert.strictEqual((yield* allEvents).map(brief).at(-1), `sessionRemoved ${id} revoked`)
         }
+      })
+    )
+
+    test(
+      "SESS-04: refresh exchanges the tokens of a session, and it goes on as after a renewal",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        const before = sessionRow("one", { ...refreshable("one", 0, 0), absoluteExpiresAtMillis: start + 50_000 })
+        yield* sessions.insert(before, at(0))
+        assert.deepStrictEqual(yield* found("one"), before)
+        const outcome = yield* sessions.refresh(exchange("one", 0), at(9_999, "ada"))
+        const after: SessionRow = {
+          ...before,
+          ...exchange("one", 0).next,
+          previousRefreshDigest: refreshDigest("one", 0),
+          refreshedAtMillis: start + 9_999,
+          lastSeenAtMillis: start + 9_999,
+          expiresAtMillis: start + 50_000
+        }
+        assert.deepStrictEqual(outcome, { _tag: "Refreshed", row: after })
+        assert.deepStrictEqual(yield* found("one"), after)
+        assert.deepStrictEqual(yield* sessions.findByTokenDigest(after.tokenDigest), Option.some(after))
+        assert.deepStrictEqual(yield* sessions.findByTokenDigest(before.tokenDigest), Option.none())
+        yield* expectFeed("sessionUpserted one", "sessionUpserted one")
+        assert.deepStrictEqual((yield* allEvents).at(-1)?.actor, "ada")
+      })
+    )
+
+    test(
+      "SESS-04: within the grace window the refresh token before gives the row again; after it, it ends the session",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("one", refreshable("one", 0, 0)), at(0))
+        yield* sessions.insertTicket(ticketRow("one", "one"))
+        yield* sessions.refresh(exchange("one", 0), at(10))
+        const row = yield* found("one")
+        if (row === undefined) return assert.fail()
+        for (const afterMillis of [10, 109]) {
+          const again = yield* sessions.refresh(exchange("one", 0, { branch: "-again" }), at(afterMillis))
+          assert.deepStrictEqual(again, { _tag: "Repeated", row })
+        }
+        assert.deepStrictEqual(yield* found("one"), row)
+        yield* expectFeed("sessionUpserted one", "sessionUpserted one")
+        assert.deepStrictEqual(yield* sessions.refresh(exchange("one", 0), at(110, "system")), { _tag: "Reused" })
+        assert.strictEqual((yield* found("one"))?.revokedAtMillis, start + 110)
+        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("one", 111)), Option.none())
+        for (const generation of [0, 1, 2]) {
+          assert.deepStrictEqual(
+            yield* sessions.refresh(exchange("one", generation), at(111)),
+            { _tag: "Refused", reason: "revoked" }
+          )
+        }
+        yield* expectFeed("sessionUpserted one", "sessionUpserted one", "sessionRemoved one revoked")
+        assert.strictEqual((yield* allEvents).at(-1)?.actor, "system")
+      })
+    )
+
+    test(
+      "SESS-04: a refresh token of two exchanges ago ends the session at once, grace window or not",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("one", refreshable("one", 0, 0)), at(0))
+        yield* sessions.refresh(exchange("one", 0), at(1))
+        yield* sessions.refresh(exchange("one", 1), at(2))
+        assert.deepStrictEqual(yield* sessions.refresh(exchange("one", 0), at(3)), { _tag: "Reused" })
+        assert.strictEqual((yield* found("one"))?.revokedAtMillis, start + 3)
+      })
+    )
+
+    test(
+      "SESS-04: refresh changes nothing where the session is not live, has no refresh token, or is bound to another key",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("plain"), at(0))
+        yield* sessions.insert(
+          sessionRow("expired", { ...refreshable("expired", 1, 0), expiresAtMillis: start + 10 }),
+          at(0)
+        )
+        yield* sessions.insert(sessionRow("revoked", refreshable("revoked", 1, 0)), at(0))
+        yield* sessions.insert(
+          sessionRow("bound", { ...refreshable("bound", 1, 0), proofKeyThumbprint: "key-1" }),
+          at(0)
+        )
+        yield* sessions.revoke(bySession("revoked"), at(1))
+        const before = yield* allEvents
+        const ids = ["plain", "expired", "revoked", "bound"]
+        const rows = yield* Effect.forEach(ids, found)
+        // Also with a token that was used up: nobody ends a session that is over, or whose key they don't hold.
+        for (const generation of [0, 1]) {
+          const refuse = (id: string, proofKeyThumbprint?: string) =>
+            Effect.map(
+              sessions.refresh(
+                exchange(id, generation, proofKeyThumbprint === undefined ? {} : { proofKeyThumbprint }),
+                at(10)
+              ),
+              (outcome) => outcome._tag === "Refused" ? outcome.reason : outcome._tag
+            )
+          assert.deepStrictEqual(
+            [
+              yield* refuse("nobody"),
+              yield* refuse("plain"),
+              yield* refuse("expired"),
+              yield* refuse("revoked"),
+              yield* refuse("bound"),
+              yield* refuse("bound", "key-2")
+            ],
+            ["unknown", "unknown", "expired", "revoked", "proof-key-mismatch", "proof-key-mismatch"]
+          )
+        }
+        assert.deepStrictEqual(yield* allEvents, before)
+        assert.deepStrictEqual(yield* Effect.forEach(ids, found), rows)
+        const proven = yield* sessions.refresh(exchange("bound", 1, { proofKeyThumbprint: "key-1" }), at(10))
+        assert.strictEqual(proven._tag, "Refreshed")
+        const last = yield* sessions.refresh(exchange("expired", 1), at(9))
+        assert.strictEqual(last._tag, "Refreshed")
+      })
+    )
+
+    test(
+      "SESS-04: of 50 that refresh at once one exchanges the token, and the others get what it got",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("one", refreshable("one", 0, 0)), at(0))
+        const outcomes = yield* times(
+          50,
+          (index) => sessions.refresh(exchange("one", 0, { branch: `-${index}` }), at(10))
+        )
+        const tags = outcomes.map(({ _tag }) => _tag)
+        assert.strictEqual(tags.filter((tag) => tag === "Refreshed").length, 1)
+        assert.strictEqual(tags.filter((tag) => tag === "Repeated").length, 49)
+        const row = yield* found("one")
+        for (const outcome of outcomes) assert.deepStrictEqual("row" in outcome ? outcome.row : undefined, row)
+        yield* expectFeed("sessionUpserted one", "sessionUpserted one")
+      })
+    )
+
+    test(
+      "SESS-04: of 50 that reuse a token at once one ends the session, and an exchange that races with it revives nothing",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("one", refreshable("one", 1, 0)), at(0))
+        const outcomes = yield* times(50, (index) =>
+          index % 2 === 0
+            ? sessions.refresh(exchange("one", 0), at(10))
+            : sessions.refresh(exchange("one", 1, { branch: `-${index}` }), at(10)))
+        assert.strictEqual(outcomes.filter(({ _tag }) => _tag === "Reused").length, 1)
+        assert.isAtMost(outcomes.filter(({ _tag }) => _tag === "Refreshed").length, 1)
+        assert.strictEqual((yield* found("one"))?.revokedAtMillis, start + 10)
+        assert.strictEqual((yield* allEvents).map(brief).at(-1), "sessionRemoved one revoked")
+        assert.strictEqual((yield* allEvents).filter(({ change }) => change._tag === "sessionRemoved").length, 1)
+      })
+    )
+
+    test(
+      "SESS-02: says of a key whether a live session has a token that it signed",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        yield* sessions.insert(sessionRow("live", { keyId: "used" }), at(0))
+        yield* sessions.insert(sessionRow("expiring", { keyId: "expiring", expiresAtMillis: start + 10 }), at(0))
+        yield* sessions.insert(sessionRow("revoked", { keyId: "revoked" }), at(0))
+        yield* sessions.revoke(bySession("revoked"), at(1))
+        yield* sessions.insert(sessionRow("refreshed", { ...refreshable("refreshed", 0, 0), keyId: "before" }), at(0))
+        yield* sessions.refresh(exchange("refreshed", 0), at(1))
+        const inUse = (keyId: string, afterMillis: number) =>
+          sessions.isKeyInUse({ keyId, nowMillis: start + afterMillis })
+        assert.isTrue(yield* inUse("used", 9))
+        assert.isTrue(yield* inUse("key-2", 9))
+        assert.isTrue(yield* inUse("expiring", 9))
+        for (const keyId of ["expiring", "revoked", "before", "nobody", "USED", ""]) {
+          assert.isFalse(yield* inUse(keyId, 10), keyId)
+        }
+      })
+    )
+
+    test(
+      "list returns the live sessions of one subject, in pages of its own",
+      Effect.gen(function*() {
+        const sessions = yield* SessionCredentialRepository
+        for (const id of ["b", "a", "d", "c", "e"]) {
+          yield* sessions.insert(sessionRow(id, { subject: id === "c" ? "bob" : "ada" }), at(0))
+        }
+        yield* sessions.insert(sessionRow("a-revoked"), at(0))
+        yield* sessions.revoke(bySession("a-revoked"), at(1))
+        yield* sessions.insert(sessionRow("a-expired", { expiresAtMillis: start + 5 }), at(0))
+        const list = (subject: string, afterId: string | undefined, limit: number) =>
+          Effect.map(
+            sessions.list({
+              nowMillis: start + 5,
+              subject,
+              afterId: afterId === undefined ? undefined : sid(afterId),
+              limit
+            }),
+            (rows) => rows.map((row): string => row.id)
+          )
+        assert.deepStrictEqual(yield* list("ada", undefined, 2), ["a", "b"])
+        assert.deepStrictEqual(yield* list("ada", "b", 2), ["d", "e"])
+        assert.deepStrictEqual(yield* list("ada", "e", 2), [])
+        assert.deepStrictEqual(yield* list("bob", undefined, 10), ["c"])
+        assert.deepStrictEqual(yield* list("ADA", undefined, 10), [])
+        assert.deepStrictEqual(yield* list("", undefined, 10), [])
       })
     )
 
