@@ -64,9 +64,13 @@ export const descendants = (pid: number): ReadonlyArray<number> => {
   return below(pid)
 }
 
-/** Waits until none of some processes runs. They are no children of this one, so that nothing tells when they end. */
-export const allGone = (pids: ReadonlyArray<number>) =>
-  Effect.repeat(Effect.sync(() => pids.filter(isRunning)), {
+/** Returns the running processes that were started with a text in their arguments or environment. */
+const startedWith = (text: string) =>
+  pids().filter((pid) => pid !== process.pid && visible(pid).includes(text) && isRunning(pid))
+
+/** Waits until none of them runs. They are no children of this process, so that nothing tells it when they end. */
+export const allGone = (text: string) =>
+  Effect.repeat(Effect.sync(() => startedWith(text)), {
     until: (running) => running.length === 0,
     schedule: Schedule.spaced("50 millis")
   })

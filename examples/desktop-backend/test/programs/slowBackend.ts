@@ -14,9 +14,12 @@ const main = Effect.gen(function*() {
   const real = yield* Clock.Clock
   let passed = Duration.zero
   const clock: Clock.Clock = {
-    ...real,
     currentTimeMillisUnsafe: () => real.currentTimeMillisUnsafe() + Duration.toMillis(passed),
-    currentTimeMillis: Effect.suspend(() => Effect.succeed(clock.currentTimeMillisUnsafe())),
+    currentTimeMillis: Effect.sync(() => clock.currentTimeMillisUnsafe()),
+    currentTimeNanosUnsafe: () => real.currentTimeNanosUnsafe() + Duration.toNanosUnsafe(passed),
+    currentTimeNanos: Effect.sync(() => clock.currentTimeNanosUnsafe()),
+    monotonicTimeNanosUnsafe: () => real.monotonicTimeNanosUnsafe(),
+    monotonicTimeNanos: real.monotonicTimeNanos,
     sleep: (duration) => real.sleep(duration)
   }
   const slow = Layer.effectDiscard(Effect.sync(() => {
