@@ -17,7 +17,12 @@ export default defineConfig({
         test: {
           name: "library",
           include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts"],
-          exclude: ["**/node_modules/**", "packages/sql/test/**", "packages/durable-streams/test/**"]
+          exclude: [
+            "**/node_modules/**",
+            "packages/sql/test/**",
+            "packages/durable-streams/test/**",
+            "**/*.postgres.test.ts"
+          ]
         }
       },
       {
@@ -25,7 +30,11 @@ export default defineConfig({
         extends: true,
         test: {
           name: "sql",
-          include: ["packages/sql/test/**/*.test.ts", "packages/durable-streams/test/**/*.test.ts"],
+          include: [
+            "packages/sql/test/**/*.test.ts",
+            "packages/durable-streams/test/**/*.test.ts",
+            "packages/*/test/**/*.postgres.test.ts"
+          ],
           globalSetup: ["packages/sql/test/globalSetup.ts"]
         }
       }

@@ -1,5 +1,5 @@
 /**
- * The reference backend: Sallyport on SQLite, with the secrets in files and a demonstration run.
+ * The reference backend: Sallyport on SQLite or PostgreSQL, with a demonstration run.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -8,34 +8,23 @@ import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredential
 import * as DpopProof from "@sallyport/core/DpopProof"
 import * as ReplayRepository from "@sallyport/core/ReplayRepository"
 import * as RunEventLog from "@sallyport/core/RunEventLog"
-import * as SecretStore from "@sallyport/core/SecretStore"
 import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
+import * as NodeDigest from "@sallyport/node/NodeDigest"
+import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
-import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
+import type * as Redacted from "effect/Redacted"
 import { createServer } from "node:http"
 import * as CountingRun from "./CountingRun.ts"
 import * as DemoPage from "./DemoPage.ts"
 import { holdEarlyRequests } from "./internal/earlyRequests.ts"
+import * as Persistence from "./Persistence.ts"
 import * as StateDirectory from "./StateDirectory.ts"
-
-/** Reports that the database of a state directory cannot be used, and why. */
-export class DatabaseError extends Schema.TaggedError<DatabaseError>()("DatabaseError", {
-  database: Schema.String,
-  cause: Schema.Defect(),
-  problem: Schema.String
-}) {
-  override get message() {
-    return this.problem.includes(this.database) ? this.problem : `${this.database}: ${this.problem}`
-  }
-}
 
 /** Lists what a backend is started with. */
 export interface Options {
@@ -43,22 +32,12 @@ export interface Options {
   /** 0 lets the system choose one. */
   readonly port: number
   readonly stateDirectory: string
+  /** A PostgreSQL database to share with other nodes; an SQLite file in the state directory where absent. */
+  readonly databaseUrl?: Redacted.Redacted | undefined
   readonly policy?: AuthPolicy.Kind | undefined
   /** The address under which clients reach the server, which DPoP proofs have to name. */
   readonly publicUrl?: URL | undefined
 }
-
-const layerPersistence = (state: StateDirectory.StateDirectory) =>
-  Layer.merge(
-    SqlRepositories.layer.pipe(
-      Layer.provide(SqliteClient.layer({ filename: state.database })),
-      Layer.catchTag(["SqlError", "MigrationsError"], (cause) =>
-        Layer.effectContext(
-          Effect.fail(new DatabaseError({ database: state.database, cause, problem: cause.message }))
-        ))
-    ),
-    SecretStore.layerFileSystem(state.secrets)
-  )
 
 const layerServices = Layer.mergeAll(
   BootstrapCredentialService.layer,
@@ -99,12 +78,12 @@ export const layer = (options: Options) =>
       ).pipe(
         Shutdown.graceful,
         Layer.provideMerge(layerServices),
-        Layer.provideMerge(layerPersistence(state))
+        Layer.provideMerge(Persistence.layer({ databaseUrl: options.databaseUrl, state }))
       )
   )).pipe(
     // The port comes before the state, so that a second server on it changes nothing; the policy before the port, so that
     // one that must not be reachable never is.
     Layer.provideMerge(layerServer(options)),
     Layer.provideMerge(AuthPolicy.layer({ host: options.host, kind: options.policy, publicUrl: options.publicUrl })),
-    Layer.provideMerge(NodeCrypto.layer)
+    Layer.provideMerge(Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer))
   )

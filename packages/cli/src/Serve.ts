@@ -7,6 +7,7 @@ import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredential
 import * as PairingUrl from "@sallyport/core/PairingUrl"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -32,6 +33,14 @@ const flags = {
   ),
   stateDir: Flag.String("state-dir").pipe(
     Flag.withDescription("Where the database and the secrets are kept; by default the platform's directory for state"),
+    Flag.optional
+  ),
+  databaseUrl: Flag.Redacted("database-url").pipe(
+    Flag.withDescription(
+      "A PostgreSQL database that several nodes share (postgres://…), instead of an SQLite file; other users of this " +
+        "machine can read arguments, so better set SALLYPORT_DATABASE_URL"
+    ),
+    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
     Flag.optional
   ),
   policy: Flag.Literals("policy", AuthPolicy.Kind.literals).pipe(
@@ -113,7 +122,7 @@ const announce = Effect.fnUntraced(
 export const serve = Command.make(
   "serve",
   flags,
-  Effect.fnUntraced(function*({ host, json, policy, port, publicUrl, stateDir }) {
+  Effect.fnUntraced(function*({ databaseUrl, host, json, policy, port, publicUrl, stateDir }) {
     const base = Option.isSome(publicUrl)
       ? new URL(yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value)))
       : undefined
@@ -122,6 +131,7 @@ export const serve = Command.make(
       host,
       port,
       stateDirectory,
+      databaseUrl: Option.getOrUndefined(databaseUrl),
       policy: Option.getOrUndefined(policy),
       publicUrl: base
     })
@@ -132,6 +142,10 @@ export const serve = Command.make(
   Command.withDescription("Start the reference backend and print a pairing URL"),
   Command.withExamples([
     { command: "sallyport serve", description: "Listen on 127.0.0.1:4590" },
+    {
+      command: "SALLYPORT_DATABASE_URL=postgres://… sallyport serve",
+      description: "Share a PostgreSQL database with other nodes"
+    },
     { command: "sallyport serve --port 0 --state-dir ./state", description: "Choose a free port, keep state here" }
   ])
 )

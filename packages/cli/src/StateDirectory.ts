@@ -24,6 +24,8 @@ export interface StateDirectory {
   readonly directory: string
   readonly database: string
   readonly secrets: string
+  /** The key of the secrets that are kept elsewhere, in a database that nodes share. */
+  readonly secretKey: string
 }
 
 /**
@@ -83,6 +85,7 @@ export const open = Effect.fn("StateDirectory.open")(function*(directory: string
   return {
     directory: resolved,
     database: path.join(resolved, "sallyport.db"),
-    secrets: path.join(resolved, "secrets")
+    secrets: path.join(resolved, "secrets"),
+    secretKey: path.join(resolved, "secret-key")
   }
 })

@@ -1,5 +1,6 @@
 export * as Backend from "./Backend.ts"
 export * as CountingRun from "./CountingRun.ts"
 export * as DemoPage from "./DemoPage.ts"
+export * as Persistence from "./Persistence.ts"
 export * as Serve from "./Serve.ts"
 export * as StateDirectory from "./StateDirectory.ts"

@@ -46,14 +46,15 @@ process.on("exit", () => {
   for (const kill of children) kill()
 })
 
-/** Runs the command from its source, and kills it when the scope closes. */
-export const sallyport = (
+/** Runs a program from its source, and kills it when the scope closes. */
+export const program = (
+  script: string,
   args: ReadonlyArray<string>,
   env?: Record<string, string>
 ): Effect.Effect<Running, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const child = spawn(process.execPath, ["--conditions=sallyport-source", bin, ...args], {
+      const child = spawn(process.execPath, ["--conditions=sallyport-source", script, ...args], {
         stdio: ["ignore", "pipe", "pipe"],
         env: { ...process.env, ...env }
       })
@@ -110,6 +111,9 @@ export const sallyport = (
     (running) => running.stop("SIGKILL")
   )
 
+/** Runs the command from its source, and kills it when the scope closes. */
+export const sallyport = (args: ReadonlyArray<string>, env?: Record<string, string>) => program(bin, args, env)
+
 export interface Server extends Running {
   readonly url: string
   readonly pairingUrl: string
@@ -117,8 +121,15 @@ export interface Server extends Running {
 }
 
 /** Starts a server on a port that the system chooses, and waits for the line that announces it. */
-export const serve = Effect.fnUntraced(function*(stateDirectory: string, ...args: ReadonlyArray<string>) {
-  const running = yield* sallyport(["serve", "--port", "0", "--state-dir", stateDirectory, "--json", ...args])
+export const serve = (stateDirectory: string, ...args: ReadonlyArray<string>) => serveWith({}, stateDirectory, ...args)
+
+/** Does what {@link serve} does, with some variables set. */
+export const serveWith = Effect.fnUntraced(function*(
+  env: Record<string, string>,
+  stateDirectory: string,
+  ...args: ReadonlyArray<string>
+) {
+  const running = yield* sallyport(["serve", "--port", "0", "--state-dir", stateDirectory, "--json", ...args], env)
   const line = yield* Effect.orDie(running.printed(/^.*\n/))
   const announced: Pick<Server, "url" | "pairingUrl" | "code"> = JSON.parse(line)
   const server: Server = { ...running, ...announced }

@@ -1,0 +1,124 @@
+/**
+ * Where the reference backend keeps its state: an SQLite file and private files in its state directory, or a PostgreSQL
+ * database that several nodes share.
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as EncryptedSecretStore from "@sallyport/core/EncryptedSecretStore"
+import type { Repositories } from "@sallyport/core/Repositories"
+import * as SecretKeys from "@sallyport/core/SecretKeys"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as PgRepositories from "@sallyport/sql/PgRepositories"
+import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
+import * as SqlSecretStore from "@sallyport/sql/SqlSecretStore"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Config from "effect/Config"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import type { StateDirectory } from "./StateDirectory.ts"
+
+/** Reports that the database of a backend cannot be used, and why. */
+export class DatabaseError extends Schema.TaggedError<DatabaseError>()("DatabaseError", {
+  /** The file, or the server's address and database, without user and password. */
+  database: Schema.String,
+  cause: Schema.Defect(),
+  problem: Schema.String
+}) {
+  override get message() {
+    return this.problem.includes(this.database) ? this.problem : `${this.database}: ${this.problem}`
+  }
+}
+
+/** Reports text that is no address of a PostgreSQL database. It is not quoted: it may hold a password. */
+export class InvalidDatabaseUrl extends Schema.TaggedError<InvalidDatabaseUrl>()("InvalidDatabaseUrl", {}) {
+  override get message() {
+    return "The database URL must have the form postgres://user:password@host:5432/database"
+  }
+}
+
+const failAs = (database: string) => (cause: { readonly message: string }) =>
+  Layer.effectContext(Effect.fail(new DatabaseError({ database, cause, problem: cause.message })))
+
+/** Provides the repositories on the SQLite file of a state directory, and the secrets in files beside it. */
+const layerSqlite = (state: StateDirectory) =>
+  Layer.merge(
+    SqlRepositories.layer.pipe(
+      Layer.provide(SqliteClient.layer({ filename: state.database })),
+      Layer.catchTag(["SqlError", "MigrationsError"], failAs(state.database))
+    ),
+    SecretStore.layerFileSystem(state.secrets)
+  )
+
+/** The variable that holds the key of the secrets in a shared database, where no file does. */
+const keyVariable = "SALLYPORT_SECRET_KEY"
+
+/**
+ * Provides the key that encrypts the secrets of a shared database: from the environment, or from a file in the state
+ * directory, which the first start makes. A second node needs the same key; with another one its start fails.
+ */
+const layerSecretKeys = (state: StateDirectory) =>
+  Layer.unwrap(Effect.gen(function*() {
+    if (Option.isSome(yield* Config.option(Config.Redacted(keyVariable)))) {
+      return SecretKeys.layerConfig({ variable: keyVariable })
+    }
+    const fs = yield* FileSystem.FileSystem
+    const random = yield* SecureRandom.SecureRandom
+    const key = Base64Url.encode(yield* random.randomBytes(32))
+    yield* Effect.scoped(Effect.gen(function*() {
+      const file = yield* fs.open(state.secretKey, { flag: "wx", mode: 0o600 })
+      yield* file.writeAll(new TextEncoder().encode(`${key}\n`))
+      yield* file.sync
+    })).pipe(Effect.catchReason("PlatformError", "AlreadyExists", () => Effect.void))
+    return SecretKeys.layerFile(state.secretKey)
+  }))
+
+/**
+ * Provides the repositories and the secrets in a PostgreSQL database, so that every node on it is as good as another. The
+ * secrets are encrypted: a dump of the database holds none that can be used.
+ */
+const layerPostgres = (url: Redacted.Redacted, state: StateDirectory) =>
+  Layer.unwrap(Effect.gen(function*() {
+    const parsed = URL.parse(Redacted.value(url))
+    if (parsed === null || !/^postgres(ql)?:$/.test(parsed.protocol) || parsed.hostname === "") {
+      return yield* new InvalidDatabaseUrl()
+    }
+    const database = `postgres://${parsed.host}${parsed.pathname}`
+    const client = PgClient.layer({ url, applicationName: "sallyport" })
+    return Layer.merge(
+      PgRepositories.layer.pipe(
+        Layer.provide(client),
+        Layer.catchTag(["SqlError", "MigrationsError"], failAs(database))
+      ),
+      EncryptedSecretStore.layer({ storeId: "sallyport-cli" }).pipe(
+        Layer.provide(layerSecretKeys(state)),
+        Layer.provide(SqlSecretStore.layer.pipe(
+          Layer.provide(client),
+          Layer.catchTag(["SqlError", "MigrationsError"], failAs(database))
+        ))
+      )
+    )
+  }))
+
+type Sqlite = ReturnType<typeof layerSqlite>
+type Postgres = ReturnType<typeof layerPostgres>
+
+/**
+ * Provides the repositories and the secrets: in the PostgreSQL database where one is named, and in the state directory
+ * where none is.
+ */
+export const layer = (options: {
+  readonly databaseUrl: Redacted.Redacted | undefined
+  readonly state: StateDirectory
+}): Layer.Layer<
+  Repositories | SecretStore.SecretStore,
+  Layer.Error<Sqlite> | Layer.Error<Postgres>,
+  Layer.Services<Sqlite> | Layer.Services<Postgres>
+> =>
+  options.databaseUrl === undefined
+    ? layerSqlite(options.state)
+    : layerPostgres(options.databaseUrl, options.state)
