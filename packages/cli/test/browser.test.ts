@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as NPath from "node:path"
 import type { BrowserContext, Page } from "playwright-core"
 import * as Browser from "./browser.ts"
+import * as Network from "./network.ts"
 import * as Sallyport from "./support.ts"
 
 const { step } = Browser
@@ -78,7 +79,7 @@ describe("a browser", () => {
     () =>
       Effect.gen(function*() {
         const server = yield* Sallyport.serve(yield* Sallyport.freshState)
-        const network = yield* Browser.network(server)
+        const network = yield* Network.network(server)
         const chromium = yield* Browser.browser
         const context = yield* Browser.profile(chromium)
         const { page, problems } = yield* open(context)
@@ -277,7 +278,7 @@ describe("a browser", () => {
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
         const killed = yield* Sallyport.serve(state)
-        const network = yield* Browser.network(killed)
+        const network = yield* Network.network(killed)
         const chromium = yield* Browser.browser
         const context = yield* Browser.profile(chromium)
         const { page, problems } = yield* open(context)
