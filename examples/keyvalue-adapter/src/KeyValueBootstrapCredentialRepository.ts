@@ -1,0 +1,87 @@
+/**
+ * Pairing links on the log. Each operation is one decision, as its contract asks for.
+ */
+import * as Links from "@sallyport/core/BootstrapCredentialRepository"
+import { Effect, Layer } from "effect"
+import { AccessLog, type Decision, event } from "./AccessLog.ts"
+
+const redeemable = (row: Links.PairingLinkRow, nowMillis: number): boolean =>
+  row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
+
+/** Returns the rows that can be redeemed, newest first. */
+export const open = (rows: Iterable<Links.PairingLinkRow>, nowMillis: number) =>
+  Array.from(rows)
+    .filter((row) => redeemable(row, nowMillis))
+    .sort((a, b) => b.createdAtMillis - a.createdAtMillis || (a.id < b.id ? 1 : -1))
+
+const endedAt = (row: Links.PairingLinkRow): number =>
+  Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
+
+const make = Effect.gen(function*() {
+  const log = yield* AccessLog
+
+  return Links.BootstrapCredentialRepository.of({
+    insert: (row, context) =>
+      log.change("insert", ({ links }) => {
+        if (Array.from(links.values()).some(({ codeDigest }) => codeDigest === row.codeDigest)) return { answer: false }
+        if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already`)
+        const upserted = event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(row) }, context)
+        return { answer: true, change: { links: [row], events: [upserted] } }
+      }),
+
+    // #region consume
+    consume: ({ codeDigest, ...attempt }, context) =>
+      log.change("consume", ({ links }): Decision<Links.ConsumeOutcome> => {
+        const row = Array.from(links.values()).find((row) => row.codeDigest === codeDigest)
+        const reason = Links.refusal(row, { ...attempt, nowMillis: context.nowMillis })
+        if (row === undefined || reason !== undefined) {
+          return { answer: { _tag: "Refused", reason: reason ?? "unknown" } }
+        }
+        const consumed = { ...row, remainingUses: row.remainingUses - 1 }
+        const said = consumed.remainingUses === 0
+          ? event({ _tag: "pairingLinkRemoved", id: row.id, reason: "consumed" }, context)
+          : event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(consumed) }, context)
+        return { answer: { _tag: "Consumed", row: consumed }, change: { links: [consumed], events: [said] } }
+      }),
+    // #endregion consume
+
+    list: ({ limit, nowMillis }) => Effect.sync(() => open(log.state.links.values(), nowMillis).slice(0, limit)),
+
+    revoke: (id, context) =>
+      log.change("revoke", ({ links }) => {
+        const row = links.get(id)
+        if (row === undefined || !redeemable(row, context.nowMillis)) return { answer: false }
+        return {
+          answer: true,
+          change: {
+            links: [{ ...row, revokedAtMillis: context.nowMillis }],
+            events: [event({ _tag: "pairingLinkRemoved", id, reason: "revoked" }, context)]
+          }
+        }
+      }),
+
+    sweep: ({ endedBeforeMillis, limit }, context) =>
+      log.change("sweep", ({ links }) => {
+        const ended = Array.from(links.values())
+          .filter((row) => endedAt(row) <= endedBeforeMillis)
+          .sort((a, b) => endedAt(a) - endedAt(b) || (a.id < b.id ? -1 : 1))
+          .slice(0, limit)
+          .sort((a, b) => a.id < b.id ? -1 : 1)
+        if (ended.length === 0) return { answer: 0 }
+        const unspent = ended.filter((row) => row.revokedAtMillis === null && row.remainingUses > 0)
+        return {
+          answer: ended.length,
+          change: {
+            removedLinks: ended.map(({ id }) => id),
+            events: unspent.map(({ id }) => event({ _tag: "pairingLinkRemoved", id, reason: "expired" }, context))
+          }
+        }
+      })
+  })
+})
+
+/** Provides the repository on the log. */
+export const layer: Layer.Layer<Links.BootstrapCredentialRepository, never, AccessLog> = Layer.effect(
+  Links.BootstrapCredentialRepository,
+  make
+)

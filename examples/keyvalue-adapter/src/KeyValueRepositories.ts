@@ -1,0 +1,26 @@
+/**
+ * The access repositories on a `KeyValueStore`, as one layer.
+ */
+import type { AccessRepositoryError } from "@sallyport/core"
+import type { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
+import type { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
+import type { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
+import { Layer } from "effect"
+import type { KeyValueStore } from "effect/persistence"
+import * as AccessLog from "./AccessLog.ts"
+import * as KeyValueAccessFeedRepository from "./KeyValueAccessFeedRepository.ts"
+import * as KeyValueBootstrapCredentialRepository from "./KeyValueBootstrapCredentialRepository.ts"
+import * as KeyValueSessionCredentialRepository from "./KeyValueSessionCredentialRepository.ts"
+
+// #region layer
+/** Provides the access repositories for one process, which is the only one that writes to the store. */
+export const layer: Layer.Layer<
+  AccessFeedRepository | BootstrapCredentialRepository | SessionCredentialRepository,
+  AccessRepositoryError.AccessRepositoryError,
+  KeyValueStore.KeyValueStore
+> = Layer.mergeAll(
+  KeyValueAccessFeedRepository.layer,
+  KeyValueBootstrapCredentialRepository.layer,
+  KeyValueSessionCredentialRepository.layer
+).pipe(Layer.provide(AccessLog.layer))
+// #endregion layer

@@ -1,0 +1,188 @@
+/**
+ * Sessions and their tickets on the log. Each operation is one decision, as its contract asks for.
+ */
+import type * as Session from "@sallyport/core/Session"
+import * as Sessions from "@sallyport/core/SessionCredentialRepository"
+import { Effect, Layer, Option } from "effect"
+import { AccessLog, type Decision, event, type State } from "./AccessLog.ts"
+
+const byId = (a: Sessions.SessionRow, b: Sessions.SessionRow): number => a.id < b.id ? -1 : 1
+
+/** Returns the rows that let somebody in, in the order of their ids. */
+export const live = (rows: Iterable<Sessions.SessionRow>, nowMillis: number) =>
+  Array.from(rows).filter((row) => Sessions.isLive(row, nowMillis)).sort(byId)
+
+const endedAt = (row: Sessions.SessionRow): number =>
+  Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
+
+const isTarget = (target: Sessions.RevocationTarget) => (row: Sessions.SessionRow): boolean => {
+  switch (target._tag) {
+    case "Session":
+      return row.id === target.id
+    case "SubjectExcept":
+      return row.subject === target.subject && row.id !== target.keep
+    case "Subject":
+      return row.subject === target.subject
+    case "ProofKey":
+      return row.proofKeyThumbprint === target.proofKeyThumbprint
+  }
+}
+
+const ticketsOf = ({ tickets }: State, ids: ReadonlyArray<Session.SessionId>): ReadonlyArray<string> =>
+  Array.from(tickets.values()).filter(({ sessionId }) => ids.includes(sessionId)).map(({ ticketDigest }) =>
+    ticketDigest
+  )
+
+const withDigest = ({ sessions }: State, tokenDigest: string): Sessions.SessionRow | undefined =>
+  Array.from(sessions.values()).find((row) => row.tokenDigest === tokenDigest)
+
+const make = Effect.gen(function*() {
+  const log = yield* AccessLog
+
+  /** Returns a row as it is after it was used: seen now, with its end moved, but never past the absolute one. */
+  const used = (row: Sessions.SessionRow, nowMillis: number, lifetimeMillis: number): Sessions.SessionRow => ({
+    ...row,
+    lastSeenAtMillis: nowMillis,
+    expiresAtMillis: Math.min(nowMillis + lifetimeMillis, row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER)
+  })
+
+  return Sessions.SessionCredentialRepository.of({
+    insert: (row, context) =>
+      log.change("insert", (state) => {
+        if (state.sessions.has(row.id) || withDigest(state, row.tokenDigest) !== undefined) {
+          return new Error(`Session ${row.id} exists already`)
+        }
+        const upserted = event({ _tag: "sessionUpserted", session: Sessions.toSession(row) }, context)
+        return { answer: undefined, change: { sessions: [row], events: [upserted] } }
+      }),
+
+    findByTokenDigest: (tokenDigest) => Effect.sync(() => Option.fromUndefinedOr(withDigest(log.state, tokenDigest))),
+
+    findById: (id) => Effect.sync(() => Option.fromUndefinedOr(log.state.sessions.get(id))),
+
+    renew: ({ dueBeforeMillis, id, lifetimeMillis }, context) =>
+      log.change("renew", ({ sessions }): Decision<Option.Option<Sessions.SessionRow>> => {
+        const row = sessions.get(id)
+        if (row === undefined || !Sessions.isLive(row, context.nowMillis) || row.lastSeenAtMillis > dueBeforeMillis) {
+          return { answer: Option.none() }
+        }
+        const renewed = used(row, context.nowMillis, lifetimeMillis)
+        const upserted = event({ _tag: "sessionUpserted", session: Sessions.toSession(renewed) }, context)
+        return { answer: Option.some(renewed), change: { sessions: [renewed], events: [upserted] } }
+      }),
+
+    refresh: ({ id, lifetimeMillis, next, ...attempt }, context) =>
+      log.change("refresh", (state): Decision<Sessions.RefreshOutcome> | Error => {
+        const { nowMillis } = context
+        const row = state.sessions.get(id)
+        const verdict = Sessions.refreshVerdict(row, { ...attempt, nowMillis })
+        if (row === undefined) return { answer: { _tag: "Refused", reason: "unknown" } }
+        switch (verdict) {
+          case "current": {
+            if ((withDigest(state, next.tokenDigest)?.id ?? id) !== id) {
+              return new Error(`The new token of session ${id} has a digest that exists already`)
+            }
+            const refreshed: Sessions.SessionRow = {
+              ...used(row, nowMillis, lifetimeMillis),
+              ...next,
+              previousRefreshDigest: row.refreshDigest,
+              refreshedAtMillis: nowMillis
+            }
+            const upserted = event({ _tag: "sessionUpserted", session: Sessions.toSession(refreshed) }, context)
+            return {
+              answer: { _tag: "Refreshed", row: refreshed },
+              change: { sessions: [refreshed], events: [upserted] }
+            }
+          }
+          case "repeated":
+            return { answer: { _tag: "Repeated", row } }
+          case "reused":
+            return {
+              answer: { _tag: "Reused" },
+              change: {
+                sessions: [{ ...row, revokedAtMillis: nowMillis }],
+                removedTickets: ticketsOf(state, [id]),
+                events: [event({ _tag: "sessionRemoved", id, reason: "revoked" }, context)]
+              }
+            }
+          default:
+            return { answer: { _tag: "Refused", reason: verdict } }
+        }
+      }),
+
+    isKeyInUse: ({ keyId, nowMillis }) =>
+      Effect.sync(() => live(log.state.sessions.values(), nowMillis).some((row) => row.keyId === keyId)),
+
+    list: ({ afterId, limit, nowMillis, subject }) =>
+      Effect.sync(() =>
+        live(log.state.sessions.values(), nowMillis)
+          .filter((row) =>
+            (afterId === undefined || row.id > afterId) && (subject === undefined || row.subject === subject)
+          )
+          .slice(0, limit)
+      ),
+
+    revoke: (target, context) =>
+      log.change("revoke", (state): Decision<ReadonlyArray<Session.SessionId>> => {
+        const rows = live(state.sessions.values(), context.nowMillis).filter(isTarget(target))
+        if (rows.length === 0) return { answer: [] }
+        const ids = rows.map(({ id }) => id)
+        return {
+          answer: ids,
+          change: {
+            sessions: rows.map((row) => ({ ...row, revokedAtMillis: context.nowMillis })),
+            removedTickets: ticketsOf(state, ids),
+            events: ids.map((id) => event({ _tag: "sessionRemoved", id, reason: "revoked" }, context))
+          }
+        }
+      }),
+
+    insertTicket: (row) =>
+      log.change("insertTicket", ({ tickets }) =>
+        tickets.has(row.ticketDigest)
+          ? new Error(`A ticket of session ${row.sessionId} has a digest that exists already`)
+          : { answer: undefined, change: { tickets: [row] } }),
+
+    consumeTicket: ({ nowMillis, ticketDigest }) =>
+      log.change("consumeTicket", ({ sessions, tickets }): Decision<Option.Option<Sessions.SessionRow>> => {
+        const ticket = tickets.get(ticketDigest)
+        if (ticket === undefined) return { answer: Option.none() }
+        const row = sessions.get(ticket.sessionId)
+        const good = row !== undefined && ticket.expiresAtMillis > nowMillis && Sessions.isLive(row, nowMillis)
+        return { answer: good ? Option.some(row) : Option.none(), change: { removedTickets: [ticketDigest] } }
+      }),
+
+    sweep: ({ endedBeforeMillis, limit }, context) =>
+      log.change("sweep", (state): Decision<number> => {
+        const ended = Array.from(state.sessions.values())
+          .filter((row) => endedAt(row) <= endedBeforeMillis)
+          .sort((a, b) => endedAt(a) - endedAt(b) || byId(a, b))
+          .slice(0, limit)
+          .sort(byId)
+        const endedIds = ended.map(({ id }) => id)
+        const theirTickets = ticketsOf(state, endedIds)
+        const furtherTickets = Array.from(state.tickets.values())
+          .filter((ticket) => ticket.expiresAtMillis <= endedBeforeMillis && !endedIds.includes(ticket.sessionId))
+          .sort((a, b) => a.expiresAtMillis - b.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
+          .slice(0, limit)
+          .map(({ ticketDigest }) => ticketDigest)
+        const answer = ended.length + furtherTickets.length
+        if (answer === 0) return { answer }
+        const expired = ended.filter((row) => row.revokedAtMillis === null)
+        return {
+          answer,
+          change: {
+            removedSessions: endedIds,
+            removedTickets: [...theirTickets, ...furtherTickets],
+            events: expired.map(({ id }) => event({ _tag: "sessionRemoved", id, reason: "expired" }, context))
+          }
+        }
+      })
+  })
+})
+
+/** Provides the repository on the log. */
+export const layer: Layer.Layer<Sessions.SessionCredentialRepository, never, AccessLog> = Layer.effect(
+  Sessions.SessionCredentialRepository,
+  make
+)

@@ -1,0 +1,108 @@
+/**
+ * What the contract's suites cannot ask of every adapter: how this one starts, and what it does where the store fails.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { AccessFeedRepository, AccessRepositoryError, BootstrapCredentialRepository } from "@sallyport/core"
+import { Effect, Layer } from "effect"
+import { KeyValueStore } from "effect/persistence"
+import * as KeyValueRepositories from "../src/KeyValueRepositories.ts"
+
+const row: BootstrapCredentialRepository.PairingLinkRow = {
+  id: "link",
+  codeDigest: "digest",
+  label: null,
+  subject: "ada",
+  scopes: ["runs:read"],
+  proofKeyThumbprint: null,
+  remainingUses: 2,
+  createdBy: "operator",
+  createdAtMillis: 1_000,
+  expiresAtMillis: 9_000,
+  revokedAtMillis: null
+}
+
+const links = BootstrapCredentialRepository.BootstrapCredentialRepository
+const insert = links.use((links) => links.insert(row, { actor: "operator", nowMillis: 1_000 }))
+const consume = links.use((links) =>
+  links.consume({ codeDigest: "digest", scopes: undefined, proofKeyThumbprint: undefined }, {
+    actor: "system",
+    nowMillis: 2_000
+  })
+)
+
+/** What there is, as a client sees it. */
+const look = AccessFeedRepository.AccessFeedRepository.use((feed) =>
+  Effect.all({ events: feed.read({ after: 0, limit: 100 }), snapshot: feed.snapshot({ nowMillis: 2_000 }) })
+)
+
+/** Provides one start of the repositories on a store. */
+const on = (store: KeyValueStore.KeyValueStore) =>
+  Effect.provide(Layer.provide(KeyValueRepositories.layer, Layer.succeed(KeyValueStore.KeyValueStore, store)), {
+    local: true
+  })
+
+const memory = Effect.provide(KeyValueStore.KeyValueStore, KeyValueStore.layerMemory, { local: true })
+
+describe("the log of changes on a KeyValueStore", () => {
+  it.effect("shows after a restart what it showed before", () =>
+    Effect.gen(function*() {
+      const store = yield* memory
+      const before = yield* Effect.andThen(Effect.andThen(insert, consume), look).pipe(on(store))
+      assert.strictEqual(before.snapshot.revision, 2)
+      assert.strictEqual(before.snapshot.pairingLinks[0]?.remainingUses, 1)
+      assert.deepStrictEqual(yield* on(store)(look), before)
+      const after = yield* Effect.andThen(consume, look).pipe(on(store))
+      assert.deepStrictEqual(after.events.map(({ revision }) => revision), [1, 2, 3])
+      assert.deepStrictEqual(after.snapshot.pairingLinks, [])
+    }))
+
+  it.effect("fails where the store does, and shows nothing of what was not stored", () =>
+    Effect.gen(function*() {
+      const store = yield* memory
+      let full = false
+      const failing: KeyValueStore.KeyValueStore = {
+        ...store,
+        set: (key, value) =>
+          full
+            ? Effect.fail(new KeyValueStore.KeyValueStoreError({ method: "set", key, message: "the disk is full" }))
+            : store.set(key, value)
+      }
+      yield* Effect.gen(function*() {
+        yield* insert
+        const before = yield* look
+        full = true
+        const error = yield* Effect.flip(consume)
+        assert.instanceOf(error, AccessRepositoryError.AccessRepositoryError)
+        assert.strictEqual(error.operation, "consume")
+        assert.deepStrictEqual(yield* look, before)
+        full = false
+        assert.strictEqual((yield* consume)._tag, "Consumed")
+        assert.strictEqual((yield* look).snapshot.revision, 2)
+      }).pipe(on(failing))
+    }))
+
+  it.effect("refuses to write beside another process, whose change it doesn't know", () =>
+    Effect.gen(function*() {
+      const store = yield* memory
+      yield* Effect.gen(function*() {
+        yield* insert
+        yield* on(store)(consume)
+        const error = yield* Effect.flip(consume)
+        assert.include(String(error.cause), "change/2 is there already")
+        assert.strictEqual((yield* look).snapshot.revision, 1)
+      }).pipe(on(store))
+      assert.strictEqual((yield* on(store)(look)).snapshot.pairingLinks[0]?.remainingUses, 1)
+    }))
+
+  it.effect("does not start on a change that is damaged", () =>
+    Effect.gen(function*() {
+      const store = yield* memory
+      yield* on(store)(Effect.andThen(insert, consume))
+      const whole = yield* store.get("sallyport/change/2")
+      yield* store.set("sallyport/change/2", whole?.slice(0, -20) ?? "")
+      const error = yield* Effect.flip(on(store)(look))
+      assert.strictEqual(error.operation, "load")
+      assert.include(String(error.cause), "change/2 is damaged")
+      assert.notInclude(String(error.cause), "digest")
+    }))
+})
