@@ -2,12 +2,12 @@
  * Where single-use values are spent: the `jti` of a proof, a nonce. A value is kept as a digest until it would be refused
  * for its age anyway.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { AccessRepositoryError } from "./AccessRepositoryError.ts"
+import * as Sweeper from "./internal/sweeper.ts"
 
 /** Describes a value to spend. */
 export interface Spending {
@@ -117,18 +117,9 @@ export const layerSweeper = (options?: {
   readonly interval?: Duration.Input | undefined
   readonly batchSize?: number | undefined
 }): Layer.Layer<never, never, ReplayRepository> =>
-  Layer.effectDiscard(Effect.gen(function*() {
-    const replays = yield* ReplayRepository
-    const limit = options?.batchSize ?? 500
-    yield* Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => replays.sweep({ nowMillis, limit })).pipe(
-      // Batch after batch while there is more, letting others have the database in between.
-      Effect.repeat({ while: (swept) => swept >= limit }),
-      Effect.catchCause((cause) =>
-        Effect.logWarning("The sweeper of spent single-use values failed; it tries again", cause)
-      ),
-      Effect.andThen(Effect.sleep(options?.interval ?? "1 minute")),
-      Effect.forever,
-      Effect.withTracerEnabled(false),
-      Effect.forkScoped
-    )
-  }))
+  Sweeper.layer(
+    "spent single-use values",
+    options,
+    { interval: "1 minute", batchSize: 500 },
+    Effect.map(ReplayRepository, (replays) => (limit, nowMillis) => replays.sweep({ nowMillis, limit }))
+  )

@@ -143,7 +143,7 @@ export class SessionCredentialRepository extends Context.Service<SessionCredenti
    * digests and the key of `next`, is seen now and ends as after {@link renew}, and `sessionUpserted` is appended; of n
    * racers exactly one gets `Refreshed`. Within `graceMillis` of that, the others, and whoever comes with the same token,
    * get `Repeated` and the row. Any other token was used before: a live session is revoked and its tickets deleted,
-   * `sessionRemoved` is appended, and exactly one of n racers gets `Reused`. All of it in one transaction.
+   * `sessionRemoved` is appended with the actor `system`, and exactly one of n racers gets `Reused`. All of it in one transaction.
    */
   readonly refresh: (options: {
     readonly id: SessionId
@@ -312,7 +312,7 @@ export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effec
             case "reused":
               sessions.set(id, { ...row, revokedAtMillis: nowMillis })
               dropTickets(id)
-              journal.append({ _tag: "sessionRemoved", id, reason: "revoked" }, change)
+              journal.append({ _tag: "sessionRemoved", id, reason: "revoked" }, { actor: "system", nowMillis })
               return Effect.succeed({ _tag: "Reused" })
             default:
               return Effect.succeed({ _tag: "Refused", reason: verdict })

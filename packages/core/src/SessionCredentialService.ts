@@ -10,6 +10,7 @@ import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -26,8 +27,10 @@ import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
 import { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import type { AccessScope } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
+import * as PlainText from "./internal/plainText.ts"
 import * as SigningKeys from "./internal/signingKeys.ts"
-import type * as SecretStore from "./SecretStore.ts"
+import * as Sweeper from "./internal/sweeper.ts"
+import * as SecretStore from "./SecretStore.ts"
 import { Device, type Session, SessionId, type SessionMethod } from "./Session.ts"
 import {
   isLive,
@@ -61,6 +64,18 @@ export class TicketRefused extends Schema.TaggedError<TicketRefused>()("TicketRe
   }
 }
 
+/**
+ * Reports a refresh token that gives no new tokens. A caller is told this and no more; `problem` is for the log. `reused`
+ * says that the token had been used before, and that its session was revoked for that.
+ */
+export class RefreshRefused extends Schema.TaggedError<RefreshRefused>()("RefreshRefused", {
+  problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "reused", "proof-key-mismatch"])
+}) {
+  override get message() {
+    return "The refresh token is not valid, or not any more; sign in again"
+  }
+}
+
 /** Reports the id of a session that does not exist or has ended. */
 export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("SessionNotFound", {
   id: SessionId
@@ -79,9 +94,12 @@ export class CurrentSessionProtected extends Schema.TaggedError<CurrentSessionPr
   }
 }
 
-/** Reports that the store could not answer. Nobody is let in meanwhile, and the call can be made again. */
+/**
+ * Reports that the store of sessions, or the one of the signing keys, could not answer. Nobody is let in meanwhile, and the
+ * call can be made again.
+ */
 export class SessionStoreUnavailable extends Schema.TaggedError<SessionStoreUnavailable>()("SessionStoreUnavailable", {
-  cause: AccessRepositoryError
+  cause: Schema.Union([AccessRepositoryError, SecretStore.SecretStoreError])
 }) {
   override get message() {
     return "The session store cannot be reached at the moment; try again shortly"
@@ -93,6 +111,7 @@ export class SessionCredentialError extends Schema.TaggedError<SessionCredential
   reason: Schema.Union([
     SessionRefused,
     TicketRefused,
+    RefreshRefused,
     SessionNotFound,
     CurrentSessionProtected,
     SessionStoreUnavailable
@@ -129,17 +148,45 @@ export interface ListedSession {
   readonly current: boolean
 }
 
+/** Holds what a device is given when its session begins. Neither token is kept anywhere. */
+export interface IssuedSession {
+  readonly token: Redacted.Redacted
+  /** When the token ends, unless the session is renewed before, which moves a token without a refresh token along. */
+  readonly tokenExpiresAt: DateTime.Utc
+  /** What {@link SessionCredentialService}'s `refresh` takes; none unless refresh tokens are on. */
+  readonly refreshToken: Redacted.Redacted | undefined
+  readonly session: Session
+}
+
+/** Holds the tokens that follow the ones before. */
+export interface RefreshedSession extends IssuedSession {
+  readonly refreshToken: Redacted.Redacted
+}
+
+/** Describes the keys that verify tokens as an independent verifier takes them: a JWK Set (RFC 7517) of secret keys. */
+export interface VerificationKeys extends SigningKeys.VerificationKeys {}
+
 /** Lists the settings of {@link layerWith}; each has a default. */
 export interface Options {
   /**
-   * How long a session lasts after its last renewal. Activity less than a renewal interval after one starts none, so a
+   * How long a session lasts after its last renewal: its idle timeout. Activity less than a renewal interval after one starts none, so a
    * session is sure to survive a pause of `lifetime` less `renewalInterval`. Default 30 days.
    */
   readonly lifetime?: Duration.Input | undefined
   /** How often at most an active session's row is written. Default 1/30 of the lifetime. */
   readonly renewalInterval?: Duration.Input | undefined
-  /** The age past which no activity keeps a session; none by default. */
+  /** The age past which no activity keeps a session; none by default. It may be shorter than `lifetime`, and then bounds it. */
   readonly absoluteLifetime?: Duration.Input | undefined
+  /**
+   * Gives bearer and DPoP sessions a token that ends after `tokenLifetime`, whatever its use, and a refresh token for the
+   * next one (RFC 6749 section 6). A refresh token is good for one exchange (RFC 9700 section 4.14.2). For `graceWindow`
+   * after it, by default 30 seconds, it gives the very same new tokens again, so that two tabs, or a client that lost the
+   * answer, go on. After that its use ends the session: somebody has a copy. Off by default; cookies are never refreshed.
+   */
+  readonly refresh?: {
+    readonly tokenLifetime: Duration.Input
+    readonly graceWindow?: Duration.Input | undefined
+  } | undefined
   /** How long a ticket can be redeemed. Default 60 seconds. */
   readonly ticketLifetime?: Duration.Input | undefined
   /** How many verified tokens are remembered at most; the oldest goes first. Default 10,000. */
@@ -158,6 +205,20 @@ export interface Options {
   readonly feedTrust?: Duration.Input | undefined
 }
 
+/**
+ * Sets the limits of a session at authentication assurance level 1 of NIST SP 800-63B-4 section 2.1.3: it ends after 30 days.
+ * The standard asks for no limit to inactivity there.
+ *
+ * The presets set how long a session lasts. How the user was authenticated before is the host's.
+ */
+export const nistAal1: Options = { lifetime: "30 days", absoluteLifetime: "30 days" }
+
+/** Sets the limits at level 2 (NIST SP 800-63B-4 section 2.2.3): 24 hours, and 1 hour of inactivity. */
+export const nistAal2: Options = { lifetime: "1 hour", absoluteLifetime: "24 hours" }
+
+/** Sets the limits at level 3 (NIST SP 800-63B-4 section 2.3.3): 12 hours, and 15 minutes of inactivity. */
+export const nistAal3: Options = { lifetime: "15 minutes", absoluteLifetime: "12 hours" }
+
 // -----------------------------------------------------------------------------
 // Service
 // -----------------------------------------------------------------------------
@@ -167,7 +228,8 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   /**
    * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
    * in, by default the subject itself. Dies, and stores nothing, where the request is the host's mistake: an empty or
-   * enormous subject, a malformed scope, a `dpop-access-token` without the thumbprint of its key.
+   * enormous subject, one with control characters, or one of the feed's own actors, `operator` and `system`; control
+   * characters in what describes the device; a malformed scope; a `dpop-access-token` without the thumbprint of its key.
    */
   readonly issue: (options: {
     readonly subject: string
@@ -176,7 +238,16 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
     readonly proofKeyThumbprint?: string | undefined
     readonly device?: Partial<typeof Device.Type> | undefined
     readonly actor?: string | undefined
-  }) => Effect.Effect<{ readonly token: Redacted.Redacted; readonly session: Session }, SessionCredentialError>
+  }) => Effect.Effect<IssuedSession, SessionCredentialError>
+  /**
+   * Exchanges a refresh token for new tokens of its session; the token before ends at once. Within the grace window the
+   * same refresh token gives the same new tokens again. Fails with {@link RefreshRefused} otherwise, whatever is wrong with
+   * the token; one that was used up before ends its session. A session that is bound to a key takes the thumbprint of the
+   * key that the caller has proven to hold.
+   */
+  readonly refresh: (refreshToken: Redacted.Redacted, proof?: {
+    readonly proofKeyThumbprint: string
+  }) => Effect.Effect<RefreshedSession, SessionCredentialError>
   /**
    * Returns the session of a token, and renews it when its renewal is due. Fails with {@link SessionRefused}, whatever is
    * wrong with the token, and with {@link SessionStoreUnavailable} where the row cannot be read.
@@ -220,6 +291,18 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   readonly whileValid: (
     session: Session
   ) => <A, E, R>(stream: Stream.Stream<A, E, R>) => Stream.Stream<A, E | SessionCredentialError, R>
+  /**
+   * Makes a new key sign from now on, and returns its `kid`. Tokens that older keys have signed go on, in every process:
+   * one that meets a token of a key unknown to it reads the keys again, at most once a second.
+   */
+  readonly rotateSigningKey: Effect.Effect<string, SessionCredentialError>
+  /**
+   * Deletes the keys that stopped signing an hour ago or more and whose tokens belong to no live session, and returns how
+   * many. {@link layerSweeper} does it.
+   */
+  readonly sweepSigningKeys: Effect.Effect<number, SessionCredentialError>
+  /** Returns the keys for a verifier of its own. They are secret: who holds one can sign. */
+  readonly verificationKeys: Effect.Effect<Redacted.Redacted<VerificationKeys>, SessionCredentialError>
 }>()("@sallyport/core/SessionCredentialService") {}
 
 // -----------------------------------------------------------------------------
@@ -229,7 +312,7 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
 const refused = (problem: SessionRefused["problem"]) =>
   new SessionCredentialError({ reason: new SessionRefused({ problem }) })
 
-const unavailable = (cause: AccessRepositoryError) =>
+const unavailable = (cause: AccessRepositoryError | SecretStore.SecretStoreError) =>
   new SessionCredentialError({ reason: new SessionStoreUnavailable({ cause }) })
 
 const encoder = new TextEncoder()
@@ -313,11 +396,22 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       problem: "renewalInterval must be shorter than lifetime, or an active session would expire"
     })
   }
-  if (absoluteMillis !== null && absoluteMillis < lifetimeMillis) {
-    return yield* new InvalidSessionOptions({ problem: "absoluteLifetime must not be shorter than lifetime" })
+  const refreshing = options.refresh === undefined ? undefined : {
+    tokenMillis: yield* positiveMillis("refresh", options.refresh.tokenLifetime),
+    graceMillis: yield* positiveMillis("refresh", options.refresh.graceWindow ?? "30 seconds")
+  }
+  if (refreshing !== undefined && !(refreshing.graceMillis < refreshing.tokenMillis)) {
+    return yield* new InvalidSessionOptions({
+      problem: "refresh.graceWindow must be shorter than refresh.tokenLifetime, or one exchange would overtake another"
+    })
+  }
+  if (refreshing !== undefined && !(refreshing.tokenMillis < lifetimeMillis)) {
+    return yield* new InvalidSessionOptions({
+      problem: "refresh.tokenLifetime must be shorter than lifetime, or there would be nothing to refresh"
+    })
   }
 
-  const keys = yield* SigningKeys.load()
+  const ring = yield* SigningKeys.makeRing()
 
   // Verified tokens by their digest, and the digest of each session in there.
   const cache = new Map<string, CacheEntry>()
@@ -358,6 +452,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 
   const remember = (tokenDigest: string, row: SessionRow, nowMillis: number): Session => {
     const session = toSession(row)
+    // The token before it, where a session has been refreshed.
+    const before = digestBySession.get(row.id)
+    if (before !== undefined && before !== tokenDigest) cache.delete(before)
     if (cache.size >= cacheCapacity && !cache.has(tokenDigest)) {
       for (const [oldest, entry] of cache) {
         cache.delete(oldest)
@@ -369,6 +466,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       session,
       trustedUntilMillis: Math.min(
         row.expiresAtMillis,
+        row.tokenExpiresAtMillis ?? Infinity,
         row.lastSeenAtMillis + renewalMillis,
         nowMillis + recheckMillis
       ),
@@ -402,28 +500,79 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     return yield* refused(endProblem(current.value))
   })
 
+  const sign = (
+    key: SigningKeys.SigningKey,
+    claims: SessionToken.Claims,
+    type?: SessionToken.TokenType
+  ): Effect.Effect<Redacted.Redacted> => Effect.provideService(SessionToken.sign(key, claims, type), Mac.Mac, mac)
+
+  /** Checks who signed a token. A key that is unknown here may be one that another process has made since. */
+  const verifySignature = Effect.fnUntraced(function*(token: Redacted.Redacted, type?: SessionToken.TokenType) {
+    const verify = (keys: SigningKeys.SigningKeys) =>
+      Effect.provideService(SessionToken.verify(keys, token, type), Mac.Mac, mac)
+    const known = ring.known()
+    const claims = yield* verify(known)
+    if (Option.isSome(claims)) return claims
+    const keyId = SessionToken.keyIdOf(token, type)
+    return Option.isNone(keyId) || known.byId.has(keyId.value) ? Option.none() : yield* verify(yield* ring.reread)
+  })
+
+  /**
+   * Makes the tokens that follow a refresh token. They are the same each time for the same refresh token, key and times,
+   * and nobody can tell them from the row and the key without having that token.
+   */
+  const successors = Effect.fnUntraced(function*(before: {
+    readonly key: SigningKeys.SigningKey
+    readonly claims: SessionToken.Claims
+    readonly refreshToken: Redacted.Redacted
+    readonly refreshedAtMillis: number
+    readonly tokenExpiresAtMillis: number
+  }) {
+    const { claims, key } = before
+    const seed = yield* Effect.orDie(
+      mac.sign(key.key, encoder.encode(`successors of ${Redacted.value(before.refreshToken)}`))
+    )
+    const iat = Math.floor(before.refreshedAtMillis / 1000)
+    const token = yield* sign(key, {
+      sid: claims.sid,
+      sub: claims.sub,
+      jti: Base64Url.encode(seed.subarray(0, 16)),
+      iat,
+      exp: Math.min(Math.floor(before.tokenExpiresAtMillis / 1000), claims.exp ?? Infinity)
+    })
+    const refreshToken = yield* sign(
+      key,
+      { ...claims, jti: Base64Url.encode(seed.subarray(16, 32)), iat },
+      SessionToken.refreshType
+    )
+    return { token, refreshToken, tokenDigest: yield* digestOf(token), refreshDigest: yield* digestOf(refreshToken) }
+  })
+
+  const tokenEnd = (row: SessionRow): DateTime.Utc =>
+    DateTime.makeUnsafe(Math.min(row.tokenExpiresAtMillis ?? row.expiresAtMillis, row.expiresAtMillis))
+
   /** Verifies a token that is not in the cache, or that is due for a look at its row. */
-  const verifyRow = Effect.fn("SessionCredentialService.verify")(function*(
-    token: Redacted.Redacted,
-    tokenDigest: string,
-    nowMillis: number
-  ) {
-    if (
-      !cache.has(tokenDigest) &&
-      Option.isNone(yield* Effect.provideService(SessionToken.verify(keys, token), Mac.Mac, mac))
+  const verifyRow = Effect.fn("SessionCredentialService.verify")(
+    function*(
+      token: Redacted.Redacted,
+      tokenDigest: string,
+      nowMillis: number
     ) {
-      return yield* refused("malformed")
-    }
-    const generationBefore = generation
-    const found = yield* repository.findByTokenDigest(tokenDigest)
-    if (Option.isNone(found)) return yield* refused("unknown")
-    if (!isLive(found.value, nowMillis)) {
-      forget(found.value.id)
-      return yield* refused(endProblem(found.value))
-    }
-    const row = yield* renewIfDue(found.value, nowMillis)
-    return generation === generationBefore ? remember(tokenDigest, row, nowMillis) : toSession(row)
-  }, (effect) => Effect.catchTag(effect, "AccessRepositoryError", (error) => Effect.fail(unavailable(error))))
+      if (!cache.has(tokenDigest) && Option.isNone(yield* verifySignature(token))) return yield* refused("malformed")
+      const generationBefore = generation
+      const found = yield* repository.findByTokenDigest(tokenDigest)
+      if (Option.isNone(found)) return yield* refused("unknown")
+      if (!isLive(found.value, nowMillis)) {
+        forget(found.value.id)
+        return yield* refused(endProblem(found.value))
+      }
+      if ((found.value.tokenExpiresAtMillis ?? Infinity) <= nowMillis) return yield* refused("expired")
+      const row = yield* renewIfDue(found.value, nowMillis)
+      return generation === generationBefore ? remember(tokenDigest, row, nowMillis) : toSession(row)
+    },
+    (effect) =>
+      Effect.catchTag(effect, ["AccessRepositoryError", "SecretStoreError"], (error) => Effect.fail(unavailable(error)))
+  )
 
   /** Returns the session of a token that was seen before, unless its row is to be looked at. */
   const recall = (tokenDigest: string, nowMillis: number): Session | undefined => {
@@ -528,36 +677,56 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       if (request.method === "dpop-access-token" && request.proofKeyThumbprint === undefined) {
         return yield* Effect.die(new TypeError("A dpop-access-token needs the thumbprint of the key it is bound to"))
       }
+      const subjectProblem = PlainText.subjectProblem(request.subject)
+      if (subjectProblem !== undefined) {
+        return yield* Effect.die(new TypeError(`The subject of a session cannot be ${subjectProblem}`))
+      }
+      const device = new Device({ label: null, userAgent: null, address: null, ...request.device })
+      if (![device.label, device.userAgent, device.address].every((text) => PlainText.isPlainText(text ?? ""))) {
+        return yield* Effect.die(new TypeError("What describes a device cannot hold control characters"))
+      }
+      const key = yield* Effect.mapError(ring.active, unavailable)
       const nowMillis = yield* Clock.currentTimeMillis
       const id = SessionId.make(yield* random.uuidV7())
       const absoluteExpiresAtMillis = absoluteMillis === null ? null : nowMillis + absoluteMillis
-      const token = yield* SessionToken.sign(keys.active, {
-        sid: id,
-        sub: request.subject,
-        jti: Base64Url.encode(yield* random.randomBytes(16)),
-        iat: Math.floor(nowMillis / 1000),
-        ...(absoluteExpiresAtMillis === null ? {} : { exp: Math.floor(absoluteExpiresAtMillis / 1000) })
-      }).pipe(Effect.provideService(Mac.Mac, mac))
+      const tokenExpiresAtMillis = refreshing === undefined || request.method === "browser-session-cookie"
+        ? null
+        : nowMillis + refreshing.tokenMillis
+      const claims = (endMillis: number) =>
+        Effect.map(random.randomBytes(16), (jti): SessionToken.Claims => ({
+          sid: id,
+          sub: request.subject,
+          jti: Base64Url.encode(jti),
+          iat: Math.floor(nowMillis / 1000),
+          ...(endMillis === Infinity ? {} : { exp: Math.floor(endMillis / 1000) })
+        }))
+      const absoluteEndMillis = absoluteExpiresAtMillis ?? Infinity
+      const token = yield* sign(key, yield* claims(Math.min(tokenExpiresAtMillis ?? Infinity, absoluteEndMillis)))
+      const refreshToken = tokenExpiresAtMillis === null
+        ? undefined
+        : yield* sign(key, yield* claims(absoluteEndMillis), SessionToken.refreshType)
       const row: SessionRow = {
         id,
         subject: request.subject,
         method: request.method,
         scopes: request.scopes,
         proofKeyThumbprint: request.proofKeyThumbprint ?? null,
-        device: new Device({ label: null, userAgent: null, address: null, ...request.device }),
+        device,
         tokenDigest: yield* digestOf(token),
-        keyId: keys.active.keyId,
-        tokenExpiresAtMillis: null,
-        refreshDigest: null,
+        keyId: key.keyId,
+        tokenExpiresAtMillis,
+        refreshDigest: refreshToken === undefined ? null : yield* digestOf(refreshToken),
         previousRefreshDigest: null,
-        refreshedAtMillis: null,
+        refreshedAtMillis: refreshToken === undefined ? null : nowMillis,
         createdAtMillis: nowMillis,
         lastSeenAtMillis: nowMillis,
-        expiresAtMillis: nowMillis + lifetimeMillis,
+        expiresAtMillis: Math.min(nowMillis + lifetimeMillis, absoluteEndMillis),
         absoluteExpiresAtMillis,
         revokedAtMillis: null
       }
-      if (Redacted.value(token).length > SessionToken.maxLength) {
+      if (
+        Math.max(Redacted.value(token).length, Redacted.value(refreshToken ?? token).length) > SessionToken.maxLength
+      ) {
         return yield* Effect.die(new RangeError("The subject is too long: its token would be refused as too long"))
       }
       // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
@@ -566,7 +735,77 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         repository.insert(row, { actor: request.actor ?? request.subject, nowMillis }),
         unavailable
       )
-      return { token, session }
+      return { token, tokenExpiresAt: tokenEnd(row), refreshToken, session }
+    }),
+    refresh: Effect.fn("SessionCredentialService.refresh")(function*(refreshToken, proof) {
+      const refuse = (problem: RefreshRefused["problem"]) =>
+        new SessionCredentialError({ reason: new RefreshRefused({ problem }) })
+      if (refreshing === undefined) return yield* refuse("unknown")
+      if (Redacted.value(refreshToken).length > SessionToken.maxLength) return yield* refuse("malformed")
+      const verified = yield* Effect.mapError(verifySignature(refreshToken, SessionToken.refreshType), unavailable)
+      if (Option.isNone(verified)) return yield* refuse("malformed")
+      const claims = verified.value
+      const key = yield* Effect.mapError(ring.active, unavailable)
+      const nowMillis = yield* Clock.currentTimeMillis
+      const tokenExpiresAtMillis = nowMillis + refreshing.tokenMillis
+      const next = yield* successors({ key, claims, refreshToken, refreshedAtMillis: nowMillis, tokenExpiresAtMillis })
+      const outcome = yield* repository.refresh({
+        id: claims.sid,
+        presentedDigest: yield* digestOf(refreshToken),
+        proofKeyThumbprint: proof?.proofKeyThumbprint,
+        graceMillis: refreshing.graceMillis,
+        lifetimeMillis,
+        next: {
+          tokenDigest: next.tokenDigest,
+          refreshDigest: next.refreshDigest,
+          keyId: key.keyId,
+          tokenExpiresAtMillis
+        }
+      }, { actor: claims.sub, nowMillis }).pipe(
+        // The token before ends here at once, also where an error or an interruption leaves open what was committed.
+        Effect.onExit(() =>
+          Effect.sync(() => {
+            generation++
+            forget(claims.sid)
+          })
+        ),
+        Effect.uninterruptible,
+        Effect.mapError(unavailable)
+      )
+      switch (outcome._tag) {
+        case "Refreshed":
+          return {
+            token: next.token,
+            refreshToken: next.refreshToken,
+            tokenExpiresAt: tokenEnd(outcome.row),
+            session: toSession(outcome.row)
+          }
+        case "Repeated": {
+          const { row } = outcome
+          const keyBefore = ring.known().byId.get(row.keyId) ??
+            (yield* Effect.mapError(ring.reread, unavailable)).byId.get(row.keyId)
+          if (keyBefore === undefined || row.refreshedAtMillis === null || row.tokenExpiresAtMillis === null) {
+            return yield* refuse("unknown")
+          }
+          const { refreshDigest, tokenDigest, ...tokens } = yield* successors({
+            key: keyBefore,
+            claims,
+            refreshToken,
+            refreshedAtMillis: row.refreshedAtMillis,
+            tokenExpiresAtMillis: row.tokenExpiresAtMillis
+          })
+          return refreshDigest === row.refreshDigest && tokenDigest === row.tokenDigest
+            ? { ...tokens, tokenExpiresAt: tokenEnd(row), session: toSession(row) }
+            : yield* refuse("unknown")
+        }
+        case "Reused":
+          yield* Effect.logWarning("A refresh token was used again, so its session was revoked").pipe(
+            Effect.annotateLogs({ session: claims.sid, subject: claims.sub })
+          )
+          return yield* refuse("reused")
+        case "Refused":
+          return yield* refuse(outcome.reason)
+      }
     }),
     verify,
     list: Effect.fn("SessionCredentialService.list")(function*(request) {
@@ -574,10 +813,12 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       const listed: Array<ListedSession> = []
       let afterId: SessionId | undefined
       while (true) {
-        const page = yield* Effect.mapError(repository.list({ nowMillis, afterId, limit: listPage }), unavailable)
+        const page = yield* Effect.mapError(
+          repository.list({ nowMillis, subject: request?.subject, afterId, limit: listPage }),
+          unavailable
+        )
         for (const row of page) {
           afterId = row.id
-          if (request?.subject !== undefined && row.subject !== request.subject) continue
           // The row is written once per renewal interval; this process may have seen the session since.
           const seen = cache.get(digestBySession.get(row.id) ?? "")?.lastSeenAtMillis ?? 0
           listed.push({
@@ -630,7 +871,23 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return toSession(row.value)
     }),
     awaitEnd,
-    whileValid: (session) => (stream) => Stream.interruptWhen(stream, awaitEnd(session))
+    whileValid: (session) => (stream) => Stream.interruptWhen(stream, awaitEnd(session)),
+    rotateSigningKey: ring.rotate.pipe(
+      Effect.tap((keyId) => Effect.logInfo("A new key signs sessions").pipe(Effect.annotateLogs({ keyId }))),
+      Effect.mapError(unavailable),
+      Effect.withSpan("SessionCredentialService.rotateSigningKey")
+    ),
+    sweepSigningKeys: Effect.flatMap(
+      Clock.currentTimeMillis,
+      (nowMillis) => ring.sweep((keyId) => repository.isKeyInUse({ keyId, nowMillis }))
+    ).pipe(
+      Effect.mapError(unavailable),
+      Effect.withSpan("SessionCredentialService.sweepSigningKeys")
+    ),
+    verificationKeys: ring.export.pipe(
+      Effect.mapError(unavailable),
+      Effect.withSpan("SessionCredentialService.verificationKeys")
+    )
   })
 })
 
@@ -647,3 +904,34 @@ export const layer: Layer.Layer<
   InvalidSessionOptions | SecretStore.SecretStoreError,
   Requirements
 > = layerWith({})
+
+/**
+ * Deletes sessions that have ended, expired tickets, and signing keys that nobody needs any more, again and again, in
+ * batches. Several processes may do this at once.
+ *
+ * `retention` is how long a session is kept after its end, by default 1 hour; `interval` defaults to 10 minutes, `batchSize`
+ * to 500 sessions. A failure is logged, and tried again.
+ */
+export const layerSweeper = (options?: {
+  readonly interval?: Duration.Input | undefined
+  readonly batchSize?: number | undefined
+  readonly retention?: Duration.Input | undefined
+}): Layer.Layer<never, never, SessionCredentialRepository | SessionCredentialService> =>
+  Sweeper.layer(
+    "ended sessions",
+    options,
+    { interval: "10 minutes", batchSize: 500 },
+    Effect.gen(function*() {
+      const repository = yield* SessionCredentialRepository
+      const sessions = yield* SessionCredentialService
+      const retentionMillis = Duration.toMillis(options?.retention ?? "1 hour")
+      return Effect.fnUntraced(function*(limit: number, nowMillis: number) {
+        const swept = yield* repository.sweep(
+          { endedBeforeMillis: Math.max(0, nowMillis - retentionMillis), limit },
+          { actor: "system", nowMillis }
+        )
+        if (swept < limit) yield* sessions.sweepSigningKeys
+        return swept
+      })
+    })
+  )

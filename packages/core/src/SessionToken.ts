@@ -17,6 +17,12 @@ import { SessionId } from "./Session.ts"
 /** The `typ` of every session token (RFC 8725 section 3.11), so that no other token of the same key passes for one. */
 export const type = "sallyport-session+jwt"
 
+/** The `typ` of every refresh token, which is good for new tokens at the token endpoint and for nothing else. */
+export const refreshType = "sallyport-refresh+jwt"
+
+/** Names what a token is for. */
+export type TokenType = typeof type | typeof refreshType
+
 /** Bounds the length of a token, in characters; a longer one is refused unread. */
 export const maxLength = 2048
 
@@ -28,7 +34,7 @@ export const Claims = Schema.Struct({
   /** 128 random bits: a token cannot be made again from the key and a dump of the store. */
   jti: Schema.NonEmptyString,
   iat: Schema.Natural,
-  /** The absolute end, where the session has one. A sliding end is the row's alone. */
+  /** The token's own end or the session's absolute one, whichever comes first. A sliding end is the row's alone. */
   exp: Schema.optionalKey(Schema.Natural)
 })
 /** @see {@link Claims} */
@@ -38,42 +44,54 @@ const encoder = new TextEncoder()
 
 const encodeSegment = (value: unknown): string => Base64Url.encode(JSON.stringify(value))
 
-/** Signs claims. */
-export const sign = Effect.fnUntraced(function*(key: SigningKey, claims: Claims): Effect.fn.Return<
-  Redacted.Redacted,
-  never,
-  Mac.Mac
-> {
+/** Signs claims, for a session token unless another type is named. Equal claims make an equal token. */
+export const sign = Effect.fnUntraced(function*(
+  key: SigningKey,
+  claims: Claims,
+  typ: TokenType = type
+): Effect.fn.Return<Redacted.Redacted, never, Mac.Mac> {
   const mac = yield* Mac.Mac
-  const input = `${encodeSegment({ alg: "HS256", typ: type, kid: key.keyId })}.${encodeSegment(claims)}`
+  const input = `${encodeSegment({ alg: "HS256", typ, kid: key.keyId })}.${encodeSegment(claims)}`
   // A key that was made can sign.
   const tag = yield* Effect.orDie(mac.sign(key.key, encoder.encode(input)))
-  return Redacted.make(`${input}.${Base64Url.encode(tag)}`, { label: "session-token" })
+  return Redacted.make(`${input}.${Base64Url.encode(tag)}`, {
+    label: typ === type ? "session-token" : "refresh-token"
+  })
 })
 
 const Header = Schema.Struct({
   alg: Schema.Literal("HS256"),
-  typ: Schema.Literal(type),
+  typ: Schema.Literals([type, refreshType]),
   kid: Schema.NonEmptyString
 })
 const decodeHeader = Schema.decodeUnknownOption(Header, { onExcessProperty: "error" })
 const decodeClaims = Schema.decodeUnknownOption(Claims)
 
+/** Returns the `kid` that a token of the right form names. It was not looked at whether that key, or any, has signed it. */
+export const keyIdOf = (token: Redacted.Redacted, typ: TokenType = type): Option.Option<string> =>
+  CompactJws.parse(Redacted.value(token), maxLength).pipe(
+    Option.flatMap(({ header }) => decodeHeader(header)),
+    Option.filter((header) => header.typ === typ),
+    Option.map(({ kid }) => kid)
+  )
+
 /**
- * Returns the claims of a token that one of the keys signed, and none for anything else.
+ * Returns the claims of a token of a type, by default a session token, that one of the keys signed, and none for anything
+ * else.
  *
  * The form is exact: three segments of canonical base64url, a header of exactly `alg`, `typ` and `kid`. A token that
  * differs from the signed one in any character is refused. Whether it has expired is not looked at.
  */
 export const verify = Effect.fnUntraced(function*(
   keys: SigningKeys,
-  token: Redacted.Redacted
+  token: Redacted.Redacted,
+  typ: TokenType = type
 ): Effect.fn.Return<Option.Option<Claims>, never, Mac.Mac> {
   const mac = yield* Mac.Mac
   const parsed = CompactJws.parse(Redacted.value(token), maxLength)
   if (Option.isNone(parsed)) return Option.none()
   const header = decodeHeader(parsed.value.header)
-  const key = Option.isNone(header) ? undefined : keys.byId.get(header.value.kid)
+  const key = Option.isSome(header) && header.value.typ === typ ? keys.byId.get(header.value.kid) : undefined
   if (key === undefined) return Option.none()
   const signed = yield* Effect.orDie(mac.verify(key.key, parsed.value.signature, parsed.value.signingInput))
   return signed ? decodeClaims(parsed.value.payload) : Option.none()

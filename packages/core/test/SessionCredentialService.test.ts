@@ -331,7 +331,6 @@ describe("the sliding window", () => {
       const refused: ReadonlyArray<readonly [SessionCredentialService.Options, string]> = [
         [{ lifetime: "1 day", renewalInterval: "1 day" }, "renewalInterval"],
         [{ lifetime: "1 day", renewalInterval: "2 days" }, "renewalInterval"],
-        [{ lifetime: "2 days", absoluteLifetime: "1 day" }, "absoluteLifetime"],
         [{ lifetime: 0 }, "lifetime"],
         [{ lifetime: -1 }, "lifetime"],
         [{ lifetime: NaN }, "lifetime"],
@@ -339,6 +338,12 @@ describe("the sliding window", () => {
         [{ renewalInterval: 0 }, "renewalInterval"],
         [{ renewalInterval: "-1 days" }, "renewalInterval"],
         [{ absoluteLifetime: "Infinity" }, "absoluteLifetime"],
+        [{ refresh: { tokenLifetime: 0 } }, "refresh"],
+        [{ refresh: { tokenLifetime: "Infinity" } }, "refresh"],
+        [{ refresh: { tokenLifetime: "30 days" } }, "tokenLifetime"],
+        [{ refresh: { tokenLifetime: "30 seconds" } }, "graceWindow"],
+        [{ refresh: { tokenLifetime: "1 hour", graceWindow: 0 } }, "refresh"],
+        [{ refresh: { tokenLifetime: "1 hour", graceWindow: "1 hour" } }, "graceWindow"],
         [{ ticketLifetime: 0 }, "ticketLifetime"],
         [{ recheckInterval: 0 }, "recheckInterval"],
         [{ recheckInterval: "Infinity" }, "recheckInterval"],
@@ -358,6 +363,7 @@ describe("the sliding window", () => {
           {},
           { lifetime: 1_000, renewalInterval: 999 },
           { lifetime: "1 day", absoluteLifetime: "1 day" },
+          { lifetime: "1 day", absoluteLifetime: "1 hour" },
           { lifetime: 2 },
           { cacheCapacity: 1 }
         ] as const

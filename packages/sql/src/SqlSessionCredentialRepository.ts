@@ -343,7 +343,7 @@ export const layerStorage = (options?: {
             if (verdict !== "reused") return { _tag: "Refused", reason: verdict } satisfies RefreshOutcome
             yield* revokeById(id, nowMillis, nowMillis)
             yield* dropTickets(JSON.stringify([id]))
-            yield* append([{ _tag: "sessionRemoved", id, reason: "revoked" }], change)
+            yield* append([{ _tag: "sessionRemoved", id, reason: "revoked" }], { actor: "system", nowMillis })
             return { _tag: "Reused" } satisfies RefreshOutcome
           },
           transaction("refresh")

@@ -433,7 +433,7 @@ export const suite = <E>(
         }
         assert.deepStrictEqual(yield* found("one"), row)
         yield* expectFeed("sessionUpserted one", "sessionUpserted one")
-        assert.deepStrictEqual(yield* sessions.refresh(exchange("one", 0), at(110, "system")), { _tag: "Reused" })
+        assert.deepStrictEqual(yield* sessions.refresh(exchange("one", 0), at(110, "ada")), { _tag: "Reused" })
         assert.strictEqual((yield* found("one"))?.revokedAtMillis, start + 110)
         assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("one", 111)), Option.none())
         for (const generation of [0, 1, 2]) {
