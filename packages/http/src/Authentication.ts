@@ -11,10 +11,10 @@
 import { Authentication, OAuthRequestErrors, RequestErrors, RequiredScopes } from "@sallyport/contract/Authentication"
 import type { Forbidden, TooLarge, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
 import * as AccessScope from "@sallyport/core/AccessScope"
-import { AuthPolicy, isLoopback } from "@sallyport/core/AuthPolicy"
+import { AuthPolicy, type Descriptor, isLoopback } from "@sallyport/core/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
 import { Device, Session, SessionId } from "@sallyport/core/Session"
-import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import { type SessionCredentialError, SessionCredentialService } from "@sallyport/core/SessionCredentialService"
 import * as ByteSize from "effect/ByteSize"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -219,6 +219,25 @@ const prove = Effect.gen(function*() {
   return Option.some(yield* sessions.verify(cookie.value))
 })
 
+/** Answers what is wrong with a credential, and logs the reason that the answer keeps to itself. */
+const turnAway = <A, R>(
+  effect: Effect.Effect<A, SessionCredentialError | AuthenticationError, R>
+): Effect.Effect<A, AuthenticationError, R | HttpServerRequest.HttpServerRequest> =>
+  Effect.catchReasons(effect, "SessionCredentialError", {
+    SessionRefused: Effect.fnUntraced(function*(reason) {
+      yield* Effect.logDebug("Refused a session token").pipe(Effect.annotateLogs({ problem: reason.problem }))
+      const { authorization } = (yield* HttpServerRequest.HttpServerRequest).headers
+      yield* authorization === undefined
+        ? challenge()
+        : isDpop(authorization)
+        ? dpopChallenge({ error: "invalid_token" })
+        : challenge({ error: "invalid_token" })
+      return yield* Wire.unauthorized(reason)
+    }),
+    TicketRefused: (reason) => Effect.andThen(challenge(), Wire.unauthorized(reason)),
+    SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
+  }, (reason) => Effect.die(reason))
+
 /**
  * Returns the session that the current request proves, and none where it carries no credential. A wrong credential is
  * `Unauthorized`; a cookie that another site made a browser send is `Forbidden`; a store that does not answer is
@@ -228,20 +247,23 @@ export const authenticate: Effect.Effect<
   Option.Option<Session>,
   AuthenticationError,
   HttpServerRequest.HttpServerRequest | SessionCredentialService | AuthPolicy
-> = Effect.catchReasons(prove, "SessionCredentialError", {
-  SessionRefused: Effect.fnUntraced(function*(reason) {
-    yield* Effect.logDebug("Refused a session token").pipe(Effect.annotateLogs({ problem: reason.problem }))
-    const { authorization } = (yield* HttpServerRequest.HttpServerRequest).headers
-    yield* authorization === undefined
-      ? challenge()
-      : isDpop(authorization)
-      ? dpopChallenge({ error: "invalid_token" })
-      : challenge({ error: "invalid_token" })
-    return yield* Wire.unauthorized(reason)
-  }),
-  TicketRefused: (reason) => Effect.andThen(challenge(), Wire.unauthorized(reason)),
-  SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
-}, (reason) => Effect.die(reason))
+> = turnAway(prove)
+
+/** Lets a session go on that holds every one of some scopes. */
+const admit = (
+  session: Session,
+  scopes: ReadonlyArray<AccessScope.AccessScope>
+): Effect.Effect<Session, Forbidden, HttpServerRequest.HttpServerRequest> => {
+  const missing = AccessScope.missing(session.scopes, scopes)
+  if (missing.length === 0) return Effect.succeed(session)
+  const parameters = { error: "insufficient_scope", scope: scopes.join(" ") }
+  return Effect.andThen(
+    session.method === "dpop-access-token" ? dpopChallenge(parameters) : challenge(parameters),
+    Wire.scopeRequired({
+      message: `This needs the scope ${missing.join(", ")}, which your session does not have`
+    })
+  )
+}
 
 /** Returns the session of the current request, which has to hold every one of some scopes. */
 export const requireSession = (scopes: ReadonlyArray<AccessScope.AccessScope>): Effect.Effect<
@@ -249,22 +271,52 @@ export const requireSession = (scopes: ReadonlyArray<AccessScope.AccessScope>): 
   AuthenticationError,
   HttpServerRequest.HttpServerRequest | SessionCredentialService | AuthPolicy
 > =>
-  Effect.gen(function*() {
-    const session = yield* authenticate
-    if (Option.isNone(session)) {
-      yield* openChallenge
-      return yield* Wire.unauthorized({ message: "Sign in first" })
-    }
-    const missing = AccessScope.missing(session.value.scopes, scopes)
-    if (missing.length > 0) {
-      const parameters = { error: "insufficient_scope", scope: scopes.join(" ") }
-      yield* session.value.method === "dpop-access-token" ? dpopChallenge(parameters) : challenge(parameters)
-      return yield* Wire.scopeRequired({
-        message: `This needs the scope ${missing.join(", ")}, which your session does not have`
-      })
-    }
-    return session.value
+  Effect.flatMap(authenticate, (session): Effect.Effect<
+    Session,
+    AuthenticationError,
+    HttpServerRequest.HttpServerRequest | AuthPolicy
+  > =>
+    Option.isSome(session)
+      ? admit(session.value, scopes)
+      : Effect.andThen(openChallenge, Wire.unauthorized({ message: "Sign in first" })))
+
+const plainBearer = /^Bearer ([A-Za-z0-9._-]+)$/
+
+/**
+ * Returns the token of a request that only has to have its token looked at: a bearer token, or the cookie of a request
+ * that changes nothing. Undefined for every other one, which {@link requireSession} takes apart.
+ */
+const plainToken = (
+  request: HttpServerRequest.HttpServerRequest,
+  policy: Descriptor
+): Redacted.Redacted | undefined => {
+  if (policy.kind === "unsafe-no-auth") return undefined
+  const { authorization } = request.headers
+  if (authorization !== undefined) {
+    const text = plainBearer.exec(authorization)?.[1]
+    return text === undefined ? undefined : Redacted.make(text, { label: "session-token" })
+  }
+  return changesState(request) ? undefined : Option.getOrUndefined(SessionCookie.read(request, policy.secureCookies))
+}
+
+/**
+ * Does what {@link requireSession} does with services that were taken once, and without a detour for what most requests
+ * are: authentication is to cost a request as little as can be.
+ */
+const requireWith = (
+  context: Context.Context<SessionCredentialService | AuthPolicy>,
+  scopes: ReadonlyArray<AccessScope.AccessScope>
+): Effect.Effect<Session, AuthenticationError, HttpServerRequest.HttpServerRequest> => {
+  const policy = Context.get(context, AuthPolicy)
+  const sessions = Context.get(context, SessionCredentialService)
+  const everyOther = Effect.provideContext(requireSession(scopes), context)
+  return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+    const token = plainToken(request, policy)
+    return token === undefined
+      ? everyOther
+      : Effect.flatMap(turnAway(sessions.verify(token)), (session) => admit(session, scopes))
   })
+}
 
 // -----------------------------------------------------------------------------
 // Middleware
@@ -282,9 +334,9 @@ export const layer: Layer.Layer<Authentication, never, SessionCredentialService 
           new Error(`The endpoint ${endpoint.identifier} is authenticated but declares no scope; use requires(scope)`)
         )
       }
-      return requireSession(scopes.value).pipe(
-        Effect.provideContext(context),
-        Effect.flatMap((session) => Effect.provideService(httpEffect, CurrentSession, session))
+      return Effect.flatMap(
+        requireWith(context, scopes.value),
+        (session) => Effect.provideService(httpEffect, CurrentSession, session)
       )
     })
   })
@@ -306,10 +358,9 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
   HttpRouter.middleware<{ provides: CurrentSession }>()(
     Effect.gen(function*() {
       const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
-      const scopes = scope === null ? [] : [scope]
+      const session = requireWith(context, scope === null ? [] : [scope])
       return (httpEffect) =>
-        requireSession(scopes).pipe(
-          Effect.provideContext(context),
+        session.pipe(
           Effect.matchEffect({
             onFailure: (error) =>
               Effect.succeed(HttpServerResponse.jsonUnsafe(Wire.toJson(error), { status: Wire.statusOf(error) })),
