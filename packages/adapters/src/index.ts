@@ -1,1 +1,1 @@
-export {}
+export * as TanstackAi from "./TanstackAi.ts"
