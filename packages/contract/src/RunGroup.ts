@@ -1,7 +1,14 @@
 /**
  * The endpoints with which a client starts a run, leaves it, and joins it again.
  */
-import { IdempotencyKey, RunEnd, RunId, RunStatus, ThreadId as CoreThreadId } from "@sallyport/core/Run"
+import {
+  IdempotencyKey,
+  RunContinuation,
+  RunEnd,
+  RunId,
+  RunStatus,
+  ThreadId as CoreThreadId
+} from "@sallyport/core/Run"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
@@ -20,7 +27,9 @@ export class RunView extends Schema.Class<RunView>("@sallyport/contract/RunView"
   /** The number of its newest event, 0 while there is none. */
   lastSeq: Schema.Natural,
   startedAt: Schema.DateTimeUtcFromString,
-  completedAt: Schema.NullOr(Schema.DateTimeUtcFromString)
+  completedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
+  /** What it continues, where it does. */
+  continuation: Schema.optionalKey(RunContinuation)
 }) {}
 
 /** Tells a reader why a stream stops before the run's end; after a retryable one it may resume from its last cursor. */
@@ -53,7 +62,12 @@ export const RunStreamEvent = Schema.Union([
  */
 export const ThreadId = CoreThreadId.check(Schema.isMaxLength(100))
 
-const startPayload = Schema.Struct({ threadId: ThreadId, input: Schema.Json })
+const startPayload = Schema.Struct({
+  threadId: ThreadId,
+  input: Schema.Json,
+  /** What the run continues. It is kept with the run, and no part of what makes requests equal. */
+  continuation: Schema.optionalKey(RunContinuation)
+})
 const cursorText = Schema.String.check(Schema.isMaxLength(64))
 
 /** Groups the endpoints of runs. */
@@ -82,6 +96,8 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
   }).pipe(requires("runs:read")),
   HttpApiEndpoint.get("active", "/api/threads/:id/active-run", {
     params: { id: ThreadId },
+    // With a key, the answer is the run that the key started in this thread, whatever became of it, and no other.
+    headers: { "idempotency-key": Schema.optionalKey(IdempotencyKey) },
     success: Schema.Struct({ run: Schema.NullOr(RunView) }),
     error: [InvalidRequest, Unavailable]
   }).pipe(requires("runs:read")),

@@ -4,7 +4,7 @@
  * A run is one execution of a host's program on behalf of a thread. Its events are numbered from 1 without gaps; the last
  * one is the terminal event, of kind `end`.
  */
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
@@ -68,6 +68,23 @@ export class Run extends Schema.Class<Run>("@sallyport/core/Run")({
   /** What the host noted about the run, such as the runs that it continues. */
   metadata: Schema.Json
 }) {}
+
+/**
+ * Describes what a run continues: the runs that were attempted for the same work before it, the oldest first, and why the
+ * last of them was not the end of it, such as `stale_run`. A host keeps it in a run's metadata as `continuation`.
+ */
+export const RunContinuation = Schema.Struct({
+  attemptedRunIds: Schema.NonEmptyArray(RunId).check(Schema.isMaxLength(32)),
+  reason: key
+})
+/** @see {@link RunContinuation} */
+export type RunContinuation = typeof RunContinuation.Type
+
+const decodeContinued = Schema.decodeUnknownOption(Schema.Struct({ continuation: RunContinuation }))
+
+/** Reads what a run continues from its metadata; none where the host noted nothing of that form. */
+export const continuationOf = (metadata: Schema.Json): Option.Option<RunContinuation> =>
+  Option.map(decodeContinued(metadata), ({ continuation }) => continuation)
 
 /** Describes the data of a terminal event. */
 export const RunEnd = Schema.Struct({

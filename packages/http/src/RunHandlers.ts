@@ -38,7 +38,8 @@ export const layer = HttpApiBuilder.group(
             threadId: payload.threadId,
             idempotencyKey: headers["idempotency-key"],
             request: payload.input,
-            owner: ownerOf(session)
+            owner: ownerOf(session),
+            metadata: payload.continuation === undefined ? undefined : { continuation: payload.continuation }
           }, (run) => program.execute({ input: payload.input, run, session }))
           return created ? { created: true as const, run: Wire.runView(run) } : {
             created: false as const,
@@ -89,8 +90,15 @@ export const layer = HttpApiBuilder.group(
         }, (reason) => Effect.die(reason))
       ),
       active: Effect.fn(
-        function*({ params }) {
-          const run = yield* log.activeForThread({ threadId: params.id, owner: yield* owner })
+        function*({ headers, params }) {
+          const idempotencyKey = headers["idempotency-key"]
+          const run = idempotencyKey === undefined
+            ? yield* log.activeForThread({ threadId: params.id, owner: yield* owner })
+            // A key that was used in another thread stands for nothing in this one.
+            : Option.filter(
+              yield* log.getByKey({ idempotencyKey, owner: yield* owner }),
+              ({ threadId }) => threadId === params.id
+            )
           return { run: Option.match(run, { onNone: () => null, onSome: Wire.runView }) }
         },
         Effect.catchReasons("RunEventLogError", {

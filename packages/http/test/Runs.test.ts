@@ -95,8 +95,86 @@ describe("starting a run", () => {
 })
 
 describe("finding a run again", () => {
-  const active = (server: Server, token: string, thread = "thread") =>
-    server.send({ path: `/api/threads/${encodeURIComponent(thread)}/active-run`, headers: bearer(token) })
+  const active = (server: Server, token: string, thread = "thread", key?: string) =>
+    server.send({
+      path: `/api/threads/${encodeURIComponent(thread)}/active-run`,
+      headers: { ...bearer(token), ...(key === undefined ? {} : { "idempotency-key": key }) }
+    })
+
+  it.live("L-80, RUN-01 with a key, is the run of that key in that thread, and never another turn", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const token = yield* server.token()
+      const first = runOf(yield* post(server, token, { key: "first" }))
+      yield* untilEnd(server, token, first.runId)
+      const second = runOf(yield* post(server, token, { key: "second" }))
+      yield* untilEnd(server, token, second.runId)
+      assert.strictEqual(runOf(yield* active(server, token, "thread", "first")).runId, first.runId)
+      assert.strictEqual(runOf(yield* active(server, token, "thread", "second")).runId, second.runId)
+      const nobody = { status: 200, json: { run: null } }
+      for (
+        const [thread, key, as] of [
+          ["thread", "third", token],
+          ["another", "first", token],
+          ["thread", "first", yield* server.token({ subject: "somebody else" })]
+        ] as const
+      ) {
+        const { json, status } = yield* active(server, as, thread, key)
+        assert.deepStrictEqual({ status, json }, nobody)
+      }
+      server.probe.failing.add("runs.getByKey")
+      assertError(yield* active(server, token, "thread", "first"), {
+        status: 503,
+        tag: "Unavailable",
+        code: "unavailable",
+        retryable: true
+      })
+      assertError(yield* active(server, token, "thread", "x".repeat(256)), {
+        status: 400,
+        tag: "InvalidRequest",
+        code: "invalid_request"
+      })
+    }))
+
+  it.live("RUN-17 tells what it continues, for as long as it is kept, and takes nothing for that but its form", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const token = yield* server.token()
+      const { runId } = runOf(yield* post(server, token, {}))
+      yield* untilEnd(server, token, runId)
+      const continuing = (continuation: unknown) =>
+        server.send({
+          path: "/api/runs",
+          headers: { ...bearer(token), "idempotency-key": "continued" },
+          body: { threadId: "thread", input: null, continuation }
+        })
+      const continuation = { attemptedRunIds: [String(runId)], reason: "stale_run" }
+      for (
+        const wrong of [
+          null,
+          {},
+          { ...continuation, attemptedRunIds: [] },
+          { ...continuation, attemptedRunIds: ["1"] },
+          { ...continuation, attemptedRunIds: Array(33).fill(runId) },
+          { ...continuation, reason: "x".repeat(256) }
+        ]
+      ) {
+        assertError(yield* continuing(wrong), { status: 400, tag: "InvalidRequest", code: "invalid_request" })
+      }
+      const started = yield* continuing(continuation)
+      assert.strictEqual(started.status, 201)
+      const view = runOf(started)
+      yield* untilEnd(server, token, view.runId)
+      const found = yield* server.send({ path: `/api/runs/${String(view.runId)}`, headers: bearer(token) })
+      for (const one of [view, found.json, runOf(yield* active(server, token))]) {
+        assert.deepStrictEqual(one.continuation, continuation)
+      }
+      const plain = yield* server.send({ path: `/api/runs/${String(runId)}`, headers: bearer(token) })
+      assert.notProperty(plain.json, "continuation")
+      // It is no part of the request: the same key without it is the same run.
+      const again = yield* continuing(undefined)
+      assert.deepStrictEqual([again.status, runOf(again).runId], [200, view.runId])
+    }))
 
   it.live("RUN-10 is found by its thread while it runs and after it; L-72 a failing store is not taken for none", () =>
     Effect.gen(function*() {

@@ -1,5 +1,5 @@
 import type { PairingLink } from "@sallyport/core/PairingLink"
-import type { Run } from "@sallyport/core/Run"
+import { continuationOf, type Run } from "@sallyport/core/Run"
 import type { Session, SessionId } from "@sallyport/core/Session"
 import { PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
 import { RunView } from "@sallyport/contract/RunGroup"
@@ -7,6 +7,7 @@ import * as WireError from "@sallyport/contract/WireError"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as HttpApiError from "effect/http-api/HttpApiError"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
@@ -159,7 +160,11 @@ export const runView = (run: Run): RunView =>
     endReason: run.endReason,
     lastSeq: run.lastSeq,
     startedAt: run.startedAt,
-    completedAt: run.completedAt
+    completedAt: run.completedAt,
+    ...Option.match(continuationOf(run.metadata), {
+      onNone: () => ({}),
+      onSome: (continuation) => ({ continuation })
+    })
   })
 
 /** The errors of a request that is turned away, with which status each is answered. */
