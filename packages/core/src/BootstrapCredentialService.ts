@@ -15,12 +15,16 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import * as AccessScope from "./AccessScope.ts"
+import { AuthPolicy, BootstrapMethod } from "./AuthPolicy.ts"
 import {
   BootstrapCredentialRepository,
   type PairingLinkRow,
   type RefusalReason,
   toPairingLink
 } from "./BootstrapCredentialRepository.ts"
+import * as Attempts from "./internal/attempts.ts"
+import * as PlainText from "./internal/plainText.ts"
+import * as Sweeper from "./internal/sweeper.ts"
 import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import * as SecretStore from "./SecretStore.ts"
@@ -62,6 +66,53 @@ export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHe
 }) {
   override get message() {
     return `You cannot hand on ${this.missing.join(", ")}: you don't hold it yourself`
+  }
+}
+
+/**
+ * Reports a subject that a link cannot be for. Only the operator says whom a link is for (`foreign`); nobody may be called
+ * as one of the feed's own actors, `operator` and `system` (`reserved`); and a name is one line of text (`empty`,
+ * `malformed`). No link was made.
+ */
+export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("SubjectNotAllowed", {
+  problem: Schema.Literals(["foreign", "reserved", "empty", "malformed"])
+}) {
+  override get message() {
+    switch (this.problem) {
+      case "foreign":
+        return "Only the operator issues links for somebody else; leave the subject out to issue one for yourself"
+      case "reserved":
+        return "A subject cannot be called operator or system: the access feed tells these from people by their names"
+      default:
+        return "A subject is a line of text: it cannot be empty or hold control characters"
+    }
+  }
+}
+
+/** Reports a label that could not be shown on a line: it holds control characters or half of a character. No link was made. */
+export class LabelNotAllowed extends Schema.TaggedError<LabelNotAllowed>()("LabelNotAllowed", {}) {
+  override get message() {
+    return "A label is a line of text: it cannot hold control characters"
+  }
+}
+
+/** Reports a way in that the policy in force does not have. No link was made. */
+export class MethodNotOffered extends Schema.TaggedError<MethodNotOffered>()("MethodNotOffered", {
+  method: BootstrapMethod
+}) {
+  override get message() {
+    return `The policy in force has no ${this.method}; choose another policy to use one`
+  }
+}
+
+/** Reports that too many wrong codes came from one source, or from all together. This one was not looked at. */
+export class TooManyAttempts extends Schema.TaggedError<TooManyAttempts>()("TooManyAttempts", {
+  retryAfterMillis: Schema.Natural
+}) {
+  override get message() {
+    return `There were too many wrong pairing codes; try again in ${
+      Duration.format(Duration.seconds(Math.ceil(this.retryAfterMillis / 1000)))
+    }`
   }
 }
 
@@ -119,6 +170,10 @@ export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCreden
       InvalidCredential,
       ScopeNotGranted,
       ScopeNotHeld,
+      SubjectNotAllowed,
+      LabelNotAllowed,
+      MethodNotOffered,
+      TooManyAttempts,
       LifetimeOutOfBounds,
       LinkNotFound,
       AlreadySeeded,
@@ -156,6 +211,12 @@ export interface Grant {
   readonly createdBy: string
 }
 
+/** Bounds attempts: at most `limit` in a window. Each is forgotten after its share of it. */
+export interface AttemptLimit {
+  readonly limit: number
+  readonly window: Duration.Input
+}
+
 /** Lists the settings of {@link layerWith}; each has a default. */
 export interface Options {
   /** How long a link can be redeemed unless its issuer says otherwise. Default 5 minutes. */
@@ -164,6 +225,15 @@ export interface Options {
   readonly maximumLifetime?: Duration.Input | undefined
   /** How many links a list shows at most, the newest first. Default 1,000. */
   readonly listLimit?: number | undefined
+  /**
+   * How many well-formed but wrong credentials are taken from one source, by default 10 a minute, and from all together, by
+   * default 1,000 a minute. They are counted with the `RateLimiter` in the context when the layer is built, which may be
+   * shared between processes, and in this process where there is none.
+   */
+  readonly attempts?: {
+    readonly perSource?: AttemptLimit | undefined
+    readonly total?: AttemptLimit | undefined
+  } | undefined
 }
 
 /** Names the secret, in the `SecretStore`, that keys the digests of codes. */
@@ -183,12 +253,14 @@ export const seedMinimumLength = 22
 export class BootstrapCredentialService extends Context.Service<BootstrapCredentialService, {
   /**
    * Makes a link and returns its code, which is shown here once and stored nowhere. Fails with {@link ScopeNotHeld} where
-   * a session hands on more than it holds; the operator holds the whole vocabulary.
+   * a session hands on more than it holds; the operator holds the whole vocabulary. Fails with {@link SubjectNotAllowed}
+   * where a session names another subject than its own, with {@link LabelNotAllowed}, or with {@link MethodNotOffered}
+   * where there is an `AuthPolicy` in the context of the layer, and it takes no pairing links.
    */
   readonly issue: (options: {
     readonly issuedBy: Principal
     readonly scopes: ReadonlyArray<AccessScope.AccessScope>
-    /** Whom the new session belongs to; by default the issuing session's subject, or {@link defaultSubject}. */
+    /** Whom the new session belongs to, for the operator to say; the issuing session's subject, or {@link defaultSubject}. */
     readonly subject?: string | undefined
     readonly label?: string | undefined
     readonly kind?: PairingCode.Kind | undefined
@@ -204,12 +276,20 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    * Redeems a code or a seeded credential. One atomic step checks everything and takes one use; a refusal takes none.
    * Fails with {@link MalformedCode} before the store is asked, with {@link InvalidCredential}, or with
    * {@link ScopeNotGranted}.
+   *
+   * Wrong credentials are counted, per source and in total, and past the limit each is answered {@link TooManyAttempts}
+   * without a look at it. A mistyped code doesn't count, nor one that is good. An attempt counts while it is under way, so
+   * of more at once than the limit some are turned away, right or wrong.
    */
   readonly consume: (options: {
     readonly credential: Redacted.Redacted
     /** What the session is to be allowed; all that the link grants where absent. */
     readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
     readonly proofKeyThumbprint?: string | undefined
+    /** Where the attempt comes from, such as a client's address. One without a source counts in total only. */
+    readonly source?: string | undefined
+    /** The ways in that are open, as a policy has them; both where absent. Another one is {@link InvalidCredential}. */
+    readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
   }) => Effect.Effect<Grant, BootstrapCredentialError>
   /** Returns the links that can still be redeemed, newest first, without their codes. */
   readonly list: Effect.Effect<ReadonlyArray<PairingLink>, BootstrapCredentialError>
@@ -220,7 +300,8 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    *
    * Waits for `ready`, which completes when the server accepts connections, before its lifetime starts: a slow start does
    * not eat it up. Fails with {@link AlreadySeeded} where the same credential was seeded before, spent or not, with
-   * {@link WeakCredential} where it is short, and with {@link MalformedCode} where it looks like a mistyped code.
+   * {@link WeakCredential} where it is short, with {@link MalformedCode} where it looks like a mistyped code, and with
+   * {@link MethodNotOffered} where there is an `AuthPolicy` in the context of the layer, and it takes no seeded credentials.
    */
   readonly seed: (options: {
     readonly credential: Redacted.Redacted
@@ -289,6 +370,27 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     })
   }
 
+  const attemptLimit = (
+    setting: "perSource" | "total",
+    preset: number
+  ): Effect.Effect<Attempts.Limit, InvalidBootstrapOptions> => {
+    const { limit, window } = options.attempts?.[setting] ?? { limit: preset, window: "1 minute" }
+    const windowMillis = Duration.toMillis(window)
+    return Number.isSafeInteger(limit) && limit > 0 && windowMillis > 0 && Number.isFinite(windowMillis)
+      ? Effect.succeed({ attempts: limit, windowMillis })
+      : Effect.fail(
+        new InvalidBootstrapOptions({
+          problem:
+            `attempts.${setting} needs a limit that is a whole number from 1, and a window that is positive and finite`
+        })
+      )
+  }
+  const attempts = yield* Attempts.make("bootstrap", {
+    perSource: yield* attemptLimit("perSource", 10),
+    total: yield* attemptLimit("total", 1_000)
+  })
+  const policy = yield* Effect.serviceOption(AuthPolicy)
+
   const keyBytes = yield* secrets.getOrCreateRandom(digestKeyName, digestKeyLength)
   if (Redacted.value(keyBytes).length < digestKeyLength) return yield* shortDigestKey
   const digestKey = yield* Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(keyBytes)))
@@ -339,8 +441,49 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   ): BootstrapCredentialError =>
     fail(reason === "scope-not-granted" ? new ScopeNotGranted({ requested: scopes ?? [] }) : new InvalidCredential())
 
+  /** Fails where the policy in force, or what people are to read of a link, rules it out. */
+  const checkLink = (
+    method: BootstrapMethod,
+    subject: string,
+    label: string | undefined
+  ): Effect.Effect<void, BootstrapCredentialError> => {
+    if (Option.isSome(policy) && !policy.value.bootstrapMethods.includes(method)) {
+      return Effect.fail(fail(new MethodNotOffered({ method })))
+    }
+    const problem = PlainText.subjectProblem(subject)
+    if (problem !== undefined) return Effect.fail(fail(new SubjectNotAllowed({ problem })))
+    return PlainText.isPlainText(label ?? "") ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
+  }
+
+  /** Makes an attempt that counts where it is refused; what comes of it otherwise says nothing about who guesses. */
+  const counting = (source: string | undefined) =>
+  <A>(
+    attempt: Effect.Effect<A, BootstrapCredentialError>
+  ): Effect.Effect<A, BootstrapCredentialError> =>
+    Effect.flatMap(Effect.mapError(attempts.reserve(source), unavailable), (reservation) => {
+      if (reservation._tag === "Exceeded") {
+        return Effect.andThen(
+          Effect.logInfo("Turned an attempt to redeem a bootstrap credential away: there were too many"),
+          Effect.fail(
+            fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(reservation.retryAfterMillis)) }))
+          )
+        )
+      }
+      // A counter that cannot be taken back counts one too many until it runs out, which is no reason to fail what was done.
+      const refund = Effect.ignore(reservation.refund, { log: "Warn" })
+      return Effect.matchEffect(attempt, {
+        onFailure: (error) =>
+          error.reason._tag === "InvalidCredential" ? Effect.fail(error) : Effect.andThen(refund, Effect.fail(error)),
+        onSuccess: (result) => Effect.as(refund, result)
+      })
+    })
+
   return BootstrapCredentialService.of({
     issue: Effect.fn("BootstrapCredentialService.issue")(function*(request) {
+      const own = request.issuedBy === "operator" ? undefined : request.issuedBy.subject
+      const subject = request.subject ?? own ?? defaultSubject
+      if (own !== undefined && subject !== own) return yield* fail(new SubjectNotAllowed({ problem: "foreign" }))
+      yield* checkLink("pairing-link", subject, request.label)
       const held = request.issuedBy === "operator" ? vocabulary : request.issuedBy.scopes
       const missing = AccessScope.missing(held, request.scopes)
       if (missing.length > 0) return yield* fail(new ScopeNotHeld({ missing }))
@@ -355,7 +498,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       const link = yield* insert({
         codeDigest: yield* digestOf(Option.getOrThrow(canonical(Redacted.value(code)))),
         label: request.label,
-        subject: request.subject ?? (request.issuedBy === "operator" ? defaultSubject : request.issuedBy.subject),
+        subject,
         scopes: request.scopes,
         proofKeyThumbprint: request.proofKeyThumbprint,
         uses,
@@ -366,20 +509,35 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       if (Option.isNone(link)) return yield* Effect.die(new Error("A fresh pairing code exists already"))
       return { code, link: link.value }
     }),
-    consume: Effect.fn("BootstrapCredentialService.consume")(function*({ credential, proofKeyThumbprint, scopes }) {
+    consume: Effect.fn("BootstrapCredentialService.consume")(function*(
+      { credential, methods, proofKeyThumbprint, scopes, source }
+    ) {
       const text = canonical(Redacted.value(credential))
       if (Option.isNone(text)) return yield* fail(new MalformedCode())
+      const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
+      if (methods !== undefined && !methods.includes(method)) {
+        yield* Effect.logInfo("Refused a bootstrap credential").pipe(
+          Effect.annotateLogs({ reason: "method-not-offered" })
+        )
+        return yield* fail(new InvalidCredential())
+      }
       const codeDigest = yield* digestOf(text.value)
       const nowMillis = yield* Clock.currentTimeMillis
-      const outcome = yield* repository.consume({ codeDigest, scopes, proofKeyThumbprint }, {
+      const row = yield* repository.consume({ codeDigest, scopes, proofKeyThumbprint }, {
         actor: "system",
         nowMillis
-      }).pipe(Effect.mapError(unavailable))
-      if (outcome._tag === "Refused") {
-        yield* Effect.logInfo("Refused a bootstrap credential").pipe(Effect.annotateLogs({ reason: outcome.reason }))
-        return yield* refusalError(outcome.reason, scopes)
-      }
-      const { row } = outcome
+      }).pipe(
+        Effect.mapError(unavailable),
+        Effect.flatMap((outcome) =>
+          outcome._tag === "Consumed"
+            ? Effect.succeed(outcome.row)
+            : Effect.andThen(
+              Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason: outcome.reason }),
+              Effect.fail(refusalError(outcome.reason, scopes))
+            )
+        ),
+        counting(source)
+      )
       return {
         linkId: row.id,
         subject: row.subject,
@@ -405,13 +563,15 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       }
       const seed = canonical(text)
       if (Option.isNone(seed)) return yield* fail(new MalformedCode())
+      const subject = request.subject ?? defaultSubject
+      yield* checkLink("seeded-credential", subject, request.label)
       const millis = yield* lifetimeMillis(request.lifetime)
       const codeDigest = yield* digestOf(seed.value)
       yield* request.ready
       const link = yield* insert({
         codeDigest,
         label: request.label,
-        subject: request.subject ?? defaultSubject,
+        subject,
         scopes: request.scopes,
         proofKeyThumbprint: undefined,
         uses: 1,
@@ -436,3 +596,28 @@ export const layer: Layer.Layer<
   InvalidBootstrapOptions | SecretStore.SecretStoreError,
   BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
 > = layerWith({})
+
+/**
+ * Deletes links that have ended, again and again, in batches. Several processes may do this at once.
+ *
+ * `retention` is how long a link is kept after its end, by default 1 day: for so long a seeded credential is known not to be
+ * a new one. `interval` defaults to 10 minutes, `batchSize` to 500 links. A failure is logged, and tried again.
+ */
+export const layerSweeper = (options?: {
+  readonly interval?: Duration.Input | undefined
+  readonly batchSize?: number | undefined
+  readonly retention?: Duration.Input | undefined
+}): Layer.Layer<never, never, BootstrapCredentialRepository> =>
+  Sweeper.layer(
+    "ended pairing links",
+    options,
+    { interval: "10 minutes", batchSize: 500 },
+    Effect.map(BootstrapCredentialRepository, (repository) => {
+      const retentionMillis = Duration.toMillis(options?.retention ?? "1 day")
+      return (limit, nowMillis) =>
+        repository.sweep(
+          { endedBeforeMillis: Math.max(0, nowMillis - retentionMillis), limit },
+          { actor: "system", nowMillis }
+        )
+    })
+  )
