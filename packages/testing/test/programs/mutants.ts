@@ -1,0 +1,344 @@
+/**
+ * Adapters that break one promise each, and the test of the suite that has to say so.
+ *
+ * Each is the memory adapter with one operation done as a hurried author might do it.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as AccessFeedRepository from "@sallyport/core/AccessFeedRepository"
+import * as BootstrapCredentialRepository from "@sallyport/core/BootstrapCredentialRepository"
+import * as ReplayRepository from "@sallyport/core/ReplayRepository"
+import * as RunEventRepository from "@sallyport/core/RunEventRepository"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SessionCredentialRepository from "@sallyport/core/SessionCredentialRepository"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import * as AccessFeedRepositorySuite from "../../src/AccessFeedRepositorySuite.ts"
+import * as AccessFeedSuite from "../../src/AccessFeedSuite.ts"
+import * as BootstrapCredentialRepositorySuite from "../../src/BootstrapCredentialRepositorySuite.ts"
+import * as ReplayRepositorySuite from "../../src/ReplayRepositorySuite.ts"
+import * as RunEventLogSuite from "../../src/RunEventLogSuite.ts"
+import * as RunEventRepositorySuite from "../../src/RunEventRepositorySuite.ts"
+import * as SecretStoreSuite from "../../src/SecretStoreSuite.ts"
+import * as SessionCredentialRepositorySuite from "../../src/SessionCredentialRepositorySuite.ts"
+
+export interface Mutant {
+  readonly suite: string
+  readonly name: string
+  /** How the title of a test begins that must fail; none where all must pass. */
+  readonly breaks: string | undefined
+  readonly declare: () => void
+}
+
+const access = Layer.mergeAll(
+  AccessFeedRepository.layerMemory,
+  BootstrapCredentialRepository.layerMemory,
+  SessionCredentialRepository.layerMemory
+)
+
+/** Replaces some operations of a service that a layer provides. */
+const alter = <I, S extends object, A, E>(
+  tag: Context.Key<I, S>,
+  layer: Layer.Layer<A | I, E>,
+  change: (real: S) => Partial<S>
+): Layer.Layer<A | I, E> =>
+  Layer.provideMerge(
+    Layer.effectContext(Effect.map(tag, (real) => Context.make(tag, { ...real, ...change(real) }))),
+    layer
+  )
+
+// -----------------------------------------------------------------------------
+// The altered adapters
+// -----------------------------------------------------------------------------
+
+type Links = BootstrapCredentialRepository.BootstrapCredentialRepository["Service"]
+type Sessions = SessionCredentialRepository.SessionCredentialRepository["Service"]
+type Feed = AccessFeedRepository.AccessFeedRepository["Service"]
+type Runs = RunEventRepository.RunEventRepository["Service"]
+type Secrets = SecretStore.SecretStore["Service"]
+
+const links = (name: string, breaks: string | undefined, change: (real: Links) => Partial<Links>): Mutant => ({
+  suite: "BootstrapCredentialRepository",
+  name,
+  breaks,
+  declare: () =>
+    BootstrapCredentialRepositorySuite.suite(
+      name,
+      alter(BootstrapCredentialRepository.BootstrapCredentialRepository, access, change)
+    )
+})
+
+const sessions = (name: string, breaks: string | undefined, change: (real: Sessions) => Partial<Sessions>): Mutant => ({
+  suite: "SessionCredentialRepository",
+  name,
+  breaks,
+  declare: () =>
+    SessionCredentialRepositorySuite.suite(
+      name,
+      alter(SessionCredentialRepository.SessionCredentialRepository, access, change)
+    )
+})
+
+const alteredFeed = (change: (real: Feed) => Partial<Feed>) =>
+  alter(AccessFeedRepository.AccessFeedRepository, access, change)
+
+const feed = (name: string, breaks: string | undefined, change: (real: Feed) => Partial<Feed>): Mutant => ({
+  suite: "AccessFeedRepository",
+  name,
+  breaks,
+  declare: () => AccessFeedRepositorySuite.suite(name, alteredFeed(change))
+})
+
+const feedService = (name: string, breaks: string | undefined, change: (real: Feed) => Partial<Feed>): Mutant => ({
+  suite: "AccessFeed",
+  name,
+  breaks,
+  declare: () => AccessFeedSuite.suite(name, alteredFeed(change))
+})
+
+const alteredRuns = (change: (real: Runs) => Partial<Runs>) =>
+  alter(RunEventRepository.RunEventRepository, RunEventRepository.layerMemory, change)
+
+const runs = (name: string, breaks: string | undefined, change: (real: Runs) => Partial<Runs>): Mutant => ({
+  suite: "RunEventRepository",
+  name,
+  breaks,
+  declare: () => RunEventRepositorySuite.suite(name, alteredRuns(change))
+})
+
+const runLog = (name: string, breaks: string | undefined, change: (real: Runs) => Partial<Runs>): Mutant => ({
+  suite: "RunEventLog",
+  name,
+  breaks,
+  declare: () => RunEventLogSuite.suite(name, alteredRuns(change))
+})
+
+const secrets = (name: string, breaks: string | undefined, change: (real: Secrets) => Partial<Secrets>): Mutant => ({
+  suite: "SecretStore",
+  name,
+  breaks,
+  declare: () =>
+    SecretStoreSuite.suite(
+      name,
+      alter(SecretStore.SecretStore, Layer.provide(SecretStore.layerMemory, NodeCrypto.layer), change)
+    )
+})
+
+const replays = (
+  name: string,
+  breaks: string | undefined,
+  layer: Layer.Layer<ReplayRepository.ReplayRepository>
+): Mutant => ({
+  suite: "ReplayRepository",
+  name,
+  breaks,
+  declare: () => ReplayRepositorySuite.suite(name, layer)
+})
+
+/** Spends in two steps: it looks, and then writes. */
+const readThenSpend = Layer.sync(ReplayRepository.ReplayRepository, () => {
+  const spent = new Map<string, number>()
+  return ReplayRepository.ReplayRepository.of({
+    spend: Effect.fnUntraced(function*({ digest, expiresAtMillis, kind }, nowMillis) {
+      const key = JSON.stringify([kind, digest])
+      const isSpent = (spent.get(key) ?? 0) > nowMillis
+      yield* Effect.yieldNow
+      if (!isSpent) spent.set(key, expiresAtMillis)
+      return !isSpent
+    }),
+    sweep: ({ limit, nowMillis }) =>
+      Effect.sync(() => {
+        const expired = Array.from(spent).filter(([, expiresAtMillis]) => expiresAtMillis <= nowMillis).slice(0, limit)
+        for (const [key] of expired) spent.delete(key)
+        return expired.length
+      })
+  })
+})
+
+const asItIs = () => ({})
+
+// -----------------------------------------------------------------------------
+// What is broken
+// -----------------------------------------------------------------------------
+
+export const mutants: ReadonlyArray<Mutant> = [
+  // The adapters as they are: a suite that fails for everybody says nothing.
+  links("unbroken", undefined, asItIs),
+  sessions("unbroken", undefined, asItIs),
+  feed("unbroken", undefined, asItIs),
+  feedService("unbroken", undefined, asItIs),
+  runs("unbroken", undefined, asItIs),
+  runLog("unbroken", undefined, asItIs),
+  secrets("unbroken", undefined, asItIs),
+  replays("unbroken", undefined, ReplayRepository.layerMemory),
+
+  links("consume reads, then writes", "BOOT-03, L-03: of 50 that consume a link with 1 use(s), 1 win", (real) => ({
+    consume: Effect.fnUntraced(function*(options, change) {
+      const open = yield* real.list({ nowMillis: change.nowMillis, limit: 1_000 })
+      const row = open.find(({ codeDigest }) => codeDigest === options.codeDigest)
+      yield* Effect.yieldNow
+      const outcome = yield* real.consume(options, change)
+      return row === undefined || outcome._tag === "Consumed" || outcome.reason !== "exhausted"
+        ? outcome
+        : { _tag: "Consumed", row: { ...row, remainingUses: row.remainingUses - 1 } }
+    })
+  })),
+  links("a refusal takes a use", "BOOT-03, L-11: every refusal names its reason and changes nothing", (real) => ({
+    consume: Effect.fnUntraced(function*(options, change) {
+      const outcome = yield* real.consume(options, change)
+      if (outcome._tag === "Refused" && outcome.reason === "scope-not-granted") {
+        yield* real.consume({ ...options, scopes: undefined }, change)
+      }
+      return outcome
+    })
+  })),
+  links("compares thumbprints in any case", "BOOT-03, L-11: every refusal names its reason", (real) => ({
+    consume: (options, change) =>
+      real.consume({ ...options, proofKeyThumbprint: options.proofKeyThumbprint?.toLowerCase() }, change)
+  })),
+  links("revokes again and again", "revoke ends a link once", (real) => ({
+    revoke: (id, change) => Effect.as(real.revoke(id, change), true)
+  })),
+  links("sweeps without a limit", "BOOT-07, L-24: sweep deletes what has ended", (real) => ({
+    sweep: (options, change) => real.sweep({ ...options, limit: Number.MAX_SAFE_INTEGER }, change)
+  })),
+
+  sessions("revives an expired session", "SESS-03: renew changes nothing", (real) => ({
+    renew: Effect.fnUntraced(function*(options, change) {
+      const row = Option.getOrUndefined(yield* real.findById(options.id))
+      const nowMillis = Math.min(change.nowMillis, (row?.expiresAtMillis ?? Infinity) - 1)
+      return yield* real.renew(options, { ...change, nowMillis })
+    })
+  })),
+  sessions("writes at each use", "SESS-03, L-16: of 50 that renew a session at once, one writes", (real) => ({
+    renew: (options, change) => real.renew({ ...options, dueBeforeMillis: Number.MAX_SAFE_INTEGER }, change)
+  })),
+  sessions("forgets revocations", "finds a session that is revoked", (real) => ({
+    findById: (id) => Effect.map(real.findById(id), Option.map((row) => ({ ...row, revokedAtMillis: null })))
+  })),
+  sessions("gives a ticket twice", "SESS-09, L-20: a ticket gives its session once", (real) => ({
+    consumeTicket: Effect.fnUntraced(function*(options) {
+      const session = yield* real.consumeTicket(options)
+      if (Option.isSome(session)) {
+        yield* real.insertTicket({
+          ticketDigest: options.ticketDigest,
+          sessionId: session.value.id,
+          expiresAtMillis: options.nowMillis + 1_000
+        })
+      }
+      return session
+    })
+  })),
+  sessions("takes old refresh tokens for good", "SESS-04: within the grace window", (real) => ({
+    refresh: (options, change) => real.refresh({ ...options, graceMillis: Number.MAX_SAFE_INTEGER }, change)
+  })),
+  sessions(
+    "exchanges a refresh token twice",
+    "SESS-04: of 50 that refresh at once one exchanges the token",
+    (real) => ({
+      refresh: Effect.fnUntraced(function*(options, change) {
+        const outcome = yield* real.refresh(options, change)
+        return outcome._tag === "Repeated" ? { ...outcome, _tag: "Refreshed" } : outcome
+      })
+    })
+  ),
+  sessions("revokes the one to keep", "revoke ends the live sessions of its target", (real) => ({
+    revoke: (target, change) =>
+      real.revoke(target._tag === "SubjectExcept" ? { _tag: "Subject", subject: target.subject } : target, change)
+  })),
+
+  feed("loses an event", "counts the changes of all repositories", (real) => ({
+    read: (options) =>
+      Effect.map(real.read(options), (events) => events.filter(({ change }) => change._tag !== "sessionRemoved"))
+  })),
+  feed("tells of what cannot be read yet", "a storm of changes leaves no gap", (real) => ({
+    latestRevision: Effect.map(real.latestRevision, (revision) => revision + 1)
+  })),
+  feed("shows what has expired", "FEED-01 a snapshot shows what is live at a time", (real) => ({
+    snapshot: () => real.snapshot({ nowMillis: 0 })
+  })),
+  feed("hints at nothing", "hints when it listens", () => ({ wakeups: Stream.never })),
+  feedService("takes a snapshot before its revision", "FEED-01", (real) => ({
+    snapshot: Effect.fnUntraced(function*(options) {
+      const before = yield* real.snapshot(options)
+      yield* Effect.yieldNow
+      return { ...before, revision: yield* real.latestRevision }
+    })
+  })),
+
+  replays("reads, then spends", "L-20: of 64 racers for a value exactly one spends it", readThenSpend),
+  replays(
+    "forgets what was spent when it sweeps",
+    "L-24: sweeps expired values in bounded batches, and no other",
+    alter(ReplayRepository.ReplayRepository, ReplayRepository.layerMemory, (real) => ({
+      sweep: (options) => real.sweep({ ...options, nowMillis: Number.MAX_SAFE_INTEGER })
+    }))
+  ),
+
+  runs("creates a run for each who asks at once", "RUN-01 L-70 of 16 starts with one key", (real) => ({
+    start: Effect.fnUntraced(function*(options) {
+      const before = yield* real.getByKey(options)
+      yield* Effect.yieldNow
+      const outcome = yield* real.start(options)
+      return before === undefined && outcome._tag === "Existing" ? { ...outcome, _tag: "Created" } : outcome
+    })
+  })),
+  runs("fences nobody", "RUN-05 L-78 a writer with another epoch is refused", (real) => ({
+    append: Effect.fnUntraced(function*(options) {
+      const items = yield* Effect.forEach(
+        options.items,
+        (item) => Effect.map(real.get(item.runId), (row) => ({ ...item, epoch: row?.epoch ?? item.epoch }))
+      )
+      return yield* real.append({ ...options, items })
+    })
+  })),
+  runs("ends a run twice", "RUN-04 L-73 L-74 the terminal event and the state change together", (real) => ({
+    finish: Effect.fnUntraced(function*(options) {
+      const outcome = yield* real.finish(options)
+      const run = yield* real.get(options.runId)
+      return outcome._tag === "Ended" && run !== undefined ? { _tag: "Finished", run } : outcome
+    })
+  })),
+  runLog("lets everybody execute", "RUN-01 RUN-07 L-70 a program is executed once for a key", (real) => ({
+    start: (options) =>
+      Effect.map(
+        real.start(options),
+        (outcome) => outcome._tag === "Existing" ? { ...outcome, _tag: "Created" } : outcome
+      )
+  })),
+
+  secrets("getOrCreateRandom reads, then writes", "SEC-03 L-05 24 fibers in getOrCreateRandom", (real) => ({
+    getOrCreateRandom: Effect.fnUntraced(function*(name, byteLength) {
+      const found = yield* real.get(name)
+      yield* Effect.yieldNow
+      if (Option.isSome(found)) return found.value
+      yield* real.remove(name)
+      return yield* real.getOrCreateRandom(name, byteLength)
+    })
+  })),
+  secrets("modify reads, then writes", "SEC-09 modify loses no update of 16 fibers", (real) => ({
+    modify: Effect.fnUntraced(function*(name, f) {
+      const [answer, next] = yield* f(yield* real.get(name))
+      yield* Effect.yieldNow
+      if (Option.isSome(next)) yield* real.set(name, next.value)
+      return answer
+    })
+  })),
+  secrets("hands out its own bytes", "shares no memory with its callers", (real) => {
+    const handed = new Map<string, Uint8Array>()
+    return {
+      get: (name) =>
+        Effect.map(
+          real.get(name),
+          Option.map((value) => {
+            const bytes = handed.get(name) ?? Redacted.value(value)
+            handed.set(name, bytes)
+            return Redacted.make(bytes)
+          })
+        )
+    }
+  })
+]
