@@ -202,6 +202,24 @@ export const make: (
       sql.unsafe<Row>(compiled, parameters)
   }
 
+  // SQLite in process: one statement for many rows saves what a statement costs by itself. A few sizes serve any number.
+  const forMany = <Row extends object>(row: string, text: (rows: string) => string) => {
+    const sizes = [64, 16, 4, 1].map((size) => ({
+      size,
+      run: statement<Row>(text(Array.from({ length: size }, () => row).join(", ")))
+    }))
+    return Effect.fnUntraced(
+      function*(rows: ReadonlyArray<Parameters>): Effect.fn.Return<ReadonlyArray<Row>, SqlError> {
+        const found: Array<Row> = []
+        let at = 0
+        for (const { run, size } of sizes) {
+          for (; rows.length - at >= size; at += size) found.push(...(yield* run(rows.slice(at, at + size).flat())))
+        }
+        return found
+      }
+    )
+  }
+
   const headColumns = `id, owner_key AS "ownerKey", path, content_type AS "contentType", ttl AS "ttlMillis",
     expires_at AS "expiresAtMillis", deadline AS "deadlineMillis", closed, closed_by AS "closedBy", tail,
     byte_count AS "byteCount", last_seq AS "lastSeq", deleted_at AS "deletedAtMillis"`
@@ -380,22 +398,24 @@ export const make: (
       ON owner_key = asked."ownerKey" AND path = asked."streamPath"
     ORDER BY id FOR UPDATE OF ${streams}`
   )
+  const readHeads = forMany<StoredHead>(
+    "(?, ?)",
+    (asked) => `SELECT ${headColumns} FROM ${streams} WHERE (owner_key, path) IN (VALUES ${asked})`
+  )
   const lockHeads = Effect.fnUntraced(function*(
     items: ReadonlyArray<AppendItem>
   ): Effect.fn.Return<ReadonlyMap<string, AppendHead>, SqlError> {
     const addresses = new Map<string, StreamAddress>()
     for (const item of items) addresses.set(addressKey(item), item)
     const heads = new Map<string, AppendHead>()
-    const keep = (found: ReadonlyArray<StoredHead>) => {
-      for (const row of found) heads.set(addressKey(row), toHead(row))
-    }
-    if (isPg && addresses.size > 1) {
-      keep(
-        yield* lockHeadsAtOnce([
-          JSON.stringify(Array.from(addresses.values(), ({ ownerKey, path }) => ({ ownerKey, streamPath: path })))
-        ])
-      )
-    } else for (const { ownerKey, path } of addresses.values()) keep(yield* lockHead([ownerKey, path]))
+    const asked = Array.from(addresses.values())
+    const [only] = asked
+    const found = asked.length === 1 && only !== undefined
+      ? yield* lockHead([only.ownerKey, only.path])
+      : isPg
+      ? yield* lockHeadsAtOnce([JSON.stringify(asked.map(({ ownerKey, path }) => ({ ownerKey, streamPath: path })))])
+      : yield* readHeads(asked.map(({ ownerKey, path }) => [ownerKey, path]))
+    for (const row of found) heads.set(addressKey(row), toHead(row))
     return heads
   })
 
@@ -434,31 +454,40 @@ export const make: (
     return states
   })
 
-  // In process, statement after statement is the fastest; over a connection, one statement for all.
-  const insertMany = statement(
+  // PostgreSQL takes any number of rows as one JSON text, and so with one prepared statement.
+  const insertAtOnce = statement(
     `INSERT INTO ${recordsTable} (stream_id, end_position, start_position, byte_start, data)
     SELECT "streamId", "end", "start", "byteStart", decode(data, 'base64')
     FROM json_to_recordset(CAST(? AS json))
       AS new("streamId" bigint, "end" bigint, "start" bigint, "byteStart" bigint, data text)`
   )
+  const insertMany = forMany(
+    "(?, ?, ?, ?, ?)",
+    (rows) => `INSERT INTO ${recordsTable} (stream_id, end_position, start_position, byte_start, data) VALUES ${rows}`
+  )
   const insertRecords = (records: ReadonlyArray<NewRecord>): Effect.Effect<unknown, SqlError> =>
     isPg && records.length > 1
-      ? insertMany([JSON.stringify(records.map((record) => ({ ...record, data: Base64.encode(record.data) })))])
-      : Effect.forEach(
-        records,
-        ({ byteStart, data, end, start, streamId }) => insertOne([streamId, end, start, byteStart, data]),
-        { discard: true }
+      ? insertAtOnce([JSON.stringify(records.map((record) => ({ ...record, data: Base64.encode(record.data) })))])
+      : insertMany(
+        records.map(({ byteStart, data, end, start, streamId }) => [streamId, end, start, byteStart, data])
       )
 
+  const updateAtOnce = statement(
+    `UPDATE ${streams} AS stream SET tail = new.tail, byte_count = new."byteCount", last_seq = new."lastSeq",
+      closed = new.closed, closed_by = new."closedBy", deadline = new.deadline
+    FROM json_to_recordset(CAST(? AS json)) AS new(tail bigint, "byteCount" bigint, "lastSeq" text,
+      closed bigint, "closedBy" text, deadline bigint, id bigint)
+    WHERE stream.id = new.id`
+  )
   const updateOne = statement(
     `UPDATE ${streams} SET tail = ?, byte_count = ?, last_seq = ?, closed = ?, closed_by = ?, deadline = ? WHERE id = ?`
   )
-  const updateMany = statement(
-    `UPDATE ${streams} AS stream SET tail = new.tail, byte_count = new."byteCount", last_seq = new."lastSeq",
-      closed = new.closed, closed_by = new."closedBy", deadline = new.deadline
-    FROM json_to_recordset(CAST(? AS json)) AS new(id bigint, tail bigint, "byteCount" bigint, "lastSeq" text,
-      closed bigint, "closedBy" text, deadline bigint)
-    WHERE stream.id = new.id`
+  const updateMany = forMany(
+    "(?, ?, ?, ?, ?, ?, ?)",
+    (rows) =>
+      `UPDATE ${streams} SET tail = column1, byte_count = column2, last_seq = column3, closed = column4,
+        closed_by = column5, deadline = column6
+      FROM (VALUES ${rows}) AS new WHERE id = column7`
   )
   const toUpdate = (head: AppendHead) => ({
     tail: head.tail,
@@ -469,29 +498,30 @@ export const make: (
     deadline: head.deadlineMillis,
     id: head.id
   })
-  const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, SqlError> =>
-    isPg && heads.length > 1
-      ? updateMany([JSON.stringify(heads.map(toUpdate))])
-      : Effect.forEach(heads, (head) => updateOne(Object.values(toUpdate(head))), { discard: true })
+  const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, SqlError> => {
+    const [only] = heads
+    if (heads.length === 1 && only !== undefined) return updateOne(Object.values(toUpdate(only)))
+    return isPg
+      ? updateAtOnce([JSON.stringify(heads.map(toUpdate))])
+      : updateMany(heads.map((head) => Object.values(toUpdate(head))))
+  }
 
-  const upsertProducer = statement(
-    `INSERT INTO ${producersTable} (stream_id, producer_id, epoch, seq) VALUES (?, ?, ?, ?)
-    ON CONFLICT (stream_id, producer_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq`
-  )
   const upsertProducers = statement(
     `INSERT INTO ${producersTable} (stream_id, producer_id, epoch, seq)
     SELECT "streamId", "producerId", epoch, seq FROM json_to_recordset(CAST(? AS json))
       AS new("streamId" bigint, "producerId" text, epoch bigint, seq bigint)
     ON CONFLICT (stream_id, producer_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq`
   )
+  const upsertMany = forMany(
+    "(?, ?, ?, ?)",
+    (rows) =>
+      `INSERT INTO ${producersTable} (stream_id, producer_id, epoch, seq) VALUES ${rows}
+      ON CONFLICT (stream_id, producer_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq`
+  )
   const storeProducers = (producers: ReadonlyArray<NewProducer>): Effect.Effect<unknown, SqlError> =>
     isPg && producers.length > 1
       ? upsertProducers([JSON.stringify(producers)])
-      : Effect.forEach(
-        producers,
-        ({ epoch, producerId, seq, streamId }) => upsertProducer([streamId, producerId, epoch, seq]),
-        { discard: true }
-      )
+      : upsertMany(producers.map(({ epoch, producerId, seq, streamId }) => [streamId, producerId, epoch, seq]))
 
   const append = Effect.fnUntraced(function*(options: {
     readonly items: ReadonlyArray<AppendItem>

@@ -19,16 +19,17 @@ export const bodyOf = (
   maxBodySize: ByteSize.ByteSize
 ): Effect.Effect<Uint8Array, HttpServerResponse.HttpServerResponse> => {
   const max = ByteSize.toNumberUnsafe(maxBodySize)
-  const tooLarge = Wire.error(413, "BODY_TOO_LARGE", `A request may have up to ${max} bytes; send it in parts`)
+  // Made when it is needed: this is on the way of every append.
+  const tooLarge = () => Wire.error(413, "BODY_TOO_LARGE", `A request may have up to ${max} bytes; send it in parts`)
   const length = request.headers["content-length"]
   if (length === "0") return Effect.succeed(new Uint8Array())
-  if (Number(length ?? 0) > max) return Effect.fail(tooLarge)
+  if (Number(length ?? 0) > max) return Effect.fail(tooLarge())
   return request.arrayBuffer.pipe(
     Effect.map((buffer) => new Uint8Array(buffer)),
     Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
     Effect.mapError(({ reason }) =>
       reason._tag === "RequestParseError" && reason.reason === "BodyTooLarge"
-        ? tooLarge
+        ? tooLarge()
         : Wire.error(400, "INVALID_REQUEST", "The body of the request could not be read; send it whole")
     )
   )
