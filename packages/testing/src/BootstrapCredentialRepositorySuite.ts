@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { allEvents, at, brief, linkRow, start, times } from "./internal/accessRows.ts"
+import { assertSame } from "./internal/steps.ts"
 
 const attempt = (id: string, options?: {
   readonly scopes?: ReadonlyArray<AccessScope> | undefined
@@ -477,7 +478,7 @@ export const suite = <E>(
           const expected = yield* runSteps(steps).pipe(
             Effect.provide(Layer.mergeAll(layerMemory, layerMemoryFeed), { local: true })
           )
-          assert.deepStrictEqual(found, expected)
+          assertSame("BootstrapCredentialRepository", steps, found, expected)
         }),
       { arbitrary: { runs: 10 } }
     )

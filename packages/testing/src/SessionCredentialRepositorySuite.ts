@@ -16,6 +16,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { allEvents, at, brief, sessionRow, start, times } from "./internal/accessRows.ts"
+import { assertSame } from "./internal/steps.ts"
 
 const sid = SessionId.make
 
@@ -941,7 +942,7 @@ export const suite = <E>(
           const expected = yield* runSteps(steps).pipe(
             Effect.provide(Layer.mergeAll(layerMemory, layerMemoryFeed), { local: true })
           )
-          assert.deepStrictEqual(found, expected)
+          assertSame("SessionCredentialRepository", steps, found, expected)
         }),
       { arbitrary: { runs: 10 } }
     )

@@ -70,4 +70,12 @@ describe("the suites", () => {
       }
     })
   }
+
+  it("a sequence of steps that goes wrong names the operation whose contract is broken", () => {
+    const messages = results.filter(({ ancestorTitles, title }) =>
+      ancestorTitles.includes("BootstrapCredentialRepository (revokes again and again)") &&
+      title.startsWith("answers any sequence of steps")
+    ).flatMap(({ failureMessages }) => failureMessages ?? [])
+    assert.include(messages.join("\n"), "BootstrapCredentialRepository.revoke does not answer as its contract says")
+  })
 })
