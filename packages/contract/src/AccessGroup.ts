@@ -42,6 +42,18 @@ export const FeedPairingLink = Schema.Struct({
   expiresAt: Schema.DateTimeUtcFromString
 })
 
+/** Describes a credential in the feed, without its value. */
+export const FeedCredential = Schema.Struct({
+  scope: Schema.String,
+  owner: Schema.String,
+  key: Schema.String,
+  createdAt: Schema.DateTimeUtcFromString,
+  updatedAt: Schema.DateTimeUtcFromString,
+  updatedBy: Schema.String,
+  /** Until when it counts as rejected by its provider, or null. */
+  rejectedUntil: Schema.NullOr(Schema.DateTimeUtcFromString)
+})
+
 /** Tells a reader why the feed stops; after a retryable one it may go on from its last revision. */
 export const AccessStreamFailure = Schema.Struct({
   code: Schema.String,
@@ -67,6 +79,15 @@ export const feedData = {
   pairingLinkRemoved: Schema.Struct({ ...change, id: Schema.String, reason: Schema.String }),
   sessionUpserted: Schema.Struct({ ...change, session: FeedSession }),
   sessionRemoved: Schema.Struct({ ...change, id: Schema.String, reason: Schema.String }),
+  credentialUpserted: Schema.Struct({ ...change, credential: FeedCredential }),
+  credentialRemoved: Schema.Struct({ ...change, scope: Schema.String, owner: Schema.String, key: Schema.String }),
+  credentialRead: Schema.Struct({
+    ...change,
+    source: Schema.String,
+    owner: Schema.String,
+    key: Schema.String,
+    count: Schema.Natural
+  }),
   failure: AccessStreamFailure
 } as const
 
@@ -88,6 +109,9 @@ export const AccessStreamEvent = Schema.Union([
   event("pairingLinkRemoved"),
   event("sessionUpserted"),
   event("sessionRemoved"),
+  event("credentialUpserted"),
+  event("credentialRemoved"),
+  event("credentialRead"),
   event("failure"),
   UnknownEvent
 ])
@@ -105,6 +129,9 @@ export const AccessMessage = Schema.fromJsonString(Schema.Union([
   message("pairingLinkRemoved"),
   message("sessionUpserted"),
   message("sessionRemoved"),
+  message("credentialUpserted"),
+  message("credentialRemoved"),
+  message("credentialRead"),
   message("failure"),
   Schema.Struct({ id, event: Schema.String, data: Schema.optionalKey(Schema.Json) })
 ]))

@@ -3,7 +3,9 @@
  * credentials of one store, in order, without a secret in any of them.
  */
 import * as Schema from "effect/Schema"
+import { ConnectClient, SecurityMode } from "./ConnectClient.ts"
 import { PairingLink } from "./PairingLink.ts"
+import { CredentialScope, ScopedCredential } from "./ScopedCredential.ts"
 import { Session, SessionId } from "./Session.ts"
 
 /** Says who changed something: a subject, `operator` for whoever runs the host, or `system` for upkeep. */
@@ -18,8 +20,28 @@ export const AccessChange = Schema.Union([
     id: Schema.NonEmptyString,
     reason: Schema.Literals(["consumed", "revoked", "expired"])
   }),
+  Schema.TaggedStruct("connectClientUpserted", { client: ConnectClient }),
+  Schema.TaggedStruct("connectClientRemoved", {
+    proofKeyThumbprint: Schema.NonEmptyString,
+    reason: Schema.Literals(["expired"])
+  }),
+  Schema.TaggedStruct("connectSecurityModeUpdated", { mode: SecurityMode }),
   Schema.TaggedStruct("sessionUpserted", { session: Session }),
-  Schema.TaggedStruct("sessionRemoved", { id: SessionId, reason: Schema.Literals(["revoked", "expired"]) })
+  Schema.TaggedStruct("sessionRemoved", { id: SessionId, reason: Schema.Literals(["revoked", "expired"]) }),
+  Schema.TaggedStruct("credentialUpserted", { credential: ScopedCredential }),
+  Schema.TaggedStruct("credentialRemoved", {
+    scope: CredentialScope,
+    owner: Schema.NonEmptyString,
+    key: Schema.NonEmptyString
+  }),
+  /** The actor was given the value of a credential: `count` times, the last of them at the event's time. */
+  Schema.TaggedStruct("credentialRead", {
+    /** A scope, or `environment`. */
+    source: Schema.NonEmptyString,
+    owner: Schema.NonEmptyString,
+    key: Schema.NonEmptyString,
+    count: Schema.Natural
+  })
 ])
 /** @see {@link AccessChange} */
 export type AccessChange = typeof AccessChange.Type

@@ -24,6 +24,9 @@ const encodeLinkUpserted = encoderOf("pairingLinkUpserted")
 const encodeLinkRemoved = encoderOf("pairingLinkRemoved")
 const encodeSessionUpserted = encoderOf("sessionUpserted")
 const encodeSessionRemoved = encoderOf("sessionRemoved")
+const encodeCredentialUpserted = encoderOf("credentialUpserted")
+const encodeCredentialRemoved = encoderOf("credentialRemoved")
+const encodeCredentialRead = encoderOf("credentialRead")
 
 const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId): string => {
   const head = { revision, actor, at }
@@ -36,6 +39,18 @@ const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId
       return encodeSessionUpserted({ ...head, session: Wire.sessionView(change.session, current) })
     case "sessionRemoved":
       return encodeSessionRemoved({ ...head, id: change.id, reason: change.reason })
+    case "credentialUpserted":
+      return encodeCredentialUpserted({ ...head, credential: change.credential })
+    case "credentialRemoved":
+      return encodeCredentialRemoved({ ...head, scope: change.scope, owner: change.owner, key: change.key })
+    case "credentialRead":
+      return encodeCredentialRead({
+        ...head,
+        source: change.source,
+        owner: change.owner,
+        key: change.key,
+        count: change.count
+      })
   }
 }
 

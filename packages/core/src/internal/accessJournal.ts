@@ -2,6 +2,8 @@ import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Layer from "effect/Layer"
 import { type AccessChange, AccessEvent, type ChangeContext } from "../AccessEvent.ts"
+import type { PairingLinkRow } from "../BootstrapCredentialRepository.ts"
+import type { ConnectClient, SecurityMode } from "../ConnectClient.ts"
 import type { PairingLink } from "../PairingLink.ts"
 import type { Session } from "../Session.ts"
 import * as WakeUps from "../WakeUps.ts"
@@ -17,12 +19,26 @@ export class AccessJournal extends Context.Service<AccessJournal, {
   /** The state that the events lead to, by id. */
   readonly links: ReadonlyMap<string, PairingLink>
   readonly sessions: ReadonlyMap<string, Session>
+  readonly connectClients: ReadonlyMap<string, ConnectClient>
+  /** The security mode that was set last. */
+  readonly connectSecurityMode: () => SecurityMode | undefined
+  /** Registers how a repository ends what a proof key has there. */
+  readonly onEndKey: (end: (proofKeyThumbprint: string, context: ChangeContext) => void) => void
+  /** Ends what a proof key has in every repository that was built. */
+  readonly endKey: (proofKeyThumbprint: string, context: ChangeContext) => void
+  /** Stores a pairing link at once, in the repository of links that was built. */
+  readonly insertLink: (row: PairingLinkRow, context: ChangeContext) => void
+  readonly onInsertLink: (insert: (row: PairingLinkRow, context: ChangeContext) => void) => void
   readonly wakeups: WakeUps.WakeUps
 }>()("@sallyport/core/internal/AccessJournal") {
   static readonly layer: Layer.Layer<AccessJournal> = Layer.sync(AccessJournal, () => {
     const events: Array<AccessEvent> = []
     const links = new Map<string, PairingLink>()
     const sessions = new Map<string, Session>()
+    const connectClients = new Map<string, ConnectClient>()
+    let connectSecurityMode: SecurityMode | undefined
+    const enders: Array<(proofKeyThumbprint: string, context: ChangeContext) => void> = []
+    let insertLink = (_row: PairingLinkRow, _context: ChangeContext): void => undefined
     const wakeups = WakeUps.make()
     const apply = (change: AccessChange): void => {
       switch (change._tag) {
@@ -38,12 +54,38 @@ export class AccessJournal extends Context.Service<AccessJournal, {
         case "sessionRemoved":
           sessions.delete(change.id)
           return
+        case "connectClientUpserted":
+          connectClients.set(change.client.proofKeyThumbprint, change.client)
+          return
+        case "connectClientRemoved":
+          connectClients.delete(change.proofKeyThumbprint)
+          return
+        case "connectSecurityModeUpdated":
+          connectSecurityMode = change.mode
+          return
+        // A snapshot holds no credentials: readers ask for those that they may see.
+        case "credentialUpserted":
+        case "credentialRemoved":
+        case "credentialRead":
+          return
       }
     }
     return AccessJournal.of({
       events,
       links,
       sessions,
+      connectClients,
+      connectSecurityMode: () => connectSecurityMode,
+      onEndKey: (end) => {
+        enders.push(end)
+      },
+      endKey: (proofKeyThumbprint, context) => {
+        for (const end of enders) end(proofKeyThumbprint, context)
+      },
+      onInsertLink: (insert) => {
+        insertLink = insert
+      },
+      insertLink: (row, context) => insertLink(row, context),
       wakeups,
       append: (change, { actor, nowMillis }) => {
         events.push(

@@ -65,9 +65,21 @@ export const brief = ({ change }: AccessEvent): string => {
       return `${change._tag} ${change.link.id} ${change.link.remainingUses}`
     case "sessionUpserted":
       return `${change._tag} ${change.session.id}`
+    case "connectClientUpserted":
+      return `${change._tag} ${change.client.proofKeyThumbprint.slice(0, 1)} ${change.client.status}`
+    case "connectClientRemoved":
+      return `${change._tag} ${change.proofKeyThumbprint.slice(0, 1)} ${change.reason}`
+    case "connectSecurityModeUpdated":
+      return `${change._tag} ${change.mode}`
     case "pairingLinkRemoved":
     case "sessionRemoved":
       return `${change._tag} ${change.id} ${change.reason}`
+    case "credentialUpserted":
+      return `${change._tag} ${change.credential.scope} ${change.credential.owner} ${change.credential.key}`
+    case "credentialRemoved":
+      return `${change._tag} ${change.scope} ${change.owner} ${change.key}`
+    case "credentialRead":
+      return `${change._tag} ${change.source} ${change.owner} ${change.key} ${change.count}`
   }
 }
 

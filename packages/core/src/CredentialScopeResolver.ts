@@ -1,0 +1,972 @@
+/**
+ * Credentials of providers that belong to a user, an organisation or a workspace: who may write which, whose is used, and
+ * who was given it.
+ *
+ * Values are encrypted with {@link SecretKeys}, bound to scope, owner, key and revision. What a process has read it keeps,
+ * decrypted, for as long as the access feed tells it of changes.
+ */
+import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Aead from "effect/crypto/Aead"
+import type * as Kdf from "effect/crypto/Kdf"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
+import * as Hex from "effect/encoding/Hex"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { AccessEvent } from "./AccessEvent.ts"
+import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
+import type { AccessRepositoryError } from "./AccessRepositoryError.ts"
+import {
+  CredentialKind,
+  CredentialRequirements,
+  partsOf,
+  type Requirement,
+  scopesOf,
+  singlePart,
+  type Verdict
+} from "./CredentialRequirements.ts"
+import * as AccessFollower from "./internal/accessFollower.ts"
+import * as Envelope from "./internal/secretEnvelope.ts"
+import { type Affiliation, mayWrite, type Membership, OrgLookupError, OrgMembership } from "./OrgMembership.ts"
+import { CredentialKey, type CredentialPlace, CredentialScope, type ScopedCredential } from "./ScopedCredential.ts"
+import { ScopedCredentialRepository, type ScopedCredentialRow, type ScopedOwner } from "./ScopedCredentialRepository.ts"
+import { SecretKeys } from "./SecretKeys.ts"
+
+// -----------------------------------------------------------------------------
+// Errors
+// -----------------------------------------------------------------------------
+
+const key = { key: Schema.String }
+const sourceOf = (source: string) => source === "environment" ? "the environment" : `the ${source}`
+
+/** Reports a key that nobody has declared. */
+export class UnknownKey extends Schema.TaggedError<UnknownKey>()("UnknownKey", key) {
+  override get message() {
+    return `No credential ${JSON.stringify(this.key.slice(0, 128))} is declared`
+  }
+}
+
+/** Reports a value that lacks parts of a bundle, or has others. Nothing was changed. */
+export class WrongParts extends Schema.TaggedError<WrongParts>()("WrongParts", {
+  ...key,
+  expected: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `The credential "${this.key}" has exactly these parts, and none of them may be empty: ${
+      this.expected.join(", ")
+    }`
+  }
+}
+
+/** Reports a value that is larger than the limit. Nothing was changed. */
+export class ValueTooLarge extends Schema.TaggedError<ValueTooLarge>()("ValueTooLarge", {
+  ...key,
+  limitBytes: Schema.Natural
+}) {
+  override get message() {
+    return `The value of "${this.key}" is larger than ${this.limitBytes} bytes`
+  }
+}
+
+/** Reports a scope that a credential may not belong to, or that does not exist. Nothing was changed. */
+export class ScopeNotAllowed extends Schema.TaggedError<ScopeNotAllowed>()("ScopeNotAllowed", {
+  ...key,
+  scope: Schema.String,
+  allowed: Schema.Array(CredentialScope)
+}) {
+  override get message() {
+    return `The credential "${this.key}" cannot belong to ${
+      JSON.stringify(this.scope.slice(0, 32))
+    }; it belongs to one of: ${this.allowed.join(", ")}`
+  }
+}
+
+/** Reports an operation on the credential of an organisation or workspace by somebody who is active in none. */
+export class NoActiveOrg extends Schema.TaggedError<NoActiveOrg>()("NoActiveOrg", {
+  ...key,
+  scope: CredentialScope
+}) {
+  override get message() {
+    return `There is no active ${this.scope} whose credential "${this.key}" could be; choose one first`
+  }
+}
+
+/** Reports an operation that only owners and admins may do. */
+export class NotPermitted extends Schema.TaggedError<NotPermitted>()("NotPermitted", {
+  ...key,
+  scope: CredentialScope
+}) {
+  override get message() {
+    return `Only an owner or admin of the ${this.scope} may change its credential "${this.key}"`
+  }
+}
+
+/** Reports that nobody whose credentials the caller uses has connected this one. It says what to ask people for. */
+export class NotSet extends Schema.TaggedError<NotSet>()("NotSet", {
+  ...key,
+  label: Schema.String,
+  helpUrl: Schema.NullOr(Schema.String)
+}) {
+  override get message() {
+    return `${this.label} is not set`
+  }
+}
+
+/** Reports a stored value that cannot be decrypted. It is there: nothing else is used in its place. */
+export class Undecryptable extends Schema.TaggedError<Undecryptable>()("Undecryptable", {
+  ...key,
+  scope: CredentialScope,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The credential "${this.key}" of the ${this.scope} cannot be decrypted: ${this.problem}. Set it again, or give this process the key`
+  }
+}
+
+/** Reports a credential that its provider has rejected a short while ago. */
+export class CredentialRejected extends Schema.TaggedError<CredentialRejected>()("CredentialRejected", {
+  ...key,
+  scope: CredentialScope,
+  until: Schema.DateTimeUtcFromString
+}) {
+  override get message() {
+    return `The credential "${this.key}" of ${
+      sourceOf(this.scope)
+    } was rejected by its provider; replace it, or test it again`
+  }
+}
+
+/** Reports that the organisation could not be looked up, or the answer makes no sense. The call can be made again. */
+export class OrgLookupFailed extends Schema.TaggedError<OrgLookupFailed>()("OrgLookupFailed", {
+  cause: OrgLookupError
+}) {
+  override get message() {
+    return this.cause.message
+  }
+}
+
+/** Reports that the store could not be read or written, or the cryptography failed. The call can be made again. */
+export class CredentialStoreUnavailable
+  extends Schema.TaggedError<CredentialStoreUnavailable>()("CredentialStoreUnavailable", { cause: Schema.Defect() })
+{
+  override get message() {
+    return "The store of credentials is not available at the moment; try again shortly"
+  }
+}
+
+/** Reports what went wrong with a credential, with a reason to branch on. */
+export class CredentialError extends Schema.TaggedError<CredentialError>()("CredentialError", {
+  reason: Schema.Union([
+    UnknownKey,
+    WrongParts,
+    ValueTooLarge,
+    ScopeNotAllowed,
+    NoActiveOrg,
+    NotPermitted,
+    NotSet,
+    Undecryptable,
+    CredentialRejected,
+    OrgLookupFailed,
+    CredentialStoreUnavailable
+  ])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Models and service
+// -----------------------------------------------------------------------------
+
+/** Says who asks: a session, or anything that has a subject. */
+export interface Principal {
+  readonly subject: string
+}
+
+/** Names where a value came from. */
+export const CredentialSource = Schema.Literals([...CredentialScope.literals, "environment"])
+/** @see {@link CredentialSource} */
+export type CredentialSource = typeof CredentialSource.Type
+
+/** Says whose credential was found. */
+export interface Found {
+  readonly key: string
+  readonly source: CredentialSource
+  /** The owner in that scope; the host where the source is the environment. */
+  readonly owner: string
+  /** Which write the value is of; null where the source is the environment. */
+  readonly revision: string | null
+}
+
+/** Holds a credential that is one value. */
+export interface Resolved extends Found {
+  readonly value: Redacted.Redacted
+}
+
+/** Holds every part of a bundle, all of one write. */
+export interface ResolvedBundle extends Found {
+  readonly values: ReadonlyMap<string, Redacted.Redacted>
+}
+
+/** Describes what a member sees of a declared credential. */
+export class CredentialStatus extends Schema.Class<CredentialStatus>("@sallyport/core/CredentialStatus")({
+  key: CredentialKey,
+  label: Schema.String,
+  helpUrl: Schema.NullOr(Schema.String),
+  kind: CredentialKind,
+  parts: Schema.Array(Schema.String),
+  /** `invalid` is one that its provider rejected a short while ago. */
+  state: Schema.Literals(["set", "unset", "invalid", "undecryptable"]),
+  /** Whose it is; null where it is unset. */
+  source: Schema.NullOr(CredentialSource),
+  /** Scopes that have one too, which `source` comes before. */
+  shadowed: Schema.Array(CredentialScope),
+  /** Where a write without a scope would go, or null where the caller may write nowhere. */
+  writeScope: Schema.NullOr(CredentialScope),
+  updatedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
+  rejectedUntil: Schema.NullOr(Schema.DateTimeUtcFromString)
+}) {}
+
+/** Describes what was written. */
+export interface Written {
+  readonly credential: ScopedCredential
+  /** A scope that has one too and is read first: whoever wrote goes on getting that one. */
+  readonly shadowedBy: CredentialScope | null
+}
+
+/** Provides scoped credentials. Each operation looks the caller's organisation up, and fails where that fails. */
+export class CredentialScopeResolver extends Context.Service<CredentialScopeResolver, {
+  /**
+   * Returns the value that a caller uses: the first in the order of reading. One that is there but rejected or undecryptable
+   * is an error, and no other is used in its place. A bundle has no single value: that is {@link WrongParts}.
+   */
+  readonly resolve: (principal: Principal, key: string) => Effect.Effect<Option.Option<Resolved>, CredentialError>
+  /** Returns all parts of a credential, of one scope and one write. */
+  readonly resolveBundle: (
+    principal: Principal,
+    key: string
+  ) => Effect.Effect<Option.Option<ResolvedBundle>, CredentialError>
+  /** Does what `resolve` does; where nothing is set it fails with {@link NotSet}, which says what to ask people for. */
+  readonly require: (principal: Principal, key: string) => Effect.Effect<Resolved, CredentialError>
+  /** Does what `resolveBundle` does, and fails with {@link NotSet}. */
+  readonly requireBundle: (principal: Principal, key: string) => Effect.Effect<ResolvedBundle, CredentialError>
+  /** Says where a write goes that names no scope, and whose it is then. */
+  readonly writeScope: (principal: Principal, key: string) => Effect.Effect<ScopedOwner, CredentialError>
+  /**
+   * Stores a value in place of the one in the same place, all parts in one step. Without `scope` it goes where `writeScope`
+   * says; the writer's own credential, which would be read first, is then removed in the same step. With `scope` it stays,
+   * and is reported as `shadowedBy`. Rights are checked before anything is written.
+   */
+  readonly write: (principal: Principal, options: {
+    readonly key: string
+    readonly values: ReadonlyMap<string, Redacted.Redacted>
+    readonly scope?: string | undefined
+  }) => Effect.Effect<Written, CredentialError>
+  /**
+   * Removes the credential that the caller uses: the first that exists in the order of reading, whatever the caller's role
+   * was when it was written. Where that is not the caller's to remove it fails with {@link NotPermitted}, and nothing else is
+   * removed in its place. `scope` names another one. A key that is not declared any more can be removed too.
+   */
+  readonly remove: (principal: Principal, options: {
+    readonly key: string
+    readonly scope?: string | undefined
+  }) => Effect.Effect<ScopedCredential, CredentialError>
+  /** Returns what the caller, and the organisation and workspace that the caller is active in, have. Nothing is decrypted. */
+  readonly list: (principal: Principal) => Effect.Effect<ReadonlyArray<ScopedCredential>, CredentialError>
+  /**
+   * Returns the state of every declared credential as the caller would get it, in the order of the keys. Values are
+   * decrypted to see whether they can be, and given to nobody.
+   */
+  readonly status: (principal: Principal) => Effect.Effect<ReadonlyArray<CredentialStatus>, CredentialError>
+  /**
+   * Has the provider check the credential that the caller uses. `Rejected` marks that very revision as rejected for a
+   * limited time, `Valid` takes the mark away, and nothing else changes it.
+   */
+  readonly test: (principal: Principal, key: string) => Effect.Effect<Verdict, CredentialError>
+}>()("@sallyport/core/CredentialScopeResolver") {}
+
+/** Lists the settings of {@link layerWith}; each has a default. */
+export interface Options {
+  /** Whose credential comes first. A scope that is left out is not read. Default user, org, workspace. */
+  readonly readOrder?: ReadonlyArray<CredentialScope> | undefined
+  /** Tells this store from others under the same keys. It must stay the same for the life of the store. Default `credentials`. */
+  readonly storeId?: string | undefined
+  /** The largest value of a credential, in bytes of its JSON text. Default 65,536. */
+  readonly maxValueBytes?: number | undefined
+  /** How long a rejected credential counts as rejected. Default 15 minutes. */
+  readonly rejectedFor?: Duration.Input | undefined
+  /** How long a validator may take before its provider counts as down. Default 10 seconds. */
+  readonly testTimeout?: Duration.Input | undefined
+  /** How many resolved credentials a process keeps. Default 10,000. */
+  readonly cacheCapacity?: number | undefined
+  /** How long a resolved credential is trusted since the feed was last read to its end. Default 5 seconds. */
+  readonly trustedFor?: Duration.Input | undefined
+  /**
+   * How often repeated reads are counted into the feed. The first read by somebody is there before the value is given out;
+   * a process that is killed loses the count of repeated ones since. Default 10 seconds.
+   */
+  readonly auditInterval?: Duration.Input | undefined
+}
+
+const fail = (reason: CredentialError["reason"]) => Effect.fail(new CredentialError({ reason }))
+
+const storeFailure = (cause: unknown) => new CredentialError({ reason: new CredentialStoreUnavailable({ cause }) })
+
+const encoder = new TextEncoder()
+const isKey = Schema.is(CredentialKey)
+const isScope = Schema.is(CredentialScope)
+const decodeParts = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Record(Schema.String, Schema.String)))
+
+// -----------------------------------------------------------------------------
+// Encryption
+// -----------------------------------------------------------------------------
+
+type Opened = Result.Result<ReadonlyMap<string, Redacted.Redacted>, string>
+
+/** Builds what encrypts and decrypts rows. */
+const makeVault = Effect.fnUntraced(function*(storeId: string) {
+  const { active, keys } = yield* SecretKeys
+  const sealer = yield* Envelope.makeSealer
+  const activeKey = { id: active.id, bytes: Redacted.value(active.bytes) }
+  const placeOf = ({ key, owner, revision, scope }: CredentialPlace & { readonly revision: string }) => ({
+    storeId,
+    name: JSON.stringify([scope, owner, key, revision])
+  })
+
+  const sealBytes = (place: CredentialPlace & { readonly revision: string }, bytes: Uint8Array) =>
+    sealer.seal(activeKey, Aead.aes256Gcm, placeOf(place), bytes, false).pipe(
+      Effect.map((sealed) => ({ keyId: active.id, sealed: Base64Url.encode(sealed) })),
+      Effect.mapError(storeFailure)
+    )
+
+  /** Returns the bytes, or why they cannot be had. */
+  const openBytes = Effect.fnUntraced(function*(
+    row: ScopedCredentialRow
+  ): Effect.fn.Return<Result.Result<Uint8Array, string>, CredentialError> {
+    const bytes = Base64Url.decode(row.sealed)
+    if (Result.isFailure(bytes)) return Result.fail("it is damaged")
+    const envelope = Envelope.parse(bytes.success)
+    if (envelope._tag === "Plain") return Result.fail("it is not encrypted")
+    if (envelope._tag !== "Envelope") return Result.fail(envelope.problem)
+    const secretKey = keys.get(envelope.keyId)
+    if (secretKey === undefined) {
+      return Result.fail(`it is encrypted with the key ${envelope.keyId}, which this process does not have`)
+    }
+    return yield* sealer.open(Redacted.value(secretKey.bytes), envelope, placeOf(row)).pipe(
+      Effect.map(Result.succeed),
+      Effect.catch((error) =>
+        error.reason._tag === "DecryptionFailed"
+          ? Effect.succeed(Result.fail("it was altered, or belongs to another place or another write"))
+          : Effect.fail(storeFailure(error))
+      )
+    )
+  })
+
+  const isCurrent = (row: ScopedCredentialRow): boolean => {
+    const bytes = Base64Url.decode(row.sealed)
+    const envelope = Result.isSuccess(bytes) ? Envelope.parse(bytes.success) : undefined
+    return envelope?._tag === "Envelope" && envelope.keyId === active.id
+  }
+
+  return { sealBytes, openBytes, isCurrent }
+})
+
+/** Encodes the parts as JSON text, in the order of the declaration. */
+const encodeParts = (parts: ReadonlyArray<string>, values: ReadonlyMap<string, Redacted.Redacted>): Uint8Array =>
+  encoder.encode(JSON.stringify(Object.fromEntries(
+    parts.map((part) => [part, Redacted.value(values.get(part) ?? Redacted.make(""))])
+  )))
+
+const decodeValues = (requirement: Requirement, bytes: Uint8Array): Opened => {
+  const parts = partsOf(requirement)
+  const found = Option.getOrUndefined(decodeParts(new TextDecoder().decode(bytes)))
+  if (
+    found === undefined || Object.keys(found).length !== parts.length ||
+    !parts.every((part) => Object.hasOwn(found, part))
+  ) {
+    return Result.fail(`its parts are not those that are declared now: ${parts.join(", ")}`)
+  }
+  return Result.succeed(
+    new Map(parts.map((part) => [part, Redacted.make(found[part] ?? "", { label: `${requirement.key} ${part}` })]))
+  )
+}
+
+// -----------------------------------------------------------------------------
+// Resolver
+// -----------------------------------------------------------------------------
+
+/** What is found of a credential: its row opened, or its values of the environment. */
+interface Candidate extends Found {
+  readonly row: ScopedCredentialRow | undefined
+  readonly values: ReadonlyMap<string, Redacted.Redacted>
+}
+
+/** Builds the service; {@link layer} is what most hosts want. */
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+  CredentialScopeResolver["Service"],
+  never,
+  | ScopedCredentialRepository
+  | AccessFeedRepository
+  | OrgMembership
+  | CredentialRequirements
+  | SecretKeys
+  | Aead.Aead
+  | Kdf.Kdf
+  | SecureRandom.SecureRandom
+  | Scope.Scope
+> {
+  const repository = yield* ScopedCredentialRepository
+  const membership = yield* OrgMembership
+  const requirements = yield* CredentialRequirements
+  const random = yield* SecureRandom.SecureRandom
+  const vault = yield* makeVault(options.storeId ?? "credentials")
+  const readOrder = options.readOrder ?? CredentialScope.literals
+  const maxValueBytes = options.maxValueBytes ?? 65_536
+  const rejectedForMillis = Duration.toMillis(Duration.fromInputUnsafe(options.rejectedFor ?? "15 minutes"))
+  const testTimeout = Duration.fromInputUnsafe(options.testTimeout ?? "10 seconds")
+  const cacheCapacity = options.cacheCapacity ?? 10_000
+  const trustMillis = Duration.toMillis(Duration.fromInputUnsafe(options.trustedFor ?? "5 seconds"))
+  const auditInterval = Duration.fromInputUnsafe(options.auditInterval ?? "10 seconds")
+
+  const stored = <A, R>(self: Effect.Effect<A, AccessRepositoryError, R>): Effect.Effect<A, CredentialError, R> =>
+    Effect.mapError(self, storeFailure)
+
+  // ---------------------------------------------------------------------------
+  // Who and where
+  // ---------------------------------------------------------------------------
+
+  const requirementOf = (key: string): Effect.Effect<Requirement, CredentialError> => {
+    const requirement = requirements.get(key)
+    return requirement === undefined ? fail(new UnknownKey({ key })) : Effect.succeed(requirement)
+  }
+
+  const lookUp = ({ subject }: Principal): Effect.Effect<Membership, CredentialError> =>
+    membership.active(subject).pipe(
+      Effect.filterOrFail(
+        ({ org, workspace }) => org?.id !== "" && workspace?.id !== "",
+        () => new OrgLookupError({ cause: new Error("The look-up answered with an empty id") })
+      ),
+      Effect.mapError((cause) => new CredentialError({ reason: new OrgLookupFailed({ cause }) }))
+    )
+
+  const affiliationOf = (principal: Principal, found: Membership, scope: CredentialScope): Affiliation | null =>
+    scope === "user" ? { id: principal.subject, role: "owner" } : found[scope]
+
+  /** The owners that a caller reads from, the first one first. */
+  const ownersOf = (principal: Principal, found: Membership) =>
+    readOrder.flatMap((scope) => {
+      const affiliation = affiliationOf(principal, found, scope)
+      return affiliation === null ? [] : [{ scope, owner: affiliation.id, removable: mayWrite(affiliation.role) }]
+    })
+
+  /** Checks the right to write in a scope, and says whose the credential is. */
+  const permit = (
+    principal: Principal,
+    found: Membership,
+    key: string,
+    scope: CredentialScope
+  ): Effect.Effect<ScopedOwner, CredentialError> => {
+    const affiliation = affiliationOf(principal, found, scope)
+    if (affiliation === null) return fail(new NoActiveOrg({ key, scope }))
+    return mayWrite(affiliation.role)
+      ? Effect.succeed({ scope, owner: affiliation.id })
+      : fail(new NotPermitted({ key, scope }))
+  }
+
+  /** The scope of a write that names none: the organisation's for those who may, and the caller's own otherwise. */
+  const impliedScope = (found: Membership, requirement: Requirement): CredentialScope => {
+    const allowed = scopesOf(requirement)
+    const ofOrg = found.org !== null && mayWrite(found.org.role)
+    if (allowed.includes("org") && (ofOrg || !allowed.includes("user"))) return "org"
+    return allowed.includes("user") ? "user" : "workspace"
+  }
+
+  const scopeOf = (
+    requirement: Requirement,
+    scope: string
+  ): Effect.Effect<CredentialScope, CredentialError> => {
+    const allowed = scopesOf(requirement)
+    return isScope(scope) && allowed.includes(scope)
+      ? Effect.succeed(scope)
+      : fail(new ScopeNotAllowed({ key: requirement.key, scope, allowed }))
+  }
+
+  // ---------------------------------------------------------------------------
+  // Cache
+  // ---------------------------------------------------------------------------
+
+  const cache = new Map<string, Candidate>()
+  const idsByKey = new Map<string, Set<string>>()
+  // Counts invalidations. A row that was read before one must not be remembered after it.
+  let generation = 0
+
+  const forget = (key: string) => {
+    generation++
+    for (const id of idsByKey.get(key) ?? []) cache.delete(id)
+    idsByKey.delete(key)
+  }
+  const forgetAll = () => {
+    generation++
+    cache.clear()
+    idsByKey.clear()
+  }
+  const follower = yield* AccessFollower.make({
+    trustMillis,
+    onEvents: (events: ReadonlyArray<AccessEvent>) => {
+      for (const { change } of events) {
+        if (change._tag === "credentialUpserted") forget(change.credential.key)
+        else if (change._tag === "credentialRemoved") forget(change.key)
+      }
+    },
+    onGap: forgetAll
+  })
+  // Said once for as long as the service lives: afterwards nothing tells of changes.
+  yield* Effect.addFinalizer(() => Effect.sync(forgetAll))
+
+  const remember = (id: string, candidate: Candidate) => {
+    if (cache.size >= cacheCapacity) forgetAll()
+    cache.set(id, candidate)
+    const ids = idsByKey.get(candidate.key)
+    if (ids === undefined) idsByKey.set(candidate.key, new Set([id]))
+    else ids.add(id)
+  }
+
+  const fromEnvironment = Effect.fnUntraced(function*(requirement: Requirement) {
+    if (requirement.environment === undefined) return undefined
+    const values = new Map<string, Redacted.Redacted>()
+    for (const [part, variable] of Object.entries(requirement.environment)) {
+      const found = yield* Effect.orDie(Config.option(Config.Redacted(variable)))
+      if (Option.isNone(found) || Redacted.value(found.value) === "") return undefined
+      values.set(part, found.value)
+    }
+    const candidate: Candidate = {
+      key: requirement.key,
+      source: "environment",
+      owner: "host",
+      revision: null,
+      row: undefined,
+      values
+    }
+    return candidate
+  })
+
+  const openRow = Effect.fnUntraced(function*(
+    requirement: Requirement,
+    row: ScopedCredentialRow
+  ): Effect.fn.Return<Candidate, CredentialError> {
+    const opened = Result.flatMap(yield* vault.openBytes(row), (bytes) => decodeValues(requirement, bytes))
+    if (Result.isFailure(opened)) {
+      return yield* fail(new Undecryptable({ key: row.key, scope: row.scope, problem: opened.failure }))
+    }
+    return {
+      key: row.key,
+      source: row.scope,
+      owner: row.owner,
+      revision: row.revision,
+      row,
+      values: opened.success
+    }
+  })
+
+  const load = Effect.fnUntraced(function*(
+    requirement: Requirement,
+    owners: ReadonlyArray<ScopedOwner>,
+    id: string
+  ): Effect.fn.Return<Candidate | undefined, CredentialError> {
+    const before = generation
+    const [row] = yield* stored(repository.find({ key: requirement.key, owners }))
+    if (row === undefined) return yield* fromEnvironment(requirement)
+    const candidate = yield* openRow(requirement, row)
+    if (generation === before) remember(id, candidate)
+    return candidate
+  })
+
+  /** Finds what a caller uses, rejected or not. */
+  const lookFor = Effect.fnUntraced(function*(
+    principal: Principal,
+    requirement: Requirement
+  ): Effect.fn.Return<Candidate | undefined, CredentialError> {
+    const allowed = scopesOf(requirement)
+    const owners = ownersOf(principal, yield* lookUp(principal)).filter(({ scope }) => allowed.includes(scope))
+    const id = JSON.stringify([requirement.key, owners.map(({ owner, scope }) => [scope, owner])])
+    if (cache.has(id)) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      if (follower.isLive(nowMillis) || (yield* follower.catchUp)) {
+        const known = cache.get(id)
+        if (known !== undefined) return known
+      }
+    }
+    return yield* load(requirement, owners, id)
+  })
+
+  // ---------------------------------------------------------------------------
+  // Audit
+  // ---------------------------------------------------------------------------
+
+  interface Reads {
+    readonly subject: string
+    readonly source: string
+    readonly owner: string
+    readonly key: string
+    count: number
+  }
+  const reads = new Map<string, Reads>()
+
+  const recordReads = Effect.fnUntraced(function*({ key, owner, source, subject }: Reads, count: number) {
+    const nowMillis = yield* Clock.currentTimeMillis
+    yield* repository.recordRead({ source, owner, key, count }, { actor: subject, nowMillis })
+  })
+
+  /** Puts a read into the feed before the value is given out, or counts it where this caller has just read the same. */
+  const audit = (principal: Principal, found: Candidate): Effect.Effect<void, CredentialError> =>
+    Effect.suspend(() => {
+      const { key, owner, revision, source } = found
+      const id = JSON.stringify([principal.subject, source, owner, key, revision])
+      const known = reads.get(id)
+      if (known !== undefined) {
+        known.count++
+        return Effect.void
+      }
+      const first: Reads = { subject: principal.subject, source, owner, key, count: 0 }
+      return stored(recordReads(first, 1)).pipe(
+        Effect.tap(() =>
+          Effect.sync(() => {
+            if (!reads.has(id)) reads.set(id, first)
+          })
+        )
+      )
+    })
+
+  const flush = Effect.gen(function*() {
+    for (const [id, entry] of Array.from(reads)) {
+      const { count } = entry
+      if (count === 0) {
+        reads.delete(id)
+        continue
+      }
+      entry.count = 0
+      yield* recordReads(entry, count).pipe(Effect.catch((error) => {
+        entry.count += count
+        return Effect.logWarning("Repeated reads of a credential could not be counted into the access feed yet", error)
+      }))
+    }
+  })
+  yield* Effect.addFinalizer(() => flush)
+  yield* Effect.sleep(auditInterval).pipe(Effect.andThen(flush), Effect.forever, Effect.forkScoped)
+
+  // ---------------------------------------------------------------------------
+  // Operations
+  // ---------------------------------------------------------------------------
+
+  const obtain = Effect.fnUntraced(function*(
+    principal: Principal,
+    requirement: Requirement
+  ): Effect.fn.Return<Option.Option<ResolvedBundle>, CredentialError> {
+    const found = yield* lookFor(principal, requirement)
+    if (found === undefined) return Option.none()
+    const until = found.row?.rejectedUntilMillis ?? null
+    if (found.row !== undefined && until !== null && until > (yield* Clock.currentTimeMillis)) {
+      return yield* fail(
+        new CredentialRejected({ key: found.key, scope: found.row.scope, until: DateTime.makeUnsafe(until) })
+      )
+    }
+    yield* audit(principal, found)
+    const { key, owner, revision, source, values } = found
+    return Option.some({ key, source, owner, revision, values })
+  })
+
+  const resolveBundle = Effect.fn("CredentialScopeResolver.resolveBundle")(function*(
+    principal: Principal,
+    key: string
+  ) {
+    return yield* obtain(principal, yield* requirementOf(key))
+  })
+
+  const resolve = Effect.fn("CredentialScopeResolver.resolve")(function*(
+    principal: Principal,
+    key: string
+  ): Effect.fn.Return<Option.Option<Resolved>, CredentialError> {
+    const requirement = yield* requirementOf(key)
+    const [part = singlePart, ...others] = partsOf(requirement)
+    if (others.length > 0) return yield* fail(new WrongParts({ key, expected: partsOf(requirement) }))
+    return Option.map(yield* obtain(principal, requirement), ({ owner, revision, source, values }) => ({
+      key,
+      source,
+      owner,
+      revision,
+      value: values.get(part) ?? Redacted.make("")
+    }))
+  })
+
+  const orNotSet = (key: string) => <A>(found: Option.Option<A>): Effect.Effect<A, CredentialError> =>
+    Option.match(found, {
+      onSome: Effect.succeed,
+      onNone: () => {
+        const requirement = requirements.get(key)
+        return fail(
+          new NotSet({ key, label: requirement?.label ?? key, helpUrl: requirement?.helpUrl ?? null })
+        )
+      }
+    })
+
+  const write = Effect.fn("CredentialScopeResolver.write")(function*(principal: Principal, request: {
+    readonly key: string
+    readonly values: ReadonlyMap<string, Redacted.Redacted>
+    readonly scope?: string | undefined
+  }): Effect.fn.Return<Written, CredentialError> {
+    const requirement = yield* requirementOf(request.key)
+    const { key } = requirement
+    const parts = partsOf(requirement)
+    const asked = request.scope === undefined ? undefined : yield* scopeOf(requirement, request.scope)
+    if (
+      request.values.size !== parts.length ||
+      !parts.every((part) => Redacted.value(request.values.get(part) ?? Redacted.make("")) !== "")
+    ) {
+      return yield* fail(new WrongParts({ key, expected: parts }))
+    }
+    const bytes = encodeParts(parts, request.values)
+    if (bytes.length > maxValueBytes) return yield* fail(new ValueTooLarge({ key, limitBytes: maxValueBytes }))
+
+    const found = yield* lookUp(principal)
+    const { owner, scope } = yield* permit(principal, found, key, asked ?? impliedScope(found, requirement))
+    const ahead = ownersOf(principal, found).slice(0, Math.max(readOrder.indexOf(scope), 0)).filter((candidate) =>
+      readOrder.indexOf(candidate.scope) < readOrder.indexOf(scope)
+    )
+    const own = asked === undefined && scope !== "user" && ahead.some((candidate) => candidate.scope === "user")
+      ? { scope: "user" as const, owner: principal.subject, key }
+      : undefined
+    const place = { scope, owner, key, revision: Hex.encode(yield* random.randomBytes(16)) }
+    const sealed = yield* vault.sealBytes(place, bytes)
+    const nowMillis = yield* Clock.currentTimeMillis
+    const credential = yield* stored(repository.put(
+      { ...place, ...sealed, updatedAtMillis: nowMillis, updatedBy: principal.subject },
+      own,
+      { actor: principal.subject, nowMillis }
+    )).pipe(Effect.ensuring(Effect.sync(() => forget(key))))
+    const [shadowing] = ahead.length === 0 ? [] : yield* stored(repository.find({ key, owners: ahead }))
+    return { credential, shadowedBy: shadowing?.scope ?? null }
+  })
+
+  const remove = Effect.fn("CredentialScopeResolver.remove")(function*(principal: Principal, request: {
+    readonly key: string
+    readonly scope?: string | undefined
+  }): Effect.fn.Return<ScopedCredential, CredentialError> {
+    const { key, scope } = request
+    if (!isKey(key)) return yield* fail(new UnknownKey({ key }))
+    if (scope !== undefined && !isScope(scope)) {
+      return yield* fail(new ScopeNotAllowed({ key, scope, allowed: CredentialScope.literals }))
+    }
+    const found = yield* lookUp(principal)
+    const candidates = scope === undefined
+      ? ownersOf(principal, found)
+      : [{ ...(yield* permit(principal, found, key, scope)), removable: true }]
+    const nowMillis = yield* Clock.currentTimeMillis
+    const outcome = yield* stored(
+      repository.remove({ key, candidates }, { actor: principal.subject, nowMillis })
+    ).pipe(Effect.ensuring(Effect.sync(() => forget(key))))
+    switch (outcome._tag) {
+      case "Removed":
+        return outcome.credential
+      case "Refused":
+        return yield* fail(new NotPermitted({ key, scope: outcome.scope }))
+      case "Absent":
+        return yield* orNotSet(key)(Option.none())
+    }
+  })
+
+  const listPage = 256
+
+  const list = Effect.fn("CredentialScopeResolver.list")(function*(principal: Principal) {
+    const all: Array<ScopedCredential> = []
+    for (const owner of ownersOf(principal, yield* lookUp(principal))) {
+      let afterKey: string | undefined
+      while (true) {
+        const page = yield* stored(repository.list({ owner, afterKey, limit: listPage }))
+        all.push(...page)
+        afterKey = page[page.length - 1]?.key
+        if (page.length < listPage) break
+      }
+    }
+    return all
+  })
+
+  const statusOf = Effect.fnUntraced(function*(
+    principal: Principal,
+    found: Membership,
+    requirement: Requirement
+  ): Effect.fn.Return<CredentialStatus, CredentialError> {
+    const { key } = requirement
+    const allowed = scopesOf(requirement)
+    const owners = ownersOf(principal, found).filter(({ scope }) => allowed.includes(scope))
+    const [row, ...others] = yield* stored(repository.find({ key, owners }))
+    const scope = impliedScope(found, requirement)
+    const affiliation = affiliationOf(principal, found, scope)
+    const common = {
+      key,
+      label: requirement.label,
+      helpUrl: requirement.helpUrl ?? null,
+      kind: requirement.kind ?? "api-key",
+      parts: partsOf(requirement),
+      writeScope: affiliation !== null && mayWrite(affiliation.role) ? scope : null
+    }
+    if (row === undefined) {
+      const environment = yield* fromEnvironment(requirement)
+      return new CredentialStatus({
+        ...common,
+        state: environment === undefined ? "unset" : "set",
+        source: environment === undefined ? null : "environment",
+        shadowed: [],
+        updatedAt: null,
+        rejectedUntil: null
+      })
+    }
+    const readable = yield* openRow(requirement, row).pipe(
+      Effect.as(true),
+      Effect.catchReason("CredentialError", "Undecryptable", () => Effect.succeed(false))
+    )
+    const nowMillis = yield* Clock.currentTimeMillis
+    const rejected = row.rejectedUntilMillis !== null && row.rejectedUntilMillis > nowMillis
+    return new CredentialStatus({
+      ...common,
+      state: !readable ? "undecryptable" : rejected ? "invalid" : "set",
+      source: row.scope,
+      shadowed: others.map((other) => other.scope),
+      updatedAt: DateTime.makeUnsafe(row.updatedAtMillis),
+      rejectedUntil: rejected ? DateTime.makeUnsafe(row.rejectedUntilMillis ?? 0) : null
+    })
+  })
+
+  const test = Effect.fn("CredentialScopeResolver.test")(function*(
+    principal: Principal,
+    key: string
+  ): Effect.fn.Return<Verdict, CredentialError> {
+    const requirement = yield* requirementOf(key)
+    const found = yield* lookFor(principal, requirement)
+    const { validator } = requirement
+    if (validator === undefined) return found === undefined ? { _tag: "NeedsToken" } : { _tag: "Unchecked" }
+    if (found !== undefined) yield* audit(principal, found)
+    const verdict = yield* validator(Option.map(Option.fromUndefinedOr(found), ({ values }) => values)).pipe(
+      Effect.timeoutOrElse({
+        duration: testTimeout,
+        orElse: () => Effect.succeed<Verdict>({ _tag: "ProviderDown", detail: "It did not answer in time" })
+      })
+    )
+    const row = found?.row
+    if (row !== undefined && (verdict._tag === "Rejected" || verdict._tag === "Valid")) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      yield* stored(repository.mark({
+        place: { scope: row.scope, owner: row.owner, key },
+        revision: row.revision,
+        rejectedUntilMillis: verdict._tag === "Rejected" ? nowMillis + rejectedForMillis : null
+      }, { actor: principal.subject, nowMillis })).pipe(Effect.ensuring(Effect.sync(() => forget(key))))
+    }
+    return verdict
+  })
+
+  return CredentialScopeResolver.of({
+    resolve,
+    resolveBundle,
+    require: (principal, key) => Effect.flatMap(resolve(principal, key), orNotSet(key)),
+    requireBundle: (principal, key) => Effect.flatMap(resolveBundle(principal, key), orNotSet(key)),
+    writeScope: Effect.fn("CredentialScopeResolver.writeScope")(function*(principal, key) {
+      const requirement = yield* requirementOf(key)
+      const found = yield* lookUp(principal)
+      return yield* permit(principal, found, key, impliedScope(found, requirement))
+    }),
+    write,
+    remove,
+    list,
+    status: Effect.fn("CredentialScopeResolver.status")(function*(principal) {
+      const found = yield* lookUp(principal)
+      return yield* Effect.forEach(requirements.all, (requirement) => statusOf(principal, found, requirement))
+    }),
+    test
+  })
+})
+
+type Services =
+  | ScopedCredentialRepository
+  | AccessFeedRepository
+  | OrgMembership
+  | CredentialRequirements
+  | SecretKeys
+  | Aead.Aead
+  | Kdf.Kdf
+  | SecureRandom.SecureRandom
+
+/** Provides the service with given settings. */
+export const layerWith = (options: Options): Layer.Layer<CredentialScopeResolver, never, Services> =>
+  Layer.effect(CredentialScopeResolver, make(options))
+
+/** Provides the service with the default settings of {@link Options}. */
+export const layer: Layer.Layer<CredentialScopeResolver, never, Services> = layerWith({})
+
+// -----------------------------------------------------------------------------
+// Rotation
+// -----------------------------------------------------------------------------
+
+/** Says what a rotation did. */
+export interface RotationReport {
+  /** How many values were encrypted again. */
+  readonly rewritten: number
+  /** How many needed nothing. */
+  readonly unchanged: number
+  /** The places of values that cannot be decrypted; they stay as they are. */
+  readonly undecryptable: ReadonlyArray<CredentialPlace>
+}
+
+const rotationPage = 64
+
+/**
+ * Encrypts every value with the active key that is not. Each is one compare-and-set: a concurrent write is never undone. It
+ * may be interrupted, killed and run again at any point. A process that still writes with an older key leaves values for the
+ * next run, so the keys come first: give the new one to every process, then rotate.
+ */
+export const rotate = Effect.fn("CredentialScopeResolver.rotate")(function*(
+  options?: Pick<Options, "storeId">
+): Effect.fn.Return<
+  RotationReport,
+  CredentialError,
+  ScopedCredentialRepository | SecretKeys | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom
+> {
+  const repository = yield* ScopedCredentialRepository
+  const vault = yield* makeVault(options?.storeId ?? "credentials")
+  const undecryptable: Array<CredentialPlace> = []
+  let rewritten = 0
+  let unchanged = 0
+  let after: CredentialPlace | undefined
+  while (true) {
+    const rows: ReadonlyArray<ScopedCredentialRow> = yield* Effect.mapError(
+      repository.page({ after, limit: rotationPage }),
+      storeFailure
+    )
+    for (const row of rows) {
+      const place = { scope: row.scope, owner: row.owner, key: row.key }
+      after = place
+      const bytes = yield* vault.openBytes(row)
+      if (Result.isFailure(bytes)) undecryptable.push(place)
+      else if (vault.isCurrent(row)) unchanged++
+      else {
+        const sealed = yield* vault.sealBytes({ ...place, revision: row.revision }, bytes.success)
+        const replaced = yield* Effect.mapError(
+          repository.reseal({ place, revision: row.revision, fromSealed: row.sealed, ...sealed }),
+          storeFailure
+        )
+        // Whoever has written meanwhile has written with a key of today's.
+        if (replaced) rewritten++
+        else unchanged++
+      }
+    }
+    if (rows.length < rotationPage) return { rewritten, unchanged, undecryptable }
+  }
+})
