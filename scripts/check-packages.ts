@@ -242,6 +242,20 @@ const lintTypes = async ({ entries, manifest, tarball }: Package) => {
 const programsOf = (markdown: string) =>
   [...markdown.matchAll(/^```ts\n(.*?)^```$/gms)].flatMap((match) => match[1] ?? [])
 
+/** The test file of somebody who has an adapter for everything. */
+const strangersTest = `
+import { NodeCrypto } from "@effect/platform-node"
+import * as Core from "@sallyport/core"
+import * as Suites from "@sallyport/testing"
+import { Layer } from "effect"
+
+const name = "a stranger's"
+const repositories = Core.Repositories.layerMemory
+for (const [module, { suite }] of Object.entries(Suites)) {
+  suite(name, module === "SecretStoreSuite" ? Layer.provide(Core.SecretStore.layerMemory, NodeCrypto.layer) : repositories)
+}
+`
+
 /**
  * Makes a project that depends on the tarballs, and on nothing of this repository.
  */
@@ -436,6 +450,20 @@ const main = async (temporary: string) => {
     )
     await run("tsc", ["--project", "tsconfig.json"], { cwd: consumer, maxBuffer: 16_000_000 })
     return fenced.flat()
+  })
+
+  await check("consumer: runs every suite of @sallyport/testing on the memory adapters", async () => {
+    await writeFile(join(consumer, "stranger.test.ts"), strangersTest)
+    const { stdout } = await run(join("node_modules", ".bin", "vitest"), ["run", "--reporter=verbose", "--no-color"], {
+      cwd: consumer,
+      maxBuffer: 16_000_000
+    })
+    const suites = packages.flatMap(({ entries }) =>
+      entries.flatMap((entry) => /^@sallyport\/testing\/(\w+)Suite$/.exec(entry)?.[1] ?? [])
+    )
+    return suites.filter((suite) => !stdout.includes(`${suite} (a stranger's)`)).map((suite) =>
+      `${suite}Suite did not run`
+    )
   })
 }
 
