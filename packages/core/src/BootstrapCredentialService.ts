@@ -24,7 +24,7 @@ import {
 } from "./BootstrapCredentialRepository.ts"
 import * as Attempts from "./internal/attempts.ts"
 import * as PlainText from "./internal/plainText.ts"
-import * as Sweeper from "./internal/sweeper.ts"
+import * as Sweeper from "./Sweeper.ts"
 import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import * as SecretStore from "./SecretStore.ts"
@@ -608,11 +608,11 @@ export const layerSweeper = (options?: {
   readonly batchSize?: number | undefined
   readonly retention?: Duration.Input | undefined
 }): Layer.Layer<never, never, BootstrapCredentialRepository> =>
-  Sweeper.layer(
-    "ended pairing links",
+  Sweeper.layer({
+    name: "ended pairing links",
     options,
-    { interval: "10 minutes", batchSize: 500 },
-    Effect.map(BootstrapCredentialRepository, (repository) => {
+    defaults: { interval: "10 minutes", batchSize: 500 },
+    sweep: Effect.map(BootstrapCredentialRepository, (repository) => {
       const retentionMillis = Duration.toMillis(options?.retention ?? "1 day")
       return (limit, nowMillis) =>
         repository.sweep(
@@ -620,4 +620,4 @@ export const layerSweeper = (options?: {
           { actor: "system", nowMillis }
         )
     })
-  )
+  })

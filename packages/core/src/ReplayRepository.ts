@@ -7,7 +7,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { AccessRepositoryError } from "./AccessRepositoryError.ts"
-import * as Sweeper from "./internal/sweeper.ts"
+import * as Sweeper from "./Sweeper.ts"
 
 /** Describes a value to spend. */
 export interface Spending {
@@ -117,9 +117,9 @@ export const layerSweeper = (options?: {
   readonly interval?: Duration.Input | undefined
   readonly batchSize?: number | undefined
 }): Layer.Layer<never, never, ReplayRepository> =>
-  Sweeper.layer(
-    "spent single-use values",
+  Sweeper.layer({
+    name: "spent single-use values",
     options,
-    { interval: "1 minute", batchSize: 500 },
-    Effect.map(ReplayRepository, (replays) => (limit, nowMillis) => replays.sweep({ nowMillis, limit }))
-  )
+    defaults: { interval: "1 minute", batchSize: 500 },
+    sweep: Effect.map(ReplayRepository, (replays) => (limit, nowMillis) => replays.sweep({ nowMillis, limit }))
+  })

@@ -29,7 +29,7 @@ import type { AccessScope } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
 import * as PlainText from "./internal/plainText.ts"
 import * as SigningKeys from "./internal/signingKeys.ts"
-import * as Sweeper from "./internal/sweeper.ts"
+import * as Sweeper from "./Sweeper.ts"
 import * as SecretStore from "./SecretStore.ts"
 import { Device, type Session, SessionId, type SessionMethod } from "./Session.ts"
 import {
@@ -917,11 +917,11 @@ export const layerSweeper = (options?: {
   readonly batchSize?: number | undefined
   readonly retention?: Duration.Input | undefined
 }): Layer.Layer<never, never, SessionCredentialRepository | SessionCredentialService> =>
-  Sweeper.layer(
-    "ended sessions",
+  Sweeper.layer({
+    name: "ended sessions",
     options,
-    { interval: "10 minutes", batchSize: 500 },
-    Effect.gen(function*() {
+    defaults: { interval: "10 minutes", batchSize: 500 },
+    sweep: Effect.gen(function*() {
       const repository = yield* SessionCredentialRepository
       const sessions = yield* SessionCredentialService
       const retentionMillis = Duration.toMillis(options?.retention ?? "1 hour")
@@ -934,4 +934,4 @@ export const layerSweeper = (options?: {
         return swept
       })
     })
-  )
+  })
