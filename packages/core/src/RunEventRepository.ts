@@ -101,6 +101,12 @@ export interface StartOptions {
   readonly leaseMillis: number
   /** JSON text of the terminal event that the run gets if it was aborted before it began. */
   readonly abortedData: string
+  /** How a run that holds the thread's slot with an expired lease is ended; absent to leave it alone. */
+  readonly stale?: {
+    readonly reason: string
+    /** JSON text of the terminal event. */
+    readonly data: string
+  } | undefined
 }
 
 /** Describes what came of starting a run. */
@@ -111,7 +117,7 @@ export type StartOutcome =
   /** A run with this owner and key exists, for another thread or another request. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
   /** Another run of this owner's thread is running. */
-  | { readonly _tag: "ThreadBusy"; readonly runId: string }
+  | { readonly _tag: "ThreadBusy"; readonly runId: string; readonly leaseExpired: boolean }
 
 /** Describes the events that one writer appends to one run; they get consecutive numbers. */
 export interface AppendItem {
@@ -131,7 +137,13 @@ export type WriterRefused =
 
 /** Describes what came of one item of a batch. */
 export type AppendOutcome =
-  | { readonly _tag: "Appended"; readonly firstSeq: number; readonly lastSeq: number }
+  | {
+    readonly _tag: "Appended"
+    readonly firstSeq: number
+    readonly lastSeq: number
+    /** When the events were stored; the same that reading them answers. */
+    readonly atMillis: number
+  }
   | { readonly _tag: "LimitExceeded"; readonly limit: "maxEvents" | "maxBytes" }
   | WriterRefused
 
@@ -190,11 +202,17 @@ export interface SweepCounts {
 
 /** Provides the atomic steps on runs and their events. */
 export class RunEventRepository extends Context.Service<RunEventRepository, {
+  /** Returns the store's time, by which leases are kept, in milliseconds since the epoch. */
+  readonly now: Effect.Effect<number, RunEventRepositoryError>
   /**
    * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. The slot of a thread is
    * held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
    * of n callers with the same key exactly one is answered `Created`, the others `Existing`. A run that was aborted
    * beforehand is created as already aborted, with its terminal event, and needs no slot.
+   *
+   * With `stale`, a run that holds the slot and whose lease has expired is ended as failed in the same transaction, as by
+   * `reap`, and the slot is free. Racing with its heartbeat, either the lease is extended and the answer is `ThreadBusy`, or
+   * the heartbeat is refused.
    */
   readonly start: (options: StartOptions) => Effect.Effect<StartOutcome, RunEventRepositoryError>
   /**
@@ -295,8 +313,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
 /** Describes what {@link planAppend} needs to know of a run. */
 export type AppendHead = Pick<RunRow, "runId" | "status" | "epoch" | "lastSeq" | "eventCount" | "byteCount">
 
-/** Describes an event that an adapter is to store; its time is left to the store. */
-export interface NewEvent extends Omit<RunEventRow, "atMillis"> {
+/** Describes an event that an adapter is to store. */
+export interface NewEvent extends RunEventRow {
   readonly runId: string
 }
 
@@ -308,6 +326,8 @@ export interface NewEvent extends Omit<RunEventRow, "atMillis"> {
 export const planAppend = (options: {
   readonly items: ReadonlyArray<AppendItem>
   readonly heads: Iterable<AppendHead>
+  /** The store's time. */
+  readonly atMillis: number
   readonly maxEvents: number
   readonly maxBytes: number
 }): {
@@ -315,6 +335,7 @@ export const planAppend = (options: {
   readonly heads: ReadonlyArray<AppendHead>
   readonly events: ReadonlyArray<NewEvent>
 } => {
+  const { atMillis } = options
   const heads = new Map<string, AppendHead>()
   for (const head of options.heads) heads.set(head.runId, head)
   const changed = new Map<string, AppendHead>()
@@ -328,7 +349,7 @@ export const planAppend = (options: {
     const byteCount = head.byteCount + item.byteCount
     if (byteCount > options.maxBytes) return { _tag: "LimitExceeded", limit: "maxBytes" }
     let seq = head.lastSeq
-    for (const data of item.events) events.push({ runId: item.runId, seq: ++seq, kind: "data", data })
+    for (const data of item.events) events.push({ runId: item.runId, seq: ++seq, kind: "data", data, atMillis })
     const next = {
       runId: head.runId,
       status: head.status,
@@ -339,7 +360,7 @@ export const planAppend = (options: {
     }
     heads.set(item.runId, next)
     changed.set(item.runId, next)
-    return { _tag: "Appended", firstSeq: head.lastSeq + 1, lastSeq: seq }
+    return { _tag: "Appended", firstSeq: head.lastSeq + 1, lastSeq: seq, atMillis }
   })
   return { outcomes, heads: Array.from(changed.values()), events }
 }
@@ -428,9 +449,12 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     return { _tag: "Aborted", run: end(entry, { ...options, status: "aborted" }) }
   }
 
+  const isStale = ({ row }: Entry, at: number): boolean =>
+    row.leaseExpiresAtMillis !== null && row.leaseExpiresAtMillis < at
   const endedAt = ({ row }: Entry): number => row.completedAtMillis ?? row.heartbeatAtMillis ?? row.startedAtMillis
 
   return {
+    now: Effect.sync(now),
     start: (options) =>
       step("start a run", (): StartOutcome => {
         const key = join(options.ownerKey, options.idempotencyKey)
@@ -470,7 +494,13 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         }
         const slot = thread(entry.row)
         if (aborted === undefined && slot.running !== undefined) {
-          return { _tag: "ThreadBusy", runId: slot.running.row.runId }
+          const holder = slot.running
+          const leaseExpired = isStale(holder, at)
+          if (!leaseExpired || options.stale === undefined) {
+            return { _tag: "ThreadBusy", runId: holder.row.runId, leaseExpired }
+          }
+          holder.row.epoch++
+          end(holder, { ...options.stale, status: "failed" })
         }
         runs.set(options.runId, entry)
         byKey.set(key, entry)
@@ -492,9 +522,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           const entry = runs.get(runId)
           if (entry !== undefined) heads.set(runId, entry.row)
         }
-        const plan = planAppend({ ...options, heads: heads.values() })
-        const atMillis = now()
-        for (const { data, kind, runId, seq } of plan.events) {
+        const plan = planAppend({ ...options, heads: heads.values(), atMillis: now() })
+        for (const { atMillis, data, kind, runId, seq } of plan.events) {
           runs.get(runId)?.events.push({ seq, kind, data, atMillis })
         }
         for (const { byteCount, eventCount, lastSeq, runId } of plan.heads) {
@@ -577,9 +606,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     reap: (options) =>
       step("end stale runs", () => {
         const at = now()
-        const stale = Array.from(running).filter(({ row }) =>
-          row.leaseExpiresAtMillis !== null && row.leaseExpiresAtMillis < at
-        )
+        const stale = Array.from(running).filter((entry) => isStale(entry, at))
         stale.sort((a, b) => (a.row.leaseExpiresAtMillis ?? 0) - (b.row.leaseExpiresAtMillis ?? 0))
         return stale.slice(0, options.limit).map((entry) => {
           entry.row.epoch++

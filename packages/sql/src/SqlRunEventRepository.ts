@@ -148,7 +148,13 @@ const toRunRow = (row: Stored<RunRow>): RunRow => ({
   expiredAtMillis: Dialect.toNaturalOrNull(row.expiredAtMillis)
 })
 
-const toHead = (row: Stored<AppendHead>): AppendHead => ({
+/** A head, with the time at which it was locked. */
+interface LockedHead extends AppendHead {
+  readonly atMillis: number
+}
+
+const toHead = (row: Stored<LockedHead>): LockedHead => ({
+  atMillis: Dialect.toNatural(row.atMillis),
   runId: row.runId,
   status: row.status,
   epoch: Dialect.toNatural(row.epoch),
@@ -213,6 +219,9 @@ export const make: (
   const headColumns = `run_id AS "runId", status, epoch, last_seq AS "lastSeq", event_count AS "eventCount",
     byte_count AS "byteCount"`
 
+  const toEnd = `status = ?, end_reason = ?, completed_at = ${now}, lease_expires_at = NULL, last_seq = last_seq + 1,
+    end_seq = last_seq + 1`
+
   const runStatement = (text: string) => {
     const run = statement<Stored<RunRow>>(text)
     return (parameters: Parameters) => Effect.map(run(parameters), (rows) => rows.map(toRunRow))
@@ -253,6 +262,10 @@ export const make: (
   const byThread = oneRun(
     `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
   )
+  const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
+    `SELECT run_id AS "runId", CASE WHEN lease_expires_at < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
+    FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+  )
   const insertEnd = statement(
     `INSERT INTO ${events} (run_id, seq, kind, data, at) VALUES (?, ?, 'end', ?, ?)`
   )
@@ -261,6 +274,11 @@ export const make: (
       insertEnd([run.runId, run.lastSeq, data, run.completedAtMillis ?? run.startedAtMillis]),
       wakeUps.announce(topic, [[run.runId, run.lastSeq]])
     )
+
+  const endStale = oneRun(
+    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
+    WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND lease_expires_at < ${now} RETURNING ${runColumns}`
+  )
 
   const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, SqlError> {
     const { idempotencyKey, ownerKey, threadId } = options
@@ -292,43 +310,59 @@ export const make: (
     for (let attempt = 0; attempt < 100; attempt++) {
       const run = yield* insertRunning([...columns, options.leaseMillis])
       if (run !== undefined) return { _tag: "Created", run }
-      const holder = yield* byThread([ownerKey, threadId])
-      if (holder !== undefined) return { _tag: "ThreadBusy", runId: holder.runId }
+      if (options.stale !== undefined) {
+        const stale = yield* endStale(["failed", options.stale.reason, ownerKey, threadId])
+        if (stale !== undefined) {
+          yield* storeEnd(stale, options.stale.data)
+          continue
+        }
+      }
+      const [holder] = yield* slotHolder([ownerKey, threadId])
+      if (holder !== undefined) {
+        return { _tag: "ThreadBusy", runId: holder.runId, leaseExpired: Dialect.toNatural(holder.leaseExpired) === 1 }
+      }
     }
     return yield* Effect.die(new Error(`The run id ${options.runId} is in use`))
   })
 
   // ---- Writing --------------------------------------------------------------------------------------------------
 
-  const lockOneHead = statement<Stored<AppendHead>>(
-    `SELECT ${headColumns} FROM ${runs} WHERE run_id = ?${isPg ? " FOR UPDATE" : ""}`
-  )
+  // The time is taken once the rows are locked, so that the times of a run's events never go back.
+  const lockedHeads = (which: string) =>
+    statement<Stored<LockedHead>>(
+      isPg
+        ? `SELECT locked.*, ${now} AS "atMillis" FROM (
+            SELECT ${headColumns} FROM ${runs} WHERE ${which} ORDER BY run_id FOR UPDATE
+          ) AS locked`
+        : `SELECT ${headColumns}, ${now} AS "atMillis" FROM ${runs} WHERE ${which}`
+    )
+  const lockOneHead = lockedHeads("run_id = ?")
   // Rows are locked in one order everywhere, so that two batches cannot wait for each other in a circle.
-  const lockHeadsStatement = statement<Stored<AppendHead>>(
-    `SELECT ${headColumns} FROM ${runs} WHERE ${amongGiven}${isPg ? " ORDER BY run_id FOR UPDATE" : ""}`
-  )
+  const lockManyHeads = lockedHeads(amongGiven)
   const lockHeads = (items: ReadonlyArray<AppendItem>) => {
     const runIds = Array.from(new Set(items.map((item) => item.runId)))
     const [only] = runIds
     const rows = runIds.length === 1 && only !== undefined
       ? lockOneHead([only])
-      : lockHeadsStatement([JSON.stringify(runIds)])
+      : lockManyHeads([JSON.stringify(runIds)])
     return Effect.map(rows, (heads) => heads.map(toHead))
   }
 
   // In process, statement after statement is the fastest; over a connection, one statement for all.
   const insertOne = statement(
-    `INSERT INTO ${events} (run_id, seq, kind, data, at) VALUES (?, ?, ?, ?, ${now})`
+    `INSERT INTO ${events} (run_id, seq, kind, data, at) VALUES (?, ?, ?, ?, ?)`
   )
   const insertMany = statement(
     `INSERT INTO ${events} (run_id, seq, kind, data, at)
-    SELECT "runId", seq, kind, data, ${now}
-    FROM json_to_recordset(CAST(? AS json)) AS new("runId" text, seq bigint, kind text, data text)`
+    SELECT "runId", seq, kind, data, "atMillis"
+    FROM json_to_recordset(CAST(? AS json)) AS new("runId" text, seq bigint, kind text, data text, "atMillis" bigint)`
   )
   const insertEvents = (rows: ReadonlyArray<NewEvent>): Effect.Effect<unknown, SqlError> =>
     isPg
       ? insertMany([JSON.stringify(rows)])
-      : Effect.forEach(rows, (row) => insertOne([row.runId, row.seq, row.kind, row.data]), { discard: true })
+      : Effect.forEach(rows, (row) => insertOne([row.runId, row.seq, row.kind, row.data, row.atMillis]), {
+        discard: true
+      })
 
   const updateOne = statement(
     `UPDATE ${runs} SET last_seq = ?, event_count = ?, byte_count = ? WHERE run_id = ?`
@@ -351,7 +385,9 @@ export const make: (
     readonly maxEvents: number
     readonly maxBytes: number
   }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
-    const plan = planAppend({ ...options, heads: yield* lockHeads(options.items) })
+    const heads = yield* lockHeads(options.items)
+    const atMillis = heads.reduce((latest, head) => Math.max(latest, head.atMillis), 0)
+    const plan = planAppend({ ...options, heads, atMillis })
     if (plan.events.length > 0) {
       yield* insertEvents(plan.events)
       yield* updateHeads(plan.heads)
@@ -362,8 +398,6 @@ export const make: (
 
   // ---- Ending ---------------------------------------------------------------------------------------------------
 
-  const toEnd = `status = ?, end_reason = ?, completed_at = ${now}, lease_expires_at = NULL, last_seq = last_seq + 1,
-    end_seq = last_seq + 1`
   const endWithEpoch = oneRun(
     `UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND status = 'running' RETURNING ${runColumns}`
   )
@@ -480,7 +514,10 @@ export const make: (
   })
   const count = (rows: Effect.Effect<ReadonlyArray<object>, SqlError>) => Effect.map(rows, ({ length }) => length)
 
+  const databaseNow = statement<{ readonly now: unknown }>(`SELECT ${now} AS now`)
+
   return RunEventRepository.of({
+    now: step("read the time", Effect.map(databaseNow([]), ([row]) => Dialect.toNatural(row?.now))),
     start: (options) => transaction("start a run", start(options)),
     append: (options) => transaction("append events", append(options)),
     finish: (options) =>

@@ -1,6 +1,7 @@
 /**
  * JSON as text: canonical for digests, and measured as UTF-8.
  */
+import * as Option from "effect/Option"
 
 /**
  * Writes a JSON value with the keys of objects sorted by UTF-16 code units and without white space (RFC 8785), so that
@@ -15,6 +16,15 @@ export const canonical = (value: unknown): string => {
     .map(([key, member]) => `${JSON.stringify(key)}:${canonical(member)}`)
   return `{${members.join(",")}}`
 }
+
+const stringify = Option.liftThrowable((value: unknown): string => {
+  const text: string | undefined = JSON.stringify(value)
+  if (text === undefined) throw new TypeError("not JSON")
+  return text
+})
+
+/** Returns a value as JSON, or `undefined` where it is none: a cycle, a bigint, too deep, or `undefined` itself. */
+export const encode = (value: unknown): string | undefined => Option.getOrUndefined(stringify(value))
 
 /** Returns the length of a text in bytes of UTF-8, without encoding it. */
 export const utf8Length = (text: string): number => {

@@ -1,0 +1,63 @@
+/**
+ * How runs end: the reasons that the log gives by itself, and the data of terminal events.
+ */
+import * as Cause from "effect/Cause"
+import * as Exit from "effect/Exit"
+import type * as Schema from "effect/Schema"
+import type { RunEnd } from "../Run.ts"
+import type { RunRow } from "../RunEventRepository.ts"
+import { encode, utf8Length } from "./runJson.ts"
+
+/** The reason of a run whose process died, or lost its database, for longer than the lease. */
+export const staleRun = "stale_run"
+/** The reason of a run whose process was shut down. */
+export const serverShutdown = "server_shutdown"
+/** The reason of a run that was aborted before it began, unless whoever aborted it gave another. */
+export const abortedBeforeStart = "aborted_before_start"
+
+/** Describes an end, with the data of its terminal event. */
+export interface EncodedEnd {
+  readonly end: RunEnd
+  readonly data: string
+}
+
+/** Returns the data of a terminal event. */
+export const endData = (end: RunEnd): string => JSON.stringify(end)
+
+const encodeEnd = (end: RunEnd): EncodedEnd => ({ end, data: endData(end) })
+const failedWith = (reason: string, message: string): EncodedEnd =>
+  encodeEnd({ status: "failed", reason, error: { message } })
+
+/** The data of the terminal event of a run whose lease has expired. */
+export const staleData: string = failedWith(staleRun, "The server that executed the run has gone").data
+
+/** The data of the terminal event of a run that was aborted before it began. */
+export const abortedBeforeStartData: string = endData({ status: "aborted", reason: abortedBeforeStart })
+
+/** Returns the end that a row tells of, for a log that holds none. */
+export const endOfRow = (row: RunRow): RunEnd => ({
+  status: row.status === "running" ? "failed" : row.status,
+  ...(row.endReason === null ? {} : { reason: row.endReason })
+})
+
+/** Returns the end of a run whose program has ended. A cause is not shown to readers. */
+export const endOfExit = (exit: Exit.Exit<Schema.Json | void, unknown>, options: {
+  readonly closing: boolean
+  readonly maxEventBytes: number
+}): EncodedEnd => {
+  if (Exit.isSuccess(exit)) {
+    const result = exit.value
+    if (result === undefined) return encodeEnd({ status: "succeeded" })
+    const data = encode({ status: "succeeded", result })
+    if (data === undefined || encode(result) === undefined) {
+      return failedWith("invalid_result", "The run ended with a result that is not JSON")
+    }
+    return utf8Length(data) > options.maxEventBytes
+      ? failedWith("result_too_large", "The run ended with a result that is too large")
+      : { end: { status: "succeeded", result }, data }
+  }
+  if (!Cause.hasInterruptsOnly(exit.cause)) return failedWith("program_failed", "The run failed")
+  return options.closing
+    ? failedWith(serverShutdown, "The server was shut down before the run was done")
+    : failedWith("interrupted", "The run was interrupted")
+}

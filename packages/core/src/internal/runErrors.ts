@@ -1,0 +1,178 @@
+/**
+ * What can go wrong with runs, and how failures of the store and refusals of writers become it.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { RunEndStatus } from "../Run.ts"
+import type { RunEventRepositoryError, WriterRefused } from "../RunEventRepository.ts"
+
+/** Says that there is no such run, or that it is somebody else's. HTTP 404. */
+export class RunNotFound extends Schema.TaggedError<RunNotFound>()("RunNotFound", { runId: Schema.String }) {
+  override get message(): string {
+    return `There is no run ${this.runId} here; check the id and who is asking`
+  }
+}
+
+/** Says that the run has ended, so that nothing more can be written to it. HTTP 409. */
+export class RunEnded extends Schema.TaggedError<RunEnded>()("RunEnded", {
+  runId: Schema.String,
+  status: RunEndStatus
+}) {
+  override get message(): string {
+    return `Run ${this.runId} has ended (${this.status}); start another run to go on`
+  }
+}
+
+/** Says that the writer has lost the run to a later epoch. HTTP 409. */
+export class Fenced extends Schema.TaggedError<Fenced>()("Fenced", {
+  runId: Schema.String,
+  epoch: Schema.Number,
+  currentEpoch: Schema.Number
+}) {
+  override get message(): string {
+    return `This writer of run ${this.runId} has epoch ${this.epoch}, but the run is at epoch ${this.currentEpoch}; ` +
+      `stop writing, somebody else has taken over`
+  }
+}
+
+/** Says that a cursor is not the decimal number of an event. HTTP 400. */
+export class InvalidCursor extends Schema.TaggedError<InvalidCursor>()("InvalidCursor", { cursor: Schema.String }) {
+  override get message(): string {
+    return `${JSON.stringify(this.cursor)} is not a cursor; give the id of the last event seen, or 0 for all`
+  }
+}
+
+/** Says that a cursor lies after the newest event. HTTP 409. */
+export class CursorBeyondEnd extends Schema.TaggedError<CursorBeyondEnd>()("CursorBeyondEnd", {
+  runId: Schema.String,
+  cursor: Schema.Natural,
+  lastSeq: Schema.Natural
+}) {
+  override get message(): string {
+    return `Cursor ${this.cursor} lies after the newest event (${this.lastSeq}) of run ${this.runId}; ` +
+      `it belongs to another run, or events were lost; read again from 0`
+  }
+}
+
+/** Says that the run's events have been deleted. HTTP 410. */
+export class CursorExpired extends Schema.TaggedError<CursorExpired>()("CursorExpired", { runId: Schema.String }) {
+  override get message(): string {
+    return `The events of run ${this.runId} are past their retention and have been deleted`
+  }
+}
+
+/** Says that an idempotency key was used before, for another thread or another request. HTTP 422. */
+export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>()("IdempotencyConflict", {
+  idempotencyKey: Schema.String,
+  runId: Schema.String
+}) {
+  override get message(): string {
+    return `The idempotency key ${JSON.stringify(this.idempotencyKey)} was used for another request ` +
+      `(run ${this.runId}); give each request a key of its own`
+  }
+}
+
+/** Says that another run of the thread is still running. HTTP 409. */
+export class ThreadBusy extends Schema.TaggedError<ThreadBusy>()("ThreadBusy", {
+  threadId: Schema.String,
+  runId: Schema.String
+}) {
+  override get message(): string {
+    return `Thread ${
+      JSON.stringify(this.threadId)
+    } already has a running run, ${this.runId}; follow it, or abort it first`
+  }
+}
+
+/** Says that a configured limit does not admit an event. HTTP 413. */
+export class LimitExceeded extends Schema.TaggedError<LimitExceeded>()("LimitExceeded", {
+  runId: Schema.String,
+  limit: Schema.Literals(["maxEventBytes", "maxEvents", "maxRunBytes"]),
+  max: Schema.Number
+}) {
+  override get message(): string {
+    return `Run ${this.runId} would exceed ${this.limit} (${this.max}); nothing was stored`
+  }
+}
+
+/** Says that an argument is out of its domain. HTTP 400. */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
+  field: Schema.String,
+  expected: Schema.String
+}) {
+  override get message(): string {
+    return `${this.field} must be ${this.expected}`
+  }
+}
+
+/** Says that the process is shutting down and takes no more runs or events. HTTP 503; worth another try elsewhere. */
+export class ShuttingDown extends Schema.TaggedError<ShuttingDown>()("ShuttingDown", {}) {
+  override get message(): string {
+    return "The server is shutting down; try again in a moment"
+  }
+}
+
+/** Says that the store failed, so that nothing is known; never to be taken for "there is none". HTTP 503. */
+export class StorageFailure extends Schema.TaggedError<StorageFailure>()("StorageFailure", {
+  operation: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return `The run store could not ${this.operation}; try again, and check that the database can be reached`
+  }
+}
+
+/** Lists what can go wrong. */
+export const RunEventLogErrorReason = Schema.Union([
+  RunNotFound,
+  RunEnded,
+  Fenced,
+  InvalidCursor,
+  CursorBeyondEnd,
+  CursorExpired,
+  IdempotencyConflict,
+  ThreadBusy,
+  LimitExceeded,
+  InvalidInput,
+  ShuttingDown,
+  StorageFailure
+])
+/** @see {@link RunEventLogErrorReason} */
+export type RunEventLogErrorReason = typeof RunEventLogErrorReason.Type
+
+/** Reports what went wrong with a run; callers branch on the tag of `reason`. */
+export class RunEventLogError extends Schema.TaggedError<RunEventLogError>()("RunEventLogError", {
+  reason: RunEventLogErrorReason
+}) {
+  override get message(): string {
+    return this.reason.message
+  }
+
+  /** Tells whether the same call may succeed later. */
+  get isRetryable(): boolean {
+    return this.reason._tag === "StorageFailure" || this.reason._tag === "ShuttingDown"
+  }
+}
+
+/** Fails with a reason. */
+export const fail = (reason: RunEventLogErrorReason): Effect.Effect<never, RunEventLogError> =>
+  Effect.fail(new RunEventLogError({ reason }))
+
+/** Reports a failing step of the store as a `StorageFailure`. */
+export const storage = <A>(effect: Effect.Effect<A, RunEventRepositoryError>): Effect.Effect<A, RunEventLogError> =>
+  Effect.mapError(
+    effect,
+    ({ cause, operation }) => new RunEventLogError({ reason: new StorageFailure({ operation, cause }) })
+  )
+
+/** Says why a writer was refused. */
+export const refusal = (runId: string, epoch: number, refused: WriterRefused): RunEventLogErrorReason => {
+  switch (refused._tag) {
+    case "Ended":
+      return new RunEnded({ runId, status: refused.status })
+    case "Fenced":
+      return new Fenced({ runId, epoch, currentEpoch: refused.currentEpoch })
+    case "Unknown":
+      return new RunNotFound({ runId })
+  }
+}
