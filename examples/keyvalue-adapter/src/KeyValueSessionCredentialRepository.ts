@@ -102,7 +102,7 @@ const make = Effect.gen(function*() {
               change: {
                 sessions: [{ ...row, revokedAtMillis: nowMillis }],
                 removedTickets: ticketsOf(state, [id]),
-                events: [event({ _tag: "sessionRemoved", id, reason: "revoked" }, context)]
+                events: [event({ _tag: "sessionRemoved", id, reason: "revoked" }, { actor: "system", nowMillis })]
               }
             }
           default:
