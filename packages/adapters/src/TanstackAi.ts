@@ -167,6 +167,7 @@ export const make = Effect.fn("TanstackAi.make")(function*(
     resumeFrom: () => resumeFrom,
     append: (chunks) =>
       run(Effect.gen(function*() {
+        if (chunks.length === 0) return []
         const { append, run: { runId } } = yield* hold
         const { firstSeq } = yield* Effect.mapError(append(yield* Effect.forEach(chunks, toJson)), problem)
         end = chunks.reduce<RunEnd | undefined>((last, chunk) => endOf(chunk) ?? last, end)
