@@ -1,1 +1,7 @@
-export {}
+export * as Access from "./Access.ts"
+export * as ClientError from "./ClientError.ts"
+export * as Credentials from "./Credentials.ts"
+export * as Runs from "./Runs.ts"
+export * as RunsError from "./RunsError.ts"
+export * as SallyportClient from "./SallyportClient.ts"
+export * as TokenStorage from "./TokenStorage.ts"

@@ -1,0 +1,94 @@
+/**
+ * How a client proves its session: with a cookie that the browser keeps, with one that it keeps itself, or with a bearer
+ * token.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Cookies from "effect/http/Cookies"
+import * as HttpClient from "effect/http/HttpClient"
+import type { HttpClientError } from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as Ref from "effect/Ref"
+import { TokenStorage, type TokenStorageError } from "./TokenStorage.ts"
+
+/** Proves a session, and keeps what proves it. */
+export class Credentials extends Context.Service<Credentials, {
+  /** What a pairing code is exchanged for: a cookie that comes with the answer, or a token in it. */
+  readonly exchange: "cookie" | "token"
+  /**
+   * Returns a client that adds the credential to requests. The addresses that it is given are whole, and all of the server
+   * at `baseUrl`.
+   */
+  readonly authenticate: (
+    client: HttpClient.HttpClient,
+    baseUrl: string
+  ) => HttpClient.HttpClient.With<HttpClientError | TokenStorageError>
+  /** Keeps the token of an exchange. */
+  readonly keep: (token: Redacted.Redacted) => Effect.Effect<void, TokenStorageError>
+  /** Forgets the credential, if there is one. */
+  readonly forget: Effect.Effect<void, TokenStorageError>
+}>()("@sallyport/client/Credentials") {}
+
+/** Returns the client with the errors that one with a stored token may have. */
+const unchanged = HttpClient.mapRequestEffect(
+  (request): Effect.Effect<HttpClientRequest.HttpClientRequest, TokenStorageError> => Effect.succeed(request)
+)
+
+/**
+ * Leaves the cookie to the browser, which sends it with every request to the page's own server, and which no script can
+ * read. Where the server has another origin, provide `FetchHttpClient.RequestInit` with `credentials: "include"`.
+ */
+export const layerCookie: Layer.Layer<Credentials> = Layer.succeed(
+  Credentials,
+  Credentials.of({
+    exchange: "cookie",
+    authenticate: unchanged,
+    keep: () => Effect.void,
+    forget: Effect.void
+  })
+)
+
+/**
+ * Keeps the cookie for as long as the layer lives, and names the server as the origin of requests, as a page of it would.
+ * For a program that has to act as a browser; others are better served by a token.
+ */
+export const layerCookieJar: Layer.Layer<Credentials> = Layer.effect(
+  Credentials,
+  Effect.gen(function*() {
+    const jar = yield* Ref.make<ReadonlyArray<Cookies.Cookie>>([])
+    return Credentials.of({
+      exchange: "cookie",
+      authenticate: (client, baseUrl) =>
+        client.pipe(
+          unchanged,
+          HttpClient.mapRequest(HttpClientRequest.setHeader("origin", new URL(baseUrl).origin)),
+          HttpClient.withCookiesRef(jar)
+        ),
+      keep: () => Effect.void,
+      forget: Ref.set(jar, [])
+    })
+  })
+)
+
+/** Sends the token that `TokenStorage` keeps, as `Authorization: Bearer`. */
+export const layerBearer: Layer.Layer<Credentials, never, TokenStorage> = Layer.effect(
+  Credentials,
+  Effect.map(TokenStorage, (storage) =>
+    Credentials.of({
+      exchange: "token",
+      authenticate: HttpClient.mapRequestEffect((request) =>
+        Effect.map(
+          storage.get,
+          Option.match({
+            onNone: () => request,
+            onSome: (token) => HttpClientRequest.bearerToken(request, token)
+          })
+        )
+      ),
+      keep: storage.set,
+      forget: storage.remove
+    }))
+)

@@ -1,0 +1,531 @@
+/**
+ * Runs, read through a network that breaks.
+ *
+ * A run goes on without its reader, and a reader goes on without its connection: {@link Runs} starts runs with a key that
+ * stays the same however often the request has to be made, and follows them by the number of the last event seen, so that
+ * an event is neither lost nor repeated nor out of order, and nothing runs twice. What it cannot mend is an error that says
+ * what to do: see `RunsError`.
+ *
+ * This is the one place that tries again, within one budget. Don't put another retry around it: that multiplies attempts.
+ */
+import { RunStreamFailure, RunView, ThreadId } from "@sallyport/contract/RunGroup"
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import { IdempotencyKey, isRunId, parseCursor, type RunContinuation, RunEnd, type RunId } from "@sallyport/core/Run"
+import * as Context from "effect/Context"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Sse from "effect/encoding/Sse"
+import * as HttpApiClient from "effect/http-api/HttpApiClient"
+import * as HttpClient from "effect/http/HttpClient"
+import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { InvalidInput, UnexpectedAnswer, type Unreachable } from "./ClientError.ts"
+import { Broken, call, type Refusal } from "./internal/answer.ts"
+import { type Budget, type BudgetSettings, makeBudget, now } from "./internal/budget.ts"
+import { noContent, read, type Step } from "./internal/eventReader.ts"
+import { Server } from "./internal/server.ts"
+import { RunEnded, RunExpired, RunsError, type RunsErrorReason, RunUnknown, SignedOut } from "./RunsError.ts"
+
+/**
+ * Describes what somebody wants done, once. It is made once, before the first request, and every request for it carries the
+ * same key. It can be kept across a reload, as JSON.
+ */
+export class RunIntent extends Schema.Class<RunIntent>("@sallyport/client/RunIntent")({
+  threadId: Schema.String,
+  idempotencyKey: Schema.String,
+  input: Schema.Json
+}) {}
+
+/** Describes an event that the program of a run has written. */
+export interface DataEvent {
+  readonly _tag: "Data"
+  readonly runId: RunId
+  /** The number of the event, to go on after. */
+  readonly cursor: number
+  readonly data: Schema.Json
+}
+
+/** Describes the end of a run. */
+export interface EndEvent {
+  readonly _tag: "End"
+  readonly runId: RunId
+  /** The number of the event. None where the server has made the end up, because the run's log has none. */
+  readonly cursor: Option.Option<number>
+  readonly end: RunEnd
+}
+
+/** Describes what comes from a run: its data in their order, then its end. */
+export type RunEvent = DataEvent | EndEvent
+
+/** Describes a run to follow. What `start` and `get` return is one. */
+export interface FollowOptions {
+  readonly runId: string
+  /** The number of the last event seen; 0, or absent, to read from the beginning. */
+  readonly after?: number | undefined
+  /** What the run continues, to be part of an error. */
+  readonly continuation?: RunContinuation | undefined
+}
+
+/** Describes how to go on where a run has ended without having done its work. */
+export interface RunOptions {
+  /**
+   * Is asked at the end of each run. Where it answers, another run is started, with the same input unless another one is
+   * given, and followed. The same intent continues in the same way wherever it is run, so two tabs share each continuation.
+   */
+  readonly continueWhen?:
+    | ((ended: { readonly run: RunView; readonly end: RunEnd }) => Option.Option<Continuation>)
+    | undefined
+  /** How many runs are started after the first, at most. Defaults to 3. */
+  readonly maxContinuations?: number | undefined
+}
+
+/** Says why to go on, and with what. */
+export interface Continuation {
+  /** Is kept with the new run, and is part of errors. 1 to 255 characters. */
+  readonly reason: string
+  readonly input?: Schema.Json | undefined
+}
+
+/** Provides runs. */
+export class Runs extends Context.Service<Runs, {
+  /** Makes the intent of doing something once, with a key of its own. Sends nothing. */
+  readonly intent: (
+    request: { readonly threadId: string; readonly input: Schema.Json }
+  ) => Effect.Effect<RunIntent>
+  /**
+   * Starts the run of an intent, and returns it; or returns the run that an earlier request for the same intent has started,
+   * whatever became of it. A request whose answer was lost is made again with the same key.
+   *
+   * Fails with `Conflict` where the thread has another run, and `IdempotencyConflict` where the key was used for another input.
+   */
+  readonly start: (intent: RunIntent, continuation?: RunContinuation) => Effect.Effect<RunView, RunsError>
+  /**
+   * Follows a run to its end: what is stored, then what comes. Goes on over lost connections, after the last event that it has
+   * handed out.
+   *
+   * Fails with `RunEnded` where the cursor is that of the end, `RunExpired`, `RunUnknown`, `Forbidden`, `SignedOut`, and with
+   * `Unreachable` where the budget is used up. The error's `lastCursor` is where to go on.
+   */
+  readonly follow: (options: FollowOptions) => Stream.Stream<RunEvent, RunsError>
+  /** Starts the run of an intent and follows it, and those that continue it. Each event tells its run. */
+  readonly run: (intent: RunIntent, options?: RunOptions) => Stream.Stream<RunEvent, RunsError>
+  /**
+   * Returns the run that an intent has started, whatever became of it, and none where it has started none. A thread's other
+   * runs are never taken for it.
+   */
+  readonly find: (intent: {
+    readonly threadId: string
+    readonly idempotencyKey: string
+  }) => Effect.Effect<Option.Option<RunView>, RunsError>
+  /** Follows the run that an intent has started. Fails with `RunUnknown` where it has started none; starts nothing itself. */
+  readonly rejoin: (intent: {
+    readonly threadId: string
+    readonly idempotencyKey: string
+    readonly after?: number | undefined
+  }) => Stream.Stream<RunEvent, RunsError>
+  /** Returns a run. */
+  readonly get: (runId: string) => Effect.Effect<RunView, RunsError>
+  /**
+   * Returns the run of a thread that is running, or the one that ended last, within the server's reconnect window. For a
+   * client that has nothing but the thread: it may be another turn than the one that is missed, so prefer `find`.
+   */
+  readonly active: (threadId: string) => Effect.Effect<Option.Option<RunView>, RunsError>
+  /** Aborts a run, and returns it as it is then, also where it had ended before. */
+  readonly abort: (runId: string) => Effect.Effect<RunView, RunsError>
+  /** Aborts the run of an intent, also one that has not begun: if it does, it ends at once. */
+  readonly abortIntent: (intent: {
+    readonly threadId: string
+    readonly idempotencyKey: string
+  }) => Effect.Effect<void, RunsError>
+}>()("@sallyport/client/Runs") {}
+
+/** Lists the settings of {@link layerWith}. What is spent without progress is bounded; an event is progress. */
+export interface Options {
+  /** How many attempts may fail in a row. Defaults to 16. */
+  readonly maxAttempts?: number | undefined
+  /** For how long may be tried in vain. Defaults to 2 minutes. */
+  readonly maxDuration?: Duration.Input | undefined
+  /** The wait after the first failure, unless the server's `retry:` asks for a longer one. Doubled by each. Defaults to 500 milliseconds. */
+  readonly baseDelay?: Duration.Input | undefined
+  /** The longest wait, before up to half of it is added at random. Defaults to 15 seconds. */
+  readonly maxDelay?: Duration.Input | undefined
+  /** How often the server sends heartbeats. A connection on which nothing comes for twice as long is given up. Defaults to 15 seconds. */
+  readonly heartbeatInterval?: Duration.Input | undefined
+  /** How long a request that is not a stream may take. Defaults to 30 seconds. */
+  readonly requestTimeout?: Duration.Input | undefined
+  /** The longest event, in UTF-16 code units; a longer one is an `UnexpectedAnswer`. Defaults to 4 Mi. */
+  readonly maxEventLength?: number | undefined
+}
+
+const responseMode = "response-only"
+
+// A server takes other keys in the body of a request, but not in a header.
+const isKey = Schema.is(IdempotencyKey.check(Schema.isPattern(/^[\x21-\x7e]{1,240}$/)))
+const isThreadId = Schema.is(ThreadId)
+
+const checkIntent = (intent: {
+  readonly threadId: string
+  readonly idempotencyKey?: string
+}): Effect.Effect<void, InvalidInput> => {
+  // A dot segment is taken out of a path before it is sent.
+  if (!isThreadId(intent.threadId) || intent.threadId === "." || intent.threadId === "..") {
+    return Effect.fail(new InvalidInput({ message: "A thread's id is 1 to 100 characters without control characters" }))
+  }
+  return intent.idempotencyKey === undefined || isKey(intent.idempotencyKey)
+    ? Effect.void
+    : Effect.fail(new InvalidInput({ message: "An idempotency key is 1 to 240 visible ASCII characters" }))
+}
+
+const unknownRun = (runId: string) =>
+  new RunUnknown({ runId, message: `${JSON.stringify(runId)} is not the id of a run` })
+
+const Found = Schema.Struct({ run: Schema.NullOr(RunView) })
+
+const decodeJson = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Json))
+const decodeEnd = Schema.decodeUnknownOption(Schema.fromJsonString(RunEnd))
+/** A later server may have other codes than those that this version knows. */
+const decodeFailure = Schema.decodeUnknownOption(
+  Schema.fromJsonString(Schema.Struct({ ...RunStreamFailure.fields, code: Schema.String }))
+)
+
+const garbled = (detail: string) => new Broken({ kind: "garbled", detail, status: 200 })
+
+/** Remembers what an error has to tell of the work that was done. */
+class Trail {
+  readonly runIds: Array<string> = []
+  reason: string | null = null
+  cursor = 0
+
+  /** Notes that a run is worked with from here on. */
+  enter(run: FollowOptions): void {
+    const before = run.continuation?.attemptedRunIds ?? []
+    for (const runId of [...before, run.runId]) {
+      if (!this.runIds.includes(runId)) this.runIds.push(runId)
+    }
+    this.reason = run.continuation?.reason ?? this.reason
+    this.cursor = run.after ?? 0
+  }
+
+  error(reason: RunsErrorReason): RunsError {
+    return new RunsError({
+      reason,
+      attemptedRunIds: [...this.runIds],
+      lastContinueReason: this.reason,
+      lastCursor: this.cursor
+    })
+  }
+}
+
+/** Turns what the server said about a run into the reasons of this service. */
+const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): RunsErrorReason => {
+  switch (refusal._tag) {
+    case "NotFound":
+      return new RunUnknown({ runId, message: refusal.message })
+    case "Gone":
+      return new RunExpired({ runId, message: refusal.message })
+    case "Unauthorized":
+      return new SignedOut({ code: refusal.code, message: refusal.message })
+    case "Unavailable":
+    case "UnsupportedMediaType":
+      return new UnexpectedAnswer({ status: 0, code: refusal.code, message: refusal.message })
+    case "OAuthError":
+    case "OAuthUnavailable":
+      return new UnexpectedAnswer({ status: 0, code: refusal.error, message: refusal.message })
+    default:
+      return refusal
+  }
+}
+
+interface Settings extends BudgetSettings {
+  readonly idleTimeout: Duration.Duration
+  readonly steadyAfter: Duration.Duration
+  readonly requestTimeout: Duration.Duration
+  readonly maxEventLength: number
+}
+
+const toSettings = (options: Options): Settings => {
+  const heartbeat = Duration.fromInputUnsafe(options.heartbeatInterval ?? "15 seconds")
+  const requestTimeout = Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds")
+  const idleTimeout = Duration.times(heartbeat, 2)
+  return {
+    maxAttempts: options.maxAttempts ?? 16,
+    maxDuration: Duration.toMillis(options.maxDuration ?? "2 minutes"),
+    baseDelay: Duration.toMillis(options.baseDelay ?? "500 millis"),
+    maxDelay: Duration.toMillis(options.maxDelay ?? "15 seconds"),
+    maxAttemptDuration: Duration.toMillis(Duration.max(requestTimeout, Duration.times(idleTimeout, 2))),
+    idleTimeout,
+    steadyAfter: heartbeat,
+    requestTimeout,
+    maxEventLength: options.maxEventLength ?? 4 * 1024 * 1024
+  }
+}
+
+const make = Effect.fnUntraced(function*(settings: Settings) {
+  const { authenticated } = yield* Server
+  const random = yield* SecureRandom
+  const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient: authenticated })
+  // A stream's connection ends with its scope, also while nobody reads from it.
+  const { events } = yield* HttpApiClient.group(SallyportApi, {
+    group: "runs",
+    httpClient: HttpClient.withScope(authenticated)
+  })
+
+  /** Makes a request, again and again while it fails on its way. It must be one that does no harm when it is made twice. */
+  const ask = <S extends Schema.ConstraintDecoder<unknown>>(
+    budget: Budget,
+    send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
+    schema: S
+  ): Effect.Effect<S["Type"], Refusal | Unreachable> =>
+    Effect.gen(function*() {
+      while (true) {
+        const startedAt = yield* now
+        const answer = yield* Effect.result(call(send, schema, settings.requestTimeout))
+        if (Result.isSuccess(answer)) {
+          budget.progress()
+          return answer.success
+        }
+        if (answer.failure._tag !== "Broken") return yield* Effect.fail(answer.failure)
+        yield* budget.spend(answer.failure, startedAt)
+      }
+    })
+
+  /** Makes a request that belongs to no longer piece of work. */
+  const askOnce = <S extends Schema.ConstraintDecoder<unknown>>(
+    send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
+    schema: S,
+    runId: string | null = null
+  ): Effect.Effect<S["Type"], RunsError> =>
+    Effect.suspend(() => {
+      const trail = new Trail()
+      if (runId !== null) trail.enter({ runId })
+      return ask(makeBudget(settings), send, schema).pipe(
+        Effect.mapError((refusal) => trail.error(reasonOf(refusal, runId)))
+      )
+    })
+
+  const startWith = Effect.fnUntraced(function*(
+    work: { readonly budget: Budget; readonly trail: Trail },
+    intent: RunIntent,
+    continuation: RunContinuation | undefined
+  ): Effect.fn.Return<RunView, RunsError> {
+    const { run } = yield* checkIntent(intent).pipe(
+      Effect.andThen(ask(
+        work.budget,
+        api.runs.start({
+          headers: { "idempotency-key": intent.idempotencyKey },
+          payload: {
+            threadId: intent.threadId,
+            input: intent.input,
+            ...(continuation === undefined ? {} : { continuation })
+          },
+          responseMode
+        }),
+        Schema.Struct({ created: Schema.Boolean, run: RunView })
+      )),
+      Effect.mapError((refusal) => work.trail.error(reasonOf(refusal, null)))
+    )
+    return run
+  })
+
+  const followWith = (
+    work: { readonly budget: Budget; readonly trail: Trail },
+    options: FollowOptions
+  ): Stream.Stream<RunEvent, RunsError> => {
+    const { budget, trail } = work
+    const { runId } = options
+    if (!isRunId(runId)) return Stream.fail(trail.error(unknownRun(runId)))
+    const after = options.after ?? 0
+    if (!Number.isSafeInteger(after) || after < 0) {
+      return Stream.fail(trail.error(new InvalidInput({ message: "A cursor is the number of an event, or 0" })))
+    }
+
+    const take = (event: Sse.Event): Step<RunEvent, RunsErrorReason> => {
+      // The number of the next event is known, so that neither a server nor a proxy can make one repeat or go missing.
+      const cursor = parseCursor(event.id ?? "")
+      const isNext = cursor === trail.cursor + 1
+      switch (event.event) {
+        case "data": {
+          if (cursor === undefined) return { _tag: "Fail", error: garbled("an event came without its number") }
+          if (cursor <= trail.cursor) return { _tag: "Skip" }
+          if (!isNext) return { _tag: "Fail", error: garbled("events were missing from the stream") }
+          const data = decodeJson(event.data)
+          if (Option.isNone(data)) return { _tag: "Fail", error: garbled("an event was not JSON") }
+          trail.cursor = cursor
+          return { _tag: "Emit", value: { _tag: "Data", runId, cursor, data: data.value } }
+        }
+        case "end": {
+          // Where it has no id of its own, the parser gives it that of the event before.
+          const numbered = cursor !== undefined && cursor > trail.cursor
+          if (numbered && !isNext) return { _tag: "Fail", error: garbled("events were missing from the stream") }
+          const end = decodeEnd(event.data)
+          if (Option.isNone(end)) return { _tag: "Fail", error: garbled("the end of the run was not readable") }
+          if (numbered) trail.cursor = cursor
+          return {
+            _tag: "Last",
+            value: { _tag: "End", runId, cursor: numbered ? Option.some(cursor) : Option.none(), end: end.value }
+          }
+        }
+        case "failure": {
+          const failure = decodeFailure(event.data)
+          if (Option.isNone(failure)) return { _tag: "Fail", error: garbled("the server's failure was not readable") }
+          const { code, message, retryable } = failure.value
+          if (retryable) {
+            return { _tag: "Fail", error: new Broken({ kind: "unavailable", detail: message, status: 200 }) }
+          }
+          switch (code) {
+            case "session_ended":
+              return { _tag: "Fail", error: new SignedOut({ code, message }) }
+            case "run_not_found":
+              return { _tag: "Fail", error: new RunUnknown({ runId, message }) }
+            case "cursor_expired":
+              return { _tag: "Fail", error: new RunExpired({ runId, message }) }
+            default:
+              return { _tag: "Fail", error: new UnexpectedAnswer({ status: 200, code, message }) }
+          }
+        }
+        default:
+          return { _tag: "Skip" }
+      }
+    }
+
+    return Stream.suspend(() => {
+      trail.enter(options)
+      return read({
+        connect: Effect.suspend(() =>
+          events({
+            params: { id: runId },
+            headers: trail.cursor === 0 ? {} : { "last-event-id": String(trail.cursor) },
+            query: {},
+            responseMode
+          })
+        ),
+        take,
+        budget,
+        idleTimeout: settings.idleTimeout,
+        steadyAfter: settings.steadyAfter,
+        maxEventLength: settings.maxEventLength
+      })
+    }).pipe(
+      Stream.mapError((error) => {
+        if (error === noContent) {
+          return trail.error(
+            new RunEnded({ runId, message: `Run ${runId} has ended, and nothing follows event ${trail.cursor}` })
+          )
+        }
+        return trail.error(reasonOf(error, runId))
+      })
+    )
+  }
+
+  const newWork = () => ({ budget: makeBudget(settings), trail: new Trail() })
+
+  const find: Runs["Service"]["find"] = Effect.fn("Runs.find")(function*({ idempotencyKey, threadId }) {
+    yield* Effect.mapError(checkIntent({ idempotencyKey, threadId }), (error) => new Trail().error(error))
+    const { run } = yield* askOnce(
+      api.runs.active({ params: { id: threadId }, headers: { "idempotency-key": idempotencyKey }, responseMode }),
+      Found
+    )
+    // A server of an earlier version looks at the thread only, and may answer with another turn.
+    return Option.filter(Option.fromNullOr(run), (run) => run.idempotencyKey === idempotencyKey)
+  })
+
+  return Runs.of({
+    intent: ({ input, threadId }) =>
+      Effect.map(random.uuidV7(), (idempotencyKey) => new RunIntent({ threadId, idempotencyKey, input })),
+    start: Effect.fn("Runs.start")(function*(intent, continuation) {
+      return yield* startWith(newWork(), intent, continuation)
+    }),
+    follow: (options) => Stream.suspend(() => followWith(newWork(), options)),
+    run: (intent, options) =>
+      Stream.suspend(() => {
+        const work = newWork()
+        const max = options?.maxContinuations ?? 3
+
+        const go = (
+          next: RunIntent,
+          continued: number,
+          continuation: RunContinuation | undefined
+        ): Stream.Stream<RunEvent, RunsError> =>
+          Stream.unwrap(Effect.map(startWith(work, next, continuation), (run) => {
+            let following = Option.none<Continuation>()
+            const events = followWith(work, { ...run, after: 0 }).pipe(
+              Stream.tap((event) =>
+                Effect.sync(() => {
+                  if (event._tag === "End" && continued < max) {
+                    following = options?.continueWhen?.({ run, end: event.end }) ?? Option.none()
+                  }
+                })
+              )
+            )
+            return Stream.concat(
+              events,
+              Stream.suspend(() =>
+                Option.match(following, {
+                  onNone: () => Stream.empty,
+                  onSome: ({ input, reason }) =>
+                    go(
+                      // The key follows from the intent's: whoever continues the same intent asks for the same run.
+                      new RunIntent({
+                        threadId: intent.threadId,
+                        idempotencyKey: `${intent.idempotencyKey}.${continued + 1}`,
+                        input: input ?? next.input
+                      }),
+                      continued + 1,
+                      {
+                        attemptedRunIds: [...(run.continuation?.attemptedRunIds ?? []), run.runId],
+                        reason
+                      }
+                    )
+                })
+              )
+            )
+          }))
+        return go(intent, 0, undefined)
+      }),
+    find,
+    rejoin: ({ after, ...intent }) =>
+      Stream.unwrap(Effect.map(find(intent), (found) =>
+        Stream.suspend(() => {
+          const work = newWork()
+          return Option.match(found, {
+            onNone: () =>
+              Stream.fail(work.trail.error(
+                new RunUnknown({ runId: null, message: "No run was started with this key; start it, or let it be" })
+              )),
+            onSome: (run) => followWith(work, { ...run, after })
+          })
+        }))),
+    get: Effect.fn("Runs.get")(function*(runId) {
+      if (!isRunId(runId)) return yield* new Trail().error(unknownRun(runId))
+      return yield* askOnce(api.runs.get({ params: { id: runId }, responseMode }), RunView, runId)
+    }),
+    active: Effect.fn("Runs.active")(function*(threadId) {
+      yield* Effect.mapError(checkIntent({ threadId }), (error) => new Trail().error(error))
+      const { run } = yield* askOnce(api.runs.active({ params: { id: threadId }, headers: {}, responseMode }), Found)
+      return Option.fromNullOr(run)
+    }),
+    abort: Effect.fn("Runs.abort")(function*(runId) {
+      if (!isRunId(runId)) return yield* new Trail().error(unknownRun(runId))
+      return yield* askOnce(api.runs.abort({ params: { id: runId }, responseMode }), RunView, runId)
+    }),
+    abortIntent: Effect.fn("Runs.abortIntent")(function*({ idempotencyKey, threadId }) {
+      yield* Effect.mapError(checkIntent({ idempotencyKey, threadId }), (error) => new Trail().error(error))
+      yield* askOnce(
+        api.runs.abortThread({ params: { id: threadId }, payload: { idempotencyKey }, responseMode }),
+        Schema.Struct({ outcome: Schema.String })
+      )
+    })
+  })
+})
+
+/** Provides runs of the server that `SallyportClient` is connected to, with the default settings of {@link Options}. */
+export const layer: Layer.Layer<Runs, never, Server | SecureRandom> = Layer.effect(Runs, make(toSettings({})))
+
+/** Provides runs of the server that `SallyportClient` is connected to. */
+export const layerWith = (options: Options): Layer.Layer<Runs, never, Server | SecureRandom> =>
+  Layer.effect(Runs, Effect.suspend(() => make(toSettings(options))))

@@ -1,0 +1,172 @@
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HttpClientError from "effect/http/HttpClientError"
+import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { type FailureKind, InvalidInput, ServerError, UnexpectedAnswer, Unreachable } from "../ClientError.ts"
+import { TokenStorageError } from "../TokenStorage.ts"
+
+/** Says that an attempt failed so that another one may succeed. */
+export class Broken extends Data.TaggedError("Broken")<{
+  readonly kind: FailureKind
+  readonly detail: string
+  readonly status?: number | undefined
+  /** What the server said, where it said it in the contract's words. */
+  readonly answer?: ServerError | undefined
+  /** How long the server asks to be left alone. */
+  readonly retryAfterMillis?: number | undefined
+  readonly cause?: unknown
+}> {}
+
+/** Lists what another attempt doesn't help against. */
+export type Refusal = ServerError | UnexpectedAnswer | InvalidInput | TokenStorageError
+
+export const unreachable = (broken: Broken, attempts: number): Unreachable =>
+  new Unreachable({
+    failure: broken.kind,
+    status: broken.status ?? null,
+    detail: broken.detail,
+    attempts,
+    ...(broken.cause === undefined ? {} : { cause: broken.cause })
+  })
+
+/**
+ * Turns whatever sending a request failed with into one of ours. The error of the HTTP client is not kept, because it holds
+ * the request with its credential; what it was caused by is.
+ */
+const sendFailure = (error: unknown): Broken | Refusal => {
+  if (HttpClientError.isHttpClientError(error)) {
+    const { reason } = error
+    return reason._tag === "EncodeError" || reason._tag === "InvalidUrlError"
+      ? new InvalidInput({ message: "The request could not be written; check the base URL and the input" })
+      : connectionLost("cause" in reason ? reason.cause : undefined)
+  }
+  if (Schema.isSchemaError(error)) {
+    // The issue holds what was to be sent, which may be a pairing code.
+    return new InvalidInput({ message: "The request does not have the form that the server takes; nothing was sent" })
+  }
+  if (error instanceof TokenStorageError) return error
+  return new UnexpectedAnswer({ status: 0, code: null, message: "The request failed in a way that was not expected" })
+}
+
+export const connectionLost = (cause: unknown): Broken =>
+  new Broken({ kind: "connection", detail: "the connection could not be made, or broke", cause })
+
+export const stalled = (after: Duration.Duration): Broken =>
+  new Broken({ kind: "stalled", detail: `nothing came for ${Duration.format(after)}` })
+
+/** Reads `Retry-After` in its form of seconds (RFC 9110 section 10.2.3). */
+const retryAfterMillis = (response: HttpClientResponse.HttpClientResponse): number | undefined => {
+  const value = response.headers["retry-after"]
+  return value !== undefined && /^\d{1,6}$/.test(value) ? Number(value) * 1000 : undefined
+}
+
+const decodeServerError = Schema.decodeUnknownOption(ServerError)
+const decodeSentence = Schema.decodeUnknownOption(
+  Schema.Struct({ message: Schema.NonEmptyString, code: Schema.optionalKey(Schema.String) })
+)
+
+const parseJson = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** The statuses below 500 with which a server, or a proxy before it, asks for another attempt. */
+const retryStatuses = new Set([408, 425, 429])
+
+/** No answer but a stream is longer than this. */
+const maxBodyLength = 16 * 1024 * 1024
+
+/** Reads a body as text, and stops where it is longer than any answer of ours. */
+const textOf = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<string, Broken> =>
+  response.stream.pipe(
+    Stream.decodeText,
+    Stream.runFoldEffect(() => "", (text, part): Effect.Effect<string, Broken> =>
+      text.length + part.length > maxBodyLength
+        ? Effect.fail(new Broken({ kind: "garbled", detail: "the answer has no end", status: response.status }))
+        : Effect.succeed(text + part)),
+    Effect.catchTag(
+      "HttpClientError",
+      ({ cause, reason }) =>
+        reason._tag === "EmptyBodyError" ? Effect.succeed("") : Effect.fail(connectionLost(cause))
+    )
+  )
+
+/** Reads an answer that is not a success. An answer that is no JSON of ours, such as a proxy's page, is told by its status. */
+export const failureOf = (
+  response: HttpClientResponse.HttpClientResponse
+): Effect.Effect<never, Broken | Refusal> =>
+  Effect.flatMap(
+    // A body that breaks off says nothing; the status does.
+    Effect.orElseSucceed(textOf(response), () => ""),
+    (text): Effect.Effect<never, Broken | Refusal> => {
+      const { status } = response
+      const json = parseJson(text)
+      const answer = Option.getOrUndefined(decodeServerError(json))
+      const sentence = Option.getOrUndefined(decodeSentence(json))
+      if (status >= 500 || retryStatuses.has(status)) {
+        return Effect.fail(
+          new Broken({
+            kind: "unavailable",
+            detail: answer?.message ?? sentence?.message ?? `the answer was ${status}`,
+            status,
+            answer,
+            retryAfterMillis: retryAfterMillis(response)
+          })
+        )
+      }
+      return Effect.fail(
+        answer ?? new UnexpectedAnswer({
+          status,
+          code: sentence?.code ?? null,
+          message: sentence?.message ??
+            `The answer was ${status}, from something that is not the server; check the base URL`
+        })
+      )
+    }
+  )
+
+/** Gives a request an end. */
+export const within =
+  (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Broken, R> =>
+    Effect.timeoutOrElse(effect, { duration: limit, orElse: () => Effect.fail(stalled(limit)) })
+
+/** Sends a request, and returns its answer of any status. */
+export const send = <R>(
+  request: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, R>
+): Effect.Effect<HttpClientResponse.HttpClientResponse, Broken | Refusal, R> => Effect.mapError(request, sendFailure)
+
+/** Sends a request, and decodes the answer where it is a success. */
+export const call = <R, S extends Schema.ConstraintDecoder<unknown>>(
+  request: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, R>,
+  schema: S,
+  limit: Duration.Duration
+): Effect.Effect<S["Type"], Broken | Refusal, R> => {
+  const decode = Schema.decodeUnknownOption(schema)
+  return Effect.gen(function*() {
+    const response = yield* send(request)
+    if (response.status < 200 || response.status > 299) return yield* failureOf(response)
+    const text = yield* textOf(response)
+    const json = text === "" ? null : parseJson(text)
+    if (json === undefined) {
+      return yield* new Broken({
+        kind: "garbled",
+        detail: "something that is not the server answered, such as a network's sign-in page",
+        status: response.status
+      })
+    }
+    const value = decode(json)
+    if (Option.isSome(value)) return value.value
+    return yield* new UnexpectedAnswer({
+      status: response.status,
+      code: null,
+      message: "The server answered in a form that this client doesn't know; update the one that is older"
+    })
+  }).pipe(within(limit))
+}

@@ -1,0 +1,62 @@
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import type { Unreachable } from "../ClientError.ts"
+import { type Broken, unreachable } from "./answer.ts"
+
+/** Describes how long, how often and how soon is tried again. Times are in milliseconds. */
+export interface BudgetSettings {
+  readonly maxAttempts: number
+  readonly maxDuration: number
+  readonly baseDelay: number
+  readonly maxDelay: number
+  /** What one attempt counts for at most. It ends by then, unless the computer slept in it. */
+  readonly maxAttemptDuration: number
+}
+
+/**
+ * Bounds what is spent without progress: attempts, and the time of attempts and waits. It is the only place of this package
+ * that decides to try again, so that one budget covers everything that is done for a run.
+ *
+ * Waits count as long as they were meant to be: a computer that was put to sleep in one has not used its budget up.
+ */
+export interface Budget {
+  /** Notes progress: the budget is whole again. */
+  readonly progress: () => void
+  /** Sets how long the server wants clients to wait before they connect again. */
+  readonly setRetryDelay: (delay: Duration.Duration) => void
+  /** Notes a failed attempt that began at a time of {@link now}, and waits; fails where nothing is left. */
+  readonly spend: (broken: Broken, startedAt: number) => Effect.Effect<void, Unreachable>
+}
+
+/** Returns the time on a clock that is not set, in milliseconds. */
+export const now: Effect.Effect<number> = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos / 1_000_000n))
+
+export const makeBudget = (settings: BudgetSettings): Budget => {
+  let failures = 0
+  let spent = 0
+  let retryDelay = 0
+  return {
+    progress: () => {
+      failures = 0
+      spent = 0
+    },
+    setRetryDelay: (delay) => {
+      retryDelay = Duration.toMillis(delay)
+    },
+    spend: Effect.fnUntraced(function*(broken: Broken, startedAt: number) {
+      failures++
+      spent += Math.min((yield* now) - startedAt, settings.maxAttemptDuration)
+      const backOff = Math.max(settings.baseDelay, retryDelay) * 2 ** (failures - 1)
+      // Half as much again at most, so that those who were cut off together don't come back together.
+      const jittered = Math.min(backOff, settings.maxDelay) * (1 + (yield* Random.next) / 2)
+      const delay = Math.max(jittered, broken.retryAfterMillis ?? 0)
+      if (failures >= settings.maxAttempts || spent + delay > settings.maxDuration) {
+        return yield* unreachable(broken, failures)
+      }
+      spent += delay
+      yield* Effect.sleep(Duration.millis(delay))
+    })
+  }
+}

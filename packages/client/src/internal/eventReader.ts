@@ -1,0 +1,183 @@
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Sse from "effect/encoding/Sse"
+import * as Exit from "effect/Exit"
+import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Pull from "effect/Pull"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { UnexpectedAnswer, type Unreachable } from "../ClientError.ts"
+import { Broken, connectionLost, failureOf, type Refusal, send, within } from "./answer.ts"
+import { type Budget, now } from "./budget.ts"
+
+/** Tells what an event of the stream means for whoever reads it. */
+export type Step<A, E> =
+  /** The event is the next one. */
+  | { readonly _tag: "Emit"; readonly value: A }
+  /** The event is the next one, and the last. */
+  | { readonly _tag: "Last"; readonly value: A }
+  /** There is nothing to do: the event was seen before, or is of a kind that only later versions know. */
+  | { readonly _tag: "Skip" }
+  /** The stream can't go on. */
+  | { readonly _tag: "Fail"; readonly error: E | Broken }
+
+/** Describes a stream to read. */
+export interface ReaderOptions<A, E> {
+  /** Asks for what follows what was read so far. */
+  readonly connect: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, Scope.Scope>
+  /** Takes the next event. It is called once for each, in their order. */
+  readonly take: (event: Sse.Event) => Step<A, E>
+  readonly budget: Budget
+  /** For how long nothing may come, not even a heartbeat. */
+  readonly idleTimeout: Duration.Duration
+  /** After how long an open connection counts as progress, though it brings nothing but heartbeats. */
+  readonly steadyAfter: Duration.Duration
+  /** The length of the longest event. */
+  readonly maxEventLength: number
+}
+
+/** Says that the server has nothing to add, now or later. */
+export const noContent = "NoContent"
+
+interface Connection<E> {
+  readonly scope: Scope.Closeable
+  readonly openedAt: number
+  readonly pull: Pull.Pull<Arr.NonEmptyReadonlyArray<Uint8Array>, unknown>
+  readonly decoder: TextDecoder
+  readonly parser: Sse.Parser
+  /** What the parser has found, in the order of the stream. */
+  readonly found: Array<Sse.AnyEvent>
+  /** What the connection is to fail with when what came before it has been handed out. */
+  failure: E | Broken | UnexpectedAnswer | undefined
+}
+
+/**
+ * Reads Server-Sent Events, over as many connections as it takes and the budget allows. Nothing is read ahead: the next
+ * bytes are asked for when the consumer asks for events.
+ *
+ * The failures `Retry` of Effect's own decoder would end the stream at each `retry:`, so its parser is used without it.
+ */
+export const read = <A, E extends { readonly _tag: string }>(
+  options: ReaderOptions<A, E>
+): Stream.Stream<A, E | Refusal | Unreachable | typeof noContent> => {
+  const open = Effect.fnUntraced(function*(scope: Scope.Closeable): Effect.fn.Return<
+    Connection<E>,
+    Broken | Refusal | typeof noContent
+  > {
+    const response = yield* options.connect.pipe(send, within(options.idleTimeout), Scope.provide(scope))
+    if (response.status === 204) return yield* Effect.fail<typeof noContent>(noContent)
+    if (response.status !== 200) return yield* within(options.idleTimeout)(failureOf(response))
+    if (!/^text\/event-stream\b/i.test(response.headers["content-type"] ?? "")) {
+      return yield* new Broken({
+        kind: "garbled",
+        detail: "something that is not the server answered, such as a network's sign-in page",
+        status: 200
+      })
+    }
+    const found: Array<Sse.AnyEvent> = []
+    return {
+      scope,
+      openedAt: yield* now,
+      pull: yield* Scope.provide(Stream.toPull(response.stream), scope),
+      decoder: new TextDecoder(),
+      parser: Sse.makeParser((event) => found.push(event), { maxEventSize: options.maxEventLength }),
+      found,
+      failure: undefined
+    }
+  })
+
+  const steadyAfter = Duration.toMillis(options.steadyAfter)
+
+  /** Takes what the parser has found. Returns what is to be handed out, and whether that was the last of it. */
+  const takeFound = (connection: Connection<E>) => {
+    const values: Array<A> = []
+    for (const event of connection.found.splice(0)) {
+      if (event._tag === "Retry") {
+        options.budget.setRetryDelay(event.duration)
+        continue
+      }
+      const step = options.take(event)
+      if (step._tag === "Skip") continue
+      if (step._tag === "Fail") {
+        connection.failure = step.error
+        return { values, last: false }
+      }
+      values.push(step.value)
+      if (step._tag === "Last") return { values, last: true }
+    }
+    return { values, last: false }
+  }
+
+  /** Waits for the next bytes, and takes the events that they complete. */
+  const advance = Effect.fnUntraced(function*(connection: Connection<E>) {
+    if (connection.failure !== undefined) return yield* Effect.fail(connection.failure)
+    const chunks = yield* connection.pull.pipe(
+      Pull.catchDone(() =>
+        Effect.fail(new Broken({ kind: "connection", detail: "the stream stopped before its end" }))
+      ),
+      Effect.mapError((error) =>
+        error instanceof Broken ? error : connectionLost(error instanceof Error ? error.cause : undefined)
+      ),
+      within(options.idleTimeout)
+    )
+    for (const chunk of chunks) {
+      const tooLarge = connection.parser.feed(connection.decoder.decode(chunk, { stream: true }))
+      if (tooLarge !== undefined) {
+        connection.failure = new UnexpectedAnswer({
+          status: 200,
+          code: null,
+          message:
+            `The server sent an event that is longer than ${options.maxEventLength} characters; raise maxEventLength`
+        })
+        break
+      }
+    }
+    const taken = takeFound(connection)
+    if (taken.values.length > 0 || (yield* now) - connection.openedAt >= steadyAfter) options.budget.progress()
+    return taken
+  })
+
+  return Stream.unwrap(Effect.gen(function*() {
+    const outer = yield* Scope.Scope
+    let connection: Connection<E> | undefined
+    let ended = false
+
+    const close = Effect.suspend(() => {
+      const open = connection
+      connection = undefined
+      return open === undefined ? Effect.void : Scope.close(open.scope, Exit.void)
+    })
+
+    const connected = Effect.gen(function*() {
+      if (connection !== undefined) return connection
+      const scope = yield* Scope.fork(outer)
+      return connection = yield* Effect.onError(open(scope), (cause) => Scope.close(scope, Exit.failCause(cause)))
+    })
+
+    const next: Pull.Pull<Arr.NonEmptyReadonlyArray<A>, E | Refusal | Unreachable | typeof noContent> = Effect.gen(
+      function*() {
+        while (!ended) {
+          const startedAt = connection?.openedAt ?? (yield* now)
+          const step = yield* Effect.result(Effect.flatMap(connected, advance))
+          if (Result.isFailure(step)) {
+            yield* close
+            if (!(step.failure instanceof Broken)) return yield* Effect.fail(step.failure)
+            yield* options.budget.spend(step.failure, startedAt)
+            continue
+          }
+          const { last, values } = step.success
+          if (last) {
+            ended = true
+            yield* close
+          }
+          if (Arr.isArrayNonEmpty(values)) return values
+        }
+        return yield* Cause.done()
+      }
+    )
+    return Stream.fromPull(Effect.succeed(next))
+  }))
+}
