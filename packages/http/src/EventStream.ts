@@ -2,18 +2,20 @@
  * Writes events as they come, as Server-Sent Events or on a WebSocket.
  */
 import { AuthPolicy } from "@sallyport/core/AuthPolicy"
-import type { Session } from "@sallyport/core/Session"
+import type { Session, SessionId } from "@sallyport/core/Session"
 import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type { HttpServerError } from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
+import * as LiveStream from "./internal/liveStream.ts"
 import * as Shutdown from "./Shutdown.ts"
 
 /** Describes an event on the wire. */
@@ -54,6 +56,11 @@ export const sessionEnded: Failure<"session_ended"> = {
 /** Says when a reader may read no more: with a failure to tell, or without a word where the server stops. */
 export type Ending = Effect.Effect<Option.Option<Failure<"session_ended" | "unavailable">>>
 
+interface Watch {
+  readonly fiber: Fiber.Fiber<Effect.Success<Ending>>
+  readers: number
+}
+
 /**
  * Returns how to wait until a session's readers may read no more. A reader that is cut off by a stop is told nothing: it
  * reconnects, to the next server. Everybody's session has no end.
@@ -63,14 +70,43 @@ export const makeEnding: Effect.Effect<(session: Session) => Ending, never, Sess
     const sessions = yield* SessionCredentialService
     const policy = yield* AuthPolicy
     const stopping: Ending = Effect.as(yield* Shutdown.Stopping, Option.none())
-    return (session) =>
-      policy.kind === "unsafe-no-auth" ? stopping : sessions.awaitEnd(session).pipe(
-        Effect.as(sessionEnded),
-        Effect.catch((error) =>
-          Effect.succeed({ code: "unavailable" as const, message: error.message, retryable: true })
+    // One watch for all that a session reads, as long as it reads anything.
+    const watches = new Map<SessionId, Watch>()
+    const watch = (session: Session) =>
+      Effect.map(
+        Effect.forkDetach(
+          sessions.awaitEnd(session).pipe(
+            Effect.as(sessionEnded),
+            Effect.catch((error) =>
+              Effect.succeed({ code: "unavailable" as const, message: error.message, retryable: true })
+            ),
+            Effect.asSome,
+            Effect.raceFirst(stopping)
+          )
         ),
-        Effect.asSome,
-        Effect.raceFirst(stopping)
+        (fiber): Watch => {
+          const watch = { fiber, readers: 0 }
+          watches.set(session.id, watch)
+          // Whoever comes later looks anew: the row may be readable again.
+          fiber.addObserver(() => watches.get(session.id) === watch && watches.delete(session.id))
+          return watch
+        }
+      )
+    const join = (session: Session) =>
+      Effect.suspend(() => {
+        const known = watches.get(session.id)
+        return known === undefined ? watch(session) : Effect.succeed(known)
+      })
+    return (session) =>
+      policy.kind === "unsafe-no-auth" ? stopping : Effect.acquireUseRelease(
+        Effect.tap(join(session), (watch) => Effect.sync(() => watch.readers++)),
+        ({ fiber }) => Fiber.join(fiber),
+        (watch) =>
+          Effect.sync(() => {
+            if (--watch.readers > 0) return
+            if (watches.get(session.id) === watch) watches.delete(session.id)
+            watch.fiber.interruptUnsafe()
+          })
       )
   })
 
@@ -86,62 +122,59 @@ const failureEvent = (failure: Failure): WireEvent => ({
   data: JSON.stringify(failure)
 })
 
-/**
- * Puts events, the end and heartbeats together. An error of the events is a last event `failure`; so is what the end has to
- * tell. `render` joins what came together.
- */
-const compose = <A>(events: Stream.Stream<WireEvent, Failure>, options: Options, write: {
-  readonly render: (events: ReadonlyArray<WireEvent>) => ReadonlyArray<A>
-  readonly heartbeat: A
-}): Stream.Stream<A> => {
-  const body = Stream.suspend(() => {
-    let end = Option.none<Failure>()
-    const ended = Effect.map(options.until, (failure) => {
-      end = failure
-    })
-    // What ends the stream is its last word: nothing that was on its way goes out after it.
-    return events.pipe(
-      Stream.catch((failure) => Stream.succeed(failureEvent(failure))),
-      Stream.interruptWhen(ended),
-      Stream.concat(Stream.suspend(() => Stream.fromIterable(Option.toArray(Option.map(end, failureEvent)))))
-    )
-  })
-  const beats = Stream.fromSchedule(Schedule.spaced(options.heartbeatInterval)).pipe(Stream.map(() => write.heartbeat))
-  return body.pipe(
-    Stream.mapArray((page) => {
-      const [first, ...rest] = write.render(page)
-      return first === undefined ? [write.heartbeat] : [first, ...rest]
-    }),
-    Stream.merge(beats, { haltStrategy: "left" })
-  )
-}
-
 // A JSON text holds no line break outside of strings, and inside it is escaped, so one `data:` line holds it whole.
 const renderSse = ({ data, event, id }: WireEvent): string =>
   `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${data}\n\n`
 
+const encoder = new TextEncoder()
 // The head is sent with the first chunk, so one is sent at once.
-const opening = `retry: ${Duration.toMillis(retryDelay)}\n\n`
+const opening = encoder.encode(`retry: ${Duration.toMillis(retryDelay)}\n\n`)
+const heartbeat = encoder.encode(": heartbeat\n\n")
+
+// What many readers wait for is written once for all of them.
+const written = new WeakMap<object, Uint8Array>()
+const writePage = <A extends object>(toWire: (event: A) => WireEvent) => (page: ReadonlyArray<A>): Uint8Array => {
+  const [first, second] = page
+  if (first === undefined || second !== undefined) {
+    return encoder.encode(page.map((event) => renderSse(toWire(event))).join(""))
+  }
+  const known = written.get(first)
+  if (known !== undefined) return known
+  const bytes = encoder.encode(renderSse(toWire(first)))
+  written.set(first, bytes)
+  return bytes
+}
 
 /**
- * Answers with Server-Sent Events. The head goes out at once; comments keep an idle connection alive.
+ * Answers with Server-Sent Events, each written by `toWire`, which is called once for an event that many readers are given.
+ * The head goes out at once; comments keep an idle connection alive. An error of the events is a last event `failure`.
  */
+export const respondWith = <A extends object>(
+  events: Stream.Stream<A, Failure>,
+  toWire: (event: A) => WireEvent,
+  options: Options
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.stream(
+    LiveStream.make({
+      ...options,
+      events,
+      opening: Option.some(opening),
+      heartbeat,
+      page: writePage(toWire),
+      failure: (failure: Failure) => encoder.encode(renderSse(failureEvent(failure)))
+    }),
+    {
+      contentType: "text/event-stream",
+      // `x-accel-buffering` turns off the buffering of nginx and of what follows it.
+      headers: { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" }
+    }
+  )
+
+/** Answers with events as they are; see {@link respondWith}. */
 export const respond = (
   events: Stream.Stream<WireEvent, Failure>,
   options: Options
-): HttpServerResponse.HttpServerResponse => {
-  const text = Stream.succeed(opening).pipe(
-    Stream.concat(
-      compose(events, options, { render: (page) => [page.map(renderSse).join("")], heartbeat: ": heartbeat\n\n" })
-    ),
-    Stream.encodeText
-  )
-  return HttpServerResponse.stream(text, {
-    contentType: "text/event-stream",
-    // `x-accel-buffering` turns off the buffering of nginx and of what follows it.
-    headers: { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" }
-  })
-}
+): HttpServerResponse.HttpServerResponse => respondWith(events, (event) => event, options)
 
 /** Tells whether a request asks for a WebSocket. */
 export const isUpgrade = (request: HttpServerRequest.HttpServerRequest): boolean =>
@@ -185,12 +218,17 @@ export const respondWebSocket = (
       Effect.sync(() => {
         close = closeCodes.unavailable
       }))
-    const messages = compose(telling, { ...options, until }, {
-      render: (page) => page.map(renderMessage),
-      heartbeat: `{"event":"heartbeat"}`
+    const messages = LiveStream.make<WireEvent, Failure, Arr.NonEmptyReadonlyArray<string>>({
+      events: telling,
+      until,
+      heartbeatInterval: options.heartbeatInterval,
+      opening: Option.none(),
+      heartbeat: [`{"event":"heartbeat"}`],
+      page: Arr.map(renderMessage),
+      failure: (failure) => [renderMessage(failureEvent(failure))]
     })
     const send = Effect.andThen(
-      Stream.runForEachArray(messages, (page) => writer.writeAll(page)),
+      Stream.runForEach(messages, (page) => writer.writeAll(page)),
       Effect.suspend(() => writer.write(new Socket.CloseEvent(close)))
     )
     // The client's close, or the end of the connection, ends the reading with an error.

@@ -29,21 +29,16 @@ const failureOf = (error: RunEventLogError): typeof RunStreamFailure.Type => {
   }
 }
 
+const toWire = (event: RunEventEncoded): EventStream.WireEvent => ({
+  id: Option.isSome(event.seq) ? String(event.seq.value) : undefined,
+  event: event.kind,
+  data: event.data
+})
+
 /**
  * Answers with events as they come; see {@link EventStream.respond}. An error of the log is a last event `failure`.
  */
 export const respond = (
   events: Stream.Stream<RunEventEncoded, RunEventLogError>,
   options: EventStream.Options
-): HttpServerResponse.HttpServerResponse =>
-  EventStream.respond(
-    events.pipe(
-      Stream.map((event): EventStream.WireEvent => ({
-        id: Option.isSome(event.seq) ? String(event.seq.value) : undefined,
-        event: event.kind,
-        data: event.data
-      })),
-      Stream.mapError(failureOf)
-    ),
-    options
-  )
+): HttpServerResponse.HttpServerResponse => EventStream.respondWith(Stream.mapError(events, failureOf), toWire, options)

@@ -23,7 +23,7 @@ import {
   InvalidInput,
   LimitExceeded,
   refusal,
-  RunEventLogError,
+  type RunEventLogError,
   RunNotFound,
   ShuttingDown,
   storage,
