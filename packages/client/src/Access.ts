@@ -172,7 +172,9 @@ const make = Effect.gen(function*() {
     yield* credentials.keep(access_token).pipe(
       // A session that nobody can use any more is better ended than left to expire.
       Effect.tapError(() =>
-        Effect.ignore(anonymous.execute(HttpClientRequest.bearerToken(HttpClientRequest.post(logoutPath), access_token)))
+        Effect.ignore(
+          anonymous.execute(HttpClientRequest.bearerToken(HttpClientRequest.post(logoutPath), access_token))
+        )
       ),
       Effect.mapError((reason) => new ClientError({ reason }))
     )
