@@ -249,11 +249,15 @@ import * as Core from "@sallyport/core"
 import * as Suites from "@sallyport/testing"
 import { Layer } from "effect"
 
-const name = "a stranger's"
-const repositories = Core.Repositories.layerMemory
-for (const [module, { suite }] of Object.entries(Suites)) {
-  suite(name, module === "SecretStoreSuite" ? Layer.provide(Core.SecretStore.layerMemory, NodeCrypto.layer) : repositories)
-}
+const layer = Layer.provideMerge(
+  Layer.mergeAll(
+    Core.Repositories.layerMemory,
+    Core.ScopedCredentialRepository.layerMemory,
+    Core.SecretStore.layerMemory
+  ),
+  NodeCrypto.layer
+)
+for (const [module, { suite }] of Object.entries(Suites)) if (module.endsWith("Suite")) suite("a stranger's", layer)
 `
 
 /**

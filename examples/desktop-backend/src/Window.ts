@@ -1,7 +1,7 @@
 /**
  * A window on the backend. It signs itself in, and has no network while no backend of ours listens.
  */
-import { Effect, Redacted, Schema, Stream, SubscriptionRef } from "effect"
+import { Effect, Redacted, Schedule, Schema, Stream, SubscriptionRef } from "effect"
 import type { Browser, BrowserContext, Page } from "playwright-core"
 import type { Backend, State } from "./Supervisor.ts"
 
@@ -78,7 +78,7 @@ export const follow = (window: Window, state: SubscriptionRef.SubscriptionRef<St
     Stream.switchMap((state) =>
       Stream.fromEffectDrain(
         (state._tag === "Ready"
-          ? show(window, state.backend)
+          ? Effect.retry(show(window, state.backend), { schedule: Schedule.exponential("200 millis"), times: 5 })
           // Whoever gets hold of the port meanwhile must not be sent the cookie.
           : attempt("go offline", () => window.context.setOffline(true))).pipe(
             Effect.catchTag("WindowError", (error) => Effect.logWarning(error.message))

@@ -34,7 +34,9 @@ const main = Effect.gen(function*() {
   })
   yield* Effect.forkScoped(Window.follow(window, state))
   yield* Effect.forkScoped(Stream.runForEach(SubscriptionRef.changes(state), tell))
-  yield* Effect.promise(() => window.page.waitForFunction(() => document.body.dataset.connections !== undefined))
+  yield* Effect.promise(() =>
+    window.page.waitForFunction(() => document.body.dataset.connections !== undefined, undefined, { timeout: 0 })
+  )
   yield* Console.log(`The window shows: ${yield* Effect.promise(() => window.page.innerText("#status"))}`)
   return yield* Effect.never
 })

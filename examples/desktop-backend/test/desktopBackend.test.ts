@@ -55,6 +55,7 @@ const text = ({ page }: Window.Window, selector: string) => step(() => page.inne
 /** Opens a window and lets it follow a backend. */
 const openWindow = Effect.fnUntraced(function*(state: SubscriptionRef.SubscriptionRef<Supervisor.State>) {
   const window = yield* Window.open(yield* Support.Browser)
+  window.context.setDefaultTimeout(Support.timeout)
   const requests: Array<string> = []
   window.page.on("request", (request) => requests.push(`${request.url()} ${request.postData()}`))
   yield* Effect.forkScoped(Window.follow(window, state))
@@ -151,7 +152,8 @@ layer(Support.layer, { excludeTestServices: true, timeout: "2 minutes" })("a des
         assert.include(seen, `${backend.url}/api/auth/access`)
         assert.notInclude(seen, credential)
         assert.notInclude(seen, token)
-      }).pipe(Effect.scoped)
+      }).pipe(Effect.scoped),
+    Support.timeout
   )
 
   it.effect(
@@ -192,39 +194,48 @@ layer(Support.layer, { excludeTestServices: true, timeout: "2 minutes" })("a des
         ])
         assert.strictEqual(yield* redeem({ ...third, credential: second.credential }), 401)
         assert.strictEqual(yield* redeem(third), 200)
-      }).pipe(Effect.scoped)
+      }).pipe(Effect.scoped),
+    Support.timeout
   )
 
-  it.effect("BOOT-04, L-10: a start that takes an hour does not use up the minute that the credential lives", () =>
-    Effect.gen(function*() {
-      const state = yield* Supervisor.supervise({
-        command: node("./programs/slowBackend.ts"),
-        stateDirectory: yield* Support.freshState,
-        env: { DESKTOP_CREDENTIAL_LIFETIME: "1 minute" }
-      })
-      const window = yield* openWindow(state)
-      yield* connected(window, 1)
-      assert.strictEqual(yield* text(window, "#status"), "Signed in as owner")
-      // The hour has passed for the backend indeed.
-      const since = yield* step(() =>
-        window.page.evaluate(async () => (await (await fetch("/api/auth/session")).json()).session.createdAt)
-      )
-      assert.isAbove(Date.parse(since) - Date.now(), 30 * 60_000)
-    }).pipe(Effect.scoped))
+  it.effect(
+    "BOOT-04, L-10: a start that takes an hour does not use up the minute that the credential lives",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* Supervisor.supervise({
+          command: node("./programs/slowBackend.ts"),
+          stateDirectory: yield* Support.freshState,
+          env: { DESKTOP_CREDENTIAL_LIFETIME: "1 minute" }
+        })
+        const window = yield* openWindow(state)
+        yield* connected(window, 1)
+        assert.strictEqual(yield* text(window, "#status"), "Signed in as owner")
+        // The hour has passed for the backend indeed.
+        const since = yield* step(() =>
+          window.page.evaluate(async () => (await (await fetch("/api/auth/session")).json()).session.createdAt)
+        )
+        assert.isAbove(Date.parse(since) - Date.now(), 30 * 60_000)
+      }).pipe(Effect.scoped),
+    Support.timeout
+  )
 
-  it.effect("a window is signed in anew, and shown again, when its session has been ended", () =>
-    Effect.gen(function*() {
-      const state = yield* Supervisor.supervise({ command: backendMain, stateDirectory: yield* Support.freshState })
-      const window = yield* openWindow(state)
-      const first = yield* ready(state)
-      yield* connected(window, 1)
-      yield* step(() => window.page.evaluate(() => fetch("/api/auth/logout", { method: "POST" })))
-      const loaded = window.page.waitForEvent("load")
-      process.kill(first.pid, "SIGKILL")
-      yield* step(() => loaded)
-      yield* connected(window, 1)
-      assert.strictEqual(yield* text(window, "#status"), "Signed in as owner")
-    }).pipe(Effect.scoped))
+  it.effect(
+    "a window is signed in anew, and shown again, when its session has been ended",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* Supervisor.supervise({ command: backendMain, stateDirectory: yield* Support.freshState })
+        const window = yield* openWindow(state)
+        const first = yield* ready(state)
+        yield* connected(window, 1)
+        yield* step(() => window.page.evaluate(() => fetch("/api/auth/logout", { method: "POST" })))
+        const loaded = window.page.waitForEvent("load")
+        process.kill(first.pid, "SIGKILL")
+        yield* step(() => loaded)
+        yield* connected(window, 1)
+        assert.strictEqual(yield* text(window, "#status"), "Signed in as owner")
+      }).pipe(Effect.scoped),
+    Support.timeout
+  )
 
   it.effect("while the backend is down, nobody who takes its port hears from the window", () =>
     Effect.gen(function*() {
@@ -262,7 +273,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "2 minutes" })("a des
       // The port is open to others.
       yield* step(() => fetch(backend.url))
       assert.deepStrictEqual(heard, ["/ undefined"])
-    }).pipe(Effect.scoped))
+    }).pipe(Effect.scoped), Support.timeout)
 })
 
 layer(Support.layerProcesses, { excludeTestServices: true })("a supervisor", (it) => {
@@ -288,7 +299,7 @@ layer(Support.layerProcesses, { excludeTestServices: true })("a supervisor", (it
       assert.strictEqual((yield* until(state, isDown)).reason, `port ${port} is taken`)
       const { url } = yield* ready(state)
       assert.notStrictEqual(Number(new URL(url).port), port)
-    }).pipe(Effect.scoped))
+    }).pipe(Effect.scoped), Support.timeout)
 
   it.effect("waits longer after each start that fails, up to a limit", () =>
     Effect.gen(function*() {
@@ -301,7 +312,7 @@ layer(Support.layerProcesses, { excludeTestServices: true })("a supervisor", (it
       const downs = yield* SubscriptionRef.changes(state).pipe(Stream.filter(isDown), Stream.take(5), Stream.runCollect)
       assert.deepStrictEqual(downs.map(({ retryInMillis }) => retryInMillis), [10, 20, 40, 50, 50])
       assert.strictEqual(downs[0]?.reason, "it exited with 3")
-    }).pipe(Effect.scoped))
+    }).pipe(Effect.scoped), Support.timeout)
 
   it.effect("ends a start that takes too long, and the backend with its scope", () =>
     Effect.gen(function*() {
@@ -322,5 +333,5 @@ layer(Support.layerProcesses, { excludeTestServices: true })("a supervisor", (it
         )
       )
       assert.isFalse(Support.isRunning(backend.pid))
-    }).pipe(Effect.scoped))
+    }).pipe(Effect.scoped), Support.timeout)
 })

@@ -41,14 +41,14 @@ layer(NodeServices.layer, { excludeTestServices: true })("the processes of a des
       assert.lengthOf(started.filter((pid) => Support.visible(pid).includes("backendMain.ts")), 1)
       process.kill(application.pid, "SIGKILL")
       yield* Support.allGone(directory)
-    }).pipe(Effect.scoped))
+    }).pipe(Effect.scoped), Support.timeout)
 
   it.effect("none is left when it is killed in the middle of a start", () =>
     Effect.gen(function*() {
       const { application, directory } = yield* start(/^The backend starts/)
       process.kill(application.pid, "SIGKILL")
       yield* Support.allGone(directory)
-    }).pipe(Effect.scoped))
+    }).pipe(Effect.scoped), Support.timeout)
 
   it.effect("none is left when it is told to stop, and neither is the unpacked browser", () =>
     Effect.gen(function*() {
@@ -61,5 +61,5 @@ layer(NodeServices.layer, { excludeTestServices: true })("the processes of a des
       yield* application.exitCode
       yield* Support.allGone(directory)
       assert.isFalse(yield* fs.exists(browser))
-    }).pipe(Effect.scoped))
+    }).pipe(Effect.scoped), Support.timeout)
 })

@@ -8,6 +8,7 @@ import * as AccessFeedRepository from "@sallyport/core/AccessFeedRepository"
 import * as BootstrapCredentialRepository from "@sallyport/core/BootstrapCredentialRepository"
 import * as ReplayRepository from "@sallyport/core/ReplayRepository"
 import * as RunEventRepository from "@sallyport/core/RunEventRepository"
+import * as ScopedCredentialRepository from "@sallyport/core/ScopedCredentialRepository"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as SessionCredentialRepository from "@sallyport/core/SessionCredentialRepository"
 import * as Context from "effect/Context"
@@ -22,6 +23,7 @@ import * as BootstrapCredentialRepositorySuite from "../../src/BootstrapCredenti
 import * as ReplayRepositorySuite from "../../src/ReplayRepositorySuite.ts"
 import * as RunEventLogSuite from "../../src/RunEventLogSuite.ts"
 import * as RunEventRepositorySuite from "../../src/RunEventRepositorySuite.ts"
+import * as ScopedCredentialRepositorySuite from "../../src/ScopedCredentialRepositorySuite.ts"
 import * as SecretStoreSuite from "../../src/SecretStoreSuite.ts"
 import * as SessionCredentialRepositorySuite from "../../src/SessionCredentialRepositorySuite.ts"
 
@@ -58,6 +60,7 @@ type Links = BootstrapCredentialRepository.BootstrapCredentialRepository["Servic
 type Sessions = SessionCredentialRepository.SessionCredentialRepository["Service"]
 type Feed = AccessFeedRepository.AccessFeedRepository["Service"]
 type Runs = RunEventRepository.RunEventRepository["Service"]
+type Credentials = ScopedCredentialRepository.ScopedCredentialRepository["Service"]
 type Secrets = SecretStore.SecretStore["Service"]
 
 const links = (name: string, breaks: string | undefined, change: (real: Links) => Partial<Links>): Mutant => ({
@@ -116,6 +119,25 @@ const runLog = (name: string, breaks: string | undefined, change: (real: Runs) =
   declare: () => RunEventLogSuite.suite(name, alteredRuns(change))
 })
 
+const credentials = (
+  name: string,
+  breaks: string | undefined,
+  change: (real: Credentials) => Partial<Credentials>
+): Mutant => ({
+  suite: "ScopedCredentialRepository",
+  name,
+  breaks,
+  declare: () =>
+    ScopedCredentialRepositorySuite.suite(
+      name,
+      alter(
+        ScopedCredentialRepository.ScopedCredentialRepository,
+        Layer.merge(ScopedCredentialRepository.layerMemory, AccessFeedRepository.layerMemory),
+        change
+      )
+    )
+})
+
 const secrets = (name: string, breaks: string | undefined, change: (real: Secrets) => Partial<Secrets>): Mutant => ({
   suite: "SecretStore",
   name,
@@ -172,6 +194,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   feedService("unbroken", undefined, asItIs),
   runs("unbroken", undefined, asItIs),
   runLog("unbroken", undefined, asItIs),
+  credentials("unbroken", undefined, asItIs),
   secrets("unbroken", undefined, asItIs),
   replays("unbroken", undefined, ReplayRepository.layerMemory),
 
@@ -308,6 +331,21 @@ export const mutants: ReadonlyArray<Mutant> = [
         real.start(options),
         (outcome) => outcome._tag === "Existing" ? { ...outcome, _tag: "Created" } : outcome
       )
+  })),
+
+  credentials(
+    "removes the next one instead",
+    "SCOPE-03 L-54 removes the first that exists where that may be",
+    (real) => ({
+      remove: ({ candidates, key }, change) =>
+        real.remove({ key, candidates: candidates.filter(({ removable }) => removable) }, change)
+    })
+  ),
+  credentials("keeps what a write supersedes", "L-59 removes what a write supersedes", (real) => ({
+    put: (row, _supersedes, change) => real.put(row, undefined, change)
+  })),
+  credentials("does not tell of reads", "SCOPE-12 puts reads into the feed", () => ({
+    recordRead: () => Effect.void
   })),
 
   secrets("getOrCreateRandom reads, then writes", "SEC-03 L-05 24 fibers in getOrCreateRandom", (real) => ({
