@@ -54,6 +54,24 @@ export const FeedCredential = Schema.Struct({
   rejectedUntil: Schema.NullOr(Schema.DateTimeUtcFromString)
 })
 
+/** Describes a client that connects through a relay in the feed. */
+export const FeedConnectClient = Schema.Struct({
+  proofKeyThumbprint: Schema.String,
+  account: Schema.String,
+  label: Schema.NullOr(Schema.String),
+  deviceType: Schema.String,
+  status: Schema.String,
+  /** What the client's screen shows while it waits. */
+  verificationCode: Schema.String,
+  firstSeenAt: Schema.DateTimeUtcFromString,
+  requestedAt: Schema.DateTimeUtcFromString,
+  pendingUntil: Schema.NullOr(Schema.DateTimeUtcFromString),
+  decidedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
+  decidedBy: Schema.NullOr(Schema.String),
+  reason: Schema.NullOr(Schema.String),
+  lastSeenAt: Schema.NullOr(Schema.DateTimeUtcFromString)
+})
+
 /** Tells a reader why the feed stops; after a retryable one it may go on from its last revision. */
 export const AccessStreamFailure = Schema.Struct({
   code: Schema.String,
@@ -73,10 +91,16 @@ export const feedData = {
   snapshot: Schema.Struct({
     revision: Schema.Natural,
     pairingLinks: Schema.Array(FeedPairingLink),
-    sessions: Schema.Array(FeedSession)
+    sessions: Schema.Array(FeedSession),
+    connectClients: Schema.optionalKey(Schema.Array(FeedConnectClient)),
+    /** Absent where the server doesn't know it: not to be taken for one or the other. */
+    connectSecurityMode: Schema.optionalKey(Schema.String)
   }),
   pairingLinkUpserted: Schema.Struct({ ...change, link: FeedPairingLink }),
   pairingLinkRemoved: Schema.Struct({ ...change, id: Schema.String, reason: Schema.String }),
+  connectClientUpserted: Schema.Struct({ ...change, client: FeedConnectClient }),
+  connectClientRemoved: Schema.Struct({ ...change, proofKeyThumbprint: Schema.String, reason: Schema.String }),
+  connectSecurityModeUpdated: Schema.Struct({ ...change, mode: Schema.String }),
   sessionUpserted: Schema.Struct({ ...change, session: FeedSession }),
   sessionRemoved: Schema.Struct({ ...change, id: Schema.String, reason: Schema.String }),
   credentialUpserted: Schema.Struct({ ...change, credential: FeedCredential }),
@@ -107,6 +131,9 @@ export const AccessStreamEvent = Schema.Union([
   event("snapshot"),
   event("pairingLinkUpserted"),
   event("pairingLinkRemoved"),
+  event("connectClientUpserted"),
+  event("connectClientRemoved"),
+  event("connectSecurityModeUpdated"),
   event("sessionUpserted"),
   event("sessionRemoved"),
   event("credentialUpserted"),
@@ -127,6 +154,9 @@ export const AccessMessage = Schema.fromJsonString(Schema.Union([
   message("snapshot"),
   message("pairingLinkUpserted"),
   message("pairingLinkRemoved"),
+  message("connectClientUpserted"),
+  message("connectClientRemoved"),
+  message("connectSecurityModeUpdated"),
   message("sessionUpserted"),
   message("sessionRemoved"),
   message("credentialUpserted"),

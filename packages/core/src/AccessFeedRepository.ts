@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import type { AccessEvent } from "./AccessEvent.ts"
 import type { AccessRepositoryError } from "./AccessRepositoryError.ts"
+import type { ConnectClient, SecurityMode } from "./ConnectClient.ts"
 import { AccessJournal } from "./internal/accessJournal.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type { Session } from "./Session.ts"
@@ -21,6 +22,10 @@ export interface AccessSnapshot {
   readonly pairingLinks: ReadonlyArray<PairingLink>
   /** The live sessions, in the order of their ids. */
   readonly sessions: ReadonlyArray<Session>
+  /** The clients that connect through a relay, in the order of their thumbprints; absent where a store keeps none. */
+  readonly connectClients?: ReadonlyArray<ConnectClient> | undefined
+  /** Who may connect through a relay; absent where a store doesn't say, or says what this version doesn't know. */
+  readonly connectSecurityMode?: SecurityMode | undefined
 }
 
 /** Provides reads of the access feed. */
@@ -66,7 +71,10 @@ export const layerMemory: Layer.Layer<AccessFeedRepository> = Layer.effect(
             .sort((a, b) => b.createdAt.epochMilliseconds - a.createdAt.epochMilliseconds || (a.id < b.id ? 1 : -1)),
           sessions: Array.from(journal.sessions.values())
             .filter((session) => session.expiresAt.epochMilliseconds > nowMillis)
-            .sort((a, b) => a.id < b.id ? -1 : 1)
+            .sort((a, b) => a.id < b.id ? -1 : 1),
+          connectClients: Array.from(journal.connectClients.values())
+            .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1),
+          connectSecurityMode: journal.connectSecurityMode() ?? "client-approval"
         })),
       wakeups: Stream.map(journal.wakeups.listen, () => undefined)
     })

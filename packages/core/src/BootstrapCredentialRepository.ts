@@ -129,6 +129,22 @@ export const layerMemory: Layer.Layer<BootstrapCredentialRepository> = Layer.eff
     const redeemable = (row: PairingLinkRow, nowMillis: number): boolean =>
       row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
 
+    const insert = (row: PairingLinkRow, change: ChangeContext): void => {
+      links.set(row.id, row)
+      idByDigest.set(row.codeDigest, row.id)
+      journal.append({ _tag: "pairingLinkUpserted", link: toPairingLink(row) }, change)
+    }
+    const revoke = (row: PairingLinkRow, change: ChangeContext): void => {
+      links.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
+      journal.append({ _tag: "pairingLinkRemoved", id: row.id, reason: "revoked" }, change)
+    }
+    journal.onInsertLink(insert)
+    journal.onEndKey((proofKeyThumbprint, change) => {
+      for (const row of Array.from(links.values()).sort((a, b) => a.id < b.id ? -1 : 1)) {
+        if (row.proofKeyThumbprint === proofKeyThumbprint && redeemable(row, change.nowMillis)) revoke(row, change)
+      }
+    })
+
     return BootstrapCredentialRepository.of({
       insert: (row, change) =>
         Effect.suspend(() => {
@@ -141,9 +157,7 @@ export const layerMemory: Layer.Layer<BootstrapCredentialRepository> = Layer.eff
               })
             )
           }
-          links.set(row.id, row)
-          idByDigest.set(row.codeDigest, row.id)
-          journal.append({ _tag: "pairingLinkUpserted", link: toPairingLink(row) }, change)
+          insert(row, change)
           return Effect.succeed(true)
         }),
       consume: ({ codeDigest, proofKeyThumbprint, scopes }, change) =>
@@ -172,8 +186,7 @@ export const layerMemory: Layer.Layer<BootstrapCredentialRepository> = Layer.eff
         Effect.sync(() => {
           const row = links.get(id)
           if (row === undefined || !redeemable(row, change.nowMillis)) return false
-          links.set(id, { ...row, revokedAtMillis: change.nowMillis })
-          journal.append({ _tag: "pairingLinkRemoved", id, reason: "revoked" }, change)
+          revoke(row, change)
           return true
         }),
       sweep: ({ endedBeforeMillis, limit }, change) =>

@@ -4,6 +4,7 @@
 import * as Layer from "effect/Layer"
 import * as AccessFeedRepository from "./AccessFeedRepository.ts"
 import * as BootstrapCredentialRepository from "./BootstrapCredentialRepository.ts"
+import * as ConnectClientRepository from "./ConnectClientRepository.ts"
 import * as ReplayRepository from "./ReplayRepository.ts"
 import * as RunEventRepository from "./RunEventRepository.ts"
 import * as SessionCredentialRepository from "./SessionCredentialRepository.ts"
@@ -12,6 +13,7 @@ import * as SessionCredentialRepository from "./SessionCredentialRepository.ts"
 export type Repositories =
   | AccessFeedRepository.AccessFeedRepository
   | BootstrapCredentialRepository.BootstrapCredentialRepository
+  | ConnectClientRepository.ConnectClientRepository
   | SessionCredentialRepository.SessionCredentialRepository
   | ReplayRepository.ReplayRepository
   | RunEventRepository.RunEventRepository
@@ -20,6 +22,7 @@ export type Repositories =
 export const layerMemory: Layer.Layer<Repositories> = Layer.mergeAll(
   AccessFeedRepository.layerMemory,
   BootstrapCredentialRepository.layerMemory,
+  ConnectClientRepository.layerMemory,
   SessionCredentialRepository.layerMemory,
   ReplayRepository.layerMemory,
   RunEventRepository.layerMemory

@@ -241,6 +241,20 @@ export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effec
       for (const ticket of tickets.values()) if (ticket.sessionId === id) tickets.delete(ticket.ticketDigest)
     }
 
+    const revoke = (target: RevocationTarget, change: ChangeContext): ReadonlyArray<SessionId> => {
+      const hit = targets(target)
+      const revoked: Array<SessionId> = []
+      for (const row of Array.from(sessions.values()).sort(byId)) {
+        if (!isLive(row, change.nowMillis) || !hit(row)) continue
+        sessions.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
+        dropTickets(row.id)
+        journal.append({ _tag: "sessionRemoved", id: row.id, reason: "revoked" }, change)
+        revoked.push(row.id)
+      }
+      return revoked
+    }
+    journal.onEndKey((proofKeyThumbprint, change) => revoke({ _tag: "ProofKey", proofKeyThumbprint }, change))
+
     return SessionCredentialRepository.of({
       insert: (row, change) =>
         Effect.suspend(() => {
@@ -333,19 +347,7 @@ export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effec
             .sort(byId)
             .slice(0, limit)
         ),
-      revoke: (target, change) =>
-        Effect.sync(() => {
-          const hit = targets(target)
-          const revoked: Array<SessionId> = []
-          for (const row of Array.from(sessions.values()).sort(byId)) {
-            if (!isLive(row, change.nowMillis) || !hit(row)) continue
-            sessions.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
-            dropTickets(row.id)
-            journal.append({ _tag: "sessionRemoved", id: row.id, reason: "revoked" }, change)
-            revoked.push(row.id)
-          }
-          return revoked
-        }),
+      revoke: (target, change) => Effect.sync(() => revoke(target, change)),
       insertTicket: (row) =>
         Effect.suspend(() => {
           if (tickets.has(row.ticketDigest)) {

@@ -22,6 +22,9 @@ const encoderOf = <Name extends keyof typeof feedData>(name: Name) =>
 const encodeSnapshot = encoderOf("snapshot")
 const encodeLinkUpserted = encoderOf("pairingLinkUpserted")
 const encodeLinkRemoved = encoderOf("pairingLinkRemoved")
+const encodeClientUpserted = encoderOf("connectClientUpserted")
+const encodeClientRemoved = encoderOf("connectClientRemoved")
+const encodeModeUpdated = encoderOf("connectSecurityModeUpdated")
 const encodeSessionUpserted = encoderOf("sessionUpserted")
 const encodeSessionRemoved = encoderOf("sessionRemoved")
 const encodeCredentialUpserted = encoderOf("credentialUpserted")
@@ -35,6 +38,12 @@ const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId
       return encodeLinkUpserted({ ...head, link: Wire.pairingLinkView(change.link) })
     case "pairingLinkRemoved":
       return encodeLinkRemoved({ ...head, id: change.id, reason: change.reason })
+    case "connectClientUpserted":
+      return encodeClientUpserted({ ...head, client: change.client })
+    case "connectClientRemoved":
+      return encodeClientRemoved({ ...head, proofKeyThumbprint: change.proofKeyThumbprint, reason: change.reason })
+    case "connectSecurityModeUpdated":
+      return encodeModeUpdated({ ...head, mode: change.mode })
     case "sessionUpserted":
       return encodeSessionUpserted({ ...head, session: Wire.sessionView(change.session, current) })
     case "sessionRemoved":
@@ -60,14 +69,16 @@ const toWire = (current: SessionId) => (message: AccessFeedMessage): EventStream
     const { event } = message
     return { id: String(event.revision), event: event.change._tag, data: dataOf(event, current) }
   }
-  const { pairingLinks, revision, sessions } = message.snapshot
+  const { connectClients, connectSecurityMode, pairingLinks, revision, sessions } = message.snapshot
   return {
     id: String(revision),
     event: "snapshot",
     data: encodeSnapshot({
       revision,
       pairingLinks: pairingLinks.map(Wire.pairingLinkView),
-      sessions: sessions.map((session) => Wire.sessionView(session, current))
+      sessions: sessions.map((session) => Wire.sessionView(session, current)),
+      ...(connectClients === undefined ? {} : { connectClients }),
+      ...(connectSecurityMode === undefined ? {} : { connectSecurityMode })
     })
   }
 }

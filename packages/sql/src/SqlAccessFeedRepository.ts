@@ -9,34 +9,40 @@
 import { AccessChange, AccessEvent } from "@sallyport/core/AccessEvent"
 import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
 import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
+import { ConnectClient, SecurityMode } from "@sallyport/core/ConnectClient"
 import { PairingLink } from "@sallyport/core/PairingLink"
 import { Session } from "@sallyport/core/Session"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as Journal from "./internal/accessJournal.ts"
 import { failAs, makeDecode, parameter, prepare } from "./internal/accessTables.ts"
+import * as Connect from "./internal/connectTables.ts"
 import * as Dialect from "./internal/dialect.ts"
 import * as Migrations from "./Migrations.ts"
 import * as SqlWakeUps from "./SqlWakeUps.ts"
 
 /**
- * Creates the tables of the feed, or brings them up to date, in one transaction.
+ * Creates the tables of the feed, and those of the connect clients that a snapshot shows, or brings them up to date.
  *
  * `prefix` starts the name of every table; `sallyport_` without it.
  */
 export const layerMigrations = (options?: {
   readonly prefix?: string | undefined
 }): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
-  Layer.effectDiscard(Journal.migrate(options?.prefix ?? Migrations.defaultPrefix))
+  Layer.effectDiscard(Effect.andThen(
+    Journal.migrate(options?.prefix ?? Migrations.defaultPrefix),
+    Connect.migrate(options?.prefix ?? Migrations.defaultPrefix)
+  ))
 
 /** How many rows of a snapshot are read at once. */
 const snapshotPage = 256
 
 /**
- * Provides the repository on tables that exist already; it runs no DDL. `snapshot` reads the tables of the pairing links
- * and the sessions as well, of the same prefix.
+ * Provides the repository on tables that exist already; it runs no DDL. `snapshot` reads the tables of the pairing links,
+ * the sessions and the connect clients as well, of the same prefix.
  *
  * Events of a type that this version doesn't know are passed over by `read`, so that an older process goes on beside a
  * newer one.
@@ -90,6 +96,22 @@ export const layerStorage = (options?: {
         WHERE revoked_at_millis IS NULL AND expires_at_millis > ${parameter} AND id > ${parameter}
         ORDER BY id LIMIT ${parameter}`
       )
+      const connect = Connect.tables(prefix)
+      const decodeClient = makeDecode(connect.clients, ConnectClient, [])
+      const readClients = prepare(
+        sql,
+        sql`SELECT proof_key_thumbprint AS "proofKeyThumbprint", account, label, device_type AS "deviceType", status,
+          verification_code AS "verificationCode", first_seen_at_millis AS "firstSeenAt",
+          requested_at_millis AS "requestedAt", pending_until_millis AS "pendingUntil",
+          decided_at_millis AS "decidedAt", decided_by AS "decidedBy", reason, last_seen_at_millis AS "lastSeenAt"
+        FROM ${sql(connect.clients)} WHERE proof_key_thumbprint > ${parameter}
+        ORDER BY proof_key_thumbprint LIMIT ${parameter}`
+      )
+      const readMode = prepare<{ readonly mode: unknown }>(
+        sql,
+        sql`SELECT mode FROM ${sql(connect.settings)} WHERE id = 1`
+      )
+      const isSecurityMode = Schema.is(SecurityMode)
       const readAll = Effect.fnUntraced(function*<A, E>(
         decode: (row: object) => Effect.Effect<A, Error>,
         readAfter: (last: A | undefined) => Effect.Effect<ReadonlyArray<object>, E>
@@ -121,7 +143,18 @@ export const layerStorage = (options?: {
             )
         )
         const live = yield* readAll(decodeSession, (last) => readSessions(nowMillis, last?.id ?? "", snapshotPage))
-        return { revision, pairingLinks, sessions: live }
+        const connectClients = yield* readAll(
+          decodeClient,
+          (last) => readClients(last?.proofKeyThumbprint ?? "", snapshotPage)
+        )
+        const mode: unknown = (yield* readMode())[0]?.mode
+        return {
+          revision,
+          pairingLinks,
+          sessions: live,
+          connectClients,
+          connectSecurityMode: isSecurityMode(mode) ? mode : undefined
+        }
       })
 
       return AccessFeedRepository.of({

@@ -7,6 +7,7 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import type * as Migrations from "./Migrations.ts"
 import * as SqlAccessFeedRepository from "./SqlAccessFeedRepository.ts"
 import * as SqlBootstrapCredentialRepository from "./SqlBootstrapCredentialRepository.ts"
+import * as SqlConnectClientRepository from "./SqlConnectClientRepository.ts"
 import * as SqlReplayRepository from "./SqlReplayRepository.ts"
 import * as SqlRunEventRepository from "./SqlRunEventRepository.ts"
 import * as SqlSessionCredentialRepository from "./SqlSessionCredentialRepository.ts"
@@ -18,6 +19,7 @@ export const layerWith = (options: {
   Layer.mergeAll(
     SqlBootstrapCredentialRepository.layerWith(options),
     SqlSessionCredentialRepository.layerWith(options),
+    SqlConnectClientRepository.layerWith(options),
     SqlReplayRepository.layerWith(options),
     SqlRunEventRepository.layerWith(options)
   ).pipe(Layer.provideMerge(SqlAccessFeedRepository.layerWith(options)))

@@ -189,7 +189,7 @@ export const suite = <E>(
         const links = yield* BootstrapCredentialRepository
         const sessions = yield* SessionCredentialRepository
         const empty = yield* feed.snapshot({ nowMillis: start })
-        assert.deepStrictEqual(empty, { revision: 0, pairingLinks: [], sessions: [] })
+        assert.deepInclude(empty, { revision: 0, pairingLinks: [], sessions: [] })
         yield* links.insert(linkRow("used"), at(1))
         yield* links.insert(linkRow("revoked"), at(2))
         yield* links.insert(linkRow("short", { expiresAtMillis: start + 10 }), at(3))

@@ -1,0 +1,90 @@
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { assert, describe, it } from "@effect/vitest"
+import * as SqlAccessFeedRepository from "@sallyport/sql/SqlAccessFeedRepository"
+import * as SqlBootstrapCredentialRepository from "@sallyport/sql/SqlBootstrapCredentialRepository"
+import * as SqlConnectClientRepository from "@sallyport/sql/SqlConnectClientRepository"
+import * as SqlSessionCredentialRepository from "@sallyport/sql/SqlSessionCredentialRepository"
+import * as ConnectClientRepositorySuite from "@sallyport/testing/ConnectClientRepositorySuite"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
+import { databases } from "./databases.ts"
+
+const spoilMode = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql.onDialectOrElse({
+    pg: () =>
+      sql`ALTER TABLE sallyport_connect_settings DROP CONSTRAINT sallyport_connect_settings_mode_check`.pipe(
+        Effect.andThen(sql`UPDATE sallyport_connect_settings SET mode = 'trust-everyone'`)
+      ),
+    orElse: () =>
+      sql`PRAGMA ignore_check_constraints = ON`.pipe(
+        Effect.andThen(sql`UPDATE sallyport_connect_settings SET mode = 'trust-everyone'`)
+      )
+  })
+})
+
+for (const { layer, name } of databases) {
+  const repositories = Layer.mergeAll(
+    SqlConnectClientRepository.layer,
+    SqlSessionCredentialRepository.layer,
+    SqlBootstrapCredentialRepository.layer
+  ).pipe(Layer.provideMerge(SqlAccessFeedRepository.layer))
+
+  ConnectClientRepositorySuite.suite(name, Layer.provideMerge(repositories, layer), {
+    digest: NodeCrypto.layer,
+    spoilMode
+  })
+
+  describe(`the tables of connect clients on ${name}`, () => {
+    it.live("CONN-05 L-40 refuse rows whose status, device and times don't fit together", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const insert = (fields: Record<string, string | number | null>) =>
+          sql`INSERT INTO sallyport_connect_clients ${
+            sql.insert({
+              proof_key_thumbprint: "k".repeat(43),
+              account: "ada",
+              label: null,
+              device_type: "phone",
+              status: "pending",
+              verification_code: "CODE",
+              first_seen_at_millis: 1,
+              requested_at_millis: 1,
+              pending_until_millis: 2,
+              decided_at_millis: null,
+              decided_by: null,
+              reason: null,
+              last_seen_at_millis: null,
+              rejections: 0,
+              ask_again_at_millis: null,
+              ...fields
+            })
+          }`
+        const decided = { pending_until_millis: null, decided_at_millis: 1, decided_by: "owner" }
+        const refused: ReadonlyArray<Record<string, string | number | null>> = [
+          { status: "maybe" },
+          { device_type: "toaster" },
+          { proof_key_thumbprint: "short" },
+          { account: "" },
+          { pending_until_millis: null },
+          { decided_at_millis: 1, decided_by: "owner" },
+          { last_seen_at_millis: 1 },
+          { status: "observed" },
+          { ...decided, status: "approved", decided_by: null },
+          { ...decided, status: "approved", ask_again_at_millis: 1 },
+          { ...decided, status: "rejected" },
+          { ...decided, status: "approved", decided_at_millis: null, decided_by: null }
+        ]
+        for (const fields of refused) {
+          const exit = yield* Effect.exit(insert(fields))
+          assert.strictEqual(exit._tag, "Failure", JSON.stringify(fields))
+        }
+        yield* insert({})
+        assert.strictEqual(
+          (yield* Effect.exit(sql`UPDATE sallyport_connect_settings SET mode = 'everyone'`))._tag,
+          "Failure"
+        )
+      }).pipe(Effect.provide(Layer.provideMerge(SqlConnectClientRepository.layer, layer))))
+  })
+}

@@ -1,0 +1,576 @@
+/**
+ * States what every `ConnectClientRepository` must do, with the policy over it. An adapter's test file is a single call of
+ * `suite`.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import type { AccessChange } from "@sallyport/core/AccessEvent"
+import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
+import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
+import type { ConnectClient, SecurityMode } from "@sallyport/core/ConnectClient"
+import {
+  type Ask,
+  ConnectClientRepository,
+  type Deciding,
+  type Decision,
+  initialMode
+} from "@sallyport/core/ConnectClientRepository"
+import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
+import { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
+import type * as Digest from "effect/crypto/Digest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { allEvents, at, brief, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
+
+type Services =
+  | AccessFeedRepository
+  | BootstrapCredentialRepository
+  | ConnectClientRepository
+  | SessionCredentialRepository
+
+/** The thumbprint of a client that a test calls by a letter. */
+const key = (name: string) => name.repeat(43)
+
+const ask = (name: string, fields?: Partial<Ask>): Ask => ({
+  proofKeyThumbprint: key(name),
+  account: "ada",
+  label: "Ada's phone",
+  deviceType: "phone",
+  verificationCode: `CODE-${name}`,
+  pendingMillis: 1_000,
+  maxPending: 3,
+  maxObserved: 3,
+  ...fields
+})
+
+const deciding = (name: string, decision: Decision, fields?: Partial<Deciding>): Deciding => ({
+  proofKeyThumbprint: key(name),
+  decision,
+  reason: null,
+  backOffMillis: 100,
+  maxBackOffMillis: 300,
+  ...fields
+})
+
+const request = (name: string, afterMillis: number, fields?: Partial<Ask>) =>
+  ConnectClientRepository.use((clients) => clients.request(ask(name, fields), undefined, at(afterMillis, "ada")))
+const decide = (name: string, decision: Decision, afterMillis: number, fields?: Partial<Deciding>) =>
+  ConnectClientRepository.use((clients) => clients.decide(deciding(name, decision, fields), at(afterMillis, "owner")))
+const setMode = (mode: SecurityMode, afterMillis: number, trust: "all" | ReadonlyArray<string> = []) =>
+  ConnectClientRepository.use((clients) => clients.setMode({ mode, trust }, at(afterMillis, "owner")))
+const find = (name: string) =>
+  ConnectClientRepository.use((clients) => Effect.map(clients.find(key(name)), Option.getOrUndefined))
+/** Returns the fields of a client's row that a test looks at. */
+const fieldsOf = (name: string) => Effect.map(find(name), (row): Readonly<Record<string, unknown>> => ({ ...row }))
+
+const grantRow = (id: string, name: string) => linkRow(id, { proofKeyThumbprint: key(name), createdBy: "connect" })
+
+/** Gives a client a session with a ticket, and a link that was not redeemed; and others the same beside it. */
+const giveAccess = (name: string, id: string) =>
+  Effect.gen(function*() {
+    const sessions = yield* SessionCredentialRepository
+    const links = yield* BootstrapCredentialRepository
+    yield* sessions.insert(sessionRow(`session-${id}`, { proofKeyThumbprint: key(name) }), at(0))
+    yield* sessions.insertTicket({
+      ticketDigest: `ticket-${id}`,
+      sessionId: sessionRow(`session-${id}`).id,
+      expiresAtMillis: start + 10_000
+    })
+    yield* links.insert(grantRow(`link-${id}`, name), at(0))
+  })
+
+/** Names what a client still has at a time, and what others have. */
+const access = (afterMillis: number) =>
+  Effect.gen(function*() {
+    const nowMillis = start + afterMillis
+    const sessions = yield* SessionCredentialRepository.use((repository) =>
+      repository.list({ nowMillis, afterId: undefined, limit: 100 })
+    )
+    const links = yield* BootstrapCredentialRepository.use((repository) => repository.list({ nowMillis, limit: 100 }))
+    return [...sessions.map((row) => String(row.id)), ...links.map((row) => row.id)].toSorted()
+  })
+
+const consumeTicket = (id: string, afterMillis: number) =>
+  SessionCredentialRepository.use((sessions) =>
+    sessions.consumeTicket({ ticketDigest: `ticket-${id}`, nowMillis: start + afterMillis })
+  )
+
+const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
+const name = Schema.Literals(["a", "b", "c"])
+const modes = Schema.Literals(["account", "client-approval"])
+
+const Step = Schema.Union([
+  Schema.TaggedStruct("request", {
+    name,
+    account: Schema.Literals(["ada", "bob"]),
+    pendingMillis: Schema.Literals([10, 1_000]),
+    maxPending: Schema.Literals([1, 3]),
+    waits: small(400)
+  }),
+  Schema.TaggedStruct("decide", {
+    name,
+    decision: Schema.Literals(["approved", "rejected", "revoked", "blocked"]),
+    stale: Schema.Boolean,
+    waits: small(50)
+  }),
+  Schema.TaggedStruct("mode", { mode: modes, trust: Schema.Literals(["all", "none", "a"]), waits: small(50) }),
+  Schema.TaggedStruct("sweep", { idle: small(500), limit: small(2), waits: small(50) })
+])
+
+/** Replays the feed as a reader does. */
+const replay = (changes: ReadonlyArray<AccessChange>) => {
+  const clients = new Map<string, ConnectClient>()
+  let mode: SecurityMode = initialMode
+  for (const change of changes) {
+    if (change._tag === "connectClientUpserted") clients.set(change.client.proofKeyThumbprint, change.client)
+    else if (change._tag === "connectClientRemoved") clients.delete(change.proofKeyThumbprint)
+    else if (change._tag === "connectSecurityModeUpdated") mode = change.mode
+  }
+  return {
+    mode,
+    clients: Array.from(clients.values()).toSorted((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+  }
+}
+
+/** Runs a history and checks, after each step, what no history may break. */
+const runHistory = Effect.fnUntraced(function*(steps: ReadonlyArray<typeof Step.Type>) {
+  const clients = yield* ConnectClientRepository
+  const feed = yield* AccessFeedRepository
+  /** What was decided last about a client of an account; nothing where it asked anew since. */
+  const latest = new Map<string, { readonly account: string; readonly decision: string }>()
+  let afterMillis = 0
+  let mode: string = initialMode
+  for (const step of steps) {
+    afterMillis += step.waits
+    switch (step._tag) {
+      case "request": {
+        const fields = { account: step.account, pendingMillis: step.pendingMillis, maxPending: step.maxPending }
+        const outcome = yield* request(step.name, afterMillis, fields)
+        const decided = latest.get(step.name)
+        if (outcome._tag === "Granted") {
+          assert.strictEqual(outcome.mode, mode)
+          if (outcome.row.status === "approved") {
+            assert.deepStrictEqual(decided, { account: step.account, decision: "approved" })
+          } else {
+            assert.deepStrictEqual([mode, outcome.row.status], ["account", "observed"])
+            assert.notInclude(["rejected", "revoked", "blocked"], decided?.decision)
+            latest.delete(step.name)
+          }
+        } else if (outcome._tag === "Pending") {
+          assert.strictEqual(mode, "client-approval")
+          assert.notStrictEqual(decided?.decision, "blocked")
+          assert.isNull(outcome.row.lastSeenAtMillis)
+          assert.isNull(outcome.row.decidedAtMillis)
+          latest.delete(step.name)
+        } else if (outcome._tag === "Refused") {
+          assert.strictEqual(outcome.row.status, decided?.decision)
+        }
+        break
+      }
+      case "decide": {
+        const outcome = yield* decide(step.name, step.decision, afterMillis, step.stale ? { requestedAtMillis: 1 } : {})
+        if (step.stale) assert.include(["Changed", "Unknown"], outcome._tag)
+        if (outcome._tag === "Decided") {
+          latest.set(step.name, { account: outcome.row.account, decision: step.decision })
+        }
+        break
+      }
+      case "mode": {
+        const trust = step.trust === "all" ? "all" : step.trust === "a" ? [key("a")] : []
+        mode = step.mode
+        for (const row of yield* setMode(step.mode, afterMillis, trust)) {
+          latest.set(row.proofKeyThumbprint.charAt(0), { account: row.account, decision: "approved" })
+        }
+        break
+      }
+      case "sweep": {
+        const before = yield* clients.list({ after: undefined, limit: 10 })
+        yield* clients.sweep({ idleBeforeMillis: start + afterMillis - step.idle, limit: step.limit }, at(afterMillis))
+        const after = yield* clients.list({ after: undefined, limit: 10 })
+        for (const row of before) {
+          if (after.some((other) => other.proofKeyThumbprint === row.proofKeyThumbprint)) continue
+          assert.notInclude(["approved", "blocked"], row.status)
+          latest.delete(row.proofKeyThumbprint.charAt(0))
+        }
+        break
+      }
+    }
+  }
+  const snapshot = yield* feed.snapshot({ nowMillis: start + afterMillis })
+  const replayed = replay((yield* allEvents).map((event) => event.change))
+  assert.deepStrictEqual(replayed, { mode: snapshot.connectSecurityMode, clients: snapshot.connectClients })
+  assert.strictEqual(yield* clients.storedMode, mode)
+  return yield* Effect.forEach(["a", "b", "c"], (name) => Effect.map(find(name), (row) => row?.status))
+})
+
+/**
+ * Tests a repository with the access feed, the sessions and the pairing links beside it. The layer is built anew for each
+ * test. `spoilMode` has the store hold a mode that nobody knows, where that is possible.
+ */
+export const suite = <E, R = never>(
+  title: string,
+  layer: Layer.Layer<Services | R, E>,
+  options?: {
+    readonly digest?: Layer.Layer<Digest.Digest> | undefined
+    readonly spoilMode?: Effect.Effect<void, unknown, R> | undefined
+  }
+) =>
+  describe(`ConnectClientRepository (${title})`, () => {
+    const test = <A, E2>(name: string, effect: Effect.Effect<A, E2, Services | R>) =>
+      it.live(name, () => effect.pipe(Effect.provide(Layer.fresh(layer), { local: true })))
+
+    test(
+      "CONN-03 a client waits until it is approved, and is let in from then on, with its grant in the same step",
+      Effect.gen(function*() {
+        const clients = yield* ConnectClientRepository
+        const pending = yield* clients.request(ask("a"), grantRow("early", "a"), at(0, "ada"))
+        assert.strictEqual(pending._tag, "Pending")
+        assert.deepStrictEqual(yield* access(0), [])
+        assert.strictEqual((yield* decide("a", "approved", 1))._tag, "Decided")
+        const granted = yield* clients.request(ask("a"), grantRow("grant", "a"), at(2, "ada"))
+        assert.strictEqual(granted._tag, "Granted")
+        assert.strictEqual(granted._tag === "Granted" && granted.row.lastSeenAtMillis, start + 2)
+        assert.deepStrictEqual(yield* access(2), ["grant"])
+        assert.isTrue(yield* clients.isAdmitted(key("a")))
+        assert.isFalse(yield* clients.isAdmitted(key("b")))
+      })
+    )
+
+    for (const decision of ["rejected", "revoked", "blocked"] as const) {
+      test(
+        `CONN-06 L-43 a client that is ${decision} loses its sessions, tickets and grants at once, and nobody else does`,
+        Effect.gen(function*() {
+          yield* request("a", 0)
+          yield* request("b", 0)
+          yield* decide("a", "approved", 1)
+          yield* giveAccess("a", "1")
+          yield* giveAccess("a", "2")
+          yield* giveAccess("b", "3")
+          yield* decide("a", decision, 5)
+          assert.deepStrictEqual(yield* access(5), ["link-3", "session-3"])
+          assert.isTrue(Option.isNone(yield* consumeTicket("1", 5)))
+          const events = (yield* allEvents).slice(-5).map(brief)
+          assert.deepStrictEqual(events.toSorted(), [
+            `connectClientUpserted a ${decision}`,
+            "pairingLinkRemoved link-1 revoked",
+            "pairingLinkRemoved link-2 revoked",
+            "sessionRemoved session-1 revoked",
+            "sessionRemoved session-2 revoked"
+          ])
+          assert.isFalse(yield* ConnectClientRepository.use((clients) => clients.isAdmitted(key("a"))))
+        })
+      )
+    }
+
+    test(
+      "CONN-04 L-31 L-39 a revoked key, and a key of another account, start over: pending, undecided, not seen",
+      Effect.gen(function*() {
+        yield* request("a", 0)
+        yield* decide("a", "approved", 1)
+        yield* request("a", 2)
+        yield* decide("a", "revoked", 3, { reason: "lost" })
+        const again = yield* request("a", 4, { verificationCode: "CODE-2" })
+        const expected = {
+          status: "pending",
+          requestedAtMillis: start + 4,
+          verificationCode: "CODE-2",
+          decidedAtMillis: null,
+          decidedBy: null,
+          reason: null,
+          lastSeenAtMillis: null
+        }
+        assert.strictEqual(again._tag, "Pending")
+        assert.deepInclude(yield* fieldsOf("a"), expected)
+        yield* decide("a", "approved", 5)
+        yield* request("a", 6)
+        yield* giveAccess("a", "of-ada")
+        const other = yield* request("a", 7, { account: "bob", verificationCode: "CODE-3" })
+        assert.strictEqual(other._tag, "Pending")
+        assert.deepInclude(yield* fieldsOf("a"), {
+          ...expected,
+          account: "bob",
+          requestedAtMillis: start + 7,
+          verificationCode: "CODE-3",
+          firstSeenAtMillis: start + 7
+        })
+        assert.deepStrictEqual(yield* access(7), [])
+      })
+    )
+
+    test(
+      "CONN-05 L-33 a decision takes the place of the one before, with one time, who made it and why",
+      Effect.gen(function*() {
+        yield* request("a", 0)
+        yield* decide("a", "rejected", 1, { reason: "who is this?" })
+        assert.deepInclude(yield* fieldsOf("a"), {
+          status: "rejected",
+          decidedAtMillis: start + 1,
+          decidedBy: "owner",
+          reason: "who is this?",
+          askAgainAtMillis: start + 101
+        })
+        yield* decide("a", "approved", 2)
+        assert.deepInclude(yield* fieldsOf("a"), {
+          status: "approved",
+          decidedAtMillis: start + 2,
+          reason: null,
+          askAgainAtMillis: null,
+          rejections: 0
+        })
+      })
+    )
+
+    test(
+      "CONN-08 the label and the code of a request are pinned, and an approval of another request changes nothing",
+      Effect.gen(function*() {
+        yield* request("a", 0)
+        yield* request("a", 1, { label: "Your bank", verificationCode: "OTHER" })
+        assert.deepInclude(yield* fieldsOf("a"), { label: "Ada's phone", verificationCode: "CODE-a" })
+        assert.strictEqual((yield* decide("a", "approved", 2, { requestedAtMillis: start + 1 }))._tag, "Changed")
+        assert.strictEqual((yield* decide("a", "approved", 2, { requestedAtMillis: start }))._tag, "Decided")
+        yield* request("a", 3, { label: "Your bank" })
+        assert.deepInclude(yield* fieldsOf("a"), { label: "Ada's phone", status: "approved" })
+      })
+    )
+
+    test(
+      "CONN-09 requests expire, are capped per account, and a rejected client waits longer each time",
+      Effect.gen(function*() {
+        for (const name of ["a", "b", "c"]) yield* request(name, 0)
+        assert.strictEqual((yield* request("d", 1))._tag, "TooMany")
+        assert.strictEqual((yield* request("a", 1))._tag, "Pending")
+        assert.strictEqual((yield* request("d", 1, { account: "bob" }))._tag, "Pending")
+        assert.strictEqual((yield* decide("a", "approved", 1_000))._tag, "Expired")
+        assert.strictEqual((yield* request("e", 1_000))._tag, "Pending")
+        const waits: Array<number> = []
+        let now = 1_000
+        for (let n = 0; n < 4; n++) {
+          yield* decide("e", "rejected", now)
+          const row = yield* find("e")
+          const until = (row?.askAgainAtMillis ?? 0) - start
+          waits.push(until - now)
+          assert.strictEqual((yield* request("e", until - 1))._tag, "Refused")
+          assert.strictEqual((yield* request("e", until - 1, { account: "bob" }))._tag, "Refused")
+          assert.strictEqual((yield* request("e", until))._tag, "Pending")
+          now = until
+        }
+        assert.deepStrictEqual(waits, [100, 200, 300, 300])
+        yield* decide("e", "blocked", now)
+        assert.strictEqual((yield* request("e", now + 1_000_000))._tag, "Refused")
+        assert.strictEqual((yield* request("e", now + 1_000_000, { account: "bob" }))._tag, "Refused")
+      })
+    )
+
+    test(
+      "CONN-09 of many clients of one account that ask at once, no more wait than may",
+      Effect.gen(function*() {
+        const outcomes = yield* times(12, (index) => request("abcdefghijkl".charAt(index), 0))
+        assert.deepStrictEqual(
+          outcomes.map(({ _tag }) => _tag).toSorted(),
+          [...Array.from({ length: 3 }, () => "Pending"), ...Array.from({ length: 9 }, () => "TooMany")]
+        )
+      })
+    )
+
+    test(
+      "CONN-02 turning approval on trusts the clients seen so far that are named, and ends what the others have",
+      Effect.gen(function*() {
+        const clients = yield* ConnectClientRepository
+        yield* setMode("account", 0)
+        for (const name of ["a", "b"]) {
+          const outcome = yield* request(name, 1)
+          assert.strictEqual(outcome._tag === "Granted" && outcome.row.status, "observed")
+          yield* giveAccess(name, name)
+        }
+        assert.strictEqual((yield* request("c", 1))._tag, "Granted")
+        assert.strictEqual((yield* request("d", 1))._tag, "TooMany")
+        const approved = yield* setMode("client-approval", 2, [key("a"), key("z")])
+        assert.deepStrictEqual(approved.map((row) => row.proofKeyThumbprint), [key("a")])
+        assert.deepStrictEqual(yield* access(2), ["link-a", "session-a"])
+        assert.strictEqual((yield* request("a", 3))._tag, "Granted")
+        assert.strictEqual((yield* request("b", 3))._tag, "Pending")
+        assert.isFalse(yield* clients.isAdmitted(key("c")))
+        yield* setMode("account", 4)
+        assert.deepStrictEqual((yield* setMode("client-approval", 5, "all")).map((row) => row.proofKeyThumbprint), [
+          key("c")
+        ])
+      })
+    )
+
+    test(
+      "CONN-03 whom the owner turned away stays out where accounts suffice, under whichever account",
+      Effect.gen(function*() {
+        yield* request("a", 0)
+        yield* decide("a", "revoked", 1)
+        yield* setMode("account", 2)
+        assert.strictEqual((yield* request("a", 3))._tag, "Refused")
+        assert.strictEqual((yield* request("a", 3, { account: "bob" }))._tag, "Refused")
+        assert.isFalse(yield* ConnectClientRepository.use((clients) => clients.isAdmitted(key("a"))))
+      })
+    )
+
+    test(
+      "CONN-03 L-30 of a request and a revocation at once, either is last: a grant that stays is never a revoked client's",
+      Effect.gen(function*() {
+        const clients = yield* ConnectClientRepository
+        yield* request("a", 0)
+        for (let round = 0; round < 10; round++) {
+          yield* decide("a", "approved", 1)
+          const [outcomes] = yield* Effect.all([
+            times(3, (n) => clients.request(ask("a"), grantRow(`grant-${round}-${n}`, "a"), at(2, "ada"))),
+            decide("a", "blocked", 2)
+          ], { concurrency: "unbounded" })
+          for (const outcome of outcomes) assert.include(["Granted", "Refused"], outcome._tag)
+          assert.deepStrictEqual(yield* access(2), [])
+        }
+      })
+    )
+
+    test(
+      "CONN-10 the feed says who decided, when and why, once; a repeated decision adds nothing",
+      Effect.gen(function*() {
+        yield* request("a", 0)
+        yield* decide("a", "rejected", 7, { reason: "not mine" })
+        yield* decide("a", "rejected", 8, { reason: "again" })
+        const events = yield* allEvents
+        assert.deepStrictEqual(events.map(brief), [
+          "connectClientUpserted a pending",
+          "connectClientUpserted a rejected"
+        ])
+        assert.deepInclude(events[1], { actor: "owner" })
+        const change = events[1]?.change
+        assert.strictEqual(change?._tag === "connectClientUpserted" && change.client.reason, "not mine")
+        assert.strictEqual(events[1]?.at.epochMilliseconds, start + 7)
+      })
+    )
+
+    test(
+      "lists who asked last first, in pages, and finds a client by the beginning of its thumbprint",
+      Effect.gen(function*() {
+        const clients = yield* ConnectClientRepository
+        for (const [index, name] of ["c", "a", "b"].entries()) yield* request(name, index === 2 ? 1 : index)
+        const all = yield* clients.list({ after: undefined, limit: 10 })
+        assert.deepStrictEqual(all.map((row) => row.proofKeyThumbprint.charAt(0)), ["a", "b", "c"])
+        for (let n = 0; n < all.length; n++) {
+          const page = yield* clients.list({ after: all[n], limit: 1 })
+          assert.deepStrictEqual(page, all.slice(n + 1, n + 2))
+        }
+        assert.strictEqual((yield* clients.findByPrefix("")).length, 2)
+        assert.deepStrictEqual((yield* clients.findByPrefix("aaa")).map((row) => row.status), ["pending"])
+        assert.deepStrictEqual(yield* clients.findByPrefix("ab"), [])
+      })
+    )
+
+    test(
+      "CONN-09 sweeps requests that expired and clients not heard of, and neither approved nor blocked ones",
+      Effect.gen(function*() {
+        const clients = yield* ConnectClientRepository
+        for (const name of ["a", "b", "c"]) yield* request(name, 0)
+        yield* decide("a", "approved", 1)
+        yield* decide("b", "blocked", 1)
+        yield* request("d", 2)
+        yield* decide("d", "rejected", 2)
+        assert.strictEqual(yield* clients.sweep({ idleBeforeMillis: start, limit: 10 }, at(999)), 0)
+        assert.strictEqual(yield* clients.sweep({ idleBeforeMillis: start + 102, limit: 10 }, at(1_000)), 2)
+        assert.deepStrictEqual((yield* allEvents).slice(-2).map(brief), [
+          "connectClientRemoved c expired",
+          "connectClientRemoved d expired"
+        ])
+        assert.strictEqual((yield* clients.list({ after: undefined, limit: 10 })).length, 2)
+      })
+    )
+
+    it.live.prop(
+      "CONN-03 CONN-04 CONN-05 L-30 L-33 L-39 in no history is a client let in as approved whose latest decision is another, and the feed replays to the same state as the table",
+      [Schema.Array(Step).check(Schema.isMaxLength(24))],
+      ([steps]) => runHistory(steps).pipe(Effect.provide(Layer.fresh(layer), { local: true })),
+      { arbitrary: { runs: title === "memory" ? 500 : 15 } }
+    )
+
+    const { digest, spoilMode } = options ?? {}
+    if (spoilMode !== undefined) {
+      test(
+        "CONN-01 L-32 L-40 nobody is let in under a mode that cannot be read, and nothing is changed",
+        Effect.gen(function*() {
+          const clients = yield* ConnectClientRepository
+          yield* setMode("account", 0)
+          yield* request("a", 1)
+          const before = yield* find("a")
+          yield* spoilMode
+          assert.strictEqual((yield* request("a", 2))._tag, "ModeUnreadable")
+          assert.isFalse(yield* clients.isAdmitted(key("a")))
+          assert.deepStrictEqual(yield* find("a"), before)
+          const snapshot = yield* AccessFeedRepository.use((feed) => feed.snapshot({ nowMillis: start }))
+          assert.isUndefined(snapshot.connectSecurityMode)
+        })
+      )
+    }
+    if (digest !== undefined) {
+      const store = <A, E2>(
+        name: string,
+        effect: Effect.Effect<A, E2, Services | ConnectClientStore.ConnectClientStore>
+      ) =>
+        test(
+          name,
+          effect.pipe(
+            Effect.provide(
+              ConnectClientStore.layerWith({ recheckInterval: "1 hour" }).pipe(Layer.provide(digest)),
+              { local: true }
+            )
+          )
+        )
+      store(
+        "CONN-11 L-42 who waits is told of a decision at once, and of each as what it is",
+        Effect.gen(function*() {
+          const clients = yield* ConnectClientStore.ConnectClientStore
+          for (const decision of ["approved", "rejected", "blocked"] as const) {
+            const thumbprint = key(decision.charAt(0))
+            const asked = yield* clients.request({ proofKeyThumbprint: thumbprint, account: "ada" })
+            assert.strictEqual(asked._tag, "Pending")
+            const { client } = yield* clients.get(thumbprint).pipe(Effect.map((client) => ({ client })))
+            const waiter = {
+              proofKeyThumbprint: thumbprint,
+              account: "ada",
+              requestedAtMillis: client.requestedAt.epochMilliseconds
+            }
+            const waiting = yield* Effect.forkChild(clients.awaitDecision({ ...waiter, timeout: "1 minute" }))
+            yield* Effect.yieldNow
+            yield* clients.decide({ client: thumbprint, decision, by: "operator" })
+            assert.strictEqual(yield* Fiber.join(waiting), decision)
+            assert.strictEqual(
+              yield* clients.awaitDecision({ ...waiter, account: "bob", timeout: "1 minute" }),
+              decision === "blocked" ? "blocked" : "expired"
+            )
+          }
+        })
+      )
+      store(
+        "CONN-07 a client is known by a beginning of its thumbprint that no other has, and an unknown one is an error",
+        Effect.gen(function*() {
+          const clients = yield* ConnectClientStore.ConnectClientStore
+          yield* clients.request({ proofKeyThumbprint: `ab${key("c").slice(2)}`, account: "ada" })
+          yield* clients.request({ proofKeyThumbprint: `ad${key("c").slice(2)}`, account: "ada" })
+          const reasonOf = (client: string) =>
+            clients.decide({ client, decision: "approved", by: "operator" }).pipe(
+              Effect.flip,
+              Effect.map((error) => error.reason._tag)
+            )
+          assert.strictEqual(yield* reasonOf("a"), "ClientAmbiguous")
+          assert.strictEqual(yield* reasonOf("x"), "ClientNotFound")
+          assert.strictEqual(yield* reasonOf(""), "ClientNotFound")
+          assert.strictEqual(yield* reasonOf("a%"), "ClientNotFound")
+          assert.strictEqual(yield* reasonOf(key("x")), "ClientNotFound")
+          assert.strictEqual(
+            (yield* clients.decide({ client: "ab", decision: "approved", by: "operator" })).status,
+            "approved"
+          )
+          const wrongCode = yield* Effect.flip(
+            clients.decide({ client: "ad", decision: "approved", by: "operator", code: "0000-0000" })
+          )
+          assert.strictEqual(wrongCode.reason._tag, "RequestChanged")
+        })
+      )
+    }
+  })
