@@ -4,6 +4,7 @@ import * as RunEventLog from "@sallyport/core/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/RunEventRepository"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -89,6 +90,44 @@ describe("RunEventLog", () => {
         const reason = yield* reasonOf(log.start(request({ idempotencyKey: "other" })))
         assert.deepStrictEqual(reason, new RunEventLog.ThreadBusy({ threadId: "thread", runId: run.runId }))
         yield* log.start(request({ idempotencyKey: "other", owner: stranger }))
+      }).pipe(Effect.provide(build())))
+
+    it.effect("RUN-02 L-84 a run whose process died does not keep its thread busy, also where no reaper runs", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const { run } = yield* log.start(request())
+        yield* log.append({ runId: run.runId, epoch: run.epoch, events: ["kept"] })
+        yield* TestClock.adjust("29 seconds")
+        assert.strictEqual((yield* reasonOf(log.start(request({ idempotencyKey: "2" }))))._tag, "ThreadBusy")
+        const reader = yield* Effect.forkChild(Stream.runCollect(events({ runId: run.runId })), {
+          startImmediately: true
+        })
+        yield* TestClock.adjust("2 seconds")
+        const next = yield* log.execute(request({ idempotencyKey: "2" }), () => Effect.never)
+        assert.isTrue(next.created)
+        const all = yield* Fiber.join(reader)
+        assert.deepStrictEqual(all.map(({ kind }) => kind), ["data", "end"])
+        assert.deepInclude(all[1]?.data, { status: "failed", reason: RunEventLog.staleRun })
+        assert.strictEqual((yield* log.get({ runId: run.runId })).endReason, RunEventLog.staleRun)
+        // The key of the one that died still answers with it, and executes nothing.
+        assert.isFalse((yield* log.execute(request(), () => Effect.die("executed twice"))).created)
+      }).pipe(Effect.provide(build())))
+
+    it.effect("RUN-17 keeps what a host notes about continuations, for as long as the key answers", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const metadata = { attempted: ["first", "second"], autoContinue: { reason: "stale_run", count: 2 } }
+        const { run } = yield* log.execute(request({ metadata }), () => Effect.fail("once more"))
+        yield* lastOf(run.runId)
+        const found = yield* log.getByKey({ idempotencyKey: run.idempotencyKey, owner })
+        assert.deepStrictEqual(Option.getOrUndefined(found)?.metadata, metadata)
+        assert.deepStrictEqual(
+          Option.getOrUndefined(yield* log.activeForThread({ threadId: run.threadId, owner }))?.metadata,
+          metadata
+        )
+        // What is asked again under the same key does not change it.
+        const again = yield* log.start(request({ metadata: { attempted: [] } }))
+        assert.deepStrictEqual(again.run.metadata, metadata)
       }).pipe(Effect.provide(build())))
 
     it.effect("refuses names and requests that cannot be stored", () =>
@@ -589,6 +628,89 @@ describe("RunEventLog", () => {
       )))
     })
 
+    it.effect("RUN-08 L-82 readers share what is read: their number costs the store nothing", () => {
+      let reads = 0
+      return Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const repository = yield* RunEventRepository.RunEventRepository
+        const { run } = yield* log.start(request())
+        const { epoch, runId } = run
+        yield* log.append({ runId, epoch, events: ["before"] })
+        const joined = yield* Effect.forEach(Array.from({ length: 100 }, () => 0), () => Deferred.make<void>())
+        const readers = yield* Effect.forEach(joined, (deferred) =>
+          events({ runId }).pipe(
+            Stream.tap(() => Deferred.succeed(deferred, undefined)),
+            Stream.runCollect,
+            (reader) => Effect.forkChild(reader, { startImmediately: true })
+          ))
+        yield* Effect.forEach(joined, Deferred.await)
+        reads = 0
+        for (let n = 1; n <= 20; n++) yield* log.append({ runId, epoch, events: [n, -n] })
+        assert.strictEqual(reads, 0)
+        // As another process does it: the hint has one reader look, for all.
+        yield* repository.append({
+          items: [{ runId, epoch, events: ["true"], byteCount: 4 }],
+          maxEvents: 1_000,
+          maxBytes: 1_000
+        })
+        yield* log.append({ runId, epoch, events: ["after"] })
+        yield* log.finish({ runId, epoch, end: { status: "succeeded" } })
+        for (const reader of readers) {
+          assert.deepStrictEqual(
+            (yield* Fiber.join(reader)).map(({ seq }) => Option.getOrUndefined(seq)),
+            Array.from({ length: 44 }, (_, index) => index + 1)
+          )
+        }
+        assert.isAtMost(reads, 5)
+      }).pipe(Effect.provide(build(
+        {},
+        intercept((repository) => ({
+          read: (options) => {
+            reads++
+            return repository.read(options)
+          }
+        }))
+      )))
+    })
+
+    it.effect("RUN-08 what is kept in memory is bounded, and who falls behind it goes on from the store", () => {
+      let largest = 0
+      return Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const started = yield* Effect.forEach(
+          ["1", "2"],
+          (key) => log.start(request({ idempotencyKey: key, threadId: key }))
+        )
+        yield* Effect.scoped(Effect.gen(function*() {
+          const pulls = yield* Effect.forEach(
+            started,
+            ({ run: { runId } }) => Effect.flatMap(log.eventsEncoded({ runId }), Stream.toPull)
+          )
+          const seen = started.map((): Array<number> => [])
+          const taking = (index: number) =>
+            Effect.map(pulls[index] ?? Effect.die("no pull"), (page) => {
+              largest = Math.max(largest, page.length)
+              for (const event of page) seen[index]?.push(Option.getOrElse(event.seq, () => 0))
+            })
+          for (const { run: { epoch, runId } } of started) yield* log.append({ runId, epoch, events: ["first"] })
+          for (const index of [0, 1]) yield* taking(index)
+          // Forty times what a tail may hold, in both, before either reads again.
+          const event = "x".repeat(100)
+          for (let n = 0; n < 200; n++) {
+            for (const { run: { epoch, runId } } of started) yield* log.append({ runId, epoch, events: [event, n] })
+          }
+          for (const { run: { epoch, runId } } of started) {
+            yield* log.finish({ runId, epoch, end: { status: "succeeded" } })
+          }
+          for (const index of [0, 1]) {
+            while ((seen[index]?.length ?? 0) < 402) yield* taking(index)
+            assert.deepStrictEqual(seen[index], Array.from({ length: 402 }, (_, n) => n + 1))
+          }
+          assert.isAtMost(largest, 4)
+        }))
+      }).pipe(Effect.provide(build({ pageSize: 4, maxTailBytes: 500 })))
+    })
+
     it.effect("RUN-08 a reader holds one page, and reads the next when its consumer asks for it", () => {
       let reads = 0
       return Effect.gen(function*() {
@@ -661,6 +783,65 @@ describe("RunEventLog", () => {
       }).pipe(
         Effect.provide(build({}, intercept(() => ({ activeForThread: () => broken("look up a thread's run") }))))
       ))
+  })
+
+  describe("a clock that jumps", () => {
+    /** A repository on a clock of its own, as that of a database is. */
+    const skewed = (skew: { millis: number }) =>
+      Layer.effect(
+        RunEventRepository.RunEventRepository,
+        Effect.flatMap(Clock.Clock, (clock) =>
+          Effect.map(
+            Layer.build(RunEventRepository.layerMemory),
+            Context.get(RunEventRepository.RunEventRepository)
+          ).pipe(
+            Effect.provideService(
+              Clock.Clock,
+              Object.assign(Object.create(clock), {
+                currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + skew.millis
+              })
+            )
+          ))
+      )
+
+    it.effect("RUN-16 L-84 the database's clock jumps, or the machine sleeps: no live run is ended, and a dead one is", () => {
+      const skew = { millis: 0 }
+      return Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const live = yield* log.execute(request(), () => Effect.never)
+        const dead = yield* log.start(request({ threadId: "dead", idempotencyKey: "dead" }))
+        yield* TestClock.adjust("15 seconds")
+        skew.millis = 3_600_000
+        // The reaper is first to see it, well before the next heartbeat; so is whoever wants the thread.
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual((yield* reasonOf(log.start(request({ idempotencyKey: "2" }))))._tag, "ThreadBusy")
+        assert.strictEqual((yield* log.get({ runId: live.run.runId })).status, "running")
+        yield* TestClock.adjust("31 seconds")
+        assert.strictEqual((yield* log.get({ runId: live.run.runId })).status, "running")
+        assert.strictEqual((yield* log.get({ runId: dead.run.runId })).endReason, RunEventLog.staleRun)
+        // Backwards: leases last longer for once.
+        skew.millis = 0
+        yield* TestClock.adjust("5 minutes")
+        assert.strictEqual((yield* log.get({ runId: live.run.runId })).status, "running")
+      }).pipe(Effect.provide(Layer.provideMerge(RunEventLog.layerReaper(), build({}, skewed(skew)))))
+    })
+
+    it.effect("RUN-16 the server's clock jumps: leases do not follow it", () => {
+      const skew = { millis: 0 }
+      return Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const clock = yield* Clock.Clock
+        const live = yield* log.execute(request(), () => Effect.never)
+        for (const millis of [3_600_000, -3_600_000, 86_400_000]) {
+          const jumped = Object.assign(Object.create(clock), {
+            currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + millis
+          })
+          assert.deepStrictEqual(yield* Effect.provideService(log.reap({ limit: 10 }), Clock.Clock, jumped), [])
+          yield* TestClock.adjust("10 seconds")
+        }
+        assert.strictEqual((yield* log.get({ runId: live.run.runId })).status, "running")
+      }).pipe(Effect.provide(build({}, skewed(skew))))
+    })
   })
 
   describe("layerReaper", () => {

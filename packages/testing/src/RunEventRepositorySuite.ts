@@ -162,6 +162,92 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
+      "RUN-02 RUN-07 L-84 a start ends an expired run of its thread in the same step, and never a live one",
+      Effect.gen(function*() {
+        const stale = { reason: "stale_run", data: `{"status":"failed"}` }
+        const start = (overrides: Partial<StartOptions>) => use((repository) => repository.start(request(overrides)))
+        const live = yield* started()
+        assert.deepStrictEqual(yield* start({ stale }), {
+          _tag: "ThreadBusy",
+          runId: live.runId,
+          leaseExpired: false
+        })
+        yield* finish(live)
+
+        const dead = yield* started({ leaseMillis: past })
+        yield* append(item(dead, `"kept"`))
+        assert.deepStrictEqual(yield* start({}), { _tag: "ThreadBusy", runId: dead.runId, leaseExpired: true })
+        const outcomes = yield* Effect.all(Array.from({ length: 8 }, () => start({ stale })), everyone)
+        assert.strictEqual(count(outcomes, "Created"), 1)
+        assert.strictEqual(count(outcomes, "ThreadBusy"), 7)
+        const row = yield* get(dead)
+        assert.deepInclude(row, {
+          status: "failed",
+          endReason: "stale_run",
+          lastSeq: 2,
+          endSeq: 2,
+          epoch: dead.epoch + 1
+        })
+        assert.deepStrictEqual((yield* readAll(dead)).map(({ data, kind }) => [kind, data]), [
+          ["data", `"kept"`],
+          ["end", stale.data]
+        ])
+        assert.deepStrictEqual(yield* append(item(dead, `"zombie"`)), [{ _tag: "Ended", status: "failed" }])
+
+        // A thread that runs for somebody else, or another one, is not concerned.
+        const other = yield* started({ ownerKey: "else", leaseMillis: past })
+        yield* start({ threadId: "another", stale })
+        assert.strictEqual((yield* get(other)).status, "running")
+      })
+    )
+
+    test(
+      "RUN-02 a start that races with the heartbeat of an expired run either waits for it or takes its place",
+      Effect.gen(function*() {
+        for (let round = 0; round < 10; round++) {
+          const dead = yield* started({ threadId: `race ${round}`, leaseMillis: past })
+          const [beat, outcome] = yield* Effect.all([
+            use((repository) => repository.heartbeat({ runId: dead.runId, epoch: dead.epoch, leaseMillis: long })),
+            use((repository) =>
+              repository.start(request({ threadId: `race ${round}`, stale: { reason: "stale_run", data: "{}" } }))
+            )
+          ], everyone)
+          const row = yield* get(dead)
+          const alive = beat._tag === "Extended" && outcome._tag === "ThreadBusy" && row.status === "running"
+          const ended = outcome._tag === "Created" && row.status === "failed"
+          assert.isTrue(alive || ended, `${beat._tag} ${outcome._tag} ${row.status}`)
+        }
+      })
+    )
+
+    test(
+      "RUN-17 what a host notes about a run, such as the runs that it continues, is kept as it is",
+      Effect.gen(function*() {
+        const metadata = `{"attempts":["a","b"],"continued":{"reason":"stale_run","\\u0000":1}}`
+        const run = yield* started({ metadata })
+        yield* append(item(run, `"x"`))
+        yield* finish(run)
+        assert.strictEqual((yield* get(run)).metadata, metadata)
+        // Until the key itself is forgotten.
+        yield* use((repository) => repository.sweep({ limit: 100, retentionMillis: past, tombstoneMillis: long }))
+        assert.strictEqual((yield* get(run)).metadata, metadata)
+      })
+    )
+
+    test(
+      "RUN-16 leases are kept by the store's own clock, which tells its time",
+      Effect.gen(function*() {
+        const before = yield* use((repository) => repository.now)
+        const run = yield* started({ leaseMillis: 5_000 })
+        const after = yield* use((repository) => repository.now)
+        for (const time of [run.startedAtMillis, (run.leaseExpiresAtMillis ?? 0) - 5_000]) {
+          assert.isAtLeast(time, before)
+          assert.isAtMost(time, after)
+        }
+      })
+    )
+
+    test(
       "RUN-03 numbers start at 1 and have no gaps, with many writers at once",
       Effect.gen(function*() {
         const run = yield* started()

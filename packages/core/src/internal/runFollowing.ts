@@ -84,6 +84,8 @@ export const make = Effect.fnUntraced(function*(options: {
   })
 
   yield* work.await.pipe(
+    // A hint at a commit of this process comes before the events themselves do, which need no reading.
+    Effect.andThen(Effect.yieldNow),
     Effect.andThen(Effect.suspend(() => {
       work.closeUnsafe()
       const taken = behind
