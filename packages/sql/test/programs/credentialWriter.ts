@@ -1,0 +1,70 @@
+/**
+ * Replaces a bundle of credentials again and again until it is killed.
+ *
+ * The first line of standard input says where. It prints a line before each write (`writing 7`) and one after it (`written 7`).
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { PgClient } from "@effect/sql-pg"
+import * as CredentialRequirements from "@sallyport/core/CredentialRequirements"
+import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolver"
+import * as OrgMembership from "@sallyport/core/OrgMembership"
+import * as SecretKeys from "@sallyport/core/SecretKeys"
+import * as SqlAccessFeedRepository from "@sallyport/sql/SqlAccessFeedRepository"
+import * as SqlScopedCredentialRepository from "@sallyport/sql/SqlScopedCredentialRepository"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import { writeSync } from "node:fs"
+import { createInterface } from "node:readline"
+
+/** What a process is told. */
+export interface Task {
+  readonly database:
+    | { readonly filename: string }
+    | {
+      readonly host: string
+      readonly port: number
+      readonly username: string
+      readonly password: string
+      readonly database: string
+    }
+  /** The number to begin at. */
+  readonly first: number
+}
+
+/** The resolver that this program and its test use. */
+export const Resolver = CredentialScopeResolver.layer.pipe(
+  Layer.provide([
+    OrgMembership.layerStatic(new Map([["ada", { org: { id: "acme", role: "owner" } }]])),
+    CredentialRequirements.layer([{ key: "pair", label: "Pair", parts: ["public", "private"] }]),
+    SecretKeys.layerKeys({ active: Redacted.make(Uint8Array.from({ length: 32 }, (_, index) => index)) }),
+    SqlAccessFeedRepository.layer
+  ]),
+  Layer.provideMerge(SqlScopedCredentialRepository.layer),
+  Layer.provide(NodeCrypto.layer)
+)
+
+/** The parts of a write: large enough to span pages of a database file. */
+export const valuesOf = (round: number): ReadonlyMap<string, Redacted.Redacted> =>
+  new Map([
+    ["public", Redacted.make(`public-${round}-`.repeat(1_000))],
+    ["private", Redacted.make(`private-${round}-`.repeat(1_000))]
+  ])
+
+if (process.argv[1] === import.meta.filename) {
+  const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
+  const { database, first }: Task = JSON.parse((await lines.next()).value ?? "")
+  const Client = "filename" in database
+    ? SqliteClient.layer({ ...database, busyTimeout: "30 seconds" })
+    : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
+  const writer = Effect.gen(function*() {
+    const credentials = yield* CredentialScopeResolver.CredentialScopeResolver
+    for (let round = first;; round++) {
+      writeSync(1, `writing ${round}\n`)
+      yield* credentials.write({ subject: "ada" }, { key: "pair", values: valuesOf(round) })
+      writeSync(1, `written ${round}\n`)
+    }
+  })
+  await Effect.runPromise(writer.pipe(Effect.provide(Layer.provide(Resolver, Client))))
+}
