@@ -208,7 +208,7 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
   ) => Effect.Effect<{ readonly _tag: "Found"; readonly stream: StreamRow } | Missing, DurableStreamRepositoryError>
   /**
    * Returns data from a position on, or the row alone where it is `tail`; at most `maxRecords` records, and none that
-   * begins after `maxBytes`. It counts as use. The row and the records agree: no record lies beyond the row's tail.
+   * begins `maxBytes` or more after the first. It counts as use. The row and the records agree: no record lies beyond the row's tail.
    */
   readonly read: (
     options: StreamAddress & {
@@ -573,10 +573,14 @@ const makeMemory = (): DurableStreamRepository["Service"] => {
     for (const [id, until] of [...row.segments, [row.id, row.tail] as const]) {
       const entry = byId.get(id)
       if (entry === undefined || from >= until) continue
-      for (let i = indexAfter(entry.records, from); i < entry.records.length; i++) {
+      const left = maxBytes - bytes
+      if (left <= 0) break
+      const first = indexAfter(entry.records, from)
+      const limit = (entry.records[first]?.byteStart ?? 0) + left
+      for (let i = first; i < entry.records.length; i++) {
         const record = entry.records[i]
         if (record === undefined || record.start >= until) break
-        if (records.length >= maxRecords || bytes >= maxBytes) return records
+        if (records.length >= maxRecords || record.byteStart >= limit) return records
         const part = cut(row.contentType, record, from, until)
         records.push(part)
         bytes += part.data.length

@@ -5,13 +5,12 @@
  * the scope `streams:read`, all else for `streams:write`.
  */
 import type { AccessScope } from "@sallyport/core/AccessScope"
-import { AuthPolicy } from "@sallyport/core/AuthPolicy"
+import type { AuthPolicy } from "@sallyport/core/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
 import type { RunOwner } from "@sallyport/core/Run"
 import type { Session } from "@sallyport/core/Session"
-import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import type { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
 import * as Authentication from "@sallyport/http/Authentication"
-import * as Shutdown from "@sallyport/http/Shutdown"
 import * as ByteSize from "effect/ByteSize"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -24,6 +23,7 @@ import * as Option from "effect/Option"
 import { formatOffset, parseOffset, type StreamInfo } from "./DurableStream.ts"
 import type { ProducerPoint } from "./DurableStreamRepository.ts"
 import { DurableStreams, DurableStreamsError } from "./DurableStreams.ts"
+import * as Live from "./internal/live.ts"
 import * as Reader from "./internal/reader.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
@@ -49,15 +49,9 @@ export interface CommonOptions {
 }
 
 /** Lists the settings of the routes. */
-export interface Options extends CommonOptions {
+export interface Options extends CommonOptions, Live.Options {
   /** The largest body of a request. Default 8 MiB. */
   readonly maxBodySize?: ByteSize.Input | undefined
-  /** How long a long-poll waits for data. Default 20 seconds. */
-  readonly longPollTimeout?: Duration.Input | undefined
-  /** After which time a stream of events ends, so that its reader connects again. Default 60 seconds. */
-  readonly sseDuration?: Duration.Input | undefined
-  /** How long a stream of events stays silent at most. Default 15 seconds. */
-  readonly heartbeatInterval?: Duration.Input | undefined
 }
 
 const fail = (field: string, expected: string) =>
@@ -180,11 +174,6 @@ export const layer = (options?: Options): Layer.Layer<
   const maxBodySize = options?.maxBodySize === undefined
     ? ByteSize.mebibytes(8)
     : ByteSize.fromInputUnsafe(options.maxBodySize)
-  const times = {
-    longPollTimeout: Duration.fromInputUnsafe(options?.longPollTimeout ?? "20 seconds"),
-    sseDuration: Duration.fromInputUnsafe(options?.sseDuration ?? "60 seconds"),
-    heartbeatInterval: Duration.fromInputUnsafe(options?.heartbeatInterval ?? "15 seconds")
-  }
 
   const name = Effect.gen(function*() {
     const session = yield* CurrentSession
@@ -196,17 +185,7 @@ export const layer = (options?: Options): Layer.Layer<
   const reading = Layer.effectDiscard(Effect.gen(function*() {
     const router = yield* HttpRouter.HttpRouter
     const streams = yield* DurableStreams
-    const sessions = yield* SessionCredentialService
-    const policy = yield* AuthPolicy
-    const stopping = yield* Shutdown.Stopping
-
-    /** Waits until a reader may read no more. Everybody's session has no end. */
-    const endOf = (session: Session): Effect.Effect<void> =>
-      policy.kind === "unsafe-no-auth" ? stopping : Effect.raceFirst(
-        // Where the end cannot be known, the reader connects again and is told.
-        Effect.ignore(sessions.awaitEnd(session)),
-        stopping
-      )
+    const live = yield* Live.make(options)
 
     const get = Effect.gen(function*() {
       const request = yield* HttpServerRequest.HttpServerRequest
@@ -226,7 +205,7 @@ export const layer = (options?: Options): Layer.Layer<
           read: (from) => streams.read({ owner, path, from }),
           awaitChange: streams.awaitChange
         },
-        live: { ...times, until: endOf(session) }
+        live: live(session)
       })
     })
     yield* router.add("GET", `${prefix}/*`, answer(get))

@@ -1,0 +1,43 @@
+/**
+ * How long a read may take, and what ends it.
+ */
+import { AuthPolicy } from "@sallyport/core/AuthPolicy"
+import type { Session } from "@sallyport/core/Session"
+import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import * as Shutdown from "@sallyport/http/Shutdown"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { LiveOptions } from "./reader.ts"
+
+/** Lists what a host may set. */
+export interface Options {
+  /** How long a long-poll waits for data. Default 20 seconds. */
+  readonly longPollTimeout?: Duration.Input | undefined
+  /** After which time a stream of events ends, so that its reader connects again. Default 60 seconds. */
+  readonly sseDuration?: Duration.Input | undefined
+  /** How long a stream of events stays silent at most. Default 15 seconds. */
+  readonly heartbeatInterval?: Duration.Input | undefined
+}
+
+/** Makes a function that says how long the reads of a session may take. They end with the session, and with the server. */
+export const make = Effect.fnUntraced(function*(options: Options | undefined): Effect.fn.Return<
+  (session: Session) => LiveOptions,
+  never,
+  SessionCredentialService | AuthPolicy
+> {
+  const sessions = yield* SessionCredentialService
+  const policy = yield* AuthPolicy
+  const stopping = yield* Shutdown.Stopping
+  const times = {
+    longPollTimeout: Duration.fromInputUnsafe(options?.longPollTimeout ?? "20 seconds"),
+    sseDuration: Duration.fromInputUnsafe(options?.sseDuration ?? "60 seconds"),
+    heartbeatInterval: Duration.fromInputUnsafe(options?.heartbeatInterval ?? "15 seconds")
+  }
+  return (session) => ({
+    ...times,
+    // Everybody's session has no end. Where the end cannot be known, the reader connects again and is told.
+    until: policy.kind === "unsafe-no-auth"
+      ? stopping
+      : Effect.raceFirst(Effect.ignore(sessions.awaitEnd(session)), stopping)
+  })
+})
