@@ -7,6 +7,7 @@ import * as BootstrapCredentialRepository from "./BootstrapCredentialRepository.
 import * as ConnectClientRepository from "./ConnectClientRepository.ts"
 import * as ReplayRepository from "./ReplayRepository.ts"
 import * as RunEventRepository from "./RunEventRepository.ts"
+import * as ScopedCredentialRepository from "./ScopedCredentialRepository.ts"
 import * as SessionCredentialRepository from "./SessionCredentialRepository.ts"
 
 /** Names the ports that a persistence fills. */
@@ -15,6 +16,7 @@ export type Repositories =
   | BootstrapCredentialRepository.BootstrapCredentialRepository
   | ConnectClientRepository.ConnectClientRepository
   | SessionCredentialRepository.SessionCredentialRepository
+  | ScopedCredentialRepository.ScopedCredentialRepository
   | ReplayRepository.ReplayRepository
   | RunEventRepository.RunEventRepository
 
@@ -24,6 +26,7 @@ export const layerMemory: Layer.Layer<Repositories> = Layer.mergeAll(
   BootstrapCredentialRepository.layerMemory,
   ConnectClientRepository.layerMemory,
   SessionCredentialRepository.layerMemory,
+  ScopedCredentialRepository.layerMemory,
   ReplayRepository.layerMemory,
   RunEventRepository.layerMemory
 )

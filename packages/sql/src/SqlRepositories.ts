@@ -10,6 +10,7 @@ import * as SqlBootstrapCredentialRepository from "./SqlBootstrapCredentialRepos
 import * as SqlConnectClientRepository from "./SqlConnectClientRepository.ts"
 import * as SqlReplayRepository from "./SqlReplayRepository.ts"
 import * as SqlRunEventRepository from "./SqlRunEventRepository.ts"
+import * as SqlScopedCredentialRepository from "./SqlScopedCredentialRepository.ts"
 import * as SqlSessionCredentialRepository from "./SqlSessionCredentialRepository.ts"
 
 /** Provides all repositories with tables of a given prefix, after bringing the tables up to date. */
@@ -20,6 +21,7 @@ export const layerWith = (options: {
     SqlBootstrapCredentialRepository.layerWith(options),
     SqlSessionCredentialRepository.layerWith(options),
     SqlConnectClientRepository.layerWith(options),
+    SqlScopedCredentialRepository.layerWith(options),
     SqlReplayRepository.layerWith(options),
     SqlRunEventRepository.layerWith(options)
   ).pipe(Layer.provideMerge(SqlAccessFeedRepository.layerWith(options)))
