@@ -5,6 +5,7 @@ import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as AuthPolicy from "@sallyport/core/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
+import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
 import * as DpopProof from "@sallyport/core/DpopProof"
 import * as ReplayRepository from "@sallyport/core/ReplayRepository"
 import * as RunEventLog from "@sallyport/core/RunEventLog"
@@ -42,6 +43,8 @@ export interface Options {
 const layerServices = Layer.mergeAll(
   BootstrapCredentialService.layer,
   SessionCredentialService.layer,
+  ConnectClientStore.layer,
+  ConnectClientStore.layerSweeper(),
   Layer.provide(DpopProof.layer, NodeProofSignature.layer),
   ReplayRepository.layerSweeper(),
   Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layer))

@@ -8,12 +8,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Runtime from "effect/Runtime"
+import { connect } from "./Connect.ts"
 import { describeFailure } from "./internal/describeFailure.ts"
 import { serve } from "./Serve.ts"
 
 const sallyport = Command.make("sallyport").pipe(
   Command.withDescription("Pairing, sessions and resumable runs, as a server to try and to learn from"),
-  Command.withSubcommands([serve])
+  Command.withSubcommands([connect, serve])
 )
 
 sallyport.pipe(

@@ -1,4 +1,5 @@
 export * as Backend from "./Backend.ts"
+export * as Connect from "./Connect.ts"
 export * as CountingRun from "./CountingRun.ts"
 export * as DemoPage from "./DemoPage.ts"
 export * as Persistence from "./Persistence.ts"

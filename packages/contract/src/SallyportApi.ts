@@ -6,6 +6,7 @@ import * as HttpApi from "effect/http-api/HttpApi"
 import * as OpenApi from "effect/http-api/OpenApi"
 import { AccessGroup } from "./AccessGroup.ts"
 import { describeSecurity } from "./Authentication.ts"
+import { ConnectGroup } from "./ConnectGroup.ts"
 import { PairingGroup } from "./PairingGroup.ts"
 import { RunGroup } from "./RunGroup.ts"
 import { SessionGroup } from "./SessionGroup.ts"
@@ -16,6 +17,7 @@ export class SallyportApi extends HttpApi.make("sallyport")
   .add(PairingGroup)
   .add(RunGroup)
   .add(AccessGroup)
+  .add(ConnectGroup)
   .annotate(OpenApi.Title, "Sallyport")
   .annotate(OpenApi.Description, "Pairing, sessions and resumable runs")
   .annotate(OpenApi.Transform, describeSecurity)

@@ -40,14 +40,14 @@ export class Forbidden extends Schema.TaggedError<Forbidden>()(
 /** Answers 404: there is no such thing, or it is somebody else's. */
 export class NotFound extends Schema.TaggedError<NotFound>()(
   "NotFound",
-  fields(["session_not_found", "pairing_link_not_found", "run_not_found"]),
+  fields(["session_not_found", "pairing_link_not_found", "connect_client_not_found", "connect_not_offered", "run_not_found"]),
   { httpApiStatus: 404 }
 ) {}
 
 /** Answers 409: the request is well-formed, but the present state rules it out. */
 export class Conflict extends Schema.TaggedError<Conflict>()(
   "Conflict",
-  fields(["current_session", "thread_busy", "cursor_beyond_end", "run_ended"]),
+  fields(["connect_client_ambiguous", "connect_request_expired", "connect_request_changed", "security_mode_unreadable", "current_session", "thread_busy", "cursor_beyond_end", "run_ended"]),
   { httpApiStatus: 409 }
 ) {}
 

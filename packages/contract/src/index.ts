@@ -1,6 +1,7 @@
 export * as AccessGroup from "./AccessGroup.ts"
 export * as AccessSchemas from "./AccessSchemas.ts"
 export * as Authentication from "./Authentication.ts"
+export * as ConnectGroup from "./ConnectGroup.ts"
 export * as PairingGroup from "./PairingGroup.ts"
 export * as RunGroup from "./RunGroup.ts"
 export * as SallyportApi from "./SallyportApi.ts"

@@ -21,6 +21,7 @@ import * as Layer from "effect/Layer"
 import type { Path } from "effect/Path"
 import * as AccessHandlers from "./AccessHandlers.ts"
 import * as Authentication from "./Authentication.ts"
+import * as ConnectHandlers from "./ConnectHandlers.ts"
 import * as PairingHandlers from "./PairingHandlers.ts"
 import * as PairPage from "./PairPage.ts"
 import * as RunHandlers from "./RunHandlers.ts"
@@ -66,6 +67,7 @@ export const layer = (options?: Options): Layer.Layer<
       Layer.provide([
         SessionHandlers.layer,
         PairingHandlers.layer,
+        ConnectHandlers.layer,
         RunHandlers.layer,
         Layer.provide(AccessHandlers.layer, AccessFeed.layer)
       ]),

@@ -6,7 +6,12 @@ import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { accessTokenType, bootstrapTokenType, tokenExchange } from "@sallyport/contract/SessionGroup"
 import * as AccessScope from "@sallyport/core/AccessScope"
 import { AuthPolicy } from "@sallyport/core/AuthPolicy"
-import { BootstrapCredentialService } from "@sallyport/core/BootstrapCredentialService"
+import {
+  BootstrapCredentialError,
+  BootstrapCredentialService,
+  InvalidCredential
+} from "@sallyport/core/BootstrapCredentialService"
+import { ConnectClientStore, grantedBy } from "@sallyport/core/ConnectClientStore"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
 import type { SessionMethod } from "@sallyport/core/Session"
 import { type SessionCredentialError, SessionCredentialService } from "@sallyport/core/SessionCredentialService"
@@ -51,7 +56,7 @@ const signIn = Effect.fnUntraced(function*(options: {
     scopes: options.scopes,
     proofKeyThumbprint: options.proofKeyThumbprint
   })
-  return yield* sessions.issue({
+  const issued = yield* sessions.issue({
     subject: grant.subject,
     scopes: grant.scopes,
     method: options.method,
@@ -63,6 +68,19 @@ const signIn = Effect.fnUntraced(function*(options: {
     },
     actor: grant.createdBy
   })
+  if (grant.createdBy === grantedBy && options.proofKeyThumbprint !== undefined) {
+    // The client may have been turned away between the two steps above. Its session is stored by now: a decision that
+    // comes later ends it, and one that came before is found here.
+    const clients = yield* Effect.serviceOption(ConnectClientStore)
+    const admitted = Option.isSome(clients)
+      ? yield* Effect.orElseSucceed(clients.value.isAdmitted(options.proofKeyThumbprint), () => false)
+      : false
+    if (!admitted) {
+      yield* sessions.revokeByProofKey(options.proofKeyThumbprint, "operator")
+      return yield* new BootstrapCredentialError({ reason: new InvalidCredential() })
+    }
+  }
+  return issued
 })
 
 /**

@@ -1,5 +1,6 @@
 export * as AccessHandlers from "./AccessHandlers.ts"
 export * as Authentication from "./Authentication.ts"
+export * as ConnectHandlers from "./ConnectHandlers.ts"
 export * as EventStream from "./EventStream.ts"
 export * as PairingHandlers from "./PairingHandlers.ts"
 export * as PairPage from "./PairPage.ts"

@@ -1,0 +1,246 @@
+/**
+ * `sallyport connect`: decides who may connect through a relay, beside a backend that runs or not.
+ *
+ * A decision is one transaction on the backend's own store: a running backend hears of it through the access feed, and
+ * ends what the client has at once.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as AccessFeed from "@sallyport/core/AccessFeed"
+import { type ConnectClient, SecurityMode } from "@sallyport/core/ConnectClient"
+import type { Decision } from "@sallyport/core/ConnectClientRepository"
+import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Config from "effect/Config"
+import * as Console from "effect/Console"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as UserDirectories from "effect/persistence/UserDirectories"
+import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as Persistence from "./Persistence.ts"
+import * as StateDirectory from "./StateDirectory.ts"
+
+const shared = {
+  stateDir: Flag.String("state-dir").pipe(
+    Flag.withDescription("Where the backend keeps its state; by default the platform's directory for state"),
+    Flag.optional
+  ),
+  databaseUrl: Flag.Redacted("database-url").pipe(
+    Flag.withDescription("The PostgreSQL database that the backend shares, where it keeps its state in one"),
+    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
+    Flag.optional
+  ),
+  json: Flag.Boolean("json").pipe(
+    Flag.withDescription("Print JSON instead of text"),
+    Flag.withDefault(false)
+  )
+}
+
+/** Lists the exit codes of these commands; 1 is any other failure. */
+export const exitCodes = {
+  ClientNotFound: 3,
+  ClientAmbiguous: 4,
+  RequestExpired: 5,
+  RequestChanged: 6,
+  SecurityModeUnreadable: 7,
+  ConnectStoreUnavailable: 8,
+  TooManyWaiting: 1
+} as const
+
+/** Ends a command with a sentence, and an exit code to branch on. */
+export class ConnectCommandFailed extends Schema.TaggedError<ConnectCommandFailed>()("ConnectCommandFailed", {
+  sentence: Schema.String,
+  exitCode: Schema.Natural
+}) {
+  override get message() {
+    return this.sentence
+  }
+  override get [Runtime.errorExitCode]() {
+    return this.exitCode
+  }
+}
+
+const parent = Command.make("connect").pipe(
+  Command.withSharedFlags(shared),
+  Command.withDescription("Decide who may connect through a relay")
+)
+
+const defaultStateDirectory = UserDirectories.UserDirectories.pipe(
+  Effect.flatMap((directories) => directories.state("sallyport")),
+  Effect.provide(UserDirectories.layer)
+)
+
+/** Runs a command on the backend's store. */
+const withStore = Effect.fnUntraced(
+  function*<A, E, R>(
+    run: (options: { readonly json: boolean }) => Effect.Effect<A, E, R>
+  ) {
+    const { databaseUrl, json, stateDir } = yield* parent
+    const state = yield* StateDirectory.open(
+      Option.isSome(stateDir) ? stateDir.value : yield* defaultStateDirectory
+    )
+    const services = Layer.merge(ConnectClientStore.layer, AccessFeed.layer).pipe(
+      Layer.provide(Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })),
+      Layer.provide(NodeCrypto.layer)
+    )
+    return yield* Effect.provide(run({ json }), services)
+  },
+  Effect.catchIf(
+    (error) => error instanceof ConnectClientStore.ConnectClientError,
+    ({ message, reason }) => new ConnectCommandFailed({ sentence: message, exitCode: exitCodes[reason._tag] })
+  )
+)
+
+const formatTime = (time: DateTime.Utc | null): string | null => time === null ? null : DateTime.formatIso(time)
+
+const toJson = (client: ConnectClient) => ({
+  ...client,
+  firstSeenAt: formatTime(client.firstSeenAt),
+  requestedAt: formatTime(client.requestedAt),
+  pendingUntil: formatTime(client.pendingUntil),
+  decidedAt: formatTime(client.decidedAt),
+  lastSeenAt: formatTime(client.lastSeenAt)
+})
+
+/** Describes a client in a line. What it says of itself was checked to hold no control characters. */
+const toLine = (client: ConnectClient): string =>
+  [
+    client.proofKeyThumbprint.slice(0, 12),
+    client.status.padEnd(8),
+    client.status === "pending" ? client.verificationCode : " ".repeat(9),
+    client.account,
+    client.label ?? client.deviceType,
+    DateTime.formatIso(client.requestedAt).slice(0, 16).replace("T", " ")
+  ].join("  ")
+
+const security = Command.make(
+  "security",
+  {
+    mode: Argument.Literals("mode", SecurityMode.literals).pipe(
+      Argument.withDescription("Who may connect: whom a relay's account vouches for, or whom you approve"),
+      Argument.optional
+    ),
+    trustAll: Flag.Boolean("trust-all").pipe(
+      Flag.withDescription("Approve every client that its account alone let in so far"),
+      Flag.withDefault(false)
+    ),
+    trust: Flag.String("trust").pipe(
+      Flag.withDescription("Approve this client among them, by its thumbprint or a beginning of it; can be repeated"),
+      Flag.between(0, 1_000)
+    )
+  },
+  ({ mode, trust, trustAll }) =>
+    withStore(Effect.fnUntraced(function*({ json }) {
+      const clients = yield* ConnectClientStore.ConnectClientStore
+      if (Option.isNone(mode)) {
+        const current = yield* clients.securityMode
+        return yield* Console.log(json ? JSON.stringify({ mode: current }) : current)
+      }
+      const named = yield* Effect.forEach(trust, (client) => clients.get(client))
+      const approved = yield* clients.setSecurityMode({
+        mode: mode.value,
+        trust: trustAll ? "all" : named.map((client) => client.proofKeyThumbprint),
+        by: "operator"
+      })
+      if (json) return yield* Console.log(JSON.stringify({ mode: mode.value, approved: approved.map(toJson) }))
+      yield* Console.log(mode.value)
+      for (const client of approved) yield* Console.log(toLine(client))
+      if (mode.value === "client-approval") {
+        const observed = (yield* clients.list()).filter((client) => client.status === "observed")
+        if (observed.length > 0) {
+          yield* Console.log(
+            `${observed.length} clients seen so far have to ask now; trust them one by one with ` +
+              `"sallyport connect approve", or all with --trust-all`
+          )
+        }
+      }
+    }))
+).pipe(Command.withDescription("Show or set who may connect"))
+
+const list = Command.make("clients", {}, () =>
+  withStore(Effect.fnUntraced(function*({ json }) {
+    const clients = yield* ConnectClientStore.ConnectClientStore
+    let after: ConnectClient | undefined
+    const all: Array<ConnectClient> = []
+    while (true) {
+      const page: ReadonlyArray<ConnectClient> = yield* clients.list({ after, limit: 200 })
+      all.push(...page)
+      after = page.at(-1)
+      if (page.length < 200) break
+    }
+    if (json) return yield* Console.log(JSON.stringify({ clients: all.map(toJson) }))
+    for (const client of all) yield* Console.log(toLine(client))
+  }))).pipe(Command.withDescription("List the clients, who asked last first"))
+
+const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Decision, description: string) =>
+  Command.make(
+    name,
+    {
+      client: Argument.String("client").pipe(
+        Argument.withDescription("The client's thumbprint, or a beginning of it that no other client has")
+      ),
+      code: Flag.String("code").pipe(
+        Flag.withDescription("The verification code on the client's screen; with another one nothing is changed"),
+        Flag.optional
+      ),
+      reason: Flag.String("reason").pipe(Flag.withDescription("Why, for the record"), Flag.optional)
+    },
+    ({ client, code, reason }) =>
+      withStore(Effect.fnUntraced(function*({ json }) {
+        const clients = yield* ConnectClientStore.ConnectClientStore
+        const decided = yield* clients.decide({
+          client,
+          decision,
+          by: "operator",
+          code: Option.getOrUndefined(code),
+          reason: Option.getOrUndefined(reason)
+        })
+        yield* Console.log(json ? JSON.stringify({ client: toJson(decided) }) : toLine(decided))
+      }))
+  ).pipe(Command.withDescription(description))
+
+const watch = Command.make("watch", {}, () =>
+  withStore(Effect.fnUntraced(function*({ json }) {
+    const feed = yield* AccessFeed.AccessFeed
+    const show = (client: ConnectClient) =>
+      Console.log(json ? JSON.stringify({ client: toJson(client) }) : toLine(client))
+    yield* Stream.runForEach(feed.subscribe(), (message) => {
+      if (message._tag === "Snapshot") {
+        const pending = (message.snapshot.connectClients ?? []).filter((client) => client.status === "pending")
+        return Effect.forEach(pending, show, { discard: true })
+      }
+      const { change } = message.event
+      switch (change._tag) {
+        case "connectClientUpserted":
+          return show(change.client)
+        case "connectClientRemoved":
+          return Console.log(
+            json
+              ? JSON.stringify({ removed: change.proofKeyThumbprint, reason: change.reason })
+              : `${change.proofKeyThumbprint.slice(0, 12)}  ${change.reason}`
+          )
+        case "connectSecurityModeUpdated":
+          return Console.log(json ? JSON.stringify({ mode: change.mode }) : `The mode is ${change.mode}`)
+        default:
+          return Effect.void
+      }
+    })
+  }))).pipe(Command.withDescription("Show who waits, then everything that changes, until interrupted"))
+
+/** Decides who may connect through a relay. */
+export const connect = parent.pipe(
+  Command.withSubcommands([
+    security,
+    list,
+    decision("approve", "approved", "Let a client in from now on"),
+    decision("reject", "rejected", "Turn a client away; it may ask again later"),
+    decision("revoke", "revoked", "Take an approval back, and end what the client has"),
+    decision("block", "blocked", "Turn a client away for good"),
+    watch
+  ])
+)

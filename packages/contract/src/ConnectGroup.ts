@@ -1,0 +1,78 @@
+/**
+ * The endpoints with which an owner decides who may connect through a relay.
+ */
+import { Account, ClientLabel, ClientStatus, DeviceType, SecurityMode, Thumbprint } from "@sallyport/core/ConnectClient"
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as Schema from "effect/Schema"
+import { RequestErrors, requires } from "./Authentication.ts"
+import { Conflict, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
+
+/** Describes a client that connects through a relay to whoever may decide about it. */
+export class ConnectClientView extends Schema.Class<ConnectClientView>("@sallyport/contract/ConnectClientView")({
+  proofKeyThumbprint: Thumbprint,
+  account: Account,
+  label: Schema.NullOr(ClientLabel),
+  deviceType: DeviceType,
+  status: ClientStatus,
+  /** What the client's screen shows while it waits. */
+  verificationCode: Schema.String,
+  firstSeenAt: Schema.DateTimeUtcFromString,
+  requestedAt: Schema.DateTimeUtcFromString,
+  pendingUntil: Schema.NullOr(Schema.DateTimeUtcFromString),
+  decidedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
+  decidedBy: Schema.NullOr(Schema.String),
+  reason: Schema.NullOr(Schema.String),
+  lastSeenAt: Schema.NullOr(Schema.DateTimeUtcFromString)
+}) {}
+
+/** A thumbprint, or a beginning of one that no other client has. */
+const ClientName = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,43}$/))
+
+const Reason = Schema.Trim.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,256}$/u))
+
+const decision = <const Name extends string, const Path extends "approve" | "reject" | "revoke" | "block">(
+  name: Name,
+  path: Path
+) =>
+  HttpApiEndpoint.post(name, `/api/auth/connect-clients/${path}`, {
+    payload: Schema.Struct({
+      client: ClientName,
+      /** The verification code that the owner saw: a client that has asked anew since is left as it is. */
+      code: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(16))),
+      reason: Schema.optionalKey(Reason)
+    }),
+    success: Schema.Struct({ client: ConnectClientView }),
+    error: [InvalidRequest, NotFound, Conflict, Unavailable]
+  }).pipe(requires("connect:manage"))
+
+/** Groups the endpoints of the approval. A server that lets nobody connect through a relay answers 404. */
+export class ConnectGroup extends HttpApiGroup.make("connect").add(
+  HttpApiEndpoint.get("securityMode", "/api/auth/connect-security-mode", {
+    success: Schema.Struct({ mode: SecurityMode }),
+    error: [NotFound, Conflict, Unavailable]
+  }).pipe(requires("connect:manage")),
+  HttpApiEndpoint.put("setSecurityMode", "/api/auth/connect-security-mode", {
+    payload: Schema.Struct({
+      mode: SecurityMode,
+      /** Which clients that only their account let in so far are approved: all, or those with these thumbprints. */
+      trust: Schema.optionalKey(
+        Schema.Union([Schema.Literal("all"), Schema.Array(Thumbprint).check(Schema.isMaxLength(1_000))])
+      )
+    }),
+    success: Schema.Struct({ mode: SecurityMode, approved: Schema.Array(ConnectClientView) }),
+    error: [InvalidRequest, NotFound, Unavailable]
+  }).pipe(requires("connect:manage")),
+  HttpApiEndpoint.get("clients", "/api/auth/connect-clients", {
+    query: {
+      /** The thumbprint of the last client of the page before. */
+      after: Schema.optionalKey(Thumbprint)
+    },
+    success: Schema.Struct({ clients: Schema.Array(ConnectClientView) }),
+    error: [InvalidRequest, NotFound, Unavailable]
+  }).pipe(requires("connect:manage")),
+  decision("approve", "approve"),
+  decision("reject", "reject"),
+  decision("revoke", "revoke"),
+  decision("block", "block")
+).middleware(RequestErrors) {}

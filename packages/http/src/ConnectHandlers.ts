@@ -1,0 +1,91 @@
+/**
+ * Answers the endpoints with which an owner decides who may connect through a relay.
+ */
+import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import type { ConnectClient } from "@sallyport/core/ConnectClient"
+import type { Decision } from "@sallyport/core/ConnectClientRepository"
+import { ConnectClientStore } from "@sallyport/core/ConnectClientStore"
+import { CurrentSession } from "@sallyport/core/CurrentSession"
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as Option from "effect/Option"
+import * as Wire from "./internal/wire.ts"
+
+const view = (client: ConnectClient): ConnectClientView => new ConnectClientView({ ...client })
+
+/**
+ * Provides the handlers of the group `connect`, for a host that provides a `ConnectClientStore`. Without one they answer
+ * that there is nobody who connects through a relay.
+ */
+export const layer = HttpApiBuilder.group(
+  SallyportApi,
+  "connect",
+  Effect.fn(function*(handlers) {
+    const provided = yield* Effect.serviceOption(ConnectClientStore)
+    const store = Option.isSome(provided)
+      ? Effect.succeed(provided.value)
+      : Wire.connectNotOffered({ message: "This server lets nobody connect through a relay" })
+
+    const decide = (decision: Decision) =>
+      Effect.fn(
+        function*({ payload }: {
+          readonly payload: {
+            readonly client: string
+            readonly code?: string
+            readonly reason?: string
+          }
+        }) {
+          const clients = yield* store
+          const by = yield* CurrentSession
+          return { client: view(yield* clients.decide({ ...payload, decision, by })) }
+        },
+        Effect.catchReasons("ConnectClientError", {
+          ClientNotFound: (reason) => Wire.connectClientNotFound(reason),
+          ClientAmbiguous: (reason) => Wire.connectClientAmbiguous(reason),
+          RequestExpired: (reason) => Wire.connectRequestExpired(reason),
+          RequestChanged: (reason) => Wire.connectRequestChanged(reason),
+          ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      )
+
+    return handlers.handleAll({
+      securityMode: Effect.fn(
+        function*() {
+          const clients = yield* store
+          return { mode: yield* clients.securityMode }
+        },
+        Effect.catchReasons("ConnectClientError", {
+          SecurityModeUnreadable: (reason) => Wire.securityModeUnreadable(reason),
+          ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      setSecurityMode: Effect.fn(
+        function*({ payload }) {
+          const clients = yield* store
+          const by = yield* CurrentSession
+          const approved = yield* clients.setSecurityMode({ ...payload, by })
+          return { mode: payload.mode, approved: approved.map(view) }
+        },
+        Effect.catchReasons("ConnectClientError", {
+          ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      clients: Effect.fn(
+        function*({ query }) {
+          const clients = yield* store
+          const after = query.after === undefined ? undefined : yield* clients.get(query.after)
+          return { clients: (yield* clients.list({ after })).map(view) }
+        },
+        Effect.catchReasons("ConnectClientError", {
+          ClientNotFound: (reason) => Wire.connectClientNotFound(reason),
+          ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      approve: decide("approved"),
+      reject: decide("rejected"),
+      revoke: decide("revoked"),
+      block: decide("blocked")
+    })
+  })
+)
