@@ -33,21 +33,40 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>()(
 /** Answers 403: the session is good, but it may not do this, or not from this page. */
 export class Forbidden extends Schema.TaggedError<Forbidden>()(
   "Forbidden",
-  fields(["scope_required", "scope_not_held", "scope_not_granted", "cross_origin"]),
+  fields(["scope_required", "scope_not_held", "scope_not_granted", "role_required", "cross_origin"]),
   { httpApiStatus: 403 }
 ) {}
 
 /** Answers 404: there is no such thing, or it is somebody else's. */
 export class NotFound extends Schema.TaggedError<NotFound>()(
   "NotFound",
-  fields(["session_not_found", "pairing_link_not_found", "connect_client_not_found", "connect_not_offered", "run_not_found"]),
+  fields([
+    "session_not_found",
+    "pairing_link_not_found",
+    "connect_client_not_found",
+    "connect_not_offered",
+    "run_not_found",
+    "credential_unknown",
+    "credential_not_set"
+  ]),
   { httpApiStatus: 404 }
 ) {}
 
 /** Answers 409: the request is well-formed, but the present state rules it out. */
 export class Conflict extends Schema.TaggedError<Conflict>()(
   "Conflict",
-  fields(["connect_client_ambiguous", "connect_request_expired", "connect_request_changed", "security_mode_unreadable", "current_session", "thread_busy", "cursor_beyond_end", "run_ended"]),
+  fields([
+    "connect_client_ambiguous",
+    "connect_request_expired",
+    "connect_request_changed",
+    "security_mode_unreadable",
+    "current_session",
+    "thread_busy",
+    "cursor_beyond_end",
+    "run_ended",
+    "no_active_org",
+    "undecryptable"
+  ]),
   { httpApiStatus: 409 }
 ) {}
 

@@ -26,7 +26,6 @@ import type { AccessEvent } from "./AccessEvent.ts"
 import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
 import type { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import {
-  CredentialKind,
   CredentialRequirements,
   partsOf,
   type Requirement,
@@ -34,6 +33,7 @@ import {
   singlePart,
   type Verdict
 } from "./CredentialRequirements.ts"
+import { type CredentialSource, CredentialStatus } from "./CredentialStatus.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
 import * as Envelope from "./internal/secretEnvelope.ts"
 import { type Affiliation, mayWrite, type Membership, OrgLookupError, OrgMembership } from "./OrgMembership.ts"
@@ -193,11 +193,6 @@ export interface Principal {
   readonly subject: string
 }
 
-/** Names where a value came from. */
-export const CredentialSource = Schema.Literals([...CredentialScope.literals, "environment"])
-/** @see {@link CredentialSource} */
-export type CredentialSource = typeof CredentialSource.Type
-
 /** Says whose credential was found. */
 export interface Found {
   readonly key: string
@@ -217,25 +212,6 @@ export interface Resolved extends Found {
 export interface ResolvedBundle extends Found {
   readonly values: ReadonlyMap<string, Redacted.Redacted>
 }
-
-/** Describes what a member sees of a declared credential. */
-export class CredentialStatus extends Schema.Class<CredentialStatus>("@sallyport/core/CredentialStatus")({
-  key: CredentialKey,
-  label: Schema.String,
-  helpUrl: Schema.NullOr(Schema.String),
-  kind: CredentialKind,
-  parts: Schema.Array(Schema.String),
-  /** `invalid` is one that its provider rejected a short while ago. */
-  state: Schema.Literals(["set", "unset", "invalid", "undecryptable"]),
-  /** Whose it is; null where it is unset. */
-  source: Schema.NullOr(CredentialSource),
-  /** Scopes that have one too, which `source` comes before. */
-  shadowed: Schema.Array(CredentialScope),
-  /** Where a write without a scope would go, or null where the caller may write nowhere. */
-  writeScope: Schema.NullOr(CredentialScope),
-  updatedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
-  rejectedUntil: Schema.NullOr(Schema.DateTimeUtcFromString)
-}) {}
 
 /** Describes what was written. */
 export interface Written {

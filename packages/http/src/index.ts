@@ -1,6 +1,7 @@
 export * as AccessHandlers from "./AccessHandlers.ts"
 export * as Authentication from "./Authentication.ts"
 export * as ConnectHandlers from "./ConnectHandlers.ts"
+export * as CredentialHandlers from "./CredentialHandlers.ts"
 export * as EventStream from "./EventStream.ts"
 export * as PairingHandlers from "./PairingHandlers.ts"
 export * as PairPage from "./PairPage.ts"
