@@ -14,13 +14,17 @@ import {
   InvalidRequest,
   NotFound,
   OAuthError,
+  OAuthTooManyRequests,
   OAuthUnavailable,
+  TooManyRequests,
   Unauthorized,
   Unavailable
 } from "./WireError.ts"
 
 /** The `grant_type` of the token endpoint (RFC 8693 section 2.1). */
 export const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+/** The `grant_type` that exchanges a refresh token (RFC 6749 section 6). */
+export const refreshGrant = "refresh_token"
 /** The `subject_token_type` of a pairing code or seeded credential. */
 export const bootstrapTokenType = "urn:sallyport:token-type:bootstrap-credential"
 /** The `issued_token_type` of what the token endpoint returns (RFC 8693 section 3). */
@@ -32,14 +36,16 @@ export const SessionState = Schema.Union([
   Schema.Struct({ authenticated: Schema.Literal(false), policy: PolicyView })
 ])
 
-/** Answers a token exchange (RFC 8693 section 2.2.1). */
+/** Answers a token exchange (RFC 8693 section 2.2.1), or a refresh (RFC 6749 section 6). */
 export const TokenResponse = Schema.Struct({
   access_token: Schema.RedactedFromValue(Schema.String, { label: "session-token" }),
   issued_token_type: Schema.Literal(accessTokenType),
   /** `DPoP` where the request came with a proof: the token is bound to its key (RFC 9449 section 5). */
   token_type: Schema.Literals(["Bearer", "DPoP"]),
-  /** Seconds until the session ends unless it is used before. */
+  /** Seconds until the token ends. Without a refresh token that is the session's end, which using it moves. */
   expires_in: Schema.Natural,
+  /** Where the server has its tokens refreshed: what gives the next one, once. */
+  refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String, { label: "refresh-token" })),
   /** The granted scopes, separated by spaces. */
   scope: Schema.String
 })
@@ -53,7 +59,7 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
   HttpApiEndpoint.post("bootstrap", "/api/auth/bootstrap", {
     payload: Schema.Struct({ credential: Credential, label: Schema.optionalKey(Label) }),
     success: Schema.Struct({ session: SessionView }),
-    error: [InvalidRequest, Unauthorized, Forbidden, Unavailable]
+    error: [InvalidRequest, Unauthorized, Forbidden, TooManyRequests, Unavailable]
   }),
   HttpApiEndpoint.post("ticket", "/api/auth/websocket-ticket", {
     success: Schema.Struct({
@@ -85,9 +91,10 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
       grant_type: Schema.optionalKey(Schema.String),
       subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       subject_token_type: Schema.optionalKey(Schema.String),
+      refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(4096)))
     }).pipe(HttpApiSchema.asFormUrlEncoded()),
     success: TokenResponse,
-    error: [OAuthError, OAuthUnavailable]
+    error: [OAuthError, OAuthTooManyRequests, OAuthUnavailable]
   }).middleware(OAuthRequestErrors)
 ) {}

@@ -33,7 +33,14 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>()(
 /** Answers 403: the session is good, but it may not do this, or not from this page. */
 export class Forbidden extends Schema.TaggedError<Forbidden>()(
   "Forbidden",
-  fields(["scope_required", "scope_not_held", "scope_not_granted", "role_required", "cross_origin"]),
+  fields([
+    "scope_required",
+    "scope_not_held",
+    "scope_not_granted",
+    "role_required",
+    "cross_origin",
+    "method_not_offered"
+  ]),
   { httpApiStatus: 403 }
 ) {}
 
@@ -94,6 +101,13 @@ export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>
   { httpApiStatus: 422 }
 ) {}
 
+/** Answers 429: there were too many wrong codes. `Retry-After` says in how many seconds to try again. */
+export class TooManyRequests extends Schema.TaggedError<TooManyRequests>()(
+  "TooManyRequests",
+  fields(["rate_limited"]),
+  { httpApiStatus: 429 }
+) {}
+
 /** Answers 503: the server cannot answer at the moment; it is not the request's fault. */
 export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable", fields(["unavailable"]), {
   httpApiStatus: 503
@@ -116,6 +130,21 @@ export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
   server_time_seconds: Schema.optionalKey(Schema.Natural),
   traceId: Schema.String
 }, { httpApiStatus: 400 }) {
+  override get message() {
+    return this.error_description
+  }
+}
+
+/**
+ * Answers 429 at the token endpoint: there were too many wrong codes. `Retry-After` says in how many seconds to try again.
+ */
+export class OAuthTooManyRequests extends Schema.TaggedError<OAuthTooManyRequests>()("OAuthTooManyRequests", {
+  /** OAuth has no name of its own for it, and this one says what to do: the same request, later. */
+  error: Schema.Literal("temporarily_unavailable"),
+  code: Schema.Literal("rate_limited"),
+  error_description: Schema.String,
+  traceId: Schema.String
+}, { httpApiStatus: 429 }) {
   override get message() {
     return this.error_description
   }

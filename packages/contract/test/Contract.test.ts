@@ -92,8 +92,10 @@ describe("the contract", () => {
       TooLarge: 413,
       UnsupportedMediaType: 415,
       IdempotencyConflict: 422,
+      TooManyRequests: 429,
       Unavailable: 503,
       OAuthError: 400,
+      OAuthTooManyRequests: 429,
       OAuthUnavailable: 503
     })
   })

@@ -31,6 +31,9 @@ export const layer = HttpApiBuilder.group(
         },
         Effect.catchReasons("BootstrapCredentialError", {
           ScopeNotHeld: (reason) => Wire.scopeNotHeld(reason),
+          MethodNotOffered: (reason) => Wire.methodNotOffered(reason),
+          SubjectNotAllowed: (reason) => Wire.invalidRequest(reason),
+          LabelNotAllowed: (reason) => Wire.invalidRequest(reason),
           LifetimeOutOfBounds: (reason) => Wire.invalidRequest(reason),
           BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))

@@ -3,7 +3,7 @@
  */
 import { PolicyView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
-import { accessTokenType, bootstrapTokenType, tokenExchange } from "@sallyport/contract/SessionGroup"
+import { accessTokenType, bootstrapTokenType, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
 import * as AccessScope from "@sallyport/core/AccessScope"
 import { AuthPolicy } from "@sallyport/core/AuthPolicy"
 import {
@@ -14,7 +14,11 @@ import {
 import { ConnectClientStore, grantedBy } from "@sallyport/core/ConnectClientStore"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
 import type { SessionMethod } from "@sallyport/core/Session"
-import { type SessionCredentialError, SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import {
+  type IssuedSession,
+  type SessionCredentialError,
+  SessionCredentialService
+} from "@sallyport/core/SessionCredentialService"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -24,6 +28,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { authenticate, challenge, checkOrigin } from "./Authentication.ts"
+import { sourceOf } from "./internal/clientAddress.ts"
 import * as Dpop from "./internal/dpop.ts"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
@@ -54,7 +59,9 @@ const signIn = Effect.fnUntraced(function*(options: {
   const grant = yield* bootstrap.consume({
     credential: options.credential,
     scopes: options.scopes,
-    proofKeyThumbprint: options.proofKeyThumbprint
+    proofKeyThumbprint: options.proofKeyThumbprint,
+    source: sourceOf(request),
+    methods: (yield* AuthPolicy).bootstrapMethods
   })
   const issued = yield* sessions.issue({
     subject: grant.subject,
@@ -105,6 +112,59 @@ const provenKey = Effect.gen(function*() {
   }, (reason) => Effect.die(reason))
 )
 
+/** Fails where the policy in force has no sessions of a method, before anything is used up for one. */
+const offersMethod = <E, R>(
+  method: SessionMethod,
+  refuse: (reason: { readonly message: string }) => Effect.Effect<never, E, R>
+): Effect.Effect<void, E, R | AuthPolicy> =>
+  Effect.flatMap(AuthPolicy, ({ sessionMethods }) =>
+    sessionMethods.includes(method)
+      ? Effect.void
+      : refuse({ message: `Under the policy in force there are no sessions of the method ${method}` }))
+
+/** A parameter without a value counts as absent (RFC 6749 section 3.2). */
+const given = (parameter: Redacted.Redacted | undefined): parameter is Redacted.Redacted =>
+  parameter !== undefined && Redacted.value(parameter) !== ""
+
+/** Answers with the tokens of a session. */
+const tokenResponse = Effect.fnUntraced(function*({ refreshToken, session, token, tokenExpiresAt }: IssuedSession) {
+  const now = yield* Clock.currentTimeMillis
+  return {
+    access_token: token,
+    issued_token_type: accessTokenType,
+    token_type: session.proofKeyThumbprint === null ? "Bearer" as const : "DPoP" as const,
+    expires_in: Math.max(0, Math.floor((DateTime.toEpochMillis(tokenExpiresAt) - now) / 1000)),
+    ...(refreshToken === undefined ? {} : { refresh_token: refreshToken }),
+    scope: session.scopes.join(" ")
+  }
+})
+
+/** Exchanges a refresh token. Whatever is wrong with it, the caller learns that it gives no token (RFC 6749 section 5.2). */
+const refresh = Effect.fnUntraced(function*(
+  refreshToken: Redacted.Redacted | undefined,
+  scopes: ReadonlyArray<AccessScope.AccessScope> | undefined
+) {
+  if (!given(refreshToken)) return yield* Wire.oauthInvalidRequest({ message: "A refresh_token is needed" })
+  const sessions = yield* SessionCredentialService
+  const proofKeyThumbprint = yield* provenKey
+  const refreshed = yield* sessions.refresh(
+    refreshToken,
+    proofKeyThumbprint === undefined ? undefined : { proofKeyThumbprint }
+  ).pipe(
+    Effect.catchReasons("SessionCredentialError", {
+      RefreshRefused: Effect.fnUntraced(function*(reason) {
+        yield* Effect.logInfo("Refused a refresh token").pipe(Effect.annotateLogs({ problem: reason.problem }))
+        return yield* Wire.oauthInvalidGrant(reason)
+      }),
+      SessionStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
+    }, (reason) => Effect.die(reason))
+  )
+  // The scopes are the session's; to ask for fewer changes nothing, and the answer says so. It never has more.
+  return AccessScope.missing(refreshed.session.scopes, scopes ?? []).length > 0
+    ? yield* Wire.oauthInvalidScope({ message: "The session does not have all of these scopes; leave scope out" })
+    : yield* tokenResponse(refreshed)
+})
+
 const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessScope))
 
 /** Answers 503 where the store does not answer, which is all that these endpoints can fail with. */
@@ -141,10 +201,12 @@ export const layer = HttpApiBuilder.group(
       }, provideServices),
       bootstrap: Effect.fn(function*({ payload }) {
         yield* checkOrigin({ vouched: false })
+        yield* offersMethod("browser-session-cookie", Wire.methodNotOffered)
         const { session, token } = yield* signIn({ ...payload, method: "browser-session-cookie" }).pipe(
           Effect.catchReasons("BootstrapCredentialError", {
             MalformedCode: (reason) => Wire.malformedCode(reason),
             InvalidCredential: (reason) => Effect.andThen(challenge(), Wire.invalidCredential(reason)),
+            TooManyAttempts: (reason) => Wire.rateLimited(reason),
             BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
           }, (reason) => Effect.die(reason)),
           Effect.catchReasons("SessionCredentialError", {
@@ -155,50 +217,44 @@ export const layer = HttpApiBuilder.group(
         return { session: Wire.sessionView(session, session.id) }
       }, provideServices),
       token: Effect.fn(function*({ payload }) {
-        if (payload.grant_type !== tokenExchange) {
+        if (payload.grant_type !== tokenExchange && payload.grant_type !== refreshGrant) {
+          const grants = `${tokenExchange} or ${refreshGrant}`
           return yield* payload.grant_type === undefined || payload.grant_type === ""
-            ? Wire.oauthInvalidRequest({ message: `A grant_type is needed: ${tokenExchange}` })
-            : Wire.oauthUnsupportedGrantType({ message: `The grant_type must be ${tokenExchange}` })
-        }
-        // A parameter without a value counts as absent (RFC 6749 section 3.2).
-        if (
-          payload.subject_token === undefined || Redacted.value(payload.subject_token) === "" ||
-          payload.subject_token_type !== bootstrapTokenType
-        ) {
-          return yield* Wire.oauthInvalidRequest({
-            message: `A subject_token is needed, with the subject_token_type ${bootstrapTokenType}`
-          })
+            ? Wire.oauthInvalidRequest({ message: `A grant_type is needed: ${grants}` })
+            : Wire.oauthUnsupportedGrantType({ message: `The grant_type must be ${grants}` })
         }
         const asked = payload.scope?.split(" ").filter((scope) => scope !== "")
         const scopes = asked === undefined || asked.length === 0 ? Option.some(undefined) : decodeScopes(asked)
         if (Option.isNone(scopes)) {
           return yield* Wire.oauthInvalidScope({ message: "A scope has the form resource:action, such as runs:read" })
         }
+        if (payload.grant_type === refreshGrant) return yield* refresh(payload.refresh_token, scopes.value)
+        if (!given(payload.subject_token) || payload.subject_token_type !== bootstrapTokenType) {
+          return yield* Wire.oauthInvalidRequest({
+            message: `A subject_token is needed, with the subject_token_type ${bootstrapTokenType}`
+          })
+        }
         const proofKeyThumbprint = yield* provenKey
-        const { session, token } = yield* signIn({
+        const method = proofKeyThumbprint === undefined ? "bearer-access-token" : "dpop-access-token"
+        yield* offersMethod(method, Wire.oauthInvalidRequest)
+        const issued = yield* signIn({
           credential: payload.subject_token,
           scopes: scopes.value,
-          method: proofKeyThumbprint === undefined ? "bearer-access-token" : "dpop-access-token",
+          method,
           proofKeyThumbprint
         }).pipe(
           Effect.catchReasons("BootstrapCredentialError", {
             MalformedCode: (reason) => Wire.oauthInvalidGrant(reason),
             InvalidCredential: (reason) => Wire.oauthInvalidGrant(reason),
             ScopeNotGranted: (reason) => Wire.oauthInvalidScope(reason),
+            TooManyAttempts: (reason) => Wire.oauthRateLimited(reason),
             BootstrapStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
           }, (reason) => Effect.die(reason)),
           Effect.catchReasons("SessionCredentialError", {
             SessionStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
           }, (reason) => Effect.die(reason))
         )
-        const now = yield* Clock.currentTimeMillis
-        return {
-          access_token: token,
-          issued_token_type: accessTokenType,
-          token_type: proofKeyThumbprint === undefined ? "Bearer" as const : "DPoP" as const,
-          expires_in: Math.floor((DateTime.toEpochMillis(session.expiresAt) - now) / 1000),
-          scope: session.scopes.join(" ")
-        }
+        return yield* tokenResponse(issued)
       }, provideServices),
       ticket: Effect.fn(function*() {
         return { ticket: yield* sessions.issueTicket(yield* CurrentSession) }

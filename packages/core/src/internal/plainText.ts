@@ -7,7 +7,7 @@ const notPlain = /[\p{Cc}\p{Cs}]/u
 export const isPlainText = (text: string): boolean => !notPlain.test(text)
 
 /** The actors of the access feed that are nobody's subject. */
-const reservedSubjects: ReadonlyArray<string> = ["operator", "system"]
+const reservedSubjects: ReadonlyArray<string> = ["operator", "system", "connect"]
 
 /** Says what is wrong with a subject, or nothing. */
 export const subjectProblem = (subject: string): "empty" | "malformed" | "reserved" | undefined =>

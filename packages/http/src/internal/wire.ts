@@ -8,6 +8,9 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as HttpApiError from "effect/http-api/HttpApiError"
 import * as Option from "effect/Option"
+import * as HttpEffect from "effect/http/HttpEffect"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
@@ -78,6 +81,52 @@ export const oauthDpopFailure = (
       )
     ))
 
+/** Says on the answer to the current request in how many seconds another one may be answered (RFC 9110 section 10.2.3). */
+const retryAfter = (millis: number) =>
+  HttpEffect.appendPreResponseHandler((_request, response) =>
+    Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(Math.max(1, Math.ceil(millis / 1000)))))
+  )
+
+interface TooSoon {
+  readonly message: string
+  readonly retryAfterMillis: number
+}
+
+/** Fails with a 429. */
+export const rateLimited = (
+  reason: TooSoon
+): Effect.Effect<never, WireError.TooManyRequests, HttpServerRequest.HttpServerRequest> =>
+  Effect.flatMap(
+    Effect.andThen(retryAfter(reason.retryAfterMillis), currentTraceId),
+    (traceId) =>
+      Effect.andThen(
+        log("rate_limited", traceId, reason, false),
+        Effect.fail(
+          new WireError.TooManyRequests({ code: "rate_limited", message: reason.message, retryable: true, traceId })
+        )
+      )
+  )
+
+/** Fails with a 429 of the token endpoint. */
+export const oauthRateLimited = (
+  reason: TooSoon
+): Effect.Effect<never, WireError.OAuthTooManyRequests, HttpServerRequest.HttpServerRequest> =>
+  Effect.flatMap(
+    Effect.andThen(retryAfter(reason.retryAfterMillis), currentTraceId),
+    (traceId) =>
+      Effect.andThen(
+        log("rate_limited", traceId, reason, false),
+        Effect.fail(
+          new WireError.OAuthTooManyRequests({
+            error: "temporarily_unavailable",
+            code: "rate_limited",
+            error_description: reason.message,
+            traceId
+          })
+        )
+      )
+  )
+
 export const oauthInvalidRequest = oauthFailure("invalid_request")
 export const oauthInvalidGrant = oauthFailure("invalid_grant")
 export const oauthInvalidScope = oauthFailure("invalid_scope")
@@ -123,6 +172,7 @@ export const unauthorized = failure(WireError.Unauthorized, "unauthorized")
 export const invalidCredential = failure(WireError.Unauthorized, "invalid_credential")
 export const scopeRequired = failure(WireError.Forbidden, "scope_required")
 export const scopeNotHeld = failure(WireError.Forbidden, "scope_not_held")
+export const methodNotOffered = failure(WireError.Forbidden, "method_not_offered")
 export const crossOrigin = failure(WireError.Forbidden, "cross_origin")
 export const sessionNotFound = failure(WireError.NotFound, "session_not_found")
 export const pairingLinkNotFound = failure(WireError.NotFound, "pairing_link_not_found")
