@@ -202,8 +202,11 @@ const run = (repository: Repository, scope: string, operations: ReadonlyArray<Op
     const ids = new Map<number, number>()
     const id = (value: number) => ids.get(value) ?? (ids.set(value, ids.size), ids.size - 1)
     const ownerKey = (name: string) => `${scope}${name}`
-    const rowView = ({ deadlineMillis: _, ownerKey: __, ...row }: StreamRow) => ({
+    // A read answers the row from before or after it counted as use.
+    const rowView = (row: StreamRow) => ({
       ...row,
+      deadlineMillis: null,
+      ownerKey: row.ownerKey.slice(scope.length),
       id: id(row.id),
       parentId: row.parentId === null ? null : id(row.parentId),
       segments: row.segments.map(([segment, until]) => [id(segment), until])

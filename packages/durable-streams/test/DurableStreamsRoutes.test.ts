@@ -1,0 +1,304 @@
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { DurableStreamRepository } from "@sallyport/durable-streams/DurableStreamRepository"
+import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
+import * as SqlDurableStreamRepository from "@sallyport/durable-streams/SqlDurableStreamRepository"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Path from "effect/Path"
+import * as Redacted from "effect/Redacted"
+import * as Net from "node:net"
+import { memory, start } from "./support.ts"
+
+const json = { "content-type": "application/json" }
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
+
+const request = (url: string, init: RequestInit = {}) =>
+  Effect.promise(async (signal) => {
+    const response = await fetch(url, { signal, ...init })
+    return { status: response.status, headers: response.headers, text: await response.text() }
+  })
+
+/** Opens a stream of events, and reads on until what came satisfies a condition. */
+const events = (url: string, headers: Record<string, string>) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.promise(async () => {
+        const controller = new AbortController()
+        const response = await fetch(url, { headers, signal: controller.signal })
+        assert.strictEqual(response.status, 200)
+        const reader = response.body?.getReader()
+        assert(reader !== undefined)
+        return { controller, reader }
+      }),
+      ({ controller }) => Effect.sync(() => controller.abort())
+    ),
+    ({ reader }) => {
+      const decoder = new TextDecoder()
+      let text = ""
+      return {
+        until: (condition: (text: string) => boolean) =>
+          Effect.promise(async () => {
+            while (!condition(text)) {
+              const { done, value } = await reader.read()
+              if (done) throw new Error(`The stream ended with: ${text}`)
+              text += decoder.decode(value, { stream: true })
+            }
+            return text
+          }),
+        end: Effect.promise(async () => {
+          while (true) {
+            const { done, value } = await reader.read()
+            if (done) return text
+            text += decoder.decode(value, { stream: true })
+          }
+        })
+      }
+    }
+  )
+
+const dataOf = (text: string): string =>
+  text.split("\n\n").filter((block) => block.startsWith("event: data")).map((block) =>
+    block.split("\n").slice(1).map((line) => line.slice("data:".length).replace(/^ /, "")).join("\n")
+  ).join("")
+
+/** Keeps streams in memory, and counts the looks at them. */
+const counting = (calls: { read: number; heads: number }) =>
+  Layer.effect(
+    DurableStreamRepository,
+    Effect.map(DurableStreamRepository, (repository) =>
+      DurableStreamRepository.of({
+        ...repository,
+        read: (options) => {
+          calls.read++
+          return repository.read(options)
+        },
+        heads: (ids) => {
+          calls.heads++
+          return repository.heads(ids)
+        }
+      }))
+  ).pipe(Layer.provideMerge(memory))
+
+describe("streams over HTTP", () => {
+  it.live("belong to who created them: to others the same path is another stream, or none", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const alice = bearer(yield* server.token("alice"))
+      const bob = bearer(yield* server.token("bob"))
+      const url = `${server.url}/streams/chat`
+      const put = (headers: Record<string, string>, body: string) =>
+        request(url, { method: "PUT", headers: { ...headers, ...json }, body })
+      assert.strictEqual((yield* put(alice, `"from alice"`)).status, 201)
+
+      for (const method of ["GET", "HEAD", "DELETE"]) {
+        assert.strictEqual((yield* request(url, { method, headers: bob })).status, 404, method)
+      }
+      const append = yield* request(url, { method: "POST", headers: { ...bob, ...json }, body: "1" })
+      assert.strictEqual(append.status, 404)
+      const fork = yield* request(`${server.url}/streams/mine`, {
+        method: "PUT",
+        headers: { ...bob, "stream-forked-from": "/streams/chat" }
+      })
+      assert.strictEqual(fork.status, 404)
+      assert.strictEqual((yield* request(`${url}?offset=-1&live=sse`, { headers: bob })).status, 404)
+
+      assert.strictEqual((yield* put(bob, `"from bob"`)).status, 201)
+      assert.strictEqual((yield* request(url, { headers: alice })).text, `["from alice"]`)
+      assert.strictEqual((yield* request(url, { headers: bob })).text, `["from bob"]`)
+    }))
+
+  it.live("ask for a session, and for the scope", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const url = `${server.url}/streams/s`
+      const reader = bearer(yield* server.token("someone", ["streams:read"]))
+      const writer = bearer(yield* server.token("someone", ["streams:write"]))
+      for (const method of ["GET", "HEAD", "PUT", "POST", "DELETE"]) {
+        assert.strictEqual((yield* request(url, { method })).status, 401, method)
+        assert.strictEqual((yield* request(url, { method, headers: bearer("x.y.z") })).status, 401, method)
+      }
+      for (const method of ["PUT", "POST", "DELETE"]) {
+        assert.strictEqual((yield* request(url, { method, headers: reader })).status, 403, method)
+      }
+      assert.strictEqual((yield* request(url, { headers: writer })).status, 403)
+      assert.strictEqual((yield* request(url, { method: "PUT", headers: writer })).status, 201)
+      assert.strictEqual((yield* request(url, { headers: reader })).status, 200)
+    }))
+
+  it.live("keep JSON as it was sent, down to its digits", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const headers = { ...bearer(yield* server.token("someone")), ...json }
+      const url = `${server.url}/streams/s`
+      yield* request(url, { method: "PUT", headers })
+      yield* request(url, { method: "POST", headers, body: `[1.0,\n 12345678901234567890]` })
+      yield* request(url, { method: "POST", headers, body: `{"b":1,"a":"\\u0000"}` })
+      const read = yield* request(url, { headers })
+      assert.strictEqual(read.text, `[1.0,\n 12345678901234567890,{"b":1,"a":"\\u0000"}]`)
+    }))
+
+  it.live("refuse bodies that are too large, whether they say so or not, and store nothing", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ maxBodySize: 1000 })
+      const headers = { ...bearer(yield* server.token("someone")), "content-type": "text/plain" }
+      const url = `${server.url}/streams/s`
+      yield* request(url, { method: "PUT", headers })
+      const large = yield* request(url, { method: "POST", headers, body: "x".repeat(1001) })
+      assert.strictEqual(large.status, 413)
+      const chunked = yield* request(url, {
+        method: "POST",
+        headers,
+        body: new ReadableStream({
+          start: (controller) => {
+            for (let n = 0; n < 11; n++) controller.enqueue(new TextEncoder().encode("x".repeat(100)))
+            controller.close()
+          }
+        }),
+        // @ts-expect-error The types of the DOM do not know it, and Node asks for it.
+        duplex: "half"
+      })
+      assert.strictEqual(chunked.status, 413)
+      assert.strictEqual((yield* request(url, { headers })).text, "")
+    }))
+
+  it.live("refuse an offset after the tail", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const headers = { ...bearer(yield* server.token("someone")), "content-type": "text/plain" }
+      const url = `${server.url}/streams/s`
+      yield* request(url, { method: "PUT", headers, body: "abc" })
+      for (const live of ["", "&live=long-poll", "&live=sse"]) {
+        const answer = yield* request(`${url}?offset=0000000000000000_0000000000000004${live}`, { headers })
+        assert.strictEqual(answer.status, 400, live)
+        assert.strictEqual(JSON.parse(answer.text).error.code, "OFFSET_BEYOND_TAIL")
+      }
+    }))
+
+  it.live("do not cut a character that came in two appends", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const headers = { ...bearer(yield* server.token("someone")), "content-type": "text/plain" }
+      const url = `${server.url}/streams/s`
+      yield* request(url, { method: "PUT", headers })
+      const bytes = new TextEncoder().encode("a€b𝄞")
+      const stream = yield* events(`${url}?offset=-1&live=sse`, headers)
+      for (const byte of bytes) {
+        yield* request(url, { method: "POST", headers, body: new Uint8Array([byte]) })
+      }
+      const text = yield* stream.until((text) => text.includes("𝄞"))
+      assert.strictEqual(dataOf(text), "a€b𝄞")
+    }))
+
+  it.live("SESS-08 L-22 end for a reader whose session is revoked", () =>
+    Effect.gen(function*() {
+      const calls = { read: 0, heads: 0 }
+      const server = yield* start({ repositories: counting(calls), longPollTimeout: "1 hour" })
+      const { session, token } = yield* Effect.orDie(server.sessions.issue({
+        subject: "someone",
+        scopes: ["streams:read"],
+        method: "bearer-access-token"
+      }))
+      const reader = bearer(Redacted.value(token))
+      const url = `${server.url}/streams/s`
+      yield* request(url, { method: "PUT", headers: bearer(yield* server.token("someone")) })
+      const stream = yield* events(`${url}?offset=-1&live=sse`, reader)
+      yield* stream.until((text) => text.includes("upToDate"))
+      const poll = yield* Effect.forkChild(request(`${url}?offset=now&live=long-poll`, { headers: reader }))
+      // Each of the two has looked once more before it waits.
+      while (calls.heads < 2) yield* Effect.sleep("1 millis")
+      yield* Effect.orDie(server.sessions.logout(session))
+      yield* stream.end
+      assert.strictEqual((yield* Fiber.join(poll)).status, 204)
+      assert.strictEqual((yield* request(url, { headers: reader })).status, 401)
+    }))
+
+  it.live("are read by a page at a time for a reader that does not take them, and then to the end", () =>
+    Effect.gen(function*() {
+      const calls = { read: 0, heads: 0 }
+      const server = yield* start({
+        repositories: counting(calls),
+        heartbeatInterval: "1 hour"
+      })
+      const token = yield* server.token("someone")
+      const owner = { subject: "someone" }
+      yield* Effect.orDie(server.streams.create({ owner, path: "s" }))
+      const size = 64
+      for (let n = 0; n < size; n++) {
+        yield* Effect.orDie(
+          server.streams.append({
+            owner,
+            path: "s",
+            contentType: "application/octet-stream",
+            data: new Uint8Array(1024 * 1024).fill(n)
+          })
+        )
+      }
+      const socket = yield* Effect.acquireRelease(
+        Effect.callback<Net.Socket>((resume) => {
+          const { hostname, port } = new URL(server.url)
+          const opened = Net.connect({ host: hostname, port: Number(port) }, () => resume(Effect.succeed(opened)))
+          opened.pause()
+        }),
+        (opened) => Effect.sync(() => opened.destroy())
+      )
+      socket.write(
+        `GET /streams/s?offset=-1&live=sse HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\n\r\n`
+      )
+      // Nothing tells that nothing more will be read; it has to stay so for a while.
+      let seen = -1
+      while (calls.read === 0 || calls.read !== seen) {
+        seen = calls.read
+        yield* Effect.sleep("250 millis")
+      }
+      // What the kernel holds for both ends of a connection is some megabytes.
+      assert.isBelow(calls.read, size / 2)
+      yield* Effect.callback<void>((resume) => {
+        let text = ""
+        socket.on("data", (chunk: Buffer) => {
+          text = (text + chunk.toString("latin1")).slice(-1000)
+          if (text.includes("upToDate")) resume(Effect.void)
+        })
+        socket.resume()
+      })
+      assert.isAtLeast(calls.read, size)
+    }))
+
+  it.live("wake readers of another process on the same file", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const directory = yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-streams-" })
+      const filename = path.join(directory, "test.db")
+      const node = Effect.map(
+        Layer.build(
+          DurableStreams.layerWith({ pollInterval: "1 hour" }).pipe(
+            Layer.provide(SqlDurableStreamRepository.layer),
+            Layer.provide(Layer.fresh(SqliteClient.layer({ filename })))
+          )
+        ),
+        (context) => Context.get(context, DurableStreams.DurableStreams)
+      )
+      const one = yield* node
+      const two = yield* node
+      const name = { owner: { subject: "someone" }, path: "s" }
+      yield* one.create({ ...name, contentType: "text/plain" })
+      const append = (text: string) =>
+        one.append({ ...name, contentType: "text/plain", data: new TextEncoder().encode(text) })
+      for (let n = 0; n < 5; n++) {
+        const page = yield* two.read({ ...name, from: n })
+        const waiting = yield* Effect.forkChild(two.awaitChange(page))
+        yield* append("x")
+        yield* Fiber.join(waiting)
+        assert.strictEqual((yield* two.read({ ...name, from: n })).next, n + 1)
+      }
+      const last = yield* two.read({ ...name, from: 5 })
+      const waiting = yield* Effect.forkChild(two.awaitChange(last))
+      yield* one.delete(name)
+      yield* Fiber.join(waiting)
+    }).pipe(Effect.provide(NodeServices.layer)))
+})

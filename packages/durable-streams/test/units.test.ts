@@ -1,0 +1,118 @@
+import { assert, describe, it } from "@effect/vitest"
+import { formatOffset, isStreamPath, parseOffset } from "@sallyport/durable-streams/DurableStream"
+import * as fc from "fast-check"
+import * as Glob from "../src/internal/glob.ts"
+import * as JsonText from "../src/internal/jsonText.ts"
+import * as WebhookUrl from "../src/internal/webhookUrl.ts"
+
+const encoder = new TextEncoder()
+const decoder = new TextDecoder()
+
+describe("messages of JSON", () => {
+  it("are the elements of an array, wherever it is cut, with the digits that were sent", () => {
+    fc.assert(fc.property(fc.array(fc.json(), { minLength: 1 }), fc.nat(), fc.nat(), (texts, a, b) => {
+      const body = encoder.encode(` [ ${texts.join(" , ")} ]\n`)
+      const messages = JsonText.messagesOf(body)
+      assert(messages !== undefined)
+      assert.strictEqual(messages.count, texts.length)
+      const from = Math.min(a, b) % texts.length
+      const until = from + 1 + Math.max(a, b) % (texts.length - from)
+      const part = decoder.decode(JsonText.slice(messages.list, from, until))
+      assert.deepStrictEqual(JSON.parse(`[${part}]`), texts.slice(from, until).map((text) => JSON.parse(text)))
+    }))
+    const exact = JsonText.messagesOf(encoder.encode("[1.0, 12345678901234567890]"))
+    assert.strictEqual(decoder.decode(exact?.list), "1.0, 12345678901234567890")
+  })
+
+  it("are not made of anything else", () => {
+    for (const body of ["", "{", "[1,]", "undefined", "[1] 2"]) {
+      assert.isUndefined(JsonText.messagesOf(encoder.encode(body)), body)
+    }
+    assert.isUndefined(JsonText.messagesOf(new Uint8Array([0x22, 0xff, 0x22])))
+    assert.strictEqual(JsonText.messagesOf(encoder.encode("[]"))?.count, 0)
+  })
+})
+
+describe("offsets", () => {
+  it("sort as the positions do, and are read back", () => {
+    fc.assert(fc.property(fc.maxSafeNat(), fc.maxSafeNat(), (a, b) => {
+      assert.strictEqual(parseOffset(formatOffset(a)), a)
+      assert.strictEqual(formatOffset(a) < formatOffset(b), a < b)
+    }))
+    for (
+      const text of ["", "-1", "now", "1", "0000000000000000_-000000000000001", "0000000000000001_0000000000000000"]
+    ) {
+      assert.isUndefined(parseOffset(text), text)
+    }
+  })
+})
+
+describe("paths of streams", () => {
+  it("have segments, and none that means another place", () => {
+    for (const path of ["a", "a/b c/ä", "...", "a/__ds", "__dsx"]) assert.isTrue(isStreamPath(path), path)
+    for (const path of ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", "__ds", "__ds/a", "a\nb"]) {
+      assert.isFalse(isStreamPath(path), path)
+    }
+    assert.isFalse(isStreamPath("a".repeat(513)))
+  })
+})
+
+describe("patterns", () => {
+  it("match one segment with a star, and any number with two", () => {
+    const cases: ReadonlyArray<readonly [string, ReadonlyArray<string>, ReadonlyArray<string>]> = [
+      ["events/*", ["events/a", "events/a.b"], ["events", "events/a/b", "other/events/a"]],
+      ["events/**", ["events/", "events/a", "events/a/b"], ["events", "event/a"]],
+      ["**", ["a", "a/b"], []],
+      ["**/log", ["log", "a/log", "a/b/log"], ["a/logs", "xlog"]],
+      ["a/**/z", ["a/z", "a/b/z", "a/b/c/z"], ["a", "z", "a/bz"]],
+      ["run-*-x", ["run-1-x", "run--x"], ["run-1/2-x"]],
+      ["a.b+(c)", ["a.b+(c)"], ["axb+(c)"]]
+    ]
+    for (const [pattern, yes, no] of cases) {
+      const matches = Glob.matcher(pattern)
+      for (const path of yes) {
+        assert.isTrue(matches(path), `${pattern} ${path}`)
+        assert.isTrue(path.startsWith(Glob.literalPrefix(pattern)), `${pattern} ${path}`)
+      }
+      for (const path of no) assert.isFalse(matches(path), `${pattern} ${path}`)
+    }
+  })
+})
+
+describe("webhooks", () => {
+  const isPublic = (text: string) => WebhookUrl.isPublic(new URL(text))
+
+  it("are called at public addresses only", () => {
+    for (
+      const url of ["https://example.com/x", "https://8.8.8.8/", "https://[2606:4700::1111]/", "https://a.b.co:8443"]
+    ) {
+      assert.isTrue(isPublic(url), url)
+    }
+    for (
+      const url of [
+        "http://example.com",
+        "https://user:pass@example.com",
+        "https://localhost",
+        "https://intranet",
+        "https://db.internal",
+        "https://printer.local.",
+        "https://127.0.0.1",
+        "https://2130706433",
+        "https://0x7f.1",
+        "https://10.1.2.3",
+        "https://172.20.0.1",
+        "https://192.168.0.1",
+        "https://169.254.169.254",
+        "https://100.64.0.1",
+        "https://0.0.0.0",
+        "https://[::1]",
+        "https://[::ffff:10.0.0.1]",
+        "https://[fe80::1]",
+        "https://[fd00::1]",
+        "https://[2002:a00:1::]",
+        "https://[2001:db8::1]",
+        "ftp://example.com"
+      ]
+    ) assert.isFalse(isPublic(url), url)
+  })
+})
