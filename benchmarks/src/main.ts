@@ -11,7 +11,9 @@ const wanted = process.argv.slice(2)
 const unknown = wanted.filter((name) => suites[name] === undefined)
 if (wanted.length === 0 || unknown.length > 0) {
   console.error(
-    `Name what to measure: ${Object.keys(suites).join(", ")}${unknown.length > 0 ? `; there is no ${unknown.join(", ")}` : ""}`
+    `Name what to measure: ${Object.keys(suites).join(", ")}${
+      unknown.length > 0 ? `; there is no ${unknown.join(", ")}` : ""
+    }`
   )
   process.exit(1)
 }

@@ -43,7 +43,11 @@ export interface Row {
 }
 
 const format = (value: number): string =>
-  value >= 1e6 ? `${(value / 1e6).toFixed(2)} M/s` : value >= 1e3 ? `${(value / 1e3).toFixed(1)} k/s` : `${value.toFixed(0)} /s`
+  value >= 1e6
+    ? `${(value / 1e6).toFixed(2)} M/s`
+    : value >= 1e3
+    ? `${(value / 1e3).toFixed(1)} k/s`
+    : `${value.toFixed(0)} /s`
 
 /** Prints rows as a table of ratios, and says which miss what is asked for. */
 export const report = (title: string, rows: ReadonlyArray<Row>): void => {
@@ -61,6 +65,7 @@ export const report = (title: string, rows: ReadonlyArray<Row>): void => {
   })
   const head = ["path", "ours", "against", "theirs", "ratio", "asked", ""]
   const widths = head.map((cell, column) => Math.max(cell.length, ...table.map((row) => row[column]?.length ?? 0)))
-  const line = (cells: ReadonlyArray<string>) => `  ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()}`
+  const line = (cells: ReadonlyArray<string>) =>
+    `  ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()}`
   console.log([title, line(head), line(widths.map((width) => "-".repeat(width))), ...table.map(line), ""].join("\n"))
 }

@@ -7,9 +7,11 @@ import * as AuthPolicy from "@sallyport/core/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
 import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
 import * as DpopProof from "@sallyport/core/DpopProof"
+import * as OrgMembership from "@sallyport/core/OrgMembership"
 import * as ReplayRepository from "@sallyport/core/ReplayRepository"
 import * as RunEventLog from "@sallyport/core/RunEventLog"
 import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as CredentialHandlers from "@sallyport/http/CredentialHandlers"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
 import * as NodeDigest from "@sallyport/node/NodeDigest"
@@ -21,6 +23,7 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import { createServer } from "node:http"
+import * as BackendCredentials from "./BackendCredentials.ts"
 import * as CountingRun from "./CountingRun.ts"
 import * as DemoPage from "./DemoPage.ts"
 import { holdEarlyRequests } from "./internal/earlyRequests.ts"
@@ -46,6 +49,8 @@ const layerServices = Layer.mergeAll(
   ConnectClientStore.layer,
   ConnectClientStore.layerSweeper(),
   Layer.provide(DpopProof.layer, NodeProofSignature.layer),
+  // It has one owner, and no organisations.
+  BackendCredentials.layer(OrgMembership.layerNone),
   ReplayRepository.layerSweeper(),
   Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layer))
 )
@@ -76,7 +81,9 @@ export const layer = (options: Options) =>
     StateDirectory.open(options.stateDirectory),
     (state) =>
       HttpRouter.serve(
-        Layer.merge(Sallyport.layer(), DemoPage.layer).pipe(Layer.provide(CountingRun.layer)),
+        Layer.mergeAll(Sallyport.layer(), CredentialHandlers.layerRoutes(), DemoPage.layer).pipe(
+          Layer.provide(CountingRun.layer)
+        ),
         { disableListenLog: true, disableLogger: true }
       ).pipe(
         Shutdown.graceful,

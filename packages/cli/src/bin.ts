@@ -9,12 +9,13 @@ import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Runtime from "effect/Runtime"
 import { connect } from "./Connect.ts"
+import { credentials } from "./Credentials.ts"
 import { describeFailure } from "./internal/describeFailure.ts"
 import { serve } from "./Serve.ts"
 
 const sallyport = Command.make("sallyport").pipe(
   Command.withDescription("Pairing, sessions and resumable runs, as a server to try and to learn from"),
-  Command.withSubcommands([connect, serve])
+  Command.withSubcommands([connect, credentials, serve])
 )
 
 sallyport.pipe(

@@ -1,6 +1,8 @@
 export * as Backend from "./Backend.ts"
+export * as BackendCredentials from "./BackendCredentials.ts"
 export * as Connect from "./Connect.ts"
 export * as CountingRun from "./CountingRun.ts"
+export * as Credentials from "./Credentials.ts"
 export * as DemoPage from "./DemoPage.ts"
 export * as Persistence from "./Persistence.ts"
 export * as Serve from "./Serve.ts"

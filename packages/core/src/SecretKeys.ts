@@ -459,6 +459,36 @@ export const layerPassphrase = (options: {
   )
 
 // -----------------------------------------------------------------------------
+// Secret store
+// -----------------------------------------------------------------------------
+
+/**
+ * Provides keys that are a secret of the store, for what is kept elsewhere: the versions that the store keeps of it, the
+ * newest one active. The first start makes one; of several processes that start at once all get the same.
+ *
+ * To rotate, `set` the secret to 32 new random bytes, restart every process, and encrypt again what the older version
+ * encrypts, before so many versions have come that the store drops it.
+ */
+export const layerSecretStore = (name: string): Layer.Layer<
+  SecretKeys,
+  SecretKeysError | SecretStore.SecretStoreError,
+  SecretStore.SecretStore | Kdf.Kdf
+> =>
+  Layer.effect(
+    SecretKeys,
+    Effect.gen(function*() {
+      const store = yield* SecretStore.SecretStore
+      const source = `the secret ${name}`
+      const active = yield* Effect.flatMap(
+        store.getOrCreateRandom(name, keyLength),
+        (bytes) => makeKey(source, bytes)
+      )
+      const versions = yield* store.history(name)
+      return fromKeys(active, yield* Effect.forEach(versions, ({ value }) => makeKey(source, value)))
+    })
+  )
+
+// -----------------------------------------------------------------------------
 // Vault
 // -----------------------------------------------------------------------------
 

@@ -1,0 +1,150 @@
+/**
+ * A server of runs in a process of its own, for measuring what its readers see and what they cost it.
+ *
+ * The argument is an SQLite file, or `memory`. The first line of output is where it listens and a token; then each line of
+ * input is a command, answered with a line of JSON.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as AccessFeedRepository from "@sallyport/core/AccessFeedRepository"
+import * as AccessScope from "@sallyport/core/AccessScope"
+import * as AuthPolicy from "@sallyport/core/AuthPolicy"
+import * as BootstrapCredentialRepository from "@sallyport/core/BootstrapCredentialRepository"
+import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
+import type { RunOwner } from "@sallyport/core/Run"
+import * as RunEventLog from "@sallyport/core/RunEventLog"
+import * as RunEventRepository from "@sallyport/core/RunEventRepository"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SessionCredentialRepository from "@sallyport/core/SessionCredentialRepository"
+import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as RunProgram from "@sallyport/http/RunProgram"
+import * as Sallyport from "@sallyport/http/Sallyport"
+import * as SqlRunEventRepository from "@sallyport/sql/SqlRunEventRepository"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import { createServer } from "node:http"
+import { createInterface } from "node:readline"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+
+/** What the server is asked to do. */
+export type Command =
+  /** Starts a run and answers its id. */
+  | { readonly start: string }
+  /** Appends `count` events to a run, one every `everyMillis`, each holding the time before its append. */
+  | { readonly append: string; readonly count: number; readonly everyMillis: number }
+  /** Starts a run with `fill` events of `bytes` each, ends it and answers its id. */
+  | { readonly fill: number; readonly bytes: number }
+  /** Follows a run `follow` times in process, and answers the bytes of heap that one reader takes. */
+  | { readonly follow: number; readonly of: string }
+  /** Answers the bytes of heap in use after a collection, and those of the process. */
+  | { readonly memory: true }
+
+const [filename = "memory"] = process.argv.slice(2)
+const owner: RunOwner = { subject: "owner" }
+
+setFlagsFromString("--expose-gc")
+const collect: () => void = runInNewContext("gc")
+
+const Runs = filename === "memory"
+  ? RunEventRepository.layerMemory
+  : Layer.provide(SqlRunEventRepository.layer, SqliteClient.layer({ filename }))
+
+const layer = HttpRouter.serve(Sallyport.layer(), { disableLogger: true, disableListenLog: true }).pipe(
+  Layer.provideMerge(Layer.mergeAll(
+    SessionCredentialService.layer,
+    BootstrapCredentialService.layer,
+    RunEventLog.layer,
+    AuthPolicy.layer({ host: "127.0.0.1" }),
+    RunProgram.layer(() => Effect.void)
+  )),
+  Layer.provideMerge(Layer.mergeAll(
+    SessionCredentialRepository.layerMemory,
+    BootstrapCredentialRepository.layerMemory,
+    AccessFeedRepository.layerMemory,
+    SecretStore.layerMemory,
+    Runs
+  )),
+  Layer.provideMerge(NodeCrypto.layer),
+  Layer.provideMerge(
+    NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0, gracefulShutdownTimeout: "100 millis" })
+  )
+)
+const runtime = ManagedRuntime.make(layer)
+const log = await runtime.runPromise(RunEventLog.RunEventLog)
+const { token } = await runtime.runPromise(
+  SessionCredentialService.SessionCredentialService.use((sessions) =>
+    sessions.issue({ subject: owner.subject, scopes: AccessScope.builtin, method: "bearer-access-token" })
+  )
+)
+const { address } = await runtime.runPromise(HttpServer.HttpServer)
+
+const start = (key: string) =>
+  Effect.map(log.start({ threadId: key, idempotencyKey: key, request: null, owner }), ({ run }) => run)
+
+const heap = () => {
+  collect()
+  collect()
+  return process.memoryUsage().heapUsed
+}
+
+const perform = (command: Command): Effect.Effect<unknown, unknown> => {
+  if ("start" in command) return Effect.map(start(command.start), ({ runId }) => runId)
+  if ("append" in command) {
+    return Effect.gen(function*() {
+      for (let index = 0; index < command.count; index++) {
+        const next = yield* Effect.forkChild(Effect.sleep(command.everyMillis))
+        // The monotonic clock is one for all processes of a machine.
+        yield* log.append({
+          runId: command.append,
+          epoch: 1,
+          events: [{ at: Number(process.hrtime.bigint() / 1_000n) }]
+        })
+        yield* Fiber.join(next)
+      }
+    })
+  }
+  if ("fill" in command) {
+    return Effect.gen(function*() {
+      const run = yield* start(`fill ${command.fill} ${process.hrtime.bigint()}`)
+      const event = "x".repeat(command.bytes - 2)
+      for (let left = command.fill; left > 0; left -= 1_000) {
+        const events = Array.from({ length: Math.min(left, 1_000) }, () => event)
+        yield* log.append({ runId: run.runId, epoch: 1, events })
+      }
+      yield* log.finish({ runId: run.runId, epoch: 1, end: { status: "succeeded" } })
+      return run.runId
+    })
+  }
+  if ("follow" in command) {
+    return Effect.gen(function*() {
+      const before = heap()
+      const readers = Array.from(
+        { length: command.follow },
+        () => Stream.runDrain(Stream.unwrap(log.eventsEncoded({ runId: command.of })))
+      )
+      const fibers = yield* Effect.forEach(readers, (reader) => Effect.forkChild(reader))
+      yield* Effect.sleep("500 millis")
+      const used = heap() - before
+      for (const fiber of fibers) fiber.interruptUnsafe()
+      return used / command.follow
+    })
+  }
+  return Effect.sync(() => ({ heap: heap(), resident: process.memoryUsage().rss }))
+}
+
+process.stdout.write(
+  `${JSON.stringify({ port: "port" in address ? address.port : 0, token: Redacted.value(token) })}\n`
+)
+for await (const line of createInterface(process.stdin)) {
+  const answer = await runtime.runPromise(perform(JSON.parse(line)))
+  process.stdout.write(`${JSON.stringify(answer ?? null)}\n`)
+}
+process.exit(0)

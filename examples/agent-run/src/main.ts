@@ -1,0 +1,26 @@
+/**
+ * Starts the server and prints the address that pairs the first browser. State is kept under `./agent-state`.
+ */
+import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import { AccessScope, BootstrapCredentialService, PairingUrl } from "@sallyport/core"
+import { Config, Console, Effect, FileSystem, Layer, Redacted } from "effect"
+import { HttpServer } from "effect/http"
+import * as Server from "./Server.ts"
+
+const announce = Effect.gen(function*() {
+  const { address } = yield* HttpServer.HttpServer
+  const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
+  const { code } = yield* bootstrap.issue({ issuedBy: "operator", scopes: yield* AccessScope.Vocabulary })
+  const url = yield* Effect.fromResult(PairingUrl.make(HttpServer.formatAddress(address), code))
+  yield* Console.log(`Open ${Redacted.value(url)} to pair.`)
+})
+
+const main = Layer.unwrap(Effect.gen(function*() {
+  const directory = yield* Config.String("AGENT_STATE").pipe(Config.withDefault("./agent-state"))
+  const port = yield* Config.Port("PORT").pipe(Config.withDefault(4592))
+  const fs = yield* FileSystem.FileSystem
+  yield* fs.makeDirectory(directory, { recursive: true, mode: 0o700 })
+  return Layer.effectDiscard(announce).pipe(Layer.provide(Server.layer({ port, directory })))
+}))
+
+Layer.launch(main).pipe(Effect.provide(NodeServices.layer), NodeRuntime.runMain)

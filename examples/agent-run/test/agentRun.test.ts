@@ -1,0 +1,183 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { fileURLToPath } from "node:url"
+import type { Browser, Page } from "playwright-core"
+import { browser, profile, step } from "../../../packages/cli/test/browser.ts"
+import { network } from "../../../packages/cli/test/network.ts"
+import { program, temporaryDirectory, timeout } from "../../../packages/cli/test/support.ts"
+
+const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
+
+const serve = Effect.fnUntraced(function*(directory: string) {
+  const running = yield* program(main, [], { AGENT_STATE: directory, PORT: "0", AGENT_CHANGE_TAKES: "200 millis" })
+  const line = yield* Effect.orDie(running.printed(/http:\S+/))
+  return { ...running, pairingUrl: line, url: new URL(line).origin }
+})
+
+/** A server with a network before it, and a page that is paired with it. */
+const scene = Effect.fnUntraced(function*(directory: string): Effect.fn.Return<
+  {
+    readonly server: Effect.Success<ReturnType<typeof serve>>
+    readonly wire: Effect.Success<ReturnType<typeof network>>
+    readonly page: Page
+    readonly open: Effect.Effect<Page>
+    readonly chromium: Browser
+  },
+  never,
+  Scope.Scope
+> {
+  const server = yield* serve(directory)
+  const wire = yield* network(server)
+  const chromium = yield* browser
+  const context = yield* profile(chromium)
+  const page = yield* step(() => context.newPage())
+  yield* step(() => page.goto(server.pairingUrl.replace(server.url, wire.url)))
+  yield* step(() => page.waitForSelector("#start:visible"))
+  const open = step(async () => {
+    const page = await context.newPage()
+    await page.goto(wire.url)
+    return page
+  })
+  return { server, wire, page, open, chromium }
+})
+
+const changes = 12
+// A sentence, the changes, the question, the answer, and a sentence.
+const events = changes + 4
+
+const seen = (page: Page, seq: number) => step(() => page.waitForSelector(`li[data-seq="${seq}"]`))
+
+const isLost = (page: Page) =>
+  step(() =>
+    page.waitForFunction(() => document.getElementById("connection")?.textContent?.startsWith("Connection lost"))
+  )
+
+const log = (page: Page) =>
+  step(() =>
+    page.$$eval(
+      "li",
+      (items) =>
+        items.map((item) => ({
+          seq: Number(item.dataset.seq),
+          text: item.textContent,
+          reused: item.className === "reused"
+        }))
+    )
+  )
+
+const ended = (page: Page) =>
+  step(async () => {
+    const end = await page.waitForFunction(() => document.body.dataset.end)
+    return end.jsonValue()
+  })
+
+const numbers = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
+
+describe("a page and the run of an agent", () => {
+  it.live(
+    "RUN-08 L-83 reloaded, offline, and opened twice, pages see every event once, and one decision counts",
+    () =>
+      Effect.gen(function*() {
+        const { open, page, server, wire } = yield* scene(yield* temporaryDirectory)
+        yield* step(() => page.click("#start"))
+        yield* seen(page, 3)
+        yield* step(() => page.reload())
+        yield* seen(page, 4)
+
+        const second = yield* open
+        yield* seen(second, 4)
+
+        const before = yield* log(page)
+        wire.cut()
+        yield* step(() => page.context().setOffline(true))
+        yield* isLost(page)
+        yield* isLost(second)
+        wire.join(server)
+        yield* step(() => page.context().setOffline(false))
+        yield* seen(page, before.length + 2)
+
+        // Both are asked, one answers, and that is the end for both.
+        for (const each of [page, second]) yield* step(() => each.waitForSelector("#yes:visible"))
+        yield* step(() => second.click("#yes"))
+        const third = yield* open
+        for (const each of [page, second, third]) {
+          assert.strictEqual(yield* ended(each), "succeeded ")
+          const shown = yield* log(each)
+          assert.deepStrictEqual(shown.map(({ seq }) => seq), numbers(events))
+          assert.strictEqual(shown.at(-1)?.text, "The release notes are published.")
+          assert.isFalse(yield* step(() => each.isVisible("#question")))
+        }
+      }),
+    timeout
+  )
+
+  it.live(
+    "RUN-01 L-70 a start whose answer is lost, and clicked again by the page, runs once",
+    () =>
+      Effect.gen(function*() {
+        const { page } = yield* scene(yield* temporaryDirectory)
+        const keys: Array<string | undefined> = []
+        yield* step(() =>
+          page.route("**/api/runs", async (route) => {
+            keys.push(route.request().headers()["idempotency-key"])
+            if (keys.length > 1) return route.continue()
+            await route.fetch()
+            await route.abort("connectionreset")
+          })
+        )
+        yield* step(() => page.click("#start"))
+        yield* step(() => page.click("#yes"))
+        assert.strictEqual(yield* ended(page), "succeeded ")
+        assert.deepStrictEqual((yield* log(page)).map(({ seq }) => seq), numbers(events))
+        assert.lengthOf(keys, 2)
+        assert.strictEqual(keys[1], keys[0])
+      }),
+    timeout
+  )
+
+  it.live(
+    "RUN-07 RUN-17 L-84 L-85 after SIGKILL each page is told once, two pages continue it once, and the tool does only the rest",
+    () =>
+      Effect.gen(function*() {
+        const directory = yield* temporaryDirectory
+        const { open, page, server, wire } = yield* scene(directory)
+        const second = yield* open
+        yield* step(() => page.click("#start"))
+        yield* seen(page, 5)
+        yield* step(() => second.reload())
+        yield* seen(second, 5)
+        wire.cut()
+        yield* server.stop("SIGKILL")
+        const next = yield* serve(directory)
+        wire.join(next)
+
+        for (const each of [page, second]) assert.strictEqual(yield* ended(each), "stale_run ")
+        const found = (yield* log(page)).filter(({ text }) => text?.includes(" of 12: "))
+        assert.isAtLeast(found.length, 4)
+        const started: Array<string> = []
+        for (const each of [page, second]) {
+          each.on("response", async (response) => {
+            if (!response.url().endsWith("/api/runs")) return
+            const { run } = await response.json()
+            started.push(run.runId)
+            assert.strictEqual(run.continuation.reason, "stale_run")
+          })
+        }
+        yield* step(() => Promise.all([page.click("#continue"), second.click("#continue")]))
+        yield* step(() => page.click("#yes"))
+        for (const each of [page, second]) {
+          assert.strictEqual(yield* ended(each), "succeeded ")
+          const shown = yield* log(each)
+          assert.deepStrictEqual(shown.map(({ seq }) => seq), numbers(events))
+          assert.deepStrictEqual(
+            shown.filter(({ reused }) => reused).map(({ text }) => text),
+            found.map(({ text }) => text)
+          )
+        }
+        assert.lengthOf(started, 2)
+        assert.strictEqual(started[0], started[1])
+      }),
+    timeout
+  )
+})

@@ -1,0 +1,38 @@
+/**
+ * The credentials that the reference backend and its commands know, kept beside the rest of the backend's state.
+ */
+import * as CredentialRequirements from "@sallyport/core/CredentialRequirements"
+import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolver"
+import * as GitHubCredential from "@sallyport/core/GitHubCredential"
+import type { OrgMembership } from "@sallyport/core/OrgMembership"
+import * as SecretKeys from "@sallyport/core/SecretKeys"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Layer from "effect/Layer"
+
+/** The secret that encrypts the credentials. */
+const keyName = "credentials.key"
+
+/** Provides what can be connected: a GitHub token, the key of a model provider, and a pair of AWS. */
+export const layerRequirements = Layer.unwrap(Effect.map(
+  GitHubCredential.requirement(),
+  (github) =>
+    CredentialRequirements.layer([
+      github,
+      { key: "anthropic.api-key", label: "Anthropic API key", helpUrl: "https://console.anthropic.com/settings/keys" },
+      {
+        key: "aws.access-key",
+        label: "AWS access key",
+        kind: "key-pair",
+        parts: ["accessKeyId", "secretAccessKey"],
+        helpUrl: "https://console.aws.amazon.com/iam"
+      }
+    ])
+)).pipe(Layer.provide(FetchHttpClient.layer))
+
+/** Provides the credentials, for callers who are in the organisations that a layer says. */
+export const layer = <E, R>(memberships: Layer.Layer<OrgMembership, E, R>) =>
+  CredentialScopeResolver.layer.pipe(
+    Layer.provideMerge(layerRequirements),
+    Layer.provide([memberships, SecretKeys.layerSecretStore(keyName)])
+  )

@@ -1,0 +1,294 @@
+/**
+ * `sallyport credentials`: connects providers for a user or an organisation, beside a backend that runs or not.
+ *
+ * The commands act on the backend's own store: a running backend hears of a change through the access feed. Values are typed
+ * in without an echo or come on standard input, and are never an argument, which others on the machine could read.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { defaultSubject } from "@sallyport/core/BootstrapCredentialService"
+import * as CredentialRequirements from "@sallyport/core/CredentialRequirements"
+import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolver"
+import * as OrgMembership from "@sallyport/core/OrgMembership"
+import { CredentialScope, type ScopedCredential } from "@sallyport/core/ScopedCredential"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Prompt from "effect/cli/Prompt"
+import * as Config from "effect/Config"
+import * as Console from "effect/Console"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as UserDirectories from "effect/persistence/UserDirectories"
+import * as Redacted from "effect/Redacted"
+import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
+import * as Stdio from "effect/Stdio"
+import * as Stream from "effect/Stream"
+import * as BackendCredentials from "./BackendCredentials.ts"
+import * as Persistence from "./Persistence.ts"
+import * as StateDirectory from "./StateDirectory.ts"
+
+const shared = {
+  stateDir: Flag.String("state-dir").pipe(
+    Flag.withDescription("Where the backend keeps its state; by default the platform's directory for state"),
+    Flag.optional
+  ),
+  databaseUrl: Flag.Redacted("database-url").pipe(
+    Flag.withDescription("The PostgreSQL database that the backend shares, where it keeps its state in one"),
+    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
+    Flag.optional
+  ),
+  user: Flag.String("user").pipe(
+    Flag.withDescription("Whose credentials to look at and change"),
+    Flag.withDefault(defaultSubject)
+  ),
+  org: Flag.String("org").pipe(
+    Flag.withDescription("The organisation to act for, as its owner; without it the user's own credentials are meant"),
+    Flag.optional
+  ),
+  json: Flag.Boolean("json").pipe(
+    Flag.withDescription("Print JSON instead of text"),
+    Flag.withDefault(false)
+  )
+}
+
+/** Lists the exit codes of these commands; 1 is any other failure. */
+export const exitCodes: Readonly<
+  Record<CredentialScopeResolver.CredentialError["reason"]["_tag"] | "NotValid", number>
+> = {
+  UnknownKey: 3,
+  NotSet: 4,
+  WrongParts: 5,
+  ValueTooLarge: 5,
+  ScopeNotAllowed: 6,
+  NoActiveOrg: 6,
+  NotPermitted: 6,
+  Undecryptable: 7,
+  CredentialRejected: 9,
+  NotValid: 9,
+  OrgLookupFailed: 8,
+  CredentialStoreUnavailable: 8
+}
+
+/** Ends a command with a sentence, and an exit code to branch on. */
+export class CredentialCommandFailed extends Schema.TaggedError<CredentialCommandFailed>()("CredentialCommandFailed", {
+  sentence: Schema.String,
+  exitCode: Schema.Natural
+}) {
+  override get message() {
+    return this.sentence
+  }
+  override get [Runtime.errorExitCode]() {
+    return this.exitCode
+  }
+}
+
+const parent = Command.make("credentials").pipe(
+  Command.withSharedFlags(shared),
+  Command.withDescription("Connect providers for a user or an organisation")
+)
+
+const defaultStateDirectory = UserDirectories.UserDirectories.pipe(
+  Effect.flatMap((directories) => directories.state("sallyport")),
+  Effect.provide(UserDirectories.layer)
+)
+
+/** Runs a command on the backend's store. */
+const withStore = Effect.fnUntraced(
+  function*<A, E, R>(
+    run: (options: {
+      readonly json: boolean
+      readonly principal: CredentialScopeResolver.Principal
+      readonly credentials: CredentialScopeResolver.CredentialScopeResolver["Service"]
+    }) => Effect.Effect<A, E, R>
+  ) {
+    const { databaseUrl, json, org, stateDir, user } = yield* parent
+    const state = yield* StateDirectory.open(
+      Option.isSome(stateDir) ? stateDir.value : yield* defaultStateDirectory
+    )
+    const memberships = OrgMembership.layerStatic(
+      new Map([[user, { org: Option.isSome(org) ? { id: org.value, role: "owner" } : null }]])
+    )
+    const services = BackendCredentials.layer(memberships).pipe(
+      Layer.provide(Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })),
+      Layer.provide(NodeCrypto.layer)
+    )
+    return yield* Effect.gen(function*() {
+      const credentials = yield* CredentialScopeResolver.CredentialScopeResolver
+      return yield* run({ json, principal: { subject: user }, credentials })
+    }).pipe(Effect.provide(services))
+  },
+  Effect.catchIf(
+    (error) => error instanceof CredentialScopeResolver.CredentialError,
+    ({ message, reason }) => new CredentialCommandFailed({ sentence: message, exitCode: exitCodes[reason._tag] })
+  )
+)
+
+const key = Argument.String("key").pipe(Argument.withDescription("The credential, such as github.token"))
+
+const scope = Flag.Literals("scope", CredentialScope.literals).pipe(
+  Flag.withDescription("Whose it is; by default the organisation's where --org names one, and the user's otherwise"),
+  Flag.optional
+)
+
+const toJson = (credential: ScopedCredential) => ({
+  scope: credential.scope,
+  owner: credential.owner,
+  key: credential.key,
+  createdAt: DateTime.formatIso(credential.createdAt),
+  updatedAt: DateTime.formatIso(credential.updatedAt),
+  updatedBy: credential.updatedBy,
+  rejectedUntil: credential.rejectedUntil === null ? null : DateTime.formatIso(credential.rejectedUntil)
+})
+
+const toLine = (credential: ScopedCredential): string =>
+  [
+    credential.key.padEnd(20),
+    `${credential.scope} ${credential.owner}`,
+    `by ${credential.updatedBy}`,
+    DateTime.formatIso(credential.updatedAt).slice(0, 16).replace("T", " ")
+  ].join("  ")
+
+const list = Command.make("list", {}, () =>
+  withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
+    const found = yield* credentials.list(principal)
+    if (json) return yield* Console.log(JSON.stringify(found.map(toJson)))
+    yield* Console.log(found.length === 0 ? "Nothing is connected." : found.map(toLine).join("\n"))
+  }))).pipe(Command.withDescription("List what is stored, without values"))
+
+const status = Command.make(
+  "status",
+  {},
+  () =>
+    withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
+      const found = yield* credentials.status(principal)
+      if (json) {
+        return yield* Console.log(JSON.stringify(found.map((one) => ({
+          ...one,
+          updatedAt: one.updatedAt === null ? null : DateTime.formatIso(one.updatedAt),
+          rejectedUntil: one.rejectedUntil === null ? null : DateTime.formatIso(one.rejectedUntil)
+        }))))
+      }
+      yield* Console.log(
+        found.map((one) =>
+          `${one.key.padEnd(20)}  ${one.state}${one.source === null ? "" : ` (${one.source})`}${
+            one.shadowed.length === 0 ? "" : `, before that of the ${one.shadowed.join(" and ")}`
+          }`
+        ).join("\n")
+      )
+    }))
+).pipe(Command.withDescription("Show the state of every credential that can be connected"))
+
+/** As much as the largest value and its names can come to, with room to be refused by the service. */
+const maxInputBytes = 1024 * 1024
+
+const decodeBundle = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Record(Schema.String, Schema.String)))
+
+/** Reads standard input to its end; one line break there belongs to the shell. */
+const readInput = Effect.gen(function*() {
+  const stdio = yield* Stdio.Stdio
+  const decoder = new TextDecoder()
+  const text = yield* Stream.runFold(
+    stdio.stdin,
+    () => "",
+    (all, chunk) => all.length > maxInputBytes ? all : all + decoder.decode(chunk, { stream: true })
+  )
+  return text.replace(/\r?\n$/, "")
+})
+
+/** Asks for the parts on the terminal, without an echo, or takes them from standard input. */
+const readValues = Effect.fnUntraced(function*(name: string, parts: ReadonlyArray<string>) {
+  const stdio = yield* Stdio.Stdio
+  const values = new Map<string, Redacted.Redacted>()
+  if (yield* stdio.stdinIsTerminal) {
+    for (const part of parts) {
+      const label = parts.length === 1 ? name : `${name} ${part}`
+      values.set(part, yield* Prompt.run(Prompt.Hidden({ message: `${label} (not shown)` })))
+    }
+    return values
+  }
+  const text = yield* readInput
+  if (parts.length === 1) return values.set(parts[0] ?? CredentialRequirements.singlePart, Redacted.make(text))
+  for (const [part, value] of Object.entries(Option.getOrElse(decodeBundle(text), () => ({})))) {
+    values.set(part, Redacted.make(value))
+  }
+  return values
+})
+
+const set = Command.make(
+  "set",
+  { key, scope },
+  ({ key, scope }) =>
+    withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
+      // The key and the right come before the question, so that nobody types a secret in vain.
+      yield* credentials.writeScope(principal, key)
+      const found = (yield* credentials.status(principal)).find((one) => one.key === key)
+      const values = yield* readValues(key, found?.parts ?? [CredentialRequirements.singlePart])
+      const { credential, shadowedBy } = yield* credentials.write(principal, {
+        key,
+        values,
+        scope: Option.getOrUndefined(scope)
+      })
+      if (json) return yield* Console.log(JSON.stringify({ credential: toJson(credential), shadowedBy }))
+      yield* Console.log(`Set ${key} of the ${credential.scope} ${credential.owner}.`)
+      if (shadowedBy !== null) yield* Console.error(`The ${shadowedBy}'s own comes first and goes on being used.`)
+    }))
+).pipe(
+  Command.withDescription(
+    "Store a credential, typed in or from standard input: the value, or a bundle's parts as a JSON object"
+  )
+)
+
+const remove = Command.make(
+  "remove",
+  { key, scope },
+  ({ key, scope }) =>
+    withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
+      const removed = yield* credentials.remove(principal, { key, scope: Option.getOrUndefined(scope) })
+      yield* Console.log(
+        json ? JSON.stringify({ removed: toJson(removed) }) : `Removed ${key} of the ${removed.scope} ${removed.owner}.`
+      )
+    }))
+).pipe(Command.withDescription("Remove a credential: the one that is used, or that of --scope"))
+
+const encodeVerdict = Schema.encodeSync(CredentialRequirements.Verdict)
+
+const describeVerdict = (verdict: CredentialRequirements.Verdict): string => {
+  switch (verdict._tag) {
+    case "Valid":
+      return verdict.account === null ? "works" : `works, for ${verdict.account}`
+    case "NeedsToken":
+      return "is not set"
+    case "Rejected":
+      return `is rejected: ${verdict.detail}`
+    case "RateLimited":
+      return `is rate-limited${verdict.until === null ? "" : ` until ${DateTime.formatIso(verdict.until)}`}`
+    case "WrongAddress":
+      return `has a wrong address: ${verdict.detail}`
+    case "ProviderDown":
+      return `could not be checked: ${verdict.detail}`
+    case "Unchecked":
+      return "is set; there is no way to check it"
+  }
+}
+
+const test = Command.make(
+  "test",
+  { key },
+  ({ key }) =>
+    withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
+      const verdict = yield* credentials.test(principal, key)
+      yield* Console.log(json ? JSON.stringify(encodeVerdict(verdict)) : `${key} ${describeVerdict(verdict)}.`)
+      if (verdict._tag !== "Valid" && verdict._tag !== "Unchecked") {
+        return yield* new CredentialCommandFailed({
+          sentence: `${key} ${describeVerdict(verdict)}`,
+          exitCode: exitCodes.NotValid
+        })
+      }
+    }))
+).pipe(Command.withDescription("Have the provider check a credential; the exit code is 0 where it works"))
+
+/** Lists, sets, removes and checks credentials. */
+export const credentials = parent.pipe(Command.withSubcommands([list, status, set, remove, test]))
