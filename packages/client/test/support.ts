@@ -34,6 +34,7 @@ import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -127,9 +128,10 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
           gracefulShutdownTimeout: "1 second"
         })
       ),
-      Layer.provide(
-        Layer.succeed(RunEventStream.HeartbeatInterval, Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds"))
-      )
+      Layer.provide([
+        Layer.succeed(RunEventStream.HeartbeatInterval, Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")),
+        Logger.layer([])
+      ])
     )
   ).pipe(Effect.orDie)
   const { address } = Context.get(context, HttpServer.HttpServer)

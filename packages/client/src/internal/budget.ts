@@ -26,8 +26,10 @@ export interface Budget {
   readonly progress: () => void
   /** Sets how long the server wants clients to wait before they connect again. */
   readonly setRetryDelay: (delay: Duration.Duration) => void
-  /** Notes a failed attempt that began at a time of {@link now}, and waits; fails where nothing is left. */
+  /** Notes an attempt that failed, and began at a time of {@link now}; waits, or fails where nothing is left. */
   readonly spend: (broken: Broken, startedAt: number) => Effect.Effect<void, Unreachable>
+  /** Waits before the attempt that follows one that has brought progress. */
+  readonly pause: Effect.Effect<void>
 }
 
 /** Returns the time on a clock that is not set, in milliseconds. */
@@ -37,6 +39,10 @@ export const makeBudget = (settings: BudgetSettings): Budget => {
   let failures = 0
   let spent = 0
   let retryDelay = 0
+  // Half as much again at most, so that those who were cut off together don't come back together.
+  const jittered = (delay: number): Effect.Effect<number> =>
+    Effect.map(Random.next, (random) => Math.min(delay, settings.maxDelay) * (1 + random / 2))
+  const first = () => Math.max(settings.baseDelay, retryDelay)
   return {
     progress: () => {
       failures = 0
@@ -48,15 +54,13 @@ export const makeBudget = (settings: BudgetSettings): Budget => {
     spend: Effect.fnUntraced(function*(broken: Broken, startedAt: number) {
       failures++
       spent += Math.min((yield* now) - startedAt, settings.maxAttemptDuration)
-      const backOff = Math.max(settings.baseDelay, retryDelay) * 2 ** (failures - 1)
-      // Half as much again at most, so that those who were cut off together don't come back together.
-      const jittered = Math.min(backOff, settings.maxDelay) * (1 + (yield* Random.next) / 2)
-      const delay = Math.max(jittered, broken.retryAfterMillis ?? 0)
+      const delay = Math.max(yield* jittered(first() * 2 ** (failures - 1)), broken.retryAfterMillis ?? 0)
       if (failures >= settings.maxAttempts || spent + delay > settings.maxDuration) {
         return yield* unreachable(broken, failures)
       }
       spent += delay
       yield* Effect.sleep(Duration.millis(delay))
-    })
+    }),
+    pause: Effect.suspend(() => Effect.flatMap(jittered(first()), (delay) => Effect.sleep(Duration.millis(delay))))
   }
 }

@@ -52,6 +52,8 @@ interface Connection<E> {
   readonly found: Array<Sse.AnyEvent>
   /** What the connection is to fail with when what came before it has been handed out. */
   failure: E | Broken | UnexpectedAnswer | undefined
+  /** Whether it has brought what counts as progress. */
+  progressed: boolean
 }
 
 /**
@@ -85,11 +87,19 @@ export const read = <A, E extends { readonly _tag: string }>(
       decoder: new TextDecoder(),
       parser: Sse.makeParser((event) => found.push(event), { maxEventSize: options.maxEventLength }),
       found,
-      failure: undefined
+      failure: undefined,
+      progressed: false
     }
   })
 
   const steadyAfter = Duration.toMillis(options.steadyAfter)
+
+  const tooLong = new UnexpectedAnswer({
+    status: 200,
+    code: null,
+    message:
+      `The server sent an event of more than ${options.maxEventLength} characters; raise maxEventLength to read it`
+  })
 
   /** Takes what the parser has found. Returns what is to be handed out, and whether that was the last of it. */
   const takeFound = (connection: Connection<E>) => {
@@ -99,7 +109,10 @@ export const read = <A, E extends { readonly _tag: string }>(
         options.budget.setRetryDelay(event.duration)
         continue
       }
-      const step = options.take(event)
+      // The parser bounds what it holds back; an event that comes in one piece is not held back.
+      const step = event.data.length > options.maxEventLength
+        ? { _tag: "Fail" as const, error: tooLong }
+        : options.take(event)
       if (step._tag === "Skip") continue
       if (step._tag === "Fail") {
         connection.failure = step.error
@@ -124,19 +137,16 @@ export const read = <A, E extends { readonly _tag: string }>(
       within(options.idleTimeout)
     )
     for (const chunk of chunks) {
-      const tooLarge = connection.parser.feed(connection.decoder.decode(chunk, { stream: true }))
-      if (tooLarge !== undefined) {
-        connection.failure = new UnexpectedAnswer({
-          status: 200,
-          code: null,
-          message:
-            `The server sent an event that is longer than ${options.maxEventLength} characters; raise maxEventLength`
-        })
-        break
-      }
+      const overflow = connection.parser.feed(connection.decoder.decode(chunk, { stream: true }))
+      if (overflow === undefined) continue
+      connection.failure = tooLong
+      break
     }
     const taken = takeFound(connection)
-    if (taken.values.length > 0 || (yield* now) - connection.openedAt >= steadyAfter) options.budget.progress()
+    if (taken.values.length > 0 || (yield* now) - connection.openedAt >= steadyAfter) {
+      connection.progressed = true
+      options.budget.progress()
+    }
     return taken
   })
 
@@ -163,9 +173,10 @@ export const read = <A, E extends { readonly _tag: string }>(
           const startedAt = connection?.openedAt ?? (yield* now)
           const step = yield* Effect.result(Effect.flatMap(connected, advance))
           if (Result.isFailure(step)) {
+            const progressed = connection?.progressed === true
             yield* close
             if (!(step.failure instanceof Broken)) return yield* Effect.fail(step.failure)
-            yield* options.budget.spend(step.failure, startedAt)
+            yield* progressed ? options.budget.pause : options.budget.spend(step.failure, startedAt)
             continue
           }
           const { last, values } = step.success
