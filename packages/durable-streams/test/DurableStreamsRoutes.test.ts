@@ -166,6 +166,26 @@ describe("streams over HTTP", () => {
       assert.strictEqual((yield* request(url, { headers })).text, "")
     }))
 
+  it.live("have paths of up to 512 characters, in any script", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const headers = { ...bearer(yield* server.token("someone")), "content-type": "text/plain" }
+      for (
+        const [path, status] of [["a".repeat(512), 201], ["ä/€ %2f?#".repeat(40), 201], ["a".repeat(513), 400]] as const
+      ) {
+        const url = `${server.url}/streams/${path.split("/").map(encodeURIComponent).join("/")}`
+        const created = yield* request(url, { method: "PUT", headers, body: path })
+        assert.strictEqual(created.status, status, path)
+        if (status !== 201) continue
+        assert.strictEqual(created.headers.get("location"), url)
+        assert.strictEqual((yield* request(url, { headers })).text, path)
+      }
+      for (const path of ["__ds/x", "a%00b", "a%0ab"]) {
+        const answer = yield* request(`${server.url}/streams/${path}`, { method: "PUT", headers })
+        assert.strictEqual(answer.status, 400, path)
+      }
+    }))
+
   it.live("refuse an offset after the tail", () =>
     Effect.gen(function*() {
       const server = yield* start()

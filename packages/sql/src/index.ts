@@ -1,3 +1,4 @@
+export * as Dialect from "./Dialect.ts"
 export * as Migrations from "./Migrations.ts"
 export * as SqlAccessFeedRepository from "./SqlAccessFeedRepository.ts"
 export * as SqlBootstrapCredentialRepository from "./SqlBootstrapCredentialRepository.ts"
