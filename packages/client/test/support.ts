@@ -75,6 +75,8 @@ export interface ServerOptions {
   readonly program?: (request: RunProgram.RunProgramRequest) => Effect.Effect<Schema.Json | void, unknown>
   readonly heartbeat?: Duration.Input | undefined
   readonly sessions?: SessionCredentialService.Options | undefined
+  /** What the host serves beside it. */
+  readonly routes?: Layer.Layer<never, never, HttpRouter.HttpRouter> | undefined
 }
 
 /** A program that appends the numbers from 1 to the input, which is a number, and returns it. */
@@ -118,7 +120,10 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     Layer.provideMerge(NodeCrypto.layer)
   )
   const context = yield* Layer.build(
-    HttpRouter.serve(Sallyport.layer({ prefix: options.prefix }), { disableLogger: true, disableListenLog: true }).pipe(
+    HttpRouter.serve(Layer.merge(Sallyport.layer({ prefix: options.prefix }), options.routes ?? Layer.empty), {
+      disableLogger: true,
+      disableListenLog: true
+    }).pipe(
       Shutdown.graceful,
       Layer.provideMerge(services),
       Layer.provideMerge(

@@ -1,0 +1,59 @@
+/**
+ * Pages whose modules a browser loads as they stand in this workspace, without a bundler: TypeScript without its types, and
+ * what the package names of an import map lead to.
+ */
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as NFS from "node:fs"
+import { stripTypeScriptTypes } from "node:module"
+import * as NPath from "node:path"
+import { fileURLToPath } from "node:url"
+
+const packages = fileURLToPath(new URL("../../", import.meta.url))
+const effect = NPath.dirname(fileURLToPath(import.meta.resolve("effect")))
+
+const importMap = JSON.stringify({
+  imports: {
+    "@sallyport/client/": "/modules/client/src/",
+    "@sallyport/contract/": "/modules/contract/src/",
+    "@sallyport/core/": "/modules/core/src/",
+    "effect/": "/effect/"
+  }
+})
+
+/** Finds the file that the path of a module means. */
+const fileOf = (path: string): string | undefined => {
+  const [, root, ...rest] = path.split("/")
+  if (root !== "modules" && root !== "effect") return undefined
+  const file = NPath.join(root === "modules" ? packages : effect, ...rest)
+  const extension = root === "modules" ? ".ts" : ".js"
+  const found = file.endsWith(extension) ? file : `${file}${extension}`
+  return NFS.existsSync(found) ? found : undefined
+}
+
+const answer = Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
+  const file = fileOf(request.url)
+  if (file === undefined) return HttpServerResponse.empty({ status: 404 })
+  const text = NFS.readFileSync(file, "utf8")
+  return HttpServerResponse.text(file.endsWith(".ts") ? stripTypeScriptTypes(text) : text, {
+    contentType: "text/javascript"
+  })
+})
+
+/** Serves a page at `/` that runs one module of this directory, and the modules that it needs. */
+export const layer = (module: string): Layer.Layer<never, never, HttpRouter.HttpRouter> =>
+  Layer.mergeAll(
+    HttpRouter.add("GET", "/modules/*", answer),
+    HttpRouter.add("GET", "/effect/*", answer),
+    HttpRouter.add(
+      "GET",
+      "/",
+      HttpServerResponse.html(
+        `<!doctype html><script type="importmap">${importMap}</script>` +
+          `<script type="module" src="/modules/client/test/${module}"></script>`
+      )
+    )
+  )
