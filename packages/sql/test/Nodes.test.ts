@@ -10,72 +10,11 @@ import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
-import { spawn } from "node:child_process"
 import * as Http from "node:http"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { postgres } from "./databases.ts"
+import { type Node, startNode } from "./nodes.ts"
 import type { Task } from "./programs/consumer.ts"
-
-const program = fileURLToPath(new URL("programs/node.ts", import.meta.url))
-
-// -----------------------------------------------------------------------------
-// Nodes
-// -----------------------------------------------------------------------------
-
-interface Node {
-  readonly port: number
-  readonly issue: (subject: string) => Effect.Effect<{ readonly id: string; readonly token: string }>
-  /** Waits until the log holds some text, as often as asked. */
-  readonly logged: (text: string, times: number) => Effect.Effect<void>
-}
-
-/** Starts a node, which ends with the scope. */
-const startNode = (database: Task["database"]): Effect.Effect<Node, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const child = yield* Effect.acquireRelease(
-      Effect.sync(() => spawn(process.execPath, ["--conditions=sallyport-source", program], { stdio: "pipe" })),
-      (child) =>
-        Effect.callback<void>((resume) => {
-          if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
-          child.on("exit", () => resume(Effect.void))
-          child.kill("SIGKILL")
-        })
-    )
-    let log = ""
-    const looks = new Set<() => void>()
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      log += text
-      looks.forEach((look) => look())
-    })
-    const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
-    const line = Effect.promise(async () => {
-      const { done, value } = await lines.next()
-      if (done === true) throw new Error(`The node has ended: ${log}`)
-      return value
-    })
-    child.stdin.write(`${JSON.stringify(database)}\n`)
-    const port = Number(yield* line)
-    return {
-      port,
-      issue: (subject) =>
-        Effect.suspend(() => {
-          child.stdin.write(`${subject}\n`)
-          return Effect.map(line, (text) => JSON.parse(text))
-        }),
-      logged: (text, times) =>
-        Effect.callback((resume) => {
-          const look = () => {
-            if (log.split(text).length <= times) return
-            looks.delete(look)
-            resume(Effect.void)
-          }
-          looks.add(look)
-          look()
-        })
-    }
-  })
 
 const url = (node: Node, path: string) => `http://127.0.0.1:${node.port}${path}`
 const headers = (token: string) => ({ authorization: `Bearer ${token}`, "content-type": "application/json" })

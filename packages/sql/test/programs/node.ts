@@ -1,7 +1,8 @@
 /**
  * Serves the whole HTTP surface as one of several processes on one database.
  *
- * The first line of standard input says where the database is. The first line of standard output is the port; each further
+ * The argument is the kind of policy, if it is not that of a loopback address. The first line of standard input says where
+ * the database is. The first line of standard output is the port; each further
  * line of input asks for a session of a subject, and is answered with its token. Logs go to standard error.
  */
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
@@ -22,7 +23,9 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import { createServer } from "node:http"
 import { createInterface } from "node:readline"
 import type { Task } from "./consumer.ts"
@@ -31,6 +34,7 @@ const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
 const nextLine = Effect.promise(() => lines.next())
 const print = (line: string) => Effect.sync(() => process.stdout.write(`${line}\n`))
 
+const kind = process.argv[2] === undefined ? undefined : Schema.decodeUnknownSync(AuthPolicy.Kind)(process.argv[2])
 const database: Task["database"] = JSON.parse((await lines.next()).value ?? "")
 
 const Repositories = "filename" in database
@@ -49,10 +53,18 @@ const Repositories = "filename" in database
     )
   )
 
+/** Says how far a run counts, and at which pace. */
+const Count = Schema.Struct({ to: Schema.Natural, everyMillis: Schema.Natural })
+const asCount = Schema.decodeUnknownOption(Count)
+
 /** Appends the numbers from 1 to the input. */
 const Counting = RunProgram.layer(({ input, run }) =>
   Effect.gen(function*() {
-    for (let n = 1; n <= Number(input); n++) yield* run.append({ n })
+    const { everyMillis, to } = Option.getOrElse(asCount(input), () => ({ to: Number(input), everyMillis: 0 }))
+    for (let n = 1; n <= to; n++) {
+      yield* run.append({ n })
+      if (everyMillis > 0) yield* Effect.sleep(everyMillis)
+    }
   })
 )
 
@@ -76,7 +88,7 @@ const Services = Layer.mergeAll(
   SessionCredentialService.layer,
   BootstrapCredentialService.layer,
   RunEventLog.layer,
-  AuthPolicy.layer({ host: "127.0.0.1" }),
+  AuthPolicy.layer({ host: "127.0.0.1", kind }),
   Counting
 ).pipe(Layer.provideMerge(Repositories), Layer.provideMerge(NodeCrypto.layer))
 
