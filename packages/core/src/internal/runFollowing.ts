@@ -7,11 +7,12 @@
  */
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import type * as Pull from "effect/Pull"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { RunEventEncoded, RunId } from "../Run.ts"
 import type { RunEventRepository, RunEventRow, RunRow } from "../RunEventRepository.ts"
@@ -169,7 +170,9 @@ export const make = Effect.fnUntraced(function*(options: {
     const runId = row.runId
     // Nobody hints at a run that had ended before; everything that it will ever have is in the store.
     const live = row.status === "running"
-    return Stream.unwrap(Effect.map(tails.follow(runId, after), (follower) => {
+    const begin = (
+      follower: Tails.Follower
+    ): Pull.Pull<Arr.NonEmptyReadonlyArray<RunEventEncoded>, RunEventLogError> => {
       type Page = Arr.NonEmptyReadonlyArray<RunEventEncoded>
       let done = false
       // Large events come in smaller pages.
@@ -223,14 +226,15 @@ export const make = Effect.fnUntraced(function*(options: {
         }
         done = true
         if (current.endSeq !== null && current.endSeq <= cursor) return undefined
-        return [{
+        const end: RunEventEncoded = {
           runId: runId as RunId,
           seq: Option.none(),
           kind: "end",
           data: endData(endOfRow(current)),
           atMillis: current.completedAtMillis ?? current.startedAtMillis
-        }]
-      })
+        }
+        return Arr.of(end)
+      }).pipe(Effect.withTracerEnabled(false))
 
       const next: Effect.Effect<Page, RunEventLogError | Cause.Done> = Effect.suspend(() => {
         if (done) return Cause.done()
@@ -241,9 +245,14 @@ export const make = Effect.fnUntraced(function*(options: {
         }
         return Effect.flatMap(readStore, (page) => page === undefined ? next : Effect.succeed(page))
       })
-      const pull: Pull.Pull<Page, RunEventLogError> = Effect.withTracerEnabled(next, false)
-      return Stream.fromPull(Effect.succeed(pull))
-    }))
+      return next
+    }
+    // The scope is provided once: a stream that is unwrapped from an effect provides it anew at each pull.
+    return Stream.fromChannel(
+      Channel.fromTransformBracket((_upstream, _scope, scope) =>
+        Effect.map(Scope.provide(tails.follow(runId, after), scope), begin)
+      )
+    )
   }
 
   return {

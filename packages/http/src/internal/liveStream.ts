@@ -8,10 +8,13 @@
 import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
+import * as Channel from "effect/Channel"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import type * as Pull from "effect/Pull"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
 /** Describes what goes into a stream, and how each part is written. */
@@ -32,7 +35,13 @@ export interface Options<A, Failure, Chunk> {
  * way goes out after it. A defect of the events is the stream's.
  */
 export const make = <A, Failure, Chunk>(options: Options<A, Failure, Chunk>): Stream.Stream<Chunk> =>
-  Stream.unwrap(Effect.gen(function*() {
+  // The scope is provided once: a stream that is unwrapped from an effect provides it anew at each pull.
+  Stream.fromChannel(Channel.fromTransformBracket((_upstream, _scope, scope) =>
+    Effect.map(Scope.provide(begin(options), scope), (take): Pull.Pull<readonly [Chunk]> => take)
+  ))
+
+const begin = <A, Failure, Chunk>(options: Options<A, Failure, Chunk>) =>
+  Effect.gen(function*() {
     let ready = options.opening
     let ended: Exit.Exit<void> | undefined
     // The reader that waits for a chunk, and the events that wait for room. Never both.
@@ -111,5 +120,5 @@ export const make = <A, Failure, Chunk>(options: Options<A, Failure, Chunk>): St
         })
       })
     })
-    return Stream.fromPull(Effect.succeed(take))
-  }))
+    return take
+  })
