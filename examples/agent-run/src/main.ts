@@ -1,5 +1,6 @@
 /**
- * Starts the server and prints the address that pairs the first browser. State is kept under `./agent-state`.
+ * Starts the server and prints the address that pairs the first browser. State is kept under `./agent-state`; with the port 0
+ * the system chooses one.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { AccessScope, BootstrapCredentialService, PairingUrl } from "@sallyport/core"
@@ -17,7 +18,7 @@ const announce = Effect.gen(function*() {
 
 const main = Layer.unwrap(Effect.gen(function*() {
   const directory = yield* Config.String("AGENT_STATE").pipe(Config.withDefault("./agent-state"))
-  const port = yield* Config.Port("PORT").pipe(Config.withDefault(4592))
+  const port = yield* Config.Int("PORT").pipe(Config.withDefault(4592))
   const fs = yield* FileSystem.FileSystem
   yield* fs.makeDirectory(directory, { recursive: true, mode: 0o700 })
   return Layer.effectDiscard(announce).pipe(Layer.provide(Server.layer({ port, directory })))

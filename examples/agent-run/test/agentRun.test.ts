@@ -11,7 +11,7 @@ const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
 
 const serve = Effect.fnUntraced(function*(directory: string) {
   const running = yield* program(main, [], { AGENT_STATE: directory, PORT: "0", AGENT_CHANGE_TAKES: "200 millis" })
-  const line = yield* Effect.orDie(running.printed(/http:\S+/))
+  const line = yield* Effect.orDie(running.printed(/http:\S+#token=\S+/))
   return { ...running, pairingUrl: line, url: new URL(line).origin }
 })
 
@@ -31,6 +31,7 @@ const scene = Effect.fnUntraced(function*(directory: string): Effect.fn.Return<
   const wire = yield* network(server)
   const chromium = yield* browser
   const context = yield* profile(chromium)
+  context.setDefaultTimeout(30_000)
   const page = yield* step(() => context.newPage())
   yield* step(() => page.goto(server.pairingUrl.replace(server.url, wire.url)))
   yield* step(() => page.waitForSelector("#start:visible"))
@@ -137,7 +138,7 @@ describe("a page and the run of an agent", () => {
   )
 
   it.live(
-    "RUN-07 RUN-17 L-84 L-85 after SIGKILL each page is told once, two pages continue it once, and the tool does only the rest",
+    "RUN-07 RUN-17 L-84 after SIGKILL each page is told once, two pages continue it once, and the tool does only the rest",
     () =>
       Effect.gen(function*() {
         const directory = yield* temporaryDirectory
