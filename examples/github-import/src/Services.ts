@@ -1,0 +1,28 @@
+/**
+ * The services of the example on one SQLite database.
+ */
+import { NodeCrypto } from "@effect/platform-node"
+import * as CredentialRequirements from "@sallyport/core/CredentialRequirements"
+import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolver"
+import * as GitHubCredential from "@sallyport/core/GitHubCredential"
+import * as SecretKeys from "@sallyport/core/SecretKeys"
+import * as SqlAccessFeedRepository from "@sallyport/sql/SqlAccessFeedRepository"
+import * as SqlScopedCredentialRepository from "@sallyport/sql/SqlScopedCredentialRepository"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import { Effect, Layer } from "effect"
+import { FetchHttpClient } from "effect/http"
+import * as Members from "./Members.ts"
+
+/** Provides the credentials, the members and a client, on a database file; the key comes from `SALLYPORT_SECRET_KEY`. */
+export const layer = (options: { readonly filename: string; readonly apiUrl: string; readonly repository: string }) => {
+  const requirements = Layer.unwrap(Effect.map(
+    GitHubCredential.requirement({ apiUrl: options.apiUrl, repository: options.repository }),
+    (github) => CredentialRequirements.layer([github])
+  ))
+  return CredentialScopeResolver.layer.pipe(
+    Layer.provide([requirements, Members.layer, SecretKeys.layerConfig()]),
+    Layer.provide([SqlScopedCredentialRepository.layer, SqlAccessFeedRepository.layer]),
+    Layer.provide(NodeCrypto.layer),
+    Layer.provideMerge(Layer.merge(SqliteClient.layer({ filename: options.filename }), FetchHttpClient.layer))
+  )
+}
