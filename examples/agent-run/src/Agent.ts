@@ -3,7 +3,6 @@
  *
  * There is no model behind it, but its run is that of one: it takes long, puts out parts, and costs too much to do twice.
  */
-// #region agent
 import { Run, RunEventLog } from "@sallyport/core"
 import { RunProgram } from "@sallyport/http"
 import { Effect, Option, Schema, Stream } from "effect"
@@ -47,4 +46,3 @@ export const layer = RunProgram.layer(Effect.fnUntraced(function*({ input, run: 
   yield* emit({ _tag: "Text", text: approved ? "The release notes are published." : "I have published nothing." })
   return { published: approved, changes: count }
 }))
-// #endregion agent
