@@ -1,0 +1,14 @@
+/**
+ * Writes the tables of docs/scoped-credentials.md from the one that the tests are made of. A test fails where they differ.
+ */
+import { readFile, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import { markdown } from "../packages/testing/src/CredentialTable.ts"
+
+const begin = "<!-- table: npm run credential-table -->"
+const end = "<!-- end of table -->"
+const page = join(import.meta.dirname, "..", "docs", "scoped-credentials.md")
+const text = await readFile(page, "utf8")
+const before = text.slice(0, text.indexOf(begin) + begin.length)
+const after = text.slice(text.indexOf(end))
+await writeFile(page, `${before}\n\n${markdown()}\n\n${after}`)
