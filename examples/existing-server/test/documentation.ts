@@ -9,7 +9,8 @@ export const documents: ReadonlyArray<string> = [
   "docs/mounting.md",
   "docs/persistence.md",
   "docs/pairing-and-sessions.md",
-  "docs/runs.md"
+  "docs/runs.md",
+  "docs/scoped-credentials.md"
 ]
 
 const root = new URL("../../../", import.meta.url)

@@ -13,6 +13,7 @@ import { Effect, Layer } from "effect"
 import { FetchHttpClient } from "effect/http"
 import * as Members from "./Members.ts"
 
+// #region services
 /** Provides the credentials, the members and a client, on a database file; the key comes from `SALLYPORT_SECRET_KEY`. */
 export const layer = (options: { readonly filename: string; readonly apiUrl: string; readonly repository: string }) => {
   const requirements = Layer.unwrap(Effect.map(
@@ -26,3 +27,4 @@ export const layer = (options: { readonly filename: string; readonly apiUrl: str
     Layer.provideMerge(Layer.merge(SqliteClient.layer({ filename: options.filename }), FetchHttpClient.layer))
   )
 }
+// #endregion services
