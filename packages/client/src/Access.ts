@@ -22,8 +22,9 @@ import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { ClientError } from "./ClientError.ts"
+import { Connection } from "./Connection.ts"
+import { Credentials } from "./Credentials.ts"
 import * as Answer from "./internal/answer.ts"
-import { Server } from "./internal/server.ts"
 
 /** Describes how a device pairs. */
 export interface PairOptions {
@@ -101,8 +102,9 @@ const NewLink = Schema.Struct({
 })
 
 const make = Effect.gen(function*() {
-  const { anonymous, authenticated, credentials } = yield* Server
-  const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient: authenticated })
+  const { anonymousHttpClient: anonymous, httpClient } = yield* Connection
+  const credentials = yield* Credentials
+  const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
   const open = yield* HttpApiClient.makeWith(SallyportApi, { httpClient: anonymous })
   const known = yield* SubscriptionRef.make(Option.none<typeof SessionState.Type>())
   // Counts the times at which the credential changed: what was asked before such a change is not remembered after it.
@@ -241,5 +243,5 @@ const make = Effect.gen(function*() {
 const isSignedOut = ({ reason }: ClientError): boolean =>
   reason._tag === "Unauthorized" && reason.code === "unauthorized"
 
-/** Provides access to the server that `SallyportClient` is connected to. */
-export const layer: Layer.Layer<Access, never, Server> = Layer.effect(Access, make)
+/** Provides who is signed in at the server of the connection. */
+export const layer: Layer.Layer<Access, never, Connection | Credentials> = Layer.effect(Access, make)

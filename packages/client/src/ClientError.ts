@@ -42,6 +42,7 @@ export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable"
 
 /** Says that an answer is none that this client knows, so that the address or a version is wrong. */
 export class UnexpectedAnswer extends Schema.TaggedError<UnexpectedAnswer>()("UnexpectedAnswer", {
+  /** The status of the answer; 0 where it was the request that failed unexpectedly. */
   status: Schema.Int,
   /** The code of the answer, where it has one that this version doesn't know. */
   code: Schema.NullOr(Schema.String),

@@ -25,10 +25,10 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { InvalidInput, UnexpectedAnswer, type Unreachable } from "./ClientError.ts"
+import { Connection } from "./Connection.ts"
 import { Broken, call, type Refusal } from "./internal/answer.ts"
 import { type Budget, type BudgetSettings, makeBudget, now } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
-import { Server } from "./internal/server.ts"
 import { RunEnded, RunExpired, RunsError, type RunsErrorReason, RunUnknown, SignedOut } from "./RunsError.ts"
 
 /**
@@ -266,13 +266,13 @@ const toSettings = (options: Options): Settings => {
 }
 
 const make = Effect.fnUntraced(function*(settings: Settings) {
-  const { authenticated } = yield* Server
+  const { httpClient } = yield* Connection
   const random = yield* SecureRandom
-  const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient: authenticated })
+  const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
   // A stream's connection ends with its scope, also while nobody reads from it.
   const { events } = yield* HttpApiClient.group(SallyportApi, {
     group: "runs",
-    httpClient: HttpClient.withScope(authenticated)
+    httpClient: HttpClient.withScope(httpClient)
   })
 
   /** Makes a request, again and again while it fails on its way. It must be one that does no harm when it is made twice. */
@@ -523,9 +523,9 @@ const make = Effect.fnUntraced(function*(settings: Settings) {
   })
 })
 
-/** Provides runs of the server that `SallyportClient` is connected to, with the default settings of {@link Options}. */
-export const layer: Layer.Layer<Runs, never, Server | SecureRandom> = Layer.effect(Runs, make(toSettings({})))
+/** Provides runs of the server of the connection, with the default settings of {@link Options}. */
+export const layer: Layer.Layer<Runs, never, Connection | SecureRandom> = Layer.effect(Runs, make(toSettings({})))
 
-/** Provides runs of the server that `SallyportClient` is connected to. */
-export const layerWith = (options: Options): Layer.Layer<Runs, never, Server | SecureRandom> =>
+/** Provides runs of the server of the connection. */
+export const layerWith = (options: Options): Layer.Layer<Runs, never, Connection | SecureRandom> =>
   Layer.effect(Runs, Effect.suspend(() => make(toSettings(options))))

@@ -1,5 +1,6 @@
 export * as Access from "./Access.ts"
 export * as ClientError from "./ClientError.ts"
+export * as Connection from "./Connection.ts"
 export * as Credentials from "./Credentials.ts"
 export * as Runs from "./Runs.ts"
 export * as RunsError from "./RunsError.ts"

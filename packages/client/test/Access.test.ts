@@ -300,14 +300,14 @@ describe("the base URL", () => {
           [`ws://127.0.0.1:${prefixed.port}/sallyport/ws`, `${prefixed.url}/sallyport`]
         ] as const
       ) {
-        const { access, sallyport } = yield* connect(given, bearer)
-        assert.strictEqual(sallyport.baseUrl, base)
-        assert.strictEqual(sallyport.webSocketUrl("/live"), `${base.replace("http:", "ws:")}/live`)
+        const { access, connection } = yield* connect(given, bearer)
+        assert.strictEqual(connection.baseUrl, base)
+        assert.strictEqual(connection.webSocketUrl("/live"), `${base.replace("http:", "ws:")}/live`)
         assert.isFalse(yield* isSignedIn(access))
       }
       const secure = yield* connect("wss://example.test/ws", bearer)
-      assert.strictEqual(secure.sallyport.baseUrl, "https://example.test")
-      assert.strictEqual(secure.sallyport.webSocketUrl("/live"), "wss://example.test/live")
+      assert.strictEqual(secure.connection.baseUrl, "https://example.test")
+      assert.strictEqual(secure.connection.webSocketUrl("/live"), "wss://example.test/live")
     }))
 
   it.effect("L-13 that is none is an error when the layer is built, without the password in it", () =>
@@ -326,8 +326,8 @@ describe("the base URL", () => {
   it.live("is where a host's own requests go, with the same credential", () =>
     Effect.gen(function*() {
       const server = yield* start()
-      const { sallyport } = yield* connect(server.url, having(yield* server.token()))
-      const answer = yield* sallyport.httpClient.execute(HttpClientRequest.get("/api/auth/sessions"))
+      const { connection } = yield* connect(server.url, having(yield* server.token()))
+      const answer = yield* connection.httpClient.execute(HttpClientRequest.get("/api/auth/sessions"))
       assert.strictEqual(answer.status, 200)
     }))
 })
@@ -335,7 +335,7 @@ describe("the base URL", () => {
 describe("an answer", () => {
   it.live("L-15, L-18 is told by its tag and code, whatever its text says", () =>
     Effect.gen(function*() {
-      let answer = (_: Parameters<Parameters<typeof pretend>[0]>[1]) => {}
+      let answer: (response: Parameters<Parameters<typeof pretend>[0]>[1]) => void = () => {}
       const server = yield* pretend((_, response) => answer(response))
       const { access } = yield* connect(server.url, bearer)
       const misleading = "Error 500: 404 not found, 503 timeout, retryable"

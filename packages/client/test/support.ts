@@ -5,6 +5,7 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Access from "@sallyport/client/Access"
+import * as Connection from "@sallyport/client/Connection"
 import * as Credentials from "@sallyport/client/Credentials"
 import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
@@ -370,7 +371,7 @@ export const having = (token: Redacted.Redacted): Layer.Layer<Credentials.Creden
   )
 
 export interface Client {
-  readonly sallyport: SallyportClient.SallyportClient["Service"]
+  readonly connection: Connection.Connection["Service"]
   readonly access: Access.Access["Service"]
   readonly runs: Runs.Runs["Service"]
 }
@@ -388,7 +389,7 @@ export const connect = (
       )
     )),
     (context) => ({
-      sallyport: Context.get(context, SallyportClient.SallyportClient),
+      connection: Context.get(context, Connection.Connection),
       access: Context.get(context, Access.Access),
       runs: Context.get(context, Runs.Runs)
     })

@@ -1,0 +1,54 @@
+/**
+ * The connection to one server: its address, and an HTTP client that proves the session.
+ */
+import * as PairingUrl from "@sallyport/core/PairingUrl"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import type { HttpClientError } from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Layer from "effect/Layer"
+import { Credentials } from "./Credentials.ts"
+import type { TokenStorageError } from "./TokenStorage.ts"
+
+/** Provides the connection to a server. */
+export class Connection extends Context.Service<Connection, {
+  /** The address below which the server's HTTP routes stand: `http` or `https`, no trailing slash, no query. */
+  readonly baseUrl: string
+  /** Returns the WebSocket address of a path of the server, which begins with a slash. */
+  readonly webSocketUrl: (path: `/${string}`) => string
+  /**
+   * Sends requests with the session's credential to paths below the base URL. It is what `HttpApiClient.makeWith` takes for a
+   * host's own API on the same server.
+   */
+  readonly httpClient: HttpClient.HttpClient.With<HttpClientError | TokenStorageError>
+  /** Sends requests to paths below the base URL, without a credential but what a browser adds by itself. */
+  readonly anonymousHttpClient: HttpClient.HttpClient
+}>()("@sallyport/client/Connection") {}
+
+/**
+ * Provides the connection to the server at an address as a person would give it. `ws` and `wss` are taken for `http` and
+ * `https`; a final `/ws`, a query and a fragment are dropped; any other path is kept as the prefix that the routes are
+ * mounted under.
+ */
+export const layer = (options: { readonly baseUrl: string }): Layer.Layer<
+  Connection,
+  PairingUrl.InvalidBaseUrl,
+  Credentials | HttpClient.HttpClient
+> =>
+  Layer.effect(
+    Connection,
+    Effect.gen(function*() {
+      const baseUrl = yield* Effect.fromResult(PairingUrl.httpBase(options.baseUrl))
+      const credentials = yield* Credentials
+      const anonymousHttpClient = (yield* HttpClient.HttpClient).pipe(
+        HttpClient.mapRequest(HttpClientRequest.prependUrl(baseUrl))
+      )
+      return Connection.of({
+        baseUrl,
+        webSocketUrl: (path) => `${baseUrl.replace(/^http/, "ws")}${path}`,
+        httpClient: credentials.authenticate(anonymousHttpClient, baseUrl),
+        anonymousHttpClient
+      })
+    })
+  )
