@@ -506,7 +506,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     },
     onGap: forgetAll
   })
-  // Said once for as long as the service lives: afterwards nothing tells of changes.
+  // Values don't outlive the service in memory that somebody may still hold on to.
   yield* Effect.addFinalizer(() => Effect.sync(forgetAll))
 
   const remember = (id: string, candidate: Candidate) => {
@@ -715,8 +715,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 
     const found = yield* lookUp(principal)
     const { owner, scope } = yield* permit(principal, found, key, asked ?? impliedScope(found, requirement))
-    const ahead = ownersOf(principal, found).slice(0, Math.max(readOrder.indexOf(scope), 0)).filter((candidate) =>
-      readOrder.indexOf(candidate.scope) < readOrder.indexOf(scope)
+    const rank = readOrder.indexOf(scope)
+    const allowed = scopesOf(requirement)
+    const ahead = ownersOf(principal, found).filter((candidate) =>
+      readOrder.indexOf(candidate.scope) < rank && allowed.includes(candidate.scope)
     )
     const own = asked === undefined && scope !== "user" && ahead.some((candidate) => candidate.scope === "user")
       ? { scope: "user" as const, owner: principal.subject, key }

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { AccessStreamEvent } from "@sallyport/contract/AccessGroup"
 import * as CredentialRequirements from "@sallyport/core/CredentialRequirements"
 import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolver"
 import * as OrgMembership from "@sallyport/core/OrgMembership"
@@ -9,7 +10,10 @@ import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import { type Answer, assertError, bearer, start } from "./support.ts"
+import * as Schema from "effect/Schema"
+import { type Answer, assertError, bearer, eventsOf, follow, start } from "./support.ts"
+
+const decodeEvent = Schema.decodeUnknownSync(AccessStreamEvent)
 
 const memberships = new Map([
   ["olga", { org: { id: "acme", role: "owner" } }],
@@ -187,6 +191,28 @@ describe("credentials over HTTP", () => {
       const rejected = yield* call("max", "POST", "/provider.token/test")
       assert.deepStrictEqual(rejected.json.verdict, { _tag: "Rejected", detail: "revoked" })
       assert.deepInclude(statusOf(yield* call("olga", "GET", "/status"), "provider.token"), { state: "invalid" })
+    }))
+
+  it.live("SCOPE-12 FEED-03 the access feed tells of every change and test, without the value, in a form that clients decode", () =>
+    Effect.gen(function*() {
+      const { call, server } = yield* serve
+      const token = yield* server.token()
+      const reading = yield* follow(server.port, { path: "/api/auth/access", headers: bearer(token) })
+      yield* call("olga", "PUT", "/provider.token", { value: "s3cret" })
+      yield* call("max", "POST", "/provider.token/test")
+      yield* call("olga", "DELETE", "/provider.token")
+      const text = yield* reading.until((all) => all.includes("event: credentialRemoved") && all.endsWith("\n\n"))
+      const events = eventsOf(text).filter(({ event }) => event?.startsWith("credential") === true)
+      assert.deepStrictEqual(
+        events.map((event) => {
+          const { data } = decodeEvent(event)
+          assert.notStrictEqual(typeof data, "string", "known to this version of the contract")
+          return [event.event, typeof data !== "string" && "actor" in data ? data.actor : ""]
+        }),
+        [["credentialUpserted", "olga"], ["credentialRead", "max"], ["credentialRemoved", "olga"]]
+      )
+      assert.notInclude(text, "s3cret")
+      assert.notInclude(text, "sealed")
     }))
 
   it.live("AUTH-02 asks for credentials:read to look and credentials:write to change and test", () =>
