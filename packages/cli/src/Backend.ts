@@ -14,6 +14,7 @@ import * as SessionCredentialService from "@sallyport/core/SessionCredentialServ
 import * as CredentialHandlers from "@sallyport/http/CredentialHandlers"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
+import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
@@ -21,6 +22,7 @@ import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
+import type { IpNetwork } from "effect/net/IpNetwork"
 import type * as Redacted from "effect/Redacted"
 import { createServer } from "node:http"
 import * as BackendCredentials from "./BackendCredentials.ts"
@@ -41,6 +43,8 @@ export interface Options {
   readonly policy?: AuthPolicy.Kind | undefined
   /** The address under which clients reach the server, which DPoP proofs have to name. */
   readonly publicUrl?: URL | undefined
+  /** The proxies that are believed when they say who a request is from; none by default. */
+  readonly trustedProxies?: ReadonlyArray<IpNetwork> | undefined
 }
 
 const layerServices = Layer.mergeAll(
@@ -52,6 +56,8 @@ const layerServices = Layer.mergeAll(
   // It has one owner, and no organisations.
   BackendCredentials.layer(OrgMembership.layerNone),
   ReplayRepository.layerSweeper(),
+  BootstrapCredentialService.layerSweeper(),
+  Layer.provide(SessionCredentialService.layerSweeper(), SessionCredentialService.layer),
   Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layer))
 )
 
@@ -81,7 +87,12 @@ export const layer = (options: Options) =>
     StateDirectory.open(options.stateDirectory),
     (state) =>
       HttpRouter.serve(
-        Layer.mergeAll(Sallyport.layer(), CredentialHandlers.layerRoutes(), DemoPage.layer).pipe(
+        Layer.mergeAll(
+          Sallyport.layer(),
+          CredentialHandlers.layerRoutes(),
+          DemoPage.layer,
+          TrustedProxies.layer(options.trustedProxies ?? [])
+        ).pipe(
           Layer.provide(CountingRun.layer)
         ),
         { disableListenLog: true, disableLogger: true }

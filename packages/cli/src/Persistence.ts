@@ -8,6 +8,7 @@ import type { Repositories } from "@sallyport/core/Repositories"
 import * as SecretKeys from "@sallyport/core/SecretKeys"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as PgRepositories from "@sallyport/sql/PgRepositories"
+import * as SqlRateLimiterStore from "@sallyport/sql/SqlRateLimiterStore"
 import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
 import * as SqlSecretStore from "@sallyport/sql/SqlSecretStore"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
@@ -18,6 +19,7 @@ import * as Base64Url from "effect/encoding/Base64Url"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { StateDirectory } from "./StateDirectory.ts"
@@ -44,10 +46,19 @@ export class InvalidDatabaseUrl extends Schema.TaggedError<InvalidDatabaseUrl>()
 const failAs = (database: string) => (cause: { readonly message: string }) =>
   Layer.effectContext(Effect.fail(new DatabaseError({ database, cause, problem: cause.message })))
 
+/**
+ * Provides the counters of wrong pairing codes in the database, so that its nodes share them and a restart forgets none, and
+ * deletes those that have run out.
+ */
+const layerRateLimiter = Layer.merge(
+  Layer.provide(RateLimiter.layer, SqlRateLimiterStore.layer),
+  SqlRateLimiterStore.layerSweeper()
+)
+
 /** Provides the repositories on the SQLite file of a state directory, and the secrets in files beside it. */
 const layerSqlite = (state: StateDirectory) =>
   Layer.merge(
-    SqlRepositories.layer.pipe(
+    Layer.merge(SqlRepositories.layer, layerRateLimiter).pipe(
       Layer.provide(SqliteClient.layer({ filename: state.database })),
       Layer.catchTag(["SqlError", "MigrationsError"], failAs(state.database))
     ),
@@ -90,7 +101,7 @@ const layerPostgres = (url: Redacted.Redacted, state: StateDirectory) =>
     const database = `postgres://${parsed.host}${parsed.pathname}`
     const client = PgClient.layer({ url, applicationName: "sallyport" })
     return Layer.merge(
-      PgRepositories.layer.pipe(
+      Layer.merge(PgRepositories.layer, layerRateLimiter).pipe(
         Layer.provide(client),
         Layer.catchTag(["SqlError", "MigrationsError"], failAs(database))
       ),
@@ -115,7 +126,7 @@ export const layer = (options: {
   readonly databaseUrl: Redacted.Redacted | undefined
   readonly state: StateDirectory
 }): Layer.Layer<
-  Repositories | SecretStore.SecretStore,
+  Repositories | SecretStore.SecretStore | RateLimiter.RateLimiter,
   Layer.Error<Sqlite> | Layer.Error<Postgres>,
   Layer.Services<Sqlite> | Layer.Services<Postgres>
 > =>

@@ -5,6 +5,7 @@ import * as AccessScope from "@sallyport/core/AccessScope"
 import * as AuthPolicy from "@sallyport/core/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
 import * as PairingUrl from "@sallyport/core/PairingUrl"
+import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
@@ -52,6 +53,13 @@ const flags = {
   publicUrl: Flag.String("public-url").pipe(
     Flag.withDescription("The address under which clients reach the server, for the pairing URL and for DPoP proofs"),
     Flag.optional
+  ),
+  trustedProxy: Flag.String("trusted-proxy").pipe(
+    Flag.withDescription(
+      "A proxy of yours, as an address or a network such as 10.0.0.0/8, whose X-Forwarded headers say who a request is " +
+        "from; can be given several times"
+    ),
+    Flag.atLeast(0)
   ),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("Print one line of JSON instead of text and a QR code"),
@@ -122,10 +130,14 @@ const announce = Effect.fnUntraced(
 export const serve = Command.make(
   "serve",
   flags,
-  Effect.fnUntraced(function*({ databaseUrl, host, json, policy, port, publicUrl, stateDir }) {
+  Effect.fnUntraced(function*({ databaseUrl, host, json, policy, port, publicUrl, stateDir, trustedProxy }) {
     const base = Option.isSome(publicUrl)
       ? new URL(yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value)))
       : undefined
+    const trustedProxies = yield* Effect.forEach(
+      trustedProxy,
+      (text) => Effect.fromResult(TrustedProxies.parse(text))
+    )
     const stateDirectory = Option.isSome(stateDir) ? stateDir.value : yield* defaultStateDirectory
     const backend = Backend.layer({
       host,
@@ -133,7 +145,8 @@ export const serve = Command.make(
       stateDirectory,
       databaseUrl: Option.getOrUndefined(databaseUrl),
       policy: Option.getOrUndefined(policy),
-      publicUrl: base
+      publicUrl: base,
+      trustedProxies
     })
     const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
     return yield* Layer.launch(Layer.provide(announcement, backend))

@@ -15,8 +15,8 @@ export interface Options {
 }
 
 /**
- * Runs a sweep again and again while the layer is there: batch after batch while one comes back full, then once per
- * interval. A failure is logged, and tried again after the interval.
+ * Runs a sweep again and again while the layer is there, from a second after it was built: batch after batch while one
+ * comes back full, then once per interval. A failure is logged, and tried again after the interval.
  *
  * `sweep` is made once. It deletes at most `limit` rows that had ended at `nowMillis`, and answers how many those were.
  */
@@ -38,6 +38,8 @@ export const layer = <E, R>(settings: {
       Effect.catchCause((cause) => Effect.logWarning(`The sweeper of ${name} failed; it tries again`, cause)),
       Effect.andThen(Effect.sleep(options?.interval ?? defaults.interval)),
       Effect.forever,
+      // A start that fails is to change nothing, and fails within this time.
+      Effect.delay("1 second"),
       Effect.withTracerEnabled(false),
       Effect.forkScoped
     )

@@ -5,7 +5,7 @@ import { AuthPolicy } from "@sallyport/core/AuthPolicy"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpEffect from "effect/http/HttpEffect"
-import type * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -42,7 +42,9 @@ export const read = (
 const write = (value: string, maxAge: Duration.Duration) =>
   Effect.gen(function*() {
     const { secureCookies } = yield* AuthPolicy
-    yield* HttpEffect.appendPreResponseHandler((request, response) =>
+    // The one that the handlers see: a trusted proxy may have told its host.
+    const request = yield* HttpServerRequest.HttpServerRequest
+    yield* HttpEffect.appendPreResponseHandler((_request, response) =>
       // Neither the name nor the token holds a character that a cookie can't.
       Effect.orDie(
         HttpServerResponse.setCookie(response, name(request.headers.host, secureCookies), value, {
