@@ -7,6 +7,7 @@ import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolve
 import * as OrgMembership from "@sallyport/core/OrgMembership"
 import * as ScopedCredentialRepository from "@sallyport/core/ScopedCredentialRepository"
 import * as SecretKeys from "@sallyport/core/SecretKeys"
+import * as SecretStore from "@sallyport/core/SecretStore"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -307,4 +308,56 @@ describe("the cache", () => {
       assert.deepStrictEqual(counts, [1, 6])
     })
   )
+})
+
+describe("keys of a secret store", () => {
+  it.effect("SCOPE-07 SEC-07 a new version of the secret encrypts, the one before decrypts, and after a rotation it is not needed", () =>
+    Effect.gen(function*() {
+      const store = yield* SecretStore.SecretStore
+      const load = Effect.provide(SecretKeys.SecretKeys, SecretKeys.layerSecretStore("credentials.key"), {
+        local: true
+      })
+      const [first, again] = yield* Effect.all([load, load], { concurrency: "unbounded" })
+      assert.strictEqual(first.active.id, again.active.id)
+
+      const resolver = (using: SecretKeys.SecretKeys["Service"]) =>
+        Layer.fresh(CredentialScopeResolver.layer).pipe(
+          Layer.provide([
+            OrgMembership.layerNone,
+            CredentialRequirements.layer([{ key: "token", label: "Token" }]),
+            Layer.succeed(SecretKeys.SecretKeys, using)
+          ])
+        )
+      const resolve = Effect.map(
+        Effect.flatMap(Resolver, (credentials) => credentials.require(ada, "token")),
+        ({ value }) => Redacted.value(value)
+      )
+      yield* Resolver.pipe(
+        Effect.flatMap((credentials) => credentials.write(ada, { key: "token", values: single("kept") })),
+        Effect.provide(resolver(first))
+      )
+      yield* store.set("credentials.key", Redacted.make(Uint8Array.from({ length: 32 }, (_, index) => index + 1)))
+      const second = yield* load
+      assert.notStrictEqual(second.active.id, first.active.id)
+      assert.sameMembers(Array.from(second.keys.keys()), [first.active.id, second.active.id])
+      assert.strictEqual(yield* Effect.provide(resolve, resolver(second)), "kept")
+      const rotate = CredentialScopeResolver.rotate().pipe(Effect.provideService(SecretKeys.SecretKeys, second))
+      assert.deepStrictEqual(yield* rotate, { rewritten: 1, unchanged: 0, undecryptable: [] })
+      const alone = SecretKeys.fromKeys(second.active, [])
+      assert.strictEqual(yield* Effect.provide(resolve, resolver(alone)), "kept")
+      assert.strictEqual(
+        yield* resolve.pipe(
+          Effect.catchReason("CredentialError", "Undecryptable", () => Effect.succeed("undecryptable")),
+          Effect.provide(resolver(first))
+        ),
+        "undecryptable"
+      )
+    }).pipe(
+      Effect.provide(Layer.mergeAll(
+        SecretStore.layerMemory,
+        ScopedCredentialRepository.layerMemory,
+        AccessFeedRepository.layerMemory
+      )),
+      Effect.provide(NodeCrypto.layer)
+    ))
 })
