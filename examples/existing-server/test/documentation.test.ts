@@ -45,9 +45,9 @@ layer(NodeServices.layer)("documentation", (it) => {
 
   it.effect("README.md: the table of errors is the contract's", () =>
     Effect.gen(function*() {
-      // Those of the token endpoint have OAuth's form, and no code.
+      // Those of the token endpoint have OAuth's form.
       const rows = Object.entries(WireError).flatMap(([tag, error]) => {
-        if (!("code" in error.fields)) return []
+        if (!("code" in error.fields) || "error" in error.fields) return []
         const codes = error.fields.code.literals.map((code) => `\`${code}\``).join(", ")
         return [`| ${String(error.ast.annotations?.httpApiStatus)} | \`${tag}\` | ${codes} |`]
       })
