@@ -26,6 +26,7 @@ import type { IpNetwork } from "effect/net/IpNetwork"
 import type * as Redacted from "effect/Redacted"
 import { createServer } from "node:http"
 import * as BackendCredentials from "./BackendCredentials.ts"
+import * as ConnectRoutes from "./ConnectRoutes.ts"
 import * as CountingRun from "./CountingRun.ts"
 import * as DemoPage from "./DemoPage.ts"
 import { holdEarlyRequests } from "./internal/earlyRequests.ts"
@@ -89,6 +90,7 @@ export const layer = (options: Options) =>
       HttpRouter.serve(
         Layer.mergeAll(
           Sallyport.layer(),
+          ConnectRoutes.layer,
           CredentialHandlers.layerRoutes(),
           DemoPage.layer,
           TrustedProxies.layer(options.trustedProxies ?? [])

@@ -5,6 +5,9 @@
  * ends what the client has at once.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
+import * as Identity from "@sallyport/connect/Identity"
+import * as Linking from "@sallyport/connect/Linking"
 import * as AccessFeed from "@sallyport/core/AccessFeed"
 import { type ConnectClient, SecurityMode } from "@sallyport/core/ConnectClient"
 import type { Decision } from "@sallyport/core/ConnectClientRepository"
@@ -16,6 +19,7 @@ import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as UserDirectories from "effect/persistence/UserDirectories"
@@ -70,6 +74,12 @@ const parent = Command.make("connect").pipe(
   Command.withDescription("Decide who may connect through a relay")
 )
 
+/** A code or a token goes to the relay that was named, and to nowhere that it points to. */
+const layerHttp = Layer.provide(
+  FetchHttpClient.layer,
+  Layer.succeed(FetchHttpClient.RequestInit, { redirect: "error", credentials: "omit" })
+)
+
 const defaultStateDirectory = UserDirectories.UserDirectories.pipe(
   Effect.flatMap((directories) => directories.state("sallyport")),
   Effect.provide(UserDirectories.layer)
@@ -85,8 +95,8 @@ const withStore = Effect.fnUntraced(
       Option.isSome(stateDir) ? stateDir.value : yield* defaultStateDirectory
     )
     const services = Layer.merge(ConnectClientStore.layer, AccessFeed.layer).pipe(
-      Layer.provide(Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })),
-      Layer.provide(NodeCrypto.layer)
+      Layer.provideMerge(Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })),
+      Layer.provideMerge(NodeCrypto.layer)
     )
     return yield* Effect.provide(run({ json }), services)
   },
@@ -232,9 +242,69 @@ const watch = Command.make("watch", {}, () =>
     })
   }))).pipe(Command.withDescription("Show who waits, then everything that changes, until interrupted"))
 
+const status = Command.make("status", {}, () =>
+  withStore(Effect.fnUntraced(function*({ json }) {
+    const clients = yield* ConnectClientStore.ConnectClientStore
+    const linked = Option.getOrUndefined(yield* EnvironmentLink.get)
+    const mode = yield* clients.securityMode
+    if (json) {
+      return yield* Console.log(JSON.stringify({
+        mode,
+        link: linked === undefined ? null : {
+          environmentId: linked.environmentId,
+          account: linked.account,
+          relayUrl: linked.relayUrl,
+          relayId: linked.relayId
+        }
+      }))
+    }
+    yield* Console.log(
+      linked === undefined
+        ? "Linked to no relay"
+        : `Linked to ${linked.relayUrl} as ${linked.environmentId}, which belongs to ${linked.account}`
+    )
+    yield* Console.log(`Who may connect: ${mode}`)
+  }))).pipe(Command.withDescription("Show which relay this backend is linked to, and who may connect"))
+
+const link = Command.make(
+  "link",
+  {
+    relay: Flag.String("relay").pipe(Flag.withDescription("The relay's address")),
+    code: Flag.Redacted("code").pipe(
+      Flag.withDescription("A one-time code of your account at the relay"),
+      Flag.withFallbackConfig(Config.Redacted("SALLYPORT_LINK_CODE"))
+    ),
+    url: Flag.String("url").pipe(Flag.withDescription("The address under which the relay reaches this backend")),
+    rotateKey: Flag.Boolean("rotate-key").pipe(
+      Flag.withDescription("Make a new key for this backend first"),
+      Flag.withDefault(false)
+    )
+  },
+  ({ code, relay, rotateKey, url }) =>
+    withStore(Effect.fnUntraced(function*({ json }) {
+      const token = yield* Linking.exchangeCode({ relayUrl: relay, code })
+      if (rotateKey) yield* Identity.rotate(Identity.environmentKeyName)
+      const { account, environmentId } = yield* Linking.link({ relayUrl: relay, token, url })
+      yield* Console.log(
+        json
+          ? JSON.stringify({ environmentId, account, relayUrl: relay })
+          : `Linked to ${relay} as ${environmentId}, which belongs to ${account}`
+      )
+    }, Effect.provide(layerHttp)))
+).pipe(Command.withDescription("Link this backend to a relay"))
+
+const unlink = Command.make("unlink", {}, () =>
+  withStore(Effect.fnUntraced(function*({ json }) {
+    yield* EnvironmentLink.remove
+    yield* Console.log(json ? JSON.stringify({ link: null }) : "Linked to no relay any more")
+  }))).pipe(Command.withDescription("Answer the relay no more; what clients have here stays until you revoke them"))
+
 /** Decides who may connect through a relay. */
 export const connect = parent.pipe(
   Command.withSubcommands([
+    status,
+    link,
+    unlink,
     security,
     list,
     decision("approve", "approved", "Let a client in from now on"),

@@ -1,6 +1,7 @@
 export * as Backend from "./Backend.ts"
 export * as BackendCredentials from "./BackendCredentials.ts"
 export * as Connect from "./Connect.ts"
+export * as ConnectRoutes from "./ConnectRoutes.ts"
 export * as CountingRun from "./CountingRun.ts"
 export * as Credentials from "./Credentials.ts"
 export * as DemoPage from "./DemoPage.ts"

@@ -348,6 +348,45 @@ const canonical = (text: string): Option.Option<string> => {
     : Option.some(`seed:${text}`)
 }
 
+/**
+ * Makes links without storing them, for who stores one in a transaction of its own, such as that of the decision that it
+ * follows from. Their codes are for machines, and {@link BootstrapCredentialService}'s `consume` takes them.
+ */
+export const makeGrants = Effect.gen(function*() {
+  const random = yield* SecureRandom.SecureRandom
+  const mac = yield* Mac.Mac
+  const secrets = yield* SecretStore.SecretStore
+  const keyBytes = yield* secrets.getOrCreateRandom(digestKeyName, digestKeyLength)
+  if (Redacted.value(keyBytes).length < digestKeyLength) return yield* shortDigestKey
+  const digestKey = yield* Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(keyBytes)))
+  return Effect.fnUntraced(function*(grant: {
+    readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+    readonly subject: string
+    readonly label: string | null
+    readonly proofKeyThumbprint: string
+    readonly createdBy: string
+    readonly lifetimeMillis: number
+  }) {
+    const code = yield* Effect.provideService(PairingCode.generate("machine"), SecureRandom.SecureRandom, random)
+    const text = Option.getOrThrow(canonical(Redacted.value(code)))
+    const nowMillis = yield* Clock.currentTimeMillis
+    const row: PairingLinkRow = {
+      id: yield* random.uuidV7(),
+      codeDigest: Hex.encode(yield* Effect.orDie(mac.sign(digestKey, encoder.encode(text)))),
+      label: grant.label,
+      subject: grant.subject,
+      scopes: grant.scopes,
+      proofKeyThumbprint: grant.proofKeyThumbprint,
+      remainingUses: 1,
+      createdBy: grant.createdBy,
+      createdAtMillis: nowMillis,
+      expiresAtMillis: nowMillis + grant.lifetimeMillis,
+      revokedAtMillis: null
+    }
+    return { code, row }
+  })
+})
+
 /** Builds the service; {@link layer} is what most hosts want. */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   BootstrapCredentialService["Service"],

@@ -1,0 +1,81 @@
+/**
+ * A relay, a backend and a client as three processes that talk over HTTP, and their owner in a terminal.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { fileURLToPath } from "node:url"
+import { program, sallyport, serve, temporaryDirectory, timeout } from "../../../packages/cli/test/support.ts"
+
+const script = (name: string) => fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url))
+
+interface Step {
+  readonly step: string
+  readonly thumbprint: string
+  readonly verificationCode: string
+  readonly status: number
+  readonly reason: string
+}
+
+const world = Effect.gen(function*() {
+  const directory = yield* temporaryDirectory
+  const relayProcess = yield* program(script("relay"), [`${directory}`, "0"])
+  const relay: { readonly url: string; readonly linkCode: string; readonly clientCode: string } = JSON.parse(
+    yield* relayProcess.printed(/^.*\n/)
+  )
+  const state = `${directory}/state`
+  const environment = yield* serve(state)
+  const owner = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+    const running = yield* sallyport(["connect", ...args, "--state-dir", state, "--json"])
+    const { code } = yield* running.exit
+    return { code, stdout: running.stdout(), stderr: running.stderr() }
+  })
+  const linked = yield* owner("link", "--relay", relay.url, "--code", relay.linkCode, "--url", environment.url)
+  assert.strictEqual(linked.code, 0, linked.stderr)
+  const { environmentId }: { readonly environmentId: string } = JSON.parse(linked.stdout)
+  const client = Effect.fnUntraced(function*(...code: ReadonlyArray<string>) {
+    const running = yield* program(script("client"), [`${directory}/client`, relay.url, environmentId, ...code])
+    const step = (name: string): Effect.Effect<Step, Error> =>
+      Effect.map(
+        running.printed(new RegExp(`\\{"step":"${name}".*\\}(?=\\n)`)),
+        (line): Step => JSON.parse(line)
+      )
+    return { ...running, step }
+  })
+  return { client, environment, owner, relay }
+})
+
+describe("a relay, an environment and a client", () => {
+  it.live("CONN-03 CONN-06 CONN-08 CONN-11 L-30 L-43 a client waits, is approved and goes on by itself; revoked while connected, its stream ends and its token is refused; it asks again and waits, and is rejected, then blocked", () =>
+    Effect.gen(function*() {
+      const { client, owner, relay } = yield* world
+      const first = yield* client(relay.clientCode)
+      const waiting = yield* first.step("waiting")
+      const shown: { readonly clients: ReadonlyArray<{ readonly verificationCode: string; readonly account: string }> } =
+        JSON.parse((yield* owner("clients")).stdout)
+      assert.deepStrictEqual(shown.clients.map(({ account, verificationCode }) => [account, verificationCode]), [
+        ["ada", waiting.verificationCode]
+      ])
+      const prefix = waiting.thumbprint.slice(0, 10)
+      const approved = yield* owner("approve", prefix, "--code", waiting.verificationCode)
+      assert.strictEqual(approved.code, 0, approved.stderr)
+      assert.strictEqual((yield* first.step("connected")).status, 200)
+      assert.strictEqual((yield* first.step("following")).status, 200)
+
+      assert.strictEqual((yield* owner("revoke", prefix, "--reason", "lost")).code, 0)
+      assert.strictEqual((yield* first.step("ended")).status, 401)
+      assert.strictEqual((yield* first.exit).code, 5)
+
+      const second = yield* client()
+      yield* second.step("waiting")
+      assert.strictEqual((yield* owner("reject", prefix)).code, 0)
+      assert.strictEqual((yield* second.step("failed")).reason, "Rejected")
+      assert.strictEqual((yield* second.exit).code, 3)
+
+      const third = yield* client()
+      assert.strictEqual((yield* third.step("failed")).reason, "Rejected")
+      assert.strictEqual((yield* owner("block", prefix)).code, 0)
+      const fourth = yield* client()
+      assert.strictEqual((yield* fourth.step("failed")).reason, "Blocked")
+      assert.strictEqual((yield* fourth.exit).code, 4)
+    }).pipe(Effect.scoped), timeout)
+})

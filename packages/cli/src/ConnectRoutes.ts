@@ -1,0 +1,14 @@
+/**
+ * The routes on which the reference backend answers the relay that it is linked to.
+ */
+import { ConnectEnvironmentApi } from "@sallyport/contract/ConnectProtocol"
+import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"
+import * as Authentication from "@sallyport/http/Authentication"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as Layer from "effect/Layer"
+
+/** Adds the routes to the router. Until the backend is linked, they answer that there is nothing. */
+export const layer = HttpApiBuilder.layer(ConnectEnvironmentApi).pipe(
+  Layer.provide(EnvironmentHandlers.layer),
+  Layer.provide(Authentication.layerRequestErrors())
+)

@@ -1,0 +1,300 @@
+/**
+ * Speaks for a relay to the environments that are linked to it: signs a request, sends it to the registered address and to
+ * nowhere else, and believes an answer only where each of its fields is a claim of the environment's proof.
+ */
+import {
+  HealthAnswer,
+  HealthProof,
+  MintAnswer,
+  MintProof,
+  type PublicKey,
+  typ,
+  WaitAnswer,
+  WaitProof
+} from "@sallyport/contract/ConnectProtocol"
+import type { DeviceType } from "@sallyport/core/ConnectClient"
+import type { RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
+import type * as SecretStore from "@sallyport/core/SecretStore"
+import * as Context from "effect/Context"
+import * as Digest from "effect/crypto/Digest"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as Identity from "./Identity.ts"
+import * as Jwt from "./internal/jwt.ts"
+
+/** Reports that an environment did not answer: it is not there, is too slow, or turned the request down. */
+export class EnvironmentUnreachable extends Schema.TaggedError<EnvironmentUnreachable>()("EnvironmentUnreachable", {
+  environmentId: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The environment ${this.environmentId} did not answer as it should: ${this.problem}; see that it runs, then try again`
+  }
+}
+
+/** Reports an answer that is not to be believed. `problem` is for the log. */
+export class AnswerRefused extends Schema.TaggedError<AnswerRefused>()("AnswerRefused", {
+  environmentId: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The environment ${this.environmentId} gave an answer that it did not prove; link it anew if its key has changed`
+  }
+}
+
+/** Reports why an environment could not be asked, with a reason to branch on. */
+export class ConnectorError extends Schema.TaggedError<ConnectorError>()("ConnectorError", {
+  reason: Schema.Union([EnvironmentUnreachable, AnswerRefused])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+/** Names a client of an account. */
+export interface Client {
+  readonly account: string
+  readonly proofKeyThumbprint: string
+}
+
+/** Provides a relay's requests to environments. */
+export class EnvironmentConnector extends Context.Service<EnvironmentConnector, {
+  /** The name under which the relay signs, and its public key. */
+  readonly relayId: string
+  readonly publicKey: PublicKey
+  /** Asks for a credential for a client. */
+  readonly mint: (
+    environment: RelayEnvironmentRow,
+    client: Client & {
+      readonly label: string | null
+      readonly deviceType: typeof DeviceType.Type
+    }
+  ) => Effect.Effect<MintAnswer, ConnectorError>
+  /** Waits for the decision about a client's request, up to a minute. */
+  readonly wait: (
+    environment: RelayEnvironmentRow,
+    client: Client & {
+      readonly requestedAtMillis: number
+      readonly waitSeconds: number
+    }
+  ) => Effect.Effect<typeof WaitAnswer.Type, ConnectorError>
+  /** Has an environment prove that it is there. */
+  readonly health: (environment: RelayEnvironmentRow) => Effect.Effect<void, ConnectorError>
+}>()("@sallyport/connect/EnvironmentConnector") {}
+
+/** Lists the settings of {@link layerWith}; each has a default. */
+export interface Options {
+  /** How long an environment may take, beside the time that it is asked to wait. Default 10 seconds. */
+  readonly timeout?: Duration.Input | undefined
+  /** How many bytes an answer may have. Default 64 KiB. */
+  readonly maxAnswerBytes?: number | undefined
+}
+
+const encoder = new TextEncoder()
+
+/** The claims of a proof that are its own, and not fields of the body. */
+const envelope = new Set(["iss", "aud", "iat", "exp"])
+
+/**
+ * Returns the first field in which a body, as it was sent, differs from its proof's claims, or undefined. The proof
+ * itself, and a credential whose digest is a claim, are in the body alone.
+ */
+export const differingField = (
+  body: Readonly<Record<string, unknown>>,
+  claims: Readonly<Record<string, unknown>>
+): string | undefined => {
+  const own = new Set(["proof", "credential"])
+  const names = new Set([...Object.keys(body), ...Object.keys(claims)])
+  for (const name of names) {
+    if (own.has(name) || envelope.has(name)) continue
+    // Every field is text, a number or null.
+    if (body[name] !== claims[name]) return name
+  }
+  return undefined
+}
+
+/** Builds the service on an HTTP client that must not follow redirects; {@link layer} is what most hosts want. */
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+  EnvironmentConnector["Service"],
+  SecretStore.SecretStoreError,
+  HttpClient.HttpClient | SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+> {
+  const http = yield* HttpClient.HttpClient
+  const random = yield* SecureRandom.SecureRandom
+  const digest = yield* Digest.Digest
+  const identity = yield* Identity.load(Identity.relayKeyName)
+  const relayId = identity.publicKey.kid
+  const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 seconds")
+  const maxBytes = options.maxAnswerBytes ?? 65_536
+  const once = Effect.map(random.randomBytes(24), Base64Url.encode)
+
+  const send = Effect.fnUntraced(function*<A extends { readonly proof: string }, P extends object, E1, E2>(request: {
+    readonly environment: RelayEnvironmentRow
+    readonly path: string
+    readonly requestTyp: string
+    readonly answerTyp: string
+    readonly claims: Readonly<Record<string, unknown>>
+    readonly answer: Schema.Codec<A, E1>
+    readonly proof: Schema.Codec<P, E2>
+    readonly client: Client | undefined
+    readonly waitSeconds: number
+  }) {
+    const { environment } = request
+    const environmentId = environment.id
+    const unreachable = (problem: string) =>
+      new ConnectorError({ reason: new EnvironmentUnreachable({ environmentId, problem }) })
+    const refuse = (problem: string) => new ConnectorError({ reason: new AnswerRefused({ environmentId, problem }) })
+    const jti = yield* once
+    const nonce = yield* once
+    const signed = yield* identity.sign(request.requestTyp, {
+      ...request.claims,
+      iss: relayId,
+      aud: environmentId,
+      jti,
+      nonce
+    })
+    const text = yield* Effect.gen(function*() {
+      const response = yield* http.execute(
+        HttpClientRequest.bodyJsonUnsafe(
+          HttpClientRequest.post(`${environment.url.replace(/\/+$/, "")}${request.path}`, {
+            headers: { accept: "application/json" }
+          }),
+          { request: signed }
+        )
+      )
+      if (response.status !== 200) return yield* unreachable(`it answered ${response.status}`)
+      let size = 0
+      const chunks = yield* response.stream.pipe(
+        Stream.mapEffect((chunk) => {
+          size += chunk.length
+          return size > maxBytes ? Effect.fail(unreachable("its answer is too long")) : Effect.succeed(chunk)
+        }),
+        Stream.runCollect
+      )
+      const decoder = new TextDecoder()
+      return chunks.map((chunk) => decoder.decode(chunk, { stream: true })).join("") + decoder.decode()
+    }).pipe(
+      Effect.timeoutOrElse({
+        duration: Duration.sum(timeout, Duration.seconds(request.waitSeconds)),
+        orElse: () => Effect.fail(unreachable("it took too long"))
+      }),
+      Effect.catchTag("HttpClientError", () => Effect.fail(unreachable("it cannot be reached")))
+    )
+
+    const raw = yield* Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Record(Schema.String, Schema.Json)))(
+      text
+    ).pipe(Effect.mapError(() => refuse("it is no JSON object")))
+    const answer = yield* Schema.decodeUnknownEffect(request.answer)(raw, { onExcessProperty: "error" }).pipe(
+      Effect.mapError(() => refuse("its form"))
+    )
+    const claims = yield* Jwt.verify(answer.proof, {
+      key: { x: environment.keyX, kid: environment.keyId },
+      typ: request.answerTyp,
+      issuer: environmentId,
+      audience: relayId,
+      claims: request.proof
+    }).pipe(Effect.mapError((error) => refuse(error.problem)))
+    const proven: Readonly<Record<string, unknown>> = Object.fromEntries(Object.entries(claims))
+    const differing = differingField(raw, proven)
+    if (differing !== undefined) return yield* refuse(`${differing} is not what the proof says`)
+    if (proven.nonce !== nonce || proven.requestId !== jti) return yield* refuse("it answers another request")
+    const { client } = request
+    if (
+      client !== undefined &&
+      (proven.account !== client.account || proven.clientProofKeyThumbprint !== client.proofKeyThumbprint)
+    ) {
+      return yield* refuse("it is about another client")
+    }
+    return { answer, refuse }
+  })
+
+  return EnvironmentConnector.of({
+    relayId,
+    publicKey: identity.publicKey,
+    mint: Effect.fn("EnvironmentConnector.mint")(function*(environment, client) {
+      const { answer, refuse } = yield* send({
+        environment,
+        path: "/api/connect/mint-credential",
+        requestTyp: typ.mintRequest,
+        answerTyp: typ.mintAnswer,
+        claims: {
+          sub: client.account,
+          cnf: { jkt: client.proofKeyThumbprint },
+          label: client.label,
+          deviceType: client.deviceType
+        },
+        answer: MintAnswer,
+        proof: MintProof,
+        client,
+        waitSeconds: 0
+      })
+      if (answer.status === "credential") {
+        const found = yield* digest.digestHex(Digest.sha256, encoder.encode(Redacted.value(answer.credential)))
+        if (found !== answer.credentialDigest) return yield* refuse("the credential is not the one of the proof")
+      }
+      return answer
+    }),
+    wait: Effect.fn("EnvironmentConnector.wait")(function*(environment, client) {
+      const { answer, refuse } = yield* send({
+        environment,
+        path: "/api/connect/await-decision",
+        requestTyp: typ.waitRequest,
+        answerTyp: typ.waitAnswer,
+        claims: {
+          sub: client.account,
+          cnf: { jkt: client.proofKeyThumbprint },
+          requestedAt: client.requestedAtMillis,
+          waitSeconds: client.waitSeconds
+        },
+        answer: WaitAnswer,
+        proof: WaitProof,
+        client,
+        waitSeconds: client.waitSeconds
+      })
+      if (answer.requestedAt !== client.requestedAtMillis) return yield* refuse("it is about another request")
+      return answer
+    }),
+    health: Effect.fn("EnvironmentConnector.health")(function*(environment) {
+      yield* send({
+        environment,
+        path: "/api/connect/health",
+        requestTyp: typ.healthRequest,
+        answerTyp: typ.healthAnswer,
+        claims: {},
+        answer: HealthAnswer,
+        proof: HealthProof,
+        client: undefined,
+        waitSeconds: 0
+      })
+    })
+  })
+})
+
+/** An HTTP client that takes a redirect for what it is: no answer. */
+const layerHttp = Layer.provide(
+  FetchHttpClient.layer,
+  Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual", credentials: "omit" })
+)
+
+/** Provides the connector with given settings, on `fetch`. */
+export const layerWith = (options: Options): Layer.Layer<
+  EnvironmentConnector,
+  SecretStore.SecretStoreError,
+  SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+> => Layer.provide(Layer.effect(EnvironmentConnector, make(options)), layerHttp)
+
+/** Provides the connector with the defaults of {@link Options}. */
+export const layer: Layer.Layer<
+  EnvironmentConnector,
+  SecretStore.SecretStoreError,
+  SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+> = layerWith({})

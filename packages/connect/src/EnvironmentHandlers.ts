@@ -1,0 +1,228 @@
+/**
+ * Answers an environment's relay: mints a credential for a client that may connect, says that another has to wait, and
+ * waits with it.
+ *
+ * A mint request is verified, then taken to the mode and the client, and only then are its `jti` and `nonce` spent: a
+ * failure of ours leaves the request good for another try. A request that turns out to have been spent has its grant
+ * revoked, whose code nobody was told.
+ */
+import type { HealthProof, MintProof, WaitProof } from "@sallyport/contract/ConnectProtocol"
+import {
+  ConnectEnvironmentApi,
+  HealthRequest,
+  type MintAnswer,
+  MintRequest,
+  typ,
+  WaitRequest
+} from "@sallyport/contract/ConnectProtocol"
+import type * as WireError from "@sallyport/contract/WireError"
+import type { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
+import * as AccessScope from "@sallyport/core/AccessScope"
+import { BootstrapCredentialService, makeGrants } from "@sallyport/core/BootstrapCredentialService"
+import { type ConnectClientError, ConnectClientStore, grantedBy } from "@sallyport/core/ConnectClientStore"
+import { ReplayRepository } from "@sallyport/core/ReplayRepository"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as Clock from "effect/Clock"
+import * as Digest from "effect/crypto/Digest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type * as Schema from "effect/Schema"
+import * as EnvironmentLink from "./EnvironmentLink.ts"
+import * as Identity from "./Identity.ts"
+import * as Jwt from "./internal/jwt.ts"
+import * as Wire from "./internal/wire.ts"
+
+const encoder = new TextEncoder()
+
+/** How long a minted credential can be redeemed. */
+const credentialLifetimeMillis = 60_000
+/** How long a spent value is remembered: longer than any request is good for, with the difference of the clocks. */
+const spentMillis = 400_000
+
+type Proof = typeof MintProof.Type | typeof WaitProof.Type | typeof HealthProof.Type
+type Claims<P> = P extends unknown ? Omit<P, "iss" | "aud" | "iat" | "exp"> : never
+
+/** Provides the handlers of an environment, which lets a client in for the scopes given, by default all that there are. */
+export const layerWith = (options: {
+  readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
+  /** Whom the sessions of clients belong to. By default `owner`. */
+  readonly subject?: string | undefined
+}) =>
+  HttpApiBuilder.group(
+    ConnectEnvironmentApi,
+    "environment",
+    Effect.fn(function*(handlers) {
+      const clients = yield* ConnectClientStore
+      const bootstrap = yield* BootstrapCredentialService
+      const replays = yield* ReplayRepository
+      const withSecrets = Effect.provideService(SecretStore.SecretStore, yield* SecretStore.SecretStore)
+      const digest = yield* Digest.Digest
+      const scopes = options.scopes ?? (yield* AccessScope.Vocabulary)
+      const makeGrant = yield* makeGrants
+      const wire = yield* Wire.make
+
+      /** Verifies a request of the relay that the environment is linked to, and returns how to answer it. */
+      const open = Effect.fnUntraced(function*<A extends { readonly jti: string; readonly nonce: string }, E>(
+        request: string,
+        kind: string,
+        claims: Schema.Codec<A, E>
+      ) {
+        const linked = yield* withSecrets(EnvironmentLink.get)
+        if (Option.isNone(linked)) return yield* wire.notFound({ message: "This environment is linked to no relay" })
+        const link = linked.value
+        const kid = Jwt.keyIdOf(request)
+        const key = link.relayKeys.find((candidate) => candidate.kid === kid)
+        if (key === undefined) return yield* new Jwt.JwtRefused({ problem: "unknown key" })
+        const verified = yield* Jwt.verify(request, {
+          key,
+          typ: kind,
+          issuer: link.relayId,
+          audience: link.environmentId,
+          claims
+        })
+        const identity = yield* withSecrets(Identity.load(Identity.environmentKeyName))
+        const answer = <P extends Claims<Proof>>(kind: string, fields: P) =>
+          Effect.map(
+            identity.sign(kind, { ...fields, iss: link.environmentId, aud: link.relayId }),
+            (proof) => ({ ...fields, proof })
+          )
+        const ofRequest = { nonce: verified.nonce, requestId: verified.jti }
+        return { link, claims: verified, answer, ofRequest }
+      })
+
+      /** Spends what is good once, and tells whether it was. */
+      const spend = Effect.fnUntraced(function*(claims: { readonly jti: string; readonly nonce: string }) {
+        const nowMillis = yield* Clock.currentTimeMillis
+        for (const [kind, value] of [["connect-jti", claims.jti], ["connect-nonce", claims.nonce]] as const) {
+          const spent = yield* digest.digestHex(Digest.sha256, encoder.encode(value))
+          if (!(yield* replays.spend({ kind, digest: spent, expiresAtMillis: nowMillis + spentMillis }, nowMillis))) {
+            return false
+          }
+        }
+        return true
+      })
+
+      const mint = Effect.fnUntraced(function*(request: string) {
+        const { answer, claims, link, ofRequest } = yield* open(request, typ.mintRequest, MintRequest)
+        const fields = { ...ofRequest, account: claims.sub, clientProofKeyThumbprint: claims.cnf.jkt }
+        // An environment is one account's; the relay is not to have anybody else ask for it.
+        if (claims.sub !== link.account) return yield* new Jwt.JwtRefused({ problem: "wrong account" })
+        const grant = yield* makeGrant({
+          scopes,
+          subject: options.subject ?? "owner",
+          label: claims.label,
+          proofKeyThumbprint: claims.cnf.jkt,
+          createdBy: grantedBy,
+          lifetimeMillis: credentialLifetimeMillis
+        })
+        const outcome = yield* clients.request({
+          proofKeyThumbprint: claims.cnf.jkt,
+          account: claims.sub,
+          label: claims.label ?? undefined,
+          deviceType: claims.deviceType,
+          grant: grant.row
+        })
+        const revokeGrant = outcome._tag === "Granted"
+          ? Effect.ignore(bootstrap.revoke(grant.row.id, "operator"))
+          : Effect.void
+        const fresh = yield* Effect.tapError(spend(claims), () => revokeGrant)
+        if (!fresh) {
+          yield* revokeGrant
+          return yield* new Jwt.JwtRefused({ problem: "replayed" })
+        }
+        switch (outcome._tag) {
+          case "Granted": {
+            const code = Redacted.value(grant.code)
+            const answered = yield* answer(typ.mintAnswer, {
+              ...fields,
+              status: "credential" as const,
+              credentialDigest: yield* digest.digestHex(Digest.sha256, encoder.encode(code)),
+              credentialExpiresAt: grant.row.expiresAtMillis
+            })
+            return { ...answered, credential: grant.code } satisfies MintAnswer
+          }
+          case "Pending":
+            return yield* answer(typ.mintAnswer, {
+              ...fields,
+              status: "pending_approval" as const,
+              approvalStatus: "pending" as const,
+              requestedAt: outcome.client.requestedAt.epochMilliseconds,
+              requestExpiresAt: outcome.client.pendingUntil?.epochMilliseconds ??
+                outcome.client.requestedAt.epochMilliseconds
+            })
+          case "Refused":
+            return yield* answer(typ.mintAnswer, {
+              ...fields,
+              status: "refused" as const,
+              approvalStatus: outcome.status,
+              askAgainAt: outcome.askAgainAtMillis
+            })
+          case "TooMany":
+            return yield* answer(typ.mintAnswer, {
+              ...fields,
+              status: "refused" as const,
+              approvalStatus: "too_many" as const,
+              askAgainAt: null
+            })
+        }
+      })
+
+      const wait = Effect.fnUntraced(function*(request: string) {
+        const { answer, claims, ofRequest } = yield* open(request, typ.waitRequest, WaitRequest)
+        if (!(yield* spend(claims))) return yield* new Jwt.JwtRefused({ problem: "replayed" })
+        const approvalStatus = yield* clients.awaitDecision({
+          proofKeyThumbprint: claims.cnf.jkt,
+          account: claims.sub,
+          requestedAtMillis: claims.requestedAt,
+          timeout: Duration.seconds(claims.waitSeconds)
+        })
+        return yield* answer(typ.waitAnswer, {
+          ...ofRequest,
+          account: claims.sub,
+          clientProofKeyThumbprint: claims.cnf.jkt,
+          status: "decision" as const,
+          approvalStatus,
+          requestedAt: claims.requestedAt
+        })
+      })
+
+      const health = Effect.fnUntraced(function*(request: string) {
+        const { answer, claims, ofRequest } = yield* open(request, typ.healthRequest, HealthRequest)
+        if (!(yield* spend(claims))) return yield* new Jwt.JwtRefused({ problem: "replayed" })
+        return yield* answer(typ.healthAnswer, { ...ofRequest, status: "healthy" as const })
+      })
+
+      const settle = <A>(
+        effect: Effect.Effect<
+          A,
+          | Jwt.JwtRefused
+          | ConnectClientError
+          | SecretStore.SecretStoreError
+          | AccessRepositoryError
+          | WireError.NotFound
+        >
+      ): Effect.Effect<A, WireError.Unauthorized | WireError.Unavailable | WireError.NotFound> =>
+        Effect.catchTags(effect, {
+          JwtRefused: (error) =>
+            Effect.andThen(
+              Effect.logInfo("Refused a request in the name of the relay", { problem: error.problem }),
+              wire.unauthorized(error)
+            ),
+          ConnectClientError: (error) => wire.unavailable(error),
+          SecretStoreError: (error) => wire.unavailable(error),
+          AccessRepositoryError: () => wire.unavailable({ message: "The request cannot be taken at the moment" })
+        })
+
+      return handlers.handleAll({
+        mint: ({ payload }) => settle(mint(payload.request)),
+        wait: ({ payload }) => settle(wait(payload.request)),
+        health: ({ payload }) => settle(health(payload.request))
+      })
+    })
+  )
+
+/** Provides the handlers with the defaults of {@link layerWith}. */
+export const layer = layerWith({})

@@ -1,0 +1,100 @@
+/**
+ * Ed25519 JWTs of the relay's protocol, with `jose`: one algorithm, one `typ` for each kind, exact claims.
+ */
+import { maxLifetimeSeconds, type PublicKey } from "@sallyport/contract/ConnectProtocol"
+import * as Clock from "effect/Clock"
+import * as WebCrypto from "effect/crypto/WebCrypto"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { calculateJwkThumbprint, decodeProtectedHeader, exportJWK, importJWK, jwtVerify, SignJWT } from "jose"
+
+/** How far the clocks of the two sides may differ, in seconds. */
+const skewSeconds = 10
+
+/** Reports a JWT that is not to be believed. `problem` is for the log. */
+export class JwtRefused extends Schema.TaggedError<JwtRefused>()("JwtRefused", { problem: Schema.String }) {
+  override get message() {
+    return "The signature, the claims or the time of the message are not those expected"
+  }
+}
+
+/** A key pair; the private key can sign and not be exported. */
+export interface KeyPair {
+  readonly privateKey: CryptoKey
+  readonly publicKey: PublicKey
+}
+
+// RFC 8410 section 7: the PKCS #8 form of an Ed25519 key is these bytes and the seed.
+const pkcs8Head = Uint8Array.of(48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32)
+
+/** Makes the key pair of a seed of 32 random bytes. */
+export const keyPairOf = Effect.fnUntraced(function*(
+  seed: Redacted.Redacted<Uint8Array>
+): Effect.fn.Return<KeyPair, never, never> {
+  const { subtle } = yield* WebCrypto.WebCrypto
+  const pkcs8 = new Uint8Array([...pkcs8Head, ...Redacted.value(seed)])
+  return yield* Effect.promise(async () => {
+    const extractable = await subtle.importKey("pkcs8", pkcs8, { name: "Ed25519" }, true, ["sign"])
+    const { x = "" } = await exportJWK(extractable)
+    const jwk = { kty: "OKP", crv: "Ed25519", x } as const
+    return {
+      privateKey: await subtle.importKey("pkcs8", pkcs8, { name: "Ed25519" }, false, ["sign"]),
+      publicKey: { ...jwk, kid: await calculateJwkThumbprint(jwk) }
+    }
+  })
+})
+
+/** Signs claims, which are good from now for a number of seconds. */
+export const sign = Effect.fnUntraced(function*(key: KeyPair, options: {
+  readonly typ: string
+  readonly claims: Readonly<Record<string, unknown>>
+  readonly lifetimeSeconds: number
+}) {
+  const iat = Math.floor((yield* Clock.currentTimeMillis) / 1000)
+  return yield* Effect.promise(() =>
+    new SignJWT({ ...options.claims, iat, exp: iat + options.lifetimeSeconds })
+      .setProtectedHeader({ alg: "EdDSA", typ: options.typ, kid: key.publicKey.kid })
+      .sign(key.privateKey)
+  )
+})
+
+/** Reads the `kid` of a JWT without believing it: it says which of the known keys to check the signature with. */
+export const keyIdOf = (token: string): string | undefined => {
+  try {
+    return decodeProtectedHeader(token).kid
+  } catch {
+    return undefined
+  }
+}
+
+/** Checks a JWT's signature, kind, parties and time, and decodes its claims, of which there may be none beside those known. */
+export const verify = Effect.fnUntraced(function*<A, E>(token: string, options: {
+  readonly key: Pick<PublicKey, "x" | "kid">
+  readonly typ: string
+  readonly issuer: string
+  readonly audience: string
+  readonly claims: Schema.Codec<A, E>
+}) {
+  const nowMillis = yield* Clock.currentTimeMillis
+  const refuse = (problem: string) => new JwtRefused({ problem })
+  const { payload, protectedHeader } = yield* Effect.tryPromise({
+    try: async () =>
+      jwtVerify(token, await importJWK({ kty: "OKP", crv: "Ed25519", x: options.key.x }, "EdDSA"), {
+        algorithms: ["EdDSA"],
+        typ: options.typ,
+        issuer: options.issuer,
+        audience: options.audience,
+        currentDate: new Date(nowMillis),
+        clockTolerance: skewSeconds,
+        requiredClaims: ["iat", "exp"]
+      }),
+    catch: (error) => refuse(error instanceof Error ? error.name : "malformed")
+  })
+  if (protectedHeader.kid !== options.key.kid) return yield* refuse("wrong kid")
+  const { exp = 0, iat = 0 } = payload
+  if (exp - iat > maxLifetimeSeconds || iat > nowMillis / 1000 + skewSeconds) return yield* refuse("unreasonable times")
+  return yield* Schema.decodeUnknownEffect(options.claims)(payload, { onExcessProperty: "error" }).pipe(
+    Effect.mapError(() => refuse("unexpected claims"))
+  )
+})

@@ -1,0 +1,44 @@
+import * as WireError from "@sallyport/contract/WireError"
+import * as Effect from "effect/Effect"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Hex from "effect/encoding/Hex"
+
+interface Reason {
+  readonly message: string
+}
+
+const traceId = (random: SecureRandom.SecureRandom["Service"]): Effect.Effect<string> =>
+  Effect.matchEffect(Effect.currentSpan, {
+    onFailure: () => Effect.map(random.randomBytes(16), Hex.encode),
+    onSuccess: (span) => Effect.succeed(span.traceId)
+  })
+
+/** Makes what fails with the errors of the wire. */
+export const make = Effect.map(SecureRandom.SecureRandom, (random) => ({
+  unauthorized: ({ message }: Reason) =>
+    Effect.flatMap(
+      traceId(random),
+      (traceId) =>
+        Effect.fail(new WireError.Unauthorized({ code: "invalid_credential", message, retryable: false, traceId }))
+    ),
+  invalidRequest: ({ message }: Reason) =>
+    Effect.flatMap(
+      traceId(random),
+      (traceId) =>
+        Effect.fail(new WireError.InvalidRequest({ code: "invalid_request", message, retryable: false, traceId }))
+    ),
+  notFound: ({ message }: Reason) =>
+    Effect.flatMap(
+      traceId(random),
+      (traceId) =>
+        Effect.fail(new WireError.NotFound({ code: "connect_not_offered", message, retryable: false, traceId }))
+    ),
+  unavailable: (reason: Reason) =>
+    Effect.flatMap(traceId(random), (traceId) =>
+      Effect.andThen(
+        Effect.logWarning("Answered unavailable", reason),
+        Effect.fail(
+          new WireError.Unavailable({ code: "unavailable", message: reason.message, retryable: true, traceId })
+        )
+      ))
+}))

@@ -1,0 +1,204 @@
+/**
+ * What a relay, the environments that are linked to it, and their clients say to each other.
+ *
+ * A request and its answer are Ed25519 JWTs (RFC 7519, RFC 8037), each of a `typ` of its own. An answer comes as a body
+ * beside its proof: every field of the body is a claim of the proof, and whoever reads it compares them.
+ */
+import { Account, ClientLabel, DeviceType, Thumbprint } from "@sallyport/core/ConnectClient"
+import { DecisionStatus } from "@sallyport/core/ConnectClientStore"
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as Schema from "effect/Schema"
+import { RequestErrors, requires } from "./Authentication.ts"
+import { InvalidRequest, NotFound, Unauthorized, Unavailable } from "./WireError.ts"
+
+/** Names the kinds of JWTs, so that none is taken for another. */
+export const typ = {
+  mintRequest: "sallyport-mint-request+jwt",
+  mintAnswer: "sallyport-mint-answer+jwt",
+  waitRequest: "sallyport-wait-request+jwt",
+  waitAnswer: "sallyport-wait-answer+jwt",
+  healthRequest: "sallyport-health-request+jwt",
+  healthAnswer: "sallyport-health-answer+jwt",
+  link: "sallyport-link+jwt"
+} as const
+
+/** Bounds how long a JWT of the protocol may be good for, in seconds. */
+export const maxLifetimeSeconds = 300
+
+/** An identifier that one side chose: 1 to 128 characters of base64url. */
+export const Identifier = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,128}$/))
+/** A value that is used once: at least 128 bits in base64url. */
+const Once = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{22,128}$/))
+/** A whole number of seconds or milliseconds since the epoch. */
+const Time = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
+
+/** A public key of a relay or an environment (RFC 8037), named by its thumbprint. */
+export const PublicKey = Schema.Struct({
+  kty: Schema.Literal("OKP"),
+  crv: Schema.Literal("Ed25519"),
+  x: Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{43}$/)),
+  kid: Thumbprint
+})
+/** @see {@link PublicKey} */
+export type PublicKey = typeof PublicKey.Type
+
+const envelope = { iss: Identifier, aud: Identifier, iat: Time, exp: Time }
+const request = { ...envelope, jti: Once, nonce: Once }
+const clientRequest = { ...request, sub: Account, cnf: Schema.Struct({ jkt: Thumbprint }) }
+
+/** The claims with which a relay asks for a credential for a client of an account. */
+export const MintRequest = Schema.Struct({
+  ...clientRequest,
+  label: Schema.NullOr(ClientLabel),
+  deviceType: DeviceType
+})
+
+/** The claims with which a relay waits for the decision about a request. Times of requests are milliseconds. */
+export const WaitRequest = Schema.Struct({
+  ...clientRequest,
+  requestedAt: Time,
+  waitSeconds: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60 }))
+})
+
+/** The claims with which a relay asks whether an environment is there, and the one it was linked to. */
+export const HealthRequest = Schema.Struct(request)
+
+/** The claims with which an environment proves, when it is linked, that it holds its key. */
+export const LinkProof = Schema.Struct({ ...envelope, url: Schema.String })
+
+const reply = { nonce: Once, requestId: Once }
+const clientReply = { ...reply, account: Account, clientProofKeyThumbprint: Thumbprint }
+
+/** The fields of each answer to a {@link MintRequest}, which are claims and body alike. */
+const credential = {
+  ...clientReply,
+  status: Schema.Literal("credential"),
+  /** SHA-256 of the credential, in lowercase hex. */
+  credentialDigest: Schema.String.check(Schema.isPattern(/^[0-9a-f]{64}$/)),
+  credentialExpiresAt: Time
+}
+const pendingApproval = {
+  ...clientReply,
+  status: Schema.Literal("pending_approval"),
+  approvalStatus: Schema.Literal("pending"),
+  requestedAt: Time,
+  requestExpiresAt: Time
+}
+const refused = {
+  ...clientReply,
+  status: Schema.Literal("refused"),
+  approvalStatus: Schema.Literals(["rejected", "revoked", "blocked", "too_many"]),
+  askAgainAt: Schema.NullOr(Time)
+}
+const decision = {
+  ...clientReply,
+  status: Schema.Literal("decision"),
+  approvalStatus: DecisionStatus,
+  requestedAt: Time
+}
+const health = { ...reply, status: Schema.Literal("healthy") }
+
+/** The claims of an answer to a {@link MintRequest}. */
+export const MintProof = Schema.Union([
+  Schema.Struct({ ...envelope, ...credential }),
+  Schema.Struct({ ...envelope, ...pendingApproval }),
+  Schema.Struct({ ...envelope, ...refused })
+])
+/** The claims of an answer to a {@link WaitRequest}. */
+export const WaitProof = Schema.Struct({ ...envelope, ...decision })
+/** The claims of an answer to a {@link HealthRequest}. */
+export const HealthProof = Schema.Struct({ ...envelope, ...health })
+
+const proof = Schema.String.check(Schema.isMaxLength(8_192))
+const secret = Schema.RedactedFromValue(Schema.String.check(Schema.isMaxLength(512)))
+
+/** Answers a {@link MintRequest}. */
+export const MintAnswer = Schema.Union([
+  Schema.Struct({ ...credential, credential: secret, proof }),
+  Schema.Struct({ ...pendingApproval, proof }),
+  Schema.Struct({ ...refused, proof })
+])
+/** @see {@link MintAnswer} */
+export type MintAnswer = typeof MintAnswer.Type
+
+/** Answers a {@link WaitRequest}. */
+export const WaitAnswer = Schema.Struct({ ...decision, proof })
+/** Answers a {@link HealthRequest}. */
+export const HealthAnswer = Schema.Struct({ ...health, proof })
+
+const signedRequest = Schema.Struct({ request: Schema.String.check(Schema.isMaxLength(8_192)) })
+
+/** Groups the endpoints of an environment that its relay calls. Whoever calls proves it by the request's signature. */
+export class ConnectEnvironmentGroup extends HttpApiGroup.make("environment").add(
+  HttpApiEndpoint.post("mint", "/api/connect/mint-credential", {
+    payload: signedRequest,
+    success: MintAnswer,
+    error: [Unauthorized, NotFound, Unavailable]
+  }),
+  HttpApiEndpoint.post("wait", "/api/connect/await-decision", {
+    payload: signedRequest,
+    success: WaitAnswer,
+    error: [Unauthorized, NotFound, Unavailable]
+  }),
+  HttpApiEndpoint.post("health", "/api/connect/health", {
+    payload: signedRequest,
+    success: HealthAnswer,
+    error: [Unauthorized, NotFound, Unavailable]
+  })
+).middleware(RequestErrors) {}
+
+/** Describes what an environment offers to its relay. */
+export class ConnectEnvironmentApi extends HttpApi.make("sallyport-environment").add(ConnectEnvironmentGroup) {}
+
+/** Describes an environment to the account that it belongs to. */
+export const EnvironmentView = Schema.Struct({ environmentId: Identifier, url: Schema.String, linkedAt: Time })
+
+const environment = { environmentId: Identifier }
+
+/** Groups the endpoints of a relay. The account is the subject of the session. */
+export class RelayGroup extends HttpApiGroup.make("relay").add(
+  HttpApiEndpoint.post("link", "/api/relay/environments", {
+    payload: Schema.Struct({
+      ...environment,
+      url: Schema.String.check(Schema.isMaxLength(2_048)),
+      key: PublicKey,
+      /** Signed with the key. */
+      proof
+    }),
+    success: Schema.Struct({ relayId: Identifier, keys: Schema.Array(PublicKey), account: Account }),
+    error: [InvalidRequest, NotFound, Unavailable]
+  }).pipe(requires(null)),
+  HttpApiEndpoint.get("environments", "/api/relay/environments", {
+    success: Schema.Struct({ environments: Schema.Array(EnvironmentView) }),
+    error: Unavailable
+  }).pipe(requires(null)),
+  HttpApiEndpoint.post("unlink", "/api/relay/environments/unlink", {
+    payload: Schema.Struct(environment),
+    success: HttpApiSchema.NoContent,
+    error: [NotFound, Unavailable]
+  }).pipe(requires(null)),
+  HttpApiEndpoint.post("connect", "/api/relay/connect", {
+    payload: Schema.Struct({
+      ...environment,
+      label: Schema.optionalKey(ClientLabel),
+      deviceType: Schema.optionalKey(DeviceType)
+    }),
+    success: Schema.Struct({ environmentUrl: Schema.String, answer: MintAnswer }),
+    error: [InvalidRequest, NotFound, Unavailable]
+  }).pipe(requires(null)),
+  HttpApiEndpoint.post("wait", "/api/relay/await-decision", {
+    payload: Schema.Struct({
+      ...environment,
+      requestedAt: Time,
+      waitSeconds: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60 }))
+    }),
+    success: Schema.Struct({ approvalStatus: DecisionStatus }),
+    error: [InvalidRequest, NotFound, Unavailable]
+  }).pipe(requires(null))
+).middleware(RequestErrors) {}
+
+/** Describes what a relay offers to environments and clients, beside the endpoints of sessions. */
+export class RelayApi extends HttpApi.make("sallyport-relay").add(RelayGroup) {}
