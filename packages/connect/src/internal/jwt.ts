@@ -5,7 +5,9 @@ import { maxLifetimeSeconds, type PublicKey } from "@sallyport/contract/ConnectP
 import * as Clock from "effect/Clock"
 import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { calculateJwkThumbprint, decodeProtectedHeader, exportJWK, importJWK, jwtVerify, SignJWT } from "jose"
 
@@ -68,6 +70,15 @@ export const keyIdOf = (token: string): string | undefined => {
   }
 }
 
+/** Tells whether a token is three segments of base64url, each written in the one way there is. */
+const isCanonical = (token: string): boolean => {
+  const segments = token.split(".")
+  return segments.length === 3 && segments.every((segment) => {
+    const bytes = Base64Url.decode(segment)
+    return Result.isSuccess(bytes) && Base64Url.encode(bytes.success) === segment
+  })
+}
+
 /** Checks a JWT's signature, kind, parties and time, and decodes its claims, of which there may be none beside those known. */
 export const verify = Effect.fnUntraced(function*<A, E>(token: string, options: {
   readonly key: Pick<PublicKey, "x" | "kid">
@@ -78,6 +89,7 @@ export const verify = Effect.fnUntraced(function*<A, E>(token: string, options: 
 }) {
   const nowMillis = yield* Clock.currentTimeMillis
   const refuse = (problem: string) => new JwtRefused({ problem })
+  if (!isCanonical(token)) return yield* refuse("not written as a JWS is")
   const { payload, protectedHeader } = yield* Effect.tryPromise({
     try: async () =>
       jwtVerify(token, await importJWK({ kty: "OKP", crv: "Ed25519", x: options.key.x }, "EdDSA"), {
