@@ -1,0 +1,69 @@
+/**
+ * Has connect clients ask, each with a grant, as one of several processes on one database.
+ *
+ * The first line of standard input says where and which; they ask when the second arrives, so that several of these begin
+ * together, and again and again until each was refused. The outcomes, counted, are the last line of standard output.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { ConnectClientRepository } from "@sallyport/core/ConnectClientRepository"
+import * as SqlConnectClientRepository from "@sallyport/sql/SqlConnectClientRepository"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import { createInterface } from "node:readline"
+import type { Task as ConsumerTask } from "./consumer.ts"
+
+/** What a process is told. */
+export interface Task extends Pick<ConsumerTask, "database" | "nowMillis"> {
+  readonly clients: ReadonlyArray<string>
+}
+
+const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
+
+const program = Effect.gen(function*() {
+  const { clients, database, nowMillis }: Task = JSON.parse((yield* Effect.promise(() => lines.next())).value ?? "")
+  const client = "filename" in database
+    ? SqliteClient.layer({ ...database, busyTimeout: "30 seconds" })
+    : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
+  return yield* Effect.gen(function*() {
+    const repository = yield* ConnectClientRepository
+    process.stdout.write("ready\n")
+    yield* Effect.promise(() => lines.next())
+    const counts = { granted: 0 }
+    yield* Effect.forEach(clients, (proofKeyThumbprint) =>
+      Effect.gen(function*() {
+        while (true) {
+          const id = crypto.randomUUID()
+          const outcome = yield* repository.request({
+            proofKeyThumbprint,
+            account: "ada",
+            label: null,
+            deviceType: "phone",
+            verificationCode: "CODE",
+            pendingMillis: 60_000,
+            maxPending: 100,
+            maxObserved: 100
+          }, {
+            id,
+            codeDigest: `digest-of-${id}`,
+            label: null,
+            subject: "owner",
+            scopes: [],
+            proofKeyThumbprint,
+            remainingUses: 1,
+            createdBy: "connect",
+            createdAtMillis: nowMillis,
+            expiresAtMillis: nowMillis + 60_000,
+            revokedAtMillis: null
+          }, { actor: "ada", nowMillis })
+          if (outcome._tag !== "Granted") break
+          counts.granted++
+        }
+      }), { concurrency: 4 })
+    return counts
+  }).pipe(Effect.provide(SqlConnectClientRepository.layer.pipe(Layer.provide(client))))
+})
+
+const counts = await Effect.runPromise(program)
+process.stdout.write(`${JSON.stringify(counts)}\n`, () => process.exit(0))
