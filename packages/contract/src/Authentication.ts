@@ -4,12 +4,15 @@
 import type { AccessScope } from "@sallyport/core/AccessScope"
 import type { CurrentSession } from "@sallyport/core/CurrentSession"
 import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as OpenApi from "effect/http-api/OpenApi"
 import type { HttpMethod } from "effect/http/HttpMethod"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import {
   Forbidden,
   InvalidRequest,
@@ -20,15 +23,29 @@ import {
   UnsupportedMediaType
 } from "./WireError.ts"
 
+class AuthenticationMiddleware
+  extends HttpApiMiddleware.Service<AuthenticationMiddleware, { provides: CurrentSession }>()(
+    "@sallyport/contract/Authentication",
+    { error: [Unauthorized, Forbidden, Unavailable] }
+  )
+{}
+
 /**
- * Lets a request in with the session that it proves, and provides that session as `CurrentSession`.
- *
- * Endpoints don't name it: {@link requires} does, so that none is let in without saying which scope it asks for.
+ * Lets a request in with the session that it proves, and provides that session as `CurrentSession`. Layers of this type are
+ * made with {@link layerAuthentication}.
  */
-export class Authentication extends HttpApiMiddleware.Service<Authentication, { provides: CurrentSession }>()(
-  "@sallyport/contract/Authentication",
-  { error: [Unauthorized, Forbidden, Unavailable] }
-) {}
+export type Authentication = AuthenticationMiddleware
+
+/**
+ * Stands for {@link Authentication} where endpoints are looked at. It can't be put on one: {@link requires} does that, so that
+ * an endpoint that doesn't say which scope it asks for does not compile.
+ */
+export const Authentication: { readonly key: string } = AuthenticationMiddleware
+
+/** Provides what {@link Authentication} does. Servers have it from `@sallyport/http`. */
+export const layerAuthentication = <E, R>(
+  make: Effect.Effect<(typeof AuthenticationMiddleware)["Service"], E, R>
+): Layer.Layer<Authentication, E, Exclude<R, Scope.Scope>> => Layer.effect(AuthenticationMiddleware, make)
 
 /**
  * Bounds the body of a request, and answers one that does not decode with {@link InvalidRequest}, without echoing what
@@ -122,5 +139,5 @@ export const requires = (scope: AccessScope | null) =>
   return endpoint
     .annotate(RequiredScopes, scope === null ? before : [...before, scope])
     .annotate(OpenApi.Override, { ...override, security })
-    .middleware(Authentication)
+    .middleware(AuthenticationMiddleware)
 }

@@ -8,7 +8,13 @@
  * A token that is bound to a key comes as `Authorization: DPoP`, with a proof in the header `DPoP` (RFC 9449). Such tokens
  * are taken where the host has put `DpopProof` beside the routes, and the policy knows the address that proofs must name.
  */
-import { Authentication, OAuthRequestErrors, RequestErrors, RequiredScopes } from "@sallyport/contract/Authentication"
+import {
+  type Authentication,
+  layerAuthentication,
+  OAuthRequestErrors,
+  RequestErrors,
+  RequiredScopes
+} from "@sallyport/contract/Authentication"
 import type { Forbidden, TooLarge, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
 import * as AccessScope from "@sallyport/core/AccessScope"
 import { AuthPolicy, type Descriptor, isLoopback } from "@sallyport/core/AuthPolicy"
@@ -43,7 +49,8 @@ export type AuthenticationError = Unauthorized | Forbidden | Unavailable
 // Origin
 // -----------------------------------------------------------------------------
 
-const isUpgrade = (request: HttpServerRequest.HttpServerRequest): boolean =>
+/** Tells whether a request asks for a WebSocket. */
+export const isUpgrade = (request: HttpServerRequest.HttpServerRequest): boolean =>
   request.headers.upgrade?.toLowerCase() === "websocket"
 
 /** Tells whether a request can change something, so that another site must not make a browser send it. */
@@ -323,11 +330,10 @@ const requireWith = (
 // -----------------------------------------------------------------------------
 
 /** Provides the middleware behind every endpoint that declares a scope with the contract's `requires`. */
-export const layer: Layer.Layer<Authentication, never, SessionCredentialService | AuthPolicy> = Layer.effect(
-  Authentication,
+export const layer: Layer.Layer<Authentication, never, SessionCredentialService | AuthPolicy> = layerAuthentication(
   Effect.gen(function*() {
     const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
-    return Authentication.of((httpEffect, { endpoint }) => {
+    return (httpEffect, { endpoint }) => {
       const scopes = Context.getOption(endpoint.annotations, RequiredScopes)
       if (Option.isNone(scopes)) {
         return Effect.die(
@@ -338,7 +344,7 @@ export const layer: Layer.Layer<Authentication, never, SessionCredentialService 
         requireWith(context, scopes.value),
         (session) => Effect.provideService(httpEffect, CurrentSession, session)
       )
-    })
+    }
   })
 )
 

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { requires } from "@sallyport/contract/Authentication"
 import * as Contract from "@sallyport/contract/Authentication"
+import * as ContractRpc from "@sallyport/contract/RpcAuthentication"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as Effect from "effect/Effect"
@@ -13,6 +14,7 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Rpc from "effect/rpc/Rpc"
 import * as Schema from "effect/Schema"
 import * as Http from "node:http"
 import { type Answer, assertError, bearer, type Server, start } from "./support.ts"
@@ -46,8 +48,7 @@ const Whoami = Schema.Struct({ subject: Schema.String })
 class NotesGroup extends HttpApiGroup.make("notes").add(
   HttpApiEndpoint.get("read", "/notes", { success: Whoami }).pipe(requires("runs:read")),
   HttpApiEndpoint.post("both", "/both", { success: Whoami }).pipe(requires("runs:read"), requires("runs:operate")),
-  HttpApiEndpoint.post("loosened", "/loosened", { success: Whoami }).pipe(requires("runs:operate"), requires(null)),
-  HttpApiEndpoint.post("undeclared", "/undeclared", { success: Whoami }).middleware(Contract.Authentication)
+  HttpApiEndpoint.post("loosened", "/loosened", { success: Whoami }).pipe(requires("runs:operate"), requires(null))
 ) {}
 class NotesApi extends HttpApi.make("notes-api").add(NotesGroup) {}
 
@@ -55,8 +56,21 @@ const subject = CurrentSession.useSync((session) => ({ subject: session.subject 
 const NotesHandlers = HttpApiBuilder.group(
   NotesApi,
   "notes",
-  (handlers) =>
-    handlers.handleAll({ read: () => subject, both: () => subject, loosened: () => subject, undeclared: () => subject })
+  (handlers) => handlers.handleAll({ read: () => subject, both: () => subject, loosened: () => subject })
+)
+
+// What doesn't compile is what a host without types, or with a cast, could do all the same.
+class UndeclaredApi extends HttpApi.make("undeclared-api").add(
+  HttpApiGroup.make("undeclared").add(
+    // @ts-expect-error: the middleware cannot be put on an endpoint without a scope.
+    HttpApiEndpoint.post("undeclared", "/undeclared", { success: Whoami }).middleware(Contract.Authentication)
+  )
+) {}
+const UndeclaredRoutes = HttpApiBuilder.layer(UndeclaredApi).pipe(
+  Layer.provide(
+    HttpApiBuilder.group(UndeclaredApi, "undeclared", (handlers) => handlers.handleAll({ undeclared: () => subject }))
+  ),
+  Layer.provide(Authentication.layer)
 )
 
 const routes = Layer.mergeAll(
@@ -290,7 +304,7 @@ describe("an HttpApi of a host", () => {
 
   it.live("AUTH-02 lets nobody in through an endpoint that declares no scope", () =>
     Effect.gen(function*() {
-      const server = yield* start({ routes })
+      const server = yield* start({ routes: UndeclaredRoutes })
       const headers: ReadonlyArray<Http.OutgoingHttpHeaders> = [
         {},
         bearer(yield* server.token()),
@@ -318,6 +332,43 @@ type NeedsSession<L extends Layer.Any> = HttpRouter.Request<"Requires", CurrentS
   : false
 
 describe("the types", () => {
+  it("AUTH-02 take no route, endpoint or RPC without a scope of the vocabulary, and none for a typing error", () => {
+    const endpoint = HttpApiEndpoint.get("read", "/notes")
+    const rpc = Rpc.make("Read")
+    const refused = [
+      // @ts-expect-error: a guard without a scope.
+      () => Authentication.guard(),
+      // @ts-expect-error: undefined is no decision; null is.
+      () => Authentication.guard(undefined),
+      // @ts-expect-error: a scope that is in nobody's vocabulary.
+      () => Authentication.guard("runs:reed"),
+      // @ts-expect-error: an endpoint without a scope.
+      () => endpoint.pipe(requires()),
+      // @ts-expect-error: a misspelt scope.
+      () => endpoint.pipe(requires("runs:reed")),
+      // @ts-expect-error: an RPC without a scope.
+      () => rpc.pipe(ContractRpc.requires()),
+      // @ts-expect-error: a misspelt scope.
+      () => rpc.pipe(ContractRpc.requires("runs:reed")),
+      // @ts-expect-error: the middleware of endpoints is put on by requires alone.
+      () => endpoint.middleware(Contract.Authentication),
+      // @ts-expect-error: and on a whole group neither.
+      () => HttpApiGroup.make("notes").add(endpoint).middleware(Contract.Authentication),
+      // @ts-expect-error: that of RPCs is not to be had at all.
+      () => rpc.middleware(ContractRpc.RpcAuthentication)
+    ]
+    const taken = [
+      () => Authentication.guard(null),
+      () => Authentication.guard("runs:read"),
+      () => endpoint.pipe(requires(null)),
+      () => endpoint.pipe(requires("runs:read")),
+      () => rpc.pipe(ContractRpc.requires(null)),
+      () => rpc.pipe(ContractRpc.requires("runs:read"))
+    ]
+    assert.strictEqual(refused.length, 10)
+    for (const make of taken) assert.isDefined(make())
+  })
+
   it("AUTH-02 leave the session of an endpoint that declares no scope to be provided, which nothing does", () => {
     const withSession = HttpApiBuilder.group(
       OpenApi,

@@ -1,0 +1,171 @@
+/**
+ * Lets calls in, for a host that speaks `effect/rpc`: with the same principal and the same scopes as its HTTP endpoints.
+ *
+ * {@link guard} stands before the route of the RPC server, over HTTP or WebSocket, and takes whatever proves a session to any
+ * other route: a token, a bound token with its proof, a cookie of a page of this server, a ticket. {@link layer} is the
+ * middleware behind each RPC: it asks for the scope that the RPC declares, and provides `CurrentSession`.
+ *
+ * A call may also bring a bearer token of its own among the headers of its message, as `RpcClient` middleware sets them. It
+ * then counts alone. Nothing else in such a header is believed: a page elsewhere can write them, and they say nothing of
+ * where the request comes from.
+ *
+ * What a call has begun ends with its session: streams do, and so does the socket.
+ */
+import { RequiredScopes } from "@sallyport/contract/Authentication"
+import { layerRpcAuthentication, type RpcAuthentication } from "@sallyport/contract/RpcAuthentication"
+import type { Forbidden, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
+import * as AccessScope from "@sallyport/core/AccessScope"
+import { AuthPolicy } from "@sallyport/core/AuthPolicy"
+import { CurrentSession } from "@sallyport/core/CurrentSession"
+import type { Session } from "@sallyport/core/Session"
+import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import * as Context from "effect/Context"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
+import * as Headers from "effect/http/Headers"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as RpcSchema from "effect/rpc/RpcSchema"
+import * as Scope from "effect/Scope"
+import { isUpgrade, requireSession } from "./Authentication.ts"
+import * as Wire from "./internal/wire.ts"
+
+/** Where a transport tells the calls that come over it whose they are: a header whose value nobody can guess. */
+const principalHeader = "sallyport-rpc-principal"
+
+interface Principal {
+  readonly session: Session
+  /** What the transport itself was sent. */
+  readonly authorization: string | undefined
+}
+
+/** Holds the principals of the requests and sockets that are open, by the value of {@link principalHeader}. */
+class Principals extends Context.Service<Principals, Map<string, Principal>>()(
+  "@sallyport/http/RpcAuthentication/Principals"
+) {
+  static readonly layer = Layer.sync(Principals, () => new Map())
+}
+
+/** Waits for the end of a session. Without authentication there is none, and a store that doesn't answer is one. */
+const makeAwaitEnd = Effect.gen(function*() {
+  const sessions = yield* SessionCredentialService
+  const { kind } = yield* AuthPolicy
+  return (session: Session): Effect.Effect<void> =>
+    kind === "unsafe-no-auth" ? Effect.never : Effect.ignore(sessions.awaitEnd(session))
+})
+
+/**
+ * Guards the route of an RPC server. A request or upgrade without a live session is turned away before it can call
+ * anything, with the same typed JSON as on any other route. Needs {@link layer} beside it.
+ *
+ * **Example** (RPCs on a WebSocket)
+ *
+ * ```ts
+ * const Rpcs = RpcServer.layerHttp({ group: NoteRpcs, path: "/rpc", protocol: "websocket" }).pipe(
+ *   Layer.provide(NoteHandlers),
+ *   Layer.provide(RpcAuthentication.guard.layer),
+ *   Layer.provide(RpcAuthentication.layer)
+ * )
+ * ```
+ */
+export const guard = HttpRouter.middleware(
+  Effect.gen(function*() {
+    const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
+    const awaitEnd = yield* makeAwaitEnd
+    const principals = yield* Principals
+    const random = yield* SecureRandom.SecureRandom
+    return (httpEffect) =>
+      requireSession([]).pipe(
+        Effect.provideContext(context),
+        Effect.matchEffect({
+          onFailure: (error) =>
+            Effect.succeed(HttpServerResponse.jsonUnsafe(Wire.toJson(error), { status: Wire.statusOf(error) })),
+          onSuccess: Effect.fnUntraced(function*(session) {
+            const request = yield* HttpServerRequest.HttpServerRequest
+            const scope = yield* Scope.Scope
+            const key = Base64Url.encode(yield* random.randomBytes(16))
+            principals.set(key, { session, authorization: request.headers.authorization })
+            yield* Scope.addFinalizer(scope, Effect.sync(() => principals.delete(key)))
+            const guarded = Effect.provideService(
+              httpEffect,
+              HttpServerRequest.HttpServerRequest,
+              request.modify({ headers: Headers.set(request.headers, principalHeader, key) })
+            )
+            if (!isUpgrade(request)) return yield* guarded
+            // No call of the socket is let in from then on, and the socket ends.
+            const ended = Effect.andThen(awaitEnd(session), Effect.sync(() => principals.delete(key)))
+            return yield* Effect.raceFirst(guarded, Effect.as(ended, HttpServerResponse.empty()))
+          })
+        })
+      )
+  })
+)
+
+const bearerForm = /^Bearer +([A-Za-z0-9._-]+) *$/i
+
+/** Provides the middleware behind every RPC that declares a scope with the contract's `requires`, and what {@link guard} needs. */
+export const layer: Layer.Layer<
+  RpcAuthentication | Layer.Success<typeof Principals.layer>,
+  never,
+  SessionCredentialService | AuthPolicy
+> = layerRpcAuthentication(
+  Effect.gen(function*() {
+    const sessions = yield* SessionCredentialService
+    const awaitEnd = yield* makeAwaitEnd
+    const principals = yield* Principals
+
+    /** Returns whose call it is. */
+    const prove = (headers: Headers.Headers): Effect.Effect<Session, Unauthorized | Unavailable> => {
+      const principal = principals.get(headers[principalHeader] ?? "")
+      const { authorization } = headers
+      if (principal !== undefined && principal.authorization === authorization) return Effect.succeed(principal.session)
+      const text = bearerForm.exec(authorization ?? "")?.[1]
+      if (text === undefined) {
+        return Wire.unauthorized({
+          message: authorization === undefined ? "Sign in first" : "A call takes a bearer token"
+        })
+      }
+      return Effect.catchReasons(
+        sessions.verify(Redacted.make(text, { label: "session-token" })),
+        "SessionCredentialError",
+        {
+          SessionRefused: (reason) => Wire.unauthorized(reason),
+          SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
+        },
+        (reason) => Effect.die(reason)
+      )
+    }
+
+    const admit = (
+      session: Session,
+      scopes: ReadonlyArray<AccessScope.AccessScope>
+    ): Effect.Effect<void, Forbidden> => {
+      const missing = AccessScope.missing(session.scopes, scopes)
+      return missing.length === 0 ? Effect.void : Wire.scopeRequired({
+        message: `This needs the scope ${missing.join(", ")}, which your session does not have`
+      })
+    }
+
+    return Effect.fnUntraced(function*(effect, { headers, rpc }) {
+      const scopes = Context.getOption(rpc.annotations, RequiredScopes)
+      if (Option.isNone(scopes)) {
+        return yield* Effect.die(
+          new Error(`The RPC ${rpc._tag} is authenticated but declares no scope; use requires(scope)`)
+        )
+      }
+      const session = yield* prove(headers)
+      yield* admit(session, scopes.value)
+      const call = Effect.provideService(effect, CurrentSession, session)
+      if (!RpcSchema.isStreamSchema(rpc.successSchema)) return yield* call
+      return yield* Effect.raceFirst(
+        call,
+        Effect.andThen(awaitEnd(session), Wire.unauthorized({ message: "The session has ended; sign in again" }))
+      )
+    })
+  })
+).pipe(Layer.provideMerge(Principals.layer))

@@ -1,0 +1,217 @@
+import * as NodeSocket from "@effect/platform-node/NodeSocket"
+import { assert, describe, it } from "@effect/vitest"
+import { requires } from "@sallyport/contract/RpcAuthentication"
+import { CurrentSession } from "@sallyport/core/CurrentSession"
+import type { Session } from "@sallyport/core/Session"
+import * as RpcAuthentication from "@sallyport/http/RpcAuthentication"
+import * as Sallyport from "@sallyport/http/Sallyport"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Rpc from "effect/rpc/Rpc"
+import * as RpcClient from "effect/rpc/RpcClient"
+import * as RpcGroup from "effect/rpc/RpcGroup"
+import * as RpcSerialization from "effect/rpc/RpcSerialization"
+import * as RpcServer from "effect/rpc/RpcServer"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { assertError, bearer, type Server, start } from "./support.ts"
+
+const Whoami = Schema.Struct({ subject: Schema.String, method: Schema.String })
+
+class NoteRpcs extends RpcGroup.make(
+  Rpc.make("Whoami", { success: Whoami }).pipe(requires(null)),
+  Rpc.make("Read", { success: Whoami }).pipe(requires("runs:read")),
+  Rpc.make("Write", { payload: { note: Schema.String }, success: Whoami }).pipe(
+    requires("runs:read"),
+    requires("runs:operate")
+  ),
+  Rpc.make("Ticks", { success: Schema.Int, stream: true }).pipe(requires("runs:read"))
+) {}
+
+const principal = CurrentSession.useSync(({ method, subject }) => ({ subject, method }))
+
+const Handlers = NoteRpcs.toLayer({
+  Whoami: () => principal,
+  Read: () => principal,
+  Write: () => principal,
+  Ticks: () => Stream.concat(Stream.make(1, 2, 3), Stream.never)
+})
+
+const rpcs = (protocol: "http" | "websocket") =>
+  RpcServer.layerHttp({ group: NoteRpcs, path: "/rpc", protocol }).pipe(
+    Layer.provide(Handlers),
+    Layer.provide(RpcAuthentication.guard.layer),
+    Layer.provide(RpcAuthentication.layer),
+    Layer.provide(RpcSerialization.layerNdjson),
+    Layer.merge(Sallyport.layer())
+  )
+
+/** Calls over HTTP, with headers on each request. */
+const httpClient = (server: Server, headers: Record<string, string>) =>
+  Effect.flatMap(
+    Layer.build(
+      RpcClient.layerProtocolHttp({
+        url: `http://127.0.0.1:${server.port}/rpc`,
+        transformClient: HttpClient.mapRequest(HttpClientRequest.setHeaders(headers))
+      }).pipe(Layer.provide([FetchHttpClient.layer, RpcSerialization.layerNdjson]))
+    ),
+    (context) => Effect.provideContext(RpcClient.make(NoteRpcs), context)
+  )
+
+/** Calls over a WebSocket, which is opened with a ticket: no header can be set there. */
+const socketClient = (server: Server, session: Session) =>
+  Effect.gen(function*() {
+    const ticket = yield* Effect.orDie(server.sessions.issueTicket(session))
+    const context = yield* Layer.build(
+      RpcClient.layerProtocolSocket({ retryTransientErrors: false }).pipe(
+        Layer.provide([
+          NodeSocket.layerWebSocket(`ws://127.0.0.1:${server.port}/rpc?ticket=${Redacted.value(ticket)}`),
+          RpcSerialization.layerNdjson
+        ])
+      )
+    )
+    return yield* Effect.provideContext(RpcClient.make(NoteRpcs), context)
+  })
+
+/** Returns the code of a call's failure, or whom it was answered as. */
+const outcome = <A extends { readonly subject: string; readonly method: string }, E>(call: Effect.Effect<A, E>) =>
+  Effect.match(call, {
+    onFailure: (error) =>
+      typeof error === "object" && error !== null && "code" in error ? String(error.code) : String(error),
+    onSuccess: ({ method, subject }) => `${subject} by ${method}`
+  })
+
+const ada = (server: Server, scopes: ReadonlyArray<"runs:read" | "runs:operate"> = ["runs:read"]) =>
+  Effect.orDie(server.sessions.issue({ subject: "ada", scopes, method: "bearer-access-token" }))
+
+describe("RPCs", () => {
+  it.live("HTTP-06 over HTTP get the principal of the request, and each asks for every scope that it declares", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: rpcs("http") })
+      const token = Redacted.value((yield* ada(server)).token)
+      const client = yield* httpClient(server, bearer(token))
+      assert.strictEqual(yield* outcome(client.Whoami()), "ada by bearer-access-token")
+      assert.strictEqual(yield* outcome(client.Read()), "ada by bearer-access-token")
+      assert.strictEqual(yield* outcome(client.Write({ note: "x" })), "scope_required")
+      const both = yield* httpClient(
+        server,
+        bearer(Redacted.value((yield* ada(server, ["runs:read", "runs:operate"])).token))
+      )
+      assert.strictEqual(yield* outcome(both.Write({ note: "x" })), "ada by bearer-access-token")
+
+      const cookie = yield* server.cookie
+      const browser = yield* httpClient(server, { cookie, "sec-fetch-site": "same-origin" })
+      assert.strictEqual(yield* outcome(browser.Whoami()), "owner by browser-session-cookie")
+    }))
+
+  it.live("HTTP-06 a request that proves no session calls nothing, and is answered as on any route", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: rpcs("http") })
+      const cookie = yield* server.cookie
+      const body = JSON.stringify({ _tag: "Request", id: "1", tag: "Whoami", payload: null, headers: [] }) + "\n"
+      const post = (headers: Record<string, string>) =>
+        server.send({ path: "/rpc", headers: { "content-type": "application/ndjson", ...headers }, body })
+      const unauthorized = { status: 401, tag: "Unauthorized", code: "unauthorized" }
+      assertError(yield* post({}), unauthorized)
+      assertError(yield* post(bearer("nonsense")), unauthorized)
+      assertError(yield* post({ ...bearer("nonsense"), cookie, "sec-fetch-site": "same-origin" }), unauthorized)
+      assertError(yield* post({ cookie, origin: "https://evil.example" }), {
+        status: 403,
+        tag: "Forbidden",
+        code: "cross_origin"
+      })
+      const answer = yield* post({ cookie, "sec-fetch-site": "same-origin" })
+      assert.strictEqual(answer.status, 200)
+      assert.include(answer.text, "browser-session-cookie")
+    }))
+
+  it.live("HTTP-06 what a message says in its headers is not believed, except for a bearer token, which counts alone", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: rpcs("http") })
+      const token = Redacted.value((yield* ada(server)).token)
+      const call = Effect.fnUntraced(
+        function*(headers: ReadonlyArray<readonly [string, string]>, outer: Record<string, string>) {
+          const body = JSON.stringify({ _tag: "Request", id: "1", tag: "Whoami", payload: null, headers }) + "\n"
+          const answer = yield* server.send({
+            path: "/rpc",
+            headers: { "content-type": "application/ndjson", ...outer },
+            body
+          })
+          return /"subject":"(\w+)"|"code":"(\w+)"/.exec(answer.text)?.slice(1).find((part) => part !== undefined)
+        }
+      )
+      const owner = { cookie: yield* server.cookie, "sec-fetch-site": "same-origin" }
+      assert.strictEqual(yield* call([], owner), "owner")
+      assert.strictEqual(yield* call([["authorization", `Bearer ${token}`]], owner), "ada")
+      for (
+        const headers of [
+          [["authorization", "Bearer nonsense"]],
+          [["authorization", "Basic b3duZXI6"]],
+          [["authorization", `DPoP ${token}`]],
+          [["authorization", ""]],
+          [["sallyport-rpc-principal", "AAAAAAAAAAAAAAAAAAAAAA"]]
+        ] as const
+      ) assert.strictEqual(yield* call(headers, owner), "unauthorized", JSON.stringify(headers))
+      // Cookie, origin and the rest are the request's own.
+      assert.strictEqual(
+        yield* call([["sec-fetch-site", "same-origin"]], { ...owner, "sec-fetch-site": "cross-site" }),
+        "cross_origin"
+      )
+      assert.strictEqual(yield* call([["cookie", owner.cookie]], {}), "unauthorized")
+      assert.strictEqual(yield* call([], { ...owner, "sallyport-rpc-principal": "AAAAAAAAAAAAAAAAAAAAAA" }), "owner")
+    }))
+
+  it.live("HTTP-06 over a WebSocket get the session of the upgrade, and end with it, calls, streams and socket", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: rpcs("websocket") })
+      const { session } = yield* ada(server)
+      const client = yield* socketClient(server, session)
+      assert.strictEqual(yield* outcome(client.Read()), "ada by bearer-access-token")
+      assert.strictEqual(yield* outcome(client.Write({ note: "x" })), "scope_required")
+
+      const third = yield* Deferred.make<void>()
+      const ticks = yield* client.Ticks().pipe(
+        Stream.tap((tick) => tick === 3 ? Deferred.succeed(third, undefined) : Effect.void),
+        Stream.runDrain,
+        Effect.exit,
+        Effect.forkScoped
+      )
+      yield* Deferred.await(third)
+      yield* Effect.orDie(server.sessions.revoke(session.id, "operator"))
+      const exit = yield* Fiber.join(ticks)
+      assert.strictEqual(exit._tag, "Failure")
+      assert.notInclude(yield* outcome(client.Whoami()), "ada")
+    }))
+
+  it.live("HTTP-06, L-20 a ticket opens one socket", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: rpcs("websocket") })
+      const { session } = yield* ada(server)
+      const ticket = Redacted.value(yield* Effect.orDie(server.sessions.issueTicket(session)))
+      const upgrade = {
+        path: `/rpc?ticket=${ticket}`,
+        headers: {
+          connection: "Upgrade",
+          upgrade: "websocket",
+          "sec-websocket-version": "13",
+          "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA=="
+        }
+      }
+      yield* Effect.orDie(server.sessions.consumeTicket(Redacted.make(ticket)))
+      assertError(yield* server.send(upgrade), { status: 401, tag: "Unauthorized", code: "unauthorized" })
+    }))
+
+  it.live("HTTP-06 under unsafe-no-auth are everybody's, and don't end", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: rpcs("http"), policy: "unsafe-no-auth" })
+      const client = yield* httpClient(server, {})
+      assert.strictEqual(yield* outcome(client.Write({ note: "x" })), "owner by browser-session-cookie")
+      assert.deepStrictEqual(yield* client.Ticks().pipe(Stream.take(3), Stream.runCollect), [1, 2, 3])
+    }))
+})
