@@ -53,11 +53,17 @@ describe("the surface", () => {
       const open = ["GET /api/auth/session", "POST /api/auth/bootstrap", "POST /oauth/token"]
       const guarded = [
         "GET /api/auth/access",
+        "GET /api/auth/connect-clients",
+        "GET /api/auth/connect-security-mode",
         "GET /api/auth/pairing-links",
         "GET /api/auth/sessions",
         "GET /api/runs/{id}",
         "GET /api/runs/{id}/events",
         "GET /api/threads/{id}/active-run",
+        "POST /api/auth/connect-clients/approve",
+        "POST /api/auth/connect-clients/block",
+        "POST /api/auth/connect-clients/reject",
+        "POST /api/auth/connect-clients/revoke",
         "POST /api/auth/logout",
         "POST /api/auth/pairing-links",
         "POST /api/auth/pairing-links/revoke",
@@ -66,7 +72,8 @@ describe("the surface", () => {
         "POST /api/auth/websocket-ticket",
         "POST /api/runs",
         "POST /api/runs/{id}/abort",
-        "POST /api/threads/{id}/abort"
+        "POST /api/threads/{id}/abort",
+        "PUT /api/auth/connect-security-mode"
       ]
       assert.deepStrictEqual(operations.map(({ name }) => name).toSorted(), [...open, ...guarded].toSorted())
       for (const { name, security } of operations) {
