@@ -22,7 +22,7 @@ export const open = (address: Address, onChunk: (chunk: Buffer) => void): Promis
     })
     socket.on("error", reject)
     socket.once("data", (head) => {
-      if (!head.toString("latin1").startsWith("HTTP/1.1 200")) reject(new Error(head.toString("latin1")))
+      if (!head.toString("latin1").startsWith("HTTP/1.1 200")) return reject(new Error(head.toString("latin1")))
       onChunk(head)
       socket.on("data", onChunk)
       resolve(socket)
