@@ -289,6 +289,15 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
     }))
   )
 
+  refuses(
+    "HTTP-03 a trusted proxy that is neither an address nor a network",
+    Effect.map(Sallyport.freshState, (state) => ({
+      args: ["--port", "0", "--state-dir", state, "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "10.0.0.1/8"],
+      says: ["\"10.0.0.1/8\" is no trusted proxy", "10.0.0.0/8"],
+      unchanged: state
+    }))
+  )
+
   for (
     const [args, says] of [
       [["--colour"], "Unrecognized flag: --colour"],

@@ -167,7 +167,7 @@ describe("RPCs", () => {
       assert.strictEqual(yield* call([], { ...owner, "sallyport-rpc-principal": "AAAAAAAAAAAAAAAAAAAAAA" }), "owner")
     }))
 
-  it.live("HTTP-06 over a WebSocket get the session of the upgrade, and end with it, calls, streams and socket", () =>
+  it.live("HTTP-06, SESS-08, SESS-09, L-22 over a WebSocket get the session of the upgrade, and end with it, calls, streams and socket", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: rpcs("websocket") })
       const { session } = yield* ada(server)

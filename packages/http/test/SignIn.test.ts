@@ -332,3 +332,40 @@ describe("the policy in force", () => {
       assert.strictEqual((yield* desktop.send(bootstrap(seeded))).status, 200)
     }))
 })
+
+describe("what stops a client", () => {
+  it.live("L-17 has a status and a code of its own, whichever it is, and says whether to try again", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ links: limits, sessions: { lifetime: 1_000, renewalInterval: 900 } })
+      const list = (headers: Record<string, string>) => server.send({ path: "/api/auth/sessions", headers })
+      const verdict = ({ json, status }: Answer) => `${status} ${json.code} ${json.retryable}`
+      const token = yield* server.token()
+      const narrow = yield* server.token({ scopes: ["runs:read"] })
+      const verdicts = new Map<string, string>()
+      verdicts.set("no session", verdict(yield* list({})))
+      verdicts.set("a scope too few", verdict(yield* list(bearer(narrow))))
+      verdicts.set(
+        "another site",
+        verdict(yield* server.send(bootstrap(yield* server.code(), { origin: "https://evil.example" })))
+      )
+      verdicts.set("a wrong code", verdict(yield* server.send(bootstrap(yield* wrongCode))))
+      yield* server.send(bootstrap(yield* wrongCode))
+      yield* server.send(bootstrap(yield* wrongCode))
+      verdicts.set("too many of them", verdict(yield* server.send(bootstrap(yield* wrongCode))))
+      server.probe.failing.add("sessions.findByTokenDigest")
+      verdicts.set("a store that is away", verdict(yield* list(bearer(yield* server.token()))))
+      server.probe.failing.clear()
+      // It ends by itself, and is not used meanwhile.
+      while ((yield* server.sessions.list()).length > 0) yield* Effect.sleep("20 millis")
+      verdicts.set("an expired session", verdict(yield* list(bearer(token))))
+      assert.deepStrictEqual(Object.fromEntries(verdicts), {
+        "no session": "401 unauthorized false",
+        "a scope too few": "403 scope_required false",
+        "another site": "403 cross_origin false",
+        "a wrong code": "401 invalid_credential false",
+        "too many of them": "429 rate_limited true",
+        "a store that is away": "503 unavailable true",
+        "an expired session": "401 unauthorized false"
+      })
+    }))
+})
