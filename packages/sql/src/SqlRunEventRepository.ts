@@ -269,15 +269,39 @@ export const make: (
   const insertEnd = statement(
     `INSERT INTO ${events} (run_id, seq, kind, data, at) VALUES (?, ?, 'end', ?, ?)`
   )
+  const announceEnds = (rows: ReadonlyArray<RunRow>) =>
+    wakeUps.announce(topic, rows.map(({ lastSeq, runId }) => [runId, lastSeq]))
   const storeEnd = (run: RunRow, data: string) =>
     Effect.andThen(
       insertEnd([run.runId, run.lastSeq, data, run.completedAtMillis ?? run.startedAtMillis]),
-      wakeUps.announce(topic, [[run.runId, run.lastSeq]])
+      announceEnds([run])
     )
 
-  const endStale = oneRun(
+  /**
+   * Puts an update that ends runs together with their terminal events. To be run in a transaction on SQLite. On PostgreSQL
+   * it is one statement, so that a process which stops in the middle leaves no lock behind that keeps a reaper waiting.
+   */
+  const ending = (update: string, pick?: string) => {
+    const picked = pick === undefined ? "" : `picked AS MATERIALIZED (${pick})`
+    if (isPg) {
+      const end = runStatement(
+        `WITH ${picked === "" ? "" : `${picked},`} ended AS (${update} RETURNING ${runColumns}), stored AS (
+          INSERT INTO ${events} (run_id, seq, kind, data, at)
+          SELECT "runId", "lastSeq", 'end', CAST(? AS text), "completedAtMillis" FROM ended
+        ) SELECT * FROM ended`
+      )
+      return (parameters: Parameters, data: string) => Effect.tap(end([...parameters, data]), announceEnds)
+    }
+    const end = runStatement(`${picked === "" ? "" : `WITH ${picked}`} ${update} RETURNING ${runColumns}`)
+    return (parameters: Parameters, data: string) =>
+      Effect.tap(end(parameters), (rows) => Effect.forEach(rows, (run) => storeEnd(run, data), { discard: true }))
+  }
+  const atomically = <A>(operation: string, effect: Effect.Effect<A, SqlError>) =>
+    isPg ? step(operation, effect) : transaction(operation, effect)
+
+  const endStale = ending(
     `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
-    WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND lease_expires_at < ${now} RETURNING ${runColumns}`
+    WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND lease_expires_at < ${now}`
   )
 
   const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, SqlError> {
@@ -311,11 +335,8 @@ export const make: (
       const run = yield* insertRunning([...columns, options.leaseMillis])
       if (run !== undefined) return { _tag: "Created", run }
       if (options.stale !== undefined) {
-        const stale = yield* endStale(["failed", options.stale.reason, ownerKey, threadId])
-        if (stale !== undefined) {
-          yield* storeEnd(stale, options.stale.data)
-          continue
-        }
+        const stale = yield* endStale(["failed", options.stale.reason, ownerKey, threadId], options.stale.data)
+        if (stale.length > 0) continue
       }
       const [holder] = yield* slotHolder([ownerKey, threadId])
       if (holder !== undefined) {
@@ -396,17 +417,79 @@ export const make: (
     return plan.outcomes
   })
 
+  // Where every item is welcome, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
+  const appendWhole = statement<{ readonly runId: string; readonly before: unknown; readonly atMillis: unknown }>(
+    `WITH given AS (
+      SELECT * FROM json_to_recordset(CAST(? AS json)) AS given("runId" text, epoch bigint, "count" bigint, bytes bigint)
+    ), locked AS MATERIALIZED (
+      SELECT run_id, status, epoch, last_seq, event_count, byte_count FROM ${runs}
+      WHERE run_id = ANY (ARRAY(SELECT "runId" FROM given)) ORDER BY run_id FOR UPDATE
+    ), welcome AS MATERIALIZED (
+      SELECT locked.run_id, last_seq AS before, last_seq + "count" AS last_seq, event_count + "count" AS event_count,
+        byte_count + bytes AS byte_count, ${now} AS at
+      FROM given JOIN locked ON locked.run_id = given."runId"
+      WHERE status = 'running' AND locked.epoch = given.epoch AND event_count + "count" <= ? AND byte_count + bytes <= ?
+    ), grown AS (
+      UPDATE ${runs} AS run
+      SET last_seq = welcome.last_seq, event_count = welcome.event_count, byte_count = welcome.byte_count
+      FROM welcome
+      WHERE run.run_id = welcome.run_id AND (SELECT count(*) FROM welcome) = (SELECT count(*) FROM given)
+      RETURNING run.run_id, welcome.before, welcome.at
+    ), stored AS (
+      INSERT INTO ${events} (run_id, seq, kind, data, at)
+      SELECT grown.run_id, grown.before + new.nth, 'data', new.data, grown.at
+      FROM json_to_recordset(CAST(? AS json)) AS new("runId" text, nth bigint, data text)
+      JOIN grown ON grown.run_id = new."runId"
+    ) SELECT run_id AS "runId", before, at AS "atMillis" FROM grown`
+  )
+  const appendAtOnce = Effect.fnUntraced(function*(options: {
+    readonly items: ReadonlyArray<AppendItem>
+    readonly maxEvents: number
+    readonly maxBytes: number
+  }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
+    const byRun = new Map<string, { readonly runId: string; readonly epoch: number; count: number; bytes: number }>()
+    const added: Array<{ readonly runId: string; readonly nth: number; readonly data: string }> = []
+    let ordinary = true
+    for (const { byteCount, epoch, events, runId } of options.items) {
+      const run = byRun.get(runId) ?? { runId, epoch, count: 0, bytes: 0 }
+      byRun.set(runId, run)
+      ordinary &&= run.epoch === epoch
+      run.bytes += byteCount
+      for (const data of events) added.push({ runId, nth: ++run.count, data })
+    }
+    const rows = ordinary
+      ? yield* appendWhole([
+        JSON.stringify(Array.from(byRun.values())),
+        options.maxEvents,
+        options.maxBytes,
+        JSON.stringify(added)
+      ])
+      : []
+    // Some item is refused: which ones, and why, is decided one by one, under the locks of a transaction.
+    if (rows.length === 0) return yield* sql.withTransaction(append(options))
+    const heads = new Map(rows.map((row) => [row.runId, {
+      lastSeq: Dialect.toNatural(row.before),
+      atMillis: Dialect.toNatural(row.atMillis)
+    }]))
+    const outcomes = options.items.map(({ events, runId }): AppendOutcome => {
+      const head = heads.get(runId)
+      if (head === undefined) return { _tag: "Unknown" }
+      const firstSeq = head.lastSeq + 1
+      head.lastSeq += events.length
+      return { _tag: "Appended", firstSeq, lastSeq: head.lastSeq, atMillis: head.atMillis }
+    })
+    yield* wakeUps.announce(topic, Array.from(heads, ([runId, { lastSeq }]) => [runId, lastSeq]))
+    return outcomes
+  })
+
   // ---- Ending ---------------------------------------------------------------------------------------------------
 
-  const endWithEpoch = oneRun(
-    `UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND status = 'running' RETURNING ${runColumns}`
+  const endWithEpoch = ending(`UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND status = 'running'`)
+  const endAnyEpoch = ending(
+    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND status = 'running'`
   )
-  const endAnyEpoch = oneRun(
-    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND status = 'running' RETURNING ${runColumns}`
-  )
-  const endOwned = oneRun(
-    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND owner_key = ? AND status = 'running'
-    RETURNING ${runColumns}`
+  const endOwned = ending(
+    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND owner_key = ? AND status = 'running'`
   )
   const byId = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE run_id = ?`)
 
@@ -421,13 +504,10 @@ export const make: (
     readonly data: string
   }): Effect.fn.Return<AbortOutcome, SqlError> {
     const { ownerKey, reason, runId } = options
-    const ended = ownerKey === undefined
-      ? yield* endAnyEpoch(["aborted", reason, runId])
-      : yield* endOwned(["aborted", reason, runId, ownerKey])
-    if (ended !== undefined) {
-      yield* storeEnd(ended, options.data)
-      return { _tag: "Aborted", run: ended }
-    }
+    const [ended] = ownerKey === undefined
+      ? yield* endAnyEpoch(["aborted", reason, runId], options.data)
+      : yield* endOwned(["aborted", reason, runId, ownerKey], options.data)
+    if (ended !== undefined) return { _tag: "Aborted", run: ended }
     const run = yield* byId([runId])
     return run === undefined || (ownerKey !== undefined && run.ownerKey !== ownerKey)
       ? { _tag: "Unknown" }
@@ -446,12 +526,11 @@ export const make: (
   )
 
   // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
-  const reap = runStatement(picking(
+  const reap = ending(
+    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE status = 'running' AND ${amongPicked}`,
     `SELECT run_id FROM ${runs} WHERE lease_expires_at IS NOT NULL AND lease_expires_at < ${fixedNow}
-    ORDER BY lease_expires_at LIMIT ?${skipLocked}`,
-    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
-    WHERE status = 'running' AND ${amongPicked} RETURNING ${runColumns}`
-  ))
+    ORDER BY lease_expires_at LIMIT ?${skipLocked}`
+  )
 
   // ---- Reading --------------------------------------------------------------------------------------------------
 
@@ -519,16 +598,17 @@ export const make: (
   return RunEventRepository.of({
     now: step("read the time", Effect.map(databaseNow([]), ([row]) => Dialect.toNatural(row?.now))),
     start: (options) => transaction("start a run", start(options)),
-    append: (options) => transaction("append events", append(options)),
+    append: (options) =>
+      isPg ? step("append events", appendAtOnce(options)) : transaction("append events", append(options)),
     finish: (options) =>
-      transaction(
+      atomically(
         "end a run",
         Effect.flatMap(
-          endWithEpoch([options.status, options.reason, options.runId, options.epoch]),
-          (run): Effect.Effect<FinishOutcome, SqlError> =>
+          endWithEpoch([options.status, options.reason, options.runId, options.epoch], options.data),
+          ([run]): Effect.Effect<FinishOutcome, SqlError> =>
             run === undefined
               ? refusedWriter(options.runId, options.epoch)
-              : Effect.as(storeEnd(run, options.data), { _tag: "Finished", run })
+              : Effect.succeed({ _tag: "Finished", run })
         )
       ),
     heartbeat: (options) =>
@@ -545,7 +625,7 @@ export const make: (
               })
         )
       ),
-    abort: (options) => transaction("abort a run", abort(options)),
+    abort: (options) => atomically("abort a run", abort(options)),
     abortByKey: (options) =>
       transaction(
         "abort a run by its key",
@@ -584,12 +664,7 @@ export const make: (
             lastSeq: Dialect.toNatural(row.lastSeq)
           })))
       ),
-    reap: ({ data, limit, reason }) =>
-      transaction(
-        "end stale runs",
-        Effect.tap(reap([limit, "failed", reason]), (rows) =>
-          Effect.forEach(rows, (run) => storeEnd(run, data), { discard: true }))
-      ),
+    reap: ({ data, limit, reason }) => atomically("end stale runs", reap([limit, "failed", reason], data)),
     sweep: ({ limit, retentionMillis, tombstoneMillis }) =>
       // Each part is a transaction of its own: what one has done does not depend on the next.
       step(

@@ -1,9 +1,12 @@
 /**
- * Executes one run that counts for ever on an SQLite file, and prints each number once it is durable.
+ * Executes one run that counts, and prints each number once it is durable.
  *
- * The test that starts this program kills it.
+ * The argument says where, how far and when to die: at the `killAt`-th of the steps that it takes, which lie before and
+ * after each statement (on SQLite) or message to the server (on PostgreSQL), and around each number that is printed. What it prints is written at once, so that whoever
+ * reads it knows what was acknowledged: `executing`, `run <id>`, numbers, `left` when the program ends, and at last `steps <count>`.
  */
 import { NodeRuntime } from "@effect/platform-node"
+import { PgClient } from "@effect/sql-pg"
 import * as RunEventLog from "@sallyport/core/RunEventLog"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as SqlRunEventRepository from "@sallyport/sql/SqlRunEventRepository"
@@ -11,35 +14,86 @@ import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import { writeSync } from "node:fs"
+import * as Net from "node:net"
+import { DatabaseSync, StatementSync } from "node:sqlite"
+import type { Task } from "./consumer.ts"
 
-const [filename = "", leaseMillis = ""] = process.argv.slice(2)
+/** What a writer is told. */
+export interface Writing {
+  readonly database: Task["database"]
+  readonly key: string
+  readonly leaseMillis: number
+  /** How far to count; absent for ever. */
+  readonly to?: number | undefined
+  readonly killAt?: number | undefined
+}
 
-const print = (line: string) => Effect.sync(() => process.stdout.write(`${line}\n`))
+const { database, key, killAt, leaseMillis, to = Infinity }: Writing = JSON.parse(process.argv[2] ?? "")
+
+const print = (line: string) => Effect.sync(() => writeSync(1, `${line}\n`))
+
+let steps = 0
+const step = () => {
+  if (++steps === killAt) process.kill(process.pid, "SIGKILL")
+}
+
+/** Takes a step before and after each call of a method. */
+const stepping = (prototype: object, method: string, counts: (self: object) => boolean): void => {
+  const original: unknown = Reflect.get(prototype, method)
+  if (typeof original !== "function") throw new Error(`There is no ${method}`)
+  Reflect.set(prototype, method, function(this: object, ...args: ReadonlyArray<unknown>): unknown {
+    if (!counts(this)) return Reflect.apply(original, this, args)
+    step()
+    const answer: unknown = Reflect.apply(original, this, args)
+    step()
+    return answer
+  })
+}
+if ("filename" in database) {
+  // Looking for the commits of other processes goes on by itself.
+  const isOurs = (self: object) => !String(Reflect.get(self, "sourceSQL")).startsWith("PRAGMA")
+  for (const method of ["all", "run", "get"]) stepping(StatementSync.prototype, method, isOurs)
+  stepping(DatabaseSync.prototype, "exec", () => true)
+} else {
+  // What has been written reaches the server, although its sender is dead.
+  stepping(Net.Socket.prototype, "write", (self) => Reflect.get(self, "remotePort") === database.port)
+}
+
+const Client = "filename" in database
+  ? SqliteClient.layer({ ...database, busyTimeout: "30 seconds" })
+  : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 2 })
 
 const program = Effect.gen(function*() {
   const log = yield* RunEventLog.RunEventLog
   const { run } = yield* log.execute(
-    { threadId: "thread", idempotencyKey: "key", request: {}, owner: { subject: "someone" } },
+    { threadId: key, idempotencyKey: key, request: {}, owner: { subject: "someone" } },
     (writer) =>
       Effect.gen(function*() {
-        for (let n = 1;; n++) {
+        yield* print("executing")
+        for (let n = 1; n <= to; n++) {
           yield* writer.append({ n })
+          step()
           yield* print(String(n))
-          yield* Effect.sleep("1 millis")
+          step()
+          if (to === Infinity) yield* Effect.sleep("1 millis")
         }
-      })
+      }).pipe(Effect.ensuring(print("left")))
   )
-  yield* print(run.runId)
-  return yield* Effect.never
+  yield* print(`run ${run.runId}`)
+  if (to === Infinity) return yield* Effect.never
+  while ((yield* log.get({ runId: run.runId })).status === "running") yield* Effect.sleep("5 millis")
+  yield* print(`steps ${steps}`)
 })
 
 program.pipe(
   Effect.provide(RunEventLog.layerWith({
-    heartbeatInterval: `${Number(leaseMillis) / 4} millis`,
-    lease: `${Number(leaseMillis)} millis`
+    heartbeatInterval: `${leaseMillis / 4} millis`,
+    lease: `${leaseMillis} millis`
   })),
   Effect.provide([
-    Layer.provide(SqlRunEventRepository.layer, SqliteClient.layer({ filename })),
+    Layer.provide(SqlRunEventRepository.layerStorage(), Client),
     Digest.layerWebCrypto,
     SecureRandom.layerWebCrypto
   ]),
