@@ -16,13 +16,13 @@ import * as NotesHandlers from "./NotesHandlers.ts"
 import * as NotesRoutes from "./NotesRoutes.ts"
 import * as Scopes from "./Scopes.ts"
 import * as SummariseNotes from "./SummariseNotes.ts"
+import * as Upkeep from "./Upkeep.ts"
 
 const routes = Layer.mergeAll(Sallyport.layer({ continueTo: "/notes.txt" }), NotesHandlers.layer, NotesRoutes.layer)
 const services = Layer.mergeAll(BootstrapCredentialService.layer, SessionCredentialService.layer, RunEventLog.layer)
-const upkeep = Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper())
 
 export const layer = ({ directory, port }: { readonly directory: string; readonly port: number }) =>
-  HttpRouter.serve(Layer.merge(routes, upkeep)).pipe(
+  HttpRouter.serve(Layer.merge(routes, Upkeep.layer)).pipe(
     Layer.provide(SummariseNotes.layer), // what a run does
     Layer.provideMerge(services),
     Layer.provide([Notes.layer, SqlRepositories.layer, SecretStore.layerFileSystem(`${directory}/secrets`)]),

@@ -1,12 +1,25 @@
 /**
  * Other ways to mount Sallyport than whole, at the root, with tables of the default names.
  */
+import { requires } from "@sallyport/contract/RpcAuthentication"
 import { RunGroup } from "@sallyport/contract/RunGroup"
 import { SessionGroup } from "@sallyport/contract/SessionGroup"
-import { Authentication, RunHandlers, Sallyport, SessionHandlers } from "@sallyport/http"
-import { SqlRepositories } from "@sallyport/sql"
-import { Layer } from "effect"
+import { BootstrapCredentialService, CurrentSession, SessionCredentialService } from "@sallyport/core"
+import {
+  Authentication,
+  RpcAuthentication,
+  RunHandlers,
+  Sallyport,
+  SessionHandlers,
+  TrustedProxies
+} from "@sallyport/http"
+import { SqlRateLimiterStore, SqlRepositories } from "@sallyport/sql"
+import { Layer, Schema } from "effect"
+import { HttpRouter, HttpServer } from "effect/http"
 import { HttpApi, HttpApiBuilder } from "effect/http-api"
+import { IpNetwork } from "effect/net"
+import { RateLimiter } from "effect/persistence"
+import { Rpc, RpcGroup, RpcSerialization, RpcServer } from "effect/rpc"
 
 // #region prefix
 /** Mounts everything below a path: the pairing page is `/sallyport/pair`, a run starts at `/sallyport/api/runs`. */
@@ -28,3 +41,57 @@ export const withoutPairing = HttpApiBuilder.layer(SessionsAndRuns, { openapiPat
 /** Keeps the tables apart from others in the same database: `acme_sessions` instead of `sallyport_sessions`. */
 export const ownTables = SqlRepositories.layerWith({ prefix: "acme_" })
 // #endregion tables
+
+// #region sessions
+/** Ends sessions as level 2 of NIST SP 800-63B-4 asks, and has clients refresh their tokens every ten minutes. */
+export const strictSessions = SessionCredentialService.layerWith({
+  ...SessionCredentialService.nistAal2,
+  refresh: { tokenLifetime: "10 minutes" }
+})
+// #endregion sessions
+
+// #region limits
+/** Counts wrong codes in the database, so that the nodes on it share the count. */
+export const sharedLimits = BootstrapCredentialService.layerWith({
+  attempts: { perSource: { limit: 5, window: "1 minute" } }
+}).pipe(
+  Layer.provide(RateLimiter.layer),
+  Layer.provide(SqlRateLimiterStore.layer)
+)
+// #endregion limits
+
+// #region proxies
+/** Believes a load balancer in the private network 10.0.0.0/8 when it says who a request is from. */
+export const behindProxies = Layer.merge(
+  Sallyport.layer(),
+  TrustedProxies.layer([IpNetwork.fromStringUnsafe("10.0.0.0/8")])
+)
+// #endregion proxies
+
+// #region web
+type Services = Exclude<
+  Layer.Services<ReturnType<typeof Sallyport.layer>>,
+  HttpRouter.HttpRouter | Layer.Success<typeof HttpServer.layerServices>
+>
+
+/** Makes a handler from a web `Request` to a `Response`, for platforms that have their own server. */
+export const toWebHandler = <E>(services: Layer.Layer<Services, E>) =>
+  HttpRouter.toWebHandler(
+    Sallyport.layer().pipe(Layer.provide(services), Layer.provide(HttpServer.layerServices)),
+    { disableLogger: true }
+  )
+// #endregion web
+
+// #region rpc
+/** Declares an RPC with the scope that it asks for. One without does not compile behind the middleware. */
+class NoteRpcs extends RpcGroup.make(
+  Rpc.make("MyName", { success: Schema.String }).pipe(requires("notes:read"))
+) {}
+
+/** Serves it over HTTP. The guard takes what proves a session to any other route; the handler has the same principal. */
+export const noteRpcs = RpcServer.layerHttp({ group: NoteRpcs, path: "/rpc", protocol: "http" }).pipe(
+  Layer.provide(NoteRpcs.toLayer({ MyName: () => CurrentSession.CurrentSession.useSync(({ subject }) => subject) })),
+  Layer.provide(RpcAuthentication.guard.layer),
+  Layer.provide([RpcAuthentication.layer, RpcSerialization.layerNdjson])
+)
+// #endregion rpc

@@ -6,6 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import {
   AuthPolicy,
   BootstrapCredentialService,
+  PairingCode,
   Repositories,
   RunEventLog,
   SecretStore,
@@ -13,7 +14,7 @@ import {
 } from "@sallyport/core"
 import { RunProgram } from "@sallyport/http"
 import { SqliteClient } from "@sallyport/sqlite-node"
-import { Effect, Layer } from "effect"
+import { Context, Effect, Layer, Logger, Redacted } from "effect"
 import { FetchHttpClient, HttpClient, HttpRouter, HttpServer } from "effect/http"
 import { SqlClient } from "effect/sql"
 import { createServer } from "node:http"
@@ -81,6 +82,80 @@ describe("variants of the mount", () => {
         [200, 401, 404, 404]
       )
     }))
+
+  it.live("with strict sessions, a token is refreshed, and its session ends an hour after its last use", () =>
+    Effect.gen(function*() {
+      const sessions = yield* SessionCredentialService.SessionCredentialService
+      const issued = yield* sessions.issue({ subject: "ada", scopes: [], method: "bearer-access-token" })
+      const { createdAt, expiresAt } = issued.session
+      assert.strictEqual(expiresAt.epochMilliseconds - createdAt.epochMilliseconds, 3_600_000)
+      assert.strictEqual(issued.tokenExpiresAt.epochMilliseconds - createdAt.epochMilliseconds, 600_000)
+      const refreshed = yield* sessions.refresh(issued.refreshToken ?? Redacted.make(""))
+      assert.strictEqual(refreshed.session.id, issued.session.id)
+    }).pipe(
+      Effect.provide(Variants.strictSessions),
+      Effect.provide(layerServices),
+      Effect.provide(layerPlatform)
+    ))
+
+  it.live("with limits in the database, two nodes count together", () =>
+    Effect.gen(function*() {
+      const node = Effect.map(
+        Layer.build(Layer.fresh(Variants.sharedLimits)),
+        (context) => Context.get(context, BootstrapCredentialService.BootstrapCredentialService)
+      )
+      const nodes = [yield* node, yield* node] as const
+      const attempt = (index: number) =>
+        Effect.flatMap(PairingCode.generate("device"), (credential) =>
+          Effect.map(
+            Effect.flip((nodes[index % 2] ?? nodes[0]).consume({ credential, source: "198.51.100.7" })),
+            ({ reason }) => reason._tag
+          ))
+      const answers = yield* Effect.forEach([0, 1, 2, 3, 4, 5], attempt)
+      assert.deepStrictEqual(answers, [...Array.from({ length: 5 }, () => "InvalidCredential"), "TooManyAttempts"])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(SqliteClient.layer({ filename: ":memory:" })),
+      Effect.provide(layerServices),
+      Effect.provide(layerPlatform),
+      Effect.provide(Logger.layer([]))
+    ))
+
+  it.live("behind proxies, with RPCs beside it, what is where stays the same", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(
+        yield* statuses(Variants.behindProxies, ["/pair", "/api/auth/session", "/api/auth/sessions"]),
+        [200, 200, 401]
+      )
+      const answer = yield* Effect.gen(function*() {
+        const base = HttpServer.formatAddress((yield* HttpServer.HttpServer).address)
+        return yield* HttpClient.post(`${base}/rpc`)
+      }).pipe(
+        Effect.provide(HttpRouter.serve(Variants.noteRpcs, { disableListenLog: true, disableLogger: true })),
+        Effect.provide(layerServices),
+        Effect.provide(layerPlatform)
+      )
+      assert.strictEqual(answer.status, 401)
+    }))
+
+  it.live("as a web-standard handler it answers requests that came over no socket", () =>
+    Effect.gen(function*() {
+      const { dispose, handler } = Variants.toWebHandler(
+        Layer.provide(layerServices, NodeCrypto.layer).pipe(
+          Layer.merge(NodeCrypto.layer)
+        )
+      )
+      yield* Effect.addFinalizer(() => Effect.promise(dispose))
+      const status = (path: string) =>
+        Effect.map(
+          Effect.promise(() => handler(new Request(`https://notes.example${path}`))),
+          (answer) => answer.status
+        )
+      assert.deepStrictEqual(
+        yield* Effect.forEach(["/pair", "/api/auth/session", "/api/auth/sessions"], status),
+        [200, 200, 401]
+      )
+    }).pipe(Effect.scoped))
 
   it.live("with a prefix of its own, every table has it", () =>
     Effect.gen(function*() {

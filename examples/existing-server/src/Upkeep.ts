@@ -1,0 +1,15 @@
+/**
+ * Deletes what has ended and ends what nobody runs any more, in the background.
+ */
+import { BootstrapCredentialService, RunEventLog, SessionCredentialService } from "@sallyport/core"
+import { Layer } from "effect"
+
+// #region upkeep
+/** Sweeps links and sessions, reaps runs whose process is gone, and sweeps old ones. Several processes may do this at once. */
+export const layer = Layer.mergeAll(
+  BootstrapCredentialService.layerSweeper(),
+  SessionCredentialService.layerSweeper(),
+  RunEventLog.layerReaper(),
+  RunEventLog.layerSweeper()
+)
+// #endregion upkeep
