@@ -45,37 +45,42 @@ const world = Effect.gen(function*() {
 })
 
 describe("a relay, an environment and a client", () => {
-  it.live("CONN-03 CONN-06 CONN-08 CONN-11 L-30 L-43 a client waits, is approved and goes on by itself; revoked while connected, its stream ends and its token is refused; it asks again and waits, and is rejected, then blocked", () =>
-    Effect.gen(function*() {
-      const { client, owner, relay } = yield* world
-      const first = yield* client(relay.clientCode)
-      const waiting = yield* first.step("waiting")
-      const shown: { readonly clients: ReadonlyArray<{ readonly verificationCode: string; readonly account: string }> } =
-        JSON.parse((yield* owner("clients")).stdout)
-      assert.deepStrictEqual(shown.clients.map(({ account, verificationCode }) => [account, verificationCode]), [
-        ["ada", waiting.verificationCode]
-      ])
-      const prefix = waiting.thumbprint.slice(0, 10)
-      const approved = yield* owner("approve", prefix, "--code", waiting.verificationCode)
-      assert.strictEqual(approved.code, 0, approved.stderr)
-      assert.strictEqual((yield* first.step("connected")).status, 200)
-      assert.strictEqual((yield* first.step("following")).status, 200)
+  it.live(
+    "CONN-03 CONN-06 CONN-08 CONN-11 L-30 L-43 a client waits, is approved and goes on by itself; revoked while connected, its stream ends and its token is refused; it asks again and waits, and is rejected, then blocked",
+    () =>
+      Effect.gen(function*() {
+        const { client, owner, relay } = yield* world
+        const first = yield* client(relay.clientCode)
+        const waiting = yield* first.step("waiting")
+        const shown: {
+          readonly clients: ReadonlyArray<{ readonly verificationCode: string; readonly account: string }>
+        } = JSON.parse((yield* owner("clients")).stdout)
+        assert.deepStrictEqual(shown.clients.map(({ account, verificationCode }) => [account, verificationCode]), [
+          ["ada", waiting.verificationCode]
+        ])
+        const prefix = waiting.thumbprint.slice(0, 10)
+        const approved = yield* owner("approve", prefix, "--code", waiting.verificationCode)
+        assert.strictEqual(approved.code, 0, approved.stderr)
+        assert.strictEqual((yield* first.step("connected")).status, 200)
+        assert.strictEqual((yield* first.step("following")).status, 200)
 
-      assert.strictEqual((yield* owner("revoke", prefix, "--reason", "lost")).code, 0)
-      assert.strictEqual((yield* first.step("ended")).status, 401)
-      assert.strictEqual((yield* first.exit).code, 5)
+        assert.strictEqual((yield* owner("revoke", prefix, "--reason", "lost")).code, 0)
+        assert.strictEqual((yield* first.step("ended")).status, 401)
+        assert.strictEqual((yield* first.exit).code, 5)
 
-      const second = yield* client()
-      yield* second.step("waiting")
-      assert.strictEqual((yield* owner("reject", prefix)).code, 0)
-      assert.strictEqual((yield* second.step("failed")).reason, "Rejected")
-      assert.strictEqual((yield* second.exit).code, 3)
+        const second = yield* client()
+        yield* second.step("waiting")
+        assert.strictEqual((yield* owner("reject", prefix)).code, 0)
+        assert.strictEqual((yield* second.step("failed")).reason, "Rejected")
+        assert.strictEqual((yield* second.exit).code, 3)
 
-      const third = yield* client()
-      assert.strictEqual((yield* third.step("failed")).reason, "Rejected")
-      assert.strictEqual((yield* owner("block", prefix)).code, 0)
-      const fourth = yield* client()
-      assert.strictEqual((yield* fourth.step("failed")).reason, "Blocked")
-      assert.strictEqual((yield* fourth.exit).code, 4)
-    }).pipe(Effect.scoped), timeout)
+        const third = yield* client()
+        assert.strictEqual((yield* third.step("failed")).reason, "Rejected")
+        assert.strictEqual((yield* owner("block", prefix)).code, 0)
+        const fourth = yield* client()
+        assert.strictEqual((yield* fourth.step("failed")).reason, "Blocked")
+        assert.strictEqual((yield* fourth.exit).code, 4)
+      }).pipe(Effect.scoped),
+    timeout
+  )
 })

@@ -71,7 +71,10 @@ export const layerStorage = (options?: {
           WHERE environment.account = excluded.account
         RETURNING id`
       )
-      const unlink = Access.prepare(sql, sql`DELETE FROM ${environments} WHERE id = ${p} AND account = ${p} RETURNING id`)
+      const unlink = Access.prepare(
+        sql,
+        sql`DELETE FROM ${environments} WHERE id = ${p} AND account = ${p} RETURNING id`
+      )
       const find = Access.prepare(sql, sql`SELECT ${columns} FROM ${environments} WHERE id = ${p} AND account = ${p}`)
       const list = Access.prepare(
         sql,

@@ -106,7 +106,10 @@ export const make = Effect.fnUntraced(function*(options: {
     Effect.exit,
     Effect.flatMap((exit) =>
       exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)
-        ? Effect.logWarning("Lost the access feed; what is cached is looked up in the store until it is back", exit.cause)
+        ? Effect.logWarning(
+          "Lost the access feed; what is cached is looked up in the store until it is back",
+          exit.cause
+        )
         : Effect.void
     ),
     Effect.andThen(lose),
