@@ -231,13 +231,20 @@ const suite = (
           const runId = runIdIn(writer.lines) ?? ""
           const reader = yield* Effect.forkChild(readAll(log, runId))
           for (let round = 0; round < 3; round++) {
-            const before = writer.lines.length
+            const before = yield* log.get({ runId })
+            const written = writer.lines.length
             yield* writer.signal("SIGSTOP")
             // Half of its lease. It was extended a quarter of itself ago, at worst.
             yield* Effect.sleep(leaseMillis)
             yield* writer.signal("SIGCONT")
-            yield* writer.until((lines) => lines.length > before + 20 || lines.includes("left"))
-            assert.strictEqual((yield* log.get({ runId })).status, "running")
+            yield* writer.until((lines) => lines.length > written + 20 || lines.includes("left"))
+            // Its heart beats again before it is stopped again.
+            const after = yield* Effect.repeat(log.get({ runId }), {
+              until: ({ heartbeatAt, status }) =>
+                status !== "running" || heartbeatAt?.epochMilliseconds !== before.heartbeatAt?.epochMilliseconds,
+              schedule: Schedule.spaced("20 millis")
+            })
+            assert.deepInclude(after, { status: "running", endReason: null })
           }
           // A process that is stopped in a transaction on SQLite holds up all other writers, reapers too.
           let probes = 0
