@@ -242,6 +242,24 @@ export const mutants: ReadonlyArray<Mutant> = [
   sessions("forgets revocations", "finds a session that is revoked", (real) => ({
     findById: (id) => Effect.map(real.findById(id), Option.map((row) => ({ ...row, revokedAtMillis: null })))
   })),
+  sessions("lets a refresh token be used for good", "SESS-04: within the grace window", (real) => ({
+    refresh: (options, change) => real.refresh({ ...options, graceMillis: Number.MAX_SAFE_INTEGER }, change)
+  })),
+  sessions("logs two tabs out", "SESS-04: of 50 that refresh at once one exchanges the token", (real) => ({
+    refresh: (options, change) => real.refresh({ ...options, graceMillis: 0 }, change)
+  })),
+  sessions("ends a session for who doesn't hold its key", "SESS-04: refresh changes nothing", (real) => ({
+    refresh: Effect.fnUntraced(function*(options, change) {
+      const row = Option.getOrUndefined(yield* real.findById(options.id))
+      return yield* real.refresh({ ...options, proofKeyThumbprint: row?.proofKeyThumbprint ?? undefined }, change)
+    })
+  })),
+  sessions("says of no key that it is in use", "SESS-02: says of a key", () => ({
+    isKeyInUse: () => Effect.succeed(false)
+  })),
+  sessions("lists everybody's sessions", "list returns the live sessions of one subject", (real) => ({
+    list: (options) => real.list({ ...options, subject: undefined })
+  })),
   sessions("gives a ticket twice", "SESS-09, L-20: a ticket gives its session once", (real) => ({
     consumeTicket: Effect.fnUntraced(function*(options) {
       const session = yield* real.consumeTicket(options)
