@@ -4,7 +4,8 @@
 import { availableParallelism, loadavg } from "node:os"
 
 const suites: Record<string, () => Promise<{ readonly run: () => Promise<void> }>> = {
-  access: () => import("./access.ts")
+  access: () => import("./access.ts"),
+  runs: () => import("./runs.ts")
 }
 
 const wanted = process.argv.slice(2)

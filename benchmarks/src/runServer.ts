@@ -137,7 +137,10 @@ const perform = (command: Command): Effect.Effect<unknown, unknown> => {
       return used / command.follow
     })
   }
-  return Effect.sync(() => ({ heap: heap(), resident: process.memoryUsage().rss }))
+  return Effect.sync(() => {
+    const { system, user } = process.cpuUsage()
+    return { cpuMicros: system + user, heap: heap(), resident: process.memoryUsage().rss }
+  })
 }
 
 process.stdout.write(

@@ -1,0 +1,362 @@
+/**
+ * The rates of runs: appending, replaying, following, and what a million stored runs change.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { PgClient } from "@effect/sql-pg"
+import * as RunEventLog from "@sallyport/core/RunEventLog"
+import type { RunEventRepository } from "@sallyport/core/RunEventRepository"
+import * as SqlRunEventRepository from "@sallyport/sql/SqlRunEventRepository"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Redacted from "effect/Redacted"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { DatabaseSync } from "node:sqlite"
+import { fileURLToPath } from "node:url"
+import { rates, report, type Row } from "./measure.ts"
+import { open, openTails } from "./runReaders.ts"
+import type { Command } from "./runServer.ts"
+
+const owner = { subject: "owner" }
+const event = { delta: "a token or two of an answer", index: 12_345 }
+const eventText = JSON.stringify(event)
+
+const layerLog = <E>(repository: Layer.Layer<RunEventRepository, E>) =>
+  RunEventLog.layer.pipe(Layer.provideMerge(repository), Layer.provide(NodeCrypto.layer))
+
+const layerSqlite = (filename: string) => {
+  const client = SqliteClient.layer({ filename })
+  return Layer.merge(layerLog(Layer.provide(SqlRunEventRepository.layer, client)), client)
+}
+
+const rate = (measured: ReadonlyMap<string, number>, name: string): number => measured.get(name) ?? Number.NaN
+
+let runs = 0
+const start = RunEventLog.RunEventLog.use((log) => {
+  const key = `bench ${process.pid} ${++runs}`
+  return Effect.map(log.start({ threadId: key, idempotencyKey: key, request: null, owner }), ({ run }) => run)
+})
+
+const writers = Effect.forEach(Array.from({ length: 64 }), () => start)
+
+/** Appends `total` events by 64 writers on as many runs, each waiting for its event to be durable. */
+const appendAll = (runs: Effect.Success<typeof writers>, total: number) =>
+  RunEventLog.RunEventLog.use((log) =>
+    Effect.forEach(runs, ({ epoch, runId }) =>
+      Effect.gen(function*() {
+        for (let index = 0; index < total / 64; index++) yield* log.append({ runId, epoch, events: [event] })
+      }), { concurrency: "unbounded", discard: true })
+  )
+
+const table = `CREATE TABLE raw (run_id TEXT NOT NULL, seq BIGINT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL,
+  at BIGINT NOT NULL, PRIMARY KEY (run_id, seq))`
+
+const appendSqlite = async (directory: string): Promise<ReadonlyArray<Row>> => {
+  const runtime = ManagedRuntime.make(layerSqlite(join(directory, "append.db")))
+  const raw = new DatabaseSync(join(directory, "raw.db"))
+  raw.exec("PRAGMA journal_mode = WAL")
+  raw.exec("PRAGMA synchronous = FULL")
+  raw.exec(`${table} WITHOUT ROWID`)
+  const insert = raw.prepare("INSERT INTO raw VALUES (?, ?, 'data', ?, ?)")
+  const runIds = Array.from({ length: 64 }, (_, index) => `01970000-0000-7000-8000-${String(index).padStart(12, "0")}`)
+  let seq = 0
+  const total = 12_800
+  const runs = await runtime.runPromise(writers)
+  const measured = await rates([
+    { name: "ours", operations: total, run: () => runtime.runPromise(appendAll(runs, total)) },
+    {
+      name: "raw",
+      operations: total,
+      run: () => {
+        for (let index = 0; index < total; index += 50) {
+          raw.exec("BEGIN IMMEDIATE")
+          for (let i = 0; i < 50; i++) insert.run(runIds[(index + i) % 64] ?? "", ++seq, eventText, Date.now())
+          raw.exec("COMMIT")
+        }
+      }
+    }
+  ], 5)
+  await runtime.dispose()
+  raw.close()
+  return [{
+    path: "append, SQLite, 64 writers",
+    ours: rate(measured, "ours"),
+    against: "raw batches of 50",
+    theirs: rate(measured, "raw"),
+    atLeast: 0.5
+  }]
+}
+
+const appendPostgres = async (): Promise<ReadonlyArray<Row>> => {
+  const program = fileURLToPath(new URL("../../packages/sql/test/postgres-server.ts", import.meta.url))
+  const server = spawn(process.execPath, [program], { stdio: ["pipe", "pipe", "inherit"], detached: true })
+  const { password, ...address } = JSON.parse((await linesOf(server).next()).value ?? "")
+  const client = PgClient.layer({
+    ...address,
+    database: "postgres",
+    password: Redacted.make(password),
+    maxConnections: 4
+  })
+  const runtime = ManagedRuntime.make(
+    Layer.merge(layerLog(Layer.provide(SqlRunEventRepository.layer, client)), client)
+  )
+  await runtime.runPromise(SqlClient.SqlClient.use((sql) => sql.unsafe(table)))
+  let seq = 0
+  const total = 12_800
+  const runs = await runtime.runPromise(writers)
+  const measured = await rates([
+    { name: "ours", operations: total, run: () => runtime.runPromise(appendAll(runs, total)) },
+    {
+      name: "raw",
+      operations: total,
+      run: () =>
+        runtime.runPromise(SqlClient.SqlClient.use((sql) =>
+          Effect.gen(function*() {
+            for (let index = 0; index < total; index += 50) {
+              const rows = Array.from({ length: 50 }, () => ({
+                run_id: "01970000-0000-7000-8000-000000000000",
+                seq: ++seq,
+                kind: "data",
+                data: eventText,
+                at: Date.now()
+              }))
+              yield* sql`INSERT INTO raw ${sql.insert(rows)}`
+            }
+          })
+        ))
+    }
+  ], 5)
+  await runtime.dispose()
+  server.stdin.end()
+  await once(server, "exit")
+  return [{
+    path: "append, PostgreSQL, 64 writers",
+    ours: rate(measured, "ours"),
+    against: "raw inserts of 50 rows",
+    theirs: rate(measured, "raw"),
+    atLeast: 0.6
+  }]
+}
+
+const replay = async (directory: string): Promise<ReadonlyArray<Row>> => {
+  const filename = join(directory, "replay.db")
+  const runtime = ManagedRuntime.make(layerSqlite(filename))
+  const total = 100_000
+  const runId = await runtime.runPromise(RunEventLog.RunEventLog.use((log) =>
+    Effect.gen(function*() {
+      const { epoch, runId } = yield* start
+      for (let index = 0; index < total; index += 1_000) {
+        yield* log.append({ runId, epoch, events: Array.from({ length: 1_000 }, () => event) })
+      }
+      yield* log.finish({ runId, epoch, end: { status: "succeeded" } })
+      return runId
+    })
+  ))
+  const raw = new DatabaseSync(filename)
+  const page = raw.prepare(
+    "SELECT seq, kind, data, at FROM sallyport_run_events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT 256"
+  )
+  const measured = await rates([
+    {
+      name: "ours",
+      operations: total,
+      run: () =>
+        runtime.runPromise(Stream.runDrain(Stream.unwrap(
+          RunEventLog.RunEventLog.use((log) => log.eventsEncoded({ runId }))
+        )))
+    },
+    {
+      name: "raw",
+      operations: total,
+      run: () => {
+        for (let after = 0; after <= total;) after = Number(page.all(runId, after).at(-1)?.seq ?? Infinity)
+      }
+    }
+  ], 5)
+  await runtime.dispose()
+  raw.close()
+  return [{
+    path: "replay, in process",
+    ours: rate(measured, "ours"),
+    against: "raw pages of 256 rows",
+    theirs: rate(measured, "raw"),
+    atLeast: 0.5
+  }]
+}
+
+/** Adds ended runs that nobody asks for, in one statement, as many as to make `total`. */
+const grow = (total: number) =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql.unsafe(
+      `INSERT INTO sallyport_runs (run_id, thread_id, owner_key, owner_subject, idempotency_key, request_digest, status,
+        epoch, started_at, completed_at, last_seq, end_seq, event_count, byte_count, metadata)
+      WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < ${total})
+      SELECT 'filler ' || value, 'thread ' || (value % 1000), 'filler', 'filler', value, '', 'succeeded', 1,
+        1800000000000 + value, 1800000000000 + value, 1, 1, 0, 0, '{}' FROM n`
+    )
+  })
+
+const growth = async (directory: string): Promise<ReadonlyArray<Row>> => {
+  const runtime = ManagedRuntime.make(layerSqlite(join(directory, "growth.db")))
+  const measure = async () => {
+    const run = await runtime.runPromise(start)
+    const log = await runtime.runPromise(RunEventLog.RunEventLog)
+    const times = 400
+    const repeat = (effect: Effect.Effect<unknown, unknown>) => () =>
+      runtime.runPromise(Effect.gen(function*() {
+        for (let index = 0; index < times; index++) yield* effect
+      }))
+    return rates([
+      {
+        name: "start",
+        operations: times,
+        run: () =>
+          runtime.runPromise(Effect.gen(function*() {
+            for (let index = 0; index < times; index++) yield* start
+          }))
+      },
+      {
+        name: "append",
+        operations: times,
+        run: repeat(log.append({ runId: run.runId, epoch: run.epoch, events: [event] }))
+      },
+      {
+        name: "activeForThread",
+        operations: times,
+        run: repeat(log.activeForThread({ threadId: run.threadId, owner }))
+      },
+      { name: "reap", operations: times, run: repeat(log.reap({ limit: 100 })) }
+    ], 5)
+  }
+  const few = await measure()
+  await runtime.runPromise(grow(1_000_000))
+  // What the growth itself left to do is done before the measurement.
+  await runtime.runPromise(SqlClient.SqlClient.use((sql) => sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")))
+  const many = await measure()
+  await runtime.dispose()
+  return ["start", "append", "activeForThread", "reap"].map((name) => ({
+    path: `${name}, 1,000,000 runs`,
+    ours: rate(many, name),
+    against: `${name}, few runs`,
+    theirs: rate(few, name),
+    atLeast: 0.8
+  }))
+}
+
+const linesOf = (child: ChildProcess) => {
+  if (child.stdout === null) throw new Error("The process has no output")
+  return createInterface(child.stdout)[Symbol.asyncIterator]()
+}
+
+const spawnServer = async (program: string, args: ReadonlyArray<string>) => {
+  const path = fileURLToPath(new URL(program, import.meta.url))
+  const child = spawn(process.execPath, ["--conditions=sallyport-source", path, ...args], {
+    stdio: ["pipe", "pipe", "inherit"]
+  })
+  const lines = linesOf(child)
+  const next = async () => JSON.parse((await lines.next()).value ?? "")
+  return {
+    hello: await next(),
+    ask: async (command: Command) => {
+      child.stdin.write(`${JSON.stringify(command)}\n`)
+      return next()
+    },
+    stop: async () => {
+      child.stdin.end()
+      await once(child, "exit")
+    }
+  }
+}
+
+interface Tail {
+  readonly name: string
+  readonly p50: number
+  readonly p99: number
+  readonly heap: number
+}
+
+/** Follows a run by many readers over sockets, while events are appended one by one. */
+const tails = async (directory: string): Promise<void> => {
+  const measured: Array<Tail> = []
+  for (
+    const [name, program, args] of [
+      ["durable on SQLite", "./runServer.ts", [join(directory, "tail.db")]],
+      ["in memory", "./runServer.ts", ["memory"]],
+      ["bare node:http, nothing stored", "./bareServer.ts", []]
+    ] as const
+  ) {
+    const { ask, hello, stop } = await spawnServer(program, args)
+    const headers = { authorization: `Bearer ${hello.token}` }
+    for (const [readers, everyMillis, count] of [[100, 20, 200], [1_000, 100, 60]] as const) {
+      const runId = await ask({ start: `tail ${readers}` })
+      const before = await ask({ memory: true })
+      const following = await openTails({ port: hello.port, path: `/api/runs/${runId}/events`, headers }, readers)
+      const after = await ask({ memory: true })
+      for (const times of [20, count]) {
+        await ask({ append: runId, count: times, everyMillis })
+        const { p50, p99 } = await following.take(times * readers)
+        if (times === count) {
+          measured.push({ name: `${readers} readers, ${name}`, p50, p99, heap: (after.heap - before.heap) / readers })
+        }
+      }
+      following.close()
+    }
+    if (name === "in memory") {
+      const runId = await ask({ start: "in process" })
+      const bytes = await ask({ follow: 1_000, of: runId })
+      console.log(`Memory of a reader in process: ${(bytes / 1024).toFixed(1)} KiB (asked: at most 16)\n`)
+    }
+    if (name === "durable on SQLite") {
+      const total = 200_000
+      const runId = await ask({ fill: total, bytes: 60 })
+      const closing = { ...headers, connection: "close" }
+      const times: Array<number> = []
+      for (let round = 0; round < 4; round++) {
+        const begin = performance.now()
+        const socket = await open(
+          { port: hello.port, path: `/api/runs/${runId}/events`, headers: closing },
+          () => undefined
+        )
+        await once(socket, "close")
+        times.push(total / (performance.now() - begin))
+      }
+      console.log(`Replay over SSE: ${Math.max(...times).toFixed(0)} k events/s (asked: at least 200)\n`)
+    }
+    await stop()
+  }
+  console.log(
+    "From before the append to the reader, in milliseconds (asked: 100 readers p50 <= 3, 1,000 readers p99 <= 25)"
+  )
+  for (const { heap, name, p50, p99 } of measured) {
+    console.log(
+      `  ${name.padEnd(46)} p50 ${p50.toFixed(1).padStart(6)}   p99 ${p99.toFixed(1).padStart(6)}   ` +
+        `${(heap / 1024).toFixed(0).padStart(4)} KiB of heap a reader`
+    )
+  }
+  console.log("")
+}
+
+/** Measures and prints the rows of runs. */
+export const run = async (): Promise<void> => {
+  const directory = mkdtempSync(join(tmpdir(), "sallyport-bench-"))
+  try {
+    report("Runs", [
+      ...await appendSqlite(directory),
+      ...await appendPostgres(),
+      ...await replay(directory),
+      ...await growth(directory)
+    ])
+    await tails(directory)
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
