@@ -1,7 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import { EventSource } from "eventsource"
+import * as Net from "node:net"
 import { type Answer, assertError, bearer, eventsOf, type Server, start } from "./support.ts"
 
 const notFound = { status: 404, tag: "NotFound", code: "run_not_found" }
@@ -36,6 +39,13 @@ const gated = Effect.gen(function*() {
       }).pipe(Effect.onInterrupt(() => Effect.sync(() => void state.interrupted++)))
   }
 })
+
+/** Sends some bytes, and is gone once they are sent. */
+const sendAndLeave = (port: number, text: string) =>
+  Effect.callback<void>((resume) => {
+    const socket = Net.connect({ host: "127.0.0.1", port }, () => socket.write(text, () => socket.destroy()))
+    socket.on("error", () => undefined).on("close", () => resume(Effect.void))
+  })
 
 /** Reads a run to its end, as a client does that waits for it. */
 const untilEnd = (server: Server, token: string, runId: unknown) =>
@@ -79,6 +89,30 @@ describe("starting a run", () => {
       assert.deepStrictEqual(events.map(({ event }) => event), ["end"])
       const run = yield* server.send({ path: `/api/runs/${String(runId)}`, headers: bearer(token) })
       assert.deepInclude(run.json, { status: "succeeded", lastSeq: 1, endReason: null })
+    }))
+
+  it.live("L-70 RUN-01 a client that disconnects during the POST has started nothing, or one run that its key finds", () =>
+    Effect.gen(function*() {
+      const { open, program, state } = yield* gated
+      const server = yield* start({ program })
+      const token = yield* server.token()
+      const body = JSON.stringify({ threadId: "thread", input: "x".repeat(2_000) })
+      const head = "POST /api/runs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" +
+        `Authorization: Bearer ${token}\r\nIdempotency-Key: key\r\nContent-Length: ${body.length}\r\n\r\n`
+      const whole = head + body
+      for (let sent = 50; sent < whole.length; sent += 97) yield* sendAndLeave(server.port, whole.slice(0, sent))
+      assert.strictEqual(server.probe.calls.get("runs.start"), undefined)
+      // Whole, with nobody there to take the answer.
+      for (let round = 0; round < 5; round++) yield* sendAndLeave(server.port, whole)
+      const found = yield* Effect.repeat(server.log.getByKey({ idempotencyKey: "key", owner: { subject: "owner" } }), {
+        until: Option.isSome,
+        schedule: Schedule.spaced("5 millis")
+      })
+      const again = yield* post(server, token, { input: "x".repeat(2_000) })
+      assert.deepStrictEqual([again.status, runOf(again).runId], [200, Option.getOrUndefined(found)?.runId])
+      yield* open
+      yield* untilEnd(server, token, runOf(again).runId)
+      assert.strictEqual(state.executed, 1)
     }))
 
   it.live("tells a reader that the program failed, and not how", () =>

@@ -288,4 +288,38 @@ describe("PostgreSQL", () => {
       }).pipe(Effect.scoped, Effect.provide(postgres)),
     60_000
   )
+
+  it.live(
+    "RUN-08 L-83 a reader on one node follows a run on the other through the loss of every listening connection",
+    () =>
+      Effect.gen(function*() {
+        const database = yield* postgresDatabase
+        const [a, b] = yield* Effect.all([startNode(database), startNode(database)])
+        const { token } = yield* a.issue("ada")
+        const input = { to: 200, everyMillis: 15 }
+        const started = yield* post(a, "/api/runs", token, { threadId: "thread", input }, { "idempotency-key": "key" })
+        const { run }: { run: { runId: string } } = JSON.parse(started)
+        const readings = yield* Effect.forEach([a, b, b], (node) =>
+          followSse(node, `/api/runs/${run.runId}/events`, token))
+        let killed = 0
+        for (let round = 1; round <= 4; round++) {
+          for (const reading of readings) {
+            yield* reading.until(count(round * 30))
+          }
+          killed += (yield* administer(
+            `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE application_name = 'sallyport-wakeups' AND datname = '${database.database}'`
+          )).length
+        }
+        assert.isAtLeast(killed, 4)
+        for (const reading of readings) {
+          assert.deepStrictEqual(yield* reading.ended, [
+            ...Array.from({ length: input.to }, (_, index) =>
+              `${index + 1} data`),
+            `${input.to + 1} end`
+          ])
+        }
+      }).pipe(Effect.scoped, Effect.provide(postgres)),
+    60_000
+  )
 })

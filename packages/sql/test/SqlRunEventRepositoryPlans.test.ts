@@ -66,6 +66,20 @@ const exercise = Effect.gen(function*() {
     leaseMillis: 60_000,
     abortedData: "{}"
   })
+  // Ends the expired run of the thread.
+  yield* repository.start({
+    runId: "next",
+    threadId: "thread 1",
+    ownerKey: "owner",
+    ownerSubject: "owner",
+    ownerOrg: null,
+    idempotencyKey: "next",
+    requestDigest: "",
+    metadata: "{}",
+    leaseMillis: 60_000,
+    abortedData: "{}",
+    stale: { reason: "stale_run", data: "{}" }
+  })
   const [, , two = "", three = "", four = "", five = ""] = runIds
   const item = (runId: string) => ({ runId, epoch: 1, events: ["1", "2"], byteCount: 2 })
   yield* repository.append({ items: [item(two)], maxEvents: 100, maxBytes: 100 })
@@ -82,6 +96,7 @@ const exercise = Effect.gen(function*() {
   yield* repository.activeForThread({ ownerKey: "owner", threadId: "thread 5", windowMillis: 1_000 })
   yield* repository.read({ runId: two, after: 1, limit: 10 })
   yield* repository.heads([two, three])
+  yield* repository.now
   yield* repository.sweep({ limit: 100, retentionMillis: -1_000, tombstoneMillis: -1_000 })
   yield* repository.sweep({ limit: 100, retentionMillis: -1_000, tombstoneMillis: -1_000 })
 })
