@@ -4,7 +4,6 @@
  * A decision is one transaction on the backend's own store: a running backend hears of it through the access feed, and
  * ends what the client has at once.
  */
-import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Identity from "@sallyport/connect/Identity"
 import * as Linking from "@sallyport/connect/Linking"
@@ -22,28 +21,8 @@ import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as UserDirectories from "effect/persistence/UserDirectories"
-import * as Runtime from "effect/Runtime"
-import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as Persistence from "./Persistence.ts"
-import * as StateDirectory from "./StateDirectory.ts"
-
-const shared = {
-  stateDir: Flag.String("state-dir").pipe(
-    Flag.withDescription("Where the backend keeps its state; by default the platform's directory for state"),
-    Flag.optional
-  ),
-  databaseUrl: Flag.Redacted("database-url").pipe(
-    Flag.withDescription("The PostgreSQL database that the backend shares, where it keeps its state in one"),
-    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
-    Flag.optional
-  ),
-  json: Flag.Boolean("json").pipe(
-    Flag.withDescription("Print JSON instead of text"),
-    Flag.withDefault(false)
-  )
-}
+import * as StoreCommands from "./internal/storeCommands.ts"
 
 /** Lists the exit codes of these commands; 1 is any other failure. */
 export const exitCodes = {
@@ -56,21 +35,8 @@ export const exitCodes = {
   TooManyWaiting: 1
 } as const
 
-/** Ends a command with a sentence, and an exit code to branch on. */
-export class ConnectCommandFailed extends Schema.TaggedError<ConnectCommandFailed>()("ConnectCommandFailed", {
-  sentence: Schema.String,
-  exitCode: Schema.Natural
-}) {
-  override get message() {
-    return this.sentence
-  }
-  override get [Runtime.errorExitCode]() {
-    return this.exitCode
-  }
-}
-
 const parent = Command.make("connect").pipe(
-  Command.withSharedFlags(shared),
+  Command.withSharedFlags(StoreCommands.flags),
   Command.withDescription("Decide who may connect through a relay")
 )
 
@@ -80,29 +46,21 @@ const layerHttp = Layer.provide(
   Layer.succeed(FetchHttpClient.RequestInit, { redirect: "error", credentials: "omit" })
 )
 
-const defaultStateDirectory = UserDirectories.UserDirectories.pipe(
-  Effect.flatMap((directories) => directories.state("sallyport")),
-  Effect.provide(UserDirectories.layer)
-)
-
 /** Runs a command on the backend's store. */
 const withStore = Effect.fnUntraced(
   function*<A, E, R>(
     run: (options: { readonly json: boolean }) => Effect.Effect<A, E, R>
   ) {
-    const { databaseUrl, json, stateDir } = yield* parent
-    const state = yield* StateDirectory.open(
-      Option.isSome(stateDir) ? stateDir.value : yield* defaultStateDirectory
+    const flags = yield* parent
+    const services = Layer.provideMerge(
+      Layer.merge(ConnectClientStore.layer, AccessFeed.layer),
+      StoreCommands.layerStore(flags)
     )
-    const services = Layer.merge(ConnectClientStore.layer, AccessFeed.layer).pipe(
-      Layer.provideMerge(Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })),
-      Layer.provideMerge(NodeCrypto.layer)
-    )
-    return yield* Effect.provide(run({ json }), services)
+    return yield* Effect.provide(run(flags), services)
   },
   Effect.catchIf(
     (error) => error instanceof ConnectClientStore.ConnectClientError,
-    ({ message, reason }) => new ConnectCommandFailed({ sentence: message, exitCode: exitCodes[reason._tag] })
+    StoreCommands.failWith(exitCodes)
   )
 )
 

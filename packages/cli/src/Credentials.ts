@@ -4,7 +4,6 @@
  * The commands act on the backend's own store: a running backend hears of a change through the access feed. Values are typed
  * in without an echo or come on standard input, and are never an argument, which others on the machine could read.
  */
-import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { defaultSubject } from "@sallyport/core/BootstrapCredentialService"
 import * as CredentialRequirements from "@sallyport/core/CredentialRequirements"
 import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolver"
@@ -14,32 +13,20 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Prompt from "effect/cli/Prompt"
-import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as UserDirectories from "effect/persistence/UserDirectories"
 import * as Redacted from "effect/Redacted"
-import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as BackendCredentials from "./BackendCredentials.ts"
-import * as Persistence from "./Persistence.ts"
-import * as StateDirectory from "./StateDirectory.ts"
+import * as StoreCommands from "./internal/storeCommands.ts"
 
 const shared = {
-  stateDir: Flag.String("state-dir").pipe(
-    Flag.withDescription("Where the backend keeps its state; by default the platform's directory for state"),
-    Flag.optional
-  ),
-  databaseUrl: Flag.Redacted("database-url").pipe(
-    Flag.withDescription("The PostgreSQL database that the backend shares, where it keeps its state in one"),
-    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
-    Flag.optional
-  ),
+  ...StoreCommands.flags,
   user: Flag.String("user").pipe(
     Flag.withDescription("Whose credentials to look at and change"),
     Flag.withDefault(defaultSubject)
@@ -47,10 +34,6 @@ const shared = {
   org: Flag.String("org").pipe(
     Flag.withDescription("The organisation to act for, as its owner; without it the user's own credentials are meant"),
     Flag.optional
-  ),
-  json: Flag.Boolean("json").pipe(
-    Flag.withDescription("Print JSON instead of text"),
-    Flag.withDefault(false)
   )
 }
 
@@ -72,27 +55,9 @@ export const exitCodes: Readonly<
   CredentialStoreUnavailable: 8
 }
 
-/** Ends a command with a sentence, and an exit code to branch on. */
-export class CredentialCommandFailed extends Schema.TaggedError<CredentialCommandFailed>()("CredentialCommandFailed", {
-  sentence: Schema.String,
-  exitCode: Schema.Natural
-}) {
-  override get message() {
-    return this.sentence
-  }
-  override get [Runtime.errorExitCode]() {
-    return this.exitCode
-  }
-}
-
 const parent = Command.make("credentials").pipe(
   Command.withSharedFlags(shared),
   Command.withDescription("Connect providers for a user or an organisation")
-)
-
-const defaultStateDirectory = UserDirectories.UserDirectories.pipe(
-  Effect.flatMap((directories) => directories.state("sallyport")),
-  Effect.provide(UserDirectories.layer)
 )
 
 /** Runs a command on the backend's store. */
@@ -104,17 +69,12 @@ const withStore = Effect.fnUntraced(
       readonly credentials: CredentialScopeResolver.CredentialScopeResolver["Service"]
     }) => Effect.Effect<A, E, R>
   ) {
-    const { databaseUrl, json, org, stateDir, user } = yield* parent
-    const state = yield* StateDirectory.open(
-      Option.isSome(stateDir) ? stateDir.value : yield* defaultStateDirectory
-    )
+    const flags = yield* parent
+    const { json, org, user } = flags
     const memberships = OrgMembership.layerStatic(
       new Map([[user, { org: Option.isSome(org) ? { id: org.value, role: "owner" } : null }]])
     )
-    const services = BackendCredentials.layer(memberships).pipe(
-      Layer.provide(Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })),
-      Layer.provide(NodeCrypto.layer)
-    )
+    const services = Layer.provide(BackendCredentials.layer(memberships), StoreCommands.layerStore(flags))
     return yield* Effect.gen(function*() {
       const credentials = yield* CredentialScopeResolver.CredentialScopeResolver
       return yield* run({ json, principal: { subject: user }, credentials })
@@ -122,7 +82,7 @@ const withStore = Effect.fnUntraced(
   },
   Effect.catchIf(
     (error) => error instanceof CredentialScopeResolver.CredentialError,
-    ({ message, reason }) => new CredentialCommandFailed({ sentence: message, exitCode: exitCodes[reason._tag] })
+    StoreCommands.failWith(exitCodes)
   )
 )
 
@@ -282,7 +242,7 @@ const test = Command.make(
       const verdict = yield* credentials.test(principal, key)
       yield* Console.log(json ? JSON.stringify(encodeVerdict(verdict)) : `${key} ${describeVerdict(verdict)}.`)
       if (verdict._tag !== "Valid" && verdict._tag !== "Unchecked") {
-        return yield* new CredentialCommandFailed({
+        return yield* new StoreCommands.CommandFailed({
           sentence: `${key} ${describeVerdict(verdict)}`,
           exitCode: exitCodes.NotValid
         })

@@ -16,11 +16,11 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import type * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
-import * as UserDirectories from "effect/persistence/UserDirectories"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { renderUnicodeCompact } from "uqr"
 import * as Backend from "./Backend.ts"
+import * as StateDirectory from "./StateDirectory.ts"
 
 const flags = {
   host: Flag.String("host").pipe(
@@ -66,11 +66,6 @@ const flags = {
     Flag.withDefault(false)
   )
 }
-
-const defaultStateDirectory = UserDirectories.UserDirectories.pipe(
-  Effect.flatMap((directories) => directories.state("sallyport")),
-  Effect.provide(UserDirectories.layer)
-)
 
 /** Returns the URL that a browser on this machine opens for an address that a server listens on. */
 const localUrl = (address: NetAddress.SocketAddress): string =>
@@ -138,11 +133,10 @@ export const serve = Command.make(
       trustedProxy,
       (text) => Effect.fromResult(TrustedProxies.parse(text))
     )
-    const stateDirectory = Option.isSome(stateDir) ? stateDir.value : yield* defaultStateDirectory
     const backend = Backend.layer({
       host,
       port,
-      stateDirectory,
+      stateDirectory: yield* StateDirectory.orDefault(stateDir),
       databaseUrl: Option.getOrUndefined(databaseUrl),
       policy: Option.getOrUndefined(policy),
       publicUrl: base,

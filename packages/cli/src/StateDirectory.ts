@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
+import * as UserDirectories from "effect/persistence/UserDirectories"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 
@@ -27,6 +28,13 @@ export interface StateDirectory {
   /** The key of the secrets that are kept elsewhere, in a database that nodes share. */
   readonly secretKey: string
 }
+
+/** Returns the directory that was named, or the platform's own for the state of programs. */
+export const orDefault = Effect.fnUntraced(function*(directory: Option.Option<string>) {
+  if (Option.isSome(directory)) return directory.value
+  const directories = yield* UserDirectories.UserDirectories
+  return yield* directories.state("sallyport")
+}, Effect.provide(UserDirectories.layer))
 
 /**
  * Makes the directory, private to this user, or checks the one that is there: it has to be a directory, this user's own,

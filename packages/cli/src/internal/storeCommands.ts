@@ -1,0 +1,63 @@
+/**
+ * The frame of the commands that work on a backend's own store, beside a backend that runs or not: the flags that say
+ * which store, the store itself, and the exit code of a failure.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as Flag from "effect/cli/Flag"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
+import * as Persistence from "../Persistence.ts"
+import * as StateDirectory from "../StateDirectory.ts"
+
+/** Names the store and the form of the answer, for `Command.withSharedFlags`. */
+export const flags = {
+  stateDir: Flag.String("state-dir").pipe(
+    Flag.withDescription("Where the backend keeps its state; by default the platform's directory for state"),
+    Flag.optional
+  ),
+  databaseUrl: Flag.Redacted("database-url").pipe(
+    Flag.withDescription("The PostgreSQL database that the backend shares, where it keeps its state in one"),
+    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
+    Flag.optional
+  ),
+  json: Flag.Boolean("json").pipe(
+    Flag.withDescription("Print JSON instead of text"),
+    Flag.withDefault(false)
+  )
+}
+
+/** Provides the repositories, the secrets and the cryptography of the store that the flags name. */
+export const layerStore = ({ databaseUrl, stateDir }: {
+  readonly databaseUrl: Option.Option<Redacted.Redacted>
+  readonly stateDir: Option.Option<string>
+}) =>
+  StateDirectory.orDefault(stateDir).pipe(
+    Effect.flatMap(StateDirectory.open),
+    Effect.map((state) => Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })),
+    Layer.unwrap,
+    Layer.provideMerge(NodeCrypto.layer)
+  )
+
+/** Ends a command with a sentence, and an exit code to branch on. */
+export class CommandFailed extends Schema.TaggedError<CommandFailed>()("CommandFailed", {
+  sentence: Schema.String,
+  exitCode: Schema.Natural
+}) {
+  override get message() {
+    return this.sentence
+  }
+  override get [Runtime.errorExitCode]() {
+    return this.exitCode
+  }
+}
+
+/** Ends a command with the sentence of a service's error, and the exit code of its reason. */
+export const failWith =
+  <Reason extends string>(exitCodes: Readonly<Record<Reason, number>>) =>
+  (error: { readonly message: string; readonly reason: { readonly _tag: Reason } }): CommandFailed =>
+    new CommandFailed({ sentence: error.message, exitCode: exitCodes[error.reason._tag] })
