@@ -20,7 +20,7 @@ import * as Stream from "effect/Stream"
 import * as Journal from "./internal/accessJournal.ts"
 import { failAs, makeDecode, parameter, prepare } from "./internal/accessTables.ts"
 import * as Connect from "./internal/connectTables.ts"
-import * as Dialect from "./internal/dialect.ts"
+import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 import * as SqlWakeUps from "./SqlWakeUps.ts"
 

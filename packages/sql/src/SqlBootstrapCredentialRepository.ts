@@ -17,7 +17,7 @@ import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Journal from "./internal/accessJournal.ts"
 import * as Access from "./internal/accessTables.ts"
-import * as Dialect from "./internal/dialect.ts"
+import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 
 const tableOf = (prefix: string) => `${prefix}pairing_links`

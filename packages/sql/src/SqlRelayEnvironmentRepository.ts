@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Access from "./internal/accessTables.ts"
-import * as Dialect from "./internal/dialect.ts"
+import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 
 const tableOf = (prefix: string) => `${prefix}relay_environments`

@@ -30,7 +30,7 @@ import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
-import * as Dialect from "./internal/dialect.ts"
+import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 import * as SqlWakeUps from "./SqlWakeUps.ts"
 

@@ -20,7 +20,7 @@ import type * as Statement from "effect/sql/Statement"
 import * as Struct from "effect/Struct"
 import * as Journal from "./internal/accessJournal.ts"
 import * as Access from "./internal/accessTables.ts"
-import * as Dialect from "./internal/dialect.ts"
+import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 
 const tableOf = (prefix: string) => `${prefix}scoped_credentials`

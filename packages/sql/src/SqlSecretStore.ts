@@ -22,7 +22,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
 import * as Access from "./internal/accessTables.ts"
-import * as Dialect from "./internal/dialect.ts"
+import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 
 /** Configures where secrets are kept and how many versions of each. */

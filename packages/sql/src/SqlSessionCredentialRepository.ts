@@ -22,7 +22,7 @@ import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Journal from "./internal/accessJournal.ts"
 import * as Access from "./internal/accessTables.ts"
-import * as Dialect from "./internal/dialect.ts"
+import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 
 const tablesOf = (prefix: string) => ({ sessions: `${prefix}sessions`, tickets: `${prefix}session_tickets` })

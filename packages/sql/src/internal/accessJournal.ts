@@ -9,7 +9,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as Migrations from "../Migrations.ts"
 import * as SqlWakeUps from "../SqlWakeUps.ts"
 import { parameter, prepare, runAll } from "./accessTables.ts"
-import * as Dialect from "./dialect.ts"
+import * as Dialect from "../Dialect.ts"
 
 /** Names the feed's tables. */
 export const tables = (prefix: string) => ({ feed: `${prefix}access_feed`, head: `${prefix}access_feed_head` })

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Migrations from "../Migrations.ts"
 import { idType, runAll } from "./accessTables.ts"
-import * as Dialect from "./dialect.ts"
+import * as Dialect from "../Dialect.ts"
 
 /** Names the tables. */
 export const tables = (prefix: string) => ({
