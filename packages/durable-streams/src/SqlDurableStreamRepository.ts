@@ -48,12 +48,6 @@ import {
 } from "./DurableStreamRepository.ts"
 import { mediaType } from "./DurableStream.ts"
 
-/** Names what the tables' names begin with. */
-export interface Options {
-  /** Defaults to `sallyport_`. Another prefix is another, empty store. */
-  readonly prefix?: string | undefined
-}
-
 const migrations = (prefix: string) => ({
   "1_create_streams": Effect.gen(function*() {
     const sql = (yield* SqlClient.SqlClient).withoutTransforms()
@@ -118,7 +112,7 @@ const migrations = (prefix: string) => ({
 
 /** Creates or upgrades the tables. For a deployment step of its own; `layer` does it by itself. */
 export const layerMigrations = (
-  options?: Options
+  options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
   const prefix = options?.prefix ?? Migrations.defaultPrefix
   return Layer.effectDiscard(Migrations.run({ service: "streams", prefix, migrations: migrations(prefix) }))
@@ -173,9 +167,9 @@ const toRecord = (row: Stored<StreamRecord> & { readonly data: Uint8Array }): St
 
 /** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
 export const make: (
-  options?: Options
+  options?: Migrations.TableOptions
 ) => Effect.Effect<DurableStreamRepository["Service"], never, SqlClient.SqlClient> = Effect.fnUntraced(function*(
-  options?: Options
+  options?: Migrations.TableOptions
 ) {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const wakeUps = yield* SqlWakeUps.forClient(sql)
@@ -684,17 +678,15 @@ export const make: (
 
 /** Provides the repository on tables that are there already, for a connection without the right to create any. */
 export const layerStorage = (
-  options?: Options
+  options?: Migrations.TableOptions
 ): Layer.Layer<DurableStreamRepository, never, SqlClient.SqlClient> =>
   Layer.effect(DurableStreamRepository, make(options))
 
 /** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */
 export const layerWith = (
-  options: Options
+  options?: Migrations.TableOptions
 ): Layer.Layer<DurableStreamRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
 /** Provides the repository after creating or upgrading its tables. */
-export const layer: Layer.Layer<DurableStreamRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith(
-  {}
-)
+export const layer: Layer.Layer<DurableStreamRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith()

@@ -24,12 +24,6 @@ import {
   type SubscriptionRow
 } from "./StreamSubscriptionRepository.ts"
 
-/** Names what the tables' names begin with. */
-export interface Options {
-  /** Defaults to `sallyport_`. Another prefix is another, empty store. */
-  readonly prefix?: string | undefined
-}
-
 const migrations = (prefix: string) => ({
   "1_create_stream_subscriptions": Effect.gen(function*() {
     const sql = (yield* SqlClient.SqlClient).withoutTransforms()
@@ -76,7 +70,7 @@ const migrations = (prefix: string) => ({
 
 /** Creates or upgrades the tables. For a deployment step of its own; `layer` does it by itself. */
 export const layerMigrations = (
-  options?: Options
+  options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
   const prefix = options?.prefix ?? Migrations.defaultPrefix
   return Layer.effectDiscard(
@@ -112,9 +106,9 @@ const toRow = (row: Stored<SubscriptionRow>): SubscriptionRow => ({
 
 /** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
 export const make: (
-  options?: Options
+  options?: Migrations.TableOptions
 ) => Effect.Effect<StreamSubscriptionRepository["Service"], never, SqlClient.SqlClient> = Effect.fnUntraced(function*(
-  options?: Options
+  options?: Migrations.TableOptions
 ) {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const prefix = options?.prefix ?? Migrations.defaultPrefix
@@ -370,16 +364,16 @@ export const make: (
 
 /** Provides the repository on tables that are there already, for a connection without the right to create any. */
 export const layerStorage = (
-  options?: Options
+  options?: Migrations.TableOptions
 ): Layer.Layer<StreamSubscriptionRepository, never, SqlClient.SqlClient> =>
   Layer.effect(StreamSubscriptionRepository, make(options))
 
 /** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */
 export const layerWith = (
-  options: Options
+  options?: Migrations.TableOptions
 ): Layer.Layer<StreamSubscriptionRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
 /** Provides the repository after creating or upgrading its tables. */
 export const layer: Layer.Layer<StreamSubscriptionRepository, Migrations.MigrationsError, SqlClient.SqlClient> =
-  layerWith({})
+  layerWith()

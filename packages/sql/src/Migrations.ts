@@ -49,6 +49,12 @@ export class MigrationsError extends Schema.TaggedError<MigrationsError>()("Migr
   }
 }
 
+/** Names the tables of a service. */
+export interface TableOptions {
+  /** What every table's name begins with; {@link defaultPrefix} without it. Another prefix is another, empty store. */
+  readonly prefix?: string | undefined
+}
+
 /**
  * The prefix of every table when a host names no other.
  */
@@ -60,11 +66,12 @@ export const defaultPrefix = "sallyport_"
  * The history table is `<prefix><service>_migrations`. Keys of `migrations` are `<id>_<name>`. The check for a newer
  * schema is made inside the same transaction, under the same lock, so that two versions started at once cannot both pass.
  */
-export const run = Effect.fn("Migrations.run")(function*(options: {
-  readonly service: string
-  readonly prefix?: string | undefined
-  readonly migrations: Record<string, Effect.Effect<void, unknown, SqlClient.SqlClient>>
-}): Effect.fn.Return<ReadonlyArray<readonly [id: number, name: string]>, MigrationsError, SqlClient.SqlClient> {
+export const run = Effect.fn("Migrations.run")(function*(
+  options: TableOptions & {
+    readonly service: string
+    readonly migrations: Record<string, Effect.Effect<void, unknown, SqlClient.SqlClient>>
+  }
+): Effect.fn.Return<ReadonlyArray<readonly [id: number, name: string]>, MigrationsError, SqlClient.SqlClient> {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const table = `${options.prefix ?? defaultPrefix}${options.service}_migrations`
   const loader = Effect.gen(function*() {

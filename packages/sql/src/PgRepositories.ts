@@ -10,10 +10,9 @@ import * as PgWakeUps from "./PgWakeUps.ts"
 import * as SqlRepositories from "./SqlRepositories.ts"
 
 /** Provides all repositories with tables of a given prefix, after bringing the tables up to date. */
-export const layerWith = (options: {
-  readonly prefix?: string | undefined
-  readonly wakeUps?: PgWakeUps.Options | undefined
-}): Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient | PgClient> =>
+export const layerWith = (
+  options: Migrations.TableOptions & { readonly wakeUps?: PgWakeUps.Options | undefined }
+): Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient | PgClient> =>
   Layer.provide(SqlRepositories.layerWith(options), PgWakeUps.layerWith(options.wakeUps ?? {}))
 
 /** Provides all repositories on the ambient `PgClient`, after bringing the tables up to date. */

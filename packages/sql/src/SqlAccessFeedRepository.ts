@@ -17,21 +17,19 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
+import * as Dialect from "./Dialect.ts"
 import * as Journal from "./internal/accessJournal.ts"
 import { failAs, makeDecode, parameter, prepare } from "./internal/accessTables.ts"
 import * as Connect from "./internal/connectTables.ts"
-import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 import * as SqlWakeUps from "./SqlWakeUps.ts"
 
 /**
  * Creates the tables of the feed, and those of the connect clients that a snapshot shows, or brings them up to date.
- *
- * `prefix` starts the name of every table; `sallyport_` without it.
  */
-export const layerMigrations = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effectDiscard(Effect.andThen(
     Journal.migrate(options?.prefix ?? Migrations.defaultPrefix),
     Connect.migrate(options?.prefix ?? Migrations.defaultPrefix)
@@ -47,9 +45,9 @@ const snapshotPage = 256
  * Events of a type that this version doesn't know are passed over by `read`, so that an older process goes on beside a
  * newer one.
  */
-export const layerStorage = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<AccessFeedRepository, never, SqlClient.SqlClient> =>
+export const layerStorage = (
+  options?: Migrations.TableOptions
+): Layer.Layer<AccessFeedRepository, never, SqlClient.SqlClient> =>
   Layer.effect(
     AccessFeedRepository,
     Effect.gen(function*() {
@@ -183,9 +181,9 @@ export const layerStorage = (options?: {
   )
 
 /** Provides the repository on tables named with a prefix, which are brought up to date first. */
-export const layerWith = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<AccessFeedRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerWith = (
+  options?: Migrations.TableOptions
+): Layer.Layer<AccessFeedRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
 /** Provides the repository on tables named `sallyport_…`, which are brought up to date first. */

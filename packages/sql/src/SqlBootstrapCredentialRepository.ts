@@ -15,9 +15,9 @@ import {
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as Dialect from "./Dialect.ts"
 import * as Journal from "./internal/accessJournal.ts"
 import * as Access from "./internal/accessTables.ts"
-import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 
 const tableOf = (prefix: string) => `${prefix}pairing_links`
@@ -57,20 +57,16 @@ const migrate = (prefix: string): Effect.Effect<unknown, Migrations.MigrationsEr
     })
   )
 
-/**
- * Creates the tables of pairing links and of the access feed, or brings them up to date.
- *
- * `prefix` starts the name of every table; `sallyport_` without it.
- */
-export const layerMigrations = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+/** Creates the tables of pairing links and of the access feed, or brings them up to date. */
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effectDiscard(migrate(options?.prefix ?? Migrations.defaultPrefix))
 
 /** Provides the repository on tables that exist already; it runs no DDL. */
-export const layerStorage = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<BootstrapCredentialRepository, never, SqlClient.SqlClient> =>
+export const layerStorage = (
+  options?: Migrations.TableOptions
+): Layer.Layer<BootstrapCredentialRepository, never, SqlClient.SqlClient> =>
   Layer.effect(
     BootstrapCredentialRepository,
     Effect.gen(function*() {
@@ -205,9 +201,9 @@ export const layerStorage = (options?: {
   )
 
 /** Provides the repository on tables named with a prefix, which are brought up to date first. */
-export const layerWith = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<BootstrapCredentialRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerWith = (
+  options?: Migrations.TableOptions
+): Layer.Layer<BootstrapCredentialRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
 /** Provides the repository on tables named `sallyport_…`, which are brought up to date first. */

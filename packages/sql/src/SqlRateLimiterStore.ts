@@ -15,8 +15,8 @@ import * as Option from "effect/Option"
 import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import * as Access from "./internal/accessTables.ts"
 import * as Dialect from "./Dialect.ts"
+import * as Access from "./internal/accessTables.ts"
 import * as Migrations from "./Migrations.ts"
 
 const tableOf = (prefix: string) => `${prefix}rate_limits`
@@ -25,14 +25,10 @@ const tableOf = (prefix: string) => `${prefix}rate_limits`
 const float = (sql: SqlClient.SqlClient): string =>
   sql.onDialectOrElse({ pg: () => "DOUBLE PRECISION", orElse: () => "REAL" })
 
-/**
- * Creates the table of counters, or brings it up to date.
- *
- * `prefix` starts the name of every table; `sallyport_` without it.
- */
-export const layerMigrations = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
+/** Creates the table of counters, or brings it up to date. */
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
   const prefix = options?.prefix ?? Migrations.defaultPrefix
   return Layer.effectDiscard(Migrations.run({
     service: "rate_limits",
@@ -212,9 +208,9 @@ const failAs = <A, R>(message: string) => (self: Effect.Effect<A, unknown, R>) =
   )
 
 /** Provides the store on a table that exists already; it runs no DDL. */
-export const layerStorage = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<RateLimiter.RateLimiterStore, never, SqlClient.SqlClient> =>
+export const layerStorage = (
+  options?: Migrations.TableOptions
+): Layer.Layer<RateLimiter.RateLimiterStore, never, SqlClient.SqlClient> =>
   Layer.effect(
     RateLimiter.RateLimiterStore,
     Effect.gen(function*() {
@@ -357,9 +353,9 @@ export const layerStorage = (options?: {
   )
 
 /** Provides the store on a table named with a prefix, which is brought up to date first. */
-export const layerWith = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerWith = (
+  options?: Migrations.TableOptions
+): Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
 /** Provides the store on a table named `sallyport_rate_limits`, which is brought up to date first. */

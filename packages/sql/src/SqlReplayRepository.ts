@@ -9,20 +9,16 @@ import { ReplayRepository } from "@sallyport/core/ReplayRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
-import * as Access from "./internal/accessTables.ts"
 import * as Dialect from "./Dialect.ts"
+import * as Access from "./internal/accessTables.ts"
 import * as Migrations from "./Migrations.ts"
 
 const tableOf = (prefix: string) => `${prefix}spent_values`
 
-/**
- * Creates the table of spent values, or brings it up to date.
- *
- * `prefix` starts the name of every table; `sallyport_` without it.
- */
-export const layerMigrations = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
+/** Creates the table of spent values, or brings it up to date. */
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
   const prefix = options?.prefix ?? Migrations.defaultPrefix
   return Layer.effectDiscard(Migrations.run({
     service: "spent_values",
@@ -46,9 +42,9 @@ export const layerMigrations = (options?: {
 }
 
 /** Provides the repository on a table that exists already; it runs no DDL. */
-export const layerStorage = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<ReplayRepository, never, SqlClient.SqlClient> =>
+export const layerStorage = (
+  options?: Migrations.TableOptions
+): Layer.Layer<ReplayRepository, never, SqlClient.SqlClient> =>
   Layer.effect(
     ReplayRepository,
     Effect.gen(function*() {
@@ -88,9 +84,9 @@ export const layerStorage = (options?: {
   )
 
 /** Provides the repository on a table named with a prefix, which is brought up to date first. */
-export const layerWith = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<ReplayRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerWith = (
+  options?: Migrations.TableOptions
+): Layer.Layer<ReplayRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
 /** Provides the repository on a table named `sallyport_spent_values`, which is brought up to date first. */

@@ -14,9 +14,9 @@ import * as SqlScopedCredentialRepository from "./SqlScopedCredentialRepository.
 import * as SqlSessionCredentialRepository from "./SqlSessionCredentialRepository.ts"
 
 /** Provides all repositories with tables of a given prefix, after bringing the tables up to date. */
-export const layerWith = (options: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerWith = (
+  options: Migrations.TableOptions
+): Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.mergeAll(
     SqlBootstrapCredentialRepository.layerWith(options),
     SqlSessionCredentialRepository.layerWith(options),

@@ -18,9 +18,9 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type * as Statement from "effect/sql/Statement"
 import * as Struct from "effect/Struct"
+import * as Dialect from "./Dialect.ts"
 import * as Journal from "./internal/accessJournal.ts"
 import * as Access from "./internal/accessTables.ts"
-import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 
 const tableOf = (prefix: string) => `${prefix}scoped_credentials`
@@ -54,22 +54,18 @@ const migrate = (prefix: string): Effect.Effect<unknown, Migrations.MigrationsEr
     })
   )
 
-/**
- * Creates the tables of credentials and of the access feed, or brings them up to date.
- *
- * `prefix` starts the name of every table; `sallyport_` without it.
- */
-export const layerMigrations = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+/** Creates the tables of credentials and of the access feed, or brings them up to date. */
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effectDiscard(migrate(options?.prefix ?? Migrations.defaultPrefix))
 
 const Metadata = Schema.Struct(Struct.omit(ScopedCredentialRow.fields, ["sealed", "keyId"]))
 
 /** Provides the repository on tables that exist already; it runs no DDL. */
-export const layerStorage = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<ScopedCredentialRepository, never, SqlClient.SqlClient> =>
+export const layerStorage = (
+  options?: Migrations.TableOptions
+): Layer.Layer<ScopedCredentialRepository, never, SqlClient.SqlClient> =>
   Layer.effect(
     ScopedCredentialRepository,
     Effect.gen(function*() {
@@ -227,9 +223,9 @@ export const layerStorage = (options?: {
   )
 
 /** Provides the repository on tables named with a prefix, which are brought up to date first. */
-export const layerWith = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<ScopedCredentialRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerWith = (
+  options?: Migrations.TableOptions
+): Layer.Layer<ScopedCredentialRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
 /** Provides the repository on tables named `sallyport_…`, which are brought up to date first. */

@@ -21,15 +21,12 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
-import * as Access from "./internal/accessTables.ts"
 import * as Dialect from "./Dialect.ts"
+import * as Access from "./internal/accessTables.ts"
 import * as Migrations from "./Migrations.ts"
 
 /** Configures where secrets are kept and how many versions of each. */
-export interface Options extends SecretStore.Options {
-  /** What the name of every table starts with. `sallyport_` by default. */
-  readonly prefix?: string | undefined
-}
+export interface Options extends SecretStore.Options, Migrations.TableOptions {}
 
 const headTable = (prefix: string): string => `${prefix}secrets`
 
@@ -63,9 +60,9 @@ const migrate = (prefix: string): Effect.Effect<unknown, Migrations.MigrationsEr
   })
 
 /** Creates the tables of secrets, or brings them up to date. */
-export const layerMigrations = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effectDiscard(migrate(options?.prefix ?? Migrations.defaultPrefix))
 
 /**

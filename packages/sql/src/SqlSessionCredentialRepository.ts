@@ -20,9 +20,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as Dialect from "./Dialect.ts"
 import * as Journal from "./internal/accessJournal.ts"
 import * as Access from "./internal/accessTables.ts"
-import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 
 const tablesOf = (prefix: string) => ({ sessions: `${prefix}sessions`, tickets: `${prefix}session_tickets` })
@@ -94,20 +94,16 @@ const migrate = (prefix: string): Effect.Effect<unknown, Migrations.MigrationsEr
     })
   )
 
-/**
- * Creates the tables of sessions and of the access feed, or brings them up to date.
- *
- * `prefix` starts the name of every table; `sallyport_` without it.
- */
-export const layerMigrations = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+/** Creates the tables of sessions and of the access feed, or brings them up to date. */
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effectDiscard(migrate(options?.prefix ?? Migrations.defaultPrefix))
 
 /** Provides the repository on tables that exist already; it runs no DDL. */
-export const layerStorage = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<SessionCredentialRepository, never, SqlClient.SqlClient> =>
+export const layerStorage = (
+  options?: Migrations.TableOptions
+): Layer.Layer<SessionCredentialRepository, never, SqlClient.SqlClient> =>
   Layer.effect(
     SessionCredentialRepository,
     Effect.gen(function*() {
@@ -398,9 +394,9 @@ export const layerStorage = (options?: {
   )
 
 /** Provides the repository on tables named with a prefix, which are brought up to date first. */
-export const layerWith = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<SessionCredentialRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerWith = (
+  options?: Migrations.TableOptions
+): Layer.Layer<SessionCredentialRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
 /** Provides the repository on tables named `sallyport_…`, which are brought up to date first. */
