@@ -5,11 +5,14 @@
 import { LinkProof, RelayApi, typ } from "@sallyport/contract/ConnectProtocol"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
 import { RelayEnvironmentRepository } from "@sallyport/core/RelayEnvironmentRepository"
+import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import { Stopping } from "@sallyport/core/Stopping"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
 import { type ConnectorError, EnvironmentConnector } from "./EnvironmentConnector.ts"
+import * as DecisionStream from "./internal/decisionStream.ts"
 import * as Jwt from "./internal/jwt.ts"
 import * as Wire from "./internal/wire.ts"
 
@@ -31,6 +34,8 @@ export const layer = HttpApiBuilder.group(
   Effect.fn(function*(handlers) {
     const environments = yield* RelayEnvironmentRepository
     const connector = yield* EnvironmentConnector
+    const sessions = yield* SessionCredentialService
+    const stopping = yield* Stopping
     const wire = yield* Wire.make
     const storeFailed = () => wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
 
@@ -48,6 +53,13 @@ export const layer = HttpApiBuilder.group(
       return { account: session.subject, proofKeyThumbprint: session.proofKeyThumbprint }
     })
     const connectorFailed = (error: ConnectorError) => wire.unavailable(error)
+    const unavailable = ({ message }: { readonly message: string }) =>
+      Effect.fail<DecisionStream.Failure>({ code: "unavailable", message, retryable: true })
+    const sessionEnded: DecisionStream.Failure = {
+      code: "session_ended",
+      message: "Your session at the relay has ended; sign in again to go on",
+      retryable: false
+    }
 
     return handlers.handleAll({
       link: Effect.fn(
@@ -121,6 +133,26 @@ export const layer = HttpApiBuilder.group(
           return { approvalStatus }
         },
         Effect.catchTags({ AccessRepositoryError: storeFailed, ConnectorError: connectorFailed })
+      ),
+      decisions: Effect.fn(
+        function*({ query }) {
+          const session = yield* CurrentSession
+          const client = yield* currentClient
+          const environment = yield* find(query.environmentId)
+          const { waitSeconds } = DecisionStream
+          return DecisionStream.respond({
+            ask: connector.wait(environment, { ...client, requestedAtMillis: query.requestedAt, waitSeconds }).pipe(
+              Effect.map(({ approvalStatus }) => approvalStatus),
+              Effect.catch(unavailable)
+            ),
+            until: sessions.awaitEnd(session).pipe(
+              Effect.catch(unavailable),
+              Effect.andThen(Effect.fail(sessionEnded)),
+              Effect.raceFirst(stopping)
+            )
+          })
+        },
+        Effect.catchTags({ AccessRepositoryError: storeFailed })
       )
     })
   })

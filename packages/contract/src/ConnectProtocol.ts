@@ -158,6 +158,21 @@ export const EnvironmentView = Schema.Struct({ environmentId: Identifier, url: S
 
 const environment = { environmentId: Identifier }
 
+/** Describes the data of each event of the stream of decisions, by the event's name. */
+export const decisionData = {
+  /** `pending` says that nothing is decided yet. Any other status is the last event. */
+  decision: Schema.Struct({ approvalStatus: DecisionStatus }),
+  /** Tells why the stream stops; after a retryable failure the client asks again. */
+  failure: Schema.Struct({ code: Schema.String, message: Schema.String, retryable: Schema.Boolean })
+} as const
+
+/** Describes the events of the stream of decisions. One that is not known here is to be passed over. */
+export const DecisionEvent = Schema.Union([
+  Schema.Struct({ event: Schema.Literal("decision"), data: Schema.fromJsonString(decisionData.decision) }),
+  Schema.Struct({ event: Schema.Literal("failure"), data: Schema.fromJsonString(decisionData.failure) }),
+  Schema.Struct({ event: Schema.String, data: Schema.String })
+])
+
 /** Groups the endpoints of a relay. The account is the subject of the session. */
 export class RelayGroup extends HttpApiGroup.make("relay").add(
   HttpApiEndpoint.post("link", "/api/relay/environments", {
@@ -196,6 +211,12 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
       waitSeconds: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60 }))
     }),
     success: Schema.Struct({ approvalStatus: DecisionStatus }),
+    error: [InvalidRequest, NotFound, Unavailable]
+  }).pipe(requires(null)),
+  /** Says what {@link WaitAnswer} says, as soon as it is known. Ends after a few minutes without a decision: ask again. */
+  HttpApiEndpoint.get("decisions", "/api/relay/decisions", {
+    query: { ...environment, requestedAt: Schema.FiniteFromString.pipe(Schema.decodeTo(Time)) },
+    success: HttpApiSchema.StreamSse({ events: DecisionEvent }),
     error: [InvalidRequest, NotFound, Unavailable]
   }).pipe(requires(null))
 ).middleware(RequestErrors) {}

@@ -5,19 +5,13 @@
  * the layers that it was made from. A stream that follows a run can't learn of it from its own layer, then: that closes
  * last. {@link graceful} stands outside of the server and says so first.
  */
+import { Stopping } from "@sallyport/core/Stopping"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
-/**
- * Completes when the server begins to stop; never, unless the server was made {@link graceful}. A host's own streams and
- * sockets can end by it too: `Stream.interruptWhen(stream, yield* Shutdown.Stopping)`.
- */
-export const Stopping: Context.Reference<Effect.Effect<void>> = Context.Reference<Effect.Effect<void>>(
-  "@sallyport/http/Shutdown/Stopping",
-  { defaultValue: () => Effect.never }
-)
+export { Stopping }
 
 class Trigger extends Context.Service<Trigger, Deferred.Deferred<void>>()("@sallyport/http/Shutdown/Trigger") {}
 
