@@ -2,7 +2,7 @@
  * States what every `AccessFeedRepository` must do, and what the repositories that write the feed owe it together. An
  * adapter's test file is a single call of `suite`.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import type { AccessEvent } from "@sallyport/core/AccessEvent"
 import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
 import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
@@ -15,6 +15,7 @@ import type * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { allEvents, at, brief, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
+import { testOn } from "./internal/newStore.ts"
 
 const upTo = (n: number) => Array.from({ length: n }, (_, index) => index + 1)
 
@@ -86,10 +87,7 @@ export const suite = <E>(
   layer: Layer.Layer<AccessFeedRepository | BootstrapCredentialRepository | SessionCredentialRepository, E>
 ): void => {
   describe(`AccessFeedRepository (${name})`, () => {
-    const test = <A, E2>(
-      title: string,
-      program: Effect.Effect<A, E2, AccessFeedRepository | BootstrapCredentialRepository | SessionCredentialRepository>
-    ) => it.live(title, () => program.pipe(Effect.provide(layer, { local: true })))
+    const test = testOn(layer)
 
     test(
       "begins empty, at revision 0",

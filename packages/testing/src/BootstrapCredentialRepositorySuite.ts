@@ -1,8 +1,8 @@
 /**
  * States what every `BootstrapCredentialRepository` must do. An adapter's test file is a single call of `suite`.
  */
-import { assert, describe, it } from "@effect/vitest"
-import { type AccessFeedRepository, layerMemory as layerMemoryFeed } from "@sallyport/core/AccessFeedRepository"
+import { assert, describe } from "@effect/vitest"
+import type { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
 import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
 import type { AccessScope } from "@sallyport/core/AccessScope"
 import {
@@ -13,10 +13,11 @@ import {
   type RefusalReason
 } from "@sallyport/core/BootstrapCredentialRepository"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { allEvents, at, brief, linkRow, start, times } from "./internal/accessRows.ts"
-import { assertSame } from "./internal/steps.ts"
+import { allEvents, at, brief, expectFeed, linkRow, start, times } from "./internal/accessRows.ts"
+import { testOn } from "./internal/newStore.ts"
+import { small, testAgainstMemory } from "./internal/steps.ts"
 
 const attempt = (id: string, options?: {
   readonly scopes?: ReadonlyArray<AccessScope> | undefined
@@ -32,7 +33,6 @@ const refused = (reason: RefusalReason): ConsumeOutcome => ({ _tag: "Refused", r
 const wins = (outcomes: ReadonlyArray<ConsumeOutcome>) =>
   outcomes.flatMap((outcome) => outcome._tag === "Consumed" ? [outcome.row.remainingUses] : [])
 
-const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 const id = Schema.Literals(["a", "b", "c", "d"])
 const scopes = Schema.Array(Schema.Literals(["access:read", "runs:read", "runs:operate"])).check(Schema.isMaxLength(3))
 const key = Schema.NullOr(Schema.Literals(["key-1", "key-2"]))
@@ -55,7 +55,7 @@ const Step = Schema.Union([
   Schema.TaggedStruct("sweep", { ended: millis, limit: small(4), now: millis })
 ])
 
-/** Runs a step and describes its answer, or that it failed, as plain data. */
+/** Runs a step and returns its answer as plain data. */
 const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
   const links = yield* BootstrapCredentialRepository
   switch (step._tag) {
@@ -83,10 +83,6 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
     case "sweep":
       return yield* links.sweep({ endedBeforeMillis: start + step.ended, limit: step.limit }, at(step.now))
   }
-}, Effect.catch((error) => Effect.succeed(`failed in ${error.operation}`)))
-
-const runSteps = Effect.fnUntraced(function*(steps: ReadonlyArray<typeof Step.Type>) {
-  return { answers: yield* Effect.forEach(steps, runStep), events: yield* allEvents }
 })
 
 /**
@@ -100,16 +96,7 @@ export const suite = <E>(
   layer: Layer.Layer<BootstrapCredentialRepository | AccessFeedRepository, E>
 ): void => {
   describe(`BootstrapCredentialRepository (${name})`, () => {
-    const test = <A, E2>(
-      title: string,
-      program: Effect.Effect<A, E2, BootstrapCredentialRepository | AccessFeedRepository>
-    ) => it.live(title, () => program.pipe(Effect.provide(layer, { local: true })))
-
-    const expectFeed = Effect.fnUntraced(function*(...expected: ReadonlyArray<string>) {
-      const events = yield* allEvents
-      assert.deepStrictEqual(events.map(brief), expected)
-      assert.deepStrictEqual(events.map((event) => event.revision), expected.map((_, index) => index + 1))
-    })
+    const test = testOn(layer)
 
     test(
       "keeps every field of a link and appends its event",
@@ -469,18 +456,12 @@ export const suite = <E>(
       })
     )
 
-    it.live.prop(
-      "answers any sequence of steps as the memory adapter does, and keeps the same feed",
-      [Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120))],
-      ([steps]) =>
-        Effect.gen(function*() {
-          const found = yield* runSteps(steps).pipe(Effect.provide(layer, { local: true }))
-          const expected = yield* runSteps(steps).pipe(
-            Effect.provide(Layer.mergeAll(layerMemory, layerMemoryFeed), { local: true })
-          )
-          assertSame("BootstrapCredentialRepository", steps, found, expected)
-        }),
-      { arbitrary: { runs: 10 } }
-    )
+    testAgainstMemory({
+      port: "BootstrapCredentialRepository",
+      steps: Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120)),
+      run: runStep,
+      layer,
+      layerMemory
+    })
   })
 }

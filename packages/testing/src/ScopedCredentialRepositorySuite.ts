@@ -1,15 +1,16 @@
 /**
  * States what every `ScopedCredentialRepository` must do. An adapter's test file is a single call of `suite`.
  */
-import { assert, describe, it } from "@effect/vitest"
-import { type AccessFeedRepository, layerMemory as layerMemoryFeed } from "@sallyport/core/AccessFeedRepository"
+import { assert, describe } from "@effect/vitest"
+import type { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
 import { layerMemory, type RemoveOutcome, ScopedCredentialRepository } from "@sallyport/core/ScopedCredentialRepository"
 import type { CredentialPlace, CredentialScope } from "@sallyport/core/ScopedCredential"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { allEvents, at, brief, start, times } from "./internal/accessRows.ts"
-import { assertSame } from "./internal/steps.ts"
+import { allEvents, at, expectFeed, start, times } from "./internal/accessRows.ts"
+import { testOn } from "./internal/newStore.ts"
+import { small, testAgainstMemory } from "./internal/steps.ts"
 
 const place = (scope: CredentialScope, owner: string, key = "github.token"): CredentialPlace => ({ scope, owner, key })
 
@@ -24,7 +25,6 @@ const written = (where: CredentialPlace, revision: string, afterMillis = 0, upda
   updatedBy
 })
 
-const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 const scope = Schema.Literals(["user", "org", "workspace"])
 const owner = Schema.Literals(["a", "b"])
 const key = Schema.Literals(["k1", "k2"])
@@ -47,7 +47,7 @@ const Step = Schema.Union([
   Schema.TaggedStruct("page", { after: Schema.NullOr(Schema.Struct(spot)), limit: small(4) })
 ])
 
-/** Runs a step and describes its answer, or that it failed, as plain data. */
+/** Runs a step and returns its answer as plain data. */
 const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
   const credentials = yield* ScopedCredentialRepository
   switch (step._tag) {
@@ -88,10 +88,6 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
     case "page":
       return yield* credentials.page({ after: step.after ?? undefined, limit: step.limit })
   }
-}, Effect.catch((error) => Effect.succeed(`failed in ${error.operation}`)))
-
-const runSteps = Effect.fnUntraced(function*(steps: ReadonlyArray<typeof Step.Type>) {
-  return { answers: yield* Effect.forEach(steps, runStep), events: yield* allEvents }
 })
 
 /**
@@ -105,16 +101,7 @@ export const suite = <E>(
   layer: Layer.Layer<ScopedCredentialRepository | AccessFeedRepository, E>
 ): void => {
   describe(`ScopedCredentialRepository (${name})`, () => {
-    const test = <A, E2>(
-      title: string,
-      program: Effect.Effect<A, E2, ScopedCredentialRepository | AccessFeedRepository>
-    ) => it.live(title, () => program.pipe(Effect.provide(layer, { local: true })))
-
-    const expectFeed = Effect.fnUntraced(function*(...expected: ReadonlyArray<string>) {
-      const events = yield* allEvents
-      assert.deepStrictEqual(events.map(brief), expected)
-      assert.deepStrictEqual(events.map((event) => event.revision), expected.map((_, index) => index + 1))
-    })
+    const test = testOn(layer)
 
     test(
       "SCOPE-12 keeps every field, and appends who wrote it and when, without the ciphertext",
@@ -312,18 +299,12 @@ export const suite = <E>(
       })
     )
 
-    it.live.prop(
-      "answers every sequence of steps as the memory adapter does, with the same events",
-      [Schema.Array(Step).check(Schema.isMinLength(20), Schema.isMaxLength(80))],
-      ([steps]) =>
-        Effect.gen(function*() {
-          const actual = yield* runSteps(steps).pipe(Effect.provide(layer, { local: true }))
-          const expected = yield* runSteps(steps).pipe(
-            Effect.provide(Layer.merge(layerMemory, layerMemoryFeed), { local: true })
-          )
-          assertSame("ScopedCredentialRepository", steps, actual, expected)
-        }),
-      { arbitrary: { runs: 10 } }
-    )
+    testAgainstMemory({
+      port: "ScopedCredentialRepository",
+      steps: Schema.Array(Step).check(Schema.isMinLength(20), Schema.isMaxLength(80)),
+      run: runStep,
+      layer,
+      layerMemory
+    })
   })
 }

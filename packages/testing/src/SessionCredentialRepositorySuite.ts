@@ -1,8 +1,8 @@
 /**
  * States what every `SessionCredentialRepository` must do. An adapter's test file is a single call of `suite`.
  */
-import { assert, describe, it } from "@effect/vitest"
-import { type AccessFeedRepository, layerMemory as layerMemoryFeed } from "@sallyport/core/AccessFeedRepository"
+import { assert, describe } from "@effect/vitest"
+import type { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
 import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
 import { Device, SessionId } from "@sallyport/core/Session"
 import {
@@ -12,11 +12,12 @@ import {
   type SessionRow
 } from "@sallyport/core/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { allEvents, at, brief, sessionRow, start, times } from "./internal/accessRows.ts"
-import { assertSame } from "./internal/steps.ts"
+import { allEvents, at, brief, expectFeed, sessionRow, start, times } from "./internal/accessRows.ts"
+import { testOn } from "./internal/newStore.ts"
+import { small, testAgainstMemory } from "./internal/steps.ts"
 
 const sid = SessionId.make
 
@@ -67,7 +68,6 @@ const exchange = (id: string, generation: number, fields: {
   }
 })
 
-const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 const id = Schema.Literals(["a", "b", "c", "d"])
 const subject = Schema.Literals(["ada", "bob"])
 const key = Schema.Literals(["key-1", "key-2"])
@@ -114,7 +114,7 @@ const Step = Schema.Union([
   Schema.TaggedStruct("sweep", { ended: millis, limit: small(4), now: millis })
 ])
 
-/** Runs a step and describes its answer, or that it failed, as plain data. */
+/** Runs a step and returns its answer as plain data. */
 const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
   const sessions = yield* SessionCredentialRepository
   switch (step._tag) {
@@ -180,10 +180,6 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
     case "sweep":
       return yield* sessions.sweep({ endedBeforeMillis: start + step.ended, limit: step.limit }, at(step.now))
   }
-}, Effect.catch((error) => Effect.succeed(`failed in ${error.operation}`)))
-
-const runSteps = Effect.fnUntraced(function*(steps: ReadonlyArray<typeof Step.Type>) {
-  return { answers: yield* Effect.forEach(steps, runStep), events: yield* allEvents }
 })
 
 /**
@@ -197,19 +193,10 @@ export const suite = <E>(
   layer: Layer.Layer<SessionCredentialRepository | AccessFeedRepository, E>
 ): void => {
   describe(`SessionCredentialRepository (${name})`, () => {
-    const test = <A, E2>(
-      title: string,
-      program: Effect.Effect<A, E2, SessionCredentialRepository | AccessFeedRepository>
-    ) => it.live(title, () => program.pipe(Effect.provide(layer, { local: true })))
+    const test = testOn(layer)
 
     const found = (id: string) =>
       SessionCredentialRepository.use((sessions) => Effect.map(sessions.findById(sid(id)), Option.getOrUndefined))
-
-    const expectFeed = Effect.fnUntraced(function*(...expected: ReadonlyArray<string>) {
-      const events = yield* allEvents
-      assert.deepStrictEqual(events.map(brief), expected)
-      assert.deepStrictEqual(events.map((event) => event.revision), expected.map((_, index) => index + 1))
-    })
 
     test(
       "keeps every field of a session and appends its event",
@@ -933,18 +920,12 @@ export const suite = <E>(
       })
     )
 
-    it.live.prop(
-      "answers any sequence of steps as the memory adapter does, and keeps the same feed",
-      [Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120))],
-      ([steps]) =>
-        Effect.gen(function*() {
-          const found = yield* runSteps(steps).pipe(Effect.provide(layer, { local: true }))
-          const expected = yield* runSteps(steps).pipe(
-            Effect.provide(Layer.mergeAll(layerMemory, layerMemoryFeed), { local: true })
-          )
-          assertSame("SessionCredentialRepository", steps, found, expected)
-        }),
-      { arbitrary: { runs: 10 } }
-    )
+    testAgainstMemory({
+      port: "SessionCredentialRepository",
+      steps: Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120)),
+      run: runStep,
+      layer,
+      layerMemory
+    })
   })
 }

@@ -1,3 +1,4 @@
+import { assert } from "@effect/vitest"
 import type { AccessEvent, ChangeContext } from "@sallyport/core/AccessEvent"
 import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
 import type { PairingLinkRow } from "@sallyport/core/BootstrapCredentialRepository"
@@ -82,6 +83,13 @@ export const brief = ({ change }: AccessEvent): string => {
       return `${change._tag} ${change.source} ${change.owner} ${change.key} ${change.count}`
   }
 }
+
+/** Asserts that the feed has these events, shortened by {@link brief}, numbered from 1 without a gap. */
+export const expectFeed = Effect.fnUntraced(function*(...expected: ReadonlyArray<string>) {
+  const events = yield* allEvents
+  assert.deepStrictEqual(events.map(brief), expected)
+  assert.deepStrictEqual(events.map((event) => event.revision), expected.map((_, index) => index + 1))
+})
 
 /** Runs an effect n times at once. */
 export const times = <A, E, R>(n: number, effect: (index: number) => Effect.Effect<A, E, R>) =>

@@ -1,34 +1,57 @@
-import { assert } from "@effect/vitest"
-import type { AccessEvent } from "@sallyport/core/AccessEvent"
+import { assert, it } from "@effect/vitest"
+import { type AccessFeedRepository, layerMemory as layerMemoryFeed } from "@sallyport/core/AccessFeedRepository"
+import type { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { allEvents } from "./accessRows.ts"
 
-/** What came of a sequence of steps: the answer of each, and the feed after all of them. */
-interface Played {
-  readonly answers: ReadonlyArray<unknown>
-  readonly events: ReadonlyArray<AccessEvent>
-}
+/** A whole number in a step, small so that steps get in each other's way. */
+export const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 
 /**
- * Compares what an adapter made of a sequence of steps with what the memory adapter did. A failure names the operation
- * whose doc comment says what was expected, and the steps that led to it.
+ * Declares that an adapter makes of any sequence of steps what the memory adapter does, in its answers and in the feed. A
+ * failure names the operation whose doc comment says what was expected, and the steps that led to it.
  */
-export const assertSame = (
-  port: string,
-  steps: ReadonlyArray<{ readonly _tag: string }>,
-  found: Played,
-  expected: Played
-): void => {
-  steps.forEach((step, index) => {
-    const before = steps.slice(0, index + 1).map((step) => JSON.stringify(step)).join("\n")
-    assert.deepStrictEqual(
-      found.answers[index],
-      expected.answers[index],
-      `${port}.${step._tag} does not answer as its contract says. The last of these steps:\n${before}\n`
+export const testAgainstMemory = <R, Step extends { readonly _tag: string }, LE>(options: {
+  readonly port: string
+  readonly steps: Schema.Codec<ReadonlyArray<Step>, unknown>
+  readonly run: (step: Step) => Effect.Effect<unknown, AccessRepositoryError, R>
+  readonly layer: Layer.Layer<R | AccessFeedRepository, LE>
+  readonly layerMemory: Layer.Layer<R>
+}): void => {
+  const { layer, port } = options
+  const memory = Layer.merge(options.layerMemory, layerMemoryFeed)
+  const play = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
+    const answers = yield* Effect.forEach(
+      steps,
+      (step) => options.run(step).pipe(Effect.catch((error) => Effect.succeed(`failed in ${error.operation}`)))
     )
+    return { answers, events: yield* allEvents }
   })
-  assert.deepStrictEqual(
-    found.events,
-    expected.events,
-    `${port} answers as its contract says, but does not append to the access feed what it says, after these steps:\n` +
-      `${steps.map((step) => JSON.stringify(step)).join("\n")}\n`
+  it.live.prop(
+    "answers any sequence of steps as the memory adapter does, and keeps the same feed",
+    [options.steps],
+    ([steps]) =>
+      Effect.gen(function*() {
+        const found = yield* Effect.provide(play(steps), layer, { local: true })
+        const expected = yield* Effect.provide(play(steps), memory, { local: true })
+        const lines = steps.map((step) => JSON.stringify(step))
+        steps.forEach((step, index) => {
+          assert.deepStrictEqual(
+            found.answers[index],
+            expected.answers[index],
+            `${port}.${step._tag} does not answer as its contract says. The last of these steps:\n` +
+              `${lines.slice(0, index + 1).join("\n")}\n`
+          )
+        })
+        assert.deepStrictEqual(
+          found.events,
+          expected.events,
+          `${port} answers as its contract says, but does not append to the access feed what it says, after these ` +
+            `steps:\n${lines.join("\n")}\n`
+        )
+      }),
+    { arbitrary: { runs: 10 } }
   )
 }
