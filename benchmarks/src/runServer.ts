@@ -1,8 +1,7 @@
 /**
- * A server of runs in a process of its own, for measuring what its readers see and what they cost it.
+ * A server of runs and streams, for measuring what its writers and readers see and what they cost it.
  *
- * The argument is an SQLite file, or `memory`. The first line of output is where it listens and a token; then each line of
- * input is a command, answered with a line of JSON.
+ * The argument is an SQLite file, or `memory`.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -17,6 +16,10 @@ import * as RunEventRepository from "@sallyport/core/RunEventRepository"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as SessionCredentialRepository from "@sallyport/core/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
+import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
+import * as DurableStreamsRoutes from "@sallyport/durable-streams/DurableStreamsRoutes"
+import * as SqlDurableStreamRepository from "@sallyport/durable-streams/SqlDurableStreamRepository"
 import * as RunProgram from "@sallyport/http/RunProgram"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as SqlRunEventRepository from "@sallyport/sql/SqlRunEventRepository"
@@ -33,6 +36,7 @@ import { createServer } from "node:http"
 import { createInterface } from "node:readline"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
+import type { Hello } from "./processes.ts"
 
 /** What the server is asked to do. */
 export type Command =
@@ -49,19 +53,26 @@ export type Command =
 
 const [filename = "memory"] = process.argv.slice(2)
 const owner: RunOwner = { subject: "owner" }
+const scopes = [...AccessScope.builtin, ...DurableStreamsRoutes.scopes]
 
 setFlagsFromString("--expose-gc")
 const collect: () => void = runInNewContext("gc")
 
-const Runs = filename === "memory"
-  ? RunEventRepository.layerMemory
-  : Layer.provide(SqlRunEventRepository.layer, SqliteClient.layer({ filename }))
+const Logs = filename === "memory"
+  ? Layer.merge(RunEventRepository.layerMemory, DurableStreamRepository.layerMemory)
+  : Layer.provide(
+    Layer.merge(SqlRunEventRepository.layer, SqlDurableStreamRepository.layer),
+    SqliteClient.layer({ filename })
+  )
 
-const layer = HttpRouter.serve(Sallyport.layer(), { disableLogger: true, disableListenLog: true }).pipe(
+const routes = Layer.merge(Sallyport.layer(), DurableStreamsRoutes.layer())
+
+const layer = HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
   Layer.provideMerge(Layer.mergeAll(
     SessionCredentialService.layer,
     BootstrapCredentialService.layer,
     RunEventLog.layer,
+    DurableStreams.layer,
     AuthPolicy.layer({ host: "127.0.0.1" }),
     RunProgram.layer(() => Effect.void)
   )),
@@ -70,7 +81,8 @@ const layer = HttpRouter.serve(Sallyport.layer(), { disableLogger: true, disable
     BootstrapCredentialRepository.layerMemory,
     AccessFeedRepository.layerMemory,
     SecretStore.layerMemory,
-    Runs
+    Logs,
+    Layer.succeed(AccessScope.Vocabulary, scopes)
   )),
   Layer.provideMerge(NodeCrypto.layer),
   Layer.provideMerge(
@@ -81,7 +93,7 @@ const runtime = ManagedRuntime.make(layer)
 const log = await runtime.runPromise(RunEventLog.RunEventLog)
 const { token } = await runtime.runPromise(
   SessionCredentialService.SessionCredentialService.use((sessions) =>
-    sessions.issue({ subject: owner.subject, scopes: AccessScope.builtin, method: "bearer-access-token" })
+    sessions.issue({ subject: owner.subject, scopes, method: "bearer-access-token" })
   )
 )
 const { address } = await runtime.runPromise(HttpServer.HttpServer)
@@ -143,9 +155,12 @@ const perform = (command: Command): Effect.Effect<unknown, unknown> => {
   })
 }
 
-process.stdout.write(
-  `${JSON.stringify({ port: "port" in address ? address.port : 0, token: Redacted.value(token) })}\n`
-)
+const hello: Hello = {
+  port: "port" in address ? address.port : 0,
+  token: Redacted.value(token),
+  streams: "/streams"
+}
+process.stdout.write(`${JSON.stringify(hello)}\n`)
 for await (const line of createInterface(process.stdin)) {
   const answer = await runtime.runPromise(perform(JSON.parse(line)))
   process.stdout.write(`${JSON.stringify(answer ?? null)}\n`)

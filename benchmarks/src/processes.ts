@@ -1,0 +1,57 @@
+/**
+ * Servers in processes of their own, so that what they are asked for costs them nothing. Each prints a line of JSON when it
+ * is there; then each line of input is a command, answered with a line of JSON. It ends when its input does.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+import type { Command } from "./runServer.ts"
+
+const linesOf = (child: ChildProcess) => {
+  if (child.stdout === null) throw new Error("The process has no output")
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
+  return async () => JSON.parse((await lines.next()).value ?? "")
+}
+
+/** Says where a server is, and how its requests are proven. */
+export interface Hello {
+  readonly port: number
+  readonly token: string
+  /** The path below which it has streams of the Durable Streams protocol; none where it has no such streams. */
+  readonly streams?: string | undefined
+}
+
+/** Starts a program of this folder. */
+export const spawnServer = async (program: string, args: ReadonlyArray<string>) => {
+  const path = fileURLToPath(new URL(program, import.meta.url))
+  const child = spawn(process.execPath, ["--conditions=sallyport-source", path, ...args], {
+    stdio: ["pipe", "pipe", "inherit"]
+  })
+  const next = linesOf(child)
+  const hello: Hello = await next()
+  return {
+    hello,
+    ask: async (command: Command) => {
+      child.stdin.write(`${JSON.stringify(command)}\n`)
+      return next()
+    },
+    stop: async () => {
+      child.stdin.end()
+      await once(child, "exit")
+    }
+  }
+}
+
+/** Starts a PostgreSQL server whose commits are as durable as PostgreSQL makes them unless it is told otherwise. */
+export const spawnPostgres = async () => {
+  const program = fileURLToPath(new URL("../../packages/sql/test/postgres-server.ts", import.meta.url))
+  const child = spawn(process.execPath, [program, "--durable"], { stdio: ["pipe", "pipe", "inherit"], detached: true })
+  return {
+    address: await linesOf(child)(),
+    stop: async () => {
+      child.stdin.end()
+      await once(child, "exit")
+    }
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * Appends to streams of the Durable Streams protocol, ours and the peer's: over HTTP, one event a request.
+ */
+import { once } from "node:events"
+import { mkdirSync } from "node:fs"
+import * as Net from "node:net"
+import { join } from "node:path"
+import { median, type Row } from "./measure.ts"
+import { type Hello, spawnServer } from "./processes.ts"
+
+const head = (hello: Hello, method: string, path: string, length: number) =>
+  `${method} ${hello.streams}/${path} HTTP/1.1\r\nhost: 127.0.0.1:${hello.port}\r\ncontent-type: application/json\r\n` +
+  `${hello.token === "" ? "" : `authorization: Bearer ${hello.token}\r\n`}content-length: ${length}\r\n\r\n`
+
+/** Opens a connection that sends one request after another and costs next to nothing, so that what it measures is the server. */
+export const connect = async (hello: Hello) => {
+  const socket = Net.connect({ host: "127.0.0.1", port: hello.port, noDelay: true })
+  await once(socket, "connect")
+  let answer = ""
+  let answered: (status: number) => void = () => undefined
+  socket.on("data", (chunk) => {
+    answer += chunk.toString("latin1")
+    // What is answered here has no body, or one in chunks.
+    if (!answer.endsWith("\r\n\r\n")) return
+    const status = Number(answer.slice(9, 12))
+    answer = ""
+    answered(status)
+  })
+  const send = (request: string) =>
+    new Promise<number>((resolve) => {
+      answered = resolve
+      socket.write(request)
+    })
+  return {
+    create: async (path: string) => {
+      const status = await send(head(hello, "PUT", path, 0))
+      if (status !== 201) throw new Error(`The stream was not created: ${status}`)
+    },
+    append: async (path: string, event: string) => {
+      const request = head(hello, "POST", path, event.length) + event
+      let status = await send(request)
+      // Under load the peer's store of files says for a moment that a new stream is not there.
+      for (let attempt = 0; status === 404 && attempt < 100; attempt++) {
+        await new Promise((resolve) => setTimeout(resolve, 50))
+        status = await send(request)
+      }
+      if (status !== 200 && status !== 204) throw new Error(`The event was not appended: ${status}`)
+    },
+    close: () => socket.destroy()
+  }
+}
+
+let streams = 0
+
+/** Has writers append to as many streams for a while, and returns the events a second. */
+const rate = async (hello: Hello, writers: number, millis: number): Promise<number> => {
+  const event = JSON.stringify({ type: "token", text: "x".repeat(80) })
+  const open = await Promise.all(
+    Array.from({ length: writers }, async () => ({ path: `bench-${++streams}`, connection: await connect(hello) }))
+  )
+  for (const { connection, path } of open) await connection.create(path)
+  let appended = 0
+  const begin = performance.now()
+  await Promise.all(open.map(async ({ connection, path }) => {
+    while (performance.now() < begin + millis) {
+      await connection.append(path, event)
+      appended++
+    }
+  }))
+  const seconds = (performance.now() - begin) / 1000
+  for (const { connection } of open) connection.close()
+  return appended / seconds
+}
+
+/** Measures ours on SQLite and in memory against the peer's two stores, by turns. */
+export const appends = async (directory: string): Promise<ReadonlyArray<Row>> => {
+  const peerDirectory = join(directory, "peer")
+  mkdirSync(peerDirectory)
+  const servers = {
+    sqlite: await spawnServer("./runServer.ts", [join(directory, "streams.db")]),
+    memory: await spawnServer("./runServer.ts", ["memory"]),
+    peerMemory: await spawnServer("./peerServer.ts", []),
+    peerFiles: await spawnServer("./peerServer.ts", [peerDirectory])
+  }
+  const rows: Array<Row> = []
+  for (const { hello } of Object.values(servers)) await rate(hello, 16, 1_500)
+  for (const writers of [1, 16, 64]) {
+    const samples = {
+      sqlite: new Array<number>(),
+      memory: new Array<number>(),
+      peerMemory: new Array<number>(),
+      peerFiles: new Array<number>()
+    }
+    for (let round = 0; round < 5; round++) {
+      for (const name of ["sqlite", "peerMemory", "peerFiles", "memory"] as const) {
+        samples[name].push(await rate(servers[name].hello, writers, 1_000))
+      }
+    }
+    const path = `${writers} writer${writers === 1 ? "" : "s"}`
+    const sqlite = median(samples.sqlite)
+    const peerMemory = median(samples.peerMemory)
+    rows.push(
+      { path: `${path}, SQLite`, ours: sqlite, against: "its files", theirs: median(samples.peerFiles), atLeast: 10 },
+      { path: `${path}, SQLite`, ours: sqlite, against: "its memory", theirs: peerMemory, atLeast: 1 },
+      {
+        path: `${path}, memory`,
+        ours: median(samples.memory),
+        against: "its memory",
+        theirs: peerMemory,
+        atLeast: null
+      }
+    )
+  }
+  for (const server of Object.values(servers)) await server.stop()
+  return rows
+}
