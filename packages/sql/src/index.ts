@@ -5,6 +5,7 @@ export * as SqlBootstrapCredentialRepository from "./SqlBootstrapCredentialRepos
 export * as SqlConnectClientRepository from "./SqlConnectClientRepository.ts"
 export * as SqlRateLimiterStore from "./SqlRateLimiterStore.ts"
 export * as SqlRelayEnvironmentRepository from "./SqlRelayEnvironmentRepository.ts"
+export * as SqlRelayProofRepository from "./SqlRelayProofRepository.ts"
 export * as SqlReplayRepository from "./SqlReplayRepository.ts"
 export * as SqlRepositories from "./SqlRepositories.ts"
 export * as SqlRunEventRepository from "./SqlRunEventRepository.ts"
