@@ -144,6 +144,11 @@ export const layerMemory: Layer.Layer<BootstrapCredentialRepository> = Layer.eff
         if (row.proofKeyThumbprint === proofKeyThumbprint && redeemable(row, change.nowMillis)) revoke(row, change)
       }
     })
+    journal.onHasAccess((proofKeyThumbprint, nowMillis) =>
+      Array.from(links.values()).some((row) =>
+        row.proofKeyThumbprint === proofKeyThumbprint && redeemable(row, nowMillis)
+      )
+    )
 
     return BootstrapCredentialRepository.of({
       insert: (row, change) =>

@@ -290,8 +290,9 @@ export class ConnectClientRepository extends Context.Service<ConnectClientReposi
   }, change: ChangeContext) => Effect.Effect<ReadonlyArray<ConnectClientRow>, AccessRepositoryError>
   /**
    * Deletes at most `limit` clients that nobody misses: pending ones that expired, and observed, rejected and revoked ones
-   * that did not ask, were not seen and were not decided about since `idleBeforeMillis`. Each gets a
-   * `connectClientRemoved`. Returns how many went.
+   * that did not ask, were not seen and were not decided about since `idleBeforeMillis`. One that has a live session, or a
+   * link that can be redeemed, stays, so that turning approval on finds it. Each gets a `connectClientRemoved`. Returns how
+   * many went.
    */
   readonly sweep: (options: {
     readonly idleBeforeMillis: number
@@ -306,7 +307,7 @@ export const admits = (storedMode: unknown, row: ConnectClientRow | undefined): 
     ? isSecurityMode(storedMode)
     : storedMode === "account" && row.status === "observed")
 
-/** Tells whether a sweep takes a row. */
+/** Tells whether a sweep takes a row of a client that has neither a session nor a link. */
 export const isForgettable = (row: ConnectClientRow, options: {
   readonly idleBeforeMillis: number
   readonly nowMillis: number
@@ -423,7 +424,10 @@ export const layerMemory: Layer.Layer<ConnectClientRepository> = Layer.effect(
       sweep: ({ idleBeforeMillis, limit }, change) =>
         Effect.sync(() => {
           const gone = Array.from(clients.values())
-            .filter((row) => isForgettable(row, { idleBeforeMillis, nowMillis: change.nowMillis }))
+            .filter((row) =>
+              isForgettable(row, { idleBeforeMillis, nowMillis: change.nowMillis }) &&
+              !journal.hasAccess(row.proofKeyThumbprint, change.nowMillis)
+            )
             .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
             .slice(0, limit)
           for (const { proofKeyThumbprint } of gone) {

@@ -254,6 +254,11 @@ export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effec
       return revoked
     }
     journal.onEndKey((proofKeyThumbprint, change) => revoke({ _tag: "ProofKey", proofKeyThumbprint }, change))
+    journal.onHasAccess((proofKeyThumbprint, nowMillis) =>
+      Array.from(sessions.values()).some((row) =>
+        row.proofKeyThumbprint === proofKeyThumbprint && isLive(row, nowMillis)
+      )
+    )
 
     return SessionCredentialRepository.of({
       insert: (row, change) =>

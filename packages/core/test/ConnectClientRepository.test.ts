@@ -14,5 +14,5 @@ ConnectClientRepositorySuite.suite(
     BootstrapCredentialRepository.layerMemory,
     AccessFeedRepository.layerMemory
   ),
-  { digest: NodeCrypto.layer }
+  { digest: NodeCrypto.layer, runs: 300 }
 )

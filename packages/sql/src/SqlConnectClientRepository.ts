@@ -151,11 +151,17 @@ export const layerStorage = (options?: {
       const sweep = Access.prepare<{ readonly proof_key_thumbprint: string }>(
         sql,
         sql`DELETE FROM ${clients} WHERE proof_key_thumbprint IN (
-          SELECT proof_key_thumbprint FROM ${clients}
-          WHERE (status = 'pending' AND pending_until_millis <= ${p})
+          SELECT proof_key_thumbprint FROM ${clients} AS client
+          WHERE ((status = 'pending' AND pending_until_millis <= ${p})
             OR (status IN ('observed', 'rejected', 'revoked') AND requested_at_millis <= ${p}
               AND COALESCE(last_seen_at_millis, 0) <= ${p} AND COALESCE(decided_at_millis, 0) <= ${p}
-              AND COALESCE(ask_again_at_millis, 0) <= ${p})
+              AND COALESCE(ask_again_at_millis, 0) <= ${p}))
+            AND NOT EXISTS (SELECT 1 FROM ${sessions} AS session
+              WHERE session.proof_key_thumbprint = client.proof_key_thumbprint
+                AND session.revoked_at_millis IS NULL AND session.expires_at_millis > ${p})
+            AND NOT EXISTS (SELECT 1 FROM ${links} AS link
+              WHERE link.proof_key_thumbprint = client.proof_key_thumbprint
+                AND link.revoked_at_millis IS NULL AND link.remaining_uses > 0 AND link.expires_at_millis > ${p})
           ORDER BY proof_key_thumbprint LIMIT ${p}
         ) RETURNING proof_key_thumbprint`
       )
@@ -330,7 +336,8 @@ export const layerStorage = (options?: {
         sweep: Effect.fn("SqlConnectClientRepository.sweep")(function*({ idleBeforeMillis, limit }, change) {
           yield* lockMode()
           const idle = idleBeforeMillis
-          const rows = yield* sweep(change.nowMillis, idle, idle, idle, idle, limit)
+          const { nowMillis } = change
+          const rows = yield* sweep(nowMillis, idle, idle, idle, idle, nowMillis, nowMillis, limit)
           const gone = rows.map((row) => row.proof_key_thumbprint).sort()
           yield* append(
             gone.map((proofKeyThumbprint) => ({ _tag: "connectClientRemoved", proofKeyThumbprint, reason: "expired" })),

@@ -4,17 +4,18 @@ import * as SqlAccessFeedRepository from "@sallyport/sql/SqlAccessFeedRepository
 import * as SqlBootstrapCredentialRepository from "@sallyport/sql/SqlBootstrapCredentialRepository"
 import * as SqlConnectClientRepository from "@sallyport/sql/SqlConnectClientRepository"
 import * as SqlSessionCredentialRepository from "@sallyport/sql/SqlSessionCredentialRepository"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as ConnectClientRepositorySuite from "@sallyport/testing/ConnectClientRepositorySuite"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
-import { databases } from "./databases.ts"
+import { connect, databases } from "./databases.ts"
 
 const spoilMode = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* sql.onDialectOrElse({
     pg: () =>
-      sql`ALTER TABLE sallyport_connect_settings DROP CONSTRAINT sallyport_connect_settings_mode_check`.pipe(
+      sql`ALTER TABLE sallyport_connect_settings DROP CONSTRAINT IF EXISTS sallyport_connect_settings_mode_check`.pipe(
         Effect.andThen(sql`UPDATE sallyport_connect_settings SET mode = 'trust-everyone'`)
       ),
     orElse: () =>
@@ -24,16 +25,39 @@ const spoilMode = Effect.gen(function*() {
   })
 })
 
-for (const { layer, name } of databases) {
-  const repositories = Layer.mergeAll(
-    SqlConnectClientRepository.layer,
-    SqlSessionCredentialRepository.layer,
-    SqlBootstrapCredentialRepository.layer
-  ).pipe(Layer.provideMerge(SqlAccessFeedRepository.layer))
+const repositories = Layer.mergeAll(
+  SqlConnectClientRepository.layer,
+  SqlSessionCredentialRepository.layer,
+  SqlBootstrapCredentialRepository.layer
+).pipe(Layer.provideMerge(SqlAccessFeedRepository.layer))
 
+/**
+ * The repositories on a connection of their own to the same database. A connection to a file fails at once where another
+ * has locked it: both are on this thread, and would wait for each other.
+ */
+const peer = Layer.unwrap(Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const own = sql.onDialectOrElse({
+    pg: () =>
+      Effect.map(
+        sql<{ readonly name: string }>`SELECT current_database() AS name`,
+        ([row]) => connect(row?.name ?? "", 1)
+      ),
+    orElse: () =>
+      Effect.map(
+        sql<{ readonly file: string }>`PRAGMA database_list`,
+        ([row]) => SqliteClient.layer({ filename: row?.file ?? "", busyTimeout: 0 })
+      )
+  })
+  return Layer.provide(Layer.fresh(repositories), yield* own)
+}))
+
+for (const { layer, name } of databases) {
   ConnectClientRepositorySuite.suite(name, Layer.provideMerge(repositories, layer), {
     digest: NodeCrypto.layer,
-    spoilMode
+    spoilMode,
+    peer: name === "SQLite in memory" ? undefined : peer,
+    runs: name === "PostgreSQL" ? 10 : 20
   })
 
   describe(`the tables of connect clients on ${name}`, () => {

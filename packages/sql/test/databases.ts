@@ -30,7 +30,10 @@ export const sqliteFile = Layer.fresh(Layer.unwrap(Effect.gen(function*() {
   return SqliteClient.layer({ filename: path.join(directory, "test.db") })
 }))).pipe(Layer.provide(NodeServices.layer))
 
-const connect = (database: string, maxConnections: number) => {
+/**
+ * Provides a client of a database on the PostgreSQL server of this test run.
+ */
+export const connect = (database: string, maxConnections: number) => {
   const { password, ...address } = inject("postgres")
   return PgClient.layer({ ...address, database, password: Redacted.make(password), maxConnections })
 }

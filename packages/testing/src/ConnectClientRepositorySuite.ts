@@ -3,16 +3,14 @@
  * `suite`.
  */
 import { assert, describe, it } from "@effect/vitest"
-import type { AccessChange } from "@sallyport/core/AccessEvent"
 import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
 import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
-import type { ConnectClient, SecurityMode } from "@sallyport/core/ConnectClient"
+import type { SecurityMode } from "@sallyport/core/ConnectClient"
 import {
   type Ask,
   ConnectClientRepository,
   type Deciding,
-  type Decision,
-  initialMode
+  type Decision
 } from "@sallyport/core/ConnectClientRepository"
 import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
 import { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
@@ -23,15 +21,11 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { allEvents, at, brief, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
+import * as Histories from "./internal/connectHistories.ts"
 
-type Services =
-  | AccessFeedRepository
-  | BootstrapCredentialRepository
-  | ConnectClientRepository
-  | SessionCredentialRepository
+type Services = Histories.Services
 
-/** The thumbprint of a client that a test calls by a letter. */
-const key = (name: string) => name.repeat(43)
+const { key } = Histories
 
 const ask = (name: string, fields?: Partial<Ask>): Ask => ({
   proofKeyThumbprint: key(name),
@@ -97,117 +91,11 @@ const consumeTicket = (id: string, afterMillis: number) =>
     sessions.consumeTicket({ ticketDigest: `ticket-${id}`, nowMillis: start + afterMillis })
   )
 
-const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
-const name = Schema.Literals(["a", "b", "c"])
-const modes = Schema.Literals(["account", "client-approval"])
-
-const Step = Schema.Union([
-  Schema.TaggedStruct("request", {
-    name,
-    account: Schema.Literals(["ada", "bob"]),
-    pendingMillis: Schema.Literals([10, 1_000]),
-    maxPending: Schema.Literals([1, 3]),
-    waits: small(400)
-  }),
-  Schema.TaggedStruct("decide", {
-    name,
-    decision: Schema.Literals(["approved", "rejected", "revoked", "blocked"]),
-    stale: Schema.Boolean,
-    waits: small(50)
-  }),
-  Schema.TaggedStruct("mode", { mode: modes, trust: Schema.Literals(["all", "none", "a"]), waits: small(50) }),
-  Schema.TaggedStruct("sweep", { idle: small(500), limit: small(2), waits: small(50) })
-])
-
-/** Replays the feed as a reader does. */
-const replay = (changes: ReadonlyArray<AccessChange>) => {
-  const clients = new Map<string, ConnectClient>()
-  let mode: SecurityMode = initialMode
-  for (const change of changes) {
-    if (change._tag === "connectClientUpserted") clients.set(change.client.proofKeyThumbprint, change.client)
-    else if (change._tag === "connectClientRemoved") clients.delete(change.proofKeyThumbprint)
-    else if (change._tag === "connectSecurityModeUpdated") mode = change.mode
-  }
-  return {
-    mode,
-    clients: Array.from(clients.values()).toSorted((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
-  }
-}
-
-/** Runs a history and checks, after each step, what no history may break. */
-const runHistory = Effect.fnUntraced(function*(steps: ReadonlyArray<typeof Step.Type>) {
-  const clients = yield* ConnectClientRepository
-  const feed = yield* AccessFeedRepository
-  /** What was decided last about a client of an account; nothing where it asked anew since. */
-  const latest = new Map<string, { readonly account: string; readonly decision: string }>()
-  let afterMillis = 0
-  let mode: string = initialMode
-  for (const step of steps) {
-    afterMillis += step.waits
-    switch (step._tag) {
-      case "request": {
-        const fields = { account: step.account, pendingMillis: step.pendingMillis, maxPending: step.maxPending }
-        const outcome = yield* request(step.name, afterMillis, fields)
-        const decided = latest.get(step.name)
-        if (outcome._tag === "Granted") {
-          assert.strictEqual(outcome.mode, mode)
-          if (outcome.row.status === "approved") {
-            assert.deepStrictEqual(decided, { account: step.account, decision: "approved" })
-          } else {
-            assert.deepStrictEqual([mode, outcome.row.status], ["account", "observed"])
-            assert.notInclude(["rejected", "revoked", "blocked"], decided?.decision)
-            latest.delete(step.name)
-          }
-        } else if (outcome._tag === "Pending") {
-          assert.strictEqual(mode, "client-approval")
-          assert.notStrictEqual(decided?.decision, "blocked")
-          assert.isNull(outcome.row.lastSeenAtMillis)
-          assert.isNull(outcome.row.decidedAtMillis)
-          latest.delete(step.name)
-        } else if (outcome._tag === "Refused") {
-          assert.strictEqual(outcome.row.status, decided?.decision)
-        }
-        break
-      }
-      case "decide": {
-        const outcome = yield* decide(step.name, step.decision, afterMillis, step.stale ? { requestedAtMillis: 1 } : {})
-        if (step.stale) assert.include(["Changed", "Unknown"], outcome._tag)
-        if (outcome._tag === "Decided") {
-          latest.set(step.name, { account: outcome.row.account, decision: step.decision })
-        }
-        break
-      }
-      case "mode": {
-        const trust = step.trust === "all" ? "all" : step.trust === "a" ? [key("a")] : []
-        mode = step.mode
-        for (const row of yield* setMode(step.mode, afterMillis, trust)) {
-          latest.set(row.proofKeyThumbprint.charAt(0), { account: row.account, decision: "approved" })
-        }
-        break
-      }
-      case "sweep": {
-        const before = yield* clients.list({ after: undefined, limit: 10 })
-        yield* clients.sweep({ idleBeforeMillis: start + afterMillis - step.idle, limit: step.limit }, at(afterMillis))
-        const after = yield* clients.list({ after: undefined, limit: 10 })
-        for (const row of before) {
-          if (after.some((other) => other.proofKeyThumbprint === row.proofKeyThumbprint)) continue
-          assert.notInclude(["approved", "blocked"], row.status)
-          latest.delete(row.proofKeyThumbprint.charAt(0))
-        }
-        break
-      }
-    }
-  }
-  const snapshot = yield* feed.snapshot({ nowMillis: start + afterMillis })
-  const replayed = replay((yield* allEvents).map((event) => event.change))
-  assert.deepStrictEqual(replayed, { mode: snapshot.connectSecurityMode, clients: snapshot.connectClients })
-  assert.strictEqual(yield* clients.storedMode, mode)
-  return yield* Effect.forEach(["a", "b", "c"], (name) => Effect.map(find(name), (row) => row?.status))
-})
-
 /**
  * Tests a repository with the access feed, the sessions and the pairing links beside it. The layer is built anew for each
- * test. `spoilMode` has the store hold a mode that nobody knows, where that is possible.
+ * test. `spoilMode` has the store hold a mode that nobody knows, where that is possible. `peer` provides the same
+ * repositories on the same store with a connection of their own. `runs` is how many random histories there are of each kind,
+ * by default 10.
  */
 export const suite = <E, R = never>(
   title: string,
@@ -215,6 +103,8 @@ export const suite = <E, R = never>(
   options?: {
     readonly digest?: Layer.Layer<Digest.Digest> | undefined
     readonly spoilMode?: Effect.Effect<void, unknown, R> | undefined
+    readonly peer?: Layer.Layer<Services, unknown, R> | undefined
+    readonly runs?: number | undefined
   }
 ) =>
   describe(`ConnectClientRepository (${title})`, () => {
@@ -482,14 +372,53 @@ export const suite = <E, R = never>(
       })
     )
 
-    it.live.prop(
-      "CONN-03 CONN-04 CONN-05 L-30 L-33 L-39 in no history is a client let in as approved whose latest decision is another, and the feed replays to the same state as the table",
-      [Schema.Array(Step).check(Schema.isMaxLength(24))],
-      ([steps]) => runHistory(steps).pipe(Effect.provide(Layer.fresh(layer), { local: true })),
-      { arbitrary: { runs: title === "memory" ? 500 : 15 } }
+    test(
+      "CONN-02 CONN-06 a sweep leaves a client that has a session or a grant, so that turning approval on ends them",
+      Effect.gen(function*() {
+        const clients = yield* ConnectClientRepository
+        yield* setMode("account", 0)
+        for (const name of ["a", "b", "c"]) yield* request(name, 0)
+        yield* giveAccess("a", "1")
+        yield* BootstrapCredentialRepository.use((links) => links.insert(grantRow("link-2", "b"), at(0)))
+        const sweep = clients.sweep({ idleBeforeMillis: start + 100, limit: 10 }, at(100))
+        assert.strictEqual(yield* sweep, 1)
+        yield* setMode("client-approval", 200)
+        assert.deepStrictEqual(yield* access(200), [])
+        assert.strictEqual(yield* sweep, 2)
+      })
     )
 
-    const { digest, spoilMode } = options ?? {}
+    const { digest, peer, runs = 10, spoilMode } = options ?? {}
+    const history = (before: ReadonlyArray<Histories.Step>, histories: ReadonlyArray<ReadonlyArray<Histories.Step>>) =>
+      Effect.gen(function*() {
+        const context = yield* Effect.context<R>()
+        yield* Histories.run(histories, {
+          before,
+          stores: peer === undefined
+            ? undefined
+            : yield* Effect.forEach(histories, () => Layer.build(Layer.fresh(peer))),
+          spoilMode: spoilMode === undefined ? undefined : Effect.provideContext(spoilMode, context)
+        })
+      }).pipe(Effect.scoped, Effect.provide(Layer.fresh(layer), { local: true }))
+
+    it.live.prop(
+      "CONN-03 CONN-04 CONN-05 CONN-06 L-30 L-33 L-39 L-43 in no history is a client let in whose latest decision is another, the feed replays to the table at every step, and nobody who is not let in has access",
+      [Schema.Array(Histories.Step).check(Schema.isMaxLength(24))],
+      ([steps]) => history(steps, []),
+      { arbitrary: { runs } }
+    )
+
+    it.live.prop(
+      "CONN-03 CONN-04 CONN-05 CONN-06 L-30 L-33 L-39 L-43 the same holds of several actors at once, in the order in which their steps took effect",
+      [
+        Schema.Boolean,
+        Schema.Array(Schema.Array(Histories.Step).check(Schema.isMaxLength(8)))
+          .check(Schema.isMinLength(2), Schema.isMaxLength(3))
+      ],
+      ([approved, histories]) => history(approved ? Histories.approvals : [], histories),
+      { arbitrary: { runs } }
+    )
+
     if (spoilMode !== undefined) {
       test(
         "CONN-01 L-32 L-40 nobody is let in under a mode that cannot be read, and nothing is changed",

@@ -26,6 +26,10 @@ export class AccessJournal extends Context.Service<AccessJournal, {
   readonly onEndKey: (end: (proofKeyThumbprint: string, context: ChangeContext) => void) => void
   /** Ends what a proof key has in every repository that was built. */
   readonly endKey: (proofKeyThumbprint: string, context: ChangeContext) => void
+  /** Registers how a repository tells whether a proof key has something there. */
+  readonly onHasAccess: (has: (proofKeyThumbprint: string, nowMillis: number) => boolean) => void
+  /** Tells whether a proof key has a live session or a link that can be redeemed. */
+  readonly hasAccess: (proofKeyThumbprint: string, nowMillis: number) => boolean
   /** Stores a pairing link at once, in the repository of links that was built. */
   readonly insertLink: (row: PairingLinkRow, context: ChangeContext) => void
   readonly onInsertLink: (insert: (row: PairingLinkRow, context: ChangeContext) => void) => void
@@ -38,6 +42,7 @@ export class AccessJournal extends Context.Service<AccessJournal, {
     const connectClients = new Map<string, ConnectClient>()
     let connectSecurityMode: SecurityMode | undefined
     const enders: Array<(proofKeyThumbprint: string, context: ChangeContext) => void> = []
+    const holders: Array<(proofKeyThumbprint: string, nowMillis: number) => boolean> = []
     let insertLink = (_row: PairingLinkRow, _context: ChangeContext): void => undefined
     const wakeups = WakeUps.make()
     const apply = (change: AccessChange): void => {
@@ -82,6 +87,10 @@ export class AccessJournal extends Context.Service<AccessJournal, {
       endKey: (proofKeyThumbprint, context) => {
         for (const end of enders) end(proofKeyThumbprint, context)
       },
+      onHasAccess: (has) => {
+        holders.push(has)
+      },
+      hasAccess: (proofKeyThumbprint, nowMillis) => holders.some((has) => has(proofKeyThumbprint, nowMillis)),
       onInsertLink: (insert) => {
         insertLink = insert
       },
