@@ -16,11 +16,13 @@ import { SessionGroup } from "@sallyport/contract/SessionGroup"
 import * as AuthPolicy from "@sallyport/core/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
 import * as DpopProof from "@sallyport/core/DpopProof"
+import * as RelayProofRepository from "@sallyport/core/RelayProofRepository"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as SessionHandlers from "@sallyport/http/SessionHandlers"
 import * as SqlRelayEnvironmentRepository from "@sallyport/sql/SqlRelayEnvironmentRepository"
+import * as SqlRelayProofRepository from "@sallyport/sql/SqlRelayProofRepository"
 import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Console from "effect/Console"
@@ -73,6 +75,7 @@ const relay = HttpRouter.serve(routes, { disableListenLog: true, disableLogger: 
   Layer.provide([
     SqlRepositories.layer,
     SqlRelayEnvironmentRepository.layer,
+    Layer.provideMerge(RelayProofRepository.layerSweeper(), SqlRelayProofRepository.layer),
     SecretStore.layerFileSystem(join(directory, "secrets")),
     AuthPolicy.layer({ host: "127.0.0.1" })
   ]),

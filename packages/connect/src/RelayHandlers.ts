@@ -2,9 +2,17 @@
  * Answers what environments and clients ask of a relay. The account is the subject of the session; a client's session is
  * bound to its key, and speaks for that key alone.
  */
-import { LinkProof, RelayApi, typ } from "@sallyport/contract/ConnectProtocol"
+import {
+  type EnvironmentHealth,
+  LinkProof,
+  type MintAnswer,
+  RelayApi,
+  typ,
+  type WaitAnswer
+} from "@sallyport/contract/ConnectProtocol"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
-import { RelayEnvironmentRepository } from "@sallyport/core/RelayEnvironmentRepository"
+import { RelayEnvironmentRepository, type RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
+import { RelayProofRepository } from "@sallyport/core/RelayProofRepository"
 import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
 import { Stopping } from "@sallyport/core/Stopping"
 import * as Clock from "effect/Clock"
@@ -27,133 +35,214 @@ export const isEnvironmentUrl = (text: string): boolean => {
     (url.protocol === "http:" && ["127.0.0.1", "[::1]", "localhost"].includes(url.hostname))
 }
 
+/** How many proofs a page of an account's list has. */
+const proofsPerPage = 100
+
+/** Lists the settings of {@link layerWith}; each has a default. */
+export interface Options {
+  /** How many proofs of each status are kept for an account, of those received last. Default 1,000. */
+  readonly proofsPerAccount?: number | undefined
+}
+
 /** Provides the handlers of a relay. */
-export const layer = HttpApiBuilder.group(
-  RelayApi,
-  "relay",
-  Effect.fn(function*(handlers) {
-    const environments = yield* RelayEnvironmentRepository
-    const connector = yield* EnvironmentConnector
-    const sessions = yield* SessionCredentialService
-    const stopping = yield* Stopping
-    const wire = yield* Wire.make
-    const storeFailed = () => wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
+export const layerWith = (options: Options) =>
+  HttpApiBuilder.group(
+    RelayApi,
+    "relay",
+    Effect.fn(function*(handlers) {
+      const environments = yield* RelayEnvironmentRepository
+      const proofs = yield* RelayProofRepository
+      const connector = yield* EnvironmentConnector
+      const sessions = yield* SessionCredentialService
+      const stopping = yield* Stopping
+      const wire = yield* Wire.make
+      const storeFailed = () => wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
 
-    const find = Effect.fnUntraced(function*(id: string) {
-      const session = yield* CurrentSession
-      const found = yield* environments.find({ id, account: session.subject })
-      if (Option.isNone(found)) return yield* wire.notFound({ message: `You have no environment ${id} at this relay` })
-      return found.value
-    })
-    const currentClient = Effect.gen(function*() {
-      const session = yield* CurrentSession
-      if (session.proofKeyThumbprint === null) {
-        return yield* wire.invalidRequest({ message: "Sign in with a DPoP proof, so that the client has a key" })
+      const find = Effect.fnUntraced(function*(id: string) {
+        const session = yield* CurrentSession
+        const found = yield* environments.find({ id, account: session.subject })
+        if (Option.isNone(found)) {
+          return yield* wire.notFound({ message: `You have no environment ${id} at this relay` })
+        }
+        return found.value
+      })
+      const currentClient = Effect.gen(function*() {
+        const session = yield* CurrentSession
+        if (session.proofKeyThumbprint === null) {
+          return yield* wire.invalidRequest({ message: "Sign in with a DPoP proof, so that the client has a key" })
+        }
+        return { account: session.subject, proofKeyThumbprint: session.proofKeyThumbprint }
+      })
+      const connectorFailed = (error: ConnectorError) => wire.unavailable(error)
+
+      /** Keeps an answer, which nobody is told before. That nothing was decided yet is none. */
+      const record = Effect.fnUntraced(function*(
+        environment: RelayEnvironmentRow,
+        answer: MintAnswer | typeof WaitAnswer.Type
+      ) {
+        if (answer.status === "decision" && answer.approvalStatus === "pending") return
+        yield* proofs.record({
+          requestId: answer.requestId,
+          environmentId: environment.id,
+          account: environment.account,
+          proofKeyThumbprint: answer.clientProofKeyThumbprint,
+          status: answer.status,
+          requestedAtMillis: "requestedAt" in answer ? answer.requestedAt : null,
+          proof: answer.proof,
+          keyId: Jwt.keyIdOf(answer.proof) ?? environment.keyId,
+          receivedAtMillis: yield* Clock.currentTimeMillis
+        }, { keep: options.proofsPerAccount ?? 1_000 })
+      })
+
+      /** Finds the environment of a request that it answered to be pending: about any other it is not asked. */
+      const findPending = Effect.fnUntraced(function*(request: {
+        readonly environmentId: string
+        readonly requestedAt: number
+      }) {
+        const client = { ...(yield* currentClient), requestedAtMillis: request.requestedAt }
+        const environment = yield* find(request.environmentId)
+        if (!(yield* proofs.hasPending({ ...client, environmentId: environment.id }))) {
+          return yield* wire.notFound(
+            { message: "The relay knows of no such request of this client; connect to ask anew" },
+            "connect_client_not_found"
+          )
+        }
+        return (waitSeconds: number) =>
+          connector.wait(environment, { ...client, waitSeconds }).pipe(
+            Effect.tap((answer) => record(environment, answer)),
+            Effect.map(({ approvalStatus }) => approvalStatus)
+          )
+      })
+      const unavailable = ({ message }: { readonly message: string }) =>
+        Effect.fail<DecisionStream.Failure>({ code: "unavailable", message, retryable: true })
+      const sessionEnded: DecisionStream.Failure = {
+        code: "session_ended",
+        message: "Your session at the relay has ended; sign in again to go on",
+        retryable: false
       }
-      return { account: session.subject, proofKeyThumbprint: session.proofKeyThumbprint }
-    })
-    const connectorFailed = (error: ConnectorError) => wire.unavailable(error)
-    const unavailable = ({ message }: { readonly message: string }) =>
-      Effect.fail<DecisionStream.Failure>({ code: "unavailable", message, retryable: true })
-    const sessionEnded: DecisionStream.Failure = {
-      code: "session_ended",
-      message: "Your session at the relay has ended; sign in again to go on",
-      retryable: false
-    }
 
-    return handlers.handleAll({
-      link: Effect.fn(
-        function*({ payload }) {
-          const session = yield* CurrentSession
-          const { environmentId, key, proof, url } = payload
-          if (!isEnvironmentUrl(url)) {
-            return yield* wire.invalidRequest({ message: "The address of an environment must begin with https://" })
-          }
-          const claims = yield* Jwt.verify(proof, {
-            key,
-            typ: typ.link,
-            issuer: environmentId,
-            audience: linkAudience,
-            claims: LinkProof
+      return handlers.handleAll({
+        link: Effect.fn(
+          function*({ payload }) {
+            const session = yield* CurrentSession
+            const { environmentId, key, proof, url } = payload
+            if (!isEnvironmentUrl(url)) {
+              return yield* wire.invalidRequest({ message: "The address of an environment must begin with https://" })
+            }
+            const claims = yield* Jwt.verify(proof, {
+              key,
+              typ: typ.link,
+              issuer: environmentId,
+              audience: linkAudience,
+              claims: LinkProof
+            })
+            if (claims.url !== url) return yield* new Jwt.JwtRefused({ problem: "another address" })
+            const linked = yield* environments.link({
+              id: environmentId,
+              account: session.subject,
+              url,
+              keyX: key.x,
+              keyId: key.kid,
+              linkedAtMillis: yield* Clock.currentTimeMillis
+            })
+            if (!linked) {
+              return yield* wire.notFound({ message: `You have no environment ${environmentId} at this relay` })
+            }
+            return { relayId: connector.relayId, keys: [connector.publicKey], account: session.subject }
+          },
+          Effect.catchTags({
+            JwtRefused: (error: Jwt.JwtRefused) => wire.invalidRequest(error),
+            AccessRepositoryError: storeFailed
           })
-          if (claims.url !== url) return yield* new Jwt.JwtRefused({ problem: "another address" })
-          const linked = yield* environments.link({
-            id: environmentId,
+        ),
+        environments: Effect.fn(function*() {
+          const session = yield* CurrentSession
+          const rows = yield* environments.list({ account: session.subject, limit: 1_000 })
+          return {
+            environments: rows.map((row) => ({ environmentId: row.id, url: row.url, linkedAt: row.linkedAtMillis }))
+          }
+        }, Effect.catchTag("AccessRepositoryError", storeFailed)),
+        unlink: Effect.fn(function*({ payload }) {
+          const session = yield* CurrentSession
+          if (!(yield* environments.unlink({ id: payload.environmentId, account: session.subject }))) {
+            return yield* wire.notFound({ message: `You have no environment ${payload.environmentId} at this relay` })
+          }
+        }, Effect.catchTag("AccessRepositoryError", storeFailed)),
+        health: Effect.fn(
+          function*({ params }) {
+            const environment = yield* find(params.environmentId)
+            return yield* Effect.match(connector.health(environment), {
+              onSuccess: (): EnvironmentHealth => ({ status: "healthy", message: null }),
+              onFailure: ({ message, reason }): EnvironmentHealth => ({
+                status: reason._tag === "AnswerRefused" ? "refused" : "unreachable",
+                message
+              })
+            })
+          },
+          Effect.catchTag("AccessRepositoryError", storeFailed)
+        ),
+        proofs: Effect.fn(function*({ query }) {
+          const session = yield* CurrentSession
+          const [receivedAt, requestId] = query.after?.split(".") ?? []
+          const rows = yield* proofs.list({
             account: session.subject,
-            url,
-            keyX: key.x,
-            keyId: key.kid,
-            linkedAtMillis: yield* Clock.currentTimeMillis
+            limit: proofsPerPage,
+            after: requestId === undefined ? undefined : { receivedAtMillis: Number(receivedAt), requestId }
           })
-          if (!linked) {
-            return yield* wire.notFound({ message: `You have no environment ${environmentId} at this relay` })
+          const last = rows.at(proofsPerPage - 1)
+          return {
+            proofs: rows.map((row) => ({
+              requestId: row.requestId,
+              environmentId: row.environmentId,
+              clientProofKeyThumbprint: row.proofKeyThumbprint,
+              status: row.status,
+              requestedAt: row.requestedAtMillis,
+              proof: row.proof,
+              keyId: row.keyId,
+              receivedAt: row.receivedAtMillis
+            })),
+            next: last === undefined ? null : `${last.receivedAtMillis}.${last.requestId}`
           }
-          return { relayId: connector.relayId, keys: [connector.publicKey], account: session.subject }
-        },
-        Effect.catchTags({
-          JwtRefused: (error: Jwt.JwtRefused) => wire.invalidRequest(error),
-          AccessRepositoryError: storeFailed
-        })
-      ),
-      environments: Effect.fn(function*() {
-        const session = yield* CurrentSession
-        const rows = yield* environments.list({ account: session.subject, limit: 1_000 })
-        return {
-          environments: rows.map((row) => ({ environmentId: row.id, url: row.url, linkedAt: row.linkedAtMillis }))
-        }
-      }, Effect.catchTag("AccessRepositoryError", storeFailed)),
-      unlink: Effect.fn(function*({ payload }) {
-        const session = yield* CurrentSession
-        if (!(yield* environments.unlink({ id: payload.environmentId, account: session.subject }))) {
-          return yield* wire.notFound({ message: `You have no environment ${payload.environmentId} at this relay` })
-        }
-      }, Effect.catchTag("AccessRepositoryError", storeFailed)),
-      connect: Effect.fn(
-        function*({ payload }) {
-          const client = yield* currentClient
-          const environment = yield* find(payload.environmentId)
-          const answer = yield* connector.mint(environment, {
-            ...client,
-            label: payload.label ?? null,
-            deviceType: payload.deviceType ?? "unknown"
-          })
-          return { environmentUrl: environment.url, answer }
-        },
-        Effect.catchTags({ AccessRepositoryError: storeFailed, ConnectorError: connectorFailed })
-      ),
-      wait: Effect.fn(
-        function*({ payload }) {
-          const client = yield* currentClient
-          const environment = yield* find(payload.environmentId)
-          const { approvalStatus } = yield* connector.wait(environment, {
-            ...client,
-            requestedAtMillis: payload.requestedAt,
-            waitSeconds: payload.waitSeconds
-          })
-          return { approvalStatus }
-        },
-        Effect.catchTags({ AccessRepositoryError: storeFailed, ConnectorError: connectorFailed })
-      ),
-      decisions: Effect.fn(
-        function*({ query }) {
-          const session = yield* CurrentSession
-          const client = yield* currentClient
-          const environment = yield* find(query.environmentId)
-          const { waitSeconds } = DecisionStream
-          return DecisionStream.respond({
-            ask: connector.wait(environment, { ...client, requestedAtMillis: query.requestedAt, waitSeconds }).pipe(
-              Effect.map(({ approvalStatus }) => approvalStatus),
-              Effect.catch(unavailable)
-            ),
-            until: sessions.awaitEnd(session).pipe(
-              Effect.catch(unavailable),
-              Effect.andThen(Effect.fail(sessionEnded)),
-              Effect.raceFirst(stopping)
-            )
-          })
-        },
-        Effect.catchTags({ AccessRepositoryError: storeFailed })
-      )
+        }, Effect.catchTag("AccessRepositoryError", storeFailed)),
+        connect: Effect.fn(
+          function*({ payload }) {
+            const client = yield* currentClient
+            const environment = yield* find(payload.environmentId)
+            const answer = yield* connector.mint(environment, {
+              ...client,
+              label: payload.label ?? null,
+              deviceType: payload.deviceType ?? "unknown"
+            })
+            yield* record(environment, answer)
+            return { environmentUrl: environment.url, answer }
+          },
+          Effect.catchTags({ AccessRepositoryError: storeFailed, ConnectorError: connectorFailed })
+        ),
+        wait: Effect.fn(
+          function*({ payload }) {
+            const wait = yield* findPending(payload)
+            return { approvalStatus: yield* wait(payload.waitSeconds) }
+          },
+          Effect.catchTags({ AccessRepositoryError: storeFailed, ConnectorError: connectorFailed })
+        ),
+        decisions: Effect.fn(
+          function*({ query }) {
+            const session = yield* CurrentSession
+            const wait = yield* findPending(query)
+            return DecisionStream.respond({
+              ask: wait(DecisionStream.waitSeconds).pipe(Effect.catch(unavailable)),
+              until: sessions.awaitEnd(session).pipe(
+                Effect.catch(unavailable),
+                Effect.andThen(Effect.fail(sessionEnded)),
+                Effect.raceFirst(stopping)
+              )
+            })
+          },
+          Effect.catchTags({ AccessRepositoryError: storeFailed })
+        )
+      })
     })
-  })
-)
+  )
+
+/** Provides the handlers with the defaults of {@link Options}. */
+export const layer = layerWith({})

@@ -6,6 +6,7 @@
  */
 import { Account, ClientLabel, DeviceType, Thumbprint } from "@sallyport/core/ConnectClient"
 import { DecisionStatus } from "@sallyport/core/ConnectClientStore"
+import { RelayProofStatus } from "@sallyport/core/RelayProofRepository"
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
@@ -158,6 +159,34 @@ export const EnvironmentView = Schema.Struct({ environmentId: Identifier, url: S
 
 const environment = { environmentId: Identifier }
 
+/** Describes how a relay finds an environment. */
+export const EnvironmentHealth = Schema.Struct({
+  /**
+   * `unreachable` where it gives no answer, `refused` where its answer is not to be believed.
+   */
+  status: Schema.Literals(["healthy", "unreachable", "refused"]),
+  /** A sentence for people; null where it is healthy. */
+  message: Schema.NullOr(Schema.String)
+})
+/** @see {@link EnvironmentHealth} */
+export type EnvironmentHealth = typeof EnvironmentHealth.Type
+
+/** Describes an answer of an environment that the relay believed, with the proof in the environment's own word. */
+export const ProofView = Schema.Struct({
+  ...environment,
+  requestId: Once,
+  clientProofKeyThumbprint: Thumbprint,
+  status: RelayProofStatus,
+  /** When the client asked; null with `credential` and `refused`. */
+  requestedAt: Schema.NullOr(Time),
+  proof: Schema.String,
+  /** The thumbprint of the key that the proof is signed with. */
+  keyId: Thumbprint,
+  receivedAt: Time
+})
+/** @see {@link ProofView} */
+export type ProofView = typeof ProofView.Type
+
 /** Describes the data of each event of the stream of decisions, by the event's name. */
 export const decisionData = {
   /** `pending` says that nothing is decided yet. Any other status is the last event. */
@@ -194,6 +223,20 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
     payload: Schema.Struct(environment),
     success: HttpApiSchema.NoContent,
     error: [NotFound, Unavailable]
+  }).pipe(requires(null)),
+  HttpApiEndpoint.get("health", "/api/relay/environments/:environmentId/health", {
+    params: environment,
+    success: EnvironmentHealth,
+    error: [NotFound, Unavailable]
+  }).pipe(requires(null)),
+  HttpApiEndpoint.get("proofs", "/api/relay/proofs", {
+    query: {
+      /** The `next` of the page before. */
+      after: Schema.optionalKey(Schema.String.check(Schema.isPattern(/^[0-9]{1,15}\.[A-Za-z0-9_-]{1,128}$/)))
+    },
+    /** The answers about the account's clients, those received last first; `next` is null on the last page. */
+    success: Schema.Struct({ proofs: Schema.Array(ProofView), next: Schema.NullOr(Schema.String) }),
+    error: Unavailable
   }).pipe(requires(null)),
   HttpApiEndpoint.post("connect", "/api/relay/connect", {
     payload: Schema.Struct({

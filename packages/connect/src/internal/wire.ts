@@ -27,11 +27,10 @@ export const make = Effect.map(SecureRandom.SecureRandom, (random) => ({
       (traceId) =>
         Effect.fail(new WireError.InvalidRequest({ code: "invalid_request", message, retryable: false, traceId }))
     ),
-  notFound: ({ message }: Reason) =>
+  notFound: ({ message }: Reason, code: WireError.NotFound["code"] = "connect_not_offered") =>
     Effect.flatMap(
       traceId(random),
-      (traceId) =>
-        Effect.fail(new WireError.NotFound({ code: "connect_not_offered", message, retryable: false, traceId }))
+      (traceId) => Effect.fail(new WireError.NotFound({ code, message, retryable: false, traceId }))
     ),
   unavailable: (reason: Reason) =>
     Effect.flatMap(traceId(random), (traceId) =>

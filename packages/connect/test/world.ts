@@ -1,0 +1,181 @@
+/**
+ * A relay and environments that are linked to it, each with a store of its own, talking over HTTP.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as EnvironmentConnector from "@sallyport/connect/EnvironmentConnector"
+import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"
+import * as Linking from "@sallyport/connect/Linking"
+import * as RelayHandlers from "@sallyport/connect/RelayHandlers"
+import { layerAuthentication } from "@sallyport/contract/Authentication"
+import { ConnectEnvironmentApi, RelayApi } from "@sallyport/contract/ConnectProtocol"
+import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
+import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
+import { CurrentSession } from "@sallyport/core/CurrentSession"
+import * as RelayEnvironmentRepository from "@sallyport/core/RelayEnvironmentRepository"
+import * as RelayProofRepository from "@sallyport/core/RelayProofRepository"
+import * as Repositories from "@sallyport/core/Repositories"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import { Device, Session, SessionId } from "@sallyport/core/Session"
+import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as Authentication from "@sallyport/http/Authentication"
+import * as SqlRelayEnvironmentRepository from "@sallyport/sql/SqlRelayEnvironmentRepository"
+import * as SqlRelayProofRepository from "@sallyport/sql/SqlRelayProofRepository"
+import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
+import * as SqlSecretStore from "@sallyport/sql/SqlSecretStore"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
+import * as Http from "node:http"
+
+/** What a test calls a client's key by one letter for. */
+export const key = (name: string) => name.repeat(43)
+
+const layerStore = {
+  memory: Layer.mergeAll(
+    Repositories.layerMemory,
+    RelayEnvironmentRepository.layerMemory,
+    RelayProofRepository.layerMemory,
+    SecretStore.layerMemory
+  ),
+  SQLite: Layer.mergeAll(
+    SqlRepositories.layer,
+    SqlRelayEnvironmentRepository.layer,
+    SqlRelayProofRepository.layer,
+    SqlSecretStore.layer
+  ).pipe(Layer.provide(SqliteClient.layer({ filename: ":memory:" })))
+}
+/** Names the stores that tests run on. */
+export type Store = keyof typeof layerStore
+/** @see {@link Store} */
+export const stores: ReadonlyArray<Store> = ["memory", "SQLite"]
+
+const layerServer = Layer.fresh(NodeHttpServer.layer(() => Http.createServer(), { host: "127.0.0.1", port: 0 }))
+
+/** Believes whatever a request says of its session: signing in is tested elsewhere. */
+const authentication = layerAuthentication(
+  Effect.succeed((httpEffect) =>
+    Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers }) =>
+      Effect.provideService(
+        httpEffect,
+        CurrentSession,
+        new Session({
+          id: SessionId.make("session"),
+          subject: (headers.authorization ?? "").replace("Bearer ", ""),
+          method: "bearer-access-token",
+          scopes: [],
+          proofKeyThumbprint: headers["x-key"] ?? null,
+          device: new Device({ label: null, userAgent: null, address: null }),
+          createdAt: DateTime.makeUnsafe(0),
+          lastSeenAt: DateTime.makeUnsafe(0),
+          expiresAt: DateTime.makeUnsafe(0)
+        })
+      ))
+  )
+)
+
+const options = { disableListenLog: true, disableLogger: true }
+
+const layerRelay = (store: Store) =>
+  HttpRouter.serve(
+    HttpApiBuilder.layer(RelayApi).pipe(
+      Layer.provide(RelayHandlers.layerWith({ proofsPerAccount: 80 })),
+      Layer.provide([authentication, Authentication.layerRequestErrors()])
+    ),
+    options
+  ).pipe(
+    Layer.provideMerge(Layer.merge(
+      EnvironmentConnector.layerWith({ timeout: "2 seconds" }),
+      SessionCredentialService.layer
+    )),
+    Layer.provideMerge(Layer.fresh(layerStore[store])),
+    Layer.provideMerge(Layer.merge(NodeCrypto.layer, layerServer)),
+    Layer.provideMerge(FetchHttpClient.layer),
+    Layer.provide(Logger.layer([]))
+  )
+
+const layerEnvironment = (store: Store) =>
+  HttpRouter.serve(
+    HttpApiBuilder.layer(ConnectEnvironmentApi).pipe(
+      Layer.provide(EnvironmentHandlers.layer),
+      Layer.provide(Authentication.layerRequestErrors())
+    ),
+    options
+  ).pipe(
+    Layer.provideMerge(Layer.merge(ConnectClientStore.layer, BootstrapCredentialService.layer)),
+    Layer.provideMerge(Layer.fresh(layerStore[store])),
+    Layer.provideMerge(Layer.merge(NodeCrypto.layer, layerServer)),
+    Layer.provideMerge(FetchHttpClient.layer),
+    Layer.provide(Logger.layer([]))
+  )
+
+/** What a server answered; the body is taken to have the form that a test expects. */
+export interface Answer<A> {
+  readonly status: number
+  readonly body: A
+}
+
+/** Starts a relay, which stops with the scope. */
+export const startRelay = Effect.fnUntraced(function*(store: Store) {
+  const services = yield* Layer.build(layerRelay(store))
+  const run = Effect.provideContext(services)
+  const url = HttpServer.formatAddress((yield* run(HttpServer.HttpServer)).address)
+  /** Calls the relay for an account, or for one of its clients. */
+  const call = <A = Readonly<Record<string, unknown>>>(path: string, request?: {
+    readonly account?: string
+    readonly key?: string
+    readonly payload?: unknown
+  }): Effect.Effect<Answer<A>> =>
+    Effect.promise(async (signal) => {
+      const response = await fetch(url + path, {
+        signal,
+        headers: {
+          authorization: `Bearer ${request?.account ?? "ada"}`,
+          "content-type": "application/json",
+          ...(request?.key === undefined ? {} : { "x-key": key(request.key) })
+        },
+        ...(request?.payload === undefined ? {} : { method: "POST", body: JSON.stringify(request.payload) })
+      })
+      const text = await response.text()
+      return { status: response.status, body: JSON.parse(text === "" ? "null" : text) }
+    })
+  return { url, run, call }
+})
+/** A relay of {@link startRelay}. */
+export type Relay = Effect.Success<ReturnType<typeof startRelay>>
+
+/** Starts an environment, which stops with the scope, and links it to a relay. */
+export const startEnvironment = Effect.fnUntraced(function*(store: Store, relay: Relay, account = "ada") {
+  const services = yield* Layer.build(layerEnvironment(store))
+  const run = Effect.provideContext(services)
+  const url = HttpServer.formatAddress((yield* run(HttpServer.HttpServer)).address)
+  const link = run(Linking.link({ relayUrl: relay.url, token: Redacted.make(account), url }))
+  const { environmentId } = yield* link
+  /** Asks for a client to be let in. */
+  const connect = (client: string) =>
+    Effect.map(
+      relay.call<{ readonly answer: Readonly<Record<string, unknown>> }>("/api/relay/connect", {
+        account,
+        key: client,
+        payload: { environmentId }
+      }),
+      ({ body, status }) => ({ status, answer: body.answer ?? {}, body })
+    )
+  const decide = (client: string, decision: "approved" | "rejected") =>
+    run(
+      ConnectClientStore.ConnectClientStore.use((clients) =>
+        clients.decide({ client: key(client), decision, by: "operator" })
+      )
+    )
+  return { id: environmentId, url, run, link, connect, decide }
+})
+/** An environment of {@link startEnvironment}. */
+export type Environment = Effect.Success<ReturnType<typeof startEnvironment>>
