@@ -7,30 +7,38 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Digest from "effect/crypto/Digest"
-import * as Mac from "effect/crypto/Mac"
+import type * as Digest from "effect/crypto/Digest"
+import type * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Equal from "effect/Equal"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { AccessEvent, ChangeContext } from "./AccessEvent.ts"
+import type { ChangeContext } from "./AccessEvent.ts"
 import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
-import { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import type { AccessScope } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
 import * as PlainText from "./internal/plainText.ts"
+import * as SessionCache from "./internal/sessionCache.ts"
+import {
+  CurrentSessionProtected,
+  RefreshRefused,
+  refused,
+  SessionCredentialError,
+  SessionNotFound,
+  TicketRefused,
+  unavailable
+} from "./internal/sessionErrors.ts"
+import { type InvalidSessionOptions, type Options, toSettings } from "./internal/sessionOptions.ts"
+import * as SessionTokens from "./internal/sessionTokens.ts"
 import * as SigningKeys from "./internal/signingKeys.ts"
-import * as Sweeper from "./Sweeper.ts"
-import * as SecretStore from "./SecretStore.ts"
+import type * as SecretStore from "./SecretStore.ts"
 import { Device, type Session, SessionId, type SessionMethod } from "./Session.ts"
 import {
   isLive,
@@ -41,95 +49,18 @@ import {
 } from "./SessionCredentialRepository.ts"
 import * as SessionToken from "./SessionToken.ts"
 import { Sha256Hex } from "./Sha256.ts"
+import * as Sweeper from "./Sweeper.ts"
 
-// -----------------------------------------------------------------------------
-// Errors
-// -----------------------------------------------------------------------------
-
-/**
- * Reports a token that lets nobody in. A caller is told this and no more; `problem` is for the log.
- */
-export class SessionRefused extends Schema.TaggedError<SessionRefused>()("SessionRefused", {
-  problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "proof-key-mismatch"])
-}) {
-  override get message() {
-    return "The session is not valid, or has ended; sign in again"
-  }
-}
-
-/** Reports a ticket that is unknown, was used, has expired, or whose session has ended. */
-export class TicketRefused extends Schema.TaggedError<TicketRefused>()("TicketRefused", {}) {
-  override get message() {
-    return "The ticket is not valid, or was used already; ask for a new one"
-  }
-}
-
-/**
- * Reports a refresh token that gives no new tokens. A caller is told this and no more; `problem` is for the log. `reused`
- * says that the token had been used before, and that its session was revoked for that.
- */
-export class RefreshRefused extends Schema.TaggedError<RefreshRefused>()("RefreshRefused", {
-  problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "reused", "proof-key-mismatch"])
-}) {
-  override get message() {
-    return "The refresh token is not valid, or not any more; sign in again"
-  }
-}
-
-/** Reports the id of a session that does not exist or has ended. */
-export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("SessionNotFound", {
-  id: SessionId
-}) {
-  override get message() {
-    return `There is no live session ${this.id}; list the sessions to see which there are`
-  }
-}
-
-/** Reports an attempt to revoke, by its id, the session that asks. */
-export class CurrentSessionProtected extends Schema.TaggedError<CurrentSessionProtected>()("CurrentSessionProtected", {
-  id: SessionId
-}) {
-  override get message() {
-    return `${this.id} is the session that you are using; log out to end it`
-  }
-}
-
-/**
- * Reports that the store of sessions, or the one of the signing keys, could not answer. Nobody is let in meanwhile, and the
- * call can be made again.
- */
-export class SessionStoreUnavailable extends Schema.TaggedError<SessionStoreUnavailable>()("SessionStoreUnavailable", {
-  cause: Schema.Union([AccessRepositoryError, SecretStore.SecretStoreError])
-}) {
-  override get message() {
-    return "The session store cannot be reached at the moment; try again shortly"
-  }
-}
-
-/** Reports what went wrong with a session, with a reason to branch on. */
-export class SessionCredentialError extends Schema.TaggedError<SessionCredentialError>()("SessionCredentialError", {
-  reason: Schema.Union([
-    SessionRefused,
-    TicketRefused,
-    RefreshRefused,
-    SessionNotFound,
-    CurrentSessionProtected,
-    SessionStoreUnavailable
-  ])
-}) {
-  override get message() {
-    return this.reason.message
-  }
-}
-
-/** Reports settings that contradict each other when the layer is built. */
-export class InvalidSessionOptions extends Schema.TaggedError<InvalidSessionOptions>()("InvalidSessionOptions", {
-  problem: Schema.String
-}) {
-  override get message() {
-    return `The session settings cannot work: ${this.problem}`
-  }
-}
+export {
+  CurrentSessionProtected,
+  RefreshRefused,
+  SessionCredentialError,
+  SessionNotFound,
+  SessionRefused,
+  SessionStoreUnavailable,
+  TicketRefused
+} from "./internal/sessionErrors.ts"
+export { InvalidSessionOptions, nistAal1, nistAal2, nistAal3, type Options } from "./internal/sessionOptions.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -165,59 +96,6 @@ export interface RefreshedSession extends IssuedSession {
 
 /** Describes the keys that verify tokens as an independent verifier takes them: a JWK Set (RFC 7517) of secret keys. */
 export interface VerificationKeys extends SigningKeys.VerificationKeys {}
-
-/** Lists the settings of {@link layerWith}; each has a default. */
-export interface Options {
-  /**
-   * How long a session lasts after its last renewal: its idle timeout. Activity less than a renewal interval after one starts none, so a
-   * session is sure to survive a pause of `lifetime` less `renewalInterval`. Default 30 days.
-   */
-  readonly lifetime?: Duration.Input | undefined
-  /** How often at most an active session's row is written. Default 1/30 of the lifetime. */
-  readonly renewalInterval?: Duration.Input | undefined
-  /** The age past which no activity keeps a session; none by default. It may be shorter than `lifetime`, and then bounds it. */
-  readonly absoluteLifetime?: Duration.Input | undefined
-  /**
-   * Gives bearer and DPoP sessions a token that ends after `tokenLifetime`, whatever its use, and a refresh token for the
-   * next one (RFC 6749 section 6). A refresh token is good for one exchange (RFC 9700 section 4.14.2). For `graceWindow`
-   * after it, by default 30 seconds, it gives the very same new tokens again, so that two tabs, or a client that lost the
-   * answer, go on. After that its use ends the session: somebody has a copy. Off by default; cookies are never refreshed.
-   */
-  readonly refresh?: {
-    readonly tokenLifetime: Duration.Input
-    readonly graceWindow?: Duration.Input | undefined
-  } | undefined
-  /** How long a ticket can be redeemed. Default 60 seconds. */
-  readonly ticketLifetime?: Duration.Input | undefined
-  /** How many verified tokens are remembered at most; the oldest goes first. Default 10,000. */
-  readonly cacheCapacity?: number | undefined
-  /**
-   * How long a remembered token is trusted without a look at its row, and how often a stream held by {@link whileValid}
-   * looks. A revocation is seen before that: at once where this process makes it, and as soon as the access feed tells of
-   * it where another does. Default 5 seconds.
-   */
-  readonly recheckInterval?: Duration.Input | undefined
-  /**
-   * How long remembered tokens are trusted after this process was last at the end of the access feed. Active sessions have
-   * it look there twice in that time, whether or not the feed told of a change, so that a feed that has fallen silent is
-   * found out. Default 2 seconds.
-   */
-  readonly feedTrust?: Duration.Input | undefined
-}
-
-/**
- * Sets the limits of a session at authentication assurance level 1 of NIST SP 800-63B-4 section 2.1.3: it ends after 30 days.
- * The standard asks for no limit to inactivity there.
- *
- * The presets set how long a session lasts. How the user was authenticated before is the host's.
- */
-export const nistAal1: Options = { lifetime: "30 days", absoluteLifetime: "30 days" }
-
-/** Sets the limits at level 2 (NIST SP 800-63B-4 section 2.2.3): 24 hours, and 1 hour of inactivity. */
-export const nistAal2: Options = { lifetime: "1 hour", absoluteLifetime: "24 hours" }
-
-/** Sets the limits at level 3 (NIST SP 800-63B-4 section 2.3.3): 12 hours, and 15 minutes of inactivity. */
-export const nistAal3: Options = { lifetime: "15 minutes", absoluteLifetime: "12 hours" }
 
 // -----------------------------------------------------------------------------
 // Service
@@ -309,27 +187,8 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
 // Layers
 // -----------------------------------------------------------------------------
 
-const refused = (problem: SessionRefused["problem"]) =>
-  new SessionCredentialError({ reason: new SessionRefused({ problem }) })
-
-const unavailable = (cause: AccessRepositoryError | SecretStore.SecretStoreError) =>
-  new SessionCredentialError({ reason: new SessionStoreUnavailable({ cause }) })
-
-const encoder = new TextEncoder()
-
 /** How many rows a page of {@link SessionCredentialService}'s `list` holds, so that a long list never blocks for long. */
 const listPage = 256
-
-interface CacheEntry {
-  readonly session: Session
-  readonly trustedUntilMillis: number
-  lastSeenAtMillis: number
-}
-
-/** Something that waits for a session's end; `woken` is made anew before each look at the row. */
-interface Watcher {
-  woken: Deferred.Deferred<void>
-}
 
 const isTarget = (target: RevocationTarget, session: Session): boolean => {
   switch (target._tag) {
@@ -342,17 +201,6 @@ const isTarget = (target: RevocationTarget, session: Session): boolean => {
     case "ProofKey":
       return session.proofKeyThumbprint === target.proofKeyThumbprint
   }
-}
-
-/** Reads a setting in whole milliseconds, which is what rows hold. */
-const positiveMillis = (
-  setting: keyof Options,
-  duration: Duration.Input
-): Effect.Effect<number, InvalidSessionOptions> => {
-  const millis = Math.round(Duration.toMillis(duration))
-  return millis > 0 && Number.isSafeInteger(millis)
-    ? Effect.succeed(millis)
-    : Effect.fail(new InvalidSessionOptions({ problem: `${setting} must be finite and at least 1 millisecond` }))
 }
 
 /** Names what the service is built on. */
@@ -374,110 +222,17 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 > {
   const repository = yield* SessionCredentialRepository
   const random = yield* SecureRandom.SecureRandom
-  const digest = yield* Digest.Digest
-  const mac = yield* Mac.Mac
-
-  const lifetimeMillis = yield* positiveMillis("lifetime", options.lifetime ?? "30 days")
-  const renewalMillis = options.renewalInterval === undefined
-    ? Math.max(1, Math.floor(lifetimeMillis / 30))
-    : yield* positiveMillis("renewalInterval", options.renewalInterval)
-  const absoluteMillis = options.absoluteLifetime === undefined
-    ? null
-    : yield* positiveMillis("absoluteLifetime", options.absoluteLifetime)
-  const ticketMillis = yield* positiveMillis("ticketLifetime", options.ticketLifetime ?? "60 seconds")
-  const recheckMillis = yield* positiveMillis("recheckInterval", options.recheckInterval ?? "5 seconds")
-  const trustMillis = yield* positiveMillis("feedTrust", options.feedTrust ?? "2 seconds")
-  const cacheCapacity = options.cacheCapacity ?? 10_000
-  if (!Number.isSafeInteger(cacheCapacity) || cacheCapacity < 1) {
-    return yield* new InvalidSessionOptions({ problem: "cacheCapacity must be a whole number from 1" })
-  }
-  if (!(renewalMillis < lifetimeMillis)) {
-    return yield* new InvalidSessionOptions({
-      problem: "renewalInterval must be shorter than lifetime, or an active session would expire"
-    })
-  }
-  const refreshing = options.refresh === undefined ? undefined : {
-    tokenMillis: yield* positiveMillis("refresh", options.refresh.tokenLifetime),
-    graceMillis: yield* positiveMillis("refresh", options.refresh.graceWindow ?? "30 seconds")
-  }
-  if (refreshing !== undefined && !(refreshing.graceMillis < refreshing.tokenMillis)) {
-    return yield* new InvalidSessionOptions({
-      problem: "refresh.graceWindow must be shorter than refresh.tokenLifetime, or one exchange would overtake another"
-    })
-  }
-  if (refreshing !== undefined && !(refreshing.tokenMillis < lifetimeMillis)) {
-    return yield* new InvalidSessionOptions({
-      problem: "refresh.tokenLifetime must be shorter than lifetime, or there would be nothing to refresh"
-    })
-  }
-
+  const { absoluteMillis, lifetimeMillis, recheckMillis, refreshing, renewalMillis, ticketMillis, ...settings } =
+    yield* toSettings(options)
   const ring = yield* SigningKeys.makeRing()
-
-  // Verified tokens by their digest, and the digest of each session in there.
-  const cache = new Map<string, CacheEntry>()
-  const digestBySession = new Map<SessionId, string>()
-  const waiting = new Map<SessionId, Set<Watcher>>()
-  // Counts invalidations. A row that was read before one must not be remembered after it.
-  let generation = 0
-
-  const forget = (id: SessionId) => {
-    const key = digestBySession.get(id)
-    if (key !== undefined) cache.delete(key)
-    digestBySession.delete(id)
-    for (const watcher of waiting.get(id) ?? []) Deferred.doneUnsafe(watcher.woken, Effect.void)
-  }
-  const forgetAll = () => {
-    generation++
-    for (const id of [...digestBySession.keys(), ...waiting.keys()]) forget(id)
-  }
-
-  /** Forgets what an event makes out of date, also where it is only being read from the store now. */
-  const onEvents = (events: ReadonlyArray<AccessEvent>) => {
-    for (const { change } of events) {
-      if (change._tag === "sessionRemoved") {
-        generation++
-        forget(change.id)
-      } else if (change._tag === "sessionUpserted") {
-        const { session } = change
-        const known = cache.get(digestBySession.get(session.id) ?? "")?.session
-        // What this process has done comes back to it as an event too.
-        if (known !== undefined && Equal.equals(known, session)) continue
-        // A session that begins is in no row that was read before.
-        if (!Equal.equals(session.createdAt, session.lastSeenAt)) generation++
-        forget(session.id)
-      }
-    }
-  }
-  const follower = yield* AccessFollower.make({ trustMillis, onEvents, onGap: forgetAll })
-
-  const remember = (tokenDigest: string, row: SessionRow, nowMillis: number): Session => {
-    const session = toSession(row)
-    // The token before it, where a session has been refreshed.
-    const before = digestBySession.get(row.id)
-    if (before !== undefined && before !== tokenDigest) cache.delete(before)
-    if (cache.size >= cacheCapacity && !cache.has(tokenDigest)) {
-      for (const [oldest, entry] of cache) {
-        cache.delete(oldest)
-        digestBySession.delete(entry.session.id)
-        break
-      }
-    }
-    cache.set(tokenDigest, {
-      session,
-      trustedUntilMillis: Math.min(
-        row.expiresAtMillis,
-        row.tokenExpiresAtMillis ?? Infinity,
-        row.lastSeenAtMillis + renewalMillis,
-        nowMillis + recheckMillis
-      ),
-      lastSeenAtMillis: nowMillis
-    })
-    digestBySession.set(row.id, tokenDigest)
-    return session
-  }
-
-  const digestOf = (secret: Redacted.Redacted): Effect.Effect<string> =>
-    digest.digestHex(Digest.sha256, encoder.encode(Redacted.value(secret)))
+  const { digestOf, sign, successors, verify: verifySignature } = yield* SessionTokens.make(ring)
+  const cache = SessionCache.make({ capacity: settings.cacheCapacity, recheckMillis, renewalMillis })
+  const follower = yield* AccessFollower.make({
+    trustMillis: settings.trustMillis,
+    onEvents: cache.onEvents,
+    onGap: cache.forgetAll
+  })
+  const sha256 = yield* Sha256Hex
 
   const change = (actor: string): Effect.Effect<ChangeContext> =>
     Effect.map(Clock.currentTimeMillis, (nowMillis) => ({ actor, nowMillis }))
@@ -496,56 +251,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const current = yield* repository.findById(row.id)
     if (Option.isNone(current)) return yield* refused("unknown")
     if (isLive(current.value, nowMillis)) return current.value
-    forget(row.id)
+    cache.forget(row.id)
     return yield* refused(endProblem(current.value))
-  })
-
-  const sign = (
-    key: SigningKeys.SigningKey,
-    claims: SessionToken.Claims,
-    type?: SessionToken.TokenType
-  ): Effect.Effect<Redacted.Redacted> => Effect.provideService(SessionToken.sign(key, claims, type), Mac.Mac, mac)
-
-  /** Checks who signed a token. A key that is unknown here may be one that another process has made since. */
-  const verifySignature = Effect.fnUntraced(function*(token: Redacted.Redacted, type?: SessionToken.TokenType) {
-    const verify = (keys: SigningKeys.SigningKeys) =>
-      Effect.provideService(SessionToken.verify(keys, token, type), Mac.Mac, mac)
-    const known = ring.known()
-    const claims = yield* verify(known)
-    if (Option.isSome(claims)) return claims
-    const keyId = SessionToken.keyIdOf(token, type)
-    return Option.isNone(keyId) || known.byId.has(keyId.value) ? Option.none() : yield* verify(yield* ring.reread)
-  })
-
-  /**
-   * Makes the tokens that follow a refresh token. They are the same each time for the same refresh token, key and times,
-   * and nobody can tell them from the row and the key without having that token.
-   */
-  const successors = Effect.fnUntraced(function*(before: {
-    readonly key: SigningKeys.SigningKey
-    readonly claims: SessionToken.Claims
-    readonly refreshToken: Redacted.Redacted
-    readonly refreshedAtMillis: number
-    readonly tokenExpiresAtMillis: number
-  }) {
-    const { claims, key } = before
-    const seed = yield* Effect.orDie(
-      mac.sign(key.key, encoder.encode(`successors of ${Redacted.value(before.refreshToken)}`))
-    )
-    const iat = Math.floor(before.refreshedAtMillis / 1000)
-    const token = yield* sign(key, {
-      sid: claims.sid,
-      sub: claims.sub,
-      jti: Base64Url.encode(seed.subarray(0, 16)),
-      iat,
-      exp: Math.min(Math.floor(before.tokenExpiresAtMillis / 1000), claims.exp ?? Infinity)
-    })
-    const refreshToken = yield* sign(
-      key,
-      { ...claims, jti: Base64Url.encode(seed.subarray(16, 32)), iat },
-      SessionToken.refreshType
-    )
-    return { token, refreshToken, tokenDigest: yield* digestOf(token), refreshDigest: yield* digestOf(refreshToken) }
   })
 
   const tokenEnd = (row: SessionRow): DateTime.Utc =>
@@ -559,33 +266,20 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       nowMillis: number
     ) {
       if (!cache.has(tokenDigest) && Option.isNone(yield* verifySignature(token))) return yield* refused("malformed")
-      const generationBefore = generation
+      const generation = cache.generation()
       const found = yield* repository.findByTokenDigest(tokenDigest)
       if (Option.isNone(found)) return yield* refused("unknown")
       if (!isLive(found.value, nowMillis)) {
-        forget(found.value.id)
+        cache.forget(found.value.id)
         return yield* refused(endProblem(found.value))
       }
       if ((found.value.tokenExpiresAtMillis ?? Infinity) <= nowMillis) return yield* refused("expired")
       const row = yield* renewIfDue(found.value, nowMillis)
-      return generation === generationBefore ? remember(tokenDigest, row, nowMillis) : toSession(row)
+      return cache.remember(tokenDigest, row, { generation, nowMillis })
     },
     (effect) =>
       Effect.catchTag(effect, ["AccessRepositoryError", "SecretStoreError"], (error) => Effect.fail(unavailable(error)))
   )
-
-  /** Returns the session of a token that was seen before, unless its row is to be looked at. */
-  const recall = (tokenDigest: string, nowMillis: number): Session | undefined => {
-    const entry = cache.get(tokenDigest)
-    // A clock that was set back would prolong the trust, so a time before the last use leads to the row too.
-    if (entry === undefined || nowMillis >= entry.trustedUntilMillis || nowMillis < entry.lastSeenAtMillis) {
-      return undefined
-    }
-    entry.lastSeenAtMillis = nowMillis
-    return entry.session
-  }
-
-  const sha256 = yield* Sha256Hex
 
   /** Lets a session in that is bound to no key, or to the one that was proven. */
   const admit = (
@@ -603,12 +297,12 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     nowMillis: number,
     proof: { readonly proofKeyThumbprint: string } | undefined
   ): Effect.Effect<Session, SessionCredentialError> => {
-    const session = recall(tokenDigest, nowMillis)
+    const session = cache.recall(tokenDigest, nowMillis)
     if (session !== undefined && follower.isLive(nowMillis)) return admit(session, proof)
     const looked = session === undefined
       ? verifyRow(token, tokenDigest, nowMillis)
       : Effect.flatMap(follower.catchUp, (live) => {
-        const current = live ? recall(tokenDigest, nowMillis) : undefined
+        const current = live ? cache.recall(tokenDigest, nowMillis) : undefined
         return current === undefined ? verifyRow(token, tokenDigest, nowMillis) : Effect.succeed(current)
       })
     return Effect.flatMap(looked, (found) => admit(found, proof))
@@ -630,26 +324,18 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const revokeTarget = (target: RevocationTarget, actor: string) =>
     Effect.flatMap(change(actor), (context) => repository.revoke(target, context)).pipe(
       Effect.tap((ids) =>
-        Effect.sync(() => {
-          generation++
-          for (const id of ids) forget(id)
-          // A racer may have been the one to revoke a target and not have come to forget it, so its absence from the
-          // answer does not say that it is still live.
-          for (const entry of cache.values()) if (isTarget(target, entry.session)) forget(entry.session.id)
-        })
+        // A racer may have been the one to revoke a target and not have come to forget it, so its absence from the
+        // answer does not say that it is still live.
+        Effect.sync(() => cache.invalidate(ids, (session) => isTarget(target, session)))
       ),
-      Effect.tapCause(() => Effect.sync(forgetAll)),
+      Effect.tapCause(() => Effect.sync(cache.forgetAll)),
       Effect.uninterruptible,
       Effect.mapError(unavailable)
     )
 
   const awaitEnd = (session: Session) =>
     Effect.acquireUseRelease(
-      Effect.sync(() => {
-        const watcher: Watcher = { woken: Deferred.makeUnsafe() }
-        waiting.set(session.id, (waiting.get(session.id) ?? new Set()).add(watcher))
-        return watcher
-      }),
+      Effect.sync(() => cache.watch(session.id)),
       Effect.fnUntraced(function*(watcher) {
         while (true) {
           // Made before the look, so that a revocation in between is not missed, and anew for each look: being woken is
@@ -664,12 +350,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
           )
         }
       }),
-      (watcher) =>
-        Effect.sync(() => {
-          const watchers = waiting.get(session.id)
-          watchers?.delete(watcher)
-          if (watchers?.size === 0) waiting.delete(session.id)
-        })
+      (watcher) => Effect.sync(() => cache.unwatch(session.id, watcher))
     ).pipe(Effect.mapError(unavailable))
 
   return SessionCredentialService.of({
@@ -763,12 +444,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         }
       }, { actor: claims.sub, nowMillis }).pipe(
         // The token before ends here at once, also where an error or an interruption leaves open what was committed.
-        Effect.onExit(() =>
-          Effect.sync(() => {
-            generation++
-            forget(claims.sid)
-          })
-        ),
+        Effect.onExit(() => Effect.sync(() => cache.invalidate([claims.sid]))),
         Effect.uninterruptible,
         Effect.mapError(unavailable)
       )
@@ -820,9 +496,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         for (const row of page) {
           afterId = row.id
           // The row is written once per renewal interval; this process may have seen the session since.
-          const seen = cache.get(digestBySession.get(row.id) ?? "")?.lastSeenAtMillis ?? 0
+          const seenAtMillis = cache.seenAtMillis(row.id)
           listed.push({
-            session: toSession({ ...row, lastSeenAtMillis: Math.max(row.lastSeenAtMillis, seen) }),
+            session: toSession({ ...row, lastSeenAtMillis: Math.max(row.lastSeenAtMillis, seenAtMillis) }),
             current: row.id === request?.current
           })
         }

@@ -1,0 +1,140 @@
+/**
+ * The settings of sessions, and whether they can work together.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+
+/** Reports settings that contradict each other when the layer is built. */
+export class InvalidSessionOptions extends Schema.TaggedError<InvalidSessionOptions>()("InvalidSessionOptions", {
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The session settings cannot work: ${this.problem}`
+  }
+}
+
+/** Lists the settings of sessions; each has a default. */
+export interface Options {
+  /**
+   * How long a session lasts after its last renewal: its idle timeout. Activity less than a renewal interval after one starts none, so a
+   * session is sure to survive a pause of `lifetime` less `renewalInterval`. Default 30 days.
+   */
+  readonly lifetime?: Duration.Input | undefined
+  /** How often at most an active session's row is written. Default 1/30 of the lifetime. */
+  readonly renewalInterval?: Duration.Input | undefined
+  /** The age past which no activity keeps a session; none by default. It may be shorter than `lifetime`, and then bounds it. */
+  readonly absoluteLifetime?: Duration.Input | undefined
+  /**
+   * Gives bearer and DPoP sessions a token that ends after `tokenLifetime`, whatever its use, and a refresh token for the
+   * next one (RFC 6749 section 6). A refresh token is good for one exchange (RFC 9700 section 4.14.2). For `graceWindow`
+   * after it, by default 30 seconds, it gives the very same new tokens again, so that two tabs, or a client that lost the
+   * answer, go on. After that its use ends the session: somebody has a copy. Off by default; cookies are never refreshed.
+   */
+  readonly refresh?: {
+    readonly tokenLifetime: Duration.Input
+    readonly graceWindow?: Duration.Input | undefined
+  } | undefined
+  /** How long a ticket can be redeemed. Default 60 seconds. */
+  readonly ticketLifetime?: Duration.Input | undefined
+  /** How many verified tokens are remembered at most; the oldest goes first. Default 10,000. */
+  readonly cacheCapacity?: number | undefined
+  /**
+   * How long a remembered token is trusted without a look at its row, and how often a stream held by `whileValid`
+   * looks. A revocation is seen before that: at once where this process makes it, and as soon as the access feed tells of
+   * it where another does. Default 5 seconds.
+   */
+  readonly recheckInterval?: Duration.Input | undefined
+  /**
+   * How long remembered tokens are trusted after this process was last at the end of the access feed. Active sessions have
+   * it look there twice in that time, whether or not the feed told of a change, so that a feed that has fallen silent is
+   * found out. Default 2 seconds.
+   */
+  readonly feedTrust?: Duration.Input | undefined
+}
+
+/**
+ * Sets the limits of a session at authentication assurance level 1 of NIST SP 800-63B-4 section 2.1.3: it ends after 30 days.
+ * The standard asks for no limit to inactivity there.
+ *
+ * The presets set how long a session lasts. How the user was authenticated before is the host's.
+ */
+export const nistAal1: Options = { lifetime: "30 days", absoluteLifetime: "30 days" }
+
+/** Sets the limits at level 2 (NIST SP 800-63B-4 section 2.2.3): 24 hours, and 1 hour of inactivity. */
+export const nistAal2: Options = { lifetime: "1 hour", absoluteLifetime: "24 hours" }
+
+/** Sets the limits at level 3 (NIST SP 800-63B-4 section 2.3.3): 12 hours, and 15 minutes of inactivity. */
+export const nistAal3: Options = { lifetime: "15 minutes", absoluteLifetime: "12 hours" }
+
+/** Holds the settings in whole milliseconds. */
+export interface Settings {
+  readonly lifetimeMillis: number
+  readonly renewalMillis: number
+  readonly absoluteMillis: number | null
+  readonly ticketMillis: number
+  readonly recheckMillis: number
+  readonly trustMillis: number
+  readonly cacheCapacity: number
+  readonly refreshing: { readonly tokenMillis: number; readonly graceMillis: number } | undefined
+}
+
+/** Reads a setting in whole milliseconds, which is what rows hold. */
+const positiveMillis = (
+  setting: keyof Options,
+  duration: Duration.Input
+): Effect.Effect<number, InvalidSessionOptions> => {
+  const millis = Math.round(Duration.toMillis(duration))
+  return millis > 0 && Number.isSafeInteger(millis)
+    ? Effect.succeed(millis)
+    : Effect.fail(new InvalidSessionOptions({ problem: `${setting} must be finite and at least 1 millisecond` }))
+}
+
+/** Fills in the defaults. Fails where a setting is not positive, or does not go with another one. */
+export const toSettings = Effect.fnUntraced(function*(
+  options: Options
+): Effect.fn.Return<Settings, InvalidSessionOptions> {
+  const lifetimeMillis = yield* positiveMillis("lifetime", options.lifetime ?? "30 days")
+  const renewalMillis = options.renewalInterval === undefined
+    ? Math.max(1, Math.floor(lifetimeMillis / 30))
+    : yield* positiveMillis("renewalInterval", options.renewalInterval)
+  const absoluteMillis = options.absoluteLifetime === undefined
+    ? null
+    : yield* positiveMillis("absoluteLifetime", options.absoluteLifetime)
+  const ticketMillis = yield* positiveMillis("ticketLifetime", options.ticketLifetime ?? "60 seconds")
+  const recheckMillis = yield* positiveMillis("recheckInterval", options.recheckInterval ?? "5 seconds")
+  const trustMillis = yield* positiveMillis("feedTrust", options.feedTrust ?? "2 seconds")
+  const cacheCapacity = options.cacheCapacity ?? 10_000
+  if (!Number.isSafeInteger(cacheCapacity) || cacheCapacity < 1) {
+    return yield* new InvalidSessionOptions({ problem: "cacheCapacity must be a whole number from 1" })
+  }
+  if (!(renewalMillis < lifetimeMillis)) {
+    return yield* new InvalidSessionOptions({
+      problem: "renewalInterval must be shorter than lifetime, or an active session would expire"
+    })
+  }
+  const refreshing = options.refresh === undefined ? undefined : {
+    tokenMillis: yield* positiveMillis("refresh", options.refresh.tokenLifetime),
+    graceMillis: yield* positiveMillis("refresh", options.refresh.graceWindow ?? "30 seconds")
+  }
+  if (refreshing !== undefined && !(refreshing.graceMillis < refreshing.tokenMillis)) {
+    return yield* new InvalidSessionOptions({
+      problem: "refresh.graceWindow must be shorter than refresh.tokenLifetime, or one exchange would overtake another"
+    })
+  }
+  if (refreshing !== undefined && !(refreshing.tokenMillis < lifetimeMillis)) {
+    return yield* new InvalidSessionOptions({
+      problem: "refresh.tokenLifetime must be shorter than lifetime, or there would be nothing to refresh"
+    })
+  }
+  return {
+    lifetimeMillis,
+    renewalMillis,
+    absoluteMillis,
+    ticketMillis,
+    recheckMillis,
+    trustMillis,
+    cacheCapacity,
+    refreshing
+  }
+})

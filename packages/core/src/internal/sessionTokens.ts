@@ -1,0 +1,72 @@
+/**
+ * The tokens of sessions: signed, verified, and followed by others when they are refreshed.
+ */
+import * as Digest from "effect/crypto/Digest"
+import * as Mac from "effect/crypto/Mac"
+import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as SessionToken from "../SessionToken.ts"
+import type * as SigningKeys from "./signingKeys.ts"
+
+const encoder = new TextEncoder()
+
+/** Makes what signs and verifies tokens with the keys of a ring. */
+export const make = Effect.fnUntraced(function*(ring: SigningKeys.KeyRing) {
+  const digest = yield* Digest.Digest
+  const mac = yield* Mac.Mac
+
+  const digestOf = (secret: Redacted.Redacted): Effect.Effect<string> =>
+    digest.digestHex(Digest.sha256, encoder.encode(Redacted.value(secret)))
+
+  const sign = (
+    key: SigningKeys.SigningKey,
+    claims: SessionToken.Claims,
+    type?: SessionToken.TokenType
+  ): Effect.Effect<Redacted.Redacted> => Effect.provideService(SessionToken.sign(key, claims, type), Mac.Mac, mac)
+
+  /** Checks who signed a token. A key that is unknown here may be one that another process has made since. */
+  const verify = Effect.fnUntraced(function*(token: Redacted.Redacted, type?: SessionToken.TokenType) {
+    const verifyWith = (keys: SigningKeys.SigningKeys) =>
+      Effect.provideService(SessionToken.verify(keys, token, type), Mac.Mac, mac)
+    const known = ring.known()
+    const claims = yield* verifyWith(known)
+    if (Option.isSome(claims)) return claims
+    const keyId = SessionToken.keyIdOf(token, type)
+    return Option.isNone(keyId) || known.byId.has(keyId.value) ? Option.none() : yield* verifyWith(yield* ring.reread)
+  })
+
+  /**
+   * Makes the tokens that follow a refresh token. They are the same each time for the same refresh token, key and times,
+   * and nobody can tell them from the row and the key without having that token.
+   */
+  const successors = Effect.fnUntraced(function*(before: {
+    readonly key: SigningKeys.SigningKey
+    readonly claims: SessionToken.Claims
+    readonly refreshToken: Redacted.Redacted
+    readonly refreshedAtMillis: number
+    readonly tokenExpiresAtMillis: number
+  }) {
+    const { claims, key } = before
+    const seed = yield* Effect.orDie(
+      mac.sign(key.key, encoder.encode(`successors of ${Redacted.value(before.refreshToken)}`))
+    )
+    const iat = Math.floor(before.refreshedAtMillis / 1000)
+    const token = yield* sign(key, {
+      sid: claims.sid,
+      sub: claims.sub,
+      jti: Base64Url.encode(seed.subarray(0, 16)),
+      iat,
+      exp: Math.min(Math.floor(before.tokenExpiresAtMillis / 1000), claims.exp ?? Infinity)
+    })
+    const refreshToken = yield* sign(
+      key,
+      { ...claims, jti: Base64Url.encode(seed.subarray(16, 32)), iat },
+      SessionToken.refreshType
+    )
+    return { token, refreshToken, tokenDigest: yield* digestOf(token), refreshDigest: yield* digestOf(refreshToken) }
+  })
+
+  return { digestOf, sign, verify, successors }
+})
