@@ -21,7 +21,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { ClientError } from "./ClientError.ts"
+import { ClientError, UnexpectedAnswer } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
 import { Credentials } from "./Credentials.ts"
 import * as Answer from "./internal/answer.ts"
@@ -106,6 +106,9 @@ const make = Effect.gen(function*() {
   const credentials = yield* Credentials
   const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
   const open = yield* HttpApiClient.makeWith(SallyportApi, { httpClient: anonymous })
+  const exchanging = yield* HttpApiClient.makeWith(SallyportApi, {
+    httpClient: credentials.present(anonymous, Option.none())
+  })
   const known = yield* SubscriptionRef.make(Option.none<typeof SessionState.Type>())
   // Counts the times at which the credential changed: what was asked before such a change is not remembered after it.
   let generation = 0
@@ -159,8 +162,8 @@ const make = Effect.gen(function*() {
       )
       return
     }
-    const { access_token } = yield* request(
-      open.session.token({
+    const { access_token, token_type } = yield* request(
+      exchanging.session.token({
         payload: {
           grant_type: tokenExchange,
           subject_token: code,
@@ -171,11 +174,20 @@ const make = Effect.gen(function*() {
       }),
       TokenResponse
     )
+    if (token_type !== credentials.tokenType) {
+      return yield* new ClientError({
+        reason: new UnexpectedAnswer({
+          status: 200,
+          code: null,
+          message: `The server gave a ${token_type} token where one of the type ${credentials.tokenType} was asked for`
+        })
+      })
+    }
     yield* credentials.keep(access_token).pipe(
       // A session that nobody can use any more is better ended than left to expire.
       Effect.tapError(() =>
         Effect.ignore(
-          anonymous.execute(HttpClientRequest.bearerToken(HttpClientRequest.post(logoutPath), access_token))
+          credentials.present(anonymous, Option.some(access_token)).execute(HttpClientRequest.post(logoutPath))
         )
       ),
       Effect.mapError((reason) => new ClientError({ reason }))

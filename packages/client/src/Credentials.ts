@@ -1,6 +1,6 @@
 /**
- * How a client proves its session: with a cookie that the browser keeps, with one that it keeps itself, or with a bearer
- * token.
+ * How a client proves its session: with a cookie that the browser keeps, with one that it keeps itself, with a bearer
+ * token, or with a token that is bound to the device's key.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -12,6 +12,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Ref from "effect/Ref"
+import { DeviceKey } from "./DeviceKey.ts"
+import * as Proofs from "./internal/proofs.ts"
 import { TokenStorage, type TokenStorageError } from "./TokenStorage.ts"
 
 /** Proves a session, and keeps what proves it. */
@@ -26,6 +28,16 @@ export class Credentials extends Context.Service<Credentials, {
     client: HttpClient.HttpClient,
     baseUrl: string
   ) => HttpClient.HttpClient.With<HttpClientError | TokenStorageError>
+  /**
+   * Returns a client that presents a given token instead, or none where it is about to be exchanged for. Its requests prove
+   * the device's key where tokens are bound to one.
+   */
+  readonly present: (
+    client: HttpClient.HttpClient,
+    token: Option.Option<Redacted.Redacted>
+  ) => HttpClient.HttpClient.With<HttpClientError | TokenStorageError>
+  /** The kind of token that an exchange has to give. */
+  readonly tokenType: "Bearer" | "DPoP"
   /** Keeps the token of an exchange. */
   readonly keep: (token: Redacted.Redacted) => Effect.Effect<void, TokenStorageError>
   /** Forgets the credential, if there is one. */
@@ -46,6 +58,8 @@ export const layerCookie: Layer.Layer<Credentials> = Layer.succeed(
   Credentials.of({
     exchange: "cookie",
     authenticate: unchanged,
+    present: unchanged,
+    tokenType: "Bearer",
     keep: () => Effect.void,
     forget: Effect.void
   })
@@ -67,28 +81,54 @@ export const layerCookieJar: Layer.Layer<Credentials> = Layer.effect(
           HttpClient.mapRequest(HttpClientRequest.setHeader("origin", new URL(baseUrl).origin)),
           HttpClient.withCookiesRef(jar)
         ),
+      present: unchanged,
+      tokenType: "Bearer",
       keep: () => Effect.void,
       forget: Ref.set(jar, [])
     })
   })
 )
 
-/** Sends the token that `TokenStorage` keeps, as `Authorization: Bearer`. */
-export const layerBearer: Layer.Layer<Credentials, never, TokenStorage> = Layer.effect(
-  Credentials,
+type Present = <E>(
+  client: HttpClient.HttpClient,
+  token: Effect.Effect<Option.Option<Redacted.Redacted>, E>
+) => HttpClient.HttpClient.With<HttpClientError | E>
+
+const presentBearer: Present = (client, token) =>
+  HttpClient.mapRequestEffect(client, (request) =>
+    Effect.map(
+      token,
+      Option.match({
+        onNone: () => request,
+        onSome: (token) => HttpClientRequest.bearerToken(request, token)
+      })
+    ))
+
+const withStorage = (tokenType: "Bearer" | "DPoP", present: Present) =>
   Effect.map(TokenStorage, (storage) =>
     Credentials.of({
       exchange: "token",
-      authenticate: HttpClient.mapRequestEffect((request) =>
-        Effect.map(
-          storage.get,
-          Option.match({
-            onNone: () => request,
-            onSome: (token) => HttpClientRequest.bearerToken(request, token)
-          })
-        )
-      ),
+      tokenType,
+      authenticate: (client) => present(client, storage.get),
+      present: (client, token) => present<TokenStorageError>(client, Effect.succeed(token)),
       keep: storage.set,
       forget: storage.remove
     }))
+
+/** Sends the token that `TokenStorage` keeps, as `Authorization: Bearer`. */
+export const layerBearer: Layer.Layer<Credentials, never, TokenStorage> = Layer.effect(
+  Credentials,
+  withStorage("Bearer", presentBearer)
+)
+
+/**
+ * Sends the token that `TokenStorage` keeps, as `Authorization: DPoP` with a fresh proof of the device's key for each request
+ * (RFC 9449). Pairing asks for a token that is bound to the key. Whoever reads the storage has nothing without the key.
+ *
+ * A request that the server refuses for want of a nonce, or because this device's clock is wrong, is made once more, with
+ * what the server said.
+ */
+export const layerDpop: Layer.Layer<Credentials, never, TokenStorage | DeviceKey> = Layer.effect(
+  Credentials,
+  Effect.flatMap(DeviceKey, (key) => withStorage("DPoP", Proofs.make(key)))
 )

@@ -13,7 +13,7 @@ import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { IdempotencyKey, isRunId, parseCursor, type RunContinuation, RunEnd, type RunId } from "@sallyport/core/Run"
 import * as Context from "effect/Context"
 import { SecureRandom } from "effect/crypto/SecureRandom"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Sse from "effect/encoding/Sse"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
@@ -21,14 +21,14 @@ import * as HttpClient from "effect/http/HttpClient"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { InvalidInput, UnexpectedAnswer, type Unreachable } from "./ClientError.ts"
+import { InvalidInput, UnexpectedAnswer } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
-import { Broken, call, type Refusal } from "./internal/answer.ts"
-import { type Budget, type BudgetSettings, makeBudget, now } from "./internal/budget.ts"
+import { Broken, type Refusal } from "./internal/answer.ts"
+import { ask, type Budget, makeBudget } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
+import { type Settings, toSettings } from "./internal/settings.ts"
 import { RunEnded, RunExpired, RunsError, type RunsErrorReason, RunUnknown, SignedOut } from "./RunsError.ts"
 
 /**
@@ -241,30 +241,6 @@ const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): Run
   }
 }
 
-interface Settings extends BudgetSettings {
-  readonly idleTimeout: Duration.Duration
-  readonly steadyAfter: Duration.Duration
-  readonly requestTimeout: Duration.Duration
-  readonly maxEventLength: number
-}
-
-const toSettings = (options: Options): Settings => {
-  const heartbeat = Duration.fromInputUnsafe(options.heartbeatInterval ?? "15 seconds")
-  const requestTimeout = Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds")
-  const idleTimeout = Duration.times(heartbeat, 2)
-  return {
-    maxAttempts: options.maxAttempts ?? 16,
-    maxDuration: Duration.toMillis(options.maxDuration ?? "2 minutes"),
-    baseDelay: Duration.toMillis(options.baseDelay ?? "500 millis"),
-    maxDelay: Duration.toMillis(options.maxDelay ?? "15 seconds"),
-    maxAttemptDuration: Duration.toMillis(Duration.max(requestTimeout, Duration.times(idleTimeout, 2))),
-    idleTimeout,
-    steadyAfter: heartbeat,
-    requestTimeout,
-    maxEventLength: options.maxEventLength ?? 4 * 1024 * 1024
-  }
-}
-
 const make = Effect.fnUntraced(function*(settings: Settings) {
   const { httpClient } = yield* Connection
   const random = yield* SecureRandom
@@ -275,25 +251,6 @@ const make = Effect.fnUntraced(function*(settings: Settings) {
     httpClient: HttpClient.withScope(httpClient)
   })
 
-  /** Makes a request, again and again while it fails on its way. It must be one that does no harm when it is made twice. */
-  const ask = <S extends Schema.ConstraintDecoder<unknown>>(
-    budget: Budget,
-    send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
-    schema: S
-  ): Effect.Effect<S["Type"], Refusal | Unreachable> =>
-    Effect.gen(function*() {
-      while (true) {
-        const startedAt = yield* now
-        const answer = yield* Effect.result(call(send, schema, settings.requestTimeout))
-        if (Result.isSuccess(answer)) {
-          budget.progress()
-          return answer.success
-        }
-        if (answer.failure._tag !== "Broken") return yield* Effect.fail(answer.failure)
-        yield* budget.spend(answer.failure, startedAt)
-      }
-    })
-
   /** Makes a request that belongs to no longer piece of work. */
   const askOnce = <S extends Schema.ConstraintDecoder<unknown>>(
     send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
@@ -303,7 +260,7 @@ const make = Effect.fnUntraced(function*(settings: Settings) {
     Effect.suspend(() => {
       const trail = new Trail()
       if (runId !== null) trail.enter({ runId })
-      return ask(makeBudget(settings), send, schema).pipe(
+      return ask(makeBudget(settings), send, schema, settings.requestTimeout).pipe(
         Effect.mapError((refusal) => trail.error(reasonOf(refusal, runId)))
       )
     })
@@ -325,7 +282,8 @@ const make = Effect.fnUntraced(function*(settings: Settings) {
           },
           responseMode
         }),
-        Schema.Struct({ created: Schema.Boolean, run: RunView })
+        Schema.Struct({ created: Schema.Boolean, run: RunView }),
+        settings.requestTimeout
       )),
       Effect.mapError((refusal) => work.trail.error(reasonOf(refusal, null)))
     )

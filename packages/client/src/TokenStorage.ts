@@ -33,9 +33,8 @@ export class TokenStorage extends Context.Service<TokenStorage, {
 
 const redact = (token: string) => Redacted.make(token, { label: "session-token" })
 
-/** Keeps the token for as long as the layer lives. */
-export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, () => {
-  let token = Option.none<Redacted.Redacted>()
+const inMemory = (initial: Option.Option<Redacted.Redacted>) => () => {
+  let token = initial
   return TokenStorage.of({
     get: Effect.sync(() => token),
     set: (next) =>
@@ -46,7 +45,14 @@ export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, (
       token = Option.none()
     })
   })
-})
+}
+
+/** Keeps the token for as long as the layer lives. */
+export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, inMemory(Option.none()))
+
+/** Keeps a token that is there from the beginning, such as that of `Connect.connect`, for as long as the layer lives. */
+export const layerHolding = (token: Redacted.Redacted): Layer.Layer<TokenStorage> =>
+  Layer.sync(TokenStorage, inMemory(Option.some(token)))
 
 /**
  * Keeps the token in a `KeyValueStore`, under `key`, by default `sallyport-session`; two servers need two keys.

@@ -84,17 +84,19 @@ const retryStatuses = new Set([408, 425, 429])
 const maxBodyLength = 16 * 1024 * 1024
 
 /** Reads a body as text, and stops where it is longer than any answer of ours. */
-const textOf = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<string, Broken> =>
+export const textOf = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<string, Broken> =>
   response.stream.pipe(
     Stream.decodeText,
-    Stream.runFoldEffect(() => "", (text, part): Effect.Effect<string, Broken> =>
-      text.length + part.length > maxBodyLength
-        ? Effect.fail(new Broken({ kind: "garbled", detail: "the answer has no end", status: response.status }))
-        : Effect.succeed(text + part)),
+    Stream.runFoldEffect(
+      () => "",
+      (text, part): Effect.Effect<string, Broken> =>
+        text.length + part.length > maxBodyLength
+          ? Effect.fail(new Broken({ kind: "garbled", detail: "the answer has no end", status: response.status }))
+          : Effect.succeed(text + part)
+    ),
     Effect.catchTag(
       "HttpClientError",
-      ({ cause, reason }) =>
-        reason._tag === "EmptyBodyError" ? Effect.succeed("") : Effect.fail(connectionLost(cause))
+      ({ cause, reason }) => reason._tag === "EmptyBodyError" ? Effect.succeed("") : Effect.fail(connectionLost(cause))
     )
   )
 

@@ -2,8 +2,11 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
+import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Result from "effect/Result"
+import type * as Schema from "effect/Schema"
 import type { Unreachable } from "../ClientError.ts"
-import { type Broken, unreachable } from "./answer.ts"
+import { type Broken, call, type Refusal, unreachable } from "./answer.ts"
 
 /** Describes how long, how often and how soon is tried again. Times are in milliseconds. */
 export interface BudgetSettings {
@@ -64,3 +67,23 @@ export const makeBudget = (settings: BudgetSettings): Budget => {
     pause: Effect.suspend(() => Effect.flatMap(jittered(first()), (delay) => Effect.sleep(Duration.millis(delay))))
   }
 }
+
+/** Makes a request, again and again while it fails on its way. It must be one that does no harm when it is made twice. */
+export const ask = <S extends Schema.ConstraintDecoder<unknown>>(
+  budget: Budget,
+  send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
+  schema: S,
+  limit: Duration.Duration
+): Effect.Effect<S["Type"], Refusal | Unreachable> =>
+  Effect.gen(function*() {
+    while (true) {
+      const startedAt = yield* now
+      const answer = yield* Effect.result(call(send, schema, limit))
+      if (Result.isSuccess(answer)) {
+        budget.progress()
+        return answer.success
+      }
+      if (answer.failure._tag !== "Broken") return yield* Effect.fail(answer.failure)
+      yield* budget.spend(answer.failure, startedAt)
+    }
+  })
