@@ -8,13 +8,12 @@
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import * as Aead from "effect/crypto/Aead"
+import type * as Aead from "effect/crypto/Aead"
 import type * as Kdf from "effect/crypto/Kdf"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Base64Url from "effect/encoding/Base64Url"
 import * as Hex from "effect/encoding/Hex"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -24,7 +23,6 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { AccessEvent } from "./AccessEvent.ts"
 import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
-import type { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import {
   CredentialRequirements,
   partsOf,
@@ -35,154 +33,44 @@ import {
 } from "./CredentialRequirements.ts"
 import { type CredentialSource, CredentialStatus } from "./CredentialStatus.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
-import * as Envelope from "./internal/secretEnvelope.ts"
-import { type Affiliation, mayWrite, type Membership, OrgLookupError, OrgMembership } from "./OrgMembership.ts"
-import { CredentialKey, type CredentialPlace, CredentialScope, type ScopedCredential } from "./ScopedCredential.ts"
+import * as CredentialCache from "./internal/credentialCache.ts"
+import {
+  CredentialError,
+  CredentialRejected,
+  fail,
+  NotPermitted,
+  NotSet,
+  OrgLookupFailed,
+  ScopeNotAllowed,
+  stored,
+  Undecryptable,
+  UnknownKey,
+  ValueTooLarge,
+  WrongParts
+} from "./internal/credentialErrors.ts"
+import * as CredentialReads from "./internal/credentialReads.ts"
+import * as Rights from "./internal/credentialRights.ts"
+import * as Vault from "./internal/credentialVault.ts"
+import { mayWrite, type Membership, OrgLookupError, OrgMembership } from "./OrgMembership.ts"
+import { CredentialKey, CredentialScope, type ScopedCredential } from "./ScopedCredential.ts"
 import { ScopedCredentialRepository, type ScopedCredentialRow, type ScopedOwner } from "./ScopedCredentialRepository.ts"
-import { SecretKeys } from "./SecretKeys.ts"
+import type { SecretKeys } from "./SecretKeys.ts"
 
-// -----------------------------------------------------------------------------
-// Errors
-// -----------------------------------------------------------------------------
-
-const key = { key: Schema.String }
-const sourceOf = (source: string) => source === "environment" ? "the environment" : `the ${source}`
-
-/** Reports a key that nobody has declared. */
-export class UnknownKey extends Schema.TaggedError<UnknownKey>()("UnknownKey", key) {
-  override get message() {
-    return `No credential ${JSON.stringify(this.key.slice(0, 128))} is declared`
-  }
-}
-
-/** Reports a value that lacks parts of a bundle, or has others. Nothing was changed. */
-export class WrongParts extends Schema.TaggedError<WrongParts>()("WrongParts", {
-  ...key,
-  expected: Schema.Array(Schema.String)
-}) {
-  override get message() {
-    return `The credential "${this.key}" has exactly these parts, and none of them may be empty: ${
-      this.expected.join(", ")
-    }`
-  }
-}
-
-/** Reports a value that is larger than the limit. Nothing was changed. */
-export class ValueTooLarge extends Schema.TaggedError<ValueTooLarge>()("ValueTooLarge", {
-  ...key,
-  limitBytes: Schema.Natural
-}) {
-  override get message() {
-    return `The value of "${this.key}" is larger than ${this.limitBytes} bytes`
-  }
-}
-
-/** Reports a scope that a credential may not belong to, or that does not exist. Nothing was changed. */
-export class ScopeNotAllowed extends Schema.TaggedError<ScopeNotAllowed>()("ScopeNotAllowed", {
-  ...key,
-  scope: Schema.String,
-  allowed: Schema.Array(CredentialScope)
-}) {
-  override get message() {
-    return `The credential "${this.key}" cannot belong to ${
-      JSON.stringify(this.scope.slice(0, 32))
-    }; it belongs to one of: ${this.allowed.join(", ")}`
-  }
-}
-
-/** Reports an operation on the credential of an organisation or workspace by somebody who is active in none. */
-export class NoActiveOrg extends Schema.TaggedError<NoActiveOrg>()("NoActiveOrg", {
-  ...key,
-  scope: CredentialScope
-}) {
-  override get message() {
-    return `There is no active ${this.scope} whose credential "${this.key}" could be; choose one first`
-  }
-}
-
-/** Reports an operation that only owners and admins may do. */
-export class NotPermitted extends Schema.TaggedError<NotPermitted>()("NotPermitted", {
-  ...key,
-  scope: CredentialScope
-}) {
-  override get message() {
-    return `Only an owner or admin of the ${this.scope} may change its credential "${this.key}"`
-  }
-}
-
-/** Reports that nobody whose credentials the caller uses has connected this one. It says what to ask people for. */
-export class NotSet extends Schema.TaggedError<NotSet>()("NotSet", {
-  ...key,
-  label: Schema.String,
-  helpUrl: Schema.NullOr(Schema.String)
-}) {
-  override get message() {
-    return `${this.label} is not set`
-  }
-}
-
-/** Reports a stored value that cannot be decrypted. It is there: nothing else is used in its place. */
-export class Undecryptable extends Schema.TaggedError<Undecryptable>()("Undecryptable", {
-  ...key,
-  scope: CredentialScope,
-  problem: Schema.String
-}) {
-  override get message() {
-    return `The credential "${this.key}" of the ${this.scope} cannot be decrypted: ${this.problem}. Set it again, or give this process the key`
-  }
-}
-
-/** Reports a credential that its provider has rejected a short while ago. */
-export class CredentialRejected extends Schema.TaggedError<CredentialRejected>()("CredentialRejected", {
-  ...key,
-  scope: CredentialScope,
-  until: Schema.DateTimeUtcFromString
-}) {
-  override get message() {
-    return `The credential "${this.key}" of ${
-      sourceOf(this.scope)
-    } was rejected by its provider; replace it, or test it again`
-  }
-}
-
-/** Reports that the organisation could not be looked up, or the answer makes no sense. The call can be made again. */
-export class OrgLookupFailed extends Schema.TaggedError<OrgLookupFailed>()("OrgLookupFailed", {
-  cause: OrgLookupError
-}) {
-  override get message() {
-    return this.cause.message
-  }
-}
-
-/** Reports that the store could not be read or written, or the cryptography failed. The call can be made again. */
-export class CredentialStoreUnavailable
-  extends Schema.TaggedError<CredentialStoreUnavailable>()("CredentialStoreUnavailable", { cause: Schema.Defect() })
-{
-  override get message() {
-    return "The store of credentials is not available at the moment; try again shortly"
-  }
-}
-
-/** Reports what went wrong with a credential, with a reason to branch on. */
-export class CredentialError extends Schema.TaggedError<CredentialError>()("CredentialError", {
-  reason: Schema.Union([
-    UnknownKey,
-    WrongParts,
-    ValueTooLarge,
-    ScopeNotAllowed,
-    NoActiveOrg,
-    NotPermitted,
-    NotSet,
-    Undecryptable,
-    CredentialRejected,
-    OrgLookupFailed,
-    CredentialStoreUnavailable
-  ])
-}) {
-  override get message() {
-    return this.reason.message
-  }
-}
+export {
+  CredentialError,
+  CredentialRejected,
+  CredentialStoreUnavailable,
+  NoActiveOrg,
+  NotPermitted,
+  NotSet,
+  OrgLookupFailed,
+  ScopeNotAllowed,
+  Undecryptable,
+  UnknownKey,
+  ValueTooLarge,
+  WrongParts
+} from "./internal/credentialErrors.ts"
+export { rotate, type RotationReport } from "./internal/credentialRotation.ts"
 
 // -----------------------------------------------------------------------------
 // Models and service
@@ -294,88 +182,7 @@ export interface Options {
   readonly auditInterval?: Duration.Input | undefined
 }
 
-const fail = (reason: CredentialError["reason"]) => Effect.fail(new CredentialError({ reason }))
-
-const storeFailure = (cause: unknown) => new CredentialError({ reason: new CredentialStoreUnavailable({ cause }) })
-
-const encoder = new TextEncoder()
 const isKey = Schema.is(CredentialKey)
-const isScope = Schema.is(CredentialScope)
-const decodeParts = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Record(Schema.String, Schema.String)))
-
-// -----------------------------------------------------------------------------
-// Encryption
-// -----------------------------------------------------------------------------
-
-type Opened = Result.Result<ReadonlyMap<string, Redacted.Redacted>, string>
-
-/** Builds what encrypts and decrypts rows. */
-const makeVault = Effect.fnUntraced(function*(storeId: string) {
-  const { active, keys } = yield* SecretKeys
-  const sealer = yield* Envelope.makeSealer
-  const activeKey = { id: active.id, bytes: Redacted.value(active.bytes) }
-  const placeOf = ({ key, owner, revision, scope }: CredentialPlace & { readonly revision: string }) => ({
-    storeId,
-    name: JSON.stringify([scope, owner, key, revision])
-  })
-
-  const sealBytes = (place: CredentialPlace & { readonly revision: string }, bytes: Uint8Array) =>
-    sealer.seal(activeKey, Aead.aes256Gcm, placeOf(place), bytes, false).pipe(
-      Effect.map((sealed) => ({ keyId: active.id, sealed: Base64Url.encode(sealed) })),
-      Effect.mapError(storeFailure)
-    )
-
-  /** Returns the bytes, or why they cannot be had. */
-  const openBytes = Effect.fnUntraced(function*(
-    row: ScopedCredentialRow
-  ): Effect.fn.Return<Result.Result<Uint8Array, string>, CredentialError> {
-    const bytes = Base64Url.decode(row.sealed)
-    if (Result.isFailure(bytes)) return Result.fail("it is damaged")
-    const envelope = Envelope.parse(bytes.success)
-    if (envelope._tag === "Plain") return Result.fail("it is not encrypted")
-    if (envelope._tag !== "Envelope") return Result.fail(envelope.problem)
-    const secretKey = keys.get(envelope.keyId)
-    if (secretKey === undefined) {
-      return Result.fail(`it is encrypted with the key ${envelope.keyId}, which this process does not have`)
-    }
-    return yield* sealer.open(Redacted.value(secretKey.bytes), envelope, placeOf(row)).pipe(
-      Effect.map(Result.succeed),
-      Effect.catch((error) =>
-        error.reason._tag === "DecryptionFailed"
-          ? Effect.succeed(Result.fail("it was altered, or belongs to another place or another write"))
-          : Effect.fail(storeFailure(error))
-      )
-    )
-  })
-
-  const isCurrent = (row: ScopedCredentialRow): boolean => {
-    const bytes = Base64Url.decode(row.sealed)
-    const envelope = Result.isSuccess(bytes) ? Envelope.parse(bytes.success) : undefined
-    return envelope?._tag === "Envelope" && envelope.keyId === active.id
-  }
-
-  return { sealBytes, openBytes, isCurrent }
-})
-
-/** Encodes the parts as JSON text, in the order of the declaration. */
-const encodeParts = (parts: ReadonlyArray<string>, values: ReadonlyMap<string, Redacted.Redacted>): Uint8Array =>
-  encoder.encode(JSON.stringify(Object.fromEntries(
-    parts.map((part) => [part, Redacted.value(values.get(part) ?? Redacted.make(""))])
-  )))
-
-const decodeValues = (requirement: Requirement, bytes: Uint8Array): Opened => {
-  const parts = partsOf(requirement)
-  const found = Option.getOrUndefined(decodeParts(new TextDecoder().decode(bytes)))
-  if (
-    found === undefined || Object.keys(found).length !== parts.length ||
-    !parts.every((part) => Object.hasOwn(found, part))
-  ) {
-    return Result.fail(`its parts are not those that are declared now: ${parts.join(", ")}`)
-  }
-  return Result.succeed(
-    new Map(parts.map((part) => [part, Redacted.make(found[part] ?? "", { label: `${requirement.key} ${part}` })]))
-  )
-}
 
 // -----------------------------------------------------------------------------
 // Resolver
@@ -387,10 +194,7 @@ interface Candidate extends Found {
   readonly values: ReadonlyMap<string, Redacted.Redacted>
 }
 
-/** Builds the service; {@link layer} is what most hosts want. */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
-  CredentialScopeResolver["Service"],
-  never,
+type Services =
   | ScopedCredentialRepository
   | AccessFeedRepository
   | OrgMembership
@@ -399,23 +203,23 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   | Aead.Aead
   | Kdf.Kdf
   | SecureRandom.SecureRandom
-  | Scope.Scope
+
+/** Builds the service; {@link layer} is what most hosts want. */
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+  CredentialScopeResolver["Service"],
+  never,
+  Services | Scope.Scope
 > {
   const repository = yield* ScopedCredentialRepository
   const membership = yield* OrgMembership
   const requirements = yield* CredentialRequirements
   const random = yield* SecureRandom.SecureRandom
-  const vault = yield* makeVault(options.storeId ?? "credentials")
+  const vault = yield* Vault.make(options.storeId ?? "credentials")
   const readOrder = options.readOrder ?? CredentialScope.literals
   const maxValueBytes = options.maxValueBytes ?? 65_536
   const rejectedForMillis = Duration.toMillis(Duration.fromInputUnsafe(options.rejectedFor ?? "15 minutes"))
   const testTimeout = Duration.fromInputUnsafe(options.testTimeout ?? "10 seconds")
-  const cacheCapacity = options.cacheCapacity ?? 10_000
   const trustMillis = Duration.toMillis(Duration.fromInputUnsafe(options.trustedFor ?? "5 seconds"))
-  const auditInterval = Duration.fromInputUnsafe(options.auditInterval ?? "10 seconds")
-
-  const stored = <A, R>(self: Effect.Effect<A, AccessRepositoryError, R>): Effect.Effect<A, CredentialError, R> =>
-    Effect.mapError(self, storeFailure)
 
   // ---------------------------------------------------------------------------
   // Who and where
@@ -435,87 +239,25 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       Effect.mapError((cause) => new CredentialError({ reason: new OrgLookupFailed({ cause }) }))
     )
 
-  const affiliationOf = (principal: Principal, found: Membership, scope: CredentialScope): Affiliation | null =>
-    scope === "user" ? { id: principal.subject, role: "owner" } : found[scope]
-
-  /** The owners that a caller reads from, the first one first. */
-  const ownersOf = (principal: Principal, found: Membership) =>
-    readOrder.flatMap((scope) => {
-      const affiliation = affiliationOf(principal, found, scope)
-      return affiliation === null ? [] : [{ scope, owner: affiliation.id, removable: mayWrite(affiliation.role) }]
-    })
-
-  /** Checks the right to write in a scope, and says whose the credential is. */
-  const permit = (
-    principal: Principal,
-    found: Membership,
-    key: string,
-    scope: CredentialScope
-  ): Effect.Effect<ScopedOwner, CredentialError> => {
-    const affiliation = affiliationOf(principal, found, scope)
-    if (affiliation === null) return fail(new NoActiveOrg({ key, scope }))
-    return mayWrite(affiliation.role)
-      ? Effect.succeed({ scope, owner: affiliation.id })
-      : fail(new NotPermitted({ key, scope }))
-  }
-
-  /** The scope of a write that names none: the organisation's for those who may, and the caller's own otherwise. */
-  const impliedScope = (found: Membership, requirement: Requirement): CredentialScope => {
-    const allowed = scopesOf(requirement)
-    const ofOrg = found.org !== null && mayWrite(found.org.role)
-    if (allowed.includes("org") && (ofOrg || !allowed.includes("user"))) return "org"
-    return allowed.includes("user") ? "user" : "workspace"
-  }
-
-  const scopeOf = (
-    requirement: Requirement,
-    scope: string
-  ): Effect.Effect<CredentialScope, CredentialError> => {
-    const allowed = scopesOf(requirement)
-    return isScope(scope) && allowed.includes(scope)
-      ? Effect.succeed(scope)
-      : fail(new ScopeNotAllowed({ key: requirement.key, scope, allowed }))
-  }
-
   // ---------------------------------------------------------------------------
-  // Cache
+  // Looking up
   // ---------------------------------------------------------------------------
 
-  const cache = new Map<string, Candidate>()
-  const idsByKey = new Map<string, Set<string>>()
-  // Counts invalidations. A row that was read before one must not be remembered after it.
-  let generation = 0
-
-  const forget = (key: string) => {
-    generation++
-    for (const id of idsByKey.get(key) ?? []) cache.delete(id)
-    idsByKey.delete(key)
-  }
-  const forgetAll = () => {
-    generation++
-    cache.clear()
-    idsByKey.clear()
-  }
+  const cache = CredentialCache.make<Candidate>(options.cacheCapacity ?? 10_000)
   const follower = yield* AccessFollower.make({
     trustMillis,
     onEvents: (events: ReadonlyArray<AccessEvent>) => {
       for (const { change } of events) {
-        if (change._tag === "credentialUpserted") forget(change.credential.key)
-        else if (change._tag === "credentialRemoved") forget(change.key)
+        if (change._tag === "credentialUpserted") cache.forget(change.credential.key)
+        else if (change._tag === "credentialRemoved") cache.forget(change.key)
       }
     },
-    onGap: forgetAll
+    onGap: cache.forgetAll
   })
   // Values don't outlive the service in memory that somebody may still hold on to.
-  yield* Effect.addFinalizer(() => Effect.sync(forgetAll))
+  yield* Effect.addFinalizer(() => Effect.sync(cache.forgetAll))
 
-  const remember = (id: string, candidate: Candidate) => {
-    if (cache.size >= cacheCapacity) forgetAll()
-    cache.set(id, candidate)
-    const ids = idsByKey.get(candidate.key)
-    if (ids === undefined) idsByKey.set(candidate.key, new Set([id]))
-    else ids.add(id)
-  }
+  const audit = yield* CredentialReads.make(Duration.fromInputUnsafe(options.auditInterval ?? "10 seconds"))
 
   const fromEnvironment = Effect.fnUntraced(function*(requirement: Requirement) {
     if (requirement.environment === undefined) return undefined
@@ -540,7 +282,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     requirement: Requirement,
     row: ScopedCredentialRow
   ): Effect.fn.Return<Candidate, CredentialError> {
-    const opened = Result.flatMap(yield* vault.openBytes(row), (bytes) => decodeValues(requirement, bytes))
+    const opened = Result.flatMap(yield* vault.openBytes(row), (bytes) => Vault.decodeParts(requirement, bytes))
     if (Result.isFailure(opened)) {
       return yield* fail(new Undecryptable({ key: row.key, scope: row.scope, problem: opened.failure }))
     }
@@ -559,11 +301,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     owners: ReadonlyArray<ScopedOwner>,
     id: string
   ): Effect.fn.Return<Candidate | undefined, CredentialError> {
-    const before = generation
+    const readAt = cache.generation()
     const [row] = yield* stored(repository.find({ key: requirement.key, owners }))
     if (row === undefined) return yield* fromEnvironment(requirement)
     const candidate = yield* openRow(requirement, row)
-    if (generation === before) remember(id, candidate)
+    cache.remember(id, candidate, readAt)
     return candidate
   })
 
@@ -573,9 +315,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     requirement: Requirement
   ): Effect.fn.Return<Candidate | undefined, CredentialError> {
     const allowed = scopesOf(requirement)
-    const owners = ownersOf(principal, yield* lookUp(principal)).filter(({ scope }) => allowed.includes(scope))
+    const owners = Rights.ownersOf(readOrder, principal, yield* lookUp(principal)).filter(({ scope }) =>
+      allowed.includes(scope)
+    )
     const id = JSON.stringify([requirement.key, owners.map(({ owner, scope }) => [scope, owner])])
-    if (cache.has(id)) {
+    if (cache.get(id) !== undefined) {
       const nowMillis = yield* Clock.currentTimeMillis
       if (follower.isLive(nowMillis) || (yield* follower.catchUp)) {
         const known = cache.get(id)
@@ -584,61 +328,6 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     }
     return yield* load(requirement, owners, id)
   })
-
-  // ---------------------------------------------------------------------------
-  // Audit
-  // ---------------------------------------------------------------------------
-
-  interface Reads {
-    readonly subject: string
-    readonly source: string
-    readonly owner: string
-    readonly key: string
-    count: number
-  }
-  const reads = new Map<string, Reads>()
-
-  const recordReads = Effect.fnUntraced(function*({ key, owner, source, subject }: Reads, count: number) {
-    const nowMillis = yield* Clock.currentTimeMillis
-    yield* repository.recordRead({ source, owner, key, count }, { actor: subject, nowMillis })
-  })
-
-  /** Puts a read into the feed before the value is given out, or counts it where this caller has just read the same. */
-  const audit = (principal: Principal, found: Candidate): Effect.Effect<void, CredentialError> =>
-    Effect.suspend(() => {
-      const { key, owner, revision, source } = found
-      const id = JSON.stringify([principal.subject, source, owner, key, revision])
-      const known = reads.get(id)
-      if (known !== undefined) {
-        known.count++
-        return Effect.void
-      }
-      const first: Reads = { subject: principal.subject, source, owner, key, count: 0 }
-      return stored(recordReads(first, 1)).pipe(
-        Effect.tap(() =>
-          Effect.sync(() => {
-            if (!reads.has(id)) reads.set(id, first)
-          })
-        )
-      )
-    })
-
-  const flush = Effect.gen(function*() {
-    for (const [id, entry] of Array.from(reads)) {
-      const { count } = entry
-      if (count === 0) {
-        reads.delete(id)
-        continue
-      }
-      entry.count = 0
-      yield* recordReads(entry, count).pipe(Effect.catch((error) => {
-        entry.count += count
-        return Effect.logWarning("Repeated reads of a credential could not be counted into the access feed yet", error)
-      }))
-    }
-  })
-  yield* Effect.addFinalizer(() => flush)
-  yield* Effect.sleep(auditInterval).pipe(Effect.andThen(flush), Effect.forever, Effect.forkScoped)
 
   // ---------------------------------------------------------------------------
   // Operations
@@ -703,21 +392,26 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const requirement = yield* requirementOf(request.key)
     const { key } = requirement
     const parts = partsOf(requirement)
-    const asked = request.scope === undefined ? undefined : yield* scopeOf(requirement, request.scope)
+    const asked = request.scope === undefined ? undefined : yield* Rights.scopeOf(requirement, request.scope)
     if (
       request.values.size !== parts.length ||
       !parts.every((part) => Redacted.value(request.values.get(part) ?? Redacted.make("")) !== "")
     ) {
       return yield* fail(new WrongParts({ key, expected: parts }))
     }
-    const bytes = encodeParts(parts, request.values)
+    const bytes = Vault.encodeParts(parts, request.values)
     if (bytes.length > maxValueBytes) return yield* fail(new ValueTooLarge({ key, limitBytes: maxValueBytes }))
 
     const found = yield* lookUp(principal)
-    const { owner, scope } = yield* permit(principal, found, key, asked ?? impliedScope(found, requirement))
+    const { owner, scope } = yield* Rights.permit(
+      principal,
+      found,
+      key,
+      asked ?? Rights.impliedScope(found, requirement)
+    )
     const rank = readOrder.indexOf(scope)
     const allowed = scopesOf(requirement)
-    const ahead = ownersOf(principal, found).filter((candidate) =>
+    const ahead = Rights.ownersOf(readOrder, principal, found).filter((candidate) =>
       readOrder.indexOf(candidate.scope) < rank && allowed.includes(candidate.scope)
     )
     const own = asked === undefined && scope !== "user" && ahead.some((candidate) => candidate.scope === "user")
@@ -730,7 +424,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       { ...place, ...sealed, updatedAtMillis: nowMillis, updatedBy: principal.subject },
       own,
       { actor: principal.subject, nowMillis }
-    )).pipe(Effect.ensuring(Effect.sync(() => forget(key))))
+    )).pipe(Effect.ensuring(Effect.sync(() => cache.forget(key))))
     const [shadowing] = ahead.length === 0 ? [] : yield* stored(repository.find({ key, owners: ahead }))
     return { credential, shadowedBy: shadowing?.scope ?? null }
   })
@@ -741,17 +435,17 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   }): Effect.fn.Return<ScopedCredential, CredentialError> {
     const { key, scope } = request
     if (!isKey(key)) return yield* fail(new UnknownKey({ key }))
-    if (scope !== undefined && !isScope(scope)) {
+    if (scope !== undefined && !Rights.isScope(scope)) {
       return yield* fail(new ScopeNotAllowed({ key, scope, allowed: CredentialScope.literals }))
     }
     const found = yield* lookUp(principal)
     const candidates = scope === undefined
-      ? ownersOf(principal, found)
-      : [{ ...(yield* permit(principal, found, key, scope)), removable: true }]
+      ? Rights.ownersOf(readOrder, principal, found)
+      : [{ ...(yield* Rights.permit(principal, found, key, scope)), removable: true }]
     const nowMillis = yield* Clock.currentTimeMillis
     const outcome = yield* stored(
       repository.remove({ key, candidates }, { actor: principal.subject, nowMillis })
-    ).pipe(Effect.ensuring(Effect.sync(() => forget(key))))
+    ).pipe(Effect.ensuring(Effect.sync(() => cache.forget(key))))
     switch (outcome._tag) {
       case "Removed":
         return outcome.credential
@@ -766,7 +460,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 
   const list = Effect.fn("CredentialScopeResolver.list")(function*(principal: Principal) {
     const all: Array<ScopedCredential> = []
-    for (const owner of ownersOf(principal, yield* lookUp(principal))) {
+    for (const owner of Rights.ownersOf(readOrder, principal, yield* lookUp(principal))) {
       let afterKey: string | undefined
       while (true) {
         const page = yield* stored(repository.list({ owner, afterKey, limit: listPage }))
@@ -785,10 +479,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   ): Effect.fn.Return<CredentialStatus, CredentialError> {
     const { key } = requirement
     const allowed = scopesOf(requirement)
-    const owners = ownersOf(principal, found).filter(({ scope }) => allowed.includes(scope))
+    const owners = Rights.ownersOf(readOrder, principal, found).filter(({ scope }) => allowed.includes(scope))
     const [row, ...others] = yield* stored(repository.find({ key, owners }))
-    const scope = impliedScope(found, requirement)
-    const affiliation = affiliationOf(principal, found, scope)
+    const scope = Rights.impliedScope(found, requirement)
+    const affiliation = Rights.affiliationOf(principal, found, scope)
     const common = {
       key,
       label: requirement.label,
@@ -846,7 +540,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         place: { scope: row.scope, owner: row.owner, key },
         revision: row.revision,
         rejectedUntilMillis: verdict._tag === "Rejected" ? nowMillis + rejectedForMillis : null
-      }, { actor: principal.subject, nowMillis })).pipe(Effect.ensuring(Effect.sync(() => forget(key))))
+      }, { actor: principal.subject, nowMillis })).pipe(Effect.ensuring(Effect.sync(() => cache.forget(key))))
     }
     return verdict
   })
@@ -859,7 +553,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     writeScope: Effect.fn("CredentialScopeResolver.writeScope")(function*(principal, key) {
       const requirement = yield* requirementOf(key)
       const found = yield* lookUp(principal)
-      return yield* permit(principal, found, key, impliedScope(found, requirement))
+      return yield* Rights.permit(principal, found, key, Rights.impliedScope(found, requirement))
     }),
     write,
     remove,
@@ -872,79 +566,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 })
 
-type Services =
-  | ScopedCredentialRepository
-  | AccessFeedRepository
-  | OrgMembership
-  | CredentialRequirements
-  | SecretKeys
-  | Aead.Aead
-  | Kdf.Kdf
-  | SecureRandom.SecureRandom
-
 /** Provides the service with given settings. */
 export const layerWith = (options: Options): Layer.Layer<CredentialScopeResolver, never, Services> =>
   Layer.effect(CredentialScopeResolver, make(options))
 
 /** Provides the service with the default settings of {@link Options}. */
 export const layer: Layer.Layer<CredentialScopeResolver, never, Services> = layerWith({})
-
-// -----------------------------------------------------------------------------
-// Rotation
-// -----------------------------------------------------------------------------
-
-/** Says what a rotation did. */
-export interface RotationReport {
-  /** How many values were encrypted again. */
-  readonly rewritten: number
-  /** How many needed nothing. */
-  readonly unchanged: number
-  /** The places of values that cannot be decrypted; they stay as they are. */
-  readonly undecryptable: ReadonlyArray<CredentialPlace>
-}
-
-const rotationPage = 64
-
-/**
- * Encrypts every value with the active key that is not. Each is one compare-and-set: a concurrent write is never undone. It
- * may be interrupted, killed and run again at any point. A process that still writes with an older key leaves values for the
- * next run, so the keys come first: give the new one to every process, then rotate.
- */
-export const rotate = Effect.fn("CredentialScopeResolver.rotate")(function*(
-  options?: Pick<Options, "storeId">
-): Effect.fn.Return<
-  RotationReport,
-  CredentialError,
-  ScopedCredentialRepository | SecretKeys | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom
-> {
-  const repository = yield* ScopedCredentialRepository
-  const vault = yield* makeVault(options?.storeId ?? "credentials")
-  const undecryptable: Array<CredentialPlace> = []
-  let rewritten = 0
-  let unchanged = 0
-  let after: CredentialPlace | undefined
-  while (true) {
-    const rows: ReadonlyArray<ScopedCredentialRow> = yield* Effect.mapError(
-      repository.page({ after, limit: rotationPage }),
-      storeFailure
-    )
-    for (const row of rows) {
-      const place = { scope: row.scope, owner: row.owner, key: row.key }
-      after = place
-      const bytes = yield* vault.openBytes(row)
-      if (Result.isFailure(bytes)) undecryptable.push(place)
-      else if (vault.isCurrent(row)) unchanged++
-      else {
-        const sealed = yield* vault.sealBytes({ ...place, revision: row.revision }, bytes.success)
-        const replaced = yield* Effect.mapError(
-          repository.reseal({ place, revision: row.revision, fromSealed: row.sealed, ...sealed }),
-          storeFailure
-        )
-        // Whoever has written meanwhile has written with a key of today's.
-        if (replaced) rewritten++
-        else unchanged++
-      }
-    }
-    if (rows.length < rotationPage) return { rewritten, unchanged, undecryptable }
-  }
-})
