@@ -1,0 +1,401 @@
+/**
+ * The policy of streams: what a request may contain, how many appends share a commit, how readers wait.
+ */
+import * as AppendLog from "@sallyport/core/AppendLog"
+import { ownerKey, type RunOwner } from "@sallyport/core/Run"
+import * as Arr from "effect/Array"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import {
+  defaultContentType,
+  isJson,
+  isStreamPath,
+  mediaType,
+  type StreamInfo,
+  type StreamPage
+} from "../DurableStream.ts"
+import {
+  type AppendItem,
+  type AppendOutcome,
+  DurableStreamRepository,
+  markOf,
+  type StreamRow
+} from "../DurableStreamRepository.ts"
+import type {
+  Appended,
+  AppendOptions,
+  CreateOptions,
+  DurableStreams,
+  ReadOptions,
+  StreamName
+} from "../DurableStreams.ts"
+import * as JsonText from "./jsonText.ts"
+import {
+  absent,
+  BeyondTail,
+  ContentTypeMismatch,
+  type DurableStreamsError,
+  fail,
+  InvalidInput,
+  LimitExceeded,
+  SeqRegression,
+  SequenceGap,
+  ShuttingDown,
+  SourceGone,
+  SourceNotFound,
+  StaleEpoch,
+  storage,
+  StreamClosed,
+  StreamConflict,
+  StreamNotFound
+} from "./streamErrors.ts"
+import type { Settings } from "./streamOptions.ts"
+
+const toInfo = (row: StreamRow): StreamInfo => ({
+  id: row.id,
+  path: row.path,
+  contentType: row.contentType,
+  tail: row.tail,
+  closed: row.closed,
+  ttlMillis: row.ttlMillis,
+  expiresAtMillis: row.expiresAtMillis
+})
+
+const noData = new Uint8Array()
+const contentTypePattern = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+\/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(?:;[\x20-\x7e]*)?$/
+// Header values. PostgreSQL stores no NUL, and no log shows other control characters as they are.
+const shortText = /^[^\p{Cc}\p{Cs}]{1,255}$/u
+
+const checkPath = (path: string): Effect.Effect<void, DurableStreamsError> =>
+  isStreamPath(path) ? Effect.void : fail(
+    new InvalidInput({
+      field: "path",
+      expected: "1 to 512 characters, in segments that are not empty, . or .., the first of them not __ds"
+    })
+  )
+
+const isNatural = (value: number): boolean => Number.isSafeInteger(value) && value >= 0
+
+/** Makes the service. */
+export const make = Effect.fnUntraced(function*(
+  settings: Settings
+): Effect.fn.Return<DurableStreams["Service"], never, DurableStreamRepository | Scope.Scope> {
+  const repository = yield* DurableStreamRepository
+  const clock = yield* Clock.Clock
+  const followers = AppendLog.makeFollowers()
+  const listeners = new Set<(name: StreamName) => void>()
+  const shuttingDown = fail(new ShuttingDown())
+  const now = () => clock.currentTimeMillisUnsafe()
+
+  interface Item extends AppendItem {
+    readonly owner: RunOwner
+  }
+  const appendBatched = yield* AppendLog.groupCommit({
+    weight: () => 1,
+    maxWeight: settings.maxBatchAppends,
+    closed: shuttingDown,
+    commit: (items: ReadonlyArray<Item>) =>
+      Effect.map(
+        storage(
+          Effect.suspend(() => repository.append({ items, nowMillis: now(), maxStreamBytes: settings.maxStreamBytes }))
+        ),
+        (outcomes) => {
+          for (let i = 0; i < items.length; i++) {
+            const item = items[i]
+            const outcome = outcomes[i]
+            if (item === undefined || outcome?._tag !== "Appended") continue
+            followers.notify(String(outcome.streamId))
+            for (const listener of listeners) listener({ owner: item.owner, path: item.path })
+          }
+          return outcomes
+        }
+      )
+  })
+
+  // ---- Waiting --------------------------------------------------------------------------------------------------
+
+  const look = Effect.suspend(() =>
+    Effect.forEach(
+      Arr.chunksOf(followers.keys(), 100),
+      (chunk) =>
+        Effect.map(repository.heads(chunk.map(Number)), (heads) =>
+          followers.compare(
+            chunk,
+            heads.map(({ id, mark }) => ({ key: String(id), position: mark, ended: false }))
+          )),
+      { discard: true }
+    )
+  )
+  // A hint at anything is answered by one look at all streams that are followed, not by one of each reader.
+  const listen = repository.wakeups.pipe(
+    Stream.runForEach((wakeUp) => wakeUp === "anything" ? look : Effect.sync(() => followers.wake(wakeUp))),
+    Effect.catchCause((cause) => Effect.logWarning("Lost the hints at changes of streams; listening anew", cause)),
+    Effect.repeat(Schedule.spaced("1 second")),
+    Effect.withTracerEnabled(false)
+  )
+  yield* Effect.forkScoped(listen)
+  yield* Effect.forkScoped(
+    look.pipe(
+      Effect.catchCause((cause) => Effect.logWarning("Could not look for changes of streams", cause)),
+      Effect.delay(settings.pollInterval),
+      Effect.forever,
+      Effect.withTracerEnabled(false)
+    )
+  )
+
+  // ---- Reading --------------------------------------------------------------------------------------------------
+
+  const get = Effect.fn("DurableStreams.get")(function*({ owner, path }: StreamName) {
+    if (!isStreamPath(path)) return yield* fail(new StreamNotFound({ path }))
+    const outcome = yield* storage(repository.get({ ownerKey: ownerKey(owner), path, nowMillis: now() }))
+    return outcome._tag === "Found" ? toInfo(outcome.stream) : yield* absent(path, outcome)
+  })
+
+  const read = Effect.fnUntraced(function*(
+    { from = 0, owner, path }: ReadOptions
+  ): Effect.fn.Return<StreamPage, DurableStreamsError> {
+    if (!isStreamPath(path)) return yield* fail(new StreamNotFound({ path }))
+    const outcome = yield* storage(repository.read({
+      ownerKey: ownerKey(owner),
+      path,
+      from,
+      maxRecords: settings.pageRecords,
+      maxBytes: settings.pageBytes,
+      nowMillis: now()
+    }))
+    if (outcome._tag === "BeyondEnd") return yield* fail(new BeyondTail({ path }))
+    if (outcome._tag !== "Read") return yield* absent(path, outcome)
+    const { records, stream } = outcome
+    const next = records[records.length - 1]?.end ?? outcome.from
+    const upToDate = next === stream.tail
+    return {
+      stream: toInfo(stream),
+      from: outcome.from,
+      next,
+      pieces: records.map((record) => record.data),
+      upToDate,
+      ended: upToDate && stream.closed
+    }
+  })
+
+  const awaitChange = (page: StreamPage): Effect.Effect<void, DurableStreamsError> =>
+    Effect.scoped(Effect.gen(function*() {
+      const { id } = page.stream
+      const seen = markOf({ tail: page.next, closed: page.ended })
+      const follower = yield* followers.follow(String(id), seen)
+      // What was committed before this reader was registered gave it no signal.
+      const [head] = yield* storage(repository.heads([id]))
+      if (head === undefined || head.mark > seen) return
+      yield* followers.wait(follower)
+    })).pipe(Effect.withTracerEnabled(false))
+
+  // ---- Creating -------------------------------------------------------------------------------------------------
+
+  const create = Effect.fn("DurableStreams.create")(function*(options: CreateOptions) {
+    const { closed = false, data = noData, expiresAtMillis = null, fork, owner, path } = options
+    yield* checkPath(path)
+    const ttlMillis = options.ttl === undefined ? null : Duration.toMillis(options.ttl)
+    if (ttlMillis !== null && expiresAtMillis !== null) {
+      return yield* fail(new InvalidInput({ field: "ttl", expected: "absent where expiresAtMillis is given" }))
+    }
+    if (ttlMillis !== null && !isNatural(ttlMillis)) {
+      return yield* fail(new InvalidInput({ field: "ttl", expected: "a finite duration of whole milliseconds" }))
+    }
+    if (expiresAtMillis !== null && !isNatural(expiresAtMillis)) {
+      return yield* fail(new InvalidInput({ field: "expiresAtMillis", expected: "whole milliseconds since 1970" }))
+    }
+    if (options.contentType !== undefined && !contentTypePattern.test(options.contentType)) {
+      return yield* fail(new InvalidInput({ field: "contentType", expected: "a media type, such as text/plain" }))
+    }
+    if (data.length > settings.maxAppendBytes) {
+      return yield* fail(new LimitExceeded({ path, limit: "maxAppendBytes", max: settings.maxAppendBytes }))
+    }
+    const further = fork?.further ?? 0
+    if (fork !== undefined) {
+      yield* checkPath(fork.path)
+      if (!isNatural(further) || !isNatural(fork.at ?? 0)) {
+        return yield* fail(new InvalidInput({ field: "fork", expected: "a position and a natural number" }))
+      }
+      if (further > 0 && fork.at === undefined) {
+        return yield* fail(new InvalidInput({ field: "fork.further", expected: "given together with fork.at" }))
+      }
+    }
+    // A fork takes its source's content type, which is how its first data is to be read. The store checks that it still
+    // has that type.
+    const contentType = options.contentType ?? (fork === undefined
+      ? defaultContentType
+      : data.length === 0
+      ? null
+      : (yield* Effect.catchReasons(get({ owner, path: fork.path }), "DurableStreamsError", {
+        StreamNotFound: () => fail(new SourceNotFound({ path: fork.path })),
+        StreamGone: () => fail(new SourceGone({ path: fork.path }))
+      })).contentType)
+    let units = data.length
+    let stored = data
+    if (data.length > 0 && contentType !== null && isJson(contentType)) {
+      const messages = JsonText.messagesOf(data)
+      if (messages === undefined) return yield* fail(new InvalidInput({ field: "data", expected: "JSON" }))
+      units = messages.count
+      stored = messages.list
+    }
+    const outcome = yield* storage(repository.create({
+      ownerKey: ownerKey(owner),
+      path,
+      contentType,
+      config: JSON.stringify([
+        ttlMillis,
+        expiresAtMillis,
+        ...(fork === undefined ? [] : [fork.path, fork.at ?? null, further])
+      ]),
+      ttlMillis,
+      expiresAtMillis,
+      closed,
+      data: stored,
+      units,
+      fork: fork === undefined ? null : { path: fork.path, at: fork.at ?? null, further },
+      nowMillis: now()
+    }))
+    switch (outcome._tag) {
+      case "Created": {
+        if (units > 0) { for (const listener of listeners) listener({ owner, path }) }
+        return { created: true, stream: toInfo(outcome.stream) }
+      }
+      case "Existing":
+        return { created: false, stream: toInfo(outcome.stream) }
+      case "Conflict":
+        return yield* fail(new StreamConflict({ path }))
+      case "SourceUnknown":
+        return yield* fail(new SourceNotFound({ path: fork?.path ?? path }))
+      case "SourceGone":
+        return yield* fail(new SourceGone({ path: fork?.path ?? path }))
+      case "SourceMismatch":
+        return yield* fail(new ContentTypeMismatch({ path: fork?.path ?? path, contentType: outcome.contentType }))
+      case "BeyondSource":
+        return yield* fail(new BeyondTail({ path: fork?.path ?? path }))
+    }
+  })
+
+  // ---- Appending ------------------------------------------------------------------------------------------------
+
+  const toAppended = (
+    options: AppendOptions,
+    outcome: AppendOutcome
+  ): Effect.Effect<Appended, DurableStreamsError> => {
+    const { path, producer } = options
+    switch (outcome._tag) {
+      case "Appended":
+        return Effect.succeed({
+          tail: outcome.tail,
+          closed: outcome.closed,
+          duplicate: false,
+          producerSeq: producer?.seq ?? null
+        })
+      case "Duplicate":
+        return Effect.succeed({
+          tail: outcome.tail,
+          closed: outcome.closed,
+          duplicate: true,
+          producerSeq: producer === undefined ? null : outcome.seq
+        })
+      case "Closed":
+        return fail(new StreamClosed({ path, tail: outcome.tail }))
+      case "TypeMismatch":
+        return fail(new ContentTypeMismatch({ path, contentType: outcome.contentType }))
+      case "StaleEpoch":
+        return fail(new StaleEpoch({ path, epoch: outcome.epoch }))
+      case "EpochStart":
+        return fail(new InvalidInput({ field: "producer.seq", expected: "0 for the first append of a new epoch" }))
+      case "SequenceGap":
+        return fail(new SequenceGap({ path, expected: outcome.expected, received: producer?.seq ?? 0 }))
+      case "SeqRegression":
+        return fail(new SeqRegression({ path, last: outcome.last }))
+      case "LimitExceeded":
+        return fail(new LimitExceeded({ path, limit: "maxStreamBytes", max: settings.maxStreamBytes }))
+      case "Unknown":
+      case "Gone":
+        return absent(path, outcome)
+    }
+  }
+
+  const append = (options: AppendOptions): Effect.Effect<Appended, DurableStreamsError> =>
+    Effect.suspend(() => {
+      const { close = false, data, owner, path, producer, seq } = options
+      if (!isStreamPath(path)) return fail(new StreamNotFound({ path }))
+      if (data.length === 0 && !close) {
+        return fail(
+          new InvalidInput({ field: "data", expected: "at least one byte, unless the stream is to be closed" })
+        )
+      }
+      if (data.length > 0 && options.contentType === undefined) {
+        return fail(new InvalidInput({ field: "contentType", expected: "given with data" }))
+      }
+      if (data.length > settings.maxAppendBytes) {
+        return fail(new LimitExceeded({ path, limit: "maxAppendBytes", max: settings.maxAppendBytes }))
+      }
+      if (producer !== undefined) {
+        if (!shortText.test(producer.producerId)) {
+          return fail(new InvalidInput({ field: "producerId", expected: "1 to 255 characters, none of them control" }))
+        }
+        if (!isNatural(producer.epoch) || !isNatural(producer.seq)) {
+          return fail(new InvalidInput({ field: "producer", expected: "natural numbers up to 2^53 - 1" }))
+        }
+      }
+      if (seq !== undefined && !shortText.test(seq)) {
+        return fail(new InvalidInput({ field: "seq", expected: "1 to 255 characters, none of them control" }))
+      }
+      let units = data.length
+      let stored = data
+      if (data.length > 0 && isJson(options.contentType ?? "")) {
+        const messages = JsonText.messagesOf(data)
+        if (messages === undefined) return fail(new InvalidInput({ field: "data", expected: "JSON" }))
+        if (messages.count === 0) return fail(new InvalidInput({ field: "data", expected: "at least one message" }))
+        units = messages.count
+        stored = messages.list
+      }
+      return Effect.flatMap(
+        appendBatched({
+          owner,
+          ownerKey: ownerKey(owner),
+          path,
+          contentType: data.length === 0 ? null : mediaType(options.contentType ?? ""),
+          data: stored,
+          units,
+          producer: producer ?? null,
+          seq: seq ?? null,
+          close
+        }),
+        (outcome) => toAppended(options, outcome)
+      )
+    })
+
+  return {
+    create,
+    append,
+    get,
+    read,
+    awaitChange,
+    delete: Effect.fn("DurableStreams.delete")(function*({ owner, path }) {
+      if (!isStreamPath(path)) return yield* fail(new StreamNotFound({ path }))
+      const outcome = yield* storage(repository.delete({ ownerKey: ownerKey(owner), path, nowMillis: now() }))
+      if (outcome._tag !== "Deleted") return yield* absent(path, outcome)
+    }),
+    list: Effect.fn("DurableStreams.list")(function*({ after = "", limit, owner, prefix = "" }) {
+      const rows = yield* storage(
+        repository.list({ ownerKey: ownerKey(owner), prefix, after, limit, nowMillis: now() })
+      )
+      return rows.map(toInfo)
+    }),
+    onAppend: (listener) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.sync(() => listeners.add(listener)),
+        () => Effect.sync(() => listeners.delete(listener))
+      )),
+    sweep: Effect.fn("DurableStreams.sweep")(({ limit }) =>
+      storage(Effect.suspend(() => repository.sweep({ limit, nowMillis: now() })))
+    )
+  }
+})
