@@ -218,7 +218,7 @@ export const layerIndexedDb = (
       const place = placeOf(options)
       const kept = yield* fromDatabase(KeyDatabase.get(place))
       // A transaction does not wait for WebCrypto, so the pair is made before it is known whether it is needed.
-      const found = kept ?? (yield* fromDatabase(KeyDatabase.getOrPut(place, yield* generate)))
+      const found = kept === undefined ? yield* fromDatabase(KeyDatabase.getOrPut(place, yield* generate)) : kept
       return yield* make(yield* readPair(placeName(place), found))
     })
   )

@@ -94,7 +94,7 @@ export const getOrPut = (place: Place, value: unknown): Effect.Effect<unknown, D
     const request = keys.get(place.name)
     request.addEventListener("success", () => {
       if (request.result === undefined) keys.put(value, place.name)
-      done(request.result ?? value)
+      done(request.result === undefined ? value : request.result)
     })
   })
 

@@ -1,0 +1,247 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Connect from "@sallyport/client/Connect"
+import * as Credentials from "@sallyport/client/Credentials"
+import * as DeviceKey from "@sallyport/client/DeviceKey"
+import * as TokenStorage from "@sallyport/client/TokenStorage"
+import type { DecisionStatus } from "@sallyport/core/ConnectClientStore"
+import * as Digest from "effect/crypto/Digest"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Redacted from "effect/Redacted"
+import { inspect } from "node:util"
+import { start, type World } from "./connectSupport.ts"
+import { collect, connect, eventually, impatient, pretend, refuse, sentence } from "./support.ts"
+
+const Device = DeviceKey.layerMemory.pipe(
+  Layer.provideMerge(Layer.mergeAll(FetchHttpClient.layer, SecureRandom.layerWebCrypto, Digest.layerWebCrypto))
+)
+
+/** Asks in the background. `waiting` has what the device was told to show. */
+const asking = Effect.fnUntraced(function*(
+  world: World,
+  relayToken: Redacted.Redacted,
+  options: Partial<Connect.ConnectOptions> = {}
+) {
+  const waiting = yield* Queue.unbounded<Connect.Waiting>()
+  const fiber = yield* Connect.connect({
+    relayUrl: world.relay.url,
+    relayToken,
+    environmentId: world.environmentId,
+    label: "A test",
+    onWaiting: (shown) => Queue.offer(waiting, shown),
+    retry: impatient,
+    ...options
+  }).pipe(Effect.forkScoped)
+  return { waiting, fiber, shown: Queue.take(waiting) }
+})
+
+const signIn = (world: World) =>
+  Effect.flatMap(world.code, (credential) => Connect.exchange({ url: world.relay.url, credential }))
+
+const reasonOf = <A>(fiber: Fiber.Fiber<A, Connect.ConnectError>) =>
+  Effect.map(Effect.flip(Fiber.join(fiber)), ({ reason }) => reason)
+
+describe("a device that connects", () => {
+  for (const waiting of ["stream", "long-poll"] as const) {
+    it.live(`CONN-08, CONN-11 shows the owner's code, waits and goes on by itself (${waiting})`, () =>
+      Effect.gen(function*() {
+        const world = yield* start()
+        const key = yield* DeviceKey.DeviceKey
+        const { fiber, shown } = yield* asking(world, yield* signIn(world), { waiting })
+        const { expiresAtMillis, requestedAtMillis, verificationCode } = yield* shown
+        const [client] = yield* world.clients.list()
+        assert.strictEqual(client?.proofKeyThumbprint, key.thumbprint)
+        assert.strictEqual(client?.verificationCode, verificationCode)
+        assert.isAbove(expiresAtMillis, requestedAtMillis)
+        yield* world.clients.decide({ client: key.thumbprint, decision: "approved", by: "operator" })
+        const connected = yield* Fiber.join(fiber)
+        assert.strictEqual(connected.environmentUrl, world.environmentUrl)
+
+        // What it is given is used as any other session is, and works with the key alone.
+        const { access, runs } = yield* connect(
+          connected.environmentUrl,
+          Credentials.layerDpop.pipe(
+            Layer.provide([TokenStorage.layerHolding(connected.token), Layer.succeed(DeviceKey.DeviceKey, key)])
+          )
+        )
+        const state = yield* access.state
+        assert.isTrue(state.authenticated)
+        if (state.authenticated) assert.strictEqual(state.session.method, "dpop-access-token")
+        assert.lengthOf(yield* access.sessions, 1)
+        const { error, events } = yield* collect(
+          runs.run(yield* runs.intent({ threadId: "thread", input: 5 }))
+        )
+        assert.isUndefined(error)
+        assert.lengthOf(events, 6)
+        const stolen = yield* connect(
+          connected.environmentUrl,
+          Layer.provide(Credentials.layerBearer, TokenStorage.layerHolding(connected.token))
+        )
+        assert.strictEqual((yield* Effect.flip(stolen.access.sessions)).reason._tag, "Unauthorized")
+      }).pipe(Effect.provide(Device)))
+
+    const decisions = {
+      rejected: "Rejected",
+      blocked: "Blocked",
+      revoked: "Revoked"
+    } as const
+    for (const [decision, tag] of Object.entries(decisions)) {
+      it.live(`CONN-11 is told that it was ${decision} (${waiting})`, () =>
+        Effect.gen(function*() {
+          const world = yield* start()
+          const key = yield* DeviceKey.DeviceKey
+          const { fiber, shown } = yield* asking(world, yield* signIn(world), { waiting })
+          yield* shown
+          const decide = (decision: "approved" | "rejected" | "blocked" | "revoked") =>
+            world.clients.decide({ client: key.thumbprint, decision, by: "operator" })
+          if (decision === "revoked") {
+            // What is revoked was approved; the device misses that, as the relay is not there.
+            yield* world.stopRelay
+            yield* decide("approved")
+            yield* decide("revoked")
+            yield* world.startRelay
+          } else yield* decide(decision === "rejected" ? "rejected" : "blocked")
+          const reason = yield* reasonOf(fiber)
+          assert.strictEqual(reason._tag, tag)
+          assert.match(reason.message, /^[A-Z]/)
+          // Asking again tells when that makes sense.
+          if (decision === "revoked") return
+          const again = yield* reasonOf((yield* asking(world, yield* signIn(world), { waiting })).fiber)
+          assert.strictEqual(again._tag, tag)
+          if (again._tag === "Rejected") assert.isNotNull(again.askAgainAtMillis)
+        }).pipe(Effect.provide(Device)))
+    }
+
+    it.live(`CONN-09 is told that nobody decided in time, and that too many wait (${waiting})`, () =>
+      Effect.gen(function*() {
+        const world = yield* start({ clients: { pendingLifetime: "1 second", maxPendingPerAccount: 1 } })
+        const first = yield* asking(world, yield* signIn(world), { waiting })
+        yield* first.shown
+        const other = yield* Effect.gen(function*() {
+          return yield* reasonOf((yield* asking(world, yield* signIn(world), { waiting })).fiber)
+        }).pipe(Effect.provide(Layer.fresh(Device)))
+        assert.strictEqual(other._tag, "TooManyPending")
+        assert.strictEqual((yield* reasonOf(first.fiber))._tag, "RequestExpired")
+      }).pipe(Effect.provide(Device)))
+
+    it.live(
+      `CONN-11 waits on through cuts and a restart of the relay, and misses no decision that was made meanwhile (${waiting})`,
+      () =>
+        Effect.gen(function*() {
+          const world = yield* start()
+          const key = yield* DeviceKey.DeviceKey
+          const { fiber, shown } = yield* asking(world, yield* signIn(world), { waiting })
+          yield* shown
+          for (const cuts of [1, 2, 3]) {
+            const before = world.relay.connections()
+            world.relay.cutAll()
+            yield* eventually(() => world.relay.connections() > before)
+            assert.isUndefined(fiber.pollUnsafe(), `cut ${cuts}`)
+          }
+          yield* world.stopRelay
+          world.relay.cutAll()
+          yield* world.clients.decide({ client: key.thumbprint, decision: "approved", by: "operator" })
+          assert.isUndefined(fiber.pollUnsafe())
+          yield* world.startRelay
+          yield* Fiber.join(fiber)
+        }).pipe(Effect.provide(Device))
+    )
+  }
+
+  it.live("waits with a long poll where the relay has no stream, or something holds streams back", () =>
+    Effect.gen(function*() {
+      for (const stream of ["missing", "held back"]) {
+        const decision = yield* Deferred.make<DecisionStatus>()
+        const relay = yield* pretend((request, response) => {
+          const json = (value: unknown) =>
+            response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(value))
+          switch (request.url?.replace(/\?.*/, "")) {
+            case "/api/relay/connect":
+              return json({
+                environmentUrl: "http://127.0.0.1:1",
+                answer: {
+                  status: "pending_approval",
+                  approvalStatus: "pending",
+                  requestedAt: 1_000,
+                  requestExpiresAt: 61_000,
+                  nonce: "n".repeat(22),
+                  requestId: "r".repeat(22),
+                  account: "ada",
+                  clientProofKeyThumbprint: "t".repeat(43),
+                  proof: ""
+                }
+              })
+            case "/api/relay/decisions":
+              return stream === "missing" ? response.writeHead(404).end() : undefined
+            case "/api/relay/await-decision":
+              return Effect.runFork(Effect.map(Deferred.await(decision), (approvalStatus) => json({ approvalStatus })))
+          }
+        })
+        const fiber = yield* Connect.connect({
+          relayUrl: relay.url,
+          relayToken: Redacted.make("token"),
+          environmentId: "environment",
+          onWaiting: () => Effect.void,
+          retry: { ...impatient, heartbeatInterval: "100 millis" }
+        }).pipe(Effect.forkScoped)
+        yield* eventually(() => relay.requests.some((request) => request.includes("await-decision")))
+        yield* Deferred.succeed(decision, "rejected")
+        assert.strictEqual((yield* reasonOf(fiber))._tag, "Rejected")
+        assert.isAtMost(relay.requests.filter((request) => request.includes("decisions")).length, 2)
+      }
+    }).pipe(Effect.provide(Device)))
+
+  it.live("does not hammer a relay that turns it away, and gives up on one that is not there", () =>
+    Effect.gen(function*() {
+      const relay = yield* pretend((_, response) => refuse(response, 503, { _tag: "Unavailable", code: "unavailable" }))
+      const ask = (url: string) =>
+        Effect.flip(Connect.connect({
+          relayUrl: url,
+          relayToken: Redacted.make("the-token"),
+          environmentId: "environment",
+          onWaiting: () => Effect.void,
+          retry: { ...impatient, maxAttempts: 4 }
+        }))
+      const error = yield* ask(relay.url)
+      assert.strictEqual(error.reason._tag, "Unreachable")
+      assert.include(error.message, sentence)
+      assert.lengthOf(relay.requests, 4)
+      assert.strictEqual((yield* ask("ftp://relay")).reason._tag, "InvalidInput")
+      assert.notInclude(inspect(error, { depth: 20 }) + JSON.stringify(error), "the-token")
+    }).pipe(Effect.provide(Device)))
+
+  it.live("SESS-08 stops waiting where its session at the relay ends, or was none", () =>
+    Effect.gen(function*() {
+      const world = yield* start()
+      const token = yield* signIn(world)
+      const { fiber, shown } = yield* asking(world, token)
+      yield* shown
+      yield* world.revokeRelaySessions
+      assert.strictEqual((yield* reasonOf(fiber))._tag, "SignedOut")
+      const again = yield* asking(world, token)
+      assert.strictEqual((yield* reasonOf(again.fiber))._tag, "SignedOut")
+    }).pipe(Effect.provide(Device)))
+})
+
+describe("a token that is bound to the key", () => {
+  it.live("SESS-10 is asked for when pairing, and renews its proofs as the server asks: nonces, and a clock that is wrong", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ dpop: { nonceLifetime: "1 hour" } })
+      const bound = Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
+      const { access, runs } = yield* connect(world.environmentUrl, bound)
+      yield* access.pair({ code: yield* world.environmentCode })
+      const state = yield* access.state
+      assert.isTrue(state.authenticated)
+      if (state.authenticated) assert.strictEqual(state.session.method, "dpop-access-token")
+      const { error, events } = yield* collect(runs.run(yield* runs.intent({ threadId: "thread", input: 3 })))
+      assert.isUndefined(error)
+      assert.lengthOf(events, 4)
+      yield* access.logout
+      assert.isFalse((yield* access.state).authenticated)
+    }))
+})

@@ -1,0 +1,214 @@
+/**
+ * A relay and an environment on sockets of their own, which a test can stop, start again and cut off.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as EnvironmentConnector from "@sallyport/connect/EnvironmentConnector"
+import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"
+import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
+import * as Identity from "@sallyport/connect/Identity"
+import * as RelayHandlers from "@sallyport/connect/RelayHandlers"
+import { ConnectEnvironmentApi, RelayApi } from "@sallyport/contract/ConnectProtocol"
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import { SessionGroup } from "@sallyport/contract/SessionGroup"
+import * as AccessScope from "@sallyport/core/AccessScope"
+import * as AuthPolicy from "@sallyport/core/AuthPolicy"
+import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
+import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
+import * as DpopProof from "@sallyport/core/DpopProof"
+import * as RelayEnvironmentRepository from "@sallyport/core/RelayEnvironmentRepository"
+import * as RelayProofRepository from "@sallyport/core/RelayProofRepository"
+import * as Repositories from "@sallyport/core/Repositories"
+import * as RunEventLog from "@sallyport/core/RunEventLog"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as Authentication from "@sallyport/http/Authentication"
+import * as RunProgram from "@sallyport/http/RunProgram"
+import * as Sallyport from "@sallyport/http/Sallyport"
+import * as SessionHandlers from "@sallyport/http/SessionHandlers"
+import * as Shutdown from "@sallyport/http/Shutdown"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import type * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import * as Http from "node:http"
+import { counting, type Fate, type Network, network } from "./support.ts"
+
+const environmentId = "environment"
+const account = "ada"
+
+export interface WorldOptions {
+  readonly clients?: ConnectClientStore.Options | undefined
+  /** What the environment asks of proofs. */
+  readonly dpop?: DpopProof.Options | undefined
+  /** What becomes of connections to the relay. */
+  readonly fate?: ((nth: number) => Fate) | undefined
+  /** What both serve beside their own. */
+  readonly routes?: Layer.Layer<never, never, HttpRouter.HttpRouter> | undefined
+}
+
+export interface World {
+  readonly environmentId: string
+  /** The way to the relay. */
+  readonly relay: Network
+  readonly environmentUrl: string
+  readonly clients: ConnectClientStore.ConnectClientStore["Service"]
+  readonly sessions: SessionCredentialService.SessionCredentialService["Service"]
+  /** Returns a fresh code of the relay. */
+  readonly code: Effect.Effect<Redacted.Redacted>
+  /** Returns a fresh pairing code of the environment. */
+  readonly environmentCode: Effect.Effect<Redacted.Redacted>
+  /** Ends what the account has at the relay. */
+  readonly revokeRelaySessions: Effect.Effect<void>
+  /** Stops the relay, which keeps its state; then starts it again, on another port that {@link relay} leads to. */
+  readonly stopRelay: Effect.Effect<void>
+  readonly startRelay: Effect.Effect<void>
+}
+
+const server = () =>
+  Layer.fresh(
+    NodeHttpServer.layer(Http.createServer, { host: "127.0.0.1", port: 0, gracefulShutdownTimeout: "1 second" })
+  )
+
+const portOf = (context: Context.Context<HttpServer.HttpServer>): number => {
+  const { address } = Context.get(context, HttpServer.HttpServer)
+  return "port" in address ? address.port : 0
+}
+
+const quiet = { disableLogger: true, disableListenLog: true } as const
+
+const SignInApi = HttpApi.make(SallyportApi.identifier).add(SessionGroup)
+
+/** Starts both, linked. They stop with the scope. */
+export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Effect.fn.Return<
+  World,
+  never,
+  Scope.Scope
+> {
+  const scope = yield* Scope.Scope
+  const routes = options.routes ?? Layer.empty
+  const silent = Logger.layer([])
+
+  const environmentServices = Layer.mergeAll(
+    ConnectClientStore.layerWith(options.clients ?? {}),
+    SessionCredentialService.layer,
+    BootstrapCredentialService.layer,
+    RunEventLog.layer,
+    DpopProof.layerWith(options.dpop ?? {}),
+    AuthPolicy.layer({ host: "127.0.0.1" })
+  ).pipe(
+    Layer.provideMerge(Layer.fresh(Layer.merge(Repositories.layerMemory, SecretStore.layerMemory))),
+    Layer.provideMerge(NodeCrypto.layer)
+  )
+  const environment = yield* Effect.orDie(Layer.build(
+    HttpRouter.serve(
+      Layer.mergeAll(
+        Layer.provide(Sallyport.layer(), RunProgram.layer(counting)),
+        HttpApiBuilder.layer(ConnectEnvironmentApi).pipe(
+          Layer.provide(EnvironmentHandlers.layer),
+          Layer.provide(Authentication.layerRequestErrors())
+        ),
+        routes
+      ),
+      quiet
+    ).pipe(
+      Shutdown.graceful,
+      Layer.provideMerge(environmentServices),
+      Layer.provideMerge(server()),
+      Layer.provide(silent)
+    )
+  ))
+  const environmentUrl = `http://127.0.0.1:${portOf(environment)}`
+
+  const relay = yield* network(0, options.fate)
+  const relayServices = yield* Effect.orDie(Layer.build(
+    Layer.mergeAll(
+      SessionCredentialService.layer,
+      BootstrapCredentialService.layer,
+      DpopProof.layer,
+      EnvironmentConnector.layer,
+      AuthPolicy.layer({ host: "127.0.0.1", publicUrl: new URL(relay.url) })
+    ).pipe(
+      Layer.provideMerge(Layer.fresh(Layer.mergeAll(
+        Repositories.layerMemory,
+        RelayEnvironmentRepository.layerMemory,
+        RelayProofRepository.layerMemory,
+        SecretStore.layerMemory
+      ))),
+      Layer.provideMerge(NodeCrypto.layer),
+      Layer.provide(silent)
+    )
+  ))
+  let running: Scope.Closeable | undefined
+  const startRelay = Effect.gen(function*() {
+    running = yield* Scope.fork(scope)
+    const context = yield* Effect.orDie(
+      Layer.buildWithScope(
+        HttpRouter.serve(
+          Layer.mergeAll(
+            Layer.provide(HttpApiBuilder.layer(SignInApi), SessionHandlers.layer),
+            Layer.provide(HttpApiBuilder.layer(RelayApi), RelayHandlers.layer)
+          ).pipe(Layer.provide([Authentication.layer, Authentication.layerRequestErrors()]), Layer.merge(routes)),
+          quiet
+        ).pipe(
+          Shutdown.graceful,
+          Layer.provideMerge(server()),
+          Layer.provide([Layer.succeedContext(relayServices), silent])
+        ),
+        running
+      )
+    )
+    relay.lead(portOf(context))
+  })
+  yield* startRelay
+
+  const relayKey = Context.get(relayServices, EnvironmentConnector.EnvironmentConnector).publicKey
+  yield* Effect.gen(function*() {
+    const { publicKey } = yield* Identity.load(Identity.environmentKeyName)
+    yield* EnvironmentLink.set({
+      environmentId,
+      account,
+      relayUrl: relay.url,
+      relayId: relayKey.kid,
+      relayKeys: [relayKey]
+    })
+    yield* Context.get(relayServices, RelayEnvironmentRepository.RelayEnvironmentRepository).link({
+      id: environmentId,
+      account,
+      url: environmentUrl,
+      keyX: publicKey.x,
+      keyId: publicKey.kid,
+      relayKeyId: null,
+      linkedAtMillis: 0
+    })
+  }).pipe(Effect.provide(environment), Effect.orDie)
+
+  return {
+    environmentId,
+    relay,
+    environmentUrl,
+    clients: Context.get(environment, ConnectClientStore.ConnectClientStore),
+    sessions: Context.get(environment, SessionCredentialService.SessionCredentialService),
+    environmentCode: Context.get(environment, BootstrapCredentialService.BootstrapCredentialService).issue({
+      issuedBy: "operator",
+      scopes: AccessScope.builtin
+    }).pipe(Effect.map(({ code }) => code), Effect.orDie),
+    revokeRelaySessions: Context.get(relayServices, SessionCredentialService.SessionCredentialService)
+      .revokeBySubject(account, "operator").pipe(Effect.asVoid, Effect.orDie),
+    code: Context.get(relayServices, BootstrapCredentialService.BootstrapCredentialService).issue({
+      issuedBy: "operator",
+      subject: account,
+      scopes: [],
+      kind: "machine"
+    }).pipe(Effect.map(({ code }) => code), Effect.orDie),
+    stopRelay: Effect.suspend(() => running === undefined ? Effect.void : Scope.close(running, Exit.void)),
+    startRelay
+  }
+})
