@@ -171,7 +171,8 @@ export const layerWith = (options: {
       })
 
       const wait = Effect.fnUntraced(function*(request: string) {
-        const { answer, claims, ofRequest } = yield* open(request, typ.waitRequest, WaitRequest)
+        const { answer, claims, link, ofRequest } = yield* open(request, typ.waitRequest, WaitRequest)
+        if (claims.sub !== link.account) return yield* new Jwt.JwtRefused({ problem: "wrong account" })
         if (!(yield* spend(claims))) return yield* new Jwt.JwtRefused({ problem: "replayed" })
         const approvalStatus = yield* clients.awaitDecision({
           proofKeyThumbprint: claims.cnf.jkt,

@@ -79,7 +79,10 @@ const isCanonical = (token: string): boolean => {
   })
 }
 
-/** Checks a JWT's signature, kind, parties and time, and decodes its claims, of which there may be none beside those known. */
+/**
+ * Checks a JWT's signature, kind, parties and time, and decodes its claims. It may have no claim beside those known, and no
+ * member of its header beside `alg`, `typ` and `kid`.
+ */
 export const verify = Effect.fnUntraced(function*<A, E>(token: string, options: {
   readonly key: Pick<PublicKey, "x" | "kid">
   readonly typ: string
@@ -103,7 +106,10 @@ export const verify = Effect.fnUntraced(function*<A, E>(token: string, options: 
       }),
     catch: (error) => refuse(error instanceof Error ? error.name : "malformed")
   })
-  if (protectedHeader.kid !== options.key.kid) return yield* refuse("wrong kid")
+  // `typ` is compared once more: `jose` takes it in any case, and as a media type.
+  const { alg: _alg, kid, typ, ...others } = protectedHeader
+  if (kid !== options.key.kid) return yield* refuse("wrong kid")
+  if (typ !== options.typ || Object.keys(others).length > 0) return yield* refuse("unexpected header")
   const { exp = 0, iat = 0 } = payload
   if (exp - iat > maxLifetimeSeconds || iat > nowMillis / 1000 + skewSeconds) return yield* refuse("unreasonable times")
   return yield* Schema.decodeUnknownEffect(options.claims)(payload, { onExcessProperty: "error" }).pipe(
