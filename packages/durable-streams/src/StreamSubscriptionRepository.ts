@@ -70,6 +70,12 @@ export interface SubscriptionRow extends SubscriptionName, SubscriptionConfig {
   readonly dueAtMillis: number | null
 }
 
+/** Returns the name of a subscription. */
+export const nameOf = ({ ownerKey, subscriptionId }: SubscriptionName): SubscriptionName => ({
+  ownerKey,
+  subscriptionId
+})
+
 /** Says why a worker was refused; nothing was changed. */
 export type WorkerRefused = { readonly _tag: "Unknown" } | { readonly _tag: "Fenced" }
 

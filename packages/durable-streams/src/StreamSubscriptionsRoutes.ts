@@ -20,9 +20,10 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { formatOffset } from "./DurableStream.ts"
 import type { CommonOptions } from "./DurableStreamsRoutes.ts"
+import { viewOf } from "./internal/pendingStreams.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
-import { type SigningKey, StreamSubscriptions, type Subscription, viewOf } from "./StreamSubscriptions.ts"
+import { type SigningKey, StreamSubscriptions, type Subscription } from "./StreamSubscriptions.ts"
 
 const maxBodySize = ByteSize.kibibytes(256)
 

@@ -1,0 +1,157 @@
+/**
+ * How a worker is told that there is something to do: by a webhook, or through a stream of its own.
+ */
+import * as Clock from "effect/Clock"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import { DurableStreams } from "../DurableStreams.ts"
+import { isBusy, nameOf, StreamSubscriptionRepository, type SubscriptionRow } from "../StreamSubscriptionRepository.ts"
+import * as PendingStreams from "./pendingStreams.ts"
+import { storage, type StreamSubscriptionsError } from "./subscriptionErrors.ts"
+import type * as SubscriptionKeys from "./subscriptionKeys.ts"
+
+const encoder = new TextEncoder()
+const decodeAnswer = Schema.decodeUnknownOption(Schema.Struct({ done: Schema.Literal(true) }))
+
+/** Returns the time to wait after some failures: from 1 second to 60, give or take a fifth. */
+const backoff = (failures: number) =>
+  Effect.map(Random.nextBetween(0.8, 1.2), (jitter) => Math.round(Math.min(60_000, 1000 * 2 ** failures) * jitter))
+
+/** Logs a failure of what is tried again anyhow. */
+export const logFailure = <E>(effect: Effect.Effect<void, E>): Effect.Effect<void> =>
+  Effect.catchCause(
+    effect,
+    (cause) => Effect.logWarning("Could not look after subscriptions; it is tried again", cause)
+  )
+
+/** Makes what begins a wake where there is something to do and nobody at it, and tells the worker in the background. */
+export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeout }: {
+  readonly keys: SubscriptionKeys.SubscriptionKeys
+  readonly pendingOf: PendingStreams.PendingStreams["pendingOf"]
+  readonly webhookTimeout: Duration.Input
+}) {
+  const streams = yield* DurableStreams
+  const repository = yield* StreamSubscriptionRepository
+  const random = yield* SecureRandom.SecureRandom
+  const client = yield* HttpClient.HttpClient
+  const clock = yield* Clock.Clock
+  const scope = yield* Scope.Scope
+  const now = () => clock.currentTimeMillisUnsafe()
+  const webhookTimeoutMillis = Duration.toMillis(webhookTimeout)
+
+  const callWebhook = Effect.fnUntraced(function*(
+    row: SubscriptionRow,
+    wakeId: string,
+    pending: ReadonlyArray<PendingStreams.PendingStream>
+  ) {
+    const root = `${row.rootUrl}/__ds/subscriptions/${encodeURIComponent(row.subscriptionId)}`
+    const body = JSON.stringify({
+      subscription_id: row.subscriptionId,
+      wake_id: wakeId,
+      generation: row.generation,
+      streams: pending.map(PendingStreams.viewOf),
+      callback_url: `${root}/callback`,
+      callback_token: Redacted.value(yield* keys.tokenOf(row, wakeId))
+    })
+    const timestamp = Math.floor(now() / 1000)
+    const response = yield* HttpClientRequest.post(row.webhookUrl ?? "").pipe(
+      HttpClientRequest.bodyText(body, "application/json"),
+      HttpClientRequest.setHeader("webhook-signature", yield* keys.webhookSignature(timestamp, body)),
+      client.execute
+    )
+    if (response.status < 200 || response.status > 299) {
+      return yield* Effect.fail(new Error(`The webhook answered ${response.status}`))
+    }
+    return Option.isSome(decodeAnswer(yield* Effect.orElseSucceed(response.json, () => null)))
+  }, Effect.scoped)
+
+  /** Tells of a wake; true where all that was told is done already. */
+  const tell = Effect.fnUntraced(function*(
+    row: SubscriptionRow,
+    wakeId: string,
+    pending: ReadonlyArray<PendingStreams.PendingStream>
+  ) {
+    if (row.type === "webhook") {
+      return yield* callWebhook(row, wakeId, pending).pipe(
+        Effect.timeout(Math.min(webhookTimeoutMillis, row.leaseMillis)),
+        // A redirect would lead past the check of the URL.
+        Effect.provideService(FetchHttpClient.RequestInit, { redirect: "error" })
+      )
+    }
+    yield* streams.append({
+      owner: yield* PendingStreams.ownerOf(row),
+      path: row.wakeStream ?? "",
+      contentType: "application/json",
+      data: encoder.encode(JSON.stringify({
+        type: "wake",
+        subscription_id: row.subscriptionId,
+        stream: pending[0]?.path ?? "",
+        generation: row.generation,
+        ts: now()
+      }))
+    })
+    return false
+  })
+
+  const attend: (row: SubscriptionRow) => Effect.Effect<void, StreamSubscriptionsError> = Effect.fnUntraced(
+    function*(row) {
+      if (isBusy(row, now())) return
+      // After a failure nothing is told before its time, however much comes.
+      if (row.wakeId === null && row.dueAtMillis !== null && row.dueAtMillis > now()) return
+      const pending = yield* pendingOf(row)
+      if (pending.length === 0) {
+        if (row.dueAtMillis !== null) {
+          yield* storage(repository.rest({ ...nameOf(row), wakeId: row.wakeId, failed: false, dueAtMillis: null }))
+        }
+        return
+      }
+      const wakeId = `w_${yield* random.uuidV7()}`
+      const woken = yield* storage(repository.wake({
+        ...nameOf(row),
+        wakeId,
+        leaseExpiresAtMillis: row.type === "webhook" ? now() + row.leaseMillis : null,
+        nowMillis: now()
+      }))
+      if (woken === undefined) return
+      const telling = tell(woken, wakeId, pending).pipe(
+        Effect.matchCauseEffect({
+          onFailure: Effect.fnUntraced(function*(cause) {
+            yield* Effect.logWarning(`Could not tell subscription ${woken.subscriptionId} of a wake`, cause)
+            yield* storage(repository.rest({
+              ...nameOf(woken),
+              wakeId,
+              failed: true,
+              dueAtMillis: now() + (yield* backoff(woken.failures))
+            }))
+          }),
+          onSuccess: Effect.fnUntraced(function*(done) {
+            if (!done) return yield* storage(repository.told({ ...nameOf(woken), wakeId }))
+            const outcome = yield* storage(repository.settle({
+              ...nameOf(woken),
+              wakeId,
+              generation: woken.generation,
+              acks: pending.map(({ path, tail }) => ({ path, acked: tail })),
+              leaseExpiresAtMillis: null,
+              nowMillis: now()
+            }))
+            if (outcome._tag === "Settled") yield* attend(outcome.subscription)
+          })
+        }),
+        logFailure
+      )
+      yield* Effect.forkIn(telling, scope)
+    },
+    Effect.withTracerEnabled(false)
+  )
+
+  return attend
+})
