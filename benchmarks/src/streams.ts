@@ -53,7 +53,7 @@ export const connect = async (hello: Hello) => {
 let streams = 0
 
 /** Has writers append to as many streams for a while, and returns the events a second. */
-const rate = async (hello: Hello, writers: number, millis: number): Promise<number> => {
+export const rate = async (hello: Hello, writers: number, millis: number): Promise<number> => {
   const event = JSON.stringify({ type: "token", text: "x".repeat(80) })
   const open = await Promise.all(
     Array.from({ length: writers }, async () => ({ path: `bench-${++streams}`, connection: await connect(hello) }))

@@ -4,6 +4,7 @@
  * `RunEventLog` and the streams of `@sallyport/durable-streams` stand on it. Neither knows of the other: rows, ids and the
  * rules of an append are the log's own.
  */
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
@@ -121,6 +122,21 @@ export const groupCommit = Effect.fnUntraced(function*<Item, Outcome, E>(
       })
     })
 }, Effect.withTracerEnabled(false))
+
+/**
+ * Makes several appenders for a store that can commit at the same time, and returns which of them is a key's: the same one
+ * each time, so that what is appended under a key keeps its order.
+ */
+export const spread = <Item, Outcome, E, R>(
+  count: number,
+  make: Effect.Effect<Append<Item, Outcome, E>, never, R>
+): Effect.Effect<(key: string) => Append<Item, Outcome, E>, never, R> =>
+  Effect.map(Effect.all(Arr.makeBy(count, () => make)), (appenders) => (key) => {
+    // The end of an id differs where its beginning is a time.
+    let hash = 0
+    for (let i = Math.max(0, key.length - 4); i < key.length; i++) hash = hash * 31 + key.charCodeAt(i)
+    return appenders[hash % appenders.length] ?? appenders[0]
+  })
 
 // -----------------------------------------------------------------------------
 // Following

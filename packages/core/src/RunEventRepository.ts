@@ -225,6 +225,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly maxEvents: number
     readonly maxBytes: number
   }) => Effect.Effect<ReadonlyArray<AppendOutcome>, RunEventRepositoryError>
+  /** How many calls of `append`, each for other runs, the store works on at the same time. Default 1: one after another. */
+  readonly parallelAppends?: number | undefined
   /** Stores the terminal event and the run's new state in one transaction, if the epoch is current and the run runs. */
   readonly finish: (options: FinishOptions) => Effect.Effect<FinishOutcome, RunEventRepositoryError>
   /** Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. */

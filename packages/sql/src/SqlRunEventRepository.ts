@@ -118,7 +118,8 @@ export const layerMigrations = (
   return Layer.effectDiscard(Migrations.run({ service: "runs", prefix, migrations: migrations(prefix) }))
 }
 
-type Parameters = ReadonlyArray<string | number | null>
+// Numbers of an array are written as `bigint`, so that all of them have one type whatever their size.
+type Parameters = ReadonlyArray<string | number | null | ReadonlyArray<string> | ReadonlyArray<bigint>>
 
 // The drivers give numbers as `number` or `bigint`.
 type Stored<A> = {
@@ -419,27 +420,25 @@ export const make: (
 
   // Where every item is welcome, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
   const appendWhole = statement<{ readonly runId: string; readonly before: unknown; readonly atMillis: unknown }>(
-    `WITH given AS (
-      SELECT * FROM json_to_recordset(CAST(? AS json)) AS given("runId" text, epoch bigint, "count" bigint, bytes bigint)
-    ), locked AS MATERIALIZED (
-      SELECT run_id, status, epoch, last_seq, event_count, byte_count FROM ${runs}
-      WHERE run_id = ANY (ARRAY(SELECT "runId" FROM given)) ORDER BY run_id FOR UPDATE
-    ), welcome AS MATERIALIZED (
-      SELECT locked.run_id, last_seq AS before, last_seq + "count" AS last_seq, event_count + "count" AS event_count,
-        byte_count + bytes AS byte_count, ${now} AS at
-      FROM given JOIN locked ON locked.run_id = given."runId"
-      WHERE status = 'running' AND locked.epoch = given.epoch AND event_count + "count" <= ? AND byte_count + bytes <= ?
+    `WITH welcome AS MATERIALIZED (
+      SELECT run.run_id, last_seq AS before, given.count, given.bytes
+      FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS bigint[]))
+        AS given(run_id, epoch, count, bytes)
+      JOIN ${runs} AS run ON run.run_id = given.run_id
+      WHERE status = 'running' AND run.epoch = given.epoch AND event_count + given.count <= ?
+        AND byte_count + given.bytes <= ?
+      ORDER BY run.run_id FOR UPDATE OF run
     ), grown AS (
-      UPDATE ${runs} AS run
-      SET last_seq = welcome.last_seq, event_count = welcome.event_count, byte_count = welcome.byte_count
+      UPDATE ${runs} AS run SET last_seq = last_seq + welcome.count, event_count = event_count + welcome.count,
+        byte_count = byte_count + welcome.bytes
       FROM welcome
-      WHERE run.run_id = welcome.run_id AND (SELECT count(*) FROM welcome) = (SELECT count(*) FROM given)
-      RETURNING run.run_id, welcome.before, welcome.at
+      WHERE run.run_id = welcome.run_id AND (SELECT count(*) FROM welcome) = ?
+      RETURNING run.run_id, welcome.before, ${now} AS at
     ), stored AS (
       INSERT INTO ${events} (run_id, seq, kind, data, at)
       SELECT grown.run_id, grown.before + new.nth, 'data', new.data, grown.at
-      FROM json_to_recordset(CAST(? AS json)) AS new("runId" text, nth bigint, data text)
-      JOIN grown ON grown.run_id = new."runId"
+      FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS text[])) AS new(run_id, nth, data)
+      JOIN grown ON grown.run_id = new.run_id
     ) SELECT run_id AS "runId", before, at AS "atMillis" FROM grown`
   )
   const appendAtOnce = Effect.fnUntraced(function*(options: {
@@ -447,22 +446,35 @@ export const make: (
     readonly maxEvents: number
     readonly maxBytes: number
   }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
-    const byRun = new Map<string, { readonly runId: string; readonly epoch: number; count: number; bytes: number }>()
-    const added: Array<{ readonly runId: string; readonly nth: number; readonly data: string }> = []
+    const byRun = new Map<string, { readonly epoch: number; count: number; bytes: number }>()
+    const runIds: Array<string> = []
+    const nths: Array<bigint> = []
+    const data: Array<string> = []
     let ordinary = true
-    for (const { byteCount, epoch, events, runId } of options.items) {
-      const run = byRun.get(runId) ?? { runId, epoch, count: 0, bytes: 0 }
-      byRun.set(runId, run)
-      ordinary &&= run.epoch === epoch
-      run.bytes += byteCount
-      for (const data of events) added.push({ runId, nth: ++run.count, data })
+    for (const item of options.items) {
+      const run = byRun.get(item.runId) ?? { epoch: item.epoch, count: 0, bytes: 0 }
+      byRun.set(item.runId, run)
+      ordinary &&= run.epoch === item.epoch
+      run.bytes += item.byteCount
+      for (const event of item.events) {
+        runIds.push(item.runId)
+        nths.push(BigInt(++run.count))
+        data.push(event)
+      }
     }
+    const given = Array.from(byRun.values())
     const rows = ordinary
       ? yield* appendWhole([
-        JSON.stringify(Array.from(byRun.values())),
+        Array.from(byRun.keys()),
+        given.map(({ epoch }) => BigInt(epoch)),
+        given.map(({ count }) => BigInt(count)),
+        given.map(({ bytes }) => BigInt(bytes)),
         options.maxEvents,
         options.maxBytes,
-        JSON.stringify(added)
+        given.length,
+        runIds,
+        nths,
+        data
       ])
       : []
     // Some item is refused: which ones, and why, is decided one by one, under the locks of a transaction.
@@ -598,6 +610,8 @@ export const make: (
   return RunEventRepository.of({
     now: step("read the time", Effect.map(databaseNow([]), ([row]) => Dialect.toNatural(row?.now))),
     start: (options) => transaction("start a run", start(options)),
+    // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
+    parallelAppends: isPg ? 2 : 1,
     append: (options) =>
       isPg ? step("append events", appendAtOnce(options)) : transaction("append events", append(options)),
     finish: (options) =>

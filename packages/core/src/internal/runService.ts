@@ -68,7 +68,7 @@ export const make = Effect.fnUntraced(function*(
 
   const following = yield* Following.make({ repository, settings, find: (runId) => find({ runId }) })
 
-  const appendBatched = yield* AppendLog.groupCommit({
+  const lane = AppendLog.groupCommit({
     weight: (item: AppendItem) => item.events.length,
     maxWeight: settings.maxBatchEvents,
     closed: shuttingDown,
@@ -87,6 +87,9 @@ export const make = Effect.fnUntraced(function*(
         }
       )
   })
+  // All of a run's appends go the same way, so that they keep their order.
+  const lanes = yield* AppendLog.spread(repository.parallelAppends ?? 1, lane)
+  const appendBatched = (item: AppendItem) => lanes(item.runId)(item)
 
   const heartbeat = ({ epoch, runId }: { readonly runId: string; readonly epoch: number }) =>
     leaseClock.watch(
