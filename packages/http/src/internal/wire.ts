@@ -33,53 +33,50 @@ const currentTraceId: Effect.Effect<string> = Effect.matchEffect(Effect.currentS
   onSuccess: (span) => Effect.succeed(span.traceId)
 })
 
-/** Logs an answer under its trace id: where the fault is ours, as a warning with the cause, which the caller is not told. */
-const log = (code: string, traceId: string, reason: { readonly message: string }, ours: boolean): Effect.Effect<void> =>
-  (ours ? Effect.logWarning(`Answered ${code}`, Cause.fail(reason)) : Effect.logDebug(`Answered ${code}`)).pipe(
-    Effect.annotateLogs({ traceId })
+interface Reason {
+  readonly message: string
+}
+
+/**
+ * Fails with a wire error, and logs its code under the trace id: where the fault is ours, as a warning with the cause, which
+ * the caller is not told.
+ */
+const answer = <E>(
+  code: string,
+  reason: Reason,
+  error: (traceId: string) => E,
+  ours = false
+): Effect.Effect<never, E> =>
+  Effect.flatMap(
+    currentTraceId,
+    (traceId) =>
+      (ours ? Effect.logWarning(`Answered ${code}`, Cause.fail(reason)) : Effect.logDebug(`Answered ${code}`)).pipe(
+        Effect.annotateLogs({ traceId }),
+        Effect.andThen(Effect.fail(error(traceId)))
+      )
   )
 
 /** Makes a function that fails with a wire error: its class and code, and the sentence of whatever went wrong. */
-const failure = <Code extends string, E>(
-  error: new(fields: Fields<Code>) => E,
-  code: Code,
-  retryable = false
-) =>
-(reason: { readonly message: string }): Effect.Effect<never, E> =>
-  Effect.flatMap(currentTraceId, (traceId) =>
-    Effect.andThen(
-      log(code, traceId, reason, retryable),
-      Effect.fail(new error({ code, message: reason.message, retryable, traceId }))
-    ))
+const failure =
+  <Code extends string, E>(error: new(fields: Fields<Code>) => E, code: Code, retryable = false) => (reason: Reason) =>
+    answer(code, reason, (traceId) => new error({ code, message: reason.message, retryable, traceId }), retryable)
 
 /** Makes a function that fails with an error of the token endpoint. */
-const oauthFailure = (error: WireError.OAuthError["error"]) =>
-(
-  reason: { readonly message: string }
-): Effect.Effect<never, WireError.OAuthError> =>
-  Effect.flatMap(currentTraceId, (traceId) =>
-    Effect.andThen(
-      log(error, traceId, reason, false),
-      Effect.fail(new WireError.OAuthError({ error, error_description: reason.message, traceId }))
-    ))
+const oauthFailure = (error: WireError.OAuthError["error"]) => (reason: Reason) =>
+  answer(error, reason, (traceId) => new WireError.OAuthError({ error, error_description: reason.message, traceId }))
 
 /** Fails with an error of the token endpoint about a DPoP proof (RFC 9449 sections 5 and 8). */
 export const oauthDpopFailure = (
   error: "invalid_dpop_proof" | "use_dpop_nonce",
-  reason: { readonly message: string; readonly serverTimeSeconds?: number }
-): Effect.Effect<never, WireError.OAuthError> =>
-  Effect.flatMap(currentTraceId, (traceId) =>
-    Effect.andThen(
-      log(error, traceId, reason, false),
-      Effect.fail(
-        new WireError.OAuthError({
-          error,
-          error_description: reason.message,
-          traceId,
-          ...(reason.serverTimeSeconds === undefined ? {} : { server_time_seconds: reason.serverTimeSeconds })
-        })
-      )
-    ))
+  reason: Reason & { readonly serverTimeSeconds?: number }
+) =>
+  answer(error, reason, (traceId) =>
+    new WireError.OAuthError({
+      error,
+      error_description: reason.message,
+      traceId,
+      ...(reason.serverTimeSeconds === undefined ? {} : { server_time_seconds: reason.serverTimeSeconds })
+    }))
 
 /** Says on the answer to the current request in how many seconds another one may be answered (RFC 9110 section 10.2.3). */
 const retryAfter = (millis: number) =>
@@ -87,8 +84,7 @@ const retryAfter = (millis: number) =>
     Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(Math.max(1, Math.ceil(millis / 1000)))))
   )
 
-interface TooSoon {
-  readonly message: string
+interface TooSoon extends Reason {
   readonly retryAfterMillis: number
 }
 
@@ -96,74 +92,53 @@ interface TooSoon {
 export const rateLimited = (
   reason: TooSoon
 ): Effect.Effect<never, WireError.TooManyRequests, HttpServerRequest.HttpServerRequest> =>
-  Effect.flatMap(
-    Effect.andThen(retryAfter(reason.retryAfterMillis), currentTraceId),
-    (traceId) =>
-      Effect.andThen(
-        log("rate_limited", traceId, reason, false),
-        Effect.fail(
-          new WireError.TooManyRequests({ code: "rate_limited", message: reason.message, retryable: true, traceId })
-        )
-      )
+  Effect.andThen(
+    retryAfter(reason.retryAfterMillis),
+    answer("rate_limited", reason, (traceId) =>
+      new WireError.TooManyRequests({ code: "rate_limited", message: reason.message, retryable: true, traceId }))
   )
 
 /** Fails with a 429 of the token endpoint. */
 export const oauthRateLimited = (
   reason: TooSoon
 ): Effect.Effect<never, WireError.OAuthTooManyRequests, HttpServerRequest.HttpServerRequest> =>
-  Effect.flatMap(
-    Effect.andThen(retryAfter(reason.retryAfterMillis), currentTraceId),
-    (traceId) =>
-      Effect.andThen(
-        log("rate_limited", traceId, reason, false),
-        Effect.fail(
-          new WireError.OAuthTooManyRequests({
-            error: "temporarily_unavailable",
-            code: "rate_limited",
-            error_description: reason.message,
-            traceId
-          })
-        )
-      )
+  Effect.andThen(
+    retryAfter(reason.retryAfterMillis),
+    answer("rate_limited", reason, (traceId) =>
+      new WireError.OAuthTooManyRequests({
+        error: "temporarily_unavailable",
+        code: "rate_limited",
+        error_description: reason.message,
+        traceId
+      }))
   )
 
 export const oauthInvalidRequest = oauthFailure("invalid_request")
 export const oauthInvalidGrant = oauthFailure("invalid_grant")
 export const oauthInvalidScope = oauthFailure("invalid_scope")
 export const oauthUnsupportedGrantType = oauthFailure("unsupported_grant_type")
-export const oauthUnavailable = (
-  reason: { readonly message: string }
-): Effect.Effect<never, WireError.OAuthUnavailable> =>
-  Effect.flatMap(currentTraceId, (traceId) =>
-    Effect.andThen(
-      log("temporarily_unavailable", traceId, reason, true),
-      Effect.fail(
-        new WireError.OAuthUnavailable({
-          error: "temporarily_unavailable",
-          error_description: reason.message,
-          traceId
-        })
-      )
-    ))
+export const oauthUnavailable = (reason: Reason) =>
+  answer(
+    "temporarily_unavailable",
+    reason,
+    (traceId) =>
+      new WireError.OAuthUnavailable({ error: "temporarily_unavailable", error_description: reason.message, traceId }),
+    true
+  )
 
 /** Fails with a 401 about a DPoP proof. */
 export const dpopFailure = (
   code: "invalid_dpop_proof" | "use_dpop_nonce",
-  reason: { readonly message: string; readonly serverTimeSeconds?: number }
-): Effect.Effect<never, WireError.Unauthorized> =>
-  Effect.flatMap(currentTraceId, (traceId) =>
-    Effect.andThen(
-      log(code, traceId, reason, false),
-      Effect.fail(
-        new WireError.Unauthorized({
-          code,
-          message: reason.message,
-          retryable: code === "use_dpop_nonce",
-          traceId,
-          ...(reason.serverTimeSeconds === undefined ? {} : { serverTimeSeconds: reason.serverTimeSeconds })
-        })
-      )
-    ))
+  reason: Reason & { readonly serverTimeSeconds?: number }
+) =>
+  answer(code, reason, (traceId) =>
+    new WireError.Unauthorized({
+      code,
+      message: reason.message,
+      retryable: code === "use_dpop_nonce",
+      traceId,
+      ...(reason.serverTimeSeconds === undefined ? {} : { serverTimeSeconds: reason.serverTimeSeconds })
+    }))
 
 export const invalidRequest = failure(WireError.InvalidRequest, "invalid_request")
 export const malformedCode = failure(WireError.InvalidRequest, "malformed_code")
