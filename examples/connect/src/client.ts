@@ -3,18 +3,23 @@
  *
  * It signs in at the relay with a key of its own, asks for the environment, shows the verification code while it waits for
  * the owner, and goes on by itself: it follows the environment's access feed until its session ends. Every step is a line
- * of JSON. Exits with 3 where it was rejected, 4 where it is blocked, 5 where its approval was revoked or its session ended.
+ * of JSON. Exits with 3 where it was rejected, 4 where it is blocked, 5 where its approval was revoked or its session ended,
+ * 6 where nobody decided, 7 where too many wait.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import * as Client from "@sallyport/connect/Client"
+import * as Access from "@sallyport/client/Access"
+import * as Connect from "@sallyport/client/Connect"
+import * as Connection from "@sallyport/client/Connection"
+import * as Credentials from "@sallyport/client/Credentials"
+import * as DeviceKey from "@sallyport/client/DeviceKey"
+import * as SallyportClient from "@sallyport/client/SallyportClient"
+import * as TokenStorage from "@sallyport/client/TokenStorage"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
-import * as HttpClient from "effect/http/HttpClient"
-import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -28,53 +33,64 @@ const tell = (step: Readonly<Record<string, unknown>>) => Console.log(JSON.strin
 const tokenName = "relay-token"
 
 /** Returns the token of the relay: a new one for a code, or the one of the last run. */
-const signIn = Effect.fnUntraced(function*(key: Client.DeviceKey) {
+const signIn = Effect.gen(function*() {
   const secrets = yield* SecretStore.SecretStore
   if (code === undefined) {
     const kept = yield* secrets.get(tokenName)
     return Redacted.make(new TextDecoder().decode(Redacted.value(Option.getOrThrow(kept))))
   }
-  const token = yield* Client.exchange({ key, url: relayUrl, credential: Redacted.make(code) })
+  const token = yield* Connect.exchange({ url: relayUrl, credential: Redacted.make(code) })
   yield* secrets.set(tokenName, Redacted.make(new TextEncoder().encode(Redacted.value(token))))
   return token
 })
 
-/** Makes a request of the environment with a proof of the key. */
-const get = Effect.fnUntraced(function*(key: Client.DeviceKey, connected: Client.Connected, path: string) {
-  const url = `${connected.environmentUrl.replace(/\/+$/, "")}${path}`
-  const http = yield* HttpClient.HttpClient
-  const proof = yield* key.prove({ method: "GET", url, accessToken: connected.token })
-  return yield* http.execute(HttpClientRequest.get(url, {
-    headers: { authorization: `DPoP ${Redacted.value(connected.token)}`, dpop: proof }
-  }))
+/** Uses the session at the environment until it ends. */
+const follow = Effect.gen(function*() {
+  const { thumbprint } = yield* DeviceKey.DeviceKey
+  const access = yield* Access.Access
+  const { httpClient } = yield* Connection.Connection
+  const { authenticated } = yield* access.state
+  yield* tell({ step: "connected", thumbprint, authenticated })
+  const feed = yield* httpClient.get("/api/auth/access")
+  yield* tell({ step: "following", status: feed.status })
+  yield* Effect.ignore(Stream.runDrain(feed.stream))
+  const { reason } = yield* Effect.flip(access.sessions)
+  yield* tell({ step: "ended", reason: reason._tag })
 })
 
+const exitCodes: Readonly<Partial<Record<Connect.ConnectErrorReason["_tag"], number>>> = {
+  Rejected: 3,
+  Blocked: 4,
+  Revoked: 5,
+  RequestExpired: 6,
+  TooManyPending: 7
+}
+
 const program = Effect.gen(function*() {
-  const key = yield* Client.deviceKey
-  const relayToken = yield* signIn(key)
-  const connected = yield* Client.connect({
-    key,
+  const { thumbprint } = yield* DeviceKey.DeviceKey
+  const connected = yield* Connect.connect({
     relayUrl,
-    relayToken,
+    relayToken: yield* signIn,
     environmentId,
     label: "The example's client",
     deviceType: "terminal",
-    onWaiting: ({ verificationCode }) => tell({ step: "waiting", thumbprint: key.thumbprint, verificationCode })
+    onWaiting: ({ verificationCode }) => tell({ step: "waiting", thumbprint, verificationCode })
   })
-  const session = yield* get(key, connected, "/api/auth/session")
-  yield* tell({ step: "connected", thumbprint: key.thumbprint, status: session.status })
-  const feed = yield* get(key, connected, "/api/auth/access")
-  yield* tell({ step: "following", status: feed.status })
-  yield* Effect.ignore(Stream.runDrain(feed.stream))
-  const refused = yield* get(key, connected, "/api/auth/sessions")
-  yield* tell({ step: "ended", status: refused.status })
+  yield* Effect.provide(
+    follow,
+    SallyportClient.layer({
+      baseUrl: connected.environmentUrl,
+      credentials: Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(connected.token))
+    })
+  )
   return 5
 }).pipe(
-  Effect.catchTag("ConnectError", (error) =>
-    Effect.as(
-      tell({ step: "failed", reason: error.reason._tag, message: error.message }),
-      { Rejected: 3, Blocked: 4, Revoked: 5, RequestExpired: 6, TooManyPending: 7, RequestFailed: 1 }[error.reason._tag]
-    )),
+  Effect.catchTag(
+    "ConnectError",
+    ({ message, reason }) =>
+      Effect.as(tell({ step: "failed", reason: reason._tag, message }), exitCodes[reason._tag] ?? 1)
+  ),
+  Effect.provide(DeviceKey.layerSecretStore),
   Effect.provide([FetchHttpClient.layer, SecretStore.layerFileSystem(join(directory, "secrets"))]),
   Effect.provide(Layer.merge(NodeCrypto.layer, NodeServices.layer))
 )

@@ -12,6 +12,7 @@ interface Step {
   readonly step: string
   readonly thumbprint: string
   readonly verificationCode: string
+  readonly authenticated: boolean
   readonly status: number
   readonly reason: string
 }
@@ -61,11 +62,11 @@ describe("a relay, an environment and a client", () => {
         const prefix = waiting.thumbprint.slice(0, 10)
         const approved = yield* owner("approve", prefix, "--code", waiting.verificationCode)
         assert.strictEqual(approved.code, 0, approved.stderr)
-        assert.strictEqual((yield* first.step("connected")).status, 200)
+        assert.isTrue((yield* first.step("connected")).authenticated)
         assert.strictEqual((yield* first.step("following")).status, 200)
 
         assert.strictEqual((yield* owner("revoke", prefix, "--reason", "lost")).code, 0)
-        assert.strictEqual((yield* first.step("ended")).status, 401)
+        assert.strictEqual((yield* first.step("ended")).reason, "Unauthorized")
         assert.strictEqual((yield* first.exit).code, 5)
 
         const second = yield* client()

@@ -5,8 +5,7 @@ import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as EnvironmentConnector from "@sallyport/connect/EnvironmentConnector"
 import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"
-import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
-import * as Identity from "@sallyport/connect/Identity"
+import * as Linking from "@sallyport/connect/Linking"
 import * as RelayHandlers from "@sallyport/connect/RelayHandlers"
 import { ConnectEnvironmentApi, RelayApi } from "@sallyport/contract/ConnectProtocol"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
@@ -32,6 +31,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
@@ -39,17 +39,14 @@ import * as Logger from "effect/Logger"
 import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Http from "node:http"
-import { counting, type Fate, type Network, network } from "./support.ts"
+import { counting, type Network, network } from "./support.ts"
 
-const environmentId = "environment"
 const account = "ada"
 
 export interface WorldOptions {
   readonly clients?: ConnectClientStore.Options | undefined
   /** What the environment asks of proofs. */
   readonly dpop?: DpopProof.Options | undefined
-  /** What becomes of connections to the relay. */
-  readonly fate?: ((nth: number) => Fate) | undefined
   /** What both serve beside their own. */
   readonly routes?: Layer.Layer<never, never, HttpRouter.HttpRouter> | undefined
 }
@@ -127,7 +124,7 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
   ))
   const environmentUrl = `http://127.0.0.1:${portOf(environment)}`
 
-  const relay = yield* network(0, options.fate)
+  const relay = yield* network(0)
   const relayServices = yield* Effect.orDie(Layer.build(
     Layer.mergeAll(
       SessionCredentialService.layer,
@@ -169,26 +166,16 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
   })
   yield* startRelay
 
-  const relayKey = Context.get(relayServices, EnvironmentConnector.EnvironmentConnector).publicKey
-  yield* Effect.gen(function*() {
-    const { publicKey } = yield* Identity.load(Identity.environmentKeyName)
-    yield* EnvironmentLink.set({
-      environmentId,
-      account,
-      relayUrl: relay.url,
-      relayId: relayKey.kid,
-      relayKeys: [relayKey]
-    })
-    yield* Context.get(relayServices, RelayEnvironmentRepository.RelayEnvironmentRepository).link({
-      id: environmentId,
-      account,
-      url: environmentUrl,
-      keyX: publicKey.x,
-      keyId: publicKey.kid,
-      relayKeyId: null,
-      linkedAtMillis: 0
-    })
-  }).pipe(Effect.provide(environment), Effect.orDie)
+  const code = Context.get(relayServices, BootstrapCredentialService.BootstrapCredentialService).issue({
+    issuedBy: "operator",
+    subject: account,
+    scopes: [],
+    kind: "machine"
+  }).pipe(Effect.map(({ code }) => code), Effect.orDie)
+  const { environmentId } = yield* Effect.gen(function*() {
+    const token = yield* Linking.exchangeCode({ relayUrl: relay.url, code: yield* code })
+    return yield* Linking.link({ relayUrl: relay.url, token, url: environmentUrl })
+  }).pipe(Effect.provide(environment), Effect.provide(FetchHttpClient.layer), Effect.orDie)
 
   return {
     environmentId,
@@ -202,12 +189,7 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
     }).pipe(Effect.map(({ code }) => code), Effect.orDie),
     revokeRelaySessions: Context.get(relayServices, SessionCredentialService.SessionCredentialService)
       .revokeBySubject(account, "operator").pipe(Effect.asVoid, Effect.orDie),
-    code: Context.get(relayServices, BootstrapCredentialService.BootstrapCredentialService).issue({
-      issuedBy: "operator",
-      subject: account,
-      scopes: [],
-      kind: "machine"
-    }).pipe(Effect.map(({ code }) => code), Effect.orDie),
+    code,
     stopRelay: Effect.suspend(() => running === undefined ? Effect.void : Scope.close(running, Exit.void)),
     startRelay
   }

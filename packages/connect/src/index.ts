@@ -1,7 +1,7 @@
-export * as Client from "./Client.ts"
 export * as EnvironmentConnector from "./EnvironmentConnector.ts"
 export * as EnvironmentHandlers from "./EnvironmentHandlers.ts"
 export * as EnvironmentLink from "./EnvironmentLink.ts"
 export * as Identity from "./Identity.ts"
 export * as Linking from "./Linking.ts"
 export * as RelayHandlers from "./RelayHandlers.ts"
+export * as RelayKeyRotation from "./RelayKeyRotation.ts"
