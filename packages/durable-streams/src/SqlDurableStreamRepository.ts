@@ -8,6 +8,7 @@
 import * as Dialect from "@sallyport/sql/Dialect"
 import * as Migrations from "@sallyport/sql/Migrations"
 import * as SqlWakeUps from "@sallyport/sql/SqlWakeUps"
+import * as Statements from "@sallyport/sql/Statements"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as Layer from "effect/Layer"
@@ -118,8 +119,6 @@ export const layerMigrations = (
   return Layer.effectDiscard(Migrations.run({ service: "streams", prefix, migrations: migrations(prefix) }))
 }
 
-type Parameters = ReadonlyArray<string | number | null | Uint8Array>
-
 // The drivers give numbers as `number` or `bigint`.
 type Stored<A> = {
   readonly [K in keyof A]: A[K] extends string ? string : A[K] extends string | null ? string | null : unknown
@@ -174,27 +173,14 @@ export const make: (
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const wakeUps = yield* SqlWakeUps.forClient(sql)
   const prefix = options?.prefix ?? Migrations.defaultPrefix
-  const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
-  const quote = (suffix: string) => sql`${sql(`${prefix}${suffix}`)}`.compile(true)[0]
+  const { all, first, isPg, statement, table } = Statements.make(sql, prefix)
 
   const topic = `${prefix}streams`
-  const streams = quote("streams")
-  const recordsTable = quote("stream_records")
-  const producersTable = quote("stream_producers")
+  const streams = table("streams")
+  const recordsTable = table("stream_records")
+  const producersTable = table("stream_producers")
   const forUpdate = isPg ? " FOR UPDATE" : ""
   const skipLocked = isPg ? " FOR UPDATE SKIP LOCKED" : ""
-
-  // Statements are put together once and run as text, which the drivers keep prepared; a template would be compiled each
-  // time. Parameters are written `?` here.
-  const numbered = (text: string): string => {
-    let count = 0
-    return isPg ? text.replaceAll("?", () => `$${++count}`) : text
-  }
-  const statement = <Row extends object>(text: string) => {
-    const compiled = numbered(text)
-    return (parameters: Parameters): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
-      sql.unsafe<Row>(compiled, parameters)
-  }
 
   // SQLite in process: one statement for many rows saves what a statement costs by itself. A few sizes serve any number.
   const forMany = <Row extends object>(row: string, text: (rows: string) => string) => {
@@ -203,7 +189,7 @@ export const make: (
       run: statement<Row>(text(Array.from({ length: size }, () => row).join(", ")))
     }))
     return Effect.fnUntraced(
-      function*(rows: ReadonlyArray<Parameters>): Effect.fn.Return<ReadonlyArray<Row>, SqlError> {
+      function*(rows: ReadonlyArray<Statements.Parameters>): Effect.fn.Return<ReadonlyArray<Row>, SqlError> {
         const found: Array<Row> = []
         let at = 0
         for (const { run, size } of sizes) {
@@ -219,14 +205,8 @@ export const make: (
     byte_count AS "byteCount", last_seq AS "lastSeq", deleted_at AS "deletedAtMillis"`
   const rowColumns = `${headColumns}, config, start_position AS "start", parent_id AS "parentId", segments, children`
 
-  const rows = (text: string) => {
-    const run = statement<StoredRow>(text)
-    return (parameters: Parameters) => Effect.map(run(parameters), (found) => found.map(toRow))
-  }
-  const oneRow = (text: string) => {
-    const run = rows(text)
-    return (parameters: Parameters) => Effect.map(run(parameters), (found) => found[0])
-  }
+  const rows = all(toRow)
+  const oneRow = first(toRow)
 
   const step = <A>(
     operation: string,

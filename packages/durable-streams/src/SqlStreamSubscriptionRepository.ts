@@ -6,6 +6,7 @@
  */
 import * as Dialect from "@sallyport/sql/Dialect"
 import * as Migrations from "@sallyport/sql/Migrations"
+import * as Statements from "@sallyport/sql/Statements"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -78,8 +79,6 @@ export const layerMigrations = (
   )
 }
 
-type Parameters = ReadonlyArray<string | number | null>
-
 // The drivers give numbers as `number` or `bigint`.
 type Stored<A> = { readonly [K in keyof A]: A[K] extends string | null ? A[K] : unknown }
 
@@ -112,30 +111,16 @@ export const make: (
 ) {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const prefix = options?.prefix ?? Migrations.defaultPrefix
-  const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
-  const quote = (suffix: string) => sql`${sql(`${prefix}${suffix}`)}`.compile(true)[0]
-  const table = quote("stream_subscriptions")
-  const linksTable = quote("stream_subscription_links")
+  const { all, first, isPg, statement, ...statements } = Statements.make(sql, prefix)
+  const table = statements.table("stream_subscriptions")
+  const linksTable = statements.table("stream_subscription_links")
 
-  // Parameters are written `?` here.
-  const statement = <Row extends object>(text: string) => {
-    let count = 0
-    const compiled = isPg ? text.replaceAll("?", () => `$${++count}`) : text
-    return (parameters: Parameters): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
-      sql.unsafe<Row>(compiled, parameters)
-  }
   const columns = `owner_key AS "ownerKey", subscription_id AS "subscriptionId", owner, digest, type, pattern,
     webhook_url AS "webhookUrl", wake_stream AS "wakeStream", lease AS "leaseMillis", description,
     root_url AS "rootUrl", created_at AS "createdAtMillis", generation, wake_id AS "wakeId", holder,
     lease_expires_at AS "leaseExpiresAtMillis", failures, due_at AS "dueAtMillis"`
-  const rows = (text: string) => {
-    const run = statement<Stored<SubscriptionRow>>(text)
-    return (parameters: Parameters) => Effect.map(run(parameters), (found) => found.map(toRow))
-  }
-  const oneRow = (text: string) => {
-    const run = rows(text)
-    return (parameters: Parameters) => Effect.map(run(parameters), (found) => found[0])
-  }
+  const rows = all(toRow)
+  const oneRow = first(toRow)
 
   const step = <A>(
     operation: string,

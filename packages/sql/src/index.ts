@@ -13,3 +13,4 @@ export * as SqlScopedCredentialRepository from "./SqlScopedCredentialRepository.
 export * as SqlSecretStore from "./SqlSecretStore.ts"
 export * as SqlSessionCredentialRepository from "./SqlSessionCredentialRepository.ts"
 export * as SqlWakeUps from "./SqlWakeUps.ts"
+export * as Statements from "./Statements.ts"

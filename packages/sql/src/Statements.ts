@@ -1,0 +1,47 @@
+/**
+ * Statements that are put together once, while a layer is built, and run as text, which the drivers keep prepared; a template
+ * would be compiled each time.
+ */
+import * as Effect from "effect/Effect"
+import type * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+
+/** Lists the values that a statement takes, in the order in which its text has them. */
+export type Parameters = ReadonlyArray<string | number | null | Uint8Array>
+
+/** Makes what puts statements together on tables of a prefix. */
+export const make = (sql: SqlClient.SqlClient, prefix: string) => {
+  const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
+
+  /** Returns how to run a statement whose parameters are written `?`. */
+  const statement = <Row extends object>(
+    text: string
+  ): (parameters: Parameters) => Effect.Effect<ReadonlyArray<Row>, SqlError> => {
+    let count = 0
+    const compiled = isPg ? text.replaceAll("?", () => `$${++count}`) : text
+    return (parameters) => sql.unsafe<Row>(compiled, parameters)
+  }
+
+  return {
+    isPg,
+
+    /** Returns the name of a table as it stands in a statement. */
+    table: (suffix: string): string => sql`${sql(`${prefix}${suffix}`)}`.compile(true)[0],
+
+    statement,
+
+    /** Does what `statement` does, and reads each row. */
+    all: <Row extends object, A>(read: (row: Row) => A) => (text: string) => {
+      const run = statement<Row>(text)
+      return (parameters: Parameters): Effect.Effect<ReadonlyArray<A>, SqlError> =>
+        Effect.map(run(parameters), (rows) => rows.map(read))
+    },
+
+    /** Does what `statement` does, and reads the first row, if there is one. */
+    first: <Row extends object, A>(read: (row: Row) => A) => (text: string) => {
+      const run = statement<Row>(text)
+      return (parameters: Parameters): Effect.Effect<A | undefined, SqlError> =>
+        Effect.map(run(parameters), ([row]) => row === undefined ? undefined : read(row))
+    }
+  }
+}
