@@ -5,7 +5,6 @@
  * ends what the client has at once.
  */
 import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
-import * as Identity from "@sallyport/connect/Identity"
 import * as Linking from "@sallyport/connect/Linking"
 import * as AccessFeed from "@sallyport/core/AccessFeed"
 import { type ConnectClient, SecurityMode } from "@sallyport/core/ConnectClient"
@@ -32,7 +31,9 @@ export const exitCodes = {
   RequestChanged: 6,
   SecurityModeUnreadable: 7,
   ConnectStoreUnavailable: 8,
-  TooManyWaiting: 1
+  TooManyWaiting: 1,
+  NotLinked: 9,
+  RelayNotTold: 10
 } as const
 
 const parent = Command.make("connect").pipe(
@@ -232,16 +233,11 @@ const link = Command.make(
       Flag.withDescription("A one-time code of your account at the relay"),
       Flag.withFallbackConfig(Config.Redacted("SALLYPORT_LINK_CODE"))
     ),
-    url: Flag.String("url").pipe(Flag.withDescription("The address under which the relay reaches this backend")),
-    rotateKey: Flag.Boolean("rotate-key").pipe(
-      Flag.withDescription("Make a new key for this backend first"),
-      Flag.withDefault(false)
-    )
+    url: Flag.String("url").pipe(Flag.withDescription("The address under which the relay reaches this backend"))
   },
-  ({ code, relay, rotateKey, url }) =>
+  ({ code, relay, url }) =>
     withStore(Effect.fnUntraced(function*({ json }) {
       const token = yield* Linking.exchangeCode({ relayUrl: relay, code })
-      if (rotateKey) yield* Identity.rotate(Identity.environmentKeyName)
       const { account, environmentId } = yield* Linking.link({ relayUrl: relay, token, url })
       yield* Console.log(
         json
@@ -251,17 +247,53 @@ const link = Command.make(
     }, Effect.provide(layerHttp)))
 ).pipe(Command.withDescription("Link this backend to a relay"))
 
+const rotateKey = Command.make("rotate-key", {}, () =>
+  withStore(Effect.fnUntraced(
+    function*({ json }) {
+      const { keyId, previousUntilMillis } = yield* Linking.rotateKey
+      const until = previousUntilMillis === null ? null : DateTime.formatIso(DateTime.makeUnsafe(previousUntilMillis))
+      yield* Console.log(
+        json
+          ? JSON.stringify({ keyId, previousUntil: until })
+          : `This backend signs with the key ${keyId} now. The relay believes the one before it until ${
+            until ?? "ten minutes after it has seen the new one"
+          }`
+      )
+    },
+    Effect.provide(layerHttp),
+    Effect.catchTag("NotLinked", ({ message }) =>
+      Effect.fail(new StoreCommands.CommandFailed({ sentence: message, exitCode: exitCodes.NotLinked })))
+  ))).pipe(
+    Command.withDescription("Replace the key by which the relay knows this backend; run it again after an interruption")
+  )
+
 const unlink = Command.make("unlink", {}, () =>
-  withStore(Effect.fnUntraced(function*({ json }) {
-    yield* EnvironmentLink.remove
-    yield* Console.log(json ? JSON.stringify({ link: null }) : "Linked to no relay any more")
-  }))).pipe(Command.withDescription("Answer the relay no more; what clients have here stays until you revoke them"))
+  withStore(Effect.fnUntraced(
+    function*({ json }) {
+      const untold = yield* Effect.catchTag(Linking.unlink, "NotLinked", () => Effect.succeed(Option.none()))
+      yield* Console.log(
+        json ? JSON.stringify({ link: null, relayTold: Option.isNone(untold) }) : "Linked to no relay any more"
+      )
+      if (Option.isSome(untold)) {
+        return yield* new StoreCommands.CommandFailed({
+          sentence:
+            `The relay still lists this backend, though it gets no answer from it any more. Unlink it there as ` +
+            `well, with your account. ${untold.value.message}`,
+          exitCode: exitCodes.RelayNotTold
+        })
+      }
+    },
+    Effect.provide(layerHttp)
+  ))).pipe(
+    Command.withDescription("Answer the relay no more, and tell it; what clients have here stays until you revoke them")
+  )
 
 /** Decides who may connect through a relay. */
 export const connect = parent.pipe(
   Command.withSubcommands([
     status,
     link,
+    rotateKey,
     unlink,
     security,
     list,

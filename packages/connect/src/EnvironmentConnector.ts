@@ -8,13 +8,16 @@ import {
   MintAnswer,
   MintProof,
   type PublicKey,
+  RelayKeyAnswer,
+  RelayKeyProof,
   typ,
   WaitAnswer,
   WaitProof
 } from "@sallyport/contract/ConnectProtocol"
 import type { DeviceType } from "@sallyport/core/ConnectClient"
-import type { RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
-import type * as SecretStore from "@sallyport/core/SecretStore"
+import { believedKeys, type RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -25,6 +28,7 @@ import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -51,9 +55,27 @@ export class AnswerRefused extends Schema.TaggedError<AnswerRefused>()("AnswerRe
   }
 }
 
+/** Reports an environment that knows no key of the relay: it did not confirm the new one before the old one was dropped. */
+export class RelayKeyUnknown extends Schema.TaggedError<RelayKeyUnknown>()("RelayKeyUnknown", {
+  environmentId: Schema.String
+}) {
+  override get message() {
+    return `The environment ${this.environmentId} was away while the relay replaced its key; link it anew`
+  }
+}
+
+/** Reports that the relay's own key could not be read. `cause` says why. */
+export class RelayKeyUnreadable extends Schema.TaggedError<RelayKeyUnreadable>()("RelayKeyUnreadable", {
+  cause: Schema.Defect()
+}) {
+  override get message() {
+    return "The relay cannot read its key at the moment; try again later"
+  }
+}
+
 /** Reports why an environment could not be asked, with a reason to branch on. */
 export class ConnectorError extends Schema.TaggedError<ConnectorError>()("ConnectorError", {
-  reason: Schema.Union([EnvironmentUnreachable, AnswerRefused])
+  reason: Schema.Union([EnvironmentUnreachable, AnswerRefused, RelayKeyUnknown, RelayKeyUnreadable])
 }) {
   override get message() {
     return this.reason.message
@@ -68,9 +90,10 @@ export interface Client {
 
 /** Provides a relay's requests to environments. */
 export class EnvironmentConnector extends Context.Service<EnvironmentConnector, {
-  /** The name under which the relay signs, and its public key. */
+  /** The name under which the relay signs. A rotation of its key does not change it. */
   readonly relayId: string
-  readonly publicKey: PublicKey
+  /** The relay's newest key, which is what an environment that is being linked is told. */
+  readonly newestKey: Effect.Effect<PublicKey, ConnectorError>
   /** Asks for a credential for a client. */
   readonly mint: (
     environment: RelayEnvironmentRow,
@@ -88,7 +111,9 @@ export class EnvironmentConnector extends Context.Service<EnvironmentConnector, 
     }
   ) => Effect.Effect<typeof WaitAnswer.Type, ConnectorError>
   /** Has an environment prove that it is there. */
-  readonly health: (environment: RelayEnvironmentRow) => Effect.Effect<void, ConnectorError>
+  readonly health: (environment: RelayEnvironmentRow) => Effect.Effect<typeof HealthAnswer.Type, ConnectorError>
+  /** Tells an environment of another key of the relay, and has it prove that it knows it from now on. */
+  readonly tellKey: (environment: RelayEnvironmentRow, key: PublicKey) => Effect.Effect<void, ConnectorError>
 }>()("@sallyport/connect/EnvironmentConnector") {}
 
 /** Lists the settings of {@link layerWith}; each has a default. */
@@ -131,8 +156,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const http = yield* HttpClient.HttpClient
   const random = yield* SecureRandom.SecureRandom
   const digest = yield* Digest.Digest
-  const identity = yield* Identity.load(Identity.relayKeyName)
-  const relayId = identity.publicKey.kid
+  const secrets = yield* SecretStore.SecretStore
+  // The keys are read for each request: another process of the relay may be replacing one.
+  const readKeys = Effect.provideService(Identity.ring(Identity.relayKeyName), SecretStore.SecretStore, secrets)
+  const keys = Effect.mapError(
+    readKeys,
+    (cause) => new ConnectorError({ reason: new RelayKeyUnreadable({ cause }) })
+  )
+  const relayId = (yield* readKeys).id
   const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 seconds")
   const maxBytes = options.maxAnswerBytes ?? 65_536
   const once = Effect.map(random.randomBytes(24), Base64Url.encode)
@@ -155,6 +186,12 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const refuse = (problem: string) => new ConnectorError({ reason: new AnswerRefused({ environmentId, problem }) })
     const jti = yield* once
     const nonce = yield* once
+    const { current, next } = yield* keys
+    const identity = [current, ...Option.toArray(next).map(({ identity }) => identity)]
+      .find(({ publicKey }) => publicKey.kid === (environment.relayKeyId ?? relayId))
+    if (identity === undefined) {
+      return yield* new ConnectorError({ reason: new RelayKeyUnknown({ environmentId }) })
+    }
     const signed = yield* identity.sign(request.requestTyp, {
       ...request.claims,
       iss: relayId,
@@ -196,8 +233,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const answer = yield* Schema.decodeUnknownEffect(request.answer)(raw, { onExcessProperty: "error" }).pipe(
       Effect.mapError(() => refuse("its form"))
     )
+    const kid = Jwt.keyIdOf(answer.proof)
+    const key = believedKeys(environment, yield* Clock.currentTimeMillis).find((believed) => believed.kid === kid)
+    if (key === undefined) return yield* refuse("unknown key")
     const claims = yield* Jwt.verify(answer.proof, {
-      key: { x: environment.keyX, kid: environment.keyId },
+      key,
       typ: request.answerTyp,
       issuer: environmentId,
       audience: relayId,
@@ -219,7 +259,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 
   return EnvironmentConnector.of({
     relayId,
-    publicKey: identity.publicKey,
+    newestKey: Effect.map(
+      keys,
+      ({ current, next }) => Option.match(next, { onNone: () => current, onSome: ({ identity }) => identity }).publicKey
+    ),
     mint: Effect.fn("EnvironmentConnector.mint")(function*(environment, client) {
       const { answer, refuse } = yield* send({
         environment,
@@ -264,7 +307,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return answer
     }),
     health: Effect.fn("EnvironmentConnector.health")(function*(environment) {
-      yield* send({
+      const { answer } = yield* send({
         environment,
         path: "/api/connect/health",
         requestTyp: typ.healthRequest,
@@ -275,6 +318,21 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         client: undefined,
         waitSeconds: 0
       })
+      return answer
+    }),
+    tellKey: Effect.fn("EnvironmentConnector.tellKey")(function*(environment, key) {
+      const { answer, refuse } = yield* send({
+        environment,
+        path: "/api/connect/relay-keys",
+        requestTyp: typ.relayKeyRequest,
+        answerTyp: typ.relayKeyAnswer,
+        claims: { key },
+        answer: RelayKeyAnswer,
+        proof: RelayKeyProof,
+        client: undefined,
+        waitSeconds: 0
+      })
+      if (answer.keyId !== key.kid) return yield* refuse("it is about another key")
     })
   })
 })

@@ -6,12 +6,13 @@
  * failure of ours leaves the request good for another try. A request that turns out to have been spent has its grant
  * revoked, whose code nobody was told.
  */
-import type { HealthProof, MintProof, WaitProof } from "@sallyport/contract/ConnectProtocol"
+import type { HealthProof, MintProof, RelayKeyProof, WaitProof } from "@sallyport/contract/ConnectProtocol"
 import {
   ConnectEnvironmentApi,
   HealthRequest,
   type MintAnswer,
   MintRequest,
+  RelayKeyRequest,
   typ,
   WaitRequest
 } from "@sallyport/contract/ConnectProtocol"
@@ -39,10 +40,12 @@ const encoder = new TextEncoder()
 
 /** How long a minted credential can be redeemed. */
 const credentialLifetimeMillis = 60_000
-/** How long a spent value is remembered: longer than any request is good for, with the difference of the clocks. */
-const spentMillis = 400_000
 
-type Proof = typeof MintProof.Type | typeof WaitProof.Type | typeof HealthProof.Type
+type Proof =
+  | typeof MintProof.Type
+  | typeof WaitProof.Type
+  | typeof HealthProof.Type
+  | typeof RelayKeyProof.Type
 type Claims<P> = P extends unknown ? Omit<P, "iss" | "aud" | "iat" | "exp"> : never
 
 /** Provides the handlers of an environment, which lets a client in for the scopes given, by default all that there are. */
@@ -73,8 +76,8 @@ export const layerWith = (options: {
         const linked = yield* withSecrets(EnvironmentLink.get)
         if (Option.isNone(linked)) return yield* wire.notFound({ message: "This environment is linked to no relay" })
         const link = linked.value
-        const kid = Jwt.keyIdOf(request)
-        const key = link.relayKeys.find((candidate) => candidate.kid === kid)
+        const nowMillis = yield* Clock.currentTimeMillis
+        const key = EnvironmentLink.findRelayKey(link, Jwt.keyIdOf(request), nowMillis)
         if (key === undefined) return yield* new Jwt.JwtRefused({ problem: "unknown key" })
         const verified = yield* Jwt.verify(request, {
           key,
@@ -83,6 +86,7 @@ export const layerWith = (options: {
           audience: link.environmentId,
           claims
         })
+        yield* withSecrets(EnvironmentLink.endOlderRelayKeys(link, key.kid, nowMillis))
         const identity = yield* withSecrets(Identity.load(Identity.environmentKeyName))
         const answer = <P extends Claims<Proof>>(kind: string, fields: P) =>
           Effect.map(
@@ -90,7 +94,7 @@ export const layerWith = (options: {
             (proof) => ({ ...fields, proof })
           )
         const ofRequest = { nonce: verified.nonce, requestId: verified.jti }
-        return { link, claims: verified, answer, ofRequest }
+        return { link, relayKey: key, claims: verified, answer, ofRequest }
       })
 
       /** Spends what is good once, and tells whether it was. */
@@ -98,7 +102,9 @@ export const layerWith = (options: {
         const nowMillis = yield* Clock.currentTimeMillis
         for (const [kind, value] of [["connect-jti", claims.jti], ["connect-nonce", claims.nonce]] as const) {
           const spent = yield* digest.digestHex(Digest.sha256, encoder.encode(value))
-          if (!(yield* replays.spend({ kind, digest: spent, expiresAtMillis: nowMillis + spentMillis }, nowMillis))) {
+          if (
+            !(yield* replays.spend({ kind, digest: spent, expiresAtMillis: nowMillis + Jwt.spentMillis }, nowMillis))
+          ) {
             return false
           }
         }
@@ -196,6 +202,21 @@ export const layerWith = (options: {
         return yield* answer(typ.healthAnswer, { ...ofRequest, status: "healthy" as const })
       })
 
+      const relayKey = Effect.fnUntraced(function*(request: string) {
+        const { answer, claims, link, ofRequest, relayKey } = yield* open(request, typ.relayKeyRequest, RelayKeyRequest)
+        yield* Jwt.checkName(claims.key)
+        if (!(yield* spend(claims))) return yield* new Jwt.JwtRefused({ problem: "replayed" })
+        const added = { relayId: link.relayId, by: relayKey.kid, key: claims.key }
+        if (!(yield* withSecrets(EnvironmentLink.addRelayKey(added)))) {
+          return yield* new Jwt.JwtRefused({ problem: "told of by a key that was replaced" })
+        }
+        return yield* answer(typ.relayKeyAnswer, {
+          ...ofRequest,
+          status: "key_known" as const,
+          keyId: claims.key.kid
+        })
+      })
+
       const settle = <A>(
         effect: Effect.Effect<
           A,
@@ -220,7 +241,8 @@ export const layerWith = (options: {
       return handlers.handleAll({
         mint: ({ payload }) => settle(mint(payload.request)),
         wait: ({ payload }) => settle(wait(payload.request)),
-        health: ({ payload }) => settle(health(payload.request))
+        health: ({ payload }) => settle(health(payload.request)),
+        relayKey: ({ payload }) => settle(relayKey(payload.request))
       })
     })
   )

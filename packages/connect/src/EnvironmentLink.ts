@@ -10,6 +10,12 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 
+/**
+ * How long a side of a link believes a key of the other after that one has begun to use another. It is longer than any answer
+ * may take, so that what was on its way when the keys changed still counts.
+ */
+export const overlapMillis = 600_000
+
 /** Describes a link. */
 export const EnvironmentLink = Schema.Struct({
   environmentId: Identifier,
@@ -17,7 +23,8 @@ export const EnvironmentLink = Schema.Struct({
   account: Account,
   relayUrl: Schema.String,
   relayId: Identifier,
-  relayKeys: Schema.Array(PublicKey)
+  /** The relay's keys, in the order in which it told of them. One with an end is not believed after it. */
+  relayKeys: Schema.Array(Schema.Struct({ ...PublicKey.fields, untilMillis: Schema.optionalKey(Schema.Natural) }))
 })
 /** @see {@link EnvironmentLink} */
 export type EnvironmentLink = typeof EnvironmentLink.Type
@@ -35,6 +42,14 @@ const unreadable = new SecretStore.SecretStoreError({
   })
 })
 
+const decode = (secret: Redacted.Redacted<Uint8Array>) =>
+  Effect.mapError(Schema.decodeEffect(codec)(new TextDecoder().decode(Redacted.value(secret))), () => unreadable)
+const encode = (link: EnvironmentLink) =>
+  Effect.map(
+    Effect.orDie(Schema.encodeEffect(codec)(link)),
+    (text) => Redacted.make(new TextEncoder().encode(text))
+  )
+
 /** Returns the link, or none where the environment is linked to no relay. */
 export const get: Effect.Effect<
   Option.Option<EnvironmentLink>,
@@ -42,12 +57,8 @@ export const get: Effect.Effect<
   SecretStore.SecretStore
 > = Effect.gen(function*() {
   const secrets = yield* SecretStore.SecretStore
-  const bytes = yield* secrets.get(linkName)
-  if (Option.isNone(bytes)) return Option.none()
-  return yield* Schema.decodeEffect(codec)(new TextDecoder().decode(Redacted.value(bytes.value))).pipe(
-    Effect.mapError(() => unreadable),
-    Effect.asSome
-  )
+  const secret = yield* secrets.get(linkName)
+  return Option.isNone(secret) ? Option.none() : Option.some(yield* decode(secret.value))
 })
 
 /** Stores a link, whatever was there. */
@@ -57,8 +68,73 @@ export const set = Effect.fnUntraced(function*(link: EnvironmentLink): Effect.fn
   SecretStore.SecretStore
 > {
   const secrets = yield* SecretStore.SecretStore
-  const text = yield* Effect.orDie(Schema.encodeEffect(codec)(link))
-  yield* secrets.set(linkName, Redacted.make(new TextEncoder().encode(text)))
+  yield* secrets.set(linkName, yield* encode(link))
+})
+
+/** Replaces the relay's keys in one atomic step by what is made of them, and returns those of the link to `relayId`. */
+const updateKeys = Effect.fnUntraced(function*(
+  relayId: string,
+  change: (keys: EnvironmentLink["relayKeys"]) => EnvironmentLink["relayKeys"]
+): Effect.fn.Return<EnvironmentLink["relayKeys"], SecretStore.SecretStoreError, SecretStore.SecretStore> {
+  const secrets = yield* SecretStore.SecretStore
+  return yield* secrets.modify(
+    linkName,
+    Effect.fnUntraced(function*(secret) {
+      if (Option.isNone(secret)) return [[], Option.none()] as const
+      const link = yield* decode(secret.value)
+      if (link.relayId !== relayId) return [[], Option.none()] as const
+      const relayKeys = change(link.relayKeys)
+      return [
+        relayKeys,
+        relayKeys === link.relayKeys ? Option.none() : Option.some(yield* encode({ ...link, relayKeys }))
+      ] as const
+    })
+  )
+})
+
+/** Returns the relay's key of a name, where it is believed at a time. */
+export const findRelayKey = (
+  link: EnvironmentLink,
+  keyId: string | undefined,
+  nowMillis: number
+): EnvironmentLink["relayKeys"][number] | undefined =>
+  link.relayKeys.find(({ kid, untilMillis = Infinity }) => kid === keyId && nowMillis < untilMillis)
+
+/**
+ * Adds a key that the relay told of by the key `by`, and tells whether it is known now. `by` has to be one that the relay goes
+ * on using: a key that was replaced brings no other.
+ */
+export const addRelayKey = (options: {
+  readonly relayId: string
+  readonly by: string
+  readonly key: PublicKey
+}): Effect.Effect<boolean, SecretStore.SecretStoreError, SecretStore.SecretStore> => {
+  const isKnown = (keys: EnvironmentLink["relayKeys"]) => keys.some(({ kid }) => kid === options.key.kid)
+  return Effect.map(
+    updateKeys(options.relayId, (keys) => {
+      const by = keys.find(({ kid, untilMillis }) => kid === options.by && untilMillis === undefined)
+      return by === undefined || isKnown(keys) ? keys : [by, options.key]
+    }),
+    isKnown
+  )
+}
+
+/**
+ * Ends the keys that the relay told of before the one that it has now used, a while from now. Does nothing where they have
+ * an end already.
+ */
+export const endOlderRelayKeys = Effect.fnUntraced(function*(
+  link: EnvironmentLink,
+  usedKeyId: string,
+  nowMillis: number
+): Effect.fn.Return<void, SecretStore.SecretStoreError, SecretStore.SecretStore> {
+  const change = (keys: EnvironmentLink["relayKeys"]): EnvironmentLink["relayKeys"] => {
+    const used = keys.findIndex(({ kid }) => kid === usedKeyId)
+    return keys.some(({ untilMillis }, index) => index < used && untilMillis === undefined)
+      ? keys.map((key, index) => index < used ? { untilMillis: nowMillis + overlapMillis, ...key } : key)
+      : keys
+  }
+  if (change(link.relayKeys) !== link.relayKeys) yield* updateKeys(link.relayId, change)
 })
 
 /** Forgets the link: from then on no request of the relay is answered. */

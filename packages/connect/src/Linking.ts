@@ -1,10 +1,12 @@
 /**
- * Links an environment to a relay, and ends that again: what the environment's side sends.
+ * Links an environment to a relay, replaces its key, and ends the link again: what the environment's side sends.
  */
 import { RelayApi, typ } from "@sallyport/contract/ConnectProtocol"
 import { bootstrapTokenType, tokenExchange } from "@sallyport/contract/SessionGroup"
 import type * as SecretStore from "@sallyport/core/SecretStore"
+import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
@@ -15,17 +17,25 @@ import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
 import { linkAudience } from "./RelayHandlers.ts"
 
-/** Reports that a relay did not link or unlink the environment, with what it answered. */
+/** Reports that a relay did not take what the environment asked for, with what it answered. */
 export class LinkFailed extends Schema.TaggedError<LinkFailed>()("LinkFailed", { problem: Schema.String }) {
   override get message() {
     return `The relay did not take the request: ${this.problem}`
   }
 }
 
-const clientOf = (relayUrl: string, token: Redacted.Redacted) =>
+/** Reports that the environment is linked to no relay. */
+export class NotLinked extends Schema.TaggedError<NotLinked>()("NotLinked", {}) {
+  override get message() {
+    return "This environment is linked to no relay"
+  }
+}
+
+/** Speaks to a relay, for an account where there is a token of it. */
+const clientOf = (relayUrl: string, token?: Redacted.Redacted) =>
   HttpApiClient.make(RelayApi, {
     baseUrl: relayUrl.replace(/\/+$/, ""),
-    transformClient: HttpClient.mapRequest(HttpClientRequest.bearerToken(token))
+    ...(token === undefined ? {} : { transformClient: HttpClient.mapRequest(HttpClientRequest.bearerToken(token)) })
   })
 
 const Token = Schema.Struct({ access_token: Schema.RedactedFromValue(Schema.String) })
@@ -55,9 +65,19 @@ export const exchangeCode = Effect.fnUntraced(function*(options: {
 
 const failed = (error: unknown) => new LinkFailed({ problem: error instanceof Error ? error.message : String(error) })
 
+/** Turns what goes wrong with a request into {@link LinkFailed}, and gives up on a relay that says nothing. */
+const ask = <A, E, R>(request: Effect.Effect<A, E, R>): Effect.Effect<A, LinkFailed, R> =>
+  request.pipe(
+    Effect.mapError(failed),
+    Effect.timeoutOrElse({
+      duration: "30 seconds",
+      orElse: () => Effect.fail(new LinkFailed({ problem: "it did not answer within 30 seconds; try again" }))
+    })
+  )
+
 /**
  * Registers the environment's address and key with a relay, for the account whose bearer token it is, and stores what the
- * relay says of itself. An environment that is linked already keeps its id: so does its key take the place of an older one.
+ * relay says of itself. An environment that is linked already keeps its id.
  */
 export const link = Effect.fnUntraced(function*(options: {
   readonly relayUrl: string
@@ -70,15 +90,15 @@ export const link = Effect.fnUntraced(function*(options: {
   HttpClient.HttpClient | SecretStore.SecretStore
 > {
   const before = yield* EnvironmentLink.get
-  const identity = yield* Identity.load(Identity.environmentKeyName)
+  const { current: identity, id } = yield* Identity.ring(Identity.environmentKeyName)
   const environmentId = Option.isSome(before) && before.value.relayUrl === options.relayUrl
     ? before.value.environmentId
-    : identity.publicKey.kid
+    : id
   const proof = yield* identity.sign(typ.link, { iss: environmentId, aud: linkAudience, url: options.url })
   const relay = yield* clientOf(options.relayUrl, options.token)
-  const answer = yield* relay.relay.link({
-    payload: { environmentId, url: options.url, key: identity.publicKey, proof }
-  }).pipe(Effect.mapError(failed))
+  const answer = yield* ask(
+    relay.relay.link({ payload: { environmentId, url: options.url, key: identity.publicKey, proof } })
+  )
   const linked: EnvironmentLink.EnvironmentLink = {
     environmentId,
     account: answer.account,
@@ -88,4 +108,72 @@ export const link = Effect.fnUntraced(function*(options: {
   }
   yield* EnvironmentLink.set(linked)
   return linked
+})
+
+/** Tells how a rotation of the environment's key has ended. */
+export interface KeyRotation {
+  /** The thumbprint of the key with which the environment signs from now on. */
+  readonly keyId: string
+  /** Until when the relay believes the key before it; null where it has yet to see the new one used, which begins that time. */
+  readonly previousUntilMillis: number | null
+}
+
+/**
+ * Replaces the environment's key. The next one is stored, then the relay is told of it by the key that it knows, and believes
+ * both; from then on the environment signs with the next one, and tells the relay so. May be interrupted anywhere and made
+ * again: it goes on with the key that it began with, and no answer of the environment is refused in between.
+ */
+export const rotateKey: Effect.Effect<
+  KeyRotation,
+  LinkFailed | NotLinked | SecretStore.SecretStoreError,
+  HttpClient.HttpClient | SecretStore.SecretStore | SecureRandom.SecureRandom
+> = Effect.gen(function*() {
+  const link = yield* EnvironmentLink.get
+  if (Option.isNone(link)) return yield* new NotLinked()
+  const { environmentId, relayId, relayUrl } = link.value
+  const { current, next } = yield* Identity.begin(Identity.environmentKeyName)
+  const relay = yield* clientOf(relayUrl)
+  const tell = Effect.fnUntraced(function*(by: Identity.Identity) {
+    const parties = { iss: environmentId, aud: relayId }
+    return yield* ask(relay.relay.rotateKey({
+      payload: {
+        environmentId,
+        proof: yield* by.sign(typ.rotateKey, { ...parties, key: next.publicKey }),
+        possession: yield* next.sign(typ.keyPossession, parties)
+      }
+    }))
+  })
+  yield* tell(current)
+  yield* Identity.finish(Identity.environmentKeyName, next.publicKey.kid)
+  // The relay would see it by the next answer as well.
+  const previousUntilMillis = yield* tell(next).pipe(
+    Effect.map(({ previousUntil }) => previousUntil),
+    Effect.orElseSucceed(() => null)
+  )
+  return { keyId: next.publicKey.kid, previousUntilMillis }
+})
+
+/**
+ * Ends the link: the relay is told, then the environment forgets it. It forgets it also where the relay cannot be told, which
+ * is then the answer; the relay asks it in vain from then on.
+ */
+export const unlink: Effect.Effect<
+  Option.Option<LinkFailed>,
+  NotLinked | SecretStore.SecretStoreError,
+  HttpClient.HttpClient | SecretStore.SecretStore | SecureRandom.SecureRandom
+> = Effect.gen(function*() {
+  const link = yield* EnvironmentLink.get
+  if (Option.isNone(link)) return yield* new NotLinked()
+  const { environmentId, relayId, relayUrl } = link.value
+  const identity = yield* Identity.load(Identity.environmentKeyName)
+  const jti = Base64Url.encode(yield* (yield* SecureRandom.SecureRandom).randomBytes(24))
+  const relay = yield* clientOf(relayUrl)
+  const told = yield* relay.relay.leave({
+    payload: { environmentId, proof: yield* identity.sign(typ.unlink, { iss: environmentId, aud: relayId, jti }) }
+  }).pipe(
+    Effect.as(Option.none()),
+    Effect.catch((error) => Effect.succeed(error._tag === "NotFound" ? Option.none() : Option.some(failed(error))))
+  )
+  yield* EnvironmentLink.remove
+  return told
 })

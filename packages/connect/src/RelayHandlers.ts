@@ -4,22 +4,33 @@
  */
 import {
   type EnvironmentHealth,
+  KeyPossessionProof,
   LinkProof,
   type MintAnswer,
   RelayApi,
+  RotateKeyProof,
   typ,
+  UnlinkProof,
   type WaitAnswer
 } from "@sallyport/contract/ConnectProtocol"
 import { CurrentSession } from "@sallyport/core/CurrentSession"
-import { RelayEnvironmentRepository, type RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
+import {
+  believedKeys,
+  RelayEnvironmentRepository,
+  type RelayEnvironmentRow
+} from "@sallyport/core/RelayEnvironmentRepository"
 import { RelayProofRepository } from "@sallyport/core/RelayProofRepository"
+import { ReplayRepository } from "@sallyport/core/ReplayRepository"
 import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
 import { Stopping } from "@sallyport/core/Stopping"
 import * as Clock from "effect/Clock"
+import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
 import { type ConnectorError, EnvironmentConnector } from "./EnvironmentConnector.ts"
+import { overlapMillis } from "./EnvironmentLink.ts"
 import * as DecisionStream from "./internal/decisionStream.ts"
 import * as Jwt from "./internal/jwt.ts"
 import * as Wire from "./internal/wire.ts"
@@ -35,8 +46,14 @@ export const isEnvironmentUrl = (text: string): boolean => {
     (url.protocol === "http:" && ["127.0.0.1", "[::1]", "localhost"].includes(url.hostname))
 }
 
+const encoder = new TextEncoder()
+
 /** How many proofs a page of an account's list has. */
 const proofsPerPage = 100
+
+/** Names the keys on both sides that a row says to use, so that a change of them is seen. */
+const keysOf = (row: RelayEnvironmentRow): string =>
+  [row.relayKeyId, row.keyId, row.nextKeyId, row.previousKeyId].join(" ")
 
 /** Lists the settings of {@link layerWith}; each has a default. */
 export interface Options {
@@ -53,6 +70,8 @@ export const layerWith = (options: Options) =>
       const environments = yield* RelayEnvironmentRepository
       const proofs = yield* RelayProofRepository
       const connector = yield* EnvironmentConnector
+      const replays = yield* ReplayRepository
+      const digest = yield* Digest.Digest
       const sessions = yield* SessionCredentialService
       const stopping = yield* Stopping
       const wire = yield* Wire.make
@@ -74,6 +93,64 @@ export const layerWith = (options: Options) =>
         return { account: session.subject, proofKeyThumbprint: session.proofKeyThumbprint }
       })
       const connectorFailed = (error: ConnectorError) => wire.unavailable(error)
+
+      /** Makes the announced key of an environment, which it has used, the one that it has. */
+      const adoptKey = Effect.fnUntraced(function*(id: string, keyId: string) {
+        const previousUntilMillis = (yield* Clock.currentTimeMillis) + overlapMillis
+        yield* environments.adoptKey({ id, keyId, previousUntilMillis })
+      })
+
+      /**
+       * Asks an environment. Where the answer was none because of a key, and a key was replaced since the row was read, it is
+       * asked once more.
+       */
+      const ask = <A extends { readonly proof: string }>(
+        environment: RelayEnvironmentRow,
+        request: (environment: RelayEnvironmentRow) => Effect.Effect<A, ConnectorError>
+      ) =>
+        request(environment).pipe(
+          Effect.map((answer) => ({ answer, row: environment })),
+          Effect.catchTag(
+            "ConnectorError",
+            Effect.fnUntraced(function*(error) {
+              if (error.reason._tag === "EnvironmentUnreachable") return yield* error
+              const row = Option.getOrUndefined(yield* environments.find(environment))
+              if (row === undefined || keysOf(row) === keysOf(environment)) return yield* error
+              return { answer: yield* request(row), row }
+            })
+          ),
+          Effect.tap(({ answer, row }) => {
+            const keyId = Jwt.keyIdOf(answer.proof)
+            return keyId !== undefined && keyId === row.nextKeyId ? adoptKey(row.id, keyId) : Effect.void
+          }),
+          Effect.map(({ answer }) => answer)
+        )
+
+      /** Finds an environment by what it has signed with a key that it has, and returns what it says. */
+      const verifyOwn = Effect.fnUntraced(function*<A, E>(
+        { environmentId, proof }: { readonly environmentId: string; readonly proof: string },
+        kind: string,
+        claims: Schema.Codec<A, E>
+      ) {
+        const row = Option.getOrUndefined(yield* environments.findById(environmentId))
+        if (row === undefined) {
+          return yield* wire.notFound({ message: `This relay has no environment ${environmentId}` })
+        }
+        const kid = Jwt.keyIdOf(proof)
+        // Not the one before: it is believed for what was on its way, and for nothing new.
+        const key = believedKeys(row, Infinity).find((believed) => believed.kid === kid)
+        if (key === undefined || key.kid === row.previousKeyId) {
+          return yield* new Jwt.JwtRefused({ problem: "unknown key" })
+        }
+        const verified = yield* Jwt.verify(proof, {
+          key,
+          typ: kind,
+          issuer: environmentId,
+          audience: connector.relayId,
+          claims
+        })
+        return { row, key, claims: verified }
+      })
 
       /** Keeps an answer, which nobody is told before. That nothing was decided yet is none. */
       const record = Effect.fnUntraced(function*(
@@ -108,11 +185,16 @@ export const layerWith = (options: Options) =>
           )
         }
         return (waitSeconds: number) =>
-          connector.wait(environment, { ...client, waitSeconds }).pipe(
+          ask(environment, (row) => connector.wait(row, { ...client, waitSeconds })).pipe(
             Effect.tap((answer) => record(environment, answer)),
             Effect.map(({ approvalStatus }) => approvalStatus)
           )
       })
+      const proofRefused = (error: Jwt.JwtRefused) =>
+        Effect.andThen(
+          Effect.logInfo("Refused what was said in the name of an environment", { problem: error.problem }),
+          wire.unauthorized(error)
+        )
       const unavailable = ({ message }: { readonly message: string }) =>
         Effect.fail<DecisionStream.Failure>({ code: "unavailable", message, retryable: true })
       const sessionEnded: DecisionStream.Failure = {
@@ -137,22 +219,32 @@ export const layerWith = (options: Options) =>
               claims: LinkProof
             })
             if (claims.url !== url) return yield* new Jwt.JwtRefused({ problem: "another address" })
-            const linked = yield* environments.link({
-              id: environmentId,
-              account: session.subject,
-              url,
-              keyX: key.x,
-              keyId: key.kid,
-              linkedAtMillis: yield* Clock.currentTimeMillis
-            })
-            if (!linked) {
-              return yield* wire.notFound({ message: `You have no environment ${environmentId} at this relay` })
+            yield* Jwt.checkName(key)
+            let relayKey = yield* connector.newestKey
+            while (true) {
+              const linked = yield* environments.link({
+                id: environmentId,
+                account: session.subject,
+                url,
+                keyX: key.x,
+                keyId: key.kid,
+                relayKeyId: relayKey.kid,
+                linkedAtMillis: yield* Clock.currentTimeMillis
+              })
+              if (!linked) {
+                return yield* wire.notFound({ message: `You have no environment ${environmentId} at this relay` })
+              }
+              // A rotation that began before the row was there may not have seen it.
+              const newest = yield* connector.newestKey
+              if (newest.kid === relayKey.kid) break
+              relayKey = newest
             }
-            return { relayId: connector.relayId, keys: [connector.publicKey], account: session.subject }
+            return { relayId: connector.relayId, keys: [relayKey], account: session.subject }
           },
           Effect.catchTags({
             JwtRefused: (error: Jwt.JwtRefused) => wire.invalidRequest(error),
-            AccessRepositoryError: storeFailed
+            AccessRepositoryError: storeFailed,
+            ConnectorError: connectorFailed
           })
         ),
         environments: Effect.fn(function*() {
@@ -168,16 +260,67 @@ export const layerWith = (options: Options) =>
             return yield* wire.notFound({ message: `You have no environment ${payload.environmentId} at this relay` })
           }
         }, Effect.catchTag("AccessRepositoryError", storeFailed)),
+        leave: Effect.fn(
+          function*({ payload }) {
+            const { claims, row } = yield* verifyOwn(payload, typ.unlink, UnlinkProof)
+            const spent = yield* digest.digestHex(Digest.sha256, encoder.encode(claims.jti))
+            const nowMillis = yield* Clock.currentTimeMillis
+            const spending = { kind: "connect-unlink", digest: spent, expiresAtMillis: nowMillis + Jwt.spentMillis }
+            // One that was taken before must not end a link that was made since.
+            if (!(yield* replays.spend(spending, nowMillis))) return yield* new Jwt.JwtRefused({ problem: "replayed" })
+            yield* environments.unlink(row)
+          },
+          Effect.catchTags({ JwtRefused: proofRefused, AccessRepositoryError: storeFailed })
+        ),
+        rotateKey: Effect.fn(
+          function*({ payload }) {
+            const { claims, key, row } = yield* verifyOwn(payload, typ.rotateKey, RotateKeyProof)
+            const { environmentId, possession } = payload
+            yield* Jwt.checkName(claims.key)
+            yield* Jwt.verify(possession, {
+              key: claims.key,
+              typ: typ.keyPossession,
+              issuer: environmentId,
+              audience: connector.relayId,
+              claims: KeyPossessionProof
+            })
+            if (key.kid === row.nextKeyId) yield* adoptKey(environmentId, key.kid)
+            if (claims.key.kid !== key.kid) {
+              const announced = yield* environments.announceKey({
+                id: environmentId,
+                presentKeyId: key.kid,
+                keyX: claims.key.x,
+                keyId: claims.key.kid
+              })
+              if (!announced) {
+                return yield* wire.unavailable({ message: "The environment's key has just changed; try again" })
+              }
+            }
+            const after = Option.getOrElse(yield* environments.findById(environmentId), () => row)
+            return { keyId: after.keyId, previousUntil: after.previousUntilMillis }
+          },
+          Effect.catchTags({ JwtRefused: proofRefused, AccessRepositoryError: storeFailed })
+        ),
         health: Effect.fn(
           function*({ params }) {
             const environment = yield* find(params.environmentId)
-            return yield* Effect.match(connector.health(environment), {
-              onSuccess: (): EnvironmentHealth => ({ status: "healthy", message: null }),
-              onFailure: ({ message, reason }): EnvironmentHealth => ({
-                status: reason._tag === "AnswerRefused" ? "refused" : "unreachable",
-                message
+            return yield* ask(environment, connector.health).pipe(
+              Effect.map((): EnvironmentHealth => ({ status: "healthy", message: null })),
+              Effect.catchTag("ConnectorError", ({ message, reason }) => {
+                const found = (status: EnvironmentHealth["status"]) =>
+                  Effect.succeed<EnvironmentHealth>({ status, message })
+                switch (reason._tag) {
+                  case "EnvironmentUnreachable":
+                    return found("unreachable")
+                  case "AnswerRefused":
+                    return found("refused")
+                  case "RelayKeyUnknown":
+                    return found("link_anew")
+                  case "RelayKeyUnreadable":
+                    return wire.unavailable(reason)
+                }
               })
-            })
+            )
           },
           Effect.catchTag("AccessRepositoryError", storeFailed)
         ),
@@ -208,11 +351,12 @@ export const layerWith = (options: Options) =>
           function*({ payload }) {
             const client = yield* currentClient
             const environment = yield* find(payload.environmentId)
-            const answer = yield* connector.mint(environment, {
-              ...client,
-              label: payload.label ?? null,
-              deviceType: payload.deviceType ?? "unknown"
-            })
+            const answer = yield* ask(environment, (row) =>
+              connector.mint(row, {
+                ...client,
+                label: payload.label ?? null,
+                deviceType: payload.deviceType ?? "unknown"
+              }))
             yield* record(environment, answer)
             return { environmentUrl: environment.url, answer }
           },

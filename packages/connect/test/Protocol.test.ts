@@ -7,6 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as EnvironmentConnector from "@sallyport/connect/EnvironmentConnector"
 import * as Identity from "@sallyport/connect/Identity"
 import * as SecretStore from "@sallyport/core/SecretStore"
+import { linked } from "@sallyport/core/RelayEnvironmentRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Http from "node:http"
@@ -63,14 +64,15 @@ describe("a relay's connector", () => {
       ]
       for (const behave of behaviours) {
         const { url } = yield* fakeEnvironment((response) => behave(response))
-        const error = yield* Effect.flip(connector.health({
+        const error = yield* Effect.flip(connector.health(linked({
           id: "environment",
           account: "ada",
           url,
           keyX: key.publicKey.x,
           keyId: key.publicKey.kid,
+          relayKeyId: null,
           linkedAtMillis: 0
-        }))
+        })))
         assert.strictEqual(error._tag, "ConnectorError")
       }
       assert.strictEqual(elsewhere, 0)

@@ -25,7 +25,7 @@ import {
 import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
 import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
 import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
-import type { RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
+import { linked, type RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
 import * as Repositories from "@sallyport/core/Repositories"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as Authentication from "@sallyport/http/Authentication"
@@ -356,14 +356,15 @@ describe("a relay", () => {
           const honestly = (honest: Honest) => bodyOf(honest, write(honest.header, honest.claims, honest.key))
           let make: (honest: Honest) => unknown = honestly
           const url = yield* fakeEnvironment((request) => make(honestFor(request)))
-          const row: RelayEnvironmentRow = {
+          const row = linked({
             id: environmentId,
             account: "ada",
             url,
             keyX: key.publicKey.x,
             keyId: key.publicKey.kid,
+            relayKeyId: null,
             linkedAtMillis: 0
-          }
+          })
           const outcome = Effect.map(
             Effect.result(answer.ask(row)),
             (result) => result._tag === "Success" ? "believed" : result.failure.reason._tag

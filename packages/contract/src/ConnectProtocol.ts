@@ -23,7 +23,12 @@ export const typ = {
   waitAnswer: "sallyport-wait-answer+jwt",
   healthRequest: "sallyport-health-request+jwt",
   healthAnswer: "sallyport-health-answer+jwt",
-  link: "sallyport-link+jwt"
+  relayKeyRequest: "sallyport-relay-key-request+jwt",
+  relayKeyAnswer: "sallyport-relay-key-answer+jwt",
+  link: "sallyport-link+jwt",
+  unlink: "sallyport-unlink+jwt",
+  rotateKey: "sallyport-rotate-key+jwt",
+  keyPossession: "sallyport-key-possession+jwt"
 } as const
 
 /** Bounds how long a JWT of the protocol may be good for, in seconds. */
@@ -67,8 +72,20 @@ export const WaitRequest = Schema.Struct({
 /** The claims with which a relay asks whether an environment is there, and the one it was linked to. */
 export const HealthRequest = Schema.Struct(request)
 
+/** The claims with which a relay tells an environment, by a key that this one knows, of another key of the relay. */
+export const RelayKeyRequest = Schema.Struct({ ...request, key: PublicKey })
+
 /** The claims with which an environment proves, when it is linked, that it holds its key. */
 export const LinkProof = Schema.Struct({ ...envelope, url: Schema.String })
+
+/** The claims with which an environment ends its link. */
+export const UnlinkProof = Schema.Struct({ ...envelope, jti: Once })
+
+/** The claims with which an environment tells its relay, by the key that this one knows, which key it will sign with. */
+export const RotateKeyProof = Schema.Struct({ ...envelope, key: PublicKey })
+
+/** The claims with which an environment proves that it holds the key that a {@link RotateKeyProof} names. */
+export const KeyPossessionProof = Schema.Struct(envelope)
 
 const reply = { nonce: Once, requestId: Once }
 const clientReply = { ...reply, account: Account, clientProofKeyThumbprint: Thumbprint }
@@ -101,6 +118,7 @@ const decision = {
   requestedAt: Time
 }
 const health = { ...reply, status: Schema.Literal("healthy") }
+const relayKey = { ...reply, status: Schema.Literal("key_known"), keyId: Thumbprint }
 
 /** The claims of an answer to a {@link MintRequest}. */
 export const MintProof = Schema.Union([
@@ -112,6 +130,8 @@ export const MintProof = Schema.Union([
 export const WaitProof = Schema.Struct({ ...envelope, ...decision })
 /** The claims of an answer to a {@link HealthRequest}. */
 export const HealthProof = Schema.Struct({ ...envelope, ...health })
+/** The claims of an answer to a {@link RelayKeyRequest}. */
+export const RelayKeyProof = Schema.Struct({ ...envelope, ...relayKey })
 
 const proof = Schema.String.check(Schema.isMaxLength(8_192))
 const secret = Schema.RedactedFromValue(Schema.String.check(Schema.isMaxLength(512)))
@@ -129,6 +149,8 @@ export type MintAnswer = typeof MintAnswer.Type
 export const WaitAnswer = Schema.Struct({ ...decision, proof })
 /** Answers a {@link HealthRequest}. */
 export const HealthAnswer = Schema.Struct({ ...health, proof })
+/** Answers a {@link RelayKeyRequest}. */
+export const RelayKeyAnswer = Schema.Struct({ ...relayKey, proof })
 
 const signedRequest = Schema.Struct({ request: Schema.String.check(Schema.isMaxLength(8_192)) })
 
@@ -148,6 +170,11 @@ export class ConnectEnvironmentGroup extends HttpApiGroup.make("environment").ad
     payload: signedRequest,
     success: HealthAnswer,
     error: [Unauthorized, NotFound, Unavailable]
+  }),
+  HttpApiEndpoint.post("relayKey", "/api/connect/relay-keys", {
+    payload: signedRequest,
+    success: RelayKeyAnswer,
+    error: [Unauthorized, NotFound, Unavailable]
   })
 ).middleware(RequestErrors) {}
 
@@ -162,9 +189,10 @@ const environment = { environmentId: Identifier }
 /** Describes how a relay finds an environment. */
 export const EnvironmentHealth = Schema.Struct({
   /**
-   * `unreachable` where it gives no answer, `refused` where its answer is not to be believed.
+   * `unreachable` where it gives no answer, `refused` where its answer is not to be believed, and `link_anew` where it knows
+   * no key of the relay any more.
    */
-  status: Schema.Literals(["healthy", "unreachable", "refused"]),
+  status: Schema.Literals(["healthy", "unreachable", "refused", "link_anew"]),
   /** A sentence for people; null where it is healthy. */
   message: Schema.NullOr(Schema.String)
 })
@@ -202,7 +230,7 @@ export const DecisionEvent = Schema.Union([
   Schema.Struct({ event: Schema.String, data: Schema.String })
 ])
 
-/** Groups the endpoints of a relay. The account is the subject of the session. */
+/** Groups the endpoints of a relay. The account is the subject of the session, where there is one. */
 export class RelayGroup extends HttpApiGroup.make("relay").add(
   HttpApiEndpoint.post("link", "/api/relay/environments", {
     payload: Schema.Struct({
@@ -224,6 +252,28 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
     success: HttpApiSchema.NoContent,
     error: [NotFound, Unavailable]
   }).pipe(requires(null)),
+  // An environment has no session at its relay; what it says of itself it proves with its key.
+  HttpApiEndpoint.post("leave", "/api/relay/environments/leave", {
+    payload: Schema.Struct({
+      ...environment,
+      /** An {@link UnlinkProof}. */
+      proof
+    }),
+    success: HttpApiSchema.NoContent,
+    error: [Unauthorized, NotFound, Unavailable]
+  }),
+  HttpApiEndpoint.post("rotateKey", "/api/relay/environments/rotate-key", {
+    payload: Schema.Struct({
+      ...environment,
+      /** A {@link RotateKeyProof}, signed with a key that the relay knows. */
+      proof,
+      /** A {@link KeyPossessionProof}, signed with the key that is named there. */
+      possession: proof
+    }),
+    /** The key that is the environment's now, and until when the one before it is believed, where there is one. */
+    success: Schema.Struct({ keyId: Thumbprint, previousUntil: Schema.NullOr(Time) }),
+    error: [Unauthorized, NotFound, Unavailable]
+  }),
   HttpApiEndpoint.get("health", "/api/relay/environments/:environmentId/health", {
     params: environment,
     success: EnvironmentHealth,

@@ -1,50 +1,67 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as RelayEnvironmentRepository from "@sallyport/core/RelayEnvironmentRepository"
+import { RelayEnvironmentRepository } from "@sallyport/core/RelayEnvironmentRepository"
 import * as SqlRelayEnvironmentRepository from "@sallyport/sql/SqlRelayEnvironmentRepository"
+import * as RelayEnvironmentRepositorySuite from "@sallyport/testing/RelayEnvironmentRepositorySuite"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as SqlClient from "effect/sql/SqlClient"
 import { databases } from "./databases.ts"
 
-const row: RelayEnvironmentRepository.RelayEnvironmentRow = {
-  id: "desk",
-  account: "ada",
-  url: "https://desk.example",
-  keyX: "x".repeat(43),
-  keyId: "k".repeat(43),
-  linkedAtMillis: 1
-}
+const first = { id: "desk", account: "ada", url: "https://desk.example", key_x: "x".repeat(43), key_id: "k".repeat(43) }
+const other = "o".repeat(43)
 
-const stores = [
-  { name: "memory", layer: Layer.fresh(RelayEnvironmentRepository.layerMemory) },
-  ...databases.map(({ layer, name }) => ({
-    name,
-    layer: SqlRelayEnvironmentRepository.layer.pipe(Layer.provide(layer))
-  }))
-]
+for (const { layer, name } of databases) {
+  RelayEnvironmentRepositorySuite.suite(name, Layer.provide(SqlRelayEnvironmentRepository.layer, layer))
 
-for (const { layer, name } of stores) {
-  describe(`RelayEnvironmentRepository (${name})`, () => {
-    it.live("keeps an environment for its account alone, and takes a new key from nobody else", () =>
+  describe(`the table of environments on ${name}`, () => {
+    it.live("L-40 refuses rows with half of a key, and keeps what it held before keys could be rotated", () =>
       Effect.gen(function*() {
-        const environments = yield* RelayEnvironmentRepository.RelayEnvironmentRepository
-        assert.isTrue(yield* environments.link(row))
-        assert.isFalse(yield* environments.link({ ...row, account: "eve", keyX: "e".repeat(43) }))
-        assert.isTrue(Option.isNone(yield* environments.find({ id: "desk", account: "eve" })))
-        assert.deepStrictEqual(yield* environments.find({ id: "desk", account: "ada" }), Option.some(row))
-        const moved = { ...row, url: "https://moved.example", keyX: "y".repeat(43), linkedAtMillis: 2 }
-        assert.isTrue(yield* environments.link(moved))
-        assert.isTrue(yield* environments.link({ ...row, id: "attic" }))
-        assert.deepStrictEqual(yield* environments.list({ account: "ada", limit: 10 }), [
-          { ...row, id: "attic" },
-          moved
-        ])
-        assert.isFalse(yield* environments.unlink({ id: "desk", account: "eve" }))
-        const unlinked = yield* Effect.all(
-          [1, 2, 3].map(() => environments.unlink({ id: "desk", account: "ada" })),
-          { concurrency: "unbounded" }
-        )
-        assert.deepStrictEqual(unlinked.filter((won) => won), [true])
+        const sql = yield* SqlClient.SqlClient
+        const table = sql("sallyport_relay_environments")
+        yield* Effect.scoped(Layer.build(SqlRelayEnvironmentRepository.layerMigrations()))
+        // As the first version left it.
+        for (
+          const column of [
+            "previous_until_millis",
+            "previous_key_id",
+            "previous_key_x",
+            "next_key_id",
+            "next_key_x",
+            "relay_key_id"
+          ]
+        ) {
+          yield* sql`ALTER TABLE ${table} DROP COLUMN ${sql(column)}`
+        }
+        yield* sql`DELETE FROM ${sql("sallyport_relay_environments_migrations")} WHERE migration_id > 1`
+        yield* sql`INSERT INTO ${table} ${sql.insert({ ...first, linked_at_millis: 1 })}`
+        yield* Effect.gen(function*() {
+          const environments = yield* RelayEnvironmentRepository
+          const row = yield* environments.findById("desk")
+          assert.isNull(Option.getOrThrow(row).relayKeyId)
+        }).pipe(Effect.provide(SqlRelayEnvironmentRepository.layer, { local: true }))
+        for (
+          const wrong of [
+            { next_key_x: other },
+            { next_key_id: other },
+            { next_key_x: other, next_key_id: first.key_id },
+            { previous_key_x: other, previous_key_id: other },
+            { previous_until_millis: 1 },
+            { relay_key_id: "short" }
+          ]
+        ) {
+          const exit = yield* Effect.exit(sql`UPDATE ${table} SET ${sql.update(wrong)}`)
+          assert.strictEqual(exit._tag, "Failure", JSON.stringify(wrong))
+        }
+        yield* sql`UPDATE ${table} SET ${
+          sql.update({
+            next_key_x: other,
+            next_key_id: other,
+            previous_key_x: other,
+            previous_key_id: other,
+            previous_until_millis: 1
+          })
+        }`
       }).pipe(Effect.provide(layer)))
   })
 }

@@ -4,6 +4,7 @@ export * as BootstrapCredentialRepositorySuite from "./BootstrapCredentialReposi
 export * as ConnectClientRepositorySuite from "./ConnectClientRepositorySuite.ts"
 export * as CredentialScopeResolverSuite from "./CredentialScopeResolverSuite.ts"
 export * as CredentialTable from "./CredentialTable.ts"
+export * as RelayEnvironmentRepositorySuite from "./RelayEnvironmentRepositorySuite.ts"
 export * as RelayProofRepositorySuite from "./RelayProofRepositorySuite.ts"
 export * as ReplayRepositorySuite from "./ReplayRepositorySuite.ts"
 export * as RunEventLogSuite from "./RunEventLogSuite.ts"

@@ -14,6 +14,9 @@ import { calculateJwkThumbprint, decodeProtectedHeader, exportJWK, importJWK, jw
 /** How far the clocks of the two sides may differ, in seconds. */
 const skewSeconds = 10
 
+/** How long a spent value is remembered: longer than any JWT is good for, with the difference of the clocks. */
+export const spentMillis = 400_000
+
 /** Reports a JWT that is not to be believed. `problem` is for the log. */
 export class JwtRefused extends Schema.TaggedError<JwtRefused>()("JwtRefused", { problem: Schema.String }) {
   override get message() {
@@ -69,6 +72,12 @@ export const keyIdOf = (token: string): string | undefined => {
     return undefined
   }
 }
+
+/** Checks that a public key, which another side named, has the name that is its own: its thumbprint (RFC 7638). */
+export const checkName = Effect.fnUntraced(function*({ crv, kid, kty, x }: PublicKey) {
+  const thumbprint = yield* Effect.promise(() => calculateJwkThumbprint({ crv, kty, x }))
+  if (thumbprint !== kid) return yield* new JwtRefused({ problem: "a key that is not named by its thumbprint" })
+})
 
 /** Tells whether a token is three segments of base64url, each written in the one way there is. */
 const isCanonical = (token: string): boolean => {

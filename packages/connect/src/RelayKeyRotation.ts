@@ -1,0 +1,103 @@
+/**
+ * Replaces the key with which a relay signs.
+ *
+ * An environment knows the relay by its key, so it is told of the next one by a request that is signed with the one it knows,
+ * and confirms it with a proof. From then on the relay signs with the next one to that environment, and goes on with the old
+ * one to the others. When all have confirmed, or have had the time to, the old key is dropped. All of it is kept: by the keys
+ * in the `SecretStore` and by a column of each environment's row.
+ */
+import { RelayEnvironmentRepository, type RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
+import type { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as Clock from "effect/Clock"
+import type * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { EnvironmentConnector } from "./EnvironmentConnector.ts"
+import * as Identity from "./Identity.ts"
+
+/** Lists the settings of a rotation; each has a default. */
+export interface Options {
+  /** How long environments have to confirm the next key. One that does not has to be linked anew. Default 7 days. */
+  readonly limit?: Duration.Input | undefined
+}
+
+/** Tells how far a rotation is. */
+export interface Progress {
+  /** The thumbprint of the next key, which is the relay's key once the rotation has finished. */
+  readonly keyId: string
+  readonly finished: boolean
+  /** The environments, at most 100 of them, that did not confirm the key, and why. */
+  readonly unconfirmed: ReadonlyArray<{ readonly environmentId: string; readonly problem: string }>
+}
+
+const pageSize = 100
+
+/**
+ * Begins to replace the relay's key, or goes on where that stands: tells each environment that does not know the next key of
+ * it, and finishes when all know it or the limit has passed. May be interrupted anywhere and made again, and several
+ * processes may do it at once.
+ */
+export const rotate = Effect.fn("RelayKeyRotation.rotate")(function*(options?: Options): Effect.fn.Return<
+  Progress,
+  SecretStore.SecretStoreError | AccessRepositoryError,
+  EnvironmentConnector | RelayEnvironmentRepository | SecretStore.SecretStore | SecureRandom.SecureRandom
+> {
+  const environments = yield* RelayEnvironmentRepository
+  const connector = yield* EnvironmentConnector
+  const limitMillis = Duration.toMillis(Duration.fromInputUnsafe(options?.limit ?? "7 days"))
+  const { next, sinceMillis } = yield* Identity.begin(Identity.relayKeyName)
+  const relayKeyId = next.publicKey.kid
+
+  const tell = (environment: RelayEnvironmentRow) =>
+    connector.tellKey(environment, next.publicKey).pipe(
+      Effect.andThen(
+        environments.confirmRelayKey({ id: environment.id, from: environment.relayKeyId, to: relayKeyId })
+      ),
+      Effect.as(Option.none()),
+      // One that knew no key before is not waited for.
+      Effect.catchTag("ConnectorError", ({ message, reason }) =>
+        Effect.succeed(
+          Option.some({ environmentId: environment.id, problem: message, awaited: reason._tag !== "RelayKeyUnknown" })
+        ))
+    )
+  const unconfirmed: Array<Progress["unconfirmed"][number]> = []
+  let awaited = 0
+  let afterId = ""
+  while (true) {
+    const page = yield* environments.listUnconfirmed({ relayKeyId, afterId, limit: pageSize })
+    for (const found of yield* Effect.forEach(page, tell, { concurrency: 8 })) {
+      if (Option.isNone(found)) continue
+      const { environmentId, problem } = found.value
+      if (found.value.awaited) awaited++
+      if (unconfirmed.length < pageSize) unconfirmed.push({ environmentId, problem })
+    }
+    afterId = page.at(-1)?.id ?? ""
+    if (page.length < pageSize) break
+  }
+  const finished = awaited === 0 || (yield* Clock.currentTimeMillis) >= sinceMillis + limitMillis
+  if (finished) yield* Identity.finish(Identity.relayKeyName, relayKeyId)
+  return { keyId: relayKeyId, finished, unconfirmed }
+})
+
+/**
+ * Goes on with a rotation that was begun, again and again, until it has finished; begins none. `interval` defaults to 1
+ * minute. A failure is logged, and tried again.
+ */
+export const layer = (
+  options?: Options & { readonly interval?: Duration.Input | undefined }
+): Layer.Layer<
+  never,
+  never,
+  EnvironmentConnector | RelayEnvironmentRepository | SecretStore.SecretStore | SecureRandom.SecureRandom
+> =>
+  Identity.ring(Identity.relayKeyName).pipe(
+    Effect.flatMap(({ next }) => Option.isSome(next) ? rotate(options) : Effect.void),
+    Effect.catchCause((cause) => Effect.logWarning("The rotation of the relay's key failed; it goes on later", cause)),
+    Effect.andThen(Effect.sleep(options?.interval ?? "1 minute")),
+    Effect.forever,
+    Effect.forkScoped,
+    Layer.effectDiscard
+  )
