@@ -4,9 +4,11 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
-import { ConnectClientRepository } from "@sallyport/core/ConnectClientRepository"
+import { ConnectClientRepository, type Decision } from "@sallyport/core/ConnectClientRepository"
+import { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
 import * as SqlBootstrapCredentialRepository from "@sallyport/sql/SqlBootstrapCredentialRepository"
 import * as SqlConnectClientRepository from "@sallyport/sql/SqlConnectClientRepository"
+import * as SqlSessionCredentialRepository from "@sallyport/sql/SqlSessionCredentialRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -23,17 +25,33 @@ import { postgres } from "./databases.ts"
 import type { Task } from "./programs/connecting.ts"
 
 const nowMillis = 1_800_000_000_000
-const clients = ["a", "b", "c", "d"].map((name) => name.repeat(43))
+const clients = ["a", "b", "c"].map((name) => name.repeat(43))
+const decisions = ["rejected", "revoked", "blocked"] as const
 
-const repositories = Layer.merge(SqlConnectClientRepository.layer, SqlBootstrapCredentialRepository.layer)
+const repositories = Layer.mergeAll(
+  SqlConnectClientRepository.layer,
+  SqlBootstrapCredentialRepository.layer,
+  SqlSessionCredentialRepository.layer
+)
 
-/** Approves clients, lets processes ask for them without end, and blocks them meanwhile: no grant is left of any. */
-const race = Effect.fnUntraced(function*(database: Task["database"]) {
+/**
+ * Lets clients in, has processes ask for them and redeem their grants without end, and turns each of them away meanwhile, by
+ * a decision or by the mode: neither a session nor a grant is left of any.
+ */
+const race = Effect.fnUntraced(function*(database: Task["database"], by: "decisions" | "mode") {
   const repository = yield* ConnectClientRepository
   const links = yield* BootstrapCredentialRepository
+  const sessions = yield* SessionCredentialRepository
   const context = { actor: "owner", nowMillis }
-  const decide = (proofKeyThumbprint: string, decision: "approved" | "blocked") =>
-    repository.decide({ proofKeyThumbprint, decision, reason: null, backOffMillis: 1, maxBackOffMillis: 1 }, context)
+  const decide = (proofKeyThumbprint: string, decision: Decision) =>
+    repository.decide({
+      proofKeyThumbprint,
+      decision,
+      reason: null,
+      backOffMillis: 60_000,
+      maxBackOffMillis: 60_000
+    }, context)
+  if (by === "mode") yield* repository.setMode({ mode: "account", trust: [] }, context)
   for (const proofKeyThumbprint of clients) {
     yield* repository.request(
       {
@@ -49,7 +67,7 @@ const race = Effect.fnUntraced(function*(database: Task["database"]) {
       undefined,
       context
     )
-    yield* decide(proofKeyThumbprint, "approved")
+    if (by === "decisions") yield* decide(proofKeyThumbprint, "approved")
   }
   const processes = yield* Effect.forEach([1, 2, 3], () =>
     Effect.acquireRelease(
@@ -73,37 +91,55 @@ const race = Effect.fnUntraced(function*(database: Task["database"]) {
   for (const { child } of processes) child.stdin.write(`${JSON.stringify(task)}\n`)
   for (const started of processes) assert.strictEqual(yield* line(started), "ready")
   for (const { child } of processes) child.stdin.write("go\n")
-  // Grants of every client are there before the first is blocked.
-  const granted = Effect.map(
-    links.list({ nowMillis, limit: 1_000 }),
-    (rows) => new Set(rows.map((row) => row.proofKeyThumbprint)).size
-  )
-  yield* Effect.repeat(granted, { until: (count) => count === clients.length, schedule: Schedule.spaced("5 millis") })
-  for (const proofKeyThumbprint of clients) yield* decide(proofKeyThumbprint, "blocked")
+  const live = sessions.list({ nowMillis, afterId: undefined, limit: 10_000 })
+  // Every client has been let in by the time that the first is turned away.
+  yield* Effect.repeat(Effect.map(live, (rows) => new Set(rows.map((row) => row.proofKeyThumbprint)).size), {
+    until: (count) => count === clients.length,
+    schedule: Schedule.spaced("5 millis")
+  })
+  if (by === "mode") yield* repository.setMode({ mode: "client-approval", trust: [] }, context)
+  else yield* Effect.forEach(decisions, (decision, index) => decide(clients[index] ?? "", decision))
   const counts = yield* Effect.forEach(processes, line, { concurrency: "unbounded" })
   const total = counts.reduce((sum, text) => {
     const { granted }: { readonly granted: number } = JSON.parse(text)
     return sum + granted
   }, 0)
   assert.isAtLeast(total, clients.length)
-  assert.deepStrictEqual(yield* links.list({ nowMillis, limit: 1_000 }), [])
+  assert.deepStrictEqual(yield* links.list({ nowMillis, limit: 10 }), [])
+  assert.deepStrictEqual(yield* live, [])
 }, Effect.scoped)
 
-describe("connect clients on SQL", () => {
-  it.live("CONN-03 CONN-06 L-30 L-43 of requests of three processes and a decision on one SQLite file, no grant outlives the decision", () =>
-    Effect.gen(function*() {
-      const fs = yield* FileSystem.FileSystem
-      const path = yield* Path.Path
-      const filename = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-connect-" }), "test.db")
-      yield* race({ filename }).pipe(
-        Effect.provide(repositories.pipe(Layer.provide(SqliteClient.layer({ filename, busyTimeout: "30 seconds" }))))
-      )
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+const sqliteFile = Effect.fnUntraced(
+  function*(by: "decisions" | "mode") {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const filename = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-connect-" }), "test.db")
+    yield* race({ filename }, by).pipe(
+      Effect.provide(repositories.pipe(Layer.provide(SqliteClient.layer({ filename, busyTimeout: "30 seconds" }))))
+    )
+  },
+  Effect.scoped,
+  Effect.provide(NodeServices.layer)
+)
 
-  it.live("CONN-03 CONN-06 L-30 L-43 of requests of three processes and a decision on one PostgreSQL database, no grant outlives the decision", () =>
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const [row] = yield* sql<{ readonly name: string }>`SELECT current_database() AS name`
-      yield* race({ ...inject("postgres"), database: row?.name ?? "" })
-    }).pipe(Effect.provide(Layer.provideMerge(repositories, postgres))))
-})
+const postgresDatabase = Effect.fnUntraced(function*(by: "decisions" | "mode") {
+  const sql = yield* SqlClient.SqlClient
+  const [row] = yield* sql<{ readonly name: string }>`SELECT current_database() AS name`
+  yield* race({ ...inject("postgres"), database: row?.name ?? "" }, by)
+}, Effect.provide(Layer.provideMerge(repositories, postgres)))
+
+for (const [name, run] of [["SQLite file", sqliteFile], ["PostgreSQL database", postgresDatabase]] as const) {
+  describe(`requests of three processes on one ${name}`, () => {
+    it.live(
+      "CONN-03 CONN-06 L-30 L-43 leave no grant and no session of a client that is rejected, revoked or blocked meanwhile",
+      () => run("decisions"),
+      60_000
+    )
+
+    it.live(
+      "CONN-02 CONN-06 L-43 leave no grant and no session of a client that its account let in, once approval is turned on",
+      () => run("mode"),
+      60_000
+    )
+  })
+}

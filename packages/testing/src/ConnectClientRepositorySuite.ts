@@ -301,22 +301,28 @@ export const suite = <E, R = never>(
       })
     )
 
-    test(
-      "CONN-03 L-30 of a request and a revocation at once, either is last: a grant that stays is never a revoked client's",
-      Effect.gen(function*() {
-        const clients = yield* ConnectClientRepository
-        yield* request("a", 0)
-        for (let round = 0; round < 10; round++) {
-          yield* decide("a", "approved", 1)
-          const [outcomes] = yield* Effect.all([
-            times(3, (n) => clients.request(ask("a"), grantRow(`grant-${round}-${n}`, "a"), at(2, "ada"))),
-            decide("a", "blocked", 2)
-          ], { concurrency: "unbounded" })
-          for (const outcome of outcomes) assert.include(["Granted", "Refused"], outcome._tag)
-          assert.deepStrictEqual(yield* access(2), [])
-        }
-      })
-    )
+    for (const turnedAway of ["rejected", "revoked", "blocked", "mode"] as const) {
+      test(
+        `CONN-03 CONN-06 L-30 of requests and what turns the client away (${turnedAway}) at once, either is last: no grant stays`,
+        Effect.gen(function*() {
+          const clients = yield* ConnectClientRepository
+          const byMode = turnedAway === "mode"
+          for (let round = 0; round < 4; round++) {
+            if (byMode) yield* setMode("account", round)
+            else yield* request("a", round)
+            if (!byMode) yield* decide("a", "approved", round)
+            const [outcomes] = yield* Effect.all([
+              times(3, (n) => clients.request(ask("a"), grantRow(`grant-${round}-${n}`, "a"), at(round, "ada"))),
+              byMode
+                ? setMode("client-approval", round)
+                : decide("a", turnedAway, round, { backOffMillis: 1, maxBackOffMillis: 1 })
+            ], { concurrency: "unbounded" })
+            for (const outcome of outcomes) assert.include(["Granted", "Refused", "Pending"], outcome._tag)
+            assert.deepStrictEqual(yield* access(round), [])
+          }
+        })
+      )
+    }
 
     test(
       "CONN-10 the feed says who decided, when and why, once; a repeated decision adds nothing",

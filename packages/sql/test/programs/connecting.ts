@@ -1,12 +1,18 @@
 /**
- * Has connect clients ask, each with a grant, as one of several processes on one database.
+ * Has connect clients ask, each with a grant, and redeems every other grant as the token endpoint does, as one of several
+ * processes on one database.
  *
  * The first line of standard input says where and which; they ask when the second arrives, so that several of these begin
  * together, and again and again until each was refused. The outcomes, counted, are the last line of standard output.
  */
 import { PgClient } from "@effect/sql-pg"
 import { ConnectClientRepository } from "@sallyport/core/ConnectClientRepository"
+import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
+import { Device, SessionId } from "@sallyport/core/Session"
+import { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
+import * as SqlBootstrapCredentialRepository from "@sallyport/sql/SqlBootstrapCredentialRepository"
 import * as SqlConnectClientRepository from "@sallyport/sql/SqlConnectClientRepository"
+import * as SqlSessionCredentialRepository from "@sallyport/sql/SqlSessionCredentialRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -19,6 +25,12 @@ export interface Task extends Pick<ConsumerTask, "database" | "nowMillis"> {
   readonly clients: ReadonlyArray<string>
 }
 
+const repositories = Layer.mergeAll(
+  SqlConnectClientRepository.layer,
+  SqlBootstrapCredentialRepository.layer,
+  SqlSessionCredentialRepository.layer
+)
+
 const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
 
 const program = Effect.gen(function*() {
@@ -28,6 +40,37 @@ const program = Effect.gen(function*() {
     : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
   return yield* Effect.gen(function*() {
     const repository = yield* ConnectClientRepository
+    const links = yield* BootstrapCredentialRepository
+    const sessions = yield* SessionCredentialRepository
+    const change = { actor: "client", nowMillis }
+    const redeem = Effect.fnUntraced(function*(id: string, proofKeyThumbprint: string) {
+      const consumed = yield* links.consume(
+        { codeDigest: `digest-of-${id}`, scopes: undefined, proofKeyThumbprint },
+        change
+      )
+      if (consumed._tag === "Refused") return
+      yield* sessions.insert({
+        id: SessionId.make(id),
+        subject: "owner",
+        method: "dpop-access-token",
+        scopes: [],
+        proofKeyThumbprint,
+        device: new Device({ label: null, userAgent: null, address: null }),
+        tokenDigest: `token-${id}`,
+        keyId: "key-1",
+        tokenExpiresAtMillis: null,
+        refreshDigest: null,
+        previousRefreshDigest: null,
+        refreshedAtMillis: null,
+        createdAtMillis: nowMillis,
+        lastSeenAtMillis: nowMillis,
+        expiresAtMillis: nowMillis + 60_000,
+        absoluteExpiresAtMillis: null,
+        revokedAtMillis: null
+      }, change)
+      if (yield* repository.isAdmitted(proofKeyThumbprint)) return
+      yield* sessions.revoke({ _tag: "ProofKey", proofKeyThumbprint }, change)
+    })
     process.stdout.write("ready\n")
     yield* Effect.promise(() => lines.next())
     const counts = { granted: 0 }
@@ -42,7 +85,8 @@ const program = Effect.gen(function*() {
             deviceType: "phone",
             verificationCode: "CODE",
             pendingMillis: 60_000,
-            maxPending: 100,
+            // Whom the owner turned away can't begin anew, which would end by itself what was left to it.
+            maxPending: 0,
             maxObserved: 100
           }, {
             id,
@@ -58,11 +102,11 @@ const program = Effect.gen(function*() {
             revokedAtMillis: null
           }, { actor: "ada", nowMillis })
           if (outcome._tag !== "Granted") break
-          counts.granted++
+          if (counts.granted++ % 2 === 0) yield* redeem(id, proofKeyThumbprint)
         }
       }), { concurrency: 4 })
     return counts
-  }).pipe(Effect.provide(SqlConnectClientRepository.layer.pipe(Layer.provide(client))))
+  }).pipe(Effect.provide(repositories.pipe(Layer.provide(client))))
 })
 
 const counts = await Effect.runPromise(program)
