@@ -4,18 +4,15 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Mac from "effect/crypto/Mac"
+import type * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Hex from "effect/encoding/Hex"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
-import { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import * as AccessScope from "./AccessScope.ts"
-import { AuthPolicy, BootstrapMethod } from "./AuthPolicy.ts"
+import { AuthPolicy, type BootstrapMethod } from "./AuthPolicy.ts"
 import {
   BootstrapCredentialRepository,
   type PairingLinkRow,
@@ -23,178 +20,50 @@ import {
   toPairingLink
 } from "./BootstrapCredentialRepository.ts"
 import * as Attempts from "./internal/attempts.ts"
+import {
+  AlreadySeeded,
+  type BootstrapCredentialError,
+  fail,
+  InvalidCredential,
+  LabelNotAllowed,
+  LifetimeOutOfBounds,
+  LinkNotFound,
+  MalformedCode,
+  MethodNotOffered,
+  ScopeNotGranted,
+  ScopeNotHeld,
+  SubjectNotAllowed,
+  TooManyAttempts,
+  unavailable,
+  WeakCredential
+} from "./internal/bootstrapErrors.ts"
+import { type InvalidBootstrapOptions, type Options, toSettings } from "./internal/bootstrapOptions.ts"
+import * as CredentialDigest from "./internal/credentialDigest.ts"
 import * as PlainText from "./internal/plainText.ts"
-import * as Sweeper from "./Sweeper.ts"
 import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
-import * as SecretStore from "./SecretStore.ts"
+import type * as SecretStore from "./SecretStore.ts"
 import { actorOf, type Principal } from "./SessionCredentialService.ts"
+import * as Sweeper from "./Sweeper.ts"
 
-// -----------------------------------------------------------------------------
-// Errors
-// -----------------------------------------------------------------------------
-
-/** Reports a code that cannot be one: its length, a symbol or the check symbol is wrong. No attempt was counted. */
-export class MalformedCode extends Schema.TaggedError<MalformedCode>()("MalformedCode", {}) {
-  override get message() {
-    return "This is not a pairing code; check it for a typing error"
-  }
-}
-
-/**
- * Reports a code that lets nobody in: unknown, expired, revoked, used up, or bound to another key. A caller is not told
- * which; the log is.
- */
-export class InvalidCredential extends Schema.TaggedError<InvalidCredential>()("InvalidCredential", {}) {
-  override get message() {
-    return "The pairing code is not valid, or not any more; ask for a new one"
-  }
-}
-
-/** Reports that a good code was asked for more than it grants. The code was not used. */
-export class ScopeNotGranted extends Schema.TaggedError<ScopeNotGranted>()("ScopeNotGranted", {
-  requested: Schema.Array(AccessScope.AccessScope)
-}) {
-  override get message() {
-    return `The pairing code does not grant all of ${this.requested.join(", ")}; ask for less, or for another code`
-  }
-}
-
-/** Reports an attempt to hand on scopes that whoever issues the link doesn't hold. No link was made. */
-export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHeld", {
-  missing: Schema.Array(AccessScope.AccessScope)
-}) {
-  override get message() {
-    return `You cannot hand on ${this.missing.join(", ")}: you don't hold it yourself`
-  }
-}
-
-/**
- * Reports a subject that a link cannot be for. Only the operator says whom a link is for (`foreign`); nobody may be called
- * as one of the feed's own actors, `operator` and `system` (`reserved`); and a name is one line of text (`empty`,
- * `malformed`). No link was made.
- */
-export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("SubjectNotAllowed", {
-  problem: Schema.Literals(["foreign", "reserved", "empty", "malformed"])
-}) {
-  override get message() {
-    switch (this.problem) {
-      case "foreign":
-        return "Only the operator issues links for somebody else; leave the subject out to issue one for yourself"
-      case "reserved":
-        return "A subject cannot be called operator or system: the access feed tells these from people by their names"
-      default:
-        return "A subject is a line of text: it cannot be empty or hold control characters"
-    }
-  }
-}
-
-/** Reports a label that could not be shown on a line: it holds control characters or half of a character. No link was made. */
-export class LabelNotAllowed extends Schema.TaggedError<LabelNotAllowed>()("LabelNotAllowed", {}) {
-  override get message() {
-    return "A label is a line of text: it cannot hold control characters"
-  }
-}
-
-/** Reports a way in that the policy in force does not have. No link was made. */
-export class MethodNotOffered extends Schema.TaggedError<MethodNotOffered>()("MethodNotOffered", {
-  method: BootstrapMethod
-}) {
-  override get message() {
-    return `The policy in force has no ${this.method}; choose another policy to use one`
-  }
-}
-
-/** Reports that too many wrong codes came from one source, or from all together. This one was not looked at. */
-export class TooManyAttempts extends Schema.TaggedError<TooManyAttempts>()("TooManyAttempts", {
-  retryAfterMillis: Schema.Natural
-}) {
-  override get message() {
-    return `There were too many wrong pairing codes; try again in ${
-      Duration.format(Duration.seconds(Math.ceil(this.retryAfterMillis / 1000)))
-    }`
-  }
-}
-
-/** Reports a lifetime that is not positive or is above the configured maximum. No link was made. */
-export class LifetimeOutOfBounds extends Schema.TaggedError<LifetimeOutOfBounds>()("LifetimeOutOfBounds", {
-  requestedMillis: Schema.Number,
-  maximumMillis: Schema.Number
-}) {
-  override get message() {
-    return `A link may live up to ${Duration.format(Duration.millis(this.maximumMillis))}, not ` +
-      Duration.format(Duration.millis(this.requestedMillis))
-  }
-}
-
-/** Reports the id of a link that does not exist or can no longer be redeemed. */
-export class LinkNotFound extends Schema.TaggedError<LinkNotFound>()("LinkNotFound", { id: Schema.String }) {
-  override get message() {
-    return `There is no open pairing link ${this.id}; list the links to see which there are`
-  }
-}
-
-/** Reports a credential that was seeded before; a new one has to be made for each start. */
-export class AlreadySeeded extends Schema.TaggedError<AlreadySeeded>()("AlreadySeeded", {}) {
-  override get message() {
-    return "This credential was seeded before, and may have been used; make a new one for each start of the backend"
-  }
-}
-
-/** Reports a seeded credential that could be guessed. */
-export class WeakCredential extends Schema.TaggedError<WeakCredential>()("WeakCredential", {
-  minimumLength: Schema.Natural
-}) {
-  override get message() {
-    return `A seeded credential needs at least ${this.minimumLength} random characters`
-  }
-}
-
-/** Reports that the store could not answer. Nothing was used up, and the call can be made again. */
-export class BootstrapStoreUnavailable
-  extends Schema.TaggedError<BootstrapStoreUnavailable>()("BootstrapStoreUnavailable", {
-    cause: AccessRepositoryError
-  })
-{
-  override get message() {
-    return "The store of pairing links cannot be reached at the moment; try again shortly"
-  }
-}
-
-/** Reports what went wrong with a bootstrap credential, with a reason to branch on. */
-export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCredentialError>()(
-  "BootstrapCredentialError",
-  {
-    reason: Schema.Union([
-      MalformedCode,
-      InvalidCredential,
-      ScopeNotGranted,
-      ScopeNotHeld,
-      SubjectNotAllowed,
-      LabelNotAllowed,
-      MethodNotOffered,
-      TooManyAttempts,
-      LifetimeOutOfBounds,
-      LinkNotFound,
-      AlreadySeeded,
-      WeakCredential,
-      BootstrapStoreUnavailable
-    ])
-  }
-) {
-  override get message() {
-    return this.reason.message
-  }
-}
-
-/** Reports settings that contradict each other when the layer is built. */
-export class InvalidBootstrapOptions extends Schema.TaggedError<InvalidBootstrapOptions>()("InvalidBootstrapOptions", {
-  problem: Schema.String
-}) {
-  override get message() {
-    return `The settings of pairing links cannot work: ${this.problem}`
-  }
-}
+export {
+  AlreadySeeded,
+  BootstrapCredentialError,
+  BootstrapStoreUnavailable,
+  InvalidCredential,
+  LabelNotAllowed,
+  LifetimeOutOfBounds,
+  LinkNotFound,
+  MalformedCode,
+  MethodNotOffered,
+  ScopeNotGranted,
+  ScopeNotHeld,
+  SubjectNotAllowed,
+  TooManyAttempts,
+  WeakCredential
+} from "./internal/bootstrapErrors.ts"
+export { type AttemptLimit, InvalidBootstrapOptions, type Options } from "./internal/bootstrapOptions.ts"
+export { digestKeyName, seedMinimumLength } from "./internal/credentialDigest.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -211,39 +80,8 @@ export interface Grant {
   readonly createdBy: string
 }
 
-/** Bounds attempts: at most `limit` in a window. Each is forgotten after its share of it. */
-export interface AttemptLimit {
-  readonly limit: number
-  readonly window: Duration.Input
-}
-
-/** Lists the settings of {@link layerWith}; each has a default. */
-export interface Options {
-  /** How long a link can be redeemed unless its issuer says otherwise. Default 5 minutes. */
-  readonly lifetime?: Duration.Input | undefined
-  /** The longest lifetime that an issuer may ask for. Default 1 hour. */
-  readonly maximumLifetime?: Duration.Input | undefined
-  /** How many links a list shows at most, the newest first. Default 1,000. */
-  readonly listLimit?: number | undefined
-  /**
-   * How many well-formed but wrong credentials are taken from one source, by default 10 a minute, and from all together, by
-   * default 1,000 a minute. They are counted with the `RateLimiter` in the context when the layer is built, which may be
-   * shared between processes, and in this process where there is none.
-   */
-  readonly attempts?: {
-    readonly perSource?: AttemptLimit | undefined
-    readonly total?: AttemptLimit | undefined
-  } | undefined
-}
-
-/** Names the secret, in the `SecretStore`, that keys the digests of codes. */
-export const digestKeyName = "pairing-code-key"
-
 /** The subject of a link whose issuer names none: the one owner of a personal server. */
 export const defaultSubject = "owner"
-
-/** The least length of a seeded credential: 128 bits in base64url. */
-export const seedMinimumLength = 22
 
 // -----------------------------------------------------------------------------
 // Service
@@ -317,48 +155,13 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
 // Layers
 // -----------------------------------------------------------------------------
 
-const fail = (reason: BootstrapCredentialError["reason"]) => new BootstrapCredentialError({ reason })
-
-const unavailable = (cause: AccessRepositoryError) => fail(new BootstrapStoreUnavailable({ cause }))
-
-const encoder = new TextEncoder()
-
-const digestKeyLength = 32
-
-const shortDigestKey = new SecretStore.SecretStoreError({
-  reason: new SecretStore.Corrupt({
-    location: `"${digestKeyName}"`,
-    problem: `it is shorter than ${digestKeyLength} bytes`,
-    remedy: "Restore the secret from a backup, or remove it: a new key is made, and open pairing links stop working."
-  })
-})
-
-/** Longer input than this is refused unread. */
-const maxCredentialLength = 512
-
-/**
- * Returns what is digested for a credential, or none where it can be neither a code nor a seed. A seed that reads as a
- * code is digested as one, on both sides, so that a host may seed a code of its own making.
- */
-const canonical = (text: string): Option.Option<string> => {
-  const code = PairingCode.parse(text)
-  if (Option.isSome(code)) return Option.some(`code:${Redacted.value(code.value)}`)
-  return text.length < seedMinimumLength || text.length > maxCredentialLength || PairingCode.hasCodeForm(text)
-    ? Option.none()
-    : Option.some(`seed:${text}`)
-}
-
 /**
  * Makes links without storing them, for who stores one in a transaction of its own, such as that of the decision that it
  * follows from. Their codes are for machines, and {@link BootstrapCredentialService}'s `consume` takes them.
  */
 export const makeGrants = Effect.gen(function*() {
   const random = yield* SecureRandom.SecureRandom
-  const mac = yield* Mac.Mac
-  const secrets = yield* SecretStore.SecretStore
-  const keyBytes = yield* secrets.getOrCreateRandom(digestKeyName, digestKeyLength)
-  if (Redacted.value(keyBytes).length < digestKeyLength) return yield* shortDigestKey
-  const digestKey = yield* Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(keyBytes)))
+  const digestOf = yield* CredentialDigest.make
   return Effect.fnUntraced(function*(grant: {
     readonly scopes: ReadonlyArray<AccessScope.AccessScope>
     readonly subject: string
@@ -368,11 +171,11 @@ export const makeGrants = Effect.gen(function*() {
     readonly lifetimeMillis: number
   }) {
     const code = yield* Effect.provideService(PairingCode.generate("machine"), SecureRandom.SecureRandom, random)
-    const text = Option.getOrThrow(canonical(Redacted.value(code)))
+    const text = Option.getOrThrow(CredentialDigest.canonical(Redacted.value(code)))
     const nowMillis = yield* Clock.currentTimeMillis
     const row: PairingLinkRow = {
       id: yield* random.uuidV7(),
-      codeDigest: Hex.encode(yield* Effect.orDie(mac.sign(digestKey, encoder.encode(text)))),
+      codeDigest: yield* digestOf(text),
       label: grant.label,
       subject: grant.subject,
       scopes: grant.scopes,
@@ -395,50 +198,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 > {
   const repository = yield* BootstrapCredentialRepository
   const random = yield* SecureRandom.SecureRandom
-  const mac = yield* Mac.Mac
-  const secrets = yield* SecretStore.SecretStore
   const vocabulary = yield* AccessScope.Vocabulary
-
-  const defaultLifetime = Duration.fromInputUnsafe(options.lifetime ?? "5 minutes")
-  const maximumMillis = Duration.toMillis(options.maximumLifetime ?? "1 hour")
-  const listLimit = options.listLimit ?? 1_000
-  const defaultMillis = Duration.toMillis(defaultLifetime)
-  if (!(defaultMillis > 0 && defaultMillis <= maximumMillis)) {
-    return yield* new InvalidBootstrapOptions({
-      problem: "lifetime must be positive and not longer than maximumLifetime, or no link could be issued"
-    })
-  }
-
-  const attemptLimit = (
-    setting: "perSource" | "total",
-    preset: number
-  ): Effect.Effect<Attempts.Limit, InvalidBootstrapOptions> => {
-    const { limit, window } = options.attempts?.[setting] ?? { limit: preset, window: "1 minute" }
-    const windowMillis = Duration.toMillis(window)
-    return Number.isSafeInteger(limit) && limit > 0 && windowMillis > 0 && Number.isFinite(windowMillis)
-      ? Effect.succeed({ attempts: limit, windowMillis })
-      : Effect.fail(
-        new InvalidBootstrapOptions({
-          problem:
-            `attempts.${setting} needs a limit that is a whole number from 1, and a window that is positive and finite`
-        })
-      )
-  }
-  const attempts = yield* Attempts.make("bootstrap", {
-    perSource: yield* attemptLimit("perSource", 10),
-    total: yield* attemptLimit("total", 1_000)
-  })
+  const { defaultMillis, listLimit, maximumMillis, perSource, total } = yield* toSettings(options)
+  const attempts = yield* Attempts.make("bootstrap", { perSource, total })
   const policy = yield* Effect.serviceOption(AuthPolicy)
-
-  const keyBytes = yield* secrets.getOrCreateRandom(digestKeyName, digestKeyLength)
-  if (Redacted.value(keyBytes).length < digestKeyLength) return yield* shortDigestKey
-  const digestKey = yield* Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(keyBytes)))
-  // The key is of our own making and of the right length, so signing with it cannot fail.
-  const digestOf = (text: string): Effect.Effect<string> =>
-    Effect.map(Effect.orDie(mac.sign(digestKey, encoder.encode(text))), Hex.encode)
+  const digestOf = yield* CredentialDigest.make
 
   const lifetimeMillis = (lifetime: Duration.Input | undefined): Effect.Effect<number, BootstrapCredentialError> => {
-    const requestedMillis = Math.round(Duration.toMillis(lifetime ?? defaultLifetime))
+    const requestedMillis = Math.round(lifetime === undefined ? defaultMillis : Duration.toMillis(lifetime))
     return requestedMillis > 0 && requestedMillis <= maximumMillis
       ? Effect.succeed(requestedMillis)
       : Effect.fail(fail(new LifetimeOutOfBounds({ requestedMillis, maximumMillis })))
@@ -535,7 +302,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         Effect.provideService(SecureRandom.SecureRandom, random)
       )
       const link = yield* insert({
-        codeDigest: yield* digestOf(Option.getOrThrow(canonical(Redacted.value(code)))),
+        codeDigest: yield* digestOf(Option.getOrThrow(CredentialDigest.canonical(Redacted.value(code)))),
         label: request.label,
         subject,
         scopes: request.scopes,
@@ -551,7 +318,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     consume: Effect.fn("BootstrapCredentialService.consume")(function*(
       { credential, methods, proofKeyThumbprint, scopes, source }
     ) {
-      const text = canonical(Redacted.value(credential))
+      const text = CredentialDigest.canonical(Redacted.value(credential))
       if (Option.isNone(text)) return yield* fail(new MalformedCode())
       const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
       if (methods !== undefined && !methods.includes(method)) {
@@ -597,10 +364,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     }),
     seed: Effect.fn("BootstrapCredentialService.seed")(function*(request) {
       const text = Redacted.value(request.credential)
-      if (text.length < seedMinimumLength || text.length > maxCredentialLength) {
-        return yield* fail(new WeakCredential({ minimumLength: seedMinimumLength }))
+      if (text.length < CredentialDigest.seedMinimumLength || text.length > CredentialDigest.maxLength) {
+        return yield* fail(new WeakCredential({ minimumLength: CredentialDigest.seedMinimumLength }))
       }
-      const seed = canonical(text)
+      const seed = CredentialDigest.canonical(text)
       if (Option.isNone(seed)) return yield* fail(new MalformedCode())
       const subject = request.subject ?? defaultSubject
       yield* checkLink("seeded-credential", subject, request.label)
@@ -642,11 +409,9 @@ export const layer: Layer.Layer<
  * `retention` is how long a link is kept after its end, by default 1 day: for so long a seeded credential is known not to be
  * a new one. `interval` defaults to 10 minutes, `batchSize` to 500 links. A failure is logged, and tried again.
  */
-export const layerSweeper = (options?: {
-  readonly interval?: Duration.Input | undefined
-  readonly batchSize?: number | undefined
-  readonly retention?: Duration.Input | undefined
-}): Layer.Layer<never, never, BootstrapCredentialRepository> =>
+export const layerSweeper = (
+  options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
+): Layer.Layer<never, never, BootstrapCredentialRepository> =>
   Sweeper.layer({
     name: "ended pairing links",
     options,

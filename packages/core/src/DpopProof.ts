@@ -14,9 +14,10 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import * as CompactJws from "./internal/compactJws.ts"
+import { storedMacKey } from "./internal/storedMacKey.ts"
 import { type Algorithm, algorithms, ProofSignature, type PublicJwk, type Verify } from "./ProofSignature.ts"
 import { ReplayRepository } from "./ReplayRepository.ts"
-import * as SecretStore from "./SecretStore.ts"
+import type * as SecretStore from "./SecretStore.ts"
 
 // -----------------------------------------------------------------------------
 // Errors
@@ -250,16 +251,6 @@ export const nonceKeyName = "dpop-nonce-key"
 
 const encoder = new TextEncoder()
 
-const nonceKeyLength = 32
-
-const shortNonceKey = new SecretStore.SecretStoreError({
-  reason: new SecretStore.Corrupt({
-    location: `"${nonceKeyName}"`,
-    problem: `it is shorter than ${nonceKeyLength} bytes`,
-    remedy: "Restore the secret from a backup, or remove it: a new key is made, and clients are given new nonces."
-  })
-})
-
 const isTime = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value)
 
 const isTimeOrAbsent = (value: unknown): value is number | undefined => value === undefined || isTime(value)
@@ -309,14 +300,7 @@ const wholeMillis = (
 /** Makes and recognises nonces: the number of a period, and a tag over it, so that nothing has to be remembered. */
 const makeNonces = Effect.fnUntraced(function*(lifetimeMillis: number) {
   const mac = yield* Mac.Mac
-  const secrets = yield* SecretStore.SecretStore
-  const key = yield* secrets.getOrCreateRandom(nonceKeyName, nonceKeyLength).pipe(
-    Effect.flatMap((bytes) =>
-      Redacted.value(bytes).length < nonceKeyLength
-        ? Effect.fail(shortNonceKey)
-        : Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(bytes)))
-    )
-  )
+  const key = yield* storedMacKey(nonceKeyName, "clients are given new nonces")
   const known = makeCache<string>(4)
   const ofPeriod = (period: number): Effect.Effect<string> => {
     const name = period.toString(36)

@@ -3,7 +3,6 @@
  * for its age anyway.
  */
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { AccessRepositoryError } from "./AccessRepositoryError.ts"
@@ -113,10 +112,7 @@ export const layerMemory: Layer.Layer<ReplayRepository> = layerMemoryWith({ capa
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 values. A failure is logged, and tried again.
  */
-export const layerSweeper = (options?: {
-  readonly interval?: Duration.Input | undefined
-  readonly batchSize?: number | undefined
-}): Layer.Layer<never, never, ReplayRepository> =>
+export const layerSweeper = (options?: Sweeper.Options): Layer.Layer<never, never, ReplayRepository> =>
   Sweeper.layer({
     name: "spent single-use values",
     options,

@@ -588,11 +588,9 @@ export const layer: Layer.Layer<
  * `retention` is how long a session is kept after its end, by default 1 hour; `interval` defaults to 10 minutes, `batchSize`
  * to 500 sessions. A failure is logged, and tried again.
  */
-export const layerSweeper = (options?: {
-  readonly interval?: Duration.Input | undefined
-  readonly batchSize?: number | undefined
-  readonly retention?: Duration.Input | undefined
-}): Layer.Layer<never, never, SessionCredentialRepository | SessionCredentialService> =>
+export const layerSweeper = (
+  options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
+): Layer.Layer<never, never, SessionCredentialRepository | SessionCredentialService> =>
   Sweeper.layer({
     name: "ended sessions",
     options,

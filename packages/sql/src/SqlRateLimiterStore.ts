@@ -367,11 +367,9 @@ export const layer: Layer.Layer<RateLimiter.RateLimiterStore, Migrations.Migrati
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 counters. A failure is logged, and tried again.
  */
-export const layerSweeper = (options?: {
-  readonly prefix?: string | undefined
-  readonly interval?: Duration.Input | undefined
-  readonly batchSize?: number | undefined
-}): Layer.Layer<never, never, SqlClient.SqlClient> =>
+export const layerSweeper = (
+  options?: Migrations.TableOptions & Sweeper.Options
+): Layer.Layer<never, never, SqlClient.SqlClient> =>
   Sweeper.layer({
     name: "rate limits that have run out",
     options,
