@@ -8,7 +8,7 @@
  */
 import { RelayEnvironmentRepository, type RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
 import type { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
-import * as SecretStore from "@sallyport/core/SecretStore"
+import type * as SecretStore from "@sallyport/core/SecretStore"
 import * as Clock from "effect/Clock"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
