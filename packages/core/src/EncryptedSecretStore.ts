@@ -24,6 +24,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import { checkByteLength, orRandom } from "./internal/randomSecret.ts"
 import * as Envelope from "./internal/secretEnvelope.ts"
 import * as SecretKeys from "./SecretKeys.ts"
 import * as SecretStore from "./SecretStore.ts"
@@ -207,21 +208,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return yield* underlying.create(name, yield* seal("create", name, value))
     }),
     getOrCreateRandom: Effect.fn("EncryptedSecretStore.getOrCreateRandom")(function*(name: string, byteLength: number) {
-      if (!Number.isSafeInteger(byteLength) || byteLength <= 0) {
-        return yield* Effect.die(new RangeError("byteLength must be a positive safe integer"))
-      }
+      yield* checkByteLength(byteLength)
       yield* reserved(name)
-      return yield* modify(
-        name,
-        Option.match({
-          onSome: (current) => Effect.succeed([current, Option.none()] as const),
-          onNone: () =>
-            Effect.map(random.randomBytes(byteLength), (bytes) => {
-              const created = Redacted.make(bytes, { label: name })
-              return [created, Option.some(created)] as const
-            })
-        })
-      )
+      return yield* modify(name, orRandom(random, name, byteLength))
     }),
     modify: Effect.fn("EncryptedSecretStore.modify")(function*<A, E, R>(
       name: string,

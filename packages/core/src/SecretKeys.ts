@@ -15,109 +15,35 @@ import * as Hex from "effect/encoding/Hex"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { quote } from "./internal/privateDirectory.ts"
+import {
+  KeyInsecure,
+  KeyMissing,
+  malformed,
+  SecretKeysError,
+  type SecretKeysErrorReason,
+  SourceFailure,
+  sourceFailure,
+  SourceUnavailable,
+  WrongPassphrase
+} from "./internal/secretKeyErrors.ts"
 import * as KeyRecord from "./internal/secretKeyRecord.ts"
 import * as SecretStore from "./SecretStore.ts"
 
-const ErrorTypeId = "~@sallyport/core/SecretKeys/SecretKeysError" as const
-
-// -----------------------------------------------------------------------------
-// Errors
-// -----------------------------------------------------------------------------
-
-const withRemedy = {
-  /** Where the key was looked for: a variable, a file, a keyring. */
-  source: Schema.String,
-  remedy: Schema.String
-}
-
-/** Reports that a source holds no key. */
-export class KeyMissing extends Schema.TaggedError<KeyMissing>()("KeyMissing", withRemedy) {
-  override get message(): string {
-    return `There is no encryption key in ${this.source}. ${this.remedy}`
-  }
-}
-
-/** Reports that what a source holds is not a key. */
-export class KeyMalformed extends Schema.TaggedError<KeyMalformed>()("KeyMalformed", {
-  ...withRemedy,
-  problem: Schema.String
-}) {
-  override get message(): string {
-    return `The encryption key in ${this.source} cannot be used: ${this.problem}. ${this.remedy}`
-  }
-}
-
-/** Reports a key file that other users can read. */
-export class KeyInsecure extends Schema.TaggedError<KeyInsecure>()("KeyInsecure", {
-  ...withRemedy,
-  problem: Schema.String
-}) {
-  override get message(): string {
-    return `The encryption key in ${this.source} is not private: ${this.problem}. ${this.remedy}`
-  }
-}
-
-/** Reports a passphrase that is none of those that the store's keys were made with. */
-export class WrongPassphrase
-  extends Schema.TaggedError<WrongPassphrase>()("WrongPassphrase", { remedy: Schema.String })
-{
-  override get message(): string {
-    return `The passphrase is not the one that the secrets are encrypted with. ${this.remedy}`
-  }
-}
-
-/** Reports a source that this machine does not have: no keyring, no Argon2id. */
-export class SourceUnavailable extends Schema.TaggedError<SourceUnavailable>()("SourceUnavailable", {
-  ...withRemedy,
-  cause: Schema.optional(Schema.Defect())
-}) {
-  override get message(): string {
-    const detail = this.cause instanceof Error ? ` (${this.cause.message})` : ""
-    return `Encryption keys cannot be kept in ${this.source}${detail}. ${this.remedy}`
-  }
-}
-
-/** Reports a source that failed to answer. Trying again may succeed. */
-export class SourceFailure extends Schema.TaggedError<SourceFailure>()("SourceFailure", {
-  source: Schema.String,
-  cause: Schema.Defect()
-}) {
-  override get message(): string {
-    const detail = this.cause instanceof Error ? this.cause.message : "the cause is unknown"
-    return `The encryption key in ${this.source} could not be read: ${detail}`
-  }
-}
-
-/** Lists why keys can be unavailable. */
-export const SecretKeysErrorReason = Schema.Union([
-  KeyMissing,
-  KeyMalformed,
+export {
+  isSecretKeysError,
   KeyInsecure,
-  WrongPassphrase,
+  KeyMalformed,
+  KeyMissing,
+  SecretKeysError,
+  SecretKeysErrorReason,
+  SourceFailure,
   SourceUnavailable,
-  SourceFailure
-])
-
-/** Lists why keys can be unavailable. */
-export type SecretKeysErrorReason = typeof SecretKeysErrorReason.Type
-
-/** Wraps every failure to get at a key; branch on `reason` with `Effect.catchReason`. Holds names of sources and ids of keys, never a key. */
-export class SecretKeysError extends Schema.TaggedError<SecretKeysError>()("SecretKeysError", {
-  reason: SecretKeysErrorReason
-}) {
-  readonly [ErrorTypeId] = ErrorTypeId
-
-  override get message(): string {
-    return this.reason.message
-  }
-}
-
-/** Checks whether a value is a `SecretKeysError`, also one of another copy of this module. */
-export const isSecretKeysError = (u: unknown): u is SecretKeysError => Predicate.hasProperty(u, ErrorTypeId)
+  WrongPassphrase
+} from "./internal/secretKeyErrors.ts"
 
 // -----------------------------------------------------------------------------
 // Models and service
@@ -151,12 +77,6 @@ export const recordName = KeyRecord.recordName
 // -----------------------------------------------------------------------------
 
 const generateCommand = "openssl rand -base64 32 | tr '+/' '-_' | tr -d '='"
-
-const malformed = (source: string, problem: string, remedy: string): SecretKeysError =>
-  new SecretKeysError({ reason: new KeyMalformed({ source, problem, remedy }) })
-
-const sourceFailure = (source: string) => (cause: Error): SecretKeysError =>
-  new SecretKeysError({ reason: new SourceFailure({ source, cause }) })
 
 const idInfo = new TextEncoder().encode("sallyport/secret-key-id/v1")
 
@@ -269,8 +189,6 @@ export const layerConfig = (options?: {
 // -----------------------------------------------------------------------------
 // File
 // -----------------------------------------------------------------------------
-
-const quote = (path: string): string => `'${path.replaceAll("'", "'\\''")}'`
 
 // A file of keys is some lines. A limit keeps a wrong path (a device, a database) from being read whole.
 const maxFileSize = 64 * 1024

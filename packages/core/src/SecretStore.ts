@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
+import { checkByteLength, orRandom } from "./internal/randomSecret.ts"
 import * as SecretDirectory from "./internal/secretDirectory.ts"
 import { InvalidName, SecretStoreError } from "./internal/secretErrors.ts"
 import { isSecretName, type SecretName } from "./internal/secretName.ts"
@@ -157,20 +158,8 @@ export const make = (
         )
       }),
       getOrCreateRandom: Effect.fn("SecretStore.getOrCreateRandom")(function*(name: string, byteLength: number) {
-        if (!Number.isSafeInteger(byteLength) || byteLength <= 0) {
-          return yield* Effect.die(new RangeError("byteLength must be a positive safe integer"))
-        }
-        return yield* modify(
-          yield* decodeName(name),
-          Option.match({
-            onSome: (current) => Effect.succeed([current, Option.none()] as const),
-            onNone: () =>
-              Effect.map(random.randomBytes(byteLength), (bytes) => {
-                const created = Redacted.make(bytes, { label: name })
-                return [created, Option.some(created)] as const
-              })
-          })
-        )
+        yield* checkByteLength(byteLength)
+        return yield* modify(yield* decodeName(name), orRandom(random, name, byteLength))
       }),
       modify: Effect.fn("SecretStore.modify")(function*<A, E, R>(
         name: string,
