@@ -22,6 +22,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as StoreCommands from "./internal/storeCommands.ts"
+import * as Persistence from "./Persistence.ts"
 
 /** Lists the exit codes of these commands; 1 is any other failure. */
 export const exitCodes = {
@@ -62,6 +63,14 @@ const withStore = Effect.fnUntraced(
   Effect.catchIf(
     (error) => error instanceof ConnectClientStore.ConnectClientError,
     StoreCommands.failWith(exitCodes)
+  ),
+  // A store that cannot even be opened is as much out of reach as one that is lost later.
+  Effect.catchIf(
+    (error) => error instanceof Persistence.DatabaseError,
+    ({ message }) =>
+      Effect.fail(
+        new StoreCommands.CommandFailed({ sentence: message, exitCode: exitCodes.ConnectStoreUnavailable })
+      )
   )
 )
 
@@ -119,6 +128,13 @@ const security = Command.make(
       if (json) return yield* Console.log(JSON.stringify({ mode: mode.value, approved: approved.map(toJson) }))
       yield* Console.log(mode.value)
       for (const client of approved) yield* Console.log(toLine(client))
+      for (const client of named) {
+        if (client.status === "observed" || client.status === "approved") continue
+        yield* Console.log(
+          `${client.proofKeyThumbprint.slice(0, 12)} is ${client.status} and was left as it is; approve it with ` +
+            `"sallyport connect approve"`
+        )
+      }
       if (mode.value === "client-approval") {
         const observed = (yield* clients.list()).filter((client) => client.status === "observed")
         if (observed.length > 0) {
@@ -143,6 +159,7 @@ const list = Command.make("clients", {}, () =>
       if (page.length < 200) break
     }
     if (json) return yield* Console.log(JSON.stringify({ clients: all.map(toJson) }))
+    if (all.length === 0) return yield* Console.log("No client has asked to connect yet")
     for (const client of all) yield* Console.log(toLine(client))
   }))).pipe(Command.withDescription("List the clients, who asked last first"))
 

@@ -9,6 +9,8 @@ import * as Persistence from "@sallyport/cli/Persistence"
 import * as StateDirectory from "@sallyport/cli/StateDirectory"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as NPath from "node:path"
+import { DatabaseSync } from "node:sqlite"
 import { eventually, freshState, get, pair, post, request, sallyport, serve, timeout } from "./support.ts"
 
 interface Client {
@@ -18,7 +20,7 @@ interface Client {
 }
 
 /** Has clients ask, as the relay's side of the backend would. */
-const ask = (stateDirectory: string, thumbprints: ReadonlyArray<string>) =>
+const ask = (stateDirectory: string, thumbprints: ReadonlyArray<string>, options: ConnectClientStore.Options = {}) =>
   Effect.gen(function*() {
     const state = yield* StateDirectory.open(stateDirectory)
     yield* Effect.gen(function*() {
@@ -28,7 +30,7 @@ const ask = (stateDirectory: string, thumbprints: ReadonlyArray<string>) =>
       }
     }).pipe(
       Effect.provide(
-        ConnectClientStore.layer.pipe(
+        ConnectClientStore.layerWith(options).pipe(
           Layer.provide(Persistence.layer({ databaseUrl: undefined, state })),
           Layer.provide(NodeCrypto.layer)
         )
@@ -36,14 +38,27 @@ const ask = (stateDirectory: string, thumbprints: ReadonlyArray<string>) =>
     )
   }).pipe(Effect.provide([NodeServices.layer, NodeCrypto.layer]))
 
-const run = Effect.fnUntraced(function*(state: string, ...args: ReadonlyArray<string>) {
-  const running = yield* sallyport(["connect", ...args, "--state-dir", state, "--json"])
+/** Runs a command as a person does. */
+const show = Effect.fnUntraced(function*(state: string, ...args: ReadonlyArray<string>) {
+  const running = yield* sallyport(["connect", ...args, "--state-dir", state])
   const { code } = yield* running.exit
   return { code, stdout: running.stdout(), stderr: running.stderr() }
 })
 
+/** Runs a command as a script does. */
+const run = (state: string, ...args: ReadonlyArray<string>) => show(state, ...args, "--json")
+
+/** Changes the database of a state directory behind the back of everybody. */
+const tamper = (state: string, statement: string) =>
+  Effect.sync(() => {
+    const database = new DatabaseSync(NPath.join(state, "sallyport.db"))
+    database.exec(`PRAGMA ignore_check_constraints = ON; ${statement}`)
+    database.close()
+  })
+
 const first = `first${"a".repeat(38)}`
 const second = `fisher${"b".repeat(37)}`
+const third = "c".repeat(43)
 
 describe("sallyport connect", () => {
   it.live(
@@ -113,6 +128,134 @@ describe("sallyport connect", () => {
         assert.strictEqual((yield* get(server, "/api/auth/connect-clients", reader)).status, 403)
         const feed = yield* get(server, "/api/auth/connect-clients", token)
         assert.strictEqual(feed.json<{ readonly clients: ReadonlyArray<Client> }>().clients.length, 2)
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
+  it.live(
+    "CONN-01 CONN-02 shows and sets who may connect, and trusts the clients that are named and no others",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* freshState
+        assert.deepStrictEqual(JSON.parse((yield* run(state, "status")).stdout), {
+          mode: "client-approval",
+          link: null
+        })
+        const nobody = yield* show(state, "clients")
+        assert.deepInclude(nobody, { code: 0, stdout: "No client has asked to connect yet\n" })
+
+        assert.strictEqual((yield* show(state, "security", "account")).stdout, "account\n")
+        const status = yield* show(state, "status")
+        assert.deepInclude(status, { code: 0, stdout: "Linked to no relay\nWho may connect: account\n" })
+        yield* ask(state, [first, second, third])
+
+        const wrong = yield* show(state, "security", "everyone")
+        assert.strictEqual(wrong.code, 1)
+        assert.include(wrong.stdout + wrong.stderr, `"account" | "client-approval"`)
+        const trustsNobody = yield* run(state, "security", "client-approval", "--trust", "nobody")
+        assert.strictEqual(trustsNobody.code, 3)
+        assert.strictEqual((yield* run(state, "security", "client-approval", "--trust", "fi")).code, 4)
+        assert.strictEqual((yield* run(state, "security")).stdout, `{"mode":"account"}\n`)
+
+        const trusted = yield* show(state, "security", "client-approval", "--trust", "first")
+        assert.strictEqual(trusted.code, 0, trusted.stderr)
+        assert.match(
+          trusted.stdout,
+          /^client-approval\nfirstaaaaaaa {2}approved .*\n2 clients seen so far have to ask now/
+        )
+        yield* ask(state, [second])
+        const pending = yield* show(state, "security", "client-approval", "--trust", "fisher", "--trust", "first")
+        assert.include(pending.stdout, "fisherbbbbbb is pending and was left as it is")
+        assert.notInclude(pending.stdout, "firstaaaaaaa is")
+        const all: { readonly approved: ReadonlyArray<Client> } = JSON.parse(
+          (yield* run(state, "security", "client-approval", "--trust-all")).stdout
+        )
+        assert.deepStrictEqual(all.approved.map((client) => client.proofKeyThumbprint), [third])
+
+        const listed = (yield* show(state, "clients")).stdout.trimEnd().split("\n")
+        assert.lengthOf(listed, 3)
+        const [waiting] = listed.filter((line) => line.startsWith("fisherbbbbbb"))
+        assert.match(
+          waiting ?? "",
+          /^fisherbbbbbb {2}pending {3}[0-9A-Z]{4}-[0-9A-Z]{4} {2}ada {2}Ada's phone {2}\d{4}-\d\d-\d\d \d\d:\d\d$/
+        )
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
+  it.live(
+    "CONN-10 L-42 watches who waits and what other processes decide, for a person and for a script, until interrupted",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* freshState
+        yield* ask(state, [first])
+        const person = yield* sallyport(["connect", "watch", "--state-dir", state])
+        const script = yield* sallyport(["connect", "watch", "--state-dir", state, "--json"])
+        yield* person.printed(/^firstaaaaaaa {2}pending {3}[0-9A-Z]{4}-[0-9A-Z]{4} .*\n/)
+        yield* script.printed(/^\{"client":.*"status":"pending".*\n/)
+        assert.strictEqual((yield* run(state, "approve", "first", "--reason", "mine")).code, 0)
+        assert.strictEqual((yield* run(state, "security", "account")).code, 0)
+        yield* person.printed(/firstaaaaaaa {2}approved .*\nThe mode is account\n$/)
+        yield* script.printed(/"mode":"account"\}\n$/)
+        const told = script.stdout().trimEnd().split("\n").map((line): object => JSON.parse(line))
+        assert.lengthOf(told, 3)
+        const decided: { readonly client?: object } = told[1] ?? {}
+        assert.deepInclude(decided.client, { status: "approved", decidedBy: "operator", reason: "mine" })
+        assert.deepStrictEqual(told[2], { mode: "account" })
+        for (const watching of [person, script]) {
+          assert.deepStrictEqual(yield* watching.stop("SIGINT"), { code: 0, signal: null })
+          assert.strictEqual(watching.stderr(), "")
+        }
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
+  it.live(
+    "CONN-01 CONN-07 CONN-09 L-32 L-40 an expired request, a mode that cannot be read and a store out of reach have an exit code, a status and a sentence each",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* freshState
+        yield* ask(state, [first], { pendingLifetime: "1 millis" })
+        const expired = yield* run(state, "approve", "first")
+        assert.strictEqual(expired.code, 5)
+        assert.strictEqual(expired.stdout, "")
+        assert.match(expired.stderr, /^sallyport: The request has expired; .*\n$/)
+        const server = yield* serve(state)
+        const token = yield* pair(server)
+        // A backend that starts forgets what has expired by then.
+        yield* ask(state, [first], { pendingLifetime: "1 millis" })
+        const refused = yield* post(server, "/api/auth/connect-clients/approve", token, { client: "first" })
+        assert.deepStrictEqual([refused.status, refused.json<{ readonly code: string }>().code], [
+          409,
+          "connect_request_expired"
+        ])
+
+        yield* tamper(state, "UPDATE sallyport_connect_settings SET mode = 'trust-everyone'")
+        for (const args of [["security"], ["status"]]) {
+          const unreadable = yield* run(state, ...args)
+          assert.strictEqual(unreadable.code, 7)
+          assert.match(unreadable.stderr, /nobody is let in until it is set again\n$/)
+        }
+        const mode = get(server, "/api/auth/connect-security-mode", token)
+        const unreadable = yield* mode
+        assert.strictEqual(unreadable.status, 409)
+        assert.strictEqual(unreadable.json<{ readonly code: string }>().code, "security_mode_unreadable")
+        assert.strictEqual((yield* run(state, "security", "client-approval")).code, 0)
+        assert.deepStrictEqual((yield* mode).json(), { mode: "client-approval" })
+
+        yield* tamper(state, "DROP TABLE sallyport_connect_clients")
+        const lost = yield* run(state, "clients")
+        assert.strictEqual(lost.code, 8)
+        assert.match(lost.stderr, /^sallyport: The store of connecting clients cannot be reached .*\n$/)
+        const unopened = yield* run(
+          yield* freshState,
+          "clients",
+          "--database-url",
+          "postgres://ada:hunter2@127.0.0.1:1/none"
+        )
+        assert.strictEqual(unopened.code, 8)
+        assert.include(unopened.stderr, "postgres://127.0.0.1:1/none")
+        assert.notInclude(unopened.stderr, "hunter2")
       }).pipe(Effect.scoped),
     timeout
   )
