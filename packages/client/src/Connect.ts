@@ -248,7 +248,7 @@ export interface ConnectOptions {
   /** What the device is called in the owner's list, in up to 128 characters. */
   readonly label?: string | undefined
   readonly deviceType?: typeof DeviceType.Type | undefined
-  /** Is told each time that the owner has to decide, with the code to show. */
+  /** Is told of each request that the owner has to decide about, with the code to show. */
   readonly onWaiting: (waiting: Waiting) => Effect.Effect<void>
   /**
    * How to learn of the decision. A `stream`, which is the default, is given up for a `long-poll` where the relay has none, or
@@ -339,7 +339,9 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
   })
 
   const asking = makeBudget(settings)
-  const exchanging = makeBudget(settings)
+  // Bounds the rounds that come to nothing, though the relay answers.
+  const rounds = makeBudget(settings)
+  let shownAt: number | undefined
   while (true) {
     const { answer, environmentUrl } = yield* ask(asking, request, ConnectAnswer, settings.requestTimeout)
     switch (answer.status) {
@@ -351,28 +353,44 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
         if (Result.isSuccess(token)) return { environmentUrl, token: token.success }
         if (token.failure._tag !== "Broken") return yield* Effect.fail(token.failure)
         // The credential may be used up, so another one is asked for.
-        yield* exchanging.spend(token.failure, startedAt)
+        yield* rounds.spend(token.failure, startedAt)
         break
       }
       case "refused":
         return yield* turnedAway(answer.approvalStatus, answer.askAgainAt)
       case "pending_approval": {
         const { requestedAt, requestExpiresAt } = answer
-        yield* options.onWaiting({
-          verificationCode: yield* verificationCode({
-            proofKeyThumbprint: key.thumbprint,
-            requestedAtMillis: requestedAt
-          }),
-          requestedAtMillis: requestedAt,
-          expiresAtMillis: requestExpiresAt
-        })
+        if (shownAt !== requestedAt) {
+          shownAt = requestedAt
+          yield* options.onWaiting({
+            verificationCode: yield* verificationCode({
+              proofKeyThumbprint: key.thumbprint,
+              requestedAtMillis: requestedAt
+            }),
+            requestedAtMillis: requestedAt,
+            expiresAtMillis: requestExpiresAt
+          })
+        }
         // Both times are the environment's, so that this device's clock has no part in it.
         const lifetimeMillis = Math.max(0, requestExpiresAt - requestedAt)
-        const status = yield* wait(requestedAt, lifetimeMillis).pipe(
-          Effect.timeoutOrElse({ duration: lifetimeMillis, orElse: () => Effect.succeed("expired" as const) })
+        const startedAt = yield* now
+        const decision = yield* Effect.result(
+          Effect.timeoutOrElse(wait(requestedAt, lifetimeMillis), {
+            duration: lifetimeMillis,
+            orElse: () => Effect.succeed("expired" as const)
+          })
         )
-        if (status === "expired") return yield* new RequestExpired()
-        if (status !== "approved" && status !== "pending") return yield* turnedAway(status, null)
+        if (Result.isSuccess(decision)) {
+          const status = decision.success
+          if (status === "expired") return yield* new RequestExpired()
+          if (status !== "approved" && status !== "pending") return yield* turnedAway(status, null)
+          break
+        }
+        const error = decision.failure
+        if (error._tag !== "NotFound" || error.code !== "connect_client_not_found") return yield* Effect.fail(error)
+        // A relay that has lost the request, or knows a later one of this device, is asked how things are.
+        if ((yield* now) - startedAt >= Duration.toMillis(settings.steadyAfter)) rounds.progress()
+        yield* rounds.spend(new Broken({ kind: "unavailable", detail: error.message }), startedAt)
       }
     }
   }

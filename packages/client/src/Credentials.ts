@@ -125,7 +125,7 @@ export const layerBearer: Layer.Layer<Credentials, never, TokenStorage> = Layer.
  * Sends the token that `TokenStorage` keeps, as `Authorization: DPoP` with a fresh proof of the device's key for each request
  * (RFC 9449). Pairing asks for a token that is bound to the key. Whoever reads the storage has nothing without the key.
  *
- * A request that the server refuses for want of a nonce, or because this device's clock is wrong, is made once more, with
+ * A request that the server refuses for want of a nonce, or because this device's clock is wrong, is made again, with
  * what the server said.
  */
 export const layerDpop: Layer.Layer<Credentials, never, TokenStorage | DeviceKey> = Layer.effect(

@@ -3,7 +3,9 @@ import * as Connect from "@sallyport/client/Connect"
 import * as Credentials from "@sallyport/client/Credentials"
 import * as DeviceKey from "@sallyport/client/DeviceKey"
 import * as TokenStorage from "@sallyport/client/TokenStorage"
+import { accessTokenType } from "@sallyport/contract/SessionGroup"
 import type { DecisionStatus } from "@sallyport/core/ConnectClientStore"
+import * as Clock from "effect/Clock"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
@@ -13,6 +15,7 @@ import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
+import type { OutgoingHttpHeaders, ServerResponse } from "node:http"
 import { inspect } from "node:util"
 import { start, type World } from "./connectSupport.ts"
 import { collect, connect, eventually, impatient, pretend, refuse, sentence } from "./support.ts"
@@ -46,6 +49,22 @@ const signIn = (world: World) =>
 const reasonOf = <A>(fiber: Fiber.Fiber<A, Connect.ConnectError>) =>
   Effect.map(Effect.flip(Fiber.join(fiber)), ({ reason }) => reason)
 
+/** Says that the owner has a minute to decide. */
+const pendingAnswer = {
+  environmentUrl: "http://127.0.0.1:1",
+  answer: {
+    status: "pending_approval",
+    approvalStatus: "pending",
+    requestedAt: 1_000,
+    requestExpiresAt: 61_000,
+    nonce: "n".repeat(22),
+    requestId: "r".repeat(22),
+    account: "ada",
+    clientProofKeyThumbprint: "t".repeat(43),
+    proof: ""
+  }
+}
+
 describe("a device that connects", () => {
   for (const waiting of ["stream", "long-poll"] as const) {
     it.live(`CONN-08, CONN-11 shows the owner's code, waits and goes on by itself (${waiting})`, () =>
@@ -61,6 +80,11 @@ describe("a device that connects", () => {
         yield* world.clients.decide({ client: key.thumbprint, decision: "approved", by: "operator" })
         const connected = yield* Fiber.join(fiber)
         assert.strictEqual(connected.environmentUrl, world.environmentUrl)
+        const [used, unused] = waiting === "stream"
+          ? ["GET /api/relay/decisions", "POST /api/relay/await-decision"]
+          : ["POST /api/relay/await-decision", "GET /api/relay/decisions"]
+        assert.strictEqual(world.requests.filter((request) => request === used).length, 1)
+        assert.notInclude(world.requests, unused)
 
         // What it is given is used as any other session is, and works with the key alone.
         const { access, runs } = yield* connect(
@@ -162,20 +186,7 @@ describe("a device that connects", () => {
             response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(value))
           switch (request.url?.replace(/\?.*/, "")) {
             case "/api/relay/connect":
-              return json({
-                environmentUrl: "http://127.0.0.1:1",
-                answer: {
-                  status: "pending_approval",
-                  approvalStatus: "pending",
-                  requestedAt: 1_000,
-                  requestExpiresAt: 61_000,
-                  nonce: "n".repeat(22),
-                  requestId: "r".repeat(22),
-                  account: "ada",
-                  clientProofKeyThumbprint: "t".repeat(43),
-                  proof: ""
-                }
-              })
+              return json(pendingAnswer)
             case "/api/relay/decisions":
               return stream === "missing" ? response.writeHead(404).end() : undefined
             case "/api/relay/await-decision":
@@ -194,6 +205,42 @@ describe("a device that connects", () => {
         assert.strictEqual((yield* reasonOf(fiber))._tag, "Rejected")
         assert.isAtMost(relay.requests.filter((request) => request.includes("decisions")).length, 2)
       }
+    }).pipe(Effect.provide(Device)))
+
+  it.live("CONN-11 waits on whatever becomes of a stream, or of the relay's memory, and shows its code once", () =>
+    Effect.gen(function*() {
+      const events = (response: ServerResponse, text: string) =>
+        void response.writeHead(200, { "content-type": "text/event-stream" }).end(text)
+      const failure = { code: "unavailable", message: sentence, retryable: true }
+      const answers: Array<(response: ServerResponse) => void> = [
+        (response) => refuse(response, 503, { _tag: "Unavailable", code: "unavailable" }, { "retry-after": "0" }),
+        (response) => refuse(response, 404, { _tag: "NotFound", code: "connect_client_not_found" }),
+        (response) => void response.writeHead(502).end("<h1>Bad gateway</h1>"),
+        (response) => events(response, ": heartbeat\n\n"),
+        (response) => events(response, `event: failure\ndata: ${JSON.stringify(failure)}\n\n`),
+        (response) => events(response, `event: decision\ndata: {"approvalStatus":"pending"}\n\n`),
+        (response) => refuse(response, 404, { _tag: "NotFound", code: "connect_client_not_found" }),
+        (response) =>
+          events(response, `event: later\ndata: {}\n\nevent: decision\ndata: {"approvalStatus":"blocked"}\n\n`)
+      ]
+      const total = answers.length
+      const relay = yield* pretend((request, response) => {
+        if (request.url !== "/api/relay/connect") return answers.shift()?.(response)
+        response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(pendingAnswer))
+      })
+      const codes: Array<string> = []
+      const error = yield* Effect.flip(Connect.connect({
+        relayUrl: relay.url,
+        relayToken: Redacted.make("token"),
+        environmentId: "environment",
+        onWaiting: ({ verificationCode }) => Effect.sync(() => void codes.push(verificationCode)),
+        retry: impatient
+      }))
+      assert.strictEqual(error.reason._tag, "Blocked")
+      assert.lengthOf(codes, 1)
+      // It asks anew how things are where the relay says that it doesn't know the request, and only there.
+      assert.strictEqual(relay.requests.filter((request) => request.includes("/connect")).length, 3)
+      assert.lengthOf(relay.requests, total + 3)
     }).pipe(Effect.provide(Device)))
 
   it.live("does not hammer a relay that turns it away, and gives up on one that is not there", () =>
@@ -229,19 +276,69 @@ describe("a device that connects", () => {
 })
 
 describe("a token that is bound to the key", () => {
-  it.live("SESS-10 is asked for when pairing, and renews its proofs as the server asks: nonces, and a clock that is wrong", () =>
+  it.live("SESS-10 is asked for when pairing, and proven anew as the server asks: with nonces, and by its clock", () =>
     Effect.gen(function*() {
-      const world = yield* start({ dpop: { nonceLifetime: "1 hour" } })
-      const bound = Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
-      const { access, runs } = yield* connect(world.environmentUrl, bound)
-      yield* access.pair({ code: yield* world.environmentCode })
-      const state = yield* access.state
-      assert.isTrue(state.authenticated)
-      if (state.authenticated) assert.strictEqual(state.session.method, "dpop-access-token")
-      const { error, events } = yield* collect(runs.run(yield* runs.intent({ threadId: "thread", input: 3 })))
-      assert.isUndefined(error)
-      assert.lengthOf(events, 4)
-      yield* access.logout
-      assert.isFalse((yield* access.state).authenticated)
+      const real = yield* Clock.Clock
+      for (const wrongByMillis of [0, 3_600_000, -3_600_000]) {
+        const world = yield* start({ dpop: { nonceLifetime: "1 hour" } })
+        const nowMillis = () => real.currentTimeMillisUnsafe() + wrongByMillis
+        const wrong: Clock.Clock = {
+          currentTimeMillisUnsafe: nowMillis,
+          currentTimeMillis: Effect.sync(nowMillis),
+          currentTimeNanosUnsafe: () => real.currentTimeNanosUnsafe(),
+          currentTimeNanos: real.currentTimeNanos,
+          monotonicTimeNanosUnsafe: () => real.monotonicTimeNanosUnsafe(),
+          monotonicTimeNanos: real.monotonicTimeNanos,
+          sleep: (duration) => real.sleep(duration)
+        }
+        const bound = Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
+        const { access, runs } = yield* connect(world.environmentUrl, bound)
+        const code = yield* world.environmentCode
+        yield* Effect.gen(function*() {
+          yield* access.pair({ code })
+          const state = yield* access.state
+          assert.isTrue(state.authenticated)
+          if (state.authenticated) assert.strictEqual(state.session.method, "dpop-access-token")
+          const { error, events } = yield* collect(runs.run(yield* runs.intent({ threadId: "thread", input: 3 })))
+          assert.isUndefined(error)
+          assert.lengthOf(events, 4)
+          yield* access.logout
+          assert.isFalse((yield* access.state).authenticated)
+        }).pipe(Effect.provideService(Clock.Clock, wrong))
+      }
     }))
+
+  it.live("is not sent as a bearer's where the server binds none, and ends no loop where it wants ever other nonces", () =>
+    Effect.gen(function*() {
+      const bound = () => Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
+      const json = (response: ServerResponse, status: number, value: unknown, headers: OutgoingHttpHeaders = {}) =>
+        void response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(value))
+      const unbinding = yield* pretend((_, response) =>
+        json(response, 200, {
+          access_token: "the-token",
+          issued_token_type: accessTokenType,
+          token_type: "Bearer",
+          expires_in: 60,
+          scope: ""
+        })
+      )
+      const code = Redacted.make("code")
+      const { access } = yield* connect(unbinding.url, bound())
+      assert.strictEqual((yield* Effect.flip(access.pair({ code }))).reason._tag, "UnexpectedAnswer")
+      const exchanged = yield* Effect.flip(Connect.exchange({ url: unbinding.url, credential: code }))
+      assert.strictEqual(exchanged.reason._tag, "UnexpectedAnswer")
+
+      let nonce = 0
+      const fickle = yield* pretend((_, response) =>
+        json(
+          response,
+          400,
+          { _tag: "OAuthError", error: "use_dpop_nonce", error_description: sentence, traceId: "" },
+          { "dpop-nonce": String(nonce++) }
+        )
+      )
+      const error = yield* Effect.flip(Connect.exchange({ url: fickle.url, credential: code }))
+      assert.strictEqual(error.message, sentence)
+      assert.lengthOf(fickle.requests, 3)
+    }).pipe(Effect.provide(Device)))
 })

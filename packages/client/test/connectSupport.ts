@@ -34,6 +34,7 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import type * as Redacted from "effect/Redacted"
@@ -55,6 +56,8 @@ export interface World {
   readonly environmentId: string
   /** The way to the relay. */
   readonly relay: Network
+  /** What the relay was asked, as `POST /oauth/token`. */
+  readonly requests: ReadonlyArray<string>
   readonly environmentUrl: string
   readonly clients: ConnectClientStore.ConnectClientStore["Service"]
   readonly sessions: SessionCredentialService.SessionCredentialService["Service"]
@@ -143,6 +146,15 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
       Layer.provide(silent)
     )
   ))
+  const requests: Array<string> = []
+  const notes = HttpRouter.middleware(
+    (answer) =>
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ method, url }) => {
+        requests.push(`${method} ${url.replace(/\?.*/, "")}`)
+        return answer
+      }),
+    { global: true }
+  )
   let running: Scope.Closeable | undefined
   const startRelay = Effect.gen(function*() {
     running = yield* Scope.fork(scope)
@@ -152,7 +164,10 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
           Layer.mergeAll(
             Layer.provide(HttpApiBuilder.layer(SignInApi), SessionHandlers.layer),
             Layer.provide(HttpApiBuilder.layer(RelayApi), RelayHandlers.layer)
-          ).pipe(Layer.provide([Authentication.layer, Authentication.layerRequestErrors()]), Layer.merge(routes)),
+          ).pipe(
+            Layer.provide([Authentication.layer, Authentication.layerRequestErrors()]),
+            Layer.merge(Layer.merge(notes, routes))
+          ),
           quiet
         ).pipe(
           Shutdown.graceful,
@@ -180,6 +195,7 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
   return {
     environmentId,
     relay,
+    requests,
     environmentUrl,
     clients: Context.get(environment, ConnectClientStore.ConnectClientStore),
     sessions: Context.get(environment, SessionCredentialService.SessionCredentialService),

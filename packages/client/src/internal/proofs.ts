@@ -26,6 +26,9 @@ interface Sent {
   wish: Wish
 }
 
+/** A server can want two things: a nonce, and its own time. */
+const maxCorrections = 2
+
 const decodeProblem = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({
   code: Schema.optionalKey(Schema.String),
   error: Schema.optionalKey(Schema.String),
@@ -36,7 +39,7 @@ const decodeProblem = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.St
 /**
  * Remembers what each server wants of proofs, by its origin: a nonce (RFC 9449 section 8), and its time where the clock of
  * this device is wrong. A proof that was refused for one of them was not taken, and neither was its request, so the request
- * is made once more.
+ * is made again.
  */
 export const make = (key: DeviceKey["Service"]): Prove => {
   const wishes = new Map<string, Wish>()
@@ -44,8 +47,10 @@ export const make = (key: DeviceKey["Service"]): Prove => {
   /** Learns from an answer; returns it, to be read once more, and whether a new proof may be better. */
   const learn = Effect.fnUntraced(function*(sent: Sent, response: HttpClientResponse.HttpClientResponse) {
     const { url: { origin }, wish: asked } = sent
-    const nonce = response.headers["dpop-nonce"] ?? asked.nonce
-    wishes.set(origin, { ...asked, nonce })
+    // Another request may have learned more meanwhile.
+    const known = wishes.get(origin) ?? {}
+    const nonce = response.headers["dpop-nonce"] ?? known.nonce
+    wishes.set(origin, { ...known, nonce })
     if (response.status !== 400 && response.status !== 401) return { response, again: false }
     const text = yield* Effect.orElseSucceed(textOf(response), () => "")
     const { headers, status } = response
@@ -91,10 +96,11 @@ export const make = (key: DeviceKey["Service"]): Prove => {
           const response = yield* answered
           const sent = signed.get(request)
           if (sent === undefined) return response
-          const first = yield* learn(sent, response)
-          if (!first.again) return first.response
-          const second = yield* client.postprocess(sign(request, sent))
-          return (yield* learn(sent, second)).response
+          let learned = yield* learn(sent, response)
+          for (let n = 0; n < maxCorrections && learned.again; n++) {
+            learned = yield* learn(sent, yield* client.postprocess(sign(request, sent)))
+          }
+          return learned.response
         })
       )
     )
