@@ -9,15 +9,23 @@ import * as EnvironmentConnector from "@sallyport/connect/EnvironmentConnector"
 import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"
 import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Identity from "@sallyport/connect/Identity"
+import { linkAudience } from "@sallyport/connect/RelayHandlers"
 import {
   ConnectEnvironmentApi,
   HealthAnswer,
   HealthProof,
   HealthRequest,
+  KeyPossessionProof,
+  LinkProof,
   MintAnswer,
   MintProof,
   MintRequest,
+  RelayKeyAnswer,
+  RelayKeyProof,
+  RelayKeyRequest,
+  RotateKeyProof,
   typ,
+  UnlinkProof,
   WaitAnswer,
   WaitProof,
   WaitRequest
@@ -25,7 +33,11 @@ import {
 import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
 import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
 import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
-import { linked, type RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
+import {
+  linked,
+  RelayEnvironmentRepository,
+  type RelayEnvironmentRow
+} from "@sallyport/core/RelayEnvironmentRepository"
 import * as Repositories from "@sallyport/core/Repositories"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as Authentication from "@sallyport/http/Authentication"
@@ -44,15 +56,20 @@ import {
   type Fields,
   headerOf,
   type Honest,
+  type Key,
   keyOf,
   mutationsOf,
+  stranger,
   type StructFields,
   timesNow,
   write
 } from "./tampering.ts"
+import { startRelay } from "./world.ts"
 
 const thumbprint = "t".repeat(43)
 const environmentId = "environment"
+/** The key that one side is about to have. */
+const nextKey = keyOf(new Uint8Array(32).fill(9))
 const once = () => crypto.randomUUID().replaceAll("-", "")
 
 const layerServer = Layer.fresh(NodeHttpServer.layer(() => Http.createServer(), { host: "127.0.0.1", port: 0 }))
@@ -79,7 +96,7 @@ const Relay = EnvironmentConnector.layer.pipe(
 const keyNamed = Effect.fnUntraced(function*(name: string) {
   const identity = yield* Identity.load(name)
   const seed = yield* SecretStore.SecretStore.use((secrets) => secrets.getOrCreateRandom(name, 32))
-  const key = keyOf(Redacted.value(seed), identity.publicKey.kid)
+  const key = keyOf(Redacted.value(seed))
   assert.deepStrictEqual(key.publicKey, identity.publicKey)
   return key
 })
@@ -121,6 +138,14 @@ const requests: ReadonlyArray<{
     own: {},
     bound: ["iss", "aud"],
     status: "healthy"
+  },
+  {
+    path: "/api/connect/relay-keys",
+    typ: typ.relayKeyRequest,
+    claims: RelayKeyRequest.fields,
+    own: { key: nextKey.publicKey },
+    bound: ["iss", "aud", "key"],
+    status: "key_known"
   }
 ]
 
@@ -232,6 +257,9 @@ const wait: Ask = (environment) =>
 const health: Ask = (environment) =>
   EnvironmentConnector.EnvironmentConnector.use((connector) => connector.health(environment))
 
+const tellKey: Ask = (environment) =>
+  EnvironmentConnector.EnvironmentConnector.use((connector) => connector.tellKey(environment, nextKey.publicKey))
+
 /** The answers of an environment to its relay. A new one is a line here. */
 const answers: ReadonlyArray<{
   readonly ask: Ask
@@ -291,6 +319,14 @@ const answers: ReadonlyArray<{
     claims: HealthProof.fields,
     body: HealthAnswer.fields,
     own: { status: "healthy" }
+  },
+  {
+    ask: tellKey,
+    typ: typ.relayKeyAnswer,
+    claims: RelayKeyProof.fields,
+    body: RelayKeyAnswer.fields,
+    own: { status: "key_known", keyId: nextKey.publicKey.kid },
+    about: { keyId: "A".repeat(43) }
   }
 ]
 
@@ -415,4 +451,132 @@ describe("a relay", () => {
       60_000
     )
   }
+})
+
+// -----------------------------------------------------------------------------
+// Statements
+// -----------------------------------------------------------------------------
+
+const environmentKey = keyOf(new Uint8Array(32).fill(5))
+const url = "http://127.0.0.1:1"
+
+/** What an environment says to its relay unasked, and where. A new one is a line here. */
+const statements: ReadonlyArray<{
+  readonly path: string
+  readonly typ: string
+  readonly claims: StructFields
+  readonly own: Fields
+  readonly bound: ReadonlyArray<string>
+  readonly by: Key
+  /** Who it is for; the relay by default. */
+  readonly audience?: string
+  /** What is sent with it, and the name that it has there. */
+  readonly name: string
+  readonly beside: (sign: (kind: string, claims: Fields, by: Key) => string) => Fields
+  readonly status: number
+}> = [
+  {
+    path: "/api/relay/environments",
+    typ: typ.link,
+    claims: LinkProof.fields,
+    own: { url },
+    bound: ["iss", "aud", "url"],
+    by: environmentKey,
+    audience: linkAudience,
+    name: "proof",
+    beside: () => ({ url, key: environmentKey.publicKey }),
+    status: 200
+  },
+  {
+    path: "/api/relay/environments/rotate-key",
+    typ: typ.rotateKey,
+    claims: RotateKeyProof.fields,
+    own: { key: nextKey.publicKey },
+    bound: ["iss", "aud", "key"],
+    by: environmentKey,
+    name: "proof",
+    beside: (sign) => ({ possession: sign(typ.keyPossession, {}, nextKey) }),
+    status: 200
+  },
+  {
+    path: "/api/relay/environments/rotate-key",
+    typ: typ.keyPossession,
+    claims: KeyPossessionProof.fields,
+    own: {},
+    bound: ["iss", "aud"],
+    by: nextKey,
+    name: "possession",
+    beside: (sign) => ({ proof: sign(typ.rotateKey, { key: nextKey.publicKey }, environmentKey) }),
+    status: 200
+  },
+  {
+    path: "/api/relay/environments/leave",
+    typ: typ.unlink,
+    claims: UnlinkProof.fields,
+    own: { jti: once() },
+    bound: ["iss", "aud"],
+    by: environmentKey,
+    name: "proof",
+    beside: () => ({}),
+    status: 204
+  }
+]
+
+describe("a relay that environments talk to", () => {
+  for (const statement of statements) {
+    it.live(
+      `CONN-12 L-06 refuses a ${statement.typ} that was tampered with in any way, keeps what it has, and takes the untouched one`,
+      () =>
+        Effect.gen(function*() {
+          const relay = yield* startRelay("memory")
+          const { relayId } = yield* relay.run(EnvironmentConnector.EnvironmentConnector)
+          const environment = relay.run(
+            RelayEnvironmentRepository.use((environments) => environments.findById(environmentId))
+          )
+          const claimsFor = (own: Fields, audience = relayId): Fields => ({
+            iss: environmentId,
+            aud: audience,
+            ...own,
+            ...timesNow()
+          })
+          const sign = (kind: string, own: Fields, by: Key, audience?: string) =>
+            write(headerOf(kind, by), claimsFor(own, audience), by)
+          const beside = { environmentId, ...statement.beside(sign) }
+          const post = (payload: unknown) => relay.call(statement.path, { payload })
+          if (statement.typ !== typ.link) {
+            const proof = sign(typ.link, { url }, environmentKey, linkAudience)
+            const payload = { environmentId, url, key: environmentKey.publicKey, proof }
+            assert.strictEqual((yield* relay.call("/api/relay/environments", { payload })).status, 200)
+          }
+          const before = yield* environment
+          const claims = claimsFor(statement.own, statement.audience)
+          assert.sameMembers(Object.keys(claims), Object.keys(statement.claims))
+          const honest: Honest = { header: headerOf(statement.typ, statement.by), claims, key: statement.by }
+          for (const { forge, title } of yield* attacksOn(statement)) {
+            const { status } = yield* post({ ...beside, [statement.name]: forge(honest) })
+            assert.include([400, 401], status, title)
+          }
+          const whole: Fields = { ...beside, [statement.name]: write(honest.header, claims, statement.by) }
+          for (const name of Object.keys(whole)) {
+            for (
+              const value of [undefined, null, 1, "text", [whole[name]], { value: whole[name] }, stranger.publicKey]
+            ) {
+              const { status } = yield* post({ ...whole, [name]: value })
+              assert.include([400, 401, 404], status, `${name} ${JSON.stringify(value)}`)
+            }
+          }
+          assert.deepStrictEqual(yield* environment, before)
+          assert.strictEqual((yield* post(whole)).status, statement.status)
+          assert.notDeepEqual(yield* environment, before)
+        }).pipe(Effect.scoped),
+      60_000
+    )
+  }
+})
+
+describe("the kinds of messages", () => {
+  it("are each tampered with here", () => {
+    const tables = [...requests, ...answers, ...statements]
+    assert.deepStrictEqual(new Set(tables.map((message) => message.typ)), new Set(Object.values(typ)))
+  })
 })

@@ -7,7 +7,7 @@ import { type PublicKey, typ } from "@sallyport/contract/ConnectProtocol"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { createHmac, createPrivateKey, createPublicKey, type KeyObject, sign } from "node:crypto"
+import { createHash, createHmac, createPrivateKey, createPublicKey, type KeyObject, sign } from "node:crypto"
 
 /** What a JSON object holds, whatever its form. */
 export type Fields = Readonly<Record<string, unknown>>
@@ -15,17 +15,18 @@ export type Fields = Readonly<Record<string, unknown>>
 /** The fields of a struct of the protocol. */
 export type StructFields = Readonly<Record<string, Schema.Codec<unknown, unknown>>>
 
-/** A key pair of the tests' own, and the name that it goes by in a header. */
+/** A key pair of the tests' own. */
 export interface Key {
   readonly privateKey: KeyObject
   readonly publicKey: PublicKey
 }
 
-/** Makes the key pair of a seed, as the two sides do (RFC 8410). */
-export const keyOf = (seed: Uint8Array, kid: string): Key => {
+/** Makes the key pair of a seed, as the two sides do (RFC 8410), named by its thumbprint (RFC 7638). */
+export const keyOf = (seed: Uint8Array): Key => {
   const head = Buffer.from("302e020100300506032b657004220420", "hex")
   const privateKey = createPrivateKey({ key: Buffer.concat([head, seed]), format: "der", type: "pkcs8" })
   const { x = "" } = createPublicKey(privateKey).export({ format: "jwk" })
+  const kid = createHash("sha256").update(JSON.stringify({ crv: "Ed25519", kty: "OKP", x })).digest("base64url")
   return { privateKey, publicKey: { kty: "OKP", crv: "Ed25519", x, kid } }
 }
 
@@ -130,7 +131,7 @@ export interface Attack {
 }
 
 /** Who else signs. */
-export const stranger = keyOf(new Uint8Array(32).fill(7), "S".repeat(43))
+export const stranger = keyOf(new Uint8Array(32).fill(7))
 
 const headers: ReadonlyArray<readonly [title: string, change: (header: Fields) => Fields]> = [
   ...["alg", "typ", "kid"].flatMap((name): ReadonlyArray<readonly [string, (header: Fields) => Fields]> => [
