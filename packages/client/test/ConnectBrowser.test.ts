@@ -138,7 +138,7 @@ describe("a page with a key of its own", () => {
   )
 
   it.live(
-    "SEC-03 has one key in tabs that start together, and says so where it is damaged or cannot be read",
+    "has one key in tabs that start together, and says so where it is damaged or cannot be read",
     () =>
       Effect.gen(function*() {
         const site = yield* start({ routes: Pages.layer("programs/connectPage") })

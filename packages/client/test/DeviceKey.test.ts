@@ -28,7 +28,7 @@ const layers = { layerMemory: DeviceKey.layerMemory, layerSecretStore: DeviceKey
 
 describe("a device key", () => {
   for (const [name, layer] of Object.entries(layers)) {
-    it.effect(`SESS-10 makes proofs that an independent library takes (${name})`, () =>
+    it.effect(`makes proofs that an independent library takes (${name})`, () =>
       Effect.gen(function*() {
         const key = yield* build(layer)
         const accessToken = Redacted.make("the-token")
@@ -79,7 +79,7 @@ describe("a device key", () => {
       )
     }).pipe(withStore))
 
-  it.effect("SEC-06 is never replaced where something else is stored, or the store cannot be read", () =>
+  it.effect("is never replaced where something else is stored, or the store cannot be read", () =>
     Effect.gen(function*() {
       const secrets = yield* SecretStore.SecretStore
       const short = Redacted.make(new Uint8Array(31).fill(7))
