@@ -88,7 +88,7 @@ for (const store of stores) {
         assert.strictEqual((yield* relay.call("/api/relay/proofs?after=-1.x")).status, 400)
       }).pipe(Effect.scoped))
 
-    it.live("CONN-11 are what a relay waits by: of a request that no environment called pending, none is asked", () =>
+    it.live("are what a relay waits by: of a request that no environment called pending, none is asked", () =>
       Effect.gen(function*() {
         const relay = yield* startRelay(store)
         const environment = yield* startEnvironment(store, relay)

@@ -84,10 +84,31 @@ const authentication = layerAuthentication(
 
 const options = { disableListenLog: true, disableLogger: true }
 
-const layerRelay = (store: Store) =>
+/** What a test does in the middle of a step of a relay, once. */
+export interface Meanwhile {
+  afterLink?: Effect.Effect<unknown> | undefined
+}
+
+const layerMeanwhile = (meanwhile: Meanwhile) =>
+  Layer.effect(
+    RelayEnvironmentRepository.RelayEnvironmentRepository,
+    Effect.map(RelayEnvironmentRepository.RelayEnvironmentRepository, (environments) =>
+      RelayEnvironmentRepository.RelayEnvironmentRepository.of({
+        ...environments,
+        link: (row) =>
+          Effect.tap(environments.link(row), () => {
+            const { afterLink } = meanwhile
+            meanwhile.afterLink = undefined
+            return afterLink ?? Effect.void
+          })
+      }))
+  )
+
+const layerRelay = (store: Store, meanwhile: Meanwhile) =>
   HttpRouter.serve(
     HttpApiBuilder.layer(RelayApi).pipe(
       Layer.provide(RelayHandlers.layerWith({ proofsPerAccount: 80 })),
+      Layer.provide(layerMeanwhile(meanwhile)),
       Layer.provide([authentication, Authentication.layerRequestErrors()])
     ),
     options
@@ -125,7 +146,8 @@ export interface Answer<A> {
 
 /** Starts a relay, which stops with the scope. */
 export const startRelay = Effect.fnUntraced(function*(store: Store) {
-  const services = yield* Layer.build(layerRelay(store))
+  const meanwhile: Meanwhile = {}
+  const services = yield* Layer.build(layerRelay(store, meanwhile))
   const run = Effect.provideContext(services)
   const url = HttpServer.formatAddress((yield* run(HttpServer.HttpServer)).address)
   /** Calls the relay for an account, or for one of its clients. */
@@ -147,7 +169,7 @@ export const startRelay = Effect.fnUntraced(function*(store: Store) {
       const text = await response.text()
       return { status: response.status, body: JSON.parse(text === "" ? "null" : text) }
     })
-  return { url, run, call }
+  return { url, run, call, meanwhile }
 })
 /** A relay of {@link startRelay}. */
 export type Relay = Effect.Success<ReturnType<typeof startRelay>>

@@ -106,7 +106,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RelayProofRepository, 
     )
 
     test(
-      "CONN-09 keeps no more than so many of an account and a status: hundreds of clients leave others' proofs alone",
+      "keeps no more than so many of an account and a status: hundreds of clients leave others' proofs alone",
       Effect.gen(function*() {
         yield* record(row("pending", 1))
         yield* record(row("eve", 1, { account: "eve", ...ofStatus("refused") }))
