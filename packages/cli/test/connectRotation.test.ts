@@ -1,0 +1,159 @@
+/**
+ * `sallyport connect rotate-key` and `unlink` as processes of their own, beside a running backend and a relay, and killed.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Http from "node:http"
+import { fileURLToPath } from "node:url"
+import {
+  exchange,
+  freshState,
+  get,
+  program,
+  request,
+  type Running,
+  sallyport,
+  serve,
+  temporaryDirectory,
+  timeout
+} from "./support.ts"
+
+const relayScript = fileURLToPath(new URL("../../../examples/connect/src/relay.ts", import.meta.url))
+
+interface Hooks {
+  /** Runs before a request goes to the relay; and before its answer goes to whoever asked. */
+  before: (path: string) => Promise<unknown> | undefined
+  after: (path: string) => Promise<unknown> | undefined
+}
+
+/** Stands between a backend's commands and the relay. */
+const proxyTo = (relayUrl: string) =>
+  Effect.acquireRelease(
+    Effect.callback<{ readonly server: Http.Server; readonly url: string; readonly hooks: Hooks }>((resume) => {
+      const hooks: Hooks = { before: () => undefined, after: () => undefined }
+      const server = Http.createServer((incoming, outgoing) => {
+        const chunks: Array<Buffer> = []
+        const path = incoming.url ?? "/"
+        incoming.on("data", (chunk: Buffer) => chunks.push(chunk))
+        incoming.on("end", async () => {
+          await hooks.before(path)
+          const answer = await Effect.runPromise(Effect.option(request(relayUrl + path, {
+            method: incoming.method ?? "GET",
+            headers: {
+              "content-type": incoming.headers["content-type"] ?? "application/json",
+              ...(incoming.headers.authorization === undefined ? {} : { authorization: incoming.headers.authorization })
+            },
+            body: Buffer.concat(chunks).toString()
+          })))
+          if (Option.isNone(answer)) return outgoing.destroy()
+          await hooks.after(path)
+          const { headers, status, text } = answer.value
+          outgoing.writeHead(status, { "content-type": headers["content-type"] ?? "text/plain" }).end(text)
+        })
+      })
+      server.listen(0, "127.0.0.1", () => {
+        const address = server.address()
+        const port = typeof address === "object" ? address?.port : undefined
+        resume(Effect.succeed({ server, url: `http://127.0.0.1:${port}`, hooks }))
+      })
+    }),
+    ({ server }) =>
+      Effect.promise(() => {
+        server.closeAllConnections()
+        return new Promise((resolve) => server.close(resolve))
+      })
+  )
+
+const world = Effect.gen(function*() {
+  const relayProcess = yield* program(relayScript, [yield* temporaryDirectory, "0"])
+  const relay: { readonly url: string; readonly linkCode: string; readonly clientCode: string } = JSON.parse(
+    yield* relayProcess.printed(/^.*\n/)
+  )
+  const proxy = yield* proxyTo(relay.url)
+  const state = yield* freshState
+  const backend = yield* serve(state)
+  const begin = (...args: ReadonlyArray<string>) => sallyport(["connect", ...args, "--state-dir", state, "--json"])
+  const run = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+    const running = yield* begin(...args)
+    const { code } = yield* running.exit
+    return { code, stdout: running.stdout(), stderr: running.stderr() }
+  })
+  const linked = yield* run("link", "--relay", proxy.url, "--code", relay.linkCode, "--url", backend.url)
+  assert.strictEqual(linked.code, 0, linked.stderr)
+  const { environmentId }: { readonly environmentId: string } = JSON.parse(linked.stdout)
+  const token = (yield* exchange(relay, relay.clientCode)).json<{ readonly access_token: string }>().access_token
+  const health = Effect.map(
+    get(relay, `/api/relay/environments/${environmentId}/health`, token),
+    (answer) => [answer.status, answer.json<{ readonly status?: string }>().status]
+  )
+  return { begin, health, proxy, relayProcess, run }
+})
+
+const rotatePath = "/api/relay/environments/rotate-key"
+
+describe("sallyport connect rotate-key", () => {
+  it.live(
+    "killed with the relay told or not, leaves a backend that the relay believes, and finishes when run again",
+    () =>
+      Effect.gen(function*() {
+        const { begin, health, proxy, run } = yield* world
+        const keys = new Set<string>()
+        const rotate = Effect.gen(function*() {
+          const { code, stderr, stdout } = yield* run("rotate-key")
+          assert.strictEqual(code, 0, stderr)
+          const { keyId, previousUntil }: { readonly keyId: string; readonly previousUntil: string } = JSON.parse(
+            stdout
+          )
+          assert.match(keyId, /^[A-Za-z0-9_-]{43}$/)
+          assert.isFalse(keys.has(keyId))
+          keys.add(keyId)
+          assert.isAbove(Date.parse(previousUntil), Date.now())
+          assert.deepStrictEqual(yield* health, [200, "healthy"])
+        })
+        yield* rotate
+        for (const when of ["before", "after"] as const) {
+          for (const count of [1, 2]) {
+            let running: Running | undefined
+            let seen = 0
+            proxy.hooks[when] = (path) =>
+              path === rotatePath && ++seen === count && running !== undefined
+                ? Effect.runPromise(running.stop("SIGKILL"))
+                : undefined
+            running = yield* begin("rotate-key")
+            assert.strictEqual((yield* running.exit).signal, "SIGKILL", `${when} ${count}`)
+            proxy.hooks[when] = () => undefined
+            assert.deepStrictEqual(yield* health, [200, "healthy"])
+            yield* rotate
+          }
+        }
+      }).pipe(Effect.scoped),
+    timeout
+  )
+})
+
+describe("sallyport connect unlink", () => {
+  it.live("tells the relay, forgets a relay that cannot be told, and says which it was", () =>
+    Effect.gen(function*() {
+      const { health, run } = yield* world
+      const unlinked = yield* run("unlink")
+      assert.deepInclude(unlinked, { code: 0, stdout: `{"link":null,"relayTold":true}\n` }, unlinked.stderr)
+      assert.deepStrictEqual((yield* health)[0], 404)
+      assert.deepInclude(yield* run("unlink"), { code: 0 })
+      const rotated = yield* run("rotate-key")
+      assert.strictEqual(rotated.code, 9)
+      assert.include(rotated.stderr, "linked to no relay")
+    }).pipe(Effect.scoped), timeout)
+
+  it.live("exits with a code of its own where the relay is away, and is linked no more", () =>
+    Effect.gen(function*() {
+      const { relayProcess, run } = yield* world
+      yield* relayProcess.stop("SIGKILL")
+      const unlinked = yield* run("unlink")
+      assert.strictEqual(unlinked.code, 10)
+      assert.strictEqual(unlinked.stdout, `{"link":null,"relayTold":false}\n`)
+      assert.include(unlinked.stderr, "Unlink it there as well")
+      const status: { readonly link: unknown } = JSON.parse((yield* run("status")).stdout)
+      assert.isNull(status.link)
+    }).pipe(Effect.scoped), timeout)
+})
