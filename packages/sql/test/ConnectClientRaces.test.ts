@@ -16,13 +16,10 @@ import * as Layer from "effect/Layer"
 import * as Path from "effect/Path"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
-import { spawn } from "node:child_process"
-import { once } from "node:events"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { postgres } from "./databases.ts"
 import type { Task } from "./programs/connecting.ts"
+import { startRacers } from "./racers.ts"
 
 const nowMillis = 1_800_000_000_000
 const clients = ["a", "b", "c"].map((name) => name.repeat(43))
@@ -69,28 +66,8 @@ const race = Effect.fnUntraced(function*(database: Task["database"], by: "decisi
     )
     if (by === "decisions") yield* decide(proofKeyThumbprint, "approved")
   }
-  const processes = yield* Effect.forEach([1, 2, 3], () =>
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const child = spawn(
-          process.execPath,
-          ["--conditions=sallyport-source", fileURLToPath(new URL("programs/connecting.ts", import.meta.url))],
-          { stdio: ["pipe", "pipe", "inherit"] }
-        )
-        return { child, exited: once(child, "exit"), lines: createInterface(child.stdout)[Symbol.asyncIterator]() }
-      }),
-      ({ child, exited }) =>
-        Effect.promise(() => {
-          child.kill()
-          return exited
-        })
-    ))
-  const line = ({ lines }: (typeof processes)[number]) =>
-    Effect.map(Effect.promise(() => lines.next()), ({ value }) => value ?? "")
   const task: Task = { database, clients, nowMillis }
-  for (const { child } of processes) child.stdin.write(`${JSON.stringify(task)}\n`)
-  for (const started of processes) assert.strictEqual(yield* line(started), "ready")
-  for (const { child } of processes) child.stdin.write("go\n")
+  const lines = yield* startRacers("connecting.ts", [task, task, task])
   const live = sessions.list({ nowMillis, afterId: undefined, limit: 10_000 })
   // Every client has been let in by the time that the first is turned away.
   yield* Effect.repeat(Effect.map(live, (rows) => new Set(rows.map((row) => row.proofKeyThumbprint)).size), {
@@ -99,7 +76,7 @@ const race = Effect.fnUntraced(function*(database: Task["database"], by: "decisi
   })
   if (by === "mode") yield* repository.setMode({ mode: "client-approval", trust: [] }, context)
   else yield* Effect.forEach(decisions, (decision, index) => decide(clients[index] ?? "", decision))
-  const counts = yield* Effect.forEach(processes, line, { concurrency: "unbounded" })
+  const counts = yield* Effect.all(lines, { concurrency: "unbounded" })
   const total = counts.reduce((sum, text) => {
     const { granted }: { readonly granted: number } = JSON.parse(text)
     return sum + granted

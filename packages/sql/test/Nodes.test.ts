@@ -14,7 +14,7 @@ import * as Http from "node:http"
 import { inject } from "vitest"
 import { postgres } from "./databases.ts"
 import { type Node, startNode } from "./nodes.ts"
-import type { Task } from "./programs/consumer.ts"
+import type { SharedDatabase } from "./sharedDatabase.ts"
 
 const url = (node: Node, path: string) => `http://127.0.0.1:${node.port}${path}`
 const headers = (token: string) => ({ authorization: `Bearer ${token}`, "content-type": "application/json" })
@@ -158,7 +158,7 @@ const suite = (
   name: string,
   test: (
     title: string,
-    body: (database: Task["database"]) => Effect.Effect<void, never, Scope.Scope>
+    body: (database: SharedDatabase) => Effect.Effect<void, never, Scope.Scope>
   ) => void
 ) => {
   describe(`two processes on ${name}`, () => {

@@ -16,7 +16,7 @@ import { browser, step } from "../../cli/test/browser.ts"
 import * as CuttingProxy from "./cuttingProxy.ts"
 import { postgres } from "./databases.ts"
 import { type Node, startNode } from "./nodes.ts"
-import type { Task } from "./programs/consumer.ts"
+import type { SharedDatabase } from "./sharedDatabase.ts"
 
 /** One of the events that a reader has seen: its cursor, kind and data. */
 type Seen = readonly [id: string, event: string, data: string]
@@ -149,7 +149,7 @@ const mulberry = (seed: number) => () => {
  * Has one node execute runs, and readers follow them on it and on another, which is killed and started again all the time.
  * Every connection ends at a random byte, and goes to either node.
  */
-const cutting = (database: Task["database"], wanted: number) =>
+const cutting = (database: SharedDatabase, wanted: number) =>
   Effect.gen(function*() {
     const random = mulberry(20_260_731)
     const writer = yield* startNode(database, "unsafe-no-auth")

@@ -26,7 +26,7 @@ import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { postgres } from "./databases.ts"
-import type { Task } from "./programs/consumer.ts"
+import type { SharedDatabase } from "./sharedDatabase.ts"
 import type { Writing } from "./programs/run-writer.ts"
 
 const program = fileURLToPath(new URL("programs/run-writer.ts", import.meta.url))
@@ -98,14 +98,14 @@ const runIdIn = (lines: ReadonlyArray<string>) => lines.find((line) => line.star
 // Another process
 // -----------------------------------------------------------------------------
 
-const clientOf = (database: Task["database"], busyTimeout: Duration.Input) =>
+const clientOf = (database: SharedDatabase, busyTimeout: Duration.Input) =>
   "filename" in database
     ? SqliteClient.layer({ ...database, busyTimeout })
     : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
 
 /** Provides the run log of this process, on tables that it creates. */
 const logOf = (
-  database: Task["database"],
+  database: SharedDatabase,
   reaper: Layer.Layer<never, never, RunEventLog.RunEventLog>,
   busyTimeout: Duration.Input = "30 seconds"
 ) =>
@@ -158,7 +158,7 @@ const assertRead = (
 const suite = (
   name: string,
   withDatabase: <E>(
-    body: (database: Task["database"]) => Effect.Effect<void, E, Scope.Scope>
+    body: (database: SharedDatabase) => Effect.Effect<void, E, Scope.Scope>
   ) => Effect.Effect<void, unknown>
 ) => {
   describe(`a process that executes a run on ${name}`, () => {

@@ -17,13 +17,10 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Statement from "effect/sql/Statement"
-import { spawn } from "node:child_process"
-import { once } from "node:events"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { databases, postgres, sqliteMemory } from "./databases.ts"
 import type { Task } from "./programs/consumer.ts"
+import { startRacers } from "./racers.ts"
 
 const layerWith = (options?: { readonly prefix: string }) =>
   Layer.mergeAll(
@@ -118,32 +115,9 @@ const raceAcrossProcesses = Effect.fnUntraced(function*(database: Task["database
   const uses = (index: number) => index % 3 === 0 ? 2 : 1
   yield* Effect.forEach(ids, (id, index) => links.insert(link(id, uses(index)), change))
 
-  const consumers = yield* Effect.forEach([1, 2], () =>
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const child = spawn(
-          process.execPath,
-          [
-            "--conditions=sallyport-source",
-            fileURLToPath(new URL("programs/consumer.ts", import.meta.url))
-          ],
-          { stdio: ["pipe", "pipe", "inherit"] }
-        )
-        return { child, exited: once(child, "exit"), lines: createInterface(child.stdout)[Symbol.asyncIterator]() }
-      }),
-      ({ child, exited }) =>
-        Effect.promise(() => {
-          child.kill()
-          return exited
-        })
-    ))
-  const line = ({ lines }: (typeof consumers)[number]) =>
-    Effect.map(Effect.promise(() => lines.next()), ({ value }) => value ?? "")
   const task: Task = { database, digests: ids.map((id) => `code-digest-of-${id}`), rounds: 10, nowMillis: now }
-  for (const { child } of consumers) child.stdin.write(`${JSON.stringify(task)}\n`)
-  for (const consumer of consumers) assert.strictEqual(yield* line(consumer), "ready")
-  for (const { child } of consumers) child.stdin.write("go\n")
-  const won = yield* Effect.forEach(consumers, line, { concurrency: "unbounded" })
+  const lines = yield* startRacers("consumer.ts", [task, task])
+  const won = yield* Effect.all(lines, { concurrency: "unbounded" })
 
   const expected = ids.flatMap((id, index) => Array.from({ length: uses(index) }, () => `code-digest-of-${id}`))
   const digests: ReadonlyArray<string> = won.flatMap((text) => JSON.parse(text))

@@ -10,13 +10,10 @@ import * as Layer from "effect/Layer"
 import * as Path from "effect/Path"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Statement from "effect/sql/Statement"
-import { spawn } from "node:child_process"
-import { once } from "node:events"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { databases, postgres, sqliteMemory } from "./databases.ts"
 import type { Task } from "./programs/spender.ts"
+import { startRacers } from "./racers.ts"
 
 const now = 1_800_000_000_000
 
@@ -57,29 +54,9 @@ for (const { layer, name } of databases) {
 /** Lets processes spend the same values together: each value is spent by exactly one of them, once. */
 const raceAcrossProcesses = Effect.fnUntraced(function*(database: Task["database"]) {
   const digests = Array.from({ length: 100 }, (_, index) => `digest-${100 + index}`)
-  const spenders = yield* Effect.forEach([1, 2, 3], () =>
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const child = spawn(
-          process.execPath,
-          ["--conditions=sallyport-source", fileURLToPath(new URL("programs/spender.ts", import.meta.url))],
-          { stdio: ["pipe", "pipe", "inherit"] }
-        )
-        return { child, exited: once(child, "exit"), lines: createInterface(child.stdout)[Symbol.asyncIterator]() }
-      }),
-      ({ child, exited }) =>
-        Effect.promise(() => {
-          child.kill()
-          return exited
-        })
-    ))
-  const line = ({ lines }: (typeof spenders)[number]) =>
-    Effect.map(Effect.promise(() => lines.next()), ({ value }) => value ?? "")
   const task: Task = { database, digests, nowMillis: now }
-  for (const { child } of spenders) child.stdin.write(`${JSON.stringify(task)}\n`)
-  for (const spender of spenders) assert.strictEqual(yield* line(spender), "ready")
-  for (const { child } of spenders) child.stdin.write("go\n")
-  const won = yield* Effect.forEach(spenders, line, { concurrency: "unbounded" })
+  const lines = yield* startRacers("spender.ts", [task, task, task])
+  const won = yield* Effect.all(lines, { concurrency: "unbounded" })
   const spent: ReadonlyArray<string> = won.flatMap((text) => JSON.parse(text))
   assert.deepStrictEqual(spent.toSorted(), digests)
 }, Effect.scoped)

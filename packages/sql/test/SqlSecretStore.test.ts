@@ -27,6 +27,7 @@ import { inspect } from "node:util"
 import { inject } from "vitest"
 import { databases, postgres } from "./databases.ts"
 import type { Seen, Task } from "./programs/secretRacer.ts"
+import { startRacers } from "./racers.ts"
 
 const freshKey = () => Redacted.make<Uint8Array>(new Uint8Array(randomBytes(32)))
 
@@ -267,25 +268,17 @@ const start = (task: Task) =>
 const raceAcrossProcesses = Effect.fnUntraced(function*(database: Task["database"]) {
   const keys = [freshKey(), freshKey()] as const
   const hex = (key: Redacted.Redacted<Uint8Array>) => Hex.encode(Redacted.value(key))
-  const racers = yield* Effect.all(
-    // Half of them encrypt with one key and half with the other, as in the middle of a rotation.
-    Array.from(
-      { length: 4 },
-      (_, index) =>
-        start({
-          work: "race",
-          database,
-          keys: index % 2 === 0 ? [hex(keys[0]), hex(keys[1])] : [hex(keys[1]), hex(keys[0])]
-        })
-    )
-  )
-  const lines = racers.map((racer) => createInterface({ input: racer.stdout })[Symbol.asyncIterator]())
-  for (const line of lines) assert.strictEqual((yield* Effect.promise(() => line.next())).value, "ready")
-  for (const racer of racers) racer.stdin.write("go\n")
+  // Half of them encrypt with one key and half with the other, as in the middle of a rotation.
+  const tasks = Array.from({ length: 4 }, (_, index): Task => ({
+    work: "race",
+    database,
+    keys: index % 2 === 0 ? [hex(keys[0]), hex(keys[1])] : [hex(keys[1]), hex(keys[0])]
+  }))
+  const lines = yield* startRacers("secretRacer.ts", tasks)
   const values = new Map<string, Set<string>>()
   let wins = 0
   for (const line of lines) {
-    const seen: Seen = JSON.parse((yield* Effect.promise(() => line.next())).value ?? "null")
+    const seen: Seen = JSON.parse(yield* line)
     wins += seen.wins
     for (const [name, value] of seen.values) values.set(name, (values.get(name) ?? new Set()).add(value))
   }

@@ -7,7 +7,7 @@ import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
-import type { Task } from "./programs/consumer.ts"
+import type { SharedDatabase } from "./sharedDatabase.ts"
 
 const program = fileURLToPath(new URL("programs/node.ts", import.meta.url))
 
@@ -30,7 +30,7 @@ const kill = (child: ChildProcess): Effect.Effect<void> =>
 
 /** Starts a node, which ends with the scope. */
 export const startNode = (
-  database: Task["database"],
+  database: SharedDatabase,
   policy?: AuthPolicy.Kind
 ): Effect.Effect<Node, never, Scope.Scope> =>
   Effect.gen(function*() {

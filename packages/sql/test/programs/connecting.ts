@@ -5,7 +5,6 @@
  * The first line of standard input says where and which; they ask when the second arrives, so that several of these begin
  * together, and again and again until each was refused. The outcomes, counted, are the last line of standard output.
  */
-import { PgClient } from "@effect/sql-pg"
 import { ConnectClientRepository } from "@sallyport/core/ConnectClientRepository"
 import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
 import { Device, SessionId } from "@sallyport/core/Session"
@@ -13,15 +12,15 @@ import { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRe
 import * as SqlBootstrapCredentialRepository from "@sallyport/sql/SqlBootstrapCredentialRepository"
 import * as SqlConnectClientRepository from "@sallyport/sql/SqlConnectClientRepository"
 import * as SqlSessionCredentialRepository from "@sallyport/sql/SqlSessionCredentialRepository"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
 import { createInterface } from "node:readline"
-import type { Task as ConsumerTask } from "./consumer.ts"
+import { clientOf, type SharedDatabase } from "../sharedDatabase.ts"
 
 /** What a process is told. */
-export interface Task extends Pick<ConsumerTask, "database" | "nowMillis"> {
+export interface Task {
+  readonly database: SharedDatabase
+  readonly nowMillis: number
   readonly clients: ReadonlyArray<string>
 }
 
@@ -35,9 +34,6 @@ const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
 
 const program = Effect.gen(function*() {
   const { clients, database, nowMillis }: Task = JSON.parse((yield* Effect.promise(() => lines.next())).value ?? "")
-  const client = "filename" in database
-    ? SqliteClient.layer({ ...database, busyTimeout: "30 seconds" })
-    : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
   return yield* Effect.gen(function*() {
     const repository = yield* ConnectClientRepository
     const links = yield* BootstrapCredentialRepository
@@ -106,7 +102,7 @@ const program = Effect.gen(function*() {
         }
       }), { concurrency: 4 })
     return counts
-  }).pipe(Effect.provide(repositories.pipe(Layer.provide(client))))
+  }).pipe(Effect.provide(repositories.pipe(Layer.provide(clientOf(database)))))
 })
 
 const counts = await Effect.runPromise(program)

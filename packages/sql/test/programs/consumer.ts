@@ -4,26 +4,16 @@
  * The first line of standard input says where and what; the links are consumed when the second arrives, so that several
  * of these begin together. What was won is the last line of standard output.
  */
-import { PgClient } from "@effect/sql-pg"
 import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
 import * as SqlBootstrapCredentialRepository from "@sallyport/sql/SqlBootstrapCredentialRepository"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
 import { createInterface } from "node:readline"
+import { clientOf, type SharedDatabase } from "../sharedDatabase.ts"
 
 /** What a consumer is told: each digest is tried `rounds` times. */
 export interface Task {
-  readonly database:
-    | { readonly filename: string }
-    | {
-      readonly host: string
-      readonly port: number
-      readonly username: string
-      readonly password: string
-      readonly database: string
-    }
+  readonly database: SharedDatabase
   readonly digests: ReadonlyArray<string>
   readonly rounds: number
   readonly nowMillis: number
@@ -35,9 +25,6 @@ const program = Effect.gen(function*() {
   const { database, digests, nowMillis, rounds }: Task = JSON.parse(
     (yield* Effect.promise(() => lines.next())).value ?? ""
   )
-  const client = "filename" in database
-    ? SqliteClient.layer({ ...database, busyTimeout: "30 seconds" })
-    : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
   return yield* Effect.gen(function*() {
     const links = yield* BootstrapCredentialRepository
     process.stdout.write("ready\n")
@@ -56,7 +43,7 @@ const program = Effect.gen(function*() {
       { concurrency: 8 }
     )
     return outcomes.flat()
-  }).pipe(Effect.provide(SqlBootstrapCredentialRepository.layer.pipe(Layer.provide(client))))
+  }).pipe(Effect.provide(SqlBootstrapCredentialRepository.layer.pipe(Layer.provide(clientOf(database)))))
 })
 
 const won = await Effect.runPromise(program)

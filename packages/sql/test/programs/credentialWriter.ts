@@ -4,31 +4,22 @@
  * The first line of standard input says where. It prints a line before each write (`writing 7`) and one after it (`written 7`).
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
-import { PgClient } from "@effect/sql-pg"
 import * as CredentialRequirements from "@sallyport/core/CredentialRequirements"
 import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolver"
 import * as OrgMembership from "@sallyport/core/OrgMembership"
 import * as SecretKeys from "@sallyport/core/SecretKeys"
 import * as SqlAccessFeedRepository from "@sallyport/sql/SqlAccessFeedRepository"
 import * as SqlScopedCredentialRepository from "@sallyport/sql/SqlScopedCredentialRepository"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { writeSync } from "node:fs"
 import { createInterface } from "node:readline"
+import { clientOf, type SharedDatabase } from "../sharedDatabase.ts"
 
 /** What a process is told. */
 export interface Task {
-  readonly database:
-    | { readonly filename: string }
-    | {
-      readonly host: string
-      readonly port: number
-      readonly username: string
-      readonly password: string
-      readonly database: string
-    }
+  readonly database: SharedDatabase
   /** The number to begin at. */
   readonly first: number
 }
@@ -55,9 +46,6 @@ export const valuesOf = (round: number): ReadonlyMap<string, Redacted.Redacted> 
 if (process.argv[1] === import.meta.filename) {
   const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
   const { database, first }: Task = JSON.parse((await lines.next()).value ?? "")
-  const Client = "filename" in database
-    ? SqliteClient.layer({ ...database, busyTimeout: "30 seconds" })
-    : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
   const writer = Effect.gen(function*() {
     const credentials = yield* CredentialScopeResolver.CredentialScopeResolver
     for (let round = first;; round++) {
@@ -66,5 +54,5 @@ if (process.argv[1] === import.meta.filename) {
       writeSync(1, `written ${round}\n`)
     }
   })
-  await Effect.runPromise(writer.pipe(Effect.provide(Layer.provide(Resolver, Client))))
+  await Effect.runPromise(writer.pipe(Effect.provide(Layer.provide(Resolver, clientOf(database)))))
 }

@@ -28,14 +28,14 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { createServer } from "node:http"
 import { createInterface } from "node:readline"
-import type { Task } from "./consumer.ts"
+import type { SharedDatabase } from "../sharedDatabase.ts"
 
 const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
 const nextLine = Effect.promise(() => lines.next())
 const print = (line: string) => Effect.sync(() => process.stdout.write(`${line}\n`))
 
 const kind = process.argv[2] === undefined ? undefined : Schema.decodeUnknownSync(AuthPolicy.Kind)(process.argv[2])
-const database: Task["database"] = JSON.parse((await lines.next()).value ?? "")
+const database: SharedDatabase = JSON.parse((await lines.next()).value ?? "")
 
 const Repositories = "filename" in database
   ? Layer.merge(SqlRepositories.layer, SqlSecretStore.layer).pipe(

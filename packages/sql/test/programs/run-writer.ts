@@ -6,23 +6,20 @@
  * reads it knows what was acknowledged: `executing`, `run <id>`, numbers, `left` when the program ends, and at last `steps <count>`.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { PgClient } from "@effect/sql-pg"
 import * as RunEventLog from "@sallyport/core/RunEventLog"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as SqlRunEventRepository from "@sallyport/sql/SqlRunEventRepository"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
 import { writeSync } from "node:fs"
 import * as Net from "node:net"
 import { DatabaseSync, StatementSync } from "node:sqlite"
-import type { Task } from "./consumer.ts"
+import { clientOf, type SharedDatabase } from "../sharedDatabase.ts"
 
 /** What a writer is told. */
 export interface Writing {
-  readonly database: Task["database"]
+  readonly database: SharedDatabase
   readonly key: string
   readonly leaseMillis: number
   /** How far to count; absent for ever. */
@@ -61,10 +58,6 @@ if ("filename" in database) {
   stepping(Net.Socket.prototype, "write", (self) => Reflect.get(self, "remotePort") === database.port)
 }
 
-const Client = "filename" in database
-  ? SqliteClient.layer({ ...database, busyTimeout: "30 seconds" })
-  : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 2 })
-
 const program = Effect.gen(function*() {
   const log = yield* RunEventLog.RunEventLog
   const { run } = yield* log.execute(
@@ -93,7 +86,7 @@ program.pipe(
     lease: `${leaseMillis} millis`
   })),
   Effect.provide([
-    Layer.provide(SqlRunEventRepository.layerStorage(), Client),
+    Layer.provide(SqlRunEventRepository.layerStorage(), clientOf(database, 2)),
     Digest.layerWebCrypto,
     SecureRandom.layerWebCrypto
   ]),

@@ -6,12 +6,10 @@
  * before each write (`writing`), and one for each acknowledged change of the count (`counted 7`).
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
-import { PgClient } from "@effect/sql-pg"
 import * as EncryptedSecretStore from "@sallyport/core/EncryptedSecretStore"
 import * as SecretKeys from "@sallyport/core/SecretKeys"
 import * as SecretStore from "@sallyport/core/SecretStore"
 import * as SqlSecretStore from "@sallyport/sql/SqlSecretStore"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as Hex from "effect/encoding/Hex"
 import * as Layer from "effect/Layer"
@@ -20,19 +18,12 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { writeSync } from "node:fs"
 import { createInterface } from "node:readline"
+import { clientOf, type SharedDatabase } from "../sharedDatabase.ts"
 
 /** What a process is told. */
 export interface Task {
   readonly work: "race" | "rotate"
-  readonly database:
-    | { readonly filename: string }
-    | {
-      readonly host: string
-      readonly port: number
-      readonly username: string
-      readonly password: string
-      readonly database: string
-    }
+  readonly database: SharedDatabase
   readonly keys: readonly [string, string]
 }
 
@@ -107,12 +98,8 @@ const rotate = Effect.gen(function*() {
   }
 })
 
-const Client = "filename" in database
-  ? SqliteClient.layer({ ...database, busyTimeout: "30 seconds" })
-  : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
-
 const Stores: Layer.Layer<SecretStore.SecretStore, unknown> = SqlSecretStore.layer.pipe(
-  Layer.provide([Client, NodeCrypto.layer])
+  Layer.provide([clientOf(database), NodeCrypto.layer])
 )
 
 await Effect.runPromise(

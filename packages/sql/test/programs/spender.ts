@@ -4,26 +4,24 @@
  * The first line of standard input says where and what; the values are spent when the second arrives, so that several of
  * these begin together. What was won is the last line of standard output.
  */
-import { PgClient } from "@effect/sql-pg"
 import { ReplayRepository } from "@sallyport/core/ReplayRepository"
 import * as SqlReplayRepository from "@sallyport/sql/SqlReplayRepository"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
 import { createInterface } from "node:readline"
-import type { Task as ConsumerTask } from "./consumer.ts"
+import { clientOf, type SharedDatabase } from "../sharedDatabase.ts"
 
 /** What a spender is told: each digest is tried twice. */
-export interface Task extends Pick<ConsumerTask, "database" | "digests" | "nowMillis"> {}
+export interface Task {
+  readonly database: SharedDatabase
+  readonly digests: ReadonlyArray<string>
+  readonly nowMillis: number
+}
 
 const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
 
 const program = Effect.gen(function*() {
   const { database, digests, nowMillis }: Task = JSON.parse((yield* Effect.promise(() => lines.next())).value ?? "")
-  const client = "filename" in database
-    ? SqliteClient.layer({ ...database, busyTimeout: "30 seconds" })
-    : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
   return yield* Effect.gen(function*() {
     const replays = yield* ReplayRepository
     process.stdout.write("ready\n")
@@ -38,7 +36,7 @@ const program = Effect.gen(function*() {
       { concurrency: 8 }
     )
     return outcomes.flat()
-  }).pipe(Effect.provide(SqlReplayRepository.layer.pipe(Layer.provide(client))))
+  }).pipe(Effect.provide(SqlReplayRepository.layer.pipe(Layer.provide(clientOf(database)))))
 })
 
 const won = await Effect.runPromise(program)
