@@ -3,9 +3,9 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { fileURLToPath } from "node:url"
 import type { Browser, Page } from "playwright-core"
-import { browser, profile, step } from "../../../packages/cli/test/browser.ts"
-import { network } from "../../../packages/cli/test/network.ts"
-import { program, temporaryDirectory, timeout } from "../../../packages/cli/test/support.ts"
+import { browser, profile, step } from "../../../test-support/browser.ts"
+import { network } from "../../../test-support/network.ts"
+import { program, temporaryDirectory, timeout } from "../../../test-support/programs.ts"
 
 const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
 

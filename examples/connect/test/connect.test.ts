@@ -4,7 +4,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { fileURLToPath } from "node:url"
-import { program, sallyport, serve, temporaryDirectory, timeout } from "../../../packages/cli/test/support.ts"
+import { sallyport, serve } from "../../../test-support/backend.ts"
+import { program, temporaryDirectory, timeout } from "../../../test-support/programs.ts"
 
 const script = (name: string) => fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url))
 

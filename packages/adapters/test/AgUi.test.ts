@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import { network } from "../../cli/test/network.ts"
+import { network } from "../../../test-support/network.ts"
 import { counted, database, host } from "./support.ts"
 
 /** Fetches as the library does by itself, but for a broken connection, whose error it also throws where nobody listens. */

@@ -14,7 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { TestClock } from "effect/testing"
-import { network } from "../../cli/test/network.ts"
+import { network } from "../../../test-support/network.ts"
 import { collect, counted, database, host } from "./support.ts"
 
 const owner = { subject: "someone" }

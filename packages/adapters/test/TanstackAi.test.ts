@@ -15,7 +15,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import { network } from "../../cli/test/network.ts"
+import { network } from "../../../test-support/network.ts"
 import { collect, counted, database, host } from "./support.ts"
 
 const reconnect = { delayMs: 20, maxAttempts: 200 }

@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as NPath from "node:path"
 import { fileURLToPath } from "node:url"
-import { program, temporaryDirectory } from "../../cli/test/support.ts"
+import { program, temporaryDirectory } from "../../../test-support/programs.ts"
 
 const script = fileURLToPath(new URL("./programs/host.ts", import.meta.url))
 

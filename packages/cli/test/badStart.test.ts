@@ -6,7 +6,8 @@ import { createServer } from "node:net"
 import * as OS from "node:os"
 import * as NPath from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import * as Sallyport from "./support.ts"
+import * as Sallyport from "../../../test-support/backend.ts"
+import * as Programs from "../../../test-support/programs.ts"
 
 /** What a start is tried with, and what its one sentence has to say. */
 interface BadStart {
@@ -82,7 +83,7 @@ const refuses = (
         if (secret.length > 16) assert.notInclude(stderr, secret.slice(0, 16))
       }
       if (unchanged !== undefined) assert.deepStrictEqual(snapshot(unchanged), before)
-    }), Sallyport.timeout)
+    }), Programs.timeout)
 
 describe("sallyport serve refuses to start, changes nothing, and says why and what to do, on", () => {
   for (
@@ -129,7 +130,7 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
 
   refuses(
     "a state directory that is not private",
-    Effect.map(Sallyport.temporaryDirectory, (directory) => {
+    Effect.map(Programs.temporaryDirectory, (directory) => {
       NFS.chmodSync(directory, 0o755)
       return {
         args: ["--port", "0", "--state-dir", directory],
@@ -151,7 +152,7 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
   if (process.getuid?.() === 0) {
     refuses(
       "a state directory of another user",
-      Effect.map(Sallyport.temporaryDirectory, (directory) => {
+      Effect.map(Programs.temporaryDirectory, (directory) => {
         NFS.chownSync(directory, 54_321, 54_321)
         return {
           args: ["--port", "0", "--state-dir", directory],
@@ -163,7 +164,7 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
   } else {
     refuses(
       "a state directory that this user may not write to",
-      Effect.map(Sallyport.temporaryDirectory, (directory) => {
+      Effect.map(Programs.temporaryDirectory, (directory) => {
         NFS.chmodSync(directory, 0o500)
         return {
           args: ["--port", "0", "--state-dir", directory],

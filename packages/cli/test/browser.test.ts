@@ -2,9 +2,10 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as NPath from "node:path"
 import type { BrowserContext, Page } from "playwright-core"
-import * as Browser from "./browser.ts"
-import * as Network from "./network.ts"
-import * as Sallyport from "./support.ts"
+import * as Browser from "../../../test-support/browser.ts"
+import * as Network from "../../../test-support/network.ts"
+import * as Sallyport from "../../../test-support/backend.ts"
+import * as Programs from "../../../test-support/programs.ts"
 
 const { step } = Browser
 
@@ -127,7 +128,7 @@ describe("a browser", () => {
           yield* text(page, "#connection", /^Connection lost/)
           if (offline) yield* picture(page, "lost")
           const before = yield* eventsOf(page)
-          yield* Sallyport.eventually(look, (lastSeq) => lastSeq >= before.length + 3)
+          yield* Programs.eventually(look, (lastSeq) => lastSeq >= before.length + 3)
           assert.deepStrictEqual(yield* eventsOf(page), before, "nothing comes over a wire that is cut")
           network.join(server)
           if (offline) yield* step(() => context.setOffline(false))
@@ -162,7 +163,7 @@ describe("a browser", () => {
         yield* picture(second.page, "unpaired")
         assert.deepStrictEqual([...problems, ...second.problems], [])
       }),
-    Sallyport.timeout
+    Programs.timeout
   )
 
   it.live(
@@ -225,7 +226,7 @@ describe("a browser", () => {
         yield* text(other.page, "#status", /^Signed in as owner/)
         assert.deepStrictEqual([...first.problems, ...problems, ...other.problems], [])
       }),
-    Sallyport.timeout
+    Programs.timeout
   )
 
   it.live(
@@ -269,7 +270,7 @@ describe("a browser", () => {
         assert.deepStrictEqual(events, counts(1, events.length))
         assert.deepStrictEqual(problems, [])
       }),
-    Sallyport.timeout
+    Programs.timeout
   )
 
   it.live(
@@ -360,6 +361,6 @@ describe("a browser", () => {
         yield* text(page, "#connection", /^The run was stopped\.$/)
         assert.deepStrictEqual(problems, [])
       }),
-    Sallyport.timeout
+    Programs.timeout
   )
 })

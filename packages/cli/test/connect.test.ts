@@ -11,7 +11,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NPath from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { eventually, freshState, get, pair, post, request, sallyport, serve, timeout } from "./support.ts"
+import { freshState, get, pair, post, request, sallyport, serve } from "../../../test-support/backend.ts"
+import { eventually, timeout } from "../../../test-support/programs.ts"
 
 interface Client {
   readonly proofKeyThumbprint: string

@@ -13,7 +13,15 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Http from "node:http"
 import { claimsOf, generate, headerOf, prove } from "../../http/test/dpopSupport.ts"
-import { freshState, request, type RequestOptions, sallyport, serve, type Server, timeout } from "./support.ts"
+import {
+  freshState,
+  request,
+  type RequestOptions,
+  sallyport,
+  serve,
+  type Server
+} from "../../../test-support/backend.ts"
+import { timeout } from "../../../test-support/programs.ts"
 
 const key = generate()
 

@@ -6,18 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Http from "node:http"
 import { fileURLToPath } from "node:url"
-import {
-  exchange,
-  freshState,
-  get,
-  program,
-  request,
-  type Running,
-  sallyport,
-  serve,
-  temporaryDirectory,
-  timeout
-} from "./support.ts"
+import { exchange, freshState, get, request, sallyport, serve } from "../../../test-support/backend.ts"
+import { program, type Running, temporaryDirectory, timeout } from "../../../test-support/programs.ts"
 
 const relayScript = fileURLToPath(new URL("../../../examples/connect/src/relay.ts", import.meta.url))
 

@@ -5,7 +5,8 @@ import { once } from "node:events"
 import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import { fileURLToPath } from "node:url"
-import * as Sallyport from "./support.ts"
+import * as Sallyport from "../../../test-support/backend.ts"
+import * as Programs from "../../../test-support/programs.ts"
 
 const bin = fileURLToPath(new URL("../src/bin.ts", import.meta.url))
 
@@ -87,7 +88,7 @@ describe("sallyport credentials", () => {
 
         assert.notInclude(yield* bytesBelow(state), "s3cret")
       }),
-    Sallyport.timeout
+    Programs.timeout
   )
 
   it.live(
@@ -113,7 +114,7 @@ describe("sallyport credentials", () => {
         }
         assert.deepStrictEqual((yield* run(state, ["list", "--json"])).json(), [])
       }),
-    Sallyport.timeout
+    Programs.timeout
   )
 
   it.live(
@@ -136,6 +137,6 @@ describe("sallyport credentials", () => {
         ])
         yield* server.stop("SIGTERM")
       }),
-    Sallyport.timeout
+    Programs.timeout
   )
 })

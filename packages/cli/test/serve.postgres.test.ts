@@ -8,9 +8,8 @@ import { randomUUID } from "node:crypto"
 import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import { inject } from "vitest"
-import * as Sallyport from "./support.ts"
-
-const { timeout } = Sallyport
+import * as Sallyport from "../../../test-support/backend.ts"
+import { timeout } from "../../../test-support/programs.ts"
 
 /** Makes a database that goes away with the scope, and returns its URL and a client of it. */
 const database = Effect.gen(function*() {

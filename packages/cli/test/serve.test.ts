@@ -5,9 +5,10 @@ import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { renderUnicodeCompact } from "uqr"
-import * as Sallyport from "./support.ts"
+import * as Sallyport from "../../../test-support/backend.ts"
+import * as Programs from "../../../test-support/programs.ts"
 
-const { timeout } = Sallyport
+const { timeout } = Programs
 
 /** Reads rows as another process on the same database. */
 const rows = (stateDirectory: string, statement: string) =>
@@ -218,7 +219,7 @@ describe("two servers on one state directory", () => {
         // `one` has the session in its cache when `other` ends it, and refuses it once it looks at the row again.
         assert.strictEqual((yield* Sallyport.post(other, "/api/auth/logout", token)).status, 204)
         assert.strictEqual((yield* Sallyport.get(other, "/api/auth/sessions", token)).status, 401)
-        yield* Sallyport.eventually(
+        yield* Programs.eventually(
           Sallyport.get(one, "/api/auth/sessions", token),
           ({ status }) => status === 401
         )

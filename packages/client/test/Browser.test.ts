@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type { RunProgramRequest } from "@sallyport/http/RunProgram"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import * as Browser from "../../cli/test/browser.ts"
+import * as Browser from "../../../test-support/browser.ts"
 import * as Pages from "./pages.ts"
 import { network, start } from "./support.ts"
 

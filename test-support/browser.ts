@@ -8,7 +8,7 @@ import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Playwright from "playwright-core"
-import { temporaryDirectory } from "./support.ts"
+import { temporaryDirectory } from "./programs.ts"
 
 /** Awaits a step of the browser; what it fails with fails the test. */
 export const step = <A>(run: () => Promise<A>): Effect.Effect<A> => Effect.promise(run)

@@ -1,115 +1,17 @@
 /**
- * The command as a process of its own, and a plain HTTP client to talk to it.
+ * The reference backend as a process of its own, and a plain HTTP client to talk to it.
  */
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { spawn } from "node:child_process"
-import { once } from "node:events"
-import * as NFS from "node:fs"
 import * as Http from "node:http"
-import * as OS from "node:os"
 import * as NPath from "node:path"
 import { fileURLToPath } from "node:url"
+import { program, type Running, temporaryDirectory } from "./programs.ts"
 
-const bin = fileURLToPath(new URL("../src/bin.ts", import.meta.url))
-
-/** How long a test may take on a slow machine that others use too. */
-export const timeout = 150_000
-
-export const temporaryDirectory: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
-  Effect.sync(() => NFS.mkdtempSync(NPath.join(OS.tmpdir(), "sallyport-cli-"))),
-  (directory) => Effect.sync(() => NFS.rmSync(directory, { recursive: true, force: true }))
-)
+const bin = fileURLToPath(new URL("../packages/cli/src/bin.ts", import.meta.url))
 
 /** A state directory that does not exist yet, in a directory that goes away with the scope. */
 export const freshState = Effect.map(temporaryDirectory, (directory) => NPath.join(directory, "state"))
-
-export interface Exit {
-  readonly code: number | null
-  readonly signal: NodeJS.Signals | null
-}
-
-export interface Running {
-  readonly pid: number
-  readonly stdout: () => string
-  readonly stderr: () => string
-  /** Waits until standard output holds what is looked for, or the process has ended. */
-  readonly printed: (pattern: RegExp) => Effect.Effect<string, Error>
-  readonly exit: Effect.Effect<Exit>
-  readonly stop: (signal: NodeJS.Signals) => Effect.Effect<Exit>
-}
-
-// A worker that is ended before its scopes close leaves nothing behind either.
-const children = new Set<() => void>()
-process.on("exit", () => {
-  for (const kill of children) kill()
-})
-
-/** Runs a program from its source, and kills it when the scope closes. */
-export const program = (
-  script: string,
-  args: ReadonlyArray<string>,
-  env?: Record<string, string>
-): Effect.Effect<Running, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const child = spawn(process.execPath, ["--conditions=sallyport-source", script, ...args], {
-        stdio: ["ignore", "pipe", "pipe"],
-        env: { ...process.env, ...env }
-      })
-      const kill = () => {
-        child.kill("SIGKILL")
-      }
-      children.add(kill)
-      let stdout = ""
-      let stderr = ""
-      const changed = new Set<() => void>()
-      const notify = () => {
-        for (const look of changed) look()
-      }
-      child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
-        stdout += chunk
-        notify()
-      })
-      child.stderr.setEncoding("utf8").on("data", (chunk: string) => stderr += chunk)
-      let exited: Exit | undefined
-      // `close` comes when both outputs have been read to their ends.
-      const closed = once(child, "close").then(([code, signal]): Exit => {
-        children.delete(kill)
-        exited = { code, signal }
-        notify()
-        return exited
-      })
-      const exit = Effect.promise(() => closed)
-      const running: Running = {
-        pid: child.pid ?? 0,
-        stdout: () => stdout,
-        stderr: () => stderr,
-        printed: (pattern) =>
-          Effect.callback<string, Error>((resume) => {
-            const look = () => {
-              const found = pattern.exec(stdout)?.[0]
-              if (found !== undefined) resume(Effect.succeed(found))
-              else if (exited !== undefined) {
-                resume(Effect.fail(new Error(`exited with ${exited.code ?? exited.signal}: ${stderr}`)))
-              }
-            }
-            changed.add(look)
-            look()
-            return Effect.sync(() => changed.delete(look))
-          }),
-        exit,
-        stop: (signal) =>
-          Effect.suspend(() => {
-            child.kill(signal)
-            return exit
-          })
-      }
-      return running
-    }),
-    (running) => running.stop("SIGKILL")
-  )
 
 /** Runs the command from its source, and kills it when the scope closes. */
 export const sallyport = (args: ReadonlyArray<string>, env?: Record<string, string>) => program(bin, args, env)
@@ -319,7 +221,3 @@ export const follow = (
       })
     }
   }))
-
-/** Looks again and again until the answer is the one that a test waits for. Its own timeout ends a test that waits in vain. */
-export const eventually = <A, E, R>(look: Effect.Effect<A, E, R>, wanted: (answer: A) => boolean) =>
-  Effect.repeat(look, { until: wanted, schedule: Schedule.spaced("50 millis") })
