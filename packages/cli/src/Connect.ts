@@ -250,12 +250,16 @@ const link = Command.make(
       Flag.withDescription("A one-time code of your account at the relay"),
       Flag.withFallbackConfig(Config.Redacted("SALLYPORT_LINK_CODE"))
     ),
-    url: Flag.String("url").pipe(Flag.withDescription("The address under which the relay reaches this backend"))
+    url: Flag.String("url").pipe(Flag.withDescription("The address under which the relay reaches this backend")),
+    newKey: Flag.Boolean("new-key").pipe(
+      Flag.withDescription("Make a new key for this backend first, as after somebody else got the old one"),
+      Flag.withDefault(false)
+    )
   },
-  ({ code, relay, url }) =>
+  ({ code, newKey, relay, url }) =>
     withStore(Effect.fnUntraced(function*({ json }) {
       const token = yield* Linking.exchangeCode({ relayUrl: relay, code })
-      const { account, environmentId } = yield* Linking.link({ relayUrl: relay, token, url })
+      const { account, environmentId } = yield* Linking.link({ relayUrl: relay, token, url, newKey })
       yield* Console.log(
         json
           ? JSON.stringify({ environmentId, account, relayUrl: relay })

@@ -165,3 +165,18 @@ export const finish = (name: string, keyId: string): Effect.Effect<
       return [undefined, publicKey.kid === keyId ? { id, current: next.seed, next: null } : undefined] as const
     })
   )
+
+/**
+ * Makes a new key the one in use under a name, and drops both that were there. The other side learns of it by a link that is
+ * made anew.
+ */
+export const renew = Effect.fnUntraced(function*(name: string): Effect.fn.Return<
+  void,
+  SecretStore.SecretStoreError,
+  SecretStore.SecretStore | SecureRandom.SecureRandom
+> {
+  const random = yield* SecureRandom.SecureRandom
+  const current = Redacted.make(yield* random.randomBytes(seedLength))
+  yield* ring(name)
+  yield* modify(name, ({ id }) => Effect.succeed([undefined, { id, current, next: null }] as const))
+})

@@ -77,19 +77,22 @@ const ask = <A, E, R>(request: Effect.Effect<A, E, R>): Effect.Effect<A, LinkFai
 
 /**
  * Registers the environment's address and key with a relay, for the account whose bearer token it is, and stores what the
- * relay says of itself. An environment that is linked already keeps its id.
+ * relay says of itself. An environment that is linked already keeps its id. The relay believes this key alone from then on:
+ * with `newKey`, which makes one first, a key that was stolen ends here.
  */
 export const link = Effect.fnUntraced(function*(options: {
   readonly relayUrl: string
   readonly token: Redacted.Redacted
   /** Where the relay reaches the environment. */
   readonly url: string
+  readonly newKey?: boolean | undefined
 }): Effect.fn.Return<
   EnvironmentLink.EnvironmentLink,
   LinkFailed | SecretStore.SecretStoreError,
-  HttpClient.HttpClient | SecretStore.SecretStore
+  HttpClient.HttpClient | SecretStore.SecretStore | SecureRandom.SecureRandom
 > {
   const before = yield* EnvironmentLink.get
+  if (options.newKey === true) yield* Identity.renew(Identity.environmentKeyName)
   const { current: identity, id } = yield* Identity.ring(Identity.environmentKeyName)
   const environmentId = Option.isSome(before) && before.value.relayUrl === options.relayUrl
     ? before.value.environmentId

@@ -248,6 +248,33 @@ for (const store of stores) {
       }).pipe(Effect.scoped))
   })
 
+  describe(`a stolen key on ${store}`, () => {
+    it.live("is good for nothing once its environment is linked anew with a new one", () =>
+      Effect.gen(function*() {
+        const { environment, relay } = yield* start(store)
+        const { run } = environment
+        const { relayId } = yield* linkOf(environment)
+        const stolen = yield* run(Identity.load(Identity.environmentKeyName))
+        const theirs = yield* run(Identity.load("theirs"))
+        const parties = { iss: environment.id, aud: relayId }
+        const rotate = Effect.fnUntraced(function*(by: Identity.Identity) {
+          return yield* post(`${relay.url}/api/relay/environments/rotate-key`, {
+            environmentId: environment.id,
+            proof: yield* by.sign(typ.rotateKey, { ...parties, key: theirs.publicKey }),
+            possession: yield* theirs.sign(typ.keyPossession, parties)
+          })
+        })
+        assert.deepStrictEqual([yield* rotate(stolen), yield* rotate(theirs)], [200, 200])
+        assert.strictEqual((yield* Effect.flip(run(Linking.rotateKey)))._tag, "LinkFailed")
+        const { environmentId } = yield* environment.linkWith({ newKey: true })
+        assert.strictEqual(environmentId, environment.id)
+        assert.notInclude([stolen.publicKey.kid, theirs.publicKey.kid], yield* connects(environment))
+        assert.deepStrictEqual([yield* rotate(stolen), yield* rotate(theirs)], [401, 401])
+        const { keyId } = yield* run(Linking.rotateKey)
+        assert.strictEqual(yield* connects(environment), keyId)
+      }).pipe(Effect.scoped))
+  })
+
   describe(`a relay's key on ${store}`, () => {
     it.live("is replaced, interrupted after each of its steps and made again, and every environment answers in between", () =>
       Effect.gen(function*() {

@@ -179,7 +179,9 @@ export const startEnvironment = Effect.fnUntraced(function*(store: Store, relay:
   const services = yield* Layer.build(layerEnvironment(store))
   const run = Effect.provideContext(services)
   const url = HttpServer.formatAddress((yield* run(HttpServer.HttpServer)).address)
-  const link = run(Linking.link({ relayUrl: relay.url, token: Redacted.make(account), url }))
+  const linkWith = (options: { readonly newKey: boolean }) =>
+    run(Linking.link({ relayUrl: relay.url, token: Redacted.make(account), url, ...options }))
+  const link = linkWith({ newKey: false })
   const { environmentId } = yield* link
   /** Asks for a client to be let in. */
   const connect = (client: string) =>
@@ -197,7 +199,7 @@ export const startEnvironment = Effect.fnUntraced(function*(store: Store, relay:
         clients.decide({ client: key(client), decision, by: "operator" })
       )
     )
-  return { id: environmentId, url, run, link, connect, decide }
+  return { id: environmentId, url, run, link, linkWith, connect, decide }
 })
 /** An environment of {@link startEnvironment}. */
 export type Environment = Effect.Success<ReturnType<typeof startEnvironment>>
