@@ -1,5 +1,6 @@
 /**
- * The rates of access: verifying sessions, redeeming codes, checking proofs, and what authentication costs a request.
+ * The rates of access: verifying sessions, redeeming codes, checking proofs, and what authentication costs a request; and how
+ * long a client lasts that was turned away.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -41,6 +42,7 @@ import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { makeGetSession } from "./betterAuth.ts"
 import { rates, report, type Row } from "./measure.ts"
+import * as Revocations from "./revocations.ts"
 
 const layerCrypto = Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer)
 
@@ -461,6 +463,7 @@ export const run = async (): Promise<void> => {
       ...await dpopRows(),
       ...await growthRows(directory)
     ])
+    await Revocations.run(directory)
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }

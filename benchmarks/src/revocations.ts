@@ -1,0 +1,123 @@
+/**
+ * How long it takes until a client that another process turns away has lost what it has: its open stream, and its token.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { createHash, generateKeyPairSync, randomUUID, sign } from "node:crypto"
+import { once } from "node:events"
+import * as Http from "node:http"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+import { median } from "./measure.ts"
+import type { Command } from "./revoker.ts"
+
+/** Starts a program, whose output is a line of JSON at the start and one for each line of input. */
+const start = async (path: string, args: ReadonlyArray<string>) => {
+  const program = fileURLToPath(new URL(path, import.meta.url))
+  const child: ChildProcess = spawn(process.execPath, ["--conditions=sallyport-source", program, ...args], {
+    stdio: ["pipe", "pipe", "ignore"]
+  })
+  if (child.stdout === null) throw new Error("The process has no output")
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
+  const next = async () => JSON.parse((await lines.next()).value ?? "")
+  return {
+    hello: await next(),
+    ask: (command: Command) => {
+      child.stdin?.write(`${JSON.stringify(command)}\n`)
+      return next()
+    },
+    stop: async () => {
+      child.kill()
+      await once(child, "exit")
+    }
+  }
+}
+
+const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url")
+
+/** A client with a key of its own. */
+const makeClient = (url: string) => {
+  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" })
+  const { crv, kty, x, y } = publicKey.export({ format: "jwk" })
+  const jwk = { crv, kty, x, y }
+  const headers = (method: string, path: string, token?: string) => {
+    const claims = {
+      jti: randomUUID(),
+      htm: method,
+      htu: url + path,
+      iat: Math.floor(Date.now() / 1000),
+      ...(token === undefined ? {} : { ath: createHash("sha256").update(token).digest("base64url") })
+    }
+    const input = `${encode({ typ: "dpop+jwt", alg: "ES256", jwk })}.${encode(claims)}`
+    const signature = sign("sha256", Buffer.from(input), { key: privateKey, dsaEncoding: "ieee-p1363" })
+    return {
+      dpop: `${input}.${signature.toString("base64url")}`,
+      ...(token === undefined ? {} : { authorization: `DPoP ${token}` })
+    }
+  }
+  return { thumbprint: createHash("sha256").update(JSON.stringify(jwk)).digest("base64url"), headers }
+}
+
+const now = () => Number(process.hrtime.bigint()) / 1e6
+
+/** Measures and prints how long it takes, in milliseconds, from before the decision. */
+export const run = async (directory: string): Promise<void> => {
+  const state = join(directory, "revocations")
+  const server = await start("../../packages/cli/src/bin.ts", ["serve", "--port", "0", "--json", "--state-dir", state])
+  const owner = await start("revoker.ts", [state])
+  const url: string = server.hello.url
+  const streams: Array<number> = []
+  const tokens: Array<number> = []
+  for (let round = 0; round < 40; round++) {
+    const { headers, thumbprint } = makeClient(url)
+    const { code } = await owner.ask({ letIn: thumbprint })
+    const response = await fetch(`${url}/oauth/token`, {
+      method: "POST",
+      headers: headers("POST", "/oauth/token"),
+      body: new URLSearchParams({
+        grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+        subject_token: code,
+        subject_token_type: "urn:sallyport:token-type:bootstrap-credential"
+      })
+    })
+    const { access_token: token } = (await response.json()) as { readonly access_token: string }
+    const stream = Http.get(`${url}/api/auth/access`, {
+      agent: false,
+      headers: headers("GET", "/api/auth/access", token)
+    })
+    const [body]: Array<Http.IncomingMessage> = await once(stream, "response")
+    if (body?.statusCode !== 200) throw new Error(`The stream was refused: ${body?.statusCode}`)
+    await once(body, "data")
+    const ended = once(body.resume(), "close").then(now)
+    // The token is tried again and again, and counts as refused when the request was sent that is the first to fail.
+    const refused = (async () => {
+      while (true) {
+        const sent = now()
+        const { status } = await fetch(`${url}/api/auth/session`, {
+          headers: headers("GET", "/api/auth/session", token)
+        })
+        if (status === 401) return sent
+      }
+    })()
+    const { at } = await owner.ask({ turnAway: thumbprint })
+    streams.push((await ended) - at)
+    tokens.push((await refused) - at)
+  }
+  await owner.stop()
+  await server.stop()
+  const line = (what: string, times: ReadonlyArray<number>) => {
+    const slowest = Math.max(...times)
+    const met = slowest <= 1_000 ? "met" : "MISSED"
+    return `  ${what.padEnd(36)} p50 ${median(times).toFixed(0).padStart(4)} ms  slowest ${
+      slowest.toFixed(0).padStart(4)
+    } ms  asked ≤ 1000 ms  ${met}`
+  }
+  console.log(
+    [
+      `A client revoked by another process, ${streams.length} times`,
+      line("until its open stream has ended", streams),
+      line("until its token is refused", tokens),
+      ""
+    ].join("\n")
+  )
+}
