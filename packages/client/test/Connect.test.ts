@@ -177,6 +177,42 @@ describe("a device that connects", () => {
     )
   }
 
+  it.live("HTTP-04 is told by a relay that stops, and holds it up no longer", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ gracefulShutdownTimeout: "1 hour" })
+      const key = yield* DeviceKey.DeviceKey
+      const { fiber, shown } = yield* asking(world, yield* signIn(world))
+      yield* shown
+      yield* eventually(() => world.requests.includes("GET /api/relay/decisions"))
+      yield* world.stopRelay
+      yield* world.clients.decide({ client: key.thumbprint, decision: "approved", by: "operator" })
+      yield* world.startRelay
+      yield* Fiber.join(fiber)
+    }).pipe(Effect.provide(Device)))
+
+  it.live("takes no room any more when it has gone away, and joins its request when it comes back", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ clients: { maxWaiting: 1 } })
+      const key = yield* DeviceKey.DeviceKey
+      const token = yield* signIn(world)
+      for (const _ of [1, 2, 3]) {
+        const { fiber, shown } = yield* asking(world, token)
+        yield* shown
+        yield* eventually(() => world.requests.at(-1) === "GET /api/relay/decisions")
+        yield* Fiber.interrupt(fiber)
+      }
+      const { fiber, shown } = yield* asking(world, token)
+      const { requestedAtMillis } = yield* shown
+      assert.deepStrictEqual(
+        (yield* world.clients.list()).map(({ requestedAt }) => requestedAt.epochMilliseconds),
+        [requestedAtMillis]
+      )
+      yield* world.clients.decide({ client: key.thumbprint, decision: "approved", by: "operator" })
+      yield* Fiber.join(fiber)
+      // One that is not let go for half a minute would have the others ask again and again.
+      assert.isBelow(world.requests.length, 1_000)
+    }).pipe(Effect.provide(Device)))
+
   it.live("waits with a long poll where the relay has no stream, or something holds streams back", () =>
     Effect.gen(function*() {
       for (const stream of ["missing", "held back"]) {
@@ -306,6 +342,24 @@ describe("a token that is bound to the key", () => {
           assert.isFalse((yield* access.state).authenticated)
         }).pipe(Effect.provideService(Clock.Clock, wrong))
       }
+    }))
+
+  it.live("RUN-08, SESS-10 follows a run over many connections, each with a proof of its own", () =>
+    Effect.gen(function*() {
+      let cut = false
+      const world = yield* start({ fate: () => cut ? { answerBytes: 20_000 } : {} })
+      const bound = Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
+      const { access, runs } = yield* connect(world.environmentUrl, bound)
+      yield* access.pair({ code: yield* world.environmentCode })
+      cut = true
+      world.environment.cutAll()
+      const { error, events } = yield* collect(runs.run(yield* runs.intent({ threadId: "thread", input: 2_000 })))
+      assert.isUndefined(error)
+      assert.deepStrictEqual(
+        events.map((event) => event._tag === "Data" ? event.cursor : "end"),
+        [...Array.from({ length: 2_000 }, (_, index) => index + 1), "end"]
+      )
+      assert.isAbove(world.environment.cuts(), 1)
     }))
 
   it.live("is not sent as a bearer's where the server binds none, and ends no loop where it wants ever other nonces", () =>

@@ -27,6 +27,7 @@ import * as Sallyport from "@sallyport/http/Sallyport"
 import * as SessionHandlers from "@sallyport/http/SessionHandlers"
 import * as Shutdown from "@sallyport/http/Shutdown"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpApi from "effect/http-api/HttpApi"
@@ -40,7 +41,7 @@ import * as Logger from "effect/Logger"
 import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Http from "node:http"
-import { counting, type Network, network } from "./support.ts"
+import { counting, type Fate, type Network, network } from "./support.ts"
 
 const account = "ada"
 
@@ -48,6 +49,10 @@ export interface WorldOptions {
   readonly clients?: ConnectClientStore.Options | undefined
   /** What the environment asks of proofs. */
   readonly dpop?: DpopProof.Options | undefined
+  /** What becomes of connections to the environment. */
+  readonly fate?: ((nth: number) => Fate) | undefined
+  /** How long the relay waits for what it is sending when it stops. */
+  readonly gracefulShutdownTimeout?: Duration.Input | undefined
   /** What both serve beside their own. */
   readonly routes?: Layer.Layer<never, never, HttpRouter.HttpRouter> | undefined
 }
@@ -58,6 +63,8 @@ export interface World {
   readonly relay: Network
   /** What the relay was asked, as `POST /oauth/token`. */
   readonly requests: ReadonlyArray<string>
+  /** The way to the environment. */
+  readonly environment: Network
   readonly environmentUrl: string
   readonly clients: ConnectClientStore.ConnectClientStore["Service"]
   readonly sessions: SessionCredentialService.SessionCredentialService["Service"]
@@ -72,10 +79,8 @@ export interface World {
   readonly startRelay: Effect.Effect<void>
 }
 
-const server = () =>
-  Layer.fresh(
-    NodeHttpServer.layer(Http.createServer, { host: "127.0.0.1", port: 0, gracefulShutdownTimeout: "1 second" })
-  )
+const server = (gracefulShutdownTimeout: Duration.Input = "1 second") =>
+  Layer.fresh(NodeHttpServer.layer(Http.createServer, { host: "127.0.0.1", port: 0, gracefulShutdownTimeout }))
 
 const portOf = (context: Context.Context<HttpServer.HttpServer>): number => {
   const { address } = Context.get(context, HttpServer.HttpServer)
@@ -96,13 +101,14 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
   const routes = options.routes ?? Layer.empty
   const silent = Logger.layer([])
 
+  const way = yield* network(0, options.fate)
   const environmentServices = Layer.mergeAll(
     ConnectClientStore.layerWith(options.clients ?? {}),
     SessionCredentialService.layer,
     BootstrapCredentialService.layer,
     RunEventLog.layer,
     DpopProof.layerWith(options.dpop ?? {}),
-    AuthPolicy.layer({ host: "127.0.0.1" })
+    AuthPolicy.layer({ host: "127.0.0.1", publicUrl: new URL(way.url) })
   ).pipe(
     Layer.provideMerge(Layer.fresh(Layer.merge(Repositories.layerMemory, SecretStore.layerMemory))),
     Layer.provideMerge(NodeCrypto.layer)
@@ -125,7 +131,7 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
       Layer.provide(silent)
     )
   ))
-  const environmentUrl = `http://127.0.0.1:${portOf(environment)}`
+  way.lead(portOf(environment))
 
   const relay = yield* network(0)
   const relayServices = yield* Effect.orDie(Layer.build(
@@ -171,7 +177,7 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
           quiet
         ).pipe(
           Shutdown.graceful,
-          Layer.provideMerge(server()),
+          Layer.provideMerge(server(options.gracefulShutdownTimeout)),
           Layer.provide([Layer.succeedContext(relayServices), silent])
         ),
         running
@@ -189,14 +195,15 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
   }).pipe(Effect.map(({ code }) => code), Effect.orDie)
   const { environmentId } = yield* Effect.gen(function*() {
     const token = yield* Linking.exchangeCode({ relayUrl: relay.url, code: yield* code })
-    return yield* Linking.link({ relayUrl: relay.url, token, url: environmentUrl })
+    return yield* Linking.link({ relayUrl: relay.url, token, url: way.url })
   }).pipe(Effect.provide(environment), Effect.provide(FetchHttpClient.layer), Effect.orDie)
 
   return {
     environmentId,
     relay,
     requests,
-    environmentUrl,
+    environment: way,
+    environmentUrl: way.url,
     clients: Context.get(environment, ConnectClientStore.ConnectClientStore),
     sessions: Context.get(environment, SessionCredentialService.SessionCredentialService),
     environmentCode: Context.get(environment, BootstrapCredentialService.BootstrapCredentialService).issue({
