@@ -165,6 +165,8 @@ export interface Followers {
   readonly follow: (key: string, cursor: number) => Effect.Effect<Follower, never, Scope.Scope>
   /** Waits until the reader is signalled, and clears the signal. */
   readonly wait: (follower: Follower) => Effect.Effect<void>
+  /** Waits for one signal, as a reader that is there for no longer than that; not at all where it is behind already. */
+  readonly waitOnce: (key: string, cursor: number, isBehind: () => boolean) => Effect.Effect<void>
   /** Signals the readers of a log. */
   readonly notify: (key: string) => void
   /** Signals the readers that a hint shows to be behind; all of them where it is about anything. */
@@ -187,6 +189,14 @@ const signal = (follower: Follower): void => {
 export const makeFollowers = (): Followers => {
   const byKey = new Map<string, Set<Follower>>()
 
+  const add = (key: string, cursor: number): Follower => {
+    const follower: Follower = { cursor, signalled: false, wake: undefined }
+    const followers = byKey.get(key)
+    if (followers === undefined) byKey.set(key, new Set([follower]))
+    else followers.add(follower)
+    return follower
+  }
+
   const remove = (key: string, follower: Follower): void => {
     const followers = byKey.get(key)
     if (followers === undefined) return
@@ -194,25 +204,21 @@ export const makeFollowers = (): Followers => {
     if (followers.size === 0) byKey.delete(key)
   }
 
+  // One that is woken may come back at once, to wait for what is next; it is not to be woken again for this.
+  const of = (key: string): ReadonlyArray<Follower> => Array.from(byKey.get(key) ?? [])
+
   const notify = (key: string): void => {
-    const followers = byKey.get(key)
-    if (followers !== undefined) { for (const follower of followers) signal(follower) }
+    for (const follower of of(key)) signal(follower)
   }
 
   const signalBehind = (key: string, position: number): void => {
-    for (const follower of byKey.get(key) ?? []) if (position > follower.cursor) signal(follower)
+    for (const follower of of(key)) if (position > follower.cursor) signal(follower)
   }
 
   return {
     follow: (key, cursor) =>
       Effect.acquireRelease(
-        Effect.sync(() => {
-          const follower: Follower = { cursor, signalled: false, wake: undefined }
-          const followers = byKey.get(key)
-          if (followers === undefined) byKey.set(key, new Set([follower]))
-          else followers.add(follower)
-          return follower
-        }),
+        Effect.sync(() => add(key, cursor)),
         (follower) => Effect.sync(() => remove(key, follower))
       ),
     wait: (follower) =>
@@ -227,6 +233,17 @@ export const makeFollowers = (): Followers => {
         return Effect.sync(() => {
           follower.wake = undefined
         })
+      }),
+    waitOnce: (key, cursor, isBehind) =>
+      Effect.callback<void>((resume) => {
+        if (isBehind()) return resume(Effect.void)
+        const follower = add(key, cursor)
+        follower.wake = () => {
+          follower.wake = undefined
+          remove(key, follower)
+          resume(Effect.void)
+        }
+        return Effect.sync(() => remove(key, follower))
       }),
     notify,
     wake: (wakeUp) => {

@@ -103,6 +103,12 @@ export interface ReadOptions extends StreamName {
   readonly from?: number | "tail" | undefined
 }
 
+/** Describes where a reader is. */
+export interface ReadNextOptions extends StreamName {
+  /** The last page that it was given. */
+  readonly after: StreamPage
+}
+
 /** Provides streams. */
 export class DurableStreams extends Context.Service<DurableStreams, {
   /**
@@ -129,6 +135,11 @@ export class DurableStreams extends Context.Service<DurableStreams, {
    * `BeyondTail`.
    */
   readonly read: (options: ReadOptions) => Effect.Effect<StreamPage, DurableStreamsError>
+  /**
+   * Reads the page after another one; where that was up to date, once there is more. The page may be empty. All readers of
+   * this process that wait for the same page share one read. Fails as `read` does.
+   */
+  readonly readNext: (options: ReadNextOptions) => Effect.Effect<StreamPage, DurableStreamsError>
   /**
    * Waits until a page that was up to date may be followed by another one: the stream was appended to, closed or deleted.
    * It may return for nothing.

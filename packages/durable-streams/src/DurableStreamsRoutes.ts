@@ -203,7 +203,7 @@ export const layer = (options?: Options): Layer.Layer<
         source: {
           tag: (stream) => String(stream.id),
           read: (from) => streams.read({ owner, path, from }),
-          awaitChange: streams.awaitChange
+          readNext: (after) => streams.readNext({ owner, path, after })
         },
         live: live(session)
       })

@@ -103,11 +103,16 @@ const sourceOf = (log: RunEventLog["Service"], owner: RunOwner, runId: string) =
   const source: Reader.Source = {
     tag: () => runId,
     read,
-    awaitChange: (page) =>
-      events(page.next).pipe(
-        Effect.flatMap((following) => Effect.asVoid(Stream.runHead(following))),
-        Effect.catchTag("RunEventLogError", toError(path))
+    readNext: (page) => {
+      const next = read(page.next)
+      if (!page.upToDate) return next
+      return events(page.next).pipe(
+        Effect.flatMap((following) => Stream.runHead(following)),
+        Effect.catchTag("RunEventLogError", toError(path)),
+        Effect.andThen(next),
+        Effect.withTracerEnabled(false)
       )
+    }
   }
   return { source, get, path }
 }

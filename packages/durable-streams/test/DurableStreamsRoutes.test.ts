@@ -214,6 +214,53 @@ describe("streams over HTTP", () => {
       assert.strictEqual(dataOf(text), "a€b𝄞")
     }))
 
+  it.live("give out what there is of a character that a stream is closed in the middle of", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const headers = { ...bearer(yield* server.token("someone")), "content-type": "text/plain" }
+      const url = `${server.url}/streams/s`
+      yield* request(url, { method: "PUT", headers })
+      const stream = yield* events(`${url}?offset=-1&live=sse`, headers)
+      yield* request(url, { method: "POST", headers, body: new TextEncoder().encode("a€").subarray(0, 3) })
+      yield* stream.until((text) => text.includes("a"))
+      yield* request(url, { method: "POST", headers: { ...headers, "stream-closed": "true" } })
+      const text = yield* stream.end
+      assert.strictEqual(dataOf(text), "a\ufffd")
+      assert.include(text, `"streamNextOffset":"0000000000000000_0000000000000003","streamClosed":true`)
+    }))
+
+  it.live("RUN-08 L-82 are read once for all readers that wait for the same data", () =>
+    Effect.gen(function*() {
+      const calls = { read: 0, heads: 0 }
+      const server = yield* start({ repositories: counting(calls) })
+      const headers = { ...bearer(yield* server.token("someone")), ...json }
+      const url = `${server.url}/streams/s`
+      yield* request(url, { method: "PUT", headers })
+      const readers = yield* Effect.all(
+        Array.from({ length: 40 }, () => events(`${url}?offset=-1&live=sse`, headers)),
+        { concurrency: "unbounded" }
+      )
+      yield* Effect.forEach(readers, (reader) => reader.until((text) => text.includes("upToDate")))
+      const append = (index: number) =>
+        Effect.gen(function*() {
+          yield* request(url, { method: "POST", headers, body: JSON.stringify({ index }) })
+          yield* Effect.forEach(readers, (reader) => reader.until((text) => text.includes(`{"index":${index}}`)))
+        })
+      // From here on everybody waits for the same.
+      yield* append(0)
+      const before = { ...calls }
+      for (let index = 1; index <= 10; index++) yield* append(index)
+      assert.isAtMost(calls.read - before.read, 20)
+      assert.isAtMost(calls.heads - before.heads, 20)
+      for (const reader of readers) {
+        const text = yield* reader.until(() => true)
+        assert.deepStrictEqual(
+          Array.from(text.matchAll(/"index":(\d+)/g), ([, index]) => Number(index)),
+          Array.from({ length: 11 }, (_, index) => index)
+        )
+      }
+    }))
+
   it.live("SESS-08 L-22 end for a reader whose session is revoked", () =>
     Effect.gen(function*() {
       const calls = { read: 0, heads: 0 }

@@ -15,7 +15,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
-import * as LiveStream from "./internal/liveStream.ts"
+import * as LiveStream from "./LiveStream.ts"
 import * as Shutdown from "./Shutdown.ts"
 
 /** Describes an event on the wire. */

@@ -2,6 +2,7 @@
  * Answers reads of anything that is read in pages: the data so far, the next data as soon as there is some, or all data to
  * come as Server-Sent Events.
  */
+import * as LiveStream from "@sallyport/http/LiveStream"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
@@ -22,7 +23,8 @@ export interface Source {
   /** What the entity tags begin with: the same for as long as offsets mean the same data. */
   readonly tag: (stream: StreamInfo) => string
   readonly read: (from: number | "tail") => Effect.Effect<StreamPage, DurableStreamsError>
-  readonly awaitChange: (page: StreamPage) => Effect.Effect<void, DurableStreamsError>
+  /** Reads the page after another one; where that was up to date, once there is more. The page may be empty. */
+  readonly readNext: (after: StreamPage) => Effect.Effect<StreamPage, DurableStreamsError>
 }
 
 /** Describes how long an answer may take. */
@@ -141,10 +143,7 @@ const longPoll = Effect.fnUntraced(function*(options: {
     // A wake-up may be for nothing, so that one look is not enough.
     const changed = Effect.gen(function*() {
       let latest = first
-      while (latest.pieces.length === 0 && !latest.ended) {
-        yield* source.awaitChange(latest)
-        latest = yield* source.read(latest.next)
-      }
+      while (latest.pieces.length === 0 && !latest.ended) latest = yield* source.readNext(latest)
       return latest
     })
     const found = yield* Effect.raceFirst(
@@ -184,25 +183,61 @@ const unfinished = (bytes: Uint8Array): number => {
   return 0
 }
 
-/**
- * Renders the data of a page, and returns the position after it. Text is not cut inside a character, where the rest may
- * still come.
- */
-const render = (page: StreamPage): { readonly text: string; readonly next: number } => {
+/** Describes what of a page goes out. */
+interface Rendered {
+  readonly text: string
+  /** The position after the text. */
+  readonly next: number
+  /** The beginning of a character whose rest may still come, which goes out with it. */
+  readonly held: Uint8Array
+}
+
+const nothing: Uint8Array = new Uint8Array()
+
+const render = (page: StreamPage, held: Uint8Array): Rendered => {
   const { contentType } = page.stream
-  if (page.pieces.length === 0) return { text: "", next: page.next }
-  const bytes = bodyOf(page)
-  if (!isText(contentType)) return { text: dataEvent(Base64.encode(bytes)), next: page.next }
+  const { next } = page
+  // A stream may be closed in the middle of a character.
+  if (page.pieces.length === 0 && (held.length === 0 || !page.ended)) {
+    return { text: "", next: next - held.length, held }
+  }
+  const bytes = held.length === 0 ? bodyOf(page) : concat([held, ...page.pieces])
+  if (!isText(contentType)) return { text: dataEvent(Base64.encode(bytes)), next, held: nothing }
   const rest = isJson(contentType) || page.ended ? 0 : unfinished(bytes)
-  if (rest === bytes.length && page.upToDate) return { text: "", next: page.from }
-  const held = rest === bytes.length ? 0 : rest
+  const whole = bytes.length - rest
   return {
-    text: dataEvent(decoder.decode(bytes.subarray(0, bytes.length - held))),
-    next: page.next - held
+    text: whole === 0 ? "" : dataEvent(decoder.decode(bytes.subarray(0, whole))),
+    next: next - rest,
+    held: bytes.subarray(whole)
   }
 }
 
 const heartbeat = encoder.encode(": heartbeat\n\n")
+
+/** Writes a page with the control event that follows it. */
+const writeEvents = (page: StreamPage, { next, text }: Rendered, cursor: number): Uint8Array => {
+  const control = {
+    streamNextOffset: formatOffset(next),
+    ...(page.ended ? { streamClosed: true } : { streamCursor: String(cursor) }),
+    ...(page.upToDate ? { upToDate: true } : {})
+  }
+  return encoder.encode(`${text}event: control\ndata:${JSON.stringify(control)}\n\n`)
+}
+
+// Many readers are given the same page, most of them with the same cursor.
+const written = new WeakMap<
+  StreamPage,
+  { readonly rendered: Rendered; readonly cursor: number; readonly events: Uint8Array }
+>()
+
+const write = (page: StreamPage, held: Uint8Array, cursor: number) => {
+  const known = written.get(page)
+  if (held.length === 0 && known?.cursor === cursor) return known
+  const rendered = render(page, held)
+  const fresh = { rendered, cursor, events: writeEvents(page, rendered, cursor) }
+  if (held.length === 0) written.set(page, fresh)
+  return fresh
+}
 
 const serverSentEvents = (options: {
   readonly source: Source
@@ -212,46 +247,35 @@ const serverSentEvents = (options: {
 }): Stream.Stream<Uint8Array> => {
   const { live, source } = options
   let first: StreamPage | undefined = options.first
-  let at = options.first.from
-  let isFirst = true
-  let done = false
-  // The page at the tail, after which there is nothing to read before a change.
-  let idle: StreamPage | undefined
+  let last = options.first
+  let held: Uint8Array = nothing
   let cursor = options.cursor
-  const next: Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, DurableStreamsError | Cause.Done> = Effect.gen(
-    function*() {
-      while (!done) {
-        if (idle !== undefined) {
-          const changed = yield* Effect.timeoutOption(source.awaitChange(idle), live.heartbeatInterval)
-          if (Option.isNone(changed)) return Arr.of(heartbeat)
-          idle = undefined
-        }
-        const page: StreamPage = first ?? (yield* source.read(at))
-        first = undefined
-        const rendered = render(page)
-        at = rendered.next
-        done = page.ended
-        if (page.upToDate) idle = page
-        // A wake-up for nothing leaves nothing to tell.
-        if (rendered.text === "" && !isFirst && !done) continue
-        isFirst = false
-        cursor = yield* Cursor.advance(cursor)
-        const control = {
-          streamNextOffset: formatOffset(at),
-          ...(done ? { streamClosed: true } : { streamCursor: String(cursor) }),
-          ...(page.upToDate ? { upToDate: true } : {})
-        }
-        return Arr.of(encoder.encode(`${rendered.text}event: control\ndata:${JSON.stringify(control)}\n\n`))
-      }
-      return yield* Cause.done()
+  const pull: Pull.Pull<Arr.NonEmptyReadonlyArray<Uint8Array>, DurableStreamsError> = Effect.gen(function*() {
+    while (first !== undefined || !last.ended) {
+      const isFirst = first !== undefined
+      last = first ?? (yield* source.readNext(last))
+      first = undefined
+      cursor = yield* Cursor.advance(cursor)
+      const { events, rendered } = write(last, held, cursor)
+      held = rendered.held
+      // A wake-up for nothing leaves nothing to tell.
+      if (rendered.text !== "" || isFirst || last.ended) return Arr.of(events)
     }
-  )
-  const pull: Pull.Pull<Arr.NonEmptyReadonlyArray<Uint8Array>, DurableStreamsError> = next
-  return Stream.fromPull(Effect.succeed(Effect.withTracerEnabled(pull, false))).pipe(
-    Stream.interruptWhen(Effect.raceFirst(Effect.sleep(live.sseDuration), live.until)),
+    return yield* Cause.done()
+  })
+  const events = Stream.fromPull(Effect.succeed(pull)).pipe(
     // The reader connects again, and is answered with a status.
     Stream.catchCause((cause) => Stream.drain(Stream.fromEffect(Effect.logDebug("A stream of events ended", cause))))
   )
+  return LiveStream.make({
+    events,
+    until: Effect.as(Effect.raceFirst(Effect.sleep(live.sseDuration), live.until), Option.none()),
+    heartbeatInterval: live.heartbeatInterval,
+    opening: Option.none(),
+    heartbeat,
+    page: concat,
+    failure: () => nothing
+  })
 }
 
 // -----------------------------------------------------------------------------

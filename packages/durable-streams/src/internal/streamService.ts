@@ -30,10 +30,12 @@ import type {
   AppendOptions,
   CreateOptions,
   DurableStreams,
+  ReadNextOptions,
   ReadOptions,
   StreamName
 } from "../DurableStreams.ts"
 import * as JsonText from "./jsonText.ts"
+import * as SharedReads from "./sharedReads.ts"
 import {
   absent,
   BeyondTail,
@@ -87,6 +89,7 @@ export const make = Effect.fnUntraced(function*(
   const repository = yield* DurableStreamRepository
   const clock = yield* Clock.Clock
   const followers = AppendLog.makeFollowers()
+  const shared = yield* SharedReads.make
   const listeners = new Set<(name: StreamName) => void>()
   const shuttingDown = fail(new ShuttingDown())
   const now = () => clock.currentTimeMillisUnsafe()
@@ -108,6 +111,7 @@ export const make = Effect.fnUntraced(function*(
             const item = items[i]
             const outcome = outcomes[i]
             if (item === undefined || outcome?._tag !== "Appended") continue
+            shared.changed(outcome.streamId)
             followers.notify(String(outcome.streamId))
             for (const listener of listeners) listener({ owner: item.owner, path: item.path })
           }
@@ -118,8 +122,9 @@ export const make = Effect.fnUntraced(function*(
 
   // ---- Waiting --------------------------------------------------------------------------------------------------
 
-  const look = Effect.suspend(() =>
-    Effect.forEach(
+  const look = Effect.suspend(() => {
+    shared.anythingChanged()
+    return Effect.forEach(
       Arr.chunksOf(followers.keys(), 100),
       (chunk) =>
         Effect.map(repository.heads(chunk.map(Number)), (heads) =>
@@ -129,10 +134,15 @@ export const make = Effect.fnUntraced(function*(
           )),
       { discard: true }
     )
-  )
+  })
   // A hint at anything is answered by one look at all streams that are followed, not by one of each reader.
   const listen = repository.wakeups.pipe(
-    Stream.runForEach((wakeUp) => wakeUp === "anything" ? look : Effect.sync(() => followers.wake(wakeUp))),
+    Stream.runForEach((wakeUp) =>
+      wakeUp === "anything" ? look : Effect.sync(() => {
+        for (const id of wakeUp.keys()) shared.changed(Number(id))
+        followers.wake(wakeUp)
+      })
+    ),
     Effect.catchCause((cause) => Effect.logWarning("Lost the hints at changes of streams; listening anew", cause)),
     Effect.repeat(Schedule.spaced("1 second")),
     Effect.withTracerEnabled(false)
@@ -182,16 +192,28 @@ export const make = Effect.fnUntraced(function*(
     }
   })
 
-  const awaitChange = (page: StreamPage): Effect.Effect<void, DurableStreamsError> =>
+  const lookAndWait = (id: number, seen: number): Effect.Effect<void, DurableStreamsError> =>
     Effect.scoped(Effect.gen(function*() {
-      const { id } = page.stream
-      const seen = markOf({ tail: page.next, closed: page.ended })
       const follower = yield* followers.follow(String(id), seen)
       // What was committed before this reader was registered gave it no signal.
       const [head] = yield* storage(repository.heads([id]))
       if (head === undefined || head.mark > seen) return
       yield* followers.wait(follower)
     })).pipe(Effect.withTracerEnabled(false))
+
+  const awaitChange = (page: StreamPage): Effect.Effect<void, DurableStreamsError> =>
+    Effect.suspend(() => {
+      const { id } = page.stream
+      const seen = markOf({ tail: page.next, closed: page.ended })
+      return shared.mark(id) === undefined
+        ? lookAndWait(id, seen)
+        : followers.waitOnce(String(id), seen, () => (shared.mark(id) ?? Infinity) > seen)
+    })
+
+  const readNext = ({ after, owner, path }: ReadNextOptions): Effect.Effect<StreamPage, DurableStreamsError> => {
+    const next = Effect.suspend(() => Effect.withTracerEnabled(read({ owner, path, from: after.next }), false))
+    return after.upToDate ? Effect.andThen(awaitChange(after), shared.after(after, next)) : next
+  }
 
   // ---- Creating -------------------------------------------------------------------------------------------------
 
@@ -377,6 +399,7 @@ export const make = Effect.fnUntraced(function*(
     append,
     get,
     read,
+    readNext,
     awaitChange,
     delete: Effect.fn("DurableStreams.delete")(function*({ owner, path }) {
       if (!isStreamPath(path)) return yield* fail(new StreamNotFound({ path }))
