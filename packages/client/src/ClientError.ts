@@ -66,8 +66,10 @@ export const ServerError = Schema.Union([
   WireError.TooLarge,
   WireError.UnsupportedMediaType,
   WireError.IdempotencyConflict,
+  WireError.TooManyRequests,
   WireError.Unavailable,
   WireError.OAuthError,
+  WireError.OAuthTooManyRequests,
   WireError.OAuthUnavailable
 ])
 /** @see {@link ServerError} */

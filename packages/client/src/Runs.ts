@@ -231,9 +231,11 @@ const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): Run
     case "Unauthorized":
       return new SignedOut({ code: refusal.code, message: refusal.message })
     case "Unavailable":
+    case "TooManyRequests":
     case "UnsupportedMediaType":
       return new UnexpectedAnswer({ status: 0, code: refusal.code, message: refusal.message })
     case "OAuthError":
+    case "OAuthTooManyRequests":
     case "OAuthUnavailable":
       return new UnexpectedAnswer({ status: 0, code: refusal.error, message: refusal.message })
     default:

@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import type { StreamPage } from "../DurableStream.ts"
 import { markOf } from "../DurableStreamRepository.ts"
 import type { DurableStreamsError } from "./streamErrors.ts"
