@@ -265,6 +265,30 @@ export const suite = <E, R = never>(
     )
 
     test(
+      "CONN-09 L-24 of thousands of clients of one account that ask, as many are kept as may wait, and other accounts are not shut out",
+      Effect.gen(function*() {
+        const clients = yield* ConnectClientRepository
+        const flood = Effect.fnUntraced(function*(wave: string, count: number, afterMillis: number) {
+          const outcomes = yield* Effect.forEach(
+            Array.from({ length: count }, (_, index) => `${wave}${index}`.padEnd(43, "-")),
+            (proofKeyThumbprint) =>
+              clients.request(ask("a", { proofKeyThumbprint, maxPending: 20 }), undefined, at(afterMillis, "ada")),
+            { concurrency: 16 }
+          )
+          return outcomes.filter(({ _tag }) => _tag === "Pending").length
+        })
+        const kept = Effect.map(clients.list({ after: undefined, limit: 100 }), (rows) => rows.length)
+        assert.strictEqual(yield* flood("first", 2_000, 0), 20)
+        assert.deepStrictEqual([yield* kept, (yield* allEvents).length], [20, 20])
+        assert.strictEqual((yield* request("b", 0, { account: "bob", maxPending: 20 }))._tag, "Pending")
+        // When those have expired, as many others can wait; what is left of the first goes with a sweep.
+        assert.strictEqual(yield* flood("second", 50, 1_000), 20)
+        yield* clients.sweep({ idleBeforeMillis: start, limit: 1_000 }, at(1_000))
+        assert.strictEqual(yield* kept, 20)
+      })
+    )
+
+    test(
       "CONN-02 turning approval on trusts the clients seen so far that are named, and ends what the others have",
       Effect.gen(function*() {
         const clients = yield* ConnectClientRepository
