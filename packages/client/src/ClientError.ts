@@ -97,6 +97,6 @@ export class ClientError extends Schema.TaggedError<ClientError>()("ClientError"
   get isRetryable(): boolean {
     const { reason } = this
     return reason._tag === "Unreachable" || reason._tag === "OAuthUnavailable" ||
-      ("retryable" in reason && reason.retryable)
+      reason._tag === "OAuthTooManyRequests" || ("retryable" in reason && reason.retryable)
   }
 }

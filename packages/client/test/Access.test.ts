@@ -66,6 +66,21 @@ describe("pairing", () => {
         }
       }))
 
+    it.live(`BOOT-06 is told that there were too many wrong codes (${name})`, () =>
+      Effect.gen(function*() {
+        const server = yield* start()
+        const { access } = yield* connect(server.url, credentials)
+        // Well-formed, and nobody's.
+        const wrong = yield* server.code()
+        yield* access.pair({ code: wrong })
+        const error = yield* Effect.flip(access.pair({ code: wrong })).pipe(
+          Effect.repeat({ until: ({ reason }) => /TooMany/.test(reason._tag), times: 200 })
+        )
+        assert.strictEqual(error.reason._tag, name === "a cookie" ? "TooManyRequests" : "OAuthTooManyRequests")
+        assert.match(error.message, /^[A-Z][^{}]+$/)
+        assert.isTrue(error.isRetryable)
+      }))
+
     it.live(`L-14 holds also where an older question is answered after it (${name})`, () =>
       Effect.gen(function*() {
         const held = yield* Deferred.make<void>()
