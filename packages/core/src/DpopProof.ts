@@ -4,7 +4,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
-import * as Mac from "effect/crypto/Mac"
+import type * as Mac from "effect/crypto/Mac"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
@@ -14,10 +14,13 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { AccessRepositoryError } from "./AccessRepositoryError.ts"
 import * as CompactJws from "./internal/compactJws.ts"
-import { storedMacKey } from "./internal/storedMacKey.ts"
+import { makeNonces } from "./internal/dpopNonces.ts"
+import { makeRecentlyUsed } from "./internal/recentlyUsed.ts"
 import { type Algorithm, algorithms, ProofSignature, type PublicJwk, type Verify } from "./ProofSignature.ts"
 import { ReplayRepository } from "./ReplayRepository.ts"
 import type * as SecretStore from "./SecretStore.ts"
+
+export { nonceKeyName } from "./internal/dpopNonces.ts"
 
 // -----------------------------------------------------------------------------
 // Errors
@@ -246,9 +249,6 @@ const isTarget = (htu: unknown, url: string): boolean => {
 // Layers
 // -----------------------------------------------------------------------------
 
-/** Names the secret, in the `SecretStore`, that makes nonces recognisable to every process of a deployment. */
-export const nonceKeyName = "dpop-nonce-key"
-
 const encoder = new TextEncoder()
 
 const isTime = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value)
@@ -263,29 +263,6 @@ interface PreparedKey {
   readonly verify: Verify
 }
 
-/** Keeps values ready for use, and drops the one that was not used for longest. */
-const makeCache = <A>(capacity: number) => {
-  const values = new Map<string, A>()
-  return {
-    get: (key: string): A | undefined => {
-      const value = values.get(key)
-      if (value === undefined) return undefined
-      values.delete(key)
-      values.set(key, value)
-      return value
-    },
-    set: (key: string, value: A): void => {
-      values.delete(key)
-      values.set(key, value)
-      if (values.size <= capacity) return
-      for (const oldest of values.keys()) {
-        values.delete(oldest)
-        break
-      }
-    }
-  }
-}
-
 const wholeMillis = (
   setting: keyof Options,
   duration: Duration.Input,
@@ -296,38 +273,6 @@ const wholeMillis = (
     ? Effect.succeed(millis)
     : Effect.fail(new InvalidDpopOptions({ problem: `${setting} must be finite and at least ${minimum} milliseconds` }))
 }
-
-/** Makes and recognises nonces: the number of a period, and a tag over it, so that nothing has to be remembered. */
-const makeNonces = Effect.fnUntraced(function*(lifetimeMillis: number) {
-  const mac = yield* Mac.Mac
-  const key = yield* storedMacKey(nonceKeyName, "clients are given new nonces")
-  const known = makeCache<string>(4)
-  const ofPeriod = (period: number): Effect.Effect<string> => {
-    const name = period.toString(36)
-    const nonce = known.get(name)
-    return nonce !== undefined ? Effect.succeed(nonce) : Effect.map(
-      Effect.orDie(mac.sign(key, encoder.encode(`dpop-nonce:${lifetimeMillis}:${name}`))),
-      (tag) => {
-        const made = `${name}.${Base64Url.encode(tag.subarray(0, 16))}`
-        known.set(name, made)
-        return made
-      }
-    )
-  }
-  const periodOf = (nowMillis: number): number => Math.floor(nowMillis / lifetimeMillis)
-  return {
-    current: (nowMillis: number): Effect.Effect<string> => ofPeriod(periodOf(nowMillis)),
-    isGood: Effect.fnUntraced(function*(nonce: string, nowMillis: number) {
-      const theirs = encoder.encode(nonce)
-      const period = periodOf(nowMillis)
-      for (const candidate of [period, period - 1]) {
-        const ours = encoder.encode(yield* ofPeriod(candidate))
-        if (ours.length === theirs.length && Mac.timingSafeEqual(ours, theirs)) return true
-      }
-      return false
-    })
-  }
-})
 
 /** Builds the service; {@link layer} is what most hosts want. */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
@@ -348,7 +293,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     ? undefined
     : yield* makeNonces(yield* wholeMillis("nonceLifetime", options.nonceLifetime, 1))
 
-  const keys = makeCache<PreparedKey>(capacity)
+  const keys = makeRecentlyUsed<PreparedKey>(capacity)
 
   const hash = (text: string): Effect.Effect<string> =>
     Effect.map(digest.digest(Digest.sha256, encoder.encode(text)), Base64Url.encode)
