@@ -252,6 +252,8 @@ import { Layer } from "effect"
 const layer = Layer.provideMerge(
   Layer.mergeAll(
     Core.Repositories.layerMemory,
+    Core.RelayEnvironmentRepository.layerMemory,
+    Core.RelayProofRepository.layerMemory,
     Core.ScopedCredentialRepository.layerMemory,
     Core.SecretStore.layerMemory
   ),

@@ -6,6 +6,8 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as AccessFeedRepository from "@sallyport/core/AccessFeedRepository"
 import * as BootstrapCredentialRepository from "@sallyport/core/BootstrapCredentialRepository"
+import * as RelayEnvironmentRepository from "@sallyport/core/RelayEnvironmentRepository"
+import * as RelayProofRepository from "@sallyport/core/RelayProofRepository"
 import * as ReplayRepository from "@sallyport/core/ReplayRepository"
 import * as RunEventRepository from "@sallyport/core/RunEventRepository"
 import * as ScopedCredentialRepository from "@sallyport/core/ScopedCredentialRepository"
@@ -20,6 +22,8 @@ import * as Stream from "effect/Stream"
 import * as AccessFeedRepositorySuite from "../../src/AccessFeedRepositorySuite.ts"
 import * as AccessFeedSuite from "../../src/AccessFeedSuite.ts"
 import * as BootstrapCredentialRepositorySuite from "../../src/BootstrapCredentialRepositorySuite.ts"
+import * as RelayEnvironmentRepositorySuite from "../../src/RelayEnvironmentRepositorySuite.ts"
+import * as RelayProofRepositorySuite from "../../src/RelayProofRepositorySuite.ts"
 import * as ReplayRepositorySuite from "../../src/ReplayRepositorySuite.ts"
 import * as RunEventLogSuite from "../../src/RunEventLogSuite.ts"
 import * as RunEventRepositorySuite from "../../src/RunEventRepositorySuite.ts"
@@ -59,6 +63,8 @@ const alter = <I, S extends object, A, E>(
 type Links = BootstrapCredentialRepository.BootstrapCredentialRepository["Service"]
 type Sessions = SessionCredentialRepository.SessionCredentialRepository["Service"]
 type Feed = AccessFeedRepository.AccessFeedRepository["Service"]
+type Environments = RelayEnvironmentRepository.RelayEnvironmentRepository["Service"]
+type Proofs = RelayProofRepository.RelayProofRepository["Service"]
 type Runs = RunEventRepository.RunEventRepository["Service"]
 type Credentials = ScopedCredentialRepository.ScopedCredentialRepository["Service"]
 type Secrets = SecretStore.SecretStore["Service"]
@@ -158,6 +164,32 @@ const replays = (
   name,
   breaks,
   declare: () => ReplayRepositorySuite.suite(name, layer)
+})
+
+const environments = (
+  name: string,
+  breaks: string | undefined,
+  change: (real: Environments) => Partial<Environments>
+): Mutant => ({
+  suite: "RelayEnvironmentRepository",
+  name,
+  breaks,
+  declare: () =>
+    RelayEnvironmentRepositorySuite.suite(
+      name,
+      alter(RelayEnvironmentRepository.RelayEnvironmentRepository, RelayEnvironmentRepository.layerMemory, change)
+    )
+})
+
+const proofs = (name: string, breaks: string | undefined, change: (real: Proofs) => Partial<Proofs>): Mutant => ({
+  suite: "RelayProofRepository",
+  name,
+  breaks,
+  declare: () =>
+    RelayProofRepositorySuite.suite(
+      name,
+      alter(RelayProofRepository.RelayProofRepository, RelayProofRepository.layerMemory, change)
+    )
 })
 
 /** Spends in two steps: it looks, and then writes. */
@@ -318,6 +350,49 @@ export const mutants: ReadonlyArray<Mutant> = [
       sweep: (options) => real.sweep({ ...options, nowMillis: Number.MAX_SAFE_INTEGER })
     }))
   ),
+
+  environments("unbroken", undefined, () => ({})),
+  environments("adopts by reading, then writing", "of n that adopt an announced key one does", (real) => ({
+    adoptKey: Effect.fnUntraced(function*(options) {
+      const row = Option.getOrUndefined(yield* real.findById(options.id))
+      yield* Effect.yieldNow
+      yield* real.adoptKey(options)
+      return row?.nextKeyId === options.keyId
+    })
+  })),
+  environments("ends the previous key at once", "believes an announced key beside the present one", (real) => ({
+    adoptKey: (options) => real.adoptKey({ ...options, previousUntilMillis: 0 })
+  })),
+  environments("takes a confirmation of long ago", "knows which key of the relay", (real) => ({
+    confirmRelayKey: Effect.fnUntraced(function*(options) {
+      const row = Option.getOrUndefined(yield* real.findById(options.id))
+      return yield* real.confirmRelayKey({ ...options, from: row?.relayKeyId ?? null })
+    })
+  })),
+  environments("finds everybody's", "keeps an environment for its account alone", (real) => ({
+    find: ({ id }) => real.findById(id)
+  })),
+
+  proofs("unbroken", undefined, () => ({})),
+  proofs("keeps all", "keeps no more than so many", (real) => ({
+    record: (row) => real.record(row, { keep: 1_000_000 })
+  })),
+  proofs("lets an old proof win", "of 32 racers", (real) => ({
+    record: (row, options) => real.record({ ...row, receivedAtMillis: 100 }, options)
+  })),
+  proofs("takes any pending request for the one", "knows the request that an environment", (real) => ({
+    hasPending: Effect.fnUntraced(function*({ account, environmentId, proofKeyThumbprint }) {
+      const rows = yield* real.list({ account, limit: 100 })
+      return rows.some((row) =>
+        row.environmentId === environmentId && row.proofKeyThumbprint === proofKeyThumbprint &&
+        row.status === "pending_approval"
+      )
+    })
+  })),
+  proofs("pages by time alone", "lists in pages", (real) => ({
+    list: ({ after, ...options }) =>
+      real.list({ ...options, ...(after === undefined ? {} : { after: { ...after, requestId: "" } }) })
+  })),
 
   runs("creates a run for each who asks at once", "RUN-01 L-70 of 16 starts with one key", (real) => ({
     start: Effect.fnUntraced(function*(options) {
