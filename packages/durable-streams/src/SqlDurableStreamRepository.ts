@@ -435,9 +435,13 @@ export const make: (
     FROM json_to_recordset(CAST(? AS json))
       AS new("streamId" bigint, "end" bigint, "start" bigint, "byteStart" bigint, data text)`
   )
+  // So that it could undo some of many rows, SQLite would first copy each page that it changes, to a file where there are
+  // many. A failure undoes the whole transaction anyhow.
+  const orFail = isPg ? "" : "OR FAIL "
   const insertMany = forMany(
     "(?, ?, ?, ?, ?)",
-    (rows) => `INSERT INTO ${recordsTable} (stream_id, end_position, start_position, byte_start, data) VALUES ${rows}`
+    (rows) =>
+      `INSERT ${orFail}INTO ${recordsTable} (stream_id, end_position, start_position, byte_start, data) VALUES ${rows}`
   )
   const insertRecords = (records: ReadonlyArray<NewRecord>): Effect.Effect<unknown, SqlError> =>
     isPg && records.length > 1
@@ -459,7 +463,7 @@ export const make: (
   const updateMany = forMany(
     "(?, ?, ?, ?, ?, ?, ?)",
     (rows) =>
-      `UPDATE ${streams} SET tail = column1, byte_count = column2, last_seq = column3, closed = column4,
+      `UPDATE ${orFail}${streams} SET tail = column1, byte_count = column2, last_seq = column3, closed = column4,
         closed_by = column5, deadline = column6
       FROM (VALUES ${rows}) AS new WHERE id = column7`
   )
