@@ -6,14 +6,16 @@ import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/testing/TestClock"
 import { calculateJwkThumbprint, EmbeddedJWK, jwtVerify } from "jose"
 import { createHash } from "node:crypto"
 import { inspect } from "node:util"
 
-const withStore = <A, E>(effect: Effect.Effect<A, E, SecretStore.SecretStore>) =>
+const withStore = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.provide(effect, Layer.provideMerge(SecretStore.layerMemory, NodeCrypto.layer))
 
 /** Builds a layer anew each time, as another start of the program does. */
@@ -112,6 +114,20 @@ describe("a device key", () => {
         yield* reasonOf(DeviceKey.layerMemory).pipe(Effect.provide(WebCrypto.layer(insecure))),
         "CryptoUnavailable"
       )
+    }).pipe(withStore))
+
+  it.effect("is not waited for where the browser's database never answers, as in some private windows", () =>
+    Effect.gen(function*() {
+      yield* Effect.acquireRelease(
+        Effect.sync(() => Object.assign(globalThis, { indexedDB: { open: () => new EventTarget() } })),
+        () => Effect.sync(() => Reflect.deleteProperty(globalThis, "indexedDB"))
+      )
+      const fiber = yield* Effect.forkChild(Effect.flip(build(DeviceKey.layerIndexedDb())))
+      yield* Effect.repeat(Effect.yieldNow, { times: 20 })
+      yield* TestClock.adjust("10 seconds")
+      const { reason } = yield* Fiber.join(fiber)
+      assert.strictEqual(reason._tag, "KeyStoreUnavailable")
+      assert.include(reason.message, "does not answer")
     }).pipe(withStore))
 
   it.effect("SEC-08 shows nothing of itself", () =>

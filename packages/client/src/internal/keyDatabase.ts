@@ -54,7 +54,8 @@ const open = ({ database }: Place) =>
         request.addEventListener("error", () => reject(request.error))
       })
     ),
-    (database) => Effect.sync(() => database.close())
+    (database) => Effect.sync(() => database.close()),
+    { interruptible: true }
   )
 
 /** Does one transaction: `work` says what it is worth when it is complete. */
