@@ -77,13 +77,11 @@ export const layerWith = (options: Options) =>
       const wire = yield* Wire.make
       const storeFailed = () => wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
 
+      const noEnvironment = (id: string) => wire.notFound({ message: `You have no environment ${id} at this relay` })
       const find = Effect.fnUntraced(function*(id: string) {
         const session = yield* CurrentSession
         const found = yield* environments.find({ id, account: session.subject })
-        if (Option.isNone(found)) {
-          return yield* wire.notFound({ message: `You have no environment ${id} at this relay` })
-        }
-        return found.value
+        return Option.isSome(found) ? found.value : yield* noEnvironment(id)
       })
       const currentClient = Effect.gen(function*() {
         const session = yield* CurrentSession
@@ -182,11 +180,14 @@ export const layerWith = (options: Options) =>
             "connect_client_not_found"
           )
         }
-        return (waitSeconds: number) =>
-          ask(environment, (row) => connector.wait(row, { ...client, waitSeconds })).pipe(
-            Effect.tap((answer) => record(environment, answer)),
-            Effect.map(({ approvalStatus }) => approvalStatus)
-          )
+        return Effect.fnUntraced(function*(waitSeconds: number) {
+          // A stream asks for minutes, and the link may have ended since it began.
+          const row = Option.getOrUndefined(yield* environments.find(environment))
+          if (row === undefined) return yield* noEnvironment(environment.id)
+          const answer = yield* ask(row, (row) => connector.wait(row, { ...client, waitSeconds }))
+          yield* record(row, answer)
+          return answer.approvalStatus
+        })
       })
       const proofRefused = (error: Jwt.JwtRefused) =>
         Effect.andThen(
@@ -229,9 +230,7 @@ export const layerWith = (options: Options) =>
                 relayKeyId: relayKey.kid,
                 linkedAtMillis: yield* Clock.currentTimeMillis
               })
-              if (!linked) {
-                return yield* wire.notFound({ message: `You have no environment ${environmentId} at this relay` })
-              }
+              if (!linked) return yield* noEnvironment(environmentId)
               // A rotation that began before the row was there may not have seen it.
               const newest = yield* connector.newestKey
               if (newest.kid === relayKey.kid) break
@@ -255,7 +254,7 @@ export const layerWith = (options: Options) =>
         unlink: Effect.fn(function*({ payload }) {
           const session = yield* CurrentSession
           if (!(yield* environments.unlink({ id: payload.environmentId, account: session.subject }))) {
-            return yield* wire.notFound({ message: `You have no environment ${payload.environmentId} at this relay` })
+            return yield* noEnvironment(payload.environmentId)
           }
         }, Effect.catchTag("AccessRepositoryError", storeFailed)),
         leave: Effect.fn(
