@@ -31,8 +31,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
 import * as Identity from "./Identity.ts"
+import { maxAnswerBytes, readAtMost } from "./internal/boundedHttp.ts"
 import * as Jwt from "./internal/jwt.ts"
 
 /** Reports that an environment did not answer: it is not there, is too slow, or turned the request down. */
@@ -165,7 +165,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   )
   const relayId = (yield* readKeys).id
   const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 seconds")
-  const maxBytes = options.maxAnswerBytes ?? 65_536
+  const maxBytes = options.maxAnswerBytes ?? maxAnswerBytes
   const once = Effect.map(random.randomBytes(24), Base64Url.encode)
 
   const send = Effect.fnUntraced(function*<A extends { readonly proof: string }, P extends object, E1, E2>(request: {
@@ -209,16 +209,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         )
       )
       if (response.status !== 200) return yield* unreachable(`it answered ${response.status}`)
-      let size = 0
-      const chunks = yield* response.stream.pipe(
-        Stream.mapEffect((chunk) => {
-          size += chunk.length
-          return size > maxBytes ? Effect.fail(unreachable("its answer is too long")) : Effect.succeed(chunk)
-        }),
-        Stream.runCollect
+      return new TextDecoder().decode(
+        yield* readAtMost(response, maxBytes, () => unreachable("its answer is too long"))
       )
-      const decoder = new TextDecoder()
-      return chunks.map((chunk) => decoder.decode(chunk, { stream: true })).join("") + decoder.decode()
     }).pipe(
       Effect.timeoutOrElse({
         duration: Duration.sum(timeout, Duration.seconds(request.waitSeconds)),

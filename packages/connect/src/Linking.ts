@@ -15,6 +15,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
+import { bounded } from "./internal/boundedHttp.ts"
 import { linkAudience } from "./RelayHandlers.ts"
 
 /** Reports that a relay did not take what the environment asked for, with what it answered. */
@@ -35,7 +36,8 @@ export class NotLinked extends Schema.TaggedError<NotLinked>()("NotLinked", {}) 
 const clientOf = (relayUrl: string, token?: Redacted.Redacted) =>
   HttpApiClient.make(RelayApi, {
     baseUrl: relayUrl.replace(/\/+$/, ""),
-    ...(token === undefined ? {} : { transformClient: HttpClient.mapRequest(HttpClientRequest.bearerToken(token)) })
+    transformClient: (client) =>
+      bounded(token === undefined ? client : HttpClient.mapRequest(client, HttpClientRequest.bearerToken(token)))
   })
 
 const Token = Schema.Struct({ access_token: Schema.RedactedFromValue(Schema.String) })
@@ -45,8 +47,8 @@ export const exchangeCode = Effect.fnUntraced(function*(options: {
   readonly relayUrl: string
   readonly code: Redacted.Redacted
 }): Effect.fn.Return<Redacted.Redacted, LinkFailed, HttpClient.HttpClient> {
-  const http = yield* HttpClient.HttpClient
-  return yield* Effect.gen(function*() {
+  const http = bounded(yield* HttpClient.HttpClient)
+  return yield* ask(Effect.gen(function*() {
     const response = yield* http.execute(
       HttpClientRequest.bodyUrlParams(HttpClientRequest.post(`${options.relayUrl.replace(/\/+$/, "")}/oauth/token`), {
         grant_type: tokenExchange,
@@ -60,10 +62,13 @@ export const exchangeCode = Effect.fnUntraced(function*(options: {
       })
     }
     return (yield* Schema.decodeUnknownEffect(Token)(yield* response.json)).access_token
-  }).pipe(Effect.catchTag(["HttpClientError", "SchemaError"], (error) => Effect.fail(failed(error))))
+  }))
 })
 
-const failed = (error: unknown) => new LinkFailed({ problem: error instanceof Error ? error.message : String(error) })
+const failed = (error: unknown) =>
+  error instanceof LinkFailed
+    ? error
+    : new LinkFailed({ problem: error instanceof Error ? error.message : String(error) })
 
 /** Turns what goes wrong with a request into {@link LinkFailed}, and gives up on a relay that says nothing. */
 const ask = <A, E, R>(request: Effect.Effect<A, E, R>): Effect.Effect<A, LinkFailed, R> =>
@@ -174,8 +179,9 @@ export const unlink: Effect.Effect<
   const told = yield* relay.relay.leave({
     payload: { environmentId, proof: yield* identity.sign(typ.unlink, { iss: environmentId, aud: relayId, jti }) }
   }).pipe(
-    Effect.as(Option.none()),
-    Effect.catch((error) => Effect.succeed(error._tag === "NotFound" ? Option.none() : Option.some(failed(error))))
+    Effect.catchTag("NotFound", () => Effect.void),
+    ask,
+    Effect.match({ onSuccess: () => Option.none(), onFailure: Option.some })
   )
   yield* EnvironmentLink.remove
   return told

@@ -1,19 +1,41 @@
 /**
- * A relay whose environments answer with anything but an answer: it follows no redirect, waits only so long, and reads only
- * so much.
+ * Relays and environments of which the other answers with anything but an answer: none follows a redirect, waits for ever or
+ * reads without end. And an environment that fails by itself, which costs the relay's request nothing.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert, describe, it } from "@effect/vitest"
 import * as EnvironmentConnector from "@sallyport/connect/EnvironmentConnector"
+import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"
+import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Identity from "@sallyport/connect/Identity"
-import * as SecretStore from "@sallyport/core/SecretStore"
+import * as Linking from "@sallyport/connect/Linking"
+import { ConnectEnvironmentApi, typ } from "@sallyport/contract/ConnectProtocol"
+import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
+import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
 import { linked } from "@sallyport/core/RelayEnvironmentRepository"
+import * as SecretStore from "@sallyport/core/SecretStore"
+import * as Authentication from "@sallyport/http/Authentication"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as TestClock from "effect/testing/TestClock"
 import * as Http from "node:http"
+import { type Fields, headerOf, keyOf, timesNow, write } from "./tampering.ts"
 
-/** An environment of the test's own making, which answers as a test says. */
-const fakeEnvironment = (answer: (response: Http.ServerResponse) => void) =>
+/** A server of the test's own making, which answers as a test says. */
+const fakeServer = (answer: (response: Http.ServerResponse) => void) =>
   Effect.acquireRelease(
     Effect.callback<{ readonly server: Http.Server; readonly url: string }>((resume) => {
       const server = Http.createServer((request, response) => {
@@ -32,6 +54,26 @@ const fakeEnvironment = (answer: (response: Http.ServerResponse) => void) =>
       })
   )
 
+type Answer = (response: Http.ServerResponse) => void
+
+/** Lists what a server may do instead of answering, with the address of another one. */
+const misbehaviours = (elsewhere: string): ReadonlyArray<readonly [title: string, Answer]> => [
+  ["redirects with the body", (response) => response.writeHead(307, { location: `${elsewhere}/` }).end()],
+  ["redirects", (response) => response.writeHead(302, { location: `${elsewhere}/` }).end()],
+  ["says nothing", () => undefined],
+  ["says no more", (response) => response.write("{")],
+  ["does not stop", (response) => {
+    const flood = () => {
+      while (response.write("x".repeat(65_536)));
+      response.once("drain", flood)
+    }
+    flood()
+  }],
+  ["sends megabytes of spaces", (response) => response.end(`{${" ".repeat(4_000_000)}}`)],
+  ["fails", (response) => response.writeHead(500).end("{}")],
+  ["speaks no JSON", (response) => response.end("no json")]
+]
+
 const Relay = EnvironmentConnector.layerWith({ timeout: "300 millis" }).pipe(
   Layer.provideMerge(Layer.fresh(SecretStore.layerMemory)),
   Layer.provideMerge(NodeCrypto.layer)
@@ -43,27 +85,12 @@ describe("a relay's connector", () => {
       const connector = yield* EnvironmentConnector.EnvironmentConnector
       const key = yield* Identity.load(Identity.environmentKeyName)
       let elsewhere = 0
-      const target = yield* fakeEnvironment((response) => {
+      const target = yield* fakeServer((response) => {
         elsewhere++
         response.end("{}")
       })
-      const behaviours: ReadonlyArray<(response: Http.ServerResponse) => void> = [
-        (response) => response.writeHead(307, { location: `${target.url}/` }).end(),
-        (response) => response.writeHead(302, { location: `${target.url}/` }).end(),
-        () => undefined,
-        (response) => response.write("{"),
-        (response) => {
-          const flood = () => {
-            while (response.write("x".repeat(65_536)));
-            response.once("drain", flood)
-          }
-          flood()
-        },
-        (response) => response.writeHead(500).end("{}"),
-        (response) => response.end("no json")
-      ]
-      for (const behave of behaviours) {
-        const { url } = yield* fakeEnvironment((response) => behave(response))
+      for (const [title, behave] of misbehaviours(target.url)) {
+        const { url } = yield* fakeServer((response) => behave(response))
         const error = yield* Effect.flip(connector.health(linked({
           id: "environment",
           account: "ada",
@@ -73,8 +100,122 @@ describe("a relay's connector", () => {
           relayKeyId: null,
           linkedAtMillis: 0
         })))
-        assert.strictEqual(error._tag, "ConnectorError")
+        assert.strictEqual(error._tag, "ConnectorError", title)
       }
       assert.strictEqual(elsewhere, 0)
     }).pipe(Effect.scoped, Effect.provide(Relay)), 60_000)
+})
+
+const Environment = Layer.mergeAll(
+  SecretStore.layerMemory,
+  Layer.provide(
+    FetchHttpClient.layer,
+    Layer.succeed(FetchHttpClient.RequestInit, { redirect: "error", credentials: "omit" })
+  )
+).pipe(Layer.provideMerge(NodeCrypto.layer))
+
+describe("an environment that speaks to a relay", () => {
+  const token = Redacted.make("token")
+  for (
+    const [name, speak] of [
+      ["exchanges a code", (relayUrl: string) => Linking.exchangeCode({ relayUrl, code: token })],
+      ["links", (relayUrl: string) => Linking.link({ relayUrl, token, url: "https://environment.example" })],
+      ["rotates its key", () => Linking.rotateKey],
+      [
+        "unlinks",
+        () =>
+          Effect.flatMap(Linking.unlink, (untold) => Option.isSome(untold) ? Effect.fail(untold.value) : Effect.void)
+      ]
+    ] as const
+  ) {
+    it.effect(`says so when it ${name} and the relay redirects, hangs or does not stop, and keeps what it had`, () =>
+      Effect.gen(function*() {
+        let elsewhere = 0
+        const target = yield* fakeServer((response) => {
+          elsewhere++
+          response.end("{}")
+        })
+        const key = yield* Identity.load(Identity.environmentKeyName)
+        for (const [title, behave] of misbehaviours(target.url)) {
+          const arrived = yield* Deferred.make<void>()
+          const { url } = yield* fakeServer((response) => {
+            behave(response)
+            Deferred.doneUnsafe(arrived, Effect.void)
+          })
+          const link = { environmentId: "environment", account: "ada", relayUrl: url, relayId: "relay", relayKeys: [] }
+          yield* EnvironmentLink.set(link)
+          const speaking = yield* Effect.forkChild(Effect.flip(speak(url)), { startImmediately: true })
+          yield* Deferred.await(arrived)
+          if (title.startsWith("says")) yield* TestClock.adjust("30 seconds")
+          const error = yield* Fiber.join(speaking)
+          assert.strictEqual(error._tag, "LinkFailed", title)
+          // An environment that ends its link forgets it, whether or not the relay was told.
+          if (name !== "unlinks") assert.deepStrictEqual(yield* EnvironmentLink.get, Option.some(link), title)
+          assert.deepStrictEqual((yield* Identity.load(Identity.environmentKeyName)).publicKey, key.publicKey)
+        }
+        assert.strictEqual(elsewhere, 0)
+      }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Environment))))
+  }
+})
+
+describe("an environment whose stored mode cannot be read", () => {
+  it.live("CONN-01 L-32 L-38 lets nobody in, and a relay's request is as good as before once the mode is set", () =>
+    Effect.gen(function*() {
+      const key = keyOf(new Uint8Array(32).fill(3))
+      yield* EnvironmentLink.set({
+        environmentId: "environment",
+        account: "ada",
+        relayUrl: "https://relay.example",
+        relayId: key.publicKey.kid,
+        relayKeys: [key.publicKey]
+      })
+      const claims = {
+        iss: key.publicKey.kid,
+        aud: "environment",
+        sub: "ada",
+        jti: "j".repeat(32),
+        nonce: "n".repeat(32),
+        cnf: { jkt: "t".repeat(43) },
+        label: null,
+        deviceType: "phone",
+        ...timesNow()
+      }
+      const request = write(headerOf(typ.mintRequest, key), claims, key)
+      const { address } = yield* HttpServer.HttpServer
+      const mint = Effect.promise(async () => {
+        const response = await fetch(`${HttpServer.formatAddress(address)}/api/connect/mint-credential`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ request })
+        })
+        const { code, retryable, status }: Fields = await response.json()
+        return { http: response.status, code, retryable, status }
+      })
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`PRAGMA ignore_check_constraints = ON`
+      yield* sql`UPDATE sallyport_connect_settings SET mode = 'trust-everyone'`
+      for (let n = 0; n < 3; n++) {
+        assert.deepInclude(yield* mint, { http: 503, code: "unavailable", retryable: true })
+      }
+      const clients = yield* ConnectClientStore.ConnectClientStore
+      assert.deepStrictEqual(yield* clients.list(), [])
+      yield* clients.setSecurityMode({ mode: "client-approval", by: "operator" })
+      assert.deepInclude(yield* mint, { http: 200, status: "pending_approval" })
+      assert.deepInclude(yield* mint, { http: 401 })
+    }).pipe(Effect.provide(
+      HttpRouter.serve(
+        HttpApiBuilder.layer(ConnectEnvironmentApi).pipe(
+          Layer.provide(EnvironmentHandlers.layer),
+          Layer.provide(Authentication.layerRequestErrors())
+        ),
+        { disableListenLog: true, disableLogger: true }
+      ).pipe(
+        Layer.provideMerge(Layer.merge(ConnectClientStore.layer, BootstrapCredentialService.layer)),
+        Layer.provideMerge(Layer.merge(SqlRepositories.layer, Layer.fresh(SecretStore.layerMemory))),
+        Layer.provideMerge(SqliteClient.layer({ filename: ":memory:" })),
+        Layer.provideMerge(NodeCrypto.layer),
+        Layer.provideMerge(NodeHttpServer.layer(() => Http.createServer(), { host: "127.0.0.1", port: 0 })),
+        Layer.provide(Logger.layer([]))
+      )
+    )))
 })

@@ -1,0 +1,61 @@
+/**
+ * An HTTP client that reads only so much of an answer, whoever sends it.
+ */
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientError from "effect/http/HttpClientError"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Stream from "effect/Stream"
+
+/** How many bytes an answer of the protocol may have, unless it is said otherwise. */
+export const maxAnswerBytes = 65_536
+
+/** Reads the whole body of a response, and fails with `tooLong` as soon as it is longer than may be. */
+export const readAtMost = <E>(
+  response: HttpClientResponse.HttpClientResponse,
+  maxBytes: number,
+  tooLong: () => E
+): Effect.Effect<Uint8Array<ArrayBuffer>, HttpClientError.HttpClientError | E> => {
+  const chunks: Array<Uint8Array> = []
+  let size = 0
+  return response.stream.pipe(
+    Stream.runForEach((chunk) => {
+      chunks.push(chunk)
+      size += chunk.length
+      return size > maxBytes ? Effect.fail(tooLong()) : Effect.void
+    }),
+    Effect.map(() => {
+      const bytes = new Uint8Array(size)
+      let offset = 0
+      for (const chunk of chunks) {
+        bytes.set(chunk, offset)
+        offset += chunk.length
+      }
+      return bytes
+    })
+  )
+}
+
+/** Returns a client that has read each answer when it gives it, and fails where one is longer than {@link maxAnswerBytes}. */
+export const bounded = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
+  HttpClient.transformResponse(
+    client,
+    Effect.flatMap((response) =>
+      Effect.map(
+        readAtMost(response, maxAnswerBytes, () =>
+          new HttpClientError.HttpClientError({
+            reason: new HttpClientError.DecodeError({
+              request: response.request,
+              response,
+              description: "the answer is too long"
+            })
+          })),
+        (bytes) =>
+          HttpClientResponse.fromWeb(
+            response.request,
+            // A response without a body may be of a status that must have none.
+            new Response(bytes.length === 0 ? null : bytes, { status: response.status, headers: response.headers })
+          )
+      )
+    )
+  )
