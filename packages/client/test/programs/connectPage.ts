@@ -26,6 +26,8 @@ const show = (what: Readonly<Record<string, unknown>>) =>
   })
 
 const Order = Schema.fromJsonString(Schema.Struct({
+  /** Whether to wait until another page stores something. */
+  held: Schema.optionalKey(Schema.Boolean),
   /** Without these the page only has its key. */
   relayUrl: Schema.optionalKey(Schema.String),
   environmentId: Schema.optionalKey(Schema.String),
@@ -49,10 +51,14 @@ const use = Effect.gen(function*() {
   yield* show({ method: state.authenticated ? state.session.method : null, events: events.length })
 })
 
-const program = Effect.gen(function*() {
-  const { code, environmentId, relayUrl } = yield* Schema.decodeEffect(Order)(
-    decodeURIComponent(location.hash.slice(1))
-  )
+const go = Effect.promise(() =>
+  new Promise<unknown>((resolve) => {
+    addEventListener("storage", resolve, { once: true })
+    document.body.dataset.seen = JSON.stringify({ held: true })
+  })
+)
+
+const connect = Effect.fnUntraced(function*({ code, environmentId, relayUrl }: typeof Order.Type) {
   const { thumbprint } = yield* DeviceKey.DeviceKey
   yield* show({ thumbprint })
   if (relayUrl === undefined || environmentId === undefined) return
@@ -71,8 +77,13 @@ const program = Effect.gen(function*() {
       credentials: Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(connected.token))
     })
   )
+})
+
+const program = Effect.gen(function*() {
+  const order = yield* Schema.decodeEffect(Order)(decodeURIComponent(location.hash.slice(1)))
+  if (order.held === true) yield* go
+  yield* Effect.provide(connect(order), DeviceKey.layerIndexedDb())
 }).pipe(
-  Effect.provide(DeviceKey.layerIndexedDb()),
   Effect.catch((error) => show({ error: "reason" in error ? error.reason._tag : error._tag, message: error.message })),
   Effect.provide([FetchHttpClient.layer, SecureRandom.layerWebCrypto, Digest.layerWebCrypto])
 )
