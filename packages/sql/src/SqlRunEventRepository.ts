@@ -33,12 +33,7 @@ import * as Stream from "effect/Stream"
 import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 import * as SqlWakeUps from "./SqlWakeUps.ts"
-
-/** Names what the tables' names begin with. */
-export interface Options {
-  /** Defaults to `sallyport_`. Another prefix is another, empty store. */
-  readonly prefix?: string | undefined
-}
+import * as Statements from "./Statements.ts"
 
 const migrations = (prefix: string) => ({
   "1_create_runs": Effect.gen(function*() {
@@ -112,14 +107,11 @@ const migrations = (prefix: string) => ({
 
 /** Creates or upgrades the tables. For a deployment step of its own; `layer` does it by itself. */
 export const layerMigrations = (
-  options?: Options
+  options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
   const prefix = options?.prefix ?? Migrations.defaultPrefix
   return Layer.effectDiscard(Migrations.run({ service: "runs", prefix, migrations: migrations(prefix) }))
 }
-
-// Numbers of an array are written as `bigint`, so that all of them have one type whatever their size.
-type Parameters = ReadonlyArray<string | number | null | ReadonlyArray<string> | ReadonlyArray<bigint>>
 
 // The drivers give numbers as `number` or `bigint`.
 type Stored<A> = {
@@ -173,20 +165,21 @@ const toEventRow = (row: Stored<RunEventRow>): RunEventRow => ({
 
 /** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
 export const make: (
-  options?: Options
+  options?: Migrations.TableOptions
 ) => Effect.Effect<RunEventRepository["Service"], never, SqlClient.SqlClient> = Effect.fnUntraced(function*(
-  options?: Options
+  options?: Migrations.TableOptions
 ) {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const prefix = options?.prefix ?? Migrations.defaultPrefix
   const wakeUps = yield* SqlWakeUps.forClient(sql)
   const topic = `${prefix}runs`
-  const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
-  const quote = (suffix: string) => sql`${sql(`${prefix}${suffix}`)}`.compile(true)[0]
+  const { all, first, isPg, statement, table } = Statements.make(sql, prefix)
+  const manyRuns = all(toRunRow)
+  const oneRun = first(toRunRow)
 
-  const runs = quote("runs")
-  const events = quote("run_events")
-  const aborts = quote("run_aborts")
+  const runs = table("runs")
+  const events = table("run_events")
+  const aborts = table("run_aborts")
   const now = Dialect.nowMillisText(sql)
   // To compare with an index. As a subquery it is one value for the whole statement; PostgreSQL would evaluate the bare
   // expression for each row, and so use no index.
@@ -199,18 +192,6 @@ export const make: (
   const amongPicked = among("SELECT run_id FROM picked")
   const amongGiven = among(isPg ? "SELECT json_array_elements_text(CAST(? AS json))" : "SELECT value FROM json_each(?)")
 
-  // Statements are put together once and run as text, which the drivers keep prepared; a template would be compiled each
-  // time. Parameters are written `?` here.
-  const numbered = (text: string): string => {
-    let count = 0
-    return isPg ? text.replaceAll("?", () => `$${++count}`) : text
-  }
-  const statement = <Row extends object>(text: string) => {
-    const compiled = numbered(text)
-    return (parameters: Parameters): Effect.Effect<ReadonlyArray<Row>, SqlError> =>
-      sql.unsafe<Row>(compiled, parameters)
-  }
-
   const runColumns = `run_id AS "runId", thread_id AS "threadId", owner_key AS "ownerKey",
     owner_subject AS "ownerSubject", owner_org AS "ownerOrg", idempotency_key AS "idempotencyKey",
     request_digest AS "requestDigest", status, end_reason AS "endReason", epoch,
@@ -222,15 +203,6 @@ export const make: (
 
   const toEnd = `status = ?, end_reason = ?, completed_at = ${now}, lease_expires_at = NULL, last_seq = last_seq + 1,
     end_seq = last_seq + 1`
-
-  const runStatement = (text: string) => {
-    const run = statement<Stored<RunRow>>(text)
-    return (parameters: Parameters) => Effect.map(run(parameters), (rows) => rows.map(toRunRow))
-  }
-  const oneRun = (text: string) => {
-    const run = runStatement(text)
-    return (parameters: Parameters) => Effect.map(run(parameters), (rows) => rows[0])
-  }
 
   const step = <A>(operation: string, effect: Effect.Effect<A, SqlError>): Effect.Effect<A, RunEventRepositoryError> =>
     Effect.mapError(effect, (cause) => new RunEventRepositoryError({ operation, cause }))
@@ -285,16 +257,16 @@ export const make: (
   const ending = (update: string, pick?: string) => {
     const picked = pick === undefined ? "" : `picked AS MATERIALIZED (${pick})`
     if (isPg) {
-      const end = runStatement(
+      const end = manyRuns(
         `WITH ${picked === "" ? "" : `${picked},`} ended AS (${update} RETURNING ${runColumns}), stored AS (
           INSERT INTO ${events} (run_id, seq, kind, data, at)
           SELECT "runId", "lastSeq", 'end', CAST(? AS text), "completedAtMillis" FROM ended
         ) SELECT * FROM ended`
       )
-      return (parameters: Parameters, data: string) => Effect.tap(end([...parameters, data]), announceEnds)
+      return (parameters: Statements.Parameters, data: string) => Effect.tap(end([...parameters, data]), announceEnds)
     }
-    const end = runStatement(`${picked === "" ? "" : `WITH ${picked}`} ${update} RETURNING ${runColumns}`)
-    return (parameters: Parameters, data: string) =>
+    const end = manyRuns(`${picked === "" ? "" : `WITH ${picked}`} ${update} RETURNING ${runColumns}`)
+    return (parameters: Statements.Parameters, data: string) =>
       Effect.tap(end(parameters), (rows) => Effect.forEach(rows, (run) => storeEnd(run, data), { discard: true }))
   }
   const atomically = <A>(operation: string, effect: Effect.Effect<A, SqlError>) =>
@@ -446,6 +418,7 @@ export const make: (
     readonly maxEvents: number
     readonly maxBytes: number
   }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
+    // Numbers of an array are `bigint`s, so that all of them have one type whatever their size.
     const byRun = new Map<string, { readonly epoch: number; count: number; bytes: number }>()
     const runIds: Array<string> = []
     const nths: Array<bigint> = []
@@ -555,10 +528,7 @@ export const make: (
   const readText = `SELECT seq, kind, data, at AS "atMillis" FROM ${events}
     WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?`
   // The rows of `node:sqlite` are as they should be already, and a replay is long.
-  const readSqlite = statement<RunEventRow>(readText)
-  const readPg = statement<Stored<RunEventRow>>(readText)
-  const read = (parameters: Parameters): Effect.Effect<ReadonlyArray<RunEventRow>, SqlError> =>
-    isPg ? Effect.map(readPg(parameters), (rows) => rows.map(toEventRow)) : readSqlite(parameters)
+  const read = isPg ? all(toEventRow)(readText) : statement<RunEventRow>(readText)
   const heads = statement<Stored<RunHead>>(
     `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongGiven}`
   )
@@ -700,12 +670,12 @@ export const make: (
 
 /** Provides the repository on tables that are there already, for a connection without the right to create any. */
 export const layerStorage = (
-  options?: Options
+  options?: Migrations.TableOptions
 ): Layer.Layer<RunEventRepository, never, SqlClient.SqlClient> => Layer.effect(RunEventRepository, make(options))
 
 /** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */
 export const layerWith = (
-  options: Options
+  options: Migrations.TableOptions
 ): Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 

@@ -6,8 +6,10 @@ import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 
-/** Lists the values that a statement takes, in the order in which its text has them. */
-export type Parameters = ReadonlyArray<string | number | null | Uint8Array>
+/** Lists the values that a statement takes, in the order in which its text has them. Arrays are for PostgreSQL alone. */
+export type Parameters = ReadonlyArray<
+  string | number | null | Uint8Array | ReadonlyArray<string> | ReadonlyArray<bigint>
+>
 
 /** Makes what puts statements together on tables of a prefix. */
 export const make = (sql: SqlClient.SqlClient, prefix: string) => {
