@@ -19,6 +19,7 @@ export const readAtMost = <E>(
   const chunks: Array<Uint8Array> = []
   let size = 0
   return response.stream.pipe(
+    Stream.catchReason("HttpClientError", "EmptyBodyError", () => Stream.empty),
     Stream.runForEach((chunk) => {
       chunks.push(chunk)
       size += chunk.length
