@@ -14,5 +14,5 @@ ConnectClientRepositorySuite.suite(
     BootstrapCredentialRepository.layerMemory,
     AccessFeedRepository.layerMemory
   ),
-  { digest: NodeCrypto.layer, runs: 300 }
+  { digest: NodeCrypto.layer, runs: 1_000 }
 )
