@@ -1,6 +1,7 @@
 /**
- * Completes package-lock.json after npm has written it: adds the platform packages that npm left out, so that `npm ci`
- * accepts it on every machine. `--check` fails instead of writing, and also where the lockfile holds a download address.
+ * Completes the lockfiles, ours and that of the benchmarks, after npm has written them: adds the platform packages that npm
+ * left out, so that `npm ci` accepts them on every machine. `--check` fails instead of writing, and also where a lockfile
+ * holds a download address.
  *
  * Where a registry does not serve an optional package, `npm install` leaves it out of the lockfile without a word, and
  * `npm ci` then refuses the lockfile, on that registry and on any other.
@@ -22,10 +23,6 @@ interface Entry {
   readonly peer?: boolean | undefined
 }
 
-const file = join(import.meta.dirname, "..", "package-lock.json")
-const text = await readFile(file, "utf8")
-const lock: { readonly packages: Record<string, Entry> } = JSON.parse(text)
-
 const systems = new Set(["android", "darwin", "freebsd", "linux", "openharmony", "win32"])
 const processors = new Set(["arm", "arm64", "ia32", "loong64", "ppc64", "riscv64", "s390x", "x64"])
 const abis = new Map([["gnu", "glibc"], ["glibc", "glibc"], ["musl", "musl"]])
@@ -43,39 +40,52 @@ const platformOf = (name: string) => {
 }
 
 const problems: Array<string> = []
-const added: Record<string, Entry> = {}
 
-for (const [path, entry] of Object.entries(lock.packages)) {
-  if (entry.resolved !== undefined && entry.link !== true) problems.push(`${path} holds an address: ${entry.resolved}`)
-  for (const [name, version] of Object.entries(entry.optionalDependencies ?? {})) {
-    if (`node_modules/${name}` in lock.packages || `${path}/node_modules/${name}` in lock.packages) continue
-    const platform = platformOf(name)
-    if (platform === undefined || !/^\d/.test(version)) {
-      problems.push(`${path} needs ${name}@${version}, which is missing and is no platform package of one version`)
-      continue
+/** Completes one lockfile, named from the root. */
+const complete = async (name: string): Promise<void> => {
+  const file = join(import.meta.dirname, "..", name)
+  const lock: { readonly packages: Record<string, Entry> } = JSON.parse(await readFile(file, "utf8"))
+  const added: Record<string, Entry> = {}
+
+  for (const [path, entry] of Object.entries(lock.packages)) {
+    if (entry.resolved !== undefined && entry.link !== true) {
+      problems.push(`${name}: ${path} holds an address: ${entry.resolved}`)
     }
-    added[`node_modules/${name}`] = {
-      version,
-      cpu: platform.cpu,
-      dev: entry.dev,
-      libc: platform.libc,
-      license: entry.license,
-      optional: true,
-      os: platform.os,
-      peer: entry.peer
+    for (const [needed, version] of Object.entries(entry.optionalDependencies ?? {})) {
+      if (`node_modules/${needed}` in lock.packages || `${path}/node_modules/${needed}` in lock.packages) continue
+      const platform = platformOf(needed)
+      if (platform === undefined || !/^\d/.test(version)) {
+        problems.push(
+          `${name}: ${path} needs ${needed}@${version}, which is missing and is no platform package of one version`
+        )
+        continue
+      }
+      added[`node_modules/${needed}`] = {
+        version,
+        cpu: platform.cpu,
+        dev: entry.dev,
+        libc: platform.libc,
+        license: entry.license,
+        optional: true,
+        os: platform.os,
+        peer: entry.peer
+      }
     }
+  }
+
+  const missing = Object.keys(added)
+  if (process.argv.includes("--check")) {
+    problems.push(...missing.map((path) => `${name}: ${path} is missing; run: npm run lockfile`))
+  } else if (missing.length > 0) {
+    const packages = Object.fromEntries(
+      Object.entries({ ...lock.packages, ...added }).sort(([a], [b]) => a.localeCompare(b, "en"))
+    )
+    await writeFile(file, `${JSON.stringify({ ...lock, packages }, null, 2)}\n`)
+    process.stdout.write(`${name}: added ${missing.length} platform packages\n`)
   }
 }
 
-const missing = Object.keys(added)
-if (process.argv.includes("--check")) {
-  problems.push(...missing.map((path) => `${path} is missing; run: npm run lockfile`))
-} else if (missing.length > 0) {
-  const packages = Object.fromEntries(
-    Object.entries({ ...lock.packages, ...added }).sort(([a], [b]) => a.localeCompare(b, "en"))
-  )
-  await writeFile(file, `${JSON.stringify({ ...lock, packages }, null, 2)}\n`)
-  process.stdout.write(`added ${missing.length} platform packages\n`)
-}
+await complete("package-lock.json")
+await complete("benchmarks/package-lock.json")
 for (const problem of problems) process.stdout.write(`${problem}\n`)
 process.exitCode = problems.length === 0 ? 0 : 1
