@@ -13,6 +13,7 @@ import * as RelayHandlers from "@sallyport/connect/RelayHandlers"
 import { RelayApi } from "@sallyport/contract/ConnectProtocol"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { SessionGroup } from "@sallyport/contract/SessionGroup"
+import type * as AccessScope from "@sallyport/core/AccessScope"
 import * as AuthPolicy from "@sallyport/core/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
 import * as DpopProof from "@sallyport/core/DpopProof"
@@ -49,15 +50,17 @@ const routes = Layer.mergeAll(
 const announce = Effect.gen(function*() {
   const { address } = yield* HttpServer.HttpServer
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
-  const code = Effect.map(
-    bootstrap.issue({ issuedBy: "operator", subject: "ada", scopes: [], kind: "machine", lifetime: "1 hour" }),
-    (issued) => Redacted.value(issued.code)
-  )
+  const code = (scopes: ReadonlyArray<AccessScope.AccessScope>) =>
+    Effect.map(
+      bootstrap.issue({ issuedBy: "operator", subject: "ada", scopes, kind: "machine", lifetime: "1 hour" }),
+      (issued) => Redacted.value(issued.code)
+    )
   yield* Console.log(
     JSON.stringify({
       url: HttpServer.formatAddress(address),
-      linkCode: yield* code,
-      clientCode: yield* code
+      linkCode: yield* code(["connect:manage"]),
+      // A client connects, and has no say about the account's environments.
+      clientCode: yield* code([])
     })
   )
 })

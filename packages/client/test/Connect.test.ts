@@ -3,6 +3,7 @@ import * as Connect from "@sallyport/client/Connect"
 import * as Credentials from "@sallyport/client/Credentials"
 import * as DeviceKey from "@sallyport/client/DeviceKey"
 import * as TokenStorage from "@sallyport/client/TokenStorage"
+import * as Linking from "@sallyport/connect/Linking"
 import { accessTokenType } from "@sallyport/contract/SessionGroup"
 import type { DecisionStatus } from "@sallyport/core/ConnectClientStore"
 import * as Clock from "effect/Clock"
@@ -12,7 +13,10 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import type { OutgoingHttpHeaders, ServerResponse } from "node:http"
@@ -296,6 +300,44 @@ describe("a device that connects", () => {
       assert.lengthOf(relay.requests, 4)
       assert.strictEqual((yield* ask("ftp://relay")).reason._tag, "InvalidInput")
       assert.notInclude(inspect(error, { depth: 20 }) + JSON.stringify(error), "the-token")
+    }).pipe(Effect.provide(Device)))
+
+  it.live("has no say about its account's environments, with its key or without", () =>
+    Effect.gen(function*() {
+      const world = yield* start()
+      const { fiber, shown } = yield* asking(world, yield* signIn(world))
+      yield* shown
+      const relay = world.relay.url
+      const thief = {
+        environmentId: world.environmentId,
+        url: "https://thief.example",
+        key: { kty: "OKP", crv: "Ed25519", x: "x".repeat(43), kid: "k".repeat(43) },
+        proof: "proof"
+      }
+      // The device decides by itself whether its code becomes a token that is bound to its key.
+      const plain = yield* Linking.exchangeCode({ relayUrl: relay, code: yield* world.code })
+      const kinds = [[Credentials.layerDpop, yield* signIn(world)], [Credentials.layerBearer, plain]] as const
+      for (const [layer, token] of kinds) {
+        const { present } = yield* Credentials.Credentials.pipe(
+          Effect.provide(Layer.provide(layer, TokenStorage.layerMemory))
+        )
+        const http = present(yield* HttpClient.HttpClient, Option.some(token))
+        const post = (path: string, payload: object) =>
+          http.execute(HttpClientRequest.bodyJsonUnsafe(HttpClientRequest.post(relay + path), payload))
+        const refused = [
+          yield* post("/api/relay/environments", thief),
+          yield* post("/api/relay/environments/unlink", { environmentId: world.environmentId }),
+          yield* http.get(`${relay}/api/relay/proofs`)
+        ]
+        assert.deepStrictEqual(refused.map(({ status }) => status), [403, 403, 403])
+        assert.strictEqual((yield* http.get(`${relay}/api/relay/environments`)).status, 200)
+      }
+      yield* world.clients.decide({
+        client: (yield* DeviceKey.DeviceKey).thumbprint,
+        decision: "approved",
+        by: "operator"
+      })
+      assert.strictEqual((yield* Fiber.join(fiber)).environmentUrl, world.environmentUrl)
     }).pipe(Effect.provide(Device)))
 
   it.live("SESS-08 stops waiting where its session at the relay ends, or was none", () =>

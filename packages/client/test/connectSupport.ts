@@ -187,14 +187,16 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
   })
   yield* startRelay
 
-  const code = Context.get(relayServices, BootstrapCredentialService.BootstrapCredentialService).issue({
-    issuedBy: "operator",
-    subject: account,
-    scopes: [],
-    kind: "machine"
-  }).pipe(Effect.map(({ code }) => code), Effect.orDie)
+  const codeFor = (scopes: ReadonlyArray<AccessScope.AccessScope>) =>
+    Context.get(relayServices, BootstrapCredentialService.BootstrapCredentialService).issue({
+      issuedBy: "operator",
+      subject: account,
+      scopes,
+      kind: "machine"
+    }).pipe(Effect.map(({ code }) => code), Effect.orDie)
+  const code = codeFor([])
   const { environmentId } = yield* Effect.gen(function*() {
-    const token = yield* Linking.exchangeCode({ relayUrl: relay.url, code: yield* code })
+    const token = yield* Linking.exchangeCode({ relayUrl: relay.url, code: yield* codeFor(["connect:manage"]) })
     return yield* Linking.link({ relayUrl: relay.url, token, url: way.url })
   }).pipe(Effect.provide(environment), Effect.provide(FetchHttpClient.layer), Effect.orDie)
 

@@ -230,7 +230,10 @@ export const DecisionEvent = Schema.Union([
   Schema.Struct({ event: Schema.String, data: Schema.String })
 ])
 
-/** Groups the endpoints of a relay. The account is the subject of the session, where there is one. */
+/**
+ * Groups the endpoints of a relay. The account is the subject of the session, where there is one. Whoever links and unlinks
+ * environments, or reads what was answered to other clients, needs `connect:manage`, which the relay gives to no client.
+ */
 export class RelayGroup extends HttpApiGroup.make("relay").add(
   HttpApiEndpoint.post("link", "/api/relay/environments", {
     payload: Schema.Struct({
@@ -242,7 +245,7 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
     }),
     success: Schema.Struct({ relayId: Identifier, keys: Schema.Array(PublicKey), account: Account }),
     error: [InvalidRequest, NotFound, Unavailable]
-  }).pipe(requires(null)),
+  }).pipe(requires("connect:manage")),
   HttpApiEndpoint.get("environments", "/api/relay/environments", {
     success: Schema.Struct({ environments: Schema.Array(EnvironmentView) }),
     error: Unavailable
@@ -251,7 +254,7 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
     payload: Schema.Struct(environment),
     success: HttpApiSchema.NoContent,
     error: [NotFound, Unavailable]
-  }).pipe(requires(null)),
+  }).pipe(requires("connect:manage")),
   // An environment has no session at its relay; what it says of itself it proves with its key.
   HttpApiEndpoint.post("leave", "/api/relay/environments/leave", {
     payload: Schema.Struct({
@@ -287,7 +290,7 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
     /** The answers about the account's clients, those received last first; `next` is null on the last page. */
     success: Schema.Struct({ proofs: Schema.Array(ProofView), next: Schema.NullOr(Schema.String) }),
     error: Unavailable
-  }).pipe(requires(null)),
+  }).pipe(requires("connect:manage")),
   HttpApiEndpoint.post("connect", "/api/relay/connect", {
     payload: Schema.Struct({
       ...environment,
