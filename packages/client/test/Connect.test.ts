@@ -11,18 +11,24 @@ import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import type { OutgoingHttpHeaders, ServerResponse } from "node:http"
 import { inspect } from "node:util"
 import { start, type World } from "./connectSupport.ts"
 import { collect, connect, eventually, impatient, pretend, refuse, sentence } from "./support.ts"
+
+const Pending = Schema.Struct({ answer: Schema.Struct({ requestedAt: Schema.Int }) })
 
 const Device = DeviceKey.layerMemory.pipe(
   Layer.provideMerge(Layer.mergeAll(FetchHttpClient.layer, SecureRandom.layerWebCrypto, Digest.layerWebCrypto))
@@ -338,6 +344,51 @@ describe("a device that connects", () => {
         by: "operator"
       })
       assert.strictEqual((yield* Fiber.join(fiber)).environmentUrl, world.environmentUrl)
+    }).pipe(Effect.provide(Device)))
+
+  it.live("holds so many streams and long polls open at a relay, and its account so many, until some of them end", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ relay: { waitsPerClient: 3, waitsPerAccount: 5 } })
+      /** A device of the account whose request waits. */
+      const waiter = Effect.gen(function*() {
+        const { present } = yield* Credentials.Credentials.pipe(
+          Effect.provide(Layer.provide(Credentials.layerDpop, TokenStorage.layerMemory))
+        )
+        const http = present(yield* HttpClient.HttpClient, Option.some(yield* signIn(world)))
+        const relay = `${world.relay.url}/api/relay`
+        const { environmentId } = world
+        const post = (path: string, payload: object) =>
+          http.execute(HttpClientRequest.bodyJsonUnsafe(HttpClientRequest.post(relay + path), payload))
+        const { answer } = yield* Effect.flatMap(
+          post("/connect", { environmentId }),
+          HttpClientResponse.schemaBodyJson(Pending)
+        )
+        const request = { environmentId, requestedAt: answer.requestedAt }
+        return {
+          /** Opens a stream for as long as the scope is open. */
+          follow: Effect.map(
+            HttpClient.withScope(http).get(`${relay}/decisions`, { urlParams: request }),
+            ({ status }) => status
+          ),
+          poll: Effect.map(post("/await-decision", { ...request, waitSeconds: 0 }), ({ status }) => status)
+        }
+      }).pipe(Effect.provide(Layer.fresh(DeviceKey.layerMemory)))
+
+      const first = yield* waiter
+      const streams = yield* Scope.fork(yield* Scope.Scope)
+      for (let n = 0; n < 3; n++) {
+        assert.strictEqual(yield* Scope.provide(first.follow, streams), 200)
+      }
+      assert.strictEqual(yield* first.follow, 503)
+      assert.strictEqual(yield* first.poll, 503)
+      // Another device has room of its own, until its account has none.
+      const second = yield* waiter
+      for (const status of [200, 200, 503]) assert.strictEqual(yield* second.follow, status)
+
+      yield* Scope.close(streams, Exit.void)
+      yield* Effect.repeat(first.poll, { until: (status) => status === 200 })
+      // What was answered holds nothing, however much there was of it.
+      for (let n = 0; n < 10; n++) assert.strictEqual(yield* first.poll, 200)
     }).pipe(Effect.provide(Device)))
 
   it.live("SESS-08 stops waiting where its session at the relay ends, or was none", () =>

@@ -47,6 +47,7 @@ const account = "ada"
 
 export interface WorldOptions {
   readonly clients?: ConnectClientStore.Options | undefined
+  readonly relay?: RelayHandlers.Options | undefined
   /** What the environment asks of proofs. */
   readonly dpop?: DpopProof.Options | undefined
   /** What becomes of connections to the environment. */
@@ -169,7 +170,7 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
         HttpRouter.serve(
           Layer.mergeAll(
             Layer.provide(HttpApiBuilder.layer(SignInApi), SessionHandlers.layer),
-            Layer.provide(HttpApiBuilder.layer(RelayApi), RelayHandlers.layer)
+            Layer.provide(HttpApiBuilder.layer(RelayApi), RelayHandlers.layerWith(options.relay ?? {}))
           ).pipe(
             Layer.provide([Authentication.layer, Authentication.layerRequestErrors()]),
             Layer.merge(Layer.merge(notes, routes))

@@ -33,6 +33,7 @@ import { type ConnectorError, EnvironmentConnector } from "./EnvironmentConnecto
 import { overlapMillis } from "./EnvironmentLink.ts"
 import * as DecisionStream from "./internal/decisionStream.ts"
 import * as Jwt from "./internal/jwt.ts"
+import * as OpenWaits from "./internal/openWaits.ts"
 import * as Wire from "./internal/wire.ts"
 
 /** Who a proof of a link is for, before the two sides know each other. */
@@ -59,6 +60,10 @@ const keysOf = (row: RelayEnvironmentRow): string =>
 export interface Options {
   /** How many proofs of each status are kept for an account, of those received last. Default 1,000. */
   readonly proofsPerAccount?: number | undefined
+  /** How many requests of one client may wait for a decision at once in a process, streams among them. Default 8. */
+  readonly waitsPerClient?: number | undefined
+  /** How many requests of all clients of an account may do so. Default 200. */
+  readonly waitsPerAccount?: number | undefined
 }
 
 /** Provides the handlers of a relay. */
@@ -75,6 +80,10 @@ export const layerWith = (options: Options) =>
       const sessions = yield* SessionCredentialService
       const stopping = yield* Stopping
       const wire = yield* Wire.make
+      const openWait = OpenWaits.make({
+        perClient: options.waitsPerClient ?? 8,
+        perAccount: options.waitsPerAccount ?? 200
+      })
       const storeFailed = () => wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
 
       const noEnvironment = (id: string) => wire.notFound({ message: `You have no environment ${id} at this relay` })
@@ -167,12 +176,20 @@ export const layerWith = (options: Options) =>
         }, { keep: options.proofsPerAccount ?? 1_000 })
       })
 
-      /** Finds the environment of a request that it answered to be pending: about any other it is not asked. */
+      /**
+       * Finds the environment of a request that it answered to be pending: about any other it is not asked. The wait that
+       * follows counts as open until the answer has been sent.
+       */
       const findPending = Effect.fnUntraced(function*(request: {
         readonly environmentId: string
         readonly requestedAt: number
       }) {
         const client = { ...(yield* currentClient), requestedAtMillis: request.requestedAt }
+        if (!(yield* openWait(client))) {
+          return yield* wire.unavailable({
+            message: "This client, or its account, waits for as many decisions as it may at once; try again later"
+          })
+        }
         const environment = yield* find(request.environmentId)
         if (!(yield* proofs.hasPending({ ...client, environmentId: environment.id }))) {
           return yield* wire.notFound(
