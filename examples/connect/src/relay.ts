@@ -42,9 +42,10 @@ const [directory = "./relay-state", port = "4600"] = process.argv.slice(2)
 /** Of Sallyport's own surface a relay needs the sign-in only; an API of the same name takes its handlers. */
 const SignInApi = HttpApi.make(SallyportApi.identifier).add(SessionGroup)
 
+// The environment of this example is on the same machine, which a relay of strangers must not send requests to.
 const routes = Layer.mergeAll(
   Layer.provide(HttpApiBuilder.layer(SignInApi), SessionHandlers.layer),
-  Layer.provide(HttpApiBuilder.layer(RelayApi), RelayHandlers.layer)
+  Layer.provide(HttpApiBuilder.layer(RelayApi), RelayHandlers.layerWith({ loopbackEnvironments: true }))
 ).pipe(Layer.provide([Authentication.layer, Authentication.layerRequestErrors()]))
 
 const announce = Effect.gen(function*() {

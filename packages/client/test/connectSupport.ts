@@ -170,7 +170,10 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
         HttpRouter.serve(
           Layer.mergeAll(
             Layer.provide(HttpApiBuilder.layer(SignInApi), SessionHandlers.layer),
-            Layer.provide(HttpApiBuilder.layer(RelayApi), RelayHandlers.layerWith(options.relay ?? {}))
+            Layer.provide(
+              HttpApiBuilder.layer(RelayApi),
+              RelayHandlers.layerWith({ loopbackEnvironments: true, ...options.relay })
+            )
           ).pipe(
             Layer.provide([Authentication.layer, Authentication.layerRequestErrors()]),
             Layer.merge(Layer.merge(notes, routes))

@@ -39,12 +39,13 @@ import * as Wire from "./internal/wire.ts"
 /** Who a proof of a link is for, before the two sides know each other. */
 export const linkAudience = "sallyport-relay"
 
-/** Tells whether a relay may send requests to an address: HTTPS, or this machine. */
-export const isEnvironmentUrl = (text: string): boolean => {
+/** Tells whether a relay may send requests to an address: HTTPS, or with `loopback` this machine as well. */
+export const isEnvironmentUrl = (text: string, options?: { readonly loopback?: boolean | undefined }): boolean => {
   const url = URL.parse(text)
   if (url === null || url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") return false
   return url.protocol === "https:" ||
-    (url.protocol === "http:" && ["127.0.0.1", "[::1]", "localhost"].includes(url.hostname))
+    (options?.loopback === true && url.protocol === "http:" &&
+      ["127.0.0.1", "[::1]", "localhost"].includes(url.hostname))
 }
 
 const encoder = new TextEncoder()
@@ -60,6 +61,11 @@ const keysOf = (row: RelayEnvironmentRow): string =>
 export interface Options {
   /** How many proofs of each status are kept for an account, of those received last. Default 1,000. */
   readonly proofsPerAccount?: number | undefined
+  /**
+   * Whether environments on this machine may be linked, over plain HTTP. Default false: an account could otherwise have the
+   * relay send requests to whatever listens beside it. For relays whose accounts are all trusted, and for development.
+   */
+  readonly loopbackEnvironments?: boolean | undefined
   /** How many requests of one client may wait for a decision at once in a process, streams among them. Default 8. */
   readonly waitsPerClient?: number | undefined
   /** How many requests of all clients of an account may do so. Default 200. */
@@ -224,7 +230,7 @@ export const layerWith = (options: Options) =>
           function*({ payload }) {
             const session = yield* CurrentSession
             const { environmentId, key, proof, url } = payload
-            if (!isEnvironmentUrl(url)) {
+            if (!isEnvironmentUrl(url, { loopback: options.loopbackEnvironments })) {
               return yield* wire.invalidRequest({ message: "The address of an environment must begin with https://" })
             }
             const claims = yield* Jwt.verify(proof, {

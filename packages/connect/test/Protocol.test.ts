@@ -29,10 +29,12 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
 import * as Http from "node:http"
 import { type Fields, headerOf, keyOf, timesNow, write } from "./tampering.ts"
+import { startRelay } from "./world.ts"
 
 /** A server of the test's own making, which answers as a test says. */
 const fakeServer = (answer: (response: Http.ServerResponse) => void) =>
@@ -156,6 +158,41 @@ describe("an environment that speaks to a relay", () => {
         assert.strictEqual(elsewhere, 0)
       }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Environment))))
   }
+})
+
+describe("a relay that strangers link environments to", () => {
+  it.live("sends nothing to what listens beside it, and to no address that is not plainly an environment's", () =>
+    Effect.gen(function*() {
+      const relay = yield* startRelay("memory", { loopbackEnvironments: false })
+      let asked = 0
+      const beside = yield* fakeServer((response) => {
+        asked++
+        response.end("{}")
+      })
+      const { port } = new URL(beside.url)
+      const link = (url: string) =>
+        Effect.map(
+          Effect.result(Linking.link({ relayUrl: relay.url, token: Redacted.make("ada"), url })),
+          (result) => Result.isFailure(result) ? result.failure.message : undefined
+        )
+      const refused = [
+        beside.url,
+        `http://localhost:${port}`,
+        `http://[::1]:${port}`,
+        `http://2130706433:${port}`,
+        "http://10.0.0.1",
+        "file:///etc/passwd",
+        "https://ada:secret@environment.example",
+        "https://environment.example/?path="
+      ]
+      for (const url of refused) assert.include(yield* link(url), "must begin with https://", url)
+      assert.strictEqual(yield* link("https://environment.example/backend"), undefined)
+      const { body } = yield* relay.call<{ readonly environments: ReadonlyArray<{ readonly url: string }> }>(
+        "/api/relay/environments"
+      )
+      assert.deepStrictEqual(body.environments.map(({ url }) => url), ["https://environment.example/backend"])
+      assert.strictEqual(asked, 0)
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
 })
 
 describe("an environment whose stored mode cannot be read", () => {

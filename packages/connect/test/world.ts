@@ -82,7 +82,7 @@ const authentication = layerAuthentication(
   )
 )
 
-const options = { disableListenLog: true, disableLogger: true }
+const quiet = { disableListenLog: true, disableLogger: true }
 
 /** What a test does in the middle of a step of a relay, once. */
 export interface Meanwhile {
@@ -104,14 +104,14 @@ const layerMeanwhile = (meanwhile: Meanwhile) =>
       }))
   )
 
-const layerRelay = (store: Store, meanwhile: Meanwhile) =>
+const layerRelay = (store: Store, meanwhile: Meanwhile, options: RelayHandlers.Options) =>
   HttpRouter.serve(
     HttpApiBuilder.layer(RelayApi).pipe(
-      Layer.provide(RelayHandlers.layerWith({ proofsPerAccount: 80 })),
+      Layer.provide(RelayHandlers.layerWith({ proofsPerAccount: 80, loopbackEnvironments: true, ...options })),
       Layer.provide(layerMeanwhile(meanwhile)),
       Layer.provide([authentication, Authentication.layerRequestErrors()])
     ),
-    options
+    quiet
   ).pipe(
     Layer.provideMerge(Layer.merge(
       EnvironmentConnector.layerWith({ timeout: "2 seconds" }),
@@ -129,7 +129,7 @@ const layerEnvironment = (store: Store) =>
       Layer.provide(EnvironmentHandlers.layer),
       Layer.provide(Authentication.layerRequestErrors())
     ),
-    options
+    quiet
   ).pipe(
     Layer.provideMerge(Layer.merge(ConnectClientStore.layer, BootstrapCredentialService.layer)),
     Layer.provideMerge(Layer.fresh(layerStore[store])),
@@ -145,9 +145,9 @@ export interface Answer<A> {
 }
 
 /** Starts a relay, which stops with the scope. */
-export const startRelay = Effect.fnUntraced(function*(store: Store) {
+export const startRelay = Effect.fnUntraced(function*(store: Store, options: RelayHandlers.Options = {}) {
   const meanwhile: Meanwhile = {}
-  const services = yield* Layer.build(layerRelay(store, meanwhile))
+  const services = yield* Layer.build(layerRelay(store, meanwhile, options))
   const run = Effect.provideContext(services)
   const url = HttpServer.formatAddress((yield* run(HttpServer.HttpServer)).address)
   /** Calls the relay for an account, or for one of its clients. */
