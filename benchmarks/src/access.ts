@@ -342,8 +342,12 @@ const dpopRows = async (): Promise<ReadonlyArray<Row>> => {
   let next = 0
   const imported = createPublicKey({ key: jwk, format: "jwk" })
   const example = make()
-  const bareInput = Buffer.from(example.slice(0, example.lastIndexOf(".")))
-  const bareSignature = Buffer.from(example.slice(example.lastIndexOf(".") + 1), "base64url")
+  // Of as many proofs as ours, since the same one again and again is checked faster.
+  const bare = proofs.map((proof) => ({
+    input: Buffer.from(proof.slice(0, proof.lastIndexOf("."))),
+    signature: Buffer.from(proof.slice(proof.lastIndexOf(".") + 1), "base64url")
+  }))
+  let nextBare = 0
 
   const measured = await rates([
     {
@@ -363,9 +367,11 @@ const dpopRows = async (): Promise<ReadonlyArray<Row>> => {
       operations: batch,
       run: () => {
         for (let index = 0; index < batch; index++) {
-          if (!verifySignature("sha256", bareInput, { key: imported, dsaEncoding: "ieee-p1363" }, bareSignature)) {
-            throw new Error("not verified")
-          }
+          const proof = bare[nextBare++]
+          if (
+            proof === undefined ||
+            !verifySignature("sha256", proof.input, { key: imported, dsaEncoding: "ieee-p1363" }, proof.signature)
+          ) throw new Error("not verified")
         }
       }
     },

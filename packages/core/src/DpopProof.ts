@@ -165,6 +165,8 @@ export class DpopProof extends Context.Service<DpopProof, {
 
 /** Bounds the length of a proof; one with a P-384 key and long claims has some 700 characters. */
 const maxLength = 4_096
+/** Bounds the headers that are kept with their keys. With a P-384 key and a `kid` one has some 300 characters. */
+const maxKeptLength = 1_024
 /** RFC 9449 section 11.1 leaves the length of a `jti` open; a UUID has 36 characters. */
 const maxJtiLength = 256
 
@@ -238,9 +240,13 @@ const target = (text: string): string | undefined => {
   return `${url.protocol}//${url.host}${normalizePath(url.pathname)}`
 }
 
+/** What is a target as it stands: no query, no fragment, nobody's name, nothing that can be written in another way. */
+const plainTarget = /^https?:\/\/[a-z0-9\-.]+(?::[0-9]+)?\/[A-Za-z0-9\-_~/]*$/
+
 /** Tells whether a proof's `htu` is the URL of the request. */
 const isTarget = (htu: unknown, url: string): boolean => {
   if (typeof htu !== "string") return false
+  if (htu === url && plainTarget.test(url)) return true
   const wanted = target(url)
   return wanted !== undefined && (htu === wanted || target(htu) === wanted)
 }
@@ -261,6 +267,29 @@ const invalidAt = (nowMillis: number, problem: Problem): DpopProofError =>
 interface PreparedKey {
   readonly thumbprint: string
   readonly verify: Verify
+  /** The length of its signatures, in bytes. */
+  readonly signatureLength: number
+}
+
+interface UnknownKey {
+  readonly algorithm: Algorithm
+  readonly publicKey: PublicJwk
+}
+
+const isPrepared = (key: PreparedKey | UnknownKey): key is PreparedKey => "verify" in key
+
+/** Reads the header of a proof: what it is signed with, or what is wrong with it. */
+const readHeader = (segment: string): UnknownKey | Problem => {
+  const header = Option.getOrUndefined(CompactJws.readJson(segment))
+  if (!isRecord(header)) return "malformed"
+  const { alg, jwk, typ } = header
+  if (typ !== "dpop+jwt") return "wrong-typ"
+  if (!isAlgorithm(alg)) return "unsupported-alg"
+  if (refusedHeaders.some((name) => name in header)) return "unexpected-header"
+  if (!isRecord(jwk)) return "invalid-jwk"
+  if (privateMembers.some((member) => member in jwk)) return "private-jwk"
+  const publicKey = publicJwk(alg, jwk)
+  return publicKey === undefined ? "invalid-jwk" : { algorithm: alg, publicKey }
 }
 
 const wholeMillis = (
@@ -293,7 +322,13 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     ? undefined
     : yield* makeNonces(yield* wholeMillis("nonceLifetime", options.nonceLifetime, 1))
 
+  // By the header as it was sent, which a client writes in the same way each time, so that it is read and checked once.
   const keys = makeRecentlyUsed<PreparedKey>(capacity)
+  const prepare = ({ algorithm, publicKey }: UnknownKey, thumbprint: string): Effect.Effect<PreparedKey | undefined> =>
+    Effect.map(
+      signatures.prepare(algorithm, publicKey),
+      (verify) => verify && { thumbprint, verify, signatureLength: signatureLength(publicKey) }
+    )
 
   const hash = (text: string): Effect.Effect<string> =>
     Effect.map(digest.digest(Digest.sha256, encoder.encode(text)), Base64Url.encode)
@@ -319,19 +354,13 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     if (request.proof === undefined || request.proof === "") return yield* invalid("missing")
     // Header fields that are sent twice arrive joined by a comma, which no JWT holds.
     if (request.proof.includes(",")) return yield* invalid("more-than-one")
-    const parsed = CompactJws.parse(request.proof, maxLength)
-    if (Option.isNone(parsed)) return yield* invalid("malformed")
-    const { header, payload, signature, signingInput } = parsed.value
-    if (!isRecord(header) || !isRecord(payload)) return yield* invalid("malformed")
-
-    if (header.typ !== "dpop+jwt") return yield* invalid("wrong-typ")
-    const { alg, jwk } = header
-    if (!isAlgorithm(alg)) return yield* invalid("unsupported-alg")
-    if (refusedHeaders.some((name) => name in header)) return yield* invalid("unexpected-header")
-    if (!isRecord(jwk)) return yield* invalid("invalid-jwk")
-    if (privateMembers.some((member) => member in jwk)) return yield* invalid("private-jwk")
-    const publicKey = publicJwk(alg, jwk)
-    if (publicKey === undefined) return yield* invalid("invalid-jwk")
+    const segments = CompactJws.split(request.proof, maxLength)
+    if (segments === undefined) return yield* invalid("malformed")
+    const [header, body, signatureText] = segments
+    const found = keys.get(header) ?? readHeader(header)
+    if (typeof found === "string") return yield* invalid(found)
+    const payload = Option.getOrUndefined(CompactJws.readJson(body))
+    if (!isRecord(payload)) return yield* invalid("malformed")
 
     const { ath, exp, htm, htu, iat, jti, nbf, nonce } = payload
     if (jti === undefined || htm === undefined || htu === undefined || iat === undefined) {
@@ -353,19 +382,19 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       if (ath !== (yield* hash(Redacted.value(request.accessToken)))) return yield* invalid("wrong-ath")
     }
 
-    const input = thumbprintInput(publicKey)
-    const cached = keys.get(input)
-    const thumbprint = cached === undefined ? yield* hash(input) : cached.thumbprint
+    const thumbprint = isPrepared(found) ? found.thumbprint : yield* hash(thumbprintInput(found.publicKey))
     if (request.proofKeyThumbprint !== undefined && request.proofKeyThumbprint !== thumbprint) {
       return yield* invalid("wrong-key")
     }
-    const verify = cached === undefined ? yield* signatures.prepare(alg, publicKey) : cached.verify
-    if (verify === undefined) return yield* invalid("invalid-jwk")
-    if (signature.length !== signatureLength(publicKey) || !(yield* verify(signingInput, signature))) {
+    const key = isPrepared(found) ? found : yield* prepare(found, thumbprint)
+    if (key === undefined) return yield* invalid("invalid-jwk")
+    const signature = CompactJws.readBytes(signatureText)
+    const signed = encoder.encode(request.proof.slice(0, header.length + 1 + body.length))
+    if (signature.length !== key.signatureLength || !(yield* key.verify(signed, signature))) {
       return yield* invalid("bad-signature")
     }
     // Only a key that has signed something takes the place of another.
-    if (cached === undefined) keys.set(input, { thumbprint, verify })
+    if (key !== found && header.length <= maxKeptLength) keys.set(header, key)
 
     if (nonces !== undefined && !(typeof nonce === "string" && (yield* nonces.isGood(nonce, nowMillis)))) {
       return yield* new DpopProofError({ reason: new NonceRequired({ nonce: yield* nonces.current(nowMillis) }) })

@@ -58,22 +58,26 @@ const toBytes = (binary: string): Uint8Array => {
 
 const beyondAscii = /[\x80-\xff]/
 
-const parseJson = Option.liftThrowable((segment: string): unknown => {
+/** Reads a canonical segment as JSON; none where it is not. */
+export const readJson = Option.liftThrowable((segment: string): unknown => {
   const binary = toBinary(segment)
   return JSON.parse(beyondAscii.test(binary) ? decoder.decode(toBytes(binary)) : binary)
 })
+
+/** Reads a canonical segment as bytes. */
+export const readBytes = (segment: string): Uint8Array => toBytes(toBinary(segment))
 
 /** Splits a token into exactly three canonical segments and reads two of them as JSON; none where it is anything else. */
 export const parse = (token: string, maxLength: number): Option.Option<CompactJws> => {
   const segments = split(token, maxLength)
   if (segments === undefined) return Option.none()
-  const header = parseJson(segments[0])
-  const payload = parseJson(segments[1])
+  const header = readJson(segments[0])
+  const payload = readJson(segments[1])
   if (Option.isNone(header) || Option.isNone(payload)) return Option.none()
   return Option.some({
     header: header.value,
     payload: payload.value,
     signingInput: encoder.encode(`${segments[0]}.${segments[1]}`),
-    signature: toBytes(toBinary(segments[2]))
+    signature: readBytes(segments[2])
   })
 }
