@@ -61,6 +61,8 @@ const keysOf = (row: RelayEnvironmentRow): string =>
 export interface Options {
   /** How many proofs of each status are kept for an account, of those received last. Default 1,000. */
   readonly proofsPerAccount?: number | undefined
+  /** How many environments an account may have. Default 1,000. */
+  readonly environmentsPerAccount?: number | undefined
   /**
    * Whether environments on this machine may be linked, over plain HTTP. Default false: an account could otherwise have the
    * relay send requests to whatever listens beside it. For relays whose accounts are all trusted, and for development.
@@ -86,6 +88,7 @@ export const layerWith = (options: Options) =>
       const sessions = yield* SessionCredentialService
       const stopping = yield* Stopping
       const wire = yield* Wire.make
+      const environmentsPerAccount = options.environmentsPerAccount ?? 1_000
       const openWait = OpenWaits.make({
         perClient: options.waitsPerClient ?? 8,
         perAccount: options.waitsPerAccount ?? 200
@@ -252,8 +255,16 @@ export const layerWith = (options: Options) =>
                 keyId: key.kid,
                 relayKeyId: relayKey.kid,
                 linkedAtMillis: yield* Clock.currentTimeMillis
-              })
-              if (!linked) return yield* noEnvironment(environmentId)
+              }, { limit: environmentsPerAccount })
+              if (!linked) {
+                if (Option.isSome(yield* environments.findById(environmentId))) {
+                  return yield* noEnvironment(environmentId)
+                }
+                return yield* wire.invalidRequest({
+                  message:
+                    `You have ${environmentsPerAccount} environments at this relay already; unlink one of them first`
+                })
+              }
               // A rotation that began before the row was there may not have seen it.
               const newest = yield* connector.newestKey
               if (newest.kid === relayKey.kid) break
@@ -269,7 +280,7 @@ export const layerWith = (options: Options) =>
         ),
         environments: Effect.fn(function*() {
           const session = yield* CurrentSession
-          const rows = yield* environments.list({ account: session.subject, limit: 1_000 })
+          const rows = yield* environments.list({ account: session.subject, limit: environmentsPerAccount })
           return {
             environments: rows.map((row) => ({ environmentId: row.id, url: row.url, linkedAt: row.linkedAtMillis }))
           }

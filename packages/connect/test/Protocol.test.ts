@@ -195,6 +195,24 @@ describe("a relay that strangers link environments to", () => {
     }).pipe(Effect.scoped, Effect.provide(Environment)))
 })
 
+describe("a relay whose account links environments without an end", () => {
+  it.live("takes so many, and a new link of one of them", () =>
+    Effect.gen(function*() {
+      const relay = yield* startRelay("memory", { environmentsPerAccount: 2 })
+      const link = (account: string) =>
+        Effect.result(
+          Linking.link({ relayUrl: relay.url, token: Redacted.make(account), url: "https://environment.example" })
+        )
+      const newcomer = (account: string) => Effect.provide(link(account), Layer.fresh(Environment))
+      assert.isTrue(Result.isSuccess(yield* link("ada")))
+      assert.isTrue(Result.isSuccess(yield* newcomer("ada")))
+      const third = yield* newcomer("ada")
+      assert.include(Result.isFailure(third) ? third.failure.message : "", "You have 2 environments")
+      assert.isTrue(Result.isSuccess(yield* newcomer("eve")))
+      assert.isTrue(Result.isSuccess(yield* link("ada")))
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+})
+
 describe("an environment whose stored mode cannot be read", () => {
   it.live("CONN-01 L-32 L-38 lets nobody in, and a relay's request is as good as before once the mode is set", () =>
     Effect.gen(function*() {

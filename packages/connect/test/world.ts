@@ -95,8 +95,8 @@ const layerMeanwhile = (meanwhile: Meanwhile) =>
     Effect.map(RelayEnvironmentRepository.RelayEnvironmentRepository, (environments) =>
       RelayEnvironmentRepository.RelayEnvironmentRepository.of({
         ...environments,
-        link: (row) =>
-          Effect.tap(environments.link(row), () => {
+        link: (row, options) =>
+          Effect.tap(environments.link(row, options), () => {
             const { afterLink } = meanwhile
             meanwhile.afterLink = undefined
             return afterLink ?? Effect.void

@@ -69,9 +69,13 @@ export const believedKeys = (
 export class RelayEnvironmentRepository extends Context.Service<RelayEnvironmentRepository, {
   /**
    * Stores an environment, or replaces the address and all keys of one of the same account. Returns false, and changes
-   * nothing, where another account has an environment of this id.
+   * nothing, where another account has an environment of this id, and where it would be a new one of an account that has
+   * `limit` of them, by default any number. Of racers each counts without the others, so that an account may have as many more.
    */
-  readonly link: (row: typeof Linked.Type) => Effect.Effect<boolean, AccessRepositoryError>
+  readonly link: (
+    row: typeof Linked.Type,
+    options?: { readonly limit?: number | undefined }
+  ) => Effect.Effect<boolean, AccessRepositoryError>
   /** Deletes an account's environment. Returns true to exactly one of n racers; false where there is none. */
   readonly unlink: (options: {
     readonly id: string
@@ -145,9 +149,13 @@ export const layerMemory: Layer.Layer<RelayEnvironmentRepository> = Layer.sync(R
       return true
     })
   return RelayEnvironmentRepository.of({
-    link: (row) =>
+    link: (row, { limit = Infinity } = {}) =>
       Effect.sync(() => {
         if (rows.has(row.id) && find(row.id, row.account) === undefined) return false
+        if (!rows.has(row.id)) {
+          const owned = Array.from(rows.values()).filter(({ account }) => account === row.account)
+          if (owned.length >= limit) return false
+        }
         rows.set(row.id, linked(row))
         return true
       }),

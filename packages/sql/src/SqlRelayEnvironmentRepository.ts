@@ -81,10 +81,13 @@ export const layerStorage = (options?: {
           `previous_key_x AS "previousKeyX", previous_key_id AS "previousKeyId", ` +
           `previous_until_millis AS "previousUntilMillis"`
       )
+      const bigint = Dialect.bigint(sql)
       const link = Access.prepare(
         sql,
         sql`INSERT INTO ${environments} AS environment (id, account, url, key_x, key_id, relay_key_id, linked_at_millis)
-        VALUES (${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p})
+        SELECT ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, CAST(${p} AS ${bigint})
+        WHERE EXISTS (SELECT 1 FROM ${environments} WHERE id = ${p})
+          OR (SELECT count(*) FROM ${environments} WHERE account = ${p}) < ${p}
         ON CONFLICT (id) DO UPDATE SET url = excluded.url, key_x = excluded.key_x, key_id = excluded.key_id,
           relay_key_id = excluded.relay_key_id, linked_at_millis = excluded.linked_at_millis, next_key_x = NULL,
           next_key_id = NULL, previous_key_x = NULL, previous_key_id = NULL, previous_until_millis = NULL
@@ -126,8 +129,10 @@ export const layerStorage = (options?: {
       const changed = (operation: string, run: Effect.Effect<ReadonlyArray<object>, SqlError>) =>
         Access.failAs(operation)(Effect.map(run, (rows) => rows.length > 0))
       return RelayEnvironmentRepository.of({
-        link: ({ account, id, keyId, keyX, linkedAtMillis, relayKeyId, url }) =>
-          changed("link", link(id, account, url, keyX, keyId, relayKeyId, linkedAtMillis)),
+        link: (
+          { account, id, keyId, keyX, linkedAtMillis, relayKeyId, url },
+          { limit = Number.MAX_SAFE_INTEGER } = {}
+        ) => changed("link", link(id, account, url, keyX, keyId, relayKeyId, linkedAtMillis, id, account, limit)),
         unlink: ({ account, id }) => changed("unlink", unlink(id, account)),
         find: Effect.fn("SqlRelayEnvironmentRepository.find")(function*({ account, id }) {
           const [row] = yield* find(id, account)

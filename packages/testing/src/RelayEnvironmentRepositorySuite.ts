@@ -72,6 +72,21 @@ export const suite = <E>(name: string, layer: Layer.Layer<RelayEnvironmentReposi
     )
 
     test(
+      "gives an account no more environments than it may have, and takes a new link of one that it has",
+      Effect.gen(function*() {
+        const environments = yield* RelayEnvironmentRepository
+        const link = (id: string, account = "ada") => environments.link({ ...desk, id, account }, { limit: 2 })
+        assert.deepStrictEqual(yield* Effect.all([link("a"), link("b"), link("c")]), [true, true, false])
+        assert.isTrue(Option.isNone(yield* environments.findById("c")))
+        assert.isTrue(yield* link("a"))
+        assert.isTrue(yield* link("c", "eve"))
+        assert.isFalse(yield* link("c"))
+        assert.isTrue(yield* environments.unlink({ id: "b", account: "ada" }))
+        assert.isTrue(yield* link("d"))
+      })
+    )
+
+    test(
       "believes an announced key beside the present one, and the previous one for a time",
       Effect.gen(function*() {
         const environments = yield* RelayEnvironmentRepository

@@ -372,6 +372,9 @@ export const mutants: ReadonlyArray<Mutant> = [
   environments("finds everybody's", "keeps an environment for its account alone", (real) => ({
     find: ({ id }) => real.findById(id)
   })),
+  environments("links without an end", "gives an account no more environments", (real) => ({
+    link: (row) => real.link(row)
+  })),
 
   proofs("unbroken", undefined, () => ({})),
   proofs("keeps all", "keeps no more than so many", (real) => ({
