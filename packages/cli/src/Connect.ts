@@ -100,7 +100,7 @@ const security = Command.make(
   "security",
   {
     mode: Argument.Literals("mode", SecurityMode.literals).pipe(
-      Argument.withDescription("Who may connect: whom a relay's account vouches for, or whom you approve"),
+      Argument.withDescription("client-approval: whom you approve; account: whom the relay's account vouches for"),
       Argument.optional
     ),
     trustAll: Flag.Boolean("trust-all").pipe(

@@ -8,9 +8,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Runtime from "effect/Runtime"
+import * as Stdio from "effect/Stdio"
 import { connect } from "./Connect.ts"
 import { credentials } from "./Credentials.ts"
 import { describeFailure } from "./internal/describeFailure.ts"
+import * as ThumbprintArguments from "./internal/thumbprintArguments.ts"
 import { serve } from "./Serve.ts"
 
 const sallyport = Command.make("sallyport").pipe(
@@ -18,8 +20,9 @@ const sallyport = Command.make("sallyport").pipe(
   Command.withSubcommands([connect, credentials, serve])
 )
 
-sallyport.pipe(
-  Command.run({ version: "0.1.0" }),
+const run = Command.runWith(sallyport, { version: "0.1.0" })
+
+Stdio.Stdio.use(({ args }) => Effect.flatMap(args, (given) => run(ThumbprintArguments.separate(given)))).pipe(
   Effect.tapCause((cause) => {
     const sentence = describeFailure(cause)
     return sentence === undefined ? Effect.void : Console.error(`sallyport: ${sentence}`)
