@@ -342,6 +342,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
   // Bounds the rounds that come to nothing, though the relay answers.
   const rounds = makeBudget(settings)
   let shownAt: number | undefined
+  let wasApproved = false
   while (true) {
     const { answer, environmentUrl } = yield* ask(asking, request, ConnectAnswer, settings.requestTimeout)
     switch (answer.status) {
@@ -384,6 +385,15 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
           const status = decision.success
           if (status === "expired") return yield* new RequestExpired()
           if (status !== "approved" && status !== "pending") return yield* turnedAway(status, null)
+          // An approval lets the device in. One that came to nothing, such as one that was taken back, is a failed round.
+          if (wasApproved) {
+            if ((yield* now) - startedAt >= Duration.toMillis(settings.steadyAfter)) rounds.progress()
+            yield* rounds.spend(
+              new Broken({ kind: "unavailable", detail: "the device was approved, and not let in" }),
+              startedAt
+            )
+          }
+          wasApproved = true
           break
         }
         const error = decision.failure

@@ -308,6 +308,35 @@ describe("a device that connects", () => {
       assert.notInclude(inspect(error, { depth: 20 }) + JSON.stringify(error), "the-token")
     }).pipe(Effect.provide(Device)))
 
+  it.live("gives up on a relay that tells of approval again and again, and never lets it in", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const relay = yield* pretend((request, response) => {
+        const json = (value: unknown) =>
+          response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(value))
+        if (request.url !== "/api/relay/connect") return json({ approvalStatus: "approved" })
+        // Each time another request, so that each is one to be shown; and an end, for a device that has none.
+        const requestedAt = ++asked * 1_000
+        return asked > 50
+          ? refuse(response, 401, { _tag: "Unauthorized", code: "invalid_credential" })
+          : json({
+            ...pendingAnswer,
+            answer: { ...pendingAnswer.answer, requestedAt, requestExpiresAt: requestedAt + 60_000 }
+          })
+      })
+      const error = yield* Effect.flip(Connect.connect({
+        relayUrl: relay.url,
+        relayToken: Redacted.make("token"),
+        environmentId: "environment",
+        onWaiting: () => Effect.void,
+        waiting: "long-poll",
+        retry: { ...impatient, maxAttempts: 4 }
+      }))
+      assert.strictEqual(error.reason._tag, "Unreachable")
+      // The first approval is no failure.
+      assert.strictEqual(asked, 5)
+    }).pipe(Effect.provide(Device)))
+
   it.live("has no say about its account's environments, with its key or without", () =>
     Effect.gen(function*() {
       const world = yield* start()
