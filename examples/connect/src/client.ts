@@ -36,8 +36,9 @@ const tokenName = "relay-token"
 const signIn = Effect.gen(function*() {
   const secrets = yield* SecretStore.SecretStore
   if (code === undefined) {
-    const kept = yield* secrets.get(tokenName)
-    return Redacted.make(new TextDecoder().decode(Redacted.value(Option.getOrThrow(kept))))
+    const kept = Option.getOrUndefined(yield* secrets.get(tokenName))
+    if (kept === undefined) return yield* Effect.die("Not signed in at the relay yet: give one of its one-time codes")
+    return Redacted.make(new TextDecoder().decode(Redacted.value(kept)))
   }
   const token = yield* Connect.exchange({ url: relayUrl, credential: Redacted.make(code) })
   yield* secrets.set(tokenName, Redacted.make(new TextEncoder().encode(Redacted.value(token))))

@@ -28,6 +28,7 @@ import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -66,7 +67,11 @@ const announce = Effect.gen(function*() {
   )
 })
 
-const database = SqliteClient.layer({ filename: join(directory, "relay.db") })
+const database = Layer.unwrap(Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  yield* fs.makeDirectory(directory, { recursive: true, mode: 0o700 })
+  return SqliteClient.layer({ filename: join(directory, "relay.db") })
+}))
 
 const relay = HttpRouter.serve(routes, { disableListenLog: true, disableLogger: true }).pipe(
   Layer.merge(Layer.effectDiscard(announce)),
@@ -83,8 +88,8 @@ const relay = HttpRouter.serve(routes, { disableListenLog: true, disableLogger: 
     SecretStore.layerFileSystem(join(directory, "secrets")),
     AuthPolicy.layer({ host: "127.0.0.1" })
   ]),
+  Layer.provide(database),
   Layer.provide([
-    database,
     NodeHttpServer.layer(() => createServer(), { host: "127.0.0.1", port: Number(port) }),
     NodeCrypto.layer,
     NodeServices.layer
