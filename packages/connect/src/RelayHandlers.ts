@@ -234,7 +234,12 @@ export const layerWith = (options: Options) =>
             const session = yield* CurrentSession
             const { environmentId, key, proof, url } = payload
             if (!isEnvironmentUrl(url, { loopback: options.loopbackEnvironments })) {
-              return yield* wire.invalidRequest({ message: "The address of an environment must begin with https://" })
+              return yield* wire.invalidRequest({
+                message: options.loopbackEnvironments === true
+                  ? "The address of an environment must begin with https://, or be one of this machine"
+                  : "The address of an environment must begin with https://; to allow this machine as well, the relay sets " +
+                    "loopbackEnvironments"
+              })
             }
             const claims = yield* Jwt.verify(proof, {
               key,
