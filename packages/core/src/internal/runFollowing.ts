@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import type * as Pull from "effect/Pull"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { RunEventEncoded, RunId } from "../Run.ts"
@@ -50,7 +51,11 @@ export const make = Effect.fnUntraced(function*(options: {
   readonly find: (runId: string) => Effect.Effect<RunRow, RunEventLogError>
 }): Effect.fn.Return<Following, never, Scope.Scope> {
   const { find, repository, settings } = options
-  const tails = Tails.make({ maxEvents: settings.pageSize * 4, maxBytes: settings.maxTailBytes })
+  const tails = Tails.make({
+    maxEvents: settings.pageSize * 4,
+    maxBytes: settings.maxTailBytes,
+    dispatcher: (yield* Scheduler.Scheduler).makeDispatcher()
+  })
 
   // ---- The tailer -------------------------------------------------------------------------------------------------
 

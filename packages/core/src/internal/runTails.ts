@@ -6,6 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { SchedulerDispatcher } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type { RunEventEncoded } from "../Run.ts"
 
@@ -78,8 +79,14 @@ export const wait = (follower: Follower): Effect.Effect<void> =>
     })
   })
 
+const wakesAtOnce = 16
+
 /** Makes an empty registry. `maxEvents` bounds each tail, `maxBytes` all of them together. */
-export const make = (options: { readonly maxEvents: number; readonly maxBytes: number }): Tails => {
+export const make = (options: {
+  readonly maxEvents: number
+  readonly maxBytes: number
+  readonly dispatcher: SchedulerDispatcher
+}): Tails => {
   // In the order of their last event: where there is too much in all, the tails that have been silent give way.
   const tails = new Map<string, Tail>()
   let bytes = 0
@@ -89,6 +96,23 @@ export const make = (options: { readonly maxEvents: number; readonly maxBytes: n
       tail.bytes -= data.length
       bytes -= data.length
     }
+  }
+
+  // A reader that is woken goes on at once, up to what it writes, which goes out when the present task is over. So of many
+  // readers only some are woken in one task: the first don't wait for the last, and neither does anybody else.
+  const sleepers = new Set<Follower>()
+  const wakeSome = (): void => {
+    let woken = 0
+    for (const follower of sleepers) {
+      if (woken++ === wakesAtOnce) return options.dispatcher.scheduleTask(wakeSome, 0)
+      sleepers.delete(follower)
+      follower.wake?.()
+    }
+  }
+  const wakeAll = (tail: Tail): void => {
+    const isScheduled = sleepers.size > 0
+    for (const follower of tail.followers) if (follower.wake !== undefined) sleepers.add(follower)
+    if (!isScheduled) wakeSome()
   }
 
   return {
@@ -108,6 +132,7 @@ export const make = (options: { readonly maxEvents: number; readonly maxBytes: n
           Effect.sync(() => {
             const { tail } = follower
             tail.followers.delete(follower)
+            sleepers.delete(follower)
             if (tail.followers.size > 0) return
             drop(tail, tail.events.length)
             tails.delete(tail.runId)
@@ -136,7 +161,7 @@ export const make = (options: { readonly maxEvents: number; readonly maxBytes: n
         if (bytes <= options.maxBytes) break
         drop(silent, silent.events.length)
       }
-      for (const follower of tail.followers) follower.wake?.()
+      wakeAll(tail)
     },
     reached: (tail, position) => {
       // Events after this position may have been pushed meanwhile, and those before it not.
@@ -145,10 +170,8 @@ export const make = (options: { readonly maxEvents: number; readonly maxBytes: n
       tail.last = position
     },
     signal: (tail) => {
-      for (const follower of tail.followers) {
-        follower.look = true
-        follower.wake?.()
-      }
+      for (const follower of tail.followers) follower.look = true
+      wakeAll(tail)
     }
   }
 }
