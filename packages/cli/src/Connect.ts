@@ -242,15 +242,24 @@ const status = Command.make("status", {}, () =>
     yield* Console.log(`Who may connect: ${mode}`)
   }))).pipe(Command.withDescription("Show which relay this backend is linked to, and who may connect"))
 
+/** A misspelt address is refused before the one-time code is spent on it. */
+const isAddress = Flag.filter(
+  (address: string) => URL.canParse(address) && /^https?:/.test(address),
+  () => "Expected an address such as https://host"
+)
+
 const link = Command.make(
   "link",
   {
-    relay: Flag.String("relay").pipe(Flag.withDescription("The relay's address")),
+    relay: Flag.String("relay").pipe(Flag.withDescription("The relay's address"), isAddress),
     code: Flag.Redacted("code").pipe(
       Flag.withDescription("A one-time code of your account at the relay"),
       Flag.withFallbackConfig(Config.Redacted("SALLYPORT_LINK_CODE"))
     ),
-    url: Flag.String("url").pipe(Flag.withDescription("The address under which the relay reaches this backend")),
+    url: Flag.String("url").pipe(
+      Flag.withDescription("The address under which the relay reaches this backend"),
+      isAddress
+    ),
     newKey: Flag.Boolean("new-key").pipe(
       Flag.withDescription("Make a new key for this backend first, as after somebody else got the old one"),
       Flag.withDefault(false)
@@ -283,7 +292,12 @@ const rotateKey = Command.make("rotate-key", {}, () =>
     },
     Effect.provide(layerHttp),
     Effect.catchTag("NotLinked", ({ message }) =>
-      Effect.fail(new StoreCommands.CommandFailed({ sentence: message, exitCode: exitCodes.NotLinked })))
+      Effect.fail(
+        new StoreCommands.CommandFailed({
+          sentence: `${message}; link it with "sallyport connect link"`,
+          exitCode: exitCodes.NotLinked
+        })
+      ))
   ))).pipe(
     Command.withDescription("Replace the key by which the relay knows this backend; run it again after an interruption")
   )

@@ -138,17 +138,20 @@ describe("sallyport connect", () => {
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
-        assert.deepStrictEqual(JSON.parse((yield* run(state, "status")).stdout), {
-          mode: "client-approval",
-          link: null
-        })
+        const begun = yield* run(state, "status")
+        assert.deepStrictEqual(JSON.parse(begun.stdout), { mode: "client-approval", link: null })
+        assert.include(begun.stderr, `No backend has kept state in ${state} yet`)
         const nobody = yield* show(state, "clients")
-        assert.deepInclude(nobody, { code: 0, stdout: "No client has asked to connect yet\n" })
+        assert.deepInclude(nobody, { code: 0, stdout: "No client has asked to connect yet\n", stderr: "" })
 
         assert.strictEqual((yield* show(state, "security", "account")).stdout, "account\n")
         const status = yield* show(state, "status")
         assert.deepInclude(status, { code: 0, stdout: "Linked to no relay\nWho may connect: account\n" })
         yield* ask(state, [first, second, third])
+
+        const misspelt = yield* show(state, "link", "--relay", "http://127.0.0.1:1", "--code", "c", "--url", "host")
+        assert.strictEqual(misspelt.code, 1)
+        assert.include(misspelt.stdout + misspelt.stderr, `"host". Expected an address such as https://host`)
 
         const wrong = yield* show(state, "security", "everyone")
         assert.strictEqual(wrong.code, 1)

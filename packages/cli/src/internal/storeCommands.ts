@@ -5,7 +5,9 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
@@ -31,6 +33,13 @@ export const flags = {
   )
 }
 
+/** Says where a new state is begun, which looks like one without clients or credentials: the directory may be misspelt. */
+const noteNewState = Effect.fnUntraced(function*({ database, directory }: StateDirectory.StateDirectory) {
+  const fs = yield* FileSystem.FileSystem
+  if (yield* fs.exists(database)) return
+  yield* Console.error(`sallyport: No backend has kept state in ${directory} yet; --state-dir names another directory`)
+})
+
 /** Provides the repositories, the secrets and the cryptography of the store that the flags name. */
 export const layerStore = ({ databaseUrl, stateDir }: {
   readonly databaseUrl: Option.Option<Redacted.Redacted>
@@ -38,6 +47,7 @@ export const layerStore = ({ databaseUrl, stateDir }: {
 }) =>
   StateDirectory.orDefault(stateDir).pipe(
     Effect.flatMap(StateDirectory.open),
+    Effect.tap((state) => Option.isSome(databaseUrl) ? Effect.void : noteNewState(state)),
     Effect.map((state) => Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })),
     Layer.unwrap,
     Layer.provideMerge(NodeCrypto.layer)
