@@ -80,6 +80,13 @@ const withStore = Effect.fnUntraced(
       return yield* run({ json, principal: { subject: user }, credentials })
     }).pipe(Effect.provide(services))
   },
+  Effect.catchReason("CredentialError", "UnknownKey", ({ message }) =>
+    Effect.fail(
+      new StoreCommands.CommandFailed({
+        sentence: `${message}; "sallyport credentials status" lists those that are`,
+        exitCode: exitCodes.UnknownKey
+      })
+    )),
   Effect.catchIf(
     (error) => error instanceof CredentialScopeResolver.CredentialError,
     StoreCommands.failWith(exitCodes)
@@ -240,13 +247,12 @@ const test = Command.make(
   ({ key }) =>
     withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
       const verdict = yield* credentials.test(principal, key)
-      yield* Console.log(json ? JSON.stringify(encodeVerdict(verdict)) : `${key} ${describeVerdict(verdict)}.`)
+      const sentence = `${key} ${describeVerdict(verdict)}`
+      if (json) yield* Console.log(JSON.stringify(encodeVerdict(verdict)))
       if (verdict._tag !== "Valid" && verdict._tag !== "Unchecked") {
-        return yield* new StoreCommands.CommandFailed({
-          sentence: `${key} ${describeVerdict(verdict)}`,
-          exitCode: exitCodes.NotValid
-        })
+        return yield* new StoreCommands.CommandFailed({ sentence, exitCode: exitCodes.NotValid })
       }
+      if (!json) yield* Console.log(`${sentence}.`)
     }))
 ).pipe(Command.withDescription("Have the provider check a credential; the exit code is 0 where it works"))
 

@@ -79,6 +79,13 @@ describe("sallyport credentials", () => {
         assert.deepStrictEqual([unchecked.code, unchecked.json()], [0, { _tag: "Unchecked" }])
         const unset = yield* run(state, ["test", "github.token", "--json"])
         assert.deepStrictEqual([unset.code, unset.json()], [9, { _tag: "NeedsToken" }])
+        assert.deepInclude(yield* run(state, ["test", "github.token"]), {
+          code: 9,
+          stdout: "",
+          stderr: "sallyport: github.token is not set\n"
+        })
+        const shown = yield* run(state, ["test", "aws.access-key"])
+        assert.deepInclude(shown, { stdout: "aws.access-key is set; there is no way to check it.\n", stderr: "" })
 
         const removed = yield* run(state, ["remove", "anthropic.api-key", "--org", "acme"])
         assert.include(removed.stdout, "Removed anthropic.api-key of the user owner.")
@@ -111,6 +118,12 @@ describe("sallyport credentials", () => {
         ) {
           const refused = yield* run(state, args, input)
           assert.strictEqual(refused.code, code, `${args.join(" ")}: ${refused.stderr}`)
+          if (code === 3) {
+            assert.include(
+              refused.stderr,
+              `No credential "unknown.key" is declared; "sallyport credentials status" lists those that are\n`
+            )
+          }
         }
         assert.deepStrictEqual((yield* run(state, ["list", "--json"])).json(), [])
       }),
