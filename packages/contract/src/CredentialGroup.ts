@@ -14,6 +14,7 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { describeSecurity, RequestErrors, requires } from "./Authentication.ts"
+import { version } from "./internal/version.ts"
 import { Conflict, Forbidden, InvalidRequest, NotFound, TooLarge, Unavailable } from "./WireError.ts"
 
 /** Describes a stored credential, without its value. */
@@ -79,6 +80,7 @@ export class CredentialGroup extends HttpApiGroup.make("credentials").add(
 export class CredentialApi extends HttpApi.make("sallyport")
   .add(CredentialGroup)
   .annotate(OpenApi.Title, "Sallyport credentials")
+  .annotate(OpenApi.Version, version)
   .annotate(OpenApi.Description, "Providers' credentials of users, organisations and workspaces")
   .annotate(OpenApi.Transform, describeSecurity)
 {}

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Label } from "@sallyport/contract/AccessSchemas"
 import { Authentication, describeSecurity, RequiredScopes, requires } from "@sallyport/contract/Authentication"
+import { CredentialApi } from "@sallyport/contract/CredentialGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import * as WireError from "@sallyport/contract/WireError"
 import * as Context from "effect/Context"
@@ -142,6 +143,15 @@ describe("requires", () => {
 })
 
 describe("the package", () => {
+  it("has the version that the descriptions of its APIs name", () => {
+    const manifest: { readonly version: string } = JSON.parse(
+      Fs.readFileSync(Path.resolve(import.meta.dirname, "../package.json"), "utf8")
+    )
+    for (const api of [SallyportApi, CredentialApi]) {
+      assert.strictEqual(OpenApi.fromApi(api).info.version, manifest.version)
+    }
+  })
+
   it("is safe for browsers: nothing that it reaches is of Node", () => {
     const root = Path.resolve(import.meta.dirname, "../../..")
     const resolve = (from: string, specifier: string): string | undefined => {
