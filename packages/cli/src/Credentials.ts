@@ -80,16 +80,15 @@ const withStore = Effect.fnUntraced(
       return yield* run({ json, principal: { subject: user }, credentials })
     }).pipe(Effect.provide(services))
   },
-  Effect.catchReason("CredentialError", "UnknownKey", ({ message }) =>
-    Effect.fail(
-      new StoreCommands.CommandFailed({
-        sentence: `${message}; "sallyport credentials status" lists those that are`,
-        exitCode: exitCodes.UnknownKey
-      })
-    )),
   Effect.catchIf(
     (error) => error instanceof CredentialScopeResolver.CredentialError,
-    StoreCommands.failWith(exitCodes)
+    (error) =>
+      error.reason._tag === "UnknownKey"
+        ? new StoreCommands.CommandFailed({
+          sentence: `${error.message}; "sallyport credentials status" lists those that are`,
+          exitCode: exitCodes.UnknownKey
+        })
+        : StoreCommands.failWith(exitCodes)(error)
   )
 )
 

@@ -147,8 +147,8 @@ describe("the package", () => {
     const manifest: { readonly version: string } = JSON.parse(
       Fs.readFileSync(Path.resolve(import.meta.dirname, "../package.json"), "utf8")
     )
-    for (const api of [SallyportApi, CredentialApi]) {
-      assert.strictEqual(OpenApi.fromApi(api).info.version, manifest.version)
+    for (const { info } of [OpenApi.fromApi(SallyportApi), OpenApi.fromApi(CredentialApi)]) {
+      assert.strictEqual(info.version, manifest.version)
     }
   })
 
