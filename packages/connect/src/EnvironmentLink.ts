@@ -24,7 +24,9 @@ export const EnvironmentLink = Schema.Struct({
   relayUrl: Schema.String,
   relayId: Identifier,
   /** The relay's keys, in the order in which it told of them. One with an end is not believed after it. */
-  relayKeys: Schema.Array(Schema.Struct({ ...PublicKey.fields, untilMillis: Schema.optionalKey(Schema.Natural) }))
+  relayKeys: Schema.Array(Schema.Struct({ ...PublicKey.fields, untilMillis: Schema.optionalKey(Schema.Natural) })),
+  /** Where the relay was told to reach the environment. A link of an earlier version does not have it. */
+  url: Schema.optionalKey(Schema.String)
 })
 /** @see {@link EnvironmentLink} */
 export type EnvironmentLink = typeof EnvironmentLink.Type

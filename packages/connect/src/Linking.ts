@@ -1,7 +1,7 @@
 /**
  * Links an environment to a relay, replaces its key, and ends the link again: what the environment's side sends.
  */
-import { RelayApi, typ } from "@sallyport/contract/ConnectProtocol"
+import { type EnvironmentHealth, RelayApi, typ } from "@sallyport/contract/ConnectProtocol"
 import { bootstrapTokenType, tokenExchange } from "@sallyport/contract/SessionGroup"
 import type * as SecretStore from "@sallyport/core/SecretStore"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -18,10 +19,10 @@ import * as Identity from "./Identity.ts"
 import { bounded } from "./internal/boundedHttp.ts"
 import { linkAudience } from "./RelayHandlers.ts"
 
-/** Reports that a relay did not take what the environment asked for, with what it answered. */
+/** Reports that a relay did not take what the environment asked for, or was not there to take it. `problem` is a sentence. */
 export class LinkFailed extends Schema.TaggedError<LinkFailed>()("LinkFailed", { problem: Schema.String }) {
   override get message() {
-    return `The relay did not take the request: ${this.problem}`
+    return this.problem
   }
 }
 
@@ -42,41 +43,79 @@ const clientOf = (relayUrl: string, token?: Redacted.Redacted) =>
 
 const Token = Schema.Struct({ access_token: Schema.RedactedFromValue(Schema.String) })
 
+/** The refusals of a token endpoint that say something of the code, or of the relay; any other says that it is no relay. */
+const CodeRefused = Schema.Struct({ error: Schema.Literals(["invalid_grant", "temporarily_unavailable"]) })
+
 /** Exchanges a one-time code of a relay for a bearer token of the account that issued it. */
 export const exchangeCode = Effect.fnUntraced(function*(options: {
   readonly relayUrl: string
   readonly code: Redacted.Redacted
 }): Effect.fn.Return<Redacted.Redacted, LinkFailed, HttpClient.HttpClient> {
   const http = bounded(yield* HttpClient.HttpClient)
-  return yield* ask(Effect.gen(function*() {
-    const response = yield* http.execute(
-      HttpClientRequest.bodyUrlParams(HttpClientRequest.post(`${options.relayUrl.replace(/\/+$/, "")}/oauth/token`), {
-        grant_type: tokenExchange,
-        subject_token: Redacted.value(options.code),
-        subject_token_type: bootstrapTokenType
-      })
-    )
-    if (response.status !== 200) {
+  return yield* ask(
+    options.relayUrl,
+    Effect.gen(function*() {
+      const response = yield* http.execute(
+        HttpClientRequest.bodyUrlParams(HttpClientRequest.post(`${options.relayUrl.replace(/\/+$/, "")}/oauth/token`), {
+          grant_type: tokenExchange,
+          subject_token: Redacted.value(options.code),
+          subject_token_type: bootstrapTokenType
+        })
+      )
+      const decoded = <A>(codec: Schema.Codec<A, unknown>) =>
+        Effect.option(Effect.flatMap(response.json, Schema.decodeUnknownEffect(codec)))
+      if (response.status === 200) {
+        const token = yield* decoded(Token)
+        if (Option.isSome(token)) return token.value.access_token
+      } else {
+        const refused = Option.getOrUndefined(yield* decoded(CodeRefused))?.error
+        if (response.status === 400 && refused === "invalid_grant") {
+          return yield* new LinkFailed({
+            problem: `The relay at ${options.relayUrl} did not take the code: it is wrong, used up or expired; ` +
+              "ask the relay for a new one"
+          })
+        }
+        if (refused === "temporarily_unavailable") {
+          return yield* new LinkFailed({
+            problem: `The relay at ${options.relayUrl} takes no code at the moment; try again shortly`
+          })
+        }
+      }
       return yield* new LinkFailed({
-        problem: `it answered ${response.status} to the code; ask the relay for a new one`
+        problem: `What is at ${options.relayUrl} does not answer as a relay does (status ${response.status} to the ` +
+          "code); check the address"
       })
-    }
-    return (yield* Schema.decodeUnknownEffect(Token)(yield* response.json)).access_token
-  }))
+    })
+  )
 })
 
-const failed = (error: unknown) =>
-  error instanceof LinkFailed
-    ? error
-    : new LinkFailed({ problem: error instanceof Error ? error.message : String(error) })
+/** Returns what the system says of a connection that failed, which stands in the innermost error. */
+const innermost = (error: unknown): string =>
+  error instanceof Error ? error.cause === undefined ? error.message : innermost(error.cause) : ""
+
+const failed = (relayUrl: string) => (error: unknown) => {
+  if (error instanceof LinkFailed) return error
+  if (HttpClientError.isHttpClientError(error) && error.reason._tag === "TransportError") {
+    const why = innermost(error.reason.cause)
+    return new LinkFailed({
+      problem: `The relay at ${relayUrl} cannot be reached${why === "" ? "" : ` (${why})`}; check the address, and ` +
+        "that the relay runs"
+    })
+  }
+  const why = error instanceof Error ? error.message : String(error)
+  return new LinkFailed({ problem: `The relay at ${relayUrl} did not take the request: ${why}` })
+}
 
 /** Turns what goes wrong with a request into {@link LinkFailed}, and gives up on a relay that says nothing. */
-const ask = <A, E, R>(request: Effect.Effect<A, E, R>): Effect.Effect<A, LinkFailed, R> =>
+const ask = <A, E, R>(relayUrl: string, request: Effect.Effect<A, E, R>): Effect.Effect<A, LinkFailed, R> =>
   request.pipe(
-    Effect.mapError(failed),
+    Effect.mapError(failed(relayUrl)),
     Effect.timeoutOrElse({
       duration: "30 seconds",
-      orElse: () => Effect.fail(new LinkFailed({ problem: "it did not answer within 30 seconds; try again" }))
+      orElse: () =>
+        Effect.fail(
+          new LinkFailed({ problem: `The relay at ${relayUrl} did not answer within 30 seconds; try again` })
+        )
     })
   )
 
@@ -105,6 +144,7 @@ export const link = Effect.fnUntraced(function*(options: {
   const proof = yield* identity.sign(typ.link, { iss: environmentId, aud: linkAudience, url: options.url })
   const relay = yield* clientOf(options.relayUrl, options.token)
   const answer = yield* ask(
+    options.relayUrl,
     relay.relay.link({ payload: { environmentId, url: options.url, key: identity.publicKey, proof } })
   )
   const linked: EnvironmentLink.EnvironmentLink = {
@@ -112,10 +152,24 @@ export const link = Effect.fnUntraced(function*(options: {
     account: answer.account,
     relayUrl: options.relayUrl,
     relayId: answer.relayId,
-    relayKeys: answer.keys
+    relayKeys: answer.keys,
+    url: options.url
   }
   yield* EnvironmentLink.set(linked)
   return linked
+})
+
+/** Asks a relay how it finds an environment of the account whose bearer token it is. */
+export const health = Effect.fnUntraced(function*(options: {
+  readonly relayUrl: string
+  readonly token: Redacted.Redacted
+  readonly environmentId: string
+}): Effect.fn.Return<EnvironmentHealth, LinkFailed, HttpClient.HttpClient> {
+  const relay = yield* clientOf(options.relayUrl, options.token)
+  return yield* ask(
+    options.relayUrl,
+    relay.relay.health({ params: { environmentId: options.environmentId } })
+  )
 })
 
 /** Tells how a rotation of the environment's key has ended. */
@@ -143,13 +197,16 @@ export const rotateKey: Effect.Effect<
   const relay = yield* clientOf(relayUrl)
   const tell = Effect.fnUntraced(function*(by: Identity.Identity) {
     const parties = { iss: environmentId, aud: relayId }
-    return yield* ask(relay.relay.rotateKey({
-      payload: {
-        environmentId,
-        proof: yield* by.sign(typ.rotateKey, { ...parties, key: next.publicKey }),
-        possession: yield* next.sign(typ.keyPossession, parties)
-      }
-    }))
+    return yield* ask(
+      relayUrl,
+      relay.relay.rotateKey({
+        payload: {
+          environmentId,
+          proof: yield* by.sign(typ.rotateKey, { ...parties, key: next.publicKey }),
+          possession: yield* next.sign(typ.keyPossession, parties)
+        }
+      })
+    )
   })
   yield* tell(current)
   yield* Identity.finish(Identity.environmentKeyName, next.publicKey.kid)
@@ -180,7 +237,7 @@ export const unlink: Effect.Effect<
     payload: { environmentId, proof: yield* identity.sign(typ.unlink, { iss: environmentId, aud: relayId, jti }) }
   }).pipe(
     Effect.catchTag("NotFound", () => Effect.void),
-    ask,
+    (telling) => ask(relayUrl, telling),
     Effect.match({ onSuccess: () => Option.none(), onFailure: Option.some })
   )
   yield* EnvironmentLink.remove

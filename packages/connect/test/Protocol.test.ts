@@ -160,6 +160,40 @@ describe("an environment that speaks to a relay", () => {
   }
 })
 
+describe("an environment with a code of a relay", () => {
+  const code = Redacted.make("a-code-that-nobody-issued")
+  const problemAt = (relayUrl: string) =>
+    Effect.map(Effect.flip(Linking.exchangeCode({ relayUrl, code })), ({ message }) => message)
+
+  it.live("blames the code alone where the relay does, and otherwise the address or what is there", () =>
+    Effect.gen(function*() {
+      const gone = yield* Effect.scoped(fakeServer(() => undefined))
+      const unreachable = yield* problemAt(gone.url)
+      assert.include(unreachable, `The relay at ${gone.url} cannot be reached (connect ECONNREFUSED`)
+      assert.include(unreachable, "check the address, and that the relay runs")
+
+      const answering = (status: number, body: string) =>
+        fakeServer((response) => response.writeHead(status, { "content-type": "application/json" }).end(body))
+      const answers: ReadonlyArray<readonly [status: number, body: string, problem: string]> = [
+        [400, `{"error":"invalid_grant"}`, "did not take the code: it is wrong, used up or expired; ask the relay"],
+        [429, `{"error":"temporarily_unavailable"}`, "takes no code at the moment; try again shortly"],
+        [400, `{"error":"invalid_request"}`, "does not answer as a relay does (status 400 to the code)"],
+        [400, "no json", "does not answer as a relay does (status 400 to the code)"],
+        [404, `{"error":"invalid_grant"}`, "does not answer as a relay does (status 404 to the code)"],
+        [404, "", "does not answer as a relay does (status 404 to the code)"],
+        [200, "{}", "does not answer as a relay does (status 200 to the code)"],
+        [200, "<html>", "does not answer as a relay does (status 200 to the code)"]
+      ]
+      for (const [status, body, problem] of answers) {
+        const { url } = yield* answering(status, body)
+        const found = yield* problemAt(url)
+        assert.include(found, problem, `${status} ${body}`)
+        assert.include(found, url)
+        if (problem.startsWith("does not")) assert.notInclude(found, "new one")
+      }
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+})
+
 describe("a relay that strangers link environments to", () => {
   it.live("sends nothing to what listens beside it, and to no address that is not plainly an environment's", () =>
     Effect.gen(function*() {
