@@ -9,7 +9,6 @@
 import type * as Digest from "effect/crypto/Digest"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
@@ -26,6 +25,7 @@ import {
 } from "./internal/runOptions.ts"
 import type { Run, RunEnd, RunEvent, RunEventEncoded, RunOwner } from "./Run.ts"
 import type { RunEventRepository, SweepCounts } from "./RunEventRepository.ts"
+import * as Sweeper from "./Sweeper.ts"
 
 export { abortedBeforeStart, serverShutdown, staleRun } from "./internal/runEnds.ts"
 export {
@@ -242,38 +242,23 @@ export const layerWith = (
     })
   )
 
-const upkeep = (
-  name: string,
-  interval: Duration.Input,
-  step: Effect.Effect<boolean, RunEventLogError>
-): Effect.Effect<void, never, Scope.Scope> =>
-  step.pipe(
-    // Batch after batch while there is more, letting others have the database in between.
-    Effect.repeat({ while: (more) => more }),
-    Effect.catchCause((cause) => Effect.logWarning(`The run log's ${name} failed; it tries again`, cause)),
-    Effect.andThen(Effect.sleep(interval)),
-    Effect.forever,
-    Effect.withTracerEnabled(false),
-    Effect.forkScoped,
-    Effect.asVoid
-  )
-
 /**
  * Ends, again and again, runs whose lease has expired, in batches. Several processes may do this at once.
  *
  * `interval` defaults to 500 milliseconds, `batchSize` to 100 runs. A failure is logged, and tried again.
  */
-export const layerReaper = (options?: {
-  readonly interval?: Duration.Input | undefined
-  readonly batchSize?: number | undefined
-}): Layer.Layer<never, never, RunEventLog> =>
+export const layerReaper = (options?: Sweeper.Options): Layer.Layer<never, never, RunEventLog> =>
   Layer.effectDiscard(Effect.gen(function*() {
     const log = yield* RunEventLog
     const limit = options?.batchSize ?? 100
-    yield* upkeep(
-      "reaper",
-      options?.interval ?? "500 millis",
-      Effect.map(log.reap({ limit }), (runs) => runs.length === limit)
+    // Not a `Sweeper`, which rests for a second first: runs of a process that died are ended as soon as another one is there.
+    yield* log.reap({ limit }).pipe(
+      Effect.repeat({ while: (runs) => runs.length === limit }),
+      Effect.catchCause((cause) => Effect.logWarning("The run log's reaper failed; it tries again", cause)),
+      Effect.andThen(Effect.sleep(options?.interval ?? "500 millis")),
+      Effect.forever,
+      Effect.withTracerEnabled(false),
+      Effect.forkScoped
     )
   }))
 
@@ -282,16 +267,13 @@ export const layerReaper = (options?: {
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 rows. A failure is logged, and tried again.
  */
-export const layerSweeper = (options?: {
-  readonly interval?: Duration.Input | undefined
-  readonly batchSize?: number | undefined
-}): Layer.Layer<never, never, RunEventLog> =>
-  Layer.effectDiscard(Effect.gen(function*() {
-    const log = yield* RunEventLog
-    const limit = options?.batchSize ?? 500
-    yield* upkeep(
-      "sweeper",
-      options?.interval ?? "1 minute",
-      Effect.map(log.sweep({ limit }), (counts) => Object.values(counts).some((count) => count >= limit))
+export const layerSweeper = (options?: Sweeper.Options): Layer.Layer<never, never, RunEventLog> =>
+  Sweeper.layer({
+    name: "runs",
+    options,
+    defaults: { interval: "1 minute", batchSize: 500 },
+    sweep: Effect.map(
+      RunEventLog,
+      (log) => (limit) => Effect.map(log.sweep({ limit }), (counts) => Math.max(...Object.values(counts)))
     )
-  }))
+  })

@@ -35,21 +35,19 @@ import * as SqlSessionCredentialRepository from "./SqlSessionCredentialRepositor
 /**
  * Creates the tables of connect clients, and of the sessions, the pairing links and the access feed beside them, or brings
  * them up to date.
- *
- * `prefix` starts the name of every table; `sallyport_` without it.
  */
-export const layerMigrations = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effectDiscard(Connect.migrate(options?.prefix ?? Migrations.defaultPrefix)).pipe(
     Layer.provide(SqlBootstrapCredentialRepository.layerMigrations(options)),
     Layer.provide(SqlSessionCredentialRepository.layerMigrations(options))
   )
 
 /** Provides the repository on tables that exist already; it runs no DDL. */
-export const layerStorage = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<ConnectClientRepository, never, SqlClient.SqlClient> =>
+export const layerStorage = (
+  options?: Migrations.TableOptions
+): Layer.Layer<ConnectClientRepository, never, SqlClient.SqlClient> =>
   Layer.effect(
     ConnectClientRepository,
     Effect.gen(function*() {
@@ -350,9 +348,9 @@ export const layerStorage = (options?: {
   )
 
 /** Provides the repository on tables named with a prefix, which are brought up to date first. */
-export const layerWith = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<ConnectClientRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerWith = (
+  options?: Migrations.TableOptions
+): Layer.Layer<ConnectClientRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
 /** Provides the repository on tables named `sallyport_…`, which are brought up to date first. */

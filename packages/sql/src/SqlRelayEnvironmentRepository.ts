@@ -18,12 +18,10 @@ const tableOf = (prefix: string) => `${prefix}relay_environments`
 
 /**
  * Creates the table, or brings it up to date.
- *
- * `prefix` starts the name of every table; `sallyport_` without it.
  */
-export const layerMigrations = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
   const prefix = options?.prefix ?? Migrations.defaultPrefix
   return Layer.effectDiscard(Migrations.run({
     service: "relay_environments",
@@ -64,9 +62,9 @@ export const layerMigrations = (options?: {
 }
 
 /** Provides the repository on a table that exists already; it runs no DDL. */
-export const layerStorage = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<RelayEnvironmentRepository, never, SqlClient.SqlClient> =>
+export const layerStorage = (
+  options?: Migrations.TableOptions
+): Layer.Layer<RelayEnvironmentRepository, never, SqlClient.SqlClient> =>
   Layer.effect(
     RelayEnvironmentRepository,
     Effect.gen(function*() {
@@ -160,9 +158,9 @@ export const layerStorage = (options?: {
   )
 
 /** Provides the repository on a table named with a prefix, which is brought up to date first. */
-export const layerWith = (options?: {
-  readonly prefix?: string | undefined
-}): Layer.Layer<RelayEnvironmentRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
+export const layerWith = (
+  options?: Migrations.TableOptions
+): Layer.Layer<RelayEnvironmentRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
 /** Provides the repository on a table named `sallyport_relay_environments`, which is brought up to date first. */
