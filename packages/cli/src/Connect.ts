@@ -6,6 +6,7 @@
  */
 import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Linking from "@sallyport/connect/Linking"
+import type { EnvironmentHealth } from "@sallyport/contract/ConnectProtocol"
 import * as AccessFeed from "@sallyport/core/AccessFeed"
 import { type ConnectClient, SecurityMode } from "@sallyport/core/ConnectClient"
 import type { Decision } from "@sallyport/core/ConnectClientRepository"
@@ -20,6 +21,7 @@ import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Persistence from "./Persistence.ts"
@@ -193,8 +195,15 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
 const watch = Command.make("watch", {}, () =>
   withStore(Effect.fnUntraced(function*({ json }) {
     const feed = yield* AccessFeed.AccessFeed
-    const show = (client: ConnectClient) =>
-      Console.log(json ? JSON.stringify({ client: toJson(client) }) : toLine(client))
+    // A change that the line does not show, such as when a client was last seen, is nothing new to a person.
+    const shown = new Map<string, string>()
+    const show = (client: ConnectClient) => {
+      if (json) return Console.log(JSON.stringify({ client: toJson(client) }))
+      const line = toLine(client)
+      if (shown.get(client.proofKeyThumbprint) === line) return Effect.void
+      shown.set(client.proofKeyThumbprint, line)
+      return Console.log(line)
+    }
     yield* Stream.runForEach(feed.subscribe(), (message) => {
       if (message._tag === "Snapshot") {
         const pending = (message.snapshot.connectClients ?? []).filter((client) => client.status === "pending")
@@ -205,6 +214,7 @@ const watch = Command.make("watch", {}, () =>
         case "connectClientUpserted":
           return show(change.client)
         case "connectClientRemoved":
+          shown.delete(change.proofKeyThumbprint)
           return Console.log(
             json
               ? JSON.stringify({ removed: change.proofKeyThumbprint, reason: change.reason })
@@ -230,7 +240,8 @@ const status = Command.make("status", {}, () =>
           environmentId: linked.environmentId,
           account: linked.account,
           relayUrl: linked.relayUrl,
-          relayId: linked.relayId
+          relayId: linked.relayId,
+          url: linked.url ?? null
         }
       }))
     }
@@ -239,6 +250,7 @@ const status = Command.make("status", {}, () =>
         ? "Linked to no relay"
         : `Linked to ${linked.relayUrl} as ${linked.environmentId}, which belongs to ${linked.account}`
     )
+    if (linked?.url !== undefined) yield* Console.log(`Registered there at ${linked.url}`)
     yield* Console.log(`Who may connect: ${mode}`)
   }))).pipe(Command.withDescription("Show which relay this backend is linked to, and who may connect"))
 
@@ -247,6 +259,20 @@ const isAddress = Flag.filter(
   (address: string) => URL.canParse(address) && /^https?:/.test(address),
   () => "Expected an address such as https://host"
 )
+
+/** Says why clients do not get through yet, in words of our own: those of the relay may hold anything. */
+const describeHealth = ({ status }: EnvironmentHealth, url: string): string | undefined => {
+  const remedy = "start it there, or link it anew with another --url"
+  switch (status) {
+    case "healthy":
+      return undefined
+    case "unreachable":
+      return `The relay cannot reach this backend at ${url} yet; ${remedy}`
+    case "refused":
+    case "link_anew":
+      return `What answers the relay at ${url} does not prove to be this backend; ${remedy}`
+  }
+}
 
 const link = Command.make(
   "link",
@@ -269,11 +295,17 @@ const link = Command.make(
     withStore(Effect.fnUntraced(function*({ json }) {
       const token = yield* Linking.exchangeCode({ relayUrl: relay, code })
       const { account, environmentId } = yield* Linking.link({ relayUrl: relay, token, url, newKey })
-      yield* Console.log(
-        json
-          ? JSON.stringify({ environmentId, account, relayUrl: relay })
-          : `Linked to ${relay} as ${environmentId}, which belongs to ${account}`
-      )
+      if (!json) yield* Console.log(`Linked to ${relay} as ${environmentId}, which belongs to ${account}`)
+      const health = yield* Effect.result(Linking.health({ relayUrl: relay, token, environmentId }))
+      if (json) {
+        const found = Option.getOrNull(Result.getSuccess(health))
+        yield* Console.log(JSON.stringify({ environmentId, account, relayUrl: relay, health: found }))
+      }
+      const warning = Result.match(health, {
+        onSuccess: (found) => describeHealth(found, url),
+        onFailure: ({ message }) => `Whether the relay reaches this backend at ${url} is not known. ${message}`
+      })
+      if (warning !== undefined) yield* Console.error(`sallyport: ${warning}`)
     }, Effect.provide(layerHttp)))
 ).pipe(Command.withDescription("Link this backend to a relay"))
 

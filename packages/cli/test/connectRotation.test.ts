@@ -55,29 +55,86 @@ const proxyTo = (relayUrl: string) =>
       })
   )
 
-const world = Effect.gen(function*() {
+const startRelay = Effect.gen(function*() {
   const relayProcess = yield* program(relayScript, [yield* temporaryDirectory, "0"])
   const relay: { readonly url: string; readonly linkCode: string; readonly clientCode: string } = JSON.parse(
     yield* relayProcess.printed(/^.*\n/)
   )
-  const proxy = yield* proxyTo(relay.url)
+  return { proxy: yield* proxyTo(relay.url), relay, relayProcess }
+})
+
+/** Runs a command to its end. */
+const ended = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+  const running = yield* sallyport(["connect", ...args])
+  const { code } = yield* running.exit
+  return { code, stdout: running.stdout(), stderr: running.stderr() }
+})
+
+const world = Effect.gen(function*() {
+  const { proxy, relay, relayProcess } = yield* startRelay
   const state = yield* freshState
   const backend = yield* serve(state)
   const begin = (...args: ReadonlyArray<string>) => sallyport(["connect", ...args, "--state-dir", state, "--json"])
-  const run = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
-    const running = yield* begin(...args)
-    const { code } = yield* running.exit
-    return { code, stdout: running.stdout(), stderr: running.stderr() }
-  })
+  const run = (...args: ReadonlyArray<string>) => ended(...args, "--state-dir", state, "--json")
   const linked = yield* run("link", "--relay", proxy.url, "--code", relay.linkCode, "--url", backend.url)
   assert.strictEqual(linked.code, 0, linked.stderr)
-  const { environmentId }: { readonly environmentId: string } = JSON.parse(linked.stdout)
+  const { environmentId, health: found }: { readonly environmentId: string; readonly health: unknown } = JSON.parse(
+    linked.stdout
+  )
+  assert.deepStrictEqual(found, { status: "healthy", message: null })
+  assert.strictEqual(linked.stderr, "")
   const token = (yield* exchange(relay, relay.clientCode)).json<{ readonly access_token: string }>().access_token
   const health = Effect.map(
     get(relay, `/api/relay/environments/${environmentId}/health`, token),
     (answer) => [answer.status, answer.json<{ readonly status?: string }>().status]
   )
   return { begin, health, proxy, relayProcess, run }
+})
+
+describe("sallyport connect link", () => {
+  it.live(
+    "links a backend that the relay does not reach yet, says so, and blames the code where it is used up",
+    () =>
+      Effect.gen(function*() {
+        const { relay } = yield* startRelay
+        const state = yield* freshState
+        const url = "http://127.0.0.1:1"
+        const link = ended("link", "--relay", relay.url, "--code", relay.linkCode, "--url", url, "--state-dir", state)
+        const linked = yield* link
+        assert.strictEqual(linked.code, 0, linked.stderr)
+        assert.include(
+          linked.stderr,
+          `sallyport: The relay cannot reach this backend at ${url} yet; start it there, or link it anew with another --url\n`
+        )
+        const again = yield* link
+        assert.strictEqual(again.code, 1)
+        assert.include(again.stderr, `The relay at ${relay.url} did not take the code: it is wrong, used up or expired`)
+
+        const shown = yield* ended("status", "--state-dir", state)
+        assert.include(shown.stdout, `\nRegistered there at ${url}\n`)
+        const status: { readonly link: object } = JSON.parse(
+          (yield* ended("status", "--state-dir", state, "--json")).stdout
+        )
+        assert.deepInclude(status.link, { relayUrl: relay.url, url })
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
+  it.live(
+    "is linked where the relay is away before it has said whether it reaches the backend",
+    () =>
+      Effect.gen(function*() {
+        const { proxy, relay, relayProcess } = yield* startRelay
+        proxy.hooks.before = (path) =>
+          path.endsWith("/health") ? Effect.runPromise(relayProcess.stop("SIGKILL")) : undefined
+        const args = ["link", "--relay", proxy.url, "--code", relay.linkCode, "--url", "http://127.0.0.1:1"]
+        const linked = yield* ended(...args, "--state-dir", yield* freshState, "--json")
+        assert.strictEqual(linked.code, 0, linked.stderr)
+        assert.deepInclude(JSON.parse(linked.stdout), { relayUrl: proxy.url, health: null })
+        assert.include(linked.stderr, `is not known. The relay at ${proxy.url} cannot be reached`)
+      }).pipe(Effect.scoped),
+    timeout
+  )
 })
 
 const rotatePath = "/api/relay/environments/rotate-key"
