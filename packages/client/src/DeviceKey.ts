@@ -227,7 +227,7 @@ export const layerIndexedDb = (
 export const removeFromIndexedDb = (options?: IndexedDbOptions): Effect.Effect<void, DeviceKeyError> =>
   fromDatabase(KeyDatabase.remove(placeOf(options)))
 
-/** The name of the secret that holds a device's key. */
+/** Names the secret that holds a device's key. */
 export const secretName = "connect-device-key"
 
 // RFC 8410 section 7: the PKCS #8 form of an Ed25519 key is these bytes and the seed.

@@ -133,7 +133,7 @@ const envelope = new Set(["iss", "aud", "iat", "exp"])
  * Returns the first field in which a body, as it was sent, differs from its proof's claims, or undefined. The proof
  * itself, and a credential whose digest is a claim, are in the body alone.
  */
-export const differingField = (
+const differingField = (
   body: Readonly<Record<string, unknown>>,
   claims: Readonly<Record<string, unknown>>
 ): string | undefined => {

@@ -11,8 +11,8 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 
 /**
- * How long a side of a link believes a key of the other after that one has begun to use another. It is longer than any answer
- * may take, so that what was on its way when the keys changed still counts.
+ * Says for how many milliseconds a side of a link believes a key of the other after that one has begun to use another. It is
+ * longer than any answer may take, so that what was on its way when the keys changed still counts.
  */
 export const overlapMillis = 600_000
 
@@ -31,7 +31,7 @@ export const EnvironmentLink = Schema.Struct({
 /** @see {@link EnvironmentLink} */
 export type EnvironmentLink = typeof EnvironmentLink.Type
 
-/** The name of the secret that holds the link. */
+/** Names the secret that holds the link. */
 export const linkName = "connect-link"
 
 const codec = Schema.fromJsonString(EnvironmentLink)

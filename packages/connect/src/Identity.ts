@@ -23,7 +23,7 @@ export interface Identity {
   readonly sign: (typ: string, claims: Readonly<Record<string, unknown>>) => Effect.Effect<string>
 }
 
-/** The keys under one name. */
+/** Holds the keys under one name. */
 export interface KeyRing {
   /** The thumbprint of the first key that there was. A rotation does not change it. */
   readonly id: string
@@ -33,7 +33,7 @@ export interface KeyRing {
   readonly next: Option.Option<{ readonly identity: Identity; readonly sinceMillis: number }>
 }
 
-/** The name of an environment's secret, and that of a relay's. */
+/** Names the secret of an environment's keys, and that of a relay's. */
 export const environmentKeyName = "connect-environment-key"
 /** @see {@link environmentKeyName} */
 export const relayKeyName = "connect-relay-key"

@@ -36,11 +36,11 @@ import * as Jwt from "./internal/jwt.ts"
 import * as OpenWaits from "./internal/openWaits.ts"
 import * as Wire from "./internal/wire.ts"
 
-/** Who a proof of a link is for, before the two sides know each other. */
+/** Names whom a proof of a link is for, before the two sides know each other. */
 export const linkAudience = "sallyport-relay"
 
 /** Tells whether a relay may send requests to an address: HTTPS, or with `loopback` this machine as well. */
-export const isEnvironmentUrl = (text: string, options?: { readonly loopback?: boolean | undefined }): boolean => {
+const isEnvironmentUrl = (text: string, options?: { readonly loopback?: boolean | undefined }): boolean => {
   const url = URL.parse(text)
   if (url === null || url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") return false
   return url.protocol === "https:" ||

@@ -34,14 +34,14 @@ export const typ = {
 /** Bounds how long a JWT of the protocol may be good for, in seconds. */
 export const maxLifetimeSeconds = 300
 
-/** An identifier that one side chose: 1 to 128 characters of base64url. */
+/** Describes an identifier that one side chose: 1 to 128 characters of base64url. */
 export const Identifier = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,128}$/))
 /** A value that is used once: at least 128 bits in base64url. */
 const Once = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{22,128}$/))
 /** A whole number of seconds or milliseconds since the epoch. */
 const Time = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
 
-/** A public key of a relay or an environment (RFC 8037), named by its thumbprint. */
+/** Describes a public key of a relay or an environment (RFC 8037), named by its thumbprint. */
 export const PublicKey = Schema.Struct({
   kty: Schema.Literal("OKP"),
   crv: Schema.Literal("Ed25519"),
@@ -55,36 +55,36 @@ const envelope = { iss: Identifier, aud: Identifier, iat: Time, exp: Time }
 const request = { ...envelope, jti: Once, nonce: Once }
 const clientRequest = { ...request, sub: Account, cnf: Schema.Struct({ jkt: Thumbprint }) }
 
-/** The claims with which a relay asks for a credential for a client of an account. */
+/** Describes the claims with which a relay asks for a credential for a client of an account. */
 export const MintRequest = Schema.Struct({
   ...clientRequest,
   label: Schema.NullOr(ClientLabel),
   deviceType: DeviceType
 })
 
-/** The claims with which a relay waits for the decision about a request. Times of requests are milliseconds. */
+/** Describes the claims with which a relay waits for the decision about a request. Times of requests are milliseconds. */
 export const WaitRequest = Schema.Struct({
   ...clientRequest,
   requestedAt: Time,
   waitSeconds: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60 }))
 })
 
-/** The claims with which a relay asks whether an environment is there, and the one it was linked to. */
+/** Describes the claims with which a relay asks whether an environment is there, and the one it was linked to. */
 export const HealthRequest = Schema.Struct(request)
 
-/** The claims with which a relay tells an environment, by a key that this one knows, of another key of the relay. */
+/** Describes the claims with which a relay tells an environment, by a key that this one knows, of another key of the relay. */
 export const RelayKeyRequest = Schema.Struct({ ...request, key: PublicKey })
 
-/** The claims with which an environment proves, when it is linked, that it holds its key. */
+/** Describes the claims with which an environment proves, when it is linked, that it holds its key. */
 export const LinkProof = Schema.Struct({ ...envelope, url: Schema.String })
 
-/** The claims with which an environment ends its link. */
+/** Describes the claims with which an environment ends its link. */
 export const UnlinkProof = Schema.Struct({ ...envelope, jti: Once })
 
-/** The claims with which an environment tells its relay, by the key that this one knows, which key it will sign with. */
+/** Describes the claims with which an environment tells its relay, by the key that this one knows, which key it will sign with. */
 export const RotateKeyProof = Schema.Struct({ ...envelope, key: PublicKey })
 
-/** The claims with which an environment proves that it holds the key that a {@link RotateKeyProof} names. */
+/** Describes the claims with which an environment proves that it holds the key that a {@link RotateKeyProof} names. */
 export const KeyPossessionProof = Schema.Struct(envelope)
 
 const reply = { nonce: Once, requestId: Once }
@@ -120,17 +120,17 @@ const decision = {
 const health = { ...reply, status: Schema.Literal("healthy") }
 const relayKey = { ...reply, status: Schema.Literal("key_known"), keyId: Thumbprint }
 
-/** The claims of an answer to a {@link MintRequest}. */
+/** Describes the claims of an answer to a {@link MintRequest}. */
 export const MintProof = Schema.Union([
   Schema.Struct({ ...envelope, ...credential }),
   Schema.Struct({ ...envelope, ...pendingApproval }),
   Schema.Struct({ ...envelope, ...refused })
 ])
-/** The claims of an answer to a {@link WaitRequest}. */
+/** Describes the claims of an answer to a {@link WaitRequest}. */
 export const WaitProof = Schema.Struct({ ...envelope, ...decision })
-/** The claims of an answer to a {@link HealthRequest}. */
+/** Describes the claims of an answer to a {@link HealthRequest}. */
 export const HealthProof = Schema.Struct({ ...envelope, ...health })
-/** The claims of an answer to a {@link RelayKeyRequest}. */
+/** Describes the claims of an answer to a {@link RelayKeyRequest}. */
 export const RelayKeyProof = Schema.Struct({ ...envelope, ...relayKey })
 
 const proof = Schema.String.check(Schema.isMaxLength(8_192))

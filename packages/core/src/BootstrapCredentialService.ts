@@ -80,7 +80,7 @@ export interface Grant {
   readonly createdBy: string
 }
 
-/** The subject of a link whose issuer names none: the one owner of a personal server. */
+/** Names the subject of a link whose issuer names none: the one owner of a personal server. */
 export const defaultSubject = "owner"
 
 // -----------------------------------------------------------------------------

@@ -242,7 +242,7 @@ export const upserted = (row: ConnectClientRow): AccessChange => ({
   client: toConnectClient(row)
 })
 
-/** The mode of a store in which none was set. */
+/** Names the mode of a store in which none was set. */
 export const initialMode: SecurityMode = "client-approval"
 
 /** Provides the atomic steps on connect clients and the security mode. */
@@ -308,7 +308,7 @@ export const admits = (storedMode: unknown, row: ConnectClientRow | undefined): 
     : storedMode === "account" && row.status === "observed")
 
 /** Tells whether a sweep takes a row of a client that has neither a session nor a link. */
-export const isForgettable = (row: ConnectClientRow, options: {
+const isForgettable = (row: ConnectClientRow, options: {
   readonly idleBeforeMillis: number
   readonly nowMillis: number
 }): boolean => {
@@ -324,7 +324,7 @@ export const isForgettable = (row: ConnectClientRow, options: {
 }
 
 /** Orders clients as lists do. */
-export const newestFirst = (
+const newestFirst = (
   a: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint">,
   b: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint">
 ): number =>

@@ -126,7 +126,7 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   }) => Effect.Effect<DecisionStatus, ConnectClientError>
 }>()("@sallyport/core/ConnectClientStore") {}
 
-/** The name under which links stand that are granted to a connecting client. */
+/** Names, as `createdBy`, who issued the links that are granted to connecting clients. */
 export const grantedBy = "connect"
 
 const isSecurityMode = Schema.is(SecurityMode)

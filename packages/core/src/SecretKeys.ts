@@ -49,7 +49,7 @@ export {
 // Models and service
 // -----------------------------------------------------------------------------
 
-/** A key-encryption key. `id` is derived from the bytes: 32 lower-case hex digits. It tells keys apart and gives nothing of them away. */
+/** Describes a key-encryption key. `id` is derived from the bytes: 32 lower-case hex digits. It tells keys apart and gives nothing of them away. */
 export interface SecretKey {
   readonly id: string
   readonly bytes: Redacted.Redacted<Uint8Array>
@@ -63,7 +63,7 @@ export class SecretKeys extends Context.Service<SecretKeys, {
   readonly keys: ReadonlyMap<string, SecretKey>
 }>()("@sallyport/core/SecretKeys") {}
 
-/** The length of a key in bytes. */
+/** Holds the length of a key in bytes. */
 export const keyLength = 32
 
 /**
@@ -259,7 +259,7 @@ export interface Argon2idCost {
   readonly parallelism: number
 }
 
-/** The second recommended setting of RFC 9106, section 4: 64 MiB, 3 passes, 4 lanes. */
+/** Holds the second recommended setting of RFC 9106, section 4: 64 MiB, 3 passes, 4 lanes. */
 export const defaultCost: Argon2idCost = { memory: 65_536, passes: 3, parallelism: 4 }
 
 const minPassphraseLength = 8
@@ -411,7 +411,7 @@ export const layerSecretStore = (name: string): Layer.Layer<
 // -----------------------------------------------------------------------------
 
 /**
- * A place outside the store that keeps keys by id, such as the keyring of an operating system. It needs no compare-and-set: each key has an entry of
+ * Describes a place outside the store that keeps keys by id, such as the keyring of an operating system. It needs no compare-and-set: each key has an entry of
  * its own, and which of them is the active one is decided in the underlying store.
  */
 export interface Vault {

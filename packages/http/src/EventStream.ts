@@ -38,7 +38,7 @@ export interface Failure<Code extends string = string> {
 export const retryDelay: Duration.Duration = Duration.seconds(1)
 
 /**
- * How long a connection stays silent at most, by default 15 seconds: proxies cut one that is idle, often after 30. Read
+ * Says how long a connection stays silent at most, by default 15 seconds: proxies cut one that is idle, often after 30. Read
  * when the layer of the handlers is built.
  */
 export const HeartbeatInterval: Context.Reference<Duration.Duration> = Context.Reference(
@@ -46,7 +46,7 @@ export const HeartbeatInterval: Context.Reference<Duration.Duration> = Context.R
   { defaultValue: () => Duration.seconds(15) }
 )
 
-/** What a reader is told whose session ends while it reads. */
+/** Holds what a reader is told whose session ends while it reads. */
 export const sessionEnded: Failure<"session_ended"> = {
   code: "session_ended",
   message: "Your session has ended; sign in again to go on",

@@ -6,7 +6,7 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import type * as Statement from "effect/sql/Statement"
 
 /**
- * The database's clock as the text of an SQL expression: whole milliseconds since 1970.
+ * Returns the database's clock as the text of an SQL expression: whole milliseconds since 1970.
  *
  * Within one statement SQLite answers the same time for every use. PostgreSQL's `clock_timestamp()` moves on, which is
  * wanted: `now()` is the time the transaction began, and that may be long ago for a statement that waited for a lock.
@@ -18,13 +18,13 @@ export const nowMillisText = (sql: SqlClient.SqlClient): string =>
   })
 
 /**
- * The name of the type of a column for milliseconds, counters and other 53-bit naturals.
+ * Returns the name of the type of a column for milliseconds, counters and other 53-bit naturals.
  */
 export const bigint = (sql: SqlClient.SqlClient): Statement.Fragment =>
   sql.literal(sql.onDialectOrElse({ pg: () => "BIGINT", orElse: () => "INTEGER" }))
 
 /**
- * What a table's definition ends with when its primary key is how it is read: on SQLite the rows then live in the key's
+ * Returns what a table's definition ends with when its primary key is how it is read: on SQLite the rows then live in the key's
  * tree, which saves a second look-up and half of the writes.
  */
 export const clustered = (sql: SqlClient.SqlClient): Statement.Fragment =>

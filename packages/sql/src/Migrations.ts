@@ -56,7 +56,7 @@ export interface TableOptions {
 }
 
 /**
- * The prefix of every table when a host names no other.
+ * Holds the prefix of every table when a host names no other.
  */
 export const defaultPrefix = "sallyport_"
 
