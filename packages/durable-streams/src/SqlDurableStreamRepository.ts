@@ -173,7 +173,7 @@ export const make: (
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const wakeUps = yield* SqlWakeUps.forClient(sql)
   const prefix = options?.prefix ?? Migrations.defaultPrefix
-  const { all, first, isPg, statement, table } = Statements.make(sql, prefix)
+  const { all, first, forMany, isPg, orFail, statement, table } = Statements.make(sql, prefix)
 
   const topic = `${prefix}streams`
   const streams = table("streams")
@@ -181,24 +181,6 @@ export const make: (
   const producersTable = table("stream_producers")
   const forUpdate = isPg ? " FOR UPDATE" : ""
   const skipLocked = isPg ? " FOR UPDATE SKIP LOCKED" : ""
-
-  // SQLite in process: one statement for many rows saves what a statement costs by itself. A few sizes serve any number.
-  const forMany = <Row extends object>(row: string, text: (rows: string) => string) => {
-    const sizes = [64, 16, 4, 1].map((size) => ({
-      size,
-      run: statement<Row>(text(Array.from({ length: size }, () => row).join(", ")))
-    }))
-    return Effect.fnUntraced(
-      function*(rows: ReadonlyArray<Statements.Parameters>): Effect.fn.Return<ReadonlyArray<Row>, SqlError> {
-        const found: Array<Row> = []
-        let at = 0
-        for (const { run, size } of sizes) {
-          for (; rows.length - at >= size; at += size) found.push(...(yield* run(rows.slice(at, at + size).flat())))
-        }
-        return found
-      }
-    )
-  }
 
   const headColumns = `id, owner_key AS "ownerKey", path, content_type AS "contentType", ttl AS "ttlMillis",
     expires_at AS "expiresAtMillis", deadline AS "deadlineMillis", closed, closed_by AS "closedBy", tail,
@@ -435,9 +417,6 @@ export const make: (
     FROM json_to_recordset(CAST(? AS json))
       AS new("streamId" bigint, "end" bigint, "start" bigint, "byteStart" bigint, data text)`
   )
-  // So that it could undo some of many rows, SQLite would first copy each page that it changes, to a file where there are
-  // many. A failure undoes the whole transaction anyhow.
-  const orFail = isPg ? "" : "OR FAIL "
   const insertMany = forMany(
     "(?, ?, ?, ?, ?)",
     (rows) =>

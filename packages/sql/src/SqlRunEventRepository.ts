@@ -173,7 +173,7 @@ export const make: (
   const prefix = options?.prefix ?? Migrations.defaultPrefix
   const wakeUps = yield* SqlWakeUps.forClient(sql)
   const topic = `${prefix}runs`
-  const { all, first, isPg, statement, table } = Statements.make(sql, prefix)
+  const { all, first, forMany, isPg, orFail, statement, table } = Statements.make(sql, prefix)
   const manyRuns = all(toRunRow)
   const oneRun = first(toRunRow)
 
@@ -342,37 +342,36 @@ export const make: (
     return Effect.map(rows, (heads) => heads.map(toHead))
   }
 
-  // In process, statement after statement is the fastest; over a connection, one statement for all.
-  const insertOne = statement(
-    `INSERT INTO ${events} (run_id, seq, kind, data, at) VALUES (?, ?, ?, ?, ?)`
-  )
-  const insertMany = statement(
+  const insertAtOnce = statement(
     `INSERT INTO ${events} (run_id, seq, kind, data, at)
     SELECT "runId", seq, kind, data, "atMillis"
     FROM json_to_recordset(CAST(? AS json)) AS new("runId" text, seq bigint, kind text, data text, "atMillis" bigint)`
   )
+  const insertMany = forMany(
+    "(?, ?, ?, ?, ?)",
+    (rows) => `INSERT ${orFail}INTO ${events} (run_id, seq, kind, data, at) VALUES ${rows}`
+  )
   const insertEvents = (rows: ReadonlyArray<NewEvent>): Effect.Effect<unknown, SqlError> =>
     isPg
-      ? insertMany([JSON.stringify(rows)])
-      : Effect.forEach(rows, (row) => insertOne([row.runId, row.seq, row.kind, row.data, row.atMillis]), {
-        discard: true
-      })
+      ? insertAtOnce([JSON.stringify(rows)])
+      : insertMany(rows.map(({ atMillis, data, kind, runId, seq }) => [runId, seq, kind, data, atMillis]))
 
-  const updateOne = statement(
-    `UPDATE ${runs} SET last_seq = ?, event_count = ?, byte_count = ? WHERE run_id = ?`
-  )
-  const updateMany = statement(
+  const updateAtOnce = statement(
     `UPDATE ${runs} AS run SET last_seq = new."lastSeq", event_count = new."eventCount", byte_count = new."byteCount"
     FROM json_to_recordset(CAST(? AS json))
       AS new("runId" text, "lastSeq" bigint, "eventCount" bigint, "byteCount" bigint)
     WHERE run.run_id = new."runId"`
   )
+  const updateMany = forMany(
+    "(?, ?, ?, ?)",
+    (rows) =>
+      `UPDATE ${orFail}${runs} SET last_seq = column2, event_count = column3, byte_count = column4
+      FROM (VALUES ${rows}) AS new WHERE run_id = column1`
+  )
   const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, SqlError> =>
     isPg
-      ? updateMany([JSON.stringify(heads)])
-      : Effect.forEach(heads, (head) => updateOne([head.lastSeq, head.eventCount, head.byteCount, head.runId]), {
-        discard: true
-      })
+      ? updateAtOnce([JSON.stringify(heads)])
+      : updateMany(heads.map(({ byteCount, eventCount, lastSeq, runId }) => [runId, lastSeq, eventCount, byteCount]))
 
   const append = Effect.fnUntraced(function*(options: {
     readonly items: ReadonlyArray<AppendItem>
