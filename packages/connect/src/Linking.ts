@@ -1,7 +1,7 @@
 /**
  * Links an environment to a relay, replaces its key, and ends the link again: what the environment's side sends.
  */
-import { type EnvironmentHealth, RelayApi, typ } from "@sallyport/contract/ConnectProtocol"
+import { type EnvironmentHealth, linkAudience, RelayApi, typ } from "@sallyport/contract/ConnectProtocol"
 import { bootstrapTokenType, tokenExchange } from "@sallyport/contract/SessionGroup"
 import type * as SecretStore from "@sallyport/core/SecretStore"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -17,7 +17,6 @@ import * as Schema from "effect/Schema"
 import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
 import { bounded } from "./internal/boundedHttp.ts"
-import { linkAudience } from "./RelayHandlers.ts"
 
 /** Reports that a relay did not take what the environment asked for, or was not there to take it. `problem` is a sentence. */
 export class LinkFailed extends Schema.TaggedError<LinkFailed>()("LinkFailed", { problem: Schema.String }) {

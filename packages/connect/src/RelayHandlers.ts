@@ -5,6 +5,7 @@
 import {
   type EnvironmentHealth,
   KeyPossessionProof,
+  linkAudience,
   LinkProof,
   type MintAnswer,
   RelayApi,
@@ -35,9 +36,6 @@ import * as DecisionStream from "./internal/decisionStream.ts"
 import * as Jwt from "./internal/jwt.ts"
 import * as OpenWaits from "./internal/openWaits.ts"
 import * as Wire from "./internal/wire.ts"
-
-/** Names whom a proof of a link is for, before the two sides know each other. */
-export const linkAudience = "sallyport-relay"
 
 /** Tells whether a relay may send requests to an address: HTTPS, or with `loopback` this machine as well. */
 const isEnvironmentUrl = (text: string, options?: { readonly loopback?: boolean | undefined }): boolean => {

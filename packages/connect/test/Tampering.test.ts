@@ -9,13 +9,13 @@ import * as EnvironmentConnector from "@sallyport/connect/EnvironmentConnector"
 import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"
 import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Identity from "@sallyport/connect/Identity"
-import { linkAudience } from "@sallyport/connect/RelayHandlers"
 import {
   ConnectEnvironmentApi,
   HealthAnswer,
   HealthProof,
   HealthRequest,
   KeyPossessionProof,
+  linkAudience,
   LinkProof,
   MintAnswer,
   MintProof,

@@ -4,8 +4,7 @@
  * A request and its answer are Ed25519 JWTs (RFC 7519, RFC 8037), each of a `typ` of its own. An answer comes as a body
  * beside its proof: every field of the body is a claim of the proof, and whoever reads it compares them.
  */
-import { Account, ClientLabel, DeviceType, Thumbprint } from "@sallyport/core/ConnectClient"
-import { DecisionStatus } from "@sallyport/core/ConnectClientStore"
+import { Account, ClientLabel, DecisionStatus, DeviceType, Thumbprint } from "@sallyport/core/ConnectClient"
 import { RelayProofStatus } from "@sallyport/core/RelayProofRepository"
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
@@ -30,6 +29,9 @@ export const typ = {
   rotateKey: "sallyport-rotate-key+jwt",
   keyPossession: "sallyport-key-possession+jwt"
 } as const
+
+/** Names whom a proof of a link is for, before the two sides know each other. */
+export const linkAudience = "sallyport-relay"
 
 /** Bounds how long a JWT of the protocol may be good for, in seconds. */
 export const maxLifetimeSeconds = 300

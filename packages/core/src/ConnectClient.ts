@@ -24,12 +24,17 @@ export const ClientStatus = Schema.Literals(["observed", "pending", "approved", 
 /** @see {@link ClientStatus} */
 export type ClientStatus = typeof ClientStatus.Type
 
+/** Names what a client that waited is told. `pending`: nothing was decided in time; `expired`: its request is no more. */
+export const DecisionStatus = Schema.Literals(["pending", "approved", "rejected", "revoked", "blocked", "expired"])
+/** @see {@link DecisionStatus} */
+export type DecisionStatus = typeof DecisionStatus.Type
+
 /** Names the kinds of devices that a client can say it is. */
 export const DeviceType = Schema.Literals(["desktop", "phone", "tablet", "browser", "terminal", "unknown"])
 /** @see {@link DeviceType} */
 export type DeviceType = typeof DeviceType.Type
 
-/** A name that a client gives itself: 1 to 128 characters, no control characters, no lone surrogates. */
+/** Describes a name that a client gives itself: 1 to 128 characters, no control characters, no lone surrogates. */
 export const ClientLabel = Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,128}$/u))
 
 /** Names an account as the relay does, in up to 256 characters. */

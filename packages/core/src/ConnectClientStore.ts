@@ -18,7 +18,14 @@ import type * as Scope from "effect/Scope"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
 import type { PairingLinkRow } from "./BootstrapCredentialRepository.ts"
-import { type ConnectClient, type DeviceType, SecurityMode, Thumbprint, verificationCode } from "./ConnectClient.ts"
+import {
+  type ConnectClient,
+  type DecisionStatus,
+  type DeviceType,
+  SecurityMode,
+  Thumbprint,
+  verificationCode
+} from "./ConnectClient.ts"
 import { ConnectClientRepository, type Decision, toConnectClient } from "./ConnectClientRepository.ts"
 import {
   ClientAmbiguous,
@@ -59,11 +66,6 @@ export type RequestResult =
     readonly askAgainAtMillis: number | null
   }
   | { readonly _tag: "TooMany" }
-
-/** Names what a client that waited is told. `pending`: nothing was decided in time; `expired`: its request is no more. */
-export const DecisionStatus = Schema.Literals(["pending", "approved", "rejected", "revoked", "blocked", "expired"])
-/** @see {@link DecisionStatus} */
-export type DecisionStatus = typeof DecisionStatus.Type
 
 /** Provides the approval of connecting clients. */
 export class ConnectClientStore extends Context.Service<ConnectClientStore, {
