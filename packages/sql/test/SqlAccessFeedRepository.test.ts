@@ -16,10 +16,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as SqlClient from "effect/sql/SqlClient"
-import * as Statement from "effect/sql/Statement"
 import { inject } from "vitest"
 import { databases, postgres, sqliteMemory } from "./databases.ts"
 import type { Task } from "./programs/consumer.ts"
+import { plansOf } from "./queryPlans.ts"
 import { startRacers } from "./racers.ts"
 
 const layerWith = (options?: { readonly prefix: string }) =>
@@ -285,23 +285,12 @@ for (const { layer, name } of databases) {
 describe("Access repositories", () => {
   it.live("on SQLite look every row up by an index and scan no table", () =>
     Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const texts = new Set<string>()
-      yield* everyOperation.pipe(
-        Effect.provideService(Statement.CurrentTransformer, (statement) =>
-          Effect.sync(() => {
-            texts.add(statement.compile()[0])
-            return statement
-          }))
-      )
+      const { steps, texts } = yield* plansOf(everyOperation)
       const tables = ["sessions", "session_tickets", "pairing_links", "access_feed", "access_feed_head"]
       for (const table of tables) assert.isTrue(Array.from(texts).some((text) => text.includes(`"sallyport_${table}"`)))
-      for (const text of texts) {
-        const plan = yield* sql.unsafe<{ readonly detail: string }>(`EXPLAIN QUERY PLAN ${text}`)
-        for (const { detail } of plan) {
-          // What may be scanned is a JSON parameter, and the short list of rows that a common table expression found.
-          if (/^SCAN (?!ended$|target$)/.test(detail)) assert.include(detail, "VIRTUAL TABLE", `${text}\n${detail}`)
-        }
+      for (const { detail, text } of steps) {
+        // What may be scanned is a JSON parameter, and the short list of rows that a common table expression found.
+        if (/^SCAN (?!ended$|target$)/.test(detail)) assert.include(detail, "VIRTUAL TABLE", `${text}\n${detail}`)
       }
     }).pipe(Effect.provide(Layer.provideMerge(layerWith(), sqliteMemory))))
 
