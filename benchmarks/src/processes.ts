@@ -1,5 +1,5 @@
 /**
- * Servers in processes of their own, so that what they are asked for costs them nothing. Each prints a line of JSON when it
+ * Programs in processes of their own, so that what they are asked for costs them nothing. Each prints a line of JSON when it
  * is there; then each line of input is a command, answered with a line of JSON. It ends when its input does.
  */
 import { type ChildProcess, spawn } from "node:child_process"
@@ -22,26 +22,35 @@ export interface Hello {
   readonly streams?: string | undefined
 }
 
-/** Starts a program of this folder. */
-export const spawnServer = async (program: string, args: ReadonlyArray<string>) => {
+/** Starts a program, by its path from this folder. */
+export const spawnProgram = async <Hello, Command>(
+  program: string,
+  args: ReadonlyArray<string>,
+  options: { readonly stderr: "inherit" | "ignore" } = { stderr: "inherit" }
+) => {
   const path = fileURLToPath(new URL(program, import.meta.url))
   const child = spawn(process.execPath, ["--conditions=sallyport-source", path, ...args], {
-    stdio: ["pipe", "pipe", "inherit"]
+    stdio: ["pipe", "pipe", options.stderr]
   })
   const next = linesOf(child)
   const hello: Hello = await next()
   return {
     hello,
     ask: async (command: Command) => {
-      child.stdin.write(`${JSON.stringify(command)}\n`)
+      child.stdin?.write(`${JSON.stringify(command)}\n`)
       return next()
     },
-    stop: async () => {
-      child.stdin.end()
+    /** Ends its input, and with a signal also the program, where that does not end by itself then. */
+    stop: async (signal?: NodeJS.Signals) => {
+      child.stdin?.end()
+      if (signal !== undefined) child.kill(signal)
       await once(child, "exit")
     }
   }
 }
+
+/** Starts a server of this folder. */
+export const spawnServer = (program: string, args: ReadonlyArray<string>) => spawnProgram<Hello, Command>(program, args)
 
 /** Starts a PostgreSQL server whose commits are as durable as PostgreSQL makes them unless it is told otherwise. */
 export const spawnPostgres = async () => {

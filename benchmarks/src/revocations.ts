@@ -1,37 +1,13 @@
 /**
  * How long it takes until a client that another process turns away has lost what it has: its open stream, and its token.
  */
-import { type ChildProcess, spawn } from "node:child_process"
 import { createHash, generateKeyPairSync, randomUUID, sign } from "node:crypto"
 import { once } from "node:events"
 import * as Http from "node:http"
 import { join } from "node:path"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import { median } from "./measure.ts"
+import { spawnProgram } from "./processes.ts"
 import type { Command } from "./revoker.ts"
-
-/** Starts a program, whose output is a line of JSON at the start and one for each line of input. */
-const start = async (path: string, args: ReadonlyArray<string>) => {
-  const program = fileURLToPath(new URL(path, import.meta.url))
-  const child: ChildProcess = spawn(process.execPath, ["--conditions=sallyport-source", program, ...args], {
-    stdio: ["pipe", "pipe", "ignore"]
-  })
-  if (child.stdout === null) throw new Error("The process has no output")
-  const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
-  const next = async () => JSON.parse((await lines.next()).value ?? "")
-  return {
-    hello: await next(),
-    ask: (command: Command) => {
-      child.stdin?.write(`${JSON.stringify(command)}\n`)
-      return next()
-    },
-    stop: async () => {
-      child.kill()
-      await once(child, "exit")
-    }
-  }
-}
 
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url")
 
@@ -63,9 +39,13 @@ const now = () => Number(process.hrtime.bigint()) / 1e6
 /** Measures and prints how long it takes, in milliseconds, from before the decision. */
 export const run = async (directory: string): Promise<void> => {
   const state = join(directory, "revocations")
-  const server = await start("../../packages/cli/src/bin.ts", ["serve", "--port", "0", "--json", "--state-dir", state])
-  const owner = await start("revoker.ts", [state])
-  const url: string = server.hello.url
+  const server = await spawnProgram<{ readonly url: string }, never>(
+    "../../packages/cli/src/bin.ts",
+    ["serve", "--port", "0", "--json", "--state-dir", state],
+    { stderr: "ignore" }
+  )
+  const owner = await spawnProgram<object, Command>("./revoker.ts", [state])
+  const { url } = server.hello
   const streams: Array<number> = []
   const tokens: Array<number> = []
   for (let round = 0; round < 40; round++) {
@@ -104,7 +84,7 @@ export const run = async (directory: string): Promise<void> => {
     tokens.push((await refused) - at)
   }
   await owner.stop()
-  await server.stop()
+  await server.stop("SIGTERM")
   const line = (what: string, times: ReadonlyArray<number>) => {
     const slowest = Math.max(...times)
     const met = slowest <= 1_000 ? "met" : "MISSED"
