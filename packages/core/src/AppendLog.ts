@@ -1,5 +1,5 @@
 /**
- * What append-only logs have in common, whatever they hold: appends that share commits, and readers that wait for more.
+ * What append-only logs have in common, whatever they hold: appends that share commits.
  *
  * `RunEventLog` and the streams of `@sallyport/durable-streams` stand on it. Neither knows of the other: rows, ids and the
  * rules of an append are the log's own.
@@ -7,10 +7,6 @@
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-
-// -----------------------------------------------------------------------------
-// Appending
-// -----------------------------------------------------------------------------
 
 /** Appends one item, and resolves once it has been committed or refused. */
 export type Append<Item, Outcome, E> = (item: Item) => Effect.Effect<Outcome, E>
@@ -137,127 +133,3 @@ export const spread = <Item, Outcome, E, R>(
     for (let i = Math.max(0, key.length - 4); i < key.length; i++) hash = hash * 31 + key.charCodeAt(i)
     return appenders[hash % appenders.length] ?? appenders[0]
   })
-
-// -----------------------------------------------------------------------------
-// Following
-// -----------------------------------------------------------------------------
-
-/** Describes one reader of one log. */
-export interface Follower {
-  /** The position after what the reader took. */
-  cursor: number
-  /** True when there may be something new since the flag was last cleared. */
-  signalled: boolean
-  wake: (() => void) | undefined
-}
-
-/** Describes where a log stands. */
-export interface Head {
-  readonly key: string
-  readonly position: number
-  /** Whether nothing more will come. */
-  readonly ended: boolean
-}
-
-/** Keeps the readers of one process that wait for logs to go on, by the key of their log. */
-export interface Followers {
-  /** Adds a reader for as long as the scope is open. */
-  readonly follow: (key: string, cursor: number) => Effect.Effect<Follower, never, Scope.Scope>
-  /** Waits until the reader is signalled, and clears the signal. */
-  readonly wait: (follower: Follower) => Effect.Effect<void>
-  /** Waits for one signal, as a reader that is there for no longer than that; not at all where it is behind already. */
-  readonly waitOnce: (key: string, cursor: number, isBehind: () => boolean) => Effect.Effect<void>
-  /** Signals the readers of a log. */
-  readonly notify: (key: string) => void
-  /** Signals the readers that a hint shows to be behind; all of them where it is about anything. */
-  readonly wake: (wakeUp: "anything" | ReadonlyMap<string, number>) => void
-  /** Lists the logs that have readers. */
-  readonly keys: () => ReadonlyArray<string>
-  /** Signals the readers that a look at the store shows to be behind, those of ended logs and those of logs not found. */
-  readonly compare: (asked: ReadonlyArray<string>, heads: ReadonlyArray<Head>) => void
-}
-
-const signal = (follower: Follower): void => {
-  follower.signalled = true
-  follower.wake?.()
-}
-
-/**
- * Makes an empty registry of readers. A signal is a hint to look at the store, never data: it is given after a commit in
- * this process, and when the store hints at what others wrote.
- */
-export const makeFollowers = (): Followers => {
-  const byKey = new Map<string, Set<Follower>>()
-
-  const add = (key: string, cursor: number): Follower => {
-    const follower: Follower = { cursor, signalled: false, wake: undefined }
-    const followers = byKey.get(key)
-    if (followers === undefined) byKey.set(key, new Set([follower]))
-    else followers.add(follower)
-    return follower
-  }
-
-  const remove = (key: string, follower: Follower): void => {
-    const followers = byKey.get(key)
-    if (followers === undefined) return
-    followers.delete(follower)
-    if (followers.size === 0) byKey.delete(key)
-  }
-
-  // One that is woken may come back at once, to wait for what is next; it is not to be woken again for this.
-  const of = (key: string): ReadonlyArray<Follower> => Array.from(byKey.get(key) ?? [])
-
-  const notify = (key: string): void => {
-    for (const follower of of(key)) signal(follower)
-  }
-
-  const signalBehind = (key: string, position: number): void => {
-    for (const follower of of(key)) if (position > follower.cursor) signal(follower)
-  }
-
-  return {
-    follow: (key, cursor) =>
-      Effect.acquireRelease(
-        Effect.sync(() => add(key, cursor)),
-        (follower) => Effect.sync(() => remove(key, follower))
-      ),
-    wait: (follower) =>
-      Effect.callback<void>((resume) => {
-        const proceed = () => {
-          follower.wake = undefined
-          follower.signalled = false
-          resume(Effect.void)
-        }
-        if (follower.signalled) return proceed()
-        follower.wake = proceed
-        return Effect.sync(() => {
-          follower.wake = undefined
-        })
-      }),
-    waitOnce: (key, cursor, isBehind) =>
-      Effect.callback<void>((resume) => {
-        if (isBehind()) return resume(Effect.void)
-        const follower = add(key, cursor)
-        follower.wake = () => {
-          follower.wake = undefined
-          remove(key, follower)
-          resume(Effect.void)
-        }
-        return Effect.sync(() => remove(key, follower))
-      }),
-    notify,
-    wake: (wakeUp) => {
-      if (wakeUp === "anything") { for (const key of byKey.keys()) notify(key) }
-      else for (const [key, position] of wakeUp) signalBehind(key, position)
-    },
-    keys: () => Array.from(byKey.keys()),
-    compare: (asked, heads) => {
-      const known = new Map(heads.map((head) => [head.key, head]))
-      for (const key of asked) {
-        const head = known.get(key)
-        if (head === undefined || head.ended) notify(key)
-        else signalBehind(key, head.position)
-      }
-    }
-  }
-}

@@ -34,6 +34,7 @@ import type {
   ReadOptions,
   StreamName
 } from "../DurableStreams.ts"
+import * as Followers from "./followers.ts"
 import * as JsonText from "./jsonText.ts"
 import * as SharedReads from "./sharedReads.ts"
 import {
@@ -88,7 +89,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<DurableStreams["Service"], never, DurableStreamRepository | Scope.Scope> {
   const repository = yield* DurableStreamRepository
   const clock = yield* Clock.Clock
-  const followers = AppendLog.makeFollowers()
+  const followers = Followers.make()
   const shared = yield* SharedReads.make
   const listeners = new Set<(name: StreamName) => void>()
   const shuttingDown = fail(new ShuttingDown())
@@ -112,7 +113,7 @@ export const make = Effect.fnUntraced(function*(
             const outcome = outcomes[i]
             if (item === undefined || outcome?._tag !== "Appended") continue
             shared.changed(outcome.streamId)
-            followers.notify(String(outcome.streamId))
+            followers.notify(outcome.streamId)
             for (const listener of listeners) listener({ owner: item.owner, path: item.path })
           }
           return outcomes
@@ -125,13 +126,8 @@ export const make = Effect.fnUntraced(function*(
   const look = Effect.suspend(() => {
     shared.anythingChanged()
     return Effect.forEach(
-      Arr.chunksOf(followers.keys(), 100),
-      (chunk) =>
-        Effect.map(repository.heads(chunk.map(Number)), (heads) =>
-          followers.compare(
-            chunk,
-            heads.map(({ id, mark }) => ({ key: String(id), position: mark, ended: false }))
-          )),
+      Arr.chunksOf(followers.ids(), 100),
+      (chunk) => Effect.map(repository.heads(chunk), (heads) => followers.compare(chunk, heads)),
       { discard: true }
     )
   })
@@ -139,8 +135,9 @@ export const make = Effect.fnUntraced(function*(
   const listen = repository.wakeups.pipe(
     Stream.runForEach((wakeUp) =>
       wakeUp === "anything" ? look : Effect.sync(() => {
-        for (const id of wakeUp.keys()) shared.changed(Number(id))
-        followers.wake(wakeUp)
+        const marks = Array.from(wakeUp, ([id, mark]) => [Number(id), mark] as const)
+        for (const [id] of marks) shared.changed(id)
+        for (const [id, mark] of marks) followers.notifyBehind(id, mark)
       })
     ),
     Effect.catchCause((cause) => Effect.logWarning("Lost the hints at changes of streams; listening anew", cause)),
@@ -194,7 +191,7 @@ export const make = Effect.fnUntraced(function*(
 
   const lookAndWait = (id: number, seen: number): Effect.Effect<void, DurableStreamsError> =>
     Effect.scoped(Effect.gen(function*() {
-      const follower = yield* followers.follow(String(id), seen)
+      const follower = yield* followers.follow(id, seen)
       // What was committed before this reader was registered gave it no signal.
       const [head] = yield* storage(repository.heads([id]))
       if (head === undefined || head.mark > seen) return
@@ -207,7 +204,7 @@ export const make = Effect.fnUntraced(function*(
       const seen = markOf({ tail: page.next, closed: page.ended })
       return shared.mark(id) === undefined
         ? lookAndWait(id, seen)
-        : followers.waitOnce(String(id), seen, () => (shared.mark(id) ?? Infinity) > seen)
+        : followers.waitOnce(id, seen, () => (shared.mark(id) ?? Infinity) > seen)
     })
 
   const readNext = ({ after, owner, path }: ReadNextOptions): Effect.Effect<StreamPage, DurableStreamsError> => {
