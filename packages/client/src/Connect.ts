@@ -24,7 +24,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { ClientErrorReason, InvalidInput, UnexpectedAnswer } from "./ClientError.ts"
 import { DeviceKey } from "./DeviceKey.ts"
-import { Broken, call, type Refusal, unreachable } from "./internal/answer.ts"
+import { Broken, call, garbled, type Refusal, unreachable } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget, now } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
 import * as Proofs from "./internal/proofs.ts"
@@ -181,8 +181,6 @@ export const exchange = Effect.fn("Connect.exchange")(function*(options: {
 
 const decodeDecision = Schema.decodeUnknownOption(Schema.fromJsonString(decisionData.decision))
 const decodeFailure = Schema.decodeUnknownOption(Schema.fromJsonString(decisionData.failure))
-
-const garbled = (detail: string) => new Broken({ kind: "garbled", detail, status: 200 })
 
 /** Tells what an event of the relay's stream of decisions means. */
 const takeDecision = (event: Sse.Event): Step<DecisionStatus, SignedOut | UnexpectedAnswer> => {

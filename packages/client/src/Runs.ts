@@ -25,7 +25,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { InvalidInput, UnexpectedAnswer } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
-import { Broken, type Refusal } from "./internal/answer.ts"
+import { Broken, garbled, type Refusal } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
 import { type Settings, toSettings } from "./internal/settings.ts"
@@ -192,8 +192,6 @@ const decodeEnd = Schema.decodeUnknownOption(Schema.fromJsonString(RunEnd))
 const decodeFailure = Schema.decodeUnknownOption(
   Schema.fromJsonString(Schema.Struct({ ...RunStreamFailure.fields, code: Schema.String }))
 )
-
-const garbled = (detail: string) => new Broken({ kind: "garbled", detail, status: 200 })
 
 /** Remembers what an error has to tell of the work that was done. */
 class Trail {

@@ -27,6 +27,7 @@ import type { OutgoingHttpHeaders, ServerResponse } from "node:http"
 import { inspect } from "node:util"
 import { start, type World } from "./connectSupport.ts"
 import { collect, connect, eventually, impatient, pretend, refuse, sentence } from "./support.ts"
+import { telling } from "../../../test-support/clock.ts"
 
 const Pending = Schema.Struct({ answer: Schema.Struct({ requestedAt: Schema.Int }) })
 
@@ -439,16 +440,7 @@ describe("a token that is bound to the key", () => {
       const real = yield* Clock.Clock
       for (const wrongByMillis of [0, 3_600_000, -3_600_000]) {
         const world = yield* start({ dpop: { nonceLifetime: "1 hour" } })
-        const nowMillis = () => real.currentTimeMillisUnsafe() + wrongByMillis
-        const wrong: Clock.Clock = {
-          currentTimeMillisUnsafe: nowMillis,
-          currentTimeMillis: Effect.sync(nowMillis),
-          currentTimeNanosUnsafe: () => real.currentTimeNanosUnsafe(),
-          currentTimeNanos: real.currentTimeNanos,
-          monotonicTimeNanosUnsafe: () => real.monotonicTimeNanosUnsafe(),
-          monotonicTimeNanos: real.monotonicTimeNanos,
-          sleep: (duration) => real.sleep(duration)
-        }
+        const wrong = telling(() => real.currentTimeMillisUnsafe() + wrongByMillis, real)
         const bound = Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
         const { access, runs } = yield* connect(world.environmentUrl, bound)
         const code = yield* world.environmentCode

@@ -31,6 +31,7 @@ import * as Scope from "effect/Scope"
 import { createHash, generateKeyPairSync, type KeyObject, randomUUID, sign } from "node:crypto"
 import * as Http from "node:http"
 import { type Answer, type Request, send } from "./support.ts"
+import { telling } from "../../../test-support/clock.ts"
 
 // -----------------------------------------------------------------------------
 // Server
@@ -88,15 +89,7 @@ export const start = Effect.fnUntraced(function*(options: {
   const real = yield* Clock.Clock
   const startedAt = real.currentTimeMillisUnsafe()
   const nowMillis = () => (options.frozen === true ? startedAt : real.currentTimeMillisUnsafe()) + offset
-  const clock: Clock.Clock = {
-    currentTimeMillisUnsafe: nowMillis,
-    currentTimeMillis: Effect.sync(nowMillis),
-    currentTimeNanosUnsafe: () => real.currentTimeNanosUnsafe(),
-    currentTimeNanos: real.currentTimeNanos,
-    monotonicTimeNanosUnsafe: () => real.monotonicTimeNanosUnsafe(),
-    monotonicTimeNanos: real.monotonicTimeNanos,
-    sleep: (duration) => real.sleep(duration)
-  }
+  const clock = telling(nowMillis, real)
   const dpop: Layer.Layer<
     never,
     Layer.Error<typeof DpopProof.layer>,

@@ -24,6 +24,7 @@ export class Broken extends Data.TaggedError("Broken")<{
 /** Lists what another attempt doesn't help against. */
 export type Refusal = ServerError | UnexpectedAnswer | InvalidInput | TokenStorageError
 
+/** Says that nothing more is tried, after as many attempts that failed. */
 export const unreachable = (broken: Broken, attempts: number): Unreachable =>
   new Unreachable({
     failure: broken.kind,
@@ -52,11 +53,16 @@ const sendFailure = (error: unknown): Broken | Refusal => {
   return new UnexpectedAnswer({ status: 0, code: null, message: "The request failed in a way that was not expected" })
 }
 
+/** Says that a connection could not be made, or broke. */
 export const connectionLost = (cause: unknown): Broken =>
   new Broken({ kind: "connection", detail: "the connection could not be made, or broke", cause })
 
+/** Says that nothing came for a time. */
 export const stalled = (after: Duration.Duration): Broken =>
   new Broken({ kind: "stalled", detail: `nothing came for ${Duration.format(after)}` })
+
+/** Says that a stream of events is not one that a server of ours sends. */
+export const garbled = (detail: string): Broken => new Broken({ kind: "garbled", detail, status: 200 })
 
 /** Reads `Retry-After` in its form of seconds (RFC 9110 section 10.2.3). */
 const retryAfterMillis = (response: HttpClientResponse.HttpClientResponse): number | undefined => {

@@ -38,6 +38,7 @@ export interface Budget {
 /** Returns the time on a clock that is not set, in milliseconds. */
 export const now: Effect.Effect<number> = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos / 1_000_000n))
 
+/** Makes a budget that is whole. */
 export const makeBudget = (settings: BudgetSettings): Budget => {
   let failures = 0
   let spent = 0

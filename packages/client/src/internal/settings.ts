@@ -2,7 +2,7 @@ import * as Duration from "effect/Duration"
 import type { Options } from "../Runs.ts"
 import type { BudgetSettings } from "./budget.ts"
 
-/** What {@link Options} come to. */
+/** Holds what {@link Options} come to. */
 export interface Settings extends BudgetSettings {
   readonly idleTimeout: Duration.Duration
   readonly steadyAfter: Duration.Duration
@@ -10,6 +10,7 @@ export interface Settings extends BudgetSettings {
   readonly maxEventLength: number
 }
 
+/** Fills in the defaults. */
 export const toSettings = (options: Options): Settings => {
   const heartbeat = Duration.fromInputUnsafe(options.heartbeatInterval ?? "15 seconds")
   const requestTimeout = Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds")
