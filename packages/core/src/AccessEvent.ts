@@ -8,7 +8,10 @@ import { PairingLink } from "./PairingLink.ts"
 import { CredentialScope, ScopedCredential } from "./ScopedCredential.ts"
 import { Session, SessionId } from "./Session.ts"
 
-/** Says who changed something: a subject, `operator` for whoever runs the host, or `system` for upkeep. */
+/**
+ * Says who changed something: a subject, `operator` for whoever runs the host, or `system` for upkeep. `connect`, who issued
+ * the links of connecting clients, is nobody's subject either.
+ */
 export const Actor = Schema.NonEmptyString
 /** @see {@link Actor} */
 export type Actor = typeof Actor.Type

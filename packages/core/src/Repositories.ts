@@ -1,5 +1,6 @@
 /**
- * Every repository in memory, as one layer: what a test or a throw-away server puts where production has a database.
+ * Every repository of a backend in memory, as one layer: what a test or a throw-away server puts where production has a
+ * database. A relay has two more, `RelayEnvironmentRepository` and `RelayProofRepository`, with layers of their own.
  */
 import * as Layer from "effect/Layer"
 import * as AccessFeedRepository from "./AccessFeedRepository.ts"

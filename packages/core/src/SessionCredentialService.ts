@@ -106,7 +106,7 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   /**
    * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
    * in, by default the subject itself. Dies, and stores nothing, where the request is the host's mistake: an empty or
-   * enormous subject, one with control characters, or one of the feed's own actors, `operator` and `system`; control
+   * enormous subject, one with control characters, or one of the feed's own actors, `operator`, `system` and `connect`; control
    * characters in what describes the device; a malformed scope; a `dpop-access-token` without the thumbprint of its key.
    */
   readonly issue: (options: {

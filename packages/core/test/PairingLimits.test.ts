@@ -236,7 +236,7 @@ describe("whom a pairing link may be for", () => {
             })
           )
         ])
-      for (const subject of ["operator", "system", "", "a\u0000", "a\nb", "\ud800"]) {
+      for (const subject of ["operator", "system", "connect", "", "a\u0000", "a\nb", "\ud800"]) {
         assert.deepStrictEqual(yield* attempt(subject), ["SubjectNotAllowed", "SubjectNotAllowed"], subject)
       }
       for (const label of ["\u0000", "a\u0007b", "\udfff"]) {

@@ -355,6 +355,7 @@ describe("who a session may be for", () => {
         const mistaken of [
           { ...request, subject: "operator" },
           { ...request, subject: "system" },
+          { ...request, subject: "connect" },
           { ...request, subject: "ada\u0000" },
           { ...request, subject: "a\nb" },
           { ...request, subject: "\ud800" },

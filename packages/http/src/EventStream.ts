@@ -4,6 +4,7 @@
 import { AuthPolicy } from "@sallyport/core/AuthPolicy"
 import type { Session, SessionId } from "@sallyport/core/Session"
 import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import { Stopping } from "@sallyport/core/Stopping"
 import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -16,7 +17,6 @@ import * as Option from "effect/Option"
 import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import * as LiveStream from "./LiveStream.ts"
-import * as Shutdown from "./Shutdown.ts"
 
 /** Describes an event on the wire. */
 export interface WireEvent {
@@ -69,7 +69,7 @@ export const makeEnding: Effect.Effect<(session: Session) => Ending, never, Sess
   Effect.gen(function*() {
     const sessions = yield* SessionCredentialService
     const policy = yield* AuthPolicy
-    const stopping: Ending = Effect.as(yield* Shutdown.Stopping, Option.none())
+    const stopping: Ending = Effect.as(yield* Stopping, Option.none())
     // One watch for all that a session reads, as long as it reads anything.
     const watches = new Map<SessionId, Watch>()
     const watch = (session: Session) =>

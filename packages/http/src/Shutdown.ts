@@ -11,8 +11,6 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
-export { Stopping }
-
 class Trigger extends Context.Service<Trigger, Deferred.Deferred<void>>()("@sallyport/http/Shutdown/Trigger") {}
 
 /**

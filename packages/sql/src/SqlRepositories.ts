@@ -1,5 +1,6 @@
 /**
- * Every repository on SQL, as one layer.
+ * Every repository of a backend on SQL, as one layer. A relay has two more, `SqlRelayEnvironmentRepository` and
+ * `SqlRelayProofRepository`, with layers of their own.
  */
 import type { Repositories } from "@sallyport/core/Repositories"
 import * as Layer from "effect/Layer"

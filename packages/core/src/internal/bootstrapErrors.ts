@@ -44,7 +44,7 @@ export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHe
 
 /**
  * Reports a subject that a link cannot be for. Only the operator says whom a link is for (`foreign`); nobody may be called
- * as one of the feed's own actors, `operator` and `system` (`reserved`); and a name is one line of text (`empty`,
+ * as one of the feed's own actors, `operator`, `system` and `connect` (`reserved`); and a name is one line of text (`empty`,
  * `malformed`). No link was made.
  */
 export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("SubjectNotAllowed", {
@@ -55,7 +55,7 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
       case "foreign":
         return "Only the operator issues links for somebody else; leave the subject out to issue one for yourself"
       case "reserved":
-        return "A subject cannot be called operator or system: the access feed tells these from people by their names"
+        return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
       default:
         return "A subject is a line of text: it cannot be empty or hold control characters"
     }

@@ -6,7 +6,7 @@ const notPlain = /[\p{Cc}\p{Cs}]/u
  */
 export const isPlainText = (text: string): boolean => !notPlain.test(text)
 
-/** The actors of the access feed that are nobody's subject. */
+/** The names that the access feed has for others than people: actors, and who issued a connecting client's link. */
 const reservedSubjects: ReadonlyArray<string> = ["operator", "system", "connect"]
 
 /** Says what is wrong with a subject, or nothing. */

@@ -4,7 +4,7 @@
 import { AuthPolicy } from "@sallyport/core/AuthPolicy"
 import type { Session } from "@sallyport/core/Session"
 import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
-import * as Shutdown from "@sallyport/http/Shutdown"
+import { Stopping } from "@sallyport/core/Stopping"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { LiveOptions } from "./reader.ts"
@@ -27,7 +27,7 @@ export const make = Effect.fnUntraced(function*(options: Options | undefined): E
 > {
   const sessions = yield* SessionCredentialService
   const policy = yield* AuthPolicy
-  const stopping = yield* Shutdown.Stopping
+  const stopping = yield* Stopping
   const times = {
     longPollTimeout: Duration.fromInputUnsafe(options?.longPollTimeout ?? "20 seconds"),
     sseDuration: Duration.fromInputUnsafe(options?.sseDuration ?? "60 seconds"),
