@@ -1,5 +1,6 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
+import { ConnectClientRepository } from "@sallyport/core/ConnectClientRepository"
 import * as SqlAccessFeedRepository from "@sallyport/sql/SqlAccessFeedRepository"
 import * as SqlBootstrapCredentialRepository from "@sallyport/sql/SqlBootstrapCredentialRepository"
 import * as SqlConnectClientRepository from "@sallyport/sql/SqlConnectClientRepository"
@@ -9,7 +10,8 @@ import * as ConnectClientRepositorySuite from "@sallyport/testing/ConnectClientR
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
-import { connect, databases } from "./databases.ts"
+import { connect, databases, sqliteMemory } from "./databases.ts"
+import { plansOf } from "./queryPlans.ts"
 
 const spoilMode = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -112,3 +114,49 @@ for (const { layer, name } of databases) {
       }).pipe(Effect.provide(Layer.provideMerge(SqlConnectClientRepository.layer, layer))))
   })
 }
+
+describe("ConnectClientRepository on SQL", () => {
+  it.live("on SQLite looks every row up by an index and scans no table", () =>
+    Effect.gen(function*() {
+      const clients = yield* ConnectClientRepository
+      const change = { actor: "operator", nowMillis: 1_000 }
+      const proofKeyThumbprint = "k".repeat(43)
+      const { steps, texts } = yield* plansOf(Effect.gen(function*() {
+        yield* clients.setMode({ mode: "account", trust: [] }, change)
+        yield* clients.request(
+          {
+            proofKeyThumbprint,
+            account: "ada",
+            label: null,
+            deviceType: "phone",
+            verificationCode: "CODE",
+            pendingMillis: 1_000,
+            maxPending: 10,
+            maxObserved: 10
+          },
+          undefined,
+          change
+        )
+        yield* clients.setMode({ mode: "client-approval", trust: "all" }, change)
+        yield* clients.decide({
+          proofKeyThumbprint,
+          decision: "revoked",
+          reason: null,
+          requestedAtMillis: undefined,
+          backOffMillis: 1,
+          maxBackOffMillis: 1
+        }, change)
+        yield* clients.findByPrefix("k")
+        yield* clients.list({ after: undefined, limit: 10 })
+        yield* clients.list({ after: { requestedAtMillis: 1_000, proofKeyThumbprint }, limit: 10 })
+        yield* clients.isAdmitted(proofKeyThumbprint)
+        yield* clients.storedMode
+        yield* clients.sweep({ idleBeforeMillis: 500, limit: 10 }, change)
+      }))
+      assert.isAtLeast(texts.size, 12)
+      // What may be scanned is a JSON parameter, and a row that is no table's.
+      for (const { detail, text } of steps) {
+        assert.notMatch(detail, /^SCAN (?!CONSTANT ROW|.* VIRTUAL TABLE)/, `${text}\n${detail}`)
+      }
+    }).pipe(Effect.provide(Layer.provideMerge(repositories, sqliteMemory))))
+})
