@@ -3,6 +3,9 @@ import { defineConfig } from "vitest/config"
 /** Workspace packages are imported from their sources, so that a test never runs a stale build. */
 const conditions = ["sallyport-source", "module", "node", "development|production"]
 
+/** The tests that run on real databases. Only a run that includes one of them starts a PostgreSQL server. */
+const onDatabases = ["packages/*/test/**/*.databases.test.ts", "packages/*/test/**/*.postgres.test.ts"]
+
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: conditions } },
@@ -17,25 +20,15 @@ export default defineConfig({
         test: {
           name: "library",
           include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts"],
-          exclude: [
-            "**/node_modules/**",
-            "packages/sql/test/**",
-            "packages/durable-streams/test/**",
-            "**/*.postgres.test.ts"
-          ]
+          exclude: ["**/node_modules/**", ...onDatabases]
         }
       },
       {
-        // A project of its own, because only a run that includes these tests needs a PostgreSQL server.
         extends: true,
         test: {
-          name: "sql",
-          include: [
-            "packages/sql/test/**/*.test.ts",
-            "packages/durable-streams/test/**/*.test.ts",
-            "packages/*/test/**/*.postgres.test.ts"
-          ],
-          globalSetup: ["packages/sql/test/globalSetup.ts"]
+          name: "databases",
+          include: onDatabases,
+          globalSetup: ["test-support/postgresSetup.ts"]
         }
       }
     ]

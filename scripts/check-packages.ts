@@ -87,6 +87,9 @@ const filesBelow = async (directory: string) =>
     .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1).replaceAll("\\", "/"))
     .sort()
 
+/** Tells whether a module is closed to importers: `internal/…`, or `<capability>/internal/…`. */
+const isInternal = (path: string): boolean => /^(\w+\/)?internal\//.test(path)
+
 const pack = async (directory: string, temporary: string): Promise<Package> => {
   const manifest = await readManifest(directory)
   const { stdout } = await run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", temporary], {
@@ -99,10 +102,11 @@ const pack = async (directory: string, temporary: string): Promise<Package> => {
   await mkdir(unpacked, { recursive: true })
   await run("tar", ["-xzf", tarball, "-C", unpacked, "--strip-components=1"])
   const files = await filesBelow(unpacked)
-  const modules = files.flatMap((file) => /^dist\/(\w+)\.js$/.exec(file)?.[1] ?? [])
+  const modules = files.flatMap((file) => /^dist\/(\w+(?:\/\w+)?)\.js$/.exec(file)?.[1] ?? [])
+    .filter((name) => !isInternal(name))
   const closed = Object.entries(manifest.exports ?? {}).flatMap(([path, target]) => target === null ? [path] : [])
   const entries = modules
-    .map((name) => name === "index" ? "." : `./${name}`)
+    .map((name) => name === "index" ? "." : `./${name.replace(/\/index$/, "")}`)
     .filter((entry) => !closed.includes(entry))
     .map((entry) => entry === "." ? manifest.name : `${manifest.name}${entry.slice(1)}`)
   return { directory, manifest, tarball, unpacked, files, entries }
@@ -245,6 +249,7 @@ const programsOf = (markdown: string) =>
 /** The test file of somebody who has an adapter for everything. */
 const strangersTest = `
 import { NodeCrypto } from "@effect/platform-node"
+import * as Connect from "@sallyport/connect"
 import * as Core from "@sallyport/core"
 import * as Suites from "@sallyport/testing"
 import { Layer } from "effect"
@@ -252,8 +257,8 @@ import { Layer } from "effect"
 const layer = Layer.provideMerge(
   Layer.mergeAll(
     Core.Repositories.layerMemory,
-    Core.RelayEnvironmentRepository.layerMemory,
-    Core.RelayProofRepository.layerMemory,
+    Connect.RelayEnvironmentRepository.layerMemory,
+    Connect.RelayProofRepository.layerMemory,
     Core.ScopedCredentialRepository.layerMemory,
     Core.SecretStore.layerMemory
   ),
@@ -335,9 +340,11 @@ const loads = async (pkg: Package, consumer: string) => {
   const { entries, files, manifest } = pkg
   const optional = await entriesInNeedOfPeers(pkg, consumer)
   const exported = entries.filter((entry) => entry !== manifest.name && !optional.includes(entry))
-    .map((entry) => entry.slice(manifest.name.length + 1))
+    // The index holds modules by name, those of a folder too; the folder's own index is no module.
+    .flatMap((entry) => /\/([A-Z]\w*)$/.exec(entry)?.[1] ?? [])
   const internals = files
-    .flatMap((file) => /^dist\/(internal\/.+)\.js$/.exec(file)?.[1] ?? [])
+    .flatMap((file) => /^dist\/(.+)\.js$/.exec(file)?.[1] ?? [])
+    .filter(isInternal)
     .map((path) => `${manifest.name}/${path}`)
   await writeFile(
     join(consumer, "load.mjs"),

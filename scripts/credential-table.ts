@@ -3,7 +3,7 @@
  */
 import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { markdown } from "../packages/testing/src/CredentialTable.ts"
+import { markdown } from "@sallyport/testing/CredentialTable"
 
 const begin = "<!-- table: npm run credential-table -->"
 const end = "<!-- end of table -->"

@@ -54,7 +54,7 @@ export const spawnServer = (program: string, args: ReadonlyArray<string>) => spa
 
 /** Starts a PostgreSQL server whose commits are as durable as PostgreSQL makes them unless it is told otherwise. */
 export const spawnPostgres = async () => {
-  const program = fileURLToPath(new URL("../../packages/sql/test/postgres-server.ts", import.meta.url))
+  const program = fileURLToPath(new URL("../../test-support/postgresServer.ts", import.meta.url))
   const child = spawn(process.execPath, [program, "--durable"], { stdio: ["pipe", "pipe", "inherit"], detached: true })
   return {
     address: await linesOf(child)(),

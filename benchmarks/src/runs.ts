@@ -3,9 +3,9 @@
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { PgClient } from "@effect/sql-pg"
-import * as RunEventLog from "@sallyport/core/RunEventLog"
-import type { RunEventRepository } from "@sallyport/core/RunEventRepository"
-import * as SqlRunEventRepository from "@sallyport/sql/SqlRunEventRepository"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import type { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
+import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"

@@ -10,7 +10,7 @@ import {
   SessionCredentialService
 } from "@sallyport/core"
 import { Sallyport, Shutdown } from "@sallyport/http"
-import { SqlRepositories } from "@sallyport/sql"
+import { SqlRepositories } from "@sallyport/core"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Layer } from "effect"
 import { HttpRouter } from "effect/http"

@@ -12,7 +12,7 @@ import {
   SessionCredentialService
 } from "@sallyport/core"
 import { AccessHandlers, Authentication, SessionHandlers, Shutdown } from "@sallyport/http"
-import { SqlRepositories } from "@sallyport/sql"
+import { SqlRepositories } from "@sallyport/core"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Effect, Layer } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"

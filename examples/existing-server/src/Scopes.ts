@@ -6,7 +6,7 @@ import { Layer } from "effect"
 
 // #region scopes
 // The types: a misspelt scope in a route does not compile.
-declare module "@sallyport/core/AccessScope" {
+declare module "@sallyport/core/access/AccessScope" {
   interface Registry {
     readonly "notes:read": true
     readonly "notes:write": true

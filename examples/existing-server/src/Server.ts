@@ -4,9 +4,9 @@
 // #region mount
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
 import { AuthPolicy, BootstrapCredentialService, RunEventLog, SessionCredentialService } from "@sallyport/core"
-import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import { Sallyport } from "@sallyport/http"
-import { SqlRepositories } from "@sallyport/sql"
+import { SqlRepositories } from "@sallyport/core"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Layer } from "effect"
 import { HttpRouter } from "effect/http"

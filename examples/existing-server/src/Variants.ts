@@ -13,7 +13,7 @@ import {
   SessionHandlers,
   TrustedProxies
 } from "@sallyport/http"
-import { SqlRateLimiterStore, SqlRepositories } from "@sallyport/sql"
+import { SqlRateLimiterStore, SqlRepositories } from "@sallyport/core"
 import { Layer, Schema } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { HttpApi, HttpApiBuilder } from "effect/http-api"

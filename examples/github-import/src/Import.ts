@@ -1,8 +1,8 @@
 /**
  * Reads the text files of a repository through GitHub's REST API, with the token that the caller uses.
  */
-import { CredentialScopeResolver, type Principal } from "@sallyport/core/CredentialScopeResolver"
-import { parseRepository, request, verdictOf } from "@sallyport/core/GitHubCredential"
+import { CredentialScopeResolver, type Principal } from "@sallyport/core/credentials/CredentialScopeResolver"
+import { parseRepository, request, verdictOf } from "@sallyport/core/credentials/GitHubCredential"
 import { Effect, Option, Schema } from "effect"
 import { HttpClient } from "effect/http"
 

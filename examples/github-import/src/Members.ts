@@ -1,7 +1,7 @@
 /**
  * Who is in which organisation, from the host's own table. This is all that Sallyport asks a host about organisations.
  */
-import { OrgLookupError, OrgMembership } from "@sallyport/core/OrgMembership"
+import { OrgLookupError, OrgMembership } from "@sallyport/core/credentials/OrgMembership"
 import { Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 

@@ -2,12 +2,12 @@
  * The services of the example on one SQLite database.
  */
 import { NodeCrypto } from "@effect/platform-node"
-import * as CredentialRequirements from "@sallyport/core/CredentialRequirements"
-import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolver"
-import * as GitHubCredential from "@sallyport/core/GitHubCredential"
-import * as SecretKeys from "@sallyport/core/SecretKeys"
-import * as SqlAccessFeedRepository from "@sallyport/sql/SqlAccessFeedRepository"
-import * as SqlScopedCredentialRepository from "@sallyport/sql/SqlScopedCredentialRepository"
+import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
+import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
+import * as GitHubCredential from "@sallyport/core/credentials/GitHubCredential"
+import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
+import * as SqlAccessFeedRepository from "@sallyport/core/access/SqlAccessFeedRepository"
+import * as SqlScopedCredentialRepository from "@sallyport/core/access/SqlScopedCredentialRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import { Effect, Layer } from "effect"
 import { FetchHttpClient } from "effect/http"

@@ -2,7 +2,7 @@
  * An owner connects GitHub for the organisation, and a member imports a private repository with that token.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { CredentialScopeResolver } from "@sallyport/core/CredentialScopeResolver"
+import { CredentialScopeResolver } from "@sallyport/core/credentials/CredentialScopeResolver"
 import { ConfigProvider, Console, Effect, Redacted } from "effect"
 import * as FakeGitHub from "./FakeGitHub.ts"
 import { importRepository } from "./Import.ts"

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { CredentialScopeResolver } from "@sallyport/core/CredentialScopeResolver"
+import { CredentialScopeResolver } from "@sallyport/core/credentials/CredentialScopeResolver"
 import { ConfigProvider, Effect, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { spawn } from "node:child_process"

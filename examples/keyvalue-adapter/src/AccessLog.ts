@@ -5,9 +5,9 @@
  * that it puts or removes together with its events. It is there whole, or not at all. The rows themselves are in memory, made
  * from the log when the layer is built.
  */
-import { AccessEvent, AccessRepositoryError, BootstrapCredentialRepository, WakeUps } from "@sallyport/core"
-import * as Session from "@sallyport/core/Session"
-import * as SessionCredentialRepository from "@sallyport/core/SessionCredentialRepository"
+import { AccessEvent, BootstrapCredentialRepository, RepositoryError, WakeUps } from "@sallyport/core"
+import * as Session from "@sallyport/core/access/Session"
+import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import { Context, DateTime, Effect, Layer, Schema, Semaphore } from "effect"
 import { KeyValueStore } from "effect/persistence"
 
@@ -62,14 +62,14 @@ export class AccessLog extends Context.Service<AccessLog, {
   readonly change: <A>(
     operation: string,
     decide: (state: State) => Decision<A> | Error
-  ) => Effect.Effect<A, AccessRepositoryError.AccessRepositoryError>
+  ) => Effect.Effect<A, RepositoryError.RepositoryError>
   readonly wakeups: WakeUps.WakeUps
 }>()("keyvalue-adapter/AccessLog") {}
 
 const key = (number: number) => `change/${number}`
 
 const fail = (operation: string) => (cause: unknown) =>
-  Effect.fail(new AccessRepositoryError.AccessRepositoryError({ operation, cause }))
+  Effect.fail(new RepositoryError.RepositoryError({ operation, cause }))
 
 const make = Effect.gen(function*() {
   const store = KeyValueStore.prefix(yield* KeyValueStore.KeyValueStore, "sallyport/")
@@ -147,6 +147,6 @@ const make = Effect.gen(function*() {
 /** Provides the log, after reading all of it. Hold one in a runtime: the repositories share it by the layer's identity. */
 export const layer: Layer.Layer<
   AccessLog,
-  AccessRepositoryError.AccessRepositoryError,
+  RepositoryError.RepositoryError,
   KeyValueStore.KeyValueStore
 > = Layer.effect(AccessLog, make)

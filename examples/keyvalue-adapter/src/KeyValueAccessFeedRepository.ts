@@ -2,8 +2,8 @@
  * The reading side of the access feed, on the log that the other repositories write.
  */
 import { AccessFeedRepository } from "@sallyport/core"
-import { toPairingLink } from "@sallyport/core/BootstrapCredentialRepository"
-import { toSession } from "@sallyport/core/SessionCredentialRepository"
+import { toPairingLink } from "@sallyport/core/access/BootstrapCredentialRepository"
+import { toSession } from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Layer, Stream } from "effect"
 import { AccessLog } from "./AccessLog.ts"
 import * as Links from "./KeyValueBootstrapCredentialRepository.ts"

@@ -1,7 +1,7 @@
 /**
  * Pairing links on the log. Each operation is one decision, as its contract asks for.
  */
-import * as Links from "@sallyport/core/BootstrapCredentialRepository"
+import * as Links from "@sallyport/core/access/BootstrapCredentialRepository"
 import { Effect, Layer } from "effect"
 import { AccessLog, type Decision, event } from "./AccessLog.ts"
 

@@ -1,10 +1,10 @@
 /**
  * The access repositories on a `KeyValueStore`, as one layer.
  */
-import type { AccessRepositoryError } from "@sallyport/core"
-import type { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
-import type { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
-import type { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
+import type { RepositoryError } from "@sallyport/core"
+import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
+import type { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
+import type { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
 import { Layer } from "effect"
 import type { KeyValueStore } from "effect/persistence"
 import * as AccessLog from "./AccessLog.ts"
@@ -16,7 +16,7 @@ import * as KeyValueSessionCredentialRepository from "./KeyValueSessionCredentia
 /** Provides the access repositories for one process, which is the only one that writes to the store. */
 export const layer: Layer.Layer<
   AccessFeedRepository | BootstrapCredentialRepository | SessionCredentialRepository,
-  AccessRepositoryError.AccessRepositoryError,
+  RepositoryError.RepositoryError,
   KeyValueStore.KeyValueStore
 > = Layer.mergeAll(
   KeyValueAccessFeedRepository.layer,

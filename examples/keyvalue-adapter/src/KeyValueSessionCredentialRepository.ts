@@ -1,8 +1,8 @@
 /**
  * Sessions and their tickets on the log. Each operation is one decision, as its contract asks for.
  */
-import type * as Session from "@sallyport/core/Session"
-import * as Sessions from "@sallyport/core/SessionCredentialRepository"
+import type * as Session from "@sallyport/core/access/Session"
+import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Layer, Option } from "effect"
 import { AccessLog, type Decision, event, type State } from "./AccessLog.ts"
 

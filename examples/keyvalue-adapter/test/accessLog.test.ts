@@ -2,7 +2,7 @@
  * What the contract's suites cannot ask of every adapter: how this one starts, and what it does where the store fails.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { AccessFeedRepository, AccessRepositoryError, BootstrapCredentialRepository } from "@sallyport/core"
+import { AccessFeedRepository, BootstrapCredentialRepository, RepositoryError } from "@sallyport/core"
 import { Effect, Layer } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as KeyValueRepositories from "../src/KeyValueRepositories.ts"
@@ -72,7 +72,7 @@ describe("the log of changes on a KeyValueStore", () => {
         const before = yield* look
         full = true
         const error = yield* Effect.flip(consume)
-        assert.instanceOf(error, AccessRepositoryError.AccessRepositoryError)
+        assert.instanceOf(error, RepositoryError.RepositoryError)
         assert.strictEqual(error.operation, "consume")
         assert.deepStrictEqual(yield* look, before)
         full = false

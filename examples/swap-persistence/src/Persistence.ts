@@ -3,7 +3,7 @@
  */
 import { NodeCrypto, NodeServices } from "@effect/platform-node"
 import { Repositories, SecretStore } from "@sallyport/core"
-import { SqlRepositories } from "@sallyport/sql"
+import { SqlRepositories } from "@sallyport/core"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Layer } from "effect"
 

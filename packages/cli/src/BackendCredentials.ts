@@ -1,11 +1,11 @@
 /**
  * The credentials that the reference backend and its commands know, kept beside the rest of the backend's state.
  */
-import * as CredentialRequirements from "@sallyport/core/CredentialRequirements"
-import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolver"
-import * as GitHubCredential from "@sallyport/core/GitHubCredential"
-import type { OrgMembership } from "@sallyport/core/OrgMembership"
-import * as SecretKeys from "@sallyport/core/SecretKeys"
+import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
+import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
+import * as GitHubCredential from "@sallyport/core/credentials/GitHubCredential"
+import type { OrgMembership } from "@sallyport/core/credentials/OrgMembership"
+import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"

@@ -4,11 +4,11 @@
  * The commands act on the backend's own store: a running backend hears of a change through the access feed. Values are typed
  * in without an echo or come on standard input, and are never an argument, which others on the machine could read.
  */
-import { defaultSubject } from "@sallyport/core/BootstrapCredentialService"
-import * as CredentialRequirements from "@sallyport/core/CredentialRequirements"
-import * as CredentialScopeResolver from "@sallyport/core/CredentialScopeResolver"
-import * as OrgMembership from "@sallyport/core/OrgMembership"
-import { CredentialScope, type ScopedCredential } from "@sallyport/core/ScopedCredential"
+import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"
+import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
+import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
+import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
+import { CredentialScope, type ScopedCredential } from "@sallyport/core/access/ScopedCredential"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"

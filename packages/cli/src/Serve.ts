@@ -1,10 +1,10 @@
 /**
  * `sallyport serve`: starts the reference backend and shows how to pair with it.
  */
-import * as AccessScope from "@sallyport/core/AccessScope"
-import * as AuthPolicy from "@sallyport/core/AuthPolicy"
-import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
-import * as PairingUrl from "@sallyport/core/PairingUrl"
+import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
+import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"

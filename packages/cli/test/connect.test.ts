@@ -4,7 +4,7 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
+import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as Persistence from "@sallyport/cli/Persistence"
 import * as StateDirectory from "@sallyport/cli/StateDirectory"
 import * as Effect from "effect/Effect"

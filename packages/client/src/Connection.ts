@@ -1,7 +1,7 @@
 /**
  * The connection to one server: its address, and an HTTP client that proves the session.
  */
-import * as PairingUrl from "@sallyport/core/PairingUrl"
+import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"

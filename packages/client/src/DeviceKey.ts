@@ -5,7 +5,7 @@
  * A key is made once and then kept. A place that cannot be read is an error, and never a reason for another key: that would
  * be another device, for which the owner is asked again.
  */
-import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"

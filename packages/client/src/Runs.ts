@@ -10,7 +10,14 @@
  */
 import { RunStreamFailure, RunView, ThreadId } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
-import { IdempotencyKey, isRunId, parseCursor, type RunContinuation, RunEnd, type RunId } from "@sallyport/core/Run"
+import {
+  IdempotencyKey,
+  isRunId,
+  parseCursor,
+  type RunContinuation,
+  RunEnd,
+  type RunId
+} from "@sallyport/core/runs/Run"
 import * as Context from "effect/Context"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import type * as Duration from "effect/Duration"

@@ -1,7 +1,7 @@
 /**
  * The whole client as one layer, for an application that wants all of it.
  */
-import type { InvalidBaseUrl } from "@sallyport/core/PairingUrl"
+import type { InvalidBaseUrl } from "@sallyport/core/access/PairingUrl"
 import type { SecureRandom } from "effect/crypto/SecureRandom"
 import type { HttpClient } from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"

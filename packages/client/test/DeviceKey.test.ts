@@ -1,7 +1,7 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
 import * as DeviceKey from "@sallyport/client/DeviceKey"
-import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
-import { RunId } from "@sallyport/core/Run"
+import { RunId } from "@sallyport/core/runs/Run"
 import type { RunProgramRequest } from "@sallyport/http/RunProgram"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"

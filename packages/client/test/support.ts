@@ -11,21 +11,21 @@ import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
 import * as SallyportClient from "@sallyport/client/SallyportClient"
 import * as TokenStorage from "@sallyport/client/TokenStorage"
-import * as AccessFeedRepository from "@sallyport/core/AccessFeedRepository"
-import * as AccessScope from "@sallyport/core/AccessScope"
-import * as AuthPolicy from "@sallyport/core/AuthPolicy"
-import * as BootstrapCredentialRepository from "@sallyport/core/BootstrapCredentialRepository"
-import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
-import * as RunEventLog from "@sallyport/core/RunEventLog"
-import * as RunEventRepository from "@sallyport/core/RunEventRepository"
-import * as SecretStore from "@sallyport/core/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/SessionCredentialRepository"
-import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
+import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
+import * as BootstrapCredentialRepository from "@sallyport/core/access/BootstrapCredentialRepository"
+import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
+import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as RunEventStream from "@sallyport/http/RunEventStream"
 import * as RunProgram from "@sallyport/http/RunProgram"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
-import * as SqlRepositories from "@sallyport/sql/SqlRepositories"
+import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -178,7 +178,7 @@ export const startProcess = (
           process.execPath,
           [
             "--conditions=sallyport-source",
-            fileURLToPath(new URL("programs/server.ts", import.meta.url)),
+            fileURLToPath(new URL("./programs/server.ts", import.meta.url)),
             filename,
             String(options.leaseMillis)
           ],

@@ -14,9 +14,9 @@ import {
   WaitAnswer,
   WaitProof
 } from "@sallyport/contract/ConnectProtocol"
-import type { DeviceType } from "@sallyport/core/ConnectClient"
-import { believedKeys, type RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
-import * as SecretStore from "@sallyport/core/SecretStore"
+import type { DeviceType } from "@sallyport/core/access/ConnectClient"
+import { believedKeys, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"

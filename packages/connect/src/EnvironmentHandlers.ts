@@ -17,12 +17,12 @@ import {
   WaitRequest
 } from "@sallyport/contract/ConnectProtocol"
 import type * as WireError from "@sallyport/contract/WireError"
-import type { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
-import * as AccessScope from "@sallyport/core/AccessScope"
-import { BootstrapCredentialService, makeGrants } from "@sallyport/core/BootstrapCredentialService"
-import { type ConnectClientError, ConnectClientStore, grantedBy } from "@sallyport/core/ConnectClientStore"
-import { ReplayRepository } from "@sallyport/core/ReplayRepository"
-import * as SecretStore from "@sallyport/core/SecretStore"
+import type { RepositoryError } from "@sallyport/core/RepositoryError"
+import * as AccessScope from "@sallyport/core/access/AccessScope"
+import { BootstrapCredentialService, makeGrants } from "@sallyport/core/access/BootstrapCredentialService"
+import { type ConnectClientError, ConnectClientStore, grantedBy } from "@sallyport/core/connect/ConnectClientStore"
+import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
 import * as Digest from "effect/crypto/Digest"
 import * as Duration from "effect/Duration"
@@ -223,7 +223,7 @@ export const layerWith = (options: {
           | Jwt.JwtRefused
           | ConnectClientError
           | SecretStore.SecretStoreError
-          | AccessRepositoryError
+          | RepositoryError
           | WireError.NotFound
         >
       ): Effect.Effect<A, WireError.Unauthorized | WireError.Unavailable | WireError.NotFound> =>
@@ -235,7 +235,7 @@ export const layerWith = (options: {
             ),
           ConnectClientError: (error) => wire.unavailable(error),
           SecretStoreError: (error) => wire.unavailable(error),
-          AccessRepositoryError: () => wire.unavailable({ message: "The request cannot be taken at the moment" })
+          RepositoryError: () => wire.unavailable({ message: "The request cannot be taken at the moment" })
         })
 
       return handlers.handleAll({

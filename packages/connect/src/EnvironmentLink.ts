@@ -3,8 +3,8 @@
  * other one of the environment answers the relay from then on.
  */
 import { Identifier, PublicKey } from "@sallyport/contract/ConnectProtocol"
-import { Account } from "@sallyport/core/ConnectClient"
-import * as SecretStore from "@sallyport/core/SecretStore"
+import { Account } from "@sallyport/core/access/ConnectClient"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"

@@ -7,7 +7,7 @@
  * that was interrupted anywhere goes on where it stood.
  */
 import { Identifier, type PublicKey } from "@sallyport/contract/ConnectProtocol"
-import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"

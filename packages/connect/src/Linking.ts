@@ -3,7 +3,7 @@
  */
 import { type EnvironmentHealth, linkAudience, RelayApi, typ } from "@sallyport/contract/ConnectProtocol"
 import { bootstrapTokenType, tokenExchange } from "@sallyport/contract/SessionGroup"
-import type * as SecretStore from "@sallyport/core/SecretStore"
+import type * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"

@@ -14,15 +14,11 @@ import {
   UnlinkProof,
   type WaitAnswer
 } from "@sallyport/contract/ConnectProtocol"
-import { CurrentSession } from "@sallyport/core/CurrentSession"
-import {
-  believedKeys,
-  RelayEnvironmentRepository,
-  type RelayEnvironmentRow
-} from "@sallyport/core/RelayEnvironmentRepository"
-import { RelayProofRepository } from "@sallyport/core/RelayProofRepository"
-import { ReplayRepository } from "@sallyport/core/ReplayRepository"
-import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import { believedKeys, RelayEnvironmentRepository, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
+import { RelayProofRepository } from "./RelayProofRepository.ts"
+import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
+import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import { Stopping } from "@sallyport/core/Stopping"
 import * as Clock from "effect/Clock"
 import * as Digest from "effect/crypto/Digest"
@@ -277,7 +273,7 @@ export const layerWith = (options: Options) =>
           },
           Effect.catchTags({
             JwtRefused: (error: Jwt.JwtRefused) => wire.invalidRequest(error),
-            AccessRepositoryError: storeFailed,
+            RepositoryError: storeFailed,
             ConnectorError: connectorFailed
           })
         ),
@@ -287,13 +283,13 @@ export const layerWith = (options: Options) =>
           return {
             environments: rows.map((row) => ({ environmentId: row.id, url: row.url, linkedAt: row.linkedAtMillis }))
           }
-        }, Effect.catchTag("AccessRepositoryError", storeFailed)),
+        }, Effect.catchTag("RepositoryError", storeFailed)),
         unlink: Effect.fn(function*({ payload }) {
           const session = yield* CurrentSession
           if (!(yield* environments.unlink({ id: payload.environmentId, account: session.subject }))) {
             return yield* noEnvironment(payload.environmentId)
           }
-        }, Effect.catchTag("AccessRepositoryError", storeFailed)),
+        }, Effect.catchTag("RepositoryError", storeFailed)),
         leave: Effect.fn(
           function*({ payload }) {
             const { claims, row } = yield* verifyOwn(payload, typ.unlink, UnlinkProof)
@@ -304,7 +300,7 @@ export const layerWith = (options: Options) =>
             if (!(yield* replays.spend(spending, nowMillis))) return yield* new Jwt.JwtRefused({ problem: "replayed" })
             yield* environments.unlink(row)
           },
-          Effect.catchTags({ JwtRefused: proofRefused, AccessRepositoryError: storeFailed })
+          Effect.catchTags({ JwtRefused: proofRefused, RepositoryError: storeFailed })
         ),
         rotateKey: Effect.fn(
           function*({ payload }) {
@@ -333,7 +329,7 @@ export const layerWith = (options: Options) =>
             const after = Option.getOrElse(yield* environments.findById(environmentId), () => row)
             return { keyId: after.keyId, previousUntil: after.previousUntilMillis }
           },
-          Effect.catchTags({ JwtRefused: proofRefused, AccessRepositoryError: storeFailed })
+          Effect.catchTags({ JwtRefused: proofRefused, RepositoryError: storeFailed })
         ),
         health: Effect.fn(
           function*({ params }) {
@@ -356,7 +352,7 @@ export const layerWith = (options: Options) =>
               })
             )
           },
-          Effect.catchTag("AccessRepositoryError", storeFailed)
+          Effect.catchTag("RepositoryError", storeFailed)
         ),
         proofs: Effect.fn(function*({ query }) {
           const session = yield* CurrentSession
@@ -380,7 +376,7 @@ export const layerWith = (options: Options) =>
             })),
             next: last === undefined ? null : `${last.receivedAtMillis}.${last.requestId}`
           }
-        }, Effect.catchTag("AccessRepositoryError", storeFailed)),
+        }, Effect.catchTag("RepositoryError", storeFailed)),
         connect: Effect.fn(
           function*({ payload }) {
             const client = yield* currentClient
@@ -394,14 +390,14 @@ export const layerWith = (options: Options) =>
             yield* record(environment, answer)
             return { environmentUrl: environment.url, answer }
           },
-          Effect.catchTags({ AccessRepositoryError: storeFailed, ConnectorError: connectorFailed })
+          Effect.catchTags({ RepositoryError: storeFailed, ConnectorError: connectorFailed })
         ),
         wait: Effect.fn(
           function*({ payload }) {
             const wait = yield* findPending(payload)
             return { approvalStatus: yield* wait(payload.waitSeconds) }
           },
-          Effect.catchTags({ AccessRepositoryError: storeFailed, ConnectorError: connectorFailed })
+          Effect.catchTags({ RepositoryError: storeFailed, ConnectorError: connectorFailed })
         ),
         decisions: Effect.fn(
           function*({ query }) {
@@ -416,7 +412,7 @@ export const layerWith = (options: Options) =>
               )
             })
           },
-          Effect.catchTags({ AccessRepositoryError: storeFailed })
+          Effect.catchTags({ RepositoryError: storeFailed })
         )
       })
     })

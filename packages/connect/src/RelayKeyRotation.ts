@@ -6,9 +6,9 @@
  * one to the others. When all have confirmed, or have had the time to, the old key is dropped. All of it is kept: by the keys
  * in the `SecretStore` and by a column of each environment's row.
  */
-import { RelayEnvironmentRepository, type RelayEnvironmentRow } from "@sallyport/core/RelayEnvironmentRepository"
-import type { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
-import type * as SecretStore from "@sallyport/core/SecretStore"
+import { RelayEnvironmentRepository, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
+import type { RepositoryError } from "@sallyport/core/RepositoryError"
+import type * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
@@ -42,7 +42,7 @@ const pageSize = 100
  */
 export const rotate = Effect.fn("RelayKeyRotation.rotate")(function*(options?: Options): Effect.fn.Return<
   Progress,
-  SecretStore.SecretStoreError | AccessRepositoryError,
+  SecretStore.SecretStoreError | RepositoryError,
   EnvironmentConnector | RelayEnvironmentRepository | SecretStore.SecretStore | SecureRandom.SecureRandom
 > {
   const environments = yield* RelayEnvironmentRepository

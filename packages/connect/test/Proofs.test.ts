@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import type { EnvironmentHealth, ProofView } from "@sallyport/contract/ConnectProtocol"
-import { RelayEnvironmentRepository } from "@sallyport/core/RelayEnvironmentRepository"
+import { RelayEnvironmentRepository } from "@sallyport/connect/RelayEnvironmentRepository"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { decodeJwt, decodeProtectedHeader } from "jose"

@@ -30,16 +30,16 @@ import {
   WaitProof,
   WaitRequest
 } from "@sallyport/contract/ConnectProtocol"
-import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
-import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
-import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
+import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
+import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import {
   linked,
   RelayEnvironmentRepository,
   type RelayEnvironmentRow
-} from "@sallyport/core/RelayEnvironmentRepository"
+} from "@sallyport/connect/RelayEnvironmentRepository"
 import * as Repositories from "@sallyport/core/Repositories"
-import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"

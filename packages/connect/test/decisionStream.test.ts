@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import type { DecisionStatus } from "@sallyport/core/ConnectClient"
+import type { DecisionStatus } from "@sallyport/core/access/ConnectClient"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

@@ -1,9 +1,9 @@
 /**
  * How sessions, pairing links and the policy look on the wire. Times are ISO 8601 text in UTC.
  */
-import { AccessScope } from "@sallyport/core/AccessScope"
-import { BootstrapMethod, Kind } from "@sallyport/core/AuthPolicy"
-import { SessionId, SessionMethod } from "@sallyport/core/Session"
+import { AccessScope } from "@sallyport/core/access/AccessScope"
+import { BootstrapMethod, Kind } from "@sallyport/core/access/AuthPolicy"
+import { SessionId, SessionMethod } from "@sallyport/core/access/Session"
 import * as Schema from "effect/Schema"
 
 /** Describes a session to whoever may see it. */

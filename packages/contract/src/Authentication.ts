@@ -1,8 +1,8 @@
 /**
  * How an endpoint says who may call it.
  */
-import type { AccessScope } from "@sallyport/core/AccessScope"
-import type { CurrentSession } from "@sallyport/core/CurrentSession"
+import type { AccessScope } from "@sallyport/core/access/AccessScope"
+import type { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"

@@ -1,7 +1,14 @@
 /**
  * The endpoints with which an owner decides who may connect through a relay.
  */
-import { Account, ClientLabel, ClientStatus, DeviceType, SecurityMode, Thumbprint } from "@sallyport/core/ConnectClient"
+import {
+  Account,
+  ClientLabel,
+  ClientStatus,
+  DeviceType,
+  SecurityMode,
+  Thumbprint
+} from "@sallyport/core/access/ConnectClient"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as Schema from "effect/Schema"

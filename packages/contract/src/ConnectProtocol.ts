@@ -4,8 +4,7 @@
  * A request and its answer are Ed25519 JWTs (RFC 7519, RFC 8037), each of a `typ` of its own. An answer comes as a body
  * beside its proof: every field of the body is a claim of the proof, and whoever reads it compares them.
  */
-import { Account, ClientLabel, DecisionStatus, DeviceType, Thumbprint } from "@sallyport/core/ConnectClient"
-import { RelayProofStatus } from "@sallyport/core/RelayProofRepository"
+import { Account, ClientLabel, DecisionStatus, DeviceType, Thumbprint } from "@sallyport/core/access/ConnectClient"
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
@@ -13,6 +12,11 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import { RequestErrors, requires } from "./Authentication.ts"
 import { InvalidRequest, NotFound, Unauthorized, Unavailable } from "./WireError.ts"
+
+/** Lists what an environment answers about a client, as the `status` of its answer says. */
+export const RelayProofStatus = Schema.Literals(["credential", "pending_approval", "refused", "decision"])
+/** @see {@link RelayProofStatus} */
+export type RelayProofStatus = typeof RelayProofStatus.Type
 
 /** Names the kinds of JWTs, so that none is taken for another. */
 export const typ = {

@@ -4,9 +4,9 @@
  * They are an API of their own, because a host without organisations or providers has nothing to answer them with. It has
  * the name of the whole one, so that a host can also add the group to an API of that name: the handlers fit both.
  */
-import { Verdict } from "@sallyport/core/CredentialRequirements"
-import { CredentialStatus } from "@sallyport/core/CredentialStatus"
-import { CredentialKey, CredentialScope } from "@sallyport/core/ScopedCredential"
+import { Verdict } from "@sallyport/core/credentials/CredentialRequirements"
+import { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
+import { CredentialKey, CredentialScope } from "@sallyport/core/access/ScopedCredential"
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"

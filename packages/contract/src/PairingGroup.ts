@@ -1,7 +1,7 @@
 /**
  * The endpoints with which a signed-in device lets another one in.
  */
-import { AccessScope } from "@sallyport/core/AccessScope"
+import { AccessScope } from "@sallyport/core/access/AccessScope"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"

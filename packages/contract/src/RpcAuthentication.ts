@@ -1,8 +1,8 @@
 /**
  * How an RPC says who may call it, as `Authentication` has it for endpoints. Clients and servers share it.
  */
-import type { AccessScope } from "@sallyport/core/AccessScope"
-import type { CurrentSession } from "@sallyport/core/CurrentSession"
+import type { AccessScope } from "@sallyport/core/access/AccessScope"
+import type { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

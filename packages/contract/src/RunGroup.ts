@@ -8,7 +8,7 @@ import {
   RunId,
   RunStatus,
   ThreadId as CoreThreadId
-} from "@sallyport/core/Run"
+} from "@sallyport/core/runs/Run"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"

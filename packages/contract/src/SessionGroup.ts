@@ -1,7 +1,7 @@
 /**
  * The endpoints with which a device signs in, looks at its sessions, and signs out.
  */
-import { SessionId } from "@sallyport/core/Session"
+import { SessionId } from "@sallyport/core/access/Session"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"

@@ -156,7 +156,7 @@ describe("the package", () => {
     const root = Path.resolve(import.meta.dirname, "../../..")
     const resolve = (from: string, specifier: string): string | undefined => {
       if (specifier.startsWith(".")) return Path.resolve(Path.dirname(from), specifier)
-      const own = /^@sallyport\/([\w-]+)\/(\w+)$/.exec(specifier)
+      const own = /^@sallyport\/([\w-]+)\/([\w/]+)$/.exec(specifier)
       if (own !== null) return Path.join(root, "packages", own[1] ?? "", "src", `${own[2]}.ts`)
       const effect = /^effect\/(.+)$/.exec(specifier)
       return effect === null ? undefined : [
@@ -179,7 +179,7 @@ describe("the package", () => {
       }
     }
     visit(Path.join(root, "packages/contract/src/index.ts"))
-    assert.isTrue(Array.from(seen).some((file) => file.endsWith("packages/core/src/Run.ts")))
+    assert.isTrue(Array.from(seen).some((file) => file.endsWith("packages/core/src/runs/Run.ts")))
     assert.isAbove(seen.size, 50)
     const ofNode = Array.from(outside).filter((specifier) =>
       specifier.startsWith("node:") || builtinModules.includes(specifier) || specifier.includes("platform-node")

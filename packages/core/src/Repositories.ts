@@ -3,13 +3,13 @@
  * database. A relay has two more, `RelayEnvironmentRepository` and `RelayProofRepository`, with layers of their own.
  */
 import * as Layer from "effect/Layer"
-import * as AccessFeedRepository from "./AccessFeedRepository.ts"
-import * as BootstrapCredentialRepository from "./BootstrapCredentialRepository.ts"
-import * as ConnectClientRepository from "./ConnectClientRepository.ts"
-import * as ReplayRepository from "./ReplayRepository.ts"
-import * as RunEventRepository from "./RunEventRepository.ts"
-import * as ScopedCredentialRepository from "./ScopedCredentialRepository.ts"
-import * as SessionCredentialRepository from "./SessionCredentialRepository.ts"
+import * as AccessFeedRepository from "./access/AccessFeedRepository.ts"
+import * as BootstrapCredentialRepository from "./access/BootstrapCredentialRepository.ts"
+import * as ConnectClientRepository from "./access/ConnectClientRepository.ts"
+import * as ReplayRepository from "./access/ReplayRepository.ts"
+import * as RunEventRepository from "./runs/RunEventRepository.ts"
+import * as ScopedCredentialRepository from "./access/ScopedCredentialRepository.ts"
+import * as SessionCredentialRepository from "./access/SessionCredentialRepository.ts"
 
 /** Names the ports that a persistence fills. */
 export type Repositories =

@@ -6,7 +6,7 @@
  * {@link DurableStreamRepository} holds the rows. {@link layerSweeper} deletes streams that have expired; a host adds it
  * beside {@link layer}.
  */
-import type { RunOwner } from "@sallyport/core/Run"
+import type { RunOwner } from "@sallyport/core/runs/Run"
 import * as Sweeper from "@sallyport/core/Sweeper"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"

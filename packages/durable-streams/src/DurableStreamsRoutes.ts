@@ -4,12 +4,12 @@
  * A stream belongs to whom created it: the same path below the prefix is another stream to another owner. Reading asks for
  * the scope `streams:read`, all else for `streams:write`.
  */
-import type { AccessScope } from "@sallyport/core/AccessScope"
-import type { AuthPolicy } from "@sallyport/core/AuthPolicy"
-import { CurrentSession } from "@sallyport/core/CurrentSession"
-import type { RunOwner } from "@sallyport/core/Run"
-import type { Session } from "@sallyport/core/Session"
-import type { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import type { AccessScope } from "@sallyport/core/access/AccessScope"
+import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import type { RunOwner } from "@sallyport/core/runs/Run"
+import type { Session } from "@sallyport/core/access/Session"
+import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as ByteSize from "effect/ByteSize"
 import * as DateTime from "effect/DateTime"
@@ -28,7 +28,7 @@ import * as Reader from "./internal/reader.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
 
-declare module "@sallyport/core/AccessScope" {
+declare module "@sallyport/core/access/AccessScope" {
   interface Registry {
     readonly "streams:read": true
     readonly "streams:write": true

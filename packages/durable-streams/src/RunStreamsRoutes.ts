@@ -5,11 +5,11 @@
  * after the terminal event. Only its program writes to it: everything but reading is answered 405. Reading asks for the
  * scope `runs:read`, and somebody else's run is not found.
  */
-import type { AuthPolicy } from "@sallyport/core/AuthPolicy"
-import { CurrentSession } from "@sallyport/core/CurrentSession"
-import type { Run, RunEventEncoded, RunOwner } from "@sallyport/core/Run"
-import { RunEventLog, type RunEventLogError } from "@sallyport/core/RunEventLog"
-import type { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import type { Run, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
+import { RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
+import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"

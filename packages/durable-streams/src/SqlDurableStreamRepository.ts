@@ -5,10 +5,10 @@
  * `<prefix>streams_migrations`. Writers of one stream wait for each other on the stream's row; on SQLite every transaction
  * is exclusive from its beginning (`BEGIN IMMEDIATE`).
  */
-import * as Dialect from "@sallyport/sql/Dialect"
-import * as Migrations from "@sallyport/sql/Migrations"
-import * as SqlWakeUps from "@sallyport/sql/SqlWakeUps"
-import * as Statements from "@sallyport/sql/Statements"
+import * as Dialect from "@sallyport/core/sql/Dialect"
+import * as Migrations from "@sallyport/core/sql/Migrations"
+import * as SqlWakeUps from "@sallyport/core/sql/SqlWakeUps"
+import * as Statements from "@sallyport/core/sql/Statements"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as Layer from "effect/Layer"

@@ -4,9 +4,9 @@
  * Tables: `<prefix>stream_subscriptions`, `<prefix>stream_subscription_links`; history of migrations:
  * `<prefix>stream_subscriptions_migrations`.
  */
-import * as Dialect from "@sallyport/sql/Dialect"
-import * as Migrations from "@sallyport/sql/Migrations"
-import * as Statements from "@sallyport/sql/Statements"
+import * as Dialect from "@sallyport/core/sql/Dialect"
+import * as Migrations from "@sallyport/core/sql/Migrations"
+import * as Statements from "@sallyport/core/sql/Statements"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"

@@ -5,8 +5,8 @@
  * A wake has a generation, and a lease within which its worker answers. What a worker has done it acknowledges by the
  * position of each stream; what it has not is told again. A worker that lost its lease is fenced by the generation.
  */
-import { ownerKey, RunOwner } from "@sallyport/core/Run"
-import type { SecretStore, SecretStoreError } from "@sallyport/core/SecretStore"
+import { ownerKey, RunOwner } from "@sallyport/core/runs/Run"
+import type { SecretStore, SecretStoreError } from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as CryptoError from "effect/crypto/CryptoError"

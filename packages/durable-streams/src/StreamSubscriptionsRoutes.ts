@@ -4,9 +4,9 @@
  * Managing a subscription asks for a session with the scope `streams:write`, looking at one for `streams:read`. Who works
  * on a wake proves it by the token that came with it: a callback needs no session.
  */
-import type { AuthPolicy } from "@sallyport/core/AuthPolicy"
-import { CurrentSession } from "@sallyport/core/CurrentSession"
-import type { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as ByteSize from "effect/ByteSize"
 import * as DateTime from "effect/DateTime"

@@ -3,12 +3,12 @@
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import * as AccessFeedRepository from "@sallyport/core/AccessFeedRepository"
-import * as AccessScope from "@sallyport/core/AccessScope"
-import * as AuthPolicy from "@sallyport/core/AuthPolicy"
-import * as SecretStore from "@sallyport/core/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/SessionCredentialRepository"
-import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
+import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
+import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
 import * as DurableStreamsRoutes from "@sallyport/durable-streams/DurableStreamsRoutes"
@@ -28,7 +28,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Http from "node:http"
-import { databases } from "../../sql/test/databases.ts"
+import { databases } from "../../../test-support/databases.ts"
 
 export type Repositories = Layer.Layer<
   DurableStreamRepository.DurableStreamRepository | StreamSubscriptionRepository.StreamSubscriptionRepository

@@ -2,9 +2,9 @@
  * Answers the endpoints of credentials, and mounts them.
  */
 import { CredentialApi, CredentialView } from "@sallyport/contract/CredentialGroup"
-import { singlePart } from "@sallyport/core/CredentialRequirements"
-import { type CredentialError, CredentialScopeResolver } from "@sallyport/core/CredentialScopeResolver"
-import { CurrentSession } from "@sallyport/core/CurrentSession"
+import { singlePart } from "@sallyport/core/credentials/CredentialRequirements"
+import { type CredentialError, CredentialScopeResolver } from "@sallyport/core/credentials/CredentialScopeResolver"
+import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import type * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"

@@ -1,9 +1,9 @@
 /**
  * Writes events as they come, as Server-Sent Events or on a WebSocket.
  */
-import { AuthPolicy } from "@sallyport/core/AuthPolicy"
-import type { Session, SessionId } from "@sallyport/core/Session"
-import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import type { Session, SessionId } from "@sallyport/core/access/Session"
+import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import { Stopping } from "@sallyport/core/Stopping"
 import * as Arr from "effect/Array"
 import * as Context from "effect/Context"

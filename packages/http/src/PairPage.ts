@@ -3,7 +3,7 @@
  *
  * It is one self-contained document: no script, style or font from elsewhere, which its content security policy states.
  */
-import { path as pairPath } from "@sallyport/core/PairingUrl"
+import { path as pairPath } from "@sallyport/core/access/PairingUrl"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"

@@ -2,8 +2,8 @@
  * Answers the endpoints of pairing links.
  */
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
-import { BootstrapCredentialService } from "@sallyport/core/BootstrapCredentialService"
-import { CurrentSession } from "@sallyport/core/CurrentSession"
+import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
+import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"

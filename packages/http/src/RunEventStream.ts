@@ -2,8 +2,8 @@
  * Writes a run's events as Server-Sent Events.
  */
 import type { RunStreamFailure } from "@sallyport/contract/RunGroup"
-import type { RunEventEncoded } from "@sallyport/core/Run"
-import type { RunEventLogError } from "@sallyport/core/RunEventLog"
+import type { RunEventEncoded } from "@sallyport/core/runs/Run"
+import type { RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"

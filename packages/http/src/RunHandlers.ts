@@ -2,10 +2,10 @@
  * Answers the endpoints of runs: starting one, following it as Server-Sent Events, finding it again, ending it.
  */
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
-import { CurrentSession } from "@sallyport/core/CurrentSession"
-import type { RunOwner } from "@sallyport/core/Run"
-import { RunEventLog } from "@sallyport/core/RunEventLog"
-import type { Session } from "@sallyport/core/Session"
+import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import type { RunOwner } from "@sallyport/core/runs/Run"
+import { RunEventLog } from "@sallyport/core/runs/RunEventLog"
+import type { Session } from "@sallyport/core/access/Session"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"

@@ -1,8 +1,8 @@
 /**
  * What the host does when a client starts a run.
  */
-import type { RunWriter } from "@sallyport/core/RunEventLog"
-import type { Session } from "@sallyport/core/Session"
+import type { RunWriter } from "@sallyport/core/runs/RunEventLog"
+import type { Session } from "@sallyport/core/access/Session"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

@@ -2,12 +2,12 @@
  * The whole HTTP surface as one layer, for a host that wants all of it.
  */
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
-import * as AccessFeed from "@sallyport/core/AccessFeed"
-import type { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
-import type { AuthPolicy } from "@sallyport/core/AuthPolicy"
-import type { BootstrapCredentialService } from "@sallyport/core/BootstrapCredentialService"
-import type { RunEventLog } from "@sallyport/core/RunEventLog"
-import type { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import * as AccessFeed from "@sallyport/core/access/AccessFeed"
+import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
+import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import type { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
+import type { RunEventLog } from "@sallyport/core/runs/RunEventLog"
+import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import type * as ByteSize from "effect/ByteSize"
 import type { SecureRandom } from "effect/crypto/SecureRandom"
 import type { FileSystem } from "effect/FileSystem"

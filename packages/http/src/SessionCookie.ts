@@ -1,7 +1,7 @@
 /**
  * The cookie that carries a browser's session token.
  */
-import { AuthPolicy } from "@sallyport/core/AuthPolicy"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpEffect from "effect/http/HttpEffect"

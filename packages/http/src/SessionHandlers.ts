@@ -4,21 +4,21 @@
 import { PolicyView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { accessTokenType, bootstrapTokenType, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
-import * as AccessScope from "@sallyport/core/AccessScope"
-import { AuthPolicy } from "@sallyport/core/AuthPolicy"
+import * as AccessScope from "@sallyport/core/access/AccessScope"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import {
   BootstrapCredentialError,
   BootstrapCredentialService,
   InvalidCredential
-} from "@sallyport/core/BootstrapCredentialService"
-import { ConnectClientStore, grantedBy } from "@sallyport/core/ConnectClientStore"
-import { CurrentSession } from "@sallyport/core/CurrentSession"
-import type { SessionMethod } from "@sallyport/core/Session"
+} from "@sallyport/core/access/BootstrapCredentialService"
+import { ConnectClientStore, grantedBy } from "@sallyport/core/connect/ConnectClientStore"
+import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import type { SessionMethod } from "@sallyport/core/access/Session"
 import {
   type IssuedSession,
   type SessionCredentialError,
   SessionCredentialService
-} from "@sallyport/core/SessionCredentialService"
+} from "@sallyport/core/access/SessionCredentialService"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
-import { ReplayRepository } from "@sallyport/core/ReplayRepository"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
+import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -311,7 +311,7 @@ describe("a bound session", () => {
     Effect.gen(function*() {
       let failing = true
       const failure = Effect.fail(
-        new AccessRepositoryError({ operation: "spend", cause: new Error("/var/lib/secret") })
+        new RepositoryError({ operation: "spend", cause: new Error("/var/lib/secret") })
       )
       const replays = Layer.succeed(
         ReplayRepository,

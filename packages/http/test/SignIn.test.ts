@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as AuthPolicy from "@sallyport/core/AuthPolicy"
-import * as PairingCode from "@sallyport/core/PairingCode"
+import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
+import * as PairingCode from "@sallyport/core/access/PairingCode"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"

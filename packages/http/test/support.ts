@@ -5,17 +5,17 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert } from "@effect/vitest"
-import * as AccessFeedRepository from "@sallyport/core/AccessFeedRepository"
-import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
-import * as AccessScope from "@sallyport/core/AccessScope"
-import * as AuthPolicy from "@sallyport/core/AuthPolicy"
-import * as BootstrapCredentialRepository from "@sallyport/core/BootstrapCredentialRepository"
-import * as BootstrapCredentialService from "@sallyport/core/BootstrapCredentialService"
-import * as RunEventLog from "@sallyport/core/RunEventLog"
-import * as RunEventRepository from "@sallyport/core/RunEventRepository"
-import * as SecretStore from "@sallyport/core/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/SessionCredentialRepository"
-import * as SessionCredentialService from "@sallyport/core/SessionCredentialService"
+import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
+import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
+import * as BootstrapCredentialRepository from "@sallyport/core/access/BootstrapCredentialRepository"
+import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
+import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as RunEventStream from "@sallyport/http/RunEventStream"
 import * as RunProgram from "@sallyport/http/RunProgram"
 import * as Sallyport from "@sallyport/http/Sallyport"
@@ -72,7 +72,7 @@ const probed = <S extends object>(
   })
 
 const accessError = (operation: string) =>
-  new AccessRepositoryError({ operation, cause: new Error("the disk is on fire at /var/lib/secret-path") })
+  new RepositoryError({ operation, cause: new Error("the disk is on fire at /var/lib/secret-path") })
 const runError = (operation: string) =>
   new RunEventRepository.RunEventRepositoryError({
     operation,

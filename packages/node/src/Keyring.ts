@@ -4,8 +4,8 @@
  * The module `@napi-rs/keyring` does the work. It is an optional peer dependency, loaded when the layer is built, so that a host without a keyring
  * neither installs nor loads it.
  */
-import * as SecretKeys from "@sallyport/core/SecretKeys"
-import type * as SecretStore from "@sallyport/core/SecretStore"
+import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
+import type * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Context from "effect/Context"
 import type * as Kdf from "effect/crypto/Kdf"
 import type * as SecureRandom from "effect/crypto/SecureRandom"

@@ -4,7 +4,7 @@
  * `@effect/platform-node` builds a hash object for every digest. For inputs as short as a token most of the time goes into that object: on Node 24 the
  * SHA-256 of 300 bytes as hex ran 1.7 times as fast without it. For inputs of many kilobytes the two are alike.
  */
-import { Sha256Hex } from "@sallyport/core/Sha256"
+import { Sha256Hex } from "@sallyport/core/access/Sha256"
 import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

@@ -2,7 +2,7 @@
  * Checks the signatures of DPoP proofs on `node:crypto`, which does it in the calling thread, without WebCrypto's way
  * through the thread pool and back.
  */
-import { ProofSignature, type PublicJwk, type Signatures, type Verify } from "@sallyport/core/ProofSignature"
+import { ProofSignature, type PublicJwk, type Signatures, type Verify } from "@sallyport/core/access/ProofSignature"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { createPublicKey, type KeyObject, verify } from "node:crypto"

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as ProofSignature from "@sallyport/core/ProofSignature"
+import * as ProofSignature from "@sallyport/core/access/ProofSignature"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import * as Effect from "effect/Effect"
 import { generateKeyPairSync, sign } from "node:crypto"

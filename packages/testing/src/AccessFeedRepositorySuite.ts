@@ -3,11 +3,11 @@
  * adapter's test file is a single call of `suite`.
  */
 import { assert, describe } from "@effect/vitest"
-import type { AccessEvent } from "@sallyport/core/AccessEvent"
-import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
-import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
-import { SessionId } from "@sallyport/core/Session"
-import { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
+import type { AccessEvent } from "@sallyport/core/access/AccessEvent"
+import { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
+import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
+import { SessionId } from "@sallyport/core/access/Session"
+import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

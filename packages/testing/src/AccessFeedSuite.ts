@@ -3,11 +3,11 @@
  * `suite`.
  */
 import { assert, describe, it } from "@effect/vitest"
-import * as AccessFeed from "@sallyport/core/AccessFeed"
-import type { AccessFeedRepository, AccessSnapshot } from "@sallyport/core/AccessFeedRepository"
-import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
-import { SessionId } from "@sallyport/core/Session"
-import { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
+import * as AccessFeed from "@sallyport/core/access/AccessFeed"
+import type { AccessFeedRepository, AccessSnapshot } from "@sallyport/core/access/AccessFeedRepository"
+import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
+import { SessionId } from "@sallyport/core/access/Session"
+import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"

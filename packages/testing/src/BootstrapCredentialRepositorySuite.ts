@@ -2,16 +2,16 @@
  * States what every `BootstrapCredentialRepository` must do. An adapter's test file is a single call of `suite`.
  */
 import { assert, describe } from "@effect/vitest"
-import type { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
-import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
-import type { AccessScope } from "@sallyport/core/AccessScope"
+import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
+import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import {
   BootstrapCredentialRepository,
   type ConsumeOutcome,
   layerMemory,
   type PairingLinkRow,
   type RefusalReason
-} from "@sallyport/core/BootstrapCredentialRepository"
+} from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -169,7 +169,7 @@ export const suite = <E>(
         const links = yield* BootstrapCredentialRepository
         yield* links.insert(linkRow("one"), at(0))
         const error = yield* Effect.flip(links.insert(linkRow("one", { codeDigest: "another" }), at(0)))
-        assert.instanceOf(error, AccessRepositoryError)
+        assert.instanceOf(error, RepositoryError)
         assert.strictEqual(error.operation, "insert")
         assert.deepStrictEqual(yield* links.list({ nowMillis: start, limit: 10 }), [linkRow("one")])
         assert.deepStrictEqual(yield* links.consume(attempt("other"), at(0)), refused("unknown"))

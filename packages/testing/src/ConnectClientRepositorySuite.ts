@@ -3,17 +3,17 @@
  * `suite`.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
-import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
-import type { SecurityMode } from "@sallyport/core/ConnectClient"
+import { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
+import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
+import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
 import {
   type Ask,
   ConnectClientRepository,
   type Deciding,
   type Decision
-} from "@sallyport/core/ConnectClientRepository"
-import * as ConnectClientStore from "@sallyport/core/ConnectClientStore"
-import { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
+} from "@sallyport/core/access/ConnectClientRepository"
+import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
 import type * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

@@ -7,7 +7,7 @@ import {
   linked,
   RelayEnvironmentRepository,
   type RelayEnvironmentRow
-} from "@sallyport/core/RelayEnvironmentRepository"
+} from "@sallyport/connect/RelayEnvironmentRepository"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"

@@ -2,7 +2,8 @@
  * States what every `RelayProofRepository` must do. An adapter's test file is a single call of `suite`.
  */
 import { assert, describe } from "@effect/vitest"
-import { RelayProofRepository, type RelayProofRow, RelayProofStatus } from "@sallyport/core/RelayProofRepository"
+import { RelayProofRepository, type RelayProofRow } from "@sallyport/connect/RelayProofRepository"
+import { RelayProofStatus } from "@sallyport/contract/ConnectProtocol"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import { testOn } from "./internal/newStore.ts"

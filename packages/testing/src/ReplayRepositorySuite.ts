@@ -2,7 +2,7 @@
  * States what every `ReplayRepository` must do. An adapter's test file is a single call of `suite`.
  */
 import { assert, it } from "@effect/vitest"
-import { ReplayRepository } from "@sallyport/core/ReplayRepository"
+import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 

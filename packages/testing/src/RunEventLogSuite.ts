@@ -2,9 +2,9 @@
  * What `RunEventLog` must do on every `RunEventRepository`, by the real clock.
  */
 import { assert, describe, it } from "@effect/vitest"
-import type * as Run from "@sallyport/core/Run"
-import * as RunEventLog from "@sallyport/core/RunEventLog"
-import type { RunEventRepository } from "@sallyport/core/RunEventRepository"
+import type * as Run from "@sallyport/core/runs/Run"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import type { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"

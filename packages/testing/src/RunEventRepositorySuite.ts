@@ -8,7 +8,7 @@ import {
   type RunRow,
   type StartOptions,
   type StartOutcome
-} from "@sallyport/core/RunEventRepository"
+} from "@sallyport/core/runs/RunEventRepository"
 import type { WakeUp } from "@sallyport/core/WakeUps"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

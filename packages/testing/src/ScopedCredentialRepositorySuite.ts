@@ -2,9 +2,13 @@
  * States what every `ScopedCredentialRepository` must do. An adapter's test file is a single call of `suite`.
  */
 import { assert, describe } from "@effect/vitest"
-import type { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
-import { layerMemory, type RemoveOutcome, ScopedCredentialRepository } from "@sallyport/core/ScopedCredentialRepository"
-import type { CredentialPlace, CredentialScope } from "@sallyport/core/ScopedCredential"
+import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
+import {
+  layerMemory,
+  type RemoveOutcome,
+  ScopedCredentialRepository
+} from "@sallyport/core/access/ScopedCredentialRepository"
+import type { CredentialPlace, CredentialScope } from "@sallyport/core/access/ScopedCredential"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"

@@ -2,7 +2,7 @@
  * States what every `SecretStore` must do. An adapter's test file is a single call of `suite`.
  */
 import { assert, it } from "@effect/vitest"
-import * as SecretStore from "@sallyport/core/SecretStore"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"

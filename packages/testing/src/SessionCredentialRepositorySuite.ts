@@ -2,15 +2,15 @@
  * States what every `SessionCredentialRepository` must do. An adapter's test file is a single call of `suite`.
  */
 import { assert, describe } from "@effect/vitest"
-import type { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
-import { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
-import { Device, SessionId } from "@sallyport/core/Session"
+import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
+import { Device, SessionId } from "@sallyport/core/access/Session"
 import {
   layerMemory,
   type RevocationTarget,
   SessionCredentialRepository,
   type SessionRow
-} from "@sallyport/core/SessionCredentialRepository"
+} from "@sallyport/core/access/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -258,7 +258,7 @@ export const suite = <E>(
         ]
         for (const other of taken) {
           const error = yield* Effect.flip(sessions.insert(other, at(0)))
-          assert.instanceOf(error, AccessRepositoryError)
+          assert.instanceOf(error, RepositoryError)
           assert.strictEqual(error.operation, "insert")
         }
         assert.deepStrictEqual(yield* sessions.list({ nowMillis: start, afterId: undefined, limit: 10 }), [row])
@@ -799,7 +799,7 @@ export const suite = <E>(
         yield* sessions.insert(sessionRow("two"), at(0))
         yield* sessions.insertTicket(ticketRow("a", "one"))
         const error = yield* Effect.flip(sessions.insertTicket(ticketRow("a", "two")))
-        assert.instanceOf(error, AccessRepositoryError)
+        assert.instanceOf(error, RepositoryError)
         assert.strictEqual(error.operation, "insertTicket")
         assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("a", 1)), Option.some(sessionRow("one")))
       })

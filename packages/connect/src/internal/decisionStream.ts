@@ -2,7 +2,7 @@
  * Tells a client the decision about its request as Server-Sent Events.
  */
 import { decisionData } from "@sallyport/contract/ConnectProtocol"
-import type { DecisionStatus } from "@sallyport/core/ConnectClient"
+import type { DecisionStatus } from "@sallyport/core/access/ConnectClient"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"

@@ -1,9 +1,9 @@
 /**
  * How long a read may take, and what ends it.
  */
-import { AuthPolicy } from "@sallyport/core/AuthPolicy"
-import type { Session } from "@sallyport/core/Session"
-import { SessionCredentialService } from "@sallyport/core/SessionCredentialService"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import type { Session } from "@sallyport/core/access/Session"
+import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import { Stopping } from "@sallyport/core/Stopping"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -1,7 +1,7 @@
 /**
  * What there is to do for a subscription: its streams that have gone on since they were acknowledged.
  */
-import { RunOwner } from "@sallyport/core/Run"
+import { RunOwner } from "@sallyport/core/runs/Run"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { formatOffset } from "../DurableStream.ts"

@@ -1,8 +1,8 @@
 /**
  * What the routes of streams and of subscriptions have in common.
  */
-import type { RunOwner } from "@sallyport/core/Run"
-import type { Session } from "@sallyport/core/Session"
+import type { RunOwner } from "@sallyport/core/runs/Run"
+import type { Session } from "@sallyport/core/access/Session"
 import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"

@@ -2,7 +2,7 @@
  * The policy of streams: what a request may contain, how many appends share a commit, how readers wait.
  */
 import * as AppendLog from "@sallyport/core/AppendLog"
-import { ownerKey, type RunOwner } from "@sallyport/core/Run"
+import { ownerKey, type RunOwner } from "@sallyport/core/runs/Run"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"

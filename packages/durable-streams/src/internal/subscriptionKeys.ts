@@ -1,7 +1,7 @@
 /**
  * The keys of subscriptions: one signs webhooks, and one the tokens of wakes. All processes share them.
  */
-import { SecretStore } from "@sallyport/core/SecretStore"
+import { SecretStore } from "@sallyport/core/secrets/SecretStore"
 import * as Digest from "effect/crypto/Digest"
 import * as Mac from "effect/crypto/Mac"
 import * as Signature from "effect/crypto/Signature"

@@ -2,7 +2,7 @@
  * When subscriptions are looked at: after appends of this process, when a lease or a retry is due, and all of them now and
  * then.
  */
-import { ownerKey } from "@sallyport/core/Run"
+import { ownerKey } from "@sallyport/core/runs/Run"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -1,9 +1,9 @@
 import { assert } from "@effect/vitest"
-import type { AccessEvent, ChangeContext } from "@sallyport/core/AccessEvent"
-import { AccessFeedRepository } from "@sallyport/core/AccessFeedRepository"
-import type { PairingLinkRow } from "@sallyport/core/BootstrapCredentialRepository"
-import { Device, SessionId } from "@sallyport/core/Session"
-import type { SessionRow } from "@sallyport/core/SessionCredentialRepository"
+import type { AccessEvent, ChangeContext } from "@sallyport/core/access/AccessEvent"
+import { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
+import type { PairingLinkRow } from "@sallyport/core/access/BootstrapCredentialRepository"
+import { Device, SessionId } from "@sallyport/core/access/Session"
+import type { SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
 
 /** The time at which most tests begin, in milliseconds since the epoch. */

@@ -6,17 +6,17 @@
  * last.
  */
 import { assert } from "@effect/vitest"
-import type { AccessChange, AccessEvent, ChangeContext } from "@sallyport/core/AccessEvent"
-import { AccessFeedRepository, type AccessSnapshot } from "@sallyport/core/AccessFeedRepository"
-import { BootstrapCredentialRepository } from "@sallyport/core/BootstrapCredentialRepository"
-import type { ConnectClient, SecurityMode } from "@sallyport/core/ConnectClient"
+import type { AccessChange, AccessEvent, ChangeContext } from "@sallyport/core/access/AccessEvent"
+import { AccessFeedRepository, type AccessSnapshot } from "@sallyport/core/access/AccessFeedRepository"
+import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
+import type { ConnectClient, SecurityMode } from "@sallyport/core/access/ConnectClient"
 import {
   ConnectClientRepository,
   type DecisionOutcome,
   initialMode,
   type RequestOutcome
-} from "@sallyport/core/ConnectClientRepository"
-import { SessionCredentialRepository } from "@sallyport/core/SessionCredentialRepository"
+} from "@sallyport/core/access/ConnectClientRepository"
+import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

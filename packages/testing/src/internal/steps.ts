@@ -1,6 +1,6 @@
 import { assert, it } from "@effect/vitest"
-import { type AccessFeedRepository, layerMemory as layerMemoryFeed } from "@sallyport/core/AccessFeedRepository"
-import type { AccessRepositoryError } from "@sallyport/core/AccessRepositoryError"
+import { type AccessFeedRepository, layerMemory as layerMemoryFeed } from "@sallyport/core/access/AccessFeedRepository"
+import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -16,7 +16,7 @@ export const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ mi
 export const testAgainstMemory = <R, Step extends { readonly _tag: string }, LE>(options: {
   readonly port: string
   readonly steps: Schema.Codec<ReadonlyArray<Step>, unknown>
-  readonly run: (step: Step) => Effect.Effect<unknown, AccessRepositoryError, R>
+  readonly run: (step: Step) => Effect.Effect<unknown, RepositoryError, R>
   readonly layer: Layer.Layer<R | AccessFeedRepository, LE>
   readonly layerMemory: Layer.Layer<R>
 }): void => {

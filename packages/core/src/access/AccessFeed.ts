@@ -1,0 +1,171 @@
+/**
+ * Follows what changes in a store's access state: pairing links and sessions, with who changed them and when, without a
+ * gap or a repeat, whichever process made the change.
+ *
+ * {@link AccessFeedRepository} says when to look. Its hints may come late or get lost with a connection, and nothing is
+ * lost with them: a follower has a cursor of its own, looks anew when it listens again, and looks now and then in any case.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import type { AccessEvent } from "./AccessEvent.ts"
+import { AccessFeedRepository, type AccessSnapshot } from "./AccessFeedRepository.ts"
+import { RepositoryError } from "../RepositoryError.ts"
+
+/** Reports that the store could not be read. What was delivered is whole up to its last revision, to go on from later. */
+export class AccessFeedUnavailable extends Schema.TaggedError<AccessFeedUnavailable>()("AccessFeedUnavailable", {
+  cause: RepositoryError
+}) {
+  override get message() {
+    return "The access feed cannot be read at the moment; follow it again from the last revision shortly"
+  }
+}
+
+/** Reports a revision that the store has not come to: it is another store's, or the store was set back. */
+export class RevisionUnknown extends Schema.TaggedError<RevisionUnknown>()("RevisionUnknown", {
+  after: Schema.Number,
+  latest: Schema.Natural
+}) {
+  override get message() {
+    return `There is no revision ${this.after}, the newest is ${this.latest}; begin with a snapshot`
+  }
+}
+
+/** Reports what went wrong with the access feed, with a reason to branch on. */
+export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("AccessFeedError", {
+  reason: Schema.Union([AccessFeedUnavailable, RevisionUnknown])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+/** Says what is there, or what changed since. */
+export type AccessFeedMessage =
+  | { readonly _tag: "Snapshot"; readonly snapshot: AccessSnapshot }
+  | { readonly _tag: "Change"; readonly event: AccessEvent }
+
+/** Provides the access feed to readers. */
+export class AccessFeed extends Context.Service<AccessFeed, {
+  /**
+   * Reads the events after a revision, then follows the feed for as long as the stream runs. A page is read when the last
+   * one has been taken, so that a slow reader costs no more than a page. Fails with {@link RevisionUnknown} where the
+   * revision lies ahead, and with {@link AccessFeedUnavailable}.
+   */
+  readonly events: (options: { readonly after: number }) => Stream.Stream<AccessEvent, AccessFeedError>
+  /** Returns what is there, with the revision to go on from. */
+  readonly snapshot: Effect.Effect<AccessSnapshot, AccessFeedError>
+  /**
+   * Begins with a snapshot and goes on with every later change. With `after` it goes on from there instead; the snapshot
+   * comes first all the same where that revision is unknown, or lies so far back that a snapshot is less to read.
+   */
+  readonly subscribe: (options?: {
+    readonly after?: number | undefined
+  }) => Stream.Stream<AccessFeedMessage, AccessFeedError>
+}>()("@sallyport/core/access/AccessFeed") {}
+
+/** Lists the settings of {@link layerWith}; each has a default. */
+export interface Options {
+  /** How many events are read at once. Default 256. */
+  readonly pageSize?: number | undefined
+  /** How many events a subscriber is sent to catch up; one that is further behind gets a snapshot. Default 10,000. */
+  readonly maxReplay?: number | undefined
+  /** How often a follower looks without a hint. Default 5 seconds. */
+  readonly pollInterval?: Duration.Input | undefined
+  /** How long to wait before listening again where listening failed. A follower looks each time. Default 250 milliseconds. */
+  readonly retryDelay?: Duration.Input | undefined
+}
+
+const unavailable = (cause: RepositoryError) => new AccessFeedError({ reason: new AccessFeedUnavailable({ cause }) })
+
+/** Builds the service; {@link layer} is what most hosts want. */
+export const make = Effect.fnUntraced(function*(
+  options: Options
+): Effect.fn.Return<AccessFeed["Service"], never, AccessFeedRepository> {
+  const repository = yield* AccessFeedRepository
+  const pageSize = options.pageSize ?? 256
+  const maxReplay = options.maxReplay ?? 10_000
+  const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? "5 seconds")
+  const retryDelay = Duration.fromInputUnsafe(options.retryDelay ?? "250 millis")
+
+  const snapshot = Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => repository.snapshot({ nowMillis })).pipe(
+    Effect.mapError(unavailable),
+    Effect.withSpan("AccessFeed.snapshot")
+  )
+
+  // Without hints, the time between two attempts to listen is what a follower polls at.
+  const hints: Stream.Stream<void> = Stream.merge(
+    repository.wakeups.pipe(
+      Stream.catch((error) => Stream.fromEffect(Effect.logDebug("Lost the hints of the access feed", error))),
+      Stream.concat(Stream.drain(Stream.fromEffect(Effect.sleep(retryDelay)))),
+      Stream.forever
+    ),
+    Stream.tick(pollInterval)
+  )
+
+  const latest = Effect.mapError(repository.latestRevision, unavailable)
+
+  /** Reads what there is after a cursor, page by page, moving the cursor. */
+  const readFrom = (cursor: { revision: number }): Stream.Stream<AccessEvent, AccessFeedError> =>
+    Stream.unwrap(Effect.map(latest, (until) => {
+      if (until <= cursor.revision) return Stream.empty
+      const page = Effect.suspend(() => repository.read({ after: cursor.revision, limit: pageSize })).pipe(
+        Effect.mapError(unavailable),
+        Effect.map((events): readonly [ReadonlyArray<AccessEvent>, boolean] => {
+          const last = events[events.length - 1]
+          if (last !== undefined) cursor.revision = last.revision
+          const more = events.length === pageSize
+          // Events of types that this version doesn't know are left out, at the end as well.
+          if (!more) cursor.revision = Math.max(cursor.revision, until)
+          return [events, more]
+        })
+      )
+      return Stream.paginate(
+        undefined,
+        () => Effect.map(page, ([events, more]) => [events, more ? Option.some(undefined) : Option.none()] as const)
+      )
+    }))
+
+  const follow = (after: number): Stream.Stream<AccessEvent, AccessFeedError> =>
+    Stream.suspend(() => {
+      const cursor = { revision: after }
+      return Stream.flatMap(hints, () => readFrom(cursor))
+    })
+
+  const events: AccessFeed["Service"]["events"] = ({ after }) =>
+    Stream.unwrap(Effect.flatMap(latest, (newest) =>
+      Number.isSafeInteger(after) && after >= 0 && after <= newest
+        ? Effect.succeed(follow(after))
+        : Effect.fail(new AccessFeedError({ reason: new RevisionUnknown({ after, latest: newest }) }))))
+
+  const toMessage = (event: AccessEvent): AccessFeedMessage => ({ _tag: "Change", event })
+
+  return AccessFeed.of({
+    events,
+    snapshot,
+    subscribe: (options) =>
+      Stream.unwrap(Effect.gen(function*() {
+        const after = options?.after
+        if (after !== undefined && Number.isSafeInteger(after) && after >= 0) {
+          const newest = yield* latest
+          if (after <= newest && newest - after <= maxReplay) return Stream.map(follow(after), toMessage)
+        }
+        const first = yield* snapshot
+        return Stream.map(follow(first.revision), toMessage).pipe(
+          Stream.prepend<AccessFeedMessage>([{ _tag: "Snapshot", snapshot: first }])
+        )
+      }))
+  })
+})
+
+/** Provides the feed with given settings. */
+export const layerWith = (options: Options): Layer.Layer<AccessFeed, never, AccessFeedRepository> =>
+  Layer.effect(AccessFeed, make(options))
+
+/** Provides the feed with the default settings of {@link Options}. */
+export const layer: Layer.Layer<AccessFeed, never, AccessFeedRepository> = layerWith({})

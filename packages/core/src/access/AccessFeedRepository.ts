@@ -1,0 +1,82 @@
+/**
+ * Where the access feed is kept.
+ *
+ * The repositories of access state write it: each change and its event are one transaction there. This port is the
+ * reading side.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import type { AccessEvent } from "./AccessEvent.ts"
+import type { RepositoryError } from "../RepositoryError.ts"
+import type { ConnectClient, SecurityMode } from "./ConnectClient.ts"
+import { AccessJournal } from "./internal/accessJournal.ts"
+import type { PairingLink } from "./PairingLink.ts"
+import type { Session } from "./Session.ts"
+
+/** Describes what there is at a revision: what every event up to it leads to, without what has expired. */
+export interface AccessSnapshot {
+  readonly revision: number
+  /** The links that can still be redeemed, the newest first. */
+  readonly pairingLinks: ReadonlyArray<PairingLink>
+  /** The live sessions, in the order of their ids. */
+  readonly sessions: ReadonlyArray<Session>
+  /** The clients that connect through a relay, in the order of their thumbprints; absent where a store keeps none. */
+  readonly connectClients?: ReadonlyArray<ConnectClient> | undefined
+  /** Who may connect through a relay; absent where a store doesn't say, or says what this version doesn't know. */
+  readonly connectSecurityMode?: SecurityMode | undefined
+}
+
+/** Provides reads of the access feed. */
+export class AccessFeedRepository extends Context.Service<AccessFeedRepository, {
+  /** Returns the newest revision, 0 where nothing has happened yet. */
+  readonly latestRevision: Effect.Effect<number, RepositoryError>
+  /**
+   * Returns the events after a revision, oldest first, at most `limit`. Revisions are gap-free: a reader that has seen
+   * `n` has seen everything up to `n`.
+   */
+  readonly read: (options: {
+    readonly after: number
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<AccessEvent>, RepositoryError>
+  /**
+   * Returns what there is at `nowMillis` together with the revision that shows it, read at one point between two changes:
+   * a reader that goes on from that revision misses none and sees none twice.
+   */
+  readonly snapshot: (options: { readonly nowMillis: number }) => Effect.Effect<AccessSnapshot, RepositoryError>
+  /**
+   * Hints that there may be events that were not there before, whichever process wrote them: once when it has begun to
+   * listen, and again after each commit or some of them together. It fails when hints may have been lost; a reader is then
+   * out of date until it has subscribed anew and read.
+   */
+  readonly wakeups: Stream.Stream<void, RepositoryError>
+}>()("@sallyport/core/access/AccessFeedRepository") {}
+
+/**
+ * Provides the feed in memory. It shares its store with the memory layers of the other access repositories that are
+ * built in the same runtime.
+ */
+export const layerMemory: Layer.Layer<AccessFeedRepository> = Layer.effect(
+  AccessFeedRepository,
+  AccessJournal.useSync((journal) =>
+    AccessFeedRepository.of({
+      latestRevision: Effect.sync(() => journal.events.length),
+      read: ({ after, limit }) => Effect.sync(() => journal.events.slice(after, after + limit)),
+      snapshot: ({ nowMillis }) =>
+        Effect.sync(() => ({
+          revision: journal.events.length,
+          pairingLinks: Array.from(journal.links.values())
+            .filter((link) => link.expiresAt.epochMilliseconds > nowMillis)
+            .sort((a, b) => b.createdAt.epochMilliseconds - a.createdAt.epochMilliseconds || (a.id < b.id ? 1 : -1)),
+          sessions: Array.from(journal.sessions.values())
+            .filter((session) => session.expiresAt.epochMilliseconds > nowMillis)
+            .sort((a, b) => a.id < b.id ? -1 : 1),
+          connectClients: Array.from(journal.connectClients.values())
+            .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1),
+          connectSecurityMode: journal.connectSecurityMode() ?? "client-approval"
+        })),
+      wakeups: Stream.map(journal.wakeups.listen, () => undefined)
+    })
+  )
+).pipe(Layer.provide(AccessJournal.layer))

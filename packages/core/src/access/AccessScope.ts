@@ -1,0 +1,75 @@
+/**
+ * The vocabulary of access scopes: Sallyport's own and the host's.
+ *
+ * A scope is a permission that a session or pairing link carries and a route asks for, written `resource:action`. A host
+ * adds its own by extending {@link Registry}, so that a misspelt scope does not compile, and lists them at run time
+ * through {@link Vocabulary}, so that nobody is granted a scope that does not exist.
+ */
+import * as Context from "effect/Context"
+import * as Schema from "effect/Schema"
+
+/**
+ * Lists the names that {@link AccessScope} admits; extend it to add a host's scopes.
+ *
+ * **Example** (Adding a scope)
+ *
+ * ```ts
+ * declare module "@sallyport/core/access/AccessScope" {
+ *   interface Registry {
+ *     readonly "notes:write": true
+ *   }
+ * }
+ * ```
+ */
+export interface Registry {
+  readonly "access:read": true
+  readonly "access:write": true
+  readonly "connect:manage": true
+  readonly "credentials:read": true
+  readonly "credentials:write": true
+  readonly "runs:read": true
+  readonly "runs:operate": true
+}
+
+/** Names one permission, such as `runs:read`. */
+export type AccessScope = keyof Registry & string
+
+const pattern = /^[a-z][a-z0-9-]{0,31}:[a-z][a-z0-9-]{0,31}$/
+
+/**
+ * Decodes a scope from text of the form `resource:action`, at most 65 characters.
+ *
+ * A well-formed scope outside the host's vocabulary decodes: it was granted by a newer or an older version, and no route
+ * of this one asks for it.
+ */
+export const AccessScope = Schema.String.pipe(
+  Schema.refine((text): text is AccessScope => pattern.test(text), {
+    expected: "a scope of the form resource:action, such as runs:read"
+  })
+)
+
+/** Lists the scopes that Sallyport's own routes ask for. */
+export const builtin: ReadonlyArray<AccessScope> = [
+  "access:read",
+  "access:write",
+  "connect:manage",
+  "credentials:read",
+  "credentials:write",
+  "runs:read",
+  "runs:operate"
+]
+
+/**
+ * Provides every scope that this host knows, which is what its operator holds; {@link builtin} unless the host says
+ * otherwise.
+ */
+export const Vocabulary: Context.Reference<ReadonlyArray<AccessScope>> = Context.Reference(
+  "@sallyport/core/access/AccessScope/Vocabulary",
+  { defaultValue: () => builtin }
+)
+
+/** Returns the members of `asked` that `held` lacks, in the order asked. */
+export const missing = (
+  held: ReadonlyArray<AccessScope>,
+  asked: ReadonlyArray<AccessScope>
+): ReadonlyArray<AccessScope> => asked.filter((scope) => !held.includes(scope))

@@ -1,0 +1,119 @@
+/**
+ * How a server is reached, and what follows from it: which credentials it takes, and how its cookies are set.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type { SessionMethod } from "./Session.ts"
+
+/**
+ * Names a policy: `desktop-managed-local` for a backend that a desktop application starts and signs in to,
+ * `loopback-browser` for one that the machine's own browser pairs with, `remote-reachable` for one behind TLS, and
+ * `unsafe-no-auth` for one that lets everybody on the machine in.
+ */
+export const Kind = Schema.Literals(["desktop-managed-local", "loopback-browser", "remote-reachable", "unsafe-no-auth"])
+/** @see {@link Kind} */
+export type Kind = typeof Kind.Type
+
+/** Names a way in: a pairing link, or the credential that a desktop application seeds. */
+export const BootstrapMethod = Schema.Literals(["pairing-link", "seeded-credential"])
+/** @see {@link BootstrapMethod} */
+export type BootstrapMethod = typeof BootstrapMethod.Type
+
+/** Reports a policy that does not fit the address that the server listens on. The server must not start. */
+export class PolicyRefused extends Schema.TaggedError<PolicyRefused>()("PolicyRefused", {
+  policy: Kind,
+  host: Schema.String,
+  remedy: Schema.String
+}) {
+  override get message() {
+    return `The policy ${this.policy} cannot be used on ${this.host}: it is reachable from other machines. ${this.remedy}`
+  }
+}
+
+/** Describes the policy in force, as clients see it before they sign in. */
+export interface Descriptor {
+  readonly kind: Kind
+  readonly bootstrapMethods: ReadonlyArray<BootstrapMethod>
+  readonly sessionMethods: ReadonlyArray<SessionMethod>
+  /** Whether cookies carry `Secure` and the `__Host-` prefix. */
+  readonly secureCookies: boolean
+  /**
+   * The address under which clients reach what is at the root of this server, where it is known. A DPoP proof has to name
+   * it. Without it a server on a loopback address goes by the `Host` header, and another one takes no proofs: whoever
+   * receives a proof could send it on under any `Host` that it was made for.
+   */
+  readonly publicUrl?: URL | undefined
+}
+
+/** Provides the policy in force. */
+export class AuthPolicy extends Context.Service<AuthPolicy, Descriptor>()("@sallyport/core/access/AuthPolicy") {}
+
+const descriptors: Record<Kind, Omit<Descriptor, "kind" | "publicUrl">> = {
+  "desktop-managed-local": {
+    bootstrapMethods: ["seeded-credential", "pairing-link"],
+    sessionMethods: ["browser-session-cookie", "bearer-access-token", "dpop-access-token"],
+    secureCookies: false
+  },
+  "loopback-browser": {
+    bootstrapMethods: ["pairing-link"],
+    sessionMethods: ["browser-session-cookie", "bearer-access-token", "dpop-access-token"],
+    secureCookies: false
+  },
+  "remote-reachable": {
+    bootstrapMethods: ["pairing-link"],
+    sessionMethods: ["browser-session-cookie", "bearer-access-token", "dpop-access-token"],
+    secureCookies: true
+  },
+  "unsafe-no-auth": { bootstrapMethods: [], sessionMethods: [], secureCookies: false }
+}
+
+/**
+ * Tells whether an address is reachable from this machine only: `localhost`, `127.0.0.0/8` or `::1`, the latter also in
+ * brackets. Other spellings of these, such as `127.1`, are not recognised: a doubtful address counts as reachable.
+ */
+export const isLoopback = (host: string): boolean => {
+  const name = host.toLowerCase().replace(/^\[(.*)\]$/, "$1")
+  return name === "localhost" || name === "::1" || loopbackIpv4.test(name)
+}
+
+const loopbackIpv4 = /^(?:::ffff:)?127(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/
+
+/**
+ * Chooses the policy for the address that a server listens on. Without a name it is `loopback-browser` on a loopback
+ * address and `remote-reachable` elsewhere. Fails with {@link PolicyRefused} where the named one is for a loopback
+ * address and this is none; `unsafe-no-auth` is never chosen unasked.
+ */
+export const make = (options: {
+  readonly host: string
+  readonly kind?: Kind | undefined
+  readonly publicUrl?: URL | undefined
+}): Effect.Effect<Descriptor, PolicyRefused> => {
+  const local = isLoopback(options.host)
+  const kind = options.kind ?? (local ? "loopback-browser" : "remote-reachable")
+  const { sessionMethods, ...descriptor } = descriptors[kind]
+  return local || kind === "remote-reachable"
+    ? Effect.succeed({
+      kind,
+      ...descriptor,
+      sessionMethods: kind === "remote-reachable" && options.publicUrl === undefined
+        ? sessionMethods.filter((method) => method !== "dpop-access-token")
+        : sessionMethods,
+      ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl })
+    })
+    : Effect.fail(
+      new PolicyRefused({
+        policy: kind,
+        host: options.host,
+        remedy: "Listen on 127.0.0.1, or use remote-reachable behind a proxy that terminates TLS."
+      })
+    )
+}
+
+/** Provides the policy that {@link make} chooses. */
+export const layer = (options: {
+  readonly host: string
+  readonly kind?: Kind | undefined
+  readonly publicUrl?: URL | undefined
+}): Layer.Layer<AuthPolicy, PolicyRefused> => Layer.effect(AuthPolicy, make(options))

@@ -1,0 +1,215 @@
+/**
+ * Where pairing links are kept: a few atomic steps on rows, without policy.
+ *
+ * Every step that changes a link appends its event to the access feed in the same transaction.
+ */
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type { ChangeContext } from "./AccessEvent.ts"
+import { RepositoryError } from "../RepositoryError.ts"
+import { AccessScope, missing } from "./AccessScope.ts"
+import { AccessJournal } from "./internal/accessJournal.ts"
+import { PairingLink } from "./PairingLink.ts"
+
+/** Describes a pairing link as it is stored. Times are milliseconds since the epoch. */
+export const PairingLinkRow = Schema.Struct({
+  id: Schema.NonEmptyString,
+  /** The keyed digest of the code, in lowercase hex. Unique. */
+  codeDigest: Schema.NonEmptyString,
+  label: Schema.NullOr(Schema.String),
+  /** Whom a session that is issued for this link belongs to. */
+  subject: Schema.NonEmptyString,
+  scopes: Schema.Array(AccessScope),
+  /** The JWK thumbprint (RFC 7638) of the only key that may redeem the link, or null. */
+  proofKeyThumbprint: Schema.NullOr(Schema.String),
+  remainingUses: Schema.Natural,
+  createdBy: Schema.NonEmptyString,
+  createdAtMillis: Schema.Natural,
+  expiresAtMillis: Schema.Natural,
+  revokedAtMillis: Schema.NullOr(Schema.Natural)
+})
+/** @see {@link PairingLinkRow} */
+export type PairingLinkRow = typeof PairingLinkRow.Type
+
+/** Returns what hosts and events see of a row. */
+export const toPairingLink = (row: PairingLinkRow): PairingLink =>
+  new PairingLink({
+    id: row.id,
+    label: row.label,
+    subject: row.subject,
+    scopes: row.scopes,
+    remainingUses: row.remainingUses,
+    createdBy: row.createdBy,
+    createdAt: DateTime.makeUnsafe(row.createdAtMillis),
+    expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
+  })
+
+/** Says why a code was refused. For the log: a caller learns less. */
+export type RefusalReason = "unknown" | "revoked" | "expired" | "exhausted" | "proof-key-mismatch" | "scope-not-granted"
+
+/** Describes what came of an attempt to redeem a code. A refusal changed nothing. */
+export type ConsumeOutcome =
+  | { readonly _tag: "Consumed"; readonly row: PairingLinkRow }
+  | { readonly _tag: "Refused"; readonly reason: RefusalReason }
+
+/** Names the first check that a row fails, in the order in which a caller may learn of it. */
+export const refusal = (row: PairingLinkRow | undefined, attempt: {
+  readonly scopes: ReadonlyArray<AccessScope> | undefined
+  readonly proofKeyThumbprint: string | undefined
+  readonly nowMillis: number
+}): RefusalReason | undefined => {
+  if (row === undefined) return "unknown"
+  if (row.revokedAtMillis !== null) return "revoked"
+  if (row.expiresAtMillis <= attempt.nowMillis) return "expired"
+  if (row.remainingUses === 0) return "exhausted"
+  if (row.proofKeyThumbprint !== null && row.proofKeyThumbprint !== attempt.proofKeyThumbprint) {
+    return "proof-key-mismatch"
+  }
+  if (attempt.scopes !== undefined && missing(row.scopes, attempt.scopes).length > 0) return "scope-not-granted"
+  return undefined
+}
+
+/** Provides the atomic steps on pairing links. */
+export class BootstrapCredentialRepository extends Context.Service<BootstrapCredentialRepository, {
+  /**
+   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, where a
+   * link with this digest exists, spent or not. The id is a fresh random value; one that exists already is an error and
+   * changes nothing.
+   */
+  readonly insert: (row: PairingLinkRow, change: ChangeContext) => Effect.Effect<boolean, RepositoryError>
+  /**
+   * Takes one use of the link with this digest, in one conditional step that checks expiry, revocation, remaining uses,
+   * requested scopes (`undefined` asks for all that the link grants) and the bound proof key. Of n racers exactly
+   * `remainingUses` get the row, whose `remainingUses` is that after the step. Appends `pairingLinkUpserted`, or
+   * `pairingLinkRemoved` after the last use, in the same transaction. A refusal changes nothing; its reason is what
+   * {@link refusal} finds right after.
+   */
+  readonly consume: (options: {
+    readonly codeDigest: string
+    readonly scopes: ReadonlyArray<AccessScope> | undefined
+    readonly proofKeyThumbprint: string | undefined
+  }, change: ChangeContext) => Effect.Effect<ConsumeOutcome, RepositoryError>
+  /** Returns the links that can still be redeemed, newest first, at most `limit`. */
+  readonly list: (options: {
+    readonly nowMillis: number
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<PairingLinkRow>, RepositoryError>
+  /**
+   * Revokes a link that can still be redeemed and appends `pairingLinkRemoved`, in one transaction. Returns true to
+   * exactly one of n racers; false says that there is no such link, and that nothing was changed.
+   */
+  readonly revoke: (id: string, change: ChangeContext) => Effect.Effect<boolean, RepositoryError>
+  /**
+   * Deletes at most `limit` links that were revoked or expired at or before `endedBeforeMillis` (a spent link ends when it
+   * expires), those that ended first before others. One that expired unspent gets a `pairingLinkRemoved`. Returns how many
+   * went. A row is deleted by exactly one of n racers; one that somebody else is writing may be left for the next sweep.
+   */
+  readonly sweep: (options: {
+    readonly endedBeforeMillis: number
+    readonly limit: number
+  }, change: ChangeContext) => Effect.Effect<number, RepositoryError>
+}>()("@sallyport/core/access/BootstrapCredentialRepository") {}
+
+/**
+ * Provides the repository in memory. It shares the access feed with the memory layers of the other access repositories
+ * that are built in the same runtime.
+ */
+export const layerMemory: Layer.Layer<BootstrapCredentialRepository> = Layer.effect(
+  BootstrapCredentialRepository,
+  Effect.gen(function*() {
+    const journal = yield* AccessJournal
+    const links = new Map<string, PairingLinkRow>()
+    const idByDigest = new Map<string, string>()
+
+    const endedAt = (row: PairingLinkRow): number =>
+      Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
+    const redeemable = (row: PairingLinkRow, nowMillis: number): boolean =>
+      row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
+
+    const insert = (row: PairingLinkRow, change: ChangeContext): void => {
+      links.set(row.id, row)
+      idByDigest.set(row.codeDigest, row.id)
+      journal.append({ _tag: "pairingLinkUpserted", link: toPairingLink(row) }, change)
+    }
+    const revoke = (row: PairingLinkRow, change: ChangeContext): void => {
+      links.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
+      journal.append({ _tag: "pairingLinkRemoved", id: row.id, reason: "revoked" }, change)
+    }
+    journal.onInsertLink(insert)
+    journal.onEndKey((proofKeyThumbprint, change) => {
+      for (const row of Array.from(links.values()).sort((a, b) => a.id < b.id ? -1 : 1)) {
+        if (row.proofKeyThumbprint === proofKeyThumbprint && redeemable(row, change.nowMillis)) revoke(row, change)
+      }
+    })
+    journal.onHasAccess((proofKeyThumbprint, nowMillis) =>
+      Array.from(links.values()).some((row) =>
+        row.proofKeyThumbprint === proofKeyThumbprint && redeemable(row, nowMillis)
+      )
+    )
+
+    return BootstrapCredentialRepository.of({
+      insert: (row, change) =>
+        Effect.suspend(() => {
+          if (idByDigest.has(row.codeDigest)) return Effect.succeed(false)
+          if (links.has(row.id)) {
+            return Effect.fail(
+              new RepositoryError({
+                operation: "insert",
+                cause: new Error(`Pairing link ${row.id} exists already`)
+              })
+            )
+          }
+          insert(row, change)
+          return Effect.succeed(true)
+        }),
+      consume: ({ codeDigest, proofKeyThumbprint, scopes }, change) =>
+        Effect.sync(() => {
+          const row = links.get(idByDigest.get(codeDigest) ?? "")
+          const reason = refusal(row, { scopes, proofKeyThumbprint, nowMillis: change.nowMillis })
+          if (row === undefined || reason !== undefined) return { _tag: "Refused", reason: reason ?? "unknown" }
+          const consumed: PairingLinkRow = { ...row, remainingUses: row.remainingUses - 1 }
+          links.set(row.id, consumed)
+          journal.append(
+            consumed.remainingUses === 0
+              ? { _tag: "pairingLinkRemoved", id: row.id, reason: "consumed" }
+              : { _tag: "pairingLinkUpserted", link: toPairingLink(consumed) },
+            change
+          )
+          return { _tag: "Consumed", row: consumed }
+        }),
+      list: ({ limit, nowMillis }) =>
+        Effect.sync(() =>
+          Array.from(links.values())
+            .filter((row) => redeemable(row, nowMillis))
+            .sort((a, b) => b.createdAtMillis - a.createdAtMillis || (a.id < b.id ? 1 : -1))
+            .slice(0, limit)
+        ),
+      revoke: (id, change) =>
+        Effect.sync(() => {
+          const row = links.get(id)
+          if (row === undefined || !redeemable(row, change.nowMillis)) return false
+          revoke(row, change)
+          return true
+        }),
+      sweep: ({ endedBeforeMillis, limit }, change) =>
+        Effect.sync(() => {
+          const ended = Array.from(links.values())
+            .filter((row) => endedAt(row) <= endedBeforeMillis)
+            .sort((a, b) => endedAt(a) - endedAt(b) || (a.id < b.id ? -1 : 1))
+            .slice(0, limit)
+            .sort((a, b) => a.id < b.id ? -1 : 1)
+          for (const row of ended) {
+            links.delete(row.id)
+            idByDigest.delete(row.codeDigest)
+            if (row.revokedAtMillis === null && row.remainingUses > 0) {
+              journal.append({ _tag: "pairingLinkRemoved", id: row.id, reason: "expired" }, change)
+            }
+          }
+          return ended.length
+        })
+    })
+  })
+).pipe(Layer.provide(AccessJournal.layer))

@@ -1,0 +1,427 @@
+/**
+ * Issues and redeems one-time credentials: pairing links that an owner hands to a new device, and the credential that a
+ * desktop application seeds into the backend it starts.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type * as Mac from "effect/crypto/Mac"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as AccessScope from "./AccessScope.ts"
+import { AuthPolicy, type BootstrapMethod } from "./AuthPolicy.ts"
+import {
+  BootstrapCredentialRepository,
+  type PairingLinkRow,
+  type RefusalReason,
+  toPairingLink
+} from "./BootstrapCredentialRepository.ts"
+import * as Attempts from "./internal/attempts.ts"
+import {
+  AlreadySeeded,
+  type BootstrapCredentialError,
+  fail,
+  InvalidCredential,
+  LabelNotAllowed,
+  LifetimeOutOfBounds,
+  LinkNotFound,
+  MalformedCode,
+  MethodNotOffered,
+  ScopeNotGranted,
+  ScopeNotHeld,
+  SubjectNotAllowed,
+  TooManyAttempts,
+  unavailable,
+  WeakCredential
+} from "./internal/bootstrapErrors.ts"
+import { type InvalidBootstrapOptions, type Options, toSettings } from "./internal/bootstrapOptions.ts"
+import * as CredentialDigest from "./internal/credentialDigest.ts"
+import * as PlainText from "./internal/plainText.ts"
+import * as PairingCode from "./PairingCode.ts"
+import type { PairingLink } from "./PairingLink.ts"
+import type * as SecretStore from "../secrets/SecretStore.ts"
+import { actorOf, type Principal } from "./SessionCredentialService.ts"
+import * as Sweeper from "../Sweeper.ts"
+
+export {
+  AlreadySeeded,
+  BootstrapCredentialError,
+  BootstrapStoreUnavailable,
+  InvalidCredential,
+  LabelNotAllowed,
+  LifetimeOutOfBounds,
+  LinkNotFound,
+  MalformedCode,
+  MethodNotOffered,
+  ScopeNotGranted,
+  ScopeNotHeld,
+  SubjectNotAllowed,
+  TooManyAttempts,
+  WeakCredential
+} from "./internal/bootstrapErrors.ts"
+export { type AttemptLimit, InvalidBootstrapOptions, type Options } from "./internal/bootstrapOptions.ts"
+export { digestKeyName, seedMinimumLength } from "./internal/credentialDigest.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/** Describes what a redeemed credential grants. */
+export interface Grant {
+  readonly linkId: string
+  readonly subject: string
+  /** What was asked for, or all that the link grants. */
+  readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+  readonly proofKeyThumbprint: string | null
+  /** Who issued the link. */
+  readonly createdBy: string
+}
+
+/** Names the subject of a link whose issuer names none: the one owner of a personal server. */
+export const defaultSubject = "owner"
+
+// -----------------------------------------------------------------------------
+// Service
+// -----------------------------------------------------------------------------
+
+/** Provides one-time credentials: how they are made, and how one is turned into a grant. */
+export class BootstrapCredentialService extends Context.Service<BootstrapCredentialService, {
+  /**
+   * Makes a link and returns its code, which is shown here once and stored nowhere. Fails with {@link ScopeNotHeld} where
+   * a session hands on more than it holds; the operator holds the whole vocabulary. Fails with {@link SubjectNotAllowed}
+   * where a session names another subject than its own, with {@link LabelNotAllowed}, or with {@link MethodNotOffered}
+   * where there is an `AuthPolicy` in the context of the layer, and it takes no pairing links.
+   */
+  readonly issue: (options: {
+    readonly issuedBy: Principal
+    readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+    /** Whom the new session belongs to, for the operator to say; the issuing session's subject, or {@link defaultSubject}. */
+    readonly subject?: string | undefined
+    readonly label?: string | undefined
+    readonly kind?: PairingCode.Kind | undefined
+    readonly lifetime?: Duration.Input | undefined
+    /** How often the link can be redeemed: a whole number from 1, anything else is a defect. Default 1. */
+    readonly uses?: number | undefined
+    readonly proofKeyThumbprint?: string | undefined
+  }) => Effect.Effect<
+    { readonly code: Redacted.Redacted; readonly link: PairingLink },
+    BootstrapCredentialError
+  >
+  /**
+   * Redeems a code or a seeded credential. One atomic step checks everything and takes one use; a refusal takes none.
+   * Fails with {@link MalformedCode} before the store is asked, with {@link InvalidCredential}, or with
+   * {@link ScopeNotGranted}.
+   *
+   * Wrong credentials are counted, per source and in total, and past the limit each is answered {@link TooManyAttempts}
+   * without a look at it. A mistyped code doesn't count, nor one that is good. An attempt counts while it is under way, so
+   * of more at once than the limit some are turned away, right or wrong.
+   */
+  readonly consume: (options: {
+    readonly credential: Redacted.Redacted
+    /** What the session is to be allowed; all that the link grants where absent. */
+    readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
+    readonly proofKeyThumbprint?: string | undefined
+    /** Where the attempt comes from, such as a client's address. One without a source counts in total only. */
+    readonly source?: string | undefined
+    /** The ways in that are open, as a policy has them; both where absent. Another one is {@link InvalidCredential}. */
+    readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
+  }) => Effect.Effect<Grant, BootstrapCredentialError>
+  /** Returns the links that can still be redeemed, newest first, without their codes. */
+  readonly list: Effect.Effect<ReadonlyArray<PairingLink>, BootstrapCredentialError>
+  /** Revokes a link. Fails with {@link LinkNotFound} where it can't be redeemed anyway. */
+  readonly revoke: (id: string, by: Principal) => Effect.Effect<void, BootstrapCredentialError>
+  /**
+   * Makes a credential that the host chose redeemable once, as a desktop application does for the window it opens.
+   *
+   * Waits for `ready`, which completes when the server accepts connections, before its lifetime starts: a slow start does
+   * not eat it up. Fails with {@link AlreadySeeded} where the same credential was seeded before, spent or not, with
+   * {@link WeakCredential} where it is short, with {@link MalformedCode} where it looks like a mistyped code, and with
+   * {@link MethodNotOffered} where there is an `AuthPolicy` in the context of the layer, and it takes no seeded credentials.
+   */
+  readonly seed: (options: {
+    readonly credential: Redacted.Redacted
+    readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+    readonly ready: Effect.Effect<void>
+    readonly subject?: string | undefined
+    readonly label?: string | undefined
+    readonly lifetime?: Duration.Input | undefined
+  }) => Effect.Effect<PairingLink, BootstrapCredentialError>
+}>()("@sallyport/core/access/BootstrapCredentialService") {}
+
+// -----------------------------------------------------------------------------
+// Layers
+// -----------------------------------------------------------------------------
+
+/**
+ * Makes links without storing them, for who stores one in a transaction of its own, such as that of the decision that it
+ * follows from. Their codes are for machines, and {@link BootstrapCredentialService}'s `consume` takes them.
+ */
+export const makeGrants = Effect.gen(function*() {
+  const random = yield* SecureRandom.SecureRandom
+  const digestOf = yield* CredentialDigest.make
+  return Effect.fnUntraced(function*(grant: {
+    readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+    readonly subject: string
+    readonly label: string | null
+    readonly proofKeyThumbprint: string
+    readonly createdBy: string
+    readonly lifetimeMillis: number
+  }) {
+    const code = yield* Effect.provideService(PairingCode.generate("machine"), SecureRandom.SecureRandom, random)
+    const text = Option.getOrThrow(CredentialDigest.canonical(Redacted.value(code)))
+    const nowMillis = yield* Clock.currentTimeMillis
+    const row: PairingLinkRow = {
+      id: yield* random.uuidV7(),
+      codeDigest: yield* digestOf(text),
+      label: grant.label,
+      subject: grant.subject,
+      scopes: grant.scopes,
+      proofKeyThumbprint: grant.proofKeyThumbprint,
+      remainingUses: 1,
+      createdBy: grant.createdBy,
+      createdAtMillis: nowMillis,
+      expiresAtMillis: nowMillis + grant.lifetimeMillis,
+      revokedAtMillis: null
+    }
+    return { code, row }
+  })
+})
+
+/** Builds the service; {@link layer} is what most hosts want. */
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+  BootstrapCredentialService["Service"],
+  InvalidBootstrapOptions | SecretStore.SecretStoreError,
+  BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
+> {
+  const repository = yield* BootstrapCredentialRepository
+  const random = yield* SecureRandom.SecureRandom
+  const vocabulary = yield* AccessScope.Vocabulary
+  const { defaultMillis, listLimit, maximumMillis, perSource, total } = yield* toSettings(options)
+  const attempts = yield* Attempts.make("bootstrap", { perSource, total })
+  const policy = yield* Effect.serviceOption(AuthPolicy)
+  const digestOf = yield* CredentialDigest.make
+
+  const lifetimeMillis = (lifetime: Duration.Input | undefined): Effect.Effect<number, BootstrapCredentialError> => {
+    const requestedMillis = Math.round(lifetime === undefined ? defaultMillis : Duration.toMillis(lifetime))
+    return requestedMillis > 0 && requestedMillis <= maximumMillis
+      ? Effect.succeed(requestedMillis)
+      : Effect.fail(fail(new LifetimeOutOfBounds({ requestedMillis, maximumMillis })))
+  }
+
+  const insert = Effect.fnUntraced(function*(link: {
+    readonly codeDigest: string
+    readonly label: string | undefined
+    readonly subject: string
+    readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+    readonly proofKeyThumbprint: string | undefined
+    readonly uses: number
+    readonly actor: string
+    readonly lifetimeMillis: number
+  }) {
+    const nowMillis = yield* Clock.currentTimeMillis
+    const row: PairingLinkRow = {
+      id: yield* random.uuidV7(),
+      codeDigest: link.codeDigest,
+      label: link.label ?? null,
+      subject: link.subject,
+      scopes: link.scopes,
+      proofKeyThumbprint: link.proofKeyThumbprint ?? null,
+      remainingUses: link.uses,
+      createdBy: link.actor,
+      createdAtMillis: nowMillis,
+      expiresAtMillis: nowMillis + link.lifetimeMillis,
+      revokedAtMillis: null
+    }
+    // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
+    const made = toPairingLink(row)
+    const inserted = yield* Effect.mapError(repository.insert(row, { actor: link.actor, nowMillis }), unavailable)
+    return inserted ? Option.some(made) : Option.none<PairingLink>()
+  })
+
+  const refusalError = (
+    reason: RefusalReason,
+    scopes: ReadonlyArray<AccessScope.AccessScope> | undefined
+  ): BootstrapCredentialError =>
+    fail(reason === "scope-not-granted" ? new ScopeNotGranted({ requested: scopes ?? [] }) : new InvalidCredential())
+
+  /** Fails where the policy in force, or what people are to read of a link, rules it out. */
+  const checkLink = (
+    method: BootstrapMethod,
+    subject: string,
+    label: string | undefined
+  ): Effect.Effect<void, BootstrapCredentialError> => {
+    if (Option.isSome(policy) && !policy.value.bootstrapMethods.includes(method)) {
+      return Effect.fail(fail(new MethodNotOffered({ method })))
+    }
+    const problem = PlainText.subjectProblem(subject)
+    if (problem !== undefined) return Effect.fail(fail(new SubjectNotAllowed({ problem })))
+    return PlainText.isPlainText(label ?? "") ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
+  }
+
+  /** Makes an attempt that counts where it is refused; what comes of it otherwise says nothing about who guesses. */
+  const counting = (source: string | undefined) =>
+  <A>(
+    attempt: Effect.Effect<A, BootstrapCredentialError>
+  ): Effect.Effect<A, BootstrapCredentialError> =>
+    Effect.flatMap(Effect.mapError(attempts.reserve(source), unavailable), (reservation) => {
+      if (reservation._tag === "Exceeded") {
+        return Effect.andThen(
+          Effect.logInfo("Turned an attempt to redeem a bootstrap credential away: there were too many"),
+          Effect.fail(
+            fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(reservation.retryAfterMillis)) }))
+          )
+        )
+      }
+      // A counter that cannot be taken back counts one too many until it runs out, which is no reason to fail what was done.
+      const refund = Effect.ignore(reservation.refund, { log: "Warn" })
+      return Effect.matchEffect(attempt, {
+        onFailure: (error) =>
+          error.reason._tag === "InvalidCredential" ? Effect.fail(error) : Effect.andThen(refund, Effect.fail(error)),
+        onSuccess: (result) => Effect.as(refund, result)
+      })
+    })
+
+  return BootstrapCredentialService.of({
+    issue: Effect.fn("BootstrapCredentialService.issue")(function*(request) {
+      const own = request.issuedBy === "operator" ? undefined : request.issuedBy.subject
+      const subject = request.subject ?? own ?? defaultSubject
+      if (own !== undefined && subject !== own) return yield* fail(new SubjectNotAllowed({ problem: "foreign" }))
+      yield* checkLink("pairing-link", subject, request.label)
+      const held = request.issuedBy === "operator" ? vocabulary : request.issuedBy.scopes
+      const missing = AccessScope.missing(held, request.scopes)
+      if (missing.length > 0) return yield* fail(new ScopeNotHeld({ missing }))
+      const millis = yield* lifetimeMillis(request.lifetime)
+      const uses = request.uses ?? 1
+      if (!Number.isSafeInteger(uses) || uses < 1) {
+        return yield* Effect.die(new RangeError("uses must be a whole number from 1"))
+      }
+      const code = yield* PairingCode.generate(request.kind ?? "device").pipe(
+        Effect.provideService(SecureRandom.SecureRandom, random)
+      )
+      const link = yield* insert({
+        codeDigest: yield* digestOf(Option.getOrThrow(CredentialDigest.canonical(Redacted.value(code)))),
+        label: request.label,
+        subject,
+        scopes: request.scopes,
+        proofKeyThumbprint: request.proofKeyThumbprint,
+        uses,
+        actor: actorOf(request.issuedBy),
+        lifetimeMillis: millis
+      })
+      // Two equal codes of 75 random bits among the few that are open: not an outcome to have an error for.
+      if (Option.isNone(link)) return yield* Effect.die(new Error("A fresh pairing code exists already"))
+      return { code, link: link.value }
+    }),
+    consume: Effect.fn("BootstrapCredentialService.consume")(function*(
+      { credential, methods, proofKeyThumbprint, scopes, source }
+    ) {
+      const text = CredentialDigest.canonical(Redacted.value(credential))
+      if (Option.isNone(text)) return yield* fail(new MalformedCode())
+      const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
+      if (methods !== undefined && !methods.includes(method)) {
+        yield* Effect.logInfo("Refused a bootstrap credential").pipe(
+          Effect.annotateLogs({ reason: "method-not-offered" })
+        )
+        return yield* fail(new InvalidCredential())
+      }
+      const codeDigest = yield* digestOf(text.value)
+      const nowMillis = yield* Clock.currentTimeMillis
+      const row = yield* repository.consume({ codeDigest, scopes, proofKeyThumbprint }, {
+        actor: "system",
+        nowMillis
+      }).pipe(
+        Effect.mapError(unavailable),
+        Effect.flatMap((outcome) =>
+          outcome._tag === "Consumed"
+            ? Effect.succeed(outcome.row)
+            : Effect.andThen(
+              Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason: outcome.reason }),
+              Effect.fail(refusalError(outcome.reason, scopes))
+            )
+        ),
+        counting(source)
+      )
+      return {
+        linkId: row.id,
+        subject: row.subject,
+        scopes: scopes ?? row.scopes,
+        proofKeyThumbprint: row.proofKeyThumbprint,
+        createdBy: row.createdBy
+      }
+    }),
+    list: Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => repository.list({ nowMillis, limit: listLimit })).pipe(
+      Effect.map((rows) => rows.map(toPairingLink)),
+      Effect.mapError(unavailable),
+      Effect.withSpan("BootstrapCredentialService.list")
+    ),
+    revoke: Effect.fn("BootstrapCredentialService.revoke")(function*(id, by) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const revoked = yield* Effect.mapError(repository.revoke(id, { actor: actorOf(by), nowMillis }), unavailable)
+      if (!revoked) return yield* fail(new LinkNotFound({ id }))
+    }),
+    seed: Effect.fn("BootstrapCredentialService.seed")(function*(request) {
+      const text = Redacted.value(request.credential)
+      if (text.length < CredentialDigest.seedMinimumLength || text.length > CredentialDigest.maxLength) {
+        return yield* fail(new WeakCredential({ minimumLength: CredentialDigest.seedMinimumLength }))
+      }
+      const seed = CredentialDigest.canonical(text)
+      if (Option.isNone(seed)) return yield* fail(new MalformedCode())
+      const subject = request.subject ?? defaultSubject
+      yield* checkLink("seeded-credential", subject, request.label)
+      const millis = yield* lifetimeMillis(request.lifetime)
+      const codeDigest = yield* digestOf(seed.value)
+      yield* request.ready
+      const link = yield* insert({
+        codeDigest,
+        label: request.label,
+        subject,
+        scopes: request.scopes,
+        proofKeyThumbprint: undefined,
+        uses: 1,
+        actor: "operator",
+        lifetimeMillis: millis
+      })
+      return Option.isSome(link) ? link.value : yield* fail(new AlreadySeeded())
+    })
+  })
+})
+
+/** Provides the service with given settings. Fails when they contradict each other or the key of the digests cannot be read or made. */
+export const layerWith = (options: Options): Layer.Layer<
+  BootstrapCredentialService,
+  InvalidBootstrapOptions | SecretStore.SecretStoreError,
+  BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
+> => Layer.effect(BootstrapCredentialService, make(options))
+
+/** Provides the service with its defaults: links of 5 minutes, at most 1 hour. */
+export const layer: Layer.Layer<
+  BootstrapCredentialService,
+  InvalidBootstrapOptions | SecretStore.SecretStoreError,
+  BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
+> = layerWith({})
+
+/**
+ * Deletes links that have ended, again and again, in batches. Several processes may do this at once.
+ *
+ * `retention` is how long a link is kept after its end, by default 1 day: for so long a seeded credential is known not to be
+ * a new one. `interval` defaults to 10 minutes, `batchSize` to 500 links. A failure is logged, and tried again.
+ */
+export const layerSweeper = (
+  options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
+): Layer.Layer<never, never, BootstrapCredentialRepository> =>
+  Sweeper.layer({
+    name: "ended pairing links",
+    options,
+    defaults: { interval: "10 minutes", batchSize: 500 },
+    sweep: Effect.map(BootstrapCredentialRepository, (repository) => {
+      const retentionMillis = Duration.toMillis(options?.retention ?? "1 day")
+      return (limit, nowMillis) =>
+        repository.sweep(
+          { endedBeforeMillis: Math.max(0, nowMillis - retentionMillis), limit },
+          { actor: "system", nowMillis }
+        )
+    })
+  })

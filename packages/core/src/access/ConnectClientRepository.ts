@@ -1,0 +1,448 @@
+/**
+ * Where the clients that connect through a relay are kept, and who may: a few atomic steps, without policy.
+ *
+ * What a step makes of a row is said here once, by {@link requestVerdict} and {@link decisionVerdict}, for every adapter: an
+ * adapter holds the mode and the row still, applies the verdict, ends what a client has where the verdict says so, and
+ * appends the events, all in one transaction.
+ */
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { AccessChange, ChangeContext } from "./AccessEvent.ts"
+import type { RepositoryError } from "../RepositoryError.ts"
+import * as BootstrapCredentialRepository from "./BootstrapCredentialRepository.ts"
+import {
+  Account,
+  ClientLabel,
+  ClientStatus,
+  ConnectClient,
+  DeviceType,
+  SecurityMode,
+  Thumbprint
+} from "./ConnectClient.ts"
+import { AccessJournal } from "./internal/accessJournal.ts"
+import * as SessionCredentialRepository from "./SessionCredentialRepository.ts"
+
+/** Describes a client as it is stored. Times are milliseconds since the epoch. */
+export const ConnectClientRow = Schema.Struct({
+  proofKeyThumbprint: Thumbprint,
+  account: Account,
+  label: Schema.NullOr(ClientLabel),
+  deviceType: DeviceType,
+  status: ClientStatus,
+  verificationCode: Schema.NonEmptyString,
+  firstSeenAtMillis: Schema.Natural,
+  requestedAtMillis: Schema.Natural,
+  /** Set where the status is `pending`, and only there. */
+  pendingUntilMillis: Schema.NullOr(Schema.Natural),
+  /**
+   * Set where the status is a decision, and only there. There is one time for whichever decision is the present one, so
+   * that none can stay behind from the one before.
+   */
+  decidedAtMillis: Schema.NullOr(Schema.Natural),
+  decidedBy: Schema.NullOr(Schema.NonEmptyString),
+  reason: Schema.NullOr(Schema.String),
+  lastSeenAtMillis: Schema.NullOr(Schema.Natural),
+  /** How often it was rejected since it was last approved; each time it has to wait longer before it may ask again. */
+  rejections: Schema.Natural,
+  /** Until when a rejected client may not ask again; null for any other status. */
+  askAgainAtMillis: Schema.NullOr(Schema.Natural)
+})
+/** @see {@link ConnectClientRow} */
+export type ConnectClientRow = typeof ConnectClientRow.Type
+
+const toTime = (millis: number | null): DateTime.Utc | null => millis === null ? null : DateTime.makeUnsafe(millis)
+
+/** Returns what owners and events see of a row. */
+export const toConnectClient = (row: ConnectClientRow): ConnectClient =>
+  new ConnectClient({
+    proofKeyThumbprint: row.proofKeyThumbprint,
+    account: row.account,
+    label: row.label,
+    deviceType: row.deviceType,
+    status: row.status,
+    verificationCode: row.verificationCode,
+    firstSeenAt: DateTime.makeUnsafe(row.firstSeenAtMillis),
+    requestedAt: DateTime.makeUnsafe(row.requestedAtMillis),
+    pendingUntil: toTime(row.pendingUntilMillis),
+    decidedAt: toTime(row.decidedAtMillis),
+    decidedBy: row.decidedBy,
+    reason: row.reason,
+    lastSeenAt: toTime(row.lastSeenAtMillis)
+  })
+
+// -----------------------------------------------------------------------------
+// Steps
+// -----------------------------------------------------------------------------
+
+/** Describes a client that asks. */
+export interface Ask {
+  readonly proofKeyThumbprint: string
+  readonly account: string
+  readonly label: string | null
+  readonly deviceType: typeof DeviceType.Type
+  /** The code for a request that begins at the time of the step. */
+  readonly verificationCode: string
+  /** How long a request that begins now can be decided. */
+  readonly pendingMillis: number
+  /** How many clients of one account may wait at once, and how many may be there that only their account lets in. */
+  readonly maxPending: number
+  readonly maxObserved: number
+}
+
+/** Describes what came of a request. Only `Granted` lets the client in. */
+export type RequestOutcome =
+  | { readonly _tag: "Granted"; readonly row: ConnectClientRow; readonly mode: SecurityMode }
+  | { readonly _tag: "Pending"; readonly row: ConnectClientRow }
+  /** The owner turned the client away. Nothing was changed. */
+  | { readonly _tag: "Refused"; readonly row: ConnectClientRow }
+  /** The account has as many clients waiting, or let in, as it may. Nothing was changed. */
+  | { readonly _tag: "TooMany" }
+  /** The stored mode is none that this version knows. Nothing was changed, and nobody is let in. */
+  | { readonly _tag: "ModeUnreadable" }
+
+/** Says what a step is to do beside its answer. */
+export interface Verdict<Outcome> {
+  readonly outcome: Outcome
+  /** The row to store, where it changed. */
+  readonly store: ConnectClientRow | undefined
+  /** Whether what the client has is to end: its sessions with their tickets, and its links that were not redeemed. */
+  readonly endsAccess: boolean
+}
+
+const keep = <Outcome>(outcome: Outcome): Verdict<Outcome> => ({ outcome, store: undefined, endsAccess: false })
+
+const isSecurityMode = Schema.is(SecurityMode)
+
+/** Says whether a pending row has not expired. */
+export const isWaiting = (row: ConnectClientRow, nowMillis: number): boolean =>
+  row.status === "pending" && row.pendingUntilMillis !== null && row.pendingUntilMillis > nowMillis
+
+/** Decides what a request leads to. `others` counts the account's other clients that wait, or that only it lets in. */
+export const requestVerdict = (input: {
+  readonly storedMode: unknown
+  readonly row: ConnectClientRow | undefined
+  readonly ask: Ask
+  readonly others: { readonly waiting: number; readonly observed: number }
+  readonly nowMillis: number
+}): Verdict<RequestOutcome> => {
+  const { ask, nowMillis, others, row, storedMode } = input
+  if (!isSecurityMode(storedMode)) return keep({ _tag: "ModeUnreadable" })
+  if (row?.status === "blocked") return keep({ _tag: "Refused", row })
+  const sameAccount = row !== undefined && row.account === ask.account
+
+  const begin = (fields: Partial<ConnectClientRow> & Pick<ConnectClientRow, "status">): ConnectClientRow => ({
+    proofKeyThumbprint: ask.proofKeyThumbprint,
+    account: ask.account,
+    label: ask.label,
+    deviceType: ask.deviceType,
+    verificationCode: ask.verificationCode,
+    firstSeenAtMillis: sameAccount ? row.firstSeenAtMillis : nowMillis,
+    requestedAtMillis: nowMillis,
+    pendingUntilMillis: null,
+    decidedAtMillis: null,
+    decidedBy: null,
+    reason: null,
+    lastSeenAtMillis: null,
+    // The waits of a key don't start over with it.
+    rejections: row?.rejections ?? 0,
+    askAgainAtMillis: null,
+    ...fields
+  })
+  const grant = (granted: ConnectClientRow, endsAccess: boolean): Verdict<RequestOutcome> => {
+    const seen: ConnectClientRow = { ...granted, lastSeenAtMillis: nowMillis }
+    return { outcome: { _tag: "Granted", row: seen, mode: storedMode }, store: seen, endsAccess }
+  }
+
+  if (sameAccount && row.status === "approved") return grant(row, false)
+  if (storedMode === "account") {
+    // Whom the owner turned away stays out, whoever vouches for it.
+    if (row?.status === "rejected" || row?.status === "revoked") return keep({ _tag: "Refused", row })
+    if (sameAccount && row.status === "observed") return grant(row, false)
+    if (others.observed >= ask.maxObserved) return keep({ _tag: "TooMany" })
+    return grant(begin({ status: "observed" }), row !== undefined)
+  }
+  if (sameAccount && isWaiting(row, nowMillis)) return keep({ _tag: "Pending", row })
+  if (row?.status === "rejected" && (row.askAgainAtMillis ?? 0) > nowMillis) return keep({ _tag: "Refused", row })
+  if (others.waiting >= ask.maxPending) return keep({ _tag: "TooMany" })
+  const pending = begin({ status: "pending", pendingUntilMillis: nowMillis + ask.pendingMillis })
+  return { outcome: { _tag: "Pending", row: pending }, store: pending, endsAccess: row !== undefined }
+}
+
+/** Names what an owner decides about a client, as the status that follows. */
+export type Decision = "approved" | "rejected" | "revoked" | "blocked"
+
+/** Describes a decision. */
+export interface Deciding {
+  readonly proofKeyThumbprint: string
+  readonly decision: Decision
+  readonly reason: string | null
+  /** The request that the owner saw; a client that has asked anew since is left as it is. Undefined for whichever. */
+  readonly requestedAtMillis?: number | undefined
+  /** How long a client has to wait after its first rejection; twice as long after each further one, up to the maximum. */
+  readonly backOffMillis: number
+  readonly maxBackOffMillis: number
+}
+
+/** Describes what came of a decision. Only `Decided` changed anything, and not even that where it was decided so before. */
+export type DecisionOutcome =
+  | { readonly _tag: "Decided"; readonly row: ConnectClientRow }
+  | { readonly _tag: "Unknown" }
+  /** The request expired before it was approved. */
+  | { readonly _tag: "Expired"; readonly row: ConnectClientRow }
+  /** The client has asked anew since the owner looked. */
+  | { readonly _tag: "Changed"; readonly row: ConnectClientRow }
+
+/** Decides what a decision makes of a row. */
+export const decisionVerdict = (
+  row: ConnectClientRow | undefined,
+  deciding: Deciding,
+  { actor, nowMillis }: ChangeContext
+): Verdict<DecisionOutcome> => {
+  const { decision } = deciding
+  if (row === undefined) return keep({ _tag: "Unknown" })
+  if (deciding.requestedAtMillis !== undefined && deciding.requestedAtMillis !== row.requestedAtMillis) {
+    return keep({ _tag: "Changed", row })
+  }
+  if (decision === "approved" && row.status === "pending" && !isWaiting(row, nowMillis)) {
+    return keep({ _tag: "Expired", row })
+  }
+  const endsAccess = decision !== "approved"
+  if (row.status === decision) return { outcome: { _tag: "Decided", row }, store: undefined, endsAccess }
+  const wait = Math.min(deciding.backOffMillis * 2 ** row.rejections, deciding.maxBackOffMillis)
+  const decided: ConnectClientRow = {
+    ...row,
+    status: decision,
+    pendingUntilMillis: null,
+    decidedAtMillis: nowMillis,
+    decidedBy: actor,
+    reason: deciding.reason,
+    rejections: decision === "approved" ? 0 : decision === "rejected" ? row.rejections + 1 : row.rejections,
+    askAgainAtMillis: decision === "rejected" ? nowMillis + wait : null
+  }
+  return { outcome: { _tag: "Decided", row: decided }, store: decided, endsAccess }
+}
+
+/** Returns the row of an observed client that is trusted when the mode is set. */
+export const trusted = (row: ConnectClientRow, { actor, nowMillis }: ChangeContext): ConnectClientRow => ({
+  ...row,
+  status: "approved",
+  decidedAtMillis: nowMillis,
+  decidedBy: actor,
+  reason: null,
+  rejections: 0
+})
+
+/** Returns the event of a row that was stored. */
+export const upserted = (row: ConnectClientRow): AccessChange => ({
+  _tag: "connectClientUpserted",
+  client: toConnectClient(row)
+})
+
+/** Names the mode of a store in which none was set. */
+export const initialMode: SecurityMode = "client-approval"
+
+/** Provides the atomic steps on connect clients and the security mode. */
+export class ConnectClientRepository extends Context.Service<ConnectClientRepository, {
+  /**
+   * Takes a client's request, in one step with {@link requestVerdict}: what it answers is so when it commits. Where it is
+   * `Granted`, `grant` is stored as a pairing link in the same transaction, so that a decision that follows finds it and
+   * ends it. Steps on the clients of a store follow each other.
+   */
+  readonly request: (
+    ask: Ask,
+    grant: BootstrapCredentialRepository.PairingLinkRow | undefined,
+    change: ChangeContext
+  ) => Effect.Effect<RequestOutcome, RepositoryError>
+  /**
+   * Decides about a client, in one step with {@link decisionVerdict}. Where it ends access, the client's live sessions are
+   * revoked, their tickets deleted and its open pairing links revoked, and the feed tells of each, in the same
+   * transaction; also where the decision was made before.
+   */
+  readonly decide: (deciding: Deciding, change: ChangeContext) => Effect.Effect<DecisionOutcome, RepositoryError>
+  /** Returns a client. */
+  readonly find: (proofKeyThumbprint: string) => Effect.Effect<Option.Option<ConnectClientRow>, RepositoryError>
+  /** Returns at most two clients whose thumbprint begins with a text of base64url characters, in their order. */
+  readonly findByPrefix: (prefix: string) => Effect.Effect<ReadonlyArray<ConnectClientRow>, RepositoryError>
+  /** Returns clients, who asked last first, those of one time by their thumbprints, after a client or from the start. */
+  readonly list: (options: {
+    readonly after: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint"> | undefined
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<ConnectClientRow>, RepositoryError>
+  /** Returns the stored mode as it is, whether or not this version knows it. */
+  readonly storedMode: Effect.Effect<unknown, RepositoryError>
+  /**
+   * Tells whether a client would be let in now: the mode and the row are read at one time. An unknown client is not, and
+   * none is where the mode is unreadable.
+   */
+  readonly isAdmitted: (proofKeyThumbprint: string) => Effect.Effect<boolean, RepositoryError>
+  /**
+   * Sets the mode and approves observed clients, all or those named, in one step. Where the mode becomes
+   * `client-approval`, what the other observed clients have ends, as with a decision. Returns those that were approved; a
+   * name that is no observed client is passed over.
+   */
+  readonly setMode: (options: {
+    readonly mode: SecurityMode
+    readonly trust: "all" | ReadonlyArray<string>
+  }, change: ChangeContext) => Effect.Effect<ReadonlyArray<ConnectClientRow>, RepositoryError>
+  /**
+   * Deletes at most `limit` clients that nobody misses: pending ones that expired, and observed, rejected and revoked ones
+   * that did not ask, were not seen and were not decided about since `idleBeforeMillis`. One that has a live session, or a
+   * link that can be redeemed, stays, so that turning approval on finds it. Each gets a `connectClientRemoved`. Returns how
+   * many went.
+   */
+  readonly sweep: (options: {
+    readonly idleBeforeMillis: number
+    readonly limit: number
+  }, change: ChangeContext) => Effect.Effect<number, RepositoryError>
+}>()("@sallyport/core/access/ConnectClientRepository") {}
+
+/** Tells whether a client with this row is let in under a mode. */
+export const admits = (storedMode: unknown, row: ConnectClientRow | undefined): boolean =>
+  row !== undefined &&
+  (row.status === "approved"
+    ? isSecurityMode(storedMode)
+    : storedMode === "account" && row.status === "observed")
+
+/** Tells whether a sweep takes a row of a client that has neither a session nor a link. */
+const isForgettable = (row: ConnectClientRow, options: {
+  readonly idleBeforeMillis: number
+  readonly nowMillis: number
+}): boolean => {
+  if (row.status === "approved" || row.status === "blocked") return false
+  if (row.status === "pending") return !isWaiting(row, options.nowMillis)
+  const lastMillis = Math.max(
+    row.requestedAtMillis,
+    row.lastSeenAtMillis ?? 0,
+    row.decidedAtMillis ?? 0,
+    row.askAgainAtMillis ?? 0
+  )
+  return lastMillis <= options.idleBeforeMillis
+}
+
+/** Orders clients as lists do. */
+const newestFirst = (
+  a: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint">,
+  b: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint">
+): number =>
+  b.requestedAtMillis - a.requestedAtMillis ||
+  (a.proofKeyThumbprint === b.proofKeyThumbprint ? 0 : a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+
+/**
+ * Provides the repository in memory. It shares the access feed, the sessions and the pairing links with the memory layers
+ * of the other access repositories that are built in the same runtime.
+ */
+export const layerMemory: Layer.Layer<ConnectClientRepository> = Layer.effect(
+  ConnectClientRepository,
+  Effect.gen(function*() {
+    const journal = yield* AccessJournal
+    const clients = new Map<string, ConnectClientRow>()
+    let mode: unknown = initialMode
+
+    const apply = <Outcome>(key: string, verdict: Verdict<Outcome>, change: ChangeContext): Outcome => {
+      if (verdict.store !== undefined) clients.set(key, verdict.store)
+      if (verdict.endsAccess) journal.endKey(key, change)
+      if (verdict.store !== undefined) journal.append(upserted(verdict.store), change)
+      return verdict.outcome
+    }
+
+    return ConnectClientRepository.of({
+      request: (ask, grant, change) =>
+        Effect.sync(() => {
+          const { nowMillis } = change
+          const others = Array.from(clients.values()).filter((row) =>
+            row.account === ask.account && row.proofKeyThumbprint !== ask.proofKeyThumbprint
+          )
+          const outcome = apply(
+            ask.proofKeyThumbprint,
+            requestVerdict({
+              storedMode: mode,
+              row: clients.get(ask.proofKeyThumbprint),
+              ask,
+              others: {
+                waiting: others.filter((row) => isWaiting(row, nowMillis)).length,
+                observed: others.filter((row) => row.status === "observed").length
+              },
+              nowMillis
+            }),
+            change
+          )
+          if (outcome._tag === "Granted" && grant !== undefined) journal.insertLink(grant, change)
+          return outcome
+        }),
+      decide: (deciding, change) =>
+        Effect.sync(() =>
+          apply(
+            deciding.proofKeyThumbprint,
+            decisionVerdict(clients.get(deciding.proofKeyThumbprint), deciding, change),
+            change
+          )
+        ),
+      find: (key) => Effect.sync(() => Option.fromUndefinedOr(clients.get(key))),
+      findByPrefix: (prefix) =>
+        Effect.sync(() =>
+          Array.from(clients.keys())
+            .filter((key) => key.startsWith(prefix))
+            .sort()
+            .slice(0, 2)
+            .flatMap((key) => clients.get(key) ?? [])
+        ),
+      list: ({ after, limit }) =>
+        Effect.sync(() =>
+          Array.from(clients.values())
+            .filter((row) => after === undefined || newestFirst(after, row) < 0)
+            .sort(newestFirst)
+            .slice(0, limit)
+        ),
+      storedMode: Effect.sync(() => mode),
+      isAdmitted: (key) => Effect.sync(() => admits(mode, clients.get(key))),
+      setMode: (options, change) =>
+        Effect.sync(() => {
+          const approved: Array<ConnectClientRow> = []
+          const changed = mode !== options.mode
+          mode = options.mode
+          const observed = Array.from(clients.values())
+            .filter((row) => row.status === "observed")
+            .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+          for (const row of observed) {
+            if (options.trust === "all" || options.trust.includes(row.proofKeyThumbprint)) {
+              approved.push(trusted(row, change))
+            } else if (options.mode === "client-approval") {
+              journal.endKey(row.proofKeyThumbprint, change)
+            }
+          }
+          if (changed) journal.append({ _tag: "connectSecurityModeUpdated", mode: options.mode }, change)
+          for (const row of approved) {
+            clients.set(row.proofKeyThumbprint, row)
+            journal.append(upserted(row), change)
+          }
+          return approved
+        }),
+      sweep: ({ idleBeforeMillis, limit }, change) =>
+        Effect.sync(() => {
+          const gone = Array.from(clients.values())
+            .filter((row) =>
+              isForgettable(row, { idleBeforeMillis, nowMillis: change.nowMillis }) &&
+              !journal.hasAccess(row.proofKeyThumbprint, change.nowMillis)
+            )
+            .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+            .slice(0, limit)
+          for (const { proofKeyThumbprint } of gone) {
+            clients.delete(proofKeyThumbprint)
+            journal.append({ _tag: "connectClientRemoved", proofKeyThumbprint, reason: "expired" }, change)
+          }
+          return gone.length
+        })
+    })
+  })
+).pipe(
+  Layer.provide([
+    AccessJournal.layer,
+    // What a key has in these is ended, and granted, through the journal.
+    BootstrapCredentialRepository.layerMemory,
+    SessionCredentialRepository.layerMemory
+  ])
+)

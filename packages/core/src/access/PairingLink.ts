@@ -1,0 +1,18 @@
+/**
+ * What lists and events show of a pairing link: whom it will let in, with what, until when. It never holds the code.
+ */
+import * as Schema from "effect/Schema"
+import { AccessScope } from "./AccessScope.ts"
+
+/** Describes a pairing link as lists and events show it: without its code. */
+export class PairingLink extends Schema.Class<PairingLink>("@sallyport/core/access/PairingLink")({
+  id: Schema.NonEmptyString,
+  label: Schema.NullOr(Schema.String),
+  subject: Schema.NonEmptyString,
+  scopes: Schema.Array(AccessScope),
+  remainingUses: Schema.Natural,
+  /** The subject that issued it, or `operator`. */
+  createdBy: Schema.NonEmptyString,
+  createdAt: Schema.DateTimeUtcFromMillis,
+  expiresAt: Schema.DateTimeUtcFromMillis
+}) {}

@@ -1,0 +1,39 @@
+/**
+ * What a session is to a host: the principal of a request, a row of the device list, and the payload of an event. It
+ * never holds the token.
+ */
+import * as Schema from "effect/Schema"
+import { AccessScope } from "./AccessScope.ts"
+
+/** Describes the device that a session was opened from, as it told and as the server saw it. */
+export class Device extends Schema.Class<Device>("@sallyport/core/access/Session/Device")({
+  /** A name for people, such as "Ada's phone". */
+  label: Schema.NullOr(Schema.String),
+  userAgent: Schema.NullOr(Schema.String),
+  /** The peer's address, as text. */
+  address: Schema.NullOr(Schema.String)
+}) {}
+
+/** Names how a session's token travels and is proven. */
+export const SessionMethod = Schema.Literals(["browser-session-cookie", "bearer-access-token", "dpop-access-token"])
+/** @see {@link SessionMethod} */
+export type SessionMethod = typeof SessionMethod.Type
+
+/** Names a session. */
+export const SessionId = Schema.NonEmptyString.pipe(Schema.brand("SessionId"))
+/** @see {@link SessionId} */
+export type SessionId = typeof SessionId.Type
+
+/** Describes a session as the principal of a request, in lists and in events: without its token. */
+export class Session extends Schema.Class<Session>("@sallyport/core/access/Session")({
+  id: SessionId,
+  subject: Schema.NonEmptyString,
+  method: SessionMethod,
+  scopes: Schema.Array(AccessScope),
+  /** The JWK thumbprint (RFC 7638) that every use of the token must prove, or null for a plain one. */
+  proofKeyThumbprint: Schema.NullOr(Schema.String),
+  device: Device,
+  createdAt: Schema.DateTimeUtcFromMillis,
+  lastSeenAt: Schema.DateTimeUtcFromMillis,
+  expiresAt: Schema.DateTimeUtcFromMillis
+}) {}

@@ -1,0 +1,403 @@
+/**
+ * Where sessions and their upgrade tickets are kept: a few atomic steps on rows, without policy.
+ *
+ * Every step that changes a session appends its event to the access feed in the same transaction.
+ */
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { ChangeContext } from "./AccessEvent.ts"
+import { RepositoryError } from "../RepositoryError.ts"
+import { AccessScope } from "./AccessScope.ts"
+import { AccessJournal } from "./internal/accessJournal.ts"
+import { Device, Session, SessionId, SessionMethod } from "./Session.ts"
+
+/** Describes a session as it is stored. Times are milliseconds since the epoch; the token is there as a digest only. */
+export const SessionRow = Schema.Struct({
+  id: SessionId,
+  subject: Schema.NonEmptyString,
+  method: SessionMethod,
+  scopes: Schema.Array(AccessScope),
+  proofKeyThumbprint: Schema.NullOr(Schema.String),
+  device: Device,
+  /** SHA-256 of the token, in lowercase hex. Unique. */
+  tokenDigest: Schema.NonEmptyString,
+  /** The `kid` of the key that signed the token, and the refresh token where there is one. */
+  keyId: Schema.NonEmptyString,
+  /** When the token ends where that is before the session does, which then takes a refresh token; null otherwise. */
+  tokenExpiresAtMillis: Schema.NullOr(Schema.Natural),
+  /** SHA-256 of the refresh token, in lowercase hex, or null where the session has none. */
+  refreshDigest: Schema.NullOr(Schema.NonEmptyString),
+  /** That of the refresh token before it, or null before the first refresh. */
+  previousRefreshDigest: Schema.NullOr(Schema.NonEmptyString),
+  /** When the refresh token was issued, or null where there is none. */
+  refreshedAtMillis: Schema.NullOr(Schema.Natural),
+  createdAtMillis: Schema.Natural,
+  /** When the row was last renewed; activity since then may be up to one renewal interval newer. */
+  lastSeenAtMillis: Schema.Natural,
+  expiresAtMillis: Schema.Natural,
+  /** The end that no renewal moves, or null. */
+  absoluteExpiresAtMillis: Schema.NullOr(Schema.Natural),
+  revokedAtMillis: Schema.NullOr(Schema.Natural)
+})
+/** @see {@link SessionRow} */
+export type SessionRow = typeof SessionRow.Type
+
+/** Returns what hosts and events see of a row. */
+export const toSession = (row: SessionRow): Session =>
+  new Session({
+    id: row.id,
+    subject: row.subject,
+    method: row.method,
+    scopes: row.scopes,
+    proofKeyThumbprint: row.proofKeyThumbprint,
+    device: row.device,
+    createdAt: DateTime.makeUnsafe(row.createdAtMillis),
+    lastSeenAt: DateTime.makeUnsafe(row.lastSeenAtMillis),
+    expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
+  })
+
+/** Tells whether a row lets anybody in at a time. */
+export const isLive = (row: SessionRow, nowMillis: number): boolean =>
+  row.revokedAtMillis === null && row.expiresAtMillis > nowMillis
+
+/** Says why a refresh token was refused. For the log: a caller learns less. */
+export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mismatch"
+
+/** Describes what came of an attempt to refresh a session. */
+export type RefreshOutcome =
+  | { readonly _tag: "Refreshed"; readonly row: SessionRow }
+  /** The refresh token is the one before the present one, and that is recent enough. Nothing was changed. */
+  | { readonly _tag: "Repeated"; readonly row: SessionRow }
+  /** The refresh token was used up before. The session has been revoked by this very attempt. */
+  | { readonly _tag: "Reused" }
+  /** Nothing was changed. */
+  | { readonly _tag: "Refused"; readonly reason: RefreshRefusal }
+
+/** Judges a refresh token against the row of the session that it was issued for. */
+export const refreshVerdict = (row: SessionRow | undefined, attempt: {
+  readonly presentedDigest: string
+  readonly proofKeyThumbprint: string | undefined
+  readonly graceMillis: number
+  readonly nowMillis: number
+}): "current" | "repeated" | "reused" | RefreshRefusal => {
+  if (row === undefined || row.refreshDigest === null) return "unknown"
+  if (row.revokedAtMillis !== null) return "revoked"
+  if (row.expiresAtMillis <= attempt.nowMillis) return "expired"
+  // Before reuse is looked for: who doesn't hold the key is not to end the session of who does.
+  if (row.proofKeyThumbprint !== null && row.proofKeyThumbprint !== attempt.proofKeyThumbprint) {
+    return "proof-key-mismatch"
+  }
+  if (row.refreshDigest === attempt.presentedDigest) return "current"
+  return row.previousRefreshDigest === attempt.presentedDigest &&
+      attempt.nowMillis < (row.refreshedAtMillis ?? 0) + attempt.graceMillis
+    ? "repeated"
+    : "reused"
+}
+
+/** Selects the sessions that a revocation ends. */
+export type RevocationTarget =
+  | { readonly _tag: "Session"; readonly id: SessionId }
+  | { readonly _tag: "SubjectExcept"; readonly subject: string; readonly keep: SessionId }
+  | { readonly _tag: "Subject"; readonly subject: string }
+  | { readonly _tag: "ProofKey"; readonly proofKeyThumbprint: string }
+
+/** Describes a stored ticket: a digest, the session that it stands for, and its end. */
+export const TicketRow = Schema.Struct({
+  /** SHA-256 of the ticket, in lowercase hex. */
+  ticketDigest: Schema.NonEmptyString,
+  sessionId: SessionId,
+  expiresAtMillis: Schema.Natural
+})
+/** @see {@link TicketRow} */
+export type TicketRow = typeof TicketRow.Type
+
+/** Provides the atomic steps on sessions and tickets. */
+export class SessionCredentialRepository extends Context.Service<SessionCredentialRepository, {
+  /**
+   * Stores a new session and appends `sessionUpserted`, in one transaction. The id and the digest are fresh random
+   * values; one that exists already is an error and changes nothing.
+   */
+  readonly insert: (row: SessionRow, change: ChangeContext) => Effect.Effect<void, RepositoryError>
+  /** Returns the row of a token, live or not; none where no session has this digest. */
+  readonly findByTokenDigest: (tokenDigest: string) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
+  /** Returns the row of a session, live or not. */
+  readonly findById: (id: SessionId) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
+  /**
+   * Moves a session's end, in one conditional step: only a row that is live at `change.nowMillis` and was last seen at or
+   * before `dueBeforeMillis` is changed. It is then seen now, ends `lifetimeMillis` from now but never past its absolute
+   * end, and `sessionUpserted` is appended in the same transaction. Of n racers exactly one gets the row; none says
+   * that the session is not live or was renewed by somebody else, and that nothing was changed.
+   */
+  readonly renew: (options: {
+    readonly id: SessionId
+    readonly dueBeforeMillis: number
+    readonly lifetimeMillis: number
+  }, change: ChangeContext) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
+  /**
+   * Exchanges a session's refresh token, in one step. `presentedDigest` is that of a token that is known to have been
+   * issued for this session. Where it is the present one of a live session, and the bound key was proven, the row takes the
+   * digests and the key of `next`, is seen now and ends as after {@link renew}, and `sessionUpserted` is appended; of n
+   * racers exactly one gets `Refreshed`. Within `graceMillis` of that, the others, and whoever comes with the same token,
+   * get `Repeated` and the row. Any other token was used before: a live session is revoked and its tickets deleted,
+   * `sessionRemoved` is appended with the actor `system`, and exactly one of n racers gets `Reused`. All of it in one transaction.
+   */
+  readonly refresh: (options: {
+    readonly id: SessionId
+    readonly presentedDigest: string
+    readonly proofKeyThumbprint: string | undefined
+    readonly graceMillis: number
+    readonly lifetimeMillis: number
+    readonly next: {
+      readonly tokenDigest: string
+      readonly refreshDigest: string
+      readonly keyId: string
+      readonly tokenExpiresAtMillis: number
+    }
+  }, change: ChangeContext) => Effect.Effect<RefreshOutcome, RepositoryError>
+  /** Tells whether a live session has a token that was signed with a key. It costs the same however many sessions there are. */
+  readonly isKeyInUse: (options: {
+    readonly keyId: string
+    readonly nowMillis: number
+  }) => Effect.Effect<boolean, RepositoryError>
+  /** Returns live sessions, all or a subject's, in the order of their ids, after an id or from the start, at most `limit`. */
+  readonly list: (options: {
+    readonly nowMillis: number
+    readonly subject?: string | undefined
+    readonly afterId: SessionId | undefined
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<SessionRow>, RepositoryError>
+  /**
+   * Revokes every live session of a target and deletes its tickets, appending a `sessionRemoved` for each in the same
+   * transaction. Returns the ids that this call revoked, in their order: a session is in the answer of exactly one of n
+   * racers.
+   */
+  readonly revoke: (
+    target: RevocationTarget,
+    change: ChangeContext
+  ) => Effect.Effect<ReadonlyArray<SessionId>, RepositoryError>
+  /**
+   * Stores a ticket. Its digest is that of a fresh random value; one that exists already is an error and changes nothing.
+   * Whether there is a session for it is not asked.
+   */
+  readonly insertTicket: (row: TicketRow) => Effect.Effect<void, RepositoryError>
+  /**
+   * Deletes a ticket and returns its session, in one step: of n racers exactly one gets it. None where the ticket is
+   * unknown, was used or has expired, or where its session is not live.
+   */
+  readonly consumeTicket: (options: {
+    readonly ticketDigest: string
+    readonly nowMillis: number
+  }) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
+  /**
+   * Deletes at most `limit` sessions that were revoked or expired at or before `endedBeforeMillis`, those that ended first
+   * before others, with their tickets, and at most `limit` further tickets expired by then. A session that expired without
+   * being revoked gets a `sessionRemoved`. Returns how many sessions and further tickets went. A row is deleted by exactly
+   * one of n racers; one that somebody else is writing may be left for the next sweep.
+   */
+  readonly sweep: (options: {
+    readonly endedBeforeMillis: number
+    readonly limit: number
+  }, change: ChangeContext) => Effect.Effect<number, RepositoryError>
+}>()("@sallyport/core/access/SessionCredentialRepository") {}
+
+const byId = (a: SessionRow, b: SessionRow): number => a.id < b.id ? -1 : 1
+
+const endedAt = (row: SessionRow): number => Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
+
+const targets = (target: RevocationTarget): (row: SessionRow) => boolean => {
+  switch (target._tag) {
+    case "Session":
+      return (row) => row.id === target.id
+    case "SubjectExcept":
+      return (row) => row.subject === target.subject && row.id !== target.keep
+    case "Subject":
+      return (row) => row.subject === target.subject
+    case "ProofKey":
+      return (row) => row.proofKeyThumbprint === target.proofKeyThumbprint
+  }
+}
+
+/**
+ * Provides the repository in memory, for tests and for hosts whose sessions may end with the process. It shares the
+ * access feed with the memory layers of the other access repositories that are built in the same runtime.
+ */
+export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effect(
+  SessionCredentialRepository,
+  Effect.gen(function*() {
+    const journal = yield* AccessJournal
+    const sessions = new Map<SessionId, SessionRow>()
+    const idByDigest = new Map<string, SessionId>()
+    const tickets = new Map<string, TicketRow>()
+
+    const byDigest = (tokenDigest: string): SessionRow | undefined => {
+      const id = idByDigest.get(tokenDigest)
+      return id === undefined ? undefined : sessions.get(id)
+    }
+    const dropTickets = (id: SessionId) => {
+      for (const ticket of tickets.values()) if (ticket.sessionId === id) tickets.delete(ticket.ticketDigest)
+    }
+
+    const revoke = (target: RevocationTarget, change: ChangeContext): ReadonlyArray<SessionId> => {
+      const hit = targets(target)
+      const revoked: Array<SessionId> = []
+      for (const row of Array.from(sessions.values()).sort(byId)) {
+        if (!isLive(row, change.nowMillis) || !hit(row)) continue
+        sessions.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
+        dropTickets(row.id)
+        journal.append({ _tag: "sessionRemoved", id: row.id, reason: "revoked" }, change)
+        revoked.push(row.id)
+      }
+      return revoked
+    }
+    journal.onEndKey((proofKeyThumbprint, change) => revoke({ _tag: "ProofKey", proofKeyThumbprint }, change))
+    journal.onHasAccess((proofKeyThumbprint, nowMillis) =>
+      Array.from(sessions.values()).some((row) =>
+        row.proofKeyThumbprint === proofKeyThumbprint && isLive(row, nowMillis)
+      )
+    )
+
+    return SessionCredentialRepository.of({
+      insert: (row, change) =>
+        Effect.suspend(() => {
+          if (sessions.has(row.id) || idByDigest.has(row.tokenDigest)) {
+            return Effect.fail(
+              new RepositoryError({ operation: "insert", cause: new Error(`Session ${row.id} exists already`) })
+            )
+          }
+          sessions.set(row.id, row)
+          idByDigest.set(row.tokenDigest, row.id)
+          journal.append({ _tag: "sessionUpserted", session: toSession(row) }, change)
+          return Effect.void
+        }),
+      findByTokenDigest: (tokenDigest) => Effect.sync(() => Option.fromUndefinedOr(byDigest(tokenDigest))),
+      findById: (id) => Effect.sync(() => Option.fromUndefinedOr(sessions.get(id))),
+      renew: ({ dueBeforeMillis, id, lifetimeMillis }, change) =>
+        Effect.sync(() => {
+          const row = sessions.get(id)
+          if (row === undefined || !isLive(row, change.nowMillis) || row.lastSeenAtMillis > dueBeforeMillis) {
+            return Option.none()
+          }
+          const renewed: SessionRow = {
+            ...row,
+            lastSeenAtMillis: change.nowMillis,
+            expiresAtMillis: Math.min(
+              change.nowMillis + lifetimeMillis,
+              row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
+            )
+          }
+          sessions.set(id, renewed)
+          journal.append({ _tag: "sessionUpserted", session: toSession(renewed) }, change)
+          return Option.some(renewed)
+        }),
+      refresh: ({ graceMillis, id, lifetimeMillis, next, presentedDigest, proofKeyThumbprint }, change) =>
+        Effect.suspend((): Effect.Effect<RefreshOutcome, RepositoryError> => {
+          const { nowMillis } = change
+          const row = sessions.get(id)
+          const verdict = refreshVerdict(row, { presentedDigest, proofKeyThumbprint, graceMillis, nowMillis })
+          if (row === undefined) return Effect.succeed({ _tag: "Refused", reason: "unknown" })
+          switch (verdict) {
+            case "current": {
+              if ((idByDigest.get(next.tokenDigest) ?? id) !== id) {
+                return Effect.fail(
+                  new RepositoryError({
+                    operation: "refresh",
+                    cause: new Error(`The new token of session ${id} has a digest that exists already`)
+                  })
+                )
+              }
+              const refreshed: SessionRow = {
+                ...row,
+                ...next,
+                previousRefreshDigest: row.refreshDigest,
+                refreshedAtMillis: nowMillis,
+                lastSeenAtMillis: nowMillis,
+                expiresAtMillis: Math.min(
+                  nowMillis + lifetimeMillis,
+                  row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
+                )
+              }
+              sessions.set(id, refreshed)
+              idByDigest.delete(row.tokenDigest)
+              idByDigest.set(next.tokenDigest, id)
+              journal.append({ _tag: "sessionUpserted", session: toSession(refreshed) }, change)
+              return Effect.succeed({ _tag: "Refreshed", row: refreshed })
+            }
+            case "repeated":
+              return Effect.succeed({ _tag: "Repeated", row })
+            case "reused":
+              sessions.set(id, { ...row, revokedAtMillis: nowMillis })
+              dropTickets(id)
+              journal.append({ _tag: "sessionRemoved", id, reason: "revoked" }, { actor: "system", nowMillis })
+              return Effect.succeed({ _tag: "Reused" })
+            default:
+              return Effect.succeed({ _tag: "Refused", reason: verdict })
+          }
+        }),
+      isKeyInUse: ({ keyId, nowMillis }) =>
+        Effect.sync(() => {
+          for (const row of sessions.values()) if (row.keyId === keyId && isLive(row, nowMillis)) return true
+          return false
+        }),
+      list: ({ afterId, limit, nowMillis, subject }) =>
+        Effect.sync(() =>
+          Array.from(sessions.values())
+            .filter((row) =>
+              isLive(row, nowMillis) && (afterId === undefined || row.id > afterId) &&
+              (subject === undefined || row.subject === subject)
+            )
+            .sort(byId)
+            .slice(0, limit)
+        ),
+      revoke: (target, change) => Effect.sync(() => revoke(target, change)),
+      insertTicket: (row) =>
+        Effect.suspend(() => {
+          if (tickets.has(row.ticketDigest)) {
+            return Effect.fail(
+              new RepositoryError({
+                operation: "insertTicket",
+                cause: new Error(`A ticket of session ${row.sessionId} has a digest that exists already`)
+              })
+            )
+          }
+          tickets.set(row.ticketDigest, row)
+          return Effect.void
+        }),
+      consumeTicket: ({ nowMillis, ticketDigest }) =>
+        Effect.sync(() => {
+          const ticket = tickets.get(ticketDigest)
+          if (ticket === undefined) return Option.none()
+          tickets.delete(ticketDigest)
+          const row = sessions.get(ticket.sessionId)
+          return row !== undefined && ticket.expiresAtMillis > nowMillis && isLive(row, nowMillis)
+            ? Option.some(row)
+            : Option.none()
+        }),
+      sweep: ({ endedBeforeMillis, limit }, change) =>
+        Effect.sync(() => {
+          const ended = Array.from(sessions.values())
+            .filter((row) => endedAt(row) <= endedBeforeMillis)
+            .sort((a, b) => endedAt(a) - endedAt(b) || byId(a, b))
+            .slice(0, limit)
+            .sort(byId)
+          for (const row of ended) {
+            sessions.delete(row.id)
+            idByDigest.delete(row.tokenDigest)
+            dropTickets(row.id)
+            if (row.revokedAtMillis === null) {
+              journal.append({ _tag: "sessionRemoved", id: row.id, reason: "expired" }, change)
+            }
+          }
+          const expired = Array.from(tickets.values())
+            .filter((ticket) => ticket.expiresAtMillis <= endedBeforeMillis)
+            .sort((a, b) => a.expiresAtMillis - b.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
+            .slice(0, limit)
+          for (const ticket of expired) tickets.delete(ticket.ticketDigest)
+          return ended.length + expired.length
+        })
+    })
+  })
+).pipe(Layer.provide(AccessJournal.layer))

@@ -1,0 +1,611 @@
+/**
+ * Issues, verifies, lists and ends sessions.
+ *
+ * A session is a row; its token is a signed name for it. The policy is here once, over whichever
+ * {@link SessionCredentialRepository} the host provides: lifetimes, the sliding window, who may revoke what, and the cache
+ * that makes a token seen before cost one digest and one look-up.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type * as Digest from "effect/crypto/Digest"
+import type * as Mac from "effect/crypto/Mac"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { ChangeContext } from "./AccessEvent.ts"
+import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
+import type { AccessScope } from "./AccessScope.ts"
+import * as AccessFollower from "./internal/accessFollower.ts"
+import * as PlainText from "./internal/plainText.ts"
+import * as SessionCache from "./internal/sessionCache.ts"
+import {
+  CurrentSessionProtected,
+  RefreshRefused,
+  refused,
+  SessionCredentialError,
+  SessionNotFound,
+  TicketRefused,
+  unavailable
+} from "./internal/sessionErrors.ts"
+import { type InvalidSessionOptions, type Options, toSettings } from "./internal/sessionOptions.ts"
+import * as SessionTokens from "./internal/sessionTokens.ts"
+import * as SigningKeys from "./internal/signingKeys.ts"
+import type * as SecretStore from "../secrets/SecretStore.ts"
+import { Device, type Session, SessionId, type SessionMethod } from "./Session.ts"
+import {
+  isLive,
+  type RevocationTarget,
+  SessionCredentialRepository,
+  type SessionRow,
+  toSession
+} from "./SessionCredentialRepository.ts"
+import * as SessionToken from "./SessionToken.ts"
+import { Sha256Hex } from "./Sha256.ts"
+import * as Sweeper from "../Sweeper.ts"
+
+export {
+  CurrentSessionProtected,
+  RefreshRefused,
+  SessionCredentialError,
+  SessionNotFound,
+  SessionRefused,
+  SessionStoreUnavailable,
+  TicketRefused
+} from "./internal/sessionErrors.ts"
+export { InvalidSessionOptions, nistAal1, nistAal2, nistAal3, type Options } from "./internal/sessionOptions.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/** Says who asks for a change: a session, or whoever runs the host. */
+export type Principal = Session | "operator"
+
+/** Returns the name under which a principal stands in the access feed. */
+export const actorOf = (principal: Principal): string => principal === "operator" ? "operator" : principal.subject
+
+/** Describes a session as the device list shows it. */
+export interface ListedSession {
+  readonly session: Session
+  /** Whether it is the session that asked for the list. */
+  readonly current: boolean
+}
+
+/** Holds what a device is given when its session begins. Neither token is kept anywhere. */
+export interface IssuedSession {
+  readonly token: Redacted.Redacted
+  /** When the token ends, unless the session is renewed before, which moves a token without a refresh token along. */
+  readonly tokenExpiresAt: DateTime.Utc
+  /** What {@link SessionCredentialService}'s `refresh` takes; none unless refresh tokens are on. */
+  readonly refreshToken: Redacted.Redacted | undefined
+  readonly session: Session
+}
+
+/** Holds the tokens that follow the ones before. */
+export interface RefreshedSession extends IssuedSession {
+  readonly refreshToken: Redacted.Redacted
+}
+
+/** Describes the keys that verify tokens as an independent verifier takes them: a JWK Set (RFC 7517) of secret keys. */
+export interface VerificationKeys extends SigningKeys.VerificationKeys {}
+
+// -----------------------------------------------------------------------------
+// Service
+// -----------------------------------------------------------------------------
+
+/** Provides sessions: how they begin, how they are known again, and how they end. */
+export class SessionCredentialService extends Context.Service<SessionCredentialService, {
+  /**
+   * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
+   * in, by default the subject itself. Dies, and stores nothing, where the request is the host's mistake: an empty or
+   * enormous subject, one with control characters, or one of the feed's own actors, `operator`, `system` and `connect`; control
+   * characters in what describes the device; a malformed scope; a `dpop-access-token` without the thumbprint of its key.
+   */
+  readonly issue: (options: {
+    readonly subject: string
+    readonly scopes: ReadonlyArray<AccessScope>
+    readonly method: SessionMethod
+    readonly proofKeyThumbprint?: string | undefined
+    readonly device?: Partial<typeof Device.Type> | undefined
+    readonly actor?: string | undefined
+  }) => Effect.Effect<IssuedSession, SessionCredentialError>
+  /**
+   * Exchanges a refresh token for new tokens of its session; the token before ends at once. Within the grace window the
+   * same refresh token gives the same new tokens again. Fails with {@link RefreshRefused} otherwise, whatever is wrong with
+   * the token; one that was used up before ends its session. A session that is bound to a key takes the thumbprint of the
+   * key that the caller has proven to hold.
+   */
+  readonly refresh: (refreshToken: Redacted.Redacted, proof?: {
+    readonly proofKeyThumbprint: string
+  }) => Effect.Effect<RefreshedSession, SessionCredentialError>
+  /**
+   * Returns the session of a token, and renews it when its renewal is due. Fails with {@link SessionRefused}, whatever is
+   * wrong with the token, and with {@link SessionStoreUnavailable} where the row cannot be read.
+   *
+   * A session that is bound to a key is let in only with the thumbprint of the key that the caller has proven to hold.
+   */
+  readonly verify: (token: Redacted.Redacted, proof?: {
+    readonly proofKeyThumbprint: string
+  }) => Effect.Effect<Session, SessionCredentialError>
+  /** Lists the live sessions, all of them or a subject's, each with whether it is the one of `current`. */
+  readonly list: (options?: {
+    readonly subject?: string | undefined
+    readonly current?: SessionId | undefined
+  }) => Effect.Effect<ReadonlyArray<ListedSession>, SessionCredentialError>
+  /**
+   * Ends a session by its id. Fails with {@link SessionNotFound} where there is none, and with
+   * {@link CurrentSessionProtected} where it is the session that asks.
+   */
+  readonly revoke: (id: SessionId, by: Principal) => Effect.Effect<void, SessionCredentialError>
+  /** Ends the session that asks, as logging out does. Ending it twice is a success. */
+  readonly logout: (session: Session) => Effect.Effect<void, SessionCredentialError>
+  /** Ends the subject's other sessions and returns how many there were. */
+  readonly revokeOthers: (session: Session) => Effect.Effect<number, SessionCredentialError>
+  /** Ends every session of a subject and returns how many there were. */
+  readonly revokeBySubject: (subject: string, by: Principal) => Effect.Effect<number, SessionCredentialError>
+  /** Ends every session bound to a key and returns how many there were. */
+  readonly revokeByProofKey: (
+    proofKeyThumbprint: string,
+    by: Principal
+  ) => Effect.Effect<number, SessionCredentialError>
+  /** Makes a ticket for one WebSocket upgrade, where no header can be set: 128 random bits, single use, short-lived. */
+  readonly issueTicket: (session: Session) => Effect.Effect<Redacted.Redacted, SessionCredentialError>
+  /** Redeems a ticket for its session, of n racers once. Fails with {@link TicketRefused}. */
+  readonly consumeTicket: (ticket: Redacted.Redacted) => Effect.Effect<Session, SessionCredentialError>
+  /**
+   * Waits until a session has ended and returns how. Fails where the row cannot be read, so that what waits for it ends
+   * rather than living on unchecked.
+   */
+  readonly awaitEnd: (session: Session) => Effect.Effect<"revoked" | "expired", SessionCredentialError>
+  /** Ends a stream when the session that it was opened with ends. */
+  readonly whileValid: (
+    session: Session
+  ) => <A, E, R>(stream: Stream.Stream<A, E, R>) => Stream.Stream<A, E | SessionCredentialError, R>
+  /**
+   * Makes a new key sign from now on, and returns its `kid`. Tokens that older keys have signed go on, in every process:
+   * one that meets a token of a key unknown to it reads the keys again, at most once a second.
+   */
+  readonly rotateSigningKey: Effect.Effect<string, SessionCredentialError>
+  /**
+   * Deletes the keys that stopped signing an hour ago or more and whose tokens belong to no live session, and returns how
+   * many. {@link layerSweeper} does it.
+   */
+  readonly sweepSigningKeys: Effect.Effect<number, SessionCredentialError>
+  /** Returns the keys for a verifier of its own. They are secret: who holds one can sign. */
+  readonly verificationKeys: Effect.Effect<Redacted.Redacted<VerificationKeys>, SessionCredentialError>
+}>()("@sallyport/core/access/SessionCredentialService") {}
+
+// -----------------------------------------------------------------------------
+// Layers
+// -----------------------------------------------------------------------------
+
+/** How many rows a page of {@link SessionCredentialService}'s `list` holds, so that a long list never blocks for long. */
+const listPage = 256
+
+const isTarget = (target: RevocationTarget, session: Session): boolean => {
+  switch (target._tag) {
+    case "Session":
+      return session.id === target.id
+    case "SubjectExcept":
+      return session.subject === target.subject && session.id !== target.keep
+    case "Subject":
+      return session.subject === target.subject
+    case "ProofKey":
+      return session.proofKeyThumbprint === target.proofKeyThumbprint
+  }
+}
+
+/** Names what the service is built on. */
+export type Requirements =
+  | SessionCredentialRepository
+  | AccessFeedRepository
+  | SecretStore.SecretStore
+  | SecureRandom.SecureRandom
+  | Digest.Digest
+  | Mac.Mac
+
+/**
+ * Builds the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want.
+ */
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+  SessionCredentialService["Service"],
+  InvalidSessionOptions | SecretStore.SecretStoreError,
+  Requirements | Scope.Scope
+> {
+  const repository = yield* SessionCredentialRepository
+  const random = yield* SecureRandom.SecureRandom
+  const { absoluteMillis, lifetimeMillis, recheckMillis, refreshing, renewalMillis, ticketMillis, ...settings } =
+    yield* toSettings(options)
+  const ring = yield* SigningKeys.makeRing()
+  const { digestOf, sign, successors, verify: verifySignature } = yield* SessionTokens.make(ring)
+  const cache = SessionCache.make({ capacity: settings.cacheCapacity, recheckMillis, renewalMillis })
+  const follower = yield* AccessFollower.make({
+    trustMillis: settings.trustMillis,
+    onEvents: cache.onEvents,
+    onGap: cache.forgetAll
+  })
+  const sha256 = yield* Sha256Hex
+
+  const change = (actor: string): Effect.Effect<ChangeContext> =>
+    Effect.map(Clock.currentTimeMillis, (nowMillis) => ({ actor, nowMillis }))
+
+  const endProblem = (row: SessionRow): "revoked" | "expired" => row.revokedAtMillis === null ? "expired" : "revoked"
+
+  const renewIfDue = Effect.fnUntraced(function*(row: SessionRow, nowMillis: number) {
+    const dueBeforeMillis = nowMillis - renewalMillis
+    if (row.lastSeenAtMillis > dueBeforeMillis) return row
+    const renewed = yield* repository.renew(
+      { id: row.id, dueBeforeMillis, lifetimeMillis },
+      { actor: row.subject, nowMillis }
+    )
+    if (Option.isSome(renewed)) return renewed.value
+    // Somebody else renewed or ended it in between: the row says which.
+    const current = yield* repository.findById(row.id)
+    if (Option.isNone(current)) return yield* refused("unknown")
+    if (isLive(current.value, nowMillis)) return current.value
+    cache.forget(row.id)
+    return yield* refused(endProblem(current.value))
+  })
+
+  const tokenEnd = (row: SessionRow): DateTime.Utc =>
+    DateTime.makeUnsafe(Math.min(row.tokenExpiresAtMillis ?? row.expiresAtMillis, row.expiresAtMillis))
+
+  /** Verifies a token that is not in the cache, or that is due for a look at its row. */
+  const verifyRow = Effect.fn("SessionCredentialService.verify")(
+    function*(
+      token: Redacted.Redacted,
+      tokenDigest: string,
+      nowMillis: number
+    ) {
+      if (!cache.has(tokenDigest) && Option.isNone(yield* verifySignature(token))) return yield* refused("malformed")
+      const generation = cache.generation()
+      const found = yield* repository.findByTokenDigest(tokenDigest)
+      if (Option.isNone(found)) return yield* refused("unknown")
+      if (!isLive(found.value, nowMillis)) {
+        cache.forget(found.value.id)
+        return yield* refused(endProblem(found.value))
+      }
+      if ((found.value.tokenExpiresAtMillis ?? Infinity) <= nowMillis) return yield* refused("expired")
+      const row = yield* renewIfDue(found.value, nowMillis)
+      return cache.remember(tokenDigest, row, { generation, nowMillis })
+    },
+    (effect) =>
+      Effect.catchTag(effect, ["RepositoryError", "SecretStoreError"], (error) => Effect.fail(unavailable(error)))
+  )
+
+  /** Lets a session in that is bound to no key, or to the one that was proven. */
+  const admit = (
+    session: Session,
+    proof: { readonly proofKeyThumbprint: string } | undefined
+  ): Effect.Effect<Session, SessionCredentialError> =>
+    session.proofKeyThumbprint === null || session.proofKeyThumbprint === proof?.proofKeyThumbprint
+      ? Effect.succeed(session)
+      : Effect.fail(refused("proof-key-mismatch"))
+
+  /** Looks at the cache, and at the row where the cache doesn't know or may not be trusted. */
+  const verifyDigest = (
+    token: Redacted.Redacted,
+    tokenDigest: string,
+    nowMillis: number,
+    proof: { readonly proofKeyThumbprint: string } | undefined
+  ): Effect.Effect<Session, SessionCredentialError> => {
+    const session = cache.recall(tokenDigest, nowMillis)
+    if (session !== undefined && follower.isLive(nowMillis)) return admit(session, proof)
+    const looked = session === undefined
+      ? verifyRow(token, tokenDigest, nowMillis)
+      : Effect.flatMap(follower.catchUp, (live) => {
+        const current = live ? cache.recall(tokenDigest, nowMillis) : undefined
+        return current === undefined ? verifyRow(token, tokenDigest, nowMillis) : Effect.succeed(current)
+      })
+    return Effect.flatMap(looked, (found) => admit(found, proof))
+  }
+
+  const verify: SessionCredentialService["Service"]["verify"] = (token, proof) => {
+    const text = Redacted.value(token)
+    if (text.length > SessionToken.maxLength) return Effect.fail(refused("malformed"))
+    return sha256 === undefined
+      ? Effect.flatMap(
+        digestOf(token),
+        (tokenDigest) =>
+          Clock.clockWith((clock) => verifyDigest(token, tokenDigest, clock.currentTimeMillisUnsafe(), proof))
+      )
+      : Clock.clockWith((clock) => verifyDigest(token, sha256(text), clock.currentTimeMillisUnsafe(), proof))
+  }
+
+  /** Revokes, then forgets what was revoked, also where an interruption or an error leaves open what was committed. */
+  const revokeTarget = (target: RevocationTarget, actor: string) =>
+    Effect.flatMap(change(actor), (context) => repository.revoke(target, context)).pipe(
+      Effect.tap((ids) =>
+        // A racer may have been the one to revoke a target and not have come to forget it, so its absence from the
+        // answer does not say that it is still live.
+        Effect.sync(() => cache.invalidate(ids, (session) => isTarget(target, session)))
+      ),
+      Effect.tapCause(() => Effect.sync(cache.forgetAll)),
+      Effect.uninterruptible,
+      Effect.mapError(unavailable)
+    )
+
+  const awaitEnd = (session: Session) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => cache.watch(session.id)),
+      Effect.fnUntraced(function*(watcher) {
+        while (true) {
+          // Made before the look, so that a revocation in between is not missed, and anew for each look: being woken is
+          // a hint, and after a revocation that failed the session may well be live.
+          watcher.woken = Deferred.makeUnsafe()
+          const row = yield* repository.findById(session.id)
+          const nowMillis = yield* Clock.currentTimeMillis
+          if (Option.isNone(row)) return "revoked" as const
+          if (!isLive(row.value, nowMillis)) return endProblem(row.value)
+          yield* Deferred.await(watcher.woken).pipe(
+            Effect.timeoutOption(Math.min(row.value.expiresAtMillis - nowMillis, recheckMillis))
+          )
+        }
+      }),
+      (watcher) => Effect.sync(() => cache.unwatch(session.id, watcher))
+    ).pipe(Effect.mapError(unavailable))
+
+  return SessionCredentialService.of({
+    issue: Effect.fn("SessionCredentialService.issue")(function*(request) {
+      if (request.method === "dpop-access-token" && request.proofKeyThumbprint === undefined) {
+        return yield* Effect.die(new TypeError("A dpop-access-token needs the thumbprint of the key it is bound to"))
+      }
+      const subjectProblem = PlainText.subjectProblem(request.subject)
+      if (subjectProblem !== undefined) {
+        return yield* Effect.die(new TypeError(`The subject of a session cannot be ${subjectProblem}`))
+      }
+      const device = new Device({ label: null, userAgent: null, address: null, ...request.device })
+      if (![device.label, device.userAgent, device.address].every((text) => PlainText.isPlainText(text ?? ""))) {
+        return yield* Effect.die(new TypeError("What describes a device cannot hold control characters"))
+      }
+      const key = yield* Effect.mapError(ring.active, unavailable)
+      const nowMillis = yield* Clock.currentTimeMillis
+      const id = SessionId.make(yield* random.uuidV7())
+      const absoluteExpiresAtMillis = absoluteMillis === null ? null : nowMillis + absoluteMillis
+      const tokenExpiresAtMillis = refreshing === undefined || request.method === "browser-session-cookie"
+        ? null
+        : nowMillis + refreshing.tokenMillis
+      const claims = (endMillis: number) =>
+        Effect.map(random.randomBytes(16), (jti): SessionToken.Claims => ({
+          sid: id,
+          sub: request.subject,
+          jti: Base64Url.encode(jti),
+          iat: Math.floor(nowMillis / 1000),
+          ...(endMillis === Infinity ? {} : { exp: Math.floor(endMillis / 1000) })
+        }))
+      const absoluteEndMillis = absoluteExpiresAtMillis ?? Infinity
+      const token = yield* sign(key, yield* claims(Math.min(tokenExpiresAtMillis ?? Infinity, absoluteEndMillis)))
+      const refreshToken = tokenExpiresAtMillis === null
+        ? undefined
+        : yield* sign(key, yield* claims(absoluteEndMillis), SessionToken.refreshType)
+      const row: SessionRow = {
+        id,
+        subject: request.subject,
+        method: request.method,
+        scopes: request.scopes,
+        proofKeyThumbprint: request.proofKeyThumbprint ?? null,
+        device,
+        tokenDigest: yield* digestOf(token),
+        keyId: key.keyId,
+        tokenExpiresAtMillis,
+        refreshDigest: refreshToken === undefined ? null : yield* digestOf(refreshToken),
+        previousRefreshDigest: null,
+        refreshedAtMillis: refreshToken === undefined ? null : nowMillis,
+        createdAtMillis: nowMillis,
+        lastSeenAtMillis: nowMillis,
+        expiresAtMillis: Math.min(nowMillis + lifetimeMillis, absoluteEndMillis),
+        absoluteExpiresAtMillis,
+        revokedAtMillis: null
+      }
+      if (
+        Math.max(Redacted.value(token).length, Redacted.value(refreshToken ?? token).length) > SessionToken.maxLength
+      ) {
+        return yield* Effect.die(new RangeError("The subject is too long: its token would be refused as too long"))
+      }
+      // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
+      const session = toSession(row)
+      yield* Effect.mapError(
+        repository.insert(row, { actor: request.actor ?? request.subject, nowMillis }),
+        unavailable
+      )
+      return { token, tokenExpiresAt: tokenEnd(row), refreshToken, session }
+    }),
+    refresh: Effect.fn("SessionCredentialService.refresh")(function*(refreshToken, proof) {
+      const refuse = (problem: RefreshRefused["problem"]) =>
+        new SessionCredentialError({ reason: new RefreshRefused({ problem }) })
+      if (refreshing === undefined) return yield* refuse("unknown")
+      if (Redacted.value(refreshToken).length > SessionToken.maxLength) return yield* refuse("malformed")
+      const verified = yield* Effect.mapError(verifySignature(refreshToken, SessionToken.refreshType), unavailable)
+      if (Option.isNone(verified)) return yield* refuse("malformed")
+      const claims = verified.value
+      const key = yield* Effect.mapError(ring.active, unavailable)
+      const nowMillis = yield* Clock.currentTimeMillis
+      const tokenExpiresAtMillis = nowMillis + refreshing.tokenMillis
+      const next = yield* successors({ key, claims, refreshToken, refreshedAtMillis: nowMillis, tokenExpiresAtMillis })
+      const outcome = yield* repository.refresh({
+        id: claims.sid,
+        presentedDigest: yield* digestOf(refreshToken),
+        proofKeyThumbprint: proof?.proofKeyThumbprint,
+        graceMillis: refreshing.graceMillis,
+        lifetimeMillis,
+        next: {
+          tokenDigest: next.tokenDigest,
+          refreshDigest: next.refreshDigest,
+          keyId: key.keyId,
+          tokenExpiresAtMillis
+        }
+      }, { actor: claims.sub, nowMillis }).pipe(
+        // The token before ends here at once, also where an error or an interruption leaves open what was committed.
+        Effect.onExit(() => Effect.sync(() => cache.invalidate([claims.sid]))),
+        Effect.uninterruptible,
+        Effect.mapError(unavailable)
+      )
+      switch (outcome._tag) {
+        case "Refreshed":
+          return {
+            token: next.token,
+            refreshToken: next.refreshToken,
+            tokenExpiresAt: tokenEnd(outcome.row),
+            session: toSession(outcome.row)
+          }
+        case "Repeated": {
+          const { row } = outcome
+          const keyBefore = ring.known().byId.get(row.keyId) ??
+            (yield* Effect.mapError(ring.reread, unavailable)).byId.get(row.keyId)
+          if (keyBefore === undefined || row.refreshedAtMillis === null || row.tokenExpiresAtMillis === null) {
+            return yield* refuse("unknown")
+          }
+          const { refreshDigest, tokenDigest, ...tokens } = yield* successors({
+            key: keyBefore,
+            claims,
+            refreshToken,
+            refreshedAtMillis: row.refreshedAtMillis,
+            tokenExpiresAtMillis: row.tokenExpiresAtMillis
+          })
+          return refreshDigest === row.refreshDigest && tokenDigest === row.tokenDigest
+            ? { ...tokens, tokenExpiresAt: tokenEnd(row), session: toSession(row) }
+            : yield* refuse("unknown")
+        }
+        case "Reused":
+          yield* Effect.logWarning("A refresh token was used again, so its session was revoked").pipe(
+            Effect.annotateLogs({ session: claims.sid, subject: claims.sub })
+          )
+          return yield* refuse("reused")
+        case "Refused":
+          return yield* refuse(outcome.reason)
+      }
+    }),
+    verify,
+    list: Effect.fn("SessionCredentialService.list")(function*(request) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const listed: Array<ListedSession> = []
+      let afterId: SessionId | undefined
+      while (true) {
+        const page = yield* Effect.mapError(
+          repository.list({ nowMillis, subject: request?.subject, afterId, limit: listPage }),
+          unavailable
+        )
+        for (const row of page) {
+          afterId = row.id
+          // The row is written once per renewal interval; this process may have seen the session since.
+          const seenAtMillis = cache.seenAtMillis(row.id)
+          listed.push({
+            session: toSession({ ...row, lastSeenAtMillis: Math.max(row.lastSeenAtMillis, seenAtMillis) }),
+            current: row.id === request?.current
+          })
+        }
+        if (page.length < listPage) return listed
+      }
+    }),
+    revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by) {
+      if (by !== "operator" && by.id === id) {
+        return yield* new SessionCredentialError({ reason: new CurrentSessionProtected({ id }) })
+      }
+      const revoked = yield* revokeTarget({ _tag: "Session", id }, actorOf(by))
+      if (revoked.length === 0) return yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
+    }),
+    logout: Effect.fn("SessionCredentialService.logout")(function*(session) {
+      yield* revokeTarget({ _tag: "Session", id: session.id }, session.subject)
+    }),
+    revokeOthers: Effect.fn("SessionCredentialService.revokeOthers")(function*(session) {
+      const target = { _tag: "SubjectExcept", subject: session.subject, keep: session.id } as const
+      return (yield* revokeTarget(target, session.subject)).length
+    }),
+    revokeBySubject: Effect.fn("SessionCredentialService.revokeBySubject")(function*(subject, by) {
+      return (yield* revokeTarget({ _tag: "Subject", subject }, actorOf(by))).length
+    }),
+    revokeByProofKey: Effect.fn("SessionCredentialService.revokeByProofKey")(function*(proofKeyThumbprint, by) {
+      return (yield* revokeTarget({ _tag: "ProofKey", proofKeyThumbprint }, actorOf(by))).length
+    }),
+    issueTicket: Effect.fn("SessionCredentialService.issueTicket")(function*(session) {
+      const ticket = Redacted.make(Base64Url.encode(yield* random.randomBytes(16)), { label: "session-ticket" })
+      const nowMillis = yield* Clock.currentTimeMillis
+      yield* repository.insertTicket({
+        ticketDigest: yield* digestOf(ticket),
+        sessionId: session.id,
+        expiresAtMillis: nowMillis + ticketMillis
+      }).pipe(Effect.mapError(unavailable))
+      return ticket
+    }),
+    consumeTicket: Effect.fn("SessionCredentialService.consumeTicket")(function*(ticket) {
+      if (Redacted.value(ticket).length > SessionToken.maxLength) {
+        return yield* new SessionCredentialError({ reason: new TicketRefused() })
+      }
+      const nowMillis = yield* Clock.currentTimeMillis
+      const row = yield* repository.consumeTicket({ ticketDigest: yield* digestOf(ticket), nowMillis }).pipe(
+        Effect.mapError(unavailable)
+      )
+      if (Option.isNone(row)) return yield* new SessionCredentialError({ reason: new TicketRefused() })
+      return toSession(row.value)
+    }),
+    awaitEnd,
+    whileValid: (session) => (stream) => Stream.interruptWhen(stream, awaitEnd(session)),
+    rotateSigningKey: ring.rotate.pipe(
+      Effect.tap((keyId) => Effect.logInfo("A new key signs sessions").pipe(Effect.annotateLogs({ keyId }))),
+      Effect.mapError(unavailable),
+      Effect.withSpan("SessionCredentialService.rotateSigningKey")
+    ),
+    sweepSigningKeys: Effect.flatMap(
+      Clock.currentTimeMillis,
+      (nowMillis) => ring.sweep((keyId) => repository.isKeyInUse({ keyId, nowMillis }))
+    ).pipe(
+      Effect.mapError(unavailable),
+      Effect.withSpan("SessionCredentialService.sweepSigningKeys")
+    ),
+    verificationKeys: ring.export.pipe(
+      Effect.mapError(unavailable),
+      Effect.withSpan("SessionCredentialService.verificationKeys")
+    )
+  })
+})
+
+/** Provides the service with given settings. Fails when they contradict each other or the signing keys cannot be read. */
+export const layerWith = (options: Options): Layer.Layer<
+  SessionCredentialService,
+  InvalidSessionOptions | SecretStore.SecretStoreError,
+  Requirements
+> => Layer.effect(SessionCredentialService, make(options))
+
+/** Provides the service with its defaults: 30 days without activity, no absolute end. */
+export const layer: Layer.Layer<
+  SessionCredentialService,
+  InvalidSessionOptions | SecretStore.SecretStoreError,
+  Requirements
+> = layerWith({})
+
+/**
+ * Deletes sessions that have ended, expired tickets, and signing keys that nobody needs any more, again and again, in
+ * batches. Several processes may do this at once.
+ *
+ * `retention` is how long a session is kept after its end, by default 1 hour; `interval` defaults to 10 minutes, `batchSize`
+ * to 500 sessions. A failure is logged, and tried again.
+ */
+export const layerSweeper = (
+  options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
+): Layer.Layer<never, never, SessionCredentialRepository | SessionCredentialService> =>
+  Sweeper.layer({
+    name: "ended sessions",
+    options,
+    defaults: { interval: "10 minutes", batchSize: 500 },
+    sweep: Effect.gen(function*() {
+      const repository = yield* SessionCredentialRepository
+      const sessions = yield* SessionCredentialService
+      const retentionMillis = Duration.toMillis(options?.retention ?? "1 hour")
+      return Effect.fnUntraced(function*(limit: number, nowMillis: number) {
+        const swept = yield* repository.sweep(
+          { endedBeforeMillis: Math.max(0, nowMillis - retentionMillis), limit },
+          { actor: "system", nowMillis }
+        )
+        if (swept < limit) yield* sessions.sweepSigningKeys
+        return swept
+      })
+    })
+  })

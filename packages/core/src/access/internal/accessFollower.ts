@@ -1,0 +1,143 @@
+/**
+ * Follows the access feed for a cache in this process, and knows whether the cache can be trusted.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
+import type { AccessEvent } from "../AccessEvent.ts"
+import { AccessFeedRepository } from "../AccessFeedRepository.ts"
+import type { RepositoryError } from "../../RepositoryError.ts"
+
+/** Follows the feed. */
+export interface AccessFollower {
+  /**
+   * Tells whether everything that was committed before the trusted time has been handed over, and changes are still
+   * heard of. Asked in the second half of that time, it has the follower look again meanwhile.
+   */
+  readonly isLive: (nowMillis: number) => boolean
+  /** Reads up to the end of the feed and returns whether the cache can be trusted now. Many callers share one look. */
+  readonly catchUp: Effect.Effect<boolean>
+}
+
+const pageSize = 256
+// Past this many events, to forget everything costs less than to read them.
+const maxReplay = 10_000
+const retryMillis = 250
+
+/**
+ * Starts following, and returns when it has looked once, or failed to. It ends with the scope.
+ *
+ * `onEvents` is handed every event after the start, in order; `onGap` is called where some were left out.
+ */
+export const make = Effect.fnUntraced(function*(options: {
+  readonly trustMillis: number
+  readonly onEvents: (events: ReadonlyArray<AccessEvent>) => void
+  readonly onGap: () => void
+}): Effect.fn.Return<AccessFollower, never, AccessFeedRepository | Scope.Scope> {
+  const repository = yield* AccessFeedRepository
+  const clock = yield* Clock.Clock
+  const one = Semaphore.makeUnsafe(1)
+  const stale = Latch.makeUnsafe(false)
+  const started = Deferred.makeUnsafe<void>()
+
+  let cursor: number | undefined
+  let listening = false
+  // When the look began that has last come to the end of the feed.
+  let confirmedAt = -Infinity
+
+  const isConfirmed = (nowMillis: number) =>
+    listening && nowMillis >= confirmedAt && nowMillis < confirmedAt + options.trustMillis
+
+  const look: Effect.Effect<void, RepositoryError> = Effect.gen(function*() {
+    const startedAt = clock.currentTimeMillisUnsafe()
+    const until = yield* repository.latestRevision
+    if (cursor === undefined || until < cursor || until - cursor > maxReplay) {
+      if (cursor !== undefined) options.onGap()
+      cursor = until
+    }
+    while (cursor < until) {
+      const events: ReadonlyArray<AccessEvent> = yield* repository.read({ after: cursor, limit: pageSize })
+      options.onEvents(events)
+      const last = events[events.length - 1]?.revision ?? until
+      // The page may end with events of types that this version doesn't know.
+      cursor = events.length < pageSize ? Math.max(last, until) : last
+    }
+    confirmedAt = startedAt
+  })
+
+  const lose = Effect.sync(() => {
+    listening = false
+    confirmedAt = -Infinity
+  })
+  // Hints still come; the next one who asks has it looked again.
+  const unconfirm = (error: RepositoryError) =>
+    Effect.suspend(() => {
+      confirmedAt = -Infinity
+      return Effect.logDebug("Could not read the access feed", error)
+    })
+
+  const catchUp = one.withPermit(
+    Effect.suspend(() => {
+      const nowMillis = clock.currentTimeMillisUnsafe()
+      // Whoever held the permit before may have looked just now.
+      if (!listening || isConfirmed(nowMillis)) return Effect.succeed(listening)
+      return Effect.matchEffect(look, {
+        onFailure: (error) => Effect.as(unconfirm(error), false),
+        onSuccess: () => Effect.sync(() => listening)
+      })
+    })
+  ).pipe(Effect.withTracerEnabled(false))
+
+  const follow = repository.wakeups.pipe(
+    Stream.runForEach(() =>
+      Effect.suspend(() => {
+        listening = true
+        return Effect.andThen(one.withPermit(look), Deferred.succeed(started, undefined))
+      })
+    )
+  )
+
+  yield* follow.pipe(
+    Effect.exit,
+    Effect.flatMap((exit) =>
+      exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)
+        ? Effect.logWarning(
+          "Lost the access feed; what is cached is looked up in the store until it is back",
+          exit.cause
+        )
+        : Effect.void
+    ),
+    Effect.andThen(lose),
+    Effect.andThen(Deferred.succeed(started, undefined)),
+    Effect.andThen(Effect.sleep(retryMillis)),
+    Effect.forever,
+    Effect.withTracerEnabled(false),
+    Effect.forkScoped
+  )
+  yield* stale.await.pipe(
+    Effect.andThen(Effect.suspend(() => {
+      stale.closeUnsafe()
+      // Confirmed still, but not for long.
+      return listening ? one.withPermit(look) : Effect.void
+    })),
+    Effect.catch(unconfirm),
+    Effect.forever,
+    Effect.withTracerEnabled(false),
+    Effect.forkScoped
+  )
+  yield* Deferred.await(started)
+
+  return {
+    isLive: (nowMillis) => {
+      if (!isConfirmed(nowMillis)) return false
+      if (nowMillis - confirmedAt >= options.trustMillis / 2) stale.openUnsafe()
+      return true
+    },
+    catchUp
+  }
+})

@@ -1,0 +1,167 @@
+/**
+ * What can go wrong with one-time credentials.
+ */
+import * as Duration from "effect/Duration"
+import * as Schema from "effect/Schema"
+import { RepositoryError } from "../../RepositoryError.ts"
+import * as AccessScope from "../AccessScope.ts"
+import { BootstrapMethod } from "../AuthPolicy.ts"
+
+/** Reports a code that cannot be one: its length, a symbol or the check symbol is wrong. No attempt was counted. */
+export class MalformedCode extends Schema.TaggedError<MalformedCode>()("MalformedCode", {}) {
+  override get message() {
+    return "This is not a pairing code; check it for a typing error"
+  }
+}
+
+/**
+ * Reports a code that lets nobody in: unknown, expired, revoked, used up, or bound to another key. A caller is not told
+ * which; the log is.
+ */
+export class InvalidCredential extends Schema.TaggedError<InvalidCredential>()("InvalidCredential", {}) {
+  override get message() {
+    return "The pairing code is not valid, or not any more; ask for a new one"
+  }
+}
+
+/** Reports that a good code was asked for more than it grants. The code was not used. */
+export class ScopeNotGranted extends Schema.TaggedError<ScopeNotGranted>()("ScopeNotGranted", {
+  requested: Schema.Array(AccessScope.AccessScope)
+}) {
+  override get message() {
+    return `The pairing code does not grant all of ${this.requested.join(", ")}; ask for less, or for another code`
+  }
+}
+
+/** Reports an attempt to hand on scopes that whoever issues the link doesn't hold. No link was made. */
+export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHeld", {
+  missing: Schema.Array(AccessScope.AccessScope)
+}) {
+  override get message() {
+    return `You cannot hand on ${this.missing.join(", ")}: you don't hold it yourself`
+  }
+}
+
+/**
+ * Reports a subject that a link cannot be for. Only the operator says whom a link is for (`foreign`); nobody may be called
+ * as one of the feed's own actors, `operator`, `system` and `connect` (`reserved`); and a name is one line of text (`empty`,
+ * `malformed`). No link was made.
+ */
+export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("SubjectNotAllowed", {
+  problem: Schema.Literals(["foreign", "reserved", "empty", "malformed"])
+}) {
+  override get message() {
+    switch (this.problem) {
+      case "foreign":
+        return "Only the operator issues links for somebody else; leave the subject out to issue one for yourself"
+      case "reserved":
+        return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
+      default:
+        return "A subject is a line of text: it cannot be empty or hold control characters"
+    }
+  }
+}
+
+/** Reports a label that could not be shown on a line: it holds control characters or half of a character. No link was made. */
+export class LabelNotAllowed extends Schema.TaggedError<LabelNotAllowed>()("LabelNotAllowed", {}) {
+  override get message() {
+    return "A label is a line of text: it cannot hold control characters"
+  }
+}
+
+/** Reports a way in that the policy in force does not have. No link was made. */
+export class MethodNotOffered extends Schema.TaggedError<MethodNotOffered>()("MethodNotOffered", {
+  method: BootstrapMethod
+}) {
+  override get message() {
+    return `The policy in force has no ${this.method}; choose another policy to use one`
+  }
+}
+
+/** Reports that too many wrong codes came from one source, or from all together. This one was not looked at. */
+export class TooManyAttempts extends Schema.TaggedError<TooManyAttempts>()("TooManyAttempts", {
+  retryAfterMillis: Schema.Natural
+}) {
+  override get message() {
+    return `There were too many wrong pairing codes; try again in ${
+      Duration.format(Duration.seconds(Math.ceil(this.retryAfterMillis / 1000)))
+    }`
+  }
+}
+
+/** Reports a lifetime that is not positive or is above the configured maximum. No link was made. */
+export class LifetimeOutOfBounds extends Schema.TaggedError<LifetimeOutOfBounds>()("LifetimeOutOfBounds", {
+  requestedMillis: Schema.Number,
+  maximumMillis: Schema.Number
+}) {
+  override get message() {
+    return `A link may live up to ${Duration.format(Duration.millis(this.maximumMillis))}, not ` +
+      Duration.format(Duration.millis(this.requestedMillis))
+  }
+}
+
+/** Reports the id of a link that does not exist or can no longer be redeemed. */
+export class LinkNotFound extends Schema.TaggedError<LinkNotFound>()("LinkNotFound", { id: Schema.String }) {
+  override get message() {
+    return `There is no open pairing link ${this.id}; list the links to see which there are`
+  }
+}
+
+/** Reports a credential that was seeded before; a new one has to be made for each start. */
+export class AlreadySeeded extends Schema.TaggedError<AlreadySeeded>()("AlreadySeeded", {}) {
+  override get message() {
+    return "This credential was seeded before, and may have been used; make a new one for each start of the backend"
+  }
+}
+
+/** Reports a seeded credential that could be guessed. */
+export class WeakCredential extends Schema.TaggedError<WeakCredential>()("WeakCredential", {
+  minimumLength: Schema.Natural
+}) {
+  override get message() {
+    return `A seeded credential needs at least ${this.minimumLength} random characters`
+  }
+}
+
+/** Reports that the store could not answer. Nothing was used up, and the call can be made again. */
+export class BootstrapStoreUnavailable
+  extends Schema.TaggedError<BootstrapStoreUnavailable>()("BootstrapStoreUnavailable", {
+    cause: RepositoryError
+  })
+{
+  override get message() {
+    return "The store of pairing links cannot be reached at the moment; try again shortly"
+  }
+}
+
+/** Reports what went wrong with a bootstrap credential, with a reason to branch on. */
+export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCredentialError>()(
+  "BootstrapCredentialError",
+  {
+    reason: Schema.Union([
+      MalformedCode,
+      InvalidCredential,
+      ScopeNotGranted,
+      ScopeNotHeld,
+      SubjectNotAllowed,
+      LabelNotAllowed,
+      MethodNotOffered,
+      TooManyAttempts,
+      LifetimeOutOfBounds,
+      LinkNotFound,
+      AlreadySeeded,
+      WeakCredential,
+      BootstrapStoreUnavailable
+    ])
+  }
+) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+/** Makes the error of a reason. */
+export const fail = (reason: BootstrapCredentialError["reason"]) => new BootstrapCredentialError({ reason })
+
+/** Reports that the store could not answer. */
+export const unavailable = (cause: RepositoryError) => fail(new BootstrapStoreUnavailable({ cause }))

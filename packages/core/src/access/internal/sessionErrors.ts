@@ -1,0 +1,91 @@
+/**
+ * What can go wrong with a session.
+ */
+import * as Schema from "effect/Schema"
+import { RepositoryError } from "../../RepositoryError.ts"
+import { SecretStoreError } from "../../secrets/SecretStore.ts"
+import { SessionId } from "../Session.ts"
+
+/**
+ * Reports a token that lets nobody in. A caller is told this and no more; `problem` is for the log.
+ */
+export class SessionRefused extends Schema.TaggedError<SessionRefused>()("SessionRefused", {
+  problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "proof-key-mismatch"])
+}) {
+  override get message() {
+    return "The session is not valid, or has ended; sign in again"
+  }
+}
+
+/** Reports a ticket that is unknown, was used, has expired, or whose session has ended. */
+export class TicketRefused extends Schema.TaggedError<TicketRefused>()("TicketRefused", {}) {
+  override get message() {
+    return "The ticket is not valid, or was used already; ask for a new one"
+  }
+}
+
+/**
+ * Reports a refresh token that gives no new tokens. A caller is told this and no more; `problem` is for the log. `reused`
+ * says that the token had been used before, and that its session was revoked for that.
+ */
+export class RefreshRefused extends Schema.TaggedError<RefreshRefused>()("RefreshRefused", {
+  problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "reused", "proof-key-mismatch"])
+}) {
+  override get message() {
+    return "The refresh token is not valid, or not any more; sign in again"
+  }
+}
+
+/** Reports the id of a session that does not exist or has ended. */
+export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("SessionNotFound", {
+  id: SessionId
+}) {
+  override get message() {
+    return `There is no live session ${this.id}; list the sessions to see which there are`
+  }
+}
+
+/** Reports an attempt to revoke, by its id, the session that asks. */
+export class CurrentSessionProtected extends Schema.TaggedError<CurrentSessionProtected>()("CurrentSessionProtected", {
+  id: SessionId
+}) {
+  override get message() {
+    return `${this.id} is the session that you are using; log out to end it`
+  }
+}
+
+/**
+ * Reports that the store of sessions, or the one of the signing keys, could not answer. Nobody is let in meanwhile, and the
+ * call can be made again.
+ */
+export class SessionStoreUnavailable extends Schema.TaggedError<SessionStoreUnavailable>()("SessionStoreUnavailable", {
+  cause: Schema.Union([RepositoryError, SecretStoreError])
+}) {
+  override get message() {
+    return "The session store cannot be reached at the moment; try again shortly"
+  }
+}
+
+/** Reports what went wrong with a session, with a reason to branch on. */
+export class SessionCredentialError extends Schema.TaggedError<SessionCredentialError>()("SessionCredentialError", {
+  reason: Schema.Union([
+    SessionRefused,
+    TicketRefused,
+    RefreshRefused,
+    SessionNotFound,
+    CurrentSessionProtected,
+    SessionStoreUnavailable
+  ])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+/** Refuses a token. */
+export const refused = (problem: SessionRefused["problem"]) =>
+  new SessionCredentialError({ reason: new SessionRefused({ problem }) })
+
+/** Reports that a store could not answer. */
+export const unavailable = (cause: RepositoryError | SecretStoreError) =>
+  new SessionCredentialError({ reason: new SessionStoreUnavailable({ cause }) })

@@ -1,0 +1,311 @@
+/**
+ * Decides who may connect through a relay: a client asks, its owner decides, and the decision reaches everything that the
+ * client has.
+ *
+ * The policy is here once, over whichever {@link ConnectClientRepository} the host provides. A decision and what it ends
+ * commit together; a grant is stored with the answer that it belongs to, so that one that was overtaken by a decision is
+ * ended by it.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Digest from "effect/crypto/Digest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { ChangeContext } from "../access/AccessEvent.ts"
+import type { AccessFeedRepository } from "../access/AccessFeedRepository.ts"
+import type { PairingLinkRow } from "../access/BootstrapCredentialRepository.ts"
+import {
+  type ConnectClient,
+  type DecisionStatus,
+  type DeviceType,
+  SecurityMode,
+  Thumbprint,
+  verificationCode
+} from "../access/ConnectClient.ts"
+import { ConnectClientRepository, type Decision, toConnectClient } from "../access/ConnectClientRepository.ts"
+import {
+  ClientAmbiguous,
+  ClientNotFound,
+  type ConnectClientError,
+  fail,
+  RequestChanged,
+  RequestExpired,
+  SecurityModeUnreadable,
+  unavailable
+} from "./internal/connectErrors.ts"
+import { type InvalidConnectOptions, type Options, toSettings } from "./internal/connectOptions.ts"
+import * as DecisionWaits from "./internal/decisionWaits.ts"
+import { actorOf, type Principal } from "../access/SessionCredentialService.ts"
+import * as Sweeper from "../Sweeper.ts"
+
+export {
+  ClientAmbiguous,
+  ClientNotFound,
+  ConnectClientError,
+  ConnectStoreUnavailable,
+  RequestChanged,
+  RequestExpired,
+  SecurityModeUnreadable,
+  TooManyWaiting
+} from "./internal/connectErrors.ts"
+export { InvalidConnectOptions, type Options } from "./internal/connectOptions.ts"
+
+/** Describes what came of a request. Only `Granted` lets the client in. */
+export type RequestResult =
+  | { readonly _tag: "Granted"; readonly client: ConnectClient; readonly mode: SecurityMode }
+  | { readonly _tag: "Pending"; readonly client: ConnectClient }
+  /** The owner turned the client away; a rejected one may ask again at `askAgainAtMillis`. */
+  | {
+    readonly _tag: "Refused"
+    readonly client: ConnectClient
+    readonly status: "rejected" | "revoked" | "blocked"
+    readonly askAgainAtMillis: number | null
+  }
+  | { readonly _tag: "TooMany" }
+
+/** Provides the approval of connecting clients. */
+export class ConnectClientStore extends Context.Service<ConnectClientStore, {
+  /** Returns who may connect. Fails with {@link SecurityModeUnreadable} rather than guess. */
+  readonly securityMode: Effect.Effect<SecurityMode, ConnectClientError>
+  /**
+   * Sets who may connect, and approves clients that only their account let in so far: all of them, or those named by their
+   * whole thumbprints. Where the mode becomes `client-approval`, what the others of them have ends. A session that turns
+   * approval on keeps the client that it is bound to. Returns the clients that were approved.
+   */
+  readonly setSecurityMode: (options: {
+    readonly mode: SecurityMode
+    readonly trust?: "all" | ReadonlyArray<string> | undefined
+    readonly by: Principal
+  }) => Effect.Effect<ReadonlyArray<ConnectClient>, ConnectClientError>
+  /**
+   * Takes a client's request, in one atomic step: the answer is the state after it. Where the client is let in, `grant` is
+   * stored as a pairing link in the same step. Fails with {@link SecurityModeUnreadable} where the mode cannot be told.
+   */
+  readonly request: (options: {
+    readonly proofKeyThumbprint: string
+    readonly account: string
+    readonly label?: string | undefined
+    readonly deviceType?: typeof DeviceType.Type | undefined
+    readonly grant?: PairingLinkRow | undefined
+  }) => Effect.Effect<RequestResult, ConnectClientError>
+  /**
+   * Decides about a client, named by its thumbprint or by a beginning of it that no other client has. What a client that is
+   * not approved has ends in the same step. With `code`, the decision is about the request with that verification code
+   * only, and fails with {@link RequestChanged} where it is another one. Deciding the same twice is a success.
+   */
+  readonly decide: (options: {
+    readonly client: string
+    readonly decision: Decision
+    readonly by: Principal
+    readonly reason?: string | undefined
+    readonly code?: string | undefined
+  }) => Effect.Effect<ConnectClient, ConnectClientError>
+  /** Returns the client with a thumbprint, or with a beginning of it that no other client has. */
+  readonly get: (client: string) => Effect.Effect<ConnectClient, ConnectClientError>
+  /** Returns clients, who asked last first; at most `limit`, by default 200, after a client where one is given. */
+  readonly list: (options?: {
+    readonly after?: ConnectClient | undefined
+    readonly limit?: number | undefined
+  }) => Effect.Effect<ReadonlyArray<ConnectClient>, ConnectClientError>
+  /**
+   * Tells whether a client would be let in now. Whoever turns a grant into a session asks after the session is stored, and
+   * ends it where the answer is no: a decision in between then finds the session, or is found by it.
+   */
+  readonly isAdmitted: (proofKeyThumbprint: string) => Effect.Effect<boolean, ConnectClientError>
+  /**
+   * Waits until the request that a client made is decided, or the time is up, and says how. It learns of a decision as soon
+   * as the access feed tells of it, whichever process decides.
+   */
+  readonly awaitDecision: (options: {
+    readonly proofKeyThumbprint: string
+    readonly account: string
+    readonly requestedAtMillis: number
+    readonly timeout: Duration.Input
+  }) => Effect.Effect<DecisionStatus, ConnectClientError>
+}>()("@sallyport/core/connect/ConnectClientStore") {}
+
+/** Names, as `createdBy`, who issued the links that are granted to connecting clients. */
+export const grantedBy = "connect"
+
+const isSecurityMode = Schema.is(SecurityMode)
+const isThumbprint = Schema.is(Thumbprint)
+
+/** Builds the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want. */
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+  ConnectClientStore["Service"],
+  InvalidConnectOptions,
+  ConnectClientRepository | AccessFeedRepository | Digest.Digest | Scope.Scope
+> {
+  const repository = yield* ConnectClientRepository
+  const digest = yield* Digest.Digest
+  const settings = yield* toSettings(options)
+  const { backOffMillis, maxBackOffMillis, maxObserved, maxPending, pendingMillis } = settings
+  const awaitDecision = yield* DecisionWaits.make(repository, settings)
+
+  const change = (actor: string): Effect.Effect<ChangeContext> =>
+    Effect.map(Clock.currentTimeMillis, (nowMillis) => ({ actor, nowMillis }))
+
+  const modeUnreadable = fail(new SecurityModeUnreadable())
+
+  const resolve = Effect.fnUntraced(function*(client: string) {
+    const notFound = fail(new ClientNotFound({ thumbprint: client.slice(0, 64) }))
+    if (isThumbprint(client)) {
+      const row = yield* Effect.mapError(repository.find(client), unavailable)
+      return Option.isSome(row) ? row.value : yield* notFound
+    }
+    if (!/^[A-Za-z0-9_-]{1,42}$/.test(client)) return yield* notFound
+    const [row, another] = yield* Effect.mapError(repository.findByPrefix(client), unavailable)
+    if (row === undefined) return yield* notFound
+    if (another !== undefined) {
+      return yield* fail(new ClientAmbiguous({ prefix: client }))
+    }
+    return row
+  })
+
+  return ConnectClientStore.of({
+    securityMode: repository.storedMode.pipe(
+      Effect.mapError(unavailable),
+      Effect.flatMap((mode) => isSecurityMode(mode) ? Effect.succeed(mode) : Effect.fail(modeUnreadable)),
+      Effect.withSpan("ConnectClientStore.securityMode")
+    ),
+    setSecurityMode: Effect.fn("ConnectClientStore.setSecurityMode")(function*({ by, mode, trust }) {
+      const own = by === "operator" || by.proofKeyThumbprint === null ? [] : [by.proofKeyThumbprint]
+      const rows = yield* Effect.mapError(
+        repository.setMode({
+          mode,
+          trust: trust === "all" ? "all" : mode === "account" ? trust ?? [] : [...trust ?? [], ...own]
+        }, yield* change(actorOf(by))),
+        unavailable
+      )
+      return rows.map(toConnectClient)
+    }),
+    request: Effect.fn("ConnectClientStore.request")(function*(request) {
+      const nowMillis = yield* Clock.currentTimeMillis
+      const { account, proofKeyThumbprint } = request
+      const code = yield* verificationCode({ proofKeyThumbprint, requestedAtMillis: nowMillis }).pipe(
+        Effect.provideService(Digest.Digest, digest)
+      )
+      const outcome = yield* Effect.mapError(
+        repository.request(
+          {
+            proofKeyThumbprint,
+            account,
+            label: request.label ?? null,
+            deviceType: request.deviceType ?? "unknown",
+            verificationCode: code,
+            pendingMillis,
+            maxPending,
+            maxObserved
+          },
+          request.grant,
+          { actor: account, nowMillis }
+        ),
+        unavailable
+      )
+      switch (outcome._tag) {
+        case "Granted":
+          return { _tag: "Granted", client: toConnectClient(outcome.row), mode: outcome.mode } satisfies RequestResult
+        case "Pending":
+          return { _tag: "Pending", client: toConnectClient(outcome.row) } satisfies RequestResult
+        case "Refused": {
+          const { row } = outcome
+          return {
+            _tag: "Refused",
+            client: toConnectClient(row),
+            status: row.status === "blocked" || row.status === "revoked" ? row.status : "rejected",
+            askAgainAtMillis: row.askAgainAtMillis
+          } satisfies RequestResult
+        }
+        case "TooMany":
+          return { _tag: "TooMany" } satisfies RequestResult
+        case "ModeUnreadable":
+          return yield* modeUnreadable
+      }
+    }),
+    decide: Effect.fn("ConnectClientStore.decide")(function*({ by, client, code, decision, reason }) {
+      const row = yield* resolve(client)
+      if (code !== undefined && code.toUpperCase() !== row.verificationCode) {
+        return yield* fail(new RequestChanged({ client: toConnectClient(row) }))
+      }
+      const outcome = yield* Effect.mapError(
+        repository.decide({
+          proofKeyThumbprint: row.proofKeyThumbprint,
+          decision,
+          reason: reason ?? null,
+          // An approval is of the request that was looked at, whoever else may have asked with the key since.
+          requestedAtMillis: code !== undefined || decision === "approved" ? row.requestedAtMillis : undefined,
+          backOffMillis,
+          maxBackOffMillis
+        }, yield* change(actorOf(by))),
+        unavailable
+      )
+      switch (outcome._tag) {
+        case "Decided":
+          return toConnectClient(outcome.row)
+        case "Unknown":
+          return yield* fail(new ClientNotFound({ thumbprint: client }))
+        case "Expired":
+          return yield* fail(new RequestExpired({ client: toConnectClient(outcome.row) }))
+        case "Changed":
+          return yield* fail(new RequestChanged({ client: toConnectClient(outcome.row) }))
+      }
+    }),
+    get: (client) => Effect.map(resolve(client), toConnectClient),
+    list: Effect.fn("ConnectClientStore.list")(function*(request) {
+      const after = request?.after
+      const rows = yield* Effect.mapError(
+        repository.list({
+          after: after === undefined ? undefined : {
+            requestedAtMillis: after.requestedAt.epochMilliseconds,
+            proofKeyThumbprint: after.proofKeyThumbprint
+          },
+          limit: request?.limit ?? 200
+        }),
+        unavailable
+      )
+      return rows.map(toConnectClient)
+    }),
+    isAdmitted: (key) => Effect.mapError(repository.isAdmitted(key), unavailable),
+    awaitDecision
+  })
+})
+
+/** Provides the service with given settings. Fails when they cannot work. */
+export const layerWith = (options: Options): Layer.Layer<
+  ConnectClientStore,
+  InvalidConnectOptions,
+  ConnectClientRepository | AccessFeedRepository | Digest.Digest
+> => Layer.effect(ConnectClientStore, make(options))
+
+/** Provides the service with the default settings of {@link Options}. */
+export const layer: Layer.Layer<
+  ConnectClientStore,
+  InvalidConnectOptions,
+  ConnectClientRepository | AccessFeedRepository | Digest.Digest
+> = layerWith({})
+
+/**
+ * Deletes requests that expired, and clients that were not heard of for long, again and again, in batches. Several
+ * processes may do this at once. Approved and blocked clients stay.
+ *
+ * `retention` defaults to 90 days, `interval` to 10 minutes, `batchSize` to 100. A failure is logged, and tried again.
+ */
+export const layerSweeper = (
+  options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
+): Layer.Layer<never, never, ConnectClientRepository> => {
+  const retentionMillis = Duration.toMillis(options?.retention ?? "90 days")
+  return Sweeper.layer({
+    name: "connecting clients",
+    options,
+    defaults: { interval: "10 minutes", batchSize: 100 },
+    sweep: Effect.map(ConnectClientRepository, (repository) => (limit, nowMillis) =>
+      repository.sweep(
+        { idleBeforeMillis: Math.max(0, nowMillis - retentionMillis), limit },
+        { actor: "system", nowMillis }
+      ))
+  })
+}

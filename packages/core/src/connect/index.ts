@@ -1,0 +1,1 @@
+export * as ConnectClientStore from "./ConnectClientStore.ts"

@@ -1,0 +1,90 @@
+/**
+ * What can go wrong with connecting clients.
+ */
+import * as Schema from "effect/Schema"
+import { RepositoryError } from "../../RepositoryError.ts"
+import { ConnectClient } from "../../access/ConnectClient.ts"
+
+/** Reports a thumbprint, or the beginning of one, that no client has. */
+export class ClientNotFound extends Schema.TaggedError<ClientNotFound>()("ClientNotFound", {
+  thumbprint: Schema.String
+}) {
+  override get message() {
+    return `There is no client ${this.thumbprint}; list the clients to see which there are`
+  }
+}
+
+/** Reports the beginning of a thumbprint that several clients have. */
+export class ClientAmbiguous extends Schema.TaggedError<ClientAmbiguous>()("ClientAmbiguous", {
+  prefix: Schema.String
+}) {
+  override get message() {
+    return `More than one client begins with ${JSON.stringify(this.prefix)}; give more of the thumbprint`
+  }
+}
+
+/** Reports an approval of a request that expired before. Nothing was changed. */
+export class RequestExpired extends Schema.TaggedError<RequestExpired>()("RequestExpired", {
+  client: ConnectClient
+}) {
+  override get message() {
+    return "The request has expired; have the client ask again, then approve it"
+  }
+}
+
+/** Reports a decision about a request that is not the present one. Nothing was changed. */
+export class RequestChanged extends Schema.TaggedError<RequestChanged>()("RequestChanged", {
+  client: ConnectClient
+}) {
+  override get message() {
+    return "The client has asked anew since, with another code; look at its request again before you decide"
+  }
+}
+
+/** Reports a stored mode that is none that this version knows. Nobody is let in through a relay meanwhile. */
+export class SecurityModeUnreadable extends Schema.TaggedError<SecurityModeUnreadable>()("SecurityModeUnreadable", {}) {
+  override get message() {
+    return "The stored security mode is not one that this version knows; nobody is let in until it is set again"
+  }
+}
+
+/** Reports that the store could not answer. Nothing was changed, and the call can be made again. */
+export class ConnectStoreUnavailable extends Schema.TaggedError<ConnectStoreUnavailable>()("ConnectStoreUnavailable", {
+  cause: RepositoryError
+}) {
+  override get message() {
+    return "The store of connecting clients cannot be reached at the moment; try again shortly"
+  }
+}
+
+/** Reports that as many clients wait for a decision as this process lets wait. */
+export class TooManyWaiting extends Schema.TaggedError<TooManyWaiting>()("TooManyWaiting", {
+  maximum: Schema.Natural
+}) {
+  override get message() {
+    return `Already ${this.maximum} clients wait for a decision here; try again later`
+  }
+}
+
+/** Reports what went wrong with a connecting client, with a reason to branch on. */
+export class ConnectClientError extends Schema.TaggedError<ConnectClientError>()("ConnectClientError", {
+  reason: Schema.Union([
+    ClientNotFound,
+    ClientAmbiguous,
+    RequestExpired,
+    RequestChanged,
+    SecurityModeUnreadable,
+    ConnectStoreUnavailable,
+    TooManyWaiting
+  ])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+/** Makes the error of a reason. */
+export const fail = (reason: ConnectClientError["reason"]) => new ConnectClientError({ reason })
+
+/** Reports that the store could not answer. */
+export const unavailable = (cause: RepositoryError) => fail(new ConnectStoreUnavailable({ cause }))

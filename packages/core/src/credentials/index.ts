@@ -1,0 +1,5 @@
+export * as CredentialRequirements from "./CredentialRequirements.ts"
+export * as CredentialScopeResolver from "./CredentialScopeResolver.ts"
+export * as CredentialStatus from "./CredentialStatus.ts"
+export * as GitHubCredential from "./GitHubCredential.ts"
+export * as OrgMembership from "./OrgMembership.ts"

@@ -1,0 +1,74 @@
+/**
+ * Who was given a credential: told to the access feed before the first time, and counted into it after that.
+ */
+import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Found, Principal } from "../CredentialScopeResolver.ts"
+import { ScopedCredentialRepository } from "../../access/ScopedCredentialRepository.ts"
+import { type CredentialError, stored } from "./credentialErrors.ts"
+
+interface Reads {
+  readonly subject: string
+  readonly source: string
+  readonly owner: string
+  readonly key: string
+  count: number
+}
+
+/** Makes the audit of reads, which counts repeated ones into the feed once per interval, and when the scope closes. */
+export const make = Effect.fnUntraced(function*(
+  interval: Duration.Duration
+): Effect.fn.Return<
+  (principal: Principal, found: Found) => Effect.Effect<void, CredentialError>,
+  never,
+  ScopedCredentialRepository | Scope.Scope
+> {
+  const repository = yield* ScopedCredentialRepository
+  const reads = new Map<string, Reads>()
+
+  const recordReads = Effect.fnUntraced(function*({ key, owner, source, subject }: Reads, count: number) {
+    const nowMillis = yield* Clock.currentTimeMillis
+    yield* repository.recordRead({ source, owner, key, count }, { actor: subject, nowMillis })
+  })
+
+  /** Puts a read into the feed before the value is given out, or counts it where this caller has just read the same. */
+  const audit = (principal: Principal, found: Found): Effect.Effect<void, CredentialError> =>
+    Effect.suspend(() => {
+      const { key, owner, revision, source } = found
+      const id = JSON.stringify([principal.subject, source, owner, key, revision])
+      const known = reads.get(id)
+      if (known !== undefined) {
+        known.count++
+        return Effect.void
+      }
+      const first: Reads = { subject: principal.subject, source, owner, key, count: 0 }
+      return stored(recordReads(first, 1)).pipe(
+        Effect.tap(() =>
+          Effect.sync(() => {
+            if (!reads.has(id)) reads.set(id, first)
+          })
+        )
+      )
+    })
+
+  const flush = Effect.gen(function*() {
+    for (const [id, entry] of Array.from(reads)) {
+      const { count } = entry
+      if (count === 0) {
+        reads.delete(id)
+        continue
+      }
+      entry.count = 0
+      yield* recordReads(entry, count).pipe(Effect.catch((error) => {
+        entry.count += count
+        return Effect.logWarning("Repeated reads of a credential could not be counted into the access feed yet", error)
+      }))
+    }
+  })
+  yield* Effect.addFinalizer(() => flush)
+  yield* Effect.sleep(interval).pipe(Effect.andThen(flush), Effect.forever, Effect.forkScoped)
+
+  return audit
+})

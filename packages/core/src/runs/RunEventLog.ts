@@ -1,0 +1,279 @@
+/**
+ * Runs that a client can leave and rejoin: a durable log of events per run, a program that goes on without the request
+ * that started it, and readers that continue where they stopped.
+ *
+ * The service holds the policy: who may see a run, how long leases and windows are, how a program's exit becomes the run's
+ * end. {@link RunEventRepository} holds the rows. {@link layerReaper} ends the runs of processes that died, and
+ * {@link layerSweeper} deletes what is past its retention; a host adds both beside {@link layer}.
+ */
+import type * as Digest from "effect/crypto/Digest"
+import type * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { RunEventLogError } from "./internal/runErrors.ts"
+import * as RunService from "./internal/runService.ts"
+import {
+  checkSettings,
+  type RunEventLogOptions,
+  type RunEventLogOptionsError,
+  toSettings
+} from "./internal/runOptions.ts"
+import type { Run, RunEnd, RunEvent, RunEventEncoded, RunOwner } from "./Run.ts"
+import type { RunEventRepository, SweepCounts } from "./RunEventRepository.ts"
+import * as Sweeper from "../Sweeper.ts"
+
+export { abortedBeforeStart, serverShutdown, staleRun } from "./internal/runEnds.ts"
+export {
+  CursorBeyondEnd,
+  CursorExpired,
+  Fenced,
+  IdempotencyConflict,
+  InvalidCursor,
+  InvalidInput,
+  LimitExceeded,
+  RunEnded,
+  RunEventLogError,
+  RunEventLogErrorReason,
+  RunNotFound,
+  ShuttingDown,
+  StorageFailure,
+  ThreadBusy
+} from "./internal/runErrors.ts"
+export { type RunEventLogOptions, RunEventLogOptionsError } from "./internal/runOptions.ts"
+
+/** Describes how a run is asked for. */
+export interface RunRequest {
+  readonly threadId: string
+  readonly idempotencyKey: string
+  /** What is asked for. The same key with another request is a conflict; the order of keys in objects does not matter. */
+  readonly request: Schema.Json
+  readonly owner: RunOwner
+  /** What the host wants to keep with the run. Not part of what makes requests equal. */
+  readonly metadata?: Schema.Json | undefined
+}
+
+/** Describes a run that was asked for. */
+export interface StartedRun {
+  readonly run: Run
+  /** False where the key was known, so that an earlier call has started the run. */
+  readonly created: boolean
+}
+
+/** Describes the numbers that appended events got. */
+export interface AppendedEvents {
+  readonly firstSeq: number
+  readonly lastSeq: number
+}
+
+/** Writes the events of the run that a program executes. */
+export interface RunWriter {
+  readonly run: Run
+  /** Appends one event and returns its number once it is durable. */
+  readonly append: (data: Schema.Json) => Effect.Effect<number, RunEventLogError>
+  /** Appends some events with consecutive numbers, all or none, and returns once they are durable. */
+  readonly appendAll: (events: ReadonlyArray<Schema.Json>) => Effect.Effect<AppendedEvents, RunEventLogError>
+}
+
+/** Describes which events to read. */
+export interface EventsOptions {
+  readonly runId: string
+  /** The last event that the reader has seen, as a number or as decimal text; 0 or absent to read from the beginning. */
+  readonly after?: number | string | undefined
+  /** Who is asking. Another owner's run is not found. Absent means that the host itself is asking. */
+  readonly owner?: RunOwner | undefined
+}
+
+/** Describes what came of an abort. */
+export type AbortResult =
+  /** The run was running, and this call has ended it. */
+  | { readonly _tag: "Aborted"; readonly run: Run }
+  | { readonly _tag: "AlreadyEnded"; readonly run: Run }
+  /** No run has begun with this key; if one does, it ends at once, and its program is not executed. */
+  | { readonly _tag: "Registered" }
+
+/** Provides runs. */
+export class RunEventLog extends Context.Service<RunEventLog, {
+  /**
+   * Starts a run that the caller writes by itself, with `append`, `heartbeat` and `finish` and the epoch of the answer; or
+   * returns the run that an earlier call has started with the same key, whatever became of it.
+   *
+   * A run of the thread whose lease has expired is ended as `stale_run` in the same step and does not stand in the way, so
+   * that a thread is free after a crash also where no reaper has run yet. Fails with `IdempotencyConflict`, `ThreadBusy`
+   * and `InvalidInput`. One atomic step.
+   */
+  readonly start: (request: RunRequest) => Effect.Effect<StartedRun, RunEventLogError>
+  /**
+   * Starts a run and executes `program` for it, detached: the answer comes as soon as the run is stored, and the program
+   * goes on after the caller is gone. With a key that was used before, the program is not executed.
+   *
+   * The run ends with the program: `succeeded` with what it returned; `failed` if it failed, died or interrupted itself
+   * (the cause is logged and not shown); `aborted`, interrupting the program, when someone aborts it; `failed` with
+   * `server_shutdown` when the service's scope closes; and `failed` with `stale_run`, by the reaper, when the process dies.
+   * The program keeps the services of the caller, and has a scope of its own. Don't call it inside a transaction.
+   */
+  readonly execute: <E, R>(
+    request: RunRequest,
+    program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
+  ) => Effect.Effect<StartedRun, RunEventLogError, Exclude<R, Scope.Scope>>
+  /**
+   * Appends events with consecutive numbers, all or none, and returns once they are durable. Calls made at the same time
+   * share a transaction; those for one run keep their order.
+   *
+   * Fails with `RunNotFound`, `RunEnded`, `Fenced`, `LimitExceeded` and `InvalidInput`; nothing was stored then.
+   */
+  readonly append: (options: {
+    readonly runId: string
+    readonly epoch: number
+    readonly events: ReadonlyArray<Schema.Json>
+  }) => Effect.Effect<AppendedEvents, RunEventLogError>
+  /** Keeps the lease of a run that was started with `start`. Fails with `RunNotFound`, `RunEnded` and `Fenced`. */
+  readonly heartbeat: (options: {
+    readonly runId: string
+    readonly epoch: number
+  }) => Effect.Effect<void, RunEventLogError>
+  /**
+   * Ends a run that was started with `start`: the terminal event and the new state are stored in one transaction, and of n
+   * callers exactly one succeeds. Fails with `RunNotFound`, `RunEnded`, `Fenced` and `InvalidInput`.
+   */
+  readonly finish: (options: {
+    readonly runId: string
+    readonly epoch: number
+    readonly end: RunEnd
+  }) => Effect.Effect<Run, RunEventLogError>
+  /**
+   * Aborts a run, or the run that a key stands for, also if that has not begun. A program that this process executes is
+   * interrupted; that of another process is refused at its next append or heartbeat. Fails with `RunNotFound`, and by key
+   * with `IdempotencyConflict` where the key belongs to another thread.
+   */
+  readonly abort: (
+    options:
+      | {
+        readonly runId: string
+        readonly owner?: RunOwner | undefined
+        readonly reason?: string | undefined
+      }
+      | {
+        readonly threadId: string
+        readonly idempotencyKey: string
+        readonly owner: RunOwner
+        readonly reason?: string | undefined
+      }
+  ) => Effect.Effect<AbortResult, RunEventLogError>
+  /** Returns a run. Fails with `RunNotFound`, also where `owner` is given and the run is another's. */
+  readonly get: (options: {
+    readonly runId: string
+    readonly owner?: RunOwner | undefined
+  }) => Effect.Effect<Run, RunEventLogError>
+  /**
+   * Returns the run that an owner's idempotency key stands for, whatever became of it, for as long as the key answers. None
+   * where it stands for none, so that a request that failed on its way has started nothing; a failure of the store is an
+   * error, never none.
+   */
+  readonly getByKey: (options: {
+    readonly idempotencyKey: string
+    readonly owner: RunOwner
+  }) => Effect.Effect<Option.Option<Run>, RunEventLogError>
+  /**
+   * Returns the run that a client of this thread should rejoin: the one that is running, else the one that ended last within
+   * the reconnect window, however it ended. None where there is neither; a failure of the store is an error, never none.
+   */
+  readonly activeForThread: (options: {
+    readonly threadId: string
+    readonly owner: RunOwner
+  }) => Effect.Effect<Option.Option<Run>, RunEventLogError>
+  /**
+   * Reads the events after a cursor, then follows the run to its terminal event.
+   *
+   * The effect checks the cursor and the right to the run, so that a server can answer with a status before it sends a
+   * head: it fails with `InvalidCursor`, `RunNotFound`, `CursorBeyondEnd` and `CursorExpired`. The stream then gives pages
+   * as its consumer asks for them, and holds no more than one: the newest from memory, which all readers of the process
+   * share, others from the store. A slow reader costs nothing and is never cut off; no event is left out or repeated
+   * between what was stored and what follows. A cursor at the terminal event gives an empty stream. Where the
+   * row has ended without a terminal event, one is made up from it, without a number.
+   */
+  readonly events: (
+    options: EventsOptions
+  ) => Effect.Effect<Stream.Stream<RunEvent, RunEventLogError>, RunEventLogError>
+  /** Does what `events` does, with the data as the JSON text that was stored, for those who only pass it on. */
+  readonly eventsEncoded: (
+    options: EventsOptions
+  ) => Effect.Effect<Stream.Stream<RunEventEncoded, RunEventLogError>, RunEventLogError>
+  /**
+   * Ends at most `limit` runs whose lease has expired, with the reason `stale_run`, and returns them. None for the time of
+   * a lease after the database's clock has jumped, or the machine has slept, so that live writers can extend theirs.
+   */
+  readonly reap: (options: { readonly limit: number }) => Effect.Effect<ReadonlyArray<Run>, RunEventLogError>
+  /** Deletes what is past its retention, at most `limit` rows of each kind. */
+  readonly sweep: (options: { readonly limit: number }) => Effect.Effect<SweepCounts, RunEventLogError>
+}>()("@sallyport/core/runs/RunEventLog") {}
+
+/**
+ * Provides the run log with the default settings of {@link RunEventLogOptions}.
+ *
+ * When its scope closes, programs that it executes are interrupted, and their runs end as failed with `server_shutdown`.
+ */
+export const layer: Layer.Layer<
+  RunEventLog,
+  never,
+  RunEventRepository | Digest.Digest | SecureRandom.SecureRandom
+> = Layer.effect(RunEventLog, RunService.make(toSettings({})))
+
+/**
+ * Provides the run log with settings of one's own. Fails, while the layer is built, where they contradict each other.
+ */
+export const layerWith = (
+  options: RunEventLogOptions
+): Layer.Layer<
+  RunEventLog,
+  RunEventLogOptionsError,
+  RunEventRepository | Digest.Digest | SecureRandom.SecureRandom
+> =>
+  Layer.effect(
+    RunEventLog,
+    Effect.suspend(() => {
+      const settings = toSettings(options)
+      const error = checkSettings(settings)
+      return error === undefined ? RunService.make(settings) : Effect.fail(error)
+    })
+  )
+
+/**
+ * Ends, again and again, runs whose lease has expired, in batches. Several processes may do this at once.
+ *
+ * `interval` defaults to 500 milliseconds, `batchSize` to 100 runs. A failure is logged, and tried again.
+ */
+export const layerReaper = (options?: Sweeper.Options): Layer.Layer<never, never, RunEventLog> =>
+  Layer.effectDiscard(Effect.gen(function*() {
+    const log = yield* RunEventLog
+    const limit = options?.batchSize ?? 100
+    // Not a `Sweeper`, which rests for a second first: runs of a process that died are ended as soon as another one is there.
+    yield* log.reap({ limit }).pipe(
+      Effect.repeat({ while: (runs) => runs.length === limit }),
+      Effect.catchCause((cause) => Effect.logWarning("The run log's reaper failed; it tries again", cause)),
+      Effect.andThen(Effect.sleep(options?.interval ?? "500 millis")),
+      Effect.forever,
+      Effect.withTracerEnabled(false),
+      Effect.forkScoped
+    )
+  }))
+
+/**
+ * Deletes, again and again, what is past its retention, in batches. Several processes may do this at once.
+ *
+ * `interval` defaults to 1 minute, `batchSize` to 500 rows. A failure is logged, and tried again.
+ */
+export const layerSweeper = (options?: Sweeper.Options): Layer.Layer<never, never, RunEventLog> =>
+  Sweeper.layer({
+    name: "runs",
+    options,
+    defaults: { interval: "1 minute", batchSize: 500 },
+    sweep: Effect.map(
+      RunEventLog,
+      (log) => (limit) => Effect.map(log.sweep({ limit }), (counts) => Math.max(...Object.values(counts)))
+    )
+  })

@@ -1,0 +1,668 @@
+/**
+ * Where runs and their events are kept: a few atomic steps on rows, without policy.
+ *
+ * Times are milliseconds since the epoch by the store's own clock, so that a wrong clock on an application server neither
+ * keeps a dead run alive nor ends a live one. Durations come from the caller.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type * as Stream from "effect/Stream"
+import { Run, RunId } from "./Run.ts"
+import type { RunEndStatus, RunEventKind, RunStatus } from "./Run.ts"
+import * as WakeUps from "../WakeUps.ts"
+
+/** Reports that a step on the store failed. Nothing of the step was kept, unless the connection was lost in a commit. */
+export class RunEventRepositoryError extends Schema.TaggedError<RunEventRepositoryError>()("RunEventRepositoryError", {
+  operation: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return `The run store could not ${this.operation}; see the error's cause, and check that the database can be reached`
+  }
+}
+
+/** Describes a run as it is stored. */
+export interface RunRow {
+  /** Unique. */
+  readonly runId: string
+  readonly threadId: string
+  readonly ownerKey: string
+  readonly ownerSubject: string
+  readonly ownerOrg: string | null
+  /** Unique together with `ownerKey`. */
+  readonly idempotencyKey: string
+  /** A digest of the request that started the run. */
+  readonly requestDigest: string
+  /** At most one row of an `ownerKey` and `threadId` is `running`. */
+  readonly status: RunStatus
+  readonly endReason: string | null
+  readonly epoch: number
+  /** Null exactly when the run has ended. */
+  readonly leaseExpiresAtMillis: number | null
+  readonly startedAtMillis: number
+  readonly heartbeatAtMillis: number | null
+  /** Null exactly while the run is running. */
+  readonly completedAtMillis: number | null
+  readonly lastSeq: number
+  /** The number of the terminal event. Null while the run is running; a row that has ended without one has no log. */
+  readonly endSeq: number | null
+  readonly eventCount: number
+  /** The size of the data of all events, as UTF-8. */
+  readonly byteCount: number
+  /** JSON text. */
+  readonly metadata: string
+  /** When the run was made a tombstone: its events are deleted, or about to be. */
+  readonly expiredAtMillis: number | null
+}
+
+/** Describes an event as it is stored with its run. */
+export interface RunEventRow {
+  readonly seq: number
+  readonly kind: RunEventKind
+  /** JSON text. */
+  readonly data: string
+  readonly atMillis: number
+}
+
+/** Returns what hosts see of a row. */
+export const toRun = (row: RunRow): Run =>
+  new Run({
+    runId: RunId.make(row.runId),
+    threadId: row.threadId,
+    owner: row.ownerOrg === null ? { subject: row.ownerSubject } : { subject: row.ownerSubject, org: row.ownerOrg },
+    idempotencyKey: row.idempotencyKey,
+    status: row.status,
+    endReason: row.endReason,
+    epoch: row.epoch,
+    lastSeq: row.lastSeq,
+    startedAt: DateTime.makeUnsafe(row.startedAtMillis),
+    heartbeatAt: row.heartbeatAtMillis === null ? null : DateTime.makeUnsafe(row.heartbeatAtMillis),
+    completedAt: row.completedAtMillis === null ? null : DateTime.makeUnsafe(row.completedAtMillis),
+    expired: row.expiredAtMillis !== null,
+    metadata: JSON.parse(row.metadata)
+  })
+
+/** Describes a run that is to be started. */
+export interface StartOptions {
+  /** The id that the run gets if it is created. */
+  readonly runId: string
+  readonly threadId: string
+  readonly ownerKey: string
+  readonly ownerSubject: string
+  readonly ownerOrg: string | null
+  readonly idempotencyKey: string
+  readonly requestDigest: string
+  /** JSON text. */
+  readonly metadata: string
+  readonly leaseMillis: number
+  /** JSON text of the terminal event that the run gets if it was aborted before it began. */
+  readonly abortedData: string
+  /** How a run that holds the thread's slot with an expired lease is ended; absent to leave it alone. */
+  readonly stale?: {
+    readonly reason: string
+    /** JSON text of the terminal event. */
+    readonly data: string
+  } | undefined
+}
+
+/** Describes what came of starting a run. */
+export type StartOutcome =
+  | { readonly _tag: "Created"; readonly run: RunRow }
+  /** A run with this owner and key exists, in whatever state, for the same thread and the same request. */
+  | { readonly _tag: "Existing"; readonly run: RunRow }
+  /** A run with this owner and key exists, for another thread or another request. */
+  | { readonly _tag: "Conflict"; readonly run: RunRow }
+  /** Another run of this owner's thread is running. */
+  | { readonly _tag: "ThreadBusy"; readonly runId: string; readonly leaseExpired: boolean }
+
+/** Describes the events that one writer appends to one run; they get consecutive numbers. */
+export interface AppendItem {
+  readonly runId: string
+  readonly epoch: number
+  /** JSON texts, at least one. */
+  readonly events: ReadonlyArray<string>
+  /** The size of `events` as UTF-8. */
+  readonly byteCount: number
+}
+
+/** Describes why a writer was refused; nothing was changed. */
+export type WriterRefused =
+  | { readonly _tag: "Ended"; readonly status: RunEndStatus }
+  | { readonly _tag: "Fenced"; readonly currentEpoch: number }
+  | { readonly _tag: "Unknown" }
+
+/** Describes what came of one item of a batch. */
+export type AppendOutcome =
+  | {
+    readonly _tag: "Appended"
+    readonly firstSeq: number
+    readonly lastSeq: number
+    /** When the events were stored; the same that reading them answers. */
+    readonly atMillis: number
+  }
+  | { readonly _tag: "LimitExceeded"; readonly limit: "maxEvents" | "maxBytes" }
+  | WriterRefused
+
+/** Describes a run's end. */
+export interface FinishOptions {
+  readonly runId: string
+  readonly epoch: number
+  readonly status: RunEndStatus
+  readonly reason: string | null
+  /** JSON text of the terminal event. */
+  readonly data: string
+}
+
+/** Describes what came of ending a run. Of n callers exactly one is answered `Finished`. */
+export type FinishOutcome =
+  | { readonly _tag: "Finished"; readonly run: RunRow }
+  | WriterRefused
+
+/** Describes what came of a heartbeat. */
+export type HeartbeatOutcome =
+  | { readonly _tag: "Extended"; readonly leaseExpiresAtMillis: number }
+  | WriterRefused
+
+/** Describes what came of aborting a run. Of n callers exactly one is answered `Aborted`. */
+export type AbortOutcome =
+  | { readonly _tag: "Aborted"; readonly run: RunRow }
+  | { readonly _tag: "AlreadyEnded"; readonly run: RunRow }
+  | { readonly _tag: "Unknown" }
+
+/** Describes what came of aborting by idempotency key. */
+export type AbortByKeyOutcome =
+  | Exclude<AbortOutcome, { readonly _tag: "Unknown" }>
+  /** No such run has begun; if one begins, it ends at once. */
+  | { readonly _tag: "Registered" }
+  /** The key belongs to a run of another thread. */
+  | { readonly _tag: "Conflict"; readonly run: RunRow }
+
+/** Describes where the log of a run stands. */
+export interface RunHead {
+  readonly runId: string
+  readonly status: RunStatus
+  readonly lastSeq: number
+}
+
+/** Counts what a sweep did; where every count is below the limit, nothing is left to sweep. */
+export interface SweepCounts {
+  /** Runs made tombstones. */
+  readonly expired: number
+  /** Events of tombstones deleted. */
+  readonly events: number
+  /** Tombstones deleted. */
+  readonly removed: number
+  /** Aborts deleted whose run never began. */
+  readonly aborts: number
+}
+
+/** Provides the atomic steps on runs and their events. */
+export class RunEventRepository extends Context.Service<RunEventRepository, {
+  /** Returns the store's time, by which leases are kept, in milliseconds since the epoch. */
+  readonly now: Effect.Effect<number, RunEventRepositoryError>
+  /**
+   * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. The slot of a thread is
+   * held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
+   * of n callers with the same key exactly one is answered `Created`, the others `Existing`. A run that was aborted
+   * beforehand is created as already aborted, with its terminal event, and needs no slot.
+   *
+   * With `stale`, a run that holds the slot and whose lease has expired is ended as failed in the same transaction, as by
+   * `reap`, and the slot is free. Racing with its heartbeat, either the lease is extended and the answer is `ThreadBusy`, or
+   * the heartbeat is refused.
+   */
+  readonly start: (options: StartOptions) => Effect.Effect<StartOutcome, RunEventRepositoryError>
+  /**
+   * Appends many items in one transaction, in the order given, each with an outcome at its own index. An item that is
+   * refused stores nothing and disturbs no other; an item is stored whole or not at all. When the effect succeeds, the
+   * events are as durable as the store's settings make a commit. Numbers start at 1 and have no gaps.
+   */
+  readonly append: (options: {
+    readonly items: ReadonlyArray<AppendItem>
+    readonly maxEvents: number
+    readonly maxBytes: number
+  }) => Effect.Effect<ReadonlyArray<AppendOutcome>, RunEventRepositoryError>
+  /** How many calls of `append`, each for other runs, the store works on at the same time. Default 1: one after another. */
+  readonly parallelAppends?: number | undefined
+  /** Stores the terminal event and the run's new state in one transaction, if the epoch is current and the run runs. */
+  readonly finish: (options: FinishOptions) => Effect.Effect<FinishOutcome, RunEventRepositoryError>
+  /** Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. */
+  readonly heartbeat: (options: {
+    readonly runId: string
+    readonly epoch: number
+    readonly leaseMillis: number
+  }) => Effect.Effect<HeartbeatOutcome, RunEventRepositoryError>
+  /**
+   * Ends a running run as aborted, with its terminal event, whoever writes it; raises its epoch. With an `ownerKey`, a run
+   * of another owner is unknown.
+   */
+  readonly abort: (options: {
+    readonly runId: string
+    readonly ownerKey: string | undefined
+    readonly reason: string | null
+    /** JSON text of the terminal event. */
+    readonly data: string
+  }) => Effect.Effect<AbortOutcome, RunEventRepositoryError>
+  /**
+   * Aborts the run of an owner, thread and key, or, where none has begun, notes that it must not. Racing with `start`,
+   * the run ends aborted whichever comes first.
+   */
+  readonly abortByKey: (options: {
+    readonly ownerKey: string
+    readonly threadId: string
+    readonly idempotencyKey: string
+    readonly reason: string | null
+    /** JSON text of the terminal event. */
+    readonly data: string
+  }) => Effect.Effect<AbortByKeyOutcome, RunEventRepositoryError>
+  /** Returns the row of a run, or `undefined` where there is none. */
+  readonly get: (runId: string) => Effect.Effect<RunRow | undefined, RunEventRepositoryError>
+  /** Returns the row that an owner's idempotency key stands for, or `undefined` where it stands for none. */
+  readonly getByKey: (options: {
+    readonly ownerKey: string
+    readonly idempotencyKey: string
+  }) => Effect.Effect<RunRow | undefined, RunEventRepositoryError>
+  /**
+   * Returns the running run of an owner's thread, else the one that ended last, if that was within `windowMillis`, counted
+   * from its completion, else its last heartbeat, else its start. `undefined` where there is neither.
+   */
+  readonly activeForThread: (options: {
+    readonly ownerKey: string
+    readonly threadId: string
+    readonly windowMillis: number
+  }) => Effect.Effect<RunRow | undefined, RunEventRepositoryError>
+  /** Returns at most `limit` events numbered above `after`, in order. An unknown run has none. */
+  readonly read: (options: {
+    readonly runId: string
+    readonly after: number
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<RunEventRow>, RunEventRepositoryError>
+  /** Returns where the logs of some runs stand, in any order; unknown runs are left out. */
+  readonly heads: (
+    runIds: ReadonlyArray<string>
+  ) => Effect.Effect<ReadonlyArray<RunHead>, RunEventRepositoryError>
+  /**
+   * Ends at most `limit` running runs whose lease has expired as failed, with the terminal event `data`, and raises their
+   * epochs. Racing with a heartbeat, either the lease is extended and the run lives, or the heartbeat is refused.
+   */
+  readonly reap: (options: {
+    readonly limit: number
+    readonly reason: string
+    /** JSON text of the terminal event. */
+    readonly data: string
+  }) => Effect.Effect<ReadonlyArray<RunRow>, RunEventRepositoryError>
+  /**
+   * Makes tombstones of runs that ended more than `retentionMillis` ago, deletes the events of tombstones, and deletes
+   * tombstones after `tombstoneMillis` more, at most `limit` rows of each. While a tombstone stands, its idempotency key
+   * still answers and its readers learn that their cursor has expired.
+   */
+  readonly sweep: (options: {
+    readonly limit: number
+    readonly retentionMillis: number
+    readonly tombstoneMillis: number
+  }) => Effect.Effect<SweepCounts, RunEventRepositoryError>
+  /**
+   * Hints that runs may have events that were not there before, whichever process wrote them: `anything` when it has begun
+   * to listen, then after each commit, or some of them together, the runs with their last numbers, or `anything`. It fails
+   * when hints may have been lost; a reader is then out of date until it has subscribed anew and read.
+   */
+  readonly wakeups: Stream.Stream<WakeUps.WakeUp, RunEventRepositoryError>
+}>()("@sallyport/core/runs/RunEventRepository") {}
+
+/** Describes what {@link planAppend} needs to know of a run. */
+export type AppendHead = Pick<RunRow, "runId" | "status" | "epoch" | "lastSeq" | "eventCount" | "byteCount">
+
+/** Describes an event that an adapter is to store. */
+export interface NewEvent extends RunEventRow {
+  readonly runId: string
+}
+
+/**
+ * Decides, for adapters, the outcome of each item of a batch, given the rows of its runs as they are under a lock.
+ *
+ * Returns the outcomes, the heads that change, and the events to store.
+ */
+export const planAppend = (options: {
+  readonly items: ReadonlyArray<AppendItem>
+  readonly heads: Iterable<AppendHead>
+  /** The store's time. */
+  readonly atMillis: number
+  readonly maxEvents: number
+  readonly maxBytes: number
+}): {
+  readonly outcomes: ReadonlyArray<AppendOutcome>
+  readonly heads: ReadonlyArray<AppendHead>
+  readonly events: ReadonlyArray<NewEvent>
+} => {
+  const { atMillis } = options
+  const heads = new Map<string, AppendHead>()
+  for (const head of options.heads) heads.set(head.runId, head)
+  const changed = new Map<string, AppendHead>()
+  const events: Array<NewEvent> = []
+  const outcomes = options.items.map((item): AppendOutcome => {
+    const head = heads.get(item.runId)
+    const refused = refuse(head, item.epoch)
+    if (head === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+    const eventCount = head.eventCount + item.events.length
+    if (eventCount > options.maxEvents) return { _tag: "LimitExceeded", limit: "maxEvents" }
+    const byteCount = head.byteCount + item.byteCount
+    if (byteCount > options.maxBytes) return { _tag: "LimitExceeded", limit: "maxBytes" }
+    let seq = head.lastSeq
+    for (const data of item.events) events.push({ runId: item.runId, seq: ++seq, kind: "data", data, atMillis })
+    const next = {
+      runId: head.runId,
+      status: head.status,
+      epoch: head.epoch,
+      lastSeq: seq,
+      eventCount,
+      byteCount
+    }
+    heads.set(item.runId, next)
+    changed.set(item.runId, next)
+    return { _tag: "Appended", firstSeq: head.lastSeq + 1, lastSeq: seq, atMillis }
+  })
+  return { outcomes, heads: Array.from(changed.values()), events }
+}
+
+/**
+ * Says, for adapters, why a writer with this epoch may not write to a run, or `undefined` if it may.
+ *
+ * The epoch is looked at only while the run is running: a writer whose run was ended by someone else is told of the end.
+ */
+export const refuse = (
+  head: Pick<RunRow, "status" | "epoch"> | undefined,
+  epoch: number
+): WriterRefused | undefined => {
+  if (head === undefined) return { _tag: "Unknown" }
+  if (head.status !== "running") return { _tag: "Ended", status: head.status }
+  if (head.epoch !== epoch) return { _tag: "Fenced", currentEpoch: head.epoch }
+  return undefined
+}
+
+const makeMemory = (now: () => number): RunEventRepository["Service"] => {
+  type Mutable<A> = { -readonly [K in keyof A]: A[K] }
+  interface Entry {
+    readonly row: Mutable<RunRow>
+    events: Array<RunEventRow>
+  }
+  interface Thread {
+    running: Entry | undefined
+    readonly ended: Set<Entry>
+  }
+  interface Abort {
+    readonly reason: string | null
+    readonly atMillis: number
+  }
+
+  const runs = new Map<string, Entry>()
+  const byKey = new Map<string, Entry>()
+  const threads = new Map<string, Thread>()
+  const aborts = new Map<string, Abort>()
+  // Upkeep goes through the runs that it can concern, not through all.
+  const running = new Set<Entry>()
+  const ended = new Set<Entry>()
+  const tombstones = new Set<Entry>()
+  const wakeups = WakeUps.make()
+
+  const join = (...parts: ReadonlyArray<string>) => JSON.stringify(parts)
+  const copy = (entry: Entry): RunRow => ({ ...entry.row })
+  const thread = (row: RunRow): Thread => {
+    const key = join(row.ownerKey, row.threadId)
+    const known = threads.get(key)
+    if (known !== undefined) return known
+    const created: Thread = { running: undefined, ended: new Set() }
+    threads.set(key, created)
+    return created
+  }
+  const step = <A>(operation: string, f: () => A): Effect.Effect<A, RunEventRepositoryError> =>
+    Effect.try({ try: f, catch: (cause) => new RunEventRepositoryError({ operation, cause }) })
+
+  const end = (entry: Entry, options: {
+    readonly status: RunEndStatus
+    readonly reason: string | null
+    readonly data: string
+  }): RunRow => {
+    const { row } = entry
+    const at = now()
+    row.lastSeq = row.endSeq = row.lastSeq + 1
+    row.status = options.status
+    row.endReason = options.reason
+    row.completedAtMillis = at
+    row.leaseExpiresAtMillis = null
+    entry.events.push({ seq: row.lastSeq, kind: "end", data: options.data, atMillis: at })
+    const slot = thread(row)
+    if (slot.running === entry) slot.running = undefined
+    slot.ended.add(entry)
+    running.delete(entry)
+    ended.add(entry)
+    wakeups.notify(row.runId, row.lastSeq)
+    return copy(entry)
+  }
+
+  const abort = (
+    entry: Entry,
+    options: { readonly reason: string | null; readonly data: string }
+  ): Exclude<AbortOutcome, { readonly _tag: "Unknown" }> => {
+    if (entry.row.status !== "running") return { _tag: "AlreadyEnded", run: copy(entry) }
+    entry.row.epoch++
+    return { _tag: "Aborted", run: end(entry, { ...options, status: "aborted" }) }
+  }
+
+  const isStale = ({ row }: Entry, at: number): boolean =>
+    row.leaseExpiresAtMillis !== null && row.leaseExpiresAtMillis < at
+  const endedAt = ({ row }: Entry): number => row.completedAtMillis ?? row.heartbeatAtMillis ?? row.startedAtMillis
+
+  return {
+    now: Effect.sync(now),
+    start: (options) =>
+      step("start a run", (): StartOutcome => {
+        const key = join(options.ownerKey, options.idempotencyKey)
+        const existing = byKey.get(key)
+        if (existing !== undefined) {
+          const same = existing.row.threadId === options.threadId &&
+            existing.row.requestDigest === options.requestDigest
+          return { _tag: same ? "Existing" : "Conflict", run: copy(existing) }
+        }
+        const abortKey = join(options.ownerKey, options.threadId, options.idempotencyKey)
+        const aborted = aborts.get(abortKey)
+        const at = now()
+        const entry: Entry = {
+          row: {
+            runId: options.runId,
+            threadId: options.threadId,
+            ownerKey: options.ownerKey,
+            ownerSubject: options.ownerSubject,
+            ownerOrg: options.ownerOrg,
+            idempotencyKey: options.idempotencyKey,
+            requestDigest: options.requestDigest,
+            status: "running",
+            endReason: null,
+            epoch: 1,
+            leaseExpiresAtMillis: at + options.leaseMillis,
+            startedAtMillis: at,
+            heartbeatAtMillis: null,
+            completedAtMillis: null,
+            lastSeq: 0,
+            endSeq: null,
+            eventCount: 0,
+            byteCount: 0,
+            metadata: options.metadata,
+            expiredAtMillis: null
+          },
+          events: []
+        }
+        const slot = thread(entry.row)
+        if (aborted === undefined && slot.running !== undefined) {
+          const holder = slot.running
+          const leaseExpired = isStale(holder, at)
+          if (!leaseExpired || options.stale === undefined) {
+            return { _tag: "ThreadBusy", runId: holder.row.runId, leaseExpired }
+          }
+          holder.row.epoch++
+          end(holder, { ...options.stale, status: "failed" })
+        }
+        runs.set(options.runId, entry)
+        byKey.set(key, entry)
+        if (aborted !== undefined) {
+          aborts.delete(abortKey)
+          return {
+            _tag: "Created",
+            run: end(entry, { status: "aborted", reason: aborted.reason, data: options.abortedData })
+          }
+        }
+        slot.running = entry
+        running.add(entry)
+        return { _tag: "Created", run: copy(entry) }
+      }),
+    append: (options) =>
+      step("append events", () => {
+        const heads = new Map<string, AppendHead>()
+        for (const { runId } of options.items) {
+          const entry = runs.get(runId)
+          if (entry !== undefined) heads.set(runId, entry.row)
+        }
+        const plan = planAppend({ ...options, heads: heads.values(), atMillis: now() })
+        for (const { atMillis, data, kind, runId, seq } of plan.events) {
+          runs.get(runId)?.events.push({ seq, kind, data, atMillis })
+        }
+        for (const { byteCount, eventCount, lastSeq, runId } of plan.heads) {
+          const entry = runs.get(runId)
+          if (entry === undefined) continue
+          Object.assign(entry.row, { byteCount, eventCount, lastSeq })
+          wakeups.notify(runId, lastSeq)
+        }
+        return plan.outcomes
+      }),
+    finish: (options) =>
+      step("end a run", (): FinishOutcome => {
+        const entry = runs.get(options.runId)
+        const refused = refuse(entry?.row, options.epoch)
+        if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+        return { _tag: "Finished", run: end(entry, options) }
+      }),
+    heartbeat: (options) =>
+      step("extend a lease", (): HeartbeatOutcome => {
+        const entry = runs.get(options.runId)
+        const refused = refuse(entry?.row, options.epoch)
+        if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+        const at = now()
+        entry.row.heartbeatAtMillis = at
+        entry.row.leaseExpiresAtMillis = at + options.leaseMillis
+        return { _tag: "Extended", leaseExpiresAtMillis: at + options.leaseMillis }
+      }),
+    abort: (options) =>
+      step("abort a run", (): AbortOutcome => {
+        const entry = runs.get(options.runId)
+        return entry === undefined || (options.ownerKey !== undefined && entry.row.ownerKey !== options.ownerKey)
+          ? { _tag: "Unknown" }
+          : abort(entry, options)
+      }),
+    abortByKey: (options) =>
+      step("abort a run by its key", (): AbortByKeyOutcome => {
+        const entry = byKey.get(join(options.ownerKey, options.idempotencyKey))
+        if (entry !== undefined) {
+          return entry.row.threadId === options.threadId
+            ? abort(entry, options)
+            : { _tag: "Conflict", run: copy(entry) }
+        }
+        const key = join(options.ownerKey, options.threadId, options.idempotencyKey)
+        if (!aborts.has(key)) aborts.set(key, { reason: options.reason, atMillis: now() })
+        return { _tag: "Registered" }
+      }),
+    get: (runId) =>
+      step("read a run", () => {
+        const entry = runs.get(runId)
+        return entry === undefined ? undefined : copy(entry)
+      }),
+    getByKey: ({ idempotencyKey, ownerKey }) =>
+      step("look up a run by its key", () => {
+        const entry = byKey.get(join(ownerKey, idempotencyKey))
+        return entry === undefined ? undefined : copy(entry)
+      }),
+    activeForThread: (options) =>
+      step("look up a thread's run", () => {
+        const slot = threads.get(join(options.ownerKey, options.threadId))
+        if (slot === undefined) return undefined
+        if (slot.running !== undefined) return copy(slot.running)
+        let latest: Entry | undefined
+        for (const entry of slot.ended) {
+          if (latest === undefined || endedAt(entry) >= endedAt(latest)) latest = entry
+        }
+        return latest === undefined || endedAt(latest) < now() - options.windowMillis ? undefined : copy(latest)
+      }),
+    read: (options) =>
+      step("read events", () => {
+        // The numbers have no gaps, so that an event's place is its number.
+        const events = runs.get(options.runId)?.events ?? []
+        return events.slice(options.after, options.after + options.limit)
+      }),
+    heads: (runIds) =>
+      step("read where runs stand", () =>
+        runIds.flatMap((runId) => {
+          const row = runs.get(runId)?.row
+          return row === undefined ? [] : [{ runId, status: row.status, lastSeq: row.lastSeq }]
+        })),
+    reap: (options) =>
+      step("end stale runs", () => {
+        const at = now()
+        const stale = Array.from(running).filter((entry) => isStale(entry, at))
+        stale.sort((a, b) => (a.row.leaseExpiresAtMillis ?? 0) - (b.row.leaseExpiresAtMillis ?? 0))
+        return stale.slice(0, options.limit).map((entry) => {
+          entry.row.epoch++
+          return end(entry, { ...options, status: "failed" })
+        })
+      }),
+    sweep: (options) =>
+      step("sweep ended runs", () => {
+        const at = now()
+        const counts = { expired: 0, events: 0, removed: 0, aborts: 0 }
+        for (const entry of tombstones) {
+          if (counts.removed === options.limit) break
+          const { row } = entry
+          if (
+            entry.events.length > 0 || row.expiredAtMillis === null ||
+            row.expiredAtMillis >= at - options.tombstoneMillis
+          ) continue
+          runs.delete(row.runId)
+          byKey.delete(join(row.ownerKey, row.idempotencyKey))
+          const slot = thread(row)
+          slot.ended.delete(entry)
+          if (slot.running === undefined && slot.ended.size === 0) threads.delete(join(row.ownerKey, row.threadId))
+          tombstones.delete(entry)
+          counts.removed++
+        }
+        for (const entry of ended) {
+          if (counts.expired === options.limit) break
+          const { row } = entry
+          if (row.completedAtMillis === null || row.completedAtMillis >= at - options.retentionMillis) continue
+          row.expiredAtMillis = at
+          ended.delete(entry)
+          tombstones.add(entry)
+          counts.expired++
+        }
+        for (const entry of tombstones) {
+          if (counts.events === options.limit) break
+          counts.events += entry.events.splice(0, options.limit - counts.events).length
+        }
+        for (const [key, { atMillis }] of aborts) {
+          if (counts.aborts === options.limit) break
+          if (atMillis >= at - options.retentionMillis) continue
+          aborts.delete(key)
+          counts.aborts++
+        }
+        return counts
+      }),
+    wakeups: wakeups.listen
+  }
+}
+
+/**
+ * Provides a repository in memory, with the process's `Clock`. What it holds ends with the layer's scope.
+ */
+export const layerMemory: Layer.Layer<RunEventRepository> = Layer.effect(
+  RunEventRepository,
+  Effect.map(Clock.Clock, (clock) => RunEventRepository.of(makeMemory(() => clock.currentTimeMillisUnsafe())))
+)

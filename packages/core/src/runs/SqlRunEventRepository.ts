@@ -1,0 +1,682 @@
+/**
+ * Keeps runs and their events in SQLite or PostgreSQL.
+ *
+ * Tables: `<prefix>runs`, `<prefix>run_events`, `<prefix>run_aborts`; history of migrations: `<prefix>runs_migrations`.
+ * Times are the database's. Writers of one run wait for each other on the run's row; on SQLite every transaction is
+ * exclusive from its beginning (`BEGIN IMMEDIATE`).
+ */
+import {
+  type AbortByKeyOutcome,
+  type AbortOutcome,
+  type AppendHead,
+  type AppendItem,
+  type AppendOutcome,
+  type FinishOutcome,
+  type HeartbeatOutcome,
+  type NewEvent,
+  planAppend,
+  refuse,
+  RunEventRepository,
+  RunEventRepositoryError,
+  type RunEventRow,
+  type RunHead,
+  type RunRow,
+  type StartOptions,
+  type StartOutcome,
+  type WriterRefused
+} from "./RunEventRepository.ts"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
+import * as Dialect from "../sql/Dialect.ts"
+import * as Migrations from "../sql/Migrations.ts"
+import * as SqlWakeUps from "../sql/SqlWakeUps.ts"
+import * as Statements from "../sql/Statements.ts"
+
+const migrations = (prefix: string) => ({
+  "1_create_runs": Effect.gen(function*() {
+    const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+    const name = (suffix: string) => sql(`${prefix}${suffix}`)
+    const bigint = Dialect.bigint(sql)
+    const clustered = Dialect.clustered(sql)
+    const runs = name("runs")
+
+    yield* sql`CREATE TABLE ${runs} (
+      run_id TEXT NOT NULL PRIMARY KEY,
+      thread_id TEXT NOT NULL,
+      owner_key TEXT NOT NULL,
+      owner_subject TEXT NOT NULL,
+      owner_org TEXT,
+      idempotency_key TEXT NOT NULL,
+      request_digest TEXT NOT NULL,
+      status TEXT NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'aborted')),
+      end_reason TEXT,
+      epoch ${bigint} NOT NULL CHECK (epoch >= 1),
+      lease_expires_at ${bigint},
+      started_at ${bigint} NOT NULL,
+      heartbeat_at ${bigint},
+      completed_at ${bigint},
+      last_seq ${bigint} NOT NULL CHECK (last_seq >= 0),
+      end_seq ${bigint} CHECK (end_seq = last_seq),
+      event_count ${bigint} NOT NULL CHECK (event_count >= 0),
+      byte_count ${bigint} NOT NULL CHECK (byte_count >= 0),
+      metadata TEXT NOT NULL,
+      expired_at ${bigint},
+      purged_at ${bigint},
+      CHECK ((status = 'running') = (completed_at IS NULL)),
+      CHECK ((status = 'running') = (lease_expires_at IS NOT NULL)),
+      CHECK (status <> 'running' OR (end_seq IS NULL AND end_reason IS NULL AND expired_at IS NULL)),
+      CHECK (purged_at IS NULL OR expired_at IS NOT NULL),
+      UNIQUE (owner_key, idempotency_key)
+    )`
+    // This index is what holds a thread's slot.
+    yield* sql`CREATE UNIQUE INDEX ${name("runs_thread_slot")} ON ${runs} (owner_key, thread_id)
+      WHERE status = 'running'`
+    yield* sql`CREATE INDEX ${name("runs_thread_ended")}
+      ON ${runs} (owner_key, thread_id, COALESCE(completed_at, heartbeat_at, started_at))
+      WHERE status <> 'running'`
+    yield* sql`CREATE INDEX ${name("runs_lease")} ON ${runs} (lease_expires_at) WHERE lease_expires_at IS NOT NULL`
+    yield* sql`CREATE INDEX ${name("runs_retention")} ON ${runs} (completed_at)
+      WHERE completed_at IS NOT NULL AND expired_at IS NULL`
+    yield* sql`CREATE INDEX ${name("runs_purge")} ON ${runs} (expired_at)
+      WHERE expired_at IS NOT NULL AND purged_at IS NULL`
+    yield* sql`CREATE INDEX ${name("runs_tombstones")} ON ${runs} (purged_at) WHERE purged_at IS NOT NULL`
+
+    yield* sql`CREATE TABLE ${name("run_events")} (
+      run_id TEXT NOT NULL,
+      seq ${bigint} NOT NULL CHECK (seq >= 1),
+      kind TEXT NOT NULL CHECK (kind IN ('data', 'end')),
+      data TEXT NOT NULL,
+      at ${bigint} NOT NULL,
+      PRIMARY KEY (run_id, seq)
+    ) ${clustered}`
+
+    yield* sql`CREATE TABLE ${name("run_aborts")} (
+      owner_key TEXT NOT NULL,
+      thread_id TEXT NOT NULL,
+      idempotency_key TEXT NOT NULL,
+      reason TEXT,
+      at ${bigint} NOT NULL,
+      PRIMARY KEY (owner_key, thread_id, idempotency_key)
+    ) ${clustered}`
+    yield* sql`CREATE INDEX ${name("run_aborts_retention")} ON ${name("run_aborts")} (at)`
+  })
+})
+
+/** Creates or upgrades the tables. For a deployment step of its own; `layer` does it by itself. */
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
+  const prefix = options?.prefix ?? Migrations.defaultPrefix
+  return Layer.effectDiscard(Migrations.run({ service: "runs", prefix, migrations: migrations(prefix) }))
+}
+
+// The drivers give numbers as `number` or `bigint`.
+type Stored<A> = {
+  readonly [K in keyof A]: A[K] extends number ? unknown : A[K] extends number | null ? unknown : A[K]
+}
+
+const toRunRow = (row: Stored<RunRow>): RunRow => ({
+  runId: row.runId,
+  threadId: row.threadId,
+  ownerKey: row.ownerKey,
+  ownerSubject: row.ownerSubject,
+  ownerOrg: row.ownerOrg,
+  idempotencyKey: row.idempotencyKey,
+  requestDigest: row.requestDigest,
+  status: row.status,
+  endReason: row.endReason,
+  epoch: Dialect.toNatural(row.epoch),
+  leaseExpiresAtMillis: Dialect.toNaturalOrNull(row.leaseExpiresAtMillis),
+  startedAtMillis: Dialect.toNatural(row.startedAtMillis),
+  heartbeatAtMillis: Dialect.toNaturalOrNull(row.heartbeatAtMillis),
+  completedAtMillis: Dialect.toNaturalOrNull(row.completedAtMillis),
+  lastSeq: Dialect.toNatural(row.lastSeq),
+  endSeq: Dialect.toNaturalOrNull(row.endSeq),
+  eventCount: Dialect.toNatural(row.eventCount),
+  byteCount: Dialect.toNatural(row.byteCount),
+  metadata: row.metadata,
+  expiredAtMillis: Dialect.toNaturalOrNull(row.expiredAtMillis)
+})
+
+/** A head, with the time at which it was locked. */
+interface LockedHead extends AppendHead {
+  readonly atMillis: number
+}
+
+const toHead = (row: Stored<LockedHead>): LockedHead => ({
+  atMillis: Dialect.toNatural(row.atMillis),
+  runId: row.runId,
+  status: row.status,
+  epoch: Dialect.toNatural(row.epoch),
+  lastSeq: Dialect.toNatural(row.lastSeq),
+  eventCount: Dialect.toNatural(row.eventCount),
+  byteCount: Dialect.toNatural(row.byteCount)
+})
+
+const toEventRow = (row: Stored<RunEventRow>): RunEventRow => ({
+  seq: Dialect.toNatural(row.seq),
+  kind: row.kind,
+  data: row.data,
+  atMillis: Dialect.toNatural(row.atMillis)
+})
+
+/** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
+export const make: (
+  options?: Migrations.TableOptions
+) => Effect.Effect<RunEventRepository["Service"], never, SqlClient.SqlClient> = Effect.fnUntraced(function*(
+  options?: Migrations.TableOptions
+) {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const prefix = options?.prefix ?? Migrations.defaultPrefix
+  const wakeUps = yield* SqlWakeUps.forClient(sql)
+  const topic = `${prefix}runs`
+  const { all, first, forMany, isPg, orFail, statement, table } = Statements.make(sql, prefix)
+  const manyRuns = all(toRunRow)
+  const oneRun = first(toRunRow)
+
+  const runs = table("runs")
+  const events = table("run_events")
+  const aborts = table("run_aborts")
+  const now = Dialect.nowMillisText(sql)
+  // To compare with an index. As a subquery it is one value for the whole statement; PostgreSQL would evaluate the bare
+  // expression for each row, and so use no index.
+  const fixedNow = `(SELECT ${now})`
+  const skipLocked = isPg ? " FOR UPDATE SKIP LOCKED" : ""
+  // What a step works on is picked once. As a subquery PostgreSQL may run it again, and go over the limit.
+  const picking = (pick: string, then: string) => `WITH picked AS MATERIALIZED (${pick}) ${then}`
+  // On PostgreSQL an array is looked up in the index whatever the planner believes its length to be.
+  const among = (runIds: string) => isPg ? `run_id = ANY (ARRAY(${runIds}))` : `run_id IN (${runIds})`
+  const amongPicked = among("SELECT run_id FROM picked")
+  const amongGiven = among(isPg ? "SELECT json_array_elements_text(CAST(? AS json))" : "SELECT value FROM json_each(?)")
+
+  const runColumns = `run_id AS "runId", thread_id AS "threadId", owner_key AS "ownerKey",
+    owner_subject AS "ownerSubject", owner_org AS "ownerOrg", idempotency_key AS "idempotencyKey",
+    request_digest AS "requestDigest", status, end_reason AS "endReason", epoch,
+    lease_expires_at AS "leaseExpiresAtMillis", started_at AS "startedAtMillis", heartbeat_at AS "heartbeatAtMillis",
+    completed_at AS "completedAtMillis", last_seq AS "lastSeq", end_seq AS "endSeq", event_count AS "eventCount",
+    byte_count AS "byteCount", metadata, expired_at AS "expiredAtMillis"`
+  const headColumns = `run_id AS "runId", status, epoch, last_seq AS "lastSeq", event_count AS "eventCount",
+    byte_count AS "byteCount"`
+
+  const toEnd = `status = ?, end_reason = ?, completed_at = ${now}, lease_expires_at = NULL, last_seq = last_seq + 1,
+    end_seq = last_seq + 1`
+
+  const step = <A>(operation: string, effect: Effect.Effect<A, SqlError>): Effect.Effect<A, RunEventRepositoryError> =>
+    Effect.mapError(effect, (cause) => new RunEventRepositoryError({ operation, cause }))
+  const transaction = <A>(operation: string, effect: Effect.Effect<A, SqlError>) =>
+    step(operation, sql.withTransaction(effect))
+
+  // ---- Starting -------------------------------------------------------------------------------------------------
+
+  // An abort by key and a start must see each other even when neither finds a row. On SQLite the transaction is the lock.
+  const lockKeyStatement = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+  const lockKey = (ownerKey: string, idempotencyKey: string): Effect.Effect<unknown, SqlError> =>
+    isPg ? lockKeyStatement([JSON.stringify([prefix, ownerKey, idempotencyKey])]) : Effect.void
+
+  const takeAbort = statement<{ readonly reason: string | null }>(
+    `DELETE FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ? RETURNING reason`
+  )
+  const insertRunning = oneRun(
+    `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
+      metadata, status, epoch, lease_expires_at, started_at, last_seq, event_count, byte_count)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', 1, ${now} + ?, ${now}, 0, 0, 0)
+    ON CONFLICT DO NOTHING RETURNING ${runColumns}`
+  )
+  const insertAborted = oneRun(
+    `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
+      metadata, status, end_reason, epoch, started_at, completed_at, last_seq, end_seq, event_count, byte_count)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${now}, ${now}, 1, 1, 0, 0)
+    ON CONFLICT DO NOTHING RETURNING ${runColumns}`
+  )
+  const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
+  const byThread = oneRun(
+    `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+  )
+  const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
+    `SELECT run_id AS "runId", CASE WHEN lease_expires_at < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
+    FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+  )
+  const insertEnd = statement(
+    `INSERT INTO ${events} (run_id, seq, kind, data, at) VALUES (?, ?, 'end', ?, ?)`
+  )
+  const announceEnds = (rows: ReadonlyArray<RunRow>) =>
+    wakeUps.announce(topic, rows.map(({ lastSeq, runId }) => [runId, lastSeq]))
+  const storeEnd = (run: RunRow, data: string) =>
+    Effect.andThen(
+      insertEnd([run.runId, run.lastSeq, data, run.completedAtMillis ?? run.startedAtMillis]),
+      announceEnds([run])
+    )
+
+  /**
+   * Puts an update that ends runs together with their terminal events. To be run in a transaction on SQLite. On PostgreSQL
+   * it is one statement, so that a process which stops in the middle leaves no lock behind that keeps a reaper waiting.
+   */
+  const ending = (update: string, pick?: string) => {
+    const picked = pick === undefined ? "" : `picked AS MATERIALIZED (${pick})`
+    if (isPg) {
+      const end = manyRuns(
+        `WITH ${picked === "" ? "" : `${picked},`} ended AS (${update} RETURNING ${runColumns}), stored AS (
+          INSERT INTO ${events} (run_id, seq, kind, data, at)
+          SELECT "runId", "lastSeq", 'end', CAST(? AS text), "completedAtMillis" FROM ended
+        ) SELECT * FROM ended`
+      )
+      return (parameters: Statements.Parameters, data: string) => Effect.tap(end([...parameters, data]), announceEnds)
+    }
+    const end = manyRuns(`${picked === "" ? "" : `WITH ${picked}`} ${update} RETURNING ${runColumns}`)
+    return (parameters: Statements.Parameters, data: string) =>
+      Effect.tap(end(parameters), (rows) => Effect.forEach(rows, (run) => storeEnd(run, data), { discard: true }))
+  }
+  const atomically = <A>(operation: string, effect: Effect.Effect<A, SqlError>) =>
+    isPg ? step(operation, effect) : transaction(operation, effect)
+
+  const endStale = ending(
+    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
+    WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND lease_expires_at < ${now}`
+  )
+
+  const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, SqlError> {
+    const { idempotencyKey, ownerKey, threadId } = options
+    yield* lockKey(ownerKey, idempotencyKey)
+    const existing = yield* byKey([ownerKey, idempotencyKey])
+    if (existing !== undefined) {
+      const same = existing.threadId === threadId && existing.requestDigest === options.requestDigest
+      return { _tag: same ? "Existing" : "Conflict", run: existing }
+    }
+    const columns = [
+      options.runId,
+      threadId,
+      ownerKey,
+      options.ownerSubject,
+      options.ownerOrg,
+      idempotencyKey,
+      options.requestDigest,
+      options.metadata
+    ]
+    const [aborted] = yield* takeAbort([ownerKey, threadId, idempotencyKey])
+    if (aborted !== undefined) {
+      const run = yield* insertAborted([...columns, aborted.reason])
+      if (run === undefined) return yield* Effect.die(new Error(`The run id ${options.runId} is in use`))
+      yield* storeEnd(run, options.abortedData)
+      return { _tag: "Created", run }
+    }
+    // The lock on the key leaves only the thread's slot to conflict. Its holder may end before it is read; then the slot
+    // is free, and the insert is tried again.
+    for (let attempt = 0; attempt < 100; attempt++) {
+      const run = yield* insertRunning([...columns, options.leaseMillis])
+      if (run !== undefined) return { _tag: "Created", run }
+      if (options.stale !== undefined) {
+        const stale = yield* endStale(["failed", options.stale.reason, ownerKey, threadId], options.stale.data)
+        if (stale.length > 0) continue
+      }
+      const [holder] = yield* slotHolder([ownerKey, threadId])
+      if (holder !== undefined) {
+        return { _tag: "ThreadBusy", runId: holder.runId, leaseExpired: Dialect.toNatural(holder.leaseExpired) === 1 }
+      }
+    }
+    return yield* Effect.die(new Error(`The run id ${options.runId} is in use`))
+  })
+
+  // ---- Writing --------------------------------------------------------------------------------------------------
+
+  // The time is taken once the rows are locked, so that the times of a run's events never go back.
+  const lockedHeads = (which: string) =>
+    statement<Stored<LockedHead>>(
+      isPg
+        ? `SELECT locked.*, ${now} AS "atMillis" FROM (
+            SELECT ${headColumns} FROM ${runs} WHERE ${which} ORDER BY run_id FOR UPDATE
+          ) AS locked`
+        : `SELECT ${headColumns}, ${now} AS "atMillis" FROM ${runs} WHERE ${which}`
+    )
+  const lockOneHead = lockedHeads("run_id = ?")
+  // Rows are locked in one order everywhere, so that two batches cannot wait for each other in a circle.
+  const lockManyHeads = lockedHeads(amongGiven)
+  const lockHeads = (items: ReadonlyArray<AppendItem>) => {
+    const runIds = Array.from(new Set(items.map((item) => item.runId)))
+    const [only] = runIds
+    const rows = runIds.length === 1 && only !== undefined
+      ? lockOneHead([only])
+      : lockManyHeads([JSON.stringify(runIds)])
+    return Effect.map(rows, (heads) => heads.map(toHead))
+  }
+
+  const insertAtOnce = statement(
+    `INSERT INTO ${events} (run_id, seq, kind, data, at)
+    SELECT "runId", seq, kind, data, "atMillis"
+    FROM json_to_recordset(CAST(? AS json)) AS new("runId" text, seq bigint, kind text, data text, "atMillis" bigint)`
+  )
+  const insertMany = forMany(
+    "(?, ?, ?, ?, ?)",
+    (rows) => `INSERT ${orFail}INTO ${events} (run_id, seq, kind, data, at) VALUES ${rows}`
+  )
+  const insertEvents = (rows: ReadonlyArray<NewEvent>): Effect.Effect<unknown, SqlError> =>
+    isPg
+      ? insertAtOnce([JSON.stringify(rows)])
+      : insertMany(rows.map(({ atMillis, data, kind, runId, seq }) => [runId, seq, kind, data, atMillis]))
+
+  const updateAtOnce = statement(
+    `UPDATE ${runs} AS run SET last_seq = new."lastSeq", event_count = new."eventCount", byte_count = new."byteCount"
+    FROM json_to_recordset(CAST(? AS json))
+      AS new("runId" text, "lastSeq" bigint, "eventCount" bigint, "byteCount" bigint)
+    WHERE run.run_id = new."runId"`
+  )
+  const updateMany = forMany(
+    "(?, ?, ?, ?)",
+    (rows) =>
+      `UPDATE ${orFail}${runs} SET last_seq = column2, event_count = column3, byte_count = column4
+      FROM (VALUES ${rows}) AS new WHERE run_id = column1`
+  )
+  const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, SqlError> =>
+    isPg
+      ? updateAtOnce([JSON.stringify(heads)])
+      : updateMany(heads.map(({ byteCount, eventCount, lastSeq, runId }) => [runId, lastSeq, eventCount, byteCount]))
+
+  const append = Effect.fnUntraced(function*(options: {
+    readonly items: ReadonlyArray<AppendItem>
+    readonly maxEvents: number
+    readonly maxBytes: number
+  }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
+    const heads = yield* lockHeads(options.items)
+    const atMillis = heads.reduce((latest, head) => Math.max(latest, head.atMillis), 0)
+    const plan = planAppend({ ...options, heads, atMillis })
+    if (plan.events.length > 0) {
+      yield* insertEvents(plan.events)
+      yield* updateHeads(plan.heads)
+      yield* wakeUps.announce(topic, plan.heads.map(({ lastSeq, runId }) => [runId, lastSeq]))
+    }
+    return plan.outcomes
+  })
+
+  // Where every item is welcome, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
+  const appendWhole = statement<{ readonly runId: string; readonly before: unknown; readonly atMillis: unknown }>(
+    `WITH welcome AS MATERIALIZED (
+      SELECT run.run_id, last_seq AS before, given.count, given.bytes
+      FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS bigint[]))
+        AS given(run_id, epoch, count, bytes)
+      JOIN ${runs} AS run ON run.run_id = given.run_id
+      WHERE status = 'running' AND run.epoch = given.epoch AND event_count + given.count <= ?
+        AND byte_count + given.bytes <= ?
+      ORDER BY run.run_id FOR UPDATE OF run
+    ), grown AS (
+      UPDATE ${runs} AS run SET last_seq = last_seq + welcome.count, event_count = event_count + welcome.count,
+        byte_count = byte_count + welcome.bytes
+      FROM welcome
+      WHERE run.run_id = welcome.run_id AND (SELECT count(*) FROM welcome) = ?
+      RETURNING run.run_id, welcome.before, ${now} AS at
+    ), stored AS (
+      INSERT INTO ${events} (run_id, seq, kind, data, at)
+      SELECT grown.run_id, grown.before + new.nth, 'data', new.data, grown.at
+      FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS text[])) AS new(run_id, nth, data)
+      JOIN grown ON grown.run_id = new.run_id
+    ) SELECT run_id AS "runId", before, at AS "atMillis" FROM grown`
+  )
+  const appendAtOnce = Effect.fnUntraced(function*(options: {
+    readonly items: ReadonlyArray<AppendItem>
+    readonly maxEvents: number
+    readonly maxBytes: number
+  }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
+    // Numbers of an array are `bigint`s, so that all of them have one type whatever their size.
+    const byRun = new Map<string, { readonly epoch: number; count: number; bytes: number }>()
+    const runIds: Array<string> = []
+    const nths: Array<bigint> = []
+    const data: Array<string> = []
+    let ordinary = true
+    for (const item of options.items) {
+      const run = byRun.get(item.runId) ?? { epoch: item.epoch, count: 0, bytes: 0 }
+      byRun.set(item.runId, run)
+      ordinary &&= run.epoch === item.epoch
+      run.bytes += item.byteCount
+      for (const event of item.events) {
+        runIds.push(item.runId)
+        nths.push(BigInt(++run.count))
+        data.push(event)
+      }
+    }
+    const given = Array.from(byRun.values())
+    const rows = ordinary
+      ? yield* appendWhole([
+        Array.from(byRun.keys()),
+        given.map(({ epoch }) => BigInt(epoch)),
+        given.map(({ count }) => BigInt(count)),
+        given.map(({ bytes }) => BigInt(bytes)),
+        options.maxEvents,
+        options.maxBytes,
+        given.length,
+        runIds,
+        nths,
+        data
+      ])
+      : []
+    // Some item is refused: which ones, and why, is decided one by one, under the locks of a transaction.
+    if (rows.length === 0) return yield* sql.withTransaction(append(options))
+    const heads = new Map(rows.map((row) => [row.runId, {
+      lastSeq: Dialect.toNatural(row.before),
+      atMillis: Dialect.toNatural(row.atMillis)
+    }]))
+    const outcomes = options.items.map(({ events, runId }): AppendOutcome => {
+      const head = heads.get(runId)
+      if (head === undefined) return { _tag: "Unknown" }
+      const firstSeq = head.lastSeq + 1
+      head.lastSeq += events.length
+      return { _tag: "Appended", firstSeq, lastSeq: head.lastSeq, atMillis: head.atMillis }
+    })
+    yield* wakeUps.announce(topic, Array.from(heads, ([runId, { lastSeq }]) => [runId, lastSeq]))
+    return outcomes
+  })
+
+  // ---- Ending ---------------------------------------------------------------------------------------------------
+
+  const endWithEpoch = ending(`UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND status = 'running'`)
+  const endAnyEpoch = ending(
+    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND status = 'running'`
+  )
+  const endOwned = ending(
+    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND owner_key = ? AND status = 'running'`
+  )
+  const byId = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE run_id = ?`)
+
+  // The row shows why a conditional update has missed it: runs end and epochs rise for good.
+  const refusedWriter = (runId: string, epoch: number): Effect.Effect<WriterRefused, SqlError> =>
+    Effect.map(byId([runId]), (run) => refuse(run, epoch) ?? { _tag: "Unknown" })
+
+  const abort = Effect.fnUntraced(function*(options: {
+    readonly runId: string
+    readonly ownerKey: string | undefined
+    readonly reason: string | null
+    readonly data: string
+  }): Effect.fn.Return<AbortOutcome, SqlError> {
+    const { ownerKey, reason, runId } = options
+    const [ended] = ownerKey === undefined
+      ? yield* endAnyEpoch(["aborted", reason, runId], options.data)
+      : yield* endOwned(["aborted", reason, runId, ownerKey], options.data)
+    if (ended !== undefined) return { _tag: "Aborted", run: ended }
+    const run = yield* byId([runId])
+    return run === undefined || (ownerKey !== undefined && run.ownerKey !== ownerKey)
+      ? { _tag: "Unknown" }
+      : { _tag: "AlreadyEnded", run }
+  })
+
+  const registerAbort = statement(
+    `INSERT INTO ${aborts} (owner_key, thread_id, idempotency_key, reason, at) VALUES (?, ?, ?, ?, ${now})
+    ON CONFLICT DO NOTHING`
+  )
+
+  const heartbeat = statement<{ readonly leaseExpiresAtMillis: unknown }>(
+    `UPDATE ${runs} SET heartbeat_at = ${now}, lease_expires_at = ${now} + ?
+    WHERE run_id = ? AND epoch = ? AND status = 'running'
+    RETURNING lease_expires_at AS "leaseExpiresAtMillis"`
+  )
+
+  // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
+  const reap = ending(
+    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE status = 'running' AND ${amongPicked}`,
+    `SELECT run_id FROM ${runs} WHERE lease_expires_at IS NOT NULL AND lease_expires_at < ${fixedNow}
+    ORDER BY lease_expires_at LIMIT ?${skipLocked}`
+  )
+
+  // ---- Reading --------------------------------------------------------------------------------------------------
+
+  const lastEnded = oneRun(
+    `SELECT ${runColumns} FROM ${runs}
+    WHERE owner_key = ? AND thread_id = ? AND status <> 'running'
+      AND COALESCE(completed_at, heartbeat_at, started_at) >= ${fixedNow} - ?
+    ORDER BY COALESCE(completed_at, heartbeat_at, started_at) DESC LIMIT 1`
+  )
+  const readText = `SELECT seq, kind, data, at AS "atMillis" FROM ${events}
+    WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?`
+  // The rows of `node:sqlite` are as they should be already, and a replay is long.
+  const read = isPg ? all(toEventRow)(readText) : statement<RunEventRow>(readText)
+  const heads = statement<Stored<RunHead>>(
+    `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongGiven}`
+  )
+
+  // ---- Sweeping -------------------------------------------------------------------------------------------------
+
+  const expire = statement(picking(
+    `SELECT run_id FROM ${runs} WHERE completed_at IS NOT NULL AND expired_at IS NULL
+      AND completed_at < ${fixedNow} - ? ORDER BY completed_at LIMIT ?${skipLocked}`,
+    `UPDATE ${runs} SET expired_at = ${now} WHERE ${amongPicked} RETURNING run_id`
+  ))
+  const toPurge = statement<{ readonly runId: string }>(
+    `SELECT run_id AS "runId" FROM ${runs} WHERE expired_at IS NOT NULL AND purged_at IS NULL
+    ORDER BY expired_at LIMIT ?${skipLocked}`
+  )
+  const deleteEvents = statement(
+    `DELETE FROM ${events} WHERE run_id = ? AND seq IN (
+      SELECT seq FROM ${events} WHERE run_id = ? ORDER BY seq LIMIT ?
+    ) RETURNING seq`
+  )
+  const purged = statement(`UPDATE ${runs} SET purged_at = ${now} WHERE run_id = ?`)
+  const removeTombstones = statement(picking(
+    `SELECT run_id FROM ${runs} WHERE purged_at IS NOT NULL AND purged_at < ${fixedNow} - ?
+    ORDER BY purged_at LIMIT ?${skipLocked}`,
+    `DELETE FROM ${runs} WHERE ${amongPicked} RETURNING run_id`
+  ))
+  const removeAborts = statement(picking(
+    `SELECT owner_key, thread_id, idempotency_key FROM ${aborts} WHERE at < ${fixedNow} - ?
+    ORDER BY at LIMIT ?${skipLocked}`,
+    `DELETE FROM ${aborts} WHERE (owner_key, thread_id, idempotency_key) IN (
+      SELECT owner_key, thread_id, idempotency_key FROM picked
+    ) RETURNING at`
+  ))
+  const purge = Effect.fnUntraced(function*(limit: number): Effect.fn.Return<number, SqlError> {
+    let deleted = 0
+    for (const { runId } of yield* toPurge([limit])) {
+      if (deleted === limit) break
+      const gone = (yield* deleteEvents([runId, runId, limit - deleted])).length
+      deleted += gone
+      // A full batch may have left some.
+      if (deleted < limit) yield* purged([runId])
+    }
+    return deleted
+  })
+  const count = (rows: Effect.Effect<ReadonlyArray<object>, SqlError>) => Effect.map(rows, ({ length }) => length)
+
+  const databaseNow = statement<{ readonly now: unknown }>(`SELECT ${now} AS now`)
+
+  return RunEventRepository.of({
+    now: step("read the time", Effect.map(databaseNow([]), ([row]) => Dialect.toNatural(row?.now))),
+    start: (options) => transaction("start a run", start(options)),
+    // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
+    parallelAppends: isPg ? 2 : 1,
+    append: (options) =>
+      isPg ? step("append events", appendAtOnce(options)) : transaction("append events", append(options)),
+    finish: (options) =>
+      atomically(
+        "end a run",
+        Effect.flatMap(
+          endWithEpoch([options.status, options.reason, options.runId, options.epoch], options.data),
+          ([run]): Effect.Effect<FinishOutcome, SqlError> =>
+            run === undefined
+              ? refusedWriter(options.runId, options.epoch)
+              : Effect.succeed({ _tag: "Finished", run })
+        )
+      ),
+    heartbeat: (options) =>
+      step(
+        "extend a lease",
+        Effect.flatMap(
+          heartbeat([options.leaseMillis, options.runId, options.epoch]),
+          ([row]): Effect.Effect<HeartbeatOutcome, SqlError> =>
+            row === undefined
+              ? refusedWriter(options.runId, options.epoch)
+              : Effect.succeed({
+                _tag: "Extended",
+                leaseExpiresAtMillis: Dialect.toNatural(row.leaseExpiresAtMillis)
+              })
+        )
+      ),
+    abort: (options) => atomically("abort a run", abort(options)),
+    abortByKey: (options) =>
+      transaction(
+        "abort a run by its key",
+        Effect.gen(function*(): Effect.fn.Return<AbortByKeyOutcome, SqlError> {
+          const { data, idempotencyKey, ownerKey, reason, threadId } = options
+          yield* lockKey(ownerKey, idempotencyKey)
+          const run = yield* byKey([ownerKey, idempotencyKey])
+          if (run === undefined) {
+            yield* registerAbort([ownerKey, threadId, idempotencyKey, reason])
+            return { _tag: "Registered" }
+          }
+          if (run.threadId !== threadId) return { _tag: "Conflict", run }
+          const outcome = yield* abort({ runId: run.runId, ownerKey, reason, data })
+          return outcome._tag === "Unknown" ? { _tag: "AlreadyEnded", run } : outcome
+        })
+      ),
+    get: (runId) => step("read a run", byId([runId])),
+    getByKey: ({ idempotencyKey, ownerKey }) => step("look up a run by its key", byKey([ownerKey, idempotencyKey])),
+    activeForThread: ({ ownerKey, threadId, windowMillis }) =>
+      step(
+        "look up a thread's run",
+        Effect.gen(function*() {
+          const running = yield* byThread([ownerKey, threadId])
+          // A run that ends between the two looks is found by the second.
+          return running ?? (yield* lastEnded([ownerKey, threadId, windowMillis]))
+        })
+      ),
+    read: ({ after, limit, runId }) => step("read events", read([runId, after, limit])),
+    heads: (runIds) =>
+      step(
+        "read where runs stand",
+        Effect.map(heads([JSON.stringify(runIds)]), (rows) =>
+          rows.map((row): RunHead => ({
+            runId: row.runId,
+            status: row.status,
+            lastSeq: Dialect.toNatural(row.lastSeq)
+          })))
+      ),
+    reap: ({ data, limit, reason }) => atomically("end stale runs", reap([limit, "failed", reason], data)),
+    sweep: ({ limit, retentionMillis, tombstoneMillis }) =>
+      // Each part is a transaction of its own: what one has done does not depend on the next.
+      step(
+        "sweep ended runs",
+        Effect.gen(function*() {
+          const removed = yield* count(removeTombstones([tombstoneMillis, limit]))
+          const expired = yield* count(expire([retentionMillis, limit]))
+          const purgedEvents = yield* sql.withTransaction(purge(limit))
+          const removedAborts = yield* count(removeAborts([retentionMillis, limit]))
+          return { expired, events: purgedEvents, removed, aborts: removedAborts }
+        })
+      ),
+    wakeups: Stream.mapError(
+      wakeUps.listen(topic),
+      (cause) => new RunEventRepositoryError({ operation: "listen for changes", cause })
+    )
+  })
+})
+
+/** Provides the repository on tables that are there already, for a connection without the right to create any. */
+export const layerStorage = (
+  options?: Migrations.TableOptions
+): Layer.Layer<RunEventRepository, never, SqlClient.SqlClient> => Layer.effect(RunEventRepository, make(options))
+
+/** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */
+export const layerWith = (
+  options: Migrations.TableOptions
+): Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Layer.provide(layerStorage(options), layerMigrations(options))
+
+/** Provides the repository after creating or upgrading its tables. */
+export const layer: Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith({})

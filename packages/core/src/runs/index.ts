@@ -1,0 +1,4 @@
+export * as Run from "./Run.ts"
+export * as RunEventLog from "./RunEventLog.ts"
+export * as RunEventRepository from "./RunEventRepository.ts"
+export * as SqlRunEventRepository from "./SqlRunEventRepository.ts"

@@ -1,0 +1,281 @@
+/**
+ * Follows runs for their readers: one tailer for the process reads what is new, once, into tails that all readers share.
+ *
+ * What this process appends goes into the tails as it is committed, without a read. What others write is read when the
+ * store hints at it, and now and then without a hint. Readers pull: a reader takes from the tail when its consumer asks,
+ * and reads pages from the store where the tail does not hold what it needs, so that a slow one delays nobody.
+ */
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import type * as Pull from "effect/Pull"
+import * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { RunEventEncoded, RunId } from "../Run.ts"
+import type { RunEventRepository, RunEventRow, RunRow } from "../RunEventRepository.ts"
+import type { WakeUp } from "../../WakeUps.ts"
+import { endData, endOfRow } from "./runEnds.ts"
+import { CursorExpired, fail, type RunEventLogError, storage, StorageFailure } from "./runErrors.ts"
+import type { Settings } from "./runOptions.ts"
+import * as Tails from "./runTails.ts"
+
+/** Follows the runs of one process. */
+export interface Following {
+  /** Reads the events after a cursor, then follows the run to its terminal event. `row` is the run as it was just now. */
+  readonly follow: (row: RunRow, after: number) => Stream.Stream<RunEventEncoded, RunEventLogError>
+  /** Is told what this process has committed. */
+  readonly committed: (runId: string, firstSeq: number, events: ReadonlyArray<string>, atMillis: number) => void
+}
+
+// A page of events this large takes as long to send as many pages to read.
+const pageBytes = 1024 * 1024
+const maxLooksPerQuery = 100
+
+const eventsOf = (runId: string, rows: ReadonlyArray<RunEventRow>): Array<RunEventEncoded> =>
+  rows.map((row): RunEventEncoded => ({
+    runId: runId as RunId,
+    seq: Option.some(row.seq),
+    kind: row.kind,
+    data: row.data,
+    atMillis: row.atMillis
+  }))
+
+/** Starts following, until the scope closes. */
+export const make = Effect.fnUntraced(function*(options: {
+  readonly repository: RunEventRepository["Service"]
+  readonly settings: Settings
+  readonly find: (runId: string) => Effect.Effect<RunRow, RunEventLogError>
+}): Effect.fn.Return<Following, never, Scope.Scope> {
+  const { find, repository, settings } = options
+  const tails = Tails.make({
+    maxEvents: settings.pageSize * 4,
+    maxBytes: settings.maxTailBytes,
+    dispatcher: (yield* Scheduler.Scheduler).makeDispatcher()
+  })
+
+  // ---- The tailer -------------------------------------------------------------------------------------------------
+
+  // The runs that may have events which their tails lack, with the number up to which there are some.
+  let behind = new Map<string, number>()
+  const work = Latch.makeUnsafe(false)
+
+  const isBehind = (tail: Tails.Tail, position: number): boolean => tail.last >= 0 && tail.last < position
+
+  /** Has the tailer read a run up to a position, unless its tail has come that far already. */
+  const advance = (runId: string, position: number): void => {
+    const tail = tails.get(runId)
+    if (tail === undefined) return
+    // Nobody has come to the end yet; whoever does may have read just before what this is about.
+    if (tail.last < 0) return tails.signal(tail)
+    if (!isBehind(tail, position)) return
+    behind.set(runId, Math.max(position, behind.get(runId) ?? 0))
+    work.openUnsafe()
+  }
+
+  const readTail = Effect.fnUntraced(function*(runId: string, position: number) {
+    while (true) {
+      const tail = tails.get(runId)
+      if (tail === undefined || !isBehind(tail, position)) return
+      // Readers that are further behind than a page read for themselves.
+      const after = Math.max(tail.last, position - settings.pageSize)
+      const rows = yield* repository.read({ runId, after, limit: settings.pageSize })
+      // What was there is not there: the readers find out what has become of the run.
+      if (rows[0]?.seq !== after + 1) return tails.signal(tail)
+      tails.push(tail, eventsOf(runId, rows))
+    }
+  })
+
+  yield* work.await.pipe(
+    // A hint at a commit of this process comes before the events themselves do, which need no reading.
+    Effect.andThen(Effect.yieldNow),
+    Effect.andThen(Effect.suspend(() => {
+      work.closeUnsafe()
+      const taken = behind
+      behind = new Map()
+      return Effect.forEach(
+        taken,
+        ([runId, position]) =>
+          Effect.catchCause(readTail(runId, position), (cause) =>
+            // The readers look for themselves, and tell of it if that fails too.
+            Effect.andThen(
+              Effect.logDebug(`Could not read new events of run ${runId}`, cause),
+              Effect.sync(() => {
+                const tail = tails.get(runId)
+                if (tail !== undefined) tails.signal(tail)
+              })
+            )),
+        { concurrency: 8, discard: true }
+      )
+    })),
+    Effect.forever,
+    Effect.withTracerEnabled(false),
+    Effect.forkScoped
+  )
+
+  const look = Effect.suspend(() =>
+    Effect.forEach(
+      Arr.chunksOf(tails.runIds(), maxLooksPerQuery),
+      (runIds) =>
+        Effect.map(repository.heads(runIds), (heads) => {
+          const known = new Map(heads.map((head) => [head.runId, head]))
+          for (const runId of runIds) {
+            const head = known.get(runId)
+            const tail = tails.get(runId)
+            if (tail === undefined) continue
+            if (head !== undefined && (head.status === "running" || isBehind(tail, head.lastSeq))) {
+              advance(runId, head.lastSeq)
+            } else if (tail.events[tail.events.length - 1]?.kind !== "end") {
+              // A run that has ended, or is gone, may have no terminal event to come.
+              tails.signal(tail)
+            }
+          }
+        }),
+      { discard: true }
+    )
+  )
+  yield* look.pipe(
+    Effect.catchCause((cause) => Effect.logWarning("Could not look for new events of runs", cause)),
+    Effect.delay(settings.pollInterval),
+    Effect.forever,
+    Effect.withTracerEnabled(false),
+    Effect.forkScoped
+  )
+
+  // Every hint comes from the store, so that it never comes before the commit that it is about.
+  let lost = false
+  const wake = (wakeUp: WakeUp) => {
+    lost = false
+    if (wakeUp === "anything") return look
+    return Effect.sync(() => {
+      for (const [runId, position] of wakeUp) advance(runId, position)
+    })
+  }
+  yield* repository.wakeups.pipe(
+    Stream.runForEach(wake),
+    Effect.catchCause((cause) => {
+      const message = "Lost the hints at new events of runs; looking for them until they are back"
+      if (lost) return Effect.logDebug(message, cause)
+      lost = true
+      return Effect.logWarning(message, cause)
+    }),
+    Effect.andThen(Effect.sleep(Math.min(settings.pollInterval, 250))),
+    Effect.andThen(Effect.ignoreCause(look)),
+    Effect.forever,
+    Effect.withTracerEnabled(false),
+    Effect.forkScoped
+  )
+
+  // ---- A reader ---------------------------------------------------------------------------------------------------
+
+  const follow = (row: RunRow, after: number): Stream.Stream<RunEventEncoded, RunEventLogError> => {
+    const runId = row.runId
+    // Nobody hints at a run that had ended before; everything that it will ever have is in the store.
+    const live = row.status === "running"
+    const begin = (
+      follower: Tails.Follower
+    ): Pull.Pull<Arr.NonEmptyReadonlyArray<RunEventEncoded>, RunEventLogError> => {
+      type Page = Arr.NonEmptyReadonlyArray<RunEventEncoded>
+      let done = false
+      // Large events come in smaller pages.
+      let limit = settings.pageSize
+      const expect = (bytes: number, count: number): void => {
+        if (bytes > 0) limit = Math.max(1, Math.min(settings.pageSize, Math.floor(pageBytes * count / bytes)))
+      }
+      expect(row.byteCount, row.eventCount)
+
+      const give = (page: Page): Page => {
+        follower.cursor += page.length
+        done = page[page.length - 1]?.kind === "end"
+        return page
+      }
+
+      const readStore: Effect.Effect<Page | undefined, RunEventLogError> = Effect.gen(function*() {
+        follower.look = false
+        const { cursor } = follower
+        const asked = limit
+        const rows = yield* storage(repository.read({ runId, after: cursor, limit: asked }))
+        const last = rows[rows.length - 1]
+        if (last !== undefined) {
+          if (last.seq !== cursor + rows.length) {
+            // A sweep deletes the oldest events first.
+            if ((yield* find(runId)).expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
+            return yield* fail(
+              new StorageFailure({
+                operation: `read all events of run ${runId} after ${cursor}`,
+                cause: new Error(`${rows.length} events end at ${last.seq}`)
+              })
+            )
+          }
+          expect(rows.reduce((bytes, { data }) => bytes + data.length, 0), rows.length)
+          const page = eventsOf(runId, rows)
+          if (live && rows.length < asked) tails.push(follower.tail, page)
+          return Arr.isReadonlyArrayNonEmpty(page) ? give(page) : undefined
+        }
+        const current = yield* find(runId)
+        if (current.expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
+        if (current.lastSeq > cursor) {
+          // The event may have been stored between the two looks; one more look tells.
+          const again = yield* storage(repository.read({ runId, after: cursor, limit: 1 }))
+          if (again.length > 0) {
+            follower.look = true
+            return undefined
+          }
+        }
+        if (current.status === "running") {
+          tails.reached(follower.tail, cursor)
+          return undefined
+        }
+        done = true
+        if (current.endSeq !== null && current.endSeq <= cursor) return undefined
+        const end: RunEventEncoded = {
+          runId: runId as RunId,
+          seq: Option.none(),
+          kind: "end",
+          data: endData(endOfRow(current)),
+          atMillis: current.completedAtMillis ?? current.startedAtMillis
+        }
+        return Arr.of(end)
+      }).pipe(Effect.withTracerEnabled(false))
+
+      const next: Effect.Effect<Page, RunEventLogError | Cause.Done> = Effect.suspend(() => {
+        if (done) return Cause.done()
+        if (!follower.look) {
+          const page = live ? Tails.take(follower, limit) : undefined
+          if (page !== undefined && Arr.isReadonlyArrayNonEmpty(page)) return Effect.succeed(give(page))
+          if (live && Tails.isCaughtUp(follower)) return Effect.flatMap(Tails.wait(follower), () => next)
+        }
+        return Effect.flatMap(readStore, (page) => page === undefined ? next : Effect.succeed(page))
+      })
+      return next
+    }
+    // The scope is provided once: a stream that is unwrapped from an effect provides it anew at each pull.
+    return Stream.fromChannel(
+      Channel.fromTransformBracket((_upstream, _scope, scope) =>
+        Effect.map(Scope.provide(tails.follow(runId, after), scope), begin)
+      )
+    )
+  }
+
+  return {
+    follow,
+    committed: (runId, firstSeq, events, atMillis) => {
+      const tail = tails.get(runId)
+      // Where the tail lacks what comes before, the hint at this commit has the tailer read it all.
+      if (tail === undefined || tail.last < firstSeq - 1) return
+      tails.push(
+        tail,
+        events.map((data, index): RunEventEncoded => ({
+          runId: runId as RunId,
+          seq: Option.some(firstSeq + index),
+          kind: "data",
+          data,
+          atMillis
+        }))
+      )
+    }
+  }
+})

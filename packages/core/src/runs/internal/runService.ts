@@ -1,0 +1,307 @@
+/**
+ * The policy of runs: who may see one, how long leases and windows are, and which steps of the repository answer a call.
+ */
+import * as Digest from "effect/crypto/Digest"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as AppendLog from "../../AppendLog.ts"
+import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent, type RunOwner } from "../Run.ts"
+import type { AppendedEvents, EventsOptions, RunEventLog, RunRequest, RunWriter } from "../RunEventLog.ts"
+import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
+import { checkAddress } from "./runAddress.ts"
+import { abortedBeforeStartData, endData, staleData, staleRun } from "./runEnds.ts"
+import {
+  CursorBeyondEnd,
+  CursorExpired,
+  fail,
+  IdempotencyConflict,
+  InvalidCursor,
+  InvalidInput,
+  LimitExceeded,
+  refusal,
+  type RunEventLogError,
+  RunNotFound,
+  ShuttingDown,
+  storage,
+  ThreadBusy
+} from "./runErrors.ts"
+import * as Executions from "./runExecution.ts"
+import * as Following from "./runFollowing.ts"
+import { canonical, encode, utf8Length } from "./runJson.ts"
+import * as LeaseClock from "./runLeases.ts"
+import type { Settings } from "./runOptions.ts"
+
+const toCanonical = Option.liftThrowable(canonical)
+
+/** Makes the service. When its scope closes, programs are interrupted and their ends stored. */
+export const make = Effect.fnUntraced(function*(
+  settings: Settings
+): Effect.fn.Return<
+  RunEventLog["Service"],
+  never,
+  RunEventRepository | Digest.Digest | SecureRandom.SecureRandom | Scope.Scope
+> {
+  const repository = yield* RunEventRepository
+  const digest = yield* Digest.Digest
+  const random = yield* SecureRandom.SecureRandom
+  const encoder = new TextEncoder()
+  const shuttingDown = fail(new ShuttingDown())
+  // A lease outlives its last heartbeat by this much at least, and so a smaller jump of the clock too.
+  const toleranceMillis = (settings.lease - settings.heartbeatInterval) / 2
+  const leaseClock = yield* LeaseClock.make({ leaseMillis: settings.lease, toleranceMillis })
+
+  const find = Effect.fnUntraced(function*(options: {
+    readonly runId: string
+    readonly owner?: RunOwner | undefined
+  }): Effect.fn.Return<RunRow, RunEventLogError> {
+    const { owner, runId } = options
+    const row = isRunId(runId) ? yield* storage(repository.get(runId)) : undefined
+    if (row === undefined || (owner !== undefined && row.ownerKey !== ownerKey(owner))) {
+      return yield* fail(new RunNotFound({ runId }))
+    }
+    return row
+  })
+
+  const following = yield* Following.make({ repository, settings, find: (runId) => find({ runId }) })
+
+  const lane = AppendLog.groupCommit({
+    weight: (item: AppendItem) => item.events.length,
+    maxWeight: settings.maxBatchEvents,
+    closed: shuttingDown,
+    commit: (items) =>
+      Effect.map(
+        storage(repository.append({ items, maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes })),
+        (outcomes) => {
+          // In the order of the commit, before anybody is told of it.
+          for (let i = 0; i < items.length; i++) {
+            const item = items[i]
+            const outcome = outcomes[i]
+            if (item === undefined || outcome?._tag !== "Appended") continue
+            following.committed(item.runId, outcome.firstSeq, item.events, outcome.atMillis)
+          }
+          return outcomes
+        }
+      )
+  })
+  // All of a run's appends go the same way, so that they keep their order.
+  const lanes = yield* AppendLog.spread(repository.parallelAppends ?? 1, lane)
+  const appendBatched = (item: AppendItem) => lanes(item.runId)(item)
+
+  const heartbeat = ({ epoch, runId }: { readonly runId: string; readonly epoch: number }) =>
+    leaseClock.watch(
+      storage(repository.heartbeat({ runId, epoch, leaseMillis: settings.lease })),
+      (outcome) => outcome._tag === "Extended" ? outcome.leaseExpiresAtMillis - settings.lease : undefined
+    )
+
+  const finishRow = (runId: string, epoch: number, end: RunEnd, data: string) =>
+    storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data }))
+
+  // Programs end before the appender does, so that what they append while they are interrupted is still stored.
+  const executions = yield* Executions.make({
+    settings,
+    heartbeat,
+    finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data)
+  })
+
+  /** Tells whether a lease that the database takes for expired is: not where its clock has jumped just now. */
+  const canExpire = Effect.map(
+    leaseClock.watch(storage(repository.now), (now) => now),
+    () => leaseClock.canExpire()
+  )
+
+  const startRow = Effect.fnUntraced(function*(
+    runId: string,
+    request: RunRequest
+  ): Effect.fn.Return<{ readonly row: RunRow; readonly created: boolean }, RunEventLogError> {
+    if (executions.isClosing()) return yield* shuttingDown
+    yield* checkAddress(request)
+    const text = toCanonical(request.request)
+    if (Option.isNone(text)) return yield* fail(new InvalidInput({ field: "request", expected: "JSON" }))
+    const metadata = encode(request.metadata ?? {})
+    if (metadata === undefined) return yield* fail(new InvalidInput({ field: "metadata", expected: "JSON" }))
+    const requestDigest = yield* digest.digestHex(Digest.sha256, encoder.encode(text.value))
+    const attempt = (stale: StartOptions["stale"]) =>
+      leaseClock.watch(
+        storage(repository.start({
+          runId,
+          threadId: request.threadId,
+          ownerKey: ownerKey(request.owner),
+          ownerSubject: request.owner.subject,
+          ownerOrg: request.owner.org ?? null,
+          idempotencyKey: request.idempotencyKey,
+          requestDigest,
+          metadata,
+          leaseMillis: settings.lease,
+          abortedData: abortedBeforeStartData,
+          stale
+        })),
+        (outcome) => outcome._tag === "Created" ? outcome.run.startedAtMillis : undefined
+      )
+    let outcome = yield* attempt(undefined)
+    if (outcome._tag === "ThreadBusy" && outcome.leaseExpired && !executions.has(outcome.runId) && (yield* canExpire)) {
+      outcome = yield* attempt({ reason: staleRun, data: staleData })
+    }
+    switch (outcome._tag) {
+      case "Created":
+        return { row: outcome.run, created: true }
+      case "Existing":
+        return { row: outcome.run, created: false }
+      case "Conflict":
+        return yield* fail(
+          new IdempotencyConflict({ idempotencyKey: request.idempotencyKey, runId: outcome.run.runId })
+        )
+      case "ThreadBusy":
+        return yield* fail(new ThreadBusy({ threadId: request.threadId, runId: outcome.runId }))
+    }
+  })
+
+  const append = (options: {
+    readonly runId: string
+    readonly epoch: number
+    readonly events: ReadonlyArray<Schema.Json>
+  }): Effect.Effect<AppendedEvents, RunEventLogError> =>
+    Effect.suspend(() => {
+      const { epoch, runId } = options
+      if (options.events.length === 0) {
+        return fail(new InvalidInput({ field: "events", expected: "at least one event" }))
+      }
+      const events: Array<string> = []
+      let byteCount = 0
+      for (const event of options.events) {
+        const text = encode(event)
+        if (text === undefined) return fail(new InvalidInput({ field: "events", expected: "JSON" }))
+        const bytes = utf8Length(text)
+        if (bytes > settings.maxEventBytes) {
+          return fail(new LimitExceeded({ runId, limit: "maxEventBytes", max: settings.maxEventBytes }))
+        }
+        byteCount += bytes
+        events.push(text)
+      }
+      return Effect.flatMap(appendBatched({ runId, epoch, events, byteCount }), (outcome) => {
+        switch (outcome._tag) {
+          case "Appended":
+            return Effect.succeed<AppendedEvents>({ firstSeq: outcome.firstSeq, lastSeq: outcome.lastSeq })
+          case "LimitExceeded":
+            return fail(
+              outcome.limit === "maxEvents"
+                ? new LimitExceeded({ runId, limit: "maxEvents", max: settings.maxEvents })
+                : new LimitExceeded({ runId, limit: "maxRunBytes", max: settings.maxRunBytes })
+            )
+          default:
+            return fail(refusal(runId, epoch, outcome))
+        }
+      })
+    })
+
+  const writerOf = (row: RunRow): RunWriter => {
+    const { epoch, runId } = row
+    return {
+      run: toRun(row),
+      append: (data) => Effect.map(append({ runId, epoch, events: [data] }), ({ firstSeq }) => firstSeq),
+      appendAll: (events) => append({ runId, epoch, events })
+    }
+  }
+
+  const eventsEncoded = Effect.fn("RunEventLog.events")(function*(options: EventsOptions) {
+    const { after = 0, runId } = options
+    const cursor = parseCursor(String(after))
+    if (cursor === undefined) return yield* fail(new InvalidCursor({ cursor: String(after) }))
+    const row = yield* find(options)
+    if (row.expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
+    if (cursor > row.lastSeq) return yield* fail(new CursorBeyondEnd({ runId, cursor, lastSeq: row.lastSeq }))
+    return following.follow(row, cursor)
+  })
+
+  return {
+    start: Effect.fn("RunEventLog.start")(function*(request) {
+      const { created, row } = yield* startRow(yield* random.uuidV7(), request)
+      return { run: toRun(row), created }
+    }),
+    execute: Effect.fn("RunEventLog.execute")(function*(request, program) {
+      const runId = yield* random.uuidV7()
+      const { created, row } = yield* executions.execute(
+        runId,
+        startRow(runId, request),
+        (row) => program(writerOf(row))
+      )
+      return { run: toRun(row), created }
+    }, Effect.uninterruptible),
+    append,
+    heartbeat: Effect.fn("RunEventLog.heartbeat")(function*({ epoch, runId }) {
+      const outcome = yield* heartbeat({ runId, epoch })
+      if (outcome._tag !== "Extended") return yield* fail(refusal(runId, epoch, outcome))
+    }),
+    finish: Effect.fn("RunEventLog.finish")(function*({ end, epoch, runId }) {
+      const data = encode(end)
+      if (data === undefined) return yield* fail(new InvalidInput({ field: "end", expected: "JSON" }))
+      if (utf8Length(data) > settings.maxEventBytes) {
+        return yield* fail(new LimitExceeded({ runId, limit: "maxEventBytes", max: settings.maxEventBytes }))
+      }
+      const outcome = yield* finishRow(runId, epoch, end, data)
+      return outcome._tag === "Finished" ? toRun(outcome.run) : yield* fail(refusal(runId, epoch, outcome))
+    }),
+    abort: Effect.fn("RunEventLog.abort")(function*(options) {
+      const reason = options.reason ?? null
+      const data = endData({ status: "aborted", ...(reason === null ? {} : { reason }) })
+      if ("runId" in options) {
+        const { owner, runId } = options
+        const outcome = isRunId(runId)
+          ? yield* storage(
+            repository.abort({ runId, ownerKey: owner === undefined ? undefined : ownerKey(owner), reason, data })
+          )
+          : undefined
+        if (outcome === undefined || outcome._tag === "Unknown") return yield* fail(new RunNotFound({ runId }))
+        yield* executions.interrupt(runId)
+        return { _tag: outcome._tag, run: toRun(outcome.run) }
+      }
+      yield* checkAddress(options)
+      const { idempotencyKey, owner, threadId } = options
+      const outcome = yield* storage(
+        repository.abortByKey({ ownerKey: ownerKey(owner), threadId, idempotencyKey, reason, data })
+      )
+      if (outcome._tag === "Registered") return { _tag: "Registered" }
+      if (outcome._tag === "Conflict") {
+        return yield* fail(new IdempotencyConflict({ idempotencyKey, runId: outcome.run.runId }))
+      }
+      yield* executions.interrupt(outcome.run.runId)
+      return { _tag: outcome._tag, run: toRun(outcome.run) }
+    }),
+    get: Effect.fn("RunEventLog.get")(function*(options) {
+      return toRun(yield* find(options))
+    }),
+    getByKey: Effect.fn("RunEventLog.getByKey")(function*(options) {
+      yield* checkAddress(options)
+      const { idempotencyKey, owner } = options
+      const row = yield* storage(repository.getByKey({ ownerKey: ownerKey(owner), idempotencyKey }))
+      return row === undefined ? Option.none() : Option.some(toRun(row))
+    }),
+    activeForThread: Effect.fn("RunEventLog.activeForThread")(function*(options) {
+      yield* checkAddress(options)
+      const row = yield* storage(repository.activeForThread({
+        ownerKey: ownerKey(options.owner),
+        threadId: options.threadId,
+        windowMillis: settings.reconnectWindow
+      }))
+      return row === undefined ? Option.none() : Option.some(toRun(row))
+    }),
+    events: (options) =>
+      Effect.map(eventsEncoded(options), Stream.map((event): RunEvent => ({ ...event, data: JSON.parse(event.data) }))),
+    eventsEncoded,
+    reap: Effect.fn("RunEventLog.reap")(function*({ limit }) {
+      if (!(yield* canExpire)) return []
+      const rows = yield* storage(repository.reap({ limit, reason: staleRun, data: staleData }))
+      return rows.map(toRun)
+    }),
+    sweep: Effect.fn("RunEventLog.sweep")(({ limit }) =>
+      storage(repository.sweep({
+        limit,
+        retentionMillis: settings.retention,
+        tombstoneMillis: settings.tombstoneRetention
+      }))
+    )
+  }
+})

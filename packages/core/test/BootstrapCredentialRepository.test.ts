@@ -1,9 +1,0 @@
-import * as AccessFeedRepository from "@sallyport/core/AccessFeedRepository"
-import * as BootstrapCredentialRepository from "@sallyport/core/BootstrapCredentialRepository"
-import * as BootstrapCredentialRepositorySuite from "@sallyport/testing/BootstrapCredentialRepositorySuite"
-import * as Layer from "effect/Layer"
-
-BootstrapCredentialRepositorySuite.suite(
-  "memory",
-  Layer.mergeAll(BootstrapCredentialRepository.layerMemory, AccessFeedRepository.layerMemory)
-)

@@ -1,4 +1,0 @@
-import * as RunEventRepository from "@sallyport/core/RunEventRepository"
-import * as RunEventRepositorySuite from "@sallyport/testing/RunEventRepositorySuite"
-
-RunEventRepositorySuite.suite("memory", RunEventRepository.layerMemory)

@@ -1,9 +1,0 @@
-import * as AccessFeedRepository from "@sallyport/core/AccessFeedRepository"
-import * as ScopedCredentialRepository from "@sallyport/core/ScopedCredentialRepository"
-import * as ScopedCredentialRepositorySuite from "@sallyport/testing/ScopedCredentialRepositorySuite"
-import * as Layer from "effect/Layer"
-
-ScopedCredentialRepositorySuite.suite(
-  "memory",
-  Layer.mergeAll(ScopedCredentialRepository.layerMemory, AccessFeedRepository.layerMemory)
-)

@@ -1,0 +1,96 @@
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
+import * as SqlReplayRepository from "@sallyport/core/access/SqlReplayRepository"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as ReplayRepositorySuite from "@sallyport/testing/ReplayRepositorySuite"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Path from "effect/Path"
+import * as SqlClient from "effect/sql/SqlClient"
+import { inject } from "vitest"
+import { databases, postgres, sqliteMemory } from "../../../../test-support/databases.ts"
+import type { Task } from "../programs/spender.ts"
+import { plansOf } from "../../../../test-support/queryPlans.ts"
+import { startRacers } from "../racers.ts"
+
+const now = 1_800_000_000_000
+
+for (const { layer, name } of databases) {
+  ReplayRepositorySuite.suite(name, SqlReplayRepository.layer.pipe(Layer.provide(layer)))
+
+  describe(`ReplayRepository on ${name}`, () => {
+    it.live("brings its table up to date once, however many start together, and beside one with another prefix", () =>
+      Effect.gen(function*() {
+        yield* Effect.forEach(
+          [1, 2, 3],
+          () => Effect.scoped(Layer.build(SqlReplayRepository.layerMigrations())),
+          { concurrency: "unbounded" }
+        )
+        const spend = ReplayRepository.use((replays) =>
+          replays.spend({ kind: "dpop-jti", digest: "digest", expiresAtMillis: now + 1 }, now)
+        )
+        const other = SqlReplayRepository.layerWith({ prefix: "Other \"Prefix\"_" })
+        assert.isTrue(yield* spend.pipe(Effect.provide(SqlReplayRepository.layer, { local: true })))
+        assert.isTrue(yield* spend.pipe(Effect.provide(other, { local: true })))
+        assert.isFalse(yield* spend.pipe(Effect.provide(SqlReplayRepository.layer, { local: true })))
+      }).pipe(Effect.provide(layer)))
+
+    it.live("fails, and lets nobody in, where its table is missing", () =>
+      Effect.gen(function*() {
+        const replays = yield* ReplayRepository
+        const spend = replays.spend({ kind: "dpop-jti", digest: "digest", expiresAtMillis: now + 1 }, now)
+        const sweep = replays.sweep({ nowMillis: now, limit: 1 })
+        const errors = [yield* Effect.flip(spend), yield* Effect.flip(sweep)]
+        assert.deepStrictEqual(
+          errors.map((error) => [error._tag, error.operation]),
+          [["RepositoryError", "spend"], ["RepositoryError", "sweep"]]
+        )
+      }).pipe(Effect.provide(SqlReplayRepository.layerStorage()), Effect.provide(layer)))
+  })
+}
+
+/** Lets processes spend the same values together: each value is spent by exactly one of them, once. */
+const raceAcrossProcesses = Effect.fnUntraced(function*(database: Task["database"]) {
+  const digests = Array.from({ length: 100 }, (_, index) => `digest-${100 + index}`)
+  const task: Task = { database, digests, nowMillis: now }
+  const lines = yield* startRacers("spender.ts", [task, task, task])
+  const won = yield* Effect.all(lines, { concurrency: "unbounded" })
+  const spent: ReadonlyArray<string> = won.flatMap((text) => JSON.parse(text))
+  assert.deepStrictEqual(spent.toSorted(), digests)
+}, Effect.scoped)
+
+describe("ReplayRepository on SQL", () => {
+  it.live("on SQLite looks every row up by an index and scans no table", () =>
+    Effect.gen(function*() {
+      const replays = yield* ReplayRepository
+      const { steps, texts } = yield* plansOf(Effect.gen(function*() {
+        yield* replays.spend({ kind: "dpop-jti", digest: "digest", expiresAtMillis: now }, now)
+        yield* replays.sweep({ nowMillis: now, limit: 1 })
+      }))
+      assert.isAtLeast(texts.size, 2)
+      for (const { detail, text } of steps) {
+        assert.notMatch(detail, /^SCAN (?!expired$)|TEMP B-TREE/, `${text}\n${detail}`)
+      }
+    }).pipe(Effect.provide(Layer.provideMerge(SqlReplayRepository.layer, sqliteMemory))))
+
+  it.live("L-20: of three processes that spend values in one SQLite file, each value has one winner", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const filename = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-replay-" }), "test.db")
+      yield* Effect.gen(function*() {
+        yield* ReplayRepository
+        yield* raceAcrossProcesses({ filename })
+      }).pipe(Effect.provide(SqlReplayRepository.layer.pipe(Layer.provide(SqliteClient.layer({ filename })))))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("L-20: of three processes that spend values in one PostgreSQL database, each value has one winner", () =>
+    Effect.gen(function*() {
+      yield* ReplayRepository
+      const sql = yield* SqlClient.SqlClient
+      const [row] = yield* sql<{ readonly name: string }>`SELECT current_database() AS name`
+      yield* raceAcrossProcesses({ ...inject("postgres"), database: row?.name ?? "" })
+    }).pipe(Effect.provide(Layer.provideMerge(SqlReplayRepository.layer, postgres))))
+})

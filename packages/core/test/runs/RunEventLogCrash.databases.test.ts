@@ -1,0 +1,309 @@
+/**
+ * Processes that die or stop while they execute a run, and what their readers and those who come after them see.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
+import * as Context from "effect/Context"
+import * as Digest from "effect/crypto/Digest"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
+import { spawn } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { inject } from "vitest"
+import { postgres } from "../../../../test-support/databases.ts"
+import type { SharedDatabase } from "../../../../test-support/sharedDatabase.ts"
+import type { Writing } from "../programs/run-writer.ts"
+
+const program = fileURLToPath(new URL("../programs/run-writer.ts", import.meta.url))
+const owner = { subject: "someone" }
+const leaseMillis = 2_000
+
+// -----------------------------------------------------------------------------
+// Writers
+// -----------------------------------------------------------------------------
+
+interface Writer {
+  readonly lines: ReadonlyArray<string>
+  readonly acknowledged: () => ReadonlyArray<number>
+  readonly until: (condition: (lines: ReadonlyArray<string>) => boolean) => Effect.Effect<void>
+  readonly exited: Effect.Effect<void>
+  readonly signal: (name: NodeJS.Signals) => Effect.Effect<void>
+}
+
+/** Starts a process that executes a run; it is gone when the scope closes. */
+const startWriter = (writing: Writing): Effect.Effect<Writer, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn(process.execPath, ["--conditions=sallyport-source", program, JSON.stringify(writing)], {
+          stdio: ["ignore", "pipe", "inherit"]
+        })
+      ),
+      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    ),
+    (child) => {
+      let rest = ""
+      let closed = false
+      const lines: Array<string> = []
+      const looks = new Set<() => void>()
+      const look = () => looks.forEach((look) => look())
+      child.stdout.setEncoding("utf8").on("data", (text: string) => {
+        const parts = (rest + text).split("\n")
+        rest = parts.pop() ?? ""
+        lines.push(...parts)
+        look()
+      })
+      child.on("close", () => {
+        closed = true
+        look()
+      })
+      const wait = (condition: () => boolean) =>
+        Effect.callback<void>((resume) => {
+          const look = () => {
+            if (!condition()) return
+            looks.delete(look)
+            resume(Effect.void)
+          }
+          looks.add(look)
+          look()
+        })
+      return {
+        lines,
+        acknowledged: () => lines.filter((line) => /^\d+$/.test(line)).map(Number),
+        until: (condition) => wait(() => condition(lines)),
+        exited: wait(() => closed),
+        signal: (name) => Effect.sync(() => void child.kill(name))
+      }
+    }
+  )
+
+const runIdIn = (lines: ReadonlyArray<string>) => lines.find((line) => line.startsWith("run "))?.slice(4)
+
+// -----------------------------------------------------------------------------
+// Another process
+// -----------------------------------------------------------------------------
+
+const clientOf = (database: SharedDatabase, busyTimeout: Duration.Input) =>
+  "filename" in database
+    ? SqliteClient.layer({ ...database, busyTimeout })
+    : PgClient.layer({ ...database, password: Redacted.make(database.password), maxConnections: 4 })
+
+/** Provides the run log of this process, on tables that it creates. */
+const logOf = (
+  database: SharedDatabase,
+  reaper: Layer.Layer<never, never, RunEventLog.RunEventLog>,
+  busyTimeout: Duration.Input = "30 seconds"
+) =>
+  Effect.map(
+    Layer.build(
+      reaper.pipe(
+        Layer.provideMerge(RunEventLog.layerWith({
+          heartbeatInterval: `${leaseMillis / 4} millis`,
+          lease: `${leaseMillis} millis`
+        })),
+        Layer.provide([
+          Layer.provide(SqlRunEventRepository.layer, clientOf(database, busyTimeout)),
+          Digest.layerWebCrypto,
+          SecureRandom.layerWebCrypto
+        ])
+      )
+    ),
+    Context.get(RunEventLog.RunEventLog)
+  )
+
+const request = (key: string): RunEventLog.RunRequest => ({
+  threadId: key,
+  idempotencyKey: key,
+  request: {},
+  owner
+})
+
+const readAll = (log: RunEventLog.RunEventLog["Service"], runId: string) =>
+  Stream.runCollect(Stream.unwrap(log.events({ runId, owner })))
+
+/** Asserts what a reader of a run sees: numbers from 1, at least those acknowledged, and one terminal event. */
+const assertRead = (
+  events: Effect.Success<ReturnType<typeof readAll>>,
+  acknowledged: ReadonlyArray<number>,
+  title: string
+) => {
+  const data = events.filter((event) => event.kind === "data").map((event) => event.data)
+  assert.deepStrictEqual(data, Array.from({ length: data.length }, (_, index) => ({ n: index + 1 })), title)
+  // The last event may have been stored without the program living to say so.
+  assert.isAtLeast(data.length, acknowledged.length, title)
+  assert.deepStrictEqual(
+    events.map(({ seq }) => Option.getOrUndefined(seq)),
+    events.map((_, index) => index + 1),
+    title
+  )
+  assert.deepStrictEqual(events.filter((event) => event.kind === "end").length, 1, title)
+  assert.strictEqual(events[events.length - 1]?.kind, "end", title)
+}
+
+const suite = (
+  name: string,
+  withDatabase: <E>(
+    body: (database: SharedDatabase) => Effect.Effect<void, E, Scope.Scope>
+  ) => Effect.Effect<void, unknown>
+) => {
+  describe(`a process that executes a run on ${name}`, () => {
+    it.live(
+      "RUN-04 RUN-06 RUN-07 L-70 L-84 killed at every step: nothing acknowledged is lost, nothing runs twice, and each " +
+        "reader is told of one end within the lease and a second",
+      () =>
+        withDatabase(Effect.fnUntraced(function*(database) {
+          const log = yield* logOf(database, RunEventLog.layerReaper({ interval: "100 millis" }))
+          const dry = yield* startWriter({ database, key: "dry", leaseMillis, to: 2 })
+          yield* dry.exited
+          const steps = Number(dry.lines.find((line) => line.startsWith("steps "))?.slice(6))
+          assert.isAbove(steps, 15)
+          const tally = { killed: 0, begun: 0 }
+          yield* Effect.forEach(
+            Array.from({ length: steps }, (_, index) => index + 1),
+            Effect.fnUntraced(function*(killAt) {
+              const key = `killed at ${killAt}`
+              const writer = yield* startWriter({ database, key, leaseMillis, to: 2, killAt })
+              // A reader that was there before the end, where there was a run to read.
+              const early = yield* Effect.forkChild(
+                Effect.flatMap(
+                  writer.until((lines) => runIdIn(lines) !== undefined),
+                  () => readAll(log, runIdIn(writer.lines) ?? "")
+                )
+              )
+              yield* writer.exited
+              if (!writer.lines.some((line) => line.startsWith("steps "))) tally.killed++
+              let executions = 0
+              const again = yield* log.execute(request(key), () => Effect.sync(() => void executions++))
+              const events = yield* readAll(log, again.run.runId)
+              if (again.created) {
+                // It died before its run was stored, and so before anything was executed.
+                yield* Fiber.interrupt(early)
+                assert.deepStrictEqual([writer.lines, executions], [[], 1], key)
+                return
+              }
+              tally.begun++
+              assert.strictEqual(executions, 0, key)
+              assertRead(events, writer.acknowledged(), key)
+              const run = yield* log.get({ runId: again.run.runId })
+              const end = events[events.length - 1]
+              assert.deepInclude(
+                [{ status: "succeeded" }, { status: "failed", reason: RunEventLog.staleRun }].map((one) => one.status),
+                run.status,
+                key
+              )
+              // By the database's clock, which gave the lease.
+              const lastSign = (run.heartbeatAt ?? run.startedAt).epochMilliseconds
+              assert.isAtMost((end?.atMillis ?? Infinity) - lastSign, leaseMillis + 1_000, key)
+              if (runIdIn(writer.lines) === undefined) return yield* Fiber.interrupt(early)
+              assert.deepStrictEqual(yield* Fiber.join(early), events, key)
+            }, Effect.scoped),
+            { concurrency: 4, discard: true }
+          )
+          assert.isAbove(tally.killed, steps / 2)
+          assert.isAbove(tally.begun, steps / 2)
+        })),
+      180_000
+    )
+
+    it.live(
+      "RUN-05 RUN-16 L-84 stopped for less than its lease it lives on; for longer, its run ends once and it is let go",
+      () =>
+        withDatabase(Effect.fnUntraced(function*(database) {
+          // Who waited here for a writer that is stopped in a transaction could not let it go on.
+          const log = yield* logOf(database, RunEventLog.layerReaper({ interval: "50 millis" }), "1 millis")
+          const writer = yield* startWriter({ database, key: "stopped", leaseMillis: 2 * leaseMillis })
+          yield* writer.until((lines) => runIdIn(lines) !== undefined)
+          const runId = runIdIn(writer.lines) ?? ""
+          const reader = yield* Effect.forkChild(readAll(log, runId))
+          for (let round = 0; round < 3; round++) {
+            const before = yield* log.get({ runId })
+            const written = writer.lines.length
+            yield* writer.signal("SIGSTOP")
+            // Half of its lease. It was extended a quarter of itself ago, at worst.
+            yield* Effect.sleep(leaseMillis)
+            yield* writer.signal("SIGCONT")
+            yield* writer.until((lines) => lines.length > written + 20 || lines.includes("left"))
+            // Its heart beats again before it is stopped again.
+            const after = yield* Effect.repeat(log.get({ runId }), {
+              until: ({ heartbeatAt, status }) =>
+                status !== "running" || heartbeatAt?.epochMilliseconds !== before.heartbeatAt?.epochMilliseconds,
+              schedule: Schedule.spaced("20 millis")
+            })
+            assert.deepInclude(after, { status: "running", endReason: null })
+          }
+          // A process that is stopped in a transaction on SQLite holds up all other writers, reapers too.
+          let probes = 0
+          yield* Effect.suspend(() =>
+            writer.signal("SIGSTOP").pipe(
+              Effect.andThen(Effect.suspend(() => log.start(request(`probe ${++probes}`)))),
+              Effect.tapError(() => writer.signal("SIGCONT"))
+            )
+          ).pipe(Effect.retry(Schedule.spaced("10 millis")))
+          const events = yield* Fiber.join(reader)
+          assert.deepInclude(events[events.length - 1]?.data, { status: "failed", reason: RunEventLog.staleRun })
+          yield* writer.signal("SIGCONT")
+          yield* writer.until((lines) => lines.includes("left"))
+          assertRead(events, writer.acknowledged(), "stopped")
+          // By a refused append or heartbeat, whichever came first. It has left no trace after the end.
+          assert.deepStrictEqual(yield* readAll(log, runId), events)
+        })),
+      60_000
+    )
+
+    it.live(
+      "RUN-02 L-84 killed, it does not keep its thread: the next start ends its run, with no reaper anywhere",
+      () =>
+        withDatabase(Effect.fnUntraced(function*(database) {
+          const log = yield* logOf(database, Layer.empty)
+          const writer = yield* startWriter({ database, key: "thread", leaseMillis })
+          yield* writer.until((lines) => lines.length > 10)
+          yield* writer.signal("SIGKILL")
+          yield* writer.exited
+          const runId = runIdIn(writer.lines) ?? ""
+          const reader = yield* Effect.forkChild(readAll(log, runId))
+          const next = { ...request("next"), threadId: "thread" }
+          const busy = yield* Effect.flip(log.start(next))
+          assert.strictEqual(busy.reason._tag, "ThreadBusy")
+          const started = yield* Effect.retry(log.start(next), {
+            while: ({ reason }) => reason._tag === "ThreadBusy",
+            schedule: Schedule.spaced("50 millis")
+          })
+          assert.isTrue(started.created)
+          const events = yield* Fiber.join(reader)
+          assertRead(events, writer.acknowledged(), "thread")
+          assert.deepInclude(events[events.length - 1]?.data, { status: "failed", reason: RunEventLog.staleRun })
+        })),
+      60_000
+    )
+  })
+}
+
+const sqliteFile = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  return { filename: path.join(yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-crash-" }), "test.db") }
+}).pipe(Effect.provide(NodeServices.layer))
+
+const postgresDatabase = Effect.map(
+  SqlClient.SqlClient.use((sql) => sql<{ readonly database: string }>`SELECT current_database() AS database`),
+  ([row]) => ({ ...inject("postgres"), database: row?.database ?? "" })
+)
+
+suite("an SQLite file", (body) => Effect.scoped(Effect.flatMap(sqliteFile, body)))
+
+suite("PostgreSQL", (body) => Effect.flatMap(postgresDatabase, body).pipe(Effect.scoped, Effect.provide(postgres)))

@@ -1,0 +1,143 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
+import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
+import { postgres, sqliteMemory } from "../../../../test-support/databases.ts"
+
+/** Hands out the client with a list of every text that is run through it, and the parameters of the last time. */
+const recording = (texts: Map<string, ReadonlyArray<unknown>>) =>
+  Layer.effect(
+    SqlClient.SqlClient,
+    Effect.map(SqlClient.SqlClient, (sql) => {
+      const unsafe: typeof sql.unsafe = (text, parameters) => {
+        texts.set(text, parameters ?? [])
+        return sql.unsafe(text, parameters)
+      }
+      const recorded: SqlClient.SqlClient = Object.assign(
+        ((...parameters: Parameters<typeof sql>) => sql(...parameters)) as typeof sql,
+        sql,
+        { unsafe, withoutTransforms: () => recorded }
+      )
+      return recorded
+    })
+  )
+
+const exercise = Effect.gen(function*() {
+  const repository = yield* RunEventRepository.RunEventRepository
+  const start = (index: number, leaseMillis: number) =>
+    repository.start({
+      runId: `01970000-0000-7000-8000-${String(index).padStart(12, "0")}`,
+      threadId: `thread ${index}`,
+      ownerKey: "owner",
+      ownerSubject: "owner",
+      ownerOrg: null,
+      idempotencyKey: `key ${index}`,
+      requestDigest: "",
+      metadata: "{}",
+      leaseMillis,
+      abortedData: "{}"
+    })
+  const abortByKey = (index: number) =>
+    repository.abortByKey({
+      ownerKey: "owner",
+      threadId: `thread ${index}`,
+      idempotencyKey: `key ${index}`,
+      reason: null,
+      data: "{}"
+    })
+  const runIds: Array<string> = []
+  yield* abortByKey(0)
+  yield* abortByKey(99)
+  for (let index = 0; index < 6; index++) {
+    const outcome = yield* start(index, index === 1 ? -1_000 : 60_000)
+    if (outcome._tag === "Created") runIds.push(outcome.run.runId)
+  }
+  yield* repository.start({
+    runId: "busy",
+    threadId: "thread 5",
+    ownerKey: "owner",
+    ownerSubject: "owner",
+    ownerOrg: null,
+    idempotencyKey: "another",
+    requestDigest: "",
+    metadata: "{}",
+    leaseMillis: 60_000,
+    abortedData: "{}"
+  })
+  // Ends the expired run of the thread.
+  yield* repository.start({
+    runId: "next",
+    threadId: "thread 1",
+    ownerKey: "owner",
+    ownerSubject: "owner",
+    ownerOrg: null,
+    idempotencyKey: "next",
+    requestDigest: "",
+    metadata: "{}",
+    leaseMillis: 60_000,
+    abortedData: "{}",
+    stale: { reason: "stale_run", data: "{}" }
+  })
+  const [, , two = "", three = "", four = "", five = ""] = runIds
+  const item = (runId: string) => ({ runId, epoch: 1, events: ["1", "2"], byteCount: 2 })
+  yield* repository.append({ items: [item(two)], maxEvents: 100, maxBytes: 100 })
+  yield* repository.append({ items: [item(two), item(three)], maxEvents: 100, maxBytes: 100 })
+  yield* repository.append({ items: [two, three, four, five].map(item), maxEvents: 100, maxBytes: 100 })
+  yield* repository.heartbeat({ runId: two, epoch: 1, leaseMillis: 60_000 })
+  yield* repository.reap({ limit: 10, reason: "stale_run", data: "{}" })
+  yield* repository.finish({ runId: two, epoch: 1, status: "succeeded", reason: null, data: "{}" })
+  yield* repository.finish({ runId: two, epoch: 1, status: "succeeded", reason: null, data: "{}" })
+  yield* repository.abort({ runId: three, ownerKey: undefined, reason: null, data: "{}" })
+  yield* repository.abort({ runId: four, ownerKey: "owner", reason: null, data: "{}" })
+  yield* abortByKey(5)
+  yield* repository.get(five)
+  yield* repository.getByKey({ ownerKey: "owner", idempotencyKey: "another" })
+  yield* repository.activeForThread({ ownerKey: "owner", threadId: "thread 5", windowMillis: 1_000 })
+  yield* repository.read({ runId: two, after: 1, limit: 10 })
+  yield* repository.heads([two, three])
+  yield* repository.now
+  yield* repository.sweep({ limit: 100, retentionMillis: -1_000, tombstoneMillis: -1_000 })
+  yield* repository.sweep({ limit: 100, retentionMillis: -1_000, tombstoneMillis: -1_000 })
+})
+
+describe("the plans of SqlRunEventRepository", () => {
+  it.live("RUN-14 L-82 no statement scans a table on SQLite", () =>
+    Effect.gen(function*() {
+      const texts = new Map<string, ReadonlyArray<unknown>>()
+      yield* exercise.pipe(
+        Effect.provide(Layer.provide(SqlRunEventRepository.layer, recording(texts)))
+      )
+      assert.isAbove(texts.size, 20)
+      const sql = yield* SqlClient.SqlClient
+      for (const [text, parameters] of texts) {
+        const plan = yield* sql.unsafe<{ readonly detail: string }>(`EXPLAIN QUERY PLAN ${text}`, parameters)
+        for (const { detail } of plan) {
+          // What a statement has picked itself, and its parameters, are bounded.
+          if (/^SCAN (json_each|picked|new$|CONSTANT ROW|\d+-ROW VALUES CLAUSE)/.test(detail)) continue
+          // A scan of a partial index, in its order, ends at the limit.
+          assert.notMatch(detail, /^SCAN|TEMP B-TREE/, `${text}\n${detail}`)
+        }
+      }
+    }).pipe(Effect.provide(sqliteMemory)))
+
+  it.live("RUN-14 L-82 no statement scans a table on PostgreSQL", () =>
+    Effect.gen(function*() {
+      const texts = new Map<string, ReadonlyArray<unknown>>()
+      yield* exercise.pipe(
+        Effect.provide(Layer.provide(SqlRunEventRepository.layer, recording(texts)))
+      )
+      const sql = yield* SqlClient.SqlClient
+      const plans = Array.from(texts).filter(([text]) => !text.includes("pg_advisory_xact_lock"))
+      assert.isAbove(plans.length, 20)
+      yield* sql.withTransaction(Effect.gen(function*() {
+        // On tables this small a scan is the cheapest plan; what counts is whether there is another.
+        yield* sql`SET LOCAL enable_seqscan = off`
+        for (const [text, parameters] of plans) {
+          const plan = yield* sql.unsafe<{ readonly "QUERY PLAN": string }>(`EXPLAIN ${text}`, parameters)
+          for (const row of plan) assert.notMatch(row["QUERY PLAN"], /Seq Scan/, text)
+        }
+      }))
+    }).pipe(Effect.provide(postgres)))
+})

@@ -1,5 +1,0 @@
-import { postgres } from "../../sql/test/databases.ts"
-import { conformance } from "./conformance.ts"
-import { sql } from "./support.ts"
-
-conformance("PostgreSQL", sql(postgres))

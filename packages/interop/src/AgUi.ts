@@ -1,0 +1,189 @@
+/**
+ * Runs agents that speak AG-UI in the run log, and answers AG-UI clients, such as `HttpAgent` of `@ag-ui/client`.
+ *
+ * The run id that the client chooses is the idempotency key of a run: a client that posts the same run again, or another one
+ * that joins it, reads the events of the run that is there, and nothing runs twice.
+ */
+import { type AGUIEvent, EventType, type RunAgentInput, type RunFinishedEvent } from "@ag-ui/core"
+import { RunAgentInputSchema } from "@ag-ui/core/schemas"
+import type { RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
+import { RunEventLog, type RunEventLogError, type StartedRun } from "@sallyport/core/runs/RunEventLog"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { codeOf, toJson } from "./internal/interop.ts"
+
+/** Says why a run can't be started or followed; `code` is that of the run log's reason, such as `run_not_found`. */
+export class AgUiError extends Schema.TaggedError<AgUiError>()("AgUiError", {
+  code: Schema.String,
+  message: Schema.String
+}) {}
+
+/** Describes the events that a program emits. The first and the last event of a run are the run log's to tell. */
+export type ProgramEvent = Exclude<
+  AGUIEvent,
+  { readonly type: EventType.RUN_STARTED | EventType.RUN_FINISHED | EventType.RUN_ERROR }
+>
+
+/** Describes how a program finishes: with a result, or with interrupts that another run answers. */
+export type Finish = Pick<RunFinishedEvent, "result" | "outcome">
+
+/** Executes an agent. `emit` returns once the event is durable. */
+export type Program<E, R> = (
+  input: RunAgentInput,
+  emit: (event: ProgramEvent) => Effect.Effect<void, AgUiError>
+) => Effect.Effect<Finish | void, E, R>
+
+/** Describes an event as a reader gets it. */
+export interface Delivered {
+  /** The cursor to continue after it. None where the event is made up, because the log holds none. */
+  readonly cursor: Option.Option<number>
+  readonly event: AGUIEvent
+}
+
+const prefix = "ag-ui/"
+
+const isRunAgentInput = (body: unknown): body is RunAgentInput => RunAgentInputSchema.safeParse(body).success
+
+const problem = (error: RunEventLogError): AgUiError =>
+  new AgUiError({ code: codeOf(error.reason), message: error.message })
+
+const notJson = (error: TypeError): AgUiError => new AgUiError({ code: "invalid_input", message: error.message })
+
+/**
+ * Starts the run of an input and executes a program for it, detached from the caller. Where the owner has used the run id
+ * before, the program is not executed, and `created` is false.
+ *
+ * A thread has one running run at a time. Fails with `thread_busy` and the other codes of the run log.
+ */
+export const start = Effect.fn("AgUi.start")(function*<E, R>(
+  input: RunAgentInput,
+  owner: RunOwner,
+  program: Program<E, R>
+): Effect.fn.Return<StartedRun, AgUiError, RunEventLog | Exclude<R, Scope.Scope>> {
+  const log = yield* RunEventLog
+  const { runId, threadId } = input
+  const append = (event: AGUIEvent, write: (data: Schema.Json) => Effect.Effect<unknown, RunEventLogError>) =>
+    Effect.mapError(toJson(event), notJson).pipe(
+      Effect.flatMap((data) => Effect.mapError(write(data), problem)),
+      Effect.asVoid
+    )
+  return yield* log.execute(
+    // A client that retries has more messages than when it first asked; the run id alone says what is asked for.
+    { threadId: prefix + threadId, idempotencyKey: prefix + runId, request: { runId }, owner },
+    Effect.fnUntraced(function*(writer) {
+      yield* append({ type: EventType.RUN_STARTED, threadId, runId }, writer.append)
+      const finish = yield* program(input, (event) => append(event, writer.append))
+      if (finish !== undefined) return yield* toJson(finish)
+    })
+  ).pipe(Effect.mapError(problem))
+})
+
+/** Describes which run to follow. */
+export interface FollowOptions {
+  readonly threadId: string
+  readonly runId: string
+  readonly owner: RunOwner
+  /** The cursor of the last event that the reader has seen. Absent to read from the beginning. */
+  readonly after?: number | string | undefined
+}
+
+const endEvent = (data: string, options: FollowOptions): AGUIEvent => {
+  const { runId, threadId } = options
+  const { error, reason, result, status }: Omit<RunEnd, "result"> & { readonly result?: Finish } = JSON.parse(data)
+  switch (status) {
+    case "succeeded":
+      return { type: EventType.RUN_FINISHED, threadId, runId, ...result }
+    case "aborted":
+      return { type: EventType.RUN_FINISHED, threadId, runId, outcome: { type: "cancelled" } }
+    case "failed":
+      return { type: EventType.RUN_ERROR, message: error?.message ?? "The run failed", code: reason ?? "run_failed" }
+  }
+}
+
+/**
+ * Reads the events of a run after a cursor, then follows it to `RUN_FINISHED` or `RUN_ERROR`. A run whose process died ends
+ * with a `RUN_ERROR` whose code is `stale_run`.
+ *
+ * The effect fails with `run_not_found`, `cursor_expired`, `cursor_beyond_end` and `malformed_cursor`.
+ */
+export const follow = Effect.fn("AgUi.follow")(function*(
+  options: FollowOptions
+): Effect.fn.Return<Stream.Stream<Delivered, AgUiError>, AgUiError, RunEventLog> {
+  const log = yield* RunEventLog
+  const { after, owner, runId } = options
+  const found = yield* Effect.mapError(log.getByKey({ idempotencyKey: prefix + runId, owner }), problem)
+  if (Option.isNone(found)) {
+    return yield* new AgUiError({ code: "run_not_found", message: `There is no run ${runId} here, or no longer` })
+  }
+  const events = yield* Effect.mapError(log.eventsEncoded({ runId: found.value.runId, after, owner }), problem)
+  const toDelivered = ({ data, kind, seq }: RunEventEncoded): Delivered => ({
+    cursor: seq,
+    event: kind === "end" ? endEvent(data, options) : JSON.parse(data)
+  })
+  return events.pipe(Stream.map(toDelivered), Stream.mapError(problem))
+})
+
+const statuses: Readonly<Record<string, number>> = {
+  malformed_cursor: 400,
+  invalid_input: 400,
+  run_not_found: 404,
+  thread_busy: 409,
+  cursor_beyond_end: 409,
+  cursor_expired: 410,
+  idempotency_conflict: 422
+}
+
+/** Answers with the status of an error, and with its code and sentence as JSON. */
+export const respondError = ({ code, message }: AgUiError): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.jsonUnsafe({ code, message }, { status: statuses[code] ?? 503 })
+
+const encoder = new TextEncoder()
+const heartbeat = encoder.encode(":\n\n")
+
+const render = ({ cursor, event }: Delivered): Uint8Array =>
+  encoder.encode(`${Option.isSome(cursor) ? `id: ${cursor.value}\n` : ""}data: ${JSON.stringify(event)}\n\n`)
+
+/** Answers with events as Server-Sent Events, with the cursor as `id`, and a comment every 15 seconds at least. */
+export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.stream(
+    events.pipe(
+      Stream.map(render),
+      Stream.merge(Stream.fromSchedule(Schedule.spaced(Duration.seconds(15))).pipe(Stream.map(() => heartbeat)), {
+        haltStrategy: "left"
+      })
+    ),
+    {
+      contentType: "text/event-stream",
+      headers: { "cache-control": "no-cache", "x-accel-buffering": "no" }
+    }
+  )
+
+/**
+ * Handles the `POST` of an AG-UI client: starts the run, or finds the one that its run id stands for, and answers with its
+ * events; after the cursor in `Last-Event-ID` where there is one.
+ */
+export const handle = Effect.fn("AgUi.handle")(function*<E, R>(
+  owner: RunOwner,
+  program: Program<E, R>
+): Effect.fn.Return<
+  HttpServerResponse.HttpServerResponse,
+  never,
+  RunEventLog | HttpServerRequest.HttpServerRequest | Exclude<R, Scope.Scope>
+> {
+  return yield* Effect.gen(function*() {
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const invalid = new AgUiError({ code: "invalid_input", message: "The body must be the JSON of a RunAgentInput" })
+    const input = yield* Effect.mapError(request.json, () => invalid)
+    if (!isRunAgentInput(input)) return yield* invalid
+    const { runId, threadId } = input
+    yield* start(input, owner, program)
+    return respond(yield* follow({ threadId, runId, owner, after: request.headers["last-event-id"] }))
+  }).pipe(Effect.catchTag("AgUiError", (error) => Effect.succeed(respondError(error))))
+})

@@ -1,0 +1,40 @@
+import type { RunEventLogErrorReason } from "@sallyport/core/runs/RunEventLog"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+
+/** Completes when a signal aborts. */
+const aborted = (signal: AbortSignal): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const done = () => resume(Effect.void)
+    if (signal.aborted) return done()
+    signal.addEventListener("abort", done, { once: true })
+    return Effect.sync(() => signal.removeEventListener("abort", done))
+  })
+
+/** Turns a stream into an async iterable that ends, without an error, when a signal aborts. */
+export const toAsyncIterable = <A, E>(
+  stream: Stream.Stream<A, E>,
+  context: Context.Context<never>,
+  signal: AbortSignal | undefined
+): AsyncIterable<A> =>
+  Stream.toAsyncIterableWith(
+    signal === undefined ? stream : Stream.interruptWhen(stream, aborted(signal)),
+    context
+  )
+
+/** Returns what JSON keeps of a value, as the libraries' own stores do. Fails where it keeps nothing of it. */
+export const toJson = (value: unknown): Effect.Effect<Schema.Json, TypeError> =>
+  Effect.try({
+    try: () => JSON.parse(JSON.stringify(value)),
+    catch: (cause) => new TypeError("An event must be JSON to be stored", { cause })
+  })
+
+/** Returns a code for what went wrong, as on the wire: `run_not_found`, `cursor_expired`. */
+export const codeOf = (reason: RunEventLogErrorReason): string =>
+  reason._tag === "InvalidCursor"
+    ? "malformed_cursor"
+    : reason._tag === "StorageFailure"
+    ? "unavailable"
+    : reason._tag.replaceAll(/(?<=[a-z])[A-Z]/g, "_$&").toLowerCase()

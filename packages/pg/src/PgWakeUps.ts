@@ -1,0 +1,160 @@
+/**
+ * Has PostgreSQL wake the readers of all processes with `LISTEN` and `NOTIFY`.
+ *
+ * A module of its own, so that those who use SQLite need not install `@effect/sql-pg`. A process listens on one connection
+ * outside of the pool, for all repositories. It notifies after its commits, never in their transactions: a notification
+ * inside takes a lock that all committing transactions wait for. What a few milliseconds bring goes out as one
+ * notification.
+ */
+import { PgClient } from "@effect/sql-pg/PgClient"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as WakeUps from "@sallyport/core/WakeUps"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Schema from "effect/Schema"
+import { ConnectionError, SqlError } from "effect/sql/SqlError"
+import * as SqlWakeUps from "@sallyport/core/sql/SqlWakeUps"
+
+/** Names what can be set. */
+export interface Options {
+  /** The channel, the same in all processes. Default `sallyport`. */
+  readonly channel?: string | undefined
+  /** How long commits are collected before one notification tells of them. Default 3 milliseconds. */
+  readonly coalesce?: Duration.Input | undefined
+  /** How often the listening connection is asked for a sign of life. Default 2 seconds. */
+  readonly heartbeat?: Duration.Input | undefined
+}
+
+// PostgreSQL takes up to 7,999 bytes.
+const maxPayloadBytes = 7_900
+
+const Payload = Schema.fromJsonString(Schema.Struct({
+  /** The sender's listening connection, so that it knows its own notifications; null where it does not listen. */
+  from: Schema.NullOr(Schema.Number),
+  topics: Schema.Record(Schema.String, Schema.Union([Schema.Null, Schema.Record(Schema.String, Schema.Number)]))
+}))
+const decode = Schema.decodeUnknownOption(Payload)
+
+const encode = (from: number | null, pending: ReadonlyMap<string, WakeUps.WakeUp>): string => {
+  const render = (keys: boolean) =>
+    JSON.stringify({
+      from,
+      topics: Object.fromEntries(
+        Array.from(
+          pending,
+          ([topic, wakeUp]) => [topic, keys && wakeUp !== "anything" ? Object.fromEntries(wakeUp) : null]
+        )
+      )
+    })
+  const isShort = (text: string) => new TextEncoder().encode(text).length <= maxPayloadBytes
+  const whole = render(true)
+  if (isShort(whole)) return whole
+  const bare = render(false)
+  // What is no payload stands for anything at all.
+  return isShort(bare) ? bare : ""
+}
+
+const silent = new SqlError({
+  reason: new ConnectionError({
+    cause: new Error("No answer within the heartbeat"),
+    message: "The connection that listens for notifications does not answer",
+    operation: "listen"
+  })
+})
+
+/**
+ * Provides the wake-ups for the repositories that are built with this layer.
+ *
+ * `PgRepositories` is this layer and all repositories. It opens its connection when somebody listens first, beside the
+ * client's pool, with the client's settings.
+ */
+export const layerWith = (options: Options): Layer.Layer<never, never, PgClient> =>
+  Layer.effect(
+    SqlWakeUps.Current,
+    Effect.gen(function*() {
+      const pg = yield* PgClient
+      const channel = options.channel ?? "sallyport"
+      const coalesce = Duration.fromInputUnsafe(options.coalesce ?? "3 millis")
+      const heartbeat = Duration.fromInputUnsafe(options.heartbeat ?? "2 seconds")
+
+      let from: number | null = null
+      let pending = new Map<string, WakeUps.WakeUp>()
+      const waiting = Latch.makeUnsafe(false)
+
+      const flush = Effect.suspend(() => {
+        waiting.closeUnsafe()
+        if (pending.size === 0) return Effect.void
+        const taken = pending
+        pending = new Map()
+        return Effect.tapCause(pg.notify(channel, encode(from, taken)), () =>
+          Effect.sync(() => {
+            for (const [topic, wakeUp] of taken) {
+              pending.set(topic, WakeUps.combine(pending.get(topic), wakeUp))
+            }
+            waiting.openUnsafe()
+          }))
+      })
+      yield* Effect.addFinalizer(() => Effect.ignore(Effect.timeout(flush, "1 second")))
+      yield* waiting.await.pipe(
+        Effect.andThen(Effect.sleep(coalesce)),
+        Effect.andThen(flush),
+        Effect.catchCause((cause) =>
+          Effect.andThen(
+            Effect.logWarning("Could not notify other processes; trying again", cause),
+            Effect.sleep("500 millis")
+          )
+        ),
+        Effect.forever,
+        Effect.withTracerEnabled(false),
+        Effect.forkScoped
+      )
+
+      return SqlWakeUps.make(pg, {
+        run: ({ ready, wake }) =>
+          Effect.scoped(Effect.gen(function*() {
+            const connection = yield* Effect.flatMap(
+              PgConnection.make({ ...pg.config, applicationName: "sallyport-wakeups" }),
+              (session) => session.pin
+            )
+            const notifications = yield* connection.listen(channel)
+            const { rows } = yield* connection.query("SELECT pg_backend_pid() AS pid")
+            yield* Effect.acquireRelease(
+              Effect.sync(() => {
+                from = Number(rows[0]?.pid)
+              }),
+              () =>
+                Effect.sync(() => {
+                  from = null
+                })
+            )
+            yield* ready
+            const receive = Effect.forever(Effect.map(Queue.take(notifications), ({ payload }) => {
+              const message = decode(payload)
+              if (Option.isNone(message)) return wake(undefined, "anything")
+              if (message.value.from === from) return
+              for (const [topic, keys] of Object.entries(message.value.topics)) {
+                wake(topic, keys === null ? "anything" : new Map(Object.entries(keys)))
+              }
+            }))
+            // A connection whose peer has vanished is silent, as one is on which nothing happens.
+            const beat = connection.query("SELECT 1").pipe(
+              Effect.timeoutOrElse({ duration: heartbeat, orElse: () => Effect.fail(silent) }),
+              Effect.delay(heartbeat),
+              Effect.forever
+            )
+            return yield* Effect.raceFirst(receive, beat)
+          })),
+        committed: (topic, changes) => {
+          pending.set(topic, WakeUps.combine(pending.get(topic), new Map(changes)))
+          waiting.openUnsafe()
+        }
+      })
+    })
+  )
+
+/** Provides the wake-ups with the default settings of {@link Options}. */
+export const layer: Layer.Layer<never, never, PgClient> = layerWith({})

@@ -1,0 +1,2 @@
+export * as PgRepositories from "./PgRepositories.ts"
+export * as PgWakeUps from "./PgWakeUps.ts"

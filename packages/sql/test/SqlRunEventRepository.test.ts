@@ -1,8 +1,0 @@
-import * as SqlRunEventRepository from "@sallyport/sql/SqlRunEventRepository"
-import * as RunEventRepositorySuite from "@sallyport/testing/RunEventRepositorySuite"
-import * as Layer from "effect/Layer"
-import { databases } from "./databases.ts"
-
-for (const { layer, name } of databases) {
-  RunEventRepositorySuite.suite(name, Layer.provide(SqlRunEventRepository.layer, layer))
-}
