@@ -1,43 +1,133 @@
 /**
- * What differs between SQLite and PostgreSQL, resolved once while a layer is built: for the repositories here, and those
- * in other packages that keep their tables beside ours.
+ * What differs between SQLite and PostgreSQL, resolved once while a layer is built.
+ *
+ * @since 0.1.0
  */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type * as Statement from "effect/sql/Statement"
 
 /**
+ * Reports that a client speaks a dialect for which Sallyport has no statements; nothing was sent to the database.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnsupportedDialect extends Schema.TaggedError<UnsupportedDialect>()("UnsupportedDialect", {
+  dialect: Schema.String
+}) {
+  override get message(): string {
+    return `The SQL client speaks "${this.dialect}", and Sallyport keeps its tables in SQLite and PostgreSQL alone; ` +
+      `provide a client of one of these`
+  }
+}
+
+/**
+ * Names the databases that Sallyport keeps its tables in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Dialect = "sqlite" | "pg"
+
+/**
+ * Returns the dialect of a client. Another one than SQLite and PostgreSQL is refused by its name, because it would be sent
+ * statements of SQLite.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const of = (sql: SqlClient.SqlClient): Effect.Effect<Dialect, UnsupportedDialect> => {
+  const refuse = (dialect: string) => () => Effect.fail(new UnsupportedDialect({ dialect }))
+  return sql.onDialectOrElse({
+    sqlite: () => Effect.succeed<Dialect>("sqlite"),
+    pg: () => Effect.succeed<Dialect>("pg"),
+    mysql: refuse("mysql"),
+    mssql: refuse("mssql"),
+    clickhouse: refuse("clickhouse"),
+    orElse: refuse("unknown")
+  })
+}
+
+/**
+ * Returns the text of a dialect.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const choose = (sql: SqlClient.SqlClient, texts: { readonly pg: string; readonly sqlite: string }): string =>
+  sql.onDialectOrElse({ pg: () => texts.pg, orElse: () => texts.sqlite })
+
+/**
  * Returns the database's clock as the text of an SQL expression: whole milliseconds since 1970.
  *
+ * **Details**
+ *
  * Within one statement SQLite answers the same time for every use. PostgreSQL's `clock_timestamp()` moves on, which is
- * wanted: `now()` is the time the transaction began, and that may be long ago for a statement that waited for a lock.
+ * wanted: `now()` is the time at which the transaction began, and that may be long ago for a statement that waited for a
+ * lock.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const nowMillisText = (sql: SqlClient.SqlClient): string =>
-  sql.onDialectOrElse({
-    pg: () => "CAST(floor(extract(epoch from clock_timestamp()) * 1000) AS BIGINT)",
-    orElse: () => "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)"
+  choose(sql, {
+    pg: "CAST(floor(extract(epoch from clock_timestamp()) * 1000) AS BIGINT)",
+    sqlite: "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)"
   })
 
 /**
- * Returns the name of the type of a column for milliseconds, counters and other 53-bit naturals.
+ * Returns the type of a column for milliseconds, counters and other 53-bit naturals.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const bigint = (sql: SqlClient.SqlClient): Statement.Fragment =>
-  sql.literal(sql.onDialectOrElse({ pg: () => "BIGINT", orElse: () => "INTEGER" }))
+  sql.literal(choose(sql, { pg: "BIGINT", sqlite: "INTEGER" }))
 
 /**
- * Returns what a table's definition ends with when its primary key is how it is read: on SQLite the rows then live in the key's
- * tree, which saves a second look-up and half of the writes.
+ * Returns the type of a column for bytes.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const bytes = (sql: SqlClient.SqlClient): Statement.Fragment =>
+  sql.literal(choose(sql, { pg: "BYTEA", sqlite: "BLOB" }))
+
+/**
+ * Returns the type of an id's column. Ids are listed in the order of their bytes, whatever the database's locale.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const id = (sql: SqlClient.SqlClient): Statement.Fragment =>
+  sql.literal(choose(sql, { pg: `TEXT COLLATE "C"`, sqlite: "TEXT" }))
+
+/**
+ * Returns what a table's definition ends with if its primary key is how it is read: on SQLite the rows then live in the
+ * key's tree, which saves a second look-up and half of the writes.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const clustered = (sql: SqlClient.SqlClient): Statement.Fragment =>
-  sql.literal(sql.onDialectOrElse({ pg: () => "", orElse: () => "WITHOUT ROWID" }))
+  sql.literal(choose(sql, { pg: "", sqlite: "WITHOUT ROWID" }))
 
 /**
  * Reads a natural number from a row: SQLite answers numbers, PostgreSQL `bigint` for BIGINT and COUNT, and text for
- * NUMERIC. For hot paths, where a schema would cost more than the query.
+ * NUMERIC. For hot paths, in which a schema would cost more than the query.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const toNatural = (value: unknown): number => typeof value === "number" ? value : Number(value)
 
 /**
  * Reads a natural number, or null for NULL.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const toNaturalOrNull = (value: unknown): number | null =>
   value === null || value === undefined ? null : toNatural(value)

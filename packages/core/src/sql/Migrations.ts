@@ -42,9 +42,10 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
 export class MigrationsError extends Schema.TaggedError<MigrationsError>()("MigrationsError", {
   /** The history table, which names the service and the prefix. */
   table: Schema.String,
-  reason: Schema.Union([SchemaTooNew, MigrationFailed])
+  reason: Schema.Union([SchemaTooNew, MigrationFailed, Dialect.UnsupportedDialect])
 }) {
   override get message(): string {
+    if (this.reason._tag === "UnsupportedDialect") return this.reason.message
     return `The database with the history table "${this.table}" ${this.reason.message}`
   }
 }
@@ -74,6 +75,7 @@ export const run = Effect.fn("Migrations.run")(function*(
 ): Effect.fn.Return<ReadonlyArray<readonly [id: number, name: string]>, MigrationsError, SqlClient.SqlClient> {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const table = `${options.prefix ?? defaultPrefix}${options.service}_migrations`
+  const dialect = yield* Effect.mapError(Dialect.of(sql), (reason) => new MigrationsError({ table, reason }))
   const loader = Effect.gen(function*() {
     const steps = yield* Migrator.fromRecord(options.migrations)
     const known = steps.reduce((highest, [id]) => Math.max(highest, id), 0)
@@ -88,6 +90,11 @@ export const run = Effect.fn("Migrations.run")(function*(
     return steps
   })
   return yield* Migrator.make({})({ loader, table }).pipe(
+    // Two processes that start at once wait for each other; a stricter level would fail one of them.
+    Effect.provideService(
+      SqlClient.BeginTransaction,
+      dialect === "pg" ? "BEGIN ISOLATION LEVEL READ COMMITTED" : undefined
+    ),
     Effect.mapError((error) =>
       new MigrationsError({
         table,

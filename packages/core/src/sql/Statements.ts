@@ -1,19 +1,44 @@
 /**
- * Statements that are put together once, while a layer is built, and run as text, which the drivers keep prepared; a template
- * would be compiled each time.
+ * Statements on the tables of one store. They are put together once, while a layer is built, and run as text, which the
+ * drivers keep prepared; a template would be compiled each time.
+ *
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
+import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Dialect from "./Dialect.ts"
+import * as Migrations from "./Migrations.ts"
+import * as Rows from "./Rows.ts"
 
-/** Lists the values that a statement takes, in the order in which its text has them. Arrays are for PostgreSQL alone. */
-export type Parameters = ReadonlyArray<
-  string | number | null | Uint8Array | ReadonlyArray<string> | ReadonlyArray<bigint>
->
+/**
+ * Lists what a parameter of a statement can be. Arrays are for PostgreSQL alone.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Parameter = string | number | null | Uint8Array | ReadonlyArray<string> | ReadonlyArray<bigint>
 
-/** Makes what puts statements together on tables of a prefix. */
-export const make = (sql: SqlClient.SqlClient, prefix: string) => {
+/**
+ * Lists the values that a statement takes, in the order in which its text has them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Parameters = ReadonlyArray<Parameter>
+
+/**
+ * Makes what puts statements together on tables of a prefix.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined) => {
   const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
+  const prefix = options?.prefix ?? Migrations.defaultPrefix
 
   /** Returns how to run a statement whose parameters are written `?`. */
   const statement = <Row extends object>(
@@ -24,19 +49,41 @@ export const make = (sql: SqlClient.SqlClient, prefix: string) => {
     return (parameters) => sql.unsafe<Row>(compiled, parameters)
   }
 
+  /** Returns the name of a table as it stands in a statement. */
+  const table = (suffix: string): string => sql`${sql(`${prefix}${suffix}`)}`.compile(true)[0]
+
   return {
     isPg,
+    statement,
+    table,
+
+    /** The database's clock, see {@link Dialect.nowMillisText}. */
+    now: Dialect.nowMillisText(sql),
 
     /**
-     * Stands after `INSERT` and `UPDATE` where one statement is for many rows. So that it could undo some of them, SQLite would
-     * first copy each page that it changes, to a file where there are many; a failure undoes the whole transaction anyhow.
+     * Stands after `INSERT` and `UPDATE` of a statement for many rows. So that it could undo some of them, SQLite would
+     * first copy each page that it changes, to a file if there are many; a failure undoes the whole transaction anyhow.
      */
     orFail: isPg ? "" : "OR FAIL ",
 
+    /** Ends a selection of rows to be deleted, so that it passes over rows that another writer has locked. */
+    skipLocked: isPg ? " FOR UPDATE SKIP LOCKED" : "",
+
+    /** Stands after `AS` of a selection that is made once. As a subquery PostgreSQL may run it again, past its limit. */
+    once: isPg ? "MATERIALIZED" : "",
+
+    /** Derives the columns, the insertion and the decoder of a table from the Schema of its rows. */
+    rows: <const Fields extends Schema.Struct.Fields>(
+      suffix: string,
+      schema:
+        & Schema.Struct<Fields>
+        & Schema.Codec<Schema.Struct<Fields>["Type"], Schema.Struct<Fields>["Encoded"]>
+    ) => Rows.make(table(suffix), schema),
+
     /**
      * Returns how to run one statement for many rows, which on SQLite saves what a statement costs by itself. `row` is the
-     * parameters of one row, such as `(?, ?)`; `text` is given as many of them as there are rows, separated by commas. A few
-     * sizes serve any number.
+     * parameters of one row, such as `(?, ?)`; `text` is given as many of them as there are rows, separated by commas. A
+     * few sizes serve any number.
      */
     forMany: <Row extends object>(row: string, text: (rows: string) => string) => {
       const sizes = [64, 16, 4, 1].map((size) => ({
@@ -55,23 +102,31 @@ export const make = (sql: SqlClient.SqlClient, prefix: string) => {
       )
     },
 
-    /** Returns the name of a table as it stands in a statement. */
-    table: (suffix: string): string => sql`${sql(`${prefix}${suffix}`)}`.compile(true)[0],
-
-    statement,
-
     /** Does what `statement` does, and reads each row. */
-    all: <Row extends object, A>(read: (row: Row) => A) => (text: string) => {
+    all: <Row extends object, A, E = never>(read: (row: Row) => Effect.Effect<A, E>) => (text: string) => {
       const run = statement<Row>(text)
-      return (parameters: Parameters): Effect.Effect<ReadonlyArray<A>, SqlError> =>
-        Effect.map(run(parameters), (rows) => rows.map(read))
+      return (parameters: Parameters): Effect.Effect<ReadonlyArray<A>, SqlError | E> =>
+        Effect.flatMap(run(parameters), (rows) => Effect.forEach(rows, read))
     },
 
     /** Does what `statement` does, and reads the first row, if there is one. */
-    first: <Row extends object, A>(read: (row: Row) => A) => (text: string) => {
+    first: <Row extends object, A, E = never>(read: (row: Row) => Effect.Effect<A, E>) => (text: string) => {
       const run = statement<Row>(text)
-      return (parameters: Parameters): Effect.Effect<A | undefined, SqlError> =>
-        Effect.map(run(parameters), ([row]) => row === undefined ? undefined : read(row))
+      return (parameters: Parameters): Effect.Effect<Option.Option<A>, SqlError | E> =>
+        Effect.flatMap(
+          run(parameters),
+          ([row]) => row === undefined ? Effect.succeedNone : Effect.asSome(read(row))
+        )
     }
   }
 }
+
+/**
+ * Runs statements one after the other.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const runAll = (
+  statements: ReadonlyArray<Effect.Effect<unknown, SqlError>>
+): Effect.Effect<void, SqlError> => Effect.forEach(statements, identity, { discard: true })

@@ -1,0 +1,39 @@
+/**
+ * What every store on SQL is made of: statements on its tables, how they run, and who is woken after a commit.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as Dialect from "./Dialect.ts"
+import * as Migrations from "./Migrations.ts"
+import * as SqlWakeUps from "./SqlWakeUps.ts"
+import * as Statements from "./Statements.ts"
+import * as Transactions from "./Transactions.ts"
+
+/**
+ * Makes the kit of a store on the ambient client, without touching the database. A client of a dialect that is neither SQLite
+ * nor PostgreSQL is refused.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(options: Migrations.TableOptions | undefined) {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const prefix = options?.prefix ?? Migrations.defaultPrefix
+  yield* Effect.mapError(Dialect.of(sql), (reason) => new Migrations.MigrationsError({ table: prefix, reason }))
+  return {
+    ...Statements.make(sql, options),
+    ...yield* Transactions.make(sql),
+    prefix,
+    wakeUps: yield* SqlWakeUps.forClient(sql)
+  }
+})
+
+/**
+ * Describes what {@link make} makes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SqlKit = Effect.Success<ReturnType<typeof make>>

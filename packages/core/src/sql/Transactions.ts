@@ -1,0 +1,281 @@
+/**
+ * How a repository's operation runs on a database: its isolation, its deadline, what is tried again, and what every failure
+ * becomes.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { identity } from "effect/Function"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlConnection from "effect/sql/SqlConnection"
+import { ConnectionError, isSqlError, SqlError } from "effect/sql/SqlError"
+import { RepositoryError, type RepositoryFailure } from "../RepositoryError.ts"
+import { CorruptRow } from "./Rows.ts"
+
+/**
+ * Says how long an operation of a repository may take, by default 10 seconds: waiting for a connection, for locks and for
+ * answers included. Read when the layer of a repository is built.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Deadline: Context.Reference<Duration.Duration> = Context.Reference<Duration.Duration>(
+  "@sallyport/core/sql/Transactions/Deadline",
+  { defaultValue: () => Duration.seconds(10) }
+)
+
+/**
+ * Runs an operation, named for its error, and turns whatever fails into a `RepositoryError`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Run = (operation: string) => <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, RepositoryError, R>
+
+/**
+ * Runs the operations of repositories on one client.
+ *
+ * **Details**
+ *
+ * Each runs as READ COMMITTED on PostgreSQL, whatever the database's default is: a writer that waited for a row then looks
+ * at the row again and is refused by its own condition, and a stricter level would fail it instead. Deadlocks, and
+ * serialization failures where a default changed meanwhile, are tried again a few times. An operation that a host calls
+ * inside a transaction of its own joins that one, with its isolation and without retries.
+ *
+ * Past the {@link Deadline} the caller gets its error at once; the statement is cancelled, and a connection that does not
+ * answer even to that is closed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Transactions {
+  /** Runs statements that read, one after the other, each on its own. */
+  readonly read: Run
+  /** Runs one statement that writes. */
+  readonly write: Run
+  /** Runs statements as one transaction; on SQLite it takes the write lock at its beginning. */
+  readonly transaction: Run
+  /** Runs statements that read as of one point in time; no writer is waited for or held up. */
+  readonly snapshot: Run
+}
+
+const attempts = 8
+const retrySchedule = Schedule.exponential("4 millis").pipe(Schedule.jittered)
+// A connection that does not end a transaction in this time is closed.
+const endTimeout = Duration.seconds(2)
+
+const reasonOf = (error: SqlError): RepositoryFailure => {
+  switch (error.reason._tag) {
+    case "ConnectionError":
+    case "AuthenticationError":
+    case "LockTimeoutError":
+      return "Unavailable"
+    case "StatementTimeoutError":
+      return "TimedOut"
+    case "DeadlockError":
+    case "SerializationError":
+      return "Contended"
+    case "UniqueViolation":
+      return "Conflict"
+    case "UnknownError":
+      return isOutage(error.reason.cause) ? "Unavailable" : "Failed"
+    default:
+      return "Failed"
+  }
+}
+
+/**
+ * Tells whether a server says that it cannot work now: classes 53 (no resources left), 57 (it stops, or an operator ended the
+ * connection) and 58 (its system fails) of PostgreSQL, and 25006 (it became read-only), 25P03 (it ended an idle
+ * transaction); a full disk or one that fails, of SQLite.
+ */
+const isOutage = (cause: unknown): boolean => {
+  const code = propertyOf(cause, "code")
+  const errno = propertyOf(cause, "errno")
+  return (typeof code === "string" && /^(53|57|58)|^25006$|^25P03$/.test(code)) ||
+    (typeof errno === "number" && [sqliteIoError, sqliteFull].includes(errno & 0xff))
+}
+const sqliteIoError = 10
+const sqliteFull = 13
+
+const propertyOf = (value: unknown, name: string): unknown =>
+  typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined
+
+/** What the operation is at, which decides what is known when it fails. */
+interface Progress {
+  committing: boolean
+}
+
+const CurrentProgress = Context.Reference<Progress>("@sallyport/core/sql/Transactions/CurrentProgress", {
+  defaultValue: () => ({ committing: false })
+})
+
+/** Tells whether a failure says that the database did not keep what the statement was to do. */
+const isRefusal = (error: unknown): boolean =>
+  !isSqlError(error) || !["ConnectionError", "UnknownError"].includes(error.reason._tag)
+
+/** Finds what failed: also an `SqlError` that ended a transaction as a defect. */
+const failureOf = (cause: Cause.Cause<unknown>): Option.Option<unknown> => {
+  const errors = cause.reasons.flatMap((reason) =>
+    Cause.isFailReason(reason)
+      ? [reason.error]
+      : Cause.isDieReason(reason) && isSqlError(reason.defect)
+      ? [reason.defect]
+      : []
+  )
+  return Option.fromUndefinedOr(errors.find(isSqlError) ?? errors[0])
+}
+
+const toError = (operation: string, error: unknown, unknownIfLost: boolean): RepositoryError => {
+  if (error instanceof RepositoryError) return error
+  const reason = error instanceof CorruptRow ? "Corrupt" : isSqlError(error) ? reasonOf(error) : "Failed"
+  return new RepositoryError({
+    operation,
+    reason,
+    outcome: unknownIfLost && !isRefusal(error) ? "unknown" : "unchanged",
+    cause: error
+  })
+}
+
+const isContended = (error: RepositoryError): boolean => error.reason === "Contended"
+
+const silence = (deadline: Duration.Duration) =>
+  new Error(`No answer within ${Duration.format(deadline)}; the statement was given up`)
+
+/** Waits for an effect no longer than a time. One that is late is interrupted, and its end is not waited for. */
+const within = <A, E, R, E2>(
+  self: Effect.Effect<A, E, R>,
+  deadline: Duration.Duration,
+  late: Effect.Effect<never, E2>
+): Effect.Effect<A, E | E2, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.forkDetach(self, { startImmediately: true }), (fiber): Effect.Effect<A, E | E2> => {
+      // A database in this process has answered already.
+      const exit = fiber.pollUnsafe()
+      if (exit !== undefined) return exit
+      const timer = Effect.flatMap(Effect.sleep(deadline), () => {
+        fiber.interruptUnsafe()
+        return late
+      })
+      return restore(Effect.raceFirst(Fiber.join(fiber), timer)).pipe(Effect.onInterrupt(() => Fiber.interrupt(fiber)))
+    })
+  )
+
+// What is known of a client, for all repositories on it; a client is known again without its transforms by this.
+const strictByClient = new WeakMap<object, boolean>()
+
+/** Tells whether statements outside of a transaction run under another isolation than READ COMMITTED. */
+const isStrict = (sql: SqlClient.SqlClient): Effect.Effect<boolean, SqlError> =>
+  Effect.suspend(() => {
+    const known = strictByClient.get(sql.transactionService)
+    if (known !== undefined) return Effect.succeed(known)
+    return Effect.map(
+      sql.unsafe<{ readonly default_transaction_isolation: string }>("SHOW default_transaction_isolation"),
+      ([row]) => {
+        const strict = row?.default_transaction_isolation !== "read committed"
+        strictByClient.set(sql.transactionService, strict)
+        return strict
+      }
+    )
+  })
+
+/** Puts a transaction around statements, or nothing. */
+type Wrap = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SqlError, R>
+
+const lost = (message: string): Effect.Effect<never, SqlError> =>
+  Effect.fail(new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: "commit" }) }))
+
+/** Makes transactions whose ends are bounded: the client's own COMMIT would wait for a silent connection for ever. */
+const makePgTransaction = (sql: SqlClient.SqlClient, begin: string): Wrap => {
+  const end = (conn: SqlConnection.Connection, statement: string) =>
+    Effect.interruptible(conn.executeRaw(statement, [])).pipe(
+      Effect.timeoutOrElse({ duration: endTimeout, orElse: () => lost("The connection did not answer") })
+    )
+  return SqlClient.makeWithTransaction({
+    transactionService: sql.transactionService,
+    spanAttributes: [["db.system.name", "postgresql"]],
+    acquireConnection: (restore) => restore(sql.reserve),
+    begin: (conn) => Effect.asVoid(conn.execute(begin, [], undefined)),
+    savepoint: () => Effect.void,
+    rollbackSavepoint: () => Effect.void,
+    commit: (conn) =>
+      Effect.flatMap(CurrentProgress, (progress) => {
+        progress.committing = true
+        return Effect.flatMap(end(conn, "COMMIT"), (result) => {
+          // PostgreSQL says so if a statement had failed before.
+          if (propertyOf(result, "command") !== "ROLLBACK") return Effect.void
+          progress.committing = false
+          return lost("The transaction was rolled back")
+        })
+      }),
+    // A connection that fails to roll back is broken, and its pool closes it.
+    rollback: (conn) => Effect.ignore(end(conn, "ROLLBACK"))
+  })
+}
+
+/**
+ * Makes what runs the operations of repositories on a client.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  sql: SqlClient.SqlClient
+): Effect.fn.Return<Transactions> {
+  const deadline = yield* Deadline
+  const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
+
+  const bare: Wrap = identity
+  const begun = (begin: string): Wrap =>
+    isPg
+      ? makePgTransaction(sql, begin)
+      : (self) => Effect.provideService(sql.withTransaction(self), SqlClient.BeginTransaction, begin)
+  const committed = begun(isPg ? "BEGIN ISOLATION LEVEL READ COMMITTED" : "BEGIN IMMEDIATE")
+  const single: Wrap = isPg
+    ? (self) => Effect.flatMap(isStrict(sql), (strict) => (strict ? committed : bare)(self))
+    : bare
+
+  const run = (wrap: Wrap, wrapJoined: Wrap, loses: (progress: Progress) => boolean): Run => (operation) => (self) =>
+    Effect.withFiber((fiber) => {
+      const joins = Option.isSome(Context.getOption(fiber.context, sql.transactionService))
+      const once = Effect.suspend(() => {
+        const progress: Progress = { committing: false }
+        return within(
+          Effect.provideService((joins ? wrapJoined : wrap)(self), CurrentProgress, progress),
+          deadline,
+          Effect.suspend(() =>
+            Effect.fail(
+              new RepositoryError({
+                operation,
+                reason: "TimedOut",
+                outcome: loses(progress) ? "unknown" : "unchanged",
+                cause: silence(deadline)
+              })
+            )
+          )
+        ).pipe(
+          Effect.catchCause((cause) =>
+            Option.match(failureOf(cause), {
+              onNone: () => Effect.failCause(Cause.map(cause, (error) => toError(operation, error, false))),
+              onSome: (error) => Effect.fail(toError(operation, error, loses(progress)))
+            })
+          )
+        )
+      })
+      return joins ? once : Effect.retry(once, { times: attempts - 1, while: isContended, schedule: retrySchedule })
+    })
+
+  const nested: Wrap = (self) => sql.withTransaction(self)
+  return {
+    read: run(single, bare, () => false),
+    write: run(single, bare, () => true),
+    transaction: run(committed, nested, (progress) => progress.committing),
+    snapshot: run(begun(isPg ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN"), nested, () => false)
+  }
+})
