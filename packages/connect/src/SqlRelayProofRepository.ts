@@ -5,156 +5,114 @@
  * `layer` brings the table up to date before it answers; a host that runs migrations on its own uses `layerMigrations` there
  * and `layerStorage` at run time.
  */
-import { RelayProofRepository, RelayProofRow } from "./RelayProofRepository.ts"
+import * as Dialect from "@sallyport/core/sql/Dialect"
+import * as Migrations from "@sallyport/core/sql/Migrations"
+import * as SqlKit from "@sallyport/core/sql/SqlKit"
+import * as Statements from "@sallyport/core/sql/Statements"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as SqlClient from "effect/sql/SqlClient"
-import * as Dialect from "@sallyport/core/sql/Dialect"
-import * as Access from "@sallyport/core/sql/accessTables"
-import * as Migrations from "@sallyport/core/sql/Migrations"
+import type * as SqlClient from "effect/sql/SqlClient"
+import { RelayProofRepository, RelayProofRow } from "./RelayProofRepository.ts"
 
-const tableOf = (prefix: string) => `${prefix}relay_proofs`
+const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined): ReadonlyArray<string> => {
+  const { bigint, id, table } = Statements.make(sql, options)
+  const proofs = table("relay_proofs")
+  return [
+    `CREATE TABLE ${proofs} (
+      request_id ${id} NOT NULL CHECK (request_id <> ''),
+      environment_id ${id} NOT NULL CHECK (environment_id <> ''),
+      account ${id} NOT NULL CHECK (account <> ''),
+      proof_key_thumbprint ${id} NOT NULL CHECK (length(proof_key_thumbprint) = 43),
+      status TEXT NOT NULL CHECK (status IN ('credential', 'pending_approval', 'refused', 'decision')),
+      requested_at_millis ${bigint} CHECK (requested_at_millis >= 0),
+      proof TEXT NOT NULL CHECK (proof <> ''),
+      key_id TEXT NOT NULL CHECK (length(key_id) = 43),
+      received_at_millis ${bigint} NOT NULL CHECK (received_at_millis >= 0),
+      PRIMARY KEY (account, environment_id, proof_key_thumbprint, status),
+      CHECK ((status IN ('pending_approval', 'decision')) = (requested_at_millis IS NOT NULL))
+    )`,
+    `CREATE INDEX ${table("relay_proofs_list")} ON ${proofs} (account, received_at_millis, request_id)`,
+    `CREATE INDEX ${table("relay_proofs_status")} ON ${proofs} (account, status, received_at_millis, request_id)`,
+    `CREATE INDEX ${table("relay_proofs_age")} ON ${proofs} (received_at_millis)`
+  ]
+}
 
 /** Creates the table of proofs, or brings it up to date. */
 export const layerMigrations = (
   options?: Migrations.TableOptions
-): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
-  const prefix = options?.prefix ?? Migrations.defaultPrefix
-  return Layer.effectDiscard(Migrations.run({
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Layer.effectDiscard(Migrations.run({
     service: "relay_proofs",
-    prefix,
-    migrations: {
-      "1_create_relay_proofs": Effect.gen(function*() {
-        const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-        const table = tableOf(prefix)
-        const id = Access.idType(sql)
-        yield* Access.runAll([
-          sql`CREATE TABLE ${sql(table)} (
-            request_id ${id} NOT NULL CHECK (request_id <> ''),
-            environment_id ${id} NOT NULL CHECK (environment_id <> ''),
-            account ${id} NOT NULL CHECK (account <> ''),
-            proof_key_thumbprint ${id} NOT NULL CHECK (length(proof_key_thumbprint) = 43),
-            status TEXT NOT NULL CHECK (status IN ('credential', 'pending_approval', 'refused', 'decision')),
-            requested_at_millis ${Dialect.bigint(sql)} CHECK (requested_at_millis >= 0),
-            proof TEXT NOT NULL CHECK (proof <> ''),
-            key_id TEXT NOT NULL CHECK (length(key_id) = 43),
-            received_at_millis ${Dialect.bigint(sql)} NOT NULL CHECK (received_at_millis >= 0),
-            PRIMARY KEY (account, environment_id, proof_key_thumbprint, status),
-            CHECK ((status IN ('pending_approval', 'decision')) = (requested_at_millis IS NOT NULL))
-          )`,
-          sql`CREATE INDEX ${sql(`${table}_list`)} ON ${sql(table)} (account, received_at_millis, request_id)`,
-          sql`CREATE INDEX ${sql(`${table}_status`)} ON ${
-            sql(table)
-          } (account, status, received_at_millis, request_id)`,
-          sql`CREATE INDEX ${sql(`${table}_age`)} ON ${sql(table)} (received_at_millis)`
-        ])
-      })
-    }
+    ...options,
+    migrations: { "1_create_relay_proofs": Statements.creating(create, options) }
   }))
-}
 
 /** Provides the repository on a table that exists already; it runs no DDL. */
 export const layerStorage = (
   options?: Migrations.TableOptions
-): Layer.Layer<RelayProofRepository, never, SqlClient.SqlClient> =>
+): Layer.Layer<RelayProofRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(
     RelayProofRepository,
-    Effect.gen(function*() {
-      const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-      const table = tableOf(options?.prefix ?? Migrations.defaultPrefix)
-      const proofs = sql(table)
-      const p = Access.parameter
-      const decode = Access.makeDecode(table, RelayProofRow, [])
-      const transaction = Access.makeTransaction(sql)
-      const key = sql.literal("account, environment_id, proof_key_thumbprint, status")
-      const columns = sql.literal(
-        `request_id AS "requestId", environment_id AS "environmentId", account, ` +
-          `proof_key_thumbprint AS "proofKeyThumbprint", status, requested_at_millis AS "requestedAtMillis", proof, ` +
-          `key_id AS "keyId", received_at_millis AS "receivedAtMillis"`
-      )
-      // Rows to be deleted are locked first, and those that others hold are passed over: nobody waits for a deletion while
-      // holding a row of its own.
-      const chosen = sql.literal(sql.onDialectOrElse({ pg: () => "MATERIALIZED", orElse: () => "" }))
+    Effect.map(SqlKit.make(options), (kit) => {
+      const { read, skipLocked, statement, transaction, write } = kit
+      const rows = kit.rows("relay_proofs", RelayProofRow)
+      const proofs = kit.table("relay_proofs")
+      const { columns } = rows
+      const many = kit.all(rows.decode)
+      const key = "account, environment_id, proof_key_thumbprint, status"
 
-      const store = Access.prepare(
-        sql,
-        sql`INSERT INTO ${proofs} AS stored (request_id, environment_id, account, proof_key_thumbprint, status,
-          requested_at_millis, proof, key_id, received_at_millis)
-        VALUES (${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p}, ${p})
-        ON CONFLICT (${key}) DO UPDATE SET request_id = excluded.request_id,
-          requested_at_millis = excluded.requested_at_millis, proof = excluded.proof, key_id = excluded.key_id,
-          received_at_millis = excluded.received_at_millis
-          WHERE stored.received_at_millis <= excluded.received_at_millis`
+      const store = statement(
+        `${rows.insert} ON CONFLICT (${key}) DO UPDATE SET ${rows.excluded(key.split(", "))}
+        WHERE stored.received_at_millis <= excluded.received_at_millis`
       )
-      const firstBeyond = Access.prepare<{ readonly received: unknown; readonly id: string }>(
-        sql,
-        sql`SELECT received_at_millis AS received, request_id AS id FROM ${proofs} WHERE account = ${p} AND status = ${p}
-        ORDER BY received_at_millis DESC, request_id DESC LIMIT 1 OFFSET ${p}`
+      const firstBeyond = statement<{ readonly received: unknown; readonly id: string }>(
+        `SELECT received_at_millis AS received, request_id AS id FROM ${proofs} WHERE account = ? AND status = ?
+        ORDER BY received_at_millis DESC, request_id DESC LIMIT 1 OFFSET ?`
       )
-      const drop = Access.prepare(
-        sql,
-        sql`WITH chosen AS ${chosen} (
-          SELECT ${key} FROM ${proofs} WHERE account = ${p} AND status = ${p}
-            AND (received_at_millis, request_id) <= (${p}, ${p}) ${Access.skipLocked(sql)}
+      // Rows to be deleted are locked first, and those that others hold are passed over: a transaction that holds a row of
+      // its own never waits for a deletion.
+      const deleting = (condition: string) =>
+        statement(
+          `WITH chosen AS ${kit.once} (SELECT ${key} FROM ${proofs} WHERE ${condition}${skipLocked})
+          DELETE FROM ${proofs} WHERE (${key}) IN (SELECT ${key} FROM chosen) RETURNING account`
         )
-        DELETE FROM ${proofs} WHERE (${key}) IN (SELECT ${key} FROM chosen)`
+      const drop = deleting("account = ? AND status = ? AND (received_at_millis, request_id) <= (?, ?)")
+      const sweep = deleting("received_at_millis <= ? ORDER BY received_at_millis LIMIT ?")
+      const pending = statement(
+        `SELECT 1 AS found FROM ${proofs} WHERE account = ? AND environment_id = ? AND proof_key_thumbprint = ?
+          AND status = 'pending_approval' AND requested_at_millis = ?`
       )
-      const pending = Access.prepare(
-        sql,
-        sql`SELECT 1 AS found FROM ${proofs} WHERE account = ${p} AND environment_id = ${p} AND proof_key_thumbprint = ${p}
-          AND status = 'pending_approval' AND requested_at_millis = ${p}`
+      const first = many(
+        `SELECT ${columns} FROM ${proofs} WHERE account = ?
+        ORDER BY received_at_millis DESC, request_id DESC LIMIT ?`
       )
-      const first = Access.prepare(
-        sql,
-        sql`SELECT ${columns} FROM ${proofs} WHERE account = ${p}
-        ORDER BY received_at_millis DESC, request_id DESC LIMIT ${p}`
-      )
-      const next = Access.prepare(
-        sql,
-        sql`SELECT ${columns} FROM ${proofs} WHERE account = ${p} AND (received_at_millis, request_id) < (${p}, ${p})
-        ORDER BY received_at_millis DESC, request_id DESC LIMIT ${p}`
-      )
-      const sweep = Access.prepare(
-        sql,
-        sql`WITH chosen AS ${chosen} (
-          SELECT ${key} FROM ${proofs} WHERE received_at_millis <= ${p} ORDER BY received_at_millis LIMIT ${p}
-          ${Access.skipLocked(sql)}
-        )
-        DELETE FROM ${proofs} WHERE (${key}) IN (SELECT ${key} FROM chosen) RETURNING account`
+      const next = many(
+        `SELECT ${columns} FROM ${proofs} WHERE account = ? AND (received_at_millis, request_id) < (?, ?)
+        ORDER BY received_at_millis DESC, request_id DESC LIMIT ?`
       )
 
       return RelayProofRepository.of({
-        record: Effect.fn("SqlRelayProofRepository.record")(function*(row, { keep }) {
-          yield* store(
-            row.requestId,
-            row.environmentId,
-            row.account,
-            row.proofKeyThumbprint,
-            row.status,
-            row.requestedAtMillis,
-            row.proof,
-            row.keyId,
-            row.receivedAtMillis
-          )
-          const [beyond] = yield* firstBeyond(row.account, row.status, keep)
-          if (beyond !== undefined) {
-            yield* drop(row.account, row.status, Dialect.toNatural(beyond.received), beyond.id)
-          }
-        }, transaction("record")),
+        record: (row, { keep }) =>
+          Effect.gen(function*() {
+            yield* store(rows.values(row))
+            const [beyond] = yield* firstBeyond([row.account, row.status, keep])
+            if (beyond !== undefined) {
+              yield* drop([row.account, row.status, Dialect.toNatural(beyond.received), beyond.id])
+            }
+          }).pipe(transaction("record")),
         hasPending: ({ account, environmentId, proofKeyThumbprint, requestedAtMillis }) =>
-          Access.failAs("hasPending")(Effect.map(
-            pending(account, environmentId, proofKeyThumbprint, requestedAtMillis),
-            (rows) => rows.length > 0
-          )),
-        list: Effect.fn("SqlRelayProofRepository.list")(function*({ account, after, limit }) {
-          const rows = yield* after === undefined
-            ? first(account, limit)
-            : next(account, after.receivedAtMillis, after.requestId, limit)
-          return yield* Effect.forEach(rows, decode)
-        }, Access.failAs("list")),
-        sweep: Effect.fn("SqlRelayProofRepository.sweep")(function*({ limit, receivedUntilMillis }) {
-          return (yield* sweep(receivedUntilMillis, limit)).length
-        }, transaction("sweep"))
+          Effect.map(
+            pending([account, environmentId, proofKeyThumbprint, requestedAtMillis]),
+            (found) => found.length > 0
+          ).pipe(read("hasPending")),
+        list: ({ account, after, limit }) =>
+          read("list")(
+            after === undefined
+              ? first([account, limit])
+              : next([account, after.receivedAtMillis, after.requestId, limit])
+          ),
+        sweep: ({ limit, receivedUntilMillis }) =>
+          Effect.map(sweep([receivedUntilMillis, limit]), (swept) => swept.length).pipe(write("sweep"))
       })
     })
   )

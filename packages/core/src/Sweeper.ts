@@ -20,13 +20,13 @@ export interface Options {
  *
  * `sweep` is made once. It deletes at most `limit` rows that had ended at `nowMillis`, and answers how many those were.
  */
-export const layer = <E, R>(settings: {
+export const layer = <E, E2, R>(settings: {
   /** What is swept, for the log. */
   readonly name: string
   readonly options: Options | undefined
   readonly defaults: { readonly interval: Duration.Input; readonly batchSize: number }
-  readonly sweep: Effect.Effect<(limit: number, nowMillis: number) => Effect.Effect<number, E>, never, R>
-}): Layer.Layer<never, never, R> =>
+  readonly sweep: Effect.Effect<(limit: number, nowMillis: number) => Effect.Effect<number, E>, E2, R>
+}): Layer.Layer<never, E2, R> =>
   Layer.effectDiscard(Effect.gen(function*() {
     const { defaults, name, options } = settings
     const sweep = yield* settings.sweep

@@ -3,24 +3,14 @@
  *
  * Times are given by the caller, in milliseconds since 1970 by its clock: lifetimes of streams are the application's.
  */
+import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import * as WakeUps from "@sallyport/core/WakeUps"
 import { isJson, mediaType } from "./DurableStream.ts"
 import * as JsonText from "./internal/jsonText.ts"
-
-/** Reports that a step on the store failed. Nothing of the step was kept, unless the connection was lost in a commit. */
-export class DurableStreamRepositoryError extends Schema.TaggedError<DurableStreamRepositoryError>()(
-  "DurableStreamRepositoryError",
-  { operation: Schema.String, cause: Schema.Defect() }
-) {
-  override get message(): string {
-    return `The stream store could not ${this.operation}; see the error's cause, and check that the database can be reached`
-  }
-}
 
 /** Names a stream. Streams of different owners are kept apart, also under the same path. */
 export interface StreamAddress {
@@ -191,7 +181,7 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
    * Creates a stream, with its first data, or returns the one that is there if it was created the same way. A path whose
    * stream has expired is free, unless forks stand on it. A fork takes its source's lifetime where it asks for none.
    */
-  readonly create: (options: CreateOptions) => Effect.Effect<CreateOutcome, DurableStreamRepositoryError>
+  readonly create: (options: CreateOptions) => Effect.Effect<CreateOutcome, RepositoryError>
   /**
    * Appends many items in one transaction, in the order given, each with an outcome at its own index. An item that is
    * refused stores nothing and disturbs no other; data, the producer's state and closing are stored together or not at
@@ -201,11 +191,11 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
     readonly items: ReadonlyArray<AppendItem>
     readonly nowMillis: number
     readonly maxStreamBytes: number
-  }) => Effect.Effect<ReadonlyArray<AppendOutcome>, DurableStreamRepositoryError>
+  }) => Effect.Effect<ReadonlyArray<AppendOutcome>, RepositoryError>
   /** Returns the row of a stream. It does not count as use. */
   readonly get: (
     options: StreamAddress & { readonly nowMillis: number }
-  ) => Effect.Effect<{ readonly _tag: "Found"; readonly stream: StreamRow } | Missing, DurableStreamRepositoryError>
+  ) => Effect.Effect<{ readonly _tag: "Found"; readonly stream: StreamRow } | Missing, RepositoryError>
   /**
    * Returns data from a position on, or the row alone where it is `tail`; at most `maxRecords` records, and none that
    * begins `maxBytes` or more after the first. It counts as use. The row and the records agree: no record lies beyond the row's tail.
@@ -217,14 +207,14 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
       readonly maxBytes: number
       readonly nowMillis: number
     }
-  ) => Effect.Effect<ReadOutcome, DurableStreamRepositoryError>
+  ) => Effect.Effect<ReadOutcome, RepositoryError>
   /**
    * Deletes a stream. Where forks stand on it, its data stays until the last of them is deleted, and its path stays in
    * use. Deleting the last fork of a deleted stream frees that too.
    */
   readonly delete: (
     options: StreamAddress & { readonly nowMillis: number }
-  ) => Effect.Effect<DeleteOutcome, DurableStreamRepositoryError>
+  ) => Effect.Effect<DeleteOutcome, RepositoryError>
   /** Lists live streams of an owner whose path begins with `prefix`, in the order of their paths, after one path. */
   readonly list: (options: {
     readonly ownerKey: string
@@ -232,20 +222,20 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
     readonly after: string
     readonly limit: number
     readonly nowMillis: number
-  }) => Effect.Effect<ReadonlyArray<StreamRow>, DurableStreamRepositoryError>
+  }) => Effect.Effect<ReadonlyArray<StreamRow>, RepositoryError>
   /** Returns where some streams stand, in any order; streams that have been deleted are left out. */
-  readonly heads: (ids: ReadonlyArray<number>) => Effect.Effect<ReadonlyArray<StreamHead>, DurableStreamRepositoryError>
+  readonly heads: (ids: ReadonlyArray<number>) => Effect.Effect<ReadonlyArray<StreamHead>, RepositoryError>
   /** Deletes streams that have expired, and what deleted streams have left behind, at most `limit` rows of each. */
   readonly sweep: (options: {
     readonly limit: number
     readonly nowMillis: number
-  }) => Effect.Effect<SweepCounts, DurableStreamRepositoryError>
+  }) => Effect.Effect<SweepCounts, RepositoryError>
   /**
    * Hints that streams may have changed, whichever process changed them: `anything` when it has begun to listen, then
    * after each commit, or some of them together, the ids of streams with their marks, or `anything`. It fails when hints
    * may have been lost; a reader is then out of date until it has subscribed anew and looked.
    */
-  readonly wakeups: Stream.Stream<WakeUps.WakeUp, DurableStreamRepositoryError>
+  readonly wakeups: Stream.Stream<WakeUps.WakeUp, RepositoryError>
 }>()("@sallyport/durable-streams/DurableStreamRepository") {}
 
 // -----------------------------------------------------------------------------

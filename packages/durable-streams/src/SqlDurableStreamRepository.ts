@@ -7,8 +7,9 @@
  */
 import * as Dialect from "@sallyport/core/sql/Dialect"
 import * as Migrations from "@sallyport/core/sql/Migrations"
-import * as SqlWakeUps from "@sallyport/core/sql/SqlWakeUps"
+import * as SqlKit from "@sallyport/core/sql/SqlKit"
 import * as Statements from "@sallyport/core/sql/Statements"
+import { failedAs } from "@sallyport/core/sql/Transactions"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as Layer from "effect/Layer"
@@ -27,7 +28,6 @@ import {
   deletedMark,
   type DeleteOutcome,
   DurableStreamRepository,
-  DurableStreamRepositoryError,
   isExpired,
   isSame,
   lifetimeOf,
@@ -49,32 +49,22 @@ import {
 } from "./DurableStreamRepository.ts"
 import { mediaType } from "./DurableStream.ts"
 
-const migrations = (prefix: string) => ({
-  "1_create_streams": Effect.gen(function*() {
-    const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-    const name = (suffix: string) => sql(`${prefix}${suffix}`)
-    const bigint = Dialect.bigint(sql)
-    const clustered = Dialect.clustered(sql)
-    const streams = name("streams")
-    // An id must not be used again: readers tell by it that a stream was deleted and created anew.
-    const identity = sql.literal(sql.onDialectOrElse({
-      pg: () => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-      orElse: () => "INTEGER PRIMARY KEY AUTOINCREMENT"
-    }))
-    // Paths are listed in the order of their bytes, as SQLite does anyhow.
-    const binary = sql.literal(sql.onDialectOrElse({ pg: () => "COLLATE \"C\"", orElse: () => "" }))
-    const bytes = sql.literal(sql.onDialectOrElse({ pg: () => "BYTEA", orElse: () => "BLOB" }))
-
+const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined): ReadonlyArray<string> => {
+  const { bigint, bytes, clustered, id, isPg, table } = Statements.make(sql, options)
+  const streams = table("streams")
+  // An id must not be used again: readers tell by it that a stream was deleted and created again.
+  const identity = isPg ? "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY" : "INTEGER PRIMARY KEY AUTOINCREMENT"
+  return [
     // A row without a path is a deleted stream whose records have not all been deleted yet.
-    yield* sql`CREATE TABLE ${streams} (
+    `CREATE TABLE ${streams} (
       id ${identity},
       owner_key TEXT NOT NULL,
-      path TEXT ${binary},
+      path ${id},
       content_type TEXT NOT NULL,
       config TEXT NOT NULL,
-      ttl ${bigint},
-      expires_at ${bigint},
-      deadline ${bigint},
+      ttl_millis ${bigint},
+      expires_at_millis ${bigint},
+      deadline_at_millis ${bigint},
       closed ${bigint} NOT NULL CHECK (closed IN (0, 1)),
       closed_by TEXT CHECK (closed_by IS NULL OR closed = 1),
       start_position ${bigint} NOT NULL CHECK (start_position >= 0),
@@ -84,40 +74,42 @@ const migrations = (prefix: string) => ({
       parent_id ${bigint},
       segments TEXT NOT NULL,
       children ${bigint} NOT NULL CHECK (children >= 0),
-      deleted_at ${bigint},
-      CHECK (path IS NOT NULL OR (deleted_at IS NOT NULL AND children = 0)),
+      deleted_at_millis ${bigint},
+      CHECK (path IS NOT NULL OR (deleted_at_millis IS NOT NULL AND children = 0)),
       UNIQUE (owner_key, path)
-    )`
-    yield* sql`CREATE INDEX ${name("streams_deadline")} ON ${streams} (deadline)
-      WHERE deadline IS NOT NULL AND deleted_at IS NULL`
-    yield* sql`CREATE INDEX ${name("streams_purge")} ON ${streams} (id) WHERE path IS NULL`
+    )`,
+    `CREATE INDEX ${table("streams_deadline")} ON ${streams} (deadline_at_millis)
+      WHERE deadline_at_millis IS NOT NULL AND deleted_at_millis IS NULL`,
+    `CREATE INDEX ${table("streams_purge")} ON ${streams} (id) WHERE path IS NULL`,
 
-    yield* sql`CREATE TABLE ${name("stream_records")} (
+    `CREATE TABLE ${table("stream_records")} (
       stream_id ${bigint} NOT NULL,
       end_position ${bigint} NOT NULL,
       start_position ${bigint} NOT NULL CHECK (start_position < end_position),
       byte_start ${bigint} NOT NULL,
       data ${bytes} NOT NULL,
       PRIMARY KEY (stream_id, end_position)
-    ) ${clustered}`
+    ) ${clustered}`,
 
-    yield* sql`CREATE TABLE ${name("stream_producers")} (
+    `CREATE TABLE ${table("stream_producers")} (
       stream_id ${bigint} NOT NULL,
       producer_id TEXT NOT NULL,
       epoch ${bigint} NOT NULL CHECK (epoch >= 0),
       seq ${bigint} NOT NULL CHECK (seq >= 0),
       PRIMARY KEY (stream_id, producer_id)
     ) ${clustered}`
-  })
-})
+  ]
+}
 
-/** Creates or upgrades the tables. For a deployment step of its own; `layer` does it by itself. */
+/** Creates the tables, or brings them up to date. For a deployment step of its own; `layer` does it by itself. */
 export const layerMigrations = (
   options?: Migrations.TableOptions
-): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
-  const prefix = options?.prefix ?? Migrations.defaultPrefix
-  return Layer.effectDiscard(Migrations.run({ service: "streams", prefix, migrations: migrations(prefix) }))
-}
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Layer.effectDiscard(Migrations.run({
+    service: "streams",
+    ...options,
+    migrations: { "1_create_streams": Statements.creating(create, options) }
+  }))
 
 // The drivers give numbers as `number` or `bigint`.
 type Stored<A> = {
@@ -167,41 +159,29 @@ const toRecord = (row: Stored<StreamRecord> & { readonly data: Uint8Array }): St
 /** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
 export const make: (
   options?: Migrations.TableOptions
-) => Effect.Effect<DurableStreamRepository["Service"], never, SqlClient.SqlClient> = Effect.fnUntraced(function*(
+) => Effect.Effect<DurableStreamRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(function*(
   options?: Migrations.TableOptions
 ) {
-  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const wakeUps = yield* SqlWakeUps.forClient(sql)
-  const prefix = options?.prefix ?? Migrations.defaultPrefix
-  const { all, first, forMany, isPg, orFail, statement, table } = Statements.make(sql, prefix)
+  const kit = yield* SqlKit.make(options)
+  const { forMany, isPg, orFail, prefix, skipLocked, statement, table, transaction, wakeUps } = kit
 
-  const topic = `${prefix}streams`
+  const topic = table("streams")
   const streams = table("streams")
   const recordsTable = table("stream_records")
   const producersTable = table("stream_producers")
   const forUpdate = isPg ? " FOR UPDATE" : ""
-  const skipLocked = isPg ? " FOR UPDATE SKIP LOCKED" : ""
 
-  const headColumns = `id, owner_key AS "ownerKey", path, content_type AS "contentType", ttl AS "ttlMillis",
-    expires_at AS "expiresAtMillis", deadline AS "deadlineMillis", closed, closed_by AS "closedBy", tail,
-    byte_count AS "byteCount", last_seq AS "lastSeq", deleted_at AS "deletedAtMillis"`
+  const headColumns = `id, owner_key AS "ownerKey", path, content_type AS "contentType", ttl_millis AS "ttlMillis",
+    expires_at_millis AS "expiresAtMillis", deadline_at_millis AS "deadlineMillis", closed, closed_by AS "closedBy", tail,
+    byte_count AS "byteCount", last_seq AS "lastSeq", deleted_at_millis AS "deletedAtMillis"`
   const rowColumns = `${headColumns}, config, start_position AS "start", parent_id AS "parentId", segments, children`
 
-  const rows = all(toRow)
-  const oneRow = first(toRow)
-
-  const step = <A>(
-    operation: string,
-    effect: Effect.Effect<A, SqlError>
-  ): Effect.Effect<A, DurableStreamRepositoryError> =>
-    Effect.mapError(effect, (cause) => new DurableStreamRepositoryError({ operation, cause }))
-  // Deleting climbs from a fork to its sources, appending goes down from older streams to newer ones. PostgreSQL ends one
-  // of two that meet on the way, before either has changed anything.
-  const transaction = <A>(operation: string, effect: Effect.Effect<A, SqlError>) =>
-    step(
-      operation,
-      Effect.retry(sql.withTransaction(effect), { times: 5, while: (error) => error.reason._tag === "DeadlockError" })
-    )
+  const rows = kit.all((row: StoredRow) => Effect.succeed(toRow(row)))
+  const oneRow = (text: string) => {
+    const run = statement<StoredRow>(text)
+    return (parameters: Statements.Parameters) =>
+      Effect.map(run(parameters), ([row]) => row === undefined ? undefined : toRow(row))
+  }
 
   const announce = (changes: ReadonlyArray<readonly [id: number, mark: number]>) =>
     wakeUps.announce(topic, changes.map(([id, mark]) => [String(id), mark]))
@@ -214,8 +194,8 @@ export const make: (
 
   // ---- Deleting -------------------------------------------------------------------------------------------------
 
-  const markDeleted = statement(`UPDATE ${streams} SET deleted_at = ? WHERE id = ?`)
-  const forget = statement(`UPDATE ${streams} SET path = NULL, deleted_at = ? WHERE id = ?`)
+  const markDeleted = statement(`UPDATE ${streams} SET deleted_at_millis = ? WHERE id = ?`)
+  const forget = statement(`UPDATE ${streams} SET path = NULL, deleted_at_millis = ? WHERE id = ?`)
   const oneChildLess = statement(`UPDATE ${streams} SET children = children - 1 WHERE id = ?`)
   const deleteRecords = statement(
     `DELETE FROM ${recordsTable} WHERE stream_id = ? AND end_position IN (
@@ -267,7 +247,7 @@ export const make: (
 
   const oneChildMore = statement(`UPDATE ${streams} SET children = children + 1 WHERE id = ?`)
   const insertStream = oneRow(
-    `INSERT INTO ${streams} (owner_key, path, content_type, config, ttl, expires_at, deadline, closed, start_position, tail,
+    `INSERT INTO ${streams} (owner_key, path, content_type, config, ttl_millis, expires_at_millis, deadline_at_millis, closed, start_position, tail,
       byte_count, parent_id, segments, children)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) RETURNING ${rowColumns}`
   )
@@ -431,19 +411,19 @@ export const make: (
 
   const updateAtOnce = statement(
     `UPDATE ${streams} AS stream SET tail = new.tail, byte_count = new."byteCount", last_seq = new."lastSeq",
-      closed = new.closed, closed_by = new."closedBy", deadline = new.deadline
+      closed = new.closed, closed_by = new."closedBy", deadline_at_millis = new.deadline_at_millis
     FROM json_to_recordset(CAST(? AS json)) AS new(tail bigint, "byteCount" bigint, "lastSeq" text,
-      closed bigint, "closedBy" text, deadline bigint, id bigint)
+      closed bigint, "closedBy" text, deadline_at_millis bigint, id bigint)
     WHERE stream.id = new.id`
   )
   const updateOne = statement(
-    `UPDATE ${streams} SET tail = ?, byte_count = ?, last_seq = ?, closed = ?, closed_by = ?, deadline = ? WHERE id = ?`
+    `UPDATE ${streams} SET tail = ?, byte_count = ?, last_seq = ?, closed = ?, closed_by = ?, deadline_at_millis = ? WHERE id = ?`
   )
   const updateMany = forMany(
     "(?, ?, ?, ?, ?, ?, ?)",
     (rows) =>
       `UPDATE ${orFail}${streams} SET tail = column1, byte_count = column2, last_seq = column3, closed = column4,
-        closed_by = column5, deadline = column6
+        closed_by = column5, deadline_at_millis = column6
       FROM (VALUES ${rows}) AS new WHERE id = column7`
   )
   const toUpdate = (head: AppendHead) => ({
@@ -452,7 +432,7 @@ export const make: (
     lastSeq: head.lastSeq,
     closed: head.closed ? 1 : 0,
     closedBy: head.closedBy === null ? null : JSON.stringify(head.closedBy),
-    deadline: head.deadlineMillis,
+    deadline_at_millis: head.deadlineMillis,
     id: head.id
   })
   const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, SqlError> => {
@@ -499,7 +479,7 @@ export const make: (
 
   // ---- Reading --------------------------------------------------------------------------------------------------
 
-  const touch = statement(`UPDATE ${streams} SET deadline = ? WHERE id = ? AND deadline < ? AND deleted_at IS NULL`)
+  const touch = statement(`UPDATE ${streams} SET deadline_at_millis = ? WHERE id = ? AND deadline_at_millis < ? AND deleted_at_millis IS NULL`)
   // The first record comes whatever its size; no other begins more than the given bytes after it.
   const readRecords = statement<Stored<StreamRecord> & { readonly data: Uint8Array }>(
     `SELECT start_position AS "start", end_position AS "end", data FROM ${recordsTable}
@@ -550,12 +530,12 @@ export const make: (
 
   const list = rows(
     `SELECT ${rowColumns} FROM ${streams}
-    WHERE owner_key = ? AND path > ? AND path >= ? AND substr(path, 1, length(?)) = ? AND deleted_at IS NULL
-      AND (deadline IS NULL OR deadline > ?)
+    WHERE owner_key = ? AND path > ? AND path >= ? AND substr(path, 1, length(?)) = ? AND deleted_at_millis IS NULL
+      AND (deadline_at_millis IS NULL OR deadline > ?)
     ORDER BY path LIMIT ?`
   )
   const heads = statement<Stored<Pick<StreamRow, "id" | "tail" | "closed">>>(
-    `SELECT id, tail, closed FROM ${streams} WHERE deleted_at IS NULL AND ${
+    `SELECT id, tail, closed FROM ${streams} WHERE deleted_at_millis IS NULL AND ${
       isPg
         ? "id = ANY (ARRAY(SELECT CAST(json_array_elements_text(CAST(? AS json)) AS bigint)))"
         : "id IN (SELECT value FROM json_each(?))"
@@ -565,8 +545,8 @@ export const make: (
   // ---- Sweeping -------------------------------------------------------------------------------------------------
 
   const pickExpired = rows(
-    `SELECT ${rowColumns} FROM ${streams} WHERE deadline IS NOT NULL AND deleted_at IS NULL AND deadline <= ?
-    ORDER BY deadline LIMIT ?${skipLocked}`
+    `SELECT ${rowColumns} FROM ${streams} WHERE deadline_at_millis IS NOT NULL AND deleted_at_millis IS NULL AND deadline_at_millis <= ?
+    ORDER BY deadline_at_millis LIMIT ?${skipLocked}`
   )
   const pickForgotten = statement<{ readonly id: unknown }>(
     `SELECT id FROM ${streams} WHERE path IS NULL ORDER BY id LIMIT ?${skipLocked}`
@@ -594,19 +574,15 @@ export const make: (
   })
 
   return DurableStreamRepository.of({
-    create: (options) => transaction("create a stream", create(options)),
-    append: (options) => transaction("append to streams", append(options)),
+    create: (options) => transaction("create a stream")(create(options)),
+    append: (options) => transaction("append to streams")(append(options)),
     get: ({ nowMillis, ownerKey, path }) =>
-      step(
-        "read a stream's state",
-        Effect.map(byAddress([ownerKey, path]), (stream) =>
+      kit.read("read a stream's state")(Effect.map(byAddress([ownerKey, path]), (stream) =>
           missing(stream, nowMillis) ?? (stream === undefined ? { _tag: "Unknown" } : { _tag: "Found", stream }))
       ),
-    read: (options) => step("read a stream", read(options)),
+    read: (options) => kit.read("read a stream")(read(options)),
     delete: ({ nowMillis, ownerKey, path }) =>
-      transaction(
-        "delete a stream",
-        Effect.gen(function*(): Effect.fn.Return<DeleteOutcome, SqlError> {
+      transaction("delete a stream")(Effect.gen(function*(): Effect.fn.Return<DeleteOutcome, SqlError> {
           const stream = yield* lockByAddress([ownerKey, path])
           const absent = missing(stream, nowMillis)
           if (stream === undefined || absent !== undefined) return absent ?? { _tag: "Unknown" }
@@ -615,11 +591,9 @@ export const make: (
         })
       ),
     list: ({ after, limit, nowMillis, ownerKey, prefix }) =>
-      step("list streams", list([ownerKey, after, prefix, prefix, prefix, nowMillis, limit])),
+      kit.read("list streams")(list([ownerKey, after, prefix, prefix, prefix, nowMillis, limit])),
     heads: (ids) =>
-      step(
-        "read where streams stand",
-        Effect.map(heads([JSON.stringify(ids)]), (found) =>
+      kit.read("read where streams stand")(Effect.map(heads([JSON.stringify(ids)]), (found) =>
           found.map(({ closed, id, tail }) => ({
             id: Dialect.toNatural(id),
             mark: markOf({ tail: Dialect.toNatural(tail), closed: Dialect.toNatural(closed) === 1 })
@@ -628,21 +602,18 @@ export const make: (
     sweep: ({ limit, nowMillis }) =>
       // Each part is a transaction of its own: what one has done does not depend on the next.
       Effect.gen(function*() {
-        const { records, removed } = yield* transaction("delete what streams left", purgeForgotten(limit))
-        const expired = yield* transaction("delete expired streams", expire(limit, nowMillis))
+        const { records, removed } = yield* transaction("delete what streams left")(purgeForgotten(limit))
+        const expired = yield* transaction("delete expired streams")(expire(limit, nowMillis))
         return { expired, records, removed }
       }),
-    wakeups: Stream.mapError(
-      wakeUps.listen(topic),
-      (cause) => new DurableStreamRepositoryError({ operation: "listen for changes of streams", cause })
-    )
+    wakeups: Stream.mapError(wakeUps.listen(topic), failedAs("listen for changes of streams"))
   })
 })
 
 /** Provides the repository on tables that are there already, for a connection without the right to create any. */
 export const layerStorage = (
   options?: Migrations.TableOptions
-): Layer.Layer<DurableStreamRepository, never, SqlClient.SqlClient> =>
+): Layer.Layer<DurableStreamRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(DurableStreamRepository, make(options))
 
 /** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */

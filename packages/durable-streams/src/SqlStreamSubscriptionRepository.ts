@@ -6,11 +6,12 @@
  */
 import * as Dialect from "@sallyport/core/sql/Dialect"
 import * as Migrations from "@sallyport/core/sql/Migrations"
+import * as SqlKit from "@sallyport/core/sql/SqlKit"
 import * as Statements from "@sallyport/core/sql/Statements"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
-import type { SqlError } from "effect/sql/SqlError"
 import {
   begun,
   idle,
@@ -19,65 +20,58 @@ import {
   refuse,
   rested,
   StreamSubscriptionRepository,
-  StreamSubscriptionRepositoryError,
   type SubscriptionLink,
   type SubscriptionName,
   type SubscriptionRow
 } from "./StreamSubscriptionRepository.ts"
 
-const migrations = (prefix: string) => ({
-  "1_create_stream_subscriptions": Effect.gen(function*() {
-    const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-    const name = (suffix: string) => sql(`${prefix}${suffix}`)
-    const bigint = Dialect.bigint(sql)
-    const clustered = Dialect.clustered(sql)
-    const subscriptions = name("stream_subscriptions")
-    // Paths and ids are listed in the order of their bytes, as SQLite does anyhow.
-    const binary = sql.literal(sql.onDialectOrElse({ pg: () => "COLLATE \"C\"", orElse: () => "" }))
-
-    yield* sql`CREATE TABLE ${subscriptions} (
-      owner_key TEXT ${binary} NOT NULL,
-      subscription_id TEXT ${binary} NOT NULL,
+const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined): ReadonlyArray<string> => {
+  const { bigint, clustered, id, table } = Statements.make(sql, options)
+  const subscriptions = table("stream_subscriptions")
+  return [
+    `CREATE TABLE ${subscriptions} (
+      owner_key ${id} NOT NULL,
+      subscription_id ${id} NOT NULL,
       owner TEXT NOT NULL,
       digest TEXT NOT NULL,
       type TEXT NOT NULL CHECK (type IN ('webhook', 'pull-wake')),
       pattern TEXT,
       webhook_url TEXT CHECK ((type = 'webhook') = (webhook_url IS NOT NULL)),
       wake_stream TEXT CHECK ((type = 'pull-wake') = (wake_stream IS NOT NULL)),
-      lease ${bigint} NOT NULL CHECK (lease > 0),
+      lease_millis ${bigint} NOT NULL CHECK (lease_millis > 0),
       description TEXT,
       root_url TEXT NOT NULL,
-      created_at ${bigint} NOT NULL,
+      created_at_millis ${bigint} NOT NULL,
       generation ${bigint} NOT NULL CHECK (generation >= 0),
       wake_id TEXT,
       holder TEXT CHECK (holder IS NULL OR wake_id IS NOT NULL),
-      lease_expires_at ${bigint} CHECK (lease_expires_at IS NULL OR wake_id IS NOT NULL),
+      lease_expires_at_millis ${bigint} CHECK (lease_expires_at_millis IS NULL OR wake_id IS NOT NULL),
       failures ${bigint} NOT NULL CHECK (failures >= 0),
-      due_at ${bigint},
+      due_at_millis ${bigint},
       PRIMARY KEY (owner_key, subscription_id)
-    ) ${clustered}`
-    yield* sql`CREATE INDEX ${name("stream_subscriptions_due")} ON ${subscriptions} (due_at) WHERE due_at IS NOT NULL`
-    yield* sql`CREATE TABLE ${name("stream_subscription_links")} (
+    ) ${clustered}`,
+    `CREATE INDEX ${table("stream_subscriptions_due")} ON ${subscriptions} (due_at_millis) WHERE due_at_millis IS NOT NULL`,
+    `CREATE TABLE ${table("stream_subscription_links")} (
       owner_key TEXT NOT NULL,
       subscription_id TEXT NOT NULL,
-      path TEXT ${binary} NOT NULL,
+      path ${id} NOT NULL,
       acked ${bigint} NOT NULL CHECK (acked >= 0),
       is_explicit ${bigint} NOT NULL CHECK (is_explicit IN (0, 1)),
       is_glob ${bigint} NOT NULL CHECK (is_glob IN (0, 1)),
       PRIMARY KEY (owner_key, subscription_id, path)
     ) ${clustered}`
-  })
-})
+  ]
+}
 
-/** Creates or upgrades the tables. For a deployment step of its own; `layer` does it by itself. */
+/** Creates the tables, or brings them up to date. For a deployment step of its own; `layer` does it by itself. */
 export const layerMigrations = (
   options?: Migrations.TableOptions
-): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
-  const prefix = options?.prefix ?? Migrations.defaultPrefix
-  return Layer.effectDiscard(
-    Migrations.run({ service: "stream_subscriptions", prefix, migrations: migrations(prefix) })
-  )
-}
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Layer.effectDiscard(Migrations.run({
+    service: "stream_subscriptions",
+    ...options,
+    migrations: { "1_create_stream_subscriptions": Statements.creating(create, options) }
+  }))
 
 // The drivers give numbers as `number` or `bigint`.
 type Stored<A> = { readonly [K in keyof A]: A[K] extends string | null ? A[K] : unknown }
@@ -106,33 +100,28 @@ const toRow = (row: Stored<SubscriptionRow>): SubscriptionRow => ({
 /** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
 export const make: (
   options?: Migrations.TableOptions
-) => Effect.Effect<StreamSubscriptionRepository["Service"], never, SqlClient.SqlClient> = Effect.fnUntraced(function*(
+) => Effect.Effect<StreamSubscriptionRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(function*(
   options?: Migrations.TableOptions
 ) {
-  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const prefix = options?.prefix ?? Migrations.defaultPrefix
-  const { all, first, isPg, statement, ...statements } = Statements.make(sql, prefix)
-  const table = statements.table("stream_subscriptions")
-  const linksTable = statements.table("stream_subscription_links")
+  const kit = yield* SqlKit.make(options)
+  const { isPg, statement, transaction } = kit
+  const table = kit.table("stream_subscriptions")
+  const linksTable = kit.table("stream_subscription_links")
 
   const columns = `owner_key AS "ownerKey", subscription_id AS "subscriptionId", owner, digest, type, pattern,
-    webhook_url AS "webhookUrl", wake_stream AS "wakeStream", lease AS "leaseMillis", description,
-    root_url AS "rootUrl", created_at AS "createdAtMillis", generation, wake_id AS "wakeId", holder,
-    lease_expires_at AS "leaseExpiresAtMillis", failures, due_at AS "dueAtMillis"`
-  const rows = all(toRow)
-  const oneRow = first(toRow)
-
-  const step = <A>(
-    operation: string,
-    effect: Effect.Effect<A, SqlError>
-  ): Effect.Effect<A, StreamSubscriptionRepositoryError> =>
-    Effect.mapError(effect, (cause) => new StreamSubscriptionRepositoryError({ operation, cause }))
-  const transaction = <A>(operation: string, effect: Effect.Effect<A, SqlError>) =>
-    step(operation, sql.withTransaction(effect))
+    webhook_url AS "webhookUrl", wake_stream AS "wakeStream", lease_millis AS "leaseMillis", description,
+    root_url AS "rootUrl", created_at_millis AS "createdAtMillis", generation, wake_id AS "wakeId", holder,
+    lease_expires_at_millis AS "leaseExpiresAtMillis", failures, due_at_millis AS "dueAtMillis"`
+  const rows = kit.all((row: Stored<SubscriptionRow>) => Effect.succeed(toRow(row)))
+  const firstRow = kit.first((row: Stored<SubscriptionRow>) => Effect.succeed(toRow(row)))
+  const oneRow = (text: string) => {
+    const run = firstRow(text)
+    return (parameters: Statements.Parameters) => Effect.map(run(parameters), Option.getOrUndefined)
+  }
 
   const insert = oneRow(
-    `INSERT INTO ${table} (owner_key, subscription_id, owner, digest, type, pattern, webhook_url, wake_stream, lease,
-      description, root_url, created_at, generation, failures)
+    `INSERT INTO ${table} (owner_key, subscription_id, owner, digest, type, pattern, webhook_url, wake_stream, lease_millis,
+      description, root_url, created_at_millis, generation, failures)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO NOTHING RETURNING ${columns}`
   )
   const byName = oneRow(`SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?`)
@@ -142,7 +131,7 @@ export const make: (
   )
   const lock = (name: SubscriptionName) => lockByName([name.ownerKey, name.subscriptionId])
   const updateState = statement(
-    `UPDATE ${table} SET generation = ?, wake_id = ?, holder = ?, lease_expires_at = ?, failures = ?, due_at = ?
+    `UPDATE ${table} SET generation = ?, wake_id = ?, holder = ?, lease_expires_at_millis = ?, failures = ?, due_at_millis = ?
     WHERE owner_key = ? AND subscription_id = ?`
   )
   const store = (row: SubscriptionRow) =>
@@ -213,13 +202,11 @@ export const make: (
     `SELECT ${columns} FROM ${table} WHERE (owner_key, subscription_id) > (?, ?)
     ORDER BY owner_key, subscription_id LIMIT ?`
   )
-  const due = rows(`SELECT ${columns} FROM ${table} WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at LIMIT ?`)
+  const due = rows(`SELECT ${columns} FROM ${table} WHERE due_at_millis IS NOT NULL AND due_at_millis <= ? ORDER BY due_at_millis LIMIT ?`)
 
   return StreamSubscriptionRepository.of({
     create: (options) =>
-      transaction(
-        "create a subscription",
-        Effect.gen(function*() {
+      transaction("create a subscription")(Effect.gen(function*() {
           const created = yield* insert([
             options.ownerKey,
             options.subscriptionId,
@@ -248,11 +235,9 @@ export const make: (
           } as const
         })
       ),
-    get: (name) => step("read a subscription", byName([name.ownerKey, name.subscriptionId])),
+    get: (name) => kit.read("read a subscription")(byName([name.ownerKey, name.subscriptionId])),
     links: (name) =>
-      step(
-        "read a subscription's links",
-        Effect.map(readLinks([name.ownerKey, name.subscriptionId]), (found) =>
+      kit.read("read a subscription's links")(Effect.map(readLinks([name.ownerKey, name.subscriptionId]), (found) =>
           found.map((link) => ({
             path: link.path,
             acked: Dialect.toNatural(link.acked),
@@ -261,40 +246,32 @@ export const make: (
           })))
       ),
     delete: (name) =>
-      transaction(
-        "delete a subscription",
-        Effect.gen(function*() {
+      transaction("delete a subscription")(Effect.gen(function*() {
           yield* lock(name)
           yield* removeLinks([name.ownerKey, name.subscriptionId])
           yield* removeOne([name.ownerKey, name.subscriptionId])
         })
       ),
     link: ({ links, ...name }) =>
-      transaction(
-        "link streams to a subscription",
-        Effect.gen(function*() {
+      transaction("link streams to a subscription")(Effect.gen(function*() {
           if ((yield* lock(name)) === undefined) return false
           yield* insertLinks(name, links)
           return true
         })
       ),
     unlink: ({ path, ...name }) =>
-      transaction(
-        "unlink a stream from a subscription",
-        Effect.gen(function*() {
+      transaction("unlink a stream from a subscription")(Effect.gen(function*() {
           if ((yield* lock(name)) === undefined) return false
           yield* unlinkGlob([name.ownerKey, name.subscriptionId, path])
           yield* removeLink([name.ownerKey, name.subscriptionId, path])
           return true
         })
       ),
-    ofOwner: (ownerKey) => step("list an owner's subscriptions", ofOwner([ownerKey])),
-    page: ({ after, limit }) => step("list subscriptions", page([after.ownerKey, after.subscriptionId, limit])),
-    due: ({ limit, nowMillis }) => step("list subscriptions that are due", due([nowMillis, limit])),
+    ofOwner: (ownerKey) => kit.read("list an owner's subscriptions")(ofOwner([ownerKey])),
+    page: ({ after, limit }) => kit.read("list subscriptions")(page([after.ownerKey, after.subscriptionId, limit])),
+    due: ({ limit, nowMillis }) => kit.read("list subscriptions that are due")(due([nowMillis, limit])),
     wake: ({ leaseExpiresAtMillis, nowMillis, wakeId, ...name }) =>
-      transaction(
-        "begin a wake",
-        Effect.gen(function*() {
+      transaction("begin a wake")(Effect.gen(function*() {
           const row = yield* lock(name)
           return row === undefined || isBusy(row, nowMillis)
             ? undefined
@@ -302,9 +279,7 @@ export const make: (
         })
       ),
     claim: ({ leaseExpiresAtMillis, nowMillis, wakeId, worker, ...name }) =>
-      transaction(
-        "claim a wake",
-        Effect.gen(function*() {
+      transaction("claim a wake")(Effect.gen(function*() {
           const found = yield* lock(name)
           if (found === undefined) return { _tag: "Unknown" } as const
           const isTold = isBusy(found, nowMillis)
@@ -315,9 +290,7 @@ export const make: (
         })
       ),
     settle: ({ acks, leaseExpiresAtMillis, ...settled }) =>
-      transaction(
-        "settle a wake",
-        Effect.gen(function*() {
+      transaction("settle a wake")(Effect.gen(function*() {
           const row = yield* lock(settled)
           const refused = refuse(row, settled)
           if (row === undefined || refused !== undefined) return refused ?? ({ _tag: "Unknown" } as const)
@@ -329,17 +302,13 @@ export const make: (
         })
       ),
     rest: ({ dueAtMillis, failed, wakeId, ...name }) =>
-      transaction(
-        "end a wake",
-        Effect.gen(function*() {
+      transaction("end a wake")(Effect.gen(function*() {
           const row = yield* lock(name)
           if (row !== undefined && row.wakeId === wakeId) yield* store(rested(row, failed, dueAtMillis))
         })
       ),
     told: ({ wakeId, ...name }) =>
-      transaction(
-        "note that a wake was told",
-        Effect.gen(function*() {
+      transaction("note that a wake was told")(Effect.gen(function*() {
           const row = yield* lock(name)
           if (row?.wakeId === wakeId && row.failures > 0) yield* store({ ...row, failures: 0 })
         })
@@ -350,7 +319,7 @@ export const make: (
 /** Provides the repository on tables that are there already, for a connection without the right to create any. */
 export const layerStorage = (
   options?: Migrations.TableOptions
-): Layer.Layer<StreamSubscriptionRepository, never, SqlClient.SqlClient> =>
+): Layer.Layer<StreamSubscriptionRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(StreamSubscriptionRepository, make(options))
 
 /** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */

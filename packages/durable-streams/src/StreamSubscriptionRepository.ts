@@ -3,21 +3,10 @@
  *
  * Times are given by the caller, in milliseconds since 1970 by its clock.
  */
+import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
-
-/** Reports that a step on the store failed. Nothing of the step was kept, unless the connection was lost in a commit. */
-export class StreamSubscriptionRepositoryError extends Schema.TaggedError<StreamSubscriptionRepositoryError>()(
-  "StreamSubscriptionRepositoryError",
-  { operation: Schema.String, cause: Schema.Defect() }
-) {
-  override get message(): string {
-    return `The store of subscriptions could not ${this.operation}; see the error's cause, ` +
-      `and check that the database can be reached`
-  }
-}
 
 /** Names a subscription. Those of different owners are kept apart, also under the same id. */
 export interface SubscriptionName {
@@ -91,39 +80,39 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
     }
   ) => Effect.Effect<
     { readonly _tag: "Created" | "Existing" | "Conflict"; readonly subscription: SubscriptionRow },
-    StreamSubscriptionRepositoryError
+    RepositoryError
   >
   readonly get: (
     name: SubscriptionName
-  ) => Effect.Effect<SubscriptionRow | undefined, StreamSubscriptionRepositoryError>
+  ) => Effect.Effect<SubscriptionRow | undefined, RepositoryError>
   /** Returns the links in the order of their paths. */
   readonly links: (
     name: SubscriptionName
-  ) => Effect.Effect<ReadonlyArray<SubscriptionLink>, StreamSubscriptionRepositoryError>
+  ) => Effect.Effect<ReadonlyArray<SubscriptionLink>, RepositoryError>
   /** Deletes a subscription with its links, if it is there. */
-  readonly delete: (name: SubscriptionName) => Effect.Effect<void, StreamSubscriptionRepositoryError>
+  readonly delete: (name: SubscriptionName) => Effect.Effect<void, RepositoryError>
   /** Makes links explicit, and keeps the positions of those that are there. `false` where there is no subscription. */
   readonly link: (
     options: SubscriptionName & { readonly links: ReadonlyArray<SubscriptionLink> }
-  ) => Effect.Effect<boolean, StreamSubscriptionRepositoryError>
+  ) => Effect.Effect<boolean, RepositoryError>
   /** Ends the explicit part of a link. `false` where there is no subscription. */
   readonly unlink: (
     options: SubscriptionName & { readonly path: string }
-  ) => Effect.Effect<boolean, StreamSubscriptionRepositoryError>
+  ) => Effect.Effect<boolean, RepositoryError>
   /** Lists the subscriptions of an owner. */
   readonly ofOwner: (
     ownerKey: string
-  ) => Effect.Effect<ReadonlyArray<SubscriptionRow>, StreamSubscriptionRepositoryError>
+  ) => Effect.Effect<ReadonlyArray<SubscriptionRow>, RepositoryError>
   /** Lists at most `limit` subscriptions by name, after one. */
   readonly page: (options: {
     readonly after: SubscriptionName
     readonly limit: number
-  }) => Effect.Effect<ReadonlyArray<SubscriptionRow>, StreamSubscriptionRepositoryError>
+  }) => Effect.Effect<ReadonlyArray<SubscriptionRow>, RepositoryError>
   /** Lists at most `limit` subscriptions that are due. */
   readonly due: (options: {
     readonly nowMillis: number
     readonly limit: number
-  }) => Effect.Effect<ReadonlyArray<SubscriptionRow>, StreamSubscriptionRepositoryError>
+  }) => Effect.Effect<ReadonlyArray<SubscriptionRow>, RepositoryError>
   /**
    * Begins a wake, and raises the generation, if the subscription is idle or its lease has expired. Of n callers, in any
    * number of processes, exactly one gets the row; the others get `undefined`.
@@ -135,7 +124,7 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
       readonly leaseExpiresAtMillis: number | null
       readonly nowMillis: number
     }
-  ) => Effect.Effect<SubscriptionRow | undefined, StreamSubscriptionRepositoryError>
+  ) => Effect.Effect<SubscriptionRow | undefined, RepositoryError>
   /**
    * Gives the wake that nobody has claimed to a worker, or begins one where there is none. Of n workers exactly one is
    * answered `Claimed`, until it is done or its lease expires.
@@ -150,7 +139,7 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
     }
   ) => Effect.Effect<
     { readonly _tag: "Claimed" | "Held"; readonly subscription: SubscriptionRow } | { readonly _tag: "Unknown" },
-    StreamSubscriptionRepositoryError
+    RepositoryError
   >
   /**
    * Moves positions forward, and ends the wake or extends its lease, all in one, if the wake is the current one and its
@@ -167,7 +156,7 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
     }
   ) => Effect.Effect<
     { readonly _tag: "Settled"; readonly subscription: SubscriptionRow } | WorkerRefused,
-    StreamSubscriptionRepositoryError
+    RepositoryError
   >
   /**
    * Ends a wake that nobody works on, if `wakeId` is still the current one, or null and there still is none; notes whether
@@ -179,11 +168,11 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
       readonly failed: boolean
       readonly dueAtMillis: number | null
     }
-  ) => Effect.Effect<void, StreamSubscriptionRepositoryError>
+  ) => Effect.Effect<void, RepositoryError>
   /** Notes that a wake has been told. */
   readonly told: (
     options: SubscriptionName & { readonly wakeId: string }
-  ) => Effect.Effect<void, StreamSubscriptionRepositoryError>
+  ) => Effect.Effect<void, RepositoryError>
 }>()("@sallyport/durable-streams/StreamSubscriptionRepository") {}
 
 // -----------------------------------------------------------------------------

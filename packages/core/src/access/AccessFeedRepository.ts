@@ -4,14 +4,11 @@
  * The repositories of access state write it: each change and its event are one transaction there. This port is the
  * reading side.
  */
-import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as Stream from "effect/Stream"
+import type * as Effect from "effect/Effect"
+import type * as Stream from "effect/Stream"
 import type { AccessEvent } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import type { ConnectClient, SecurityMode } from "./ConnectClient.ts"
-import { AccessJournal } from "./internal/accessJournal.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type { Session } from "./Session.ts"
 
@@ -29,7 +26,7 @@ export interface AccessSnapshot {
 }
 
 /** Provides reads of the access feed. */
-export class AccessFeedRepository extends Context.Service<AccessFeedRepository, {
+export interface AccessFeedRepository {
   /** Returns the newest revision, 0 where nothing has happened yet. */
   readonly latestRevision: Effect.Effect<number, RepositoryError>
   /**
@@ -51,32 +48,4 @@ export class AccessFeedRepository extends Context.Service<AccessFeedRepository, 
    * out of date until it has subscribed anew and read.
    */
   readonly wakeups: Stream.Stream<void, RepositoryError>
-}>()("@sallyport/core/access/AccessFeedRepository") {}
-
-/**
- * Provides the feed in memory. It shares its store with the memory layers of the other access repositories that are
- * built in the same runtime.
- */
-export const layerMemory: Layer.Layer<AccessFeedRepository> = Layer.effect(
-  AccessFeedRepository,
-  AccessJournal.useSync((journal) =>
-    AccessFeedRepository.of({
-      latestRevision: Effect.sync(() => journal.events.length),
-      read: ({ after, limit }) => Effect.sync(() => journal.events.slice(after, after + limit)),
-      snapshot: ({ nowMillis }) =>
-        Effect.sync(() => ({
-          revision: journal.events.length,
-          pairingLinks: Array.from(journal.links.values())
-            .filter((link) => link.expiresAt.epochMilliseconds > nowMillis)
-            .sort((a, b) => b.createdAt.epochMilliseconds - a.createdAt.epochMilliseconds || (a.id < b.id ? 1 : -1)),
-          sessions: Array.from(journal.sessions.values())
-            .filter((session) => session.expiresAt.epochMilliseconds > nowMillis)
-            .sort((a, b) => a.id < b.id ? -1 : 1),
-          connectClients: Array.from(journal.connectClients.values())
-            .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1),
-          connectSecurityMode: journal.connectSecurityMode() ?? "client-approval"
-        })),
-      wakeups: Stream.map(journal.wakeups.listen, () => undefined)
-    })
-  )
-).pipe(Layer.provide(AccessJournal.layer))
+}

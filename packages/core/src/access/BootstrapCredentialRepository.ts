@@ -3,15 +3,12 @@
  *
  * Every step that changes a link appends its event to the access feed in the same transaction.
  */
-import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
-import { RepositoryError } from "../RepositoryError.ts"
+import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
-import { AccessJournal } from "./internal/accessJournal.ts"
 import { PairingLink } from "./PairingLink.ts"
 
 /** Describes a pairing link as it is stored. Times are milliseconds since the epoch. */
@@ -47,6 +44,10 @@ export const toPairingLink = (row: PairingLinkRow): PairingLink =>
     expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
   })
 
+/** Tells whether a link can be redeemed at a time. */
+export const isRedeemable = (row: PairingLinkRow, nowMillis: number): boolean =>
+  row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
+
 /** Says why a code was refused. For the log: a caller learns less. */
 export type RefusalReason = "unknown" | "revoked" | "expired" | "exhausted" | "proof-key-mismatch" | "scope-not-granted"
 
@@ -73,7 +74,7 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
 }
 
 /** Provides the atomic steps on pairing links. */
-export class BootstrapCredentialRepository extends Context.Service<BootstrapCredentialRepository, {
+export interface BootstrapCredentialRepository {
   /**
    * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, where a
    * link with this digest exists, spent or not. The id is a fresh random value; one that exists already is an error and
@@ -111,105 +112,4 @@ export class BootstrapCredentialRepository extends Context.Service<BootstrapCred
     readonly endedBeforeMillis: number
     readonly limit: number
   }, change: ChangeContext) => Effect.Effect<number, RepositoryError>
-}>()("@sallyport/core/access/BootstrapCredentialRepository") {}
-
-/**
- * Provides the repository in memory. It shares the access feed with the memory layers of the other access repositories
- * that are built in the same runtime.
- */
-export const layerMemory: Layer.Layer<BootstrapCredentialRepository> = Layer.effect(
-  BootstrapCredentialRepository,
-  Effect.gen(function*() {
-    const journal = yield* AccessJournal
-    const links = new Map<string, PairingLinkRow>()
-    const idByDigest = new Map<string, string>()
-
-    const endedAt = (row: PairingLinkRow): number =>
-      Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
-    const redeemable = (row: PairingLinkRow, nowMillis: number): boolean =>
-      row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
-
-    const insert = (row: PairingLinkRow, change: ChangeContext): void => {
-      links.set(row.id, row)
-      idByDigest.set(row.codeDigest, row.id)
-      journal.append({ _tag: "pairingLinkUpserted", link: toPairingLink(row) }, change)
-    }
-    const revoke = (row: PairingLinkRow, change: ChangeContext): void => {
-      links.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
-      journal.append({ _tag: "pairingLinkRemoved", id: row.id, reason: "revoked" }, change)
-    }
-    journal.onInsertLink(insert)
-    journal.onEndKey((proofKeyThumbprint, change) => {
-      for (const row of Array.from(links.values()).sort((a, b) => a.id < b.id ? -1 : 1)) {
-        if (row.proofKeyThumbprint === proofKeyThumbprint && redeemable(row, change.nowMillis)) revoke(row, change)
-      }
-    })
-    journal.onHasAccess((proofKeyThumbprint, nowMillis) =>
-      Array.from(links.values()).some((row) =>
-        row.proofKeyThumbprint === proofKeyThumbprint && redeemable(row, nowMillis)
-      )
-    )
-
-    return BootstrapCredentialRepository.of({
-      insert: (row, change) =>
-        Effect.suspend(() => {
-          if (idByDigest.has(row.codeDigest)) return Effect.succeed(false)
-          if (links.has(row.id)) {
-            return Effect.fail(
-              new RepositoryError({
-                operation: "insert",
-                cause: new Error(`Pairing link ${row.id} exists already`)
-              })
-            )
-          }
-          insert(row, change)
-          return Effect.succeed(true)
-        }),
-      consume: ({ codeDigest, proofKeyThumbprint, scopes }, change) =>
-        Effect.sync(() => {
-          const row = links.get(idByDigest.get(codeDigest) ?? "")
-          const reason = refusal(row, { scopes, proofKeyThumbprint, nowMillis: change.nowMillis })
-          if (row === undefined || reason !== undefined) return { _tag: "Refused", reason: reason ?? "unknown" }
-          const consumed: PairingLinkRow = { ...row, remainingUses: row.remainingUses - 1 }
-          links.set(row.id, consumed)
-          journal.append(
-            consumed.remainingUses === 0
-              ? { _tag: "pairingLinkRemoved", id: row.id, reason: "consumed" }
-              : { _tag: "pairingLinkUpserted", link: toPairingLink(consumed) },
-            change
-          )
-          return { _tag: "Consumed", row: consumed }
-        }),
-      list: ({ limit, nowMillis }) =>
-        Effect.sync(() =>
-          Array.from(links.values())
-            .filter((row) => redeemable(row, nowMillis))
-            .sort((a, b) => b.createdAtMillis - a.createdAtMillis || (a.id < b.id ? 1 : -1))
-            .slice(0, limit)
-        ),
-      revoke: (id, change) =>
-        Effect.sync(() => {
-          const row = links.get(id)
-          if (row === undefined || !redeemable(row, change.nowMillis)) return false
-          revoke(row, change)
-          return true
-        }),
-      sweep: ({ endedBeforeMillis, limit }, change) =>
-        Effect.sync(() => {
-          const ended = Array.from(links.values())
-            .filter((row) => endedAt(row) <= endedBeforeMillis)
-            .sort((a, b) => endedAt(a) - endedAt(b) || (a.id < b.id ? -1 : 1))
-            .slice(0, limit)
-            .sort((a, b) => a.id < b.id ? -1 : 1)
-          for (const row of ended) {
-            links.delete(row.id)
-            idByDigest.delete(row.codeDigest)
-            if (row.revokedAtMillis === null && row.remainingUses > 0) {
-              journal.append({ _tag: "pairingLinkRemoved", id: row.id, reason: "expired" }, change)
-            }
-          }
-          return ended.length
-        })
-    })
-  })
-).pipe(Layer.provide(AccessJournal.layer))
+}

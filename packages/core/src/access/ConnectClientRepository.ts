@@ -5,15 +5,13 @@
  * adapter holds the mode and the row still, applies the verdict, ends what a client has where the verdict says so, and
  * appends the events, all in one transaction.
  */
-import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { AccessChange, ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
-import * as BootstrapCredentialRepository from "./BootstrapCredentialRepository.ts"
+import type * as BootstrapCredentialRepository from "./BootstrapCredentialRepository.ts"
 import {
   Account,
   ClientLabel,
@@ -23,8 +21,6 @@ import {
   SecurityMode,
   Thumbprint
 } from "./ConnectClient.ts"
-import { AccessJournal } from "./internal/accessJournal.ts"
-import * as SessionCredentialRepository from "./SessionCredentialRepository.ts"
 
 /** Describes a client as it is stored. Times are milliseconds since the epoch. */
 export const ConnectClientRow = Schema.Struct({
@@ -246,7 +242,7 @@ export const upserted = (row: ConnectClientRow): AccessChange => ({
 export const initialMode: SecurityMode = "client-approval"
 
 /** Provides the atomic steps on connect clients and the security mode. */
-export class ConnectClientRepository extends Context.Service<ConnectClientRepository, {
+export interface ConnectClientRepository {
   /**
    * Takes a client's request, in one step with {@link requestVerdict}: what it answers is so when it commits. Where it is
    * `Granted`, `grant` is stored as a pairing link in the same transaction, so that a decision that follows finds it and
@@ -298,7 +294,7 @@ export class ConnectClientRepository extends Context.Service<ConnectClientReposi
     readonly idleBeforeMillis: number
     readonly limit: number
   }, change: ChangeContext) => Effect.Effect<number, RepositoryError>
-}>()("@sallyport/core/access/ConnectClientRepository") {}
+}
 
 /** Tells whether a client with this row is let in under a mode. */
 export const admits = (storedMode: unknown, row: ConnectClientRow | undefined): boolean =>
@@ -306,143 +302,3 @@ export const admits = (storedMode: unknown, row: ConnectClientRow | undefined): 
   (row.status === "approved"
     ? isSecurityMode(storedMode)
     : storedMode === "account" && row.status === "observed")
-
-/** Tells whether a sweep takes a row of a client that has neither a session nor a link. */
-const isForgettable = (row: ConnectClientRow, options: {
-  readonly idleBeforeMillis: number
-  readonly nowMillis: number
-}): boolean => {
-  if (row.status === "approved" || row.status === "blocked") return false
-  if (row.status === "pending") return !isWaiting(row, options.nowMillis)
-  const lastMillis = Math.max(
-    row.requestedAtMillis,
-    row.lastSeenAtMillis ?? 0,
-    row.decidedAtMillis ?? 0,
-    row.askAgainAtMillis ?? 0
-  )
-  return lastMillis <= options.idleBeforeMillis
-}
-
-/** Orders clients as lists do. */
-const newestFirst = (
-  a: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint">,
-  b: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint">
-): number =>
-  b.requestedAtMillis - a.requestedAtMillis ||
-  (a.proofKeyThumbprint === b.proofKeyThumbprint ? 0 : a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
-
-/**
- * Provides the repository in memory. It shares the access feed, the sessions and the pairing links with the memory layers
- * of the other access repositories that are built in the same runtime.
- */
-export const layerMemory: Layer.Layer<ConnectClientRepository> = Layer.effect(
-  ConnectClientRepository,
-  Effect.gen(function*() {
-    const journal = yield* AccessJournal
-    const clients = new Map<string, ConnectClientRow>()
-    let mode: unknown = initialMode
-
-    const apply = <Outcome>(key: string, verdict: Verdict<Outcome>, change: ChangeContext): Outcome => {
-      if (verdict.store !== undefined) clients.set(key, verdict.store)
-      if (verdict.endsAccess) journal.endKey(key, change)
-      if (verdict.store !== undefined) journal.append(upserted(verdict.store), change)
-      return verdict.outcome
-    }
-
-    return ConnectClientRepository.of({
-      request: (ask, grant, change) =>
-        Effect.sync(() => {
-          const { nowMillis } = change
-          const others = Array.from(clients.values()).filter((row) =>
-            row.account === ask.account && row.proofKeyThumbprint !== ask.proofKeyThumbprint
-          )
-          const outcome = apply(
-            ask.proofKeyThumbprint,
-            requestVerdict({
-              storedMode: mode,
-              row: clients.get(ask.proofKeyThumbprint),
-              ask,
-              others: {
-                waiting: others.filter((row) => isWaiting(row, nowMillis)).length,
-                observed: others.filter((row) => row.status === "observed").length
-              },
-              nowMillis
-            }),
-            change
-          )
-          if (outcome._tag === "Granted" && grant !== undefined) journal.insertLink(grant, change)
-          return outcome
-        }),
-      decide: (deciding, change) =>
-        Effect.sync(() =>
-          apply(
-            deciding.proofKeyThumbprint,
-            decisionVerdict(clients.get(deciding.proofKeyThumbprint), deciding, change),
-            change
-          )
-        ),
-      find: (key) => Effect.sync(() => Option.fromUndefinedOr(clients.get(key))),
-      findByPrefix: (prefix) =>
-        Effect.sync(() =>
-          Array.from(clients.keys())
-            .filter((key) => key.startsWith(prefix))
-            .sort()
-            .slice(0, 2)
-            .flatMap((key) => clients.get(key) ?? [])
-        ),
-      list: ({ after, limit }) =>
-        Effect.sync(() =>
-          Array.from(clients.values())
-            .filter((row) => after === undefined || newestFirst(after, row) < 0)
-            .sort(newestFirst)
-            .slice(0, limit)
-        ),
-      storedMode: Effect.sync(() => mode),
-      isAdmitted: (key) => Effect.sync(() => admits(mode, clients.get(key))),
-      setMode: (options, change) =>
-        Effect.sync(() => {
-          const approved: Array<ConnectClientRow> = []
-          const changed = mode !== options.mode
-          mode = options.mode
-          const observed = Array.from(clients.values())
-            .filter((row) => row.status === "observed")
-            .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
-          for (const row of observed) {
-            if (options.trust === "all" || options.trust.includes(row.proofKeyThumbprint)) {
-              approved.push(trusted(row, change))
-            } else if (options.mode === "client-approval") {
-              journal.endKey(row.proofKeyThumbprint, change)
-            }
-          }
-          if (changed) journal.append({ _tag: "connectSecurityModeUpdated", mode: options.mode }, change)
-          for (const row of approved) {
-            clients.set(row.proofKeyThumbprint, row)
-            journal.append(upserted(row), change)
-          }
-          return approved
-        }),
-      sweep: ({ idleBeforeMillis, limit }, change) =>
-        Effect.sync(() => {
-          const gone = Array.from(clients.values())
-            .filter((row) =>
-              isForgettable(row, { idleBeforeMillis, nowMillis: change.nowMillis }) &&
-              !journal.hasAccess(row.proofKeyThumbprint, change.nowMillis)
-            )
-            .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
-            .slice(0, limit)
-          for (const { proofKeyThumbprint } of gone) {
-            clients.delete(proofKeyThumbprint)
-            journal.append({ _tag: "connectClientRemoved", proofKeyThumbprint, reason: "expired" }, change)
-          }
-          return gone.length
-        })
-    })
-  })
-).pipe(
-  Layer.provide([
-    AccessJournal.layer,
-    // What a key has in these is ended, and granted, through the journal.
-    BootstrapCredentialRepository.layerMemory,
-    SessionCredentialRepository.layerMemory
-  ])
-)

@@ -87,6 +87,8 @@ export const layerMemoryWith = (options: { readonly capacity: number }): Layer.L
             return Effect.fail(
               new RepositoryError({
                 operation: "spend",
+                reason: "Unavailable",
+                outcome: "unchanged",
                 cause: new Error(`The replay window is full: ${options.capacity} values have not expired yet`)
               })
             )

@@ -4,14 +4,11 @@
  * A row holds everything of a credential, a bundle whole, under one ciphertext: no crash and no race can mix two of them.
  * Every step that changes a row appends its event to the access feed in the same transaction.
  */
-import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
-import { AccessJournal } from "./internal/accessJournal.ts"
 import {
   CredentialKey,
   CredentialOwner,
@@ -67,7 +64,7 @@ export type RemoveOutcome =
   | { readonly _tag: "Absent" }
 
 /** Provides the atomic steps on credentials. */
-export class ScopedCredentialRepository extends Context.Service<ScopedCredentialRepository, {
+export interface ScopedCredentialRepository {
   /**
    * Stores a value in one step, in place of the one that is there, whose `createdAtMillis` stays; a mark of rejection goes.
    * Of n racers each writes its row whole, and the last one's stays. The row at `supersedes`, where there is one, is deleted
@@ -129,91 +126,4 @@ export class ScopedCredentialRepository extends Context.Service<ScopedCredential
     readonly keyId: string
     readonly sealed: string
   }) => Effect.Effect<boolean, RepositoryError>
-}>()("@sallyport/core/access/ScopedCredentialRepository") {}
-
-const idOf = ({ key, owner, scope }: CredentialPlace): string => JSON.stringify([scope, owner, key])
-
-// By UTF-16 units: what the databases order by bytes of UTF-8 can differ beyond the first plane, in no way that paging sees.
-const compare = (a: string, b: string): number => a < b ? -1 : a > b ? 1 : 0
-
-const byPlace = (a: CredentialPlace, b: CredentialPlace): number =>
-  compare(a.scope, b.scope) || compare(a.owner, b.owner) || compare(a.key, b.key)
-
-/**
- * Provides the repository in memory. It shares the access feed with the memory layers of the other access repositories
- * that are built in the same runtime.
- */
-export const layerMemory: Layer.Layer<ScopedCredentialRepository> = Layer.effect(
-  ScopedCredentialRepository,
-  Effect.gen(function*() {
-    const journal = yield* AccessJournal
-    const rows = new Map<string, ScopedCredentialRow>()
-
-    return ScopedCredentialRepository.of({
-      put: (written, supersedes, change) =>
-        Effect.sync(() => {
-          if (supersedes !== undefined && rows.delete(idOf(supersedes))) {
-            journal.append({ _tag: "credentialRemoved", ...supersedes }, change)
-          }
-          const row: ScopedCredentialRow = {
-            ...written,
-            createdAtMillis: rows.get(idOf(written))?.createdAtMillis ?? written.updatedAtMillis,
-            rejectedUntilMillis: null
-          }
-          rows.set(idOf(row), row)
-          const credential = toScopedCredential(row)
-          journal.append({ _tag: "credentialUpserted", credential }, change)
-          return credential
-        }),
-      find: ({ key, owners }) =>
-        Effect.sync(() => owners.flatMap(({ owner, scope }) => rows.get(idOf({ scope, owner, key })) ?? [])),
-      list: ({ afterKey, limit, owner }) =>
-        Effect.sync(() =>
-          Array.from(rows.values())
-            .filter((row) =>
-              row.scope === owner.scope && row.owner === owner.owner && (afterKey === undefined || row.key > afterKey)
-            )
-            .sort(byPlace)
-            .slice(0, limit)
-            .map(toScopedCredential)
-        ),
-      remove: ({ candidates, key }, change) =>
-        Effect.sync((): RemoveOutcome => {
-          for (const { owner, removable, scope } of candidates) {
-            const place = { scope, owner, key }
-            const row = rows.get(idOf(place))
-            if (row === undefined) continue
-            if (!removable) return { _tag: "Refused", scope }
-            rows.delete(idOf(place))
-            journal.append({ _tag: "credentialRemoved", ...place }, change)
-            return { _tag: "Removed", credential: toScopedCredential(row) }
-          }
-          return { _tag: "Absent" }
-        }),
-      mark: ({ place, rejectedUntilMillis, revision }, change) =>
-        Effect.sync(() => {
-          const row = rows.get(idOf(place))
-          if (row?.revision !== revision || row.rejectedUntilMillis === rejectedUntilMillis) return false
-          const marked = { ...row, rejectedUntilMillis }
-          rows.set(idOf(row), marked)
-          journal.append({ _tag: "credentialUpserted", credential: toScopedCredential(marked) }, change)
-          return true
-        }),
-      recordRead: (read, change) => Effect.sync(() => journal.append({ _tag: "credentialRead", ...read }, change)),
-      page: ({ after, limit }) =>
-        Effect.sync(() =>
-          Array.from(rows.values())
-            .filter((row) => after === undefined || byPlace(row, after) > 0)
-            .sort(byPlace)
-            .slice(0, limit)
-        ),
-      reseal: ({ fromSealed, keyId, place, revision, sealed }) =>
-        Effect.sync(() => {
-          const row = rows.get(idOf(place))
-          if (row?.revision !== revision || row.sealed !== fromSealed) return false
-          rows.set(idOf(row), { ...row, keyId, sealed })
-          return true
-        })
-    })
-  })
-).pipe(Layer.provide(AccessJournal.layer))
+}

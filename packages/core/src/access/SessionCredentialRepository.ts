@@ -3,16 +3,13 @@
  *
  * Every step that changes a session appends its event to the access feed in the same transaction.
  */
-import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
-import { RepositoryError } from "../RepositoryError.ts"
+import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope } from "./AccessScope.ts"
-import { AccessJournal } from "./internal/accessJournal.ts"
 import { Device, Session, SessionId, SessionMethod } from "./Session.ts"
 
 /** Describes a session as it is stored. Times are milliseconds since the epoch; the token is there as a digest only. */
@@ -116,7 +113,7 @@ export const TicketRow = Schema.Struct({
 export type TicketRow = typeof TicketRow.Type
 
 /** Provides the atomic steps on sessions and tickets. */
-export class SessionCredentialRepository extends Context.Service<SessionCredentialRepository, {
+export interface SessionCredentialRepository {
   /**
    * Stores a new session and appends `sessionUpserted`, in one transaction. The id and the digest are fresh random
    * values; one that exists already is an error and changes nothing.
@@ -202,202 +199,4 @@ export class SessionCredentialRepository extends Context.Service<SessionCredenti
     readonly endedBeforeMillis: number
     readonly limit: number
   }, change: ChangeContext) => Effect.Effect<number, RepositoryError>
-}>()("@sallyport/core/access/SessionCredentialRepository") {}
-
-const byId = (a: SessionRow, b: SessionRow): number => a.id < b.id ? -1 : 1
-
-const endedAt = (row: SessionRow): number => Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
-
-const targets = (target: RevocationTarget): (row: SessionRow) => boolean => {
-  switch (target._tag) {
-    case "Session":
-      return (row) => row.id === target.id
-    case "SubjectExcept":
-      return (row) => row.subject === target.subject && row.id !== target.keep
-    case "Subject":
-      return (row) => row.subject === target.subject
-    case "ProofKey":
-      return (row) => row.proofKeyThumbprint === target.proofKeyThumbprint
-  }
 }
-
-/**
- * Provides the repository in memory, for tests and for hosts whose sessions may end with the process. It shares the
- * access feed with the memory layers of the other access repositories that are built in the same runtime.
- */
-export const layerMemory: Layer.Layer<SessionCredentialRepository> = Layer.effect(
-  SessionCredentialRepository,
-  Effect.gen(function*() {
-    const journal = yield* AccessJournal
-    const sessions = new Map<SessionId, SessionRow>()
-    const idByDigest = new Map<string, SessionId>()
-    const tickets = new Map<string, TicketRow>()
-
-    const byDigest = (tokenDigest: string): SessionRow | undefined => {
-      const id = idByDigest.get(tokenDigest)
-      return id === undefined ? undefined : sessions.get(id)
-    }
-    const dropTickets = (id: SessionId) => {
-      for (const ticket of tickets.values()) if (ticket.sessionId === id) tickets.delete(ticket.ticketDigest)
-    }
-
-    const revoke = (target: RevocationTarget, change: ChangeContext): ReadonlyArray<SessionId> => {
-      const hit = targets(target)
-      const revoked: Array<SessionId> = []
-      for (const row of Array.from(sessions.values()).sort(byId)) {
-        if (!isLive(row, change.nowMillis) || !hit(row)) continue
-        sessions.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
-        dropTickets(row.id)
-        journal.append({ _tag: "sessionRemoved", id: row.id, reason: "revoked" }, change)
-        revoked.push(row.id)
-      }
-      return revoked
-    }
-    journal.onEndKey((proofKeyThumbprint, change) => revoke({ _tag: "ProofKey", proofKeyThumbprint }, change))
-    journal.onHasAccess((proofKeyThumbprint, nowMillis) =>
-      Array.from(sessions.values()).some((row) =>
-        row.proofKeyThumbprint === proofKeyThumbprint && isLive(row, nowMillis)
-      )
-    )
-
-    return SessionCredentialRepository.of({
-      insert: (row, change) =>
-        Effect.suspend(() => {
-          if (sessions.has(row.id) || idByDigest.has(row.tokenDigest)) {
-            return Effect.fail(
-              new RepositoryError({ operation: "insert", cause: new Error(`Session ${row.id} exists already`) })
-            )
-          }
-          sessions.set(row.id, row)
-          idByDigest.set(row.tokenDigest, row.id)
-          journal.append({ _tag: "sessionUpserted", session: toSession(row) }, change)
-          return Effect.void
-        }),
-      findByTokenDigest: (tokenDigest) => Effect.sync(() => Option.fromUndefinedOr(byDigest(tokenDigest))),
-      findById: (id) => Effect.sync(() => Option.fromUndefinedOr(sessions.get(id))),
-      renew: ({ dueBeforeMillis, id, lifetimeMillis }, change) =>
-        Effect.sync(() => {
-          const row = sessions.get(id)
-          if (row === undefined || !isLive(row, change.nowMillis) || row.lastSeenAtMillis > dueBeforeMillis) {
-            return Option.none()
-          }
-          const renewed: SessionRow = {
-            ...row,
-            lastSeenAtMillis: change.nowMillis,
-            expiresAtMillis: Math.min(
-              change.nowMillis + lifetimeMillis,
-              row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
-            )
-          }
-          sessions.set(id, renewed)
-          journal.append({ _tag: "sessionUpserted", session: toSession(renewed) }, change)
-          return Option.some(renewed)
-        }),
-      refresh: ({ graceMillis, id, lifetimeMillis, next, presentedDigest, proofKeyThumbprint }, change) =>
-        Effect.suspend((): Effect.Effect<RefreshOutcome, RepositoryError> => {
-          const { nowMillis } = change
-          const row = sessions.get(id)
-          const verdict = refreshVerdict(row, { presentedDigest, proofKeyThumbprint, graceMillis, nowMillis })
-          if (row === undefined) return Effect.succeed({ _tag: "Refused", reason: "unknown" })
-          switch (verdict) {
-            case "current": {
-              if ((idByDigest.get(next.tokenDigest) ?? id) !== id) {
-                return Effect.fail(
-                  new RepositoryError({
-                    operation: "refresh",
-                    cause: new Error(`The new token of session ${id} has a digest that exists already`)
-                  })
-                )
-              }
-              const refreshed: SessionRow = {
-                ...row,
-                ...next,
-                previousRefreshDigest: row.refreshDigest,
-                refreshedAtMillis: nowMillis,
-                lastSeenAtMillis: nowMillis,
-                expiresAtMillis: Math.min(
-                  nowMillis + lifetimeMillis,
-                  row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
-                )
-              }
-              sessions.set(id, refreshed)
-              idByDigest.delete(row.tokenDigest)
-              idByDigest.set(next.tokenDigest, id)
-              journal.append({ _tag: "sessionUpserted", session: toSession(refreshed) }, change)
-              return Effect.succeed({ _tag: "Refreshed", row: refreshed })
-            }
-            case "repeated":
-              return Effect.succeed({ _tag: "Repeated", row })
-            case "reused":
-              sessions.set(id, { ...row, revokedAtMillis: nowMillis })
-              dropTickets(id)
-              journal.append({ _tag: "sessionRemoved", id, reason: "revoked" }, { actor: "system", nowMillis })
-              return Effect.succeed({ _tag: "Reused" })
-            default:
-              return Effect.succeed({ _tag: "Refused", reason: verdict })
-          }
-        }),
-      isKeyInUse: ({ keyId, nowMillis }) =>
-        Effect.sync(() => {
-          for (const row of sessions.values()) if (row.keyId === keyId && isLive(row, nowMillis)) return true
-          return false
-        }),
-      list: ({ afterId, limit, nowMillis, subject }) =>
-        Effect.sync(() =>
-          Array.from(sessions.values())
-            .filter((row) =>
-              isLive(row, nowMillis) && (afterId === undefined || row.id > afterId) &&
-              (subject === undefined || row.subject === subject)
-            )
-            .sort(byId)
-            .slice(0, limit)
-        ),
-      revoke: (target, change) => Effect.sync(() => revoke(target, change)),
-      insertTicket: (row) =>
-        Effect.suspend(() => {
-          if (tickets.has(row.ticketDigest)) {
-            return Effect.fail(
-              new RepositoryError({
-                operation: "insertTicket",
-                cause: new Error(`A ticket of session ${row.sessionId} has a digest that exists already`)
-              })
-            )
-          }
-          tickets.set(row.ticketDigest, row)
-          return Effect.void
-        }),
-      consumeTicket: ({ nowMillis, ticketDigest }) =>
-        Effect.sync(() => {
-          const ticket = tickets.get(ticketDigest)
-          if (ticket === undefined) return Option.none()
-          tickets.delete(ticketDigest)
-          const row = sessions.get(ticket.sessionId)
-          return row !== undefined && ticket.expiresAtMillis > nowMillis && isLive(row, nowMillis)
-            ? Option.some(row)
-            : Option.none()
-        }),
-      sweep: ({ endedBeforeMillis, limit }, change) =>
-        Effect.sync(() => {
-          const ended = Array.from(sessions.values())
-            .filter((row) => endedAt(row) <= endedBeforeMillis)
-            .sort((a, b) => endedAt(a) - endedAt(b) || byId(a, b))
-            .slice(0, limit)
-            .sort(byId)
-          for (const row of ended) {
-            sessions.delete(row.id)
-            idByDigest.delete(row.tokenDigest)
-            dropTickets(row.id)
-            if (row.revokedAtMillis === null) {
-              journal.append({ _tag: "sessionRemoved", id: row.id, reason: "expired" }, change)
-            }
-          }
-          const expired = Array.from(tickets.values())
-            .filter((ticket) => ticket.expiresAtMillis <= endedBeforeMillis)
-            .sort((a, b) => a.expiresAtMillis - b.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
-            .slice(0, limit)
-          for (const ticket of expired) tickets.delete(ticket.ticketDigest)
-          return ended.length + expired.length
-        })
-    })
-  })
-).pipe(Layer.provide(AccessJournal.layer))

@@ -6,7 +6,6 @@
  * Time is that of `Clock`, as in the stores that Effect has in memory and on Redis. `layer` brings the table up to date
  * before it answers; a host that runs migrations on its own uses `layerMigrations` there and `layerStorage` at run time.
  */
-import * as Sweeper from "@sallyport/core/Sweeper"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,45 +13,41 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Schema from "effect/Schema"
-import * as SqlClient from "effect/sql/SqlClient"
-import * as Dialect from "../sql/Dialect.ts"
-import * as Access from "../sql/accessTables.ts"
+import type * as SqlClient from "effect/sql/SqlClient"
 import * as Migrations from "../sql/Migrations.ts"
-
-const tableOf = (prefix: string) => `${prefix}rate_limits`
+import * as SqlKit from "../sql/SqlKit.ts"
+import * as Statements from "../sql/Statements.ts"
+import * as Sweeper from "../Sweeper.ts"
 
 /** The type of counts and times, which may have fractions. */
-const float = (sql: SqlClient.SqlClient): string =>
-  sql.onDialectOrElse({ pg: () => "DOUBLE PRECISION", orElse: () => "REAL" })
+const float = ({ isPg }: { readonly isPg: boolean }): string => isPg ? "DOUBLE PRECISION" : "REAL"
+
+const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined): ReadonlyArray<string> => {
+  const { clustered, id, isPg, table } = Statements.make(sql, options)
+  const limits = table("rate_limits")
+  const number = float({ isPg })
+  return [
+    `CREATE TABLE ${limits} (
+      kind ${id} NOT NULL CHECK (kind IN ('fixed-window', 'token-bucket', 'adaptive')),
+      key ${id} NOT NULL,
+      count ${number} NOT NULL,
+      state TEXT,
+      expires_at_millis ${number} NOT NULL,
+      PRIMARY KEY (kind, key)
+    ) ${clustered}`,
+    `CREATE INDEX ${table("rate_limits_expiry")} ON ${limits} (expires_at_millis)`
+  ]
+}
 
 /** Creates the table of counters, or brings it up to date. */
 export const layerMigrations = (
   options?: Migrations.TableOptions
-): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
-  const prefix = options?.prefix ?? Migrations.defaultPrefix
-  return Layer.effectDiscard(Migrations.run({
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Layer.effectDiscard(Migrations.run({
     service: "rate_limits",
-    prefix,
-    migrations: {
-      "1_create_rate_limits": Effect.gen(function*() {
-        const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-        const table = tableOf(prefix)
-        const number = sql.literal(float(sql))
-        yield* Access.runAll([
-          sql`CREATE TABLE ${sql(table)} (
-            kind ${Access.idType(sql)} NOT NULL CHECK (kind IN ('fixed-window', 'token-bucket', 'adaptive')),
-            key ${Access.idType(sql)} NOT NULL,
-            count ${number} NOT NULL,
-            state TEXT,
-            expires_at_millis ${number} NOT NULL,
-            PRIMARY KEY (kind, key)
-          ) ${Dialect.clustered(sql)}`,
-          sql`CREATE INDEX ${sql(`${table}_expiry`)} ON ${sql(table)} (expires_at_millis)`
-        ])
-      })
-    }
+    ...options,
+    migrations: { "1_create_rate_limits": Statements.creating(create, options) }
   }))
-}
 
 /** A bucket: how many tokens it held when it was last filled up by a whole one, and when that was. */
 const Bucket = Schema.Struct({ tokens: Schema.Finite, filledAtMillis: Schema.Finite })
@@ -210,48 +205,41 @@ const failAs = <A, R>(message: string) => (self: Effect.Effect<A, unknown, R>) =
 /** Provides the store on a table that exists already; it runs no DDL. */
 export const layerStorage = (
   options?: Migrations.TableOptions
-): Layer.Layer<RateLimiter.RateLimiterStore, never, SqlClient.SqlClient> =>
+): Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(
     RateLimiter.RateLimiterStore,
     Effect.gen(function*() {
-      const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-      const table = sql(tableOf(options?.prefix ?? Migrations.defaultPrefix))
-      const transaction = Access.makeTransaction(sql)
-      const p = Access.parameter
-      const number = sql`CAST(${p} AS ${sql.literal(float(sql))})`
-      const lock = sql.literal(sql.onDialectOrElse({ pg: () => "FOR UPDATE", orElse: () => "" }))
+      const kit = yield* SqlKit.make(options)
+      const { isPg, read, statement, transaction, write } = kit
+      const table = kit.table("rate_limits")
+      const number = `CAST(? AS ${float(kit)})`
 
       // One statement, so that of n racers no more than the limit are counted. A row that has run out counts from none.
-      const held = sql.literal("CASE WHEN counter.expires_at_millis <= ")
-      const add = Access.prepare<{ readonly count: number; readonly expires_at_millis: number }>(
-        sql,
-        sql`INSERT INTO ${table} AS counter (kind, key, count, expires_at_millis)
-        VALUES ('fixed-window', ${p}, ${number}, ${number} + ${number})
+      const held = "CASE WHEN counter.expires_at_millis <= "
+      const add = statement<{ readonly count: number; readonly expires_at_millis: number }>(
+        `INSERT INTO ${table} AS counter (kind, key, count, expires_at_millis)
+        VALUES ('fixed-window', ?, ${number}, ${number} + ${number})
         ON CONFLICT (kind, key) DO UPDATE SET
           count = ${held}${number} THEN 0 ELSE counter.count END + excluded.count,
           expires_at_millis = ${held}${number} THEN ${number} ELSE counter.expires_at_millis END + ${number}
         WHERE ${held}${number} THEN 0 ELSE counter.count END + excluded.count <= ${number}
         RETURNING count, expires_at_millis`
       )
-      const counter = Access.prepare<{ readonly count: number; readonly expires_at_millis: number }>(
-        sql,
-        sql`SELECT count, expires_at_millis FROM ${table}
-        WHERE kind = 'fixed-window' AND key = ${p} AND expires_at_millis > ${number}`
+      const counter = statement<{ readonly count: number; readonly expires_at_millis: number }>(
+        `SELECT count, expires_at_millis FROM ${table}
+        WHERE kind = 'fixed-window' AND key = ? AND expires_at_millis > ${number}`
       )
 
       // Taking a row's lock and making it where it is not there is one statement too: a sweeper cannot come in between.
-      const openState = Access.prepare<{ readonly state: string | null; readonly expires_at_millis: number }>(
-        sql,
-        sql`INSERT INTO ${table} (kind, key, count, expires_at_millis) VALUES (${p}, ${p}, 0, ${number})
+      const openState = statement<{ readonly state: string | null; readonly expires_at_millis: number }>(
+        `INSERT INTO ${table} (kind, key, count, expires_at_millis) VALUES (?, ?, 0, ${number})
         ON CONFLICT (kind, key) DO UPDATE SET count = 0 RETURNING state, expires_at_millis`
       )
-      const readState = Access.prepare<{ readonly state: string | null; readonly expires_at_millis: number }>(
-        sql,
-        sql`SELECT state, expires_at_millis FROM ${table} WHERE kind = ${p} AND key = ${p} ${lock}`
+      const readState = statement<{ readonly state: string | null; readonly expires_at_millis: number }>(
+        `SELECT state, expires_at_millis FROM ${table} WHERE kind = ? AND key = ?${isPg ? " FOR UPDATE" : ""}`
       )
-      const writeState = Access.prepare(
-        sql,
-        sql`UPDATE ${table} SET state = ${p}, expires_at_millis = ${number} WHERE kind = ${p} AND key = ${p}`
+      const writeState = statement(
+        `UPDATE ${table} SET state = ?, expires_at_millis = ${number} WHERE kind = ? AND key = ?`
       )
 
       const stateful = <State, E>(kind: string, schema: Schema.Codec<State, E>) => {
@@ -268,7 +256,7 @@ export const layerStorage = (
           const { answer, next } = step(live ? yield* decode(row.state) : undefined)
           if (next !== undefined) {
             const expiresAtMillis = next.expiresAtMillis ?? row?.expires_at_millis ?? nowMillis
-            yield* writeState(yield* encode(next.state), expiresAtMillis, kind, key)
+            yield* writeState([yield* encode(next.state), expiresAtMillis, kind, key])
           }
           return answer
         })
@@ -277,14 +265,14 @@ export const layerStorage = (
           open: <A>(key: string, step: (state: State | undefined, nowMillis: number) => Step<A, State>) =>
             Effect.gen(function*() {
               const nowMillis = yield* Clock.currentTimeMillis
-              const [row] = yield* openState(kind, key, nowMillis)
+              const [row] = yield* openState([kind, key, nowMillis])
               return yield* run(key, nowMillis, row, (state) => step(state, nowMillis))
             }).pipe(transaction(kind)),
           /** Runs a step on a state, and does nothing where there is none. */
           find: <A>(key: string, step: (state: State, nowMillis: number) => Step<A, State>) =>
             Effect.gen(function*() {
               const nowMillis = yield* Clock.currentTimeMillis
-              const [row] = yield* readState(kind, key)
+              const [row] = yield* readState([kind, key])
               return yield* run(key, nowMillis, row, (state): Step<Option.Option<A>, State> => {
                 if (state === undefined) return { answer: Option.none() }
                 const { answer, ...rest } = step(state, nowMillis)
@@ -301,7 +289,7 @@ export const layerStorage = (
           const extentMillis = Duration.toMillis(refillRate) * tokens
           while (true) {
             const now = yield* Clock.currentTimeMillis
-            const taken = limit !== undefined && tokens > limit ? [] : yield* add(
+            const taken = limit !== undefined && tokens > limit ? [] : yield* write("fixedWindow")(add([
               key,
               tokens,
               now,
@@ -312,10 +300,10 @@ export const layerStorage = (
               extentMillis,
               now,
               limit ?? Number.MAX_VALUE
-            )
+            ]))
             const [row] = taken
             if (row !== undefined) return [row.count, row.expires_at_millis - now] as const
-            const [full] = yield* counter(key, now)
+            const [full] = yield* read("fixedWindow")(counter([key, now]))
             if (full !== undefined) return [full.count + tokens, full.expires_at_millis - now] as const
             if (limit !== undefined && tokens > limit) return [tokens, 0] as const
             // It has run out and was swept since, by somebody whose clock is ahead.
@@ -369,23 +357,20 @@ export const layer: Layer.Layer<RateLimiter.RateLimiterStore, Migrations.Migrati
  */
 export const layerSweeper = (
   options?: Migrations.TableOptions & Sweeper.Options
-): Layer.Layer<never, never, SqlClient.SqlClient> =>
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Sweeper.layer({
     name: "rate limits that have run out",
     options,
     defaults: { interval: "1 minute", batchSize: 500 },
-    sweep: Effect.gen(function*() {
-      const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-      const table = sql(tableOf(options?.prefix ?? Migrations.defaultPrefix))
-      const p = Access.parameter
-      const sweep = Access.prepare(
-        sql,
-        sql`WITH expired AS ${sql.literal(sql.onDialectOrElse({ pg: () => "MATERIALIZED", orElse: () => "" }))} (
-          SELECT kind, key FROM ${table} WHERE expires_at_millis <= ${p} ORDER BY expires_at_millis LIMIT ${p}
-          ${Access.skipLocked(sql)}
+    sweep: Effect.map(SqlKit.make(options), ({ once, skipLocked, statement, table, write }) => {
+      const limits = table("rate_limits")
+      const sweep = statement(
+        `WITH expired AS ${once} (
+          SELECT kind, key FROM ${limits} WHERE expires_at_millis <= ? ORDER BY expires_at_millis LIMIT ?${skipLocked}
         )
-        DELETE FROM ${table} WHERE (kind, key) IN (SELECT kind, key FROM expired) RETURNING kind`
+        DELETE FROM ${limits} WHERE (kind, key) IN (SELECT kind, key FROM expired) RETURNING kind`
       )
-      return (limit: number, nowMillis: number) => Effect.map(sweep(nowMillis, limit), (rows) => rows.length)
+      return (limit: number, nowMillis: number) =>
+        Effect.map(sweep([nowMillis, limit]), (rows) => rows.length).pipe(write("sweep"))
     })
   })

@@ -5,80 +5,75 @@
  * `ReplayRepository.layerSweeper` deletes what has expired. `layer` brings the table up to date before it answers; a host
  * that runs migrations on its own uses `layerMigrations` there and `layerStorage` at run time.
  */
-import { ReplayRepository } from "./ReplayRepository.ts"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
-import * as Dialect from "../sql/Dialect.ts"
-import * as Access from "../sql/accessTables.ts"
 import * as Migrations from "../sql/Migrations.ts"
+import * as SqlKit from "../sql/SqlKit.ts"
+import * as Statements from "../sql/Statements.ts"
+import { ReplayRepository } from "./ReplayRepository.ts"
 
-const tableOf = (prefix: string) => `${prefix}spent_values`
-
-/** Creates the table of spent values, or brings it up to date. */
-export const layerMigrations = (
-  options?: Migrations.TableOptions
-): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
-  const prefix = options?.prefix ?? Migrations.defaultPrefix
-  return Layer.effectDiscard(Migrations.run({
-    service: "spent_values",
-    prefix,
-    migrations: {
-      "1_create_spent_values": Effect.gen(function*() {
-        const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-        const table = tableOf(prefix)
-        yield* Access.runAll([
-          sql`CREATE TABLE ${sql(table)} (
-            kind ${Access.idType(sql)} NOT NULL CHECK (kind <> ''),
-            digest ${Access.idType(sql)} NOT NULL CHECK (digest <> ''),
-            expires_at_millis ${Dialect.bigint(sql)} NOT NULL,
-            PRIMARY KEY (kind, digest)
-          ) ${Dialect.clustered(sql)}`,
-          sql`CREATE INDEX ${sql(`${table}_expiry`)} ON ${sql(table)} (expires_at_millis)`
-        ])
-      })
-    }
-  }))
+const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined): ReadonlyArray<string> => {
+  const { bigint, clustered, id, table } = Statements.make(sql, options)
+  const spent = table("spent_values")
+  return [
+    `CREATE TABLE ${spent} (
+      kind ${id} NOT NULL CHECK (kind <> ''),
+      digest ${id} NOT NULL CHECK (digest <> ''),
+      expires_at_millis ${bigint} NOT NULL,
+      PRIMARY KEY (kind, digest)
+    ) ${clustered}`,
+    `CREATE INDEX ${table("spent_values_expiry")} ON ${spent} (expires_at_millis)`
+  ]
 }
 
-/** Provides the repository on a table that exists already; it runs no DDL. */
+/**
+ * Creates the table of spent values, or brings it up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMigrations = (
+  options?: Migrations.TableOptions
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Layer.effectDiscard(Migrations.run({
+    service: "spent_values",
+    ...options,
+    migrations: { "1_create_spent_values": Statements.creating(create, options) }
+  }))
+
+/**
+ * Provides the repository on a table that exists already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
-): Layer.Layer<ReplayRepository, never, SqlClient.SqlClient> =>
+): Layer.Layer<ReplayRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(
     ReplayRepository,
-    Effect.gen(function*() {
-      const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-      const spent = sql(tableOf(options?.prefix ?? Migrations.defaultPrefix))
-      const p = Access.parameter
-
+    Effect.map(SqlKit.make(options), ({ once, skipLocked, statement, table, write }) => {
+      const spent = table("spent_values")
       // One statement: who inserts the row, or moves the end of one that has expired, is who spends the value. A racer on
       // PostgreSQL waits for the other's row, and finds that it has not expired.
-      const spend = Access.prepare(
-        sql,
-        sql`INSERT INTO ${spent} AS spent (kind, digest, expires_at_millis) VALUES (${p}, ${p}, ${p})
+      const spend = statement(
+        `INSERT INTO ${spent} AS spent (kind, digest, expires_at_millis) VALUES (?, ?, ?)
         ON CONFLICT (kind, digest) DO UPDATE SET expires_at_millis = excluded.expires_at_millis
-          WHERE spent.expires_at_millis <= ${p}
+          WHERE spent.expires_at_millis <= ?
         RETURNING kind`
       )
-      const sweep = Access.prepare(
-        sql,
-        sql`WITH expired AS ${sql.literal(sql.onDialectOrElse({ pg: () => "MATERIALIZED", orElse: () => "" }))} (
-          SELECT kind, digest FROM ${spent} WHERE expires_at_millis <= ${p} ORDER BY expires_at_millis LIMIT ${p}
-          ${Access.skipLocked(sql)}
+      const sweep = statement(
+        `WITH expired AS ${once} (
+          SELECT kind, digest FROM ${spent} WHERE expires_at_millis <= ? ORDER BY expires_at_millis LIMIT ?${skipLocked}
         )
         DELETE FROM ${spent} WHERE (kind, digest) IN (SELECT kind, digest FROM expired) RETURNING kind`
       )
-      const transaction = Access.makeTransaction(sql)
-
       return ReplayRepository.of({
         spend: ({ digest, expiresAtMillis, kind }, nowMillis) =>
-          Effect.map(spend(kind, digest, expiresAtMillis, nowMillis), (rows) => rows.length > 0).pipe(
-            Access.failAs("spend")
-          ),
-        sweep: Effect.fn("SqlReplayRepository.sweep")(function*({ limit, nowMillis }) {
-          return (yield* sweep(nowMillis, limit)).length
-        }, transaction("sweep"))
+          Effect.map(spend([kind, digest, expiresAtMillis, nowMillis]), (rows) => rows.length > 0).pipe(write("spend")),
+        sweep: ({ limit, nowMillis }) =>
+          Effect.map(sweep([nowMillis, limit]), (rows) => rows.length).pipe(write("sweep"))
       })
     })
   )

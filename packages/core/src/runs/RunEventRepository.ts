@@ -11,53 +11,46 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
-import { Run, RunId } from "./Run.ts"
-import type { RunEndStatus, RunEventKind, RunStatus } from "./Run.ts"
+import * as Option from "effect/Option"
+import { RepositoryError } from "../RepositoryError.ts"
 import * as WakeUps from "../WakeUps.ts"
-
-/** Reports that a step on the store failed. Nothing of the step was kept, unless the connection was lost in a commit. */
-export class RunEventRepositoryError extends Schema.TaggedError<RunEventRepositoryError>()("RunEventRepositoryError", {
-  operation: Schema.String,
-  cause: Schema.Defect()
-}) {
-  override get message(): string {
-    return `The run store could not ${this.operation}; see the error's cause, and check that the database can be reached`
-  }
-}
+import { Run, type RunEndStatus, type RunEventKind, RunId, RunStatus } from "./Run.ts"
 
 /** Describes a run as it is stored. */
-export interface RunRow {
+export const RunRow = Schema.Struct({
   /** Unique. */
-  readonly runId: string
-  readonly threadId: string
-  readonly ownerKey: string
-  readonly ownerSubject: string
-  readonly ownerOrg: string | null
+  runId: Schema.String,
+  threadId: Schema.String,
+  ownerKey: Schema.String,
+  ownerSubject: Schema.String,
+  ownerOrg: Schema.NullOr(Schema.String),
   /** Unique together with `ownerKey`. */
-  readonly idempotencyKey: string
+  idempotencyKey: Schema.String,
   /** A digest of the request that started the run. */
-  readonly requestDigest: string
+  requestDigest: Schema.String,
   /** At most one row of an `ownerKey` and `threadId` is `running`. */
-  readonly status: RunStatus
-  readonly endReason: string | null
-  readonly epoch: number
+  status: RunStatus,
+  endReason: Schema.NullOr(Schema.String),
+  epoch: Schema.Natural,
   /** Null exactly when the run has ended. */
-  readonly leaseExpiresAtMillis: number | null
-  readonly startedAtMillis: number
-  readonly heartbeatAtMillis: number | null
+  leaseExpiresAtMillis: Schema.NullOr(Schema.Natural),
+  startedAtMillis: Schema.Natural,
+  heartbeatAtMillis: Schema.NullOr(Schema.Natural),
   /** Null exactly while the run is running. */
-  readonly completedAtMillis: number | null
-  readonly lastSeq: number
+  completedAtMillis: Schema.NullOr(Schema.Natural),
+  lastSeq: Schema.Natural,
   /** The number of the terminal event. Null while the run is running; a row that has ended without one has no log. */
-  readonly endSeq: number | null
-  readonly eventCount: number
+  endSeq: Schema.NullOr(Schema.Natural),
+  eventCount: Schema.Natural,
   /** The size of the data of all events, as UTF-8. */
-  readonly byteCount: number
+  byteCount: Schema.Natural,
   /** JSON text. */
-  readonly metadata: string
+  metadata: Schema.String,
   /** When the run was made a tombstone: its events are deleted, or about to be. */
-  readonly expiredAtMillis: number | null
-}
+  expiredAtMillis: Schema.NullOr(Schema.Natural)
+})
+/** @see {@link RunRow} */
+export type RunRow = typeof RunRow.Type
 
 /** Describes an event as it is stored with its run. */
 export interface RunEventRow {
@@ -203,7 +196,7 @@ export interface SweepCounts {
 /** Provides the atomic steps on runs and their events. */
 export class RunEventRepository extends Context.Service<RunEventRepository, {
   /** Returns the store's time, by which leases are kept, in milliseconds since the epoch. */
-  readonly now: Effect.Effect<number, RunEventRepositoryError>
+  readonly now: Effect.Effect<number, RepositoryError>
   /**
    * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. The slot of a thread is
    * held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
@@ -214,7 +207,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
    * `reap`, and the slot is free. Racing with its heartbeat, either the lease is extended and the answer is `ThreadBusy`, or
    * the heartbeat is refused.
    */
-  readonly start: (options: StartOptions) => Effect.Effect<StartOutcome, RunEventRepositoryError>
+  readonly start: (options: StartOptions) => Effect.Effect<StartOutcome, RepositoryError>
   /**
    * Appends many items in one transaction, in the order given, each with an outcome at its own index. An item that is
    * refused stores nothing and disturbs no other; an item is stored whole or not at all. When the effect succeeds, the
@@ -224,17 +217,17 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly items: ReadonlyArray<AppendItem>
     readonly maxEvents: number
     readonly maxBytes: number
-  }) => Effect.Effect<ReadonlyArray<AppendOutcome>, RunEventRepositoryError>
+  }) => Effect.Effect<ReadonlyArray<AppendOutcome>, RepositoryError>
   /** How many calls of `append`, each for other runs, the store works on at the same time. Default 1: one after another. */
   readonly parallelAppends?: number | undefined
   /** Stores the terminal event and the run's new state in one transaction, if the epoch is current and the run runs. */
-  readonly finish: (options: FinishOptions) => Effect.Effect<FinishOutcome, RunEventRepositoryError>
+  readonly finish: (options: FinishOptions) => Effect.Effect<FinishOutcome, RepositoryError>
   /** Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. */
   readonly heartbeat: (options: {
     readonly runId: string
     readonly epoch: number
     readonly leaseMillis: number
-  }) => Effect.Effect<HeartbeatOutcome, RunEventRepositoryError>
+  }) => Effect.Effect<HeartbeatOutcome, RepositoryError>
   /**
    * Ends a running run as aborted, with its terminal event, whoever writes it; raises its epoch. With an `ownerKey`, a run
    * of another owner is unknown.
@@ -245,7 +238,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly reason: string | null
     /** JSON text of the terminal event. */
     readonly data: string
-  }) => Effect.Effect<AbortOutcome, RunEventRepositoryError>
+  }) => Effect.Effect<AbortOutcome, RepositoryError>
   /**
    * Aborts the run of an owner, thread and key, or, where none has begun, notes that it must not. Racing with `start`,
    * the run ends aborted whichever comes first.
@@ -257,33 +250,33 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly reason: string | null
     /** JSON text of the terminal event. */
     readonly data: string
-  }) => Effect.Effect<AbortByKeyOutcome, RunEventRepositoryError>
-  /** Returns the row of a run, or `undefined` where there is none. */
-  readonly get: (runId: string) => Effect.Effect<RunRow | undefined, RunEventRepositoryError>
-  /** Returns the row that an owner's idempotency key stands for, or `undefined` where it stands for none. */
+  }) => Effect.Effect<AbortByKeyOutcome, RepositoryError>
+  /** Returns the row of a run. */
+  readonly get: (runId: string) => Effect.Effect<Option.Option<RunRow>, RepositoryError>
+  /** Returns the row that an owner's idempotency key stands for. */
   readonly getByKey: (options: {
     readonly ownerKey: string
     readonly idempotencyKey: string
-  }) => Effect.Effect<RunRow | undefined, RunEventRepositoryError>
+  }) => Effect.Effect<Option.Option<RunRow>, RepositoryError>
   /**
    * Returns the running run of an owner's thread, else the one that ended last, if that was within `windowMillis`, counted
-   * from its completion, else its last heartbeat, else its start. `undefined` where there is neither.
+   * from its completion, else its last heartbeat, else its start.
    */
   readonly activeForThread: (options: {
     readonly ownerKey: string
     readonly threadId: string
     readonly windowMillis: number
-  }) => Effect.Effect<RunRow | undefined, RunEventRepositoryError>
+  }) => Effect.Effect<Option.Option<RunRow>, RepositoryError>
   /** Returns at most `limit` events numbered above `after`, in order. An unknown run has none. */
   readonly read: (options: {
     readonly runId: string
     readonly after: number
     readonly limit: number
-  }) => Effect.Effect<ReadonlyArray<RunEventRow>, RunEventRepositoryError>
+  }) => Effect.Effect<ReadonlyArray<RunEventRow>, RepositoryError>
   /** Returns where the logs of some runs stand, in any order; unknown runs are left out. */
   readonly heads: (
     runIds: ReadonlyArray<string>
-  ) => Effect.Effect<ReadonlyArray<RunHead>, RunEventRepositoryError>
+  ) => Effect.Effect<ReadonlyArray<RunHead>, RepositoryError>
   /**
    * Ends at most `limit` running runs whose lease has expired as failed, with the terminal event `data`, and raises their
    * epochs. Racing with a heartbeat, either the lease is extended and the run lives, or the heartbeat is refused.
@@ -293,7 +286,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly reason: string
     /** JSON text of the terminal event. */
     readonly data: string
-  }) => Effect.Effect<ReadonlyArray<RunRow>, RunEventRepositoryError>
+  }) => Effect.Effect<ReadonlyArray<RunRow>, RepositoryError>
   /**
    * Makes tombstones of runs that ended more than `retentionMillis` ago, deletes the events of tombstones, and deletes
    * tombstones after `tombstoneMillis` more, at most `limit` rows of each. While a tombstone stands, its idempotency key
@@ -303,13 +296,13 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly limit: number
     readonly retentionMillis: number
     readonly tombstoneMillis: number
-  }) => Effect.Effect<SweepCounts, RunEventRepositoryError>
+  }) => Effect.Effect<SweepCounts, RepositoryError>
   /**
    * Hints that runs may have events that were not there before, whichever process wrote them: `anything` when it has begun
    * to listen, then after each commit, or some of them together, the runs with their last numbers, or `anything`. It fails
    * when hints may have been lost; a reader is then out of date until it has subscribed anew and read.
    */
-  readonly wakeups: Stream.Stream<WakeUps.WakeUp, RunEventRepositoryError>
+  readonly wakeups: Stream.Stream<WakeUps.WakeUp, RepositoryError>
 }>()("@sallyport/core/runs/RunEventRepository") {}
 
 /** Describes what {@link planAppend} needs to know of a run. */
@@ -417,8 +410,11 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     threads.set(key, created)
     return created
   }
-  const step = <A>(operation: string, f: () => A): Effect.Effect<A, RunEventRepositoryError> =>
-    Effect.try({ try: f, catch: (cause) => new RunEventRepositoryError({ operation, cause }) })
+  const step = <A>(operation: string, f: () => A): Effect.Effect<A, RepositoryError> =>
+    Effect.try({
+      try: f,
+      catch: (cause) => new RepositoryError({ operation, reason: "Failed", outcome: "unchanged", cause })
+    })
 
   const end = (entry: Entry, options: {
     readonly status: RunEndStatus
@@ -573,25 +569,23 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return { _tag: "Registered" }
       }),
     get: (runId) =>
-      step("read a run", () => {
-        const entry = runs.get(runId)
-        return entry === undefined ? undefined : copy(entry)
-      }),
+      step("read a run", () =>
+        Option.map(Option.fromUndefinedOr(runs.get(runId)), copy)),
     getByKey: ({ idempotencyKey, ownerKey }) =>
-      step("look up a run by its key", () => {
-        const entry = byKey.get(join(ownerKey, idempotencyKey))
-        return entry === undefined ? undefined : copy(entry)
-      }),
+      step("look up a run by its key", () =>
+        Option.map(Option.fromUndefinedOr(byKey.get(join(ownerKey, idempotencyKey))), copy)),
     activeForThread: (options) =>
-      step("look up a thread's run", () => {
+      step("look up a thread's run", (): Option.Option<RunRow> => {
         const slot = threads.get(join(options.ownerKey, options.threadId))
-        if (slot === undefined) return undefined
-        if (slot.running !== undefined) return copy(slot.running)
+        if (slot === undefined) return Option.none()
+        if (slot.running !== undefined) return Option.some(copy(slot.running))
         let latest: Entry | undefined
         for (const entry of slot.ended) {
           if (latest === undefined || endedAt(entry) >= endedAt(latest)) latest = entry
         }
-        return latest === undefined || endedAt(latest) < now() - options.windowMillis ? undefined : copy(latest)
+        return latest === undefined || endedAt(latest) < now() - options.windowMillis
+          ? Option.none()
+          : Option.some(copy(latest))
       }),
     read: (options) =>
       step("read events", () => {

@@ -17,33 +17,32 @@ import {
   planAppend,
   refuse,
   RunEventRepository,
-  RunEventRepositoryError,
-  type RunEventRow,
+    type RunEventRow,
   type RunHead,
-  type RunRow,
+  RunRow,
   type StartOptions,
   type StartOutcome,
   type WriterRefused
 } from "./RunEventRepository.ts"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
+import { RepositoryError } from "../RepositoryError.ts"
 import * as Dialect from "../sql/Dialect.ts"
 import * as Migrations from "../sql/Migrations.ts"
-import * as SqlWakeUps from "../sql/SqlWakeUps.ts"
+import type { CorruptRow } from "../sql/Rows.ts"
+import * as SqlKit from "../sql/SqlKit.ts"
 import * as Statements from "../sql/Statements.ts"
+import { failedAs } from "../sql/Transactions.ts"
 
-const migrations = (prefix: string) => ({
-  "1_create_runs": Effect.gen(function*() {
-    const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-    const name = (suffix: string) => sql(`${prefix}${suffix}`)
-    const bigint = Dialect.bigint(sql)
-    const clustered = Dialect.clustered(sql)
-    const runs = name("runs")
-
-    yield* sql`CREATE TABLE ${runs} (
+const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined): ReadonlyArray<string> => {
+  const { bigint, clustered, table } = Statements.make(sql, options)
+  const runs = table("runs")
+  return [
+    `CREATE TABLE ${runs} (
       run_id TEXT NOT NULL PRIMARY KEY,
       thread_id TEXT NOT NULL,
       owner_key TEXT NOT NULL,
@@ -54,92 +53,76 @@ const migrations = (prefix: string) => ({
       status TEXT NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'aborted')),
       end_reason TEXT,
       epoch ${bigint} NOT NULL CHECK (epoch >= 1),
-      lease_expires_at ${bigint},
-      started_at ${bigint} NOT NULL,
-      heartbeat_at ${bigint},
-      completed_at ${bigint},
+      lease_expires_at_millis ${bigint},
+      started_at_millis ${bigint} NOT NULL,
+      heartbeat_at_millis ${bigint},
+      completed_at_millis ${bigint},
       last_seq ${bigint} NOT NULL CHECK (last_seq >= 0),
       end_seq ${bigint} CHECK (end_seq = last_seq),
       event_count ${bigint} NOT NULL CHECK (event_count >= 0),
       byte_count ${bigint} NOT NULL CHECK (byte_count >= 0),
       metadata TEXT NOT NULL,
-      expired_at ${bigint},
-      purged_at ${bigint},
-      CHECK ((status = 'running') = (completed_at IS NULL)),
-      CHECK ((status = 'running') = (lease_expires_at IS NOT NULL)),
-      CHECK (status <> 'running' OR (end_seq IS NULL AND end_reason IS NULL AND expired_at IS NULL)),
-      CHECK (purged_at IS NULL OR expired_at IS NOT NULL),
+      expired_at_millis ${bigint},
+      purged_at_millis ${bigint},
+      CHECK ((status = 'running') = (completed_at_millis IS NULL)),
+      CHECK ((status = 'running') = (lease_expires_at_millis IS NOT NULL)),
+      CHECK (status <> 'running' OR (end_seq IS NULL AND end_reason IS NULL AND expired_at_millis IS NULL)),
+      CHECK (purged_at_millis IS NULL OR expired_at_millis IS NOT NULL),
       UNIQUE (owner_key, idempotency_key)
-    )`
+    )`,
     // This index is what holds a thread's slot.
-    yield* sql`CREATE UNIQUE INDEX ${name("runs_thread_slot")} ON ${runs} (owner_key, thread_id)
-      WHERE status = 'running'`
-    yield* sql`CREATE INDEX ${name("runs_thread_ended")}
-      ON ${runs} (owner_key, thread_id, COALESCE(completed_at, heartbeat_at, started_at))
-      WHERE status <> 'running'`
-    yield* sql`CREATE INDEX ${name("runs_lease")} ON ${runs} (lease_expires_at) WHERE lease_expires_at IS NOT NULL`
-    yield* sql`CREATE INDEX ${name("runs_retention")} ON ${runs} (completed_at)
-      WHERE completed_at IS NOT NULL AND expired_at IS NULL`
-    yield* sql`CREATE INDEX ${name("runs_purge")} ON ${runs} (expired_at)
-      WHERE expired_at IS NOT NULL AND purged_at IS NULL`
-    yield* sql`CREATE INDEX ${name("runs_tombstones")} ON ${runs} (purged_at) WHERE purged_at IS NOT NULL`
+    `CREATE UNIQUE INDEX ${table("runs_thread_slot")} ON ${runs} (owner_key, thread_id)
+      WHERE status = 'running'`,
+    `CREATE INDEX ${table("runs_thread_ended")}
+      ON ${runs} (owner_key, thread_id, COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis))
+      WHERE status <> 'running'`,
+    `CREATE INDEX ${table("runs_lease")} ON ${runs} (lease_expires_at_millis) WHERE lease_expires_at_millis IS NOT NULL`,
+    `CREATE INDEX ${table("runs_retention")} ON ${runs} (completed_at_millis)
+      WHERE completed_at_millis IS NOT NULL AND expired_at_millis IS NULL`,
+    `CREATE INDEX ${table("runs_purge")} ON ${runs} (expired_at_millis)
+      WHERE expired_at_millis IS NOT NULL AND purged_at_millis IS NULL`,
+    `CREATE INDEX ${table("runs_tombstones")} ON ${runs} (purged_at_millis) WHERE purged_at_millis IS NOT NULL`,
 
-    yield* sql`CREATE TABLE ${name("run_events")} (
+    `CREATE TABLE ${table("run_events")} (
       run_id TEXT NOT NULL,
       seq ${bigint} NOT NULL CHECK (seq >= 1),
       kind TEXT NOT NULL CHECK (kind IN ('data', 'end')),
       data TEXT NOT NULL,
-      at ${bigint} NOT NULL,
+      at_millis ${bigint} NOT NULL,
       PRIMARY KEY (run_id, seq)
-    ) ${clustered}`
+    ) ${clustered}`,
 
-    yield* sql`CREATE TABLE ${name("run_aborts")} (
+    `CREATE TABLE ${table("run_aborts")} (
       owner_key TEXT NOT NULL,
       thread_id TEXT NOT NULL,
       idempotency_key TEXT NOT NULL,
       reason TEXT,
-      at ${bigint} NOT NULL,
+      at_millis ${bigint} NOT NULL,
       PRIMARY KEY (owner_key, thread_id, idempotency_key)
-    ) ${clustered}`
-    yield* sql`CREATE INDEX ${name("run_aborts_retention")} ON ${name("run_aborts")} (at)`
-  })
-})
+    ) ${clustered}`,
+    `CREATE INDEX ${table("run_aborts_retention")} ON ${table("run_aborts")} (at_millis)`
+  ]
+}
 
-/** Creates or upgrades the tables. For a deployment step of its own; `layer` does it by itself. */
+/**
+ * Creates the tables, or brings them up to date. For a deployment step of its own; `layer` does it by itself.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
-): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
-  const prefix = options?.prefix ?? Migrations.defaultPrefix
-  return Layer.effectDiscard(Migrations.run({ service: "runs", prefix, migrations: migrations(prefix) }))
-}
+): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Layer.effectDiscard(Migrations.run({
+    service: "runs",
+    ...options,
+    migrations: { "1_create_runs": Statements.creating(create, options) }
+  }))
 
 // The drivers give numbers as `number` or `bigint`.
 type Stored<A> = {
   readonly [K in keyof A]: A[K] extends number ? unknown : A[K] extends number | null ? unknown : A[K]
 }
-
-const toRunRow = (row: Stored<RunRow>): RunRow => ({
-  runId: row.runId,
-  threadId: row.threadId,
-  ownerKey: row.ownerKey,
-  ownerSubject: row.ownerSubject,
-  ownerOrg: row.ownerOrg,
-  idempotencyKey: row.idempotencyKey,
-  requestDigest: row.requestDigest,
-  status: row.status,
-  endReason: row.endReason,
-  epoch: Dialect.toNatural(row.epoch),
-  leaseExpiresAtMillis: Dialect.toNaturalOrNull(row.leaseExpiresAtMillis),
-  startedAtMillis: Dialect.toNatural(row.startedAtMillis),
-  heartbeatAtMillis: Dialect.toNaturalOrNull(row.heartbeatAtMillis),
-  completedAtMillis: Dialect.toNaturalOrNull(row.completedAtMillis),
-  lastSeq: Dialect.toNatural(row.lastSeq),
-  endSeq: Dialect.toNaturalOrNull(row.endSeq),
-  eventCount: Dialect.toNatural(row.eventCount),
-  byteCount: Dialect.toNatural(row.byteCount),
-  metadata: row.metadata,
-  expiredAtMillis: Dialect.toNaturalOrNull(row.expiredAtMillis)
-})
 
 /** A head, with the time at which it was locked. */
 interface LockedHead extends AppendHead {
@@ -163,57 +146,59 @@ const toEventRow = (row: Stored<RunEventRow>): RunEventRow => ({
   atMillis: Dialect.toNatural(row.atMillis)
 })
 
-/** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
+/** What a step fails with, before it becomes a `RepositoryError`. */
+type Failure = SqlError | CorruptRow | RepositoryError
+
+const inUse = (runId: string) =>
+  new RepositoryError({
+    operation: "start a run",
+    reason: "Conflict",
+    outcome: "unchanged",
+    cause: new Error(`The run id ${runId} is in use`)
+  })
+
+/**
+ * Makes the repository, without touching the database. The tables must be there, with the same prefix.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make: (
   options?: Migrations.TableOptions
-) => Effect.Effect<RunEventRepository["Service"], never, SqlClient.SqlClient> = Effect.fnUntraced(function*(
-  options?: Migrations.TableOptions
-) {
-  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const prefix = options?.prefix ?? Migrations.defaultPrefix
-  const wakeUps = yield* SqlWakeUps.forClient(sql)
-  const topic = `${prefix}runs`
-  const { all, first, forMany, isPg, orFail, statement, table } = Statements.make(sql, prefix)
-  const manyRuns = all(toRunRow)
-  const oneRun = first(toRunRow)
+) => Effect.Effect<RunEventRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(
+  function*(options?: Migrations.TableOptions) {
+  const kit = yield* SqlKit.make(options)
+  const { forMany, isPg, now, orFail, prefix, skipLocked, statement, table, transaction, wakeUps, write } = kit
+  const topic = table("runs")
+  const rows = kit.rows("runs", RunRow)
+  const manyRuns = kit.all(rows.decode)
+  const oneRun = kit.first(rows.decode)
 
   const runs = table("runs")
   const events = table("run_events")
   const aborts = table("run_aborts")
-  const now = Dialect.nowMillisText(sql)
   // To compare with an index. As a subquery it is one value for the whole statement; PostgreSQL would evaluate the bare
   // expression for each row, and so use no index.
   const fixedNow = `(SELECT ${now})`
-  const skipLocked = isPg ? " FOR UPDATE SKIP LOCKED" : ""
   // What a step works on is picked once. As a subquery PostgreSQL may run it again, and go over the limit.
   const picking = (pick: string, then: string) => `WITH picked AS MATERIALIZED (${pick}) ${then}`
   // On PostgreSQL an array is looked up in the index whatever the planner believes its length to be.
   const among = (runIds: string) => isPg ? `run_id = ANY (ARRAY(${runIds}))` : `run_id IN (${runIds})`
   const amongPicked = among("SELECT run_id FROM picked")
-  const amongGiven = among(isPg ? "SELECT json_array_elements_text(CAST(? AS json))" : "SELECT value FROM json_each(?)")
+  const amongIds = among(isPg ? "SELECT json_array_elements_text(CAST(? AS json))" : "SELECT value FROM json_each(?)")
 
-  const runColumns = `run_id AS "runId", thread_id AS "threadId", owner_key AS "ownerKey",
-    owner_subject AS "ownerSubject", owner_org AS "ownerOrg", idempotency_key AS "idempotencyKey",
-    request_digest AS "requestDigest", status, end_reason AS "endReason", epoch,
-    lease_expires_at AS "leaseExpiresAtMillis", started_at AS "startedAtMillis", heartbeat_at AS "heartbeatAtMillis",
-    completed_at AS "completedAtMillis", last_seq AS "lastSeq", end_seq AS "endSeq", event_count AS "eventCount",
-    byte_count AS "byteCount", metadata, expired_at AS "expiredAtMillis"`
+  const runColumns = rows.columns
   const headColumns = `run_id AS "runId", status, epoch, last_seq AS "lastSeq", event_count AS "eventCount",
     byte_count AS "byteCount"`
 
-  const toEnd = `status = ?, end_reason = ?, completed_at = ${now}, lease_expires_at = NULL, last_seq = last_seq + 1,
+  const toEnd = `status = ?, end_reason = ?, completed_at_millis = ${now}, lease_expires_at_millis = NULL, last_seq = last_seq + 1,
     end_seq = last_seq + 1`
-
-  const step = <A>(operation: string, effect: Effect.Effect<A, SqlError>): Effect.Effect<A, RunEventRepositoryError> =>
-    Effect.mapError(effect, (cause) => new RunEventRepositoryError({ operation, cause }))
-  const transaction = <A>(operation: string, effect: Effect.Effect<A, SqlError>) =>
-    step(operation, sql.withTransaction(effect))
 
   // ---- Starting -------------------------------------------------------------------------------------------------
 
   // An abort by key and a start must see each other even when neither finds a row. On SQLite the transaction is the lock.
   const lockKeyStatement = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
-  const lockKey = (ownerKey: string, idempotencyKey: string): Effect.Effect<unknown, SqlError> =>
+  const lockKey = (ownerKey: string, idempotencyKey: string): Effect.Effect<unknown, Failure> =>
     isPg ? lockKeyStatement([JSON.stringify([prefix, ownerKey, idempotencyKey])]) : Effect.void
 
   const takeAbort = statement<{ readonly reason: string | null }>(
@@ -221,13 +206,13 @@ export const make: (
   )
   const insertRunning = oneRun(
     `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
-      metadata, status, epoch, lease_expires_at, started_at, last_seq, event_count, byte_count)
+      metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', 1, ${now} + ?, ${now}, 0, 0, 0)
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
   )
   const insertAborted = oneRun(
     `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
-      metadata, status, end_reason, epoch, started_at, completed_at, last_seq, end_seq, event_count, byte_count)
+      metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${now}, ${now}, 1, 1, 0, 0)
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
   )
@@ -236,11 +221,11 @@ export const make: (
     `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
   )
   const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
-    `SELECT run_id AS "runId", CASE WHEN lease_expires_at < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
+    `SELECT run_id AS "runId", CASE WHEN lease_expires_at_millis < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
     FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
   )
   const insertEnd = statement(
-    `INSERT INTO ${events} (run_id, seq, kind, data, at) VALUES (?, ?, 'end', ?, ?)`
+    `INSERT INTO ${events} (run_id, seq, kind, data, at_millis) VALUES (?, ?, 'end', ?, ?)`
   )
   const announceEnds = (rows: ReadonlyArray<RunRow>) =>
     wakeUps.announce(topic, rows.map(({ lastSeq, runId }) => [runId, lastSeq]))
@@ -259,7 +244,7 @@ export const make: (
     if (isPg) {
       const end = manyRuns(
         `WITH ${picked === "" ? "" : `${picked},`} ended AS (${update} RETURNING ${runColumns}), stored AS (
-          INSERT INTO ${events} (run_id, seq, kind, data, at)
+          INSERT INTO ${events} (run_id, seq, kind, data, at_millis)
           SELECT "runId", "lastSeq", 'end', CAST(? AS text), "completedAtMillis" FROM ended
         ) SELECT * FROM ended`
       )
@@ -269,21 +254,21 @@ export const make: (
     return (parameters: Statements.Parameters, data: string) =>
       Effect.tap(end(parameters), (rows) => Effect.forEach(rows, (run) => storeEnd(run, data), { discard: true }))
   }
-  const atomically = <A>(operation: string, effect: Effect.Effect<A, SqlError>) =>
-    isPg ? step(operation, effect) : transaction(operation, effect)
+  const atomically = isPg ? write : transaction
 
   const endStale = ending(
     `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
-    WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND lease_expires_at < ${now}`
+    WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND lease_expires_at_millis < ${now}`
   )
 
-  const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, SqlError> {
+  const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, Failure> {
     const { idempotencyKey, ownerKey, threadId } = options
     yield* lockKey(ownerKey, idempotencyKey)
     const existing = yield* byKey([ownerKey, idempotencyKey])
-    if (existing !== undefined) {
-      const same = existing.threadId === threadId && existing.requestDigest === options.requestDigest
-      return { _tag: same ? "Existing" : "Conflict", run: existing }
+    if (Option.isSome(existing)) {
+      const run = existing.value
+      const same = run.threadId === threadId && run.requestDigest === options.requestDigest
+      return { _tag: same ? "Existing" : "Conflict", run }
     }
     const columns = [
       options.runId,
@@ -298,15 +283,15 @@ export const make: (
     const [aborted] = yield* takeAbort([ownerKey, threadId, idempotencyKey])
     if (aborted !== undefined) {
       const run = yield* insertAborted([...columns, aborted.reason])
-      if (run === undefined) return yield* Effect.die(new Error(`The run id ${options.runId} is in use`))
-      yield* storeEnd(run, options.abortedData)
-      return { _tag: "Created", run }
+      if (Option.isNone(run)) return yield* inUse(options.runId)
+      yield* storeEnd(run.value, options.abortedData)
+      return { _tag: "Created", run: run.value }
     }
     // The lock on the key leaves only the thread's slot to conflict. Its holder may end before it is read; then the slot
     // is free, and the insert is tried again.
     for (let attempt = 0; attempt < 100; attempt++) {
       const run = yield* insertRunning([...columns, options.leaseMillis])
-      if (run !== undefined) return { _tag: "Created", run }
+      if (Option.isSome(run)) return { _tag: "Created", run: run.value }
       if (options.stale !== undefined) {
         const stale = yield* endStale(["failed", options.stale.reason, ownerKey, threadId], options.stale.data)
         if (stale.length > 0) continue
@@ -316,7 +301,7 @@ export const make: (
         return { _tag: "ThreadBusy", runId: holder.runId, leaseExpired: Dialect.toNatural(holder.leaseExpired) === 1 }
       }
     }
-    return yield* Effect.die(new Error(`The run id ${options.runId} is in use`))
+    return yield* inUse(options.runId)
   })
 
   // ---- Writing --------------------------------------------------------------------------------------------------
@@ -332,7 +317,7 @@ export const make: (
     )
   const lockOneHead = lockedHeads("run_id = ?")
   // Rows are locked in one order everywhere, so that two batches cannot wait for each other in a circle.
-  const lockManyHeads = lockedHeads(amongGiven)
+  const lockManyHeads = lockedHeads(amongIds)
   const lockHeads = (items: ReadonlyArray<AppendItem>) => {
     const runIds = Array.from(new Set(items.map((item) => item.runId)))
     const [only] = runIds
@@ -343,15 +328,15 @@ export const make: (
   }
 
   const insertAtOnce = statement(
-    `INSERT INTO ${events} (run_id, seq, kind, data, at)
+    `INSERT INTO ${events} (run_id, seq, kind, data, at_millis)
     SELECT "runId", seq, kind, data, "atMillis"
     FROM json_to_recordset(CAST(? AS json)) AS new("runId" text, seq bigint, kind text, data text, "atMillis" bigint)`
   )
   const insertMany = forMany(
     "(?, ?, ?, ?, ?)",
-    (rows) => `INSERT ${orFail}INTO ${events} (run_id, seq, kind, data, at) VALUES ${rows}`
+    (rows) => `INSERT ${orFail}INTO ${events} (run_id, seq, kind, data, at_millis) VALUES ${rows}`
   )
-  const insertEvents = (rows: ReadonlyArray<NewEvent>): Effect.Effect<unknown, SqlError> =>
+  const insertEvents = (rows: ReadonlyArray<NewEvent>): Effect.Effect<unknown, Failure> =>
     isPg
       ? insertAtOnce([JSON.stringify(rows)])
       : insertMany(rows.map(({ atMillis, data, kind, runId, seq }) => [runId, seq, kind, data, atMillis]))
@@ -368,7 +353,7 @@ export const make: (
       `UPDATE ${orFail}${runs} SET last_seq = column2, event_count = column3, byte_count = column4
       FROM (VALUES ${rows}) AS new WHERE run_id = column1`
   )
-  const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, SqlError> =>
+  const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, Failure> =>
     isPg
       ? updateAtOnce([JSON.stringify(heads)])
       : updateMany(heads.map(({ byteCount, eventCount, lastSeq, runId }) => [runId, lastSeq, eventCount, byteCount]))
@@ -377,7 +362,7 @@ export const make: (
     readonly items: ReadonlyArray<AppendItem>
     readonly maxEvents: number
     readonly maxBytes: number
-  }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
+  }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, Failure> {
     const heads = yield* lockHeads(options.items)
     const atMillis = heads.reduce((latest, head) => Math.max(latest, head.atMillis), 0)
     const plan = planAppend({ ...options, heads, atMillis })
@@ -389,9 +374,9 @@ export const make: (
     return plan.outcomes
   })
 
-  // Where every item is welcome, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
+  // Where every item is fitting, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
   const appendWhole = statement<{ readonly runId: string; readonly before: unknown; readonly atMillis: unknown }>(
-    `WITH welcome AS MATERIALIZED (
+    `WITH fitting AS MATERIALIZED (
       SELECT run.run_id, last_seq AS before, given.count, given.bytes
       FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS bigint[]))
         AS given(run_id, epoch, count, bytes)
@@ -399,24 +384,24 @@ export const make: (
       WHERE status = 'running' AND run.epoch = given.epoch AND event_count + given.count <= ?
         AND byte_count + given.bytes <= ?
       ORDER BY run.run_id FOR UPDATE OF run
-    ), grown AS (
-      UPDATE ${runs} AS run SET last_seq = last_seq + welcome.count, event_count = event_count + welcome.count,
-        byte_count = byte_count + welcome.bytes
-      FROM welcome
-      WHERE run.run_id = welcome.run_id AND (SELECT count(*) FROM welcome) = ?
-      RETURNING run.run_id, welcome.before, ${now} AS at
+    ), advanced AS (
+      UPDATE ${runs} AS run SET last_seq = last_seq + fitting.count, event_count = event_count + fitting.count,
+        byte_count = byte_count + fitting.bytes
+      FROM fitting
+      WHERE run.run_id = fitting.run_id AND (SELECT count(*) FROM fitting) = ?
+      RETURNING run.run_id, fitting.before, ${now} AS at
     ), stored AS (
-      INSERT INTO ${events} (run_id, seq, kind, data, at)
-      SELECT grown.run_id, grown.before + new.nth, 'data', new.data, grown.at
+      INSERT INTO ${events} (run_id, seq, kind, data, at_millis)
+      SELECT advanced.run_id, advanced.before + new.nth, 'data', new.data, advanced.at
       FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS text[])) AS new(run_id, nth, data)
-      JOIN grown ON grown.run_id = new.run_id
-    ) SELECT run_id AS "runId", before, at AS "atMillis" FROM grown`
+      JOIN advanced ON advanced.run_id = new.run_id
+    ) SELECT run_id AS "runId", before, at AS "atMillis" FROM advanced`
   )
   const appendAtOnce = Effect.fnUntraced(function*(options: {
     readonly items: ReadonlyArray<AppendItem>
     readonly maxEvents: number
     readonly maxBytes: number
-  }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
+  }): Effect.fn.Return<Option.Option<ReadonlyArray<AppendOutcome>>, Failure> {
     // Numbers of an array are `bigint`s, so that all of them have one type whatever their size.
     const byRun = new Map<string, { readonly epoch: number; count: number; bytes: number }>()
     const runIds: Array<string> = []
@@ -449,8 +434,7 @@ export const make: (
         data
       ])
       : []
-    // Some item is refused: which ones, and why, is decided one by one, under the locks of a transaction.
-    if (rows.length === 0) return yield* sql.withTransaction(append(options))
+    if (rows.length === 0) return Option.none()
     const heads = new Map(rows.map((row) => [row.runId, {
       lastSeq: Dialect.toNatural(row.before),
       atMillis: Dialect.toNatural(row.atMillis)
@@ -463,7 +447,7 @@ export const make: (
       return { _tag: "Appended", firstSeq, lastSeq: head.lastSeq, atMillis: head.atMillis }
     })
     yield* wakeUps.announce(topic, Array.from(heads, ([runId, { lastSeq }]) => [runId, lastSeq]))
-    return outcomes
+    return Option.some(outcomes)
   })
 
   // ---- Ending ---------------------------------------------------------------------------------------------------
@@ -478,42 +462,42 @@ export const make: (
   const byId = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE run_id = ?`)
 
   // The row shows why a conditional update has missed it: runs end and epochs rise for good.
-  const refusedWriter = (runId: string, epoch: number): Effect.Effect<WriterRefused, SqlError> =>
-    Effect.map(byId([runId]), (run) => refuse(run, epoch) ?? { _tag: "Unknown" })
+  const refusedWriter = (runId: string, epoch: number): Effect.Effect<WriterRefused, Failure> =>
+    Effect.map(byId([runId]), (run) => refuse(Option.getOrUndefined(run), epoch) ?? { _tag: "Unknown" })
 
   const abort = Effect.fnUntraced(function*(options: {
     readonly runId: string
     readonly ownerKey: string | undefined
     readonly reason: string | null
     readonly data: string
-  }): Effect.fn.Return<AbortOutcome, SqlError> {
+  }): Effect.fn.Return<AbortOutcome, Failure> {
     const { ownerKey, reason, runId } = options
     const [ended] = ownerKey === undefined
       ? yield* endAnyEpoch(["aborted", reason, runId], options.data)
       : yield* endOwned(["aborted", reason, runId, ownerKey], options.data)
     if (ended !== undefined) return { _tag: "Aborted", run: ended }
-    const run = yield* byId([runId])
+    const run = Option.getOrUndefined(yield* byId([runId]))
     return run === undefined || (ownerKey !== undefined && run.ownerKey !== ownerKey)
       ? { _tag: "Unknown" }
       : { _tag: "AlreadyEnded", run }
   })
 
   const registerAbort = statement(
-    `INSERT INTO ${aborts} (owner_key, thread_id, idempotency_key, reason, at) VALUES (?, ?, ?, ?, ${now})
+    `INSERT INTO ${aborts} (owner_key, thread_id, idempotency_key, reason, at_millis) VALUES (?, ?, ?, ?, ${now})
     ON CONFLICT DO NOTHING`
   )
 
   const heartbeat = statement<{ readonly leaseExpiresAtMillis: unknown }>(
-    `UPDATE ${runs} SET heartbeat_at = ${now}, lease_expires_at = ${now} + ?
+    `UPDATE ${runs} SET heartbeat_at_millis = ${now}, lease_expires_at_millis = ${now} + ?
     WHERE run_id = ? AND epoch = ? AND status = 'running'
-    RETURNING lease_expires_at AS "leaseExpiresAtMillis"`
+    RETURNING lease_expires_at_millis AS "leaseExpiresAtMillis"`
   )
 
   // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
   const reap = ending(
     `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE status = 'running' AND ${amongPicked}`,
-    `SELECT run_id FROM ${runs} WHERE lease_expires_at IS NOT NULL AND lease_expires_at < ${fixedNow}
-    ORDER BY lease_expires_at LIMIT ?${skipLocked}`
+    `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND lease_expires_at_millis < ${fixedNow}
+    ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`
   )
 
   // ---- Reading --------------------------------------------------------------------------------------------------
@@ -521,47 +505,48 @@ export const make: (
   const lastEnded = oneRun(
     `SELECT ${runColumns} FROM ${runs}
     WHERE owner_key = ? AND thread_id = ? AND status <> 'running'
-      AND COALESCE(completed_at, heartbeat_at, started_at) >= ${fixedNow} - ?
-    ORDER BY COALESCE(completed_at, heartbeat_at, started_at) DESC LIMIT 1`
+      AND COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) >= ${fixedNow} - ?
+    ORDER BY COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) DESC LIMIT 1`
   )
-  const readText = `SELECT seq, kind, data, at AS "atMillis" FROM ${events}
+  const readText = `SELECT seq, kind, data, at_millis AS "atMillis" FROM ${events}
     WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?`
   // The rows of `node:sqlite` are as they should be already, and a replay is long.
-  const read = isPg ? all(toEventRow)(readText) : statement<RunEventRow>(readText)
+  const readEvents = statement<Stored<RunEventRow>>(readText)
+  const readEventRows = statement<RunEventRow>(readText)
   const heads = statement<Stored<RunHead>>(
-    `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongGiven}`
+    `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongIds}`
   )
 
   // ---- Sweeping -------------------------------------------------------------------------------------------------
 
   const expire = statement(picking(
-    `SELECT run_id FROM ${runs} WHERE completed_at IS NOT NULL AND expired_at IS NULL
-      AND completed_at < ${fixedNow} - ? ORDER BY completed_at LIMIT ?${skipLocked}`,
-    `UPDATE ${runs} SET expired_at = ${now} WHERE ${amongPicked} RETURNING run_id`
+    `SELECT run_id FROM ${runs} WHERE completed_at_millis IS NOT NULL AND expired_at_millis IS NULL
+      AND completed_at_millis < ${fixedNow} - ? ORDER BY completed_at_millis LIMIT ?${skipLocked}`,
+    `UPDATE ${runs} SET expired_at_millis = ${now} WHERE ${amongPicked} RETURNING run_id`
   ))
   const toPurge = statement<{ readonly runId: string }>(
-    `SELECT run_id AS "runId" FROM ${runs} WHERE expired_at IS NOT NULL AND purged_at IS NULL
-    ORDER BY expired_at LIMIT ?${skipLocked}`
+    `SELECT run_id AS "runId" FROM ${runs} WHERE expired_at_millis IS NOT NULL AND purged_at_millis IS NULL
+    ORDER BY expired_at_millis LIMIT ?${skipLocked}`
   )
   const deleteEvents = statement(
     `DELETE FROM ${events} WHERE run_id = ? AND seq IN (
       SELECT seq FROM ${events} WHERE run_id = ? ORDER BY seq LIMIT ?
     ) RETURNING seq`
   )
-  const purged = statement(`UPDATE ${runs} SET purged_at = ${now} WHERE run_id = ?`)
+  const purged = statement(`UPDATE ${runs} SET purged_at_millis = ${now} WHERE run_id = ?`)
   const removeTombstones = statement(picking(
-    `SELECT run_id FROM ${runs} WHERE purged_at IS NOT NULL AND purged_at < ${fixedNow} - ?
-    ORDER BY purged_at LIMIT ?${skipLocked}`,
+    `SELECT run_id FROM ${runs} WHERE purged_at_millis IS NOT NULL AND purged_at_millis < ${fixedNow} - ?
+    ORDER BY purged_at_millis LIMIT ?${skipLocked}`,
     `DELETE FROM ${runs} WHERE ${amongPicked} RETURNING run_id`
   ))
   const removeAborts = statement(picking(
-    `SELECT owner_key, thread_id, idempotency_key FROM ${aborts} WHERE at < ${fixedNow} - ?
-    ORDER BY at LIMIT ?${skipLocked}`,
+    `SELECT owner_key, thread_id, idempotency_key FROM ${aborts} WHERE at_millis < ${fixedNow} - ?
+    ORDER BY at_millis LIMIT ?${skipLocked}`,
     `DELETE FROM ${aborts} WHERE (owner_key, thread_id, idempotency_key) IN (
       SELECT owner_key, thread_id, idempotency_key FROM picked
-    ) RETURNING at`
+    ) RETURNING at_millis`
   ))
-  const purge = Effect.fnUntraced(function*(limit: number): Effect.fn.Return<number, SqlError> {
+  const purge = Effect.fnUntraced(function*(limit: number): Effect.fn.Return<number, Failure> {
     let deleted = 0
     for (const { runId } of yield* toPurge([limit])) {
       if (deleted === limit) break
@@ -572,34 +557,42 @@ export const make: (
     }
     return deleted
   })
-  const count = (rows: Effect.Effect<ReadonlyArray<object>, SqlError>) => Effect.map(rows, ({ length }) => length)
+  const count = (operation: string, swept: Effect.Effect<ReadonlyArray<object>, Failure>) =>
+    Effect.map(write(operation)(swept), ({ length }) => length)
 
   const databaseNow = statement<{ readonly now: unknown }>(`SELECT ${now} AS now`)
 
   return RunEventRepository.of({
-    now: step("read the time", Effect.map(databaseNow([]), ([row]) => Dialect.toNatural(row?.now))),
-    start: (options) => transaction("start a run", start(options)),
+    now: kit.read("read the time")(
+      Effect.map(Effect.suspend(() => databaseNow([])), ([row]) => Dialect.toNatural(row?.now))
+    ),
+    start: (options) => transaction("start a run")(start(options)),
     // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
     parallelAppends: isPg ? 2 : 1,
-    append: (options) =>
-      isPg ? step("append events", appendAtOnce(options)) : transaction("append events", append(options)),
+    append: (options) => {
+      const oneByOne = Effect.suspend(() => transaction("append events")(append(options)))
+      if (!isPg) return oneByOne
+      // If some item is refused: which ones, and why, is decided one by one, under the locks of a transaction.
+      return Effect.flatMap(
+        write("append events")(appendAtOnce(options)),
+        Option.match({ onNone: () => oneByOne, onSome: Effect.succeed })
+      )
+    },
     finish: (options) =>
-      atomically(
-        "end a run",
+      atomically("end a run")(
         Effect.flatMap(
           endWithEpoch([options.status, options.reason, options.runId, options.epoch], options.data),
-          ([run]): Effect.Effect<FinishOutcome, SqlError> =>
+          ([run]): Effect.Effect<FinishOutcome, Failure> =>
             run === undefined
               ? refusedWriter(options.runId, options.epoch)
               : Effect.succeed({ _tag: "Finished", run })
         )
       ),
     heartbeat: (options) =>
-      step(
-        "extend a lease",
+      write("extend a lease")(
         Effect.flatMap(
           heartbeat([options.leaseMillis, options.runId, options.epoch]),
-          ([row]): Effect.Effect<HeartbeatOutcome, SqlError> =>
+          ([row]): Effect.Effect<HeartbeatOutcome, Failure> =>
             row === undefined
               ? refusedWriter(options.runId, options.epoch)
               : Effect.succeed({
@@ -608,14 +601,13 @@ export const make: (
               })
         )
       ),
-    abort: (options) => atomically("abort a run", abort(options)),
+    abort: (options) => atomically("abort a run")(abort(options)),
     abortByKey: (options) =>
-      transaction(
-        "abort a run by its key",
-        Effect.gen(function*(): Effect.fn.Return<AbortByKeyOutcome, SqlError> {
+      transaction("abort a run by its key")(
+        Effect.gen(function*(): Effect.fn.Return<AbortByKeyOutcome, Failure> {
           const { data, idempotencyKey, ownerKey, reason, threadId } = options
           yield* lockKey(ownerKey, idempotencyKey)
-          const run = yield* byKey([ownerKey, idempotencyKey])
+          const run = Option.getOrUndefined(yield* byKey([ownerKey, idempotencyKey]))
           if (run === undefined) {
             yield* registerAbort([ownerKey, threadId, idempotencyKey, reason])
             return { _tag: "Registered" }
@@ -625,21 +617,22 @@ export const make: (
           return outcome._tag === "Unknown" ? { _tag: "AlreadyEnded", run } : outcome
         })
       ),
-    get: (runId) => step("read a run", byId([runId])),
-    getByKey: ({ idempotencyKey, ownerKey }) => step("look up a run by its key", byKey([ownerKey, idempotencyKey])),
+    get: (runId) => kit.read("read a run")(byId([runId])),
+    getByKey: ({ idempotencyKey, ownerKey }) => kit.read("look up a run by its key")(byKey([ownerKey, idempotencyKey])),
     activeForThread: ({ ownerKey, threadId, windowMillis }) =>
-      step(
-        "look up a thread's run",
-        Effect.gen(function*() {
-          const running = yield* byThread([ownerKey, threadId])
+      kit.read("look up a thread's run")(
+        Effect.flatMap(byThread([ownerKey, threadId]), (running) =>
           // A run that ends between the two looks is found by the second.
-          return running ?? (yield* lastEnded([ownerKey, threadId, windowMillis]))
-        })
+          Option.isSome(running) ? Effect.succeed(running) : lastEnded([ownerKey, threadId, windowMillis]))
       ),
-    read: ({ after, limit, runId }) => step("read events", read([runId, after, limit])),
+    read: ({ after, limit, runId }) =>
+      kit.read("read events")(
+        isPg
+          ? Effect.map(readEvents([runId, after, limit]), (found) => found.map(toEventRow))
+          : readEventRows([runId, after, limit])
+      ),
     heads: (runIds) =>
-      step(
-        "read where runs stand",
+      kit.read("read where runs stand")(
         Effect.map(heads([JSON.stringify(runIds)]), (rows) =>
           rows.map((row): RunHead => ({
             runId: row.runId,
@@ -647,30 +640,24 @@ export const make: (
             lastSeq: Dialect.toNatural(row.lastSeq)
           })))
       ),
-    reap: ({ data, limit, reason }) => atomically("end stale runs", reap([limit, "failed", reason], data)),
+    reap: ({ data, limit, reason }) => atomically("end stale runs")(reap([limit, "failed", reason], data)),
     sweep: ({ limit, retentionMillis, tombstoneMillis }) =>
       // Each part is a transaction of its own: what one has done does not depend on the next.
-      step(
-        "sweep ended runs",
-        Effect.gen(function*() {
-          const removed = yield* count(removeTombstones([tombstoneMillis, limit]))
-          const expired = yield* count(expire([retentionMillis, limit]))
-          const purgedEvents = yield* sql.withTransaction(purge(limit))
-          const removedAborts = yield* count(removeAborts([retentionMillis, limit]))
-          return { expired, events: purgedEvents, removed, aborts: removedAborts }
-        })
-      ),
-    wakeups: Stream.mapError(
-      wakeUps.listen(topic),
-      (cause) => new RunEventRepositoryError({ operation: "listen for changes", cause })
-    )
+      Effect.gen(function*() {
+        const removed = yield* count("delete tombstones", removeTombstones([tombstoneMillis, limit]))
+        const expired = yield* count("expire ended runs", expire([retentionMillis, limit]))
+        const purgedEvents = yield* transaction("delete events of tombstones")(purge(limit))
+        const removedAborts = yield* count("delete aborts", removeAborts([retentionMillis, limit]))
+        return { expired, events: purgedEvents, removed, aborts: removedAborts }
+      }),
+    wakeups: Stream.mapError(wakeUps.listen(topic), failedAs("listen for changes"))
   })
 })
 
 /** Provides the repository on tables that are there already, for a connection without the right to create any. */
 export const layerStorage = (
   options?: Migrations.TableOptions
-): Layer.Layer<RunEventRepository, never, SqlClient.SqlClient> => Layer.effect(RunEventRepository, make(options))
+): Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> => Layer.effect(RunEventRepository, make(options))
 
 /** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */
 export const layerWith = (

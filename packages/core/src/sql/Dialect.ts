@@ -6,7 +6,6 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
-import type * as Statement from "effect/sql/Statement"
 
 /**
  * Reports that a client speaks a dialect for which Sallyport has no statements; nothing was sent to the database.
@@ -51,15 +50,6 @@ export const of = (sql: SqlClient.SqlClient): Effect.Effect<Dialect, Unsupported
 }
 
 /**
- * Returns the text of a dialect.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const choose = (sql: SqlClient.SqlClient, texts: { readonly pg: string; readonly sqlite: string }): string =>
-  sql.onDialectOrElse({ pg: () => texts.pg, orElse: () => texts.sqlite })
-
-/**
  * Returns the database's clock as the text of an SQL expression: whole milliseconds since 1970.
  *
  * **Details**
@@ -72,47 +62,10 @@ export const choose = (sql: SqlClient.SqlClient, texts: { readonly pg: string; r
  * @since 0.1.0
  */
 export const nowMillisText = (sql: SqlClient.SqlClient): string =>
-  choose(sql, {
-    pg: "CAST(floor(extract(epoch from clock_timestamp()) * 1000) AS BIGINT)",
-    sqlite: "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)"
+  sql.onDialectOrElse({
+    pg: () => "CAST(floor(extract(epoch from clock_timestamp()) * 1000) AS BIGINT)",
+    orElse: () => "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)"
   })
-
-/**
- * Returns the type of a column for milliseconds, counters and other 53-bit naturals.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const bigint = (sql: SqlClient.SqlClient): Statement.Fragment =>
-  sql.literal(choose(sql, { pg: "BIGINT", sqlite: "INTEGER" }))
-
-/**
- * Returns the type of a column for bytes.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const bytes = (sql: SqlClient.SqlClient): Statement.Fragment =>
-  sql.literal(choose(sql, { pg: "BYTEA", sqlite: "BLOB" }))
-
-/**
- * Returns the type of an id's column. Ids are listed in the order of their bytes, whatever the database's locale.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const id = (sql: SqlClient.SqlClient): Statement.Fragment =>
-  sql.literal(choose(sql, { pg: `TEXT COLLATE "C"`, sqlite: "TEXT" }))
-
-/**
- * Returns what a table's definition ends with if its primary key is how it is read: on SQLite the rows then live in the
- * key's tree, which saves a second look-up and half of the writes.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const clustered = (sql: SqlClient.SqlClient): Statement.Fragment =>
-  sql.literal(choose(sql, { pg: "", sqlite: "WITHOUT ROWID" }))
 
 /**
  * Reads a natural number from a row: SQLite answers numbers, PostgreSQL `bigint` for BIGINT and COUNT, and text for

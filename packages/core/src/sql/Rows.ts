@@ -34,8 +34,13 @@ export class CorruptRow extends Schema.TaggedError<CorruptRow>()("CorruptRow", {
 export interface Rows<A> {
   /** What a statement selects or returns: every column, by the name of its field. */
   readonly columns: string
-  /** Inserts one row whose parameters are those of `values`; conflicts and what is returned follow. */
+  /**
+   * Inserts one row whose parameters are those of `values`; conflicts and what is returned follow. There, `stored` is the row
+   * that stands in the way.
+   */
   readonly insert: string
+  /** Sets every column to that of the row that could not be inserted, but for those named: follows `DO UPDATE SET`. */
+  readonly excluded: (keep: ReadonlyArray<string>) => string
   /** Returns the parameters of a row, in the order of its fields. */
   readonly values: (row: A) => ReadonlyArray<Parameter>
   /** Reads a row by its Schema. */
@@ -88,7 +93,10 @@ export const make = <const Fields extends Schema.Struct.Fields>(
   const decode = Schema.decodeUnknownEffect(schema)
   return {
     columns: fields.map((field) => columnOf(field) === field ? field : `${columnOf(field)} AS "${field}"`).join(", "),
-    insert: `INSERT INTO ${table} (${fields.map(columnOf).join(", ")}) VALUES (${fields.map(() => "?").join(", ")})`,
+    insert: `INSERT INTO ${table} AS stored (${fields.map(columnOf).join(", ")}) VALUES (${fields.map(() => "?").join(", ")})`,
+    excluded: (keep) =>
+      fields.map(columnOf).filter((column) => !keep.includes(column))
+        .map((column) => `${column} = excluded.${column}`).join(", "),
     values: (row: Row) => {
       const values = new Map<string, unknown>(Object.entries(row))
       return fields.map((field) => {

@@ -5,10 +5,9 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import type * as SqlClient from "effect/sql/SqlClient"
+import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
@@ -57,6 +56,19 @@ export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions 
     statement,
     table,
 
+    /** Types of columns: for milliseconds, counters and other 53-bit naturals; for bytes. */
+    bigint: isPg ? "BIGINT" : "INTEGER",
+    bytes: isPg ? "BYTEA" : "BLOB",
+
+    /** The type of an id's column. Ids are listed in the order of their bytes, whatever the database's locale. */
+    id: isPg ? `TEXT COLLATE "C"` : "TEXT",
+
+    /**
+     * Ends the definition of a table whose primary key is how it is read: on SQLite the rows then live in the key's tree,
+     * which saves a second look-up and half of the writes.
+     */
+    clustered: isPg ? "" : "WITHOUT ROWID",
+
     /** The database's clock, see {@link Dialect.nowMillisText}. */
     now: Dialect.nowMillisText(sql),
 
@@ -71,6 +83,9 @@ export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions 
 
     /** Stands after `AS` of a selection that is made once. As a subquery PostgreSQL may run it again, past its limit. */
     once: isPg ? "MATERIALIZED" : "",
+
+    /** Compares a text with the values of a JSON array, so that there is one plan for any number of them. */
+    inJson: isPg ? "IN (SELECT json_array_elements_text(CAST(? AS JSON)))" : "IN (SELECT value FROM json_each(?))",
 
     /** Derives the columns, the insertion and the decoder of a table from the Schema of its rows. */
     rows: <const Fields extends Schema.Struct.Fields>(
@@ -122,11 +137,16 @@ export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions 
 }
 
 /**
- * Runs statements one after the other.
+ * Returns the step of a migration that runs statements one after the other.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const runAll = (
-  statements: ReadonlyArray<Effect.Effect<unknown, SqlError>>
-): Effect.Effect<void, SqlError> => Effect.forEach(statements, identity, { discard: true })
+export const creating = (
+  statements: (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined) => ReadonlyArray<string>,
+  options: Migrations.TableOptions | undefined
+): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
+  SqlClient.SqlClient.use((client) => {
+    const sql = client.withoutTransforms()
+    return Effect.forEach(statements(sql, options), (statement) => sql.unsafe(statement), { discard: true })
+  })

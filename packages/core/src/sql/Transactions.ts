@@ -143,6 +143,14 @@ const toError = (operation: string, error: unknown, unknownIfLost: boolean): Rep
   })
 }
 
+/**
+ * Returns how the failure of something that changes nothing becomes a `RepositoryError`.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const failedAs = (operation: string) => (error: unknown): RepositoryError => toError(operation, error, false)
+
 const isContended = (error: RepositoryError): boolean => error.reason === "Contended"
 
 const silence = (deadline: Duration.Duration) =>

@@ -3,7 +3,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { DurableStreamRepositoryError, Missing } from "../DurableStreamRepository.ts"
+import type { RepositoryError } from "@sallyport/core/RepositoryError"
+import type { Missing } from "../DurableStreamRepository.ts"
 
 /** Says that there is no such stream, or that it is somebody else's. HTTP 404. */
 export class StreamNotFound extends Schema.TaggedError<StreamNotFound>()("StreamNotFound", { path: Schema.String }) {
@@ -184,7 +185,7 @@ export const fail = (reason: DurableStreamsErrorReason): Effect.Effect<never, Du
 
 /** Reports a failing step of the store as a `StorageFailure`. */
 export const storage = <A>(
-  effect: Effect.Effect<A, DurableStreamRepositoryError>
+  effect: Effect.Effect<A, RepositoryError>
 ): Effect.Effect<A, DurableStreamsError> =>
   Effect.mapError(
     effect,

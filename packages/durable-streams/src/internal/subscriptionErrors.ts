@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { StreamSubscriptionRepositoryError } from "../StreamSubscriptionRepository.ts"
+import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import { type DurableStreamsError, InvalidInput, StorageFailure } from "./streamErrors.ts"
 
 /** Says that there is no such subscription, or that it is somebody else's. HTTP 404. */
@@ -100,7 +100,7 @@ export const invalid = (field: string, expected: string) => fail(new InvalidInpu
 
 /** Reports a failing step of the store as a `StorageFailure`. */
 export const storage = <A>(
-  effect: Effect.Effect<A, StreamSubscriptionRepositoryError>
+  effect: Effect.Effect<A, RepositoryError>
 ): Effect.Effect<A, StreamSubscriptionsError> =>
   Effect.mapError(
     effect,

@@ -1,0 +1,57 @@
+/**
+ * Where access state is kept: pairing links, sessions, connect clients, scoped credentials, and the feed of their changes.
+ *
+ * They are one port, because they commit together: a decision about a client ends sessions and links, and each change and
+ * its event are one transaction. A store provides all of it or none.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Layer from "effect/Layer"
+import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
+import type { BootstrapCredentialRepository } from "./BootstrapCredentialRepository.ts"
+import type { ConnectClientRepository } from "./ConnectClientRepository.ts"
+import * as Clients from "./internal/memoryClients.ts"
+import * as Credentials from "./internal/memoryCredentials.ts"
+import * as Feed from "./internal/memoryFeed.ts"
+import * as Links from "./internal/memoryLinks.ts"
+import * as Sessions from "./internal/memorySessions.ts"
+import * as MemoryState from "./internal/memoryState.ts"
+import type { ScopedCredentialRepository } from "./ScopedCredentialRepository.ts"
+import type { SessionCredentialRepository } from "./SessionCredentialRepository.ts"
+
+/**
+ * Provides the atomic steps on the access state of one store.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class AccessRepository extends Context.Service<AccessRepository, {
+  /** The pairing links. */
+  readonly links: BootstrapCredentialRepository
+  /** The sessions and their tickets. */
+  readonly sessions: SessionCredentialRepository
+  /** The clients that connect through a relay, and the security mode. */
+  readonly clients: ConnectClientRepository
+  /** The scoped credentials. */
+  readonly credentials: ScopedCredentialRepository
+  /** The feed, for those who read it. */
+  readonly feed: AccessFeedRepository
+}>()("@sallyport/core/access/AccessRepository") {}
+
+/**
+ * Provides the access state in memory, for tests and for hosts whose sessions may end with the process.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMemory: Layer.Layer<AccessRepository> = Layer.sync(AccessRepository, () => {
+  const state = MemoryState.make()
+  return AccessRepository.of({
+    links: Links.make(state),
+    sessions: Sessions.make(state),
+    clients: Clients.make(state),
+    credentials: Credentials.make(state),
+    feed: Feed.make(state)
+  })
+})

@@ -1,0 +1,159 @@
+/**
+ * Keeps connect clients and the security mode in memory.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { ChangeContext } from "../AccessEvent.ts"
+import {
+  admits,
+  type ConnectClientRepository,
+  type ConnectClientRow,
+  decisionVerdict,
+  isWaiting,
+  requestVerdict,
+  trusted,
+  upserted,
+  type Verdict
+} from "../ConnectClientRepository.ts"
+import * as Links from "./memoryLinks.ts"
+import * as Sessions from "./memorySessions.ts"
+import { append, type MemoryState } from "./memoryState.ts"
+
+/** Tells whether a sweep takes a row of a client that has neither a session nor a link. */
+const isForgettable = (row: ConnectClientRow, options: {
+  readonly idleBeforeMillis: number
+  readonly nowMillis: number
+}): boolean => {
+  if (row.status === "approved" || row.status === "blocked") return false
+  if (row.status === "pending") return !isWaiting(row, options.nowMillis)
+  const lastMillis = Math.max(
+    row.requestedAtMillis,
+    row.lastSeenAtMillis ?? 0,
+    row.decidedAtMillis ?? 0,
+    row.askAgainAtMillis ?? 0
+  )
+  return lastMillis <= options.idleBeforeMillis
+}
+
+/** Orders clients as lists do. */
+const newestFirst = (
+  a: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint">,
+  b: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint">
+): number =>
+  b.requestedAtMillis - a.requestedAtMillis ||
+  (a.proofKeyThumbprint === b.proofKeyThumbprint ? 0 : a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+
+const endKey = (state: MemoryState, proofKeyThumbprint: string, change: ChangeContext): void => {
+  Sessions.endKey(state, proofKeyThumbprint, change)
+  Links.endKey(state, proofKeyThumbprint, change)
+}
+
+const hasAccess = (state: MemoryState, proofKeyThumbprint: string, nowMillis: number): boolean =>
+  Sessions.hasKey(state, proofKeyThumbprint, nowMillis) || Links.ofKey(state, proofKeyThumbprint, nowMillis).length > 0
+
+const apply = <Outcome>(
+  state: MemoryState,
+  key: string,
+  verdict: Verdict<Outcome>,
+  change: ChangeContext
+): Outcome => {
+  if (verdict.store !== undefined) state.clients.set(key, verdict.store)
+  if (verdict.endsAccess) endKey(state, key, change)
+  if (verdict.store !== undefined) append(state, upserted(verdict.store), change)
+  return verdict.outcome
+}
+
+/** Makes the connect clients of a store. */
+export const make = (state: MemoryState): ConnectClientRepository => {
+  const { clients } = state
+return {
+    request: (ask, grant, change) =>
+      Effect.sync(() => {
+        const { nowMillis } = change
+        const others = Array.from(clients.values()).filter((row) =>
+          row.account === ask.account && row.proofKeyThumbprint !== ask.proofKeyThumbprint
+        )
+        const outcome = apply(
+            state,
+          ask.proofKeyThumbprint,
+          requestVerdict({
+            storedMode: state.mode,
+            row: clients.get(ask.proofKeyThumbprint),
+            ask,
+            others: {
+              waiting: others.filter((row) => isWaiting(row, nowMillis)).length,
+              observed: others.filter((row) => row.status === "observed").length
+            },
+            nowMillis
+          }),
+          change
+        )
+        if (outcome._tag === "Granted" && grant !== undefined) Links.insert(state, grant, change)
+        return outcome
+      }),
+    decide: (deciding, change) =>
+      Effect.sync(() =>
+        apply(
+            state,
+          deciding.proofKeyThumbprint,
+          decisionVerdict(clients.get(deciding.proofKeyThumbprint), deciding, change),
+          change
+        )
+      ),
+    find: (key) => Effect.sync(() => Option.fromUndefinedOr(clients.get(key))),
+    findByPrefix: (prefix) =>
+      Effect.sync(() =>
+        Array.from(clients.keys())
+          .filter((key) => key.startsWith(prefix))
+          .sort()
+          .slice(0, 2)
+          .flatMap((key) => clients.get(key) ?? [])
+      ),
+    list: ({ after, limit }) =>
+      Effect.sync(() =>
+        Array.from(clients.values())
+          .filter((row) => after === undefined || newestFirst(after, row) < 0)
+          .sort(newestFirst)
+          .slice(0, limit)
+      ),
+    storedMode: Effect.sync(() => state.mode),
+    isAdmitted: (key) => Effect.sync(() => admits(state.mode, clients.get(key))),
+    setMode: (options, change) =>
+      Effect.sync(() => {
+        const approved: Array<ConnectClientRow> = []
+        const changed = state.mode !== options.mode
+        state.mode = options.mode
+        const observed = Array.from(clients.values())
+          .filter((row) => row.status === "observed")
+          .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+        for (const row of observed) {
+          if (options.trust === "all" || options.trust.includes(row.proofKeyThumbprint)) {
+            approved.push(trusted(row, change))
+          } else if (options.mode === "client-approval") {
+            endKey(state, row.proofKeyThumbprint, change)
+          }
+        }
+        if (changed) append(state, { _tag: "connectSecurityModeUpdated", mode: options.mode }, change)
+        for (const row of approved) {
+          clients.set(row.proofKeyThumbprint, row)
+          append(state, upserted(row), change)
+        }
+        return approved
+      }),
+    sweep: ({ idleBeforeMillis, limit }, change) =>
+      Effect.sync(() => {
+        const gone = Array.from(clients.values())
+          .filter((row) =>
+            isForgettable(row, { idleBeforeMillis, nowMillis: change.nowMillis }) &&
+            !hasAccess(state, row.proofKeyThumbprint, change.nowMillis)
+          )
+          .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+          .slice(0, limit)
+        for (const { proofKeyThumbprint } of gone) {
+          clients.delete(proofKeyThumbprint)
+          append(state, { _tag: "connectClientRemoved", proofKeyThumbprint, reason: "expired" }, change)
+        }
+        return gone.length
+      })
+  }
+}

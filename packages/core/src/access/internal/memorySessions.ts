@@ -1,0 +1,215 @@
+/**
+ * Keeps sessions and their tickets in memory.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { RepositoryError } from "../../RepositoryError.ts"
+import type { ChangeContext } from "../AccessEvent.ts"
+import type { SessionId } from "../Session.ts"
+import {
+  isLive,
+  type RefreshOutcome,
+  refreshVerdict,
+  type RevocationTarget,
+  type SessionCredentialRepository,
+  type SessionRow,
+  toSession
+} from "../SessionCredentialRepository.ts"
+import { append, byId, type MemoryState } from "./memoryState.ts"
+
+const endedAt = (row: SessionRow): number => Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
+
+const targets = (target: RevocationTarget): (row: SessionRow) => boolean => {
+  switch (target._tag) {
+    case "Session":
+      return (row) => row.id === target.id
+    case "SubjectExcept":
+      return (row) => row.subject === target.subject && row.id !== target.keep
+    case "Subject":
+      return (row) => row.subject === target.subject
+    case "ProofKey":
+      return (row) => row.proofKeyThumbprint === target.proofKeyThumbprint
+  }
+}
+
+const dropTickets = ({ tickets }: MemoryState, id: SessionId): void => {
+  for (const ticket of tickets.values()) if (ticket.sessionId === id) tickets.delete(ticket.ticketDigest)
+}
+
+const revoke = (
+  state: MemoryState,
+  hit: (row: SessionRow) => boolean,
+  change: ChangeContext
+): ReadonlyArray<SessionId> => {
+  const revoked: Array<SessionId> = []
+  for (const row of Array.from(state.sessions.values()).sort(byId)) {
+    if (!isLive(row, change.nowMillis) || !hit(row)) continue
+    state.sessions.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
+    dropTickets(state, row.id)
+    append(state, { _tag: "sessionRemoved", id: row.id, reason: "revoked" }, change)
+    revoked.push(row.id)
+  }
+  return revoked
+}
+
+/** Revokes the live sessions of a proof key. */
+export const endKey = (state: MemoryState, proofKeyThumbprint: string, change: ChangeContext): void =>
+  void revoke(state, targets({ _tag: "ProofKey", proofKeyThumbprint }), change)
+
+/** Tells whether a proof key has a live session. */
+export const hasKey = ({ sessions }: MemoryState, proofKeyThumbprint: string, nowMillis: number): boolean =>
+  Array.from(sessions.values()).some((row) => row.proofKeyThumbprint === proofKeyThumbprint && isLive(row, nowMillis))
+
+/** Makes the sessions of a store. */
+export const make = (state: MemoryState): SessionCredentialRepository => {
+  const { sessionIds, sessions, tickets } = state
+  const byDigest = (tokenDigest: string): SessionRow | undefined => {
+    const id = sessionIds.get(tokenDigest)
+    return id === undefined ? undefined : sessions.get(id)
+  }
+return {
+    insert: (row, change) =>
+      Effect.suspend(() => {
+        if (sessions.has(row.id) || sessionIds.has(row.tokenDigest)) {
+          return Effect.fail(
+            new RepositoryError({ operation: "insert",
+                  reason: "Conflict",
+                  outcome: "unchanged", cause: new Error(`Session ${row.id} exists already`) })
+          )
+        }
+        sessions.set(row.id, row)
+        sessionIds.set(row.tokenDigest, row.id)
+        append(state, { _tag: "sessionUpserted", session: toSession(row) }, change)
+        return Effect.void
+      }),
+    findByTokenDigest: (tokenDigest) => Effect.sync(() => Option.fromUndefinedOr(byDigest(tokenDigest))),
+    findById: (id) => Effect.sync(() => Option.fromUndefinedOr(sessions.get(id))),
+    renew: ({ dueBeforeMillis, id, lifetimeMillis }, change) =>
+      Effect.sync(() => {
+        const row = sessions.get(id)
+        if (row === undefined || !isLive(row, change.nowMillis) || row.lastSeenAtMillis > dueBeforeMillis) {
+          return Option.none()
+        }
+        const renewed: SessionRow = {
+          ...row,
+          lastSeenAtMillis: change.nowMillis,
+          expiresAtMillis: Math.min(
+            change.nowMillis + lifetimeMillis,
+            row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
+          )
+        }
+        sessions.set(id, renewed)
+        append(state, { _tag: "sessionUpserted", session: toSession(renewed) }, change)
+        return Option.some(renewed)
+      }),
+    refresh: ({ graceMillis, id, lifetimeMillis, next, presentedDigest, proofKeyThumbprint }, change) =>
+      Effect.suspend((): Effect.Effect<RefreshOutcome, RepositoryError> => {
+        const { nowMillis } = change
+        const row = sessions.get(id)
+        const verdict = refreshVerdict(row, { presentedDigest, proofKeyThumbprint, graceMillis, nowMillis })
+        if (row === undefined) return Effect.succeed({ _tag: "Refused", reason: "unknown" })
+        switch (verdict) {
+          case "current": {
+            if ((sessionIds.get(next.tokenDigest) ?? id) !== id) {
+              return Effect.fail(
+                new RepositoryError({
+                  operation: "refresh",
+                  reason: "Conflict",
+                  outcome: "unchanged",
+                  cause: new Error(`The new token of session ${id} has a digest that exists already`)
+                })
+              )
+            }
+            const refreshed: SessionRow = {
+              ...row,
+              ...next,
+              previousRefreshDigest: row.refreshDigest,
+              refreshedAtMillis: nowMillis,
+              lastSeenAtMillis: nowMillis,
+              expiresAtMillis: Math.min(
+                nowMillis + lifetimeMillis,
+                row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
+              )
+            }
+            sessions.set(id, refreshed)
+            sessionIds.delete(row.tokenDigest)
+            sessionIds.set(next.tokenDigest, id)
+            append(state, { _tag: "sessionUpserted", session: toSession(refreshed) }, change)
+            return Effect.succeed({ _tag: "Refreshed", row: refreshed })
+          }
+          case "repeated":
+            return Effect.succeed({ _tag: "Repeated", row })
+          case "reused":
+            sessions.set(id, { ...row, revokedAtMillis: nowMillis })
+            dropTickets(state, id)
+            append(state, { _tag: "sessionRemoved", id, reason: "revoked" }, { actor: "system", nowMillis })
+            return Effect.succeed({ _tag: "Reused" })
+          default:
+            return Effect.succeed({ _tag: "Refused", reason: verdict })
+        }
+      }),
+    isKeyInUse: ({ keyId, nowMillis }) =>
+      Effect.sync(() => {
+        for (const row of sessions.values()) if (row.keyId === keyId && isLive(row, nowMillis)) return true
+        return false
+      }),
+    list: ({ afterId, limit, nowMillis, subject }) =>
+      Effect.sync(() =>
+        Array.from(sessions.values())
+          .filter((row) =>
+            isLive(row, nowMillis) && (afterId === undefined || row.id > afterId) &&
+            (subject === undefined || row.subject === subject)
+          )
+          .sort(byId)
+          .slice(0, limit)
+      ),
+    revoke: (target, change) => Effect.sync(() => revoke(state, targets(target), change)),
+    insertTicket: (row) =>
+      Effect.suspend(() => {
+        if (tickets.has(row.ticketDigest)) {
+          return Effect.fail(
+            new RepositoryError({
+              operation: "insertTicket",
+                  reason: "Conflict",
+                  outcome: "unchanged",
+              cause: new Error(`A ticket of session ${row.sessionId} has a digest that exists already`)
+            })
+          )
+        }
+        tickets.set(row.ticketDigest, row)
+        return Effect.void
+      }),
+    consumeTicket: ({ nowMillis, ticketDigest }) =>
+      Effect.sync(() => {
+        const ticket = tickets.get(ticketDigest)
+        if (ticket === undefined) return Option.none()
+        tickets.delete(ticketDigest)
+        const row = sessions.get(ticket.sessionId)
+        return row !== undefined && ticket.expiresAtMillis > nowMillis && isLive(row, nowMillis)
+          ? Option.some(row)
+          : Option.none()
+      }),
+    sweep: ({ endedBeforeMillis, limit }, change) =>
+      Effect.sync(() => {
+        const ended = Array.from(sessions.values())
+          .filter((row) => endedAt(row) <= endedBeforeMillis)
+          .sort((a, b) => endedAt(a) - endedAt(b) || byId(a, b))
+          .slice(0, limit)
+          .sort(byId)
+        for (const row of ended) {
+          sessions.delete(row.id)
+          sessionIds.delete(row.tokenDigest)
+          dropTickets(state, row.id)
+          if (row.revokedAtMillis === null) {
+            append(state, { _tag: "sessionRemoved", id: row.id, reason: "expired" }, change)
+          }
+        }
+        const expired = Array.from(tickets.values())
+          .filter((ticket) => ticket.expiresAtMillis <= endedBeforeMillis)
+          .sort((a, b) => a.expiresAtMillis - b.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
+          .slice(0, limit)
+        for (const ticket of expired) tickets.delete(ticket.ticketDigest)
+        return ended.length + expired.length
+      })
+  }
+}
