@@ -3,18 +3,16 @@
  *
  * The argument is an SQLite file, or `memory`.
  */
+import * as Access from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
-import * as BootstrapCredentialRepository from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
@@ -77,9 +75,7 @@ const layer = HttpRouter.serve(routes, { disableLogger: true, disableListenLog: 
     RunProgram.layer(() => Effect.void)
   )),
   Layer.provideMerge(Layer.mergeAll(
-    SessionCredentialRepository.layerMemory,
-    BootstrapCredentialRepository.layerMemory,
-    AccessFeedRepository.layerMemory,
+    Access.layerMemory,
     SecretStore.layerMemory,
     Logs,
     Layer.succeed(AccessScope.Vocabulary, scopes)

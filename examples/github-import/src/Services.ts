@@ -6,8 +6,7 @@ import * as CredentialRequirements from "@sallyport/core/credentials/CredentialR
 import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
 import * as GitHubCredential from "@sallyport/core/credentials/GitHubCredential"
 import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
-import * as SqlAccessFeedRepository from "@sallyport/core/access/SqlAccessFeedRepository"
-import * as SqlScopedCredentialRepository from "@sallyport/core/access/SqlScopedCredentialRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import { Effect, Layer } from "effect"
 import { FetchHttpClient } from "effect/http"
@@ -22,7 +21,7 @@ export const layer = (options: { readonly filename: string; readonly apiUrl: str
   ))
   return CredentialScopeResolver.layer.pipe(
     Layer.provide([requirements, Members.layer, SecretKeys.layerConfig()]),
-    Layer.provide([SqlScopedCredentialRepository.layer, SqlAccessFeedRepository.layer]),
+    Layer.provide(SqlAccessRepository.layer),
     Layer.provide(NodeCrypto.layer),
     Layer.provideMerge(Layer.merge(SqliteClient.layer({ filename: options.filename }), FetchHttpClient.layer))
   )

@@ -69,7 +69,7 @@ export class AccessLog extends Context.Service<AccessLog, {
 const key = (number: number) => `change/${number}`
 
 const fail = (operation: string) => (cause: unknown) =>
-  Effect.fail(new RepositoryError.RepositoryError({ operation, cause }))
+  Effect.fail(new RepositoryError.RepositoryError({ operation, reason: "Failed", outcome: "unknown", cause }))
 
 const make = Effect.gen(function*() {
   const store = KeyValueStore.prefix(yield* KeyValueStore.KeyValueStore, "sallyport/")

@@ -1,30 +1,24 @@
 /**
  * The reading side of the access feed, on the log that the other repositories write.
  */
-import { AccessFeedRepository } from "@sallyport/core"
+import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
 import { toPairingLink } from "@sallyport/core/access/BootstrapCredentialRepository"
 import { toSession } from "@sallyport/core/access/SessionCredentialRepository"
-import { Effect, Layer, Stream } from "effect"
-import { AccessLog } from "./AccessLog.ts"
+import { Effect, Stream } from "effect"
+import type { AccessLog } from "./AccessLog.ts"
 import * as Links from "./KeyValueBootstrapCredentialRepository.ts"
 import * as Sessions from "./KeyValueSessionCredentialRepository.ts"
 
-const make = Effect.map(AccessLog, ({ state, wakeups }) =>
-  AccessFeedRepository.AccessFeedRepository.of({
-    latestRevision: Effect.sync(() => state.events.length),
-    read: ({ after, limit }) => Effect.sync(() => state.events.slice(after, after + limit)),
-    // Rows and events are changed in one step that no other fiber sees the middle of, and read in one here.
-    snapshot: ({ nowMillis }) =>
-      Effect.sync(() => ({
-        revision: state.events.length,
-        pairingLinks: Links.open(state.links.values(), nowMillis).map(toPairingLink),
-        sessions: Sessions.live(state.sessions.values(), nowMillis).map(toSession)
-      })),
-    wakeups: Stream.map(wakeups.listen, () => undefined)
-  }))
-
-/** Provides the feed of the log. */
-export const layer: Layer.Layer<AccessFeedRepository.AccessFeedRepository, never, AccessLog> = Layer.effect(
-  AccessFeedRepository.AccessFeedRepository,
-  make
-)
+/** Makes the feed of the log. */
+export const make = ({ state, wakeups }: AccessLog["Service"]): AccessFeedRepository => ({
+  latestRevision: Effect.sync(() => state.events.length),
+  read: ({ after, limit }) => Effect.sync(() => state.events.slice(after, after + limit)),
+  // Rows and events are changed in one step that no other fiber sees the middle of, and read in one here.
+  snapshot: ({ nowMillis }) =>
+    Effect.sync(() => ({
+      revision: state.events.length,
+      pairingLinks: Links.open(state.links.values(), nowMillis).map(toPairingLink),
+      sessions: Sessions.live(state.sessions.values(), nowMillis).map(toSession)
+    })),
+  wakeups: Stream.map(wakeups.listen, () => undefined)
+})

@@ -2,8 +2,9 @@
  * Pairing links on the log. Each operation is one decision, as its contract asks for.
  */
 import * as Links from "@sallyport/core/access/BootstrapCredentialRepository"
-import { Effect, Layer } from "effect"
-import { AccessLog, type Decision, event } from "./AccessLog.ts"
+import { Effect } from "effect"
+import type { AccessLog, Decision } from "./AccessLog.ts"
+import { event } from "./AccessLog.ts"
 
 const redeemable = (row: Links.PairingLinkRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
@@ -17,10 +18,9 @@ export const open = (rows: Iterable<Links.PairingLinkRow>, nowMillis: number) =>
 const endedAt = (row: Links.PairingLinkRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
 
-const make = Effect.gen(function*() {
-  const log = yield* AccessLog
-
-  return Links.BootstrapCredentialRepository.of({
+/** Makes the pairing links of the log. */
+export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialRepository => {
+  return {
     insert: (row, context) =>
       log.change("insert", ({ links }) => {
         if (Array.from(links.values()).some(({ codeDigest }) => codeDigest === row.codeDigest)) return { answer: false }
@@ -77,11 +77,5 @@ const make = Effect.gen(function*() {
           }
         }
       })
-  })
-})
-
-/** Provides the repository on the log. */
-export const layer: Layer.Layer<Links.BootstrapCredentialRepository, never, AccessLog> = Layer.effect(
-  Links.BootstrapCredentialRepository,
-  make
-)
+  }
+}

@@ -1,26 +1,30 @@
 /**
- * The access repositories on a `KeyValueStore`, as one layer.
+ * The access state on a `KeyValueStore`, as one layer.
  */
 import type { RepositoryError } from "@sallyport/core"
-import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
-import type { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
-import type { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
-import { Layer } from "effect"
+import { AccessRepository, unsupported } from "@sallyport/core/access/AccessRepository"
+import { Effect, Layer } from "effect"
 import type { KeyValueStore } from "effect/persistence"
 import * as AccessLog from "./AccessLog.ts"
-import * as KeyValueAccessFeedRepository from "./KeyValueAccessFeedRepository.ts"
-import * as KeyValueBootstrapCredentialRepository from "./KeyValueBootstrapCredentialRepository.ts"
-import * as KeyValueSessionCredentialRepository from "./KeyValueSessionCredentialRepository.ts"
+import * as Feed from "./KeyValueAccessFeedRepository.ts"
+import * as Links from "./KeyValueBootstrapCredentialRepository.ts"
+import * as Sessions from "./KeyValueSessionCredentialRepository.ts"
 
 // #region layer
-/** Provides the access repositories for one process, which is the only one that writes to the store. */
+/** Provides the access state for one process, which is the only one that writes to the store. */
 export const layer: Layer.Layer<
-  AccessFeedRepository | BootstrapCredentialRepository | SessionCredentialRepository,
+  AccessRepository,
   RepositoryError.RepositoryError,
   KeyValueStore.KeyValueStore
-> = Layer.mergeAll(
-  KeyValueAccessFeedRepository.layer,
-  KeyValueBootstrapCredentialRepository.layer,
-  KeyValueSessionCredentialRepository.layer
+> = Layer.effect(
+  AccessRepository,
+  Effect.map(AccessLog.AccessLog, (log) =>
+    AccessRepository.of({
+      links: Links.make(log),
+      sessions: Sessions.make(log),
+      feed: Feed.make(log),
+      // This store keeps no connect clients and no credentials, and says so where they are asked for.
+      ...unsupported
+    }))
 ).pipe(Layer.provide(AccessLog.layer))
 // #endregion layer

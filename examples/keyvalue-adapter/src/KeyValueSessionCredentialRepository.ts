@@ -3,8 +3,9 @@
  */
 import type * as Session from "@sallyport/core/access/Session"
 import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
-import { Effect, Layer, Option } from "effect"
-import { AccessLog, type Decision, event, type State } from "./AccessLog.ts"
+import { Effect, Option } from "effect"
+import type { AccessLog, Decision, State } from "./AccessLog.ts"
+import { event } from "./AccessLog.ts"
 
 const byId = (a: Sessions.SessionRow, b: Sessions.SessionRow): number => a.id < b.id ? -1 : 1
 
@@ -36,9 +37,8 @@ const ticketsOf = ({ tickets }: State, ids: ReadonlyArray<Session.SessionId>): R
 const withDigest = ({ sessions }: State, tokenDigest: string): Sessions.SessionRow | undefined =>
   Array.from(sessions.values()).find((row) => row.tokenDigest === tokenDigest)
 
-const make = Effect.gen(function*() {
-  const log = yield* AccessLog
-
+/** Makes the sessions of the log. */
+export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepository => {
   /** Returns a row as it is after it was used: seen now, with its end moved, but never past the absolute one. */
   const used = (row: Sessions.SessionRow, nowMillis: number, lifetimeMillis: number): Sessions.SessionRow => ({
     ...row,
@@ -46,7 +46,7 @@ const make = Effect.gen(function*() {
     expiresAtMillis: Math.min(nowMillis + lifetimeMillis, row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER)
   })
 
-  return Sessions.SessionCredentialRepository.of({
+  return {
     insert: (row, context) =>
       log.change("insert", (state) => {
         if (state.sessions.has(row.id) || withDigest(state, row.tokenDigest) !== undefined) {
@@ -178,11 +178,5 @@ const make = Effect.gen(function*() {
           }
         }
       })
-  })
-})
-
-/** Provides the repository on the log. */
-export const layer: Layer.Layer<Sessions.SessionCredentialRepository, never, AccessLog> = Layer.effect(
-  Sessions.SessionCredentialRepository,
-  make
-)
+  }
+}

@@ -1,8 +1,9 @@
 /**
  * What the contract's suites cannot ask of every adapter: how this one starts, and what it does where the store fails.
  */
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
-import { AccessFeedRepository, BootstrapCredentialRepository, RepositoryError } from "@sallyport/core"
+import { type BootstrapCredentialRepository, RepositoryError } from "@sallyport/core"
 import { Effect, Layer } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as KeyValueRepositories from "../src/KeyValueRepositories.ts"
@@ -21,9 +22,8 @@ const row: BootstrapCredentialRepository.PairingLinkRow = {
   revokedAtMillis: null
 }
 
-const links = BootstrapCredentialRepository.BootstrapCredentialRepository
-const insert = links.use((links) => links.insert(row, { actor: "operator", nowMillis: 1_000 }))
-const consume = links.use((links) =>
+const insert = AccessRepository.use(({ links }) => links.insert(row, { actor: "operator", nowMillis: 1_000 }))
+const consume = AccessRepository.use(({ links }) =>
   links.consume({ codeDigest: "digest", scopes: undefined, proofKeyThumbprint: undefined }, {
     actor: "system",
     nowMillis: 2_000
@@ -31,7 +31,7 @@ const consume = links.use((links) =>
 )
 
 /** What there is, as a client sees it. */
-const look = AccessFeedRepository.AccessFeedRepository.use((feed) =>
+const look = AccessRepository.use(({ feed }) =>
   Effect.all({ events: feed.read({ after: 0, limit: 100 }), snapshot: feed.snapshot({ nowMillis: 2_000 }) })
 )
 

@@ -2,6 +2,7 @@
  * Real servers on real sockets, in memory and on SQLite, a network that breaks where a test wants it to, and a server that
  * answers whatever it is told.
  */
+import * as AccessRepository from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Access from "@sallyport/client/Access"
@@ -11,15 +12,12 @@ import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
 import * as SallyportClient from "@sallyport/client/SallyportClient"
 import * as TokenStorage from "@sallyport/client/TokenStorage"
-import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
-import * as BootstrapCredentialRepository from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as RunEventStream from "@sallyport/http/RunEventStream"
 import * as RunProgram from "@sallyport/http/RunProgram"
@@ -60,12 +58,7 @@ export const temporaryDirectory: Effect.Effect<string, never, Scope.Scope> = Eff
 // Servers
 // -----------------------------------------------------------------------------
 
-const Memory = Layer.mergeAll(
-  BootstrapCredentialRepository.layerMemory,
-  SessionCredentialRepository.layerMemory,
-  RunEventRepository.layerMemory,
-  AccessFeedRepository.layerMemory
-)
+const Memory = Layer.mergeAll(AccessRepository.layerMemory, RunEventRepository.layerMemory)
 
 /** Where a server of this process keeps what it knows. */
 export const storages = { memory: "memory", SQLite: "sqlite" } as const

@@ -2,6 +2,7 @@
  * The protocol between relay and environment under attack: whatever {@link attacksOn} makes of each of its messages is
  * refused, costs nothing, and leaves the honest message good.
  */
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert, describe, it } from "@effect/vitest"
@@ -30,7 +31,6 @@ import {
   WaitProof,
   WaitRequest
 } from "@sallyport/contract/ConnectProtocol"
-import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import {
@@ -222,7 +222,7 @@ describe("an environment", () => {
           for (const reused of [claims, { ...claims, jti: once() }, { ...claims, nonce: once() }]) {
             assert.strictEqual((yield* post({ request: write(honest.header, reused, key) })).status, 401)
           }
-          const links = yield* BootstrapCredentialRepository
+          const links = (yield* AccessRepository).links
           assert.deepStrictEqual(yield* links.list({ nowMillis: Date.now(), limit: 10 }), [])
           const fresh = write(honest.header, { ...claims, jti: once(), nonce: once() }, key)
           assert.strictEqual((yield* post({ request: fresh })).status, 200)

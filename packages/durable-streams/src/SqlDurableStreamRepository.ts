@@ -13,7 +13,7 @@ import { failedAs } from "@sallyport/core/sql/Transactions"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as Layer from "effect/Layer"
-import * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import {
@@ -159,456 +159,462 @@ const toRecord = (row: Stored<StreamRecord> & { readonly data: Uint8Array }): St
 /** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
 export const make: (
   options?: Migrations.TableOptions
-) => Effect.Effect<DurableStreamRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(function*(
-  options?: Migrations.TableOptions
-) {
-  const kit = yield* SqlKit.make(options)
-  const { forMany, isPg, orFail, prefix, skipLocked, statement, table, transaction, wakeUps } = kit
+) => Effect.Effect<DurableStreamRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect
+  .fnUntraced(function*(
+    options?: Migrations.TableOptions
+  ) {
+    const kit = yield* SqlKit.make(options)
+    const { forMany, isPg, orFail, prefix, skipLocked, statement, table, transaction, wakeUps } = kit
 
-  const topic = table("streams")
-  const streams = table("streams")
-  const recordsTable = table("stream_records")
-  const producersTable = table("stream_producers")
-  const forUpdate = isPg ? " FOR UPDATE" : ""
+    const topic = table("streams")
+    const streams = table("streams")
+    const recordsTable = table("stream_records")
+    const producersTable = table("stream_producers")
+    const forUpdate = isPg ? " FOR UPDATE" : ""
 
-  const headColumns = `id, owner_key AS "ownerKey", path, content_type AS "contentType", ttl_millis AS "ttlMillis",
+    const headColumns = `id, owner_key AS "ownerKey", path, content_type AS "contentType", ttl_millis AS "ttlMillis",
     expires_at_millis AS "expiresAtMillis", deadline_at_millis AS "deadlineMillis", closed, closed_by AS "closedBy", tail,
     byte_count AS "byteCount", last_seq AS "lastSeq", deleted_at_millis AS "deletedAtMillis"`
-  const rowColumns = `${headColumns}, config, start_position AS "start", parent_id AS "parentId", segments, children`
+    const rowColumns = `${headColumns}, config, start_position AS "start", parent_id AS "parentId", segments, children`
 
-  const rows = kit.all((row: StoredRow) => Effect.succeed(toRow(row)))
-  const oneRow = (text: string) => {
-    const run = statement<StoredRow>(text)
-    return (parameters: Statements.Parameters) =>
-      Effect.map(run(parameters), ([row]) => row === undefined ? undefined : toRow(row))
-  }
+    const rows = kit.all((row: StoredRow) => Effect.succeed(toRow(row)))
+    const oneRow = (text: string) => {
+      const run = statement<StoredRow>(text)
+      return (parameters: Statements.Parameters) =>
+        Effect.map(run(parameters), ([row]) => row === undefined ? undefined : toRow(row))
+    }
 
-  const announce = (changes: ReadonlyArray<readonly [id: number, mark: number]>) =>
-    wakeUps.announce(topic, changes.map(([id, mark]) => [String(id), mark]))
+    const announce = (changes: ReadonlyArray<readonly [id: number, mark: number]>) =>
+      wakeUps.announce(topic, changes.map(([id, mark]) => [String(id), mark]))
 
-  // ---- Finding --------------------------------------------------------------------------------------------------
+    // ---- Finding --------------------------------------------------------------------------------------------------
 
-  const byAddress = oneRow(`SELECT ${rowColumns} FROM ${streams} WHERE owner_key = ? AND path = ?`)
-  const lockByAddress = oneRow(`SELECT ${rowColumns} FROM ${streams} WHERE owner_key = ? AND path = ?${forUpdate}`)
-  const lockById = oneRow(`SELECT ${rowColumns} FROM ${streams} WHERE id = ?${forUpdate}`)
+    const byAddress = oneRow(`SELECT ${rowColumns} FROM ${streams} WHERE owner_key = ? AND path = ?`)
+    const lockByAddress = oneRow(`SELECT ${rowColumns} FROM ${streams} WHERE owner_key = ? AND path = ?${forUpdate}`)
+    const lockById = oneRow(`SELECT ${rowColumns} FROM ${streams} WHERE id = ?${forUpdate}`)
 
-  // ---- Deleting -------------------------------------------------------------------------------------------------
+    // ---- Deleting -------------------------------------------------------------------------------------------------
 
-  const markDeleted = statement(`UPDATE ${streams} SET deleted_at_millis = ? WHERE id = ?`)
-  const forget = statement(`UPDATE ${streams} SET path = NULL, deleted_at_millis = ? WHERE id = ?`)
-  const oneChildLess = statement(`UPDATE ${streams} SET children = children - 1 WHERE id = ?`)
-  const deleteRecords = statement(
-    `DELETE FROM ${recordsTable} WHERE stream_id = ? AND end_position IN (
+    const markDeleted = statement(`UPDATE ${streams} SET deleted_at_millis = ? WHERE id = ?`)
+    const forget = statement(`UPDATE ${streams} SET path = NULL, deleted_at_millis = ? WHERE id = ?`)
+    const oneChildLess = statement(`UPDATE ${streams} SET children = children - 1 WHERE id = ?`)
+    const deleteRecords = statement(
+      `DELETE FROM ${recordsTable} WHERE stream_id = ? AND end_position IN (
       SELECT end_position FROM ${recordsTable} WHERE stream_id = ? ORDER BY end_position LIMIT ?
     ) RETURNING end_position`
-  )
-  const deleteProducers = statement(`DELETE FROM ${producersTable} WHERE stream_id = ?`)
-  const deleteRow = statement(`DELETE FROM ${streams} WHERE id = ?`)
+    )
+    const deleteProducers = statement(`DELETE FROM ${producersTable} WHERE stream_id = ?`)
+    const deleteRow = statement(`DELETE FROM ${streams} WHERE id = ?`)
 
-  /** Deletes what a forgotten stream has left, `limit` records at most, and the row with the last of them. */
-  const purge = Effect.fnUntraced(function*(id: number, limit: number): Effect.fn.Return<number, SqlError> {
-    const gone = (yield* deleteRecords([id, id, limit])).length
-    // A full batch may have left some.
-    if (gone < limit) {
-      yield* deleteProducers([id])
-      yield* deleteRow([id])
-    }
-    return gone
-  })
+    /** Deletes what a forgotten stream has left, `limit` records at most, and the row with the last of them. */
+    const purge = Effect.fnUntraced(function*(id: number, limit: number): Effect.fn.Return<number, SqlError> {
+      const gone = (yield* deleteRecords([id, id, limit])).length
+      // A full batch may have left some.
+      if (gone < limit) {
+        yield* deleteProducers([id])
+        yield* deleteRow([id])
+      }
+      return gone
+    })
 
-  // What is small is deleted at once; a sweep takes the rest.
-  const purgeAtOnce = 500
+    // What is small is deleted at once; a sweep takes the rest.
+    const purgeAtOnce = 500
 
-  const remove = Effect.fnUntraced(function*(stream: StreamRow, nowMillis: number): Effect.fn.Return<void, SqlError> {
-    const changes: Array<readonly [number, number]> = []
-    let current: StreamRow | undefined = stream
-    if (stream.children > 0) {
-      yield* markDeleted([nowMillis, stream.id])
-      return yield* announce([[stream.id, deletedMark]])
-    }
-    while (current !== undefined) {
-      yield* forget([nowMillis, current.id])
-      yield* purge(current.id, purgeAtOnce)
-      changes.push([current.id, deletedMark])
-      const parent: StreamRow | undefined = current.parentId === null ? undefined : yield* lockById([current.parentId])
-      if (parent === undefined) break
-      yield* oneChildLess([parent.id])
-      current = parent.children === 1 && parent.deletedAtMillis !== null ? parent : undefined
-    }
-    yield* announce(changes)
-  })
+    const remove = Effect.fnUntraced(function*(stream: StreamRow, nowMillis: number): Effect.fn.Return<void, SqlError> {
+      const changes: Array<readonly [number, number]> = []
+      let current: StreamRow | undefined = stream
+      if (stream.children > 0) {
+        yield* markDeleted([nowMillis, stream.id])
+        return yield* announce([[stream.id, deletedMark]])
+      }
+      while (current !== undefined) {
+        yield* forget([nowMillis, current.id])
+        yield* purge(current.id, purgeAtOnce)
+        changes.push([current.id, deletedMark])
+        const parent: StreamRow | undefined = current.parentId === null
+          ? undefined
+          : yield* lockById([current.parentId])
+        if (parent === undefined) break
+        yield* oneChildLess([parent.id])
+        current = parent.children === 1 && parent.deletedAtMillis !== null ? parent : undefined
+      }
+      yield* announce(changes)
+    })
 
-  // ---- Creating -------------------------------------------------------------------------------------------------
+    // ---- Creating -------------------------------------------------------------------------------------------------
 
-  // Two who create one path must see each other although neither finds a row. On SQLite the transaction is the lock.
-  const lockAddressStatement = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
-  const lockAddress = (address: StreamAddress): Effect.Effect<unknown, SqlError> =>
-    isPg ? lockAddressStatement([JSON.stringify([prefix, address.ownerKey, address.path])]) : Effect.void
+    // Two who create one path must see each other although neither finds a row. On SQLite the transaction is the lock.
+    const lockAddressStatement = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+    const lockAddress = (address: StreamAddress): Effect.Effect<unknown, SqlError> =>
+      isPg ? lockAddressStatement([JSON.stringify([prefix, address.ownerKey, address.path])]) : Effect.void
 
-  const oneChildMore = statement(`UPDATE ${streams} SET children = children + 1 WHERE id = ?`)
-  const insertStream = oneRow(
-    `INSERT INTO ${streams} (owner_key, path, content_type, config, ttl_millis, expires_at_millis, deadline_at_millis, closed, start_position, tail,
+    const oneChildMore = statement(`UPDATE ${streams} SET children = children + 1 WHERE id = ?`)
+    const insertStream = oneRow(
+      `INSERT INTO ${streams} (owner_key, path, content_type, config, ttl_millis, expires_at_millis, deadline_at_millis, closed, start_position, tail,
       byte_count, parent_id, segments, children)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) RETURNING ${rowColumns}`
-  )
-  const insertOne = statement(
-    `INSERT INTO ${recordsTable} (stream_id, end_position, start_position, byte_start, data) VALUES (?, ?, ?, ?, ?)`
-  )
-  const recordAfter = statement<Stored<StreamRecord> & { readonly data: Uint8Array }>(
-    `SELECT start_position AS "start", end_position AS "end", data FROM ${recordsTable}
-    WHERE stream_id = ? AND end_position > ? ORDER BY end_position LIMIT 1`
-  )
-  /** Returns where the append that a position lies in ends, for a fork of this stream. */
-  const endOfRecordAt = (stream: StreamRow, position: number): Effect.Effect<number, SqlError> => {
-    const segment = stream.segments.find(([, until]) => position < until)
-    const [id, until] = segment ?? [stream.id, stream.tail]
-    return Effect.map(
-      recordAfter([id, position]),
-      ([record]) => record === undefined ? 0 : Math.min(until, Dialect.toNatural(record.end))
     )
-  }
-
-  const create = Effect.fnUntraced(function*(options: CreateOptions): Effect.fn.Return<CreateOutcome, SqlError> {
-    const { fork, nowMillis, ownerKey, path } = options
-    yield* lockAddress(options)
-    const existing = yield* lockByAddress([ownerKey, path])
-    if (existing !== undefined) {
-      if (!isExpired(existing, nowMillis)) {
-        return isSame(existing, options) ? { _tag: "Existing", stream: existing } : { _tag: "Conflict" }
-      }
-      yield* remove(existing, nowMillis)
-      if (existing.children > 0) return { _tag: "Conflict" }
+    const insertOne = statement(
+      `INSERT INTO ${recordsTable} (stream_id, end_position, start_position, byte_start, data) VALUES (?, ?, ?, ?, ?)`
+    )
+    const recordAfter = statement<Stored<StreamRecord> & { readonly data: Uint8Array }>(
+      `SELECT start_position AS "start", end_position AS "end", data FROM ${recordsTable}
+    WHERE stream_id = ? AND end_position > ? ORDER BY end_position LIMIT 1`
+    )
+    /** Returns where the append that a position lies in ends, for a fork of this stream. */
+    const endOfRecordAt = (stream: StreamRow, position: number): Effect.Effect<number, SqlError> => {
+      const segment = stream.segments.find(([, until]) => position < until)
+      const [id, until] = segment ?? [stream.id, stream.tail]
+      return Effect.map(
+        recordAfter([id, position]),
+        ([record]) => record === undefined ? 0 : Math.min(until, Dialect.toNatural(record.end))
+      )
     }
-    let source: StreamRow | undefined
-    let start = 0
-    if (fork !== null) {
-      source = yield* lockByAddress([ownerKey, fork.path])
-      const absent = missing(source, nowMillis)
-      if (source === undefined || absent !== undefined) {
-        return { _tag: absent?._tag === "Gone" ? "SourceGone" : "SourceUnknown" }
-      }
-      const { contentType, tail } = source
-      if (options.contentType !== null && mediaType(options.contentType) !== mediaType(contentType)) {
-        return { _tag: "SourceMismatch", contentType }
-      }
-      const at = fork.at ?? tail
-      start = at + fork.further
-      if (at > tail) return { _tag: "BeyondSource" }
-      if (fork.further > 0 && start > (at < tail ? yield* endOfRecordAt(source, at) : 0)) {
-        return { _tag: "BeyondSource" }
-      }
-      yield* oneChildMore([source.id])
-    }
-    const lifetime = lifetimeOf(options, source)
-    const stream = yield* insertStream([
-      ownerKey,
-      path,
-      options.contentType ?? source?.contentType ?? "",
-      options.config,
-      lifetime.ttlMillis,
-      lifetime.expiresAtMillis,
-      deadlineOf(lifetime, nowMillis),
-      options.closed ? 1 : 0,
-      start,
-      start + options.units,
-      options.data.length,
-      source?.id ?? null,
-      JSON.stringify(source === undefined ? [] : segmentsOf(source, start))
-    ])
-    if (stream === undefined) return yield* Effect.die(new Error("A stream that was inserted was not returned"))
-    if (options.units > 0) yield* insertOne([stream.id, stream.tail, start, 0, options.data])
-    yield* announce([[stream.id, markOf(stream)]])
-    return { _tag: "Created", stream }
-  })
 
-  // ---- Appending ------------------------------------------------------------------------------------------------
+    const create = Effect.fnUntraced(function*(options: CreateOptions): Effect.fn.Return<CreateOutcome, SqlError> {
+      const { fork, nowMillis, ownerKey, path } = options
+      yield* lockAddress(options)
+      const existing = yield* lockByAddress([ownerKey, path])
+      if (existing !== undefined) {
+        if (!isExpired(existing, nowMillis)) {
+          return isSame(existing, options) ? { _tag: "Existing", stream: existing } : { _tag: "Conflict" }
+        }
+        yield* remove(existing, nowMillis)
+        if (existing.children > 0) return { _tag: "Conflict" }
+      }
+      let source: StreamRow | undefined
+      let start = 0
+      if (fork !== null) {
+        source = yield* lockByAddress([ownerKey, fork.path])
+        const absent = missing(source, nowMillis)
+        if (source === undefined || absent !== undefined) {
+          return { _tag: absent?._tag === "Gone" ? "SourceGone" : "SourceUnknown" }
+        }
+        const { contentType, tail } = source
+        if (options.contentType !== null && mediaType(options.contentType) !== mediaType(contentType)) {
+          return { _tag: "SourceMismatch", contentType }
+        }
+        const at = fork.at ?? tail
+        start = at + fork.further
+        if (at > tail) return { _tag: "BeyondSource" }
+        if (fork.further > 0 && start > (at < tail ? yield* endOfRecordAt(source, at) : 0)) {
+          return { _tag: "BeyondSource" }
+        }
+        yield* oneChildMore([source.id])
+      }
+      const lifetime = lifetimeOf(options, source)
+      const stream = yield* insertStream([
+        ownerKey,
+        path,
+        options.contentType ?? source?.contentType ?? "",
+        options.config,
+        lifetime.ttlMillis,
+        lifetime.expiresAtMillis,
+        deadlineOf(lifetime, nowMillis),
+        options.closed ? 1 : 0,
+        start,
+        start + options.units,
+        options.data.length,
+        source?.id ?? null,
+        JSON.stringify(source === undefined ? [] : segmentsOf(source, start))
+      ])
+      if (stream === undefined) return yield* Effect.die(new Error("A stream that was inserted was not returned"))
+      if (options.units > 0) yield* insertOne([stream.id, stream.tail, start, 0, options.data])
+      yield* announce([[stream.id, markOf(stream)]])
+      return { _tag: "Created", stream }
+    })
 
-  type StoredHead = Stored<AppendHead> & { readonly closedBy: string | null }
-  const lockHead = statement<StoredHead>(
-    `SELECT ${headColumns} FROM ${streams} WHERE owner_key = ? AND path = ?${forUpdate}`
-  )
-  // Rows are locked in one order everywhere, so that two batches cannot wait for each other in a circle.
-  const lockHeadsAtOnce = statement<StoredHead>(
-    `SELECT ${headColumns} FROM ${streams}
+    // ---- Appending ------------------------------------------------------------------------------------------------
+
+    type StoredHead = Stored<AppendHead> & { readonly closedBy: string | null }
+    const lockHead = statement<StoredHead>(
+      `SELECT ${headColumns} FROM ${streams} WHERE owner_key = ? AND path = ?${forUpdate}`
+    )
+    // Rows are locked in one order everywhere, so that two batches cannot wait for each other in a circle.
+    const lockHeadsAtOnce = statement<StoredHead>(
+      `SELECT ${headColumns} FROM ${streams}
     JOIN json_to_recordset(CAST(? AS json)) AS asked("ownerKey" text, "streamPath" text)
       ON owner_key = asked."ownerKey" AND path = asked."streamPath"
     ORDER BY id FOR UPDATE OF ${streams}`
-  )
-  const readHeads = forMany<StoredHead>(
-    "(?, ?)",
-    (asked) => `SELECT ${headColumns} FROM ${streams} WHERE (owner_key, path) IN (VALUES ${asked})`
-  )
-  const lockHeads = Effect.fnUntraced(function*(
-    items: ReadonlyArray<AppendItem>
-  ): Effect.fn.Return<ReadonlyMap<string, AppendHead>, SqlError> {
-    const addresses = new Map<string, StreamAddress>()
-    for (const item of items) addresses.set(addressKey(item), item)
-    const heads = new Map<string, AppendHead>()
-    const asked = Array.from(addresses.values())
-    const [only] = asked
-    const found = asked.length === 1 && only !== undefined
-      ? yield* lockHead([only.ownerKey, only.path])
-      : isPg
-      ? yield* lockHeadsAtOnce([JSON.stringify(asked.map(({ ownerKey, path }) => ({ ownerKey, streamPath: path })))])
-      : yield* readHeads(asked.map(({ ownerKey, path }) => [ownerKey, path]))
-    for (const row of found) heads.set(addressKey(row), toHead(row))
-    return heads
-  })
+    )
+    const readHeads = forMany<StoredHead>(
+      "(?, ?)",
+      (asked) => `SELECT ${headColumns} FROM ${streams} WHERE (owner_key, path) IN (VALUES ${asked})`
+    )
+    const lockHeads = Effect.fnUntraced(function*(
+      items: ReadonlyArray<AppendItem>
+    ): Effect.fn.Return<ReadonlyMap<string, AppendHead>, SqlError> {
+      const addresses = new Map<string, StreamAddress>()
+      for (const item of items) addresses.set(addressKey(item), item)
+      const heads = new Map<string, AppendHead>()
+      const asked = Array.from(addresses.values())
+      const [only] = asked
+      const found = asked.length === 1 && only !== undefined
+        ? yield* lockHead([only.ownerKey, only.path])
+        : isPg
+        ? yield* lockHeadsAtOnce([JSON.stringify(asked.map(({ ownerKey, path }) => ({ ownerKey, streamPath: path })))])
+        : yield* readHeads(asked.map(({ ownerKey, path }) => [ownerKey, path]))
+      for (const row of found) heads.set(addressKey(row), toHead(row))
+      return heads
+    })
 
-  const producerState = statement<Stored<NewProducer>>(
-    `SELECT stream_id AS "streamId", producer_id AS "producerId", epoch, seq FROM ${producersTable}
+    const producerState = statement<Stored<NewProducer>>(
+      `SELECT stream_id AS "streamId", producer_id AS "producerId", epoch, seq FROM ${producersTable}
     WHERE stream_id = ? AND producer_id = ?`
-  )
-  const producerStates = statement<Stored<NewProducer>>(
-    `SELECT stream_id AS "streamId", producer_id AS "producerId", epoch, seq FROM ${producersTable}
+    )
+    const producerStates = statement<Stored<NewProducer>>(
+      `SELECT stream_id AS "streamId", producer_id AS "producerId", epoch, seq FROM ${producersTable}
     JOIN json_to_recordset(CAST(? AS json)) AS asked(id bigint, producer text)
       ON stream_id = asked.id AND producer_id = asked.producer`
-  )
-  const readProducers = Effect.fnUntraced(function*(
-    items: ReadonlyArray<AppendItem>,
-    heads: ReadonlyMap<string, AppendHead>
-  ): Effect.fn.Return<ReadonlyMap<string, ProducerPoint>, SqlError> {
-    const asked = new Map<string, { readonly id: number; readonly producer: string }>()
-    for (const item of items) {
-      const head = item.producer === null ? undefined : heads.get(addressKey(item))
-      if (item.producer === null || head === undefined) continue
-      const { producerId } = item.producer
-      asked.set(producerKey(head.id, producerId), { id: head.id, producer: producerId })
-    }
-    const states = new Map<string, ProducerPoint>()
-    const keep = (found: ReadonlyArray<Stored<NewProducer>>) => {
-      for (const { epoch, producerId, seq, streamId } of found) {
-        states.set(producerKey(Dialect.toNatural(streamId), producerId), {
-          producerId,
-          epoch: Dialect.toNatural(epoch),
-          seq: Dialect.toNatural(seq)
-        })
+    )
+    const readProducers = Effect.fnUntraced(function*(
+      items: ReadonlyArray<AppendItem>,
+      heads: ReadonlyMap<string, AppendHead>
+    ): Effect.fn.Return<ReadonlyMap<string, ProducerPoint>, SqlError> {
+      const asked = new Map<string, { readonly id: number; readonly producer: string }>()
+      for (const item of items) {
+        const head = item.producer === null ? undefined : heads.get(addressKey(item))
+        if (item.producer === null || head === undefined) continue
+        const { producerId } = item.producer
+        asked.set(producerKey(head.id, producerId), { id: head.id, producer: producerId })
       }
-    }
-    if (isPg && asked.size > 1) keep(yield* producerStates([JSON.stringify(Array.from(asked.values()))]))
-    else for (const { id, producer } of asked.values()) keep(yield* producerState([id, producer]))
-    return states
-  })
+      const states = new Map<string, ProducerPoint>()
+      const keep = (found: ReadonlyArray<Stored<NewProducer>>) => {
+        for (const { epoch, producerId, seq, streamId } of found) {
+          states.set(producerKey(Dialect.toNatural(streamId), producerId), {
+            producerId,
+            epoch: Dialect.toNatural(epoch),
+            seq: Dialect.toNatural(seq)
+          })
+        }
+      }
+      if (isPg && asked.size > 1) keep(yield* producerStates([JSON.stringify(Array.from(asked.values()))]))
+      else for (const { id, producer } of asked.values()) keep(yield* producerState([id, producer]))
+      return states
+    })
 
-  // PostgreSQL takes any number of rows as one JSON text, and so with one prepared statement.
-  const insertAtOnce = statement(
-    `INSERT INTO ${recordsTable} (stream_id, end_position, start_position, byte_start, data)
+    // PostgreSQL takes any number of rows as one JSON text, and so with one prepared statement.
+    const insertAtOnce = statement(
+      `INSERT INTO ${recordsTable} (stream_id, end_position, start_position, byte_start, data)
     SELECT "streamId", "end", "start", "byteStart", decode(data, 'base64')
     FROM json_to_recordset(CAST(? AS json))
       AS new("streamId" bigint, "end" bigint, "start" bigint, "byteStart" bigint, data text)`
-  )
-  const insertMany = forMany(
-    "(?, ?, ?, ?, ?)",
-    (rows) =>
-      `INSERT ${orFail}INTO ${recordsTable} (stream_id, end_position, start_position, byte_start, data) VALUES ${rows}`
-  )
-  const insertRecords = (records: ReadonlyArray<NewRecord>): Effect.Effect<unknown, SqlError> =>
-    isPg && records.length > 1
-      ? insertAtOnce([JSON.stringify(records.map((record) => ({ ...record, data: Base64.encode(record.data) })))])
-      : insertMany(
-        records.map(({ byteStart, data, end, start, streamId }) => [streamId, end, start, byteStart, data])
-      )
+    )
+    const insertMany = forMany(
+      "(?, ?, ?, ?, ?)",
+      (rows) =>
+        `INSERT ${orFail}INTO ${recordsTable} (stream_id, end_position, start_position, byte_start, data) VALUES ${rows}`
+    )
+    const insertRecords = (records: ReadonlyArray<NewRecord>): Effect.Effect<unknown, SqlError> =>
+      isPg && records.length > 1
+        ? insertAtOnce([JSON.stringify(records.map((record) => ({ ...record, data: Base64.encode(record.data) })))])
+        : insertMany(
+          records.map(({ byteStart, data, end, start, streamId }) => [streamId, end, start, byteStart, data])
+        )
 
-  const updateAtOnce = statement(
-    `UPDATE ${streams} AS stream SET tail = new.tail, byte_count = new."byteCount", last_seq = new."lastSeq",
+    const updateAtOnce = statement(
+      `UPDATE ${streams} AS stream SET tail = new.tail, byte_count = new."byteCount", last_seq = new."lastSeq",
       closed = new.closed, closed_by = new."closedBy", deadline_at_millis = new.deadline_at_millis
     FROM json_to_recordset(CAST(? AS json)) AS new(tail bigint, "byteCount" bigint, "lastSeq" text,
       closed bigint, "closedBy" text, deadline_at_millis bigint, id bigint)
     WHERE stream.id = new.id`
-  )
-  const updateOne = statement(
-    `UPDATE ${streams} SET tail = ?, byte_count = ?, last_seq = ?, closed = ?, closed_by = ?, deadline_at_millis = ? WHERE id = ?`
-  )
-  const updateMany = forMany(
-    "(?, ?, ?, ?, ?, ?, ?)",
-    (rows) =>
-      `UPDATE ${orFail}${streams} SET tail = column1, byte_count = column2, last_seq = column3, closed = column4,
+    )
+    const updateOne = statement(
+      `UPDATE ${streams} SET tail = ?, byte_count = ?, last_seq = ?, closed = ?, closed_by = ?, deadline_at_millis = ? WHERE id = ?`
+    )
+    const updateMany = forMany(
+      "(?, ?, ?, ?, ?, ?, ?)",
+      (rows) =>
+        `UPDATE ${orFail}${streams} SET tail = column1, byte_count = column2, last_seq = column3, closed = column4,
         closed_by = column5, deadline_at_millis = column6
       FROM (VALUES ${rows}) AS new WHERE id = column7`
-  )
-  const toUpdate = (head: AppendHead) => ({
-    tail: head.tail,
-    byteCount: head.byteCount,
-    lastSeq: head.lastSeq,
-    closed: head.closed ? 1 : 0,
-    closedBy: head.closedBy === null ? null : JSON.stringify(head.closedBy),
-    deadline_at_millis: head.deadlineMillis,
-    id: head.id
-  })
-  const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, SqlError> => {
-    const [only] = heads
-    if (heads.length === 1 && only !== undefined) return updateOne(Object.values(toUpdate(only)))
-    return isPg
-      ? updateAtOnce([JSON.stringify(heads.map(toUpdate))])
-      : updateMany(heads.map((head) => Object.values(toUpdate(head))))
-  }
+    )
+    const toUpdate = (head: AppendHead) => ({
+      tail: head.tail,
+      byteCount: head.byteCount,
+      lastSeq: head.lastSeq,
+      closed: head.closed ? 1 : 0,
+      closedBy: head.closedBy === null ? null : JSON.stringify(head.closedBy),
+      deadline_at_millis: head.deadlineMillis,
+      id: head.id
+    })
+    const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, SqlError> => {
+      const [only] = heads
+      if (heads.length === 1 && only !== undefined) return updateOne(Object.values(toUpdate(only)))
+      return isPg
+        ? updateAtOnce([JSON.stringify(heads.map(toUpdate))])
+        : updateMany(heads.map((head) => Object.values(toUpdate(head))))
+    }
 
-  const upsertProducers = statement(
-    `INSERT INTO ${producersTable} (stream_id, producer_id, epoch, seq)
+    const upsertProducers = statement(
+      `INSERT INTO ${producersTable} (stream_id, producer_id, epoch, seq)
     SELECT "streamId", "producerId", epoch, seq FROM json_to_recordset(CAST(? AS json))
       AS new("streamId" bigint, "producerId" text, epoch bigint, seq bigint)
     ON CONFLICT (stream_id, producer_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq`
-  )
-  const upsertMany = forMany(
-    "(?, ?, ?, ?)",
-    (rows) =>
-      `INSERT INTO ${producersTable} (stream_id, producer_id, epoch, seq) VALUES ${rows}
+    )
+    const upsertMany = forMany(
+      "(?, ?, ?, ?)",
+      (rows) =>
+        `INSERT INTO ${producersTable} (stream_id, producer_id, epoch, seq) VALUES ${rows}
       ON CONFLICT (stream_id, producer_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq`
-  )
-  const storeProducers = (producers: ReadonlyArray<NewProducer>): Effect.Effect<unknown, SqlError> =>
-    isPg && producers.length > 1
-      ? upsertProducers([JSON.stringify(producers)])
-      : upsertMany(producers.map(({ epoch, producerId, seq, streamId }) => [streamId, producerId, epoch, seq]))
+    )
+    const storeProducers = (producers: ReadonlyArray<NewProducer>): Effect.Effect<unknown, SqlError> =>
+      isPg && producers.length > 1
+        ? upsertProducers([JSON.stringify(producers)])
+        : upsertMany(producers.map(({ epoch, producerId, seq, streamId }) => [streamId, producerId, epoch, seq]))
 
-  const append = Effect.fnUntraced(function*(options: {
-    readonly items: ReadonlyArray<AppendItem>
-    readonly nowMillis: number
-    readonly maxStreamBytes: number
-  }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
-    const heads = yield* lockHeads(options.items)
-    const producers = yield* readProducers(options.items, heads)
-    const plan = planAppend({ ...options, heads, producers })
-    if (plan.heads.length > 0) {
-      yield* insertRecords(plan.records)
-      yield* updateHeads(plan.heads)
-      yield* storeProducers(plan.producers)
-      yield* announce(plan.heads.map((head) => [head.id, markOf(head)]))
-    }
-    return plan.outcomes
-  })
+    const append = Effect.fnUntraced(function*(options: {
+      readonly items: ReadonlyArray<AppendItem>
+      readonly nowMillis: number
+      readonly maxStreamBytes: number
+    }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
+      const heads = yield* lockHeads(options.items)
+      const producers = yield* readProducers(options.items, heads)
+      const plan = planAppend({ ...options, heads, producers })
+      if (plan.heads.length > 0) {
+        yield* insertRecords(plan.records)
+        yield* updateHeads(plan.heads)
+        yield* storeProducers(plan.producers)
+        yield* announce(plan.heads.map((head) => [head.id, markOf(head)]))
+      }
+      return plan.outcomes
+    })
 
-  // ---- Reading --------------------------------------------------------------------------------------------------
+    // ---- Reading --------------------------------------------------------------------------------------------------
 
-  const touch = statement(`UPDATE ${streams} SET deadline_at_millis = ? WHERE id = ? AND deadline_at_millis < ? AND deleted_at_millis IS NULL`)
-  // The first record comes whatever its size; no other begins more than the given bytes after it.
-  const readRecords = statement<Stored<StreamRecord> & { readonly data: Uint8Array }>(
-    `SELECT start_position AS "start", end_position AS "end", data FROM ${recordsTable}
+    const touch = statement(
+      `UPDATE ${streams} SET deadline_at_millis = ? WHERE id = ? AND deadline_at_millis < ? AND deleted_at_millis IS NULL`
+    )
+    // The first record comes whatever its size; no other begins more than the given bytes after it.
+    const readRecords = statement<Stored<StreamRecord> & { readonly data: Uint8Array }>(
+      `SELECT start_position AS "start", end_position AS "end", data FROM ${recordsTable}
     WHERE stream_id = ? AND end_position > ? AND start_position < ? AND byte_start < ? + (
       SELECT byte_start FROM ${recordsTable} WHERE stream_id = ? AND end_position > ? ORDER BY end_position LIMIT 1
     )
     ORDER BY end_position LIMIT ?`
-  )
-  const read = Effect.fnUntraced(function*(options: {
-    readonly ownerKey: string
-    readonly path: string
-    readonly from: number | "tail"
-    readonly maxRecords: number
-    readonly maxBytes: number
-    readonly nowMillis: number
-  }): Effect.fn.Return<ReadOutcome, SqlError> {
-    const { nowMillis, ownerKey, path } = options
-    const stream = yield* byAddress([ownerKey, path])
-    const absent = missing(stream, nowMillis)
-    if (stream === undefined || absent !== undefined) return absent ?? { _tag: "Unknown" }
-    if (needsTouch(stream, nowMillis)) {
-      const deadline = deadlineOf(stream, nowMillis)
-      yield* touch([deadline, stream.id, deadline])
-    }
-    const from = options.from === "tail" ? stream.tail : options.from
-    if (from > stream.tail) return { _tag: "BeyondEnd", stream }
-    const records: Array<StreamRecord> = []
-    let position = from
-    let bytes = 0
-    for (const [id, until] of [...stream.segments, [stream.id, stream.tail] as const]) {
-      if (position >= until) continue
-      const limit = options.maxRecords - records.length
-      if (limit <= 0 || bytes >= options.maxBytes) break
-      const found = yield* readRecords([id, position, until, options.maxBytes - bytes, id, position, limit])
-      for (const row of found) {
-        const record = toRecord(row)
-        // A stream that is deleted meanwhile loses its oldest records first.
-        if (record.start > position) return { _tag: "Unknown" }
-        const part = cut(stream.contentType, record, position, until)
-        records.push(part)
-        bytes += part.data.length
-        position = part.end
+    )
+    const read = Effect.fnUntraced(function*(options: {
+      readonly ownerKey: string
+      readonly path: string
+      readonly from: number | "tail"
+      readonly maxRecords: number
+      readonly maxBytes: number
+      readonly nowMillis: number
+    }): Effect.fn.Return<ReadOutcome, SqlError> {
+      const { nowMillis, ownerKey, path } = options
+      const stream = yield* byAddress([ownerKey, path])
+      const absent = missing(stream, nowMillis)
+      if (stream === undefined || absent !== undefined) return absent ?? { _tag: "Unknown" }
+      if (needsTouch(stream, nowMillis)) {
+        const deadline = deadlineOf(stream, nowMillis)
+        yield* touch([deadline, stream.id, deadline])
       }
-      if (position < until) break
-    }
-    return records.length === 0 && from < stream.tail ? { _tag: "Unknown" } : { _tag: "Read", stream, from, records }
-  })
+      const from = options.from === "tail" ? stream.tail : options.from
+      if (from > stream.tail) return { _tag: "BeyondEnd", stream }
+      const records: Array<StreamRecord> = []
+      let position = from
+      let bytes = 0
+      for (const [id, until] of [...stream.segments, [stream.id, stream.tail] as const]) {
+        if (position >= until) continue
+        const limit = options.maxRecords - records.length
+        if (limit <= 0 || bytes >= options.maxBytes) break
+        const found = yield* readRecords([id, position, until, options.maxBytes - bytes, id, position, limit])
+        for (const row of found) {
+          const record = toRecord(row)
+          // A stream that is deleted meanwhile loses its oldest records first.
+          if (record.start > position) return { _tag: "Unknown" }
+          const part = cut(stream.contentType, record, position, until)
+          records.push(part)
+          bytes += part.data.length
+          position = part.end
+        }
+        if (position < until) break
+      }
+      return records.length === 0 && from < stream.tail ? { _tag: "Unknown" } : { _tag: "Read", stream, from, records }
+    })
 
-  const list = rows(
-    `SELECT ${rowColumns} FROM ${streams}
+    const list = rows(
+      `SELECT ${rowColumns} FROM ${streams}
     WHERE owner_key = ? AND path > ? AND path >= ? AND substr(path, 1, length(?)) = ? AND deleted_at_millis IS NULL
       AND (deadline_at_millis IS NULL OR deadline > ?)
     ORDER BY path LIMIT ?`
-  )
-  const heads = statement<Stored<Pick<StreamRow, "id" | "tail" | "closed">>>(
-    `SELECT id, tail, closed FROM ${streams} WHERE deleted_at_millis IS NULL AND ${
-      isPg
-        ? "id = ANY (ARRAY(SELECT CAST(json_array_elements_text(CAST(? AS json)) AS bigint)))"
-        : "id IN (SELECT value FROM json_each(?))"
-    }`
-  )
+    )
+    const heads = statement<Stored<Pick<StreamRow, "id" | "tail" | "closed">>>(
+      `SELECT id, tail, closed FROM ${streams} WHERE deleted_at_millis IS NULL AND ${
+        isPg
+          ? "id = ANY (ARRAY(SELECT CAST(json_array_elements_text(CAST(? AS json)) AS bigint)))"
+          : "id IN (SELECT value FROM json_each(?))"
+      }`
+    )
 
-  // ---- Sweeping -------------------------------------------------------------------------------------------------
+    // ---- Sweeping -------------------------------------------------------------------------------------------------
 
-  const pickExpired = rows(
-    `SELECT ${rowColumns} FROM ${streams} WHERE deadline_at_millis IS NOT NULL AND deleted_at_millis IS NULL AND deadline_at_millis <= ?
+    const pickExpired = rows(
+      `SELECT ${rowColumns} FROM ${streams} WHERE deadline_at_millis IS NOT NULL AND deleted_at_millis IS NULL AND deadline_at_millis <= ?
     ORDER BY deadline_at_millis LIMIT ?${skipLocked}`
-  )
-  const pickForgotten = statement<{ readonly id: unknown }>(
-    `SELECT id FROM ${streams} WHERE path IS NULL ORDER BY id LIMIT ?${skipLocked}`
-  )
-  const expire = Effect.fnUntraced(function*(limit: number, nowMillis: number): Effect.fn.Return<number, SqlError> {
-    const expired = yield* pickExpired([nowMillis, limit])
-    for (const stream of expired) {
-      // Its forks may have expired in this batch, before it.
-      const current = yield* lockById([stream.id])
-      if (current !== undefined && current.deletedAtMillis === null) yield* remove(current, nowMillis)
-    }
-    return expired.length
-  })
-  const purgeForgotten = Effect.fnUntraced(function*(
-    limit: number
-  ): Effect.fn.Return<Pick<SweepCounts, "records" | "removed">, SqlError> {
-    let records = 0
-    let removed = 0
-    for (const { id } of yield* pickForgotten([limit])) {
-      if (records === limit) break
-      records += yield* purge(Dialect.toNatural(id), limit - records)
-      if (records < limit) removed++
-    }
-    return { records, removed }
-  })
+    )
+    const pickForgotten = statement<{ readonly id: unknown }>(
+      `SELECT id FROM ${streams} WHERE path IS NULL ORDER BY id LIMIT ?${skipLocked}`
+    )
+    const expire = Effect.fnUntraced(function*(limit: number, nowMillis: number): Effect.fn.Return<number, SqlError> {
+      const expired = yield* pickExpired([nowMillis, limit])
+      for (const stream of expired) {
+        // Its forks may have expired in this batch, before it.
+        const current = yield* lockById([stream.id])
+        if (current !== undefined && current.deletedAtMillis === null) yield* remove(current, nowMillis)
+      }
+      return expired.length
+    })
+    const purgeForgotten = Effect.fnUntraced(function*(
+      limit: number
+    ): Effect.fn.Return<Pick<SweepCounts, "records" | "removed">, SqlError> {
+      let records = 0
+      let removed = 0
+      for (const { id } of yield* pickForgotten([limit])) {
+        if (records === limit) break
+        records += yield* purge(Dialect.toNatural(id), limit - records)
+        if (records < limit) removed++
+      }
+      return { records, removed }
+    })
 
-  return DurableStreamRepository.of({
-    create: (options) => transaction("create a stream")(create(options)),
-    append: (options) => transaction("append to streams")(append(options)),
-    get: ({ nowMillis, ownerKey, path }) =>
-      kit.read("read a stream's state")(Effect.map(byAddress([ownerKey, path]), (stream) =>
-          missing(stream, nowMillis) ?? (stream === undefined ? { _tag: "Unknown" } : { _tag: "Found", stream }))
-      ),
-    read: (options) => kit.read("read a stream")(read(options)),
-    delete: ({ nowMillis, ownerKey, path }) =>
-      transaction("delete a stream")(Effect.gen(function*(): Effect.fn.Return<DeleteOutcome, SqlError> {
+    return DurableStreamRepository.of({
+      create: (options) => transaction("create a stream")(create(options)),
+      append: (options) => transaction("append to streams")(append(options)),
+      get: ({ nowMillis, ownerKey, path }) =>
+        kit.read("read a stream's state")(
+          Effect.map(byAddress([ownerKey, path]), (stream) =>
+            missing(stream, nowMillis) ?? (stream === undefined ? { _tag: "Unknown" } : { _tag: "Found", stream }))
+        ),
+      read: (options) => kit.read("read a stream")(read(options)),
+      delete: ({ nowMillis, ownerKey, path }) =>
+        transaction("delete a stream")(Effect.gen(function*(): Effect.fn.Return<DeleteOutcome, SqlError> {
           const stream = yield* lockByAddress([ownerKey, path])
           const absent = missing(stream, nowMillis)
           if (stream === undefined || absent !== undefined) return absent ?? { _tag: "Unknown" }
           yield* remove(stream, nowMillis)
           return { _tag: "Deleted" }
-        })
-      ),
-    list: ({ after, limit, nowMillis, ownerKey, prefix }) =>
-      kit.read("list streams")(list([ownerKey, after, prefix, prefix, prefix, nowMillis, limit])),
-    heads: (ids) =>
-      kit.read("read where streams stand")(Effect.map(heads([JSON.stringify(ids)]), (found) =>
-          found.map(({ closed, id, tail }) => ({
-            id: Dialect.toNatural(id),
-            mark: markOf({ tail: Dialect.toNatural(tail), closed: Dialect.toNatural(closed) === 1 })
-          })))
-      ),
-    sweep: ({ limit, nowMillis }) =>
-      // Each part is a transaction of its own: what one has done does not depend on the next.
-      Effect.gen(function*() {
-        const { records, removed } = yield* transaction("delete what streams left")(purgeForgotten(limit))
-        const expired = yield* transaction("delete expired streams")(expire(limit, nowMillis))
-        return { expired, records, removed }
-      }),
-    wakeups: Stream.mapError(wakeUps.listen(topic), failedAs("listen for changes of streams"))
+        })),
+      list: ({ after, limit, nowMillis, ownerKey, prefix }) =>
+        kit.read("list streams")(list([ownerKey, after, prefix, prefix, prefix, nowMillis, limit])),
+      heads: (ids) =>
+        kit.read("read where streams stand")(
+          Effect.map(heads([JSON.stringify(ids)]), (found) =>
+            found.map(({ closed, id, tail }) => ({
+              id: Dialect.toNatural(id),
+              mark: markOf({ tail: Dialect.toNatural(tail), closed: Dialect.toNatural(closed) === 1 })
+            })))
+        ),
+      sweep: ({ limit, nowMillis }) =>
+        // Each part is a transaction of its own: what one has done does not depend on the next.
+        Effect.gen(function*() {
+          const { records, removed } = yield* transaction("delete what streams left")(purgeForgotten(limit))
+          const expired = yield* transaction("delete expired streams")(expire(limit, nowMillis))
+          return { expired, records, removed }
+        }),
+      wakeups: Stream.mapError(wakeUps.listen(topic), failedAs("listen for changes of streams"))
+    })
   })
-})
 
 /** Provides the repository on tables that are there already, for a connection without the right to create any. */
 export const layerStorage = (

@@ -11,7 +11,7 @@ import * as Statements from "@sallyport/core/sql/Statements"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlClient from "effect/sql/SqlClient"
 import {
   begun,
   idle,
@@ -50,7 +50,9 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       due_at_millis ${bigint},
       PRIMARY KEY (owner_key, subscription_id)
     ) ${clustered}`,
-    `CREATE INDEX ${table("stream_subscriptions_due")} ON ${subscriptions} (due_at_millis) WHERE due_at_millis IS NOT NULL`,
+    `CREATE INDEX ${
+      table("stream_subscriptions_due")
+    } ON ${subscriptions} (due_at_millis) WHERE due_at_millis IS NOT NULL`,
     `CREATE TABLE ${table("stream_subscription_links")} (
       owner_key TEXT NOT NULL,
       subscription_id TEXT NOT NULL,
@@ -100,113 +102,116 @@ const toRow = (row: Stored<SubscriptionRow>): SubscriptionRow => ({
 /** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
 export const make: (
   options?: Migrations.TableOptions
-) => Effect.Effect<StreamSubscriptionRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(function*(
-  options?: Migrations.TableOptions
-) {
-  const kit = yield* SqlKit.make(options)
-  const { isPg, statement, transaction } = kit
-  const table = kit.table("stream_subscriptions")
-  const linksTable = kit.table("stream_subscription_links")
+) => Effect.Effect<StreamSubscriptionRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect
+  .fnUntraced(function*(
+    options?: Migrations.TableOptions
+  ) {
+    const kit = yield* SqlKit.make(options)
+    const { isPg, statement, transaction } = kit
+    const table = kit.table("stream_subscriptions")
+    const linksTable = kit.table("stream_subscription_links")
 
-  const columns = `owner_key AS "ownerKey", subscription_id AS "subscriptionId", owner, digest, type, pattern,
+    const columns = `owner_key AS "ownerKey", subscription_id AS "subscriptionId", owner, digest, type, pattern,
     webhook_url AS "webhookUrl", wake_stream AS "wakeStream", lease_millis AS "leaseMillis", description,
     root_url AS "rootUrl", created_at_millis AS "createdAtMillis", generation, wake_id AS "wakeId", holder,
     lease_expires_at_millis AS "leaseExpiresAtMillis", failures, due_at_millis AS "dueAtMillis"`
-  const rows = kit.all((row: Stored<SubscriptionRow>) => Effect.succeed(toRow(row)))
-  const firstRow = kit.first((row: Stored<SubscriptionRow>) => Effect.succeed(toRow(row)))
-  const oneRow = (text: string) => {
-    const run = firstRow(text)
-    return (parameters: Statements.Parameters) => Effect.map(run(parameters), Option.getOrUndefined)
-  }
+    const rows = kit.all((row: Stored<SubscriptionRow>) => Effect.succeed(toRow(row)))
+    const firstRow = kit.first((row: Stored<SubscriptionRow>) => Effect.succeed(toRow(row)))
+    const oneRow = (text: string) => {
+      const run = firstRow(text)
+      return (parameters: Statements.Parameters) => Effect.map(run(parameters), Option.getOrUndefined)
+    }
 
-  const insert = oneRow(
-    `INSERT INTO ${table} (owner_key, subscription_id, owner, digest, type, pattern, webhook_url, wake_stream, lease_millis,
+    const insert = oneRow(
+      `INSERT INTO ${table} (owner_key, subscription_id, owner, digest, type, pattern, webhook_url, wake_stream, lease_millis,
       description, root_url, created_at_millis, generation, failures)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO NOTHING RETURNING ${columns}`
-  )
-  const byName = oneRow(`SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?`)
-  // Every change of a subscription or its links waits for this row.
-  const lockByName = oneRow(
-    `SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?${isPg ? " FOR UPDATE" : ""}`
-  )
-  const lock = (name: SubscriptionName) => lockByName([name.ownerKey, name.subscriptionId])
-  const updateState = statement(
-    `UPDATE ${table} SET generation = ?, wake_id = ?, holder = ?, lease_expires_at_millis = ?, failures = ?, due_at_millis = ?
-    WHERE owner_key = ? AND subscription_id = ?`
-  )
-  const store = (row: SubscriptionRow) =>
-    Effect.as(
-      updateState([
-        row.generation,
-        row.wakeId,
-        row.holder,
-        row.leaseExpiresAtMillis,
-        row.failures,
-        row.dueAtMillis,
-        row.ownerKey,
-        row.subscriptionId
-      ]),
-      row
     )
+    const byName = oneRow(`SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?`)
+    // Every change of a subscription or its links waits for this row.
+    const lockByName = oneRow(
+      `SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?${isPg ? " FOR UPDATE" : ""}`
+    )
+    const lock = (name: SubscriptionName) => lockByName([name.ownerKey, name.subscriptionId])
+    const updateState = statement(
+      `UPDATE ${table} SET generation = ?, wake_id = ?, holder = ?, lease_expires_at_millis = ?, failures = ?, due_at_millis = ?
+    WHERE owner_key = ? AND subscription_id = ?`
+    )
+    const store = (row: SubscriptionRow) =>
+      Effect.as(
+        updateState([
+          row.generation,
+          row.wakeId,
+          row.holder,
+          row.leaseExpiresAtMillis,
+          row.failures,
+          row.dueAtMillis,
+          row.ownerKey,
+          row.subscriptionId
+        ]),
+        row
+      )
 
-  const insertLink = statement(
-    `INSERT INTO ${linksTable} AS link (owner_key, subscription_id, path, acked, is_explicit, is_glob)
+    const insertLink = statement(
+      `INSERT INTO ${linksTable} AS link (owner_key, subscription_id, path, acked, is_explicit, is_glob)
     VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (owner_key, subscription_id, path) DO UPDATE SET
       is_explicit = CASE WHEN excluded.is_explicit > link.is_explicit THEN 1 ELSE link.is_explicit END`
-  )
-  const insertLinks = (name: SubscriptionName, links: ReadonlyArray<SubscriptionLink>) =>
-    Effect.forEach(
-      links,
-      (link) =>
-        insertLink([
-          name.ownerKey,
-          name.subscriptionId,
-          link.path,
-          link.acked,
-          link.explicit ? 1 : 0,
-          link.glob ? 1 : 0
-        ]),
-      { discard: true }
     )
-  const moveLink = statement(
-    `INSERT INTO ${linksTable} AS link (owner_key, subscription_id, path, acked, is_explicit, is_glob)
+    const insertLinks = (name: SubscriptionName, links: ReadonlyArray<SubscriptionLink>) =>
+      Effect.forEach(
+        links,
+        (link) =>
+          insertLink([
+            name.ownerKey,
+            name.subscriptionId,
+            link.path,
+            link.acked,
+            link.explicit ? 1 : 0,
+            link.glob ? 1 : 0
+          ]),
+        { discard: true }
+      )
+    const moveLink = statement(
+      `INSERT INTO ${linksTable} AS link (owner_key, subscription_id, path, acked, is_explicit, is_glob)
     VALUES (?, ?, ?, ?, 0, 1)
     ON CONFLICT (owner_key, subscription_id, path) DO UPDATE SET
       acked = CASE WHEN excluded.acked > link.acked THEN excluded.acked ELSE link.acked END`
-  )
-  const moveLinks = (name: SubscriptionName, acks: ReadonlyArray<Position>) =>
-    Effect.forEach(acks, ({ acked, path }) => moveLink([name.ownerKey, name.subscriptionId, path, acked]), {
-      discard: true
-    })
-  const readLinks = statement<{
-    readonly path: string
-    readonly acked: unknown
-    readonly explicit: unknown
-    readonly glob: unknown
-  }>(
-    `SELECT path, acked, is_explicit AS "explicit", is_glob AS "glob" FROM ${linksTable}
+    )
+    const moveLinks = (name: SubscriptionName, acks: ReadonlyArray<Position>) =>
+      Effect.forEach(acks, ({ acked, path }) => moveLink([name.ownerKey, name.subscriptionId, path, acked]), {
+        discard: true
+      })
+    const readLinks = statement<{
+      readonly path: string
+      readonly acked: unknown
+      readonly explicit: unknown
+      readonly glob: unknown
+    }>(
+      `SELECT path, acked, is_explicit AS "explicit", is_glob AS "glob" FROM ${linksTable}
     WHERE owner_key = ? AND subscription_id = ? ORDER BY path`
-  )
-  const unlinkGlob = statement(
-    `UPDATE ${linksTable} SET is_explicit = 0 WHERE owner_key = ? AND subscription_id = ? AND path = ?`
-  )
-  const removeLink = statement(
-    `DELETE FROM ${linksTable}
+    )
+    const unlinkGlob = statement(
+      `UPDATE ${linksTable} SET is_explicit = 0 WHERE owner_key = ? AND subscription_id = ? AND path = ?`
+    )
+    const removeLink = statement(
+      `DELETE FROM ${linksTable}
     WHERE owner_key = ? AND subscription_id = ? AND path = ? AND is_explicit = 0 AND is_glob = 0`
-  )
-  const removeLinks = statement(`DELETE FROM ${linksTable} WHERE owner_key = ? AND subscription_id = ?`)
-  const removeOne = statement(`DELETE FROM ${table} WHERE owner_key = ? AND subscription_id = ?`)
-  const ofOwner = rows(`SELECT ${columns} FROM ${table} WHERE owner_key = ? ORDER BY subscription_id`)
-  const page = rows(
-    `SELECT ${columns} FROM ${table} WHERE (owner_key, subscription_id) > (?, ?)
+    )
+    const removeLinks = statement(`DELETE FROM ${linksTable} WHERE owner_key = ? AND subscription_id = ?`)
+    const removeOne = statement(`DELETE FROM ${table} WHERE owner_key = ? AND subscription_id = ?`)
+    const ofOwner = rows(`SELECT ${columns} FROM ${table} WHERE owner_key = ? ORDER BY subscription_id`)
+    const page = rows(
+      `SELECT ${columns} FROM ${table} WHERE (owner_key, subscription_id) > (?, ?)
     ORDER BY owner_key, subscription_id LIMIT ?`
-  )
-  const due = rows(`SELECT ${columns} FROM ${table} WHERE due_at_millis IS NOT NULL AND due_at_millis <= ? ORDER BY due_at_millis LIMIT ?`)
+    )
+    const due = rows(
+      `SELECT ${columns} FROM ${table} WHERE due_at_millis IS NOT NULL AND due_at_millis <= ? ORDER BY due_at_millis LIMIT ?`
+    )
 
-  return StreamSubscriptionRepository.of({
-    create: (options) =>
-      transaction("create a subscription")(Effect.gen(function*() {
+    return StreamSubscriptionRepository.of({
+      create: (options) =>
+        transaction("create a subscription")(Effect.gen(function*() {
           const created = yield* insert([
             options.ownerKey,
             options.subscriptionId,
@@ -233,53 +238,49 @@ export const make: (
             _tag: existing.digest === options.digest ? "Existing" : "Conflict",
             subscription: existing
           } as const
-        })
-      ),
-    get: (name) => kit.read("read a subscription")(byName([name.ownerKey, name.subscriptionId])),
-    links: (name) =>
-      kit.read("read a subscription's links")(Effect.map(readLinks([name.ownerKey, name.subscriptionId]), (found) =>
-          found.map((link) => ({
-            path: link.path,
-            acked: Dialect.toNatural(link.acked),
-            explicit: Dialect.toNatural(link.explicit) === 1,
-            glob: Dialect.toNatural(link.glob) === 1
-          })))
-      ),
-    delete: (name) =>
-      transaction("delete a subscription")(Effect.gen(function*() {
+        })),
+      get: (name) => kit.read("read a subscription")(byName([name.ownerKey, name.subscriptionId])),
+      links: (name) =>
+        kit.read("read a subscription's links")(
+          Effect.map(readLinks([name.ownerKey, name.subscriptionId]), (found) =>
+            found.map((link) => ({
+              path: link.path,
+              acked: Dialect.toNatural(link.acked),
+              explicit: Dialect.toNatural(link.explicit) === 1,
+              glob: Dialect.toNatural(link.glob) === 1
+            })))
+        ),
+      delete: (name) =>
+        transaction("delete a subscription")(Effect.gen(function*() {
           yield* lock(name)
           yield* removeLinks([name.ownerKey, name.subscriptionId])
           yield* removeOne([name.ownerKey, name.subscriptionId])
-        })
-      ),
-    link: ({ links, ...name }) =>
-      transaction("link streams to a subscription")(Effect.gen(function*() {
+        })),
+      link: ({ links, ...name }) =>
+        transaction("link streams to a subscription")(Effect.gen(function*() {
           if ((yield* lock(name)) === undefined) return false
           yield* insertLinks(name, links)
           return true
-        })
-      ),
-    unlink: ({ path, ...name }) =>
-      transaction("unlink a stream from a subscription")(Effect.gen(function*() {
+        })),
+      unlink: ({ path, ...name }) =>
+        transaction("unlink a stream from a subscription")(Effect.gen(function*() {
           if ((yield* lock(name)) === undefined) return false
           yield* unlinkGlob([name.ownerKey, name.subscriptionId, path])
           yield* removeLink([name.ownerKey, name.subscriptionId, path])
           return true
-        })
-      ),
-    ofOwner: (ownerKey) => kit.read("list an owner's subscriptions")(ofOwner([ownerKey])),
-    page: ({ after, limit }) => kit.read("list subscriptions")(page([after.ownerKey, after.subscriptionId, limit])),
-    due: ({ limit, nowMillis }) => kit.read("list subscriptions that are due")(due([nowMillis, limit])),
-    wake: ({ leaseExpiresAtMillis, nowMillis, wakeId, ...name }) =>
-      transaction("begin a wake")(Effect.gen(function*() {
+        })),
+      ofOwner: (ownerKey) => kit.read("list an owner's subscriptions")(ofOwner([ownerKey])),
+      page: ({ after, limit }) => kit.read("list subscriptions")(page([after.ownerKey, after.subscriptionId, limit])),
+      due: ({ limit, nowMillis }) => kit.read("list subscriptions that are due")(due([nowMillis, limit])),
+      wake: ({ leaseExpiresAtMillis, nowMillis, wakeId, ...name }) =>
+        transaction("begin a wake")(Effect.gen(function*() {
           const row = yield* lock(name)
           return row === undefined || isBusy(row, nowMillis)
             ? undefined
             : yield* store(begun(row, wakeId, leaseExpiresAtMillis))
-        })
-      ),
-    claim: ({ leaseExpiresAtMillis, nowMillis, wakeId, worker, ...name }) =>
-      transaction("claim a wake")(Effect.gen(function*() {
+        })),
+      claim: ({ leaseExpiresAtMillis, nowMillis, wakeId, worker, ...name }) =>
+        transaction("claim a wake")(Effect.gen(function*() {
           const found = yield* lock(name)
           if (found === undefined) return { _tag: "Unknown" } as const
           const isTold = isBusy(found, nowMillis)
@@ -287,10 +288,9 @@ export const make: (
           const row = isTold ? found : begun(found, wakeId, leaseExpiresAtMillis)
           const claimed = { ...row, holder: worker, leaseExpiresAtMillis, dueAtMillis: leaseExpiresAtMillis }
           return { _tag: "Claimed", subscription: yield* store(claimed) } as const
-        })
-      ),
-    settle: ({ acks, leaseExpiresAtMillis, ...settled }) =>
-      transaction("settle a wake")(Effect.gen(function*() {
+        })),
+      settle: ({ acks, leaseExpiresAtMillis, ...settled }) =>
+        transaction("settle a wake")(Effect.gen(function*() {
           const row = yield* lock(settled)
           const refused = refuse(row, settled)
           if (row === undefined || refused !== undefined) return refused ?? ({ _tag: "Unknown" } as const)
@@ -299,22 +299,19 @@ export const make: (
             ? idle(row)
             : { ...row, leaseExpiresAtMillis, dueAtMillis: leaseExpiresAtMillis }
           return { _tag: "Settled", subscription: yield* store({ ...next, failures: 0 }) } as const
-        })
-      ),
-    rest: ({ dueAtMillis, failed, wakeId, ...name }) =>
-      transaction("end a wake")(Effect.gen(function*() {
+        })),
+      rest: ({ dueAtMillis, failed, wakeId, ...name }) =>
+        transaction("end a wake")(Effect.gen(function*() {
           const row = yield* lock(name)
           if (row !== undefined && row.wakeId === wakeId) yield* store(rested(row, failed, dueAtMillis))
-        })
-      ),
-    told: ({ wakeId, ...name }) =>
-      transaction("note that a wake was told")(Effect.gen(function*() {
+        })),
+      told: ({ wakeId, ...name }) =>
+        transaction("note that a wake was told")(Effect.gen(function*() {
           const row = yield* lock(name)
           if (row?.wakeId === wakeId && row.failures > 0) yield* store({ ...row, failures: 0 })
-        })
-      )
+        }))
+    })
   })
-})
 
 /** Provides the repository on tables that are there already, for a connection without the right to create any. */
 export const layerStorage = (

@@ -1,13 +1,12 @@
+import * as Access from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert, describe, it } from "@effect/vitest"
 import { stream } from "@durable-streams/client"
-import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as RunStreamsRoutes from "@sallyport/durable-streams/RunStreamsRoutes"
 import * as Context from "effect/Context"
@@ -22,8 +21,8 @@ const start = Effect.gen(function*() {
   const services = Layer.mergeAll(
     RunEventLog.layer.pipe(Layer.provide(RunEventRepository.layerMemory)),
     SessionCredentialService.layerWith({}).pipe(
-      Layer.provide(SessionCredentialRepository.layerMemory),
-      Layer.provide(AccessFeedRepository.layerMemory)
+      Layer.provide(Access.layerMemory),
+      Layer.provide(Access.layerMemory)
     ),
     AuthPolicy.layer({ host: "127.0.0.1" })
   ).pipe(Layer.provide(SecretStore.layerMemory), Layer.provide(NodeCrypto.layer))

@@ -1,13 +1,12 @@
 /**
  * Servers with streams on a real socket, on every persistence.
  */
+import * as Access from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
@@ -80,8 +79,8 @@ export const start = Effect.fnUntraced(function*(
       Layer.provide([options.repositories ?? memory, FetchHttpClient.layer])
     ),
     SessionCredentialService.layerWith({}).pipe(
-      Layer.provide(SessionCredentialRepository.layerMemory),
-      Layer.provide(AccessFeedRepository.layerMemory)
+      Layer.provide(Access.layerMemory),
+      Layer.provide(Access.layerMemory)
     ),
     AuthPolicy.layer({ host: "127.0.0.1", kind: options.policy })
   ).pipe(Layer.provideMerge(SecretStore.layerMemory), Layer.provideMerge(NodeCrypto.layer))

@@ -1,9 +1,9 @@
 /**
  * The whole HTTP surface as one layer, for a host that wants all of it.
  */
+import type { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
-import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
 import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import type { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
 import type { RunEventLog } from "@sallyport/core/runs/RunEventLog"
@@ -47,7 +47,7 @@ export interface Options {
 export const layer = (options?: Options): Layer.Layer<
   never,
   never,
-  | AccessFeedRepository
+  | AccessRepository
   | AuthPolicy
   | BootstrapCredentialService
   | SessionCredentialService

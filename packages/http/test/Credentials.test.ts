@@ -1,9 +1,9 @@
+import * as Access from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
 import { AccessStreamEvent } from "@sallyport/contract/AccessGroup"
 import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
 import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
-import * as ScopedCredentialRepository from "@sallyport/core/access/ScopedCredentialRepository"
 import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
 import * as CredentialHandlers from "@sallyport/http/CredentialHandlers"
 import * as Sallyport from "@sallyport/http/Sallyport"
@@ -54,7 +54,7 @@ const serve = Effect.gen(function*() {
         { key: "provider.org", label: "Org", scopes: ["org"] }
       ]),
       SecretKeys.layerKeys({ active: Redacted.make(Uint8Array.from({ length: 32 }, (_, index) => index)) }),
-      ScopedCredentialRepository.layerMemory
+      Access.layerMemory
     ]),
     Layer.orDie
   )

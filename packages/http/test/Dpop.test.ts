@@ -311,7 +311,12 @@ describe("a bound session", () => {
     Effect.gen(function*() {
       let failing = true
       const failure = Effect.fail(
-        new RepositoryError({ operation: "spend", cause: new Error("/var/lib/secret") })
+        new RepositoryError({
+          operation: "spend",
+          reason: "Failed",
+          outcome: "unchanged",
+          cause: new Error("/var/lib/secret")
+        })
       )
       const replays = Layer.succeed(
         ReplayRepository,

@@ -2,19 +2,17 @@
  * A whole server on a real socket, over repositories in memory that can be watched and made to fail, and clients that send
  * what no well-behaved one would.
  */
+import { AccessRepository, layerMemory } from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert } from "@effect/vitest"
-import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
-import * as BootstrapCredentialRepository from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as RunEventStream from "@sallyport/http/RunEventStream"
 import * as RunProgram from "@sallyport/http/RunProgram"
@@ -71,49 +69,38 @@ const probed = <S extends object>(
     }
   })
 
-const accessError = (operation: string) =>
-  new RepositoryError({ operation, cause: new Error("the disk is on fire at /var/lib/secret-path") })
-const runError = (operation: string) =>
-  new RunEventRepository.RunEventRepositoryError({
+const failed = (operation: string) =>
+  new RepositoryError({
     operation,
+    reason: "Failed",
+    outcome: "unchanged",
     cause: new Error("the disk is on fire at /var/lib/secret-path")
   })
 
 const Repositories = Layer.mergeAll(
   Layer.effect(
-    SessionCredentialRepository.SessionCredentialRepository,
+    AccessRepository,
     Effect.gen(function*() {
-      return probed(
-        yield* Probe,
-        "sessions",
-        accessError,
-        yield* SessionCredentialRepository.SessionCredentialRepository
-      )
+      const probe = yield* Probe
+      const store = yield* AccessRepository
+      return AccessRepository.of({
+        ...store,
+        sessions: probed(probe, "sessions", failed, store.sessions),
+        links: probed(probe, "links", failed, store.links)
+      })
     })
-  ).pipe(Layer.provide(SessionCredentialRepository.layerMemory)),
-  Layer.effect(
-    BootstrapCredentialRepository.BootstrapCredentialRepository,
-    Effect.gen(function*() {
-      return probed(
-        yield* Probe,
-        "links",
-        accessError,
-        yield* BootstrapCredentialRepository.BootstrapCredentialRepository
-      )
-    })
-  ).pipe(Layer.provide(BootstrapCredentialRepository.layerMemory)),
+  ).pipe(Layer.provide(layerMemory)),
   Layer.effect(
     RunEventRepository.RunEventRepository,
     Effect.gen(function*() {
-      return probed(yield* Probe, "runs", runError, yield* RunEventRepository.RunEventRepository)
+      return probed(yield* Probe, "runs", failed, yield* RunEventRepository.RunEventRepository)
     })
   ).pipe(Layer.provide(RunEventRepository.layerMemory)),
-  AccessFeedRepository.layerMemory,
   SecretStore.layerMemory
 )
 
 type Services =
-  | AccessFeedRepository.AccessFeedRepository
+  | AccessRepository
   | AuthPolicy.AuthPolicy
   | BootstrapCredentialService.BootstrapCredentialService
   | SessionCredentialService.SessionCredentialService

@@ -2,12 +2,11 @@
  * States what every `AccessFeedRepository` must do, and what the repositories that write the feed owe it together. An
  * adapter's test file is a single call of `suite`.
  */
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe } from "@effect/vitest"
 import type { AccessEvent } from "@sallyport/core/access/AccessEvent"
-import { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
-import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
+import {} from "@sallyport/core/access/AccessFeedRepository"
 import { SessionId } from "@sallyport/core/access/Session"
-import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -21,8 +20,8 @@ const upTo = (n: number) => Array.from({ length: n }, (_, index) => index + 1)
 
 /** Mixes the writes of both repositories on a few rows, so that they get in each other's way. */
 const write = Effect.fnUntraced(function*(index: number) {
-  const links = yield* BootstrapCredentialRepository
-  const sessions = yield* SessionCredentialRepository
+  const links = (yield* AccessRepository).links
+  const sessions = (yield* AccessRepository).sessions
   const row = Math.floor(index / 8) % 8
   const id = SessionId.make(`session-${row}`)
   switch (index % 8) {
@@ -84,7 +83,7 @@ const replay = (events: ReadonlyArray<AccessEvent>) => {
  */
 export const suite = <E>(
   name: string,
-  layer: Layer.Layer<AccessFeedRepository | BootstrapCredentialRepository | SessionCredentialRepository, E>
+  layer: Layer.Layer<AccessRepository, E>
 ): void => {
   describe(`AccessFeedRepository (${name})`, () => {
     const test = testOn(layer)
@@ -92,7 +91,7 @@ export const suite = <E>(
     test(
       "begins empty, at revision 0",
       Effect.gen(function*() {
-        const feed = yield* AccessFeedRepository
+        const feed = (yield* AccessRepository).feed
         assert.strictEqual(yield* feed.latestRevision, 0)
         assert.deepStrictEqual(yield* feed.read({ after: 0, limit: 10 }), [])
       })
@@ -101,9 +100,9 @@ export const suite = <E>(
     test(
       "counts the changes of all repositories from 1, with who made them and when",
       Effect.gen(function*() {
-        const feed = yield* AccessFeedRepository
-        const links = yield* BootstrapCredentialRepository
-        const sessions = yield* SessionCredentialRepository
+        const feed = (yield* AccessRepository).feed
+        const links = (yield* AccessRepository).links
+        const sessions = (yield* AccessRepository).sessions
         yield* links.insert(linkRow("link"), at(1, "operator"))
         yield* sessions.insert(sessionRow("session"), at(2, "ada"))
         yield* links.consume(
@@ -128,8 +127,8 @@ export const suite = <E>(
     test(
       "reads what follows a revision, oldest first, at most as many as asked",
       Effect.gen(function*() {
-        const feed = yield* AccessFeedRepository
-        const links = yield* BootstrapCredentialRepository
+        const feed = (yield* AccessRepository).feed
+        const links = (yield* AccessRepository).links
         for (const n of upTo(25)) yield* links.insert(linkRow(`link-${n}`), at(n))
         const revisions = (after: number, limit: number) =>
           Effect.map(feed.read({ after, limit }), (events) => events.map((event) => event.revision))
@@ -146,9 +145,9 @@ export const suite = <E>(
     test(
       "a storm of changes leaves no gap, shows none to a reader meanwhile, and leads to the state that is stored",
       Effect.gen(function*() {
-        const feed = yield* AccessFeedRepository
-        const links = yield* BootstrapCredentialRepository
-        const sessions = yield* SessionCredentialRepository
+        const feed = (yield* AccessRepository).feed
+        const links = (yield* AccessRepository).links
+        const sessions = (yield* AccessRepository).sessions
         const finished = yield* Deferred.make<void>()
         const reader = yield* Effect.gen(function*() {
           const seen: Array<AccessEvent> = []
@@ -183,9 +182,9 @@ export const suite = <E>(
     test(
       "FEED-01 a snapshot shows what is live at a time, with the revision that shows it",
       Effect.gen(function*() {
-        const feed = yield* AccessFeedRepository
-        const links = yield* BootstrapCredentialRepository
-        const sessions = yield* SessionCredentialRepository
+        const feed = (yield* AccessRepository).feed
+        const links = (yield* AccessRepository).links
+        const sessions = (yield* AccessRepository).sessions
         const empty = yield* feed.snapshot({ nowMillis: start })
         assert.deepInclude(empty, { revision: 0, pairingLinks: [], sessions: [] })
         yield* links.insert(linkRow("used"), at(1))
@@ -224,9 +223,9 @@ export const suite = <E>(
     test(
       "FEED-01 a snapshot of more than a page is whole, and in order",
       Effect.gen(function*() {
-        const feed = yield* AccessFeedRepository
-        const links = yield* BootstrapCredentialRepository
-        const sessions = yield* SessionCredentialRepository
+        const feed = (yield* AccessRepository).feed
+        const links = (yield* AccessRepository).links
+        const sessions = (yield* AccessRepository).sessions
         const ids = Array.from({ length: 600 }, (_, index) => String(index).padStart(4, "0"))
         yield* Effect.forEach(ids, (id) => links.insert(linkRow(id), at(0)), { concurrency: 8 })
         yield* Effect.forEach(ids, (id) => sessions.insert(sessionRow(id), at(0)), { concurrency: 8 })
@@ -239,8 +238,8 @@ export const suite = <E>(
     test(
       "hints when it listens, and after each change",
       Effect.gen(function*() {
-        const feed = yield* AccessFeedRepository
-        const links = yield* BootstrapCredentialRepository
+        const feed = (yield* AccessRepository).feed
+        const links = (yield* AccessRepository).links
         const hints = yield* Queue.unbounded<void>()
         yield* Effect.forkChild(Effect.orDie(Stream.runForEach(feed.wakeups, () => Queue.offer(hints, undefined))))
         yield* Queue.take(hints)

@@ -2,12 +2,11 @@
  * States what the access feed gives its readers on whichever repositories. An adapter's test file is a single call of
  * `suite`.
  */
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
-import type { AccessFeedRepository, AccessSnapshot } from "@sallyport/core/access/AccessFeedRepository"
-import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
+import type { AccessSnapshot } from "@sallyport/core/access/AccessFeedRepository"
 import { SessionId } from "@sallyport/core/access/Session"
-import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -16,17 +15,16 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { allEvents, at, linkRow, sessionRow, times } from "./internal/accessRows.ts"
 
-type Services = AccessFeedRepository | BootstrapCredentialRepository | SessionCredentialRepository
+type Services = AccessRepository
 
 /** Rows of the suite end in the past of the system's clock; these are live for whoever asks now. */
 const far = { expiresAtMillis: 4_000_000_000_000 }
 
-const issueLink = (id: string) => BootstrapCredentialRepository.use((links) => links.insert(linkRow(id, far), at(0)))
-const revokeLink = (id: string) => BootstrapCredentialRepository.use((links) => links.revoke(id, at(1)))
-const openSession = (id: string) =>
-  SessionCredentialRepository.use((sessions) => sessions.insert(sessionRow(id, far), at(0)))
+const issueLink = (id: string) => AccessRepository.use(({ links }) => links.insert(linkRow(id, far), at(0)))
+const revokeLink = (id: string) => AccessRepository.use(({ links }) => links.revoke(id, at(1)))
+const openSession = (id: string) => AccessRepository.use(({ sessions }) => sessions.insert(sessionRow(id, far), at(0)))
 const endSession = (id: string) =>
-  SessionCredentialRepository.use((sessions) => sessions.revoke({ _tag: "Session", id: SessionId.make(id) }, at(1)))
+  AccessRepository.use(({ sessions }) => sessions.revoke({ _tag: "Session", id: SessionId.make(id) }, at(1)))
 
 /** Runs a stream in the background and returns what it gives as it comes. */
 const collect = <A, E, R>(stream: Stream.Stream<A, E, R>): Effect.Effect<Queue.Dequeue<A>, never, R | Scope.Scope> =>

@@ -1,14 +1,12 @@
 /**
  * States what every `BootstrapCredentialRepository` must do. An adapter's test file is a single call of `suite`.
  */
+import { AccessRepository, layerMemory } from "@sallyport/core/access/AccessRepository"
 import { assert, describe } from "@effect/vitest"
-import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import {
-  BootstrapCredentialRepository,
   type ConsumeOutcome,
-  layerMemory,
   type PairingLinkRow,
   type RefusalReason
 } from "@sallyport/core/access/BootstrapCredentialRepository"
@@ -57,7 +55,7 @@ const Step = Schema.Union([
 
 /** Runs a step and returns its answer as plain data. */
 const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
-  const links = yield* BootstrapCredentialRepository
+  const links = (yield* AccessRepository).links
   switch (step._tag) {
     case "insert":
       return yield* links.insert(
@@ -93,7 +91,7 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
  */
 export const suite = <E>(
   name: string,
-  layer: Layer.Layer<BootstrapCredentialRepository | AccessFeedRepository, E>
+  layer: Layer.Layer<AccessRepository, E>
 ): void => {
   describe(`BootstrapCredentialRepository (${name})`, () => {
     const test = testOn(layer)
@@ -101,7 +99,7 @@ export const suite = <E>(
     test(
       "keeps every field of a link and appends its event",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         const rows: ReadonlyArray<PairingLinkRow> = [
           linkRow("plain"),
           linkRow("full", {
@@ -147,7 +145,7 @@ export const suite = <E>(
     test(
       "insert answers false and changes nothing where the digest exists, live, spent or revoked",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         const again = (codeDigest: string) => links.insert(linkRow("other", { codeDigest, label: "second" }), at(0))
         yield* links.insert(linkRow("live"), at(0))
         yield* links.insert(linkRow("spent"), at(0))
@@ -166,7 +164,7 @@ export const suite = <E>(
     test(
       "insert fails and changes nothing where the id exists with another digest",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("one"), at(0))
         const error = yield* Effect.flip(links.insert(linkRow("one", { codeDigest: "another" }), at(0)))
         assert.instanceOf(error, RepositoryError)
@@ -180,7 +178,7 @@ export const suite = <E>(
     test(
       "of 30 that insert one digest, one gets true",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         const outcomes = yield* times(
           30,
           (index) => links.insert(linkRow(`link-${index}`, { codeDigest: "the same" }), at(0))
@@ -194,7 +192,7 @@ export const suite = <E>(
     test(
       "consume takes one use after the other, and the last one removes the link",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         const row = linkRow("one", { remainingUses: 2 })
         yield* links.insert(row, at(0))
         assert.deepStrictEqual(yield* links.consume(attempt("one"), at(1, "device")), {
@@ -221,7 +219,7 @@ export const suite = <E>(
     test(
       "BOOT-03, L-11: every refusal names its reason and changes nothing, and the link still works afterwards",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("bound", { proofKeyThumbprint: "key-1", expiresAtMillis: start + 100 }), at(0))
         yield* links.insert(linkRow("spent"), at(0))
         yield* links.consume(attempt("spent"), at(0))
@@ -259,7 +257,7 @@ export const suite = <E>(
     test(
       "consume takes an attempt that asks for nothing, for all, or for a part, and one with a key that is not asked for",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         const row = linkRow("one", { remainingUses: 5 })
         yield* links.insert(row, at(0))
         const scopes: ReadonlyArray<ReadonlyArray<AccessScope> | undefined> = [
@@ -284,7 +282,7 @@ export const suite = <E>(
       test(
         `BOOT-03, L-03: of 50 that consume a link with ${uses} use(s), ${uses} win`,
         Effect.gen(function*() {
-          const links = yield* BootstrapCredentialRepository
+          const links = (yield* AccessRepository).links
           yield* links.insert(linkRow("one", { remainingUses: uses }), at(0))
           const outcomes = yield* times(50, () => links.consume(attempt("one"), at(1)))
           assert.deepStrictEqual(wins(outcomes).sort(), Array.from({ length: uses }, (_, index) => index))
@@ -302,7 +300,7 @@ export const suite = <E>(
     test(
       "BOOT-03: attempts with the wrong scope or key take no use from the right ones that race with them",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("one", { remainingUses: 3, proofKeyThumbprint: "key-1" }), at(0))
         const outcomes = yield* times(60, (index) =>
           links.consume(
@@ -322,7 +320,7 @@ export const suite = <E>(
     test(
       "a link that is revoked and consumed at once goes one way, and its feed says which",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         const rounds = 10
         for (let round = 0; round < rounds; round++) yield* links.insert(linkRow(`link-${round}`), at(0))
         for (let round = 0; round < rounds; round++) {
@@ -341,7 +339,7 @@ export const suite = <E>(
     test(
       "list returns what can be redeemed, newest first, at most as many as asked",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("b", { createdAtMillis: start + 1 }), at(0))
         yield* links.insert(linkRow("B", { createdAtMillis: start + 1 }), at(0))
         yield* links.insert(linkRow("a", { createdAtMillis: start + 1 }), at(0))
@@ -364,7 +362,7 @@ export const suite = <E>(
     test(
       "revoke ends a link once, and says false for one that is unknown, spent, expired or revoked",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("one"), at(0))
         yield* links.insert(linkRow("spent"), at(0))
         yield* links.consume(attempt("spent"), at(0))
@@ -385,7 +383,7 @@ export const suite = <E>(
     test(
       "BOOT-07, L-24: sweep deletes what has ended, the first ended first, and tells of what expired unspent",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("live"), at(0))
         yield* links.insert(linkRow("expired-late", { expiresAtMillis: start + 30 }), at(0))
         yield* links.insert(linkRow("expired", { expiresAtMillis: start + 20 }), at(0))
@@ -423,7 +421,7 @@ export const suite = <E>(
     test(
       "sweepers that race delete each row once and tell of it once",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         const n = 30
         yield* times(n, (index) => links.insert(linkRow(`link-${index}`), at(0)))
         const sweep = links.sweep({ endedBeforeMillis: start + 10_000, limit: 4 }, at(20_000))
@@ -443,7 +441,7 @@ export const suite = <E>(
     test(
       "BOOT-02, L-12: no event carries the digest of a code",
       Effect.gen(function*() {
-        const links = yield* BootstrapCredentialRepository
+        const links = (yield* AccessRepository).links
         for (const id of ["a", "b", "c", "d"]) yield* links.insert(linkRow(id, { remainingUses: 2 }), at(0))
         yield* links.consume(attempt("a"), at(1))
         yield* links.consume(attempt("a"), at(1))

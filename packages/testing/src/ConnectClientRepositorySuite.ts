@@ -2,18 +2,11 @@
  * States what every `ConnectClientRepository` must do, with the policy over it. An adapter's test file is a single call of
  * `suite`.
  */
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
-import { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
-import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
 import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
-import {
-  type Ask,
-  ConnectClientRepository,
-  type Deciding,
-  type Decision
-} from "@sallyport/core/access/ConnectClientRepository"
+import { type Ask, type Deciding, type Decision } from "@sallyport/core/access/ConnectClientRepository"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
-import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
 import type * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -49,13 +42,13 @@ const deciding = (name: string, decision: Decision, fields?: Partial<Deciding>):
 })
 
 const request = (name: string, afterMillis: number, fields?: Partial<Ask>) =>
-  ConnectClientRepository.use((clients) => clients.request(ask(name, fields), undefined, at(afterMillis, "ada")))
+  AccessRepository.use(({ clients }) => clients.request(ask(name, fields), undefined, at(afterMillis, "ada")))
 const decide = (name: string, decision: Decision, afterMillis: number, fields?: Partial<Deciding>) =>
-  ConnectClientRepository.use((clients) => clients.decide(deciding(name, decision, fields), at(afterMillis, "owner")))
+  AccessRepository.use(({ clients }) => clients.decide(deciding(name, decision, fields), at(afterMillis, "owner")))
 const setMode = (mode: SecurityMode, afterMillis: number, trust: "all" | ReadonlyArray<string> = []) =>
-  ConnectClientRepository.use((clients) => clients.setMode({ mode, trust }, at(afterMillis, "owner")))
+  AccessRepository.use(({ clients }) => clients.setMode({ mode, trust }, at(afterMillis, "owner")))
 const find = (name: string) =>
-  ConnectClientRepository.use((clients) => Effect.map(clients.find(key(name)), Option.getOrUndefined))
+  AccessRepository.use(({ clients }) => Effect.map(clients.find(key(name)), Option.getOrUndefined))
 /** Returns the fields of a client's row that a test looks at. */
 const fieldsOf = (name: string) => Effect.map(find(name), (row): Readonly<Record<string, unknown>> => ({ ...row }))
 
@@ -64,8 +57,8 @@ const grantRow = (id: string, name: string) => linkRow(id, { proofKeyThumbprint:
 /** Gives a client a session with a ticket, and a link that was not redeemed; and others the same beside it. */
 const giveAccess = (name: string, id: string) =>
   Effect.gen(function*() {
-    const sessions = yield* SessionCredentialRepository
-    const links = yield* BootstrapCredentialRepository
+    const sessions = (yield* AccessRepository).sessions
+    const links = (yield* AccessRepository).links
     yield* sessions.insert(sessionRow(`session-${id}`, { proofKeyThumbprint: key(name) }), at(0))
     yield* sessions.insertTicket({
       ticketDigest: `ticket-${id}`,
@@ -79,15 +72,15 @@ const giveAccess = (name: string, id: string) =>
 const access = (afterMillis: number) =>
   Effect.gen(function*() {
     const nowMillis = start + afterMillis
-    const sessions = yield* SessionCredentialRepository.use((repository) =>
+    const sessions = yield* AccessRepository.use(({ sessions: repository }) =>
       repository.list({ nowMillis, afterId: undefined, limit: 100 })
     )
-    const links = yield* BootstrapCredentialRepository.use((repository) => repository.list({ nowMillis, limit: 100 }))
+    const links = yield* AccessRepository.use(({ links: repository }) => repository.list({ nowMillis, limit: 100 }))
     return [...sessions.map((row) => String(row.id)), ...links.map((row) => row.id)].toSorted()
   })
 
 const consumeTicket = (id: string, afterMillis: number) =>
-  SessionCredentialRepository.use((sessions) =>
+  AccessRepository.use(({ sessions }) =>
     sessions.consumeTicket({ ticketDigest: `ticket-${id}`, nowMillis: start + afterMillis })
   )
 
@@ -114,7 +107,7 @@ export const suite = <E, R = never>(
     test(
       "CONN-03 a client waits until it is approved, and is let in from then on, with its grant in the same step",
       Effect.gen(function*() {
-        const clients = yield* ConnectClientRepository
+        const clients = (yield* AccessRepository).clients
         const pending = yield* clients.request(ask("a"), grantRow("early", "a"), at(0, "ada"))
         assert.strictEqual(pending._tag, "Pending")
         assert.deepStrictEqual(yield* access(0), [])
@@ -149,7 +142,7 @@ export const suite = <E, R = never>(
             "sessionRemoved session-1 revoked",
             "sessionRemoved session-2 revoked"
           ])
-          assert.isFalse(yield* ConnectClientRepository.use((clients) => clients.isAdmitted(key("a"))))
+          assert.isFalse(yield* AccessRepository.use(({ clients }) => clients.isAdmitted(key("a"))))
         })
       )
     }
@@ -267,7 +260,7 @@ export const suite = <E, R = never>(
     test(
       "CONN-09 L-24 of thousands of clients of one account that ask, as many are kept as may wait, and other accounts are not shut out",
       Effect.gen(function*() {
-        const clients = yield* ConnectClientRepository
+        const clients = (yield* AccessRepository).clients
         const flood = Effect.fnUntraced(function*(wave: string, count: number, afterMillis: number) {
           const outcomes = yield* Effect.forEach(
             Array.from({ length: count }, (_, index) => `${wave}${index}`.padEnd(43, "-")),
@@ -291,7 +284,7 @@ export const suite = <E, R = never>(
     test(
       "CONN-02 turning approval on trusts the clients seen so far that are named, and ends what the others have",
       Effect.gen(function*() {
-        const clients = yield* ConnectClientRepository
+        const clients = (yield* AccessRepository).clients
         yield* setMode("account", 0)
         for (const name of ["a", "b"]) {
           const outcome = yield* request(name, 1)
@@ -321,7 +314,7 @@ export const suite = <E, R = never>(
         yield* setMode("account", 2)
         assert.strictEqual((yield* request("a", 3))._tag, "Refused")
         assert.strictEqual((yield* request("a", 3, { account: "bob" }))._tag, "Refused")
-        assert.isFalse(yield* ConnectClientRepository.use((clients) => clients.isAdmitted(key("a"))))
+        assert.isFalse(yield* AccessRepository.use(({ clients }) => clients.isAdmitted(key("a"))))
       })
     )
 
@@ -329,7 +322,7 @@ export const suite = <E, R = never>(
       test(
         `CONN-03 CONN-06 L-30 of requests and what turns the client away (${turnedAway}) at once, either is last: no grant stays`,
         Effect.gen(function*() {
-          const clients = yield* ConnectClientRepository
+          const clients = (yield* AccessRepository).clients
           const byMode = turnedAway === "mode"
           for (let round = 0; round < 4; round++) {
             if (byMode) yield* setMode("account", round)
@@ -369,7 +362,7 @@ export const suite = <E, R = never>(
     test(
       "lists who asked last first, in pages, and finds a client by the beginning of its thumbprint",
       Effect.gen(function*() {
-        const clients = yield* ConnectClientRepository
+        const clients = (yield* AccessRepository).clients
         for (const [index, name] of ["c", "a", "b"].entries()) yield* request(name, index === 2 ? 1 : index)
         const all = yield* clients.list({ after: undefined, limit: 10 })
         assert.deepStrictEqual(all.map((row) => row.proofKeyThumbprint.charAt(0)), ["a", "b", "c"])
@@ -386,7 +379,7 @@ export const suite = <E, R = never>(
     test(
       "CONN-09 sweeps requests that expired and clients not heard of, and neither approved nor blocked ones",
       Effect.gen(function*() {
-        const clients = yield* ConnectClientRepository
+        const clients = (yield* AccessRepository).clients
         for (const name of ["a", "b", "c"]) yield* request(name, 0)
         yield* decide("a", "approved", 1)
         yield* decide("b", "blocked", 1)
@@ -405,11 +398,11 @@ export const suite = <E, R = never>(
     test(
       "CONN-02 CONN-06 a sweep leaves a client that has a session or a grant, so that turning approval on ends them",
       Effect.gen(function*() {
-        const clients = yield* ConnectClientRepository
+        const clients = (yield* AccessRepository).clients
         yield* setMode("account", 0)
         for (const name of ["a", "b", "c"]) yield* request(name, 0)
         yield* giveAccess("a", "1")
-        yield* BootstrapCredentialRepository.use((links) => links.insert(grantRow("link-2", "b"), at(0)))
+        yield* AccessRepository.use(({ links }) => links.insert(grantRow("link-2", "b"), at(0)))
         const sweep = clients.sweep({ idleBeforeMillis: start + 100, limit: 10 }, at(100))
         assert.strictEqual(yield* sweep, 1)
         yield* setMode("client-approval", 200)
@@ -453,7 +446,7 @@ export const suite = <E, R = never>(
       test(
         "CONN-01 L-32 L-40 nobody is let in under a mode that cannot be read, and nothing is changed",
         Effect.gen(function*() {
-          const clients = yield* ConnectClientRepository
+          const clients = (yield* AccessRepository).clients
           yield* setMode("account", 0)
           yield* request("a", 1)
           const before = yield* find("a")
@@ -461,7 +454,7 @@ export const suite = <E, R = never>(
           assert.strictEqual((yield* request("a", 2))._tag, "ModeUnreadable")
           assert.isFalse(yield* clients.isAdmitted(key("a")))
           assert.deepStrictEqual(yield* find("a"), before)
-          const snapshot = yield* AccessFeedRepository.use((feed) => feed.snapshot({ nowMillis: start }))
+          const snapshot = yield* AccessRepository.use(({ feed }) => feed.snapshot({ nowMillis: start }))
           assert.isUndefined(snapshot.connectSecurityMode)
         })
       )

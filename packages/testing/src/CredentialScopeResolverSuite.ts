@@ -1,13 +1,13 @@
 /**
  * States what `CredentialScopeResolver` does over any `ScopedCredentialRepository`.
  */
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
-import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
 import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
 import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
 import type { CredentialPlace, CredentialScope } from "@sallyport/core/access/ScopedCredential"
-import { ScopedCredentialRepository, type ScopedCredentialRow } from "@sallyport/core/access/ScopedCredentialRepository"
+import { type ScopedCredentialRow } from "@sallyport/core/access/ScopedCredentialRepository"
 import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
 import type * as Aead from "effect/crypto/Aead"
 import type * as Kdf from "effect/crypto/Kdf"
@@ -77,11 +77,11 @@ const makeMemberships = () => {
 export const suite = <E>(
   name: string,
   layer: Layer.Layer<
-    ScopedCredentialRepository | AccessFeedRepository | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom,
+    AccessRepository | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom,
     E
   >
 ): void => {
-  type Stores = ScopedCredentialRepository | AccessFeedRepository | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom
+  type Stores = AccessRepository | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom
 
   const resolver = (
     memberships: ReturnType<typeof makeMemberships>,
@@ -116,7 +116,7 @@ export const suite = <E>(
       })
 
     const rowsOf = Effect.fnUntraced(function*(subject: string, org: string) {
-      const repository = yield* ScopedCredentialRepository
+      const repository = (yield* AccessRepository).credentials
       const rows = yield* repository.find({
         key: token,
         owners: [{ scope: "user", owner: subject }, { scope: "org", owner: org }]
@@ -308,7 +308,7 @@ export const suite = <E>(
       "SCOPE-07 SCOPE-08 L-56 a ciphertext moved to another row, key, scope or write, damaged or of a lost key is undecryptable, and never unset",
       Effect.fnUntraced(function*(memberships) {
         const credentials = yield* Resolver
-        const repository = yield* ScopedCredentialRepository
+        const repository = (yield* AccessRepository).credentials
         const [ada, bob] = [{ subject: "ada" }, { subject: "bob" }]
         memberships.join("ada", "acme", "owner")
         const rowOf = Effect.fnUntraced(function*(scope: CredentialScope, owner: string, key: string) {
@@ -371,7 +371,7 @@ export const suite = <E>(
       "SCOPE-07 SEC-07 rotates every value to a new key, can be repeated, and leaves what it cannot read",
       Effect.fnUntraced(function*(memberships) {
         const credentials = yield* Resolver
-        const repository = yield* ScopedCredentialRepository
+        const repository = (yield* AccessRepository).credentials
         const subjects = Array.from({ length: 70 }, (_, index) => ({ subject: `u${index}` }))
         yield* Effect.forEach(
           subjects,

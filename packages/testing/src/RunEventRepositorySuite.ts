@@ -12,6 +12,7 @@ import {
 import type { WakeUp } from "@sallyport/core/WakeUps"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 
@@ -79,7 +80,7 @@ const reap = (limit = 100) =>
 const get = (run: RunRow) =>
   Effect.flatMap(
     use((repository) => repository.get(run.runId)),
-    (row) => row === undefined ? Effect.die(new Error("the run is gone")) : Effect.succeed(row)
+    Option.match({ onNone: () => Effect.die(new Error("the run is gone")), onSome: Effect.succeed })
   )
 
 const readAll = (run: RunRow) => use((repository) => repository.read({ runId: run.runId, after: 0, limit: 100_000 }))
@@ -515,7 +516,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
       "RUN-01 L-70 a run is found by its owner's key, also when it has ended",
       Effect.gen(function*() {
         const byKey = (ownerKey: string, idempotencyKey: string) =>
-          use((repository) => repository.getByKey({ ownerKey, idempotencyKey }))
+          Effect.map(use((repository) => repository.getByKey({ ownerKey, idempotencyKey })), Option.getOrUndefined)
         const run = yield* started()
         assert.strictEqual((yield* byKey("owner", run.idempotencyKey))?.runId, run.runId)
         assert.isUndefined(yield* byKey("other", run.idempotencyKey))
@@ -529,7 +530,10 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
       "RUN-10 L-71 a thread's run is the running one, else the one that ended last within the window",
       Effect.gen(function*() {
         const active = (windowMillis: number, threadId = "thread", ownerKey = "owner") =>
-          use((repository) => repository.activeForThread({ ownerKey, threadId, windowMillis }))
+          Effect.map(
+            use((repository) => repository.activeForThread({ ownerKey, threadId, windowMillis })),
+            Option.getOrUndefined
+          )
         assert.isUndefined(yield* active(long))
         const first = yield* started()
         assert.strictEqual((yield* active(past))?.runId, first.runId)
@@ -591,7 +595,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         const again = yield* use((repository) => repository.start({ ...first, runId: unique() }))
         assert.strictEqual(again._tag, "Existing")
         assert.deepStrictEqual(yield* sweep(past, past), { expired: 0, events: 0, removed: 1, aborts: 0 })
-        assert.isUndefined(yield* use((repository) => repository.get(ended.runId)))
+        assert.isTrue(Option.isNone(yield* use((repository) => repository.get(ended.runId))))
         assert.strictEqual((yield* get(running)).status, "running")
         assert.strictEqual((yield* readAll(running)).length, 1)
       })

@@ -1,13 +1,9 @@
 /**
  * States what every `ScopedCredentialRepository` must do. An adapter's test file is a single call of `suite`.
  */
+import { AccessRepository, layerMemory } from "@sallyport/core/access/AccessRepository"
 import { assert, describe } from "@effect/vitest"
-import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
-import {
-  layerMemory,
-  type RemoveOutcome,
-  ScopedCredentialRepository
-} from "@sallyport/core/access/ScopedCredentialRepository"
+import { type RemoveOutcome } from "@sallyport/core/access/ScopedCredentialRepository"
 import type { CredentialPlace, CredentialScope } from "@sallyport/core/access/ScopedCredential"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
@@ -53,7 +49,7 @@ const Step = Schema.Union([
 
 /** Runs a step and returns its answer as plain data. */
 const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
-  const credentials = yield* ScopedCredentialRepository
+  const credentials = (yield* AccessRepository).credentials
   switch (step._tag) {
     case "put":
       return yield* credentials.put(
@@ -102,7 +98,7 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
  */
 export const suite = <E>(
   name: string,
-  layer: Layer.Layer<ScopedCredentialRepository | AccessFeedRepository, E>
+  layer: Layer.Layer<AccessRepository, E>
 ): void => {
   describe(`ScopedCredentialRepository (${name})`, () => {
     const test = testOn(layer)
@@ -110,7 +106,7 @@ export const suite = <E>(
     test(
       "SCOPE-12 keeps every field, and appends who wrote it and when, without the ciphertext",
       Effect.gen(function*() {
-        const credentials = yield* ScopedCredentialRepository
+        const credentials = (yield* AccessRepository).credentials
         const where = place("org", `Zoë's "org" 📱 \\ ; --`)
         const stored = yield* credentials.put(written(where, "r1"), undefined, at(0, "ada"))
         const [row] = yield* credentials.find({ key: where.key, owners: [where] })
@@ -130,7 +126,7 @@ export const suite = <E>(
     test(
       "L-53 replaces a value in one step, which keeps the time of the first and takes the mark away",
       Effect.gen(function*() {
-        const credentials = yield* ScopedCredentialRepository
+        const credentials = (yield* AccessRepository).credentials
         const where = place("org", "acme")
         yield* credentials.put(written(where, "r1"), undefined, at(0))
         assert.isTrue(
@@ -152,7 +148,7 @@ export const suite = <E>(
     test(
       "L-59 removes what a write supersedes in the same step",
       Effect.gen(function*() {
-        const credentials = yield* ScopedCredentialRepository
+        const credentials = (yield* AccessRepository).credentials
         yield* credentials.put(written(place("user", "ada"), "r1"), undefined, at(0))
         yield* credentials.put(written(place("org", "acme"), "r2"), place("user", "ada"), at(1))
         yield* credentials.put(written(place("org", "acme"), "r3"), place("user", "ada"), at(2))
@@ -173,7 +169,7 @@ export const suite = <E>(
     test(
       "SCOPE-02 finds the rows of one key in the order of the owners that are asked for",
       Effect.gen(function*() {
-        const credentials = yield* ScopedCredentialRepository
+        const credentials = (yield* AccessRepository).credentials
         const all = [place("workspace", "w"), place("user", "ada"), place("org", "acme")]
         yield* Effect.forEach(all, (where, index) => credentials.put(written(where, `r${index}`), undefined, at(0)))
         yield* credentials.put(written(place("user", "ada", "other"), "other"), undefined, at(0))
@@ -188,7 +184,7 @@ export const suite = <E>(
     test(
       "SCOPE-03 L-54 removes the first that exists where that may be, and nothing in its place",
       Effect.gen(function*() {
-        const credentials = yield* ScopedCredentialRepository
+        const credentials = (yield* AccessRepository).credentials
         yield* credentials.put(written(place("org", "acme"), "r1"), undefined, at(0))
         const candidates = [
           { ...place("user", "ada"), removable: true },
@@ -215,7 +211,7 @@ export const suite = <E>(
     test(
       "SCOPE-03 of 16 racers exactly one removes a row",
       Effect.gen(function*() {
-        const credentials = yield* ScopedCredentialRepository
+        const credentials = (yield* AccessRepository).credentials
         yield* credentials.put(written(place("user", "ada"), "r1"), undefined, at(0))
         const outcomes = yield* times(16, () =>
           credentials.remove(
@@ -230,7 +226,7 @@ export const suite = <E>(
     test(
       "SCOPE-05 of 16 racing writers the last one's row stays, whole",
       Effect.gen(function*() {
-        const credentials = yield* ScopedCredentialRepository
+        const credentials = (yield* AccessRepository).credentials
         const where = place("org", "acme")
         yield* times(
           16,
@@ -250,7 +246,7 @@ export const suite = <E>(
     test(
       "SCOPE-11 marks only the revision that was checked, and says whether it changed anything",
       Effect.gen(function*() {
-        const credentials = yield* ScopedCredentialRepository
+        const credentials = (yield* AccessRepository).credentials
         const where = place("user", "ada")
         yield* credentials.put(written(where, "r1"), undefined, at(0))
         const mark = (revision: string, rejectedUntilMillis: number | null) =>
@@ -268,7 +264,7 @@ export const suite = <E>(
     test(
       "SCOPE-12 puts reads into the feed",
       Effect.gen(function*() {
-        const credentials = yield* ScopedCredentialRepository
+        const credentials = (yield* AccessRepository).credentials
         yield* credentials.recordRead({ source: "org", owner: "acme", key: "github.token", count: 3 }, at(7, "bob"))
         const [event] = yield* allEvents
         assert.deepStrictEqual(event?.change, {
@@ -285,7 +281,7 @@ export const suite = <E>(
     test(
       "SCOPE-07 encrypts again only what is still the same, and without an event",
       Effect.gen(function*() {
-        const credentials = yield* ScopedCredentialRepository
+        const credentials = (yield* AccessRepository).credentials
         const where = place("user", "ada")
         yield* credentials.put(written(where, "r1"), undefined, at(0))
         const reseal = (revision: string, fromSealed: string) =>

@@ -1,16 +1,11 @@
 /**
  * States what every `SessionCredentialRepository` must do. An adapter's test file is a single call of `suite`.
  */
+import { AccessRepository, layerMemory } from "@sallyport/core/access/AccessRepository"
 import { assert, describe } from "@effect/vitest"
-import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import { Device, SessionId } from "@sallyport/core/access/Session"
-import {
-  layerMemory,
-  type RevocationTarget,
-  SessionCredentialRepository,
-  type SessionRow
-} from "@sallyport/core/access/SessionCredentialRepository"
+import { type RevocationTarget, type SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -116,7 +111,7 @@ const Step = Schema.Union([
 
 /** Runs a step and returns its answer as plain data. */
 const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
-  const sessions = yield* SessionCredentialRepository
+  const sessions = (yield* AccessRepository).sessions
   switch (step._tag) {
     case "insert": {
       const expiresAtMillis = start + step.expiresAt
@@ -190,18 +185,18 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
  */
 export const suite = <E>(
   name: string,
-  layer: Layer.Layer<SessionCredentialRepository | AccessFeedRepository, E>
+  layer: Layer.Layer<AccessRepository, E>
 ): void => {
   describe(`SessionCredentialRepository (${name})`, () => {
     const test = testOn(layer)
 
     const found = (id: string) =>
-      SessionCredentialRepository.use((sessions) => Effect.map(sessions.findById(sid(id)), Option.getOrUndefined))
+      AccessRepository.use(({ sessions }) => Effect.map(sessions.findById(sid(id)), Option.getOrUndefined))
 
     test(
       "keeps every field of a session and appends its event",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const plain = sessionRow("plain")
         const full = sessionRow("full", {
           subject: "org:müller/ö",
@@ -248,7 +243,7 @@ export const suite = <E>(
     test(
       "insert fails and changes nothing where the id or the digest exists",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const row = sessionRow("one")
         yield* sessions.insert(row, at(0))
         const taken = [
@@ -270,7 +265,7 @@ export const suite = <E>(
     test(
       "finds a session that is revoked or has expired",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("revoked"), at(0))
         yield* sessions.revoke(bySession("revoked"), at(3))
         yield* sessions.insert(sessionRow("expired", { expiresAtMillis: 1 }), at(0))
@@ -284,7 +279,7 @@ export const suite = <E>(
     test(
       "renew moves the end of a session that is due, and answers with the row",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one"), at(0))
         const renewed = yield* sessions.renew(
           { id: sid("one"), dueBeforeMillis: start, lifetimeMillis: 60_000 },
@@ -305,7 +300,7 @@ export const suite = <E>(
     test(
       "SESS-03: renew never passes the absolute end",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one", { absoluteExpiresAtMillis: start + 15_000 }), at(0))
         const ends: Array<number | undefined> = []
         for (const [afterMillis, lifetimeMillis] of [[1, 10], [2, 14_998], [3, 14_998], [14_999, 60_000]] as const) {
@@ -327,7 +322,7 @@ export const suite = <E>(
     test(
       "SESS-03: renew changes nothing where the session is unknown, not due, expired or revoked",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("live"), at(0))
         yield* sessions.insert(sessionRow("expired", { expiresAtMillis: start + 10 }), at(0))
         yield* sessions.insert(sessionRow("revoked"), at(0))
@@ -352,7 +347,7 @@ export const suite = <E>(
     test(
       "SESS-03, L-16: of 50 that renew a session at once, one writes",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one"), at(0))
         const outcomes = yield* times(
           50,
@@ -366,7 +361,7 @@ export const suite = <E>(
     test(
       "SESS-03: a session that is renewed and revoked at once stays revoked, and its feed ends with the removal",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         for (let round = 0; round < 10; round++) {
           const id = sid(`session-${round}`)
           yield* sessions.insert(sessionRow(id), at(0))
@@ -384,7 +379,7 @@ export const suite = <E>(
     test(
       "SESS-04: refresh exchanges the tokens of a session, and it goes on as after a renewal",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const before = sessionRow("one", { ...refreshable("one", 0, 0), absoluteExpiresAtMillis: start + 50_000 })
         yield* sessions.insert(before, at(0))
         assert.deepStrictEqual(yield* found("one"), before)
@@ -409,7 +404,7 @@ export const suite = <E>(
     test(
       "SESS-04: within the grace window the refresh token before gives the row again; after it, it ends the session",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one", refreshable("one", 0, 0)), at(0))
         yield* sessions.insertTicket(ticketRow("one", "one"))
         yield* sessions.refresh(exchange("one", 0), at(10))
@@ -438,7 +433,7 @@ export const suite = <E>(
     test(
       "SESS-04: a refresh token of two exchanges ago ends the session at once, grace window or not",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one", refreshable("one", 0, 0)), at(0))
         yield* sessions.refresh(exchange("one", 0), at(1))
         yield* sessions.refresh(exchange("one", 1), at(2))
@@ -450,7 +445,7 @@ export const suite = <E>(
     test(
       "SESS-04: refresh changes nothing where the session is not live, has no refresh token, or is bound to another key",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("plain"), at(0))
         yield* sessions.insert(
           sessionRow("expired", { ...refreshable("expired", 1, 0), expiresAtMillis: start + 10 }),
@@ -499,7 +494,7 @@ export const suite = <E>(
     test(
       "SESS-04: of 50 that refresh at once one exchanges the token, and the others get what it got",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one", refreshable("one", 0, 0)), at(0))
         const outcomes = yield* times(
           50,
@@ -517,7 +512,7 @@ export const suite = <E>(
     test(
       "SESS-04: of 50 that reuse a token at once one ends the session, and an exchange that races with it revives nothing",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one", refreshable("one", 1, 0)), at(0))
         const outcomes = yield* times(50, (index) =>
           index % 2 === 0
@@ -534,7 +529,7 @@ export const suite = <E>(
     test(
       "SESS-02: says of a key whether a live session has a token that it signed",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("live", { keyId: "used" }), at(0))
         yield* sessions.insert(sessionRow("expiring", { keyId: "expiring", expiresAtMillis: start + 10 }), at(0))
         yield* sessions.insert(sessionRow("revoked", { keyId: "revoked" }), at(0))
@@ -555,7 +550,7 @@ export const suite = <E>(
     test(
       "list returns the live sessions of one subject, in pages of its own",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         for (const id of ["b", "a", "d", "c", "e"]) {
           yield* sessions.insert(sessionRow(id, { subject: id === "c" ? "bob" : "ada" }), at(0))
         }
@@ -584,7 +579,7 @@ export const suite = <E>(
     test(
       "list returns live sessions in the order of their ids, in pages",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const ids = ["b", "a", "B", "-", "_", "10", "9", "a-1", "a1"]
         for (const id of ids) yield* sessions.insert(sessionRow(id), at(0))
         yield* sessions.insert(sessionRow("a-expired", { expiresAtMillis: start + 5 }), at(0))
@@ -616,7 +611,7 @@ export const suite = <E>(
     test(
       "revoke ends the live sessions of its target, and no other",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const rows: ReadonlyArray<SessionRow> = [
           sessionRow("ada-2"),
           sessionRow("ada-1"),
@@ -675,7 +670,7 @@ export const suite = <E>(
     test(
       "revoke of everybody but a session that is somebody else's ends all of the subject's",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("ada-1"), at(0))
         yield* sessions.insert(sessionRow("bob-1", { subject: "bob" }), at(0))
         assert.deepStrictEqual(yield* sessions.revoke(byOthers("ada", "bob-1"), at(1)), [sid("ada-1")])
@@ -686,7 +681,7 @@ export const suite = <E>(
     test(
       "a revocation of many sessions is one step with an event for each",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const n = 300
         yield* times(n, (index) => sessions.insert(sessionRow(`session-${1000 + index}`), at(0)))
         const revoked = yield* sessions.revoke(bySubject("ada"), at(1))
@@ -700,7 +695,7 @@ export const suite = <E>(
     test(
       "of racers with overlapping targets, each session is in the answer of exactly one",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const n = 24
         const ids = Array.from({ length: n }, (_, index) => sid(`session-${10 + index}`))
         yield* times(n, (index) =>
@@ -737,7 +732,7 @@ export const suite = <E>(
     test(
       "revocations of the same many sessions wait for each other and never fail",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const n = 200
         const ids = Array.from({ length: n }, (_, index) => sid(`session-${1000 + (index * 77) % n}`))
         yield* Effect.forEach(ids, (id) => sessions.insert(sessionRow(id, { proofKeyThumbprint: "key-1" }), at(0)), {
@@ -754,7 +749,7 @@ export const suite = <E>(
     test(
       "SESS-09, L-20: a ticket gives its session once",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const row = sessionRow("one", { proofKeyThumbprint: "key-1" })
         yield* sessions.insert(row, at(0))
         yield* sessions.insertTicket(ticketRow("a", "one"))
@@ -771,7 +766,7 @@ export const suite = <E>(
     test(
       "SESS-09: a ticket is nothing once it has expired, or its session has expired, been revoked or gone",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("live"), at(0))
         yield* sessions.insert(sessionRow("revoked"), at(0))
         yield* sessions.insert(sessionRow("expired", { expiresAtMillis: start + 100 }), at(0))
@@ -794,7 +789,7 @@ export const suite = <E>(
     test(
       "insertTicket fails and changes nothing where the digest exists",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one"), at(0))
         yield* sessions.insert(sessionRow("two"), at(0))
         yield* sessions.insertTicket(ticketRow("a", "one"))
@@ -808,7 +803,7 @@ export const suite = <E>(
     test(
       "L-19: tickets keep nobody from revoking and deleting a session",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         for (const id of ["one", "two"]) {
           yield* sessions.insert(sessionRow(id), at(0))
           yield* sessions.insertTicket(ticketRow(`${id} 1`, id, 100_000))
@@ -828,7 +823,7 @@ export const suite = <E>(
     test(
       "L-24: sweep deletes what has ended, the first ended first, with its tickets, and tells of what expired",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const rows = [
           sessionRow("live", { expiresAtMillis: start + 1_000 }),
           sessionRow("expired-late", { expiresAtMillis: start + 30 }),
@@ -876,7 +871,7 @@ export const suite = <E>(
     test(
       "sweepers that race with each other and with revocations delete each row once and tell of each once",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         const n = 30
         yield* times(n, (index) => sessions.insert(sessionRow(`session-${10 + index}`), at(0)))
         yield* times(
@@ -906,7 +901,7 @@ export const suite = <E>(
     test(
       "L-12: no event carries the digest of a token or of a ticket, or the key that signed it",
       Effect.gen(function*() {
-        const sessions = yield* SessionCredentialRepository
+        const sessions = (yield* AccessRepository).sessions
         for (const id of ["a", "b", "c"]) yield* sessions.insert(sessionRow(id, { keyId: "signing-key" }), at(0))
         yield* sessions.insertTicket(ticketRow("a", "a"))
         yield* sessions.consumeTicket(redeem("a", 1))

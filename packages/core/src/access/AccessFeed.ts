@@ -5,6 +5,7 @@
  * {@link AccessFeedRepository} says when to look. Its hints may come late or get lost with a connection, and nothing is
  * lost with them: a follower has a cursor of its own, looks anew when it listens again, and looks now and then in any case.
  */
+import { AccessRepository } from "./AccessRepository.ts"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -14,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { AccessEvent } from "./AccessEvent.ts"
-import { AccessFeedRepository, type AccessSnapshot } from "./AccessFeedRepository.ts"
+import { type AccessFeedRepository, type AccessSnapshot } from "./AccessFeedRepository.ts"
 import { RepositoryError } from "../RepositoryError.ts"
 
 /** Reports that the store could not be read. What was delivered is whole up to its last revision, to go on from later. */
@@ -86,8 +87,8 @@ const unavailable = (cause: RepositoryError) => new AccessFeedError({ reason: ne
 /** Builds the service; {@link layer} is what most hosts want. */
 export const make = Effect.fnUntraced(function*(
   options: Options
-): Effect.fn.Return<AccessFeed["Service"], never, AccessFeedRepository> {
-  const repository = yield* AccessFeedRepository
+): Effect.fn.Return<AccessFeed["Service"], never, AccessRepository> {
+  const repository = (yield* AccessRepository).feed
   const pageSize = options.pageSize ?? 256
   const maxReplay = options.maxReplay ?? 10_000
   const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? "5 seconds")
@@ -164,8 +165,8 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /** Provides the feed with given settings. */
-export const layerWith = (options: Options): Layer.Layer<AccessFeed, never, AccessFeedRepository> =>
+export const layerWith = (options: Options): Layer.Layer<AccessFeed, never, AccessRepository> =>
   Layer.effect(AccessFeed, make(options))
 
 /** Provides the feed with the default settings of {@link Options}. */
-export const layer: Layer.Layer<AccessFeed, never, AccessFeedRepository> = layerWith({})
+export const layer: Layer.Layer<AccessFeed, never, AccessRepository> = layerWith({})

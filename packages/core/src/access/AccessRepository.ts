@@ -17,6 +17,7 @@ import * as Feed from "./internal/memoryFeed.ts"
 import * as Links from "./internal/memoryLinks.ts"
 import * as Sessions from "./internal/memorySessions.ts"
 import * as MemoryState from "./internal/memoryState.ts"
+import * as Unsupported from "./internal/unsupportedParts.ts"
 import type { ScopedCredentialRepository } from "./ScopedCredentialRepository.ts"
 import type { SessionCredentialRepository } from "./SessionCredentialRepository.ts"
 
@@ -38,6 +39,22 @@ export class AccessRepository extends Context.Service<AccessRepository, {
   /** The feed, for those who read it. */
   readonly feed: AccessFeedRepository
 }>()("@sallyport/core/access/AccessRepository") {}
+
+/**
+ * Holds the parts of a store that keeps no connect clients and no scoped credentials: each step of them fails as unsupported,
+ * and says so.
+ *
+ * **When to use**
+ *
+ * Use when a store of your own serves hosts that need neither.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const unsupported: Pick<AccessRepository["Service"], "clients" | "credentials"> = {
+  clients: Unsupported.clients,
+  credentials: Unsupported.credentials
+}
 
 /**
  * Provides the access state in memory, for tests and for hosts whose sessions may end with the process.

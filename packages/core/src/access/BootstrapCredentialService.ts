@@ -2,6 +2,7 @@
  * Issues and redeems one-time credentials: pairing links that an owner hands to a new device, and the credential that a
  * desktop application seeds into the backend it starts.
  */
+import { AccessRepository } from "./AccessRepository.ts"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Mac from "effect/crypto/Mac"
@@ -13,12 +14,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as AccessScope from "./AccessScope.ts"
 import { AuthPolicy, type BootstrapMethod } from "./AuthPolicy.ts"
-import {
-  BootstrapCredentialRepository,
-  type PairingLinkRow,
-  type RefusalReason,
-  toPairingLink
-} from "./BootstrapCredentialRepository.ts"
+import { type PairingLinkRow, type RefusalReason, toPairingLink } from "./BootstrapCredentialRepository.ts"
 import * as Attempts from "./internal/attempts.ts"
 import {
   AlreadySeeded,
@@ -194,9 +190,9 @@ export const makeGrants = Effect.gen(function*() {
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   BootstrapCredentialService["Service"],
   InvalidBootstrapOptions | SecretStore.SecretStoreError,
-  BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
+  AccessRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
 > {
-  const repository = yield* BootstrapCredentialRepository
+  const repository = (yield* AccessRepository).links
   const random = yield* SecureRandom.SecureRandom
   const vocabulary = yield* AccessScope.Vocabulary
   const { defaultMillis, listLimit, maximumMillis, perSource, total } = yield* toSettings(options)
@@ -393,14 +389,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 export const layerWith = (options: Options): Layer.Layer<
   BootstrapCredentialService,
   InvalidBootstrapOptions | SecretStore.SecretStoreError,
-  BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
+  AccessRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
 > => Layer.effect(BootstrapCredentialService, make(options))
 
 /** Provides the service with its defaults: links of 5 minutes, at most 1 hour. */
 export const layer: Layer.Layer<
   BootstrapCredentialService,
   InvalidBootstrapOptions | SecretStore.SecretStoreError,
-  BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
+  AccessRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
 > = layerWith({})
 
 /**
@@ -411,12 +407,12 @@ export const layer: Layer.Layer<
  */
 export const layerSweeper = (
   options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
-): Layer.Layer<never, never, BootstrapCredentialRepository> =>
+): Layer.Layer<never, never, AccessRepository> =>
   Sweeper.layer({
     name: "ended pairing links",
     options,
     defaults: { interval: "10 minutes", batchSize: 500 },
-    sweep: Effect.map(BootstrapCredentialRepository, (repository) => {
+    sweep: Effect.map(AccessRepository, ({ links: repository }) => {
       const retentionMillis = Duration.toMillis(options?.retention ?? "1 day")
       return (limit, nowMillis) =>
         repository.sweep(

@@ -5,6 +5,7 @@
  * {@link SessionCredentialRepository} the host provides: lifetimes, the sliding window, who may revoke what, and the cache
  * that makes a token seen before cost one digest and one look-up.
  */
+import { AccessRepository } from "./AccessRepository.ts"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Digest from "effect/crypto/Digest"
@@ -21,7 +22,6 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { ChangeContext } from "./AccessEvent.ts"
-import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
 import type { AccessScope } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
 import * as PlainText from "./internal/plainText.ts"
@@ -43,7 +43,7 @@ import { Device, type Session, SessionId, type SessionMethod } from "./Session.t
 import {
   isLive,
   type RevocationTarget,
-  SessionCredentialRepository,
+  type SessionCredentialRepository,
   type SessionRow,
   toSession
 } from "./SessionCredentialRepository.ts"
@@ -205,8 +205,7 @@ const isTarget = (target: RevocationTarget, session: Session): boolean => {
 
 /** Names what the service is built on. */
 export type Requirements =
-  | SessionCredentialRepository
-  | AccessFeedRepository
+  | AccessRepository
   | SecretStore.SecretStore
   | SecureRandom.SecureRandom
   | Digest.Digest
@@ -220,7 +219,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   InvalidSessionOptions | SecretStore.SecretStoreError,
   Requirements | Scope.Scope
 > {
-  const repository = yield* SessionCredentialRepository
+  const repository = (yield* AccessRepository).sessions
   const random = yield* SecureRandom.SecureRandom
   const { absoluteMillis, lifetimeMillis, recheckMillis, refreshing, renewalMillis, ticketMillis, ...settings } =
     yield* toSettings(options)
@@ -590,13 +589,13 @@ export const layer: Layer.Layer<
  */
 export const layerSweeper = (
   options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
-): Layer.Layer<never, never, SessionCredentialRepository | SessionCredentialService> =>
+): Layer.Layer<never, never, AccessRepository | SessionCredentialService> =>
   Sweeper.layer({
     name: "ended sessions",
     options,
     defaults: { interval: "10 minutes", batchSize: 500 },
     sweep: Effect.gen(function*() {
-      const repository = yield* SessionCredentialRepository
+      const repository = (yield* AccessRepository).sessions
       const sessions = yield* SessionCredentialService
       const retentionMillis = Duration.toMillis(options?.retention ?? "1 hour")
       return Effect.fnUntraced(function*(limit: number, nowMillis: number) {

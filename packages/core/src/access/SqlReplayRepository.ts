@@ -7,7 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlClient from "effect/sql/SqlClient"
 import * as Migrations from "../sql/Migrations.ts"
 import * as SqlKit from "../sql/SqlKit.ts"
 import * as Statements from "../sql/Statements.ts"

@@ -6,6 +6,7 @@
  * commit together; a grant is stored with the answer that it belongs to, so that one that was overtaken by a decision is
  * ended by it.
  */
+import { AccessRepository } from "../access/AccessRepository.ts"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
@@ -16,7 +17,6 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { ChangeContext } from "../access/AccessEvent.ts"
-import type { AccessFeedRepository } from "../access/AccessFeedRepository.ts"
 import type { PairingLinkRow } from "../access/BootstrapCredentialRepository.ts"
 import {
   type ConnectClient,
@@ -26,7 +26,7 @@ import {
   Thumbprint,
   verificationCode
 } from "../access/ConnectClient.ts"
-import { ConnectClientRepository, type Decision, toConnectClient } from "../access/ConnectClientRepository.ts"
+import { type ConnectClientRepository, type Decision, toConnectClient } from "../access/ConnectClientRepository.ts"
 import {
   ClientAmbiguous,
   ClientNotFound,
@@ -138,9 +138,9 @@ const isThumbprint = Schema.is(Thumbprint)
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   ConnectClientStore["Service"],
   InvalidConnectOptions,
-  ConnectClientRepository | AccessFeedRepository | Digest.Digest | Scope.Scope
+  AccessRepository | Digest.Digest | Scope.Scope
 > {
-  const repository = yield* ConnectClientRepository
+  const repository = (yield* AccessRepository).clients
   const digest = yield* Digest.Digest
   const settings = yield* toSettings(options)
   const { backOffMillis, maxBackOffMillis, maxObserved, maxPending, pendingMillis } = settings
@@ -278,14 +278,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 export const layerWith = (options: Options): Layer.Layer<
   ConnectClientStore,
   InvalidConnectOptions,
-  ConnectClientRepository | AccessFeedRepository | Digest.Digest
+  AccessRepository | Digest.Digest
 > => Layer.effect(ConnectClientStore, make(options))
 
 /** Provides the service with the default settings of {@link Options}. */
 export const layer: Layer.Layer<
   ConnectClientStore,
   InvalidConnectOptions,
-  ConnectClientRepository | AccessFeedRepository | Digest.Digest
+  AccessRepository | Digest.Digest
 > = layerWith({})
 
 /**
@@ -296,13 +296,13 @@ export const layer: Layer.Layer<
  */
 export const layerSweeper = (
   options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
-): Layer.Layer<never, never, ConnectClientRepository> => {
+): Layer.Layer<never, never, AccessRepository> => {
   const retentionMillis = Duration.toMillis(options?.retention ?? "90 days")
   return Sweeper.layer({
     name: "connecting clients",
     options,
     defaults: { interval: "10 minutes", batchSize: 100 },
-    sweep: Effect.map(ConnectClientRepository, (repository) => (limit, nowMillis) =>
+    sweep: Effect.map(AccessRepository, ({ clients: repository }) => (limit, nowMillis) =>
       repository.sweep(
         { idleBeforeMillis: Math.max(0, nowMillis - retentionMillis), limit },
         { actor: "system", nowMillis }

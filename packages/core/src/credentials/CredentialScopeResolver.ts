@@ -5,6 +5,7 @@
  * Values are encrypted with {@link SecretKeys}, bound to scope, owner, key and revision. What a process has read it keeps,
  * decrypted, for as long as the access feed tells it of changes.
  */
+import { AccessRepository } from "../access/AccessRepository.ts"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -22,7 +23,6 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { AccessEvent } from "../access/AccessEvent.ts"
-import type { AccessFeedRepository } from "../access/AccessFeedRepository.ts"
 import {
   CredentialRequirements,
   partsOf,
@@ -53,11 +53,7 @@ import * as Rights from "./internal/credentialRights.ts"
 import * as Vault from "./internal/credentialVault.ts"
 import { mayWrite, type Membership, OrgLookupError, OrgMembership } from "./OrgMembership.ts"
 import { CredentialKey, CredentialScope, type ScopedCredential } from "../access/ScopedCredential.ts"
-import {
-  ScopedCredentialRepository,
-  type ScopedCredentialRow,
-  type ScopedOwner
-} from "../access/ScopedCredentialRepository.ts"
+import { type ScopedCredentialRow, type ScopedOwner } from "../access/ScopedCredentialRepository.ts"
 import type { SecretKeys } from "../secrets/SecretKeys.ts"
 
 export {
@@ -199,8 +195,7 @@ interface Candidate extends Found {
 }
 
 type Services =
-  | ScopedCredentialRepository
-  | AccessFeedRepository
+  | AccessRepository
   | OrgMembership
   | CredentialRequirements
   | SecretKeys
@@ -214,7 +209,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   never,
   Services | Scope.Scope
 > {
-  const repository = yield* ScopedCredentialRepository
+  const repository = (yield* AccessRepository).credentials
   const membership = yield* OrgMembership
   const requirements = yield* CredentialRequirements
   const random = yield* SecureRandom.SecureRandom

@@ -568,12 +568,12 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         if (!aborts.has(key)) aborts.set(key, { reason: options.reason, atMillis: now() })
         return { _tag: "Registered" }
       }),
-    get: (runId) =>
-      step("read a run", () =>
-        Option.map(Option.fromUndefinedOr(runs.get(runId)), copy)),
+    get: (runId) => step("read a run", () => Option.map(Option.fromUndefinedOr(runs.get(runId)), copy)),
     getByKey: ({ idempotencyKey, ownerKey }) =>
-      step("look up a run by its key", () =>
-        Option.map(Option.fromUndefinedOr(byKey.get(join(ownerKey, idempotencyKey))), copy)),
+      step(
+        "look up a run by its key",
+        () => Option.map(Option.fromUndefinedOr(byKey.get(join(ownerKey, idempotencyKey))), copy)
+      ),
     activeForThread: (options) =>
       step("look up a thread's run", (): Option.Option<RunRow> => {
         const slot = threads.get(join(options.ownerKey, options.threadId))

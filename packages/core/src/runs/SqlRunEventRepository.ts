@@ -17,7 +17,7 @@ import {
   planAppend,
   refuse,
   RunEventRepository,
-    type RunEventRow,
+  type RunEventRow,
   type RunHead,
   RunRow,
   type StartOptions,
@@ -27,7 +27,7 @@ import {
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { RepositoryError } from "../RepositoryError.ts"
@@ -76,7 +76,9 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
     `CREATE INDEX ${table("runs_thread_ended")}
       ON ${runs} (owner_key, thread_id, COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis))
       WHERE status <> 'running'`,
-    `CREATE INDEX ${table("runs_lease")} ON ${runs} (lease_expires_at_millis) WHERE lease_expires_at_millis IS NOT NULL`,
+    `CREATE INDEX ${
+      table("runs_lease")
+    } ON ${runs} (lease_expires_at_millis) WHERE lease_expires_at_millis IS NOT NULL`,
     `CREATE INDEX ${table("runs_retention")} ON ${runs} (completed_at_millis)
       WHERE completed_at_millis IS NOT NULL AND expired_at_millis IS NULL`,
     `CREATE INDEX ${table("runs_purge")} ON ${runs} (expired_at_millis)
@@ -167,216 +169,217 @@ export const make: (
   options?: Migrations.TableOptions
 ) => Effect.Effect<RunEventRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(
   function*(options?: Migrations.TableOptions) {
-  const kit = yield* SqlKit.make(options)
-  const { forMany, isPg, now, orFail, prefix, skipLocked, statement, table, transaction, wakeUps, write } = kit
-  const topic = table("runs")
-  const rows = kit.rows("runs", RunRow)
-  const manyRuns = kit.all(rows.decode)
-  const oneRun = kit.first(rows.decode)
+    const kit = yield* SqlKit.make(options)
+    const { forMany, isPg, now, orFail, prefix, skipLocked, statement, table, transaction, wakeUps, write } = kit
+    const topic = table("runs")
+    const rows = kit.rows("runs", RunRow)
+    const manyRuns = kit.all(rows.decode)
+    const oneRun = kit.first(rows.decode)
 
-  const runs = table("runs")
-  const events = table("run_events")
-  const aborts = table("run_aborts")
-  // To compare with an index. As a subquery it is one value for the whole statement; PostgreSQL would evaluate the bare
-  // expression for each row, and so use no index.
-  const fixedNow = `(SELECT ${now})`
-  // What a step works on is picked once. As a subquery PostgreSQL may run it again, and go over the limit.
-  const picking = (pick: string, then: string) => `WITH picked AS MATERIALIZED (${pick}) ${then}`
-  // On PostgreSQL an array is looked up in the index whatever the planner believes its length to be.
-  const among = (runIds: string) => isPg ? `run_id = ANY (ARRAY(${runIds}))` : `run_id IN (${runIds})`
-  const amongPicked = among("SELECT run_id FROM picked")
-  const amongIds = among(isPg ? "SELECT json_array_elements_text(CAST(? AS json))" : "SELECT value FROM json_each(?)")
+    const runs = table("runs")
+    const events = table("run_events")
+    const aborts = table("run_aborts")
+    // To compare with an index. As a subquery it is one value for the whole statement; PostgreSQL would evaluate the bare
+    // expression for each row, and so use no index.
+    const fixedNow = `(SELECT ${now})`
+    // What a step works on is picked once. As a subquery PostgreSQL may run it again, and go over the limit.
+    const picking = (pick: string, then: string) => `WITH picked AS MATERIALIZED (${pick}) ${then}`
+    // On PostgreSQL an array is looked up in the index whatever the planner believes its length to be.
+    const among = (runIds: string) => isPg ? `run_id = ANY (ARRAY(${runIds}))` : `run_id IN (${runIds})`
+    const amongPicked = among("SELECT run_id FROM picked")
+    const amongIds = among(isPg ? "SELECT json_array_elements_text(CAST(? AS json))" : "SELECT value FROM json_each(?)")
 
-  const runColumns = rows.columns
-  const headColumns = `run_id AS "runId", status, epoch, last_seq AS "lastSeq", event_count AS "eventCount",
+    const runColumns = rows.columns
+    const headColumns = `run_id AS "runId", status, epoch, last_seq AS "lastSeq", event_count AS "eventCount",
     byte_count AS "byteCount"`
 
-  const toEnd = `status = ?, end_reason = ?, completed_at_millis = ${now}, lease_expires_at_millis = NULL, last_seq = last_seq + 1,
+    const toEnd =
+      `status = ?, end_reason = ?, completed_at_millis = ${now}, lease_expires_at_millis = NULL, last_seq = last_seq + 1,
     end_seq = last_seq + 1`
 
-  // ---- Starting -------------------------------------------------------------------------------------------------
+    // ---- Starting -------------------------------------------------------------------------------------------------
 
-  // An abort by key and a start must see each other even when neither finds a row. On SQLite the transaction is the lock.
-  const lockKeyStatement = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
-  const lockKey = (ownerKey: string, idempotencyKey: string): Effect.Effect<unknown, Failure> =>
-    isPg ? lockKeyStatement([JSON.stringify([prefix, ownerKey, idempotencyKey])]) : Effect.void
+    // An abort by key and a start must see each other even when neither finds a row. On SQLite the transaction is the lock.
+    const lockKeyStatement = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+    const lockKey = (ownerKey: string, idempotencyKey: string): Effect.Effect<unknown, Failure> =>
+      isPg ? lockKeyStatement([JSON.stringify([prefix, ownerKey, idempotencyKey])]) : Effect.void
 
-  const takeAbort = statement<{ readonly reason: string | null }>(
-    `DELETE FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ? RETURNING reason`
-  )
-  const insertRunning = oneRun(
-    `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
+    const takeAbort = statement<{ readonly reason: string | null }>(
+      `DELETE FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ? RETURNING reason`
+    )
+    const insertRunning = oneRun(
+      `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', 1, ${now} + ?, ${now}, 0, 0, 0)
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
-  )
-  const insertAborted = oneRun(
-    `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
+    )
+    const insertAborted = oneRun(
+      `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${now}, ${now}, 1, 1, 0, 0)
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
-  )
-  const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
-  const byThread = oneRun(
-    `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
-  )
-  const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
-    `SELECT run_id AS "runId", CASE WHEN lease_expires_at_millis < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
-    FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
-  )
-  const insertEnd = statement(
-    `INSERT INTO ${events} (run_id, seq, kind, data, at_millis) VALUES (?, ?, 'end', ?, ?)`
-  )
-  const announceEnds = (rows: ReadonlyArray<RunRow>) =>
-    wakeUps.announce(topic, rows.map(({ lastSeq, runId }) => [runId, lastSeq]))
-  const storeEnd = (run: RunRow, data: string) =>
-    Effect.andThen(
-      insertEnd([run.runId, run.lastSeq, data, run.completedAtMillis ?? run.startedAtMillis]),
-      announceEnds([run])
     )
+    const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
+    const byThread = oneRun(
+      `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+    )
+    const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
+      `SELECT run_id AS "runId", CASE WHEN lease_expires_at_millis < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
+    FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+    )
+    const insertEnd = statement(
+      `INSERT INTO ${events} (run_id, seq, kind, data, at_millis) VALUES (?, ?, 'end', ?, ?)`
+    )
+    const announceEnds = (rows: ReadonlyArray<RunRow>) =>
+      wakeUps.announce(topic, rows.map(({ lastSeq, runId }) => [runId, lastSeq]))
+    const storeEnd = (run: RunRow, data: string) =>
+      Effect.andThen(
+        insertEnd([run.runId, run.lastSeq, data, run.completedAtMillis ?? run.startedAtMillis]),
+        announceEnds([run])
+      )
 
-  /**
-   * Puts an update that ends runs together with their terminal events. To be run in a transaction on SQLite. On PostgreSQL
-   * it is one statement, so that a process which stops in the middle leaves no lock behind that keeps a reaper waiting.
-   */
-  const ending = (update: string, pick?: string) => {
-    const picked = pick === undefined ? "" : `picked AS MATERIALIZED (${pick})`
-    if (isPg) {
-      const end = manyRuns(
-        `WITH ${picked === "" ? "" : `${picked},`} ended AS (${update} RETURNING ${runColumns}), stored AS (
+    /**
+     * Puts an update that ends runs together with their terminal events. To be run in a transaction on SQLite. On PostgreSQL
+     * it is one statement, so that a process which stops in the middle leaves no lock behind that keeps a reaper waiting.
+     */
+    const ending = (update: string, pick?: string) => {
+      const picked = pick === undefined ? "" : `picked AS MATERIALIZED (${pick})`
+      if (isPg) {
+        const end = manyRuns(
+          `WITH ${picked === "" ? "" : `${picked},`} ended AS (${update} RETURNING ${runColumns}), stored AS (
           INSERT INTO ${events} (run_id, seq, kind, data, at_millis)
           SELECT "runId", "lastSeq", 'end', CAST(? AS text), "completedAtMillis" FROM ended
         ) SELECT * FROM ended`
-      )
-      return (parameters: Statements.Parameters, data: string) => Effect.tap(end([...parameters, data]), announceEnds)
+        )
+        return (parameters: Statements.Parameters, data: string) => Effect.tap(end([...parameters, data]), announceEnds)
+      }
+      const end = manyRuns(`${picked === "" ? "" : `WITH ${picked}`} ${update} RETURNING ${runColumns}`)
+      return (parameters: Statements.Parameters, data: string) =>
+        Effect.tap(end(parameters), (rows) => Effect.forEach(rows, (run) => storeEnd(run, data), { discard: true }))
     }
-    const end = manyRuns(`${picked === "" ? "" : `WITH ${picked}`} ${update} RETURNING ${runColumns}`)
-    return (parameters: Statements.Parameters, data: string) =>
-      Effect.tap(end(parameters), (rows) => Effect.forEach(rows, (run) => storeEnd(run, data), { discard: true }))
-  }
-  const atomically = isPg ? write : transaction
+    const atomically = isPg ? write : transaction
 
-  const endStale = ending(
-    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
+    const endStale = ending(
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
     WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND lease_expires_at_millis < ${now}`
-  )
+    )
 
-  const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, Failure> {
-    const { idempotencyKey, ownerKey, threadId } = options
-    yield* lockKey(ownerKey, idempotencyKey)
-    const existing = yield* byKey([ownerKey, idempotencyKey])
-    if (Option.isSome(existing)) {
-      const run = existing.value
-      const same = run.threadId === threadId && run.requestDigest === options.requestDigest
-      return { _tag: same ? "Existing" : "Conflict", run }
-    }
-    const columns = [
-      options.runId,
-      threadId,
-      ownerKey,
-      options.ownerSubject,
-      options.ownerOrg,
-      idempotencyKey,
-      options.requestDigest,
-      options.metadata
-    ]
-    const [aborted] = yield* takeAbort([ownerKey, threadId, idempotencyKey])
-    if (aborted !== undefined) {
-      const run = yield* insertAborted([...columns, aborted.reason])
-      if (Option.isNone(run)) return yield* inUse(options.runId)
-      yield* storeEnd(run.value, options.abortedData)
-      return { _tag: "Created", run: run.value }
-    }
-    // The lock on the key leaves only the thread's slot to conflict. Its holder may end before it is read; then the slot
-    // is free, and the insert is tried again.
-    for (let attempt = 0; attempt < 100; attempt++) {
-      const run = yield* insertRunning([...columns, options.leaseMillis])
-      if (Option.isSome(run)) return { _tag: "Created", run: run.value }
-      if (options.stale !== undefined) {
-        const stale = yield* endStale(["failed", options.stale.reason, ownerKey, threadId], options.stale.data)
-        if (stale.length > 0) continue
+    const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, Failure> {
+      const { idempotencyKey, ownerKey, threadId } = options
+      yield* lockKey(ownerKey, idempotencyKey)
+      const existing = yield* byKey([ownerKey, idempotencyKey])
+      if (Option.isSome(existing)) {
+        const run = existing.value
+        const same = run.threadId === threadId && run.requestDigest === options.requestDigest
+        return { _tag: same ? "Existing" : "Conflict", run }
       }
-      const [holder] = yield* slotHolder([ownerKey, threadId])
-      if (holder !== undefined) {
-        return { _tag: "ThreadBusy", runId: holder.runId, leaseExpired: Dialect.toNatural(holder.leaseExpired) === 1 }
+      const columns = [
+        options.runId,
+        threadId,
+        ownerKey,
+        options.ownerSubject,
+        options.ownerOrg,
+        idempotencyKey,
+        options.requestDigest,
+        options.metadata
+      ]
+      const [aborted] = yield* takeAbort([ownerKey, threadId, idempotencyKey])
+      if (aborted !== undefined) {
+        const run = yield* insertAborted([...columns, aborted.reason])
+        if (Option.isNone(run)) return yield* inUse(options.runId)
+        yield* storeEnd(run.value, options.abortedData)
+        return { _tag: "Created", run: run.value }
       }
-    }
-    return yield* inUse(options.runId)
-  })
+      // The lock on the key leaves only the thread's slot to conflict. Its holder may end before it is read; then the slot
+      // is free, and the insert is tried again.
+      for (let attempt = 0; attempt < 100; attempt++) {
+        const run = yield* insertRunning([...columns, options.leaseMillis])
+        if (Option.isSome(run)) return { _tag: "Created", run: run.value }
+        if (options.stale !== undefined) {
+          const stale = yield* endStale(["failed", options.stale.reason, ownerKey, threadId], options.stale.data)
+          if (stale.length > 0) continue
+        }
+        const [holder] = yield* slotHolder([ownerKey, threadId])
+        if (holder !== undefined) {
+          return { _tag: "ThreadBusy", runId: holder.runId, leaseExpired: Dialect.toNatural(holder.leaseExpired) === 1 }
+        }
+      }
+      return yield* inUse(options.runId)
+    })
 
-  // ---- Writing --------------------------------------------------------------------------------------------------
+    // ---- Writing --------------------------------------------------------------------------------------------------
 
-  // The time is taken once the rows are locked, so that the times of a run's events never go back.
-  const lockedHeads = (which: string) =>
-    statement<Stored<LockedHead>>(
-      isPg
-        ? `SELECT locked.*, ${now} AS "atMillis" FROM (
+    // The time is taken once the rows are locked, so that the times of a run's events never go back.
+    const lockedHeads = (which: string) =>
+      statement<Stored<LockedHead>>(
+        isPg
+          ? `SELECT locked.*, ${now} AS "atMillis" FROM (
             SELECT ${headColumns} FROM ${runs} WHERE ${which} ORDER BY run_id FOR UPDATE
           ) AS locked`
-        : `SELECT ${headColumns}, ${now} AS "atMillis" FROM ${runs} WHERE ${which}`
-    )
-  const lockOneHead = lockedHeads("run_id = ?")
-  // Rows are locked in one order everywhere, so that two batches cannot wait for each other in a circle.
-  const lockManyHeads = lockedHeads(amongIds)
-  const lockHeads = (items: ReadonlyArray<AppendItem>) => {
-    const runIds = Array.from(new Set(items.map((item) => item.runId)))
-    const [only] = runIds
-    const rows = runIds.length === 1 && only !== undefined
-      ? lockOneHead([only])
-      : lockManyHeads([JSON.stringify(runIds)])
-    return Effect.map(rows, (heads) => heads.map(toHead))
-  }
+          : `SELECT ${headColumns}, ${now} AS "atMillis" FROM ${runs} WHERE ${which}`
+      )
+    const lockOneHead = lockedHeads("run_id = ?")
+    // Rows are locked in one order everywhere, so that two batches cannot wait for each other in a circle.
+    const lockManyHeads = lockedHeads(amongIds)
+    const lockHeads = (items: ReadonlyArray<AppendItem>) => {
+      const runIds = Array.from(new Set(items.map((item) => item.runId)))
+      const [only] = runIds
+      const rows = runIds.length === 1 && only !== undefined
+        ? lockOneHead([only])
+        : lockManyHeads([JSON.stringify(runIds)])
+      return Effect.map(rows, (heads) => heads.map(toHead))
+    }
 
-  const insertAtOnce = statement(
-    `INSERT INTO ${events} (run_id, seq, kind, data, at_millis)
+    const insertAtOnce = statement(
+      `INSERT INTO ${events} (run_id, seq, kind, data, at_millis)
     SELECT "runId", seq, kind, data, "atMillis"
     FROM json_to_recordset(CAST(? AS json)) AS new("runId" text, seq bigint, kind text, data text, "atMillis" bigint)`
-  )
-  const insertMany = forMany(
-    "(?, ?, ?, ?, ?)",
-    (rows) => `INSERT ${orFail}INTO ${events} (run_id, seq, kind, data, at_millis) VALUES ${rows}`
-  )
-  const insertEvents = (rows: ReadonlyArray<NewEvent>): Effect.Effect<unknown, Failure> =>
-    isPg
-      ? insertAtOnce([JSON.stringify(rows)])
-      : insertMany(rows.map(({ atMillis, data, kind, runId, seq }) => [runId, seq, kind, data, atMillis]))
+    )
+    const insertMany = forMany(
+      "(?, ?, ?, ?, ?)",
+      (rows) => `INSERT ${orFail}INTO ${events} (run_id, seq, kind, data, at_millis) VALUES ${rows}`
+    )
+    const insertEvents = (rows: ReadonlyArray<NewEvent>): Effect.Effect<unknown, Failure> =>
+      isPg
+        ? insertAtOnce([JSON.stringify(rows)])
+        : insertMany(rows.map(({ atMillis, data, kind, runId, seq }) => [runId, seq, kind, data, atMillis]))
 
-  const updateAtOnce = statement(
-    `UPDATE ${runs} AS run SET last_seq = new."lastSeq", event_count = new."eventCount", byte_count = new."byteCount"
+    const updateAtOnce = statement(
+      `UPDATE ${runs} AS run SET last_seq = new."lastSeq", event_count = new."eventCount", byte_count = new."byteCount"
     FROM json_to_recordset(CAST(? AS json))
       AS new("runId" text, "lastSeq" bigint, "eventCount" bigint, "byteCount" bigint)
     WHERE run.run_id = new."runId"`
-  )
-  const updateMany = forMany(
-    "(?, ?, ?, ?)",
-    (rows) =>
-      `UPDATE ${orFail}${runs} SET last_seq = column2, event_count = column3, byte_count = column4
+    )
+    const updateMany = forMany(
+      "(?, ?, ?, ?)",
+      (rows) =>
+        `UPDATE ${orFail}${runs} SET last_seq = column2, event_count = column3, byte_count = column4
       FROM (VALUES ${rows}) AS new WHERE run_id = column1`
-  )
-  const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, Failure> =>
-    isPg
-      ? updateAtOnce([JSON.stringify(heads)])
-      : updateMany(heads.map(({ byteCount, eventCount, lastSeq, runId }) => [runId, lastSeq, eventCount, byteCount]))
+    )
+    const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, Failure> =>
+      isPg
+        ? updateAtOnce([JSON.stringify(heads)])
+        : updateMany(heads.map(({ byteCount, eventCount, lastSeq, runId }) => [runId, lastSeq, eventCount, byteCount]))
 
-  const append = Effect.fnUntraced(function*(options: {
-    readonly items: ReadonlyArray<AppendItem>
-    readonly maxEvents: number
-    readonly maxBytes: number
-  }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, Failure> {
-    const heads = yield* lockHeads(options.items)
-    const atMillis = heads.reduce((latest, head) => Math.max(latest, head.atMillis), 0)
-    const plan = planAppend({ ...options, heads, atMillis })
-    if (plan.events.length > 0) {
-      yield* insertEvents(plan.events)
-      yield* updateHeads(plan.heads)
-      yield* wakeUps.announce(topic, plan.heads.map(({ lastSeq, runId }) => [runId, lastSeq]))
-    }
-    return plan.outcomes
-  })
+    const append = Effect.fnUntraced(function*(options: {
+      readonly items: ReadonlyArray<AppendItem>
+      readonly maxEvents: number
+      readonly maxBytes: number
+    }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, Failure> {
+      const heads = yield* lockHeads(options.items)
+      const atMillis = heads.reduce((latest, head) => Math.max(latest, head.atMillis), 0)
+      const plan = planAppend({ ...options, heads, atMillis })
+      if (plan.events.length > 0) {
+        yield* insertEvents(plan.events)
+        yield* updateHeads(plan.heads)
+        yield* wakeUps.announce(topic, plan.heads.map(({ lastSeq, runId }) => [runId, lastSeq]))
+      }
+      return plan.outcomes
+    })
 
-  // Where every item is fitting, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
-  const appendWhole = statement<{ readonly runId: string; readonly before: unknown; readonly atMillis: unknown }>(
-    `WITH fitting AS MATERIALIZED (
+    // Where every item is fitting, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
+    const appendWhole = statement<{ readonly runId: string; readonly before: unknown; readonly atMillis: unknown }>(
+      `WITH fitting AS MATERIALIZED (
       SELECT run.run_id, last_seq AS before, given.count, given.bytes
       FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS bigint[]))
         AS given(run_id, epoch, count, bytes)
@@ -396,268 +399,271 @@ export const make: (
       FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS text[])) AS new(run_id, nth, data)
       JOIN advanced ON advanced.run_id = new.run_id
     ) SELECT run_id AS "runId", before, at AS "atMillis" FROM advanced`
-  )
-  const appendAtOnce = Effect.fnUntraced(function*(options: {
-    readonly items: ReadonlyArray<AppendItem>
-    readonly maxEvents: number
-    readonly maxBytes: number
-  }): Effect.fn.Return<Option.Option<ReadonlyArray<AppendOutcome>>, Failure> {
-    // Numbers of an array are `bigint`s, so that all of them have one type whatever their size.
-    const byRun = new Map<string, { readonly epoch: number; count: number; bytes: number }>()
-    const runIds: Array<string> = []
-    const nths: Array<bigint> = []
-    const data: Array<string> = []
-    let ordinary = true
-    for (const item of options.items) {
-      const run = byRun.get(item.runId) ?? { epoch: item.epoch, count: 0, bytes: 0 }
-      byRun.set(item.runId, run)
-      ordinary &&= run.epoch === item.epoch
-      run.bytes += item.byteCount
-      for (const event of item.events) {
-        runIds.push(item.runId)
-        nths.push(BigInt(++run.count))
-        data.push(event)
+    )
+    const appendAtOnce = Effect.fnUntraced(function*(options: {
+      readonly items: ReadonlyArray<AppendItem>
+      readonly maxEvents: number
+      readonly maxBytes: number
+    }): Effect.fn.Return<Option.Option<ReadonlyArray<AppendOutcome>>, Failure> {
+      // Numbers of an array are `bigint`s, so that all of them have one type whatever their size.
+      const byRun = new Map<string, { readonly epoch: number; count: number; bytes: number }>()
+      const runIds: Array<string> = []
+      const nths: Array<bigint> = []
+      const data: Array<string> = []
+      let ordinary = true
+      for (const item of options.items) {
+        const run = byRun.get(item.runId) ?? { epoch: item.epoch, count: 0, bytes: 0 }
+        byRun.set(item.runId, run)
+        ordinary &&= run.epoch === item.epoch
+        run.bytes += item.byteCount
+        for (const event of item.events) {
+          runIds.push(item.runId)
+          nths.push(BigInt(++run.count))
+          data.push(event)
+        }
       }
-    }
-    const given = Array.from(byRun.values())
-    const rows = ordinary
-      ? yield* appendWhole([
-        Array.from(byRun.keys()),
-        given.map(({ epoch }) => BigInt(epoch)),
-        given.map(({ count }) => BigInt(count)),
-        given.map(({ bytes }) => BigInt(bytes)),
-        options.maxEvents,
-        options.maxBytes,
-        given.length,
-        runIds,
-        nths,
-        data
-      ])
-      : []
-    if (rows.length === 0) return Option.none()
-    const heads = new Map(rows.map((row) => [row.runId, {
-      lastSeq: Dialect.toNatural(row.before),
-      atMillis: Dialect.toNatural(row.atMillis)
-    }]))
-    const outcomes = options.items.map(({ events, runId }): AppendOutcome => {
-      const head = heads.get(runId)
-      if (head === undefined) return { _tag: "Unknown" }
-      const firstSeq = head.lastSeq + 1
-      head.lastSeq += events.length
-      return { _tag: "Appended", firstSeq, lastSeq: head.lastSeq, atMillis: head.atMillis }
+      const given = Array.from(byRun.values())
+      const rows = ordinary
+        ? yield* appendWhole([
+          Array.from(byRun.keys()),
+          given.map(({ epoch }) => BigInt(epoch)),
+          given.map(({ count }) => BigInt(count)),
+          given.map(({ bytes }) => BigInt(bytes)),
+          options.maxEvents,
+          options.maxBytes,
+          given.length,
+          runIds,
+          nths,
+          data
+        ])
+        : []
+      if (rows.length === 0) return Option.none()
+      const heads = new Map(rows.map((row) => [row.runId, {
+        lastSeq: Dialect.toNatural(row.before),
+        atMillis: Dialect.toNatural(row.atMillis)
+      }]))
+      const outcomes = options.items.map(({ events, runId }): AppendOutcome => {
+        const head = heads.get(runId)
+        if (head === undefined) return { _tag: "Unknown" }
+        const firstSeq = head.lastSeq + 1
+        head.lastSeq += events.length
+        return { _tag: "Appended", firstSeq, lastSeq: head.lastSeq, atMillis: head.atMillis }
+      })
+      yield* wakeUps.announce(topic, Array.from(heads, ([runId, { lastSeq }]) => [runId, lastSeq]))
+      return Option.some(outcomes)
     })
-    yield* wakeUps.announce(topic, Array.from(heads, ([runId, { lastSeq }]) => [runId, lastSeq]))
-    return Option.some(outcomes)
-  })
 
-  // ---- Ending ---------------------------------------------------------------------------------------------------
+    // ---- Ending ---------------------------------------------------------------------------------------------------
 
-  const endWithEpoch = ending(`UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND status = 'running'`)
-  const endAnyEpoch = ending(
-    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND status = 'running'`
-  )
-  const endOwned = ending(
-    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND owner_key = ? AND status = 'running'`
-  )
-  const byId = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE run_id = ?`)
+    const endWithEpoch = ending(`UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND status = 'running'`)
+    const endAnyEpoch = ending(
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND status = 'running'`
+    )
+    const endOwned = ending(
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND owner_key = ? AND status = 'running'`
+    )
+    const byId = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE run_id = ?`)
 
-  // The row shows why a conditional update has missed it: runs end and epochs rise for good.
-  const refusedWriter = (runId: string, epoch: number): Effect.Effect<WriterRefused, Failure> =>
-    Effect.map(byId([runId]), (run) => refuse(Option.getOrUndefined(run), epoch) ?? { _tag: "Unknown" })
+    // The row shows why a conditional update has missed it: runs end and epochs rise for good.
+    const refusedWriter = (runId: string, epoch: number): Effect.Effect<WriterRefused, Failure> =>
+      Effect.map(byId([runId]), (run) => refuse(Option.getOrUndefined(run), epoch) ?? { _tag: "Unknown" })
 
-  const abort = Effect.fnUntraced(function*(options: {
-    readonly runId: string
-    readonly ownerKey: string | undefined
-    readonly reason: string | null
-    readonly data: string
-  }): Effect.fn.Return<AbortOutcome, Failure> {
-    const { ownerKey, reason, runId } = options
-    const [ended] = ownerKey === undefined
-      ? yield* endAnyEpoch(["aborted", reason, runId], options.data)
-      : yield* endOwned(["aborted", reason, runId, ownerKey], options.data)
-    if (ended !== undefined) return { _tag: "Aborted", run: ended }
-    const run = Option.getOrUndefined(yield* byId([runId]))
-    return run === undefined || (ownerKey !== undefined && run.ownerKey !== ownerKey)
-      ? { _tag: "Unknown" }
-      : { _tag: "AlreadyEnded", run }
-  })
+    const abort = Effect.fnUntraced(function*(options: {
+      readonly runId: string
+      readonly ownerKey: string | undefined
+      readonly reason: string | null
+      readonly data: string
+    }): Effect.fn.Return<AbortOutcome, Failure> {
+      const { ownerKey, reason, runId } = options
+      const [ended] = ownerKey === undefined
+        ? yield* endAnyEpoch(["aborted", reason, runId], options.data)
+        : yield* endOwned(["aborted", reason, runId, ownerKey], options.data)
+      if (ended !== undefined) return { _tag: "Aborted", run: ended }
+      const run = Option.getOrUndefined(yield* byId([runId]))
+      return run === undefined || (ownerKey !== undefined && run.ownerKey !== ownerKey)
+        ? { _tag: "Unknown" }
+        : { _tag: "AlreadyEnded", run }
+    })
 
-  const registerAbort = statement(
-    `INSERT INTO ${aborts} (owner_key, thread_id, idempotency_key, reason, at_millis) VALUES (?, ?, ?, ?, ${now})
+    const registerAbort = statement(
+      `INSERT INTO ${aborts} (owner_key, thread_id, idempotency_key, reason, at_millis) VALUES (?, ?, ?, ?, ${now})
     ON CONFLICT DO NOTHING`
-  )
+    )
 
-  const heartbeat = statement<{ readonly leaseExpiresAtMillis: unknown }>(
-    `UPDATE ${runs} SET heartbeat_at_millis = ${now}, lease_expires_at_millis = ${now} + ?
+    const heartbeat = statement<{ readonly leaseExpiresAtMillis: unknown }>(
+      `UPDATE ${runs} SET heartbeat_at_millis = ${now}, lease_expires_at_millis = ${now} + ?
     WHERE run_id = ? AND epoch = ? AND status = 'running'
     RETURNING lease_expires_at_millis AS "leaseExpiresAtMillis"`
-  )
+    )
 
-  // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
-  const reap = ending(
-    `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE status = 'running' AND ${amongPicked}`,
-    `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND lease_expires_at_millis < ${fixedNow}
+    // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
+    const reap = ending(
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE status = 'running' AND ${amongPicked}`,
+      `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND lease_expires_at_millis < ${fixedNow}
     ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`
-  )
+    )
 
-  // ---- Reading --------------------------------------------------------------------------------------------------
+    // ---- Reading --------------------------------------------------------------------------------------------------
 
-  const lastEnded = oneRun(
-    `SELECT ${runColumns} FROM ${runs}
+    const lastEnded = oneRun(
+      `SELECT ${runColumns} FROM ${runs}
     WHERE owner_key = ? AND thread_id = ? AND status <> 'running'
       AND COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) >= ${fixedNow} - ?
     ORDER BY COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) DESC LIMIT 1`
-  )
-  const readText = `SELECT seq, kind, data, at_millis AS "atMillis" FROM ${events}
+    )
+    const readText = `SELECT seq, kind, data, at_millis AS "atMillis" FROM ${events}
     WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?`
-  // The rows of `node:sqlite` are as they should be already, and a replay is long.
-  const readEvents = statement<Stored<RunEventRow>>(readText)
-  const readEventRows = statement<RunEventRow>(readText)
-  const heads = statement<Stored<RunHead>>(
-    `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongIds}`
-  )
+    // The rows of `node:sqlite` are as they should be already, and a replay is long.
+    const readEvents = statement<Stored<RunEventRow>>(readText)
+    const readEventRows = statement<RunEventRow>(readText)
+    const heads = statement<Stored<RunHead>>(
+      `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongIds}`
+    )
 
-  // ---- Sweeping -------------------------------------------------------------------------------------------------
+    // ---- Sweeping -------------------------------------------------------------------------------------------------
 
-  const expire = statement(picking(
-    `SELECT run_id FROM ${runs} WHERE completed_at_millis IS NOT NULL AND expired_at_millis IS NULL
+    const expire = statement(picking(
+      `SELECT run_id FROM ${runs} WHERE completed_at_millis IS NOT NULL AND expired_at_millis IS NULL
       AND completed_at_millis < ${fixedNow} - ? ORDER BY completed_at_millis LIMIT ?${skipLocked}`,
-    `UPDATE ${runs} SET expired_at_millis = ${now} WHERE ${amongPicked} RETURNING run_id`
-  ))
-  const toPurge = statement<{ readonly runId: string }>(
-    `SELECT run_id AS "runId" FROM ${runs} WHERE expired_at_millis IS NOT NULL AND purged_at_millis IS NULL
+      `UPDATE ${runs} SET expired_at_millis = ${now} WHERE ${amongPicked} RETURNING run_id`
+    ))
+    const toPurge = statement<{ readonly runId: string }>(
+      `SELECT run_id AS "runId" FROM ${runs} WHERE expired_at_millis IS NOT NULL AND purged_at_millis IS NULL
     ORDER BY expired_at_millis LIMIT ?${skipLocked}`
-  )
-  const deleteEvents = statement(
-    `DELETE FROM ${events} WHERE run_id = ? AND seq IN (
+    )
+    const deleteEvents = statement(
+      `DELETE FROM ${events} WHERE run_id = ? AND seq IN (
       SELECT seq FROM ${events} WHERE run_id = ? ORDER BY seq LIMIT ?
     ) RETURNING seq`
-  )
-  const purged = statement(`UPDATE ${runs} SET purged_at_millis = ${now} WHERE run_id = ?`)
-  const removeTombstones = statement(picking(
-    `SELECT run_id FROM ${runs} WHERE purged_at_millis IS NOT NULL AND purged_at_millis < ${fixedNow} - ?
+    )
+    const purged = statement(`UPDATE ${runs} SET purged_at_millis = ${now} WHERE run_id = ?`)
+    const removeTombstones = statement(picking(
+      `SELECT run_id FROM ${runs} WHERE purged_at_millis IS NOT NULL AND purged_at_millis < ${fixedNow} - ?
     ORDER BY purged_at_millis LIMIT ?${skipLocked}`,
-    `DELETE FROM ${runs} WHERE ${amongPicked} RETURNING run_id`
-  ))
-  const removeAborts = statement(picking(
-    `SELECT owner_key, thread_id, idempotency_key FROM ${aborts} WHERE at_millis < ${fixedNow} - ?
+      `DELETE FROM ${runs} WHERE ${amongPicked} RETURNING run_id`
+    ))
+    const removeAborts = statement(picking(
+      `SELECT owner_key, thread_id, idempotency_key FROM ${aborts} WHERE at_millis < ${fixedNow} - ?
     ORDER BY at_millis LIMIT ?${skipLocked}`,
-    `DELETE FROM ${aborts} WHERE (owner_key, thread_id, idempotency_key) IN (
+      `DELETE FROM ${aborts} WHERE (owner_key, thread_id, idempotency_key) IN (
       SELECT owner_key, thread_id, idempotency_key FROM picked
     ) RETURNING at_millis`
-  ))
-  const purge = Effect.fnUntraced(function*(limit: number): Effect.fn.Return<number, Failure> {
-    let deleted = 0
-    for (const { runId } of yield* toPurge([limit])) {
-      if (deleted === limit) break
-      const gone = (yield* deleteEvents([runId, runId, limit - deleted])).length
-      deleted += gone
-      // A full batch may have left some.
-      if (deleted < limit) yield* purged([runId])
-    }
-    return deleted
-  })
-  const count = (operation: string, swept: Effect.Effect<ReadonlyArray<object>, Failure>) =>
-    Effect.map(write(operation)(swept), ({ length }) => length)
+    ))
+    const purge = Effect.fnUntraced(function*(limit: number): Effect.fn.Return<number, Failure> {
+      let deleted = 0
+      for (const { runId } of yield* toPurge([limit])) {
+        if (deleted === limit) break
+        const gone = (yield* deleteEvents([runId, runId, limit - deleted])).length
+        deleted += gone
+        // A full batch may have left some.
+        if (deleted < limit) yield* purged([runId])
+      }
+      return deleted
+    })
+    const count = (operation: string, swept: Effect.Effect<ReadonlyArray<object>, Failure>) =>
+      Effect.map(write(operation)(swept), ({ length }) => length)
 
-  const databaseNow = statement<{ readonly now: unknown }>(`SELECT ${now} AS now`)
+    const databaseNow = statement<{ readonly now: unknown }>(`SELECT ${now} AS now`)
 
-  return RunEventRepository.of({
-    now: kit.read("read the time")(
-      Effect.map(Effect.suspend(() => databaseNow([])), ([row]) => Dialect.toNatural(row?.now))
-    ),
-    start: (options) => transaction("start a run")(start(options)),
-    // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
-    parallelAppends: isPg ? 2 : 1,
-    append: (options) => {
-      const oneByOne = Effect.suspend(() => transaction("append events")(append(options)))
-      if (!isPg) return oneByOne
-      // If some item is refused: which ones, and why, is decided one by one, under the locks of a transaction.
-      return Effect.flatMap(
-        write("append events")(appendAtOnce(options)),
-        Option.match({ onNone: () => oneByOne, onSome: Effect.succeed })
-      )
-    },
-    finish: (options) =>
-      atomically("end a run")(
-        Effect.flatMap(
-          endWithEpoch([options.status, options.reason, options.runId, options.epoch], options.data),
-          ([run]): Effect.Effect<FinishOutcome, Failure> =>
-            run === undefined
-              ? refusedWriter(options.runId, options.epoch)
-              : Effect.succeed({ _tag: "Finished", run })
+    return RunEventRepository.of({
+      now: kit.read("read the time")(
+        Effect.map(Effect.suspend(() => databaseNow([])), ([row]) => Dialect.toNatural(row?.now))
+      ),
+      start: (options) => transaction("start a run")(start(options)),
+      // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
+      parallelAppends: isPg ? 2 : 1,
+      append: (options) => {
+        const oneByOne = Effect.suspend(() => transaction("append events")(append(options)))
+        if (!isPg) return oneByOne
+        // If some item is refused: which ones, and why, is decided one by one, under the locks of a transaction.
+        return Effect.flatMap(
+          write("append events")(appendAtOnce(options)),
+          Option.match({ onNone: () => oneByOne, onSome: Effect.succeed })
         )
-      ),
-    heartbeat: (options) =>
-      write("extend a lease")(
-        Effect.flatMap(
-          heartbeat([options.leaseMillis, options.runId, options.epoch]),
-          ([row]): Effect.Effect<HeartbeatOutcome, Failure> =>
-            row === undefined
-              ? refusedWriter(options.runId, options.epoch)
-              : Effect.succeed({
-                _tag: "Extended",
-                leaseExpiresAtMillis: Dialect.toNatural(row.leaseExpiresAtMillis)
-              })
-        )
-      ),
-    abort: (options) => atomically("abort a run")(abort(options)),
-    abortByKey: (options) =>
-      transaction("abort a run by its key")(
-        Effect.gen(function*(): Effect.fn.Return<AbortByKeyOutcome, Failure> {
-          const { data, idempotencyKey, ownerKey, reason, threadId } = options
-          yield* lockKey(ownerKey, idempotencyKey)
-          const run = Option.getOrUndefined(yield* byKey([ownerKey, idempotencyKey]))
-          if (run === undefined) {
-            yield* registerAbort([ownerKey, threadId, idempotencyKey, reason])
-            return { _tag: "Registered" }
-          }
-          if (run.threadId !== threadId) return { _tag: "Conflict", run }
-          const outcome = yield* abort({ runId: run.runId, ownerKey, reason, data })
-          return outcome._tag === "Unknown" ? { _tag: "AlreadyEnded", run } : outcome
-        })
-      ),
-    get: (runId) => kit.read("read a run")(byId([runId])),
-    getByKey: ({ idempotencyKey, ownerKey }) => kit.read("look up a run by its key")(byKey([ownerKey, idempotencyKey])),
-    activeForThread: ({ ownerKey, threadId, windowMillis }) =>
-      kit.read("look up a thread's run")(
-        Effect.flatMap(byThread([ownerKey, threadId]), (running) =>
-          // A run that ends between the two looks is found by the second.
-          Option.isSome(running) ? Effect.succeed(running) : lastEnded([ownerKey, threadId, windowMillis]))
-      ),
-    read: ({ after, limit, runId }) =>
-      kit.read("read events")(
-        isPg
-          ? Effect.map(readEvents([runId, after, limit]), (found) => found.map(toEventRow))
-          : readEventRows([runId, after, limit])
-      ),
-    heads: (runIds) =>
-      kit.read("read where runs stand")(
-        Effect.map(heads([JSON.stringify(runIds)]), (rows) =>
-          rows.map((row): RunHead => ({
-            runId: row.runId,
-            status: row.status,
-            lastSeq: Dialect.toNatural(row.lastSeq)
-          })))
-      ),
-    reap: ({ data, limit, reason }) => atomically("end stale runs")(reap([limit, "failed", reason], data)),
-    sweep: ({ limit, retentionMillis, tombstoneMillis }) =>
-      // Each part is a transaction of its own: what one has done does not depend on the next.
-      Effect.gen(function*() {
-        const removed = yield* count("delete tombstones", removeTombstones([tombstoneMillis, limit]))
-        const expired = yield* count("expire ended runs", expire([retentionMillis, limit]))
-        const purgedEvents = yield* transaction("delete events of tombstones")(purge(limit))
-        const removedAborts = yield* count("delete aborts", removeAborts([retentionMillis, limit]))
-        return { expired, events: purgedEvents, removed, aborts: removedAborts }
-      }),
-    wakeups: Stream.mapError(wakeUps.listen(topic), failedAs("listen for changes"))
-  })
-})
+      },
+      finish: (options) =>
+        atomically("end a run")(
+          Effect.flatMap(
+            endWithEpoch([options.status, options.reason, options.runId, options.epoch], options.data),
+            ([run]): Effect.Effect<FinishOutcome, Failure> =>
+              run === undefined
+                ? refusedWriter(options.runId, options.epoch)
+                : Effect.succeed({ _tag: "Finished", run })
+          )
+        ),
+      heartbeat: (options) =>
+        write("extend a lease")(
+          Effect.flatMap(
+            heartbeat([options.leaseMillis, options.runId, options.epoch]),
+            ([row]): Effect.Effect<HeartbeatOutcome, Failure> =>
+              row === undefined
+                ? refusedWriter(options.runId, options.epoch)
+                : Effect.succeed({
+                  _tag: "Extended",
+                  leaseExpiresAtMillis: Dialect.toNatural(row.leaseExpiresAtMillis)
+                })
+          )
+        ),
+      abort: (options) => atomically("abort a run")(abort(options)),
+      abortByKey: (options) =>
+        transaction("abort a run by its key")(
+          Effect.gen(function*(): Effect.fn.Return<AbortByKeyOutcome, Failure> {
+            const { data, idempotencyKey, ownerKey, reason, threadId } = options
+            yield* lockKey(ownerKey, idempotencyKey)
+            const run = Option.getOrUndefined(yield* byKey([ownerKey, idempotencyKey]))
+            if (run === undefined) {
+              yield* registerAbort([ownerKey, threadId, idempotencyKey, reason])
+              return { _tag: "Registered" }
+            }
+            if (run.threadId !== threadId) return { _tag: "Conflict", run }
+            const outcome = yield* abort({ runId: run.runId, ownerKey, reason, data })
+            return outcome._tag === "Unknown" ? { _tag: "AlreadyEnded", run } : outcome
+          })
+        ),
+      get: (runId) => kit.read("read a run")(byId([runId])),
+      getByKey: ({ idempotencyKey, ownerKey }) =>
+        kit.read("look up a run by its key")(byKey([ownerKey, idempotencyKey])),
+      activeForThread: ({ ownerKey, threadId, windowMillis }) =>
+        kit.read("look up a thread's run")(
+          Effect.flatMap(byThread([ownerKey, threadId]), (running) =>
+            // A run that ends between the two looks is found by the second.
+            Option.isSome(running) ? Effect.succeed(running) : lastEnded([ownerKey, threadId, windowMillis]))
+        ),
+      read: ({ after, limit, runId }) =>
+        kit.read("read events")(
+          isPg
+            ? Effect.map(readEvents([runId, after, limit]), (found) => found.map(toEventRow))
+            : readEventRows([runId, after, limit])
+        ),
+      heads: (runIds) =>
+        kit.read("read where runs stand")(
+          Effect.map(heads([JSON.stringify(runIds)]), (rows) =>
+            rows.map((row): RunHead => ({
+              runId: row.runId,
+              status: row.status,
+              lastSeq: Dialect.toNatural(row.lastSeq)
+            })))
+        ),
+      reap: ({ data, limit, reason }) => atomically("end stale runs")(reap([limit, "failed", reason], data)),
+      sweep: ({ limit, retentionMillis, tombstoneMillis }) =>
+        // Each part is a transaction of its own: what one has done does not depend on the next.
+        Effect.gen(function*() {
+          const removed = yield* count("delete tombstones", removeTombstones([tombstoneMillis, limit]))
+          const expired = yield* count("expire ended runs", expire([retentionMillis, limit]))
+          const purgedEvents = yield* transaction("delete events of tombstones")(purge(limit))
+          const removedAborts = yield* count("delete aborts", removeAborts([retentionMillis, limit]))
+          return { expired, events: purgedEvents, removed, aborts: removedAborts }
+        }),
+      wakeups: Stream.mapError(wakeUps.listen(topic), failedAs("listen for changes"))
+    })
+  }
+)
 
 /** Provides the repository on tables that are there already, for a connection without the right to create any. */
 export const layerStorage = (
   options?: Migrations.TableOptions
-): Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> => Layer.effect(RunEventRepository, make(options))
+): Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
+  Layer.effect(RunEventRepository, make(options))
 
 /** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */
 export const layerWith = (

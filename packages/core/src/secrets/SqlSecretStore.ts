@@ -13,68 +13,63 @@
 import * as SecretStore from "./SecretStore.ts"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as SqlClient from "effect/sql/SqlClient"
-import type { SqlError } from "effect/sql/SqlError"
-import type * as Statement from "effect/sql/Statement"
+import type * as SqlClient from "effect/sql/SqlClient"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as Dialect from "../sql/Dialect.ts"
-import * as Access from "../sql/accessTables.ts"
+import * as SqlKit from "../sql/SqlKit.ts"
+import * as Statements from "../sql/Statements.ts"
+import type { RepositoryError } from "../RepositoryError.ts"
 import * as Migrations from "../sql/Migrations.ts"
 
 /** Configures where secrets are kept and how many versions of each. */
 export interface Options extends SecretStore.Options, Migrations.TableOptions {}
 
-const headTable = (prefix: string): string => `${prefix}secrets`
-
-const versionTable = (prefix: string): string => `${prefix}secret_versions`
-
-const migrate = (prefix: string): Effect.Effect<unknown, Migrations.MigrationsError, SqlClient.SqlClient> =>
-  Migrations.run({
-    service: "secrets",
-    prefix,
-    migrations: {
-      "1_create_secrets": Effect.gen(function*() {
-        const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-        const bytes = sql.literal(sql.onDialectOrElse({ pg: () => "BYTEA", orElse: () => "BLOB" }))
-        const version = Dialect.bigint(sql)
-        // No constraint looks at the bytes: PostgreSQL quotes the whole row in the error of one that fails.
-        yield* Access.runAll([
-          sql`CREATE TABLE ${sql(headTable(prefix))} (
-            name ${Access.idType(sql)} NOT NULL PRIMARY KEY CHECK (name <> ''),
-            version ${version} NOT NULL CHECK (version > 0),
-            removed ${version} NOT NULL CHECK (removed IN (0, 1))
-          )`,
-          sql`CREATE TABLE ${sql(versionTable(prefix))} (
-            name ${Access.idType(sql)} NOT NULL,
-            version ${version} NOT NULL,
-            value ${bytes} NOT NULL,
-            PRIMARY KEY (name, version)
-          )`
-        ])
-      })
-    }
-  })
+const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined): ReadonlyArray<string> => {
+  const { bigint, bytes, id, table } = Statements.make(sql, options)
+  // No constraint looks at the bytes: PostgreSQL quotes the whole row in the error of one that fails.
+  return [
+    `CREATE TABLE ${table("secrets")} (
+      name ${id} NOT NULL PRIMARY KEY CHECK (name <> ''),
+      version ${bigint} NOT NULL CHECK (version > 0),
+      removed ${bigint} NOT NULL CHECK (removed IN (0, 1))
+    )`,
+    `CREATE TABLE ${table("secret_versions")} (
+      name ${id} NOT NULL,
+      version ${bigint} NOT NULL,
+      value ${bytes} NOT NULL,
+      PRIMARY KEY (name, version)
+    )`
+  ]
+}
 
 /** Creates the tables of secrets, or brings them up to date. */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
-  Layer.effectDiscard(migrate(options?.prefix ?? Migrations.defaultPrefix))
+  Layer.effectDiscard(Migrations.run({
+    service: "secrets",
+    prefix: options?.prefix,
+    migrations: { "1_create_secrets": Statements.creating(create, options) }
+  }))
 
 /**
- * Wraps what the database refused. The message is kept and the driver's own error is not: PostgreSQL's can quote
- * parameters, which here are secrets.
+ * Wraps what the store refused. Sentences are kept and the driver's own error is not: PostgreSQL's can quote parameters,
+ * which here are secrets.
  */
 const storageFailure =
-  (method: string, name?: SecretStore.SecretName) => (error: SqlError): SecretStore.SecretStoreError => {
+  (method: string, name?: SecretStore.SecretName) => (error: RepositoryError): SecretStore.SecretStoreError => {
     const cause = new Error(error.message)
-    const system = error.reason.cause
-    if (system instanceof Error && system.message !== error.message) cause.cause = new Error(system.message)
-    cause.name = error.reason._tag
+    const inner = isSqlError(error.cause) ? error.cause : undefined
+    if (inner !== undefined) {
+      cause.message = inner.message
+      cause.name = inner.reason._tag
+      const system = inner.reason.cause
+      if (system instanceof Error && system.message !== inner.message) cause.cause = new Error(system.message)
+    }
     return new SecretStore.SecretStoreError({
       reason: new SecretStore.StorageFailure({ method, cause, ...(name === undefined ? {} : { name }) })
     })
@@ -85,65 +80,58 @@ const isSecretName = Schema.is(SecretStore.SecretName)
 /** Builds a `SecretStore` on tables that exist already; it runs no DDL. */
 export const make = Effect.fnUntraced(function*(
   options?: Options
-): Effect.fn.Return<SecretStore.SecretStore["Service"], never, SqlClient.SqlClient | SecureRandom.SecureRandom> {
+): Effect.fn.Return<
+  SecretStore.SecretStore["Service"],
+  Migrations.MigrationsError,
+  SqlClient.SqlClient | SecureRandom.SecureRandom
+> {
   const keep = options?.keepVersions ?? 2
   if (!Number.isSafeInteger(keep) || keep < 1) {
     return yield* Effect.die(new RangeError("keepVersions must be a whole number from 1"))
   }
-  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const prefix = options?.prefix ?? Migrations.defaultPrefix
-  const heads = sql(headTable(prefix))
-  const versions = sql(versionTable(prefix))
-  const p = Access.parameter
+  const kit = yield* SqlKit.make(options)
+  const { prefix, statement } = kit
+  const heads = kit.table("secrets")
+  const versions = kit.table("secret_versions")
 
-  const prepare = <A extends object>(statement: Statement.Statement<object>) => {
-    const [text] = statement.compile(true)
-    return (...parameters: ReadonlyArray<string | number | Uint8Array>) => sql.unsafe<A>(text, parameters)
-  }
-  // A writer that waited for a row then looks at it again, where a stricter level would fail with a serialization error.
-  const begin: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = sql.onDialectOrElse({
-    pg: () => Effect.provideService(SqlClient.BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"),
-    orElse: () => identity
-  })
   // Without spans: a statement's span ends with the driver's error, which on PostgreSQL can quote the row.
-  const transaction = <A>(self: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
-    Effect.withTracerEnabled(begin(sql.withTransaction(self)), false)
+  const untraced = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.withTracerEnabled(self, false)
 
-  const selectState = prepare<{ readonly version: unknown; readonly removed: unknown; readonly value: unknown }>(
-    sql`SELECT head.version AS version, head.removed AS removed, kept.value AS value
+  const selectState = statement<{ readonly version: unknown; readonly removed: unknown; readonly value: unknown }>(
+    `SELECT head.version AS version, head.removed AS removed, kept.value AS value
     FROM ${heads} AS head LEFT JOIN ${versions} AS kept ON kept.name = head.name AND kept.version = head.version
-    WHERE head.name = ${p}`
+    WHERE head.name = ?`
   )
   // The joined head makes the answer one snapshot: a name that was removed has no versions, whatever rows are left.
-  const selectHistory = prepare<{ readonly version: unknown; readonly value: unknown }>(
-    sql`SELECT kept.version AS version, kept.value AS value
+  const selectHistory = statement<{ readonly version: unknown; readonly value: unknown }>(
+    `SELECT kept.version AS version, kept.value AS value
     FROM ${heads} AS head INNER JOIN ${versions} AS kept ON kept.name = head.name
-    WHERE head.name = ${p} AND head.removed = 0 AND kept.version <= head.version
-    ORDER BY kept.version DESC LIMIT ${p}`
+    WHERE head.name = ? AND head.removed = 0 AND kept.version <= head.version
+    ORDER BY kept.version DESC LIMIT ?`
   )
-  const selectNames = sql<{ readonly name: string }>`SELECT name FROM ${heads} WHERE removed = 0`
-  const advance = prepare<{ readonly version: unknown }>(
-    sql`INSERT INTO ${heads} AS head (name, version, removed) VALUES (${p}, 1, 0)
+  const selectNames = statement<{ readonly name: string }>(`SELECT name FROM ${heads} WHERE removed = 0`)
+  const advance = statement<{ readonly version: unknown }>(
+    `INSERT INTO ${heads} AS head (name, version, removed) VALUES (?, 1, 0)
     ON CONFLICT (name) DO UPDATE SET version = head.version + 1, removed = 0 RETURNING version`
   )
   // The two halves of compare-and-set: each is one conditional statement, and takes the row for the rest of the step.
-  const advanceFromNothing = prepare<{ readonly version: unknown }>(
-    sql`INSERT INTO ${heads} (name, version, removed) VALUES (${p}, 1, 0) ON CONFLICT DO NOTHING RETURNING version`
+  const advanceFromNothing = statement<{ readonly version: unknown }>(
+    `INSERT INTO ${heads} (name, version, removed) VALUES (?, 1, 0) ON CONFLICT DO NOTHING RETURNING version`
   )
-  const advanceFrom = prepare<{ readonly version: unknown }>(
-    sql`UPDATE ${heads} SET version = version + 1, removed = 0 WHERE name = ${p} AND version = ${p} RETURNING version`
+  const advanceFrom = statement<{ readonly version: unknown }>(
+    `UPDATE ${heads} SET version = version + 1, removed = 0 WHERE name = ? AND version = ? RETURNING version`
   )
-  const markRemoved = prepare(
-    sql`UPDATE ${heads} SET version = version + 1, removed = 1 WHERE name = ${p} AND removed = 0`
+  const markRemoved = statement(
+    `UPDATE ${heads} SET version = version + 1, removed = 1 WHERE name = ? AND removed = 0`
   )
-  const insertVersion = prepare(sql`INSERT INTO ${versions} (name, version, value) VALUES (${p}, ${p}, ${p})`)
-  const deleteVersions = prepare(sql`DELETE FROM ${versions} WHERE name = ${p} AND version <= ${p}`)
-  const deleteAllVersions = prepare(sql`DELETE FROM ${versions} WHERE name = ${p}`)
+  const insertVersion = statement(`INSERT INTO ${versions} (name, version, value) VALUES (?, ?, ?)`)
+  const deleteVersions = statement(`DELETE FROM ${versions} WHERE name = ? AND version <= ?`)
+  const deleteAllVersions = statement(`DELETE FROM ${versions} WHERE name = ?`)
 
   const corrupt = (name: SecretStore.SecretName, problem: string): SecretStore.SecretStoreError =>
     new SecretStore.SecretStoreError({
       reason: new SecretStore.Corrupt({
-        location: `the table ${versionTable(prefix)}, name "${name}"`,
+        location: `the table ${prefix}secret_versions, name "${name}"`,
         problem,
         remedy: "Restore the tables of secrets from a backup, or set the secret again"
       })
@@ -171,41 +159,45 @@ export const make = Effect.fnUntraced(function*(
     const [head] = taken
     if (head === undefined) return false
     const version = Dialect.toNatural(head.version)
-    yield* insertVersion(name, version, Redacted.value(next))
-    yield* deleteVersions(name, version - keep)
+    yield* insertVersion([name, version, Redacted.value(next)])
+    yield* deleteVersions([name, version - keep])
     return true
   })
 
   const read = Effect.fnUntraced(function*(name: SecretStore.SecretName) {
-    const [row] = yield* Effect.mapError(selectState(name), storageFailure("get", name))
+    const [row] = yield* untraced(kit.read("get")(selectState([name]))).pipe(
+      Effect.mapError(storageFailure("get", name))
+    )
     if (row === undefined) return { version: 0, value: Option.none() }
     const version = Dialect.toNatural(row.version)
     if (Dialect.toNatural(row.removed) === 1) return { version, value: Option.none() }
     return { version, value: Option.some(yield* toValue(name, row.value)) }
   })
 
-  const write = (name: SecretStore.SecretName, next: Option.Option<Redacted.Redacted<Uint8Array>>) =>
-    transaction(
-      Option.match(next, {
-        onSome: (value): Effect.Effect<unknown, SqlError> =>
-          Effect.flatMap(advance(name), (taken) => store(name, taken, value)),
-        onNone: () => Effect.andThen(markRemoved(name), deleteAllVersions(name))
-      })
-    ).pipe(Effect.asVoid, Effect.mapError(storageFailure(Option.isSome(next) ? "set" : "remove", name)))
+  const write = (name: SecretStore.SecretName, next: Option.Option<Redacted.Redacted<Uint8Array>>) => {
+    const method = Option.isSome(next) ? "set" : "remove"
+    return Option.match(next, {
+      onSome: (value): Effect.Effect<unknown, SqlError> =>
+        Effect.flatMap(advance([name]), (taken) => store(name, taken, value)),
+      onNone: () => Effect.andThen(markRemoved([name]), deleteAllVersions([name]))
+    }).pipe(kit.transaction(method), untraced, Effect.asVoid, Effect.mapError(storageFailure(method, name)))
+  }
 
   const compareAndSet = (name: SecretStore.SecretName, expected: number, next: Redacted.Redacted<Uint8Array>) =>
-    transaction(Effect.flatMap(
-      expected === 0 ? advanceFromNothing(name) : advanceFrom(name, expected),
+    Effect.flatMap(
+      expected === 0 ? advanceFromNothing([name]) : advanceFrom([name, expected]),
       (taken) => store(name, taken, next)
-    )).pipe(Effect.mapError(storageFailure("modify", name)))
+    ).pipe(kit.transaction("modify"), untraced, Effect.mapError(storageFailure("modify", name)))
 
   const list = Effect.gen(function*() {
     const names: Array<SecretStore.SecretName> = []
-    for (const { name } of yield* Effect.mapError(selectNames, storageFailure("list"))) {
+    for (
+      const { name } of yield* Effect.mapError(untraced(kit.read("list")(selectNames([]))), storageFailure("list"))
+    ) {
       if (!isSecretName(name)) {
         return yield* new SecretStore.SecretStoreError({
           reason: new SecretStore.Corrupt({
-            location: `the table ${headTable(prefix)}`,
+            location: `the table ${prefix}secrets`,
             problem: `it has a row that this store did not write, named ${JSON.stringify(name)}`,
             remedy: "Delete that row"
           })
@@ -217,7 +209,9 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const history = Effect.fnUntraced(function*(name: SecretStore.SecretName) {
-    const rows = yield* Effect.mapError(selectHistory(name, keep), storageFailure("history", name))
+    const rows = yield* untraced(kit.read("history")(selectHistory([name, keep]))).pipe(
+      Effect.mapError(storageFailure("history", name))
+    )
     return yield* Effect.forEach(
       rows,
       (row) => Effect.map(toValue(name, row.value), (value) => ({ version: Dialect.toNatural(row.version), value }))
@@ -230,7 +224,7 @@ export const make = Effect.fnUntraced(function*(
 /** Provides the store on tables that exist already; it runs no DDL. */
 export const layerStorage = (
   options?: Options
-): Layer.Layer<SecretStore.SecretStore, never, SqlClient.SqlClient | SecureRandom.SecureRandom> =>
+): Layer.Layer<SecretStore.SecretStore, Migrations.MigrationsError, SqlClient.SqlClient | SecureRandom.SecureRandom> =>
   Layer.effect(SecretStore.SecretStore, make(options))
 
 /** Provides the store on tables named with a prefix, which are brought up to date first. */

@@ -93,7 +93,9 @@ export const make = <const Fields extends Schema.Struct.Fields>(
   const decode = Schema.decodeUnknownEffect(schema)
   return {
     columns: fields.map((field) => columnOf(field) === field ? field : `${columnOf(field)} AS "${field}"`).join(", "),
-    insert: `INSERT INTO ${table} AS stored (${fields.map(columnOf).join(", ")}) VALUES (${fields.map(() => "?").join(", ")})`,
+    insert: `INSERT INTO ${table} AS stored (${fields.map(columnOf).join(", ")}) VALUES (${
+      fields.map(() => "?").join(", ")
+    })`,
     excluded: (keep) =>
       fields.map(columnOf).filter((column) => !keep.includes(column))
         .map((column) => `${column} = excluded.${column}`).join(", "),

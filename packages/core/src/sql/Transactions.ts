@@ -197,7 +197,9 @@ const isStrict = (sql: SqlClient.SqlClient): Effect.Effect<boolean, SqlError> =>
 type Wrap = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SqlError, R>
 
 const lost = (message: string): Effect.Effect<never, SqlError> =>
-  Effect.fail(new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: "commit" }) }))
+  Effect.fail(
+    new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: "commit" }) })
+  )
 
 /** Makes transactions whose ends are bounded: the client's own COMMIT would wait for a silent connection for ever. */
 const makePgTransaction = (sql: SqlClient.SqlClient, begin: string): Wrap => {

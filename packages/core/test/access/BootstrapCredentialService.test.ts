@@ -1,6 +1,6 @@
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
-import * as BootstrapCredentialRepository from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as PairingCode from "@sallyport/core/access/PairingCode"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
@@ -323,7 +323,7 @@ describe("refusals", () => {
       const spent = yield* issue()
       yield* links.consume({ credential: spent.code })
       const bound = yield* issue({ proofKeyThumbprint: "key" })
-      const repository = yield* BootstrapCredentialRepository.BootstrapCredentialRepository
+      const repository = (yield* AccessRepository).links
       const swept = yield* issue()
       const unknown = yield* PairingCode.generate("device")
       const cases = {
@@ -609,7 +609,7 @@ describe("secrets", () => {
         )
         assert.strictEqual(key.length, 32)
         yield* links.seed({ credential: Redacted.make(seedText), scopes: [], ready: Effect.void })
-        const repository = yield* BootstrapCredentialRepository.BootstrapCredentialRepository
+        const repository = (yield* AccessRepository).links
         const [row] = yield* repository.list({ nowMillis: 0, limit: 10 })
         assert.notInclude(shown(probe.traffic), Buffer.from(key).toString("hex"))
         return row?.codeDigest ?? ""
@@ -626,7 +626,7 @@ describe("secrets", () => {
       yield* Effect.gen(function*() {
         const links = yield* Links
         const { code } = yield* issue()
-        const repository = yield* BootstrapCredentialRepository.BootstrapCredentialRepository
+        const repository = (yield* AccessRepository).links
         const [row] = yield* repository.list({ nowMillis: 0, limit: 10 })
         assert.strictEqual(
           yield* problem(links.consume({ credential: Redacted.make(row?.codeDigest ?? "") })),

@@ -1,14 +1,11 @@
 /**
  * Requests and decisions of several processes on one database.
  */
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
-import { ConnectClientRepository, type Decision } from "@sallyport/core/access/ConnectClientRepository"
-import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
-import * as SqlBootstrapCredentialRepository from "@sallyport/core/access/SqlBootstrapCredentialRepository"
-import * as SqlConnectClientRepository from "@sallyport/core/access/SqlConnectClientRepository"
-import * as SqlSessionCredentialRepository from "@sallyport/core/access/SqlSessionCredentialRepository"
+import { type Decision } from "@sallyport/core/access/ConnectClientRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -25,20 +22,16 @@ const nowMillis = 1_800_000_000_000
 const clients = ["a", "b", "c"].map((name) => name.repeat(43))
 const decisions = ["rejected", "revoked", "blocked"] as const
 
-const repositories = Layer.mergeAll(
-  SqlConnectClientRepository.layer,
-  SqlBootstrapCredentialRepository.layer,
-  SqlSessionCredentialRepository.layer
-)
+const repositories = SqlAccessRepository.layer
 
 /**
  * Lets clients in, has processes ask for them and redeem their grants without end, and turns each of them away meanwhile, by
  * a decision or by the mode: neither a session nor a grant is left of any.
  */
 const race = Effect.fnUntraced(function*(database: Task["database"], by: "decisions" | "mode") {
-  const repository = yield* ConnectClientRepository
-  const links = yield* BootstrapCredentialRepository
-  const sessions = yield* SessionCredentialRepository
+  const repository = (yield* AccessRepository).clients
+  const links = (yield* AccessRepository).links
+  const sessions = (yield* AccessRepository).sessions
   const context = { actor: "owner", nowMillis }
   const decide = (proofKeyThumbprint: string, decision: Decision) =>
     repository.decide({

@@ -2,10 +2,9 @@
  * The session cache and the access feed: what another process does is heard of, and where nothing can be heard the row is
  * read.
  */
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
-import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
-import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -26,11 +25,17 @@ class Feed extends Context.Service<Feed, {
   lose: Effect.Effect<void>
 }>()("@sallyport/core/test/Feed") {}
 
-const broken = new RepositoryError({ operation: "wakeups", cause: new Error("the connection is gone") })
+const broken = new RepositoryError({
+  operation: "wakeups",
+  reason: "Unavailable",
+  outcome: "unchanged",
+  cause: new Error("the connection is gone")
+})
 
 const ControlledFeed = Layer.effectContext(
   Effect.gen(function*() {
-    const real = yield* AccessFeedRepository.AccessFeedRepository
+    const store = yield* AccessRepository
+    const real = store.feed
     const losers = new Set<() => void>()
     const feed = Feed.of({
       reads: 0,
@@ -50,15 +55,18 @@ const ControlledFeed = Layer.effectContext(
       })
     return Context.make(Feed, feed).pipe(
       Context.add(
-        AccessFeedRepository.AccessFeedRepository,
-        AccessFeedRepository.AccessFeedRepository.of({
-          ...real,
-          latestRevision: asked(real.latestRevision),
-          read: (options) => asked(real.read(options)),
-          wakeups: Stream.suspend(() => feed.failing ? Stream.fail(broken) : real.wakeups).pipe(
-            Stream.filter(() => !feed.silent),
-            Stream.interruptWhen(lost)
-          )
+        AccessRepository,
+        AccessRepository.of({
+          ...store,
+          feed: {
+            ...real,
+            latestRevision: asked(real.latestRevision),
+            read: (options) => asked(real.read(options)),
+            wakeups: Stream.suspend(() => feed.failing ? Stream.fail(broken) : real.wakeups).pipe(
+              Stream.filter(() => !feed.silent),
+              Stream.interruptWhen(lost)
+            )
+          }
         })
       )
     )
@@ -85,7 +93,7 @@ const verdict = (token: Effect.Success<ReturnType<typeof bearer>>["token"]) =>
 
 /** Revokes as another process does: in the store, past this process's service. */
 const revokeElsewhere = (session: Effect.Success<ReturnType<typeof bearer>>["session"]) =>
-  SessionCredentialRepository.SessionCredentialRepository.use((repository) =>
+  AccessRepository.use(({ sessions: repository }) =>
     Effect.flatMap(
       Clock.currentTimeMillis,
       (nowMillis) => repository.revoke({ _tag: "Session", id: session.id }, { actor: "operator", nowMillis })
@@ -226,7 +234,7 @@ describe("the session cache and the access feed", () => {
   it.effect("SESS-05 a row that was read before another process's revocation is not remembered after it", () =>
     Effect.gen(function*() {
       const probe = yield* Probe
-      const repository = yield* SessionCredentialRepository.SessionCredentialRepository
+      const repository = (yield* AccessRepository).sessions
       const { session, token } = yield* bearer()
       const revoke = repository.revoke({ _tag: "Session", id: session.id }, { actor: "operator", nowMillis: 0 })
       // The revocation comes, and is told of, between the look at the row and the answer.

@@ -1,8 +1,8 @@
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import type { Session } from "@sallyport/core/access/Session"
 import { SessionId } from "@sallyport/core/access/Session"
-import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as SessionToken from "@sallyport/core/access/SessionToken"
 import * as Cause from "effect/Cause"
@@ -74,15 +74,18 @@ describe("a session", () => {
       const sessions = yield* Sessions
       const { token } = yield* bearer()
       assert.deepStrictEqual((yield* sessions.verify(token)).scopes, ["runs:read"])
-      const repository = yield* SessionCredentialRepository.SessionCredentialRepository
-      const narrowed = SessionCredentialRepository.SessionCredentialRepository.of({
-        ...repository,
-        findByTokenDigest: (digest) =>
-          Effect.map(repository.findByTokenDigest(digest), Option.map((row) => ({ ...row, scopes: [] })))
+      const store = yield* AccessRepository
+      const narrowed = AccessRepository.of({
+        ...store,
+        sessions: {
+          ...store.sessions,
+          findByTokenDigest: (digest) =>
+            Effect.map(store.sessions.findByTokenDigest(digest), Option.map((row) => ({ ...row, scopes: [] })))
+        }
       })
       const later = yield* Effect.provideService(
         SessionCredentialService.make({}),
-        SessionCredentialRepository.SessionCredentialRepository,
+        AccessRepository,
         narrowed
       )
       assert.deepStrictEqual((yield* later.verify(token)).scopes, [])
@@ -724,7 +727,7 @@ describe("live access", () => {
       yield* TestClock.adjust("1 millis")
       assert.strictEqual(yield* Fiber.join(expiring), "expired")
 
-      const repository = yield* SessionCredentialRepository.SessionCredentialRepository
+      const repository = (yield* AccessRepository).sessions
       yield* repository.sweep({ endedBeforeMillis: 63_500, limit: 10 }, { actor: "system", nowMillis: 63_500 })
       assert.strictEqual(yield* sessions.awaitEnd(revoked.session), "revoked")
     }).pipe(Effect.provide(services({ sessions: { lifetime: Duration.millis(63_500) } }))))
@@ -1017,7 +1020,7 @@ describe("secrets", () => {
       yield* TestClock.adjust(day)
       yield* sessions.verify(token)
       yield* sessions.list()
-      const repository = yield* SessionCredentialRepository.SessionCredentialRepository
+      const repository = (yield* AccessRepository).sessions
       yield* repository.list({ nowMillis: Duration.toMillis(day), afterId: undefined, limit: 10 })
       const dump = shown(probe.traffic) + shown(yield* feed) + shown(yield* sessions.list())
       const [head = "", payload = "", signature = ""] = Redacted.value(token).split(".")

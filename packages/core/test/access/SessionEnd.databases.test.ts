@@ -1,8 +1,7 @@
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
 import { layerMemory as layerSecrets } from "@sallyport/core/secrets/SecretStore"
-import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
-import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
@@ -78,11 +77,11 @@ for (const { layer, name } of databases) {
         const sweep = { endedBeforeMillis: nowMillis, limit: 100 }
         const change = { actor: "system", nowMillis }
         assert.strictEqual(
-          yield* SessionCredentialRepository.use((repository) => repository.sweep(sweep, change)),
+          yield* AccessRepository.use(({ sessions: repository }) => repository.sweep(sweep, change)),
           theirs.length
         )
         assert.strictEqual(
-          yield* BootstrapCredentialRepository.use((repository) => repository.sweep(sweep, change)),
+          yield* AccessRepository.use(({ links: repository }) => repository.sweep(sweep, change)),
           theirs.length
         )
         assert.deepStrictEqual(yield* rows("sallyport_pairing_links"), ["bob"])

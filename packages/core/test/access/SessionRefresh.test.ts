@@ -1,6 +1,6 @@
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -310,7 +310,7 @@ describe("limits to a session", () => {
       })
       assert.strictEqual(DateTime.toEpochMillis(session.expiresAt), 3_600_000)
       assert.deepStrictEqual(tokenExpiresAt, session.expiresAt)
-      const rows = yield* SessionCredentialRepository.SessionCredentialRepository
+      const rows = (yield* AccessRepository).sessions
       const row = yield* rows.findById(session.id)
       assert.strictEqual(Option.getOrUndefined(row)?.expiresAtMillis, 3_600_000)
       yield* TestClock.adjust("1 hour")
@@ -325,7 +325,7 @@ describe("the sweeper of sessions", () => {
       const probe = yield* Probe
       const request = { subject: "ada", scopes: [], method: "bearer-access-token" } as const
       const expiring = yield* Effect.all(Array.from({ length: 5 }, () => sessions.issue(request)))
-      const rows = yield* SessionCredentialRepository.SessionCredentialRepository
+      const rows = (yield* AccessRepository).sessions
       const left = Effect.map(
         Effect.forEach(expiring, ({ session }) => rows.findById(session.id)),
         (found) => found.filter(Option.isSome).length

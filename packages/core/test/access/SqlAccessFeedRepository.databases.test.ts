@@ -1,16 +1,11 @@
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
-import {
-  BootstrapCredentialRepository,
-  type PairingLinkRow
-} from "@sallyport/core/access/BootstrapCredentialRepository"
+import { type PairingLinkRow } from "@sallyport/core/access/BootstrapCredentialRepository"
 import { Device, SessionId } from "@sallyport/core/access/Session"
-import { SessionCredentialRepository, type SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
-import * as SqlAccessFeedRepository from "@sallyport/core/access/SqlAccessFeedRepository"
-import * as SqlBootstrapCredentialRepository from "@sallyport/core/access/SqlBootstrapCredentialRepository"
-import * as SqlSessionCredentialRepository from "@sallyport/core/access/SqlSessionCredentialRepository"
+import { type SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as AccessFeedRepositorySuite from "@sallyport/testing/AccessFeedRepositorySuite"
 import * as Effect from "effect/Effect"
@@ -25,12 +20,7 @@ import type { Task } from "../programs/consumer.ts"
 import { plansOf } from "../../../../test-support/queryPlans.ts"
 import { startRacers } from "../racers.ts"
 
-const layerWith = (options?: { readonly prefix: string }) =>
-  Layer.mergeAll(
-    SqlAccessFeedRepository.layerWith(options),
-    SqlBootstrapCredentialRepository.layerWith(options),
-    SqlSessionCredentialRepository.layerWith(options)
-  )
+const layerWith = (options?: { readonly prefix: string }) => SqlAccessRepository.layerWith(options)
 
 const now = 1_800_000_000_000
 const change = { actor: "operator", nowMillis: now }
@@ -70,7 +60,7 @@ const link = (id: string, remainingUses = 1): PairingLinkRow => ({
 })
 
 const consume = (id: string) =>
-  BootstrapCredentialRepository.use((links) =>
+  AccessRepository.use(({ links }) =>
     links.consume(
       { codeDigest: `code-digest-of-${id}`, scopes: ["runs:read"], proofKeyThumbprint: undefined },
       change
@@ -78,14 +68,14 @@ const consume = (id: string) =>
   )
 
 type Operations = ReadonlyArray<
-  Effect.Effect<unknown, RepositoryError, AccessFeedRepository | BootstrapCredentialRepository>
+  Effect.Effect<unknown, RepositoryError, AccessRepository>
 >
 
 /** Calls every operation of the three repositories once, so that every statement of theirs has run. */
 const everyOperation = Effect.gen(function*() {
-  const feed = yield* AccessFeedRepository
-  const links = yield* BootstrapCredentialRepository
-  const sessions = yield* SessionCredentialRepository
+  const feed = (yield* AccessRepository).feed
+  const links = (yield* AccessRepository).links
+  const sessions = (yield* AccessRepository).sessions
   const ended = { endedBeforeMillis: now + 20_000, limit: 10 }
   yield* links.insert(link("link", 2), change)
   yield* links.insert(link("link", 2), change)
@@ -111,8 +101,8 @@ const everyOperation = Effect.gen(function*() {
 })
 
 const raceAcrossProcesses = Effect.fnUntraced(function*(database: Task["database"]) {
-  const links = yield* BootstrapCredentialRepository
-  const feed = yield* AccessFeedRepository
+  const links = (yield* AccessRepository).links
+  const feed = (yield* AccessRepository).feed
   const ids = Array.from({ length: 20 }, (_, index) => `link-${10 + index}`)
   // Every third link has two uses, and the last use of a link is what makes it a removal.
   const uses = (index: number) => index % 3 === 0 ? 2 : 1
@@ -143,9 +133,7 @@ for (const { layer, name } of databases) {
     it.live("bring their tables up to date once, however many start together, again and beside each other", () =>
       Effect.gen(function*() {
         const starts = Array.from({ length: 3 }, () => [
-          SqlSessionCredentialRepository.layerMigrations(),
-          SqlAccessFeedRepository.layerMigrations(),
-          SqlBootstrapCredentialRepository.layerMigrations()
+          SqlAccessRepository.layerMigrations()
         ]).flat()
         yield* Effect.forEach(starts, (start) => Effect.scoped(Layer.build(start)), { concurrency: "unbounded" })
         const first = yield* everyOperation.pipe(Effect.provide(layerWith(), { local: true }))
@@ -159,15 +147,11 @@ for (const { layer, name } of databases) {
 
     it.live("fail with the operation's name where the tables are missing, and run no DDL of their own", () =>
       Effect.gen(function*() {
-        const storage = Layer.mergeAll(
-          SqlAccessFeedRepository.layerStorage(),
-          SqlBootstrapCredentialRepository.layerStorage(),
-          SqlSessionCredentialRepository.layerStorage()
-        )
+        const storage = SqlAccessRepository.layerStorage()
         yield* Effect.gen(function*() {
-          const feed = yield* AccessFeedRepository
-          const links = yield* BootstrapCredentialRepository
-          const sessions = yield* SessionCredentialRepository
+          const feed = (yield* AccessRepository).feed
+          const links = (yield* AccessRepository).links
+          const sessions = (yield* AccessRepository).sessions
           const failing: Operations = [
             feed.latestRevision,
             feed.read({ after: 0, limit: 1 }),
@@ -196,8 +180,8 @@ for (const { layer, name } of databases) {
     it.live("a change whose event cannot be stored is not made", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        const links = yield* BootstrapCredentialRepository
-        const sessions = yield* SessionCredentialRepository
+        const links = (yield* AccessRepository).links
+        const sessions = (yield* AccessRepository).sessions
         yield* links.insert(link("one"), change)
         yield* sessions.insert(session("one"), change)
         yield* sql`ALTER TABLE sallyport_access_feed RENAME TO hidden`
@@ -220,14 +204,14 @@ for (const { layer, name } of databases) {
           yield* sessions.list({ nowMillis: now, afterId: undefined, limit: 10 }),
           [session("one")]
         )
-        assert.strictEqual(yield* AccessFeedRepository.use((feed) => feed.latestRevision), 2)
+        assert.strictEqual(yield* AccessRepository.use(({ feed }) => feed.latestRevision), 2)
       }).pipe(Effect.provide(Layer.provideMerge(layerWith(), layer))))
 
     it.live("a row that cannot be read is an error that shows nothing of it, and consumes nothing", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        const links = yield* BootstrapCredentialRepository
-        const sessions = yield* SessionCredentialRepository
+        const links = (yield* AccessRepository).links
+        const sessions = (yield* AccessRepository).sessions
         yield* links.insert(link("one"), change)
         yield* sessions.insert(session("one"), change)
         yield* sql`UPDATE sallyport_sessions SET device = '{"label":"garbage-garbage"}'`
@@ -236,7 +220,7 @@ for (const { layer, name } of databases) {
         const failing: Operations = [
           sessions.findByTokenDigest("token-digest-of-one"),
           consume("one"),
-          AccessFeedRepository.use((feed) => feed.read({ after: 0, limit: 10 }))
+          AccessRepository.use(({ feed }) => feed.read({ after: 0, limit: 10 }))
         ]
         const errors = yield* Effect.forEach(failing, (operation) => Effect.flip(operation))
         for (const [index, column] of ["device", "scopes", "change"].entries()) {
@@ -248,14 +232,14 @@ for (const { layer, name } of databases) {
         }
         const [row] = yield* sql<{ readonly uses: unknown }>`SELECT remaining_uses AS uses FROM sallyport_pairing_links`
         assert.strictEqual(Number(row?.uses), 1)
-        assert.strictEqual(yield* AccessFeedRepository.use((feed) => feed.latestRevision), 2)
+        assert.strictEqual(yield* AccessRepository.use(({ feed }) => feed.latestRevision), 2)
       }).pipe(Effect.provide(Layer.provideMerge(layerWith(), layer))))
 
     it.live("the tables refuse rows that no operation would write", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        yield* SessionCredentialRepository.use((sessions) => sessions.insert(session("one"), change))
-        yield* BootstrapCredentialRepository.use((links) => links.insert(link("one"), change))
+        yield* AccessRepository.use(({ sessions }) => sessions.insert(session("one"), change))
+        yield* AccessRepository.use(({ links }) => links.insert(link("one"), change))
         const refused = [
           sql`UPDATE sallyport_sessions SET method = 'password'`,
           sql`UPDATE sallyport_sessions SET absolute_expires_at_millis = expires_at_millis - 1`,
@@ -270,8 +254,8 @@ for (const { layer, name } of databases) {
     it.live("read passes over events of a type that this version does not know", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        const feed = yield* AccessFeedRepository
-        const links = yield* BootstrapCredentialRepository
+        const feed = (yield* AccessRepository).feed
+        const links = (yield* AccessRepository).links
         yield* links.insert(link("one"), change)
         yield* sql`INSERT INTO sallyport_access_feed (revision, type, payload, actor, at_millis)
           VALUES (2, 'somethingNew', '{"_tag":"somethingNew"}', 'operator', 0)`
@@ -320,7 +304,7 @@ describe("Access repositories", () => {
       const [row] = yield* sql<{ readonly database: string }>`SELECT current_database() AS database`
       // It counts for the connections that the pool has yet to open, which is all of them but this one.
       yield* sql`ALTER DATABASE ${sql(row?.database ?? "")} SET default_transaction_isolation = 'serializable'`
-      const links = yield* BootstrapCredentialRepository
+      const links = (yield* AccessRepository).links
       yield* links.insert(link("one", 3), change)
       const outcomes = yield* Effect.all(Array.from({ length: 50 }, () => consume("one")), { concurrency: "unbounded" })
       assert.strictEqual(outcomes.filter(({ _tag }) => _tag === "Consumed").length, 3)

@@ -1,10 +1,7 @@
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
-import { ConnectClientRepository } from "@sallyport/core/access/ConnectClientRepository"
-import * as SqlAccessFeedRepository from "@sallyport/core/access/SqlAccessFeedRepository"
-import * as SqlBootstrapCredentialRepository from "@sallyport/core/access/SqlBootstrapCredentialRepository"
-import * as SqlConnectClientRepository from "@sallyport/core/access/SqlConnectClientRepository"
-import * as SqlSessionCredentialRepository from "@sallyport/core/access/SqlSessionCredentialRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as ConnectClientRepositorySuite from "@sallyport/testing/ConnectClientRepositorySuite"
 import * as Effect from "effect/Effect"
@@ -27,11 +24,7 @@ const spoilMode = Effect.gen(function*() {
   })
 })
 
-const repositories = Layer.mergeAll(
-  SqlConnectClientRepository.layer,
-  SqlSessionCredentialRepository.layer,
-  SqlBootstrapCredentialRepository.layer
-).pipe(Layer.provideMerge(SqlAccessFeedRepository.layer))
+const repositories = SqlAccessRepository.layer
 
 /**
  * The repositories on a connection of their own to the same database. A connection to a file fails at once where another
@@ -111,14 +104,14 @@ for (const { layer, name } of databases) {
           (yield* Effect.exit(sql`UPDATE sallyport_connect_settings SET mode = 'everyone'`))._tag,
           "Failure"
         )
-      }).pipe(Effect.provide(Layer.provideMerge(SqlConnectClientRepository.layer, layer))))
+      }).pipe(Effect.provide(Layer.provideMerge(SqlAccessRepository.layer, layer))))
   })
 }
 
 describe("ConnectClientRepository on SQL", () => {
   it.live("on SQLite looks every row up by an index and scans no table", () =>
     Effect.gen(function*() {
-      const clients = yield* ConnectClientRepository
+      const clients = (yield* AccessRepository).clients
       const change = { actor: "operator", nowMillis: 1_000 }
       const proofKeyThumbprint = "k".repeat(43)
       const { steps, texts } = yield* plansOf(Effect.gen(function*() {

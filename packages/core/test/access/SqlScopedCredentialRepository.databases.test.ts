@@ -1,5 +1,4 @@
-import * as SqlAccessFeedRepository from "@sallyport/core/access/SqlAccessFeedRepository"
-import * as SqlScopedCredentialRepository from "@sallyport/core/access/SqlScopedCredentialRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as ScopedCredentialRepositorySuite from "@sallyport/testing/ScopedCredentialRepositorySuite"
 import * as Layer from "effect/Layer"
 import { databases } from "../../../../test-support/databases.ts"
@@ -7,6 +6,6 @@ import { databases } from "../../../../test-support/databases.ts"
 for (const { layer, name } of databases) {
   ScopedCredentialRepositorySuite.suite(
     name,
-    Layer.mergeAll(SqlScopedCredentialRepository.layer, SqlAccessFeedRepository.layer).pipe(Layer.provide(layer))
+    SqlAccessRepository.layer.pipe(Layer.provide(layer))
   )
 }

@@ -1,5 +1,4 @@
-import * as SqlAccessFeedRepository from "@sallyport/core/access/SqlAccessFeedRepository"
-import * as SqlSessionCredentialRepository from "@sallyport/core/access/SqlSessionCredentialRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as SessionCredentialRepositorySuite from "@sallyport/testing/SessionCredentialRepositorySuite"
 import * as Layer from "effect/Layer"
 import { databases } from "../../../../test-support/databases.ts"
@@ -7,6 +6,6 @@ import { databases } from "../../../../test-support/databases.ts"
 for (const { layer, name } of databases) {
   SessionCredentialRepositorySuite.suite(
     name,
-    Layer.mergeAll(SqlSessionCredentialRepository.layer, SqlAccessFeedRepository.layer).pipe(Layer.provide(layer))
+    SqlAccessRepository.layer.pipe(Layer.provide(layer))
   )
 }

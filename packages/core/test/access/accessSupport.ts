@@ -1,11 +1,9 @@
+import { AccessRepository, layerMemory } from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import type { AccessEvent } from "@sallyport/core/access/AccessEvent"
-import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
-import * as BootstrapCredentialRepository from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -48,7 +46,12 @@ const probing = (probe: Probe["Service"]) =>
     probe.traffic.push(args)
     yield* probe.before.get(operation) ?? Effect.void
     // Words that somebody who sniffs errors from their text would trip over.
-    const failure = new RepositoryError({ operation, cause: new Error("500 rows expired, revoked or not found") })
+    const failure = new RepositoryError({
+      operation,
+      reason: "Failed",
+      outcome: "unchanged",
+      cause: new Error("500 rows expired, revoked or not found")
+    })
     if (probe.failing.has(operation)) return yield* failure
     const result = yield* real(...args)
     probe.traffic.push(result)
@@ -56,47 +59,41 @@ const probing = (probe: Probe["Service"]) =>
     return probe.failingAfter.has(operation) ? yield* failure : result
   })
 
-const ProbedSessions = Layer.effect(
-  SessionCredentialRepository.SessionCredentialRepository,
+const ProbedAccess = Layer.effect(
+  AccessRepository,
   Effect.gen(function*() {
     const probed = probing(yield* Probe)
-    const real = yield* SessionCredentialRepository.SessionCredentialRepository
-    return SessionCredentialRepository.SessionCredentialRepository.of({
-      insert: probed("insert", real.insert),
-      findByTokenDigest: probed("findByTokenDigest", real.findByTokenDigest),
-      findById: probed("findById", real.findById),
-      renew: probed("renew", real.renew),
-      refresh: probed("refresh", real.refresh),
-      isKeyInUse: probed("isKeyInUse", real.isKeyInUse),
-      list: probed("list", real.list),
-      revoke: probed("revoke", real.revoke),
-      insertTicket: probed("insertTicket", real.insertTicket),
-      consumeTicket: probed("consumeTicket", real.consumeTicket),
-      sweep: probed("sweep", real.sweep)
+    const real = yield* AccessRepository
+    const { links, sessions } = real
+    return AccessRepository.of({
+      ...real,
+      sessions: {
+        insert: probed("insert", sessions.insert),
+        findByTokenDigest: probed("findByTokenDigest", sessions.findByTokenDigest),
+        findById: probed("findById", sessions.findById),
+        renew: probed("renew", sessions.renew),
+        refresh: probed("refresh", sessions.refresh),
+        isKeyInUse: probed("isKeyInUse", sessions.isKeyInUse),
+        list: probed("list", sessions.list),
+        revoke: probed("revoke", sessions.revoke),
+        insertTicket: probed("insertTicket", sessions.insertTicket),
+        consumeTicket: probed("consumeTicket", sessions.consumeTicket),
+        sweep: probed("sweep", sessions.sweep)
+      },
+      links: {
+        insert: probed("links.insert", links.insert),
+        consume: probed("links.consume", links.consume),
+        list: probed("links.list", links.list),
+        revoke: probed("links.revoke", links.revoke),
+        sweep: probed("links.sweep", links.sweep)
+      }
     })
   })
-).pipe(Layer.provide(SessionCredentialRepository.layerMemory))
-
-const ProbedLinks = Layer.effect(
-  BootstrapCredentialRepository.BootstrapCredentialRepository,
-  Effect.gen(function*() {
-    const probed = probing(yield* Probe)
-    const real = yield* BootstrapCredentialRepository.BootstrapCredentialRepository
-    return BootstrapCredentialRepository.BootstrapCredentialRepository.of({
-      insert: probed("links.insert", real.insert),
-      consume: probed("links.consume", real.consume),
-      list: probed("links.list", real.list),
-      revoke: probed("links.revoke", real.revoke),
-      sweep: probed("links.sweep", real.sweep)
-    })
-  })
-).pipe(Layer.provide(BootstrapCredentialRepository.layerMemory))
+).pipe(Layer.provide(layerMemory))
 
 /** Provides the probed memory repositories, the feed, a memory secret store and Node's cryptography. */
 export const Environment = Layer.mergeAll(
-  ProbedSessions,
-  ProbedLinks,
-  AccessFeedRepository.layerMemory,
+  ProbedAccess,
   SecretStore.layerMemory
 ).pipe(Layer.provideMerge(Layer.mergeAll(Probe.layer, NodeCrypto.layer)))
 
@@ -111,9 +108,9 @@ export const services = (options: {
   ).pipe(Layer.provideMerge(Environment))
 
 /** Reads the whole feed. */
-export const feed: Effect.Effect<ReadonlyArray<AccessEvent>, never, AccessFeedRepository.AccessFeedRepository> = Effect
+export const feed: Effect.Effect<ReadonlyArray<AccessEvent>, never, AccessRepository> = Effect
   .orDie(
-    AccessFeedRepository.AccessFeedRepository.use((events) => events.read({ after: 0, limit: 1_000_000 }))
+    AccessRepository.use(({ feed: events }) => events.read({ after: 0, limit: 1_000_000 }))
   )
 
 /** Returns how often the repositories were asked since the last call, by operation. */

@@ -2,8 +2,7 @@ import { NodeServices } from "@effect/platform-node"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
 import { CredentialScopeResolver } from "@sallyport/core/credentials/CredentialScopeResolver"
-import * as SqlAccessFeedRepository from "@sallyport/core/access/SqlAccessFeedRepository"
-import * as SqlScopedCredentialRepository from "@sallyport/core/access/SqlScopedCredentialRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as CredentialScopeResolverSuite from "@sallyport/testing/CredentialScopeResolverSuite"
 import * as Effect from "effect/Effect"
@@ -23,7 +22,7 @@ import { Resolver, type Task, valuesOf } from "../programs/credentialWriter.ts"
 for (const { layer, name } of databases) {
   CredentialScopeResolverSuite.suite(
     name,
-    Layer.mergeAll(SqlScopedCredentialRepository.layer, SqlAccessFeedRepository.layer).pipe(
+    SqlAccessRepository.layer.pipe(
       Layer.provide(layer),
       Layer.merge(NodeCrypto.layer)
     )
@@ -161,6 +160,6 @@ describe("the table", () => {
             {}
           ]
         ) yield* Effect.flip(insert(bad))
-      }).pipe(Effect.provide(Layer.provideMerge(SqlScopedCredentialRepository.layer, layer))))
+      }).pipe(Effect.provide(Layer.provideMerge(SqlAccessRepository.layer, layer))))
   }
 })

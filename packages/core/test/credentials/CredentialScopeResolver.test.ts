@@ -1,11 +1,11 @@
+import { AccessRepository, layerMemory } from "@sallyport/core/access/AccessRepository"
+import * as Access from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
-import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
 import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
-import * as ScopedCredentialRepository from "@sallyport/core/access/ScopedCredentialRepository"
 import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as ConfigProvider from "effect/ConfigProvider"
@@ -29,7 +29,8 @@ const makeProbe = () => ({
   verdict: Effect.succeed<CredentialRequirements.Verdict>({ _tag: "Valid", account: "ada" })
 })
 
-const failure = (operation: string) => new RepositoryError({ operation, cause: new Error("the disk is on fire") })
+const failure = (operation: string) =>
+  new RepositoryError({ operation, reason: "Failed", outcome: "unchanged", cause: new Error("the disk is on fire") })
 
 const layerOf = (
   probe: ReturnType<typeof makeProbe>,
@@ -37,33 +38,33 @@ const layerOf = (
   options: CredentialScopeResolver.Options = {}
 ) => {
   const Repository = Layer.effect(
-    ScopedCredentialRepository.ScopedCredentialRepository,
-    ScopedCredentialRepository.ScopedCredentialRepository.useSync((real) =>
-      ScopedCredentialRepository.ScopedCredentialRepository.of({
-        ...real,
-        find: (asked) =>
-          Effect.suspend(() => {
-            probe.finds++
-            return probe.failing.has("find") ? Effect.fail(failure("find")) : real.find(asked)
-          }),
-        recordRead: (read, change) =>
-          Effect.suspend(() =>
-            probe.failing.has("recordRead") ? Effect.fail(failure("recordRead")) : real.recordRead(read, change)
+    AccessRepository,
+    AccessRepository.useSync((store) =>
+      AccessRepository.of({
+        ...store,
+        credentials: {
+          ...store.credentials,
+          find: (asked) =>
+            Effect.suspend(() => {
+              probe.finds++
+              return probe.failing.has("find") ? Effect.fail(failure("find")) : store.credentials.find(asked)
+            }),
+          recordRead: (read, change) =>
+            Effect.suspend(() =>
+              probe.failing.has("recordRead")
+                ? Effect.fail(failure("recordRead"))
+                : store.credentials.recordRead(read, change)
+            )
+        },
+        feed: {
+          ...store.feed,
+          latestRevision: Effect.suspend(() =>
+            probe.failing.has("feed") ? Effect.fail(failure("latestRevision")) : store.feed.latestRevision
           )
+        }
       })
     )
-  ).pipe(Layer.provide(ScopedCredentialRepository.layerMemory))
-  const Feed = Layer.effect(
-    AccessFeedRepository.AccessFeedRepository,
-    AccessFeedRepository.AccessFeedRepository.useSync((real) =>
-      AccessFeedRepository.AccessFeedRepository.of({
-        ...real,
-        latestRevision: Effect.suspend(() =>
-          probe.failing.has("feed") ? Effect.fail(failure("latestRevision")) : real.latestRevision
-        )
-      })
-    )
-  ).pipe(Layer.provide(AccessFeedRepository.layerMemory))
+  ).pipe(Layer.provide(layerMemory))
   return CredentialScopeResolver.layerWith(options).pipe(
     Layer.provide([
       OrgMembership.layerStatic(
@@ -77,7 +78,7 @@ const layerOf = (
       ]),
       keys
     ]),
-    Layer.provideMerge(Layer.mergeAll(Repository, Feed)),
+    Layer.provideMerge(Layer.mergeAll(Repository)),
     Layer.provide(NodeCrypto.layer)
   )
 }
@@ -89,7 +90,7 @@ const test = (
   ) => Effect.Effect<
     void,
     CredentialScopeResolver.CredentialError | RepositoryError,
-    CredentialScopeResolver.CredentialScopeResolver | AccessFeedRepository.AccessFeedRepository
+    CredentialScopeResolver.CredentialScopeResolver | AccessRepository
   >,
   requirement?: Partial<CredentialRequirements.Requirement>
 ) =>
@@ -134,7 +135,7 @@ describe("rejections", () => {
     "SCOPE-11 L-57 an outage, a rate limit, a wrong address and a provider that does not answer leave a credential as it was",
     Effect.fnUntraced(function*(probe) {
       const credentials = yield* Resolver
-      const feed = yield* AccessFeedRepository.AccessFeedRepository
+      const feed = (yield* AccessRepository).feed
       yield* credentials.write(ada, { key: "token", values: single("good") })
       yield* credentials.resolve(ada, "token")
       const before = yield* feed.latestRevision
@@ -199,7 +200,7 @@ describe("the environment", () => {
       assert.deepStrictEqual([found.source, Redacted.value(found.value)], ["environment", "the operator's"])
       assert.deepInclude((yield* environment(credentials.status(ada)))[0], { state: "set", source: "environment" })
       assert.isTrue(Option.isNone(yield* withEnvironment({ PROVIDER_TOKEN: "" })(credentials.resolve(ada, "token"))))
-      const feed = yield* AccessFeedRepository.AccessFeedRepository
+      const feed = (yield* AccessRepository).feed
       assert.deepInclude((yield* feed.read({ after: 0, limit: 9 }))[0]?.change, {
         _tag: "credentialRead",
         source: "environment"
@@ -295,7 +296,7 @@ describe("the cache", () => {
     "SCOPE-12 repeated reads are counted into the feed after some seconds",
     Effect.fnUntraced(function*(probe) {
       const credentials = yield* Resolver
-      const feed = yield* AccessFeedRepository.AccessFeedRepository
+      const feed = (yield* AccessRepository).feed
       yield* credentials.write(ada, { key: "token", values: single("good") })
       for (let index = 0; index < 7; index++) yield* credentials.resolve(ada, "token")
       probe.failing.add("recordRead")
@@ -355,8 +356,7 @@ describe("keys of a secret store", () => {
     }).pipe(
       Effect.provide(Layer.mergeAll(
         SecretStore.layerMemory,
-        ScopedCredentialRepository.layerMemory,
-        AccessFeedRepository.layerMemory
+        Access.layerMemory
       )),
       Effect.provide(NodeCrypto.layer)
     ))

@@ -5,13 +5,9 @@
  * The first line of standard input says where and which; they ask when the second arrives, so that several of these begin
  * together, and again and again until each was refused. The outcomes, counted, are the last line of standard output.
  */
-import { ConnectClientRepository } from "@sallyport/core/access/ConnectClientRepository"
-import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { Device, SessionId } from "@sallyport/core/access/Session"
-import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
-import * as SqlBootstrapCredentialRepository from "@sallyport/core/access/SqlBootstrapCredentialRepository"
-import * as SqlConnectClientRepository from "@sallyport/core/access/SqlConnectClientRepository"
-import * as SqlSessionCredentialRepository from "@sallyport/core/access/SqlSessionCredentialRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { createInterface } from "node:readline"
@@ -24,20 +20,16 @@ export interface Task {
   readonly clients: ReadonlyArray<string>
 }
 
-const repositories = Layer.mergeAll(
-  SqlConnectClientRepository.layer,
-  SqlBootstrapCredentialRepository.layer,
-  SqlSessionCredentialRepository.layer
-)
+const repositories = SqlAccessRepository.layer
 
 const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
 
 const program = Effect.gen(function*() {
   const { clients, database, nowMillis }: Task = JSON.parse((yield* Effect.promise(() => lines.next())).value ?? "")
   return yield* Effect.gen(function*() {
-    const repository = yield* ConnectClientRepository
-    const links = yield* BootstrapCredentialRepository
-    const sessions = yield* SessionCredentialRepository
+    const repository = (yield* AccessRepository).clients
+    const links = (yield* AccessRepository).links
+    const sessions = (yield* AccessRepository).sessions
     const change = { actor: "client", nowMillis }
     const redeem = Effect.fnUntraced(function*(id: string, proofKeyThumbprint: string) {
       const consumed = yield* links.consume(

@@ -4,8 +4,8 @@
  * The first line of standard input says where and what; the links are consumed when the second arrives, so that several
  * of these begin together. What was won is the last line of standard output.
  */
-import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
-import * as SqlBootstrapCredentialRepository from "@sallyport/core/access/SqlBootstrapCredentialRepository"
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { createInterface } from "node:readline"
@@ -26,7 +26,7 @@ const program = Effect.gen(function*() {
     (yield* Effect.promise(() => lines.next())).value ?? ""
   )
   return yield* Effect.gen(function*() {
-    const links = yield* BootstrapCredentialRepository
+    const links = (yield* AccessRepository).links
     process.stdout.write("ready\n")
     yield* Effect.promise(() => lines.next())
     const attempts = Array.from({ length: rounds }, () => digests).flat()
@@ -43,7 +43,7 @@ const program = Effect.gen(function*() {
       { concurrency: 8 }
     )
     return outcomes.flat()
-  }).pipe(Effect.provide(SqlBootstrapCredentialRepository.layer.pipe(Layer.provide(clientOf(database)))))
+  }).pipe(Effect.provide(SqlAccessRepository.layer.pipe(Layer.provide(clientOf(database)))))
 })
 
 const won = await Effect.runPromise(program)

@@ -8,8 +8,7 @@ import * as CredentialRequirements from "@sallyport/core/credentials/CredentialR
 import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
 import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
-import * as SqlAccessFeedRepository from "@sallyport/core/access/SqlAccessFeedRepository"
-import * as SqlScopedCredentialRepository from "@sallyport/core/access/SqlScopedCredentialRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -30,9 +29,9 @@ export const Resolver = CredentialScopeResolver.layer.pipe(
     OrgMembership.layerStatic(new Map([["ada", { org: { id: "acme", role: "owner" } }]])),
     CredentialRequirements.layer([{ key: "pair", label: "Pair", parts: ["public", "private"] }]),
     SecretKeys.layerKeys({ active: Redacted.make(Uint8Array.from({ length: 32 }, (_, index) => index)) }),
-    SqlAccessFeedRepository.layer
+    SqlAccessRepository.layer
   ]),
-  Layer.provideMerge(SqlScopedCredentialRepository.layer),
+  Layer.provideMerge(SqlAccessRepository.layer),
   Layer.provide(NodeCrypto.layer)
 )
 

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type * as Run from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -62,7 +63,14 @@ const intercept = (
   ).pipe(Layer.provide(RunEventRepository.layerMemory))
 
 const broken = (operation: string) =>
-  Effect.fail(new RunEventRepository.RunEventRepositoryError({ operation, cause: new Error("database is gone") }))
+  Effect.fail(
+    new RepositoryError({
+      operation,
+      reason: "Unavailable",
+      outcome: "unchanged",
+      cause: new Error("database is gone")
+    })
+  )
 
 class Greeting extends Context.Service<Greeting, string>()("test/Greeting") {}
 
@@ -275,7 +283,7 @@ describe("RunEventLog", () => {
         const rows = Context.get(repository, RunEventRepository.RunEventRepository)
         const stored = yield* rows.read({ runId: run.runId, after: 0, limit: 10 })
         assert.deepStrictEqual(stored.map(({ kind }) => kind), ["data", "end"])
-        assert.strictEqual((yield* rows.get(run.runId))?.endReason, RunEventLog.serverShutdown)
+        assert.strictEqual(Option.getOrThrow(yield* rows.get(run.runId)).endReason, RunEventLog.serverShutdown)
         assert.strictEqual((yield* reasonOf(log.execute(request(), () => Effect.void)))._tag, "ShuttingDown")
         assert.strictEqual(
           (yield* reasonOf(log.append({ runId: run.runId, epoch: 1, events: [1] })))._tag,
@@ -550,10 +558,13 @@ describe("RunEventLog", () => {
         { pageSize: 2, pollInterval: "1 hour" },
         intercept((repository) => ({
           read: (options) =>
-            Effect.flatMap(repository.get(options.runId), (row) =>
-              row?.expiredAtMillis === null
-                ? repository.read(options)
-                : Effect.map(repository.read({ ...options, after: 0 }), (rows) => rows.filter(({ seq }) => seq > 3)))
+            Effect.flatMap(
+              repository.get(options.runId),
+              (row) =>
+                Option.isSome(row) && row.value.expiredAtMillis === null
+                  ? repository.read(options)
+                  : Effect.map(repository.read({ ...options, after: 0 }), (rows) => rows.filter(({ seq }) => seq > 3))
+            )
         }))
       ))))
 
@@ -600,8 +611,7 @@ describe("RunEventLog", () => {
           get: (runId) =>
             Effect.map(
               repository.get(runId),
-              (row) =>
-                row === undefined || row.status === "running" ? row : { ...row, lastSeq: row.lastSeq - 1, endSeq: null }
+              Option.map((row) => row.status === "running" ? row : { ...row, lastSeq: row.lastSeq - 1, endSeq: null })
             ),
           read: (options) => Effect.map(repository.read(options), (rows) => rows.filter((row) => row.kind !== "end"))
         }))
@@ -622,7 +632,7 @@ describe("RunEventLog", () => {
       }).pipe(Effect.provide(build(
         {},
         intercept((repository) => ({
-          get: (runId) => missing ? Effect.undefined : repository.get(runId),
+          get: (runId) => missing ? Effect.succeedNone : repository.get(runId),
           heads: (runIds) => missing ? Effect.succeed([]) : repository.heads(runIds)
         }))
       )))

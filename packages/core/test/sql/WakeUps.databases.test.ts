@@ -1,8 +1,7 @@
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { NodeServices } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
-import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
 import type { WakeUp } from "@sallyport/core/WakeUps"
 import * as PgRepositories from "@sallyport/pg/PgRepositories"
 import * as PgWakeUps from "@sallyport/pg/PgWakeUps"
@@ -38,7 +37,7 @@ const link = (id: string) => ({
   revokedAtMillis: null
 })
 const insert = (id: string) =>
-  BootstrapCredentialRepository.use((links) => links.insert(link(id), { actor: "operator", nowMillis: now }))
+  AccessRepository.use(({ links }) => links.insert(link(id), { actor: "operator", nowMillis: now }))
 
 /** Takes what a stream gives as it comes; its failure is the queue's. */
 const listen = <A, E>(stream: Stream.Stream<A, E>) =>
@@ -59,7 +58,7 @@ describe("SqlWakeUps", () => {
     it.live(`hints once it listens, and after the commit of the outermost transaction, on ${name}`, () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        const feed = yield* AccessFeedRepository
+        const feed = (yield* AccessRepository).feed
         const seen: Array<number> = []
         const next = yield* listen(
           Stream.mapEffect(feed.wakeups, () =>
@@ -89,7 +88,7 @@ describe("SqlWakeUps", () => {
       const open = Layer.build(Layer.fresh(Layer.provideMerge(SqlRepositories.layer, SqliteClient.layer({ filename }))))
       const mine = yield* open
       const other = yield* open
-      const feed = Context.get(mine, AccessFeedRepository)
+      const { feed } = Context.get(mine, AccessRepository)
       const next = yield* listen(feed.wakeups)
       yield* next
       yield* Effect.provideContext(insert("a"), other)
@@ -194,7 +193,7 @@ describe("PgWakeUps", () => {
 
   it.live("hints at changes of a repository", () =>
     Effect.gen(function*() {
-      const feed = yield* AccessFeedRepository
+      const feed = (yield* AccessRepository).feed
       const next = yield* listen(feed.wakeups)
       yield* next
       yield* insert("a")

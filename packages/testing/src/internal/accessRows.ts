@@ -1,6 +1,6 @@
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert } from "@effect/vitest"
 import type { AccessEvent, ChangeContext } from "@sallyport/core/access/AccessEvent"
-import { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
 import type { PairingLinkRow } from "@sallyport/core/access/BootstrapCredentialRepository"
 import { Device, SessionId } from "@sallyport/core/access/Session"
 import type { SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
@@ -55,7 +55,7 @@ export const linkRow = (id: string, fields?: Partial<PairingLinkRow>): PairingLi
 
 /** Reads the whole feed. */
 export const allEvents = Effect.gen(function*() {
-  const feed = yield* AccessFeedRepository
+  const feed = (yield* AccessRepository).feed
   return yield* feed.read({ after: 0, limit: 1_000_000 })
 })
 

@@ -5,18 +5,12 @@
  * afterwards in which order the steps took effect: a model follows that order and knows of each client what was decided
  * last.
  */
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert } from "@effect/vitest"
 import type { AccessChange, AccessEvent, ChangeContext } from "@sallyport/core/access/AccessEvent"
-import { AccessFeedRepository, type AccessSnapshot } from "@sallyport/core/access/AccessFeedRepository"
-import { BootstrapCredentialRepository } from "@sallyport/core/access/BootstrapCredentialRepository"
+import { type AccessSnapshot } from "@sallyport/core/access/AccessFeedRepository"
 import type { ConnectClient, SecurityMode } from "@sallyport/core/access/ConnectClient"
-import {
-  ConnectClientRepository,
-  type DecisionOutcome,
-  initialMode,
-  type RequestOutcome
-} from "@sallyport/core/access/ConnectClientRepository"
-import { SessionCredentialRepository } from "@sallyport/core/access/SessionCredentialRepository"
+import { type DecisionOutcome, initialMode, type RequestOutcome } from "@sallyport/core/access/ConnectClientRepository"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -25,11 +19,7 @@ import * as Schema from "effect/Schema"
 import { allEvents, linkRow, sessionRow, start } from "./accessRows.ts"
 
 /** What a history needs of a store. */
-export type Services =
-  | AccessFeedRepository
-  | BootstrapCredentialRepository
-  | ConnectClientRepository
-  | SessionCredentialRepository
+export type Services = AccessRepository
 
 /** The thumbprint of a client that a test calls by a letter. */
 export const key = (name: string) => name.repeat(43)
@@ -107,10 +97,10 @@ const checkSnapshot = (events: ReadonlyArray<AccessEvent>, snapshot: AccessSnaps
 /** Says who holds something that is not expired: the thumbprints of live sessions and of links not redeemed. */
 const holders = (nowMillis: number) =>
   Effect.gen(function*() {
-    const sessions = yield* SessionCredentialRepository.use((repository) =>
+    const sessions = yield* AccessRepository.use(({ sessions: repository }) =>
       repository.list({ nowMillis, afterId: undefined, limit: 1_000 })
     )
-    const links = yield* BootstrapCredentialRepository.use((repository) => repository.list({ nowMillis, limit: 1_000 }))
+    const links = yield* AccessRepository.use(({ links: repository }) => repository.list({ nowMillis, limit: 1_000 }))
     return new Set([...sessions, ...links].flatMap((row) => row.proofKeyThumbprint ?? []))
   })
 
@@ -130,9 +120,9 @@ export const run = Effect.fnUntraced(function*<E>(histories: ReadonlyArray<Reado
   const grants: Array<{ readonly name: string; readonly id: string }> = []
 
   const take = Effect.fnUntraced(function*(step: Step, actor: string) {
-    const clients = yield* ConnectClientRepository
-    const sessions = yield* SessionCredentialRepository
-    const links = yield* BootstrapCredentialRepository
+    const clients = (yield* AccessRepository).clients
+    const sessions = (yield* AccessRepository).sessions
+    const links = (yield* AccessRepository).links
     const now = (): ChangeContext => ({ actor, nowMillis: start + afterMillis })
     switch (step._tag) {
       case "request": {
@@ -218,7 +208,7 @@ export const run = Effect.fnUntraced(function*<E>(histories: ReadonlyArray<Reado
         yield* pause(step.yields)
         const actor = `${who}-${number}-${step._tag}`
         taken.set(actor, yield* take(step, actor))
-        const feed = yield* AccessFeedRepository
+        const feed = (yield* AccessRepository).feed
         snapshots.push(yield* again(feed.snapshot({ nowMillis: start + afterMillis })))
       }), { discard: true })
   yield* act(options.before, "before")
@@ -234,7 +224,7 @@ export const run = Effect.fnUntraced(function*<E>(histories: ReadonlyArray<Reado
   checkOrder(events, taken, spoiled)
 
   // Nothing is left to whom nobody would let in: under the mode as it is, and once everybody has to be approved.
-  const clients = yield* ConnectClientRepository
+  const clients = (yield* AccessRepository).clients
   const nowMillis = start + afterMillis
   const checkHolders = Effect.fnUntraced(function*(statuses: ReadonlyArray<string>) {
     for (const holder of yield* holders(nowMillis)) {

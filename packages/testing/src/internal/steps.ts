@@ -1,8 +1,8 @@
+import type { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, it } from "@effect/vitest"
-import { type AccessFeedRepository, layerMemory as layerMemoryFeed } from "@sallyport/core/access/AccessFeedRepository"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { allEvents } from "./accessRows.ts"
 
@@ -17,11 +17,10 @@ export const testAgainstMemory = <R, Step extends { readonly _tag: string }, LE>
   readonly port: string
   readonly steps: Schema.Codec<ReadonlyArray<Step>, unknown>
   readonly run: (step: Step) => Effect.Effect<unknown, RepositoryError, R>
-  readonly layer: Layer.Layer<R | AccessFeedRepository, LE>
-  readonly layerMemory: Layer.Layer<R>
+  readonly layer: Layer.Layer<R | AccessRepository, LE>
+  readonly layerMemory: Layer.Layer<R | AccessRepository>
 }): void => {
-  const { layer, port } = options
-  const memory = Layer.merge(options.layerMemory, layerMemoryFeed)
+  const { layer, layerMemory: memory, port } = options
   const play = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
     const answers = yield* Effect.forEach(
       steps,

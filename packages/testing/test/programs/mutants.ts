@@ -3,16 +3,17 @@
  *
  * Each is the memory adapter with one operation done as a hurried author might do it.
  */
+import * as Access from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
-import * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
-import * as BootstrapCredentialRepository from "@sallyport/core/access/BootstrapCredentialRepository"
+import type * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
+import type * as BootstrapCredentialRepository from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as RelayEnvironmentRepository from "@sallyport/connect/RelayEnvironmentRepository"
 import * as RelayProofRepository from "@sallyport/connect/RelayProofRepository"
 import * as ReplayRepository from "@sallyport/core/access/ReplayRepository"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
-import * as ScopedCredentialRepository from "@sallyport/core/access/ScopedCredentialRepository"
+import type * as ScopedCredentialRepository from "@sallyport/core/access/ScopedCredentialRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
+import type * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -39,12 +40,6 @@ export interface Mutant {
   readonly declare: () => void
 }
 
-const access = Layer.mergeAll(
-  AccessFeedRepository.layerMemory,
-  BootstrapCredentialRepository.layerMemory,
-  SessionCredentialRepository.layerMemory
-)
-
 /** Replaces some operations of a service that a layer provides. */
 const alter = <I, S extends object, A, E>(
   tag: Context.Key<I, S>,
@@ -56,17 +51,30 @@ const alter = <I, S extends object, A, E>(
     layer
   )
 
+/** Replaces some operations of one part of the access state in memory. */
+const alterPart = <Part extends keyof Access.AccessRepository["Service"]>(
+  part: Part,
+  change: (
+    real: Access.AccessRepository["Service"][Part]
+  ) => Partial<Access.AccessRepository["Service"][Part]>
+) =>
+  alter(
+    Access.AccessRepository,
+    Access.layerMemory,
+    (store) => ({ ...store, [part]: { ...store[part], ...change(store[part]) } })
+  )
+
 // -----------------------------------------------------------------------------
 // The altered adapters
 // -----------------------------------------------------------------------------
 
-type Links = BootstrapCredentialRepository.BootstrapCredentialRepository["Service"]
-type Sessions = SessionCredentialRepository.SessionCredentialRepository["Service"]
-type Feed = AccessFeedRepository.AccessFeedRepository["Service"]
+type Links = BootstrapCredentialRepository.BootstrapCredentialRepository
+type Sessions = SessionCredentialRepository.SessionCredentialRepository
+type Feed = AccessFeedRepository.AccessFeedRepository
 type Environments = RelayEnvironmentRepository.RelayEnvironmentRepository["Service"]
 type Proofs = RelayProofRepository.RelayProofRepository["Service"]
 type Runs = RunEventRepository.RunEventRepository["Service"]
-type Credentials = ScopedCredentialRepository.ScopedCredentialRepository["Service"]
+type Credentials = ScopedCredentialRepository.ScopedCredentialRepository
 type Secrets = SecretStore.SecretStore["Service"]
 
 const links = (name: string, breaks: string | undefined, change: (real: Links) => Partial<Links>): Mutant => ({
@@ -76,7 +84,7 @@ const links = (name: string, breaks: string | undefined, change: (real: Links) =
   declare: () =>
     BootstrapCredentialRepositorySuite.suite(
       name,
-      alter(BootstrapCredentialRepository.BootstrapCredentialRepository, access, change)
+      alterPart("links", change)
     )
 })
 
@@ -87,12 +95,11 @@ const sessions = (name: string, breaks: string | undefined, change: (real: Sessi
   declare: () =>
     SessionCredentialRepositorySuite.suite(
       name,
-      alter(SessionCredentialRepository.SessionCredentialRepository, access, change)
+      alterPart("sessions", change)
     )
 })
 
-const alteredFeed = (change: (real: Feed) => Partial<Feed>) =>
-  alter(AccessFeedRepository.AccessFeedRepository, access, change)
+const alteredFeed = (change: (real: Feed) => Partial<Feed>) => alterPart("feed", change)
 
 const feed = (name: string, breaks: string | undefined, change: (real: Feed) => Partial<Feed>): Mutant => ({
   suite: "AccessFeedRepository",
@@ -136,11 +143,7 @@ const credentials = (
   declare: () =>
     ScopedCredentialRepositorySuite.suite(
       name,
-      alter(
-        ScopedCredentialRepository.ScopedCredentialRepository,
-        Layer.merge(ScopedCredentialRepository.layerMemory, AccessFeedRepository.layerMemory),
-        change
-      )
+      alterPart("credentials", change)
     )
 })
 
@@ -409,7 +412,11 @@ export const mutants: ReadonlyArray<Mutant> = [
     append: Effect.fnUntraced(function*(options) {
       const items = yield* Effect.forEach(
         options.items,
-        (item) => Effect.map(real.get(item.runId), (row) => ({ ...item, epoch: row?.epoch ?? item.epoch }))
+        (item) =>
+          Effect.map(
+            real.get(item.runId),
+            (row) => ({ ...item, epoch: Option.isSome(row) ? row.value.epoch : item.epoch })
+          )
       )
       return yield* real.append({ ...options, items })
     })
@@ -418,7 +425,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     finish: Effect.fnUntraced(function*(options) {
       const outcome = yield* real.finish(options)
       const run = yield* real.get(options.runId)
-      return outcome._tag === "Ended" && run !== undefined ? { _tag: "Finished", run } : outcome
+      return outcome._tag === "Ended" && Option.isSome(run) ? { _tag: "Finished", run: run.value } : outcome
     })
   })),
   runLog("lets everybody execute", "RUN-01 RUN-07 L-70 a program is executed once for a key", (real) => ({

@@ -1,6 +1,7 @@
 /**
  * Follows the access feed for a cache in this process, and knows whether the cache can be trusted.
  */
+import { AccessRepository } from "../AccessRepository.ts"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -10,7 +11,6 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type { AccessEvent } from "../AccessEvent.ts"
-import { AccessFeedRepository } from "../AccessFeedRepository.ts"
 import type { RepositoryError } from "../../RepositoryError.ts"
 
 /** Follows the feed. */
@@ -38,8 +38,8 @@ export const make = Effect.fnUntraced(function*(options: {
   readonly trustMillis: number
   readonly onEvents: (events: ReadonlyArray<AccessEvent>) => void
   readonly onGap: () => void
-}): Effect.fn.Return<AccessFollower, never, AccessFeedRepository | Scope.Scope> {
-  const repository = yield* AccessFeedRepository
+}): Effect.fn.Return<AccessFollower, never, AccessRepository | Scope.Scope> {
+  const repository = (yield* AccessRepository).feed
   const clock = yield* Clock.Clock
   const one = Semaphore.makeUnsafe(1)
   const stale = Latch.makeUnsafe(false)

@@ -51,7 +51,9 @@ const shared = (limiter: RateLimiter.RateLimiter): Take => (key, tokens, limit) 
     Effect.catch((error) =>
       error.reason._tag === "RateLimitExceeded"
         ? Effect.succeed<Exceeded>({ _tag: "Exceeded", retryAfterMillis: Duration.toMillis(error.reason.retryAfter) })
-        : Effect.fail(new RepositoryError({ operation: "countAttempt", cause: error }))
+        : Effect.fail(
+          new RepositoryError({ operation: "countAttempt", reason: "Unavailable", outcome: "unknown", cause: error })
+        )
     )
   )
 

@@ -66,7 +66,7 @@ const apply = <Outcome>(
 /** Makes the connect clients of a store. */
 export const make = (state: MemoryState): ConnectClientRepository => {
   const { clients } = state
-return {
+  return {
     request: (ask, grant, change) =>
       Effect.sync(() => {
         const { nowMillis } = change
@@ -74,7 +74,7 @@ return {
           row.account === ask.account && row.proofKeyThumbprint !== ask.proofKeyThumbprint
         )
         const outcome = apply(
-            state,
+          state,
           ask.proofKeyThumbprint,
           requestVerdict({
             storedMode: state.mode,
@@ -94,7 +94,7 @@ return {
     decide: (deciding, change) =>
       Effect.sync(() =>
         apply(
-            state,
+          state,
           deciding.proofKeyThumbprint,
           decisionVerdict(clients.get(deciding.proofKeyThumbprint), deciding, change),
           change

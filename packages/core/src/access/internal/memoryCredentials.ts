@@ -22,7 +22,7 @@ const byPlace = (a: CredentialPlace, b: CredentialPlace): number =>
 /** Makes the credentials of a store. */
 export const make = (state: MemoryState): ScopedCredentialRepository => {
   const rows = state.credentials
-return {
+  return {
     put: (written, supersedes, change) =>
       Effect.sync(() => {
         if (supersedes !== undefined && rows.delete(idOf(supersedes))) {

@@ -46,7 +46,7 @@ export const endKey = (state: MemoryState, proofKeyThumbprint: string, change: C
 /** Makes the pairing links of a store. */
 export const make = (state: MemoryState): BootstrapCredentialRepository => {
   const { linkIds, links } = state
-return {
+  return {
     insert: (row, change) =>
       Effect.suspend(() => {
         if (linkIds.has(row.codeDigest)) return Effect.succeed(false)
@@ -70,7 +70,8 @@ return {
         if (row === undefined || reason !== undefined) return { _tag: "Refused", reason: reason ?? "unknown" }
         const consumed: PairingLinkRow = { ...row, remainingUses: row.remainingUses - 1 }
         links.set(row.id, consumed)
-        append(state, 
+        append(
+          state,
           consumed.remainingUses === 0
             ? { _tag: "pairingLinkRemoved", id: row.id, reason: "consumed" }
             : { _tag: "pairingLinkUpserted", link: toPairingLink(consumed) },

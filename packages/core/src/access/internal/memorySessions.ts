@@ -67,14 +67,17 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
     const id = sessionIds.get(tokenDigest)
     return id === undefined ? undefined : sessions.get(id)
   }
-return {
+  return {
     insert: (row, change) =>
       Effect.suspend(() => {
         if (sessions.has(row.id) || sessionIds.has(row.tokenDigest)) {
           return Effect.fail(
-            new RepositoryError({ operation: "insert",
-                  reason: "Conflict",
-                  outcome: "unchanged", cause: new Error(`Session ${row.id} exists already`) })
+            new RepositoryError({
+              operation: "insert",
+              reason: "Conflict",
+              outcome: "unchanged",
+              cause: new Error(`Session ${row.id} exists already`)
+            })
           )
         }
         sessions.set(row.id, row)
@@ -170,8 +173,8 @@ return {
           return Effect.fail(
             new RepositoryError({
               operation: "insertTicket",
-                  reason: "Conflict",
-                  outcome: "unchanged",
+              reason: "Conflict",
+              outcome: "unchanged",
               cause: new Error(`A ticket of session ${row.sessionId} has a digest that exists already`)
             })
           )

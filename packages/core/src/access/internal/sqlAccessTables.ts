@@ -1,8 +1,8 @@
 /**
  * The tables of the access state.
  */
-import * as Effect from "effect/Effect"
-import * as SqlClient from "effect/sql/SqlClient"
+import type * as Effect from "effect/Effect"
+import type * as SqlClient from "effect/sql/SqlClient"
 import * as Migrations from "../../sql/Migrations.ts"
 import * as Statements from "../../sql/Statements.ts"
 import { initialMode } from "../ConnectClientRepository.ts"

@@ -80,7 +80,8 @@ export const make = (kit: SqlKit, append: Append): ScopedCredentialRepository =>
     find: ({ key, owners }) =>
       owners.length === 0 ? Effect.succeed([]) : Effect.map(
         read("find")(select(key, owners)),
-        (found) => owners.flatMap((owner) => found.filter((row) => row.scope === owner.scope && row.owner === owner.owner))
+        (found) =>
+          owners.flatMap((owner) => found.filter((row) => row.scope === owner.scope && row.owner === owner.owner))
       ),
     list: ({ afterKey, limit, owner }) =>
       Effect.map(
@@ -112,8 +113,7 @@ export const make = (kit: SqlKit, append: Append): ScopedCredentialRepository =>
       }).pipe(transaction("mark")),
     recordRead: (reading, change) =>
       transaction("recordRead")(append([{ _tag: "credentialRead", ...reading }], change)),
-    page: ({ after, limit }) =>
-      read("page")(page([after?.scope ?? "", after?.owner ?? "", after?.key ?? "", limit])),
+    page: ({ after, limit }) => read("page")(page([after?.scope ?? "", after?.owner ?? "", after?.key ?? "", limit])),
     reseal: ({ fromSealed, keyId, place: at, revision, sealed }) =>
       Effect.map(
         write("reseal")(reseal([keyId, sealed, ...place(at), revision, fromSealed])),

@@ -1,6 +1,7 @@
 /**
  * Who waits for the owner's decision, in one process: each is woken by the access feed, and looks at the row.
  */
+import type { AccessRepository } from "../../access/AccessRepository.ts"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -8,7 +9,6 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { AccessEvent } from "../../access/AccessEvent.ts"
-import type { AccessFeedRepository } from "../../access/AccessFeedRepository.ts"
 import type { DecisionStatus } from "../../access/ConnectClient.ts"
 import { type ConnectClientRepository, type ConnectClientRow, isWaiting } from "../../access/ConnectClientRepository.ts"
 import type { ConnectClientStore } from "../ConnectClientStore.ts"
@@ -31,9 +31,9 @@ const statusOf = (row: ConnectClientRow | undefined, waiter: Waiter, nowMillis: 
 
 /** Makes `ConnectClientStore.awaitDecision`, which follows the access feed until the scope closes. */
 export const make = Effect.fnUntraced(function*(
-  repository: ConnectClientRepository["Service"],
+  repository: ConnectClientRepository,
   settings: Pick<Settings, "maxWaiting" | "recheckMillis">
-): Effect.fn.Return<AwaitDecision, never, AccessFeedRepository | Scope.Scope> {
+): Effect.fn.Return<AwaitDecision, never, AccessRepository | Scope.Scope> {
   // Who waits, by the thumbprint of the client; each is woken once, and looks at the row.
   const waiting = new Map<string, Set<Deferred.Deferred<void>>>()
   let waitingCount = 0

@@ -1,12 +1,13 @@
 /**
  * Who was given a credential: told to the access feed before the first time, and counted into it after that.
  */
+import { AccessRepository } from "../../access/AccessRepository.ts"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Found, Principal } from "../CredentialScopeResolver.ts"
-import { ScopedCredentialRepository } from "../../access/ScopedCredentialRepository.ts"
+import {} from "../../access/ScopedCredentialRepository.ts"
 import { type CredentialError, stored } from "./credentialErrors.ts"
 
 interface Reads {
@@ -23,9 +24,9 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<
   (principal: Principal, found: Found) => Effect.Effect<void, CredentialError>,
   never,
-  ScopedCredentialRepository | Scope.Scope
+  AccessRepository | Scope.Scope
 > {
-  const repository = yield* ScopedCredentialRepository
+  const repository = (yield* AccessRepository).credentials
   const reads = new Map<string, Reads>()
 
   const recordReads = Effect.fnUntraced(function*({ key, owner, source, subject }: Reads, count: number) {

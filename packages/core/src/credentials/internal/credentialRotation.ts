@@ -1,13 +1,14 @@
 /**
  * The rotation of the key that encrypts scoped credentials.
  */
+import { AccessRepository } from "../../access/AccessRepository.ts"
 import type * as Aead from "effect/crypto/Aead"
 import type * as Kdf from "effect/crypto/Kdf"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { CredentialPlace } from "../../access/ScopedCredential.ts"
-import { ScopedCredentialRepository, type ScopedCredentialRow } from "../../access/ScopedCredentialRepository.ts"
+import { type ScopedCredentialRow } from "../../access/ScopedCredentialRepository.ts"
 import type { SecretKeys } from "../../secrets/SecretKeys.ts"
 import { type CredentialError, stored } from "./credentialErrors.ts"
 import * as Vault from "./credentialVault.ts"
@@ -34,9 +35,9 @@ export const rotate = Effect.fn("CredentialScopeResolver.rotate")(function*(
 ): Effect.fn.Return<
   RotationReport,
   CredentialError,
-  ScopedCredentialRepository | SecretKeys | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom
+  AccessRepository | SecretKeys | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom
 > {
-  const repository = yield* ScopedCredentialRepository
+  const repository = (yield* AccessRepository).credentials
   const vault = yield* Vault.make(options?.storeId ?? "credentials")
   const undecryptable: Array<CredentialPlace> = []
   let rewritten = 0

@@ -4,7 +4,8 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { RunEndStatus } from "../Run.ts"
-import type { RunEventRepositoryError, WriterRefused } from "../RunEventRepository.ts"
+import type { RepositoryError } from "../../RepositoryError.ts"
+import type { WriterRefused } from "../RunEventRepository.ts"
 
 /** Says that there is no such run, or that it is somebody else's. HTTP 404. */
 export class RunNotFound extends Schema.TaggedError<RunNotFound>()("RunNotFound", { runId: Schema.String }) {
@@ -159,7 +160,7 @@ export const fail = (reason: RunEventLogErrorReason): Effect.Effect<never, RunEv
   Effect.fail(new RunEventLogError({ reason }))
 
 /** Reports a failing step of the store as a `StorageFailure`. */
-export const storage = <A>(effect: Effect.Effect<A, RunEventRepositoryError>): Effect.Effect<A, RunEventLogError> =>
+export const storage = <A>(effect: Effect.Effect<A, RepositoryError>): Effect.Effect<A, RunEventLogError> =>
   Effect.mapError(
     effect,
     ({ cause, operation }) => new RunEventLogError({ reason: new StorageFailure({ operation, cause }) })

@@ -59,7 +59,7 @@ export const make = Effect.fnUntraced(function*(
     readonly owner?: RunOwner | undefined
   }): Effect.fn.Return<RunRow, RunEventLogError> {
     const { owner, runId } = options
-    const row = isRunId(runId) ? yield* storage(repository.get(runId)) : undefined
+    const row = isRunId(runId) ? Option.getOrUndefined(yield* storage(repository.get(runId))) : undefined
     if (row === undefined || (owner !== undefined && row.ownerKey !== ownerKey(owner))) {
       return yield* fail(new RunNotFound({ runId }))
     }
@@ -277,7 +277,7 @@ export const make = Effect.fnUntraced(function*(
       yield* checkAddress(options)
       const { idempotencyKey, owner } = options
       const row = yield* storage(repository.getByKey({ ownerKey: ownerKey(owner), idempotencyKey }))
-      return row === undefined ? Option.none() : Option.some(toRun(row))
+      return Option.map(row, toRun)
     }),
     activeForThread: Effect.fn("RunEventLog.activeForThread")(function*(options) {
       yield* checkAddress(options)
@@ -286,7 +286,7 @@ export const make = Effect.fnUntraced(function*(
         threadId: options.threadId,
         windowMillis: settings.reconnectWindow
       }))
-      return row === undefined ? Option.none() : Option.some(toRun(row))
+      return Option.map(row, toRun)
     }),
     events: (options) =>
       Effect.map(eventsEncoded(options), Stream.map((event): RunEvent => ({ ...event, data: JSON.parse(event.data) }))),

@@ -1,0 +1,42 @@
+/**
+ * What a store provides in place of a part that it does not keep.
+ */
+import * as Effect from "effect/Effect"
+import { RepositoryError } from "../../RepositoryError.ts"
+import type { ConnectClientRepository } from "../ConnectClientRepository.ts"
+import type { ScopedCredentialRepository } from "../ScopedCredentialRepository.ts"
+
+const refuse = (part: string, operation: string): Effect.Effect<never, RepositoryError> =>
+  Effect.fail(
+    new RepositoryError({
+      operation,
+      reason: "Unsupported",
+      outcome: "unchanged",
+      cause: new Error(`This store keeps no ${part}; choose one that does`)
+    })
+  )
+
+/** Fails each step on connect clients. */
+export const clients: ConnectClientRepository = {
+  request: () => refuse("connect clients", "request"),
+  decide: () => refuse("connect clients", "decide"),
+  find: () => refuse("connect clients", "find"),
+  findByPrefix: () => refuse("connect clients", "findByPrefix"),
+  list: () => refuse("connect clients", "list"),
+  storedMode: refuse("connect clients", "storedMode"),
+  isAdmitted: () => refuse("connect clients", "isAdmitted"),
+  setMode: () => refuse("connect clients", "setMode"),
+  sweep: () => refuse("connect clients", "sweep")
+}
+
+/** Fails each step on scoped credentials. */
+export const credentials: ScopedCredentialRepository = {
+  put: () => refuse("scoped credentials", "put"),
+  find: () => refuse("scoped credentials", "find"),
+  list: () => refuse("scoped credentials", "list"),
+  remove: () => refuse("scoped credentials", "remove"),
+  mark: () => refuse("scoped credentials", "mark"),
+  recordRead: () => refuse("scoped credentials", "recordRead"),
+  page: () => refuse("scoped credentials", "page"),
+  reseal: () => refuse("scoped credentials", "reseal")
+}
