@@ -5,7 +5,6 @@
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe } from "@effect/vitest"
 import type { AccessEvent } from "@sallyport/core/access/AccessEvent"
-import {} from "@sallyport/core/access/AccessFeedRepository"
 import { SessionId } from "@sallyport/core/access/Session"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"

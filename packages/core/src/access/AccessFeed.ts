@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { AccessEvent } from "./AccessEvent.ts"
-import { type AccessFeedRepository, type AccessSnapshot } from "./AccessFeedRepository.ts"
+import type { AccessSnapshot } from "./AccessFeedRepository.ts"
 import { RepositoryError } from "../RepositoryError.ts"
 
 /** Reports that the store could not be read. What was delivered is whole up to its last revision, to go on from later. */

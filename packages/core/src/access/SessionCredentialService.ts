@@ -40,13 +40,7 @@ import * as SessionTokens from "./internal/sessionTokens.ts"
 import * as SigningKeys from "./internal/signingKeys.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { Device, type Session, SessionId, type SessionMethod } from "./Session.ts"
-import {
-  isLive,
-  type RevocationTarget,
-  type SessionCredentialRepository,
-  type SessionRow,
-  toSession
-} from "./SessionCredentialRepository.ts"
+import { isLive, type RevocationTarget, type SessionRow, toSession } from "./SessionCredentialRepository.ts"
 import * as SessionToken from "./SessionToken.ts"
 import { Sha256Hex } from "./Sha256.ts"
 import * as Sweeper from "../Sweeper.ts"

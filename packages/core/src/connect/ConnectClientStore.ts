@@ -26,7 +26,7 @@ import {
   Thumbprint,
   verificationCode
 } from "../access/ConnectClient.ts"
-import { type ConnectClientRepository, type Decision, toConnectClient } from "../access/ConnectClientRepository.ts"
+import { type Decision, toConnectClient } from "../access/ConnectClientRepository.ts"
 import {
   ClientAmbiguous,
   ClientNotFound,

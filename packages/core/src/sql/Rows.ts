@@ -78,11 +78,10 @@ const toStandard = SchemaIssue.makeFormatterStandardSchemaV1()
  * @category constructors
  * @since 0.1.0
  */
-export const make = <const Fields extends Schema.Struct.Fields>(
+export const make = <Row extends object, Encoded>(
   table: string,
-  schema: Schema.Struct<Fields> & Schema.Codec<Schema.Struct<Fields>["Type"], Schema.Struct<Fields>["Encoded"]>
-): Rows<Schema.Struct<Fields>["Type"]> => {
-  type Row = Schema.Struct<Fields>["Type"]
+  schema: Schema.Codec<Row, Encoded> & { readonly fields: Schema.Struct.Fields }
+): Rows<Row> => {
   const fields = Object.keys(schema.fields)
   const encodedAst = Schema.toEncoded(schema).ast
   const json = new Set(
@@ -113,7 +112,7 @@ export const make = <const Fields extends Schema.Struct.Fields>(
       }
       return Effect.mapError(decode(plain), ({ issue }) => {
         const found = new Set(toStandard(issue).issues.map(({ path }) => String(path?.[0] ?? "(the row)")))
-        return new CorruptRow({ table, columns: Array.from(found) })
+        return new CorruptRow({ table: table.replaceAll("\"", ""), columns: Array.from(found) })
       })
     }
   }

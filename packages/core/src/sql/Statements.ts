@@ -88,12 +88,10 @@ export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions 
     inJson: isPg ? "IN (SELECT json_array_elements_text(CAST(? AS JSON)))" : "IN (SELECT value FROM json_each(?))",
 
     /** Derives the columns, the insertion and the decoder of a table from the Schema of its rows. */
-    rows: <const Fields extends Schema.Struct.Fields>(
+    rows: <Row extends object, Encoded>(
       suffix: string,
-      schema:
-        & Schema.Struct<Fields>
-        & Schema.Codec<Schema.Struct<Fields>["Type"], Schema.Struct<Fields>["Encoded"]>
-    ) => Rows.make(table(suffix), schema),
+      schema: Schema.Codec<Row, Encoded> & { readonly fields: Schema.Struct.Fields }
+    ): Rows.Rows<Row> => Rows.make(table(suffix), schema),
 
     /**
      * Returns how to run one statement for many rows, which on SQLite saves what a statement costs by itself. `row` is the

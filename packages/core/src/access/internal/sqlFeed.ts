@@ -92,7 +92,6 @@ export const makeAppend = ({ isPg, statement, table, wakeUps }: SqlKit): Append 
 /** How many rows of a snapshot are read at once. */
 const snapshotPage = 256
 
-const EventRow = Schema.Struct(AccessEvent.fields)
 const isSecurityMode = Schema.is(SecurityMode)
 
 /** Reads all rows in pages. */
@@ -127,7 +126,7 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
         ? Effect.fail(new CorruptRow({ table: head, columns: ["(the row is missing)"] }))
         : Effect.succeed(Dialect.toNatural(row.revision))
   )
-  const events = all(kit.rows("access_feed", EventRow).decode)(
+  const events = all(kit.rows("access_feed", AccessEvent).decode)(
     `SELECT revision, payload AS change, actor, at_millis AS at FROM ${feed}
     WHERE revision > ? AND type IN (${types.map((type) => `'${type}'`).join(", ")}) ORDER BY revision LIMIT ?`
   )

@@ -7,7 +7,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Found, Principal } from "../CredentialScopeResolver.ts"
-import {} from "../../access/ScopedCredentialRepository.ts"
 import { type CredentialError, stored } from "./credentialErrors.ts"
 
 interface Reads {
