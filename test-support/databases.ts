@@ -38,22 +38,31 @@ export const connect = (database: string, maxConnections: number) => {
   return PgClient.layer({ ...address, database, password: Redacted.make(password), maxConnections })
 }
 
+const administer = (statement: string) =>
+  SqlClient.SqlClient.use((sql) => sql.unsafe(statement)).pipe(Effect.provide(connect("postgres", 1)), Effect.orDie)
+
+const database = (settings: (name: string) => ReadonlyArray<string>) =>
+  Layer.fresh(Layer.unwrap(Effect.gen(function*() {
+    const name = `test_${randomUUID().replaceAll("-", "")}`
+    yield* Effect.acquireRelease(
+      administer(`CREATE DATABASE ${name}`),
+      () => administer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
+    )
+    yield* Effect.forEach(settings(name), administer)
+    return connect(name, 8)
+  })))
+
 /**
  * Provides a database of its own on the PostgreSQL server of this test run.
  */
-export const postgres = Layer.fresh(Layer.unwrap(Effect.gen(function*() {
-  const database = `test_${randomUUID().replaceAll("-", "")}`
-  const administer = (statement: string) =>
-    SqlClient.SqlClient.use((sql) => sql.unsafe(statement)).pipe(
-      Effect.provide(connect("postgres", 1)),
-      Effect.orDie
-    )
-  yield* Effect.acquireRelease(
-    administer(`CREATE DATABASE ${database}`),
-    () => administer(`DROP DATABASE IF EXISTS ${database} WITH (FORCE)`)
-  )
-  return connect(database, 8)
-})))
+export const postgres = database(() => [])
+
+/**
+ * Provides a database whose transactions are serializable unless they say otherwise.
+ */
+export const postgresSerializable = database((name) => [
+  `ALTER DATABASE ${name} SET default_transaction_isolation = 'serializable'`
+])
 
 /**
  * Lists the databases by name.
@@ -61,5 +70,6 @@ export const postgres = Layer.fresh(Layer.unwrap(Effect.gen(function*() {
 export const databases = [
   { name: "SQLite in memory", layer: sqliteMemory },
   { name: "SQLite file", layer: sqliteFile },
-  { name: "PostgreSQL", layer: postgres }
+  { name: "PostgreSQL", layer: postgres },
+  { name: "PostgreSQL at serializable", layer: postgresSerializable }
 ] as const

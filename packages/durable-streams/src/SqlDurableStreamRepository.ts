@@ -420,7 +420,8 @@ export const make: (
     WHERE stream.id = new.id`
     )
     const updateOne = statement(
-      `UPDATE ${streams} SET tail = ?, byte_count = ?, last_seq = ?, closed = ?, closed_by = ?, deadline_at_millis = ? WHERE id = ?`
+      `UPDATE ${streams} SET tail = ?, byte_count = ?, last_seq = ?, closed = ?, closed_by = ?, deadline_at_millis = ?
+      WHERE id = ?`
     )
     const updateMany = forMany(
       "(?, ?, ?, ?, ?, ?, ?)",
@@ -536,7 +537,7 @@ export const make: (
     const list = rows(
       `SELECT ${rowColumns} FROM ${streams}
     WHERE owner_key = ? AND path > ? AND path >= ? AND substr(path, 1, length(?)) = ? AND deleted_at_millis IS NULL
-      AND (deadline_at_millis IS NULL OR deadline > ?)
+      AND (deadline_at_millis IS NULL OR deadline_at_millis > ?)
     ORDER BY path LIMIT ?`
     )
     const heads = statement<Stored<Pick<StreamRow, "id" | "tail" | "closed">>>(
