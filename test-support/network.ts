@@ -11,6 +11,10 @@ export interface Network {
   readonly cut: () => void
   /** Lets connections through again, to a server that may be another one than before. */
   readonly join: (server: { readonly url: string }) => void
+  /** Keeps every open connection open, and lets nothing through it any more. New ones work. */
+  readonly silence: () => void
+  /** Does something to a connection when a client sends a text on it, which is not passed on then. */
+  readonly onText: (text: string, then: "silence" | "cut") => void
 }
 
 /** Forwards connections to a server, under an address that outlives it. */
@@ -19,7 +23,20 @@ export const network = (server: { readonly url: string }): Effect.Effect<Network
     Effect.acquireRelease(
       Effect.callback<Network & { readonly close: () => void }>((resume) => {
         const sockets = new Set<Socket>()
+        const open = new Set<Socket>()
         let port: number | undefined = Number(new URL(server.url).port)
+        const silent = new Set<Socket>()
+        const watched = new Map<string, "silence" | "cut">()
+        const forward = (from: Socket, to: Socket, incoming: Socket) =>
+          from.on("data", (chunk) => {
+            if (silent.has(incoming)) return
+            for (const [text, then] of from === incoming ? watched : []) {
+              if (!chunk.includes(text)) continue
+              if (then === "cut") return void incoming.resetAndDestroy()
+              return void silent.add(incoming)
+            }
+            to.write(chunk)
+          })
         const hold = (socket: Socket) => {
           sockets.add(socket)
           socket.on("error", () => socket.destroy())
@@ -34,8 +51,9 @@ export const network = (server: { readonly url: string }): Effect.Effect<Network
           hold(incoming)
           if (port === undefined) return incoming.resetAndDestroy()
           const outgoing = hold(connect(port, "127.0.0.1"))
-          incoming.pipe(outgoing)
-          outgoing.pipe(incoming)
+          forward(incoming, outgoing, incoming)
+          forward(outgoing, incoming, incoming)
+          open.add(incoming)
           incoming.on("close", () => outgoing.destroy())
           outgoing.on("close", () => incoming.destroy())
         })
@@ -45,6 +63,10 @@ export const network = (server: { readonly url: string }): Effect.Effect<Network
           resume(Effect.succeed({
             url: `http://127.0.0.1:${own}`,
             cut,
+            silence: () => {
+              for (const socket of open) silent.add(socket)
+            },
+            onText: (text, then) => void watched.set(text, then),
             join: (next) => {
               port = Number(new URL(next.url).port)
             },

@@ -67,8 +67,8 @@ export interface Transactions {
 
 const attempts = 8
 const retrySchedule = Schedule.exponential("4 millis").pipe(Schedule.jittered)
-// A connection that does not end a transaction in this time is closed.
-const endTimeout = Duration.seconds(2)
+// A connection that does not begin or end a transaction in this time is closed.
+const controlTimeout = Duration.seconds(2)
 
 const reasonOf = (error: SqlError): RepositoryFailure => {
   switch (error.reason._tag) {
@@ -156,22 +156,28 @@ const isContended = (error: RepositoryError): boolean => error.reason === "Conte
 const silence = (deadline: Duration.Duration) =>
   new Error(`No answer within ${Duration.format(deadline)}; the statement was given up`)
 
+const late = Symbol("late")
+
 /** Waits for an effect no longer than a time. One that is late is interrupted, and its end is not waited for. */
 const within = <A, E, R, E2>(
   self: Effect.Effect<A, E, R>,
   deadline: Duration.Duration,
-  late: Effect.Effect<never, E2>
+  onLate: Effect.Effect<never, E2>
 ): Effect.Effect<A, E | E2, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(Effect.forkDetach(self, { startImmediately: true }), (fiber): Effect.Effect<A, E | E2> => {
       // A database in this process has answered already.
       const exit = fiber.pollUnsafe()
       if (exit !== undefined) return exit
-      const timer = Effect.flatMap(Effect.sleep(deadline), () => {
-        fiber.interruptUnsafe()
-        return late
-      })
-      return restore(Effect.raceFirst(Fiber.join(fiber), timer)).pipe(Effect.onInterrupt(() => Fiber.interrupt(fiber)))
+      const inTime = Effect.raceFirst(Fiber.await(fiber), Effect.as(Effect.sleep(deadline), late))
+      return restore(inTime).pipe(
+        Effect.onInterrupt(() => Fiber.interrupt(fiber)),
+        Effect.flatMap((exit): Effect.Effect<A, E | E2> => {
+          if (typeof exit !== "symbol") return exit
+          fiber.interruptUnsafe()
+          return onLate
+        })
+      )
     })
   )
 
@@ -203,21 +209,22 @@ const lost = (message: string): Effect.Effect<never, SqlError> =>
 
 /** Makes transactions whose ends are bounded: the client's own COMMIT would wait for a silent connection for ever. */
 const makePgTransaction = (sql: SqlClient.SqlClient, begin: string): Wrap => {
-  const end = (conn: SqlConnection.Connection, statement: string) =>
+  // A transaction begins and ends uninterruptibly, and on a connection that has gone silent that would be never.
+  const bounded = (conn: SqlConnection.Connection, statement: string) =>
     Effect.interruptible(conn.executeRaw(statement, [])).pipe(
-      Effect.timeoutOrElse({ duration: endTimeout, orElse: () => lost("The connection did not answer") })
+      Effect.timeoutOrElse({ duration: controlTimeout, orElse: () => lost("The connection did not answer") })
     )
   return SqlClient.makeWithTransaction({
     transactionService: sql.transactionService,
     spanAttributes: [["db.system.name", "postgresql"]],
     acquireConnection: (restore) => restore(sql.reserve),
-    begin: (conn) => Effect.asVoid(conn.execute(begin, [], undefined)),
+    begin: (conn) => Effect.asVoid(bounded(conn, begin)),
     savepoint: () => Effect.void,
     rollbackSavepoint: () => Effect.void,
     commit: (conn) =>
       Effect.flatMap(CurrentProgress, (progress) => {
         progress.committing = true
-        return Effect.flatMap(end(conn, "COMMIT"), (result) => {
+        return Effect.flatMap(bounded(conn, "COMMIT"), (result) => {
           // PostgreSQL says so if a statement had failed before.
           if (propertyOf(result, "command") !== "ROLLBACK") return Effect.void
           progress.committing = false
@@ -225,7 +232,7 @@ const makePgTransaction = (sql: SqlClient.SqlClient, begin: string): Wrap => {
         })
       }),
     // A connection that fails to roll back is broken, and its pool closes it.
-    rollback: (conn) => Effect.ignore(end(conn, "ROLLBACK"))
+    rollback: (conn) => Effect.ignore(bounded(conn, "ROLLBACK"))
   })
 }
 

@@ -1,0 +1,381 @@
+/**
+ * What every port does when PostgreSQL does not answer, holds a lock, or ends a connection.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
+import { linked, RelayEnvironmentRepository } from "@sallyport/connect/RelayEnvironmentRepository"
+import { RelayProofRepository } from "@sallyport/connect/RelayProofRepository"
+import * as SqlRelayEnvironmentRepository from "@sallyport/connect/SqlRelayEnvironmentRepository"
+import * as SqlRelayProofRepository from "@sallyport/connect/SqlRelayProofRepository"
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
+import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
+import { Device, SessionId } from "@sallyport/core/access/Session"
+import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
+import { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
+import { SecretName, SecretStore } from "@sallyport/core/secrets/SecretStore"
+import * as SqlSecretStore from "@sallyport/core/secrets/SqlSecretStore"
+import * as Transactions from "@sallyport/core/sql/Transactions"
+import * as SqlRepositories from "@sallyport/core/SqlRepositories"
+import { DurableStreamRepository } from "@sallyport/durable-streams/DurableStreamRepository"
+import * as SqlDurableStreamRepository from "@sallyport/durable-streams/SqlDurableStreamRepository"
+import * as SqlStreamSubscriptionRepository from "@sallyport/durable-streams/SqlStreamSubscriptionRepository"
+import { StreamSubscriptionRepository } from "@sallyport/durable-streams/StreamSubscriptionRepository"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import { RateLimiterStore } from "effect/persistence/RateLimiter"
+import * as Redacted from "effect/Redacted"
+import * as SqlClient from "effect/sql/SqlClient"
+import { inject } from "vitest"
+import { postgres } from "../../../../test-support/databases.ts"
+import { type Network, network } from "../../../../test-support/network.ts"
+
+const change = { actor: "operator", nowMillis: 1_000 }
+const thumbprint = "t".repeat(43)
+
+const link = (id: string) => ({
+  id,
+  codeDigest: `digest of ${id}`,
+  label: null,
+  subject: "ada",
+  scopes: ["runs:read" as const],
+  proofKeyThumbprint: null,
+  remainingUses: 1,
+  createdBy: "operator",
+  createdAtMillis: 1_000,
+  expiresAtMillis: 9_000,
+  revokedAtMillis: null
+})
+
+const session = (id: string) => ({
+  id: SessionId.make(id),
+  subject: "ada",
+  method: "bearer-access-token" as const,
+  scopes: [],
+  proofKeyThumbprint: null,
+  device: new Device({ label: null, userAgent: null, address: null }),
+  tokenDigest: `digest of ${id}`,
+  keyId: "key",
+  tokenExpiresAtMillis: null,
+  refreshDigest: null,
+  previousRefreshDigest: null,
+  refreshedAtMillis: null,
+  createdAtMillis: 1_000,
+  lastSeenAtMillis: 1_000,
+  expiresAtMillis: 9_000,
+  absoluteExpiresAtMillis: null,
+  revokedAtMillis: null
+})
+
+const address = { ownerKey: "ada", path: "a" }
+
+let unique = 0
+const name = () => `n${unique++}`
+
+const stores = Layer.mergeAll(
+  SqlRepositories.layer,
+  SqlSecretStore.layer,
+  SqlRateLimiterStore.layer,
+  SqlRelayEnvironmentRepository.layer,
+  SqlRelayProofRepository.layer,
+  SqlDurableStreamRepository.layer,
+  SqlStreamSubscriptionRepository.layer
+).pipe(Layer.provide(NodeCrypto.layer))
+
+interface Port {
+  readonly port: string
+  readonly table: string
+  readonly write: Effect.Effect<unknown, unknown, Layer.Success<typeof stores>>
+  readonly read: Effect.Effect<unknown, unknown, Layer.Success<typeof stores>>
+}
+
+/** Lists for every port a step that writes, and one that reads; `table` is one that both need. */
+const ports: ReadonlyArray<Port> = [
+  {
+    port: "links",
+    table: "pairing_links",
+    write: AccessRepository.use(({ links }) => links.insert(link(name()), change)),
+    read: AccessRepository.use(({ links }) => links.list({ nowMillis: 1_000, limit: 10 }))
+  },
+  {
+    port: "sessions",
+    table: "sessions",
+    write: AccessRepository.use(({ sessions }) => sessions.insert(session(name()), change)),
+    read: AccessRepository.use(({ sessions }) => sessions.findByTokenDigest("digest"))
+  },
+  {
+    port: "clients",
+    table: "connect_settings",
+    write: AccessRepository.use(({ clients }) => clients.setMode({ mode: "account", trust: [] }, change)),
+    read: AccessRepository.use(({ clients }) => clients.storedMode)
+  },
+  {
+    port: "credentials",
+    table: "scoped_credentials",
+    write: AccessRepository.use(({ credentials }) =>
+      credentials.put(
+        {
+          scope: "user",
+          owner: "ada",
+          key: "github.token",
+          revision: name(),
+          keyId: "key",
+          sealed: "sealed",
+          updatedAtMillis: 1_000,
+          updatedBy: "ada"
+        },
+        undefined,
+        change
+      )
+    ),
+    read: AccessRepository.use(({ credentials }) => credentials.page({ after: undefined, limit: 10 }))
+  },
+  {
+    port: "feed",
+    table: "access_feed",
+    write: AccessRepository.use(({ credentials }) =>
+      credentials.recordRead({ source: "user", owner: "ada", key: "github.token", count: 1 }, change)
+    ),
+    read: AccessRepository.use(({ feed }) =>
+      feed.snapshot({ nowMillis: 1_000 }).pipe(
+        Effect.andThen(feed.read({ after: 0, limit: 10 }))
+      )
+    )
+  },
+  {
+    port: "replays",
+    table: "spent_values",
+    write: ReplayRepository.use((replays) =>
+      replays.spend({ kind: "k", digest: name(), expiresAtMillis: 9_000 }, 1_000)
+    ),
+    read: ReplayRepository.use((replays) => replays.sweep({ nowMillis: 0, limit: 1 }))
+  },
+  {
+    port: "runs",
+    table: "runs",
+    write: RunEventRepository.use((runs) =>
+      runs.start({
+        runId: name(),
+        threadId: name(),
+        ownerKey: "ada",
+        ownerSubject: "ada",
+        ownerOrg: null,
+        idempotencyKey: name(),
+        requestDigest: "",
+        metadata: "{}",
+        leaseMillis: 60_000,
+        abortedData: "{}"
+      })
+    ),
+    read: RunEventRepository.use((runs) => runs.getByKey({ ownerKey: "ada", idempotencyKey: "none" }))
+  },
+  {
+    port: "secrets",
+    table: "secrets",
+    write: SecretStore.use((secrets) => secrets.set(SecretName.make(name()), Redacted.make(new Uint8Array([1])))),
+    read: SecretStore.use((secrets) => secrets.list)
+  },
+  {
+    port: "rate limits",
+    table: "rate_limits",
+    write: RateLimiterStore.use((limits) =>
+      limits.tokenBucket({ key: name(), limit: 5, tokens: 1, refillRate: Duration.seconds(1), allowOverflow: false })
+    ),
+    read: RateLimiterStore.use((limits) =>
+      limits.fixedWindow({ key: "k", limit: 5, tokens: 9, refillRate: Duration.seconds(1) })
+    )
+  },
+  {
+    port: "relay environments",
+    table: "relay_environments",
+    write: RelayEnvironmentRepository.use((environments) =>
+      environments.link(linked({
+        id: name(),
+        account: "ada",
+        url: "https://desk.example",
+        keyX: "x".repeat(43),
+        keyId: "k".repeat(43),
+        relayKeyId: null,
+        linkedAtMillis: 1
+      }))
+    ),
+    read: RelayEnvironmentRepository.use((environments) => environments.findById("desk"))
+  },
+  {
+    port: "relay proofs",
+    table: "relay_proofs",
+    write: RelayProofRepository.use((proofs) =>
+      proofs.record({
+        requestId: name(),
+        environmentId: "desk",
+        account: "ada",
+        proofKeyThumbprint: thumbprint,
+        status: "credential",
+        requestedAtMillis: null,
+        proof: "proof",
+        keyId: "k".repeat(43),
+        receivedAtMillis: 1
+      }, { keep: 10 })
+    ),
+    read: RelayProofRepository.use((proofs) => proofs.list({ account: "ada", limit: 10, after: undefined }))
+  },
+  {
+    port: "streams",
+    table: "streams",
+    write: DurableStreamRepository.use((streams) => streams.delete({ ...address, nowMillis: 1_000 })),
+    read: DurableStreamRepository.use((streams) => streams.get({ ...address, nowMillis: 1_000 }))
+  },
+  {
+    port: "stream subscriptions",
+    table: "stream_subscriptions",
+    write: StreamSubscriptionRepository.use((subscriptions) =>
+      subscriptions.delete({ ownerKey: "ada", subscriptionId: "s" })
+    ),
+    read: StreamSubscriptionRepository.use((subscriptions) => subscriptions.ofOwner("ada"))
+  }
+]
+
+/** Finds the error of the repository, as the services of secrets and of rate limits wrap it. */
+const repositoryError = (error: unknown): RepositoryError | undefined => {
+  if (error instanceof RepositoryError) return error
+  if (typeof error !== "object" || error === null) return undefined
+  return repositoryError(Reflect.get(error, "cause") ?? Reflect.get(error, "reason"))
+}
+
+const impatient = Layer.provide(stores, Layer.succeed(Transactions.Deadline, Duration.millis(400)))
+
+/** Makes a database with every table, and a client that reaches it through a network that a test can break. */
+const broken = Effect.gen(function*() {
+  const direct = yield* Layer.build(postgres)
+  yield* Effect.provideContext(Layer.build(stores), direct)
+  const { config } = yield* Effect.provideContext(PgClient.PgClient, direct)
+  const { host, password, port, username } = inject("postgres")
+  const net = yield* network({ url: `http://${host}:${port}` })
+  const open = (maxConnections: number, prepare = true) =>
+    Layer.build(Layer.fresh(Layer.provideMerge(
+      impatient,
+      PgClient.layer({
+        host: "127.0.0.1",
+        port: Number(new URL(net.url).port),
+        username,
+        password: Redacted.make(password),
+        database: config.database ?? "",
+        maxConnections,
+        prepare
+      })
+    )))
+  const admin = <A, E>(use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>) =>
+    Effect.provideContext(SqlClient.SqlClient.use(use), direct)
+  return { net, open, admin }
+})
+
+/** Tries until it succeeds: a pool may hold another connection that is broken. */
+const eventually = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.retry(self, { times: 100 })
+
+const failure = Effect.fnUntraced(function*<A, E, R>(self: Effect.Effect<A, E, R>) {
+  const error = yield* Effect.flip(self)
+  return repositoryError(error) ?? String(error)
+})
+
+const breaking = (net: Network, text: string, then: "silence" | "cut") => Effect.sync(() => net.onText(text, then))
+
+// A connection that does not answer is closed after some seconds, which the tests spend together.
+describe("PostgreSQL that does not answer", { concurrent: true }, () => {
+  for (const { port, read, table, write } of ports) {
+    it.live(`OPS-01 C-50: ${port}: a connection that has gone silent fails the step in time, and is given up`, () =>
+      Effect.gen(function*() {
+        const { net, open } = yield* broken
+        const store = yield* open(4)
+        for (const step of [write, read]) {
+          yield* eventually(Effect.provideContext(step, store))
+          net.silence()
+          const error = yield* failure(Effect.provideContext(step, store))
+          if (error instanceof RepositoryError) assert.strictEqual(error.reason, "TimedOut")
+          yield* eventually(Effect.provideContext(step, store))
+        }
+      }).pipe(Effect.scoped))
+
+    it.live(`OPS-01 C-51: ${port}: a locked table fails steps on it in time, and others are served`, () =>
+      Effect.gen(function*() {
+        const { admin, open } = yield* broken
+        const store = yield* open(4)
+        const locked = yield* Deferred.make<void>()
+        const release = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkChild(admin((sql) =>
+          sql.withTransaction(Effect.gen(function*() {
+            yield* sql.unsafe(`LOCK TABLE sallyport_${table} IN ACCESS EXCLUSIVE MODE`)
+            yield* Deferred.succeed(locked, undefined)
+            yield* Deferred.await(release)
+          }))
+        ))
+        yield* Deferred.await(locked)
+        for (const step of [write, read]) {
+          const error = yield* failure(Effect.provideContext(step, store))
+          if (error instanceof RepositoryError) {
+            assert.strictEqual(error.reason, "TimedOut")
+            assert.isTrue(error.isRetryable)
+          }
+        }
+        const other = ports.find((each) => !["feed", port].includes(each.port) && each.table !== table)
+        if (other !== undefined) yield* Effect.provideContext(other.read, store)
+        yield* Deferred.succeed(release, undefined)
+        yield* Fiber.join(holder)
+        yield* eventually(Effect.provideContext(write, store))
+      }).pipe(Effect.scoped))
+
+    it.live(`OPS-02 C-52: ${port}: a connection that is ended in a step is an error that can be retried`, () =>
+      Effect.gen(function*() {
+        const { admin, open } = yield* broken
+        const store = yield* open(4)
+        yield* Effect.provideContext(write, store)
+        const locked = yield* Deferred.make<void>()
+        const release = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkChild(admin((sql) =>
+          sql.withTransaction(Effect.gen(function*() {
+            yield* sql.unsafe(`LOCK TABLE sallyport_${table} IN ACCESS EXCLUSIVE MODE`)
+            yield* Deferred.succeed(locked, undefined)
+            yield* Deferred.await(release)
+          }))
+        ))
+        yield* Deferred.await(locked)
+        const stuck = yield* Effect.forkChild(failure(Effect.provideContext(write, store)))
+        // Ends the process of the step, once it waits for the lock.
+        yield* admin((sql) =>
+          sql.unsafe<{ readonly ended: boolean }>(
+            `SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'`
+          )
+        ).pipe(Effect.repeat({ until: (rows) => rows.length > 0 }))
+        const error = yield* Fiber.join(stuck)
+        if (error instanceof RepositoryError) {
+          assert.strictEqual(error.reason, "Unavailable")
+          assert.isTrue(error.isRetryable)
+        }
+        yield* Deferred.succeed(release, undefined)
+        yield* Fiber.join(holder)
+        yield* eventually(Effect.provideContext(write, store))
+      }).pipe(Effect.scoped))
+  }
+
+  for (const then of ["silence", "cut"] as const) {
+    it.live(`OPS-02 C-52: a commit whose answer is lost (${then}) says that the outcome is not known, others that nothing changed`, () =>
+      Effect.gen(function*() {
+        const { net, open } = yield* broken
+        // A statement that is prepared is sent as text once.
+        const store = yield* open(1, false)
+        const another = yield* open(1, false)
+        const write = AccessRepository.use(({ links }) => links.insert(link(name()), change))
+        yield* breaking(net, "COMMIT\0", then)
+        const unknown = yield* failure(Effect.provideContext(write, store))
+        assert.isTrue(unknown instanceof RepositoryError && unknown.outcome === "unknown", String(unknown))
+        yield* breaking(net, "INSERT INTO", then)
+        const unchanged = yield* failure(Effect.provideContext(write, another))
+        assert.isTrue(unchanged instanceof RepositoryError && unchanged.outcome === "unchanged", String(unchanged))
+        assert.isTrue(unchanged instanceof RepositoryError && unchanged.isRetryable)
+      }).pipe(Effect.scoped))
+  }
+})
