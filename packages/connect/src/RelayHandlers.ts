@@ -14,12 +14,11 @@ import {
   UnlinkProof,
   type WaitAnswer
 } from "@sallyport/contract/ConnectProtocol"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { believedKeys, RelayEnvironmentRepository, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
 import { RelayProofRepository } from "./RelayProofRepository.ts"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
-import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
-import { Stopping } from "@sallyport/core/Stopping"
 import * as Clock from "effect/Clock"
 import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
@@ -79,8 +78,7 @@ export const layerWith = (options: Options) =>
       const connector = yield* EnvironmentConnector
       const replays = yield* ReplayRepository
       const digest = yield* Digest.Digest
-      const sessions = yield* SessionCredentialService
-      const stopping = yield* Stopping
+      const awaitEnd = yield* ConnectionEnd.make
       const wire = yield* Wire.make
       const environmentsPerAccount = options.environmentsPerAccount ?? 1_000
       const openWait = OpenWaits.make({
@@ -395,7 +393,9 @@ export const layerWith = (options: Options) =>
         wait: Effect.fn(
           function*({ payload }) {
             const wait = yield* findPending(payload)
-            return { approvalStatus: yield* wait(payload.waitSeconds) }
+            // A wait that is cut short asks again, elsewhere if this relay stops.
+            const cut = Effect.as(awaitEnd(yield* CurrentSession), "pending" as const)
+            return { approvalStatus: yield* Effect.raceFirst(wait(payload.waitSeconds), cut) }
           },
           Effect.catchTags({ RepositoryError: storeFailed, ConnectorError: connectorFailed })
         ),
@@ -405,11 +405,17 @@ export const layerWith = (options: Options) =>
             const wait = yield* findPending(query)
             return DecisionStream.respond({
               ask: wait(DecisionStream.waitSeconds).pipe(Effect.catch(unavailable)),
-              until: sessions.awaitEnd(session).pipe(
-                Effect.catch(unavailable),
-                Effect.andThen(Effect.fail(sessionEnded)),
-                Effect.raceFirst(stopping)
-              )
+              until: Effect.flatMap(awaitEnd(session), (end): Effect.Effect<void, DecisionStream.Failure> => {
+                switch (end._tag) {
+                  case "SessionEnded":
+                    return Effect.fail(sessionEnded)
+                  case "SessionUnknown":
+                    return unavailable(end.error)
+                  case "ServerStopping":
+                  case "HostEnded":
+                    return Effect.void
+                }
+              })
             })
           },
           Effect.catchTags({ RepositoryError: storeFailed })

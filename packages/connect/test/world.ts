@@ -16,7 +16,7 @@ import * as RelayEnvironmentRepository from "@sallyport/connect/RelayEnvironment
 import * as RelayProofRepository from "@sallyport/connect/RelayProofRepository"
 import * as Repositories from "@sallyport/core/Repositories"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import { Device, Session, SessionId } from "@sallyport/core/access/Session"
+import { Device, endlessSessionId, Session } from "@sallyport/core/access/Session"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as SqlRelayEnvironmentRepository from "@sallyport/connect/SqlRelayEnvironmentRepository"
@@ -68,7 +68,8 @@ const authentication = layerAuthentication(
         httpEffect,
         CurrentSession,
         new Session({
-          id: SessionId.make("session"),
+          // A session of its own would need a row: what ends a wait is tested where sessions are.
+          id: endlessSessionId,
           subject: (headers.authorization ?? "").replace("Bearer ", ""),
           method: "bearer-access-token",
           scopes: [],

@@ -5,6 +5,7 @@ import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Outage from "./Outage.ts"
 
 /** Lists what a host may say of any sweeper; each has a default that is the sweeper's own. */
 export interface Options {
@@ -31,11 +32,15 @@ export const layer = <E, E2, R>(settings: {
     const { defaults, name, options } = settings
     const sweep = yield* settings.sweep
     const limit = options?.batchSize ?? defaults.batchSize
+    const outage = Outage.make({
+      begins: `The sweeper of ${name} fails; it tries again`,
+      ends: `The sweeper of ${name} works again`
+    })()
     yield* Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => sweep(limit, nowMillis)).pipe(
       // Others get their turn between two batches.
       Effect.tap(() => Effect.yieldNow),
       Effect.repeat({ while: (swept) => swept >= limit }),
-      Effect.catchCause((cause) => Effect.logWarning(`The sweeper of ${name} failed; it tries again`, cause)),
+      Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
       Effect.andThen(Effect.sleep(options?.interval ?? defaults.interval)),
       Effect.forever,
       // A start that fails is to change nothing, and fails within this time.

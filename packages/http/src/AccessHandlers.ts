@@ -13,6 +13,7 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { isUpgrade } from "./Authentication.ts"
 import * as EventStream from "./EventStream.ts"
 import * as Wire from "./internal/wire.ts"
 
@@ -112,7 +113,7 @@ export const layer = HttpApiBuilder.group(
         }
         const events = feed.subscribe({ after }).pipe(Stream.map(toWire(session.id)), Stream.mapError(failureOf))
         const options = { until: endOf(session), heartbeatInterval }
-        if (!EventStream.isUpgrade(request)) return EventStream.respond(events, options)
+        if (!isUpgrade(request)) return EventStream.respond(events, options)
         // A request that asks for an upgrade and does not complete the handshake is nobody's to answer any more.
         return yield* Effect.orDie(EventStream.respondWebSocket(events, options))
       })

@@ -19,7 +19,7 @@ import type { Forbidden, TooLarge, Unauthorized, Unavailable } from "@sallyport/
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import { AuthPolicy, type Descriptor, isLoopback } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
-import { Device, Session, SessionId } from "@sallyport/core/access/Session"
+import { Device, endlessSessionId, Session } from "@sallyport/core/access/Session"
 import { type SessionCredentialError, SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as ByteSize from "effect/ByteSize"
 import * as Clock from "effect/Clock"
@@ -142,8 +142,8 @@ const ticketOf = (request: HttpServerRequest.HttpServerRequest): Option.Option<R
   return Option.map(Option.fromNullishOr(ticket), (text) => Redacted.make(text, { label: "session-ticket" }))
 }
 
-/** The session of everybody, under the policy `unsafe-no-auth`: the owner's, with every scope, and without an end. */
-const everybody = Effect.gen(function*() {
+/** The session of every request under the policy `unsafe-no-auth`: the owner's, with every scope, and without an end. */
+const endless = Effect.gen(function*() {
   const request = yield* HttpServerRequest.HttpServerRequest
   // A page elsewhere can point its own name at 127.0.0.1, and its browser would then send requests here.
   if (!isLoopback((request.headers.host ?? "").replace(/:\d+$/, ""))) {
@@ -152,7 +152,7 @@ const everybody = Effect.gen(function*() {
   if (changesState(request)) yield* checkOrigin({ vouched: false })
   const now = yield* Clock.currentTimeMillis
   return new Session({
-    id: SessionId.make("unsafe-no-auth"),
+    id: endlessSessionId,
     subject: "owner",
     method: "browser-session-cookie",
     scopes: yield* AccessScope.Vocabulary,
@@ -202,7 +202,7 @@ const boundSession = (token: Redacted.Redacted) =>
 const prove = Effect.gen(function*() {
   const request = yield* HttpServerRequest.HttpServerRequest
   const policy = yield* AuthPolicy
-  if (policy.kind === "unsafe-no-auth") return Option.some(yield* everybody)
+  if (policy.kind === "unsafe-no-auth") return Option.some(yield* endless)
 
   const sessions = yield* SessionCredentialService
   const { authorization } = request.headers

@@ -1,15 +1,13 @@
 /**
  * Writes events as they come, as Server-Sent Events or on a WebSocket.
  */
-import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
-import type { Session, SessionId } from "@sallyport/core/access/Session"
-import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
-import { Stopping } from "@sallyport/core/Stopping"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
+import type { Session } from "@sallyport/core/access/Session"
+import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import type { HttpServerError } from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -53,62 +51,27 @@ export const sessionEnded: Failure<"session_ended"> = {
   retryable: false
 }
 
-/** Says when a reader may read no more: with a failure to tell, or without a word where the server stops. */
+/** Completes when the reader must stop: with a failure to report, or with none if the server is shutting down. */
 export type Ending = Effect.Effect<Option.Option<Failure<"session_ended" | "unavailable">>>
 
-interface Watch {
-  readonly fiber: Fiber.Fiber<Effect.Success<Ending>>
-  readers: number
+const tell = (end: ConnectionEnd.ConnectionEnd): Option.Option<Failure<"session_ended" | "unavailable">> => {
+  switch (end._tag) {
+    case "SessionEnded":
+      return Option.some(sessionEnded)
+    case "SessionUnknown":
+      return Option.some({ code: "unavailable", message: end.error.message, retryable: true })
+    // A reader that is told nothing connects again, to the next server.
+    case "ServerStopping":
+    case "HostEnded":
+      return Option.none()
+  }
 }
 
-/**
- * Returns how to wait until a session's readers may read no more. A reader that is cut off by a stop is told nothing: it
- * reconnects, to the next server. Everybody's session has no end.
- */
-export const makeEnding: Effect.Effect<(session: Session) => Ending, never, SessionCredentialService | AuthPolicy> =
-  Effect.gen(function*() {
-    const sessions = yield* SessionCredentialService
-    const policy = yield* AuthPolicy
-    const stopping: Ending = Effect.as(yield* Stopping, Option.none())
-    // One watch for all that a session reads, as long as it reads anything.
-    const watches = new Map<SessionId, Watch>()
-    const watch = (session: Session) =>
-      Effect.map(
-        Effect.forkDetach(
-          sessions.awaitEnd(session).pipe(
-            Effect.as(sessionEnded),
-            Effect.catch((error) =>
-              Effect.succeed({ code: "unavailable" as const, message: error.message, retryable: true })
-            ),
-            Effect.asSome,
-            Effect.raceFirst(stopping)
-          )
-        ),
-        (fiber): Watch => {
-          const watch = { fiber, readers: 0 }
-          watches.set(session.id, watch)
-          // Whoever comes later looks anew: the row may be readable again.
-          fiber.addObserver(() => watches.get(session.id) === watch && watches.delete(session.id))
-          return watch
-        }
-      )
-    const join = (session: Session) =>
-      Effect.suspend(() => {
-        const known = watches.get(session.id)
-        return known === undefined ? watch(session) : Effect.succeed(known)
-      })
-    return (session) =>
-      policy.kind === "unsafe-no-auth" ? stopping : Effect.acquireUseRelease(
-        Effect.tap(join(session), (watch) => Effect.sync(() => watch.readers++)),
-        ({ fiber }) => Fiber.join(fiber),
-        (watch) =>
-          Effect.sync(() => {
-            if (--watch.readers > 0) return
-            if (watches.get(session.id) === watch) watches.delete(session.id)
-            watch.fiber.interruptUnsafe()
-          })
-      )
-  })
+/** Returns how to wait until a session's readers must stop; see `ConnectionEnd`. */
+export const makeEnding: Effect.Effect<(session: Session) => Ending, never, SessionCredentialService> = Effect.map(
+  ConnectionEnd.make,
+  (awaitEnd) => (session) => Effect.map(awaitEnd(session), tell)
+)
 
 /** Lists what goes into a stream beside its events. */
 export interface Options {
@@ -175,10 +138,6 @@ export const respond = (
   events: Stream.Stream<WireEvent, Failure>,
   options: Options
 ): HttpServerResponse.HttpServerResponse => respondWith(events, (event) => event, options)
-
-/** Tells whether a request asks for a WebSocket. */
-export const isUpgrade = (request: HttpServerRequest.HttpServerRequest): boolean =>
-  request.headers.upgrade?.toLowerCase() === "websocket"
 
 /**
  * Lists how a WebSocket is closed (RFC 6455 section 7.4): the session has ended, which no reconnecting helps; the server

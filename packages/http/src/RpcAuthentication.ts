@@ -15,7 +15,8 @@ import { RequiredScopes } from "@sallyport/contract/Authentication"
 import { layerRpcAuthentication, type RpcAuthentication } from "@sallyport/contract/RpcAuthentication"
 import type { Forbidden, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
-import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import type { Session } from "@sallyport/core/access/Session"
 import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
@@ -51,14 +52,6 @@ class Principals extends Context.Service<Principals, Map<string, Principal>>()(
   static readonly layer = Layer.sync(Principals, () => new Map())
 }
 
-/** Waits for the end of a session. Without authentication there is none, and a store that doesn't answer is one. */
-const makeAwaitEnd = Effect.gen(function*() {
-  const sessions = yield* SessionCredentialService
-  const { kind } = yield* AuthPolicy
-  return (session: Session): Effect.Effect<void> =>
-    kind === "unsafe-no-auth" ? Effect.never : Effect.ignore(sessions.awaitEnd(session))
-})
-
 /**
  * Guards the route of an RPC server. A request or upgrade without a live session is turned away before it can call
  * anything, with the same typed JSON as on any other route. Needs {@link layer} beside it.
@@ -76,7 +69,7 @@ const makeAwaitEnd = Effect.gen(function*() {
 export const guard = HttpRouter.middleware(
   Effect.gen(function*() {
     const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
-    const awaitEnd = yield* makeAwaitEnd
+    const awaitEnd = yield* ConnectionEnd.make
     const principals = yield* Principals
     const random = yield* SecureRandom.SecureRandom
     return (httpEffect) =>
@@ -116,7 +109,7 @@ export const layer: Layer.Layer<
 > = layerRpcAuthentication(
   Effect.gen(function*() {
     const sessions = yield* SessionCredentialService
-    const awaitEnd = yield* makeAwaitEnd
+    const awaitEnd = yield* ConnectionEnd.make
     const principals = yield* Principals
 
     /** Returns whose call it is. */
@@ -164,7 +157,13 @@ export const layer: Layer.Layer<
       if (!RpcSchema.isStreamSchema(rpc.successSchema)) return yield* call
       return yield* Effect.raceFirst(
         call,
-        Effect.andThen(awaitEnd(session), Wire.unauthorized({ message: "The session has ended; sign in again" }))
+        Effect.flatMap(
+          awaitEnd(session),
+          ({ _tag }): Effect.Effect<never, Unauthorized | Unavailable> =>
+            _tag === "SessionEnded"
+              ? Wire.unauthorized({ message: "The session has ended; sign in again" })
+              : Wire.unavailable({ message: "The server ends this stream; call again" })
+        )
       )
     })
   })

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
 import * as Net from "node:net"
@@ -184,7 +185,7 @@ describe("a reader", () => {
       yield* run.append(1)
       const stream = yield* follow(server.port, { path: run.path, headers: bearer(yield* server.token()) })
       yield* stream.until((text) => eventsOf(text).length === 1)
-      server.probe.answers.set("runs.get", undefined).set("runs.heads", []).set("runs.read", [])
+      server.probe.answers.set("runs.get", Option.none()).set("runs.heads", []).set("runs.read", [])
       const { how, text } = yield* stream.ended
       assert.strictEqual(how, "complete")
       const last = eventsOf(text).at(-1)
@@ -200,7 +201,7 @@ describe("a reader", () => {
       yield* run.finish
       // The store has lost the terminal event, and only that.
       const row = yield* Effect.orDie(server.runs.get(run.runId))
-      server.probe.answers.set("runs.get", { ...row, lastSeq: 1, endSeq: null })
+      server.probe.answers.set("runs.get", Option.map(row, (run) => ({ ...run, lastSeq: 1, endSeq: null })))
       server.probe.answers.set("runs.read", [])
       const answer = yield* server.send({ path: `${run.path}?after=1`, headers: bearer(yield* server.token()) })
       assert.strictEqual(answer.status, 200)

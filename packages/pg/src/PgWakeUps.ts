@@ -8,6 +8,7 @@
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Outage from "@sallyport/core/Outage"
 import * as WakeUps from "@sallyport/core/WakeUps"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -84,6 +85,10 @@ export const layerWith = (options: Options): Layer.Layer<never, never, PgClient>
       let from: number | null = null
       let pending = new Map<string, WakeUps.WakeUp>()
       const waiting = Latch.makeUnsafe(false)
+      const outage = Outage.make({
+        begins: "Other processes cannot be notified of changes; they find them by polling until they can",
+        ends: "Other processes are notified of changes again"
+      })()
 
       const flush = Effect.suspend(() => {
         waiting.closeUnsafe()
@@ -102,12 +107,10 @@ export const layerWith = (options: Options): Layer.Layer<never, never, PgClient>
       yield* waiting.await.pipe(
         Effect.andThen(Effect.sleep(coalesce)),
         Effect.andThen(flush),
-        Effect.catchCause((cause) =>
-          Effect.andThen(
-            Effect.logWarning("Could not notify other processes; trying again", cause),
-            Effect.sleep("500 millis")
-          )
-        ),
+        Effect.matchCauseEffect({
+          onFailure: (cause) => Effect.andThen(outage.failed(cause), Effect.sleep("500 millis")),
+          onSuccess: () => outage.worked
+        }),
         Effect.forever,
         Effect.withTracerEnabled(false),
         Effect.forkScoped

@@ -16,6 +16,8 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { AccessEvent } from "./AccessEvent.ts"
 import type { AccessSnapshot } from "./AccessFeedRepository.ts"
+import * as Following from "../Following.ts"
+import * as Outage from "../Outage.ts"
 import { RepositoryError } from "../RepositoryError.ts"
 
 /** Reports that the store could not be read. What was delivered is whole up to its last revision, to go on from later. */
@@ -99,15 +101,15 @@ export const make = Effect.fnUntraced(function*(
     Effect.withSpan("AccessFeed.snapshot")
   )
 
-  // Without hints, the time between two attempts to listen is what a follower polls at.
-  const hints: Stream.Stream<void> = Stream.merge(
-    repository.wakeups.pipe(
-      Stream.catch((error) => Stream.fromEffect(Effect.logDebug("Lost the hints of the access feed", error))),
-      Stream.concat(Stream.drain(Stream.fromEffect(Effect.sleep(retryDelay)))),
-      Stream.forever
-    ),
-    Stream.tick(pollInterval)
-  )
+  const hints = Following.hints({
+    wakeUps: repository.wakeups,
+    pollInterval,
+    retryDelay,
+    outage: Outage.ofSource(repository, {
+      begins: "Lost the hints of the access feed; its readers look for changes until they are back",
+      ends: "The hints of the access feed are back"
+    })
+  })
 
   const latest = Effect.mapError(repository.latestRevision, unavailable)
 

@@ -37,3 +37,11 @@ export class Session extends Schema.Class<Session>("@sallyport/core/access/Sessi
   lastSeenAt: Schema.DateTimeUtcFromMillis,
   expiresAt: Schema.DateTimeUtcFromMillis
 }) {}
+
+/**
+ * Names the session that stands for every request under the policy `unsafe-no-auth`. It has no row.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const endlessSessionId: SessionId = SessionId.make("unsafe-no-auth")

@@ -16,6 +16,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -39,7 +40,8 @@ import { type InvalidSessionOptions, type Options, toSettings } from "./internal
 import * as SessionTokens from "./internal/sessionTokens.ts"
 import * as SigningKeys from "./internal/signingKeys.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
-import { Device, type Session, SessionId, type SessionMethod } from "./Session.ts"
+import { Device, endlessSessionId, type Session, SessionId, type SessionMethod } from "./Session.ts"
+import { Stopping } from "../Stopping.ts"
 import { isLive, type RevocationTarget, type SessionRow, toSession } from "./SessionCredentialRepository.ts"
 import * as SessionToken from "./SessionToken.ts"
 import { Sha256Hex } from "./Sha256.ts"
@@ -155,11 +157,12 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   /** Redeems a ticket for its session, of n racers once. Fails with {@link TicketRefused}. */
   readonly consumeTicket: (ticket: Redacted.Redacted) => Effect.Effect<Session, SessionCredentialError>
   /**
-   * Waits until a session has ended and returns how. Fails where the row cannot be read, so that what waits for it ends
-   * rather than living on unchecked.
+   * Waits until a session has ended and returns how. Fails if the row cannot be read, so that what waits for it ends rather
+   * than living on unchecked. The session under `unsafe-no-auth` never ends. Servers use `ConnectionEnd`, which knows of the
+   * other reasons as well.
    */
   readonly awaitEnd: (session: Session) => Effect.Effect<"revoked" | "expired", SessionCredentialError>
-  /** Ends a stream when the session that it was opened with ends. */
+  /** Ends a stream when the session that it was opened with ends, or the server begins to stop. */
   readonly whileValid: (
     session: Session
   ) => <A, E, R>(stream: Stream.Stream<A, E, R>) => Stream.Stream<A, E | SessionCredentialError, R>
@@ -327,7 +330,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     )
 
   const awaitEnd = (session: Session) =>
-    Effect.acquireUseRelease(
+    session.id === endlessSessionId ? Effect.never : Effect.acquireUseRelease(
       Effect.sync(() => cache.watch(session.id)),
       Effect.fnUntraced(function*(watcher) {
         while (true) {
@@ -540,7 +543,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return toSession(row.value)
     }),
     awaitEnd,
-    whileValid: (session) => (stream) => Stream.interruptWhen(stream, awaitEnd(session)),
+    whileValid: (session) => (stream) =>
+      Stream.interruptWhen(stream, Effect.raceFirst(awaitEnd(session), Effect.flatMap(Stopping, identity))),
     rotateSigningKey: ring.rotate.pipe(
       Effect.tap((keyId) => Effect.logInfo("A new key signs sessions").pipe(Effect.annotateLogs({ keyId }))),
       Effect.mapError(unavailable),

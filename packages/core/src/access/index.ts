@@ -8,6 +8,7 @@ export * as BootstrapCredentialRepository from "./BootstrapCredentialRepository.
 export * as BootstrapCredentialService from "./BootstrapCredentialService.ts"
 export * as ConnectClient from "./ConnectClient.ts"
 export * as ConnectClientRepository from "./ConnectClientRepository.ts"
+export * as ConnectionEnd from "./ConnectionEnd.ts"
 export * as CurrentSession from "./CurrentSession.ts"
 export * as DpopProof from "./DpopProof.ts"
 export * as PairingCode from "./PairingCode.ts"

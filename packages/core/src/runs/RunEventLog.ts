@@ -25,6 +25,7 @@ import {
 } from "./internal/runOptions.ts"
 import type { Run, RunEnd, RunEvent, RunEventEncoded, RunOwner } from "./Run.ts"
 import type { RunEventRepository, SweepCounts } from "./RunEventRepository.ts"
+import * as Outage from "../Outage.ts"
 import * as Sweeper from "../Sweeper.ts"
 
 export { abortedBeforeStart, serverShutdown, staleRun } from "./internal/runEnds.ts"
@@ -251,10 +252,14 @@ export const layerReaper = (options?: Sweeper.Options): Layer.Layer<never, never
   Layer.effectDiscard(Effect.gen(function*() {
     const log = yield* RunEventLog
     const limit = options?.batchSize ?? 100
+    const outage = Outage.make({
+      begins: "The run log's reaper fails; runs whose process died stay as they are until it works again",
+      ends: "The run log's reaper works again"
+    })()
     // Not a `Sweeper`, which rests for a second first: runs of a process that died are ended as soon as another one is there.
     yield* log.reap({ limit }).pipe(
       Effect.repeat({ while: (runs) => runs.length === limit }),
-      Effect.catchCause((cause) => Effect.logWarning("The run log's reaper failed; it tries again", cause)),
+      Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
       Effect.andThen(Effect.sleep(options?.interval ?? "500 millis")),
       Effect.forever,
       Effect.withTracerEnabled(false),

@@ -1,10 +1,9 @@
 /**
  * How long a read may take, and what ends it.
  */
-import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import type { Session } from "@sallyport/core/access/Session"
-import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
-import { Stopping } from "@sallyport/core/Stopping"
+import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { LiveOptions } from "./reader.ts"
@@ -23,21 +22,14 @@ export interface Options {
 export const make = Effect.fnUntraced(function*(options: Options | undefined): Effect.fn.Return<
   (session: Session) => LiveOptions,
   never,
-  SessionCredentialService | AuthPolicy
+  SessionCredentialService
 > {
-  const sessions = yield* SessionCredentialService
-  const policy = yield* AuthPolicy
-  const stopping = yield* Stopping
+  const awaitEnd = yield* ConnectionEnd.make
   const times = {
     longPollTimeout: Duration.fromInputUnsafe(options?.longPollTimeout ?? "20 seconds"),
     sseDuration: Duration.fromInputUnsafe(options?.sseDuration ?? "60 seconds"),
     heartbeatInterval: Duration.fromInputUnsafe(options?.heartbeatInterval ?? "15 seconds")
   }
-  return (session) => ({
-    ...times,
-    // Everybody's session has no end. Where the end cannot be known, the reader connects again and is told.
-    until: policy.kind === "unsafe-no-auth"
-      ? stopping
-      : Effect.raceFirst(Effect.ignore(sessions.awaitEnd(session)), stopping)
-  })
+  // A reader whose session cannot be looked up connects again, and is told.
+  return (session) => ({ ...times, until: Effect.asVoid(awaitEnd(session)) })
 })

@@ -1,15 +1,15 @@
 /**
  * The policy of streams: what a request may contain, how many appends share a commit, how readers wait.
  */
+import * as Following from "@sallyport/core/Following"
+import * as Outage from "@sallyport/core/Outage"
 import * as AppendLog from "@sallyport/core/AppendLog"
 import { ownerKey, type RunOwner } from "@sallyport/core/runs/Run"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import {
   defaultContentType,
   isJson,
@@ -132,27 +132,21 @@ export const make = Effect.fnUntraced(function*(
     )
   })
   // A hint at anything is answered by one look at all streams that are followed, not by one of each reader.
-  const listen = repository.wakeups.pipe(
-    Stream.runForEach((wakeUp) =>
+  yield* Effect.forkScoped(Following.run({
+    wakeUps: repository.wakeups,
+    pollInterval: Duration.fromInputUnsafe(settings.pollInterval),
+    retryDelay: Duration.seconds(1),
+    outage: Outage.ofSource(repository, {
+      begins: "Lost the hints at changes of streams; readers look for them until they are back",
+      ends: "Changes of streams are heard of again"
+    }),
+    look: (wakeUp) =>
       wakeUp === "anything" ? look : Effect.sync(() => {
         const marks = Array.from(wakeUp, ([id, mark]) => [Number(id), mark] as const)
         for (const [id] of marks) shared.changed(id)
         for (const [id, mark] of marks) followers.notifyBehind(id, mark)
       })
-    ),
-    Effect.catchCause((cause) => Effect.logWarning("Lost the hints at changes of streams; listening anew", cause)),
-    Effect.repeat(Schedule.spaced("1 second")),
-    Effect.withTracerEnabled(false)
-  )
-  yield* Effect.forkScoped(listen)
-  yield* Effect.forkScoped(
-    look.pipe(
-      Effect.catchCause((cause) => Effect.logWarning("Could not look for changes of streams", cause)),
-      Effect.delay(settings.pollInterval),
-      Effect.forever,
-      Effect.withTracerEnabled(false)
-    )
-  )
+  }))
 
   // ---- Reading --------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import { DurableStreams } from "../DurableStreams.ts"
 import { nameOf, StreamSubscriptionRepository, type SubscriptionRow } from "../StreamSubscriptionRepository.ts"
 import * as Glob from "./glob.ts"
 import { storage, type StreamSubscriptionsError } from "./subscriptionErrors.ts"
-import { logFailure } from "./subscriptionWakes.ts"
+import { logFailure, outageOf } from "./subscriptionWakes.ts"
 
 /** Has subscriptions attended to until the scope closes. */
 export const start = Effect.fnUntraced(function*({ attend, interval, reconcileInterval }: {
@@ -64,7 +64,7 @@ export const start = Effect.fnUntraced(function*({ attend, interval, reconcileIn
   // Under load appends come by the thousand; a look at the subscriptions then serves many.
   yield* someAppend.pipe(
     Effect.andThen(Effect.sleep("5 millis")),
-    Effect.andThen(logFailure(attendDirty)),
+    Effect.andThen(logFailure(outageOf(repository))(attendDirty)),
     Effect.forever,
     Effect.withTracerEnabled(false),
     Effect.forkScoped
@@ -73,7 +73,7 @@ export const start = Effect.fnUntraced(function*({ attend, interval, reconcileIn
     Effect.suspend(() => storage(repository.due({ nowMillis: clock.currentTimeMillisUnsafe(), limit: 100 }))),
     (rows) => Effect.forEach(rows, attend, { discard: true })
   )
-  yield* logFailure(attendDue).pipe(
+  yield* logFailure(outageOf(repository))(attendDue).pipe(
     Effect.andThen(Effect.sleep(interval)),
     Effect.forever,
     Effect.withTracerEnabled(false),
@@ -90,7 +90,7 @@ export const start = Effect.fnUntraced(function*({ attend, interval, reconcileIn
       if (rows.length < 100) return
     }
   })
-  yield* logFailure(attendAll).pipe(
+  yield* logFailure(outageOf(repository))(attendAll).pipe(
     Effect.andThen(Effect.sleep(reconcileInterval)),
     Effect.forever,
     Effect.withTracerEnabled(false),

@@ -4,6 +4,7 @@
 import * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
+import * as Outage from "@sallyport/core/Outage"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
@@ -26,12 +27,16 @@ const decodeAnswer = Schema.decodeUnknownOption(Schema.Struct({ done: Schema.Lit
 const backoff = (failures: number) =>
   Effect.map(Random.nextBetween(0.8, 1.2), (jitter) => Math.round(Math.min(60_000, 1000 * 2 ** failures) * jitter))
 
-/** Logs a failure of what is tried again anyhow. */
-export const logFailure = <E>(effect: Effect.Effect<void, E>): Effect.Effect<void> =>
-  Effect.catchCause(
-    effect,
-    (cause) => Effect.logWarning("Could not look after subscriptions; it is tried again", cause)
-  )
+/** Runs what is tried again anyhow, and tells of its outages. */
+export const logFailure = (outage: Outage.Witness) => <E>(effect: Effect.Effect<void, E>): Effect.Effect<void> =>
+  Effect.matchCauseEffect(effect, { onFailure: outage.failed, onSuccess: () => outage.worked })
+
+/** Makes a witness of the outages of a store of subscriptions. */
+export const outageOf = (repository: StreamSubscriptionRepository["Service"]): Outage.Witness =>
+  Outage.ofSource(repository, {
+    begins: "Subscriptions cannot be looked after; it is tried again",
+    ends: "Subscriptions are looked after again"
+  })
 
 /** Makes what begins a wake where there is something to do and nobody at it, and tells the worker in the background. */
 export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeout }: {
@@ -146,7 +151,7 @@ export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeou
             if (outcome._tag === "Settled") yield* attend(outcome.subscription)
           })
         }),
-        logFailure
+        logFailure(outageOf(repository))
       )
       yield* Effect.forkIn(telling, scope)
     },

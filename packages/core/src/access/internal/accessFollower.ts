@@ -2,15 +2,16 @@
  * Follows the access feed for a cache in this process, and knows whether the cache can be trusted.
  */
 import { AccessRepository } from "../AccessRepository.ts"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import * as Stream from "effect/Stream"
 import type { AccessEvent } from "../AccessEvent.ts"
+import * as Following from "../../Following.ts"
+import * as Outage from "../../Outage.ts"
 import type { RepositoryError } from "../../RepositoryError.ts"
 
 /** Follows the feed. */
@@ -70,10 +71,6 @@ export const make = Effect.fnUntraced(function*(options: {
     confirmedAt = startedAt
   })
 
-  const lose = Effect.sync(() => {
-    listening = false
-    confirmedAt = -Infinity
-  })
   // Hints still come; the next one who asks has it looked again.
   const unconfirm = (error: RepositoryError) =>
     Effect.suspend(() => {
@@ -93,32 +90,34 @@ export const make = Effect.fnUntraced(function*(options: {
     })
   ).pipe(Effect.withTracerEnabled(false))
 
-  const follow = repository.wakeups.pipe(
-    Stream.runForEach(() =>
+  const outage = Outage.ofSource(repository, {
+    begins: "Lost the access feed; what is cached is looked up in the store until it is back",
+    ends: "The access feed is back"
+  })
+  yield* Following.run({
+    wakeUps: repository.wakeups,
+    // Who asks has it looked again, so that nothing depends on the time.
+    pollInterval: Duration.hours(1),
+    retryDelay: Duration.millis(retryMillis),
+    outage,
+    onLost: () => {
+      listening = false
+      confirmedAt = -Infinity
+      Deferred.doneUnsafe(started, Effect.void)
+    },
+    look: () =>
       Effect.suspend(() => {
         listening = true
-        return Effect.andThen(one.withPermit(look), Deferred.succeed(started, undefined))
-      })
-    )
-  )
-
-  yield* follow.pipe(
-    Effect.exit,
-    Effect.flatMap((exit) =>
-      exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)
-        ? Effect.logWarning(
-          "Lost the access feed; what is cached is looked up in the store until it is back",
-          exit.cause
+        return one.withPermit(look).pipe(
+          Effect.tapCause(() =>
+            Effect.sync(() => {
+              confirmedAt = -Infinity
+            })
+          ),
+          Effect.ensuring(Deferred.succeed(started, undefined))
         )
-        : Effect.void
-    ),
-    Effect.andThen(lose),
-    Effect.andThen(Deferred.succeed(started, undefined)),
-    Effect.andThen(Effect.sleep(retryMillis)),
-    Effect.forever,
-    Effect.withTracerEnabled(false),
-    Effect.forkScoped
-  )
+      })
+  }).pipe(Effect.forkScoped)
   yield* stale.await.pipe(
     Effect.andThen(Effect.suspend(() => {
       stale.closeUnsafe()

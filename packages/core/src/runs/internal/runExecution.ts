@@ -9,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Outage from "../../Outage.ts"
 import type { RunEnd } from "../Run.ts"
 import type { FinishOutcome, HeartbeatOutcome, RunRow } from "../RunEventRepository.ts"
 import { endOfExit } from "./runEnds.ts"
@@ -57,6 +58,10 @@ export const make = Effect.fnUntraced(function*(options: {
   const { settings } = options
   // Entries are made before the run is stored, so that an abort finds the execution however early it comes.
   const executions = new Map<string, Execution>()
+  const leases = Outage.make({
+    begins: "The leases of runs cannot be extended; runs end as stale if it lasts",
+    ends: "The leases of runs are extended again"
+  })
   let closing = false
 
   yield* Effect.addFinalizer(() =>
@@ -75,6 +80,7 @@ export const make = Effect.fnUntraced(function*(options: {
     const { runId } = row
     return Effect.withFiber((self) => {
       let lost = false
+      const outage = leases()
       const beat = Effect.flatMap(options.heartbeat(row), (outcome) => {
         if (outcome._tag === "Extended") return Effect.void
         lost = true
@@ -85,7 +91,7 @@ export const make = Effect.fnUntraced(function*(options: {
         )
       })
       const heart = beat.pipe(
-        Effect.catchCause((cause) => Effect.logWarning(`Could not extend the lease of run ${runId}`, cause)),
+        Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
         Effect.delay(settings.heartbeatInterval),
         Effect.repeat({ while: () => !lost }),
         Effect.withTracerEnabled(false)

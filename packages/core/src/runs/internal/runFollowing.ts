@@ -8,6 +8,7 @@
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Channel from "effect/Channel"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
@@ -15,9 +16,10 @@ import type * as Pull from "effect/Pull"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { run as followHints } from "../../Following.ts"
+import * as Outage from "../../Outage.ts"
 import type { RunEventEncoded, RunId } from "../Run.ts"
 import type { RunEventRepository, RunEventRow, RunRow } from "../RunEventRepository.ts"
-import type { WakeUp } from "../../WakeUps.ts"
 import { endData, endOfRow } from "./runEnds.ts"
 import { CursorExpired, fail, type RunEventLogError, storage, StorageFailure } from "./runErrors.ts"
 import type { Settings } from "./runOptions.ts"
@@ -137,37 +139,20 @@ export const make = Effect.fnUntraced(function*(options: {
       { discard: true }
     )
   )
-  yield* look.pipe(
-    Effect.catchCause((cause) => Effect.logWarning("Could not look for new events of runs", cause)),
-    Effect.delay(settings.pollInterval),
-    Effect.forever,
-    Effect.withTracerEnabled(false),
-    Effect.forkScoped
-  )
-
   // Every hint comes from the store, so that it never comes before the commit that it is about.
-  let lost = false
-  const wake = (wakeUp: WakeUp) => {
-    lost = false
-    if (wakeUp === "anything") return look
-    return Effect.sync(() => {
-      for (const [runId, position] of wakeUp) advance(runId, position)
-    })
-  }
-  yield* repository.wakeups.pipe(
-    Stream.runForEach(wake),
-    Effect.catchCause((cause) => {
-      const message = "Lost the hints at new events of runs; looking for them until they are back"
-      if (lost) return Effect.logDebug(message, cause)
-      lost = true
-      return Effect.logWarning(message, cause)
+  yield* Effect.forkScoped(followHints({
+    wakeUps: repository.wakeups,
+    pollInterval: Duration.millis(settings.pollInterval),
+    retryDelay: Duration.millis(250),
+    outage: Outage.ofSource(repository, {
+      begins: "Lost the hints at new events of runs; readers look for them until they are back",
+      ends: "New events of runs are heard of again"
     }),
-    Effect.andThen(Effect.sleep(Math.min(settings.pollInterval, 250))),
-    Effect.andThen(Effect.ignoreCause(look)),
-    Effect.forever,
-    Effect.withTracerEnabled(false),
-    Effect.forkScoped
-  )
+    look: (wakeUp) =>
+      wakeUp === "anything" ? look : Effect.sync(() => {
+        for (const [runId, position] of wakeUp) advance(runId, position)
+      })
+  }))
 
   // ---- A reader ---------------------------------------------------------------------------------------------------
 
