@@ -207,6 +207,28 @@ describe("RPCs", () => {
       assertError(yield* server.send(upgrade), { status: 401, tag: "Unauthorized", code: "unauthorized" })
     }))
 
+  for (const protocol of ["http", "websocket"] as const) {
+    it.live(`HTTP-06 C-79: a stream over ${protocol} ends at once when the server stops, which does not wait for it`, () =>
+      Effect.gen(function*() {
+        // The stop would wait for an hour otherwise, and this test runs out of time.
+        const server = yield* start({ routes: rpcs(protocol), gracefulShutdownTimeout: "1 hour" })
+        const { session, token } = yield* ada(server)
+        const client = yield* protocol === "http"
+          ? httpClient(server, bearer(Redacted.value(token)))
+          : socketClient(server, session)
+        const third = yield* Deferred.make<void>()
+        const ticks = yield* client.Ticks().pipe(
+          Stream.tap((tick) => tick === 3 ? Deferred.succeed(third, undefined) : Effect.void),
+          Stream.runDrain,
+          Effect.exit,
+          Effect.forkScoped
+        )
+        yield* Deferred.await(third)
+        yield* server.stop
+        assert.strictEqual((yield* Fiber.join(ticks))._tag, "Failure")
+      }))
+  }
+
   it.live("HTTP-06 under unsafe-no-auth are everybody's, and don't end", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: rpcs("http"), policy: "unsafe-no-auth" })
