@@ -19,7 +19,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "library",
-          include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts"],
+          include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts", "test-support/*.test.ts"],
           exclude: ["**/node_modules/**", ...onDatabases]
         }
       },
