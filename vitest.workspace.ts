@@ -10,8 +10,8 @@ export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: conditions } },
   test: {
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     maxWorkers: 2,
     execArgv: ["--conditions=sallyport-source"],
     projects: [
@@ -19,7 +19,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "library",
-          include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts"],
+          include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts", "test-support/*.test.ts"],
           exclude: ["**/node_modules/**", ...onDatabases]
         }
       },

@@ -52,7 +52,11 @@ export const browser: Effect.Effect<Playwright.Browser, never, Scope.Scope> = Ef
   const { executablePath, fonts, libraries } = yield* Effect.flatMap(temporaryDirectory, unpack)
   const launch = (env: Record<string, string>) =>
     Effect.tryPromise(() =>
-      Playwright.chromium.launch({ executablePath, env: variables({ FONTCONFIG_PATH: fonts, ...env }) })
+      Playwright.chromium.launch({
+        executablePath,
+        env: variables({ FONTCONFIG_PATH: fonts, ...env }),
+        timeout: 120_000
+      })
     )
   return yield* Effect.acquireRelease(
     launch({}).pipe(Effect.catch(() => launch({ LD_LIBRARY_PATH: libraries })), Effect.orDie),

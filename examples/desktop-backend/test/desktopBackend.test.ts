@@ -95,7 +95,7 @@ const history = ({ page }: Window.Window, count: number) =>
       }), count)
   )
 
-layer(Support.layer, { excludeTestServices: true, timeout: "2 minutes" })("a desktop application", (it) => {
+layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a desktop application", (it) => {
   it.effect(
     "L-04, L-10: its window is signed in without a click, by one credential that works once and is in no argument, " +
       "environment, address, page, log or file",

@@ -8,7 +8,7 @@ import type * as Playwright from "playwright-core"
 import * as Chromium from "../src/Chromium.ts"
 
 /** How long a test may take on a slow machine that others use too. */
-export const timeout = 150_000
+export const timeout = 300_000
 
 export class Browser extends Context.Service<Browser, Playwright.Browser>()("desktop-backend/test/Browser") {}
 

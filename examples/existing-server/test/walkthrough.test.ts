@@ -90,5 +90,5 @@ it.live(
       )
       assert.include(yield* text("left.txt"), "\"authenticated\":false")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
-  { timeout: 90_000 }
+  { timeout: 300_000 }
 )

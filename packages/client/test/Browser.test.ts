@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { RunProgramRequest } from "@sallyport/http/RunProgram"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Browser from "../../../test-support/browser.ts"
@@ -14,12 +15,14 @@ describe("a page", () => {
     () =>
       Effect.gen(function*() {
         let executed = 0
+        const cut = yield* Deferred.make<void>()
         const program = ({ input, run }: RunProgramRequest) =>
           Effect.gen(function*() {
             executed++
             for (let n = 1; n <= Number(input); n++) {
               yield* run.append(n)
-              yield* Effect.sleep("50 millis")
+              // Its network is cut twice before the end.
+              yield* n === 20 ? Deferred.await(cut) : Effect.sleep("50 millis")
             }
           })
         const server = yield* start({ program, routes: Pages.layer("programs/page") })
@@ -42,6 +45,7 @@ describe("a page", () => {
           yield* Effect.sleep("300 millis")
           offline = false
         }
+        yield* Deferred.succeed(cut, undefined)
         yield* until(`${last} === "succeeded"`)
         const numbers = Array.from({ length: 40 }, (_, index) => index + 1)
         assert.deepStrictEqual(yield* seen, [[false, true], ...numbers, "succeeded"])
@@ -54,6 +58,6 @@ describe("a page", () => {
         assert.strictEqual(executed, 1)
         assert.deepStrictEqual(problems, [])
       }),
-    150_000
+    300_000
   )
 })

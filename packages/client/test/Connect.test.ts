@@ -154,12 +154,13 @@ describe("a device that connects", () => {
 
     it.live(`CONN-09 is told that nobody decided in time, and that too many wait (${waiting})`, () =>
       Effect.gen(function*() {
-        const world = yield* start({ clients: { pendingLifetime: "1 second", maxPendingPerAccount: 1 } })
+        const world = yield* start({ clients: { pendingLifetime: "5 seconds", maxPendingPerAccount: 1 } })
+        const another = yield* Layer.build(Layer.fresh(Device))
+        const theirs = yield* Effect.provide(signIn(world), another)
         const first = yield* asking(world, yield* signIn(world), { waiting })
         yield* first.shown
-        const other = yield* Effect.gen(function*() {
-          return yield* reasonOf((yield* asking(world, yield* signIn(world), { waiting })).fiber)
-        }).pipe(Effect.provide(Layer.fresh(Device)))
+        const second = yield* Effect.provide(asking(world, theirs, { waiting }), another)
+        const other = yield* reasonOf(second.fiber)
         assert.strictEqual(other._tag, "TooManyPending")
         assert.strictEqual((yield* reasonOf(first.fiber))._tag, "RequestExpired")
       }).pipe(Effect.provide(Device)))

@@ -135,7 +135,7 @@ describe("a page with a key of its own", () => {
         }))("error")
         assert.strictEqual(refused.error, "Unreachable")
       }),
-    180_000
+    300_000
   )
 
   it.live(
@@ -184,6 +184,6 @@ describe("a page with a key of its own", () => {
           assert.isUndefined(told.thumbprint)
         }
       }),
-    180_000
+    300_000
   )
 })

@@ -67,7 +67,7 @@ describe("following a run", () => {
           yield* Effect.all([1, 2, 3, 4, 5, 6, 7, 8].map(reader), { concurrency: "unbounded" })
           assert.isAtLeast(total, wanted)
         }),
-      150_000
+      300_000
     )
   }
 })

@@ -105,7 +105,7 @@ describe("a relay's connector", () => {
         assert.strictEqual(error._tag, "ConnectorError", title)
       }
       assert.strictEqual(elsewhere, 0)
-    }).pipe(Effect.scoped, Effect.provide(Relay)), 60_000)
+    }).pipe(Effect.scoped, Effect.provide(Relay)), 300_000)
 })
 
 const Environment = Layer.mergeAll(

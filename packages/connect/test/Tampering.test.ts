@@ -227,7 +227,7 @@ describe("an environment", () => {
           const fresh = write(honest.header, { ...claims, jti: once(), nonce: once() }, key)
           assert.strictEqual((yield* post({ request: fresh })).status, 200)
         }).pipe(Effect.provide(Environment)),
-      60_000
+      300_000
     )
   }
 })
@@ -448,7 +448,7 @@ describe("a relay", () => {
           make = honestly
           assert.strictEqual(yield* outcome, "believed")
         }).pipe(Effect.scoped, Effect.provide(Relay)),
-      60_000
+      300_000
     )
   }
 })
@@ -569,7 +569,7 @@ describe("a relay that environments talk to", () => {
           assert.strictEqual((yield* post(whole)).status, statement.status)
           assert.notDeepEqual(yield* environment, before)
         }).pipe(Effect.scoped),
-      60_000
+      300_000
     )
   }
 })

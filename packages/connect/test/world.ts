@@ -115,7 +115,7 @@ const layerRelay = (store: Store, meanwhile: Meanwhile, options: RelayHandlers.O
     quiet
   ).pipe(
     Layer.provideMerge(Layer.merge(
-      EnvironmentConnector.layerWith({ timeout: "2 seconds" }),
+      EnvironmentConnector.layerWith({ timeout: "1 minute" }),
       SessionCredentialService.layer
     )),
     Layer.provideMerge(Layer.fresh(layerStore[store])),

@@ -1,9 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Clock from "effect/Clock"
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { assertError, bearer, raw, type Server, start } from "./support.ts"
+import { ago } from "../../../test-support/clock.ts"
 
 const unauthorized = { status: 401, tag: "Unauthorized", code: "unauthorized" }
 const crossOrigin = { status: 403, tag: "Forbidden", code: "cross_origin" }
@@ -48,7 +47,7 @@ describe("the Authorization header", () => {
 
   it.live("HTTP-02 is refused where its session has expired or was revoked, even beside a good cookie", () =>
     Effect.gen(function*() {
-      const server = yield* start({ sessions: { lifetime: "100 millis", renewalInterval: "50 millis" } })
+      const server = yield* start()
       const { session, token } = yield* Effect.orDie(
         server.sessions.issue({ subject: "owner", scopes: ["access:read"], method: "bearer-access-token" })
       )
@@ -58,16 +57,9 @@ describe("the Authorization header", () => {
       yield* Effect.orDie(server.sessions.revoke(session.id, "operator"))
       assertError(yield* server.send({ path, headers: { ...headers, cookie: yield* server.cookie } }), unauthorized)
 
-      const expiring = yield* Effect.orDie(
-        server.sessions.issue({ subject: "owner", scopes: ["access:read"], method: "bearer-access-token" })
-      )
-      const left = DateTime.toEpochMillis(expiring.session.expiresAt) - (yield* Clock.currentTimeMillis)
-      yield* Effect.sleep(left + 1)
+      const expired = yield* server.token().pipe(ago("31 days"))
       assertError(
-        yield* server.send({
-          path,
-          headers: { ...bearer(Redacted.value(expiring.token)), cookie: yield* server.cookie }
-        }),
+        yield* server.send({ path, headers: { ...bearer(expired), cookie: yield* server.cookie } }),
         unauthorized
       )
     }))

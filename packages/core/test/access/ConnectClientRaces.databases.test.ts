@@ -103,13 +103,13 @@ for (const [name, run] of [["SQLite file", sqliteFile], ["PostgreSQL database", 
     it.live(
       "CONN-03 CONN-06 L-30 L-43 leave no grant and no session of a client that is rejected, revoked or blocked meanwhile",
       () => run("decisions"),
-      60_000
+      300_000
     )
 
     it.live(
       "CONN-02 CONN-06 L-43 leave no grant and no session of a client that its account let in, once approval is turned on",
       () => run("mode"),
-      60_000
+      300_000
     )
   })
 }

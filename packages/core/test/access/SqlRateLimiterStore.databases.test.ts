@@ -95,7 +95,7 @@ const answers = Effect.fnUntraced(function*(steps: ReadonlyArray<typeof Step.Typ
 let runs = 0
 
 for (const { layer, name } of databases) {
-  it.layer(SqlRateLimiterStore.layer.pipe(Layer.provideMerge(layer)), { timeout: "30 seconds" })(
+  it.layer(SqlRateLimiterStore.layer.pipe(Layer.provideMerge(layer)), { timeout: "5 minutes" })(
     `RateLimiterStore (${name})`,
     (it) => {
       it.effect.prop(

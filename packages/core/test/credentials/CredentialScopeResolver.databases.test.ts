@@ -102,7 +102,7 @@ describe("a crash", () => {
           for (const secret of ["public-", "private-"]) assert.notInclude(text, secret, file)
         }
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
-    120_000
+    300_000
   )
 
   it.live(
@@ -123,7 +123,7 @@ describe("a crash", () => {
           for (const secret of ["public-", "private-"]) assert.notInclude(text, secret, name)
         }
       }).pipe(Effect.provide(postgres)),
-    120_000
+    300_000
   )
 })
 

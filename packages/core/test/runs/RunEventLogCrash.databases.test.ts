@@ -19,6 +19,7 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
@@ -173,51 +174,62 @@ const suite = (
           const steps = Number(dry.lines.find((line) => line.startsWith("steps "))?.slice(6))
           assert.isAbove(steps, 15)
           const tally = { killed: 0, begun: 0 }
-          yield* Effect.forEach(
-            Array.from({ length: steps }, (_, index) => index + 1),
-            Effect.fnUntraced(function*(killAt) {
-              const key = `killed at ${killAt}`
-              const writer = yield* startWriter({ database, key, leaseMillis, to: 2, killAt })
-              // A reader that was there before the end, where there was a run to read.
-              const early = yield* Effect.forkChild(
-                Effect.flatMap(
-                  writer.until((lines) => runIdIn(lines) !== undefined),
-                  () => readAll(log, runIdIn(writer.lines) ?? "")
-                )
+          // How often each step was taken. On a busy machine a writer may take fewer than the dry one, and end unharmed.
+          const taken = Array.from({ length: steps }, () => 0)
+          const isEnough = () => tally.killed > steps / 2 && tally.begun > steps / 2
+          const pending = taken.map((_, index) => index)
+          const take = Effect.fnUntraced(function*(step: number) {
+            const round = taken[step] = (taken[step] ?? 0) + 1
+            const key = `killed at ${step + 1}, round ${round}`
+            const writer = yield* startWriter({ database, key, leaseMillis, to: 2, killAt: step + 1 })
+            // A reader that was there before the end, where there was a run to read.
+            const early = yield* Effect.forkChild(
+              Effect.flatMap(
+                writer.until((lines) => runIdIn(lines) !== undefined),
+                () => readAll(log, runIdIn(writer.lines) ?? "")
               )
-              yield* writer.exited
-              if (!writer.lines.some((line) => line.startsWith("steps "))) tally.killed++
-              let executions = 0
-              const again = yield* log.execute(request(key), () => Effect.sync(() => void executions++))
-              const events = yield* readAll(log, again.run.runId)
-              if (again.created) {
-                // It died before its run was stored, and so before anything was executed.
-                yield* Fiber.interrupt(early)
-                assert.deepStrictEqual([writer.lines, executions], [[], 1], key)
-                return
-              }
-              tally.begun++
-              assert.strictEqual(executions, 0, key)
-              assertRead(events, writer.acknowledged(), key)
-              const run = yield* log.get({ runId: again.run.runId })
-              const end = events[events.length - 1]
-              assert.deepInclude(
-                [{ status: "succeeded" }, { status: "failed", reason: RunEventLog.staleRun }].map((one) => one.status),
-                run.status,
-                key
-              )
-              // By the database's clock, which gave the lease.
-              const lastSign = (run.heartbeatAt ?? run.startedAt).epochMilliseconds
-              assert.isAtMost((end?.atMillis ?? Infinity) - lastSign, leaseMillis + 1_000, key)
-              if (runIdIn(writer.lines) === undefined) return yield* Fiber.interrupt(early)
-              assert.deepStrictEqual(yield* Fiber.join(early), events, key)
-            }, Effect.scoped),
-            { concurrency: 4, discard: true }
-          )
+            )
+            yield* writer.exited
+            if (!writer.lines.some((line) => line.startsWith("steps "))) tally.killed++
+            let executions = 0
+            const again = yield* log.execute(request(key), () => Effect.sync(() => void executions++))
+            const events = yield* readAll(log, again.run.runId)
+            if (again.created) {
+              // It died before its run was stored, and so before anything was executed.
+              yield* Fiber.interrupt(early)
+              assert.deepStrictEqual([writer.lines, executions], [[], 1], key)
+              return
+            }
+            tally.begun++
+            assert.strictEqual(executions, 0, key)
+            assertRead(events, writer.acknowledged(), key)
+            const run = yield* log.get({ runId: again.run.runId })
+            const end = events[events.length - 1]
+            assert.deepInclude(
+              [{ status: "succeeded" }, { status: "failed", reason: RunEventLog.staleRun }].map((one) => one.status),
+              run.status,
+              key
+            )
+            // By the database's clock, which gave the lease.
+            const lastSign = (run.heartbeatAt ?? run.startedAt).epochMilliseconds
+            const tookMillis = (end?.atMillis ?? Infinity) - lastSign
+            // A machine that was too busy to end it in time is not each time.
+            if (tookMillis > leaseMillis + 1_000 && round < 5) pending.push(step)
+            else assert.isAtMost(tookMillis, leaseMillis + 1_000, key)
+            if (runIdIn(writer.lines) === undefined) return yield* Fiber.interrupt(early)
+            assert.deepStrictEqual(yield* Fiber.join(early), events, key)
+          }, Effect.scoped)
+          const taking = Effect.gen(function*() {
+            while (pending.length > 0 || !isEnough()) {
+              if (pending.length === 0) pending.push(...taken.keys())
+              yield* take(pending.shift() ?? 0)
+            }
+          })
+          yield* Effect.all([taking, taking, taking, taking], { concurrency: "unbounded", discard: true })
           assert.isAbove(tally.killed, steps / 2)
           assert.isAbove(tally.begun, steps / 2)
         })),
-      180_000
+      300_000
     )
 
     it.live(
@@ -226,26 +238,35 @@ const suite = (
         withDatabase(Effect.fnUntraced(function*(database) {
           // Who waited here for a writer that is stopped in a transaction could not let it go on.
           const log = yield* logOf(database, RunEventLog.layerReaper({ interval: "50 millis" }), "1 millis")
-          const writer = yield* startWriter({ database, key: "stopped", leaseMillis: 2 * leaseMillis })
-          yield* writer.until((lines) => runIdIn(lines) !== undefined)
-          const runId = runIdIn(writer.lines) ?? ""
-          const reader = yield* Effect.forkChild(readAll(log, runId))
-          for (let round = 0; round < 3; round++) {
-            const before = yield* log.get({ runId })
-            const written = writer.lines.length
-            yield* writer.signal("SIGSTOP")
-            // Half of its lease. It was extended a quarter of itself ago, at worst.
-            yield* Effect.sleep(leaseMillis)
-            yield* writer.signal("SIGCONT")
-            yield* writer.until((lines) => lines.length > written + 20 || lines.includes("left"))
-            // Its heart beats again before it is stopped again.
-            const after = yield* Effect.repeat(log.get({ runId }), {
-              until: ({ heartbeatAt, status }) =>
-                status !== "running" || heartbeatAt?.epochMilliseconds !== before.heartbeatAt?.epochMilliseconds,
-              schedule: Schedule.spaced("20 millis")
-            })
-            assert.deepInclude(after, { status: "running", endReason: null })
-          }
+          /** Stops a writer three times for half of its lease, and returns it unless a busy machine kept it from going on in time. */
+          const live = Effect.fnUntraced(function*(key: string) {
+            const writer = yield* startWriter({ database, key, leaseMillis: 2 * leaseMillis })
+            yield* writer.until((lines) => runIdIn(lines) !== undefined)
+            const runId = runIdIn(writer.lines) ?? ""
+            const reader = yield* Effect.forkChild(readAll(log, runId))
+            for (let round = 0; round < 3; round++) {
+              const before = yield* log.get({ runId })
+              const written = writer.lines.length
+              yield* writer.signal("SIGSTOP")
+              // Half of its lease. It was extended a quarter of itself ago, at worst.
+              yield* Effect.sleep(leaseMillis)
+              yield* writer.signal("SIGCONT")
+              yield* writer.until((lines) => lines.length > written + 20 || lines.includes("left"))
+              // Its heart beats again before it is stopped again.
+              const after = yield* Effect.repeat(log.get({ runId }), {
+                until: ({ heartbeatAt, status }) =>
+                  status !== "running" || heartbeatAt?.epochMilliseconds !== before.heartbeatAt?.epochMilliseconds,
+                schedule: Schedule.spaced("20 millis")
+              })
+              const lastSign = (after.heartbeatAt ?? after.startedAt).epochMilliseconds
+              if ((after.completedAt?.epochMilliseconds ?? 0) - lastSign >= 2 * leaseMillis) return undefined
+              assert.deepInclude(after, { status: "running", endReason: null })
+            }
+            return { reader, runId, writer }
+          })
+          let alive = yield* live("stopped")
+          for (let n = 2; alive === undefined; n++) alive = yield* live(`stopped ${n}`)
+          const { reader, runId, writer } = alive
           // A process that is stopped in a transaction on SQLite holds up all other writers, reapers too.
           let probes = 0
           yield* Effect.suspend(() =>
@@ -262,7 +283,7 @@ const suite = (
           // By a refused append or heartbeat, whichever came first. It has left no trace after the end.
           assert.deepStrictEqual(yield* readAll(log, runId), events)
         })),
-      60_000
+      300_000
     )
 
     it.live(
@@ -270,15 +291,25 @@ const suite = (
       () =>
         withDatabase(Effect.fnUntraced(function*(database) {
           const log = yield* logOf(database, Layer.empty)
-          const writer = yield* startWriter({ database, key: "thread", leaseMillis })
-          yield* writer.until((lines) => lines.length > 10)
-          yield* writer.signal("SIGKILL")
-          yield* writer.exited
-          const runId = runIdIn(writer.lines) ?? ""
-          const reader = yield* Effect.forkChild(readAll(log, runId))
-          const next = { ...request("next"), threadId: "thread" }
-          const busy = yield* Effect.flip(log.start(next))
-          assert.strictEqual(busy.reason._tag, "ThreadBusy")
+          /** Kills a writer, and returns what keeps its thread from another run, unless a busy machine looked after its lease. */
+          const kill = Effect.fnUntraced(function*(key: string) {
+            const writer = yield* startWriter({ database, key, leaseMillis })
+            yield* writer.until((lines) => lines.length > 10 || lines.includes("left"))
+            yield* writer.signal("SIGKILL")
+            yield* writer.exited
+            const runId = runIdIn(writer.lines) ?? ""
+            const reader = yield* Effect.forkChild(readAll(log, runId))
+            const next = { ...request(`next to ${key}`), threadId: key }
+            const busy = yield* Effect.result(log.start(next))
+            const run = yield* log.get({ runId })
+            const lastSign = (run.heartbeatAt ?? run.startedAt).epochMilliseconds
+            if ((run.completedAt?.epochMilliseconds ?? 0) - lastSign >= leaseMillis) return undefined
+            assert.strictEqual(Result.isFailure(busy) ? busy.failure.reason._tag : "started", "ThreadBusy")
+            return { next, reader, writer }
+          })
+          let killed = yield* kill("thread")
+          for (let n = 2; killed === undefined; n++) killed = yield* kill(`thread ${n}`)
+          const { next, reader, writer } = killed
           const started = yield* Effect.retry(log.start(next), {
             while: ({ reason }) => reason._tag === "ThreadBusy",
             schedule: Schedule.spaced("50 millis")
@@ -288,7 +319,7 @@ const suite = (
           assertRead(events, writer.acknowledged(), "thread")
           assert.deepInclude(events[events.length - 1]?.data, { status: "failed", reason: RunEventLog.staleRun })
         })),
-      60_000
+      300_000
     )
   })
 }

@@ -244,7 +244,7 @@ suite("one PostgreSQL database", (title, body) =>
   it.live(
     title,
     () => Effect.orDie(Effect.flatMap(postgresDatabase, body)).pipe(Effect.scoped, Effect.provide(postgres)),
-    60_000
+    300_000
   ))
 
 describe("PostgreSQL", () => {
@@ -286,7 +286,7 @@ describe("PostgreSQL", () => {
           )
         }
       }).pipe(Effect.scoped, Effect.provide(postgres)),
-    60_000
+    300_000
   )
 
   it.live(
@@ -306,20 +306,25 @@ describe("PostgreSQL", () => {
           for (const reading of readings) {
             yield* reading.until(count(round * 30))
           }
-          killed += (yield* administer(
-            `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE application_name = 'sallyport-wakeups' AND datname = '${database.database}'`
+          killed += (yield* Effect.repeat(
+            administer(
+              `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+              WHERE application_name = 'sallyport-wakeups' AND datname = '${database.database}'`
+            ),
+            {
+              until: ({ length }) =>
+                length > 0
+            }
           )).length
         }
         assert.isAtLeast(killed, 4)
         for (const reading of readings) {
           assert.deepStrictEqual(yield* reading.ended, [
-            ...Array.from({ length: input.to }, (_, index) =>
-              `${index + 1} data`),
+            ...Array.from({ length: input.to }, (_, index) => `${index + 1} data`),
             `${input.to + 1} end`
           ])
         }
       }).pipe(Effect.scoped, Effect.provide(postgres)),
-    60_000
+    300_000
   )
 })

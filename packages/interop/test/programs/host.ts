@@ -184,7 +184,7 @@ const Server = HttpRouter.serve(Routes, { disableLogger: true, disableListenLog:
     gracefulShutdownTimeout: "1 second"
   })),
   Layer.provide(RunEventLog.layerReaper({ interval: "50 millis" })),
-  Layer.provide(RunEventLog.layerWith({ heartbeatInterval: "300 millis", lease: "1 second" })),
+  Layer.provide(RunEventLog.layerWith({ heartbeatInterval: "300 millis", lease: "3 seconds" })),
   Layer.provide(DurableStreams.layer),
   Layer.provide([SqlRunEventRepository.layer, SqlDurableStreamRepository.layer]),
   Layer.provide([SqliteClient.layer({ filename }), NodeCrypto.layer])
