@@ -17,21 +17,22 @@ import * as Stream from "effect/Stream"
 import { type Server, start } from "./support.ts"
 
 /** A WebSocket of a host, which sends `open` and then nothing. */
-const hostRoutes = HttpRouter.add(
-  "GET",
-  "/host/socket",
-  Effect.gen(function*() {
-    const session = yield* CurrentSession
-    const sessions = yield* SessionCredentialService
-    yield* Stream.concat(Stream.make("open"), Stream.never).pipe(
-      Stream.pipeThroughChannel(HttpServerRequest.upgradeChannel()),
-      sessions.whileValid(session),
-      Stream.runDrain,
-      Effect.orDie
-    )
-    return HttpServerResponse.empty()
-  })
-).pipe(Layer.provide(Authentication.guard("runs:read").layer), Layer.merge(Sallyport.layer()))
+const hostRoutes = Layer.unwrap(SessionCredentialService.useSync((sessions) =>
+  HttpRouter.add(
+    "GET",
+    "/host/socket",
+    Effect.gen(function*() {
+      const session = yield* CurrentSession
+      yield* Stream.concat(Stream.make("open"), Stream.never).pipe(
+        Stream.pipeThroughChannel(HttpServerRequest.upgradeChannel()),
+        sessions.whileValid(session),
+        Stream.runDrain,
+        Effect.orDie
+      )
+      return HttpServerResponse.empty()
+    })
+  )
+)).pipe(Layer.provide(Authentication.guard("runs:read").layer), Layer.merge(Sallyport.layer()))
 
 interface Opened {
   /** Completes with how the connection was closed. */
