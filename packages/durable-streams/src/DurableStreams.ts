@@ -188,7 +188,9 @@ export const layerWith = (
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 rows. A failure is logged, and tried again.
  */
-export const layerSweeper = (options?: Sweeper.Options): Layer.Layer<never, never, DurableStreams> =>
+export const layerSweeper = (
+  options?: Sweeper.Options
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, DurableStreams> =>
   Sweeper.layer({
     name: "streams that have expired",
     options,

@@ -6,8 +6,8 @@
  * lost with them: a follower has a cursor of its own, looks anew when it listens again, and looks now and then in any case.
  */
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -15,7 +15,10 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { AccessEvent } from "./AccessEvent.ts"
 import { AccessFeedRepository, type AccessSnapshot } from "./AccessFeedRepository.ts"
+import { type InvalidAccessFeedOptions, type Options, type Settings, settings } from "./internal/feedOptions.ts"
 import { RepositoryError } from "../RepositoryError.ts"
+
+export { InvalidAccessFeedOptions, type Options } from "./internal/feedOptions.ts"
 
 /** Reports that the store could not be read. What was delivered is whole up to its last revision, to go on from later. */
 export class AccessFeedUnavailable extends Schema.TaggedError<AccessFeedUnavailable>()("AccessFeedUnavailable", {
@@ -69,29 +72,12 @@ export class AccessFeed extends Context.Service<AccessFeed, {
   }) => Stream.Stream<AccessFeedMessage, AccessFeedError>
 }>()("@sallyport/core/access/AccessFeed") {}
 
-/** Lists the settings of {@link layerWith}; each has a default. */
-export interface Options {
-  /** How many events are read at once. Default 256. */
-  readonly pageSize?: number | undefined
-  /** How many events a subscriber is sent to catch up; one that is further behind gets a snapshot. Default 10,000. */
-  readonly maxReplay?: number | undefined
-  /** How often a follower looks without a hint. Default 5 seconds. */
-  readonly pollInterval?: Duration.Input | undefined
-  /** How long to wait before listening again where listening failed. A follower looks each time. Default 250 milliseconds. */
-  readonly retryDelay?: Duration.Input | undefined
-}
-
 const unavailable = (cause: RepositoryError) => new AccessFeedError({ reason: new AccessFeedUnavailable({ cause }) })
 
-/** Builds the service; {@link layer} is what most hosts want. */
-export const make = Effect.fnUntraced(function*(
-  options: Options
+const build = Effect.fnUntraced(function*(
+  { maxReplay, pageSize, pollMillis, retryMillis }: Settings
 ): Effect.fn.Return<AccessFeed["Service"], never, AccessFeedRepository> {
   const repository = yield* AccessFeedRepository
-  const pageSize = options.pageSize ?? 256
-  const maxReplay = options.maxReplay ?? 10_000
-  const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? "5 seconds")
-  const retryDelay = Duration.fromInputUnsafe(options.retryDelay ?? "250 millis")
 
   const snapshot = Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => repository.snapshot({ nowMillis })).pipe(
     Effect.mapError(unavailable),
@@ -102,10 +88,10 @@ export const make = Effect.fnUntraced(function*(
   const hints: Stream.Stream<void> = Stream.merge(
     repository.wakeups.pipe(
       Stream.catch((error) => Stream.fromEffect(Effect.logDebug("Lost the hints of the access feed", error))),
-      Stream.concat(Stream.drain(Stream.fromEffect(Effect.sleep(retryDelay)))),
+      Stream.concat(Stream.drain(Stream.fromEffect(Effect.sleep(retryMillis)))),
       Stream.forever
     ),
-    Stream.tick(pollInterval)
+    Stream.tick(pollMillis)
   )
 
   const latest = Effect.mapError(repository.latestRevision, unavailable)
@@ -163,9 +149,46 @@ export const make = Effect.fnUntraced(function*(
   })
 })
 
-/** Provides the feed with given settings. */
-export const layerWith = (options: Options): Layer.Layer<AccessFeed, never, AccessFeedRepository> =>
-  Layer.effect(AccessFeed, make(options))
+/**
+ * Creates the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options: Options
+): Effect.Effect<AccessFeed["Service"], InvalidAccessFeedOptions, AccessFeedRepository> =>
+  Effect.flatMap(settings.fromObject(options), build)
 
-/** Provides the feed with the default settings of {@link Options}. */
-export const layer: Layer.Layer<AccessFeed, never, AccessFeedRepository> = layerWith({})
+/**
+ * Provides the feed with given options. Fails if they cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (
+  options: Options
+): Layer.Layer<AccessFeed, InvalidAccessFeedOptions, AccessFeedRepository> => Layer.effect(AccessFeed, make(options))
+
+/**
+ * Provides the feed with the options of the configuration, in variables that begin with `SALLYPORT_FEED_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  AccessFeed,
+  Config.ConfigError | InvalidAccessFeedOptions,
+  AccessFeedRepository
+> = Layer.effect(AccessFeed, Effect.flatMap(settings.fromConfig, build))
+
+/**
+ * Provides the feed with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<AccessFeed, never, AccessFeedRepository> = Layer.effect(
+  AccessFeed,
+  Effect.flatMap(settings.defaults, build)
+)

@@ -369,7 +369,7 @@ export const layer: Layer.Layer<RateLimiter.RateLimiterStore, Migrations.Migrati
  */
 export const layerSweeper = (
   options?: Migrations.TableOptions & Sweeper.Options
-): Layer.Layer<never, never, SqlClient.SqlClient> =>
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, SqlClient.SqlClient> =>
   Sweeper.layer({
     name: "rate limits that have run out",
     options,
