@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
 
 /**
  * Names an option, or one of a group of options, as in `refresh.tokenLifetime`.
@@ -45,6 +46,12 @@ export interface Reader<O, E> {
   readonly count: (option: Key<O>, fallback: number, minimum?: number) => Effect.Effect<number, E>
   /** Reads a text of 1 to 255 characters. The host must write one if there is no default. */
   readonly text: (option: Key<O>, fallback?: string) => Effect.Effect<string, E>
+  /** Reads a secret text, which no error shows. `expected` completes "must be …". */
+  readonly secret: (
+    option: Key<O>,
+    expected: string,
+    isValid: (text: string) => boolean
+  ) => Effect.Effect<Redacted.Redacted, E>
   /** Reads a switch. */
   readonly flag: (option: Key<O>, fallback: boolean) => Effect.Effect<boolean, E>
   /** Reads one of some words. */
@@ -153,6 +160,13 @@ const makeReader = <O, E>(source: {
           `a text of 1 to 255 characters`,
           (written) => Predicate.isString(written) && written !== "" && written.length <= 255 ? written : undefined
         )),
+    secret: (option, expected, isValid) =>
+      Effect.flatMap(get(option), (written) => {
+        const text = Redacted.isRedacted(written) ? Redacted.value(written) : written
+        return Predicate.isString(text) && isValid(text)
+          ? Effect.succeed(Redacted.make(text, { label: name(option) }))
+          : refuse(`${name(option)} must be ${expected}`)
+      }),
     flag: (option, fallback) => orElse(optional(option, "true or false", (written) => flags.get(written)), fallback),
     literal: (option, words, fallback) =>
       orElse(optional(option, `one of ${words.join(", ")}`, (written) => wordOf(words, written)), fallback),
@@ -186,6 +200,17 @@ export const fromObject = <O, E>(options: Partial<O>, invalid: (problem: string)
         )
       ),
     refuse: (problem) => Effect.suspend(() => Effect.fail(invalid(problem)))
+  })
+
+/**
+ * Creates a reader of the options of a host that wrote none. It dies if one has no default.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromDefaults = <O>(): Reader<O, never> =>
+  fromObject<O, never>({}, (problem) => {
+    throw new Error(problem)
   })
 
 /** Returns the name of an option's variable: `refresh.tokenLifetime` becomes `REFRESH_TOKEN_LIFETIME`. */
@@ -238,9 +263,7 @@ export const make = <O extends object, S, I>(service: {
   readonly invalid: (problem: string) => I
   readonly decode: <E>(read: Reader<O, E>) => Effect.Effect<S, E>
 }): ServiceOptions<O, S, I> => ({
-  defaults: service.decode(fromObject<O, never>({}, (problem) => {
-    throw new Error(problem)
-  })),
+  defaults: service.decode(fromDefaults()),
   fromObject: (options) => service.decode(fromObject(options, service.invalid)),
   fromConfig: service.decode(fromConfig<O, I>(service.prefix, service.invalid))
 })

@@ -114,7 +114,7 @@ export const layer = <E, R>(sweeper: {
     const sweep = yield* sweeper.sweep
     yield* Effect.flatMap(
       Clock.currentTimeMillis,
-      (nowMillis) => sweep(batchSize, nowMillis, Math.max(0, nowMillis - retentionMillis))
+      (nowMillis) => sweep(batchSize, nowMillis, nowMillis - retentionMillis)
     ).pipe(
       // Others get their turn between two batches.
       Effect.tap(() => Effect.yieldNow),
