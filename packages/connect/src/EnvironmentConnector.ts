@@ -265,7 +265,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     newestKey: Effect.map(
       keys,
       ({ current, next }) => Option.match(next, { onNone: () => current, onSome: ({ identity }) => identity }).publicKey
-    ),
+    ).pipe(Effect.withSpan("EnvironmentConnector.newestKey")),
     mint: Effect.fn("EnvironmentConnector.mint")(function*(environment, client) {
       const { answer, refuse } = yield* send({
         environment,

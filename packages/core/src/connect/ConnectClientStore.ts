@@ -262,7 +262,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           return yield* fail(new RequestChanged({ client: toConnectClient(outcome.row) }))
       }
     }),
-    get: (client) => Effect.map(resolve(client), toConnectClient),
+    get: Effect.fn("ConnectClientStore.get")(function*(client) {
+      return toConnectClient(yield* resolve(client))
+    }),
     list: Effect.fn("ConnectClientStore.list")(function*(request) {
       const after = request?.after
       const rows = yield* Effect.mapError(
@@ -277,7 +279,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       )
       return rows.map(toConnectClient)
     }),
-    isAdmitted: (key) => Effect.mapError(repository.isAdmitted(key), unavailable),
+    isAdmitted: Effect.fn("ConnectClientStore.isAdmitted")((key) =>
+      Effect.mapError(repository.isAdmitted(key), unavailable)
+    ),
     awaitDecision
   })
 })

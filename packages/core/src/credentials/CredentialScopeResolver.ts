@@ -204,7 +204,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 
   const requirementOf = (key: string): Effect.Effect<Requirement, CredentialError> => {
     const requirement = requirements.get(key)
-    return requirement === undefined ? fail(new UnknownKey({ key })) : Effect.succeed(requirement)
+    return Option.isNone(requirement) ? fail(new UnknownKey({ key })) : Effect.succeed(requirement.value)
   }
 
   const lookUp = ({ subject }: Caller): Effect.Effect<Membership, CredentialError> =>
@@ -354,7 +354,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     Option.match(found, {
       onSome: Effect.succeed,
       onNone: () => {
-        const requirement = requirements.get(key)
+        const requirement = Option.getOrUndefined(requirements.get(key))
         return fail(
           new NotSet({ key, label: requirement?.label ?? key, helpUrl: requirement?.helpUrl ?? null })
         )
@@ -525,8 +525,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   return CredentialScopeResolver.of({
     resolve,
     resolveBundle,
-    require: (caller, key) => Effect.flatMap(resolve(caller, key), orNotSet(key)),
-    requireBundle: (caller, key) => Effect.flatMap(resolveBundle(caller, key), orNotSet(key)),
+    require: Effect.fn("CredentialScopeResolver.require")((caller, key) =>
+      Effect.flatMap(resolve(caller, key), orNotSet(key))
+    ),
+    requireBundle: Effect.fn("CredentialScopeResolver.requireBundle")((caller, key) =>
+      Effect.flatMap(resolveBundle(caller, key), orNotSet(key))
+    ),
     writeScope: Effect.fn("CredentialScopeResolver.writeScope")(function*(caller, key) {
       const requirement = yield* requirementOf(key)
       const found = yield* lookUp(caller)
