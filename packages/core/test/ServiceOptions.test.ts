@@ -15,7 +15,7 @@ import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as EncryptedSecretStore from "@sallyport/core/secrets/EncryptedSecretStore"
 import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import * as ServiceOptions from "@sallyport/core/ServiceOptions"
+import type * as ServiceOptions from "@sallyport/core/ServiceOptions"
 import * as Sweeper from "@sallyport/core/Sweeper"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
@@ -51,7 +51,7 @@ const decodes = <S, E extends { readonly _tag: string; readonly message: string 
     readonly wrong: ReadonlyArray<readonly [variables: Variables, error: string, message: string]>
   }
 ) =>
-  describe(title, () => {
+  describe(`of ${title}`, () => {
     it.effect("has the documented defaults", () =>
       Effect.gen(function*() {
         assert.deepStrictEqual(yield* service.defaults, expected.defaults)
