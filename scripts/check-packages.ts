@@ -259,7 +259,7 @@ const layer = Layer.provideMerge(
     Core.Repositories.layerMemory,
     Connect.RelayEnvironmentRepository.layerMemory,
     Connect.RelayProofRepository.layerMemory,
-    Core.ScopedCredentialRepository.layerMemory,
+    Core.AccessRepository.layerMemory,
     Core.SecretStore.layerMemory
   ),
   NodeCrypto.layer

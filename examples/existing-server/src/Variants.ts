@@ -4,7 +4,14 @@
 import { requires } from "@sallyport/contract/RpcAuthentication"
 import { RunGroup } from "@sallyport/contract/RunGroup"
 import { SessionGroup } from "@sallyport/contract/SessionGroup"
-import { BootstrapCredentialService, CurrentSession, SessionCredentialService } from "@sallyport/core"
+import {
+  AuthPolicy,
+  BootstrapCredentialService,
+  CurrentSession,
+  RunEventLog,
+  SecretStore,
+  SessionCredentialService
+} from "@sallyport/core"
 import {
   Authentication,
   RpcAuthentication,
@@ -14,6 +21,7 @@ import {
   TrustedProxies
 } from "@sallyport/http"
 import { SqlRateLimiterStore, SqlRepositories } from "@sallyport/core"
+import { SqliteClient } from "@sallyport/sqlite-node"
 import { Layer, Schema } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { HttpApi, HttpApiBuilder } from "effect/http-api"
@@ -41,6 +49,19 @@ export const withoutPairing = HttpApiBuilder.layer(SessionsAndRuns, { openapiPat
 /** Keeps the tables apart from others in the same database: `acme_sessions` instead of `sallyport_sessions`. */
 export const ownTables = SqlRepositories.layerWith({ prefix: "acme_" })
 // #endregion tables
+
+// #region variables
+/** Takes the policy, the database, the place of the secrets and every option from variables. */
+export const fromVariables = Layer.mergeAll(
+  BootstrapCredentialService.layerConfig,
+  SessionCredentialService.layerConfig,
+  RunEventLog.layerConfig
+).pipe(
+  Layer.provideMerge(AuthPolicy.layerConfig),
+  Layer.provide([SqlRepositories.layer, SecretStore.layerConfig]),
+  Layer.provide(SqliteClient.layerConfig(SqliteClient.config))
+)
+// #endregion variables
 
 // #region sessions
 /** Ends sessions as level 2 of NIST SP 800-63B-4 asks, and has clients refresh their tokens every ten minutes. */

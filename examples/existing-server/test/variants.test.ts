@@ -1,7 +1,7 @@
 /**
  * Mounts Sallyport in each of the other ways, and asks over real sockets what is where.
  */
-import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
+import { NodeCrypto, NodeHttpServer, NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import {
   AuthPolicy,
@@ -14,7 +14,7 @@ import {
 } from "@sallyport/core"
 import { RunProgram } from "@sallyport/http"
 import { SqliteClient } from "@sallyport/sqlite-node"
-import { Context, Effect, Layer, Logger, Redacted } from "effect"
+import { ConfigProvider, Context, Effect, FileSystem, Layer, Logger, Redacted } from "effect"
 import { FetchHttpClient, HttpClient, HttpRouter, HttpServer } from "effect/http"
 import { SqlClient } from "effect/sql"
 import { createServer } from "node:http"
@@ -97,6 +97,31 @@ describe("variants of the mount", () => {
       Effect.provide(layerServices),
       Effect.provide(layerPlatform)
     ))
+
+  it.live("from variables, everything is where they say", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* fs.makeTempDirectoryScoped()
+      const context = yield* Layer.build(Variants.fromVariables).pipe(
+        Effect.provideService(
+          ConfigProvider.ConfigProvider,
+          ConfigProvider.fromUnknown({
+            SALLYPORT_POLICY: "desktop-managed-local",
+            SALLYPORT_SECRETS_DIRECTORY: `${directory}/secrets`,
+            SALLYPORT_SQLITE_FILENAME: `${directory}/app.db`,
+            SALLYPORT_SESSION_LIFETIME: "2 hours"
+          })
+        )
+      )
+      const { session } = yield* Context.get(context, SessionCredentialService.SessionCredentialService).issue({
+        subject: "ada",
+        scopes: [],
+        method: "bearer-access-token"
+      })
+      assert.strictEqual(session.expiresAt.epochMilliseconds - session.createdAt.epochMilliseconds, 7_200_000)
+      assert.strictEqual(Context.get(context, AuthPolicy.AuthPolicy).kind, "desktop-managed-local")
+      assert.includeMembers(yield* fs.readDirectory(directory), ["app.db", "secrets"])
+    }).pipe(Effect.scoped, Effect.provide([NodeServices.layer, NodeCrypto.layer])))
 
   it.live("with limits in the database, two nodes count together", () =>
     Effect.gen(function*() {

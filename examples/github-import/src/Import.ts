@@ -1,7 +1,7 @@
 /**
  * Reads the text files of a repository through GitHub's REST API, with the token that the caller uses.
  */
-import { CredentialScopeResolver, type Principal } from "@sallyport/core/credentials/CredentialScopeResolver"
+import { type Caller, CredentialScopeResolver } from "@sallyport/core/credentials/CredentialScopeResolver"
 import { parseRepository, request, verdictOf } from "@sallyport/core/credentials/GitHubCredential"
 import { Effect, Option, Schema } from "effect"
 import { HttpClient } from "effect/http"
@@ -30,7 +30,7 @@ const down = () =>
 
 /** Returns the files of a repository's default branch by their paths. */
 export const importRepository = Effect.fn("Import.importRepository")(function*(
-  principal: Principal,
+  principal: Caller,
   options: { readonly address: string; readonly apiUrl: string }
 ) {
   const credentials = yield* CredentialScopeResolver

@@ -48,18 +48,19 @@ export interface Options {
   readonly trustedProxies?: ReadonlyArray<IpNetwork> | undefined
 }
 
+/** The services, with the options that stand in variables: docs/mounting.md lists them. */
 const layerServices = Layer.mergeAll(
-  BootstrapCredentialService.layer,
-  SessionCredentialService.layer,
-  ConnectClientStore.layer,
+  BootstrapCredentialService.layerConfig,
+  SessionCredentialService.layerConfig,
+  ConnectClientStore.layerConfig,
   ConnectClientStore.layerSweeper(),
-  Layer.provide(DpopProof.layer, NodeProofSignature.layer),
+  Layer.provide(DpopProof.layerConfig, NodeProofSignature.layer),
   // It has one owner, and no organisations.
   BackendCredentials.layer(OrgMembership.layerNone),
   ReplayRepository.layerSweeper(),
   BootstrapCredentialService.layerSweeper(),
-  Layer.provide(SessionCredentialService.layerSweeper(), SessionCredentialService.layer),
-  Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layer))
+  Layer.provide(SessionCredentialService.layerSweeper(), SessionCredentialService.layerConfig),
+  Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layerConfig))
 )
 
 const layerServer = (options: Options) =>

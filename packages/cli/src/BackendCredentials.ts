@@ -32,7 +32,7 @@ export const layerRequirements = Layer.unwrap(Effect.map(
 
 /** Provides the credentials, for callers who are in the organisations that a layer says. */
 export const layer = <E, R>(memberships: Layer.Layer<OrgMembership, E, R>) =>
-  CredentialScopeResolver.layer.pipe(
+  CredentialScopeResolver.layerConfig.pipe(
     Layer.provideMerge(layerRequirements),
     Layer.provide([memberships, SecretKeys.layerSecretStore(keyName)])
   )

@@ -57,7 +57,7 @@ const withStore = Effect.fnUntraced(
   ) {
     const flags = yield* parent
     const services = Layer.provideMerge(
-      Layer.merge(ConnectClientStore.layer, AccessFeed.layer),
+      Layer.merge(ConnectClientStore.layerConfig, AccessFeed.layerConfig),
       StoreCommands.layerStore(flags)
     )
     return yield* Effect.provide(run(flags), services)

@@ -65,7 +65,7 @@ const withStore = Effect.fnUntraced(
   function*<A, E, R>(
     run: (options: {
       readonly json: boolean
-      readonly principal: CredentialScopeResolver.Principal
+      readonly principal: CredentialScopeResolver.Caller
       readonly credentials: CredentialScopeResolver.CredentialScopeResolver["Service"]
     }) => Effect.Effect<A, E, R>
   ) {

@@ -2,11 +2,11 @@
  * Where the reference backend keeps its state: an SQLite file and private files in its state directory, or a PostgreSQL
  * database that several nodes share.
  */
-import * as PgClient from "@effect/sql-pg/PgClient"
 import * as EncryptedSecretStore from "@sallyport/core/secrets/EncryptedSecretStore"
 import type { Repositories } from "@sallyport/core/Repositories"
 import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as PgRepositories from "@sallyport/pg/PgRepositories"
 import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
@@ -20,7 +20,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RateLimiter from "effect/persistence/RateLimiter"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { StateDirectory } from "./StateDirectory.ts"
 
@@ -94,12 +94,10 @@ const layerSecretKeys = (state: StateDirectory) =>
  */
 const layerPostgres = (url: Redacted.Redacted, state: StateDirectory) =>
   Layer.unwrap(Effect.gen(function*() {
-    const parsed = URL.parse(Redacted.value(url))
-    if (parsed === null || !/^postgres(ql)?:$/.test(parsed.protocol) || parsed.hostname === "") {
-      return yield* new InvalidDatabaseUrl()
-    }
-    const database = `postgres://${parsed.host}${parsed.pathname}`
-    const client = PgClient.layer({ url, applicationName: "sallyport" })
+    const name = PgDatabase.nameOf(url)
+    if (Option.isNone(name)) return yield* new InvalidDatabaseUrl()
+    const database = name.value
+    const client = PgDatabase.layer({ url })
     return Layer.merge(
       Layer.merge(PgRepositories.layer, layerRateLimiter).pipe(
         Layer.provide(client),

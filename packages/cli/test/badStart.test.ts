@@ -12,6 +12,7 @@ import * as Programs from "../../../test-support/programs.ts"
 /** What a start is tried with, and what its one sentence has to say. */
 interface BadStart {
   readonly args: ReadonlyArray<string>
+  readonly env?: Record<string, string>
   readonly says: ReadonlyArray<string | RegExp>
   /** What has to be as it was, a file or a directory. */
   readonly unchanged?: string
@@ -55,7 +56,7 @@ const refuses = (
 ) =>
   it.live(title, () =>
     Effect.gen(function*() {
-      const { args, says, unchanged } = yield* arrange
+      const { args, env, says, unchanged } = yield* arrange
       const secrets = args.flatMap((arg) => {
         const directory = NPath.join(arg, "secrets")
         return NFS.existsSync(directory)
@@ -63,7 +64,7 @@ const refuses = (
           : []
       })
       const before = unchanged === undefined ? [] : snapshot(unchanged)
-      const running = yield* Sallyport.sallyport(["serve", "--json", ...args])
+      const running = yield* Sallyport.sallyport(["serve", "--json", ...args], env)
       const { code, signal } = yield* running.exit
       const stderr = running.stderr()
       assert.deepStrictEqual({ code, signal }, { code: 1, signal: null }, stderr)
@@ -296,6 +297,17 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
       args: ["--port", "0", "--state-dir", state, "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "10.0.0.1/8"],
       says: ["\"10.0.0.1/8\" is no trusted proxy", "10.0.0.0/8"],
       unchanged: state
+    }))
+  )
+
+  refuses(
+    "a variable that holds no duration",
+    Effect.map(Sallyport.freshState, (state) => ({
+      args: ["--port", "0", "--state-dir", state],
+      env: { SALLYPORT_SESSION_LIFETIME: "a month" },
+      says: [
+        "SALLYPORT_SESSION_LIFETIME must be a duration of at least 1 millisecond, such as 30 days, not \"a month\""
+      ]
     }))
   )
 

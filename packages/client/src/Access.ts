@@ -149,7 +149,7 @@ const make = Effect.gen(function*() {
       yield* SubscriptionRef.set(known, Option.some(state))
       return state
     }
-  })
+  }).pipe(Effect.withSpan("Access.refresh"))
 
   const redeem = Effect.fnUntraced(function*({ code, label, scopes }: PairOptions) {
     if (credentials.exchange === "cookie") {
@@ -218,18 +218,18 @@ const make = Effect.gen(function*() {
     sessions: Effect.map(
       guarded(api.session.list({ responseMode }), Sessions),
       ({ sessions }) => sessions
-    ),
+    ).pipe(Effect.withSpan("Access.sessions")),
     revokeSession: Effect.fn("Access.revokeSession")(function*(id) {
       yield* guarded(api.session.revoke({ payload: { id: id }, responseMode }), Nothing)
     }),
     revokeOtherSessions: Effect.map(
       guarded(api.session.revokeOthers({ responseMode }), Schema.Struct({ revoked: Schema.Natural })),
       ({ revoked }) => revoked
-    ),
+    ).pipe(Effect.withSpan("Access.revokeOtherSessions")),
     links: Effect.map(
       guarded(api.pairing.list({ responseMode }), Links),
       ({ links }) => links
-    ),
+    ).pipe(Effect.withSpan("Access.links")),
     issueLink: Effect.fn("Access.issueLink")(function*(options) {
       const { kind, label, lifetime, proofKeyThumbprint, scopes } = options ?? {}
       return yield* guarded(

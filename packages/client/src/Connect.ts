@@ -28,7 +28,7 @@ import { Broken, call, garbled, type Refusal, unreachable } from "./internal/ans
 import { ask, type Budget, makeBudget, now } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
 import * as Proofs from "./internal/proofs.ts"
-import { toSettings } from "./internal/settings.ts"
+import { defaults, toSettings } from "./internal/runsOptions.ts"
 import type * as Runs from "./Runs.ts"
 import { SignedOut } from "./RunsError.ts"
 
@@ -170,7 +170,8 @@ export const exchange = Effect.fn("Connect.exchange")(function*(options: {
   readonly credential: Redacted.Redacted
 }): Effect.fn.Return<Redacted.Redacted, ConnectError, DeviceKey | HttpClient.HttpClient> {
   const prove = Proofs.make(yield* DeviceKey)
-  return yield* exchangeWith(prove, { ...options, limit: toSettings({}).requestTimeout }).pipe(
+  const { requestTimeout } = yield* defaults
+  return yield* exchangeWith(prove, { ...options, limit: requestTimeout }).pipe(
     Effect.mapError((error) => toConnectError(error._tag === "Broken" ? error.answer ?? unreachable(error, 1) : error))
   )
 })
@@ -266,7 +267,10 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
 > {
   const key = yield* DeviceKey
   const { environmentId } = options
-  const settings = toSettings(options.retry ?? {})
+  const settings = yield* Effect.mapError(
+    toSettings(options.retry ?? {}),
+    ({ message }) => new InvalidInput({ message })
+  )
   const prove = Proofs.make(key)
   const httpClient = yield* clientFor(prove, { url: options.relayUrl, token: Option.some(options.relayToken) })
   const { relay } = yield* HttpApiClient.makeWith(RelayApi, { httpClient })

@@ -20,7 +20,6 @@ import {
 } from "@sallyport/core/runs/Run"
 import * as Context from "effect/Context"
 import { SecureRandom } from "effect/crypto/SecureRandom"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Sse from "effect/encoding/Sse"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
@@ -35,8 +34,10 @@ import { Connection } from "./Connection.ts"
 import { Broken, garbled, type Refusal } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
-import { type Settings, toSettings } from "./internal/settings.ts"
+import { defaults, type InvalidRunsOptions, type Options, type Settings, toSettings } from "./internal/runsOptions.ts"
 import { RunEnded, RunExpired, RunsError, type RunsErrorReason, RunUnknown, SignedOut } from "./RunsError.ts"
+
+export { InvalidRunsOptions, type Options } from "./internal/runsOptions.ts"
 
 /**
  * Describes what somebody wants done, once. It is made once, before the first request, and every request for it carries the
@@ -151,24 +152,6 @@ export class Runs extends Context.Service<Runs, {
   }) => Effect.Effect<void, RunsError>
 }>()("@sallyport/client/Runs") {}
 
-/** Lists the settings of {@link layerWith}. What is spent without progress is bounded; an event is progress. */
-export interface Options {
-  /** How many attempts may fail in a row. Defaults to 16. */
-  readonly maxAttempts?: number | undefined
-  /** For how long may be tried in vain. Defaults to 2 minutes. */
-  readonly maxDuration?: Duration.Input | undefined
-  /** The wait after the first failure, unless the server's `retry:` asks for a longer one. Doubled by each. Defaults to 500 milliseconds. */
-  readonly baseDelay?: Duration.Input | undefined
-  /** The longest wait, before up to half of it is added at random. Defaults to 15 seconds. */
-  readonly maxDelay?: Duration.Input | undefined
-  /** How often the server sends heartbeats. A connection on which nothing comes for twice as long is given up. Defaults to 15 seconds. */
-  readonly heartbeatInterval?: Duration.Input | undefined
-  /** How long a request that is not a stream may take. Defaults to 30 seconds. */
-  readonly requestTimeout?: Duration.Input | undefined
-  /** The longest event, in UTF-16 code units; a longer one is an `UnexpectedAnswer`. Defaults to 4 Mi. */
-  readonly maxEventLength?: number | undefined
-}
-
 const responseMode = "response-only"
 
 // A server takes other keys in the body of a request, but not in a header.
@@ -248,7 +231,7 @@ const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): Run
   }
 }
 
-const make = Effect.fnUntraced(function*(settings: Settings) {
+const build = Effect.fnUntraced(function*(settings: Settings) {
   const { httpClient } = yield* Connection
   const random = yield* SecureRandom
   const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
@@ -488,9 +471,33 @@ const make = Effect.fnUntraced(function*(settings: Settings) {
   })
 })
 
-/** Provides runs of the server of the connection, with the default settings of {@link Options}. */
-export const layer: Layer.Layer<Runs, never, Connection | SecureRandom> = Layer.effect(Runs, make(toSettings({})))
+/**
+ * Creates the service for the server of the connection; {@link layer} is what most applications want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options: Options
+): Effect.Effect<Runs["Service"], InvalidRunsOptions, Connection | SecureRandom> =>
+  Effect.flatMap(toSettings(options), build)
 
-/** Provides runs of the server of the connection. */
-export const layerWith = (options: Options): Layer.Layer<Runs, never, Connection | SecureRandom> =>
-  Layer.effect(Runs, Effect.suspend(() => make(toSettings(options))))
+/**
+ * Provides runs of the server of the connection, with given options. Fails if they cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<Runs, InvalidRunsOptions, Connection | SecureRandom> =>
+  Layer.effect(Runs, make(options))
+
+/**
+ * Provides runs of the server of the connection, with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Runs, never, Connection | SecureRandom> = Layer.effect(
+  Runs,
+  Effect.flatMap(defaults, build)
+)

@@ -32,7 +32,7 @@ export interface Options<E, R> {
  */
 export const layer = <E, R>(options: Options<E, R>): Layer.Layer<
   Connection.Connection | Access.Access | Runs.Runs,
-  InvalidBaseUrl | E,
+  InvalidBaseUrl | Runs.InvalidRunsOptions | E,
   R | HttpClient | SecureRandom
 > =>
   Layer.mergeAll(Access.layer, Runs.layerWith(options.runs ?? {})).pipe(

@@ -18,10 +18,10 @@ import type { DeviceType } from "@sallyport/core/access/ConnectClient"
 import { believedKeys, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -32,8 +32,16 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Identity from "./Identity.ts"
-import { maxAnswerBytes, readAtMost } from "./internal/boundedHttp.ts"
+import { readAtMost } from "./internal/boundedHttp.ts"
+import {
+  type InvalidEnvironmentConnectorOptions,
+  type Options,
+  type Settings,
+  settings
+} from "./internal/connectorOptions.ts"
 import * as Jwt from "./internal/jwt.ts"
+
+export { InvalidEnvironmentConnectorOptions, type Options } from "./internal/connectorOptions.ts"
 
 /** Reports that an environment did not answer: it is not there, is too slow, or turned the request down. */
 export class EnvironmentUnreachable extends Schema.TaggedError<EnvironmentUnreachable>()("EnvironmentUnreachable", {
@@ -74,9 +82,11 @@ export class RelayKeyUnreadable extends Schema.TaggedError<RelayKeyUnreadable>()
 }
 
 /** Reports why an environment could not be asked, with a reason to branch on. */
-export class ConnectorError extends Schema.TaggedError<ConnectorError>()("ConnectorError", {
-  reason: Schema.Union([EnvironmentUnreachable, AnswerRefused, RelayKeyUnknown, RelayKeyUnreadable])
-}) {
+export class EnvironmentConnectorError
+  extends Schema.TaggedError<EnvironmentConnectorError>()("EnvironmentConnectorError", {
+    reason: Schema.Union([EnvironmentUnreachable, AnswerRefused, RelayKeyUnknown, RelayKeyUnreadable])
+  })
+{
   override get message() {
     return this.reason.message
   }
@@ -93,7 +103,7 @@ export class EnvironmentConnector extends Context.Service<EnvironmentConnector, 
   /** The name under which the relay signs. A rotation of its key does not change it. */
   readonly relayId: string
   /** The relay's newest key, which is what an environment that is being linked is told. */
-  readonly newestKey: Effect.Effect<PublicKey, ConnectorError>
+  readonly newestKey: Effect.Effect<PublicKey, EnvironmentConnectorError>
   /** Asks for a credential for a client. */
   readonly mint: (
     environment: RelayEnvironmentRow,
@@ -101,7 +111,7 @@ export class EnvironmentConnector extends Context.Service<EnvironmentConnector, 
       readonly label: string | null
       readonly deviceType: typeof DeviceType.Type
     }
-  ) => Effect.Effect<MintAnswer, ConnectorError>
+  ) => Effect.Effect<MintAnswer, EnvironmentConnectorError>
   /** Waits for the decision about a client's request, up to a minute. */
   readonly wait: (
     environment: RelayEnvironmentRow,
@@ -109,20 +119,14 @@ export class EnvironmentConnector extends Context.Service<EnvironmentConnector, 
       readonly requestedAtMillis: number
       readonly waitSeconds: number
     }
-  ) => Effect.Effect<typeof WaitAnswer.Type, ConnectorError>
+  ) => Effect.Effect<typeof WaitAnswer.Type, EnvironmentConnectorError>
   /** Has an environment prove that it is there. */
-  readonly health: (environment: RelayEnvironmentRow) => Effect.Effect<typeof HealthAnswer.Type, ConnectorError>
+  readonly health: (
+    environment: RelayEnvironmentRow
+  ) => Effect.Effect<typeof HealthAnswer.Type, EnvironmentConnectorError>
   /** Tells an environment of another key of the relay, and has it prove that it knows it from now on. */
-  readonly tellKey: (environment: RelayEnvironmentRow, key: PublicKey) => Effect.Effect<void, ConnectorError>
+  readonly tellKey: (environment: RelayEnvironmentRow, key: PublicKey) => Effect.Effect<void, EnvironmentConnectorError>
 }>()("@sallyport/connect/EnvironmentConnector") {}
-
-/** Lists the settings of {@link layerWith}; each has a default. */
-export interface Options {
-  /** How long an environment may take, beside the time that it is asked to wait. Default 10 seconds. */
-  readonly timeout?: Duration.Input | undefined
-  /** How many bytes an answer may have. Default 64 KiB. */
-  readonly maxAnswerBytes?: number | undefined
-}
 
 const encoder = new TextEncoder()
 
@@ -147,11 +151,18 @@ const differingField = (
   return undefined
 }
 
-/** Builds the service on an HTTP client that must not follow redirects; {@link layer} is what most hosts want. */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+/**
+ * Names what the service is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirements = SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+
+const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   EnvironmentConnector["Service"],
   SecretStore.SecretStoreError,
-  HttpClient.HttpClient | SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+  HttpClient.HttpClient | Requirements
 > {
   const http = yield* HttpClient.HttpClient
   const random = yield* SecureRandom.SecureRandom
@@ -161,11 +172,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const readKeys = Effect.provideService(Identity.ring(Identity.relayKeyName), SecretStore.SecretStore, secrets)
   const keys = Effect.mapError(
     readKeys,
-    (cause) => new ConnectorError({ reason: new RelayKeyUnreadable({ cause }) })
+    (cause) => new EnvironmentConnectorError({ reason: new RelayKeyUnreadable({ cause }) })
   )
   const relayId = (yield* readKeys).id
-  const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 seconds")
-  const maxBytes = options.maxAnswerBytes ?? maxAnswerBytes
   const once = Effect.map(random.randomBytes(24), Base64Url.encode)
 
   const send = Effect.fnUntraced(function*<A extends { readonly proof: string }, P extends object, E1, E2>(request: {
@@ -182,15 +191,16 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const { environment } = request
     const environmentId = environment.id
     const unreachable = (problem: string) =>
-      new ConnectorError({ reason: new EnvironmentUnreachable({ environmentId, problem }) })
-    const refuse = (problem: string) => new ConnectorError({ reason: new AnswerRefused({ environmentId, problem }) })
+      new EnvironmentConnectorError({ reason: new EnvironmentUnreachable({ environmentId, problem }) })
+    const refuse = (problem: string) =>
+      new EnvironmentConnectorError({ reason: new AnswerRefused({ environmentId, problem }) })
     const jti = yield* once
     const nonce = yield* once
     const { current, next } = yield* keys
     const identity = [current, ...Option.toArray(next).map(({ identity }) => identity)]
       .find(({ publicKey }) => publicKey.kid === (environment.relayKeyId ?? relayId))
     if (identity === undefined) {
-      return yield* new ConnectorError({ reason: new RelayKeyUnknown({ environmentId }) })
+      return yield* new EnvironmentConnectorError({ reason: new RelayKeyUnknown({ environmentId }) })
     }
     const signed = yield* identity.sign(request.requestTyp, {
       ...request.claims,
@@ -210,11 +220,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       )
       if (response.status !== 200) return yield* unreachable(`it answered ${response.status}`)
       return new TextDecoder().decode(
-        yield* readAtMost(response, maxBytes, () => unreachable("its answer is too long"))
+        yield* readAtMost(response, settings.maxAnswerBytes, () => unreachable("its answer is too long"))
       )
     }).pipe(
       Effect.timeoutOrElse({
-        duration: Duration.sum(timeout, Duration.seconds(request.waitSeconds)),
+        duration: settings.timeoutMillis + request.waitSeconds * 1000,
         orElse: () => Effect.fail(unreachable("it took too long"))
       }),
       Effect.catchTag("HttpClientError", () => Effect.fail(unreachable("it cannot be reached")))
@@ -255,7 +265,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     newestKey: Effect.map(
       keys,
       ({ current, next }) => Option.match(next, { onNone: () => current, onSome: ({ identity }) => identity }).publicKey
-    ),
+    ).pipe(Effect.withSpan("EnvironmentConnector.newestKey")),
     mint: Effect.fn("EnvironmentConnector.mint")(function*(environment, client) {
       const { answer, refuse } = yield* send({
         environment,
@@ -336,16 +346,50 @@ const layerHttp = Layer.provide(
   Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual", credentials: "omit" })
 )
 
-/** Provides the connector with given settings, on `fetch`. */
+/**
+ * Creates the service on an HTTP client that must not follow redirects; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<
+  EnvironmentConnector["Service"],
+  InvalidEnvironmentConnectorOptions | SecretStore.SecretStoreError,
+  HttpClient.HttpClient | Requirements
+> => Effect.flatMap(settings.fromObject(options), build)
+
+/**
+ * Provides the connector with given options, on `fetch`. Fails if they cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<
   EnvironmentConnector,
-  SecretStore.SecretStoreError,
-  SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
+  InvalidEnvironmentConnectorOptions | SecretStore.SecretStoreError,
+  Requirements
 > => Layer.provide(Layer.effect(EnvironmentConnector, make(options)), layerHttp)
 
-/** Provides the connector with the defaults of {@link Options}. */
-export const layer: Layer.Layer<
+/**
+ * Provides the connector with the options of the configuration, on `fetch`: `SALLYPORT_CONNECTOR_TIMEOUT` and
+ * `SALLYPORT_CONNECTOR_MAX_ANSWER_BYTES`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
   EnvironmentConnector,
-  SecretStore.SecretStoreError,
-  SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
-> = layerWith({})
+  Config.ConfigError | InvalidEnvironmentConnectorOptions | SecretStore.SecretStoreError,
+  Requirements
+> = Layer.provide(Layer.effect(EnvironmentConnector, Effect.flatMap(settings.fromConfig, build)), layerHttp)
+
+/**
+ * Provides the connector with the defaults of {@link Options}, on `fetch`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<EnvironmentConnector, SecretStore.SecretStoreError, Requirements> = Layer.provide(
+  Layer.effect(EnvironmentConnector, Effect.flatMap(settings.defaults, build)),
+  layerHttp
+)

@@ -25,12 +25,15 @@ import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import { type ConnectorError, EnvironmentConnector } from "./EnvironmentConnector.ts"
+import { EnvironmentConnector, type EnvironmentConnectorError } from "./EnvironmentConnector.ts"
 import { overlapMillis } from "./EnvironmentLink.ts"
 import * as DecisionStream from "./internal/decisionStream.ts"
 import * as Jwt from "./internal/jwt.ts"
 import * as OpenWaits from "./internal/openWaits.ts"
+import { type Options, type Settings, settings } from "./internal/relayOptions.ts"
 import * as Wire from "./internal/wire.ts"
+
+export { InvalidRelayHandlersOptions, type Options } from "./internal/relayOptions.ts"
 
 /** Tells whether a relay may send requests to an address: HTTPS, or with `loopback` this machine as well. */
 const isEnvironmentUrl = (text: string, options?: { readonly loopback?: boolean | undefined }): boolean => {
@@ -50,25 +53,7 @@ const proofsPerPage = 100
 const keysOf = (row: RelayEnvironmentRow): string =>
   [row.relayKeyId, row.keyId, row.nextKeyId, row.previousKeyId].join(" ")
 
-/** Lists the settings of {@link layerWith}; each has a default. */
-export interface Options {
-  /** How many proofs of each status are kept for an account, of those received last. Default 1,000. */
-  readonly proofsPerAccount?: number | undefined
-  /** How many environments an account may have. Default 1,000. */
-  readonly environmentsPerAccount?: number | undefined
-  /**
-   * Whether environments on this machine may be linked, over plain HTTP. Default false: an account could otherwise have the
-   * relay send requests to whatever listens beside it. For relays whose accounts are all trusted, and for development.
-   */
-  readonly loopbackEnvironments?: boolean | undefined
-  /** How many requests of one client may wait for a decision at once in a process, streams among them. Default 8. */
-  readonly waitsPerClient?: number | undefined
-  /** How many requests of all clients of an account may do so. Default 200. */
-  readonly waitsPerAccount?: number | undefined
-}
-
-/** Provides the handlers of a relay. */
-export const layerWith = (options: Options) =>
+const provide = <E>(found: Effect.Effect<Settings, E>) =>
   HttpApiBuilder.group(
     RelayApi,
     "relay",
@@ -80,11 +65,9 @@ export const layerWith = (options: Options) =>
       const digest = yield* Digest.Digest
       const awaitEnd = yield* ConnectionEnd.make
       const wire = yield* Wire.make
-      const environmentsPerAccount = options.environmentsPerAccount ?? 1_000
-      const openWait = OpenWaits.make({
-        perClient: options.waitsPerClient ?? 8,
-        perAccount: options.waitsPerAccount ?? 200
-      })
+      const { environmentsPerAccount, loopbackEnvironments, proofsPerAccount, waitsPerAccount, waitsPerClient } =
+        yield* found
+      const openWait = OpenWaits.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
       const storeFailed = () => wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
 
       const noEnvironment = (id: string) => wire.notFound({ message: `You have no environment ${id} at this relay` })
@@ -100,7 +83,7 @@ export const layerWith = (options: Options) =>
         }
         return { account: session.subject, proofKeyThumbprint: session.proofKeyThumbprint }
       })
-      const connectorFailed = (error: ConnectorError) => wire.unavailable(error)
+      const connectorFailed = (error: EnvironmentConnectorError) => wire.unavailable(error)
 
       /** Makes the announced key of an environment, which it has used, the one that it has. */
       const adoptKey = Effect.fnUntraced(function*(id: string, keyId: string) {
@@ -114,12 +97,12 @@ export const layerWith = (options: Options) =>
        */
       const ask = <A extends { readonly proof: string }>(
         environment: RelayEnvironmentRow,
-        request: (environment: RelayEnvironmentRow) => Effect.Effect<A, ConnectorError>
+        request: (environment: RelayEnvironmentRow) => Effect.Effect<A, EnvironmentConnectorError>
       ) =>
         request(environment).pipe(
           Effect.map((answer) => ({ answer, row: environment })),
           Effect.catchTag(
-            "ConnectorError",
+            "EnvironmentConnectorError",
             Effect.fnUntraced(function*(error) {
               if (error.reason._tag === "EnvironmentUnreachable") return yield* error
               const row = Option.getOrUndefined(yield* environments.find(environment))
@@ -174,7 +157,7 @@ export const layerWith = (options: Options) =>
           proof: answer.proof,
           keyId: Jwt.keyIdOf(answer.proof) ?? environment.keyId,
           receivedAtMillis: yield* Clock.currentTimeMillis
-        }, { keep: options.proofsPerAccount ?? 1_000 })
+        }, { keep: proofsPerAccount })
       })
 
       /**
@@ -225,9 +208,9 @@ export const layerWith = (options: Options) =>
           function*({ payload }) {
             const session = yield* CurrentSession
             const { environmentId, key, proof, url } = payload
-            if (!isEnvironmentUrl(url, { loopback: options.loopbackEnvironments })) {
+            if (!isEnvironmentUrl(url, { loopback: loopbackEnvironments })) {
               return yield* wire.invalidRequest({
-                message: options.loopbackEnvironments === true
+                message: loopbackEnvironments
                   ? "The address of an environment must begin with https://, or be one of this machine"
                   : "The address of an environment must begin with https://; to allow this machine as well, the relay sets " +
                     "loopbackEnvironments"
@@ -272,7 +255,7 @@ export const layerWith = (options: Options) =>
           Effect.catchTags({
             JwtRefused: (error: Jwt.JwtRefused) => wire.invalidRequest(error),
             RepositoryError: storeFailed,
-            ConnectorError: connectorFailed
+            EnvironmentConnectorError: connectorFailed
           })
         ),
         environments: Effect.fn(function*() {
@@ -334,7 +317,7 @@ export const layerWith = (options: Options) =>
             const environment = yield* find(params.environmentId)
             return yield* ask(environment, connector.health).pipe(
               Effect.map((): EnvironmentHealth => ({ status: "healthy", message: null })),
-              Effect.catchTag("ConnectorError", ({ message, reason }) => {
+              Effect.catchTag("EnvironmentConnectorError", ({ message, reason }) => {
                 const found = (status: EnvironmentHealth["status"]) =>
                   Effect.succeed<EnvironmentHealth>({ status, message })
                 switch (reason._tag) {
@@ -388,7 +371,7 @@ export const layerWith = (options: Options) =>
             yield* record(environment, answer)
             return { environmentUrl: environment.url, answer }
           },
-          Effect.catchTags({ RepositoryError: storeFailed, ConnectorError: connectorFailed })
+          Effect.catchTags({ RepositoryError: storeFailed, EnvironmentConnectorError: connectorFailed })
         ),
         wait: Effect.fn(
           function*({ payload }) {
@@ -397,7 +380,7 @@ export const layerWith = (options: Options) =>
             const cut = Effect.as(awaitEnd(yield* CurrentSession), "pending" as const)
             return { approvalStatus: yield* Effect.raceFirst(wait(payload.waitSeconds), cut) }
           },
-          Effect.catchTags({ RepositoryError: storeFailed, ConnectorError: connectorFailed })
+          Effect.catchTags({ RepositoryError: storeFailed, EnvironmentConnectorError: connectorFailed })
         ),
         decisions: Effect.fn(
           function*({ query }) {
@@ -424,5 +407,26 @@ export const layerWith = (options: Options) =>
     })
   )
 
-/** Provides the handlers with the defaults of {@link Options}. */
-export const layer = layerWith({})
+/**
+ * Provides the handlers of a relay with given options. Fails if they cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options) => provide(settings.fromObject(options))
+
+/**
+ * Provides the handlers with the options of the configuration, in variables that begin with `SALLYPORT_RELAY_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = provide(settings.fromConfig)
+
+/**
+ * Provides the handlers with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = provide(settings.defaults)

@@ -10,19 +10,21 @@ import { RelayEnvironmentRepository, type RelayEnvironmentRow } from "./RelayEnv
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import type * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { EnvironmentConnector } from "./EnvironmentConnector.ts"
 import * as Identity from "./Identity.ts"
+import {
+  type InvalidRelayKeyRotationOptions,
+  type Options,
+  type Settings,
+  settings
+} from "./internal/rotationOptions.ts"
 
-/** Lists the settings of a rotation; each has a default. */
-export interface Options {
-  /** How long environments have to confirm the next key. One that does not has to be linked anew. Default 7 days. */
-  readonly limit?: Duration.Input | undefined
-}
+export { InvalidRelayKeyRotationOptions, type Options } from "./internal/rotationOptions.ts"
 
 /** Tells how far a rotation is. */
 export interface Progress {
@@ -33,21 +35,27 @@ export interface Progress {
   readonly unconfirmed: ReadonlyArray<{ readonly environmentId: string; readonly problem: string }>
 }
 
+/**
+ * Names what a rotation needs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirements =
+  | EnvironmentConnector
+  | RelayEnvironmentRepository
+  | SecretStore.SecretStore
+  | SecureRandom.SecureRandom
+
 const pageSize = 100
 
-/**
- * Begins to replace the relay's key, or goes on where that stands: tells each environment that does not know the next key of
- * it, and finishes when all know it or the limit has passed. May be interrupted anywhere and made again, and several
- * processes may do it at once.
- */
-export const rotate = Effect.fn("RelayKeyRotation.rotate")(function*(options?: Options): Effect.fn.Return<
+const step = Effect.fn("RelayKeyRotation.rotate")(function*({ limitMillis }: Settings): Effect.fn.Return<
   Progress,
   SecretStore.SecretStoreError | RepositoryError,
-  EnvironmentConnector | RelayEnvironmentRepository | SecretStore.SecretStore | SecureRandom.SecureRandom
+  Requirements
 > {
   const environments = yield* RelayEnvironmentRepository
   const connector = yield* EnvironmentConnector
-  const limitMillis = Duration.toMillis(Duration.fromInputUnsafe(options?.limit ?? "7 days"))
   const { next, sinceMillis } = yield* Identity.begin(Identity.relayKeyName)
   const relayKeyId = next.publicKey.kid
 
@@ -58,7 +66,7 @@ export const rotate = Effect.fn("RelayKeyRotation.rotate")(function*(options?: O
       ),
       Effect.as(Option.none()),
       // One that knew no key before is not waited for.
-      Effect.catchTag("ConnectorError", ({ message, reason }) =>
+      Effect.catchTag("EnvironmentConnectorError", ({ message, reason }) =>
         Effect.succeed(
           Option.some({ environmentId: environment.id, problem: message, awaited: reason._tag !== "RelayKeyUnknown" })
         ))
@@ -83,21 +91,47 @@ export const rotate = Effect.fn("RelayKeyRotation.rotate")(function*(options?: O
 })
 
 /**
- * Goes on with a rotation that was begun, again and again, until it has finished; begins none. `interval` defaults to 1
- * minute. A failure is logged, and tried again.
+ * Begins to replace the relay's key, or goes on where that stands: tells each environment that does not know the next key of
+ * it, and finishes when all know it or the limit has passed. May be interrupted anywhere and made again, and several
+ * processes may do it at once.
  */
-export const layer = (
-  options?: Options & { readonly interval?: Duration.Input | undefined }
-): Layer.Layer<
+export const rotate = (options?: Options): Effect.Effect<
+  Progress,
+  InvalidRelayKeyRotationOptions | SecretStore.SecretStoreError | RepositoryError,
+  Requirements
+> => Effect.flatMap(settings.fromObject(options ?? {}), step)
+
+const follow = <E>(found: Effect.Effect<Settings, E>): Layer.Layer<never, E, Requirements> =>
+  Layer.effectDiscard(Effect.flatMap(found, (settings) =>
+    Identity.ring(Identity.relayKeyName).pipe(
+      Effect.flatMap(({ next }) => Option.isSome(next) ? step(settings) : Effect.void),
+      Effect.catchCause((cause) =>
+        Effect.logWarning("The rotation of the relay's key failed; it goes on later", cause)
+      ),
+      Effect.andThen(Effect.sleep(settings.intervalMillis)),
+      Effect.forever,
+      Effect.forkScoped
+    )))
+
+/**
+ * Goes on with a rotation that was begun, again and again, until it has finished; begins none. A failure is logged, and
+ * tried again. Building the layer fails if the options cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<never, InvalidRelayKeyRotationOptions, Requirements> =>
+  follow(settings.fromObject(options ?? {}))
+
+/**
+ * Does what {@link layer} does, with the options of the configuration: `SALLYPORT_RELAY_KEY_LIMIT` and
+ * `SALLYPORT_RELAY_KEY_INTERVAL`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
   never,
-  never,
-  EnvironmentConnector | RelayEnvironmentRepository | SecretStore.SecretStore | SecureRandom.SecureRandom
-> =>
-  Identity.ring(Identity.relayKeyName).pipe(
-    Effect.flatMap(({ next }) => Option.isSome(next) ? rotate(options) : Effect.void),
-    Effect.catchCause((cause) => Effect.logWarning("The rotation of the relay's key failed; it goes on later", cause)),
-    Effect.andThen(Effect.sleep(options?.interval ?? "1 minute")),
-    Effect.forever,
-    Effect.forkScoped,
-    Layer.effectDiscard
-  )
+  Config.ConfigError | InvalidRelayKeyRotationOptions,
+  Requirements
+> = follow(settings.fromConfig)

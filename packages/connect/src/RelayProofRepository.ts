@@ -4,7 +4,6 @@
  */
 import { RelayProofStatus } from "@sallyport/contract/ConnectProtocol"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -121,16 +120,14 @@ export const layerMemory: Layer.Layer<RelayProofRepository> = Layer.sync(RelayPr
  * failure is logged, and tried again.
  */
 export const layerSweeper = (
-  options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
-): Layer.Layer<never, never, RelayProofRepository> => {
-  const retentionMillis = Duration.toMillis(Duration.fromInputUnsafe(options?.retention ?? "90 days"))
-  return Sweeper.layer({
+  options?: Sweeper.RetentionOptions
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RelayProofRepository> =>
+  Sweeper.layer({
     name: "proofs of environments",
     options,
-    defaults: { interval: "1 hour", batchSize: 500 },
+    defaults: { interval: "1 hour", batchSize: 500, retention: "90 days" },
     sweep: Effect.map(
       RelayProofRepository,
-      (proofs) => (limit, nowMillis) => proofs.sweep({ receivedUntilMillis: nowMillis - retentionMillis, limit })
+      (proofs) => (limit, _, receivedUntilMillis) => proofs.sweep({ receivedUntilMillis, limit })
     )
   })
-}

@@ -102,7 +102,7 @@ describe("a relay's connector", () => {
           relayKeyId: null,
           linkedAtMillis: 0
         })))
-        assert.strictEqual(error._tag, "ConnectorError", title)
+        assert.strictEqual(error._tag, "EnvironmentConnectorError", title)
       }
       assert.strictEqual(elsewhere, 0)
     }).pipe(Effect.scoped, Effect.provide(Relay)), 300_000)

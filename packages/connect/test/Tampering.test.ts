@@ -243,7 +243,7 @@ type Ask = (
   environment: RelayEnvironmentRow
 ) => Effect.Effect<
   unknown,
-  EnvironmentConnector.ConnectorError,
+  EnvironmentConnector.EnvironmentConnectorError,
   EnvironmentConnector.EnvironmentConnector
 >
 const mint: Ask = (environment) =>

@@ -1,49 +1,133 @@
 /**
- * Runs upkeep in the background: what deletes in bounded batches is run again and again, and never gets in anybody's way.
+ * Runs upkeep in the background: deletes in bounded batches, again and again, and never delays a request.
  */
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as Outage from "./Outage.ts"
+import * as ServiceOptions from "./ServiceOptions.ts"
 
-/** Lists what a host may say of any sweeper; each has a default that is the sweeper's own. */
+/**
+ * Lists the options of any sweeper; each has a default that is the sweeper's own.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Options {
-  /** How long it rests once there is no more to delete. */
+  /** How long it rests when there is nothing left to delete. */
   readonly interval?: Duration.Input | undefined
   /** How many rows it deletes in one step. */
   readonly batchSize?: number | undefined
 }
 
 /**
- * Runs a sweep again and again while the layer is there, from a second after it was built: batch after batch while one
- * comes back full, then once per interval. A failure is logged, and tried again after the interval.
+ * Lists the options of a sweeper of what is kept for a time after its end.
  *
- * `sweep` is made once. It deletes at most `limit` rows that had ended at `nowMillis`, and answers how many those were.
+ * @category models
+ * @since 0.1.0
  */
-export const layer = <E, E2, R>(settings: {
+export interface RetentionOptions extends Options {
+  /** How long a row is kept after its end. */
+  readonly retention?: Duration.Input | undefined
+}
+
+/**
+ * Reports options of a sweeper that cannot work, while its layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidSweeperOptions extends Schema.TaggedError<InvalidSweeperOptions>()("InvalidSweeperOptions", {
+  /** What would have been swept. */
+  sweeper: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The options of the sweeper of ${this.sweeper} cannot work: ${this.problem}`
+  }
+}
+
+type DurationText = `${number} ${Duration.Unit}`
+
+/**
+ * Holds the defaults of a sweeper.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Defaults {
+  readonly interval: DurationText
+  readonly batchSize: number
+  readonly retention?: DurationText | undefined
+}
+
+/**
+ * Decodes the options of a sweeper.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const settings = (
+  sweeper: string,
+  options: RetentionOptions | undefined,
+  defaults: Defaults
+): Effect.Effect<
+  { readonly intervalMillis: number; readonly batchSize: number; readonly retentionMillis: number },
+  InvalidSweeperOptions
+> => {
+  const read = ServiceOptions.fromObject<RetentionOptions, InvalidSweeperOptions>(
+    options ?? {},
+    (problem) => new InvalidSweeperOptions({ sweeper, problem })
+  )
+  return Effect.all({
+    intervalMillis: read.millis("interval", defaults.interval),
+    batchSize: read.count("batchSize", defaults.batchSize),
+    retentionMillis: read.millis("retention", defaults.retention ?? "0 millis", 0)
+  })
+}
+
+/**
+ * Runs a sweep again and again for as long as the layer lives, from a second after it was built: batch after batch while
+ * one comes back full, then once per interval. A failure is logged, and tried again after the interval.
+ *
+ * `sweep` is made once. It deletes at most `limit` rows that had ended at `endedBeforeMillis`, which is the retention
+ * before now, and answers how many those were.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <E, E2, R>(sweeper: {
   /** What is swept, for the log. */
   readonly name: string
-  readonly options: Options | undefined
-  readonly defaults: { readonly interval: Duration.Input; readonly batchSize: number }
-  readonly sweep: Effect.Effect<(limit: number, nowMillis: number) => Effect.Effect<number, E>, E2, R>
-}): Layer.Layer<never, E2, R> =>
+  readonly options: RetentionOptions | undefined
+  readonly defaults: Defaults
+  readonly sweep: Effect.Effect<
+    (limit: number, nowMillis: number, endedBeforeMillis: number) => Effect.Effect<number, E>,
+    E2,
+    R
+  >
+}): Layer.Layer<never, E2 | InvalidSweeperOptions, R> =>
   Layer.effectDiscard(Effect.gen(function*() {
-    const { defaults, name, options } = settings
-    const sweep = yield* settings.sweep
-    const limit = options?.batchSize ?? defaults.batchSize
+    const { defaults, name, options } = sweeper
+    const { batchSize, intervalMillis, retentionMillis } = yield* settings(name, options, defaults)
+    const sweep = yield* sweeper.sweep
     const outage = Outage.make({
       begins: `The sweeper of ${name} fails; it tries again`,
       ends: `The sweeper of ${name} works again`
     })()
-    yield* Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => sweep(limit, nowMillis)).pipe(
+    yield* Effect.flatMap(
+      Clock.currentTimeMillis,
+      (nowMillis) => sweep(batchSize, nowMillis, nowMillis - retentionMillis)
+    ).pipe(
       // Others get their turn between two batches.
       Effect.tap(() => Effect.yieldNow),
-      Effect.repeat({ while: (swept) => swept >= limit }),
+      Effect.repeat({ while: (swept) => swept >= batchSize }),
       Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
-      Effect.andThen(Effect.sleep(options?.interval ?? defaults.interval)),
+      Effect.andThen(Effect.sleep(intervalMillis)),
       Effect.forever,
-      // A start that fails is to change nothing, and fails within this time.
+      // A start that fails must change nothing, and fails within this time.
       Effect.delay("1 second"),
       Effect.withTracerEnabled(false),
       Effect.forkScoped

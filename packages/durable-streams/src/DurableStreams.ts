@@ -6,24 +6,36 @@
  * {@link DurableStreamRepository} holds the rows. {@link layerSweeper} deletes streams that have expired; a host adds it
  * beside {@link layer}.
  */
-import type { RunOwner } from "@sallyport/core/runs/Run"
 import * as Sweeper from "@sallyport/core/Sweeper"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { StreamInfo, StreamPage } from "./DurableStream.ts"
-import type { DurableStreamRepository, ProducerPoint, SweepCounts } from "./DurableStreamRepository.ts"
+import type { DurableStreamRepository, SweepCounts } from "./DurableStreamRepository.ts"
+import type {
+  Appended,
+  AppendOptions,
+  CreateOptions,
+  ListOptions,
+  ReadNextOptions,
+  ReadOptions,
+  StreamName
+} from "./internal/streamCalls.ts"
 import type { DurableStreamsError } from "./internal/streamErrors.ts"
-import {
-  checkSettings,
-  type DurableStreamsOptions,
-  type DurableStreamsOptionsError,
-  toSettings
-} from "./internal/streamOptions.ts"
+import { type InvalidDurableStreamsOptions, type Options, settings } from "./internal/streamOptions.ts"
 import * as StreamService from "./internal/streamService.ts"
 
+export type {
+  Appended,
+  AppendOptions,
+  CreateOptions,
+  ListOptions,
+  ReadNextOptions,
+  ReadOptions,
+  StreamName
+} from "./internal/streamCalls.ts"
 export {
   BeyondTail,
   ContentTypeMismatch,
@@ -43,71 +55,7 @@ export {
   StreamGone,
   StreamNotFound
 } from "./internal/streamErrors.ts"
-export { type DurableStreamsOptions, DurableStreamsOptionsError } from "./internal/streamOptions.ts"
-
-/** Names a stream of an owner. Owners are kept apart: the same path is another stream to each. */
-export interface StreamName {
-  readonly owner: RunOwner
-  readonly path: string
-}
-
-/** Describes a stream that is to be created. */
-export interface CreateOptions extends StreamName {
-  /** Defaults to `application/octet-stream`, or to the source's for a fork. */
-  readonly contentType?: string | undefined
-  /** How long the stream lives without being read or written. Not together with `expiresAtMillis`. */
-  readonly ttl?: Duration.Input | undefined
-  /** When the stream expires, in milliseconds since 1970. */
-  readonly expiresAtMillis?: number | undefined
-  /** Creates the stream closed, with what is in `data` and no more. */
-  readonly closed?: boolean | undefined
-  readonly data?: Uint8Array | undefined
-  /** Makes the stream a fork: it begins with its source's data up to `at`, and `further` bytes or messages. */
-  readonly fork?: {
-    readonly path: string
-    /** Defaults to the source's tail. */
-    readonly at?: number | undefined
-    /** Within what one append brought; needs `at`. */
-    readonly further?: number | undefined
-  } | undefined
-}
-
-/** Describes an append. */
-export interface AppendOptions extends StreamName {
-  /** Has to be the stream's, parameters aside. Only needed with data. */
-  readonly contentType?: string | undefined
-  /** Bytes; in a stream of JSON a value, or an array of values that become one message each. */
-  readonly data: Uint8Array
-  /** Makes the append idempotent: of equal points one is stored. */
-  readonly producer?: ProducerPoint | undefined
-  /** A `Stream-Seq`: has to be greater than the one before, of any writer of the stream. */
-  readonly seq?: string | undefined
-  /** Closes the stream after the data, if any. */
-  readonly close?: boolean | undefined
-}
-
-/** Describes what came of an append. */
-export interface Appended {
-  /** The position after the data. */
-  readonly tail: number
-  readonly closed: boolean
-  /** True where this append had been stored before, or the stream was closed already. */
-  readonly duplicate: boolean
-  /** The highest number that was accepted of the producer, where there is one. */
-  readonly producerSeq: number | null
-}
-
-/** Describes what to read. */
-export interface ReadOptions extends StreamName {
-  /** A position, or `tail` for what comes after now. Defaults to 0. */
-  readonly from?: number | "tail" | undefined
-}
-
-/** Describes where a reader is. */
-export interface ReadNextOptions extends StreamName {
-  /** The last page that it was given. */
-  readonly after: StreamPage
-}
+export { InvalidDurableStreamsOptions, type Options } from "./internal/streamOptions.ts"
 
 /** Provides streams. */
 export class DurableStreams extends Context.Service<DurableStreams, {
@@ -151,36 +99,60 @@ export class DurableStreams extends Context.Service<DurableStreams, {
    */
   readonly delete: (options: StreamName) => Effect.Effect<void, DurableStreamsError>
   /** Lists at most `limit` streams of an owner, by path, whose path begins with `prefix`, after one path. */
-  readonly list: (options: {
-    readonly owner: RunOwner
-    readonly prefix?: string | undefined
-    readonly after?: string | undefined
-    readonly limit: number
-  }) => Effect.Effect<ReadonlyArray<StreamInfo>, DurableStreamsError>
+  readonly list: (options: ListOptions) => Effect.Effect<ReadonlyArray<StreamInfo>, DurableStreamsError>
   /** Calls a function after each commit of this process that created a stream with data, or appended to one. */
   readonly onAppend: (listener: (name: StreamName) => void) => Effect.Effect<void, never, Scope.Scope>
   /** Deletes streams that have expired, and what deleted streams left behind, at most `limit` rows of each. */
   readonly sweep: (options: { readonly limit: number }) => Effect.Effect<SweepCounts, DurableStreamsError>
 }>()("@sallyport/durable-streams/DurableStreams") {}
 
-/** Provides streams with the default settings of {@link DurableStreamsOptions}. */
+/**
+ * Creates the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options: Options
+): Effect.Effect<
+  DurableStreams["Service"],
+  InvalidDurableStreamsOptions,
+  DurableStreamRepository | Scope.Scope
+> => Effect.flatMap(settings.fromObject(options), StreamService.make)
+
+/**
+ * Provides streams with given options. Fails if they cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (
+  options: Options
+): Layer.Layer<DurableStreams, InvalidDurableStreamsOptions, DurableStreamRepository> =>
+  Layer.effect(DurableStreams, make(options))
+
+/**
+ * Provides streams with the options of the configuration, in variables that begin with `SALLYPORT_STREAMS_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  DurableStreams,
+  Config.ConfigError | InvalidDurableStreamsOptions,
+  DurableStreamRepository
+> = Layer.effect(DurableStreams, Effect.flatMap(settings.fromConfig, StreamService.make))
+
+/**
+ * Provides streams with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<DurableStreams, never, DurableStreamRepository> = Layer.effect(
   DurableStreams,
-  StreamService.make(toSettings({}))
+  Effect.flatMap(settings.defaults, StreamService.make)
 )
-
-/** Provides streams with settings of one's own. Fails, while the layer is built, where one is not positive. */
-export const layerWith = (
-  options: DurableStreamsOptions
-): Layer.Layer<DurableStreams, DurableStreamsOptionsError, DurableStreamRepository> =>
-  Layer.effect(
-    DurableStreams,
-    Effect.suspend(() => {
-      const settings = toSettings(options)
-      const error = checkSettings(settings)
-      return error === undefined ? StreamService.make(settings) : Effect.fail(error)
-    })
-  )
 
 /**
  * Deletes, again and again, streams that have expired, and what deleted streams left behind, in batches. Several processes
@@ -188,7 +160,9 @@ export const layerWith = (
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 rows. A failure is logged, and tried again.
  */
-export const layerSweeper = (options?: Sweeper.Options): Layer.Layer<never, never, DurableStreams> =>
+export const layerSweeper = (
+  options?: Sweeper.Options
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, DurableStreams> =>
   Sweeper.layer({
     name: "streams that have expired",
     options,

@@ -8,6 +8,7 @@
 import { ownerKey, RunOwner } from "@sallyport/core/runs/Run"
 import type { SecretStore, SecretStoreError } from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as CryptoError from "effect/crypto/CryptoError"
 import * as Digest from "effect/crypto/Digest"
@@ -20,6 +21,7 @@ import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import { isStreamPath, parseOffset } from "./DurableStream.ts"
 import type { DurableStreams } from "./DurableStreams.ts"
 import * as Glob from "./internal/glob.ts"
@@ -38,9 +40,14 @@ import {
   WebhookRejected
 } from "./internal/subscriptionErrors.ts"
 import * as SubscriptionKeys from "./internal/subscriptionKeys.ts"
+import {
+  type InvalidStreamSubscriptionsOptions,
+  type Options,
+  type Settings,
+  settings
+} from "./internal/subscriptionOptions.ts"
 import * as SubscriptionUpkeep from "./internal/subscriptionUpkeep.ts"
 import * as SubscriptionWakes from "./internal/subscriptionWakes.ts"
-import * as WebhookUrl from "./internal/webhookUrl.ts"
 import {
   isBusy,
   nameOf,
@@ -63,6 +70,7 @@ export {
   WebhookRejected
 } from "./internal/subscriptionErrors.ts"
 export type { SigningKey } from "./internal/subscriptionKeys.ts"
+export { InvalidStreamSubscriptionsOptions, type Options } from "./internal/subscriptionOptions.ts"
 
 /** Describes a subscription that is to be created. */
 export interface CreateOptions {
@@ -163,45 +171,29 @@ export class StreamSubscriptions extends Context.Service<StreamSubscriptions, {
   ) => Effect.Effect<{ readonly nextWake: boolean }, StreamSubscriptionsError>
 }>()("@sallyport/durable-streams/StreamSubscriptions") {}
 
-/** Describes the settings of subscriptions. */
-export interface StreamSubscriptionsOptions {
-  /** Also calls webhooks at `http://localhost` and `http://127.0.0.x`, for development. Default no. */
-  readonly allowLoopback?: boolean | undefined
-  /** Says which webhooks are called, instead. Default https with a public host name or address, without credentials. */
-  readonly allowWebhook?: ((url: URL) => boolean) | undefined
-  /** How often leases and retries are looked after. Default 500 milliseconds. */
-  readonly interval?: Duration.Input | undefined
-  /** How often all subscriptions are looked at, for what no append in this process told of. Default 30 seconds. */
-  readonly reconcileInterval?: Duration.Input | undefined
-  /** How long a webhook may take to answer. Default 10 seconds, but never longer than the lease. */
-  readonly webhookTimeout?: Duration.Input | undefined
-}
-
 const encoder = new TextEncoder()
 const isOwner = Schema.is(RunOwner)
 const isId = Schema.is(Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}/]{1,255}$/u)))
 const isText = Schema.is(Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,1024}$/u)))
 
-const make = Effect.fnUntraced(function*(options: StreamSubscriptionsOptions) {
+const build = Effect.fnUntraced(function*(settings: Settings) {
   const repository = yield* StreamSubscriptionRepository
   const random = yield* SecureRandom.SecureRandom
   const digest = yield* Digest.Digest
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
-  const allowWebhook = options.allowWebhook ??
-    ((url: URL) => WebhookUrl.isPublic(url) || (options.allowLoopback === true && WebhookUrl.isLoopback(url)))
 
   const keys = yield* SubscriptionKeys.make
   const { forMatching, pendingOf, tailOf } = yield* PendingStreams.make
   const attend = yield* SubscriptionWakes.make({
     keys,
     pendingOf,
-    webhookTimeout: options.webhookTimeout ?? "10 seconds"
+    webhookTimeoutMillis: settings.webhookTimeoutMillis
   })
   yield* SubscriptionUpkeep.start({
     attend,
-    interval: options.interval ?? "500 millis",
-    reconcileInterval: options.reconcileInterval ?? "30 seconds"
+    interval: settings.intervalMillis,
+    reconcileInterval: settings.reconcileMillis
   })
 
   const checkPaths = (paths: ReadonlyArray<string>) =>
@@ -252,7 +244,7 @@ const make = Effect.fnUntraced(function*(options: StreamSubscriptionsOptions) {
     }
     if (target.type === "webhook") {
       const url = URL.parse(target.url)
-      if (url === null || !allowWebhook(url)) return yield* fail(new WebhookRejected())
+      if (url === null || !settings.allowWebhook(url)) return yield* fail(new WebhookRejected())
     }
     const config = {
       type: target.type,
@@ -372,7 +364,13 @@ const make = Effect.fnUntraced(function*(options: StreamSubscriptionsOptions) {
   })
 })
 
-type Requirements =
+/**
+ * Names what the service is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirements =
   | DurableStreams
   | StreamSubscriptionRepository
   | SecretStore
@@ -383,14 +381,47 @@ type Requirements =
   | Digest.Digest
 
 /**
- * Provides subscriptions with given settings. Its keys are a secret that all processes share; wakes are told, leases and
- * retries looked after for as long as the layer stands, in as many processes as there are.
+ * Creates the service, which wakes workers until the scope closes; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
-export const layerWith = (
-  options: StreamSubscriptionsOptions
-): Layer.Layer<StreamSubscriptions, SecretStoreError | CryptoError.CryptoError, Requirements> =>
-  Layer.effect(StreamSubscriptions, make(options))
+export const make = (options: Options): Effect.Effect<
+  StreamSubscriptions["Service"],
+  InvalidStreamSubscriptionsOptions | SecretStoreError | CryptoError.CryptoError,
+  Requirements | Scope.Scope
+> => Effect.flatMap(settings(options.allowWebhook).fromObject(options), build)
 
-/** Provides subscriptions with the default settings of {@link StreamSubscriptionsOptions}. */
-export const layer: Layer.Layer<StreamSubscriptions, SecretStoreError | CryptoError.CryptoError, Requirements> =
-  layerWith({})
+/**
+ * Provides subscriptions with given options. Its keys are a secret that all processes share; wakes are told, leases and
+ * retries looked after for as long as the layer lives, in as many processes as there are.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<
+  StreamSubscriptions,
+  InvalidStreamSubscriptionsOptions | SecretStoreError | CryptoError.CryptoError,
+  Requirements
+> => Layer.effect(StreamSubscriptions, make(options))
+
+/**
+ * Provides subscriptions with the options of the configuration, in variables that begin with `SALLYPORT_SUBSCRIPTIONS_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  StreamSubscriptions,
+  Config.ConfigError | InvalidStreamSubscriptionsOptions | SecretStoreError | CryptoError.CryptoError,
+  Requirements
+> = Layer.effect(StreamSubscriptions, Effect.flatMap(settings(undefined).fromConfig, build))
+
+/**
+ * Provides subscriptions with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<StreamSubscriptions, SecretStoreError | CryptoError.CryptoError, Requirements> = Layer
+  .effect(StreamSubscriptions, Effect.flatMap(settings(undefined).defaults, build))

@@ -53,8 +53,8 @@ export const persistences: ReadonlyArray<{ readonly name: string; readonly layer
 
 export interface ServerOptions extends DurableStreamsRoutes.Options {
   readonly repositories?: Repositories | undefined
-  readonly subscriptions?: StreamSubscriptions.StreamSubscriptionsOptions | undefined
-  readonly streams?: DurableStreams.DurableStreamsOptions | undefined
+  readonly subscriptions?: StreamSubscriptions.Options | undefined
+  readonly streams?: DurableStreams.Options | undefined
   readonly policy?: AuthPolicy.Kind | undefined
 }
 

@@ -36,20 +36,20 @@ import * as Scope from "effect/Scope"
 import { isUpgrade, requireSession } from "./Authentication.ts"
 import * as Wire from "./internal/wire.ts"
 
-/** Where a transport tells the calls that come over it whose they are: a header whose value nobody can guess. */
-const principalHeader = "sallyport-rpc-principal"
+/** Names the header by which a transport tells its calls whose they are. Its value is random. */
+const transportHeader = "sallyport-rpc-principal"
 
-interface Principal {
+interface TransportSession {
   readonly session: Session
   /** What the transport itself was sent. */
   readonly authorization: string | undefined
 }
 
-/** Holds the principals of the requests and sockets that are open, by the value of {@link principalHeader}. */
-class Principals extends Context.Service<Principals, Map<string, Principal>>()(
-  "@sallyport/http/RpcAuthentication/Principals"
+/** Holds the sessions of the requests and sockets that are open, by the value of {@link transportHeader}. */
+class TransportSessions extends Context.Service<TransportSessions, Map<string, TransportSession>>()(
+  "@sallyport/http/RpcAuthentication/TransportSessions"
 ) {
-  static readonly layer = Layer.sync(Principals, () => new Map())
+  static readonly layer = Layer.sync(TransportSessions, () => new Map())
 }
 
 /**
@@ -70,7 +70,7 @@ export const guard = HttpRouter.middleware(
   Effect.gen(function*() {
     const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
     const awaitEnd = yield* ConnectionEnd.make
-    const principals = yield* Principals
+    const transports = yield* TransportSessions
     const random = yield* SecureRandom.SecureRandom
     return (httpEffect) =>
       requireSession([]).pipe(
@@ -82,16 +82,16 @@ export const guard = HttpRouter.middleware(
             const request = yield* HttpServerRequest.HttpServerRequest
             const scope = yield* Scope.Scope
             const key = Base64Url.encode(yield* random.randomBytes(16))
-            principals.set(key, { session, authorization: request.headers.authorization })
-            yield* Scope.addFinalizer(scope, Effect.sync(() => principals.delete(key)))
+            transports.set(key, { session, authorization: request.headers.authorization })
+            yield* Scope.addFinalizer(scope, Effect.sync(() => transports.delete(key)))
             const guarded = Effect.provideService(
               httpEffect,
               HttpServerRequest.HttpServerRequest,
-              request.modify({ headers: Headers.set(request.headers, principalHeader, key) })
+              request.modify({ headers: Headers.set(request.headers, transportHeader, key) })
             )
             if (!isUpgrade(request)) return yield* guarded
             // No call of the socket is let in from then on, and the socket ends.
-            const ended = Effect.andThen(awaitEnd(session), Effect.sync(() => principals.delete(key)))
+            const ended = Effect.andThen(awaitEnd(session), Effect.sync(() => transports.delete(key)))
             return yield* Effect.raceFirst(guarded, Effect.as(ended, HttpServerResponse.empty()))
           })
         })
@@ -103,20 +103,20 @@ const bearerForm = /^Bearer +([A-Za-z0-9._-]+) *$/i
 
 /** Provides the middleware behind every RPC that declares a scope with the contract's `requires`, and what {@link guard} needs. */
 export const layer: Layer.Layer<
-  RpcAuthentication | Layer.Success<typeof Principals.layer>,
+  RpcAuthentication | Layer.Success<typeof TransportSessions.layer>,
   never,
   SessionCredentialService | AuthPolicy
 > = layerRpcAuthentication(
   Effect.gen(function*() {
     const sessions = yield* SessionCredentialService
     const awaitEnd = yield* ConnectionEnd.make
-    const principals = yield* Principals
+    const transports = yield* TransportSessions
 
     /** Returns whose call it is. */
     const prove = (headers: Headers.Headers): Effect.Effect<Session, Unauthorized | Unavailable> => {
-      const principal = principals.get(headers[principalHeader] ?? "")
+      const transport = transports.get(headers[transportHeader] ?? "")
       const { authorization } = headers
-      if (principal !== undefined && principal.authorization === authorization) return Effect.succeed(principal.session)
+      if (transport !== undefined && transport.authorization === authorization) return Effect.succeed(transport.session)
       const text = bearerForm.exec(authorization ?? "")?.[1]
       if (text === undefined) {
         return Wire.unauthorized({
@@ -167,4 +167,4 @@ export const layer: Layer.Layer<
       )
     })
   })
-).pipe(Layer.provideMerge(Principals.layer))
+).pipe(Layer.provideMerge(TransportSessions.layer))

@@ -92,7 +92,7 @@ export const start = Effect.fnUntraced(function*(options: {
   const clock = telling(nowMillis, real)
   const dpop: Layer.Layer<
     never,
-    Layer.Error<typeof DpopProof.layer>,
+    Layer.Error<ReturnType<typeof DpopProof.layerWith>>,
     Layer.Services<typeof DpopProof.layer>
   > = options.dpop === "none" ? Layer.empty : DpopProof.layerWith(options.dpop ?? {}).pipe(
     Layer.provide(options.replays ?? Layer.empty)

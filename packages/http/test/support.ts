@@ -123,7 +123,7 @@ export interface ServerOptions {
   readonly program?: (request: RunProgram.RunProgramRequest) => ReturnType<RunProgram.RunProgram["Service"]["execute"]>
   readonly sessions?: SessionCredentialService.Options | undefined
   readonly links?: BootstrapCredentialService.Options | undefined
-  readonly runs?: RunEventLog.RunEventLogOptions | undefined
+  readonly runs?: RunEventLog.Options | undefined
   readonly heartbeat?: Duration.Input | undefined
   readonly gracefulShutdownTimeout?: Duration.Input | undefined
 }

@@ -93,15 +93,16 @@ export const make = (
         })
       ))
     return Keyring.of({
-      read: (service, account) =>
-        Effect.map(
-          withEntry(service, account, (entry, signal) => entry.getSecret(signal)),
-          (secret) => secret === null ? Option.none() : Option.some(Redacted.make(Uint8Array.from(secret)))
-        ),
-      write: (service, account, secret) =>
-        withEntry(service, account, (entry, signal) => entry.setSecret(Redacted.value(secret), signal)),
-      remove: (service, account) =>
+      read: Effect.fn("Keyring.read")(function*(service, account) {
+        const secret = yield* withEntry(service, account, (entry, signal) => entry.getSecret(signal))
+        return secret === null ? Option.none() : Option.some(Redacted.make(Uint8Array.from(secret)))
+      }),
+      write: Effect.fn("Keyring.write")((service, account, secret) =>
+        withEntry(service, account, (entry, signal) => entry.setSecret(Redacted.value(secret), signal))
+      ),
+      remove: Effect.fn("Keyring.remove")((service, account) =>
         Effect.asVoid(withEntry(service, account, (entry, signal) => entry.deleteCredential(signal)))
+      )
     })
   })
 

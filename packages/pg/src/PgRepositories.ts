@@ -3,19 +3,56 @@
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { Repositories } from "@sallyport/core/Repositories"
+import type * as Migrations from "@sallyport/core/sql/Migrations"
+import * as SqlRepositories from "@sallyport/core/SqlRepositories"
+import type * as Config from "effect/Config"
 import * as Layer from "effect/Layer"
 import type * as SqlClient from "effect/sql/SqlClient"
-import type * as Migrations from "@sallyport/core/sql/Migrations"
 import * as PgWakeUps from "./PgWakeUps.ts"
-import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 
-/** Provides all repositories with tables of a given prefix, after bringing the tables up to date. */
+/**
+ * Lists the options of the repositories; each has a default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options extends Migrations.TableOptions {
+  readonly wakeUps?: PgWakeUps.Options | undefined
+}
+
+type Requirements = SqlClient.SqlClient | PgClient
+
+/**
+ * Provides all repositories with tables of a given prefix, after bringing the tables up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
-  options: Migrations.TableOptions & { readonly wakeUps?: PgWakeUps.Options | undefined }
-): Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient | PgClient> =>
+  options: Options
+): Layer.Layer<Repositories, Migrations.MigrationsError | PgWakeUps.InvalidPgWakeUpsOptions, Requirements> =>
   Layer.provide(SqlRepositories.layerWith(options), PgWakeUps.layerWith(options.wakeUps ?? {}))
 
-/** Provides all repositories on the ambient `PgClient`, after bringing the tables up to date. */
-export const layer: Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient | PgClient> = layerWith(
-  {}
+/**
+ * Provides all repositories on the ambient `PgClient`, after bringing the tables up to date, with the options of
+ * `PgWakeUps.layerConfig`. `PgDatabase.layerConfig` connects to the database that the configuration names.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  Repositories,
+  Migrations.MigrationsError | PgWakeUps.InvalidPgWakeUpsOptions | Config.ConfigError,
+  Requirements
+> = Layer.provide(SqlRepositories.layer, PgWakeUps.layerConfig)
+
+/**
+ * Provides all repositories on the ambient `PgClient`, after bringing the tables up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Repositories, Migrations.MigrationsError, Requirements> = Layer.provide(
+  SqlRepositories.layer,
+  PgWakeUps.layer
 )

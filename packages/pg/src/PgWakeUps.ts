@@ -10,7 +10,7 @@ import { PgClient } from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Outage from "@sallyport/core/Outage"
 import * as WakeUps from "@sallyport/core/WakeUps"
-import * as Duration from "effect/Duration"
+import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
@@ -19,16 +19,9 @@ import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import * as SqlWakeUps from "@sallyport/core/sql/SqlWakeUps"
+import { type InvalidPgWakeUpsOptions, type Options, type Settings, settings } from "./internal/wakeUpOptions.ts"
 
-/** Names what can be set. */
-export interface Options {
-  /** The channel, the same in all processes. Default `sallyport`. */
-  readonly channel?: string | undefined
-  /** How long commits are collected before one notification tells of them. Default 3 milliseconds. */
-  readonly coalesce?: Duration.Input | undefined
-  /** How often the listening connection is asked for a sign of life. Default 2 seconds. */
-  readonly heartbeat?: Duration.Input | undefined
-}
+export { InvalidPgWakeUpsOptions, type Options } from "./internal/wakeUpOptions.ts"
 
 // PostgreSQL takes up to 7,999 bytes.
 const maxPayloadBytes = 7_900
@@ -67,20 +60,12 @@ const silent = new SqlError({
   })
 })
 
-/**
- * Provides the wake-ups for the repositories that are built with this layer.
- *
- * `PgRepositories` is this layer and all repositories. It opens its connection when somebody listens first, beside the
- * client's pool, with the client's settings.
- */
-export const layerWith = (options: Options): Layer.Layer<never, never, PgClient> =>
+const provide = <E>(settings: Effect.Effect<Settings, E>): Layer.Layer<never, E, PgClient> =>
   Layer.effect(
     SqlWakeUps.Current,
     Effect.gen(function*() {
       const pg = yield* PgClient
-      const channel = options.channel ?? "sallyport"
-      const coalesce = Duration.fromInputUnsafe(options.coalesce ?? "3 millis")
-      const heartbeat = Duration.fromInputUnsafe(options.heartbeat ?? "2 seconds")
+      const { channel, coalesceMillis, heartbeatMillis } = yield* settings
 
       let from: number | null = null
       let pending = new Map<string, WakeUps.WakeUp>()
@@ -105,7 +90,7 @@ export const layerWith = (options: Options): Layer.Layer<never, never, PgClient>
       })
       yield* Effect.addFinalizer(() => Effect.ignore(Effect.timeout(flush, "1 second")))
       yield* waiting.await.pipe(
-        Effect.andThen(Effect.sleep(coalesce)),
+        Effect.andThen(Effect.sleep(coalesceMillis)),
         Effect.andThen(flush),
         Effect.matchCauseEffect({
           onFailure: (cause) => Effect.andThen(outage.failed(cause), Effect.sleep("500 millis")),
@@ -145,8 +130,8 @@ export const layerWith = (options: Options): Layer.Layer<never, never, PgClient>
             }))
             // A connection whose peer has vanished is silent, as one is on which nothing happens.
             const beat = connection.query("SELECT 1").pipe(
-              Effect.timeoutOrElse({ duration: heartbeat, orElse: () => Effect.fail(silent) }),
-              Effect.delay(heartbeat),
+              Effect.timeoutOrElse({ duration: heartbeatMillis, orElse: () => Effect.fail(silent) }),
+              Effect.delay(heartbeatMillis),
               Effect.forever
             )
             return yield* Effect.raceFirst(receive, beat)
@@ -159,5 +144,32 @@ export const layerWith = (options: Options): Layer.Layer<never, never, PgClient>
     })
   )
 
-/** Provides the wake-ups with the default settings of {@link Options}. */
-export const layer: Layer.Layer<never, never, PgClient> = layerWith({})
+/**
+ * Provides the wake-ups for the repositories that are built with this layer.
+ *
+ * `PgRepositories` is this layer and all repositories. It opens its connection when the first reader listens, beside the
+ * client's pool, with the client's settings. Fails if the options cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<never, InvalidPgWakeUpsOptions, PgClient> =>
+  provide(settings.fromObject(options))
+
+/**
+ * Provides the wake-ups with the options of the configuration, in variables that begin with `SALLYPORT_WAKE_UPS_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<never, Config.ConfigError | InvalidPgWakeUpsOptions, PgClient> = provide(
+  settings.fromConfig
+)
+
+/**
+ * Provides the wake-ups with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<never, never, PgClient> = provide(settings.defaults)

@@ -7,7 +7,6 @@
  */
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
@@ -19,8 +18,11 @@ import * as Client from "effect/sql/SqlClient"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import { backup } from "node:sqlite"
+import type { SqliteClientConfig } from "./internal/clientConfig.ts"
 import { open } from "./internal/connection.ts"
 import { classify } from "./internal/errors.ts"
+
+export { config, type SqliteClientConfig } from "./internal/clientConfig.ts"
 
 /**
  * Marks values that are a `SqliteClient`.
@@ -85,51 +87,6 @@ export interface BackupMetadata {
 export const SqliteClient: Context.Service<SqliteClient, SqliteClient> = Context.Service<SqliteClient>(
   "@sallyport/sqlite-node/SqliteClient"
 )
-
-/**
- * Configures a `SqliteClient`.
- *
- * @category models
- */
-export interface SqliteClientConfig {
-  /** A path, a `file:` URI, or `:memory:`. The file is created if it is absent, its directory is not. */
-  readonly filename: string
-
-  /** Refuses writes and leaves the journal mode as it is. The file must exist. Default `false`. */
-  readonly readonly?: boolean | undefined
-
-  /** How many prepared statements are kept, least recently used leaving first. Default 200; 0 keeps none. */
-  readonly prepareCacheSize?: number | undefined
-
-  /** How long a prepared statement is kept. Without it only `prepareCacheSize` bounds the cache. */
-  readonly prepareCacheTTL?: Duration.Input | undefined
-
-  /** Leaves the journal mode of the file as it is instead of switching it to WAL. Default `false`. */
-  readonly disableWAL?: boolean | undefined
-
-  /** Attributes added to the spans of statements and transactions. */
-  readonly spanAttributes?: Record<string, unknown> | undefined
-
-  /** Renames the columns of results. */
-  readonly transformResultNames?: ((str: string) => string) | undefined
-
-  /** Renames the identifiers in statements. */
-  readonly transformQueryNames?: ((str: string) => string) | undefined
-
-  /**
-   * How far a commit waits for the disk. Default `"FULL"`.
-   *
-   * With WAL, `"FULL"` keeps every committed transaction through a power cut. `"NORMAL"` may lose the last ones but
-   * keeps the file sound. `"OFF"` leaves all to the operating system: a power cut can corrupt the file.
-   */
-  readonly synchronous?: "FULL" | "NORMAL" | "OFF" | undefined
-
-  /**
-   * How long a statement waits for another connection's lock before it fails with a retryable `LockTimeoutError`.
-   * Default `"5 seconds"`. The wait blocks the event loop.
-   */
-  readonly busyTimeout?: Duration.Input | undefined
-}
 
 /**
  * Creates a `SqliteClient` whose connection closes with the scope.

@@ -33,7 +33,7 @@ const seqs = (all: ReadonlyArray<Run.RunEvent>) => all.map((event) => Option.get
  * Declares the suite for a repository. `layer` is built for each test and expected to be empty.
  */
 export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>): void => {
-  const build = (options: RunEventLog.RunEventLogOptions) =>
+  const build = (options: RunEventLog.Options) =>
     RunEventLog.layerWith(options).pipe(
       Layer.provide(Layer.fresh(layer)),
       Layer.provide([Digest.layerWebCrypto, SecureRandom.layerWebCrypto])

@@ -7,6 +7,7 @@
  */
 import { AccessRepository } from "./AccessRepository.ts"
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,7 +19,10 @@ import type { AccessEvent } from "./AccessEvent.ts"
 import type { AccessSnapshot } from "./AccessFeedRepository.ts"
 import * as Following from "../Following.ts"
 import * as Outage from "../Outage.ts"
+import { type InvalidAccessFeedOptions, type Options, type Settings, settings } from "./internal/feedOptions.ts"
 import { RepositoryError } from "../RepositoryError.ts"
+
+export { InvalidAccessFeedOptions, type Options } from "./internal/feedOptions.ts"
 
 /** Reports that the store could not be read. What was delivered is whole up to its last revision, to go on from later. */
 export class AccessFeedUnavailable extends Schema.TaggedError<AccessFeedUnavailable>()("AccessFeedUnavailable", {
@@ -72,29 +76,12 @@ export class AccessFeed extends Context.Service<AccessFeed, {
   }) => Stream.Stream<AccessFeedMessage, AccessFeedError>
 }>()("@sallyport/core/access/AccessFeed") {}
 
-/** Lists the settings of {@link layerWith}; each has a default. */
-export interface Options {
-  /** How many events are read at once. Default 256. */
-  readonly pageSize?: number | undefined
-  /** How many events a subscriber is sent to catch up; one that is further behind gets a snapshot. Default 10,000. */
-  readonly maxReplay?: number | undefined
-  /** How often a follower looks without a hint. Default 5 seconds. */
-  readonly pollInterval?: Duration.Input | undefined
-  /** How long to wait before listening again where listening failed. A follower looks each time. Default 250 milliseconds. */
-  readonly retryDelay?: Duration.Input | undefined
-}
-
 const unavailable = (cause: RepositoryError) => new AccessFeedError({ reason: new AccessFeedUnavailable({ cause }) })
 
-/** Builds the service; {@link layer} is what most hosts want. */
-export const make = Effect.fnUntraced(function*(
-  options: Options
+const build = Effect.fnUntraced(function*(
+  { maxReplay, pageSize, pollMillis, retryMillis }: Settings
 ): Effect.fn.Return<AccessFeed["Service"], never, AccessRepository> {
   const repository = (yield* AccessRepository).feed
-  const pageSize = options.pageSize ?? 256
-  const maxReplay = options.maxReplay ?? 10_000
-  const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? "5 seconds")
-  const retryDelay = Duration.fromInputUnsafe(options.retryDelay ?? "250 millis")
 
   const snapshot = Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => repository.snapshot({ nowMillis })).pipe(
     Effect.mapError(unavailable),
@@ -103,8 +90,8 @@ export const make = Effect.fnUntraced(function*(
 
   const hints = Following.hints({
     wakeUps: repository.wakeups,
-    pollInterval,
-    retryDelay,
+    pollInterval: Duration.millis(pollMillis),
+    retryDelay: Duration.millis(retryMillis),
     outage: Outage.ofSource(repository, {
       begins: "Lost the hints of the access feed; its readers look for changes until they are back",
       ends: "The hints of the access feed are back"
@@ -166,9 +153,46 @@ export const make = Effect.fnUntraced(function*(
   })
 })
 
-/** Provides the feed with given settings. */
-export const layerWith = (options: Options): Layer.Layer<AccessFeed, never, AccessRepository> =>
-  Layer.effect(AccessFeed, make(options))
+/**
+ * Creates the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options: Options
+): Effect.Effect<AccessFeed["Service"], InvalidAccessFeedOptions, AccessRepository> =>
+  Effect.flatMap(settings.fromObject(options), build)
 
-/** Provides the feed with the default settings of {@link Options}. */
-export const layer: Layer.Layer<AccessFeed, never, AccessRepository> = layerWith({})
+/**
+ * Provides the feed with given options. Fails if they cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (
+  options: Options
+): Layer.Layer<AccessFeed, InvalidAccessFeedOptions, AccessRepository> => Layer.effect(AccessFeed, make(options))
+
+/**
+ * Provides the feed with the options of the configuration, in variables that begin with `SALLYPORT_FEED_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  AccessFeed,
+  Config.ConfigError | InvalidAccessFeedOptions,
+  AccessRepository
+> = Layer.effect(AccessFeed, Effect.flatMap(settings.fromConfig, build))
+
+/**
+ * Provides the feed with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<AccessFeed, never, AccessRepository> = Layer.effect(
+  AccessFeed,
+  Effect.flatMap(settings.defaults, build)
+)

@@ -1,10 +1,12 @@
 /**
  * How a server is reached, and what follows from it: which credentials it takes, and how its cookies are set.
  */
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as ServiceOptions from "../ServiceOptions.ts"
 import type { SessionMethod } from "./Session.ts"
 
 /**
@@ -81,15 +83,43 @@ export const isLoopback = (host: string): boolean => {
 const loopbackIpv4 = /^(?:::ffff:)?127(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/
 
 /**
- * Chooses the policy for the address that a server listens on. Without a name it is `loopback-browser` on a loopback
- * address and `remote-reachable` elsewhere. Fails with {@link PolicyRefused} where the named one is for a loopback
- * address and this is none; `unsafe-no-auth` is never chosen unasked.
+ * Lists the options of a policy.
+ *
+ * @category models
+ * @since 0.1.0
  */
-export const make = (options: {
+export interface Options {
+  /** The address that the server listens on. */
   readonly host: string
+  /** The policy. Without one it is `loopback-browser` on a loopback address and `remote-reachable` elsewhere. */
   readonly kind?: Kind | undefined
+  /** The address under which clients reach what is at the root of the server. */
   readonly publicUrl?: URL | undefined
-}): Effect.Effect<Descriptor, PolicyRefused> => {
+}
+
+/**
+ * Reports options of a policy that cannot be read, while the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidAuthPolicyOptions extends Schema.TaggedError<InvalidAuthPolicyOptions>()(
+  "InvalidAuthPolicyOptions",
+  { problem: Schema.String }
+) {
+  override get message() {
+    return `The options of the policy cannot work: ${this.problem}`
+  }
+}
+
+/**
+ * Chooses the policy for the address that a server listens on. Fails with {@link PolicyRefused} if the named one is for a
+ * loopback address and this is none; `unsafe-no-auth` is never chosen unasked.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<Descriptor, PolicyRefused> => {
   const local = isLoopback(options.host)
   const kind = options.kind ?? (local ? "loopback-browser" : "remote-reachable")
   const { sessionMethods, ...descriptor } = descriptors[kind]
@@ -111,9 +141,47 @@ export const make = (options: {
     )
 }
 
-/** Provides the policy that {@link make} chooses. */
-export const layer = (options: {
-  readonly host: string
-  readonly kind?: Kind | undefined
-  readonly publicUrl?: URL | undefined
-}): Layer.Layer<AuthPolicy, PolicyRefused> => Layer.effect(AuthPolicy, make(options))
+/**
+ * Provides the policy that {@link make} chooses.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<AuthPolicy, PolicyRefused> =>
+  Layer.effect(AuthPolicy, make(options))
+
+const webUrl = (written: unknown): URL | undefined => {
+  const url = URL.parse(String(written))
+  return url !== null && /^https?:$/.test(url.protocol) ? url : undefined
+}
+
+const isKind = Schema.is(Kind)
+
+/**
+ * Provides the policy of the configuration: `SALLYPORT_HOST`, the address that the server listens on, `127.0.0.1` unless
+ * set; `SALLYPORT_POLICY`; `SALLYPORT_PUBLIC_URL`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  AuthPolicy,
+  Config.ConfigError | InvalidAuthPolicyOptions | PolicyRefused
+> = Layer.effect(
+  AuthPolicy,
+  Effect.gen(function*() {
+    const read = ServiceOptions.fromConfig<
+      { readonly host: string; readonly policy: Kind; readonly publicUrl: URL },
+      InvalidAuthPolicyOptions
+    >("SALLYPORT", (problem) => new InvalidAuthPolicyOptions({ problem }))
+    return yield* make({
+      host: (yield* read.optional("host", "an address, such as 127.0.0.1", String)) ?? "127.0.0.1",
+      kind: yield* read.optional(
+        "policy",
+        `one of ${Kind.literals.join(", ")}`,
+        (written) => isKind(written) ? written : undefined
+      ),
+      publicUrl: yield* read.optional("publicUrl", "an address, such as https://example.com", webUrl)
+    })
+  })
+)

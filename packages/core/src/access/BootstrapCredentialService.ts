@@ -4,6 +4,7 @@
  */
 import { AccessRepository } from "./AccessRepository.ts"
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -33,13 +34,18 @@ import {
   unavailable,
   WeakCredential
 } from "./internal/bootstrapErrors.ts"
-import { type InvalidBootstrapOptions, type Options, toSettings } from "./internal/bootstrapOptions.ts"
+import {
+  type InvalidBootstrapCredentialOptions,
+  type Options,
+  type Settings,
+  settings
+} from "./internal/bootstrapOptions.ts"
 import * as CredentialDigest from "./internal/credentialDigest.ts"
 import * as PlainText from "./internal/plainText.ts"
 import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
-import { actorOf, type Principal } from "./SessionCredentialService.ts"
+import { actorOf, type Principal } from "./Principal.ts"
 import * as Sweeper from "../Sweeper.ts"
 
 export {
@@ -58,7 +64,7 @@ export {
   TooManyAttempts,
   WeakCredential
 } from "./internal/bootstrapErrors.ts"
-export { type AttemptLimit, InvalidBootstrapOptions, type Options } from "./internal/bootstrapOptions.ts"
+export { type AttemptLimit, InvalidBootstrapCredentialOptions, type Options } from "./internal/bootstrapOptions.ts"
 export { digestKeyName, seedMinimumLength } from "./internal/credentialDigest.ts"
 
 // -----------------------------------------------------------------------------
@@ -186,16 +192,27 @@ export const makeGrants = Effect.gen(function*() {
   })
 })
 
-/** Builds the service; {@link layer} is what most hosts want. */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+/**
+ * Names what the service is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirements =
+  | AccessRepository
+  | SecretStore.SecretStore
+  | SecureRandom.SecureRandom
+  | Mac.Mac
+
+const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   BootstrapCredentialService["Service"],
-  InvalidBootstrapOptions | SecretStore.SecretStoreError,
-  AccessRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
+  SecretStore.SecretStoreError,
+  Requirements
 > {
   const repository = (yield* AccessRepository).links
   const random = yield* SecureRandom.SecureRandom
   const vocabulary = yield* AccessScope.Vocabulary
-  const { defaultMillis, listLimit, maximumMillis, perSource, total } = yield* toSettings(options)
+  const { defaultMillis, listLimit, maximumMillis, perSource, total } = settings
   const attempts = yield* Attempts.make("bootstrap", { perSource, total })
   const policy = yield* Effect.serviceOption(AuthPolicy)
   const digestOf = yield* CredentialDigest.make
@@ -385,39 +402,69 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 })
 
-/** Provides the service with given settings. Fails when they contradict each other or the key of the digests cannot be read or made. */
+/**
+ * Creates the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<
+  BootstrapCredentialService["Service"],
+  InvalidBootstrapCredentialOptions | SecretStore.SecretStoreError,
+  Requirements
+> => Effect.flatMap(settings.fromObject(options), build)
+
+/**
+ * Provides the service with given options. Fails if they cannot work, or if the key of the digests cannot be read or made.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<
   BootstrapCredentialService,
-  InvalidBootstrapOptions | SecretStore.SecretStoreError,
-  AccessRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
+  InvalidBootstrapCredentialOptions | SecretStore.SecretStoreError,
+  Requirements
 > => Layer.effect(BootstrapCredentialService, make(options))
 
-/** Provides the service with its defaults: links of 5 minutes, at most 1 hour. */
-export const layer: Layer.Layer<
+/**
+ * Provides the service with the options of the configuration, in variables that begin with `SALLYPORT_PAIRING_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
   BootstrapCredentialService,
-  InvalidBootstrapOptions | SecretStore.SecretStoreError,
-  AccessRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
-> = layerWith({})
+  Config.ConfigError | InvalidBootstrapCredentialOptions | SecretStore.SecretStoreError,
+  Requirements
+> = Layer.effect(BootstrapCredentialService, Effect.flatMap(settings.fromConfig, build))
+
+/**
+ * Provides the service with its defaults: links of 5 minutes, at most 1 hour.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<BootstrapCredentialService, SecretStore.SecretStoreError, Requirements> = Layer.effect(
+  BootstrapCredentialService,
+  Effect.flatMap(settings.defaults, build)
+)
 
 /**
  * Deletes links that have ended, again and again, in batches. Several processes may do this at once.
  *
  * `retention` is how long a link is kept after its end, by default 1 day: for so long a seeded credential is known not to be
  * a new one. `interval` defaults to 10 minutes, `batchSize` to 500 links. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
-  options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
-): Layer.Layer<never, never, AccessRepository> =>
+  options?: Sweeper.RetentionOptions
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, AccessRepository> =>
   Sweeper.layer({
     name: "ended pairing links",
     options,
-    defaults: { interval: "10 minutes", batchSize: 500 },
-    sweep: Effect.map(AccessRepository, ({ links: repository }) => {
-      const retentionMillis = Duration.toMillis(options?.retention ?? "1 day")
-      return (limit, nowMillis) =>
-        repository.sweep(
-          { endedBeforeMillis: Math.max(0, nowMillis - retentionMillis), limit },
-          { actor: "system", nowMillis }
-        )
-    })
+    defaults: { interval: "10 minutes", batchSize: 500, retention: "1 day" },
+    sweep: Effect.map(AccessRepository, ({ links: repository }) => (limit, nowMillis, endedBeforeMillis) =>
+      repository.sweep({ endedBeforeMillis, limit }, { actor: "system", nowMillis }))
   })

@@ -2,10 +2,10 @@
  * Checks DPoP proofs (RFC 9449): that whoever sends a request holds a key, now, for this request, and with this token.
  */
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import type * as Mac from "effect/crypto/Mac"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Layer from "effect/Layer"
@@ -15,12 +15,14 @@ import * as Schema from "effect/Schema"
 import { RepositoryError } from "../RepositoryError.ts"
 import * as CompactJws from "./internal/compactJws.ts"
 import { makeNonces } from "./internal/dpopNonces.ts"
+import { type InvalidDpopProofOptions, type Options, type Settings, settings } from "./internal/dpopOptions.ts"
 import { makeRecentlyUsed } from "./internal/recentlyUsed.ts"
 import { type Algorithm, algorithms, ProofSignature, type PublicJwk, type Verify } from "./ProofSignature.ts"
 import { ReplayRepository } from "./ReplayRepository.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 
 export { nonceKeyName } from "./internal/dpopNonces.ts"
+export { InvalidDpopProofOptions, type Options } from "./internal/dpopOptions.ts"
 
 // -----------------------------------------------------------------------------
 // Errors
@@ -84,15 +86,6 @@ export class ReplayStoreUnavailable extends Schema.TaggedError<ReplayStoreUnavai
   }
 }
 
-/** Reports settings with which no proof could be checked, when the layer is built. */
-export class InvalidDpopOptions extends Schema.TaggedError<InvalidDpopOptions>()("InvalidDpopOptions", {
-  problem: Schema.String
-}) {
-  override get message() {
-    return `The settings of DPoP cannot work: ${this.problem}`
-  }
-}
-
 /** Reports why a proof is not taken, with a reason to branch on. */
 export class DpopProofError extends Schema.TaggedError<DpopProofError>()("DpopProofError", {
   reason: Schema.Union([InvalidProof, NonceRequired, ReplayStoreUnavailable])
@@ -105,22 +98,6 @@ export class DpopProofError extends Schema.TaggedError<DpopProofError>()("DpopPr
 // -----------------------------------------------------------------------------
 // Service
 // -----------------------------------------------------------------------------
-
-/** Lists the settings of {@link layerWith}; each has a default. */
-export interface Options {
-  /** How old a proof may be. Default 60 seconds. */
-  readonly maxAge?: Duration.Input | undefined
-  /** How far a client's clock may run ahead, and how far those of the servers of one store may differ. Default 10 seconds. */
-  readonly clockSkew?: Duration.Input | undefined
-  /**
-   * Whether a proof has to carry a nonce of this server, and for how long one is given out; it is good for as long again.
-   * Off by default. A nonce bounds how long before its use a proof can have been made, whatever the clock that its `iat`
-   * was taken from.
-   */
-  readonly nonceLifetime?: Duration.Input | undefined
-  /** How many keys are kept ready for use; the one that was not used for longest goes first. Default 10,000. */
-  readonly keyCacheCapacity?: number | undefined
-}
 
 /** Describes the request that a proof came with. */
 export interface ProofRequest {
@@ -292,38 +269,27 @@ const readHeader = (segment: string): UnknownKey | Problem => {
   return publicKey === undefined ? "invalid-jwk" : { algorithm: alg, publicKey }
 }
 
-const wholeMillis = (
-  setting: keyof Options,
-  duration: Duration.Input,
-  minimum: 0 | 1
-): Effect.Effect<number, InvalidDpopOptions> => {
-  const millis = Math.round(Duration.toMillis(duration))
-  return millis >= minimum && Number.isSafeInteger(millis)
-    ? Effect.succeed(millis)
-    : Effect.fail(new InvalidDpopOptions({ problem: `${setting} must be finite and at least ${minimum} milliseconds` }))
-}
+/**
+ * Names what the service is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirements = ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
 
-/** Builds the service; {@link layer} is what most hosts want. */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   DpopProof["Service"],
-  InvalidDpopOptions | SecretStore.SecretStoreError,
-  ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
+  SecretStore.SecretStoreError,
+  Requirements
 > {
   const signatures = yield* ProofSignature
   const replays = yield* ReplayRepository
   const digest = yield* Digest.Digest
-  const maxAgeMillis = yield* wholeMillis("maxAge", options.maxAge ?? "60 seconds", 1)
-  const skewMillis = yield* wholeMillis("clockSkew", options.clockSkew ?? "10 seconds", 0)
-  const capacity = options.keyCacheCapacity ?? 10_000
-  if (!Number.isSafeInteger(capacity) || capacity < 1) {
-    return yield* new InvalidDpopOptions({ problem: "keyCacheCapacity must be a whole number from 1" })
-  }
-  const nonces = options.nonceLifetime === undefined
-    ? undefined
-    : yield* makeNonces(yield* wholeMillis("nonceLifetime", options.nonceLifetime, 1))
+  const { maxAgeMillis, nonceMillis, skewMillis } = settings
+  const nonces = nonceMillis === undefined ? undefined : yield* makeNonces(nonceMillis)
 
   // By the header as it was sent, which a client writes in the same way each time, so that it is read and checked once.
-  const keys = makeRecentlyUsed<PreparedKey>(capacity)
+  const keys = makeRecentlyUsed<PreparedKey>(settings.keyCacheCapacity)
   const prepare = ({ algorithm, publicKey }: UnknownKey, thumbprint: string): Effect.Effect<PreparedKey | undefined> =>
     Effect.map(
       signatures.prepare(algorithm, publicKey),
@@ -414,16 +380,49 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 })
 
-/** Provides the check with given settings. Fails when they cannot work, or the key of the nonces cannot be read or made. */
+/**
+ * Creates the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<
+  DpopProof["Service"],
+  InvalidDpopProofOptions | SecretStore.SecretStoreError,
+  Requirements
+> => Effect.flatMap(settings.fromObject(options), build)
+
+/**
+ * Provides the check with given options. Fails if they cannot work, or if the key of the nonces cannot be read or made.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<
   DpopProof,
-  InvalidDpopOptions | SecretStore.SecretStoreError,
-  ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
+  InvalidDpopProofOptions | SecretStore.SecretStoreError,
+  Requirements
 > => Layer.effect(DpopProof, make(options))
 
-/** Provides the check with its defaults: proofs of the last 60 seconds, no nonces. */
-export const layer: Layer.Layer<
+/**
+ * Provides the check with the options of the configuration, in variables that begin with `SALLYPORT_DPOP_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
   DpopProof,
-  InvalidDpopOptions | SecretStore.SecretStoreError,
-  ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
-> = layerWith({})
+  Config.ConfigError | InvalidDpopProofOptions | SecretStore.SecretStoreError,
+  Requirements
+> = Layer.effect(DpopProof, Effect.flatMap(settings.fromConfig, build))
+
+/**
+ * Provides the check with its defaults: proofs of the last 60 seconds, no nonces.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<DpopProof, SecretStore.SecretStoreError, Requirements> = Layer.effect(
+  DpopProof,
+  Effect.flatMap(settings.defaults, build)
+)

@@ -114,7 +114,9 @@ export const layerMemory: Layer.Layer<ReplayRepository> = layerMemoryWith({ capa
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 values. A failure is logged, and tried again.
  */
-export const layerSweeper = (options?: Sweeper.Options): Layer.Layer<never, never, ReplayRepository> =>
+export const layerSweeper = (
+  options?: Sweeper.Options
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, ReplayRepository> =>
   Sweeper.layer({
     name: "spent single-use values",
     options,

@@ -7,13 +7,13 @@
  */
 import { AccessRepository } from "./AccessRepository.ts"
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Digest from "effect/crypto/Digest"
 import type * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import { identity } from "effect/Function"
@@ -36,10 +36,16 @@ import {
   TicketRefused,
   unavailable
 } from "./internal/sessionErrors.ts"
-import { type InvalidSessionOptions, type Options, toSettings } from "./internal/sessionOptions.ts"
+import {
+  type InvalidSessionCredentialOptions,
+  type Options,
+  type Settings,
+  settings
+} from "./internal/sessionOptions.ts"
 import * as SessionTokens from "./internal/sessionTokens.ts"
 import * as SigningKeys from "./internal/signingKeys.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
+import { actorOf, type Principal } from "./Principal.ts"
 import { Device, endlessSessionId, type Session, SessionId, type SessionMethod } from "./Session.ts"
 import { Stopping } from "../Stopping.ts"
 import { isLive, type RevocationTarget, type SessionRow, toSession } from "./SessionCredentialRepository.ts"
@@ -56,17 +62,17 @@ export {
   SessionStoreUnavailable,
   TicketRefused
 } from "./internal/sessionErrors.ts"
-export { InvalidSessionOptions, nistAal1, nistAal2, nistAal3, type Options } from "./internal/sessionOptions.ts"
+export {
+  InvalidSessionCredentialOptions,
+  nistAal1,
+  nistAal2,
+  nistAal3,
+  type Options
+} from "./internal/sessionOptions.ts"
 
 // -----------------------------------------------------------------------------
 // Models
 // -----------------------------------------------------------------------------
-
-/** Says who asks for a change: a session, or whoever runs the host. */
-export type Principal = Session | "operator"
-
-/** Returns the name under which a principal stands in the access feed. */
-export const actorOf = (principal: Principal): string => principal === "operator" ? "operator" : principal.subject
 
 /** Describes a session as the device list shows it. */
 export interface ListedSession {
@@ -208,18 +214,14 @@ export type Requirements =
   | Digest.Digest
   | Mac.Mac
 
-/**
- * Builds the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want.
- */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   SessionCredentialService["Service"],
-  InvalidSessionOptions | SecretStore.SecretStoreError,
+  SecretStore.SecretStoreError,
   Requirements | Scope.Scope
 > {
   const repository = (yield* AccessRepository).sessions
   const random = yield* SecureRandom.SecureRandom
-  const { absoluteMillis, lifetimeMillis, recheckMillis, refreshing, renewalMillis, ticketMillis, ...settings } =
-    yield* toSettings(options)
+  const { absoluteMillis, lifetimeMillis, recheckMillis, refreshing, renewalMillis, ticketMillis } = settings
   const ring = yield* SigningKeys.makeRing()
   const { digestOf, sign, successors, verify: verifySignature } = yield* SessionTokens.make(ring)
   const cache = SessionCache.make({ capacity: settings.cacheCapacity, recheckMillis, renewalMillis })
@@ -564,19 +566,52 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 })
 
-/** Provides the service with given settings. Fails when they contradict each other or the signing keys cannot be read. */
+/**
+ * Creates the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<
+  SessionCredentialService["Service"],
+  InvalidSessionCredentialOptions | SecretStore.SecretStoreError,
+  Requirements | Scope.Scope
+> => Effect.flatMap(settings.fromObject(options), build)
+
+/**
+ * Provides the service with given options. Fails if they cannot work, or if the signing keys cannot be read.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<
   SessionCredentialService,
-  InvalidSessionOptions | SecretStore.SecretStoreError,
+  InvalidSessionCredentialOptions | SecretStore.SecretStoreError,
   Requirements
 > => Layer.effect(SessionCredentialService, make(options))
 
-/** Provides the service with its defaults: 30 days without activity, no absolute end. */
-export const layer: Layer.Layer<
+/**
+ * Provides the service with the options of the configuration, in variables that begin with `SALLYPORT_SESSION_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
   SessionCredentialService,
-  InvalidSessionOptions | SecretStore.SecretStoreError,
+  Config.ConfigError | InvalidSessionCredentialOptions | SecretStore.SecretStoreError,
   Requirements
-> = layerWith({})
+> = Layer.effect(SessionCredentialService, Effect.flatMap(settings.fromConfig, build))
+
+/**
+ * Provides the service with its defaults: 30 days without activity, no absolute end.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<SessionCredentialService, SecretStore.SecretStoreError, Requirements> = Layer.effect(
+  SessionCredentialService,
+  Effect.flatMap(settings.defaults, build)
+)
 
 /**
  * Deletes sessions that have ended, expired tickets, and signing keys that nobody needs any more, again and again, in
@@ -584,23 +619,22 @@ export const layer: Layer.Layer<
  *
  * `retention` is how long a session is kept after its end, by default 1 hour; `interval` defaults to 10 minutes, `batchSize`
  * to 500 sessions. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
-  options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
-): Layer.Layer<never, never, AccessRepository | SessionCredentialService> =>
+  options?: Sweeper.RetentionOptions
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, AccessRepository | SessionCredentialService> =>
   Sweeper.layer({
     name: "ended sessions",
     options,
-    defaults: { interval: "10 minutes", batchSize: 500 },
+    defaults: { interval: "10 minutes", batchSize: 500, retention: "1 hour" },
     sweep: Effect.gen(function*() {
       const repository = (yield* AccessRepository).sessions
       const sessions = yield* SessionCredentialService
-      const retentionMillis = Duration.toMillis(options?.retention ?? "1 hour")
-      return Effect.fnUntraced(function*(limit: number, nowMillis: number) {
-        const swept = yield* repository.sweep(
-          { endedBeforeMillis: Math.max(0, nowMillis - retentionMillis), limit },
-          { actor: "system", nowMillis }
-        )
+      return Effect.fnUntraced(function*(limit: number, nowMillis: number, endedBeforeMillis: number) {
+        const swept = yield* repository.sweep({ endedBeforeMillis, limit }, { actor: "system", nowMillis })
         if (swept < limit) yield* sessions.sweepSigningKeys
         return swept
       })

@@ -357,7 +357,7 @@ export const layer: Layer.Layer<RateLimiter.RateLimiterStore, Migrations.Migrati
  */
 export const layerSweeper = (
   options?: Migrations.TableOptions & Sweeper.Options
-): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
+): Layer.Layer<never, Migrations.MigrationsError | Sweeper.InvalidSweeperOptions, SqlClient.SqlClient> =>
   Sweeper.layer({
     name: "rate limits that have run out",
     options,

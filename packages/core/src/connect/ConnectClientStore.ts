@@ -8,9 +8,9 @@
  */
 import { AccessRepository } from "../access/AccessRepository.ts"
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -37,9 +37,15 @@ import {
   SecurityModeUnreadable,
   unavailable
 } from "./internal/connectErrors.ts"
-import { type InvalidConnectOptions, type Options, toSettings } from "./internal/connectOptions.ts"
+import {
+  type InvalidConnectClientStoreOptions,
+  type Options,
+  type Settings,
+  settings
+} from "./internal/connectOptions.ts"
 import * as DecisionWaits from "./internal/decisionWaits.ts"
-import { actorOf, type Principal } from "../access/SessionCredentialService.ts"
+import type { Waiter } from "./internal/decisionWaits.ts"
+import { actorOf, type Principal } from "../access/Principal.ts"
 import * as Sweeper from "../Sweeper.ts"
 
 export {
@@ -52,7 +58,8 @@ export {
   SecurityModeUnreadable,
   TooManyWaiting
 } from "./internal/connectErrors.ts"
-export { InvalidConnectOptions, type Options } from "./internal/connectOptions.ts"
+export { InvalidConnectClientStoreOptions, type Options } from "./internal/connectOptions.ts"
+export type { Waiter } from "./internal/decisionWaits.ts"
 
 /** Describes what came of a request. Only `Granted` lets the client in. */
 export type RequestResult =
@@ -120,12 +127,7 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
    * Waits until the request that a client made is decided, or the time is up, and says how. It learns of a decision as soon
    * as the access feed tells of it, whichever process decides.
    */
-  readonly awaitDecision: (options: {
-    readonly proofKeyThumbprint: string
-    readonly account: string
-    readonly requestedAtMillis: number
-    readonly timeout: Duration.Input
-  }) => Effect.Effect<DecisionStatus, ConnectClientError>
+  readonly awaitDecision: (waiter: Waiter) => Effect.Effect<DecisionStatus, ConnectClientError>
 }>()("@sallyport/core/connect/ConnectClientStore") {}
 
 /** Names, as `createdBy`, who issued the links that are granted to connecting clients. */
@@ -134,15 +136,21 @@ export const grantedBy = "connect"
 const isSecurityMode = Schema.is(SecurityMode)
 const isThumbprint = Schema.is(Thumbprint)
 
-/** Builds the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want. */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+/**
+ * Names what the service is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirements = AccessRepository | Digest.Digest
+
+const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   ConnectClientStore["Service"],
-  InvalidConnectOptions,
-  AccessRepository | Digest.Digest | Scope.Scope
+  never,
+  Requirements | Scope.Scope
 > {
   const repository = (yield* AccessRepository).clients
   const digest = yield* Digest.Digest
-  const settings = yield* toSettings(options)
   const { backOffMillis, maxBackOffMillis, maxObserved, maxPending, pendingMillis } = settings
   const awaitDecision = yield* DecisionWaits.make(repository, settings)
 
@@ -254,7 +262,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
           return yield* fail(new RequestChanged({ client: toConnectClient(outcome.row) }))
       }
     }),
-    get: (client) => Effect.map(resolve(client), toConnectClient),
+    get: Effect.fn("ConnectClientStore.get")(function*(client) {
+      return toConnectClient(yield* resolve(client))
+    }),
     list: Effect.fn("ConnectClientStore.list")(function*(request) {
       const after = request?.after
       const rows = yield* Effect.mapError(
@@ -269,43 +279,76 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       )
       return rows.map(toConnectClient)
     }),
-    isAdmitted: (key) => Effect.mapError(repository.isAdmitted(key), unavailable),
+    isAdmitted: Effect.fn("ConnectClientStore.isAdmitted")((key) =>
+      Effect.mapError(repository.isAdmitted(key), unavailable)
+    ),
     awaitDecision
   })
 })
 
-/** Provides the service with given settings. Fails when they cannot work. */
+/**
+ * Creates the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<
+  ConnectClientStore["Service"],
+  InvalidConnectClientStoreOptions,
+  Requirements | Scope.Scope
+> => Effect.flatMap(settings.fromObject(options), build)
+
+/**
+ * Provides the service with given options. Fails if they cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<
   ConnectClientStore,
-  InvalidConnectOptions,
-  AccessRepository | Digest.Digest
+  InvalidConnectClientStoreOptions,
+  Requirements
 > => Layer.effect(ConnectClientStore, make(options))
 
-/** Provides the service with the default settings of {@link Options}. */
-export const layer: Layer.Layer<
+/**
+ * Provides the service with the options of the configuration, in variables that begin with `SALLYPORT_CONNECT_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
   ConnectClientStore,
-  InvalidConnectOptions,
-  AccessRepository | Digest.Digest
-> = layerWith({})
+  Config.ConfigError | InvalidConnectClientStoreOptions,
+  Requirements
+> = Layer.effect(ConnectClientStore, Effect.flatMap(settings.fromConfig, build))
+
+/**
+ * Provides the service with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<ConnectClientStore, never, Requirements> = Layer.effect(
+  ConnectClientStore,
+  Effect.flatMap(settings.defaults, build)
+)
 
 /**
  * Deletes requests that expired, and clients that were not heard of for long, again and again, in batches. Several
  * processes may do this at once. Approved and blocked clients stay.
  *
  * `retention` defaults to 90 days, `interval` to 10 minutes, `batchSize` to 100. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
-  options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }
-): Layer.Layer<never, never, AccessRepository> => {
-  const retentionMillis = Duration.toMillis(options?.retention ?? "90 days")
-  return Sweeper.layer({
+  options?: Sweeper.RetentionOptions
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, AccessRepository> =>
+  Sweeper.layer({
     name: "connecting clients",
     options,
-    defaults: { interval: "10 minutes", batchSize: 100 },
-    sweep: Effect.map(AccessRepository, ({ clients: repository }) => (limit, nowMillis) =>
-      repository.sweep(
-        { idleBeforeMillis: Math.max(0, nowMillis - retentionMillis), limit },
-        { actor: "system", nowMillis }
-      ))
+    defaults: { interval: "10 minutes", batchSize: 100, retention: "90 days" },
+    sweep: Effect.map(AccessRepository, ({ clients: repository }) => (limit, nowMillis, idleBeforeMillis) =>
+      repository.sweep({ idleBeforeMillis, limit }, { actor: "system", nowMillis }))
   })
-}

@@ -5,7 +5,7 @@
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Effect from "effect/Effect"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { CredentialKey, CredentialScope } from "../access/ScopedCredential.ts"
@@ -85,7 +85,8 @@ export class RequirementsError extends Schema.TaggedError<RequirementsError>()("
 export class CredentialRequirements extends Context.Service<CredentialRequirements, {
   /** Every declaration, in the order of the keys. */
   readonly all: ReadonlyArray<Requirement>
-  readonly get: (key: string) => Requirement | undefined
+  /** Returns the declaration of a key; none if there is none. */
+  readonly get: (key: string) => Option.Option<Requirement>
 }>()("@sallyport/core/credentials/CredentialRequirements") {}
 
 const isKey = Schema.is(CredentialKey)
@@ -126,7 +127,7 @@ export const layer = (
       }
       return CredentialRequirements.of({
         all: Array.from(byKey.values()).sort((a, b) => a.key < b.key ? -1 : 1),
-        get: (key) => byKey.get(key)
+        get: (key) => Option.fromUndefinedOr(byKey.get(key))
       })
     })
   )

@@ -13,7 +13,6 @@ import type * as Aead from "effect/crypto/Aead"
 import type * as Kdf from "effect/crypto/Kdf"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Hex from "effect/encoding/Hex"
 import * as Layer from "effect/Layer"
@@ -31,7 +30,7 @@ import {
   singlePart,
   type Verdict
 } from "./CredentialRequirements.ts"
-import { type CredentialSource, CredentialStatus } from "./CredentialStatus.ts"
+import { CredentialStatus } from "./CredentialStatus.ts"
 import * as AccessFollower from "../access/internal/accessFollower.ts"
 import * as CredentialCache from "./internal/credentialCache.ts"
 import {
@@ -48,8 +47,16 @@ import {
   ValueTooLarge,
   WrongParts
 } from "./internal/credentialErrors.ts"
+import {
+  type InvalidCredentialScopeResolverOptions,
+  type Options,
+  type Settings,
+  settings
+} from "./internal/credentialOptions.ts"
 import * as CredentialReads from "./internal/credentialReads.ts"
+import type { Found } from "./internal/credentialReads.ts"
 import * as Rights from "./internal/credentialRights.ts"
+import type { Caller } from "./internal/credentialRights.ts"
 import * as Vault from "./internal/credentialVault.ts"
 import { mayWrite, type Membership, OrgLookupError, OrgMembership } from "./OrgMembership.ts"
 import { CredentialKey, CredentialScope, type ScopedCredential } from "../access/ScopedCredential.ts"
@@ -70,26 +77,14 @@ export {
   ValueTooLarge,
   WrongParts
 } from "./internal/credentialErrors.ts"
+export { type Options, InvalidCredentialScopeResolverOptions } from "./internal/credentialOptions.ts"
+export type { Found } from "./internal/credentialReads.ts"
+export type { Caller } from "./internal/credentialRights.ts"
 export { rotate, type RotationReport } from "./internal/credentialRotation.ts"
 
 // -----------------------------------------------------------------------------
 // Models and service
 // -----------------------------------------------------------------------------
-
-/** Says who asks: a session, or anything that has a subject. */
-export interface Principal {
-  readonly subject: string
-}
-
-/** Says whose credential was found. */
-export interface Found {
-  readonly key: string
-  readonly source: CredentialSource
-  /** The owner in that scope; the host where the source is the environment. */
-  readonly owner: string
-  /** Which write the value is of; null where the source is the environment. */
-  readonly revision: string | null
-}
 
 /** Holds a credential that is one value. */
 export interface Resolved extends Found {
@@ -114,24 +109,24 @@ export class CredentialScopeResolver extends Context.Service<CredentialScopeReso
    * Returns the value that a caller uses: the first in the order of reading. One that is there but rejected or undecryptable
    * is an error, and no other is used in its place. A bundle has no single value: that is {@link WrongParts}.
    */
-  readonly resolve: (principal: Principal, key: string) => Effect.Effect<Option.Option<Resolved>, CredentialError>
+  readonly resolve: (caller: Caller, key: string) => Effect.Effect<Option.Option<Resolved>, CredentialError>
   /** Returns all parts of a credential, of one scope and one write. */
   readonly resolveBundle: (
-    principal: Principal,
+    caller: Caller,
     key: string
   ) => Effect.Effect<Option.Option<ResolvedBundle>, CredentialError>
   /** Does what `resolve` does; where nothing is set it fails with {@link NotSet}, which says what to ask people for. */
-  readonly require: (principal: Principal, key: string) => Effect.Effect<Resolved, CredentialError>
+  readonly require: (caller: Caller, key: string) => Effect.Effect<Resolved, CredentialError>
   /** Does what `resolveBundle` does, and fails with {@link NotSet}. */
-  readonly requireBundle: (principal: Principal, key: string) => Effect.Effect<ResolvedBundle, CredentialError>
+  readonly requireBundle: (caller: Caller, key: string) => Effect.Effect<ResolvedBundle, CredentialError>
   /** Says where a write goes that names no scope, and whose it is then. */
-  readonly writeScope: (principal: Principal, key: string) => Effect.Effect<ScopedOwner, CredentialError>
+  readonly writeScope: (caller: Caller, key: string) => Effect.Effect<ScopedOwner, CredentialError>
   /**
    * Stores a value in place of the one in the same place, all parts in one step. Without `scope` it goes where `writeScope`
    * says; the writer's own credential, which would be read first, is then removed in the same step. With `scope` it stays,
    * and is reported as `shadowedBy`. Rights are checked before anything is written.
    */
-  readonly write: (principal: Principal, options: {
+  readonly write: (caller: Caller, options: {
     readonly key: string
     readonly values: ReadonlyMap<string, Redacted.Redacted>
     readonly scope?: string | undefined
@@ -141,46 +136,23 @@ export class CredentialScopeResolver extends Context.Service<CredentialScopeReso
    * was when it was written. Where that is not the caller's to remove it fails with {@link NotPermitted}, and nothing else is
    * removed in its place. `scope` names another one. A key that is not declared any more can be removed too.
    */
-  readonly remove: (principal: Principal, options: {
+  readonly remove: (caller: Caller, options: {
     readonly key: string
     readonly scope?: string | undefined
   }) => Effect.Effect<ScopedCredential, CredentialError>
   /** Returns what the caller, and the organisation and workspace that the caller is active in, have. Nothing is decrypted. */
-  readonly list: (principal: Principal) => Effect.Effect<ReadonlyArray<ScopedCredential>, CredentialError>
+  readonly list: (caller: Caller) => Effect.Effect<ReadonlyArray<ScopedCredential>, CredentialError>
   /**
    * Returns the state of every declared credential as the caller would get it, in the order of the keys. Values are
    * decrypted to see whether they can be, and given to nobody.
    */
-  readonly status: (principal: Principal) => Effect.Effect<ReadonlyArray<CredentialStatus>, CredentialError>
+  readonly status: (caller: Caller) => Effect.Effect<ReadonlyArray<CredentialStatus>, CredentialError>
   /**
    * Has the provider check the credential that the caller uses. `Rejected` marks that very revision as rejected for a
    * limited time, `Valid` takes the mark away, and nothing else changes it.
    */
-  readonly test: (principal: Principal, key: string) => Effect.Effect<Verdict, CredentialError>
+  readonly test: (caller: Caller, key: string) => Effect.Effect<Verdict, CredentialError>
 }>()("@sallyport/core/credentials/CredentialScopeResolver") {}
-
-/** Lists the settings of {@link layerWith}; each has a default. */
-export interface Options {
-  /** Whose credential comes first. A scope that is left out is not read. Default user, org, workspace. */
-  readonly readOrder?: ReadonlyArray<CredentialScope> | undefined
-  /** Tells this store from others under the same keys. It must stay the same for the life of the store. Default `credentials`. */
-  readonly storeId?: string | undefined
-  /** The largest value of a credential, in bytes of its JSON text. Default 65,536. */
-  readonly maxValueBytes?: number | undefined
-  /** How long a rejected credential counts as rejected. Default 15 minutes. */
-  readonly rejectedFor?: Duration.Input | undefined
-  /** How long a validator may take before its provider counts as down. Default 10 seconds. */
-  readonly testTimeout?: Duration.Input | undefined
-  /** How many resolved credentials a process keeps. Default 10,000. */
-  readonly cacheCapacity?: number | undefined
-  /** How long a resolved credential is trusted since the feed was last read to its end. Default 5 seconds. */
-  readonly trustedFor?: Duration.Input | undefined
-  /**
-   * How often repeated reads are counted into the feed. The first read by somebody is there before the value is given out;
-   * a process that is killed loses the count of repeated ones since. Default 10 seconds.
-   */
-  readonly auditInterval?: Duration.Input | undefined
-}
 
 const isKey = Schema.is(CredentialKey)
 
@@ -194,7 +166,13 @@ interface Candidate extends Found {
   readonly values: ReadonlyMap<string, Redacted.Redacted>
 }
 
-type Services =
+/**
+ * Names what the service is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirements =
   | AccessRepository
   | OrgMembership
   | CredentialRequirements
@@ -203,22 +181,17 @@ type Services =
   | Kdf.Kdf
   | SecureRandom.SecureRandom
 
-/** Builds the service; {@link layer} is what most hosts want. */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   CredentialScopeResolver["Service"],
   never,
-  Services | Scope.Scope
+  Requirements | Scope.Scope
 > {
   const repository = (yield* AccessRepository).credentials
   const membership = yield* OrgMembership
   const requirements = yield* CredentialRequirements
   const random = yield* SecureRandom.SecureRandom
-  const vault = yield* Vault.make(options.storeId ?? "credentials")
-  const readOrder = options.readOrder ?? CredentialScope.literals
-  const maxValueBytes = options.maxValueBytes ?? 65_536
-  const rejectedForMillis = Duration.toMillis(Duration.fromInputUnsafe(options.rejectedFor ?? "15 minutes"))
-  const testTimeout = Duration.fromInputUnsafe(options.testTimeout ?? "10 seconds")
-  const trustMillis = Duration.toMillis(Duration.fromInputUnsafe(options.trustedFor ?? "5 seconds"))
+  const { maxValueBytes, readOrder } = settings
+  const vault = yield* Vault.make(settings.storeId)
 
   // ---------------------------------------------------------------------------
   // Who and where
@@ -226,10 +199,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 
   const requirementOf = (key: string): Effect.Effect<Requirement, CredentialError> => {
     const requirement = requirements.get(key)
-    return requirement === undefined ? fail(new UnknownKey({ key })) : Effect.succeed(requirement)
+    return Option.isNone(requirement) ? fail(new UnknownKey({ key })) : Effect.succeed(requirement.value)
   }
 
-  const lookUp = ({ subject }: Principal): Effect.Effect<Membership, CredentialError> =>
+  const lookUp = ({ subject }: Caller): Effect.Effect<Membership, CredentialError> =>
     membership.active(subject).pipe(
       Effect.filterOrFail(
         ({ org, workspace }) => org?.id !== "" && workspace?.id !== "",
@@ -242,9 +215,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   // Looking up
   // ---------------------------------------------------------------------------
 
-  const cache = CredentialCache.make<Candidate>(options.cacheCapacity ?? 10_000)
+  const cache = CredentialCache.make<Candidate>(settings.cacheCapacity)
   const follower = yield* AccessFollower.make({
-    trustMillis,
+    trustMillis: settings.trustMillis,
     onEvents: (events: ReadonlyArray<AccessEvent>) => {
       for (const { change } of events) {
         if (change._tag === "credentialUpserted") cache.forget(change.credential.key)
@@ -256,7 +229,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   // Values don't outlive the service in memory that somebody may still hold on to.
   yield* Effect.addFinalizer(() => Effect.sync(cache.forgetAll))
 
-  const audit = yield* CredentialReads.make(Duration.fromInputUnsafe(options.auditInterval ?? "10 seconds"))
+  const audit = yield* CredentialReads.make(settings.auditMillis)
 
   const fromEnvironment = Effect.fnUntraced(function*(requirement: Requirement) {
     if (requirement.environment === undefined) return undefined
@@ -310,11 +283,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 
   /** Finds what a caller uses, rejected or not. */
   const lookFor = Effect.fnUntraced(function*(
-    principal: Principal,
+    caller: Caller,
     requirement: Requirement
   ): Effect.fn.Return<Candidate | undefined, CredentialError> {
     const allowed = scopesOf(requirement)
-    const owners = Rights.ownersOf(readOrder, principal, yield* lookUp(principal)).filter(({ scope }) =>
+    const owners = Rights.ownersOf(readOrder, caller, yield* lookUp(caller)).filter(({ scope }) =>
       allowed.includes(scope)
     )
     const id = JSON.stringify([requirement.key, owners.map(({ owner, scope }) => [scope, owner])])
@@ -333,10 +306,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   // ---------------------------------------------------------------------------
 
   const obtain = Effect.fnUntraced(function*(
-    principal: Principal,
+    caller: Caller,
     requirement: Requirement
   ): Effect.fn.Return<Option.Option<ResolvedBundle>, CredentialError> {
-    const found = yield* lookFor(principal, requirement)
+    const found = yield* lookFor(caller, requirement)
     if (found === undefined) return Option.none()
     const until = found.row?.rejectedUntilMillis ?? null
     if (found.row !== undefined && until !== null && until > (yield* Clock.currentTimeMillis)) {
@@ -344,26 +317,26 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         new CredentialRejected({ key: found.key, scope: found.row.scope, until: DateTime.makeUnsafe(until) })
       )
     }
-    yield* audit(principal, found)
+    yield* audit(caller, found)
     const { key, owner, revision, source, values } = found
     return Option.some({ key, source, owner, revision, values })
   })
 
   const resolveBundle = Effect.fn("CredentialScopeResolver.resolveBundle")(function*(
-    principal: Principal,
+    caller: Caller,
     key: string
   ) {
-    return yield* obtain(principal, yield* requirementOf(key))
+    return yield* obtain(caller, yield* requirementOf(key))
   })
 
   const resolve = Effect.fn("CredentialScopeResolver.resolve")(function*(
-    principal: Principal,
+    caller: Caller,
     key: string
   ): Effect.fn.Return<Option.Option<Resolved>, CredentialError> {
     const requirement = yield* requirementOf(key)
     const [part = singlePart, ...others] = partsOf(requirement)
     if (others.length > 0) return yield* fail(new WrongParts({ key, expected: partsOf(requirement) }))
-    return Option.map(yield* obtain(principal, requirement), ({ owner, revision, source, values }) => ({
+    return Option.map(yield* obtain(caller, requirement), ({ owner, revision, source, values }) => ({
       key,
       source,
       owner,
@@ -376,14 +349,14 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     Option.match(found, {
       onSome: Effect.succeed,
       onNone: () => {
-        const requirement = requirements.get(key)
+        const requirement = Option.getOrUndefined(requirements.get(key))
         return fail(
           new NotSet({ key, label: requirement?.label ?? key, helpUrl: requirement?.helpUrl ?? null })
         )
       }
     })
 
-  const write = Effect.fn("CredentialScopeResolver.write")(function*(principal: Principal, request: {
+  const write = Effect.fn("CredentialScopeResolver.write")(function*(caller: Caller, request: {
     readonly key: string
     readonly values: ReadonlyMap<string, Redacted.Redacted>
     readonly scope?: string | undefined
@@ -401,34 +374,34 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const bytes = Vault.encodeParts(parts, request.values)
     if (bytes.length > maxValueBytes) return yield* fail(new ValueTooLarge({ key, limitBytes: maxValueBytes }))
 
-    const found = yield* lookUp(principal)
+    const found = yield* lookUp(caller)
     const { owner, scope } = yield* Rights.permit(
-      principal,
+      caller,
       found,
       key,
       asked ?? Rights.impliedScope(found, requirement)
     )
     const rank = readOrder.indexOf(scope)
     const allowed = scopesOf(requirement)
-    const ahead = Rights.ownersOf(readOrder, principal, found).filter((candidate) =>
+    const ahead = Rights.ownersOf(readOrder, caller, found).filter((candidate) =>
       readOrder.indexOf(candidate.scope) < rank && allowed.includes(candidate.scope)
     )
     const own = asked === undefined && scope !== "user" && ahead.some((candidate) => candidate.scope === "user")
-      ? { scope: "user" as const, owner: principal.subject, key }
+      ? { scope: "user" as const, owner: caller.subject, key }
       : undefined
     const place = { scope, owner, key, revision: Hex.encode(yield* random.randomBytes(16)) }
     const sealed = yield* vault.sealBytes(place, bytes)
     const nowMillis = yield* Clock.currentTimeMillis
     const credential = yield* stored(repository.put(
-      { ...place, ...sealed, updatedAtMillis: nowMillis, updatedBy: principal.subject },
+      { ...place, ...sealed, updatedAtMillis: nowMillis, updatedBy: caller.subject },
       own,
-      { actor: principal.subject, nowMillis }
+      { actor: caller.subject, nowMillis }
     )).pipe(Effect.ensuring(Effect.sync(() => cache.forget(key))))
     const [shadowing] = ahead.length === 0 ? [] : yield* stored(repository.find({ key, owners: ahead }))
     return { credential, shadowedBy: shadowing?.scope ?? null }
   })
 
-  const remove = Effect.fn("CredentialScopeResolver.remove")(function*(principal: Principal, request: {
+  const remove = Effect.fn("CredentialScopeResolver.remove")(function*(caller: Caller, request: {
     readonly key: string
     readonly scope?: string | undefined
   }): Effect.fn.Return<ScopedCredential, CredentialError> {
@@ -437,13 +410,13 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     if (scope !== undefined && !Rights.isScope(scope)) {
       return yield* fail(new ScopeNotAllowed({ key, scope, allowed: CredentialScope.literals }))
     }
-    const found = yield* lookUp(principal)
+    const found = yield* lookUp(caller)
     const candidates = scope === undefined
-      ? Rights.ownersOf(readOrder, principal, found)
-      : [{ ...(yield* Rights.permit(principal, found, key, scope)), removable: true }]
+      ? Rights.ownersOf(readOrder, caller, found)
+      : [{ ...(yield* Rights.permit(caller, found, key, scope)), removable: true }]
     const nowMillis = yield* Clock.currentTimeMillis
     const outcome = yield* stored(
-      repository.remove({ key, candidates }, { actor: principal.subject, nowMillis })
+      repository.remove({ key, candidates }, { actor: caller.subject, nowMillis })
     ).pipe(Effect.ensuring(Effect.sync(() => cache.forget(key))))
     switch (outcome._tag) {
       case "Removed":
@@ -457,9 +430,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 
   const listPage = 256
 
-  const list = Effect.fn("CredentialScopeResolver.list")(function*(principal: Principal) {
+  const list = Effect.fn("CredentialScopeResolver.list")(function*(caller: Caller) {
     const all: Array<ScopedCredential> = []
-    for (const owner of Rights.ownersOf(readOrder, principal, yield* lookUp(principal))) {
+    for (const owner of Rights.ownersOf(readOrder, caller, yield* lookUp(caller))) {
       let afterKey: string | undefined
       while (true) {
         const page = yield* stored(repository.list({ owner, afterKey, limit: listPage }))
@@ -472,16 +445,16 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 
   const statusOf = Effect.fnUntraced(function*(
-    principal: Principal,
+    caller: Caller,
     found: Membership,
     requirement: Requirement
   ): Effect.fn.Return<CredentialStatus, CredentialError> {
     const { key } = requirement
     const allowed = scopesOf(requirement)
-    const owners = Rights.ownersOf(readOrder, principal, found).filter(({ scope }) => allowed.includes(scope))
+    const owners = Rights.ownersOf(readOrder, caller, found).filter(({ scope }) => allowed.includes(scope))
     const [row, ...others] = yield* stored(repository.find({ key, owners }))
     const scope = Rights.impliedScope(found, requirement)
-    const affiliation = Rights.affiliationOf(principal, found, scope)
+    const affiliation = Rights.affiliationOf(caller, found, scope)
     const common = {
       key,
       label: requirement.label,
@@ -518,17 +491,17 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 
   const test = Effect.fn("CredentialScopeResolver.test")(function*(
-    principal: Principal,
+    caller: Caller,
     key: string
   ): Effect.fn.Return<Verdict, CredentialError> {
     const requirement = yield* requirementOf(key)
-    const found = yield* lookFor(principal, requirement)
+    const found = yield* lookFor(caller, requirement)
     const { validator } = requirement
     if (validator === undefined) return found === undefined ? { _tag: "NeedsToken" } : { _tag: "Unchecked" }
-    if (found !== undefined) yield* audit(principal, found)
+    if (found !== undefined) yield* audit(caller, found)
     const verdict = yield* validator(Option.map(Option.fromUndefinedOr(found), ({ values }) => values)).pipe(
       Effect.timeoutOrElse({
-        duration: testTimeout,
+        duration: settings.testMillis,
         orElse: () => Effect.succeed<Verdict>({ _tag: "ProviderDown", detail: "It did not answer in time" })
       })
     )
@@ -538,8 +511,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       yield* stored(repository.mark({
         place: { scope: row.scope, owner: row.owner, key },
         revision: row.revision,
-        rejectedUntilMillis: verdict._tag === "Rejected" ? nowMillis + rejectedForMillis : null
-      }, { actor: principal.subject, nowMillis })).pipe(Effect.ensuring(Effect.sync(() => cache.forget(key))))
+        rejectedUntilMillis: verdict._tag === "Rejected" ? nowMillis + settings.rejectedMillis : null
+      }, { actor: caller.subject, nowMillis })).pipe(Effect.ensuring(Effect.sync(() => cache.forget(key))))
     }
     return verdict
   })
@@ -547,27 +520,71 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   return CredentialScopeResolver.of({
     resolve,
     resolveBundle,
-    require: (principal, key) => Effect.flatMap(resolve(principal, key), orNotSet(key)),
-    requireBundle: (principal, key) => Effect.flatMap(resolveBundle(principal, key), orNotSet(key)),
-    writeScope: Effect.fn("CredentialScopeResolver.writeScope")(function*(principal, key) {
+    require: Effect.fn("CredentialScopeResolver.require")((caller, key) =>
+      Effect.flatMap(resolve(caller, key), orNotSet(key))
+    ),
+    requireBundle: Effect.fn("CredentialScopeResolver.requireBundle")((caller, key) =>
+      Effect.flatMap(resolveBundle(caller, key), orNotSet(key))
+    ),
+    writeScope: Effect.fn("CredentialScopeResolver.writeScope")(function*(caller, key) {
       const requirement = yield* requirementOf(key)
-      const found = yield* lookUp(principal)
-      return yield* Rights.permit(principal, found, key, Rights.impliedScope(found, requirement))
+      const found = yield* lookUp(caller)
+      return yield* Rights.permit(caller, found, key, Rights.impliedScope(found, requirement))
     }),
     write,
     remove,
     list,
-    status: Effect.fn("CredentialScopeResolver.status")(function*(principal) {
-      const found = yield* lookUp(principal)
-      return yield* Effect.forEach(requirements.all, (requirement) => statusOf(principal, found, requirement))
+    status: Effect.fn("CredentialScopeResolver.status")(function*(caller) {
+      const found = yield* lookUp(caller)
+      return yield* Effect.forEach(requirements.all, (requirement) => statusOf(caller, found, requirement))
     }),
     test
   })
 })
 
-/** Provides the service with given settings. */
-export const layerWith = (options: Options): Layer.Layer<CredentialScopeResolver, never, Services> =>
-  Layer.effect(CredentialScopeResolver, make(options))
+/**
+ * Creates the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<
+  CredentialScopeResolver["Service"],
+  InvalidCredentialScopeResolverOptions,
+  Requirements | Scope.Scope
+> => Effect.flatMap(settings.fromObject(options), build)
 
-/** Provides the service with the default settings of {@link Options}. */
-export const layer: Layer.Layer<CredentialScopeResolver, never, Services> = layerWith({})
+/**
+ * Provides the service with given options. Fails if they cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<
+  CredentialScopeResolver,
+  InvalidCredentialScopeResolverOptions,
+  Requirements
+> => Layer.effect(CredentialScopeResolver, make(options))
+
+/**
+ * Provides the service with the options of the configuration, in variables that begin with `SALLYPORT_CREDENTIALS_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  CredentialScopeResolver,
+  Config.ConfigError | InvalidCredentialScopeResolverOptions,
+  Requirements
+> = Layer.effect(CredentialScopeResolver, Effect.flatMap(settings.fromConfig, build))
+
+/**
+ * Provides the service with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<CredentialScopeResolver, never, Requirements> = Layer.effect(
+  CredentialScopeResolver,
+  Effect.flatMap(settings.defaults, build)
+)

@@ -6,28 +6,50 @@
  * end. {@link RunEventRepository} holds the rows. {@link layerReaper} ends the runs of processes that died, and
  * {@link layerSweeper} deletes what is past its retention; a host adds both beside {@link layer}.
  */
+import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
 import type * as Digest from "effect/crypto/Digest"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import type {
+  AbortOptions,
+  AbortResult,
+  AppendedEvents,
+  EventsOptions,
+  KeyedRun,
+  NamedRun,
+  OwnedThread,
+  RunRequest,
+  RunWriter,
+  StartedRun,
+  WrittenRun
+} from "./internal/runCalls.ts"
 import type { RunEventLogError } from "./internal/runErrors.ts"
 import * as RunService from "./internal/runService.ts"
-import {
-  checkSettings,
-  type RunEventLogOptions,
-  type RunEventLogOptionsError,
-  toSettings
-} from "./internal/runOptions.ts"
-import type { Run, RunEnd, RunEvent, RunEventEncoded, RunOwner } from "./Run.ts"
+import { type InvalidRunEventLogOptions, type Options, settings } from "./internal/runOptions.ts"
+import type { Run, RunEnd, RunEvent, RunEventEncoded } from "./Run.ts"
 import type { RunEventRepository, SweepCounts } from "./RunEventRepository.ts"
 import * as Outage from "../Outage.ts"
 import * as Sweeper from "../Sweeper.ts"
 
+export type {
+  AbortOptions,
+  AbortResult,
+  AppendedEvents,
+  EventsOptions,
+  KeyedRun,
+  NamedRun,
+  OwnedThread,
+  RunRequest,
+  RunWriter,
+  StartedRun,
+  WrittenRun
+} from "./internal/runCalls.ts"
 export { abortedBeforeStart, serverShutdown, staleRun } from "./internal/runEnds.ts"
 export {
   CursorBeyondEnd,
@@ -45,57 +67,7 @@ export {
   StorageFailure,
   ThreadBusy
 } from "./internal/runErrors.ts"
-export { type RunEventLogOptions, RunEventLogOptionsError } from "./internal/runOptions.ts"
-
-/** Describes how a run is asked for. */
-export interface RunRequest {
-  readonly threadId: string
-  readonly idempotencyKey: string
-  /** What is asked for. The same key with another request is a conflict; the order of keys in objects does not matter. */
-  readonly request: Schema.Json
-  readonly owner: RunOwner
-  /** What the host wants to keep with the run. Not part of what makes requests equal. */
-  readonly metadata?: Schema.Json | undefined
-}
-
-/** Describes a run that was asked for. */
-export interface StartedRun {
-  readonly run: Run
-  /** False where the key was known, so that an earlier call has started the run. */
-  readonly created: boolean
-}
-
-/** Describes the numbers that appended events got. */
-export interface AppendedEvents {
-  readonly firstSeq: number
-  readonly lastSeq: number
-}
-
-/** Writes the events of the run that a program executes. */
-export interface RunWriter {
-  readonly run: Run
-  /** Appends one event and returns its number once it is durable. */
-  readonly append: (data: Schema.Json) => Effect.Effect<number, RunEventLogError>
-  /** Appends some events with consecutive numbers, all or none, and returns once they are durable. */
-  readonly appendAll: (events: ReadonlyArray<Schema.Json>) => Effect.Effect<AppendedEvents, RunEventLogError>
-}
-
-/** Describes which events to read. */
-export interface EventsOptions {
-  readonly runId: string
-  /** The last event that the reader has seen, as a number or as decimal text; 0 or absent to read from the beginning. */
-  readonly after?: number | string | undefined
-  /** Who is asking. Another owner's run is not found. Absent means that the host itself is asking. */
-  readonly owner?: RunOwner | undefined
-}
-
-/** Describes what came of an abort. */
-export type AbortResult =
-  /** The run was running, and this call has ended it. */
-  | { readonly _tag: "Aborted"; readonly run: Run }
-  | { readonly _tag: "AlreadyEnded"; readonly run: Run }
-  /** No run has begun with this key; if one does, it ends at once, and its program is not executed. */
-  | { readonly _tag: "Registered" }
+export { InvalidRunEventLogOptions, type Options } from "./internal/runOptions.ts"
 
 /** Provides runs. */
 export class RunEventLog extends Context.Service<RunEventLog, {
@@ -127,66 +99,35 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    *
    * Fails with `RunNotFound`, `RunEnded`, `Fenced`, `LimitExceeded` and `InvalidInput`; nothing was stored then.
    */
-  readonly append: (options: {
-    readonly runId: string
-    readonly epoch: number
-    readonly events: ReadonlyArray<Schema.Json>
-  }) => Effect.Effect<AppendedEvents, RunEventLogError>
+  readonly append: (
+    options: WrittenRun & { readonly events: ReadonlyArray<Schema.Json> }
+  ) => Effect.Effect<AppendedEvents, RunEventLogError>
   /** Keeps the lease of a run that was started with `start`. Fails with `RunNotFound`, `RunEnded` and `Fenced`. */
-  readonly heartbeat: (options: {
-    readonly runId: string
-    readonly epoch: number
-  }) => Effect.Effect<void, RunEventLogError>
+  readonly heartbeat: (run: WrittenRun) => Effect.Effect<void, RunEventLogError>
   /**
    * Ends a run that was started with `start`: the terminal event and the new state are stored in one transaction, and of n
    * callers exactly one succeeds. Fails with `RunNotFound`, `RunEnded`, `Fenced` and `InvalidInput`.
    */
-  readonly finish: (options: {
-    readonly runId: string
-    readonly epoch: number
-    readonly end: RunEnd
-  }) => Effect.Effect<Run, RunEventLogError>
+  readonly finish: (options: WrittenRun & { readonly end: RunEnd }) => Effect.Effect<Run, RunEventLogError>
   /**
    * Aborts a run, or the run that a key stands for, also if that has not begun. A program that this process executes is
    * interrupted; that of another process is refused at its next append or heartbeat. Fails with `RunNotFound`, and by key
    * with `IdempotencyConflict` where the key belongs to another thread.
    */
-  readonly abort: (
-    options:
-      | {
-        readonly runId: string
-        readonly owner?: RunOwner | undefined
-        readonly reason?: string | undefined
-      }
-      | {
-        readonly threadId: string
-        readonly idempotencyKey: string
-        readonly owner: RunOwner
-        readonly reason?: string | undefined
-      }
-  ) => Effect.Effect<AbortResult, RunEventLogError>
+  readonly abort: (options: AbortOptions) => Effect.Effect<AbortResult, RunEventLogError>
   /** Returns a run. Fails with `RunNotFound`, also where `owner` is given and the run is another's. */
-  readonly get: (options: {
-    readonly runId: string
-    readonly owner?: RunOwner | undefined
-  }) => Effect.Effect<Run, RunEventLogError>
+  readonly get: (run: NamedRun) => Effect.Effect<Run, RunEventLogError>
   /**
    * Returns the run that an owner's idempotency key stands for, whatever became of it, for as long as the key answers. None
    * where it stands for none, so that a request that failed on its way has started nothing; a failure of the store is an
    * error, never none.
    */
-  readonly getByKey: (options: {
-    readonly idempotencyKey: string
-    readonly owner: RunOwner
-  }) => Effect.Effect<Option.Option<Run>, RunEventLogError>
+  readonly getByKey: (run: KeyedRun) => Effect.Effect<Option.Option<Run>, RunEventLogError>
   /**
    * Returns the run that a client of this thread should rejoin: the one that is running, else the one that ended last within
    * the reconnect window, however it ended. None where there is neither; a failure of the store is an error, never none.
    */
-  readonly activeForThread: (options: {
-    readonly threadId: string
-    readonly owner: RunOwner
-  }) => Effect.Effect<Option.Option<Run>, RunEventLogError>
+  readonly activeForThread: (thread: OwnedThread) => Effect.Effect<Option.Option<Run>, RunEventLogError>
   /**
    * Reads the events after a cursor, then follows the run to its terminal event.
    *
@@ -214,44 +155,75 @@ export class RunEventLog extends Context.Service<RunEventLog, {
 }>()("@sallyport/core/runs/RunEventLog") {}
 
 /**
- * Provides the run log with the default settings of {@link RunEventLogOptions}.
+ * Names what the service is built on.
  *
- * When its scope closes, programs that it executes are interrupted, and their runs end as failed with `server_shutdown`.
+ * @category models
+ * @since 0.1.0
  */
-export const layer: Layer.Layer<
-  RunEventLog,
-  never,
-  RunEventRepository | Digest.Digest | SecureRandom.SecureRandom
-> = Layer.effect(RunEventLog, RunService.make(toSettings({})))
+export type Requirements = RunEventRepository | Digest.Digest | SecureRandom.SecureRandom
 
 /**
- * Provides the run log with settings of one's own. Fails, while the layer is built, where they contradict each other.
+ * Creates the run log; {@link layer} is what most hosts want.
+ *
+ * When the scope closes, programs that it executes are interrupted, and their runs end as failed with `server_shutdown`.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
-export const layerWith = (
-  options: RunEventLogOptions
-): Layer.Layer<
+export const make = (
+  options: Options
+): Effect.Effect<RunEventLog["Service"], InvalidRunEventLogOptions, Requirements | Scope.Scope> =>
+  Effect.flatMap(settings.fromObject(options), RunService.make)
+
+/**
+ * Provides the run log with given options. Fails if they contradict each other.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<RunEventLog, InvalidRunEventLogOptions, Requirements> =>
+  Layer.effect(RunEventLog, make(options))
+
+/**
+ * Provides the run log with the options of the configuration, in variables that begin with `SALLYPORT_RUNS_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<RunEventLog, Config.ConfigError | InvalidRunEventLogOptions, Requirements> = Layer
+  .effect(RunEventLog, Effect.flatMap(settings.fromConfig, RunService.make))
+
+/**
+ * Provides the run log with the defaults of {@link Options}.
+ *
+ * When the layer's scope closes, programs that it executes are interrupted, and their runs end as failed with
+ * `server_shutdown`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<RunEventLog, never, Requirements> = Layer.effect(
   RunEventLog,
-  RunEventLogOptionsError,
-  RunEventRepository | Digest.Digest | SecureRandom.SecureRandom
-> =>
-  Layer.effect(
-    RunEventLog,
-    Effect.suspend(() => {
-      const settings = toSettings(options)
-      const error = checkSettings(settings)
-      return error === undefined ? RunService.make(settings) : Effect.fail(error)
-    })
-  )
+  Effect.flatMap(settings.defaults, RunService.make)
+)
 
 /**
  * Ends, again and again, runs whose lease has expired, in batches. Several processes may do this at once.
  *
  * `interval` defaults to 500 milliseconds, `batchSize` to 100 runs. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
-export const layerReaper = (options?: Sweeper.Options): Layer.Layer<never, never, RunEventLog> =>
+export const layerReaper = (
+  options?: Sweeper.Options
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog> =>
   Layer.effectDiscard(Effect.gen(function*() {
     const log = yield* RunEventLog
-    const limit = options?.batchSize ?? 100
+    const { batchSize: limit, intervalMillis } = yield* Sweeper.settings("runs without a lease", options, {
+      interval: "500 millis",
+      batchSize: 100
+    })
     const outage = Outage.make({
       begins: "The run log's reaper fails; runs whose process died stay as they are until it works again",
       ends: "The run log's reaper works again"
@@ -260,7 +232,7 @@ export const layerReaper = (options?: Sweeper.Options): Layer.Layer<never, never
     yield* log.reap({ limit }).pipe(
       Effect.repeat({ while: (runs) => runs.length === limit }),
       Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
-      Effect.andThen(Effect.sleep(options?.interval ?? "500 millis")),
+      Effect.andThen(Effect.sleep(intervalMillis)),
       Effect.forever,
       Effect.withTracerEnabled(false),
       Effect.forkScoped
@@ -271,8 +243,13 @@ export const layerReaper = (options?: Sweeper.Options): Layer.Layer<never, never
  * Deletes, again and again, what is past its retention, in batches. Several processes may do this at once.
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 rows. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
-export const layerSweeper = (options?: Sweeper.Options): Layer.Layer<never, never, RunEventLog> =>
+export const layerSweeper = (
+  options?: Sweeper.Options
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog> =>
   Sweeper.layer({
     name: "runs",
     options,

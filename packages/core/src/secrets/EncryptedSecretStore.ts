@@ -15,8 +15,9 @@
  *
  * `docs/decisions/0003-derived-value-keys.md` has the format's reasons, `docs/secrets.md` the procedure of a rotation.
  */
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import * as Aead from "effect/crypto/Aead"
+import type * as Aead from "effect/crypto/Aead"
 import type * as CryptoError from "effect/crypto/CryptoError"
 import type * as Kdf from "effect/crypto/Kdf"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -24,23 +25,18 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import {
+  type InvalidEncryptedSecretStoreOptions,
+  type Options,
+  type Settings,
+  settings
+} from "./internal/encryptionOptions.ts"
 import { checkByteLength, orRandom } from "./internal/randomSecret.ts"
 import * as Envelope from "./internal/secretEnvelope.ts"
 import * as SecretKeys from "./SecretKeys.ts"
 import * as SecretStore from "./SecretStore.ts"
 
-/** Configures an encrypted store. */
-export interface Options {
-  /**
-   * Tells this store from others under the same keys: a value moved from one to the other does not decrypt. It is not stored, so it must stay the same
-   * for the life of the store. 1 to 255 characters.
-   */
-  readonly storeId: string
-  /**
-   * What new values are encrypted with: AES-256-GCM (default) runs on the platform's code, XChaCha20-Poly1305 anywhere. Values of either are read.
-   */
-  readonly algorithm?: "aes256Gcm" | "xchacha20Poly1305" | undefined
-}
+export { InvalidEncryptedSecretStoreOptions, type Options } from "./internal/encryptionOptions.ts"
 
 /** Says what a rotation did. */
 export interface RotationReport {
@@ -97,21 +93,37 @@ const undecryptable = (name: string, problem: string, remedy: string): SecretSto
 
 const restore = "Restore it from a backup, or set it again"
 
-/** Builds an encrypted store, and what changes its keys, on the store of the environment. Dies with a `RangeError` on a bad `storeId`. */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
-  { readonly store: SecretStore.SecretStore["Service"]; readonly rotation: SecretRotation["Service"] },
-  never,
-  SecretStore.SecretStore | SecretKeys.SecretKeys | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom
-> {
-  const { storeId } = options
-  if (storeId.length < 1 || storeId.length > 255) {
-    return yield* Effect.die(new RangeError("storeId must have 1 to 255 characters"))
-  }
+/**
+ * Names what an encrypted store is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirements =
+  | SecretStore.SecretStore
+  | SecretKeys.SecretKeys
+  | Aead.Aead
+  | Kdf.Kdf
+  | SecureRandom.SecureRandom
+
+/**
+ * Describes an encrypted store, and what changes its keys.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EncryptedSecretStore {
+  readonly store: SecretStore.SecretStore["Service"]
+  readonly rotation: SecretRotation["Service"]
+}
+
+const build = Effect.fnUntraced(function*(
+  { algorithm, storeId }: Settings
+): Effect.fn.Return<EncryptedSecretStore, never, Requirements> {
   const underlying = yield* SecretStore.SecretStore
   const { active, keys } = yield* SecretKeys.SecretKeys
   const random = yield* SecureRandom.SecureRandom
   const sealer = yield* Envelope.makeSealer
-  const algorithm = options.algorithm === "xchacha20Poly1305" ? Aead.xchacha20Poly1305 : Aead.aes256Gcm
   const activeKey = { id: active.id, bytes: Redacted.value(active.bytes) }
 
   const seal = (
@@ -318,16 +330,47 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 })
 
 /**
+ * Creates an encrypted store, and what changes its keys, on the store of the environment. {@link layer} is what most hosts
+ * want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options: Options
+): Effect.Effect<EncryptedSecretStore, InvalidEncryptedSecretStoreOptions, Requirements> =>
+  Effect.flatMap(settings.fromObject(options), build)
+
+const provide = <E>(made: Effect.Effect<EncryptedSecretStore, E, Requirements>) =>
+  Layer.effectContext(
+    Effect.map(made, ({ rotation, store }) =>
+      Context.make(SecretStore.SecretStore, store).pipe(Context.add(SecretRotation, rotation)))
+  )
+
+/**
  * Provides an encrypted `SecretStore` on the `SecretStore` of the environment, and `SecretRotation` beside it.
  *
- * The requirement and the provision have the same tag: `Layer.provide` the underlying store and nobody above sees the unencrypted one.
+ * The requirement and the provision have the same tag: `Layer.provide` the underlying store, and no service above sees the
+ * unencrypted one.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = (options: Options): Layer.Layer<
   SecretStore.SecretStore | SecretRotation,
-  never,
-  SecretStore.SecretStore | SecretKeys.SecretKeys | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom
-> =>
-  Layer.effectContext(
-    Effect.map(make(options), ({ rotation, store }) =>
-      Context.make(SecretStore.SecretStore, store).pipe(Context.add(SecretRotation, rotation)))
-  )
+  InvalidEncryptedSecretStoreOptions,
+  Requirements
+> => provide(make(options))
+
+/**
+ * Provides what {@link layer} does, with the options of the configuration: `SALLYPORT_SECRETS_STORE_ID` and
+ * `SALLYPORT_SECRETS_ALGORITHM`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  SecretStore.SecretStore | SecretRotation,
+  Config.ConfigError | InvalidEncryptedSecretStoreOptions,
+  Requirements
+> = provide(Effect.flatMap(settings.fromConfig, build))

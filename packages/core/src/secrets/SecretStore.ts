@@ -4,6 +4,7 @@
  * `SecretStore` is the service an application uses. An adapter does not implement it directly: it supplies the few atomic
  * operations of `Primitives`, and `make` derives names, retries and random creation from them, so that these are the same in every adapter.
  */
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -17,6 +18,8 @@ import { checkByteLength, orRandom } from "./internal/randomSecret.ts"
 import * as SecretDirectory from "./internal/secretDirectory.ts"
 import { InvalidName, SecretStoreError } from "./internal/secretErrors.ts"
 import { isSecretName, type SecretName } from "./internal/secretName.ts"
+import { directorySettings, type InvalidSecretStoreOptions, type Options, settings } from "./internal/secretOptions.ts"
+import type { Primitives, SecretState, SecretVersion } from "./internal/secretPrimitives.ts"
 
 export {
   Corrupt,
@@ -30,27 +33,8 @@ export {
   Unusable
 } from "./internal/secretErrors.ts"
 export { SecretName } from "./internal/secretName.ts"
-
-// -----------------------------------------------------------------------------
-// Models
-// -----------------------------------------------------------------------------
-
-/** Holds one stored value and the version it was stored as. A later value of the same secret has a higher version. */
-export interface SecretVersion {
-  readonly version: number
-  readonly value: Redacted.Redacted<Uint8Array>
-}
-
-/**
- * Describes the present state of a name: its value, or none when it was never set or was removed.
- *
- * `version` is what `Primitives.compareAndSet` compares: two states of a name with the same version hold the same value (or both none), also when
- * the value was removed and created again in between. 0 means that the name was never set.
- */
-export interface SecretState {
-  readonly version: number
-  readonly value: Option.Option<Redacted.Redacted<Uint8Array>>
-}
+export { InvalidSecretStoreOptions, type Options } from "./internal/secretOptions.ts"
+export type { Primitives, SecretState, SecretVersion } from "./internal/secretPrimitives.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -92,30 +76,6 @@ export class SecretStore extends Context.Service<SecretStore, {
   /** Reads the kept versions of a value, newest (the current one) first; empty when the name has no value. */
   readonly history: (name: string) => Effect.Effect<ReadonlyArray<SecretVersion>, SecretStoreError>
 }>()("@sallyport/core/secrets/SecretStore") {}
-
-/** Lists what an adapter supplies. Each operation is one atomic step. */
-export interface Primitives {
-  /** Reads the present state of a name. */
-  readonly read: (name: SecretName) => Effect.Effect<SecretState, SecretStoreError>
-  /** Stores `next` (none removes, with all kept versions) whatever was there, also over a value that cannot be read. Returns when durable. */
-  readonly write: (
-    name: SecretName,
-    next: Option.Option<Redacted.Redacted<Uint8Array>>
-  ) => Effect.Effect<void, SecretStoreError>
-  /**
-   * Stores `next` if the state is still the one with the version `expected`, and returns when it is durable.
-   * Of n concurrent callers with the same `expected` exactly one gets `true`; the others get `false` and change nothing.
-   */
-  readonly compareAndSet: (
-    name: SecretName,
-    expected: number,
-    next: Redacted.Redacted<Uint8Array>
-  ) => Effect.Effect<boolean, SecretStoreError>
-  /** Lists the names that have a value, in any order. */
-  readonly list: Effect.Effect<ReadonlyArray<SecretName>, SecretStoreError>
-  /** Reads the kept versions of a value, newest first; empty when the name has no value. */
-  readonly history: (name: SecretName) => Effect.Effect<ReadonlyArray<SecretVersion>, SecretStoreError>
-}
 
 // -----------------------------------------------------------------------------
 // Constructors
@@ -179,24 +139,8 @@ export const make = (
     })
   })
 
-/** Configures how many versions of a value an adapter keeps. */
-export interface Options {
-  /** How many versions of a value are kept, the current one included. A whole number from 1, default 2. */
-  readonly keepVersions?: number | undefined
-}
-
-const keepVersionsOf = (options: Options | undefined): Effect.Effect<number> => {
-  const keep = options?.keepVersions ?? 2
-  return Number.isSafeInteger(keep) && keep >= 1
-    ? Effect.succeed(keep)
-    : Effect.die(new RangeError("keepVersions must be a whole number from 1"))
-}
-
-/** Builds a `SecretStore` that lives as long as the process. It copies what it takes and what it gives. */
-export const makeMemory = (
-  options?: Options
-): Effect.Effect<SecretStore["Service"], never, SecureRandom.SecureRandom> =>
-  Effect.flatMap(keepVersionsOf(options), (keep) => {
+const buildMemory = (keep: number): Effect.Effect<SecretStore["Service"], never, SecureRandom.SecureRandom> =>
+  Effect.suspend(() => {
     const secrets = new Map<SecretName, ReadonlyArray<{ readonly version: number; readonly bytes: Uint8Array }>>()
     // One counter for all names: a removed name leaves nothing behind, and yet no version is used twice.
     let lastVersion = 0
@@ -236,28 +180,45 @@ export const makeMemory = (
     })
   })
 
-/** Provides a `SecretStore` that lives as long as the layer. */
-export const layerMemory: Layer.Layer<SecretStore, never, SecureRandom.SecureRandom> = Layer.effect(
-  SecretStore,
-  makeMemory()
-)
+/**
+ * Creates a `SecretStore` that lives as long as the process. It copies what it takes and what it gives.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeMemory = (
+  options?: Options
+): Effect.Effect<SecretStore["Service"], InvalidSecretStoreOptions, SecureRandom.SecureRandom> =>
+  Effect.flatMap(settings.fromObject(options ?? {}), buildMemory)
 
 /**
- * Builds a `SecretStore` on a directory of a local POSIX file system, which several processes may share.
+ * Provides a `SecretStore` that lives as long as the layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMemory: Layer.Layer<SecretStore, never, SecureRandom.SecureRandom> = Layer.effect(
+  SecretStore,
+  Effect.flatMap(settings.defaults, buildMemory)
+)
+
+type FileSystemServices = FileSystem.FileSystem | Path.Path | SecureRandom.SecureRandom | Digest.Digest
+
+/**
+ * Creates a `SecretStore` on a directory of a local POSIX file system, which several processes may share.
  *
  * Every change is a new file whose link to its name is the compare-and-set, so no lock can be left behind.
- * `docs/decisions/0002-versioned-secret-files.md` has the argument. The start checks what it finds: it fails when the directory or a file is readable
- * by others, has another owner, is a link, or is corrupt.
+ * `docs/decisions/0002-versioned-secret-files.md` has the argument. The start checks what it finds: it fails when the
+ * directory or a file is readable by others, has another owner, is a link, or is corrupt.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
 export const makeFileSystem = (
   directory: string,
   options?: Options
-): Effect.Effect<
-  SecretStore["Service"],
-  SecretStoreError,
-  FileSystem.FileSystem | Path.Path | SecureRandom.SecureRandom | Digest.Digest
-> =>
-  keepVersionsOf(options).pipe(
+): Effect.Effect<SecretStore["Service"], InvalidSecretStoreOptions | SecretStoreError, FileSystemServices> =>
+  settings.fromObject(options ?? {}).pipe(
     Effect.flatMap((keep) => SecretDirectory.open(directory, keep)),
     Effect.flatMap(make)
   )
@@ -265,14 +226,33 @@ export const makeFileSystem = (
 /**
  * Provides a `SecretStore` on a directory of a local POSIX file system, which is created (0700) when it is missing.
  *
- * Building the layer fails with `Insecure`, `Corrupt` or `Unusable` when the directory or a file in it is not as the store left it; the message names
- * the file and what to do. Several processes may use one directory.
+ * Building the layer fails with `Insecure`, `Corrupt` or `Unusable` when the directory or a file in it is not as the store
+ * left it; the message names the file and what to do. Several processes may use one directory.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerFileSystem = (
   directory: string,
   options?: Options
-): Layer.Layer<
+): Layer.Layer<SecretStore, InvalidSecretStoreOptions | SecretStoreError, FileSystemServices> =>
+  Layer.effect(SecretStore, makeFileSystem(directory, options))
+
+/**
+ * Provides what {@link layerFileSystem} does, on the directory that the configuration names in
+ * `SALLYPORT_SECRETS_DIRECTORY`. `SALLYPORT_SECRETS_KEEP_VERSIONS` says how many versions of a value are kept.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
   SecretStore,
-  SecretStoreError,
-  FileSystem.FileSystem | Path.Path | SecureRandom.SecureRandom | Digest.Digest
-> => Layer.effect(SecretStore, makeFileSystem(directory, options))
+  Config.ConfigError | InvalidSecretStoreOptions | SecretStoreError,
+  FileSystemServices
+> = Layer.effect(
+  SecretStore,
+  directorySettings.pipe(
+    Effect.flatMap(({ directory, keepVersions }) => SecretDirectory.open(directory, keepVersions)),
+    Effect.flatMap(make)
+  )
+)

@@ -217,18 +217,18 @@ describe("a pairing link", () => {
       assert.strictEqual(yield* problem(ask("2 minutes")), "let in")
       assert.strictEqual(yield* problem(ask("121 seconds")), "LifetimeOutOfBounds")
       for (
-        const options of [
-          { lifetime: "2 hours" },
-          { maximumLifetime: "4 minutes" },
-          { lifetime: 0 },
-          { lifetime: -5 },
-          { lifetime: "Infinity" },
-          { maximumLifetime: NaN }
+        const [options, problem] of [
+          [{ lifetime: "2 hours" }, "lifetime must not be longer than maximumLifetime"],
+          [{ maximumLifetime: "4 minutes" }, "lifetime must not be longer than maximumLifetime"],
+          [{ lifetime: 0 }, "lifetime must be a duration of at least 1 millisecond"],
+          [{ lifetime: -5 }, "lifetime must be a duration of at least 1 millisecond"],
+          [{ lifetime: "Infinity" }, "lifetime must be a duration of at least 1 millisecond"],
+          [{ maximumLifetime: NaN }, "maximumLifetime must be a duration of at least 1 millisecond"]
         ] as const
       ) {
         const error = yield* Effect.flip(BootstrapCredentialService.make(options))
-        assert.strictEqual(error._tag, "InvalidBootstrapOptions")
-        assert.include(error.message, "maximumLifetime")
+        assert.strictEqual(error._tag, "InvalidBootstrapCredentialOptions")
+        assert.include(error.message, problem)
       }
     }).pipe(Effect.provide(Environment)))
 

@@ -193,7 +193,7 @@ describe("DpopProof", () => {
       ]
       for (const options of wrong) {
         const error = yield* Effect.flip(Effect.scoped(Layer.build(layer(options))))
-        assert.strictEqual(error._tag, "InvalidDpopOptions", JSON.stringify(options))
+        assert.strictEqual(error._tag, "InvalidDpopProofOptions", JSON.stringify(options))
       }
       const secrets = yield* SecretStore.SecretStore
       yield* secrets.set(DpopProof.nonceKeyName, Redacted.make(new Uint8Array(31)))

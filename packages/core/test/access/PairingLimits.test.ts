@@ -188,7 +188,7 @@ describe("wrong pairing codes", () => {
       ) {
         for (const attempts of [{ perSource: limit }, { total: limit }]) {
           const error = yield* Effect.flip(BootstrapCredentialService.make({ attempts }))
-          assert.strictEqual(error._tag, "InvalidBootstrapOptions")
+          assert.strictEqual(error._tag, "InvalidBootstrapCredentialOptions")
           assert.include(error.message, `attempts.${Object.keys(attempts)[0]}`)
         }
       }

@@ -358,7 +358,7 @@ describe("the sliding window", () => {
       ]
       for (const [options, setting] of refused) {
         const error = yield* Effect.flip(SessionCredentialService.make(options))
-        assert.strictEqual(error._tag, "InvalidSessionOptions", setting)
+        assert.strictEqual(error._tag, "InvalidSessionCredentialOptions", setting)
         assert.include(error.message, setting)
       }
       for (

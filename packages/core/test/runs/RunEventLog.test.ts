@@ -32,7 +32,7 @@ const request = (overrides?: Partial<RunEventLog.RunRequest>): RunEventLog.RunRe
 
 const crypto = Layer.mergeAll(Digest.layerWebCrypto, SecureRandom.layerWebCrypto)
 
-const build = (options: RunEventLog.RunEventLogOptions = {}, repository = RunEventRepository.layerMemory) =>
+const build = (options: RunEventLog.Options = {}, repository = RunEventRepository.layerMemory) =>
   RunEventLog.layerWith(options).pipe(
     Layer.provideMerge(Layer.fresh(repository)),
     Layer.provide(crypto),
@@ -162,15 +162,16 @@ describe("RunEventLog", () => {
     it.effect("L-81 RUN-13 settings out of order stop the layer, naming the two", () =>
       Effect.gen(function*() {
         for (
-          const [options, smaller, larger] of [
-            [{ heartbeatInterval: "30 seconds" }, "heartbeatInterval", "lease"],
-            [{ lease: "1 hour" }, "lease", "reconnectWindow"],
-            [{ retention: "1 minute" }, "reconnectWindow", "retention"],
-            [{ pageSize: 0 }, "pageSize", null]
+          const [options, option, what] of [
+            [{ heartbeatInterval: "30 seconds" }, "heartbeatInterval", "shorter than lease"],
+            [{ lease: "1 hour" }, "lease", "shorter than reconnectWindow"],
+            [{ retention: "1 minute" }, "reconnectWindow", "shorter than retention"],
+            [{ pageSize: 0 }, "pageSize", "a whole number from 1"]
           ] as const
         ) {
           const error = yield* Effect.flip(Layer.build(build(options)))
-          assert.deepStrictEqual([error.smaller, error.larger], [smaller, larger])
+          assert.strictEqual(error._tag, "InvalidRunEventLogOptions")
+          assert.include(error.problem, `${option} must be ${what}`)
         }
       }))
   })

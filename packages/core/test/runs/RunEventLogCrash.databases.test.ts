@@ -107,7 +107,7 @@ const clientOf = (database: SharedDatabase, busyTimeout: Duration.Input) =>
 /** Provides the run log of this process, on tables that it creates. */
 const logOf = (
   database: SharedDatabase,
-  reaper: Layer.Layer<never, never, RunEventLog.RunEventLog>,
+  reaper: ReturnType<typeof RunEventLog.layerReaper>,
   busyTimeout: Duration.Input = "30 seconds"
 ) =>
   Effect.map(

@@ -43,7 +43,10 @@ SecretStoreSuite.suite(
 
 /** Starts a store of its own, as another process would. */
 const start = (directory: string, options?: SecretStore.Options) =>
-  Effect.provide(SecretStore.makeFileSystem(directory, options), Platform)
+  SecretStore.makeFileSystem(directory, options).pipe(
+    Effect.catchTag("InvalidSecretStoreOptions", Effect.die),
+    Effect.provide(Platform)
+  )
 
 const secret = (text: string) => Redacted.make(new TextEncoder().encode(text))
 
@@ -62,7 +65,7 @@ const startWith = (directory: string, replace: (real: FileSystem.FileSystem) => 
   Effect.gen(function*() {
     const real = yield* FileSystem.FileSystem
     return yield* Effect.provideService(
-      SecretStore.makeFileSystem(directory),
+      Effect.catchTag(SecretStore.makeFileSystem(directory), "InvalidSecretStoreOptions", Effect.die),
       FileSystem.FileSystem,
       FileSystem.FileSystem.of({ ...real, ...replace(real) })
     )

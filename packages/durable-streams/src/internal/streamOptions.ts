@@ -1,11 +1,33 @@
 /**
- * The settings of streams.
+ * The options of streams, and whether they can work.
  */
-import * as Duration from "effect/Duration"
+import * as ServiceOptions from "@sallyport/core/ServiceOptions"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
-/** Describes the settings of streams. */
-export interface DurableStreamsOptions {
+/**
+ * Reports options of streams that cannot work, while the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidDurableStreamsOptions extends Schema.TaggedError<InvalidDurableStreamsOptions>()(
+  "InvalidDurableStreamsOptions",
+  { problem: Schema.String }
+) {
+  override get message() {
+    return `The options of streams cannot work: ${this.problem}`
+  }
+}
+
+/**
+ * Lists the options of streams; each has a default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
   /** The size of one append. Defaults to 8 MiB. */
   readonly maxAppendBytes?: number | undefined
   /** The size of a stream's data. Defaults to 1 GiB. */
@@ -20,16 +42,6 @@ export interface DurableStreamsOptions {
   readonly pollInterval?: Duration.Input | undefined
 }
 
-/** Reports a setting that is not positive. */
-export class DurableStreamsOptionsError extends Schema.TaggedError<DurableStreamsOptionsError>()(
-  "DurableStreamsOptionsError",
-  { setting: Schema.String }
-) {
-  override get message(): string {
-    return `The streams' ${this.setting} must be a positive, finite number`
-  }
-}
-
 /** Holds the settings, durations in milliseconds. */
 export interface Settings {
   readonly maxAppendBytes: number
@@ -40,18 +52,18 @@ export interface Settings {
   readonly pollInterval: number
 }
 
-/** Fills in the defaults. */
-export const toSettings = (options: DurableStreamsOptions): Settings => ({
-  maxAppendBytes: options.maxAppendBytes ?? 8 * 1024 * 1024,
-  maxStreamBytes: options.maxStreamBytes ?? 1024 * 1024 * 1024,
-  maxBatchAppends: options.maxBatchAppends ?? 256,
-  pageRecords: options.pageRecords ?? 1024,
-  pageBytes: options.pageBytes ?? 1024 * 1024,
-  pollInterval: Duration.toMillis(options.pollInterval ?? "5 seconds")
+/** Decodes the options of streams. */
+export const settings = ServiceOptions.make({
+  prefix: "SALLYPORT_STREAMS",
+  invalid: (problem) => new InvalidDurableStreamsOptions({ problem }),
+  decode: Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Options, E>): Effect.fn.Return<Settings, E> {
+    return {
+      maxAppendBytes: yield* read.count("maxAppendBytes", 8 * 1024 * 1024),
+      maxStreamBytes: yield* read.count("maxStreamBytes", 1024 * 1024 * 1024),
+      maxBatchAppends: yield* read.count("maxBatchAppends", 256),
+      pageRecords: yield* read.count("pageRecords", 1024),
+      pageBytes: yield* read.count("pageBytes", 1024 * 1024),
+      pollInterval: yield* read.millis("pollInterval", "5 seconds")
+    }
+  })
 })
-
-/** Returns what is wrong with settings, if anything. */
-export const checkSettings = (settings: Settings): DurableStreamsOptionsError | undefined => {
-  const [wrong] = Object.entries(settings).filter(([, value]) => !Number.isFinite(value) || value <= 0)
-  return wrong === undefined ? undefined : new DurableStreamsOptionsError({ setting: wrong[0] })
-}

@@ -9,7 +9,6 @@ import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
 import {
   defaultContentType,
   isJson,
@@ -25,18 +24,18 @@ import {
   markOf,
   type StreamRow
 } from "../DurableStreamRepository.ts"
+import * as Followers from "./followers.ts"
+import * as JsonText from "./jsonText.ts"
+import * as SharedReads from "./sharedReads.ts"
 import type {
   Appended,
   AppendOptions,
   CreateOptions,
-  DurableStreams,
+  ListOptions,
   ReadNextOptions,
   ReadOptions,
   StreamName
-} from "../DurableStreams.ts"
-import * as Followers from "./followers.ts"
-import * as JsonText from "./jsonText.ts"
-import * as SharedReads from "./sharedReads.ts"
+} from "./streamCalls.ts"
 import {
   absent,
   BeyondTail,
@@ -84,9 +83,7 @@ const checkPath = (path: string): Effect.Effect<void, DurableStreamsError> =>
 const isNatural = (value: number): boolean => Number.isSafeInteger(value) && value >= 0
 
 /** Makes the service. */
-export const make = Effect.fnUntraced(function*(
-  settings: Settings
-): Effect.fn.Return<DurableStreams["Service"], never, DurableStreamRepository | Scope.Scope> {
+export const make = Effect.fnUntraced(function*(settings: Settings) {
   const repository = yield* DurableStreamRepository
   const clock = yield* Clock.Clock
   const followers = Followers.make()
@@ -392,23 +389,23 @@ export const make = Effect.fnUntraced(function*(
     read,
     readNext,
     awaitChange,
-    delete: Effect.fn("DurableStreams.delete")(function*({ owner, path }) {
+    delete: Effect.fn("DurableStreams.delete")(function*({ owner, path }: StreamName) {
       if (!isStreamPath(path)) return yield* fail(new StreamNotFound({ path }))
       const outcome = yield* storage(repository.delete({ ownerKey: ownerKey(owner), path, nowMillis: now() }))
       if (outcome._tag !== "Deleted") return yield* absent(path, outcome)
     }),
-    list: Effect.fn("DurableStreams.list")(function*({ after = "", limit, owner, prefix = "" }) {
+    list: Effect.fn("DurableStreams.list")(function*({ after = "", limit, owner, prefix = "" }: ListOptions) {
       const rows = yield* storage(
         repository.list({ ownerKey: ownerKey(owner), prefix, after, limit, nowMillis: now() })
       )
       return rows.map(toInfo)
     }),
-    onAppend: (listener) =>
+    onAppend: (listener: (name: StreamName) => void) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.sync(() => listeners.add(listener)),
         () => Effect.sync(() => listeners.delete(listener))
       )),
-    sweep: Effect.fn("DurableStreams.sweep")(({ limit }) =>
+    sweep: Effect.fn("DurableStreams.sweep")(({ limit }: { readonly limit: number }) =>
       storage(Effect.suspend(() => repository.sweep({ limit, nowMillis: now() })))
     )
   }

@@ -3,7 +3,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Duration from "effect/Duration"
 import * as Outage from "@sallyport/core/Outage"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -39,10 +38,10 @@ export const outageOf = (repository: StreamSubscriptionRepository["Service"]): O
   })
 
 /** Makes what begins a wake where there is something to do and nobody at it, and tells the worker in the background. */
-export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeout }: {
+export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeoutMillis }: {
   readonly keys: SubscriptionKeys.SubscriptionKeys
   readonly pendingOf: PendingStreams.PendingStreams["pendingOf"]
-  readonly webhookTimeout: Duration.Input
+  readonly webhookTimeoutMillis: number
 }) {
   const streams = yield* DurableStreams
   const repository = yield* StreamSubscriptionRepository
@@ -51,7 +50,6 @@ export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeou
   const clock = yield* Clock.Clock
   const scope = yield* Scope.Scope
   const now = () => clock.currentTimeMillisUnsafe()
-  const webhookTimeoutMillis = Duration.toMillis(webhookTimeout)
 
   const callWebhook = Effect.fnUntraced(function*(
     row: SubscriptionRow,

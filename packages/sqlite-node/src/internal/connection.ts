@@ -11,7 +11,7 @@ import type { Connection } from "effect/sql/SqlConnection"
 import { SqlError, SqlSyntaxError, UnknownError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
-import type { SqliteClientConfig } from "../SqliteClient.ts"
+import type { SqliteClientConfig } from "./clientConfig.ts"
 import { fromThrown, isBusy, openError } from "./errors.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>

@@ -1,24 +1,31 @@
 /**
  * The settings of one-time credentials, and whether they can work.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as ServiceOptions from "../../ServiceOptions.ts"
 import type * as Attempts from "./attempts.ts"
 
-/** Reports settings that contradict each other when the layer is built. */
-export class InvalidBootstrapOptions extends Schema.TaggedError<InvalidBootstrapOptions>()("InvalidBootstrapOptions", {
-  problem: Schema.String
-}) {
+/**
+ * Reports options of pairing links that cannot work, while the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidBootstrapCredentialOptions extends Schema.TaggedError<InvalidBootstrapCredentialOptions>()(
+  "InvalidBootstrapCredentialOptions",
+  { problem: Schema.String }
+) {
   override get message() {
-    return `The settings of pairing links cannot work: ${this.problem}`
+    return `The options of pairing links cannot work: ${this.problem}`
   }
 }
 
 /** Bounds attempts: at most `limit` in a window. Each is forgotten after its share of it. */
 export interface AttemptLimit {
-  readonly limit: number
-  readonly window: Duration.Input
+  readonly limit?: number | undefined
+  readonly window?: Duration.Input | undefined
 }
 
 /** Lists the settings of one-time credentials; each has a default. */
@@ -49,39 +56,30 @@ export interface Settings {
   readonly total: Attempts.Limit
 }
 
-/** Fills in the defaults. Fails where a setting cannot work. */
-export const toSettings = Effect.fnUntraced(function*(
-  options: Options
-): Effect.fn.Return<Settings, InvalidBootstrapOptions> {
-  const maximumMillis = Duration.toMillis(options.maximumLifetime ?? "1 hour")
-  const defaultMillis = Duration.toMillis(options.lifetime ?? "5 minutes")
-  if (!(defaultMillis > 0 && defaultMillis <= maximumMillis)) {
-    return yield* new InvalidBootstrapOptions({
-      problem: "lifetime must be positive and not longer than maximumLifetime, or no link could be issued"
-    })
-  }
-
-  const attemptLimit = (
-    setting: "perSource" | "total",
-    preset: number
-  ): Effect.Effect<Attempts.Limit, InvalidBootstrapOptions> => {
-    const { limit, window } = options.attempts?.[setting] ?? { limit: preset, window: "1 minute" }
-    const windowMillis = Duration.toMillis(window)
-    return Number.isSafeInteger(limit) && limit > 0 && windowMillis > 0 && Number.isFinite(windowMillis)
-      ? Effect.succeed({ attempts: limit, windowMillis })
-      : Effect.fail(
-        new InvalidBootstrapOptions({
-          problem:
-            `attempts.${setting} needs a limit that is a whole number from 1, and a window that is positive and finite`
-        })
+/** Decodes the options of one-time credentials. */
+export const settings = ServiceOptions.make({
+  prefix: "SALLYPORT_PAIRING",
+  invalid: (problem) => new InvalidBootstrapCredentialOptions({ problem }),
+  decode: Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Options, E>): Effect.fn.Return<Settings, E> {
+    const maximumMillis = yield* read.millis("maximumLifetime", "1 hour")
+    const defaultMillis = yield* read.millis("lifetime", "5 minutes")
+    if (defaultMillis > maximumMillis) {
+      return yield* read.refuse(
+        `${read.name("lifetime")} must not be longer than ${read.name("maximumLifetime")}, or no link could be issued`
       )
-  }
-
-  return {
-    defaultMillis,
-    maximumMillis,
-    listLimit: options.listLimit ?? 1_000,
-    perSource: yield* attemptLimit("perSource", 10),
-    total: yield* attemptLimit("total", 1_000)
-  }
+    }
+    return {
+      defaultMillis,
+      maximumMillis,
+      listLimit: yield* read.count("listLimit", 1_000),
+      perSource: {
+        attempts: yield* read.count("attempts.perSource.limit", 10),
+        windowMillis: yield* read.millis("attempts.perSource.window", "1 minute")
+      },
+      total: {
+        attempts: yield* read.count("attempts.total.limit", 1_000),
+        windowMillis: yield* read.millis("attempts.total.window", "1 minute")
+      }
+    }
+  })
 })

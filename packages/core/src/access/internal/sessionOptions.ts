@@ -1,16 +1,23 @@
 /**
  * The settings of sessions, and whether they can work together.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as ServiceOptions from "../../ServiceOptions.ts"
 
-/** Reports settings that contradict each other when the layer is built. */
-export class InvalidSessionOptions extends Schema.TaggedError<InvalidSessionOptions>()("InvalidSessionOptions", {
-  problem: Schema.String
-}) {
+/**
+ * Reports options of sessions that cannot work, while the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidSessionCredentialOptions extends Schema.TaggedError<InvalidSessionCredentialOptions>()(
+  "InvalidSessionCredentialOptions",
+  { problem: Schema.String }
+) {
   override get message() {
-    return `The session settings cannot work: ${this.problem}`
+    return `The options of sessions cannot work: ${this.problem}`
   }
 }
 
@@ -67,7 +74,7 @@ export const nistAal2: Options = { lifetime: "1 hour", absoluteLifetime: "24 hou
 /** Sets the limits at level 3 (NIST SP 800-63B-4 section 2.3.3): 12 hours, and 15 minutes of inactivity. */
 export const nistAal3: Options = { lifetime: "15 minutes", absoluteLifetime: "12 hours" }
 
-/** Holds the settings in whole milliseconds. */
+/** Holds the settings, durations in whole milliseconds. */
 export interface Settings {
   readonly lifetimeMillis: number
   readonly renewalMillis: number
@@ -79,62 +86,49 @@ export interface Settings {
   readonly refreshing: { readonly tokenMillis: number; readonly graceMillis: number } | undefined
 }
 
-/** Reads a setting in whole milliseconds, which is what rows hold. */
-const positiveMillis = (
-  setting: keyof Options,
-  duration: Duration.Input
-): Effect.Effect<number, InvalidSessionOptions> => {
-  const millis = Math.round(Duration.toMillis(duration))
-  return millis > 0 && Number.isSafeInteger(millis)
-    ? Effect.succeed(millis)
-    : Effect.fail(new InvalidSessionOptions({ problem: `${setting} must be finite and at least 1 millisecond` }))
-}
-
-/** Fills in the defaults. Fails where a setting is not positive, or does not go with another one. */
-export const toSettings = Effect.fnUntraced(function*(
-  options: Options
-): Effect.fn.Return<Settings, InvalidSessionOptions> {
-  const lifetimeMillis = yield* positiveMillis("lifetime", options.lifetime ?? "30 days")
-  const renewalMillis = options.renewalInterval === undefined
-    ? Math.max(1, Math.floor(lifetimeMillis / 30))
-    : yield* positiveMillis("renewalInterval", options.renewalInterval)
-  const absoluteMillis = options.absoluteLifetime === undefined
-    ? null
-    : yield* positiveMillis("absoluteLifetime", options.absoluteLifetime)
-  const ticketMillis = yield* positiveMillis("ticketLifetime", options.ticketLifetime ?? "60 seconds")
-  const recheckMillis = yield* positiveMillis("recheckInterval", options.recheckInterval ?? "5 seconds")
-  const trustMillis = yield* positiveMillis("feedTrust", options.feedTrust ?? "2 seconds")
-  const cacheCapacity = options.cacheCapacity ?? 10_000
-  if (!Number.isSafeInteger(cacheCapacity) || cacheCapacity < 1) {
-    return yield* new InvalidSessionOptions({ problem: "cacheCapacity must be a whole number from 1" })
-  }
-  if (!(renewalMillis < lifetimeMillis)) {
-    return yield* new InvalidSessionOptions({
-      problem: "renewalInterval must be shorter than lifetime, or an active session would expire"
-    })
-  }
-  const refreshing = options.refresh === undefined ? undefined : {
-    tokenMillis: yield* positiveMillis("refresh", options.refresh.tokenLifetime),
-    graceMillis: yield* positiveMillis("refresh", options.refresh.graceWindow ?? "30 seconds")
-  }
-  if (refreshing !== undefined && !(refreshing.graceMillis < refreshing.tokenMillis)) {
-    return yield* new InvalidSessionOptions({
-      problem: "refresh.graceWindow must be shorter than refresh.tokenLifetime, or one exchange would overtake another"
-    })
-  }
-  if (refreshing !== undefined && !(refreshing.tokenMillis < lifetimeMillis)) {
-    return yield* new InvalidSessionOptions({
-      problem: "refresh.tokenLifetime must be shorter than lifetime, or there would be nothing to refresh"
-    })
-  }
-  return {
-    lifetimeMillis,
-    renewalMillis,
-    absoluteMillis,
-    ticketMillis,
-    recheckMillis,
-    trustMillis,
-    cacheCapacity,
-    refreshing
-  }
+/** Decodes the options of sessions. */
+export const settings = ServiceOptions.make({
+  prefix: "SALLYPORT_SESSION",
+  invalid: (problem) => new InvalidSessionCredentialOptions({ problem }),
+  decode: Effect.fnUntraced(function*<E>(
+    read: ServiceOptions.Reader<Options, E>
+  ): Effect.fn.Return<Settings, E> {
+    const { name, refuse } = read
+    const lifetimeMillis = yield* read.millis("lifetime", "30 days")
+    const renewalMillis = (yield* read.optionalMillis("renewalInterval")) ??
+      Math.max(1, Math.floor(lifetimeMillis / 30))
+    if (!(renewalMillis < lifetimeMillis)) {
+      return yield* refuse(
+        `${name("renewalInterval")} must be shorter than ${name("lifetime")}, or an active session would expire`
+      )
+    }
+    const tokenMillis = yield* read.optionalMillis("refresh.tokenLifetime")
+    const graceMillis = yield* read.millis("refresh.graceWindow", "30 seconds")
+    if (tokenMillis === undefined) {
+      if (yield* read.has("refresh.graceWindow")) {
+        return yield* refuse(`${name("refresh.graceWindow")} needs ${name("refresh.tokenLifetime")}; set both, or none`)
+      }
+    } else if (!(graceMillis < tokenMillis)) {
+      return yield* refuse(
+        `${name("refresh.graceWindow")} must be shorter than ${name("refresh.tokenLifetime")}, ` +
+          `or one exchange would overtake another`
+      )
+    } else if (!(tokenMillis < lifetimeMillis)) {
+      return yield* refuse(
+        `${name("refresh.tokenLifetime")} must be shorter than ${
+          name("lifetime")
+        }, or there would be nothing to refresh`
+      )
+    }
+    return {
+      lifetimeMillis,
+      renewalMillis,
+      absoluteMillis: (yield* read.optionalMillis("absoluteLifetime")) ?? null,
+      ticketMillis: yield* read.millis("ticketLifetime", "60 seconds"),
+      recheckMillis: yield* read.millis("recheckInterval", "5 seconds"),
+      trustMillis: yield* read.millis("feedTrust", "2 seconds"),
+      cacheCapacity: yield* read.count("cacheCapacity", 10_000),
+      refreshing: tokenMillis === undefined ? undefined : { tokenMillis, graceMillis }
+    }
+  })
 })

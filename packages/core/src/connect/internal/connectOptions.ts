@@ -1,16 +1,23 @@
 /**
  * The settings of connecting clients, and whether they can work.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as ServiceOptions from "../../ServiceOptions.ts"
 
-/** Reports settings that cannot work when the layer is built. */
-export class InvalidConnectOptions extends Schema.TaggedError<InvalidConnectOptions>()("InvalidConnectOptions", {
-  problem: Schema.String
-}) {
+/**
+ * Reports options of connecting clients that cannot work, while the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidConnectClientStoreOptions extends Schema.TaggedError<InvalidConnectClientStoreOptions>()(
+  "InvalidConnectClientStoreOptions",
+  { problem: Schema.String }
+) {
   override get message() {
-    return `The settings of connecting clients cannot work: ${this.problem}`
+    return `The options of connecting clients cannot work: ${this.problem}`
   }
 }
 
@@ -28,7 +35,7 @@ export interface Options {
   readonly maxBackOff?: Duration.Input | undefined
   /** How many clients may wait in this process at once by `awaitDecision`. Default 1,000. */
   readonly maxWaiting?: number | undefined
-  /** How often somebody who waits looks without having been told to. Default 5 seconds. */
+  /** How often a waiting request looks for a decision without a hint. Default 5 seconds. */
   readonly recheckInterval?: Duration.Input | undefined
 }
 
@@ -43,33 +50,19 @@ export interface Settings {
   readonly recheckMillis: number
 }
 
-/** Reads a setting in whole milliseconds, which is what rows hold. */
-const positiveMillis = (
-  setting: keyof Options,
-  duration: Duration.Input
-): Effect.Effect<number, InvalidConnectOptions> => {
-  const millis = Math.round(Duration.toMillis(duration))
-  return millis > 0 && Number.isSafeInteger(millis)
-    ? Effect.succeed(millis)
-    : Effect.fail(new InvalidConnectOptions({ problem: `${setting} must be finite and at least 1 millisecond` }))
-}
-
-const positive = (setting: keyof Options, value: number): Effect.Effect<number, InvalidConnectOptions> =>
-  Number.isSafeInteger(value) && value > 0
-    ? Effect.succeed(value)
-    : Effect.fail(new InvalidConnectOptions({ problem: `${setting} must be a whole number from 1` }))
-
-/** Fills in the defaults. Fails where a setting is not positive. */
-export const toSettings = Effect.fnUntraced(function*(
-  options: Options
-): Effect.fn.Return<Settings, InvalidConnectOptions> {
-  return {
-    pendingMillis: yield* positiveMillis("pendingLifetime", options.pendingLifetime ?? "1 day"),
-    maxPending: yield* positive("maxPendingPerAccount", options.maxPendingPerAccount ?? 20),
-    maxObserved: yield* positive("maxObservedPerAccount", options.maxObservedPerAccount ?? 1_000),
-    backOffMillis: yield* positiveMillis("backOff", options.backOff ?? "1 minute"),
-    maxBackOffMillis: yield* positiveMillis("maxBackOff", options.maxBackOff ?? "1 day"),
-    maxWaiting: yield* positive("maxWaiting", options.maxWaiting ?? 1_000),
-    recheckMillis: yield* positiveMillis("recheckInterval", options.recheckInterval ?? "5 seconds")
-  }
+/** Decodes the options of connecting clients. */
+export const settings = ServiceOptions.make({
+  prefix: "SALLYPORT_CONNECT",
+  invalid: (problem) => new InvalidConnectClientStoreOptions({ problem }),
+  decode: Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Options, E>): Effect.fn.Return<Settings, E> {
+    return {
+      pendingMillis: yield* read.millis("pendingLifetime", "1 day"),
+      maxPending: yield* read.count("maxPendingPerAccount", 20),
+      maxObserved: yield* read.count("maxObservedPerAccount", 1_000),
+      backOffMillis: yield* read.millis("backOff", "1 minute"),
+      maxBackOffMillis: yield* read.millis("maxBackOff", "1 day"),
+      maxWaiting: yield* read.count("maxWaiting", 1_000),
+      recheckMillis: yield* read.millis("recheckInterval", "5 seconds")
+    }
+  })
 })

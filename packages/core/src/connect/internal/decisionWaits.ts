@@ -11,13 +11,22 @@ import type * as Scope from "effect/Scope"
 import type { AccessEvent } from "../../access/AccessEvent.ts"
 import type { DecisionStatus } from "../../access/ConnectClient.ts"
 import { type ConnectClientRepository, type ConnectClientRow, isWaiting } from "../../access/ConnectClientRepository.ts"
-import type { ConnectClientStore } from "../ConnectClientStore.ts"
 import * as AccessFollower from "../../access/internal/accessFollower.ts"
-import { fail, TooManyWaiting, unavailable } from "./connectErrors.ts"
+import { type ConnectClientError, fail, TooManyWaiting, unavailable } from "./connectErrors.ts"
 import type { Settings } from "./connectOptions.ts"
 
-type AwaitDecision = ConnectClientStore["Service"]["awaitDecision"]
-type Waiter = Parameters<AwaitDecision>[0]
+/**
+ * Describes a request whose decision is waited for, and for how long.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Waiter {
+  readonly proofKeyThumbprint: string
+  readonly account: string
+  readonly requestedAtMillis: number
+  readonly timeout: Duration.Input
+}
 
 /** Says what the row of a request that was made at some time tells who waits for it. */
 const statusOf = (row: ConnectClientRow | undefined, waiter: Waiter, nowMillis: number): DecisionStatus => {
@@ -33,7 +42,11 @@ const statusOf = (row: ConnectClientRow | undefined, waiter: Waiter, nowMillis: 
 export const make = Effect.fnUntraced(function*(
   repository: ConnectClientRepository,
   settings: Pick<Settings, "maxWaiting" | "recheckMillis">
-): Effect.fn.Return<AwaitDecision, never, AccessRepository | Scope.Scope> {
+): Effect.fn.Return<
+  (waiter: Waiter) => Effect.Effect<DecisionStatus, ConnectClientError>,
+  never,
+  AccessRepository | Scope.Scope
+> {
   // Who waits, by the thumbprint of the client; each is woken once, and looks at the row.
   const waiting = new Map<string, Set<Deferred.Deferred<void>>>()
   let waitingCount = 0

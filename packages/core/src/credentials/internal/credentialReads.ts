@@ -3,11 +3,26 @@
  */
 import { AccessRepository } from "../../access/AccessRepository.ts"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Found, Principal } from "../CredentialScopeResolver.ts"
+import type { CredentialSource } from "../CredentialStatus.ts"
 import { type CredentialError, stored } from "./credentialErrors.ts"
+import type { Caller } from "./credentialRights.ts"
+
+/**
+ * Says whose credential was found.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Found {
+  readonly key: string
+  readonly source: CredentialSource
+  /** The owner in that scope; the host where the source is the environment. */
+  readonly owner: string
+  /** Which write the value is of; null where the source is the environment. */
+  readonly revision: string | null
+}
 
 interface Reads {
   readonly subject: string
@@ -19,9 +34,9 @@ interface Reads {
 
 /** Makes the audit of reads, which counts repeated ones into the feed once per interval, and when the scope closes. */
 export const make = Effect.fnUntraced(function*(
-  interval: Duration.Duration
+  intervalMillis: number
 ): Effect.fn.Return<
-  (principal: Principal, found: Found) => Effect.Effect<void, CredentialError>,
+  (caller: Caller, found: Found) => Effect.Effect<void, CredentialError>,
   never,
   AccessRepository | Scope.Scope
 > {
@@ -34,16 +49,16 @@ export const make = Effect.fnUntraced(function*(
   })
 
   /** Puts a read into the feed before the value is given out, or counts it where this caller has just read the same. */
-  const audit = (principal: Principal, found: Found): Effect.Effect<void, CredentialError> =>
+  const audit = (caller: Caller, found: Found): Effect.Effect<void, CredentialError> =>
     Effect.suspend(() => {
       const { key, owner, revision, source } = found
-      const id = JSON.stringify([principal.subject, source, owner, key, revision])
+      const id = JSON.stringify([caller.subject, source, owner, key, revision])
       const known = reads.get(id)
       if (known !== undefined) {
         known.count++
         return Effect.void
       }
-      const first: Reads = { subject: principal.subject, source, owner, key, count: 0 }
+      const first: Reads = { subject: caller.subject, source, owner, key, count: 0 }
       return stored(recordReads(first, 1)).pipe(
         Effect.tap(() =>
           Effect.sync(() => {
@@ -68,7 +83,7 @@ export const make = Effect.fnUntraced(function*(
     }
   })
   yield* Effect.addFinalizer(() => flush)
-  yield* Effect.sleep(interval).pipe(Effect.andThen(flush), Effect.forever, Effect.forkScoped)
+  yield* Effect.sleep(intervalMillis).pipe(Effect.andThen(flush), Effect.forever, Effect.forkScoped)
 
   return audit
 })

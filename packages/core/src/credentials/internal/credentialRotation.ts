@@ -11,6 +11,7 @@ import type { CredentialPlace } from "../../access/ScopedCredential.ts"
 import { type ScopedCredentialRow } from "../../access/ScopedCredentialRepository.ts"
 import type { SecretKeys } from "../../secrets/SecretKeys.ts"
 import { type CredentialError, stored } from "./credentialErrors.ts"
+import { defaultStoreId } from "./credentialOptions.ts"
 import * as Vault from "./credentialVault.ts"
 
 /** Says what a rotation did. */
@@ -38,7 +39,7 @@ export const rotate = Effect.fn("CredentialScopeResolver.rotate")(function*(
   AccessRepository | SecretKeys | Aead.Aead | Kdf.Kdf | SecureRandom.SecureRandom
 > {
   const repository = (yield* AccessRepository).credentials
-  const vault = yield* Vault.make(options?.storeId ?? "credentials")
+  const vault = yield* Vault.make(options?.storeId ?? defaultStoreId)
   const undecryptable: Array<CredentialPlace> = []
   let rewritten = 0
   let unchanged = 0

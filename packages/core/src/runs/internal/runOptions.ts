@@ -1,11 +1,33 @@
 /**
- * The settings of a run log.
+ * The options of a run log, and whether they can work together.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as ServiceOptions from "../../ServiceOptions.ts"
 
-/** Describes the settings of a run log. Each duration must be longer than the one before. */
-export interface RunEventLogOptions {
+/**
+ * Reports options of runs that cannot work, while the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidRunEventLogOptions extends Schema.TaggedError<InvalidRunEventLogOptions>()(
+  "InvalidRunEventLogOptions",
+  { problem: Schema.String }
+) {
+  override get message() {
+    return `The options of runs cannot work: ${this.problem}`
+  }
+}
+
+/**
+ * Lists the options of a run log; each has a default. Of the first four, each must be longer than the one before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
   /** How often an executed run extends its lease. Defaults to 10 seconds. */
   readonly heartbeatInterval?: Duration.Input | undefined
   /** How long a run lives without a heartbeat. Defaults to 30 seconds. */
@@ -32,22 +54,6 @@ export interface RunEventLogOptions {
   readonly maxRunBytes?: number | undefined
 }
 
-/** Reports settings that contradict each other, or that are not positive. */
-export class RunEventLogOptionsError extends Schema.TaggedError<RunEventLogOptionsError>()("RunEventLogOptionsError", {
-  /** The setting that must be the smaller one; or the one that is not positive. */
-  smaller: Schema.String,
-  larger: Schema.NullOr(Schema.String)
-}) {
-  override get message(): string {
-    return this.larger === null
-      ? `The run log's ${this.smaller} must be a positive, finite number`
-      : `The run log's ${this.smaller} must be shorter than its ${this.larger}, or healthy runs would be ended ` +
-        `or lost from sight; change one of the two`
-  }
-}
-
-const ordered = ["heartbeatInterval", "lease", "reconnectWindow", "retention"] as const
-
 /** Holds the settings; durations are in milliseconds. */
 export interface Settings {
   readonly heartbeatInterval: number
@@ -64,32 +70,36 @@ export interface Settings {
   readonly maxRunBytes: number
 }
 
-/** Fills in the defaults. */
-export const toSettings = (options: RunEventLogOptions): Settings => ({
-  heartbeatInterval: Duration.toMillis(options.heartbeatInterval ?? "10 seconds"),
-  lease: Duration.toMillis(options.lease ?? "30 seconds"),
-  reconnectWindow: Duration.toMillis(options.reconnectWindow ?? "10 minutes"),
-  retention: Duration.toMillis(options.retention ?? "24 hours"),
-  tombstoneRetention: Duration.toMillis(options.tombstoneRetention ?? "7 days"),
-  pollInterval: Duration.toMillis(options.pollInterval ?? "5 seconds"),
-  pageSize: options.pageSize ?? 256,
-  maxTailBytes: options.maxTailBytes ?? 32 * 1024 * 1024,
-  maxBatchEvents: options.maxBatchEvents ?? 50,
-  maxEventBytes: options.maxEventBytes ?? 1024 * 1024,
-  maxEvents: options.maxEvents ?? 1_000_000,
-  maxRunBytes: options.maxRunBytes ?? 1024 * 1024 * 1024
-})
+const ordered = ["heartbeatInterval", "lease", "reconnectWindow", "retention"] as const
 
-/** Says which settings contradict each other, or `undefined` where none do. */
-export const checkSettings = (settings: Settings): RunEventLogOptionsError | undefined => {
-  for (const [name, value] of Object.entries(settings)) {
-    if (!Number.isFinite(value) || value <= 0) return new RunEventLogOptionsError({ smaller: name, larger: null })
-  }
-  for (const [index, larger] of ordered.entries()) {
-    const smaller = ordered[index - 1]
-    if (smaller !== undefined && settings[smaller] >= settings[larger]) {
-      return new RunEventLogOptionsError({ smaller, larger })
+/** Decodes the options of a run log. */
+export const settings = ServiceOptions.make({
+  prefix: "SALLYPORT_RUNS",
+  invalid: (problem) => new InvalidRunEventLogOptions({ problem }),
+  decode: Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Options, E>): Effect.fn.Return<Settings, E> {
+    const found: Settings = {
+      heartbeatInterval: yield* read.millis("heartbeatInterval", "10 seconds"),
+      lease: yield* read.millis("lease", "30 seconds"),
+      reconnectWindow: yield* read.millis("reconnectWindow", "10 minutes"),
+      retention: yield* read.millis("retention", "24 hours"),
+      tombstoneRetention: yield* read.millis("tombstoneRetention", "7 days"),
+      pollInterval: yield* read.millis("pollInterval", "5 seconds"),
+      pageSize: yield* read.count("pageSize", 256),
+      maxTailBytes: yield* read.count("maxTailBytes", 32 * 1024 * 1024),
+      maxBatchEvents: yield* read.count("maxBatchEvents", 50),
+      maxEventBytes: yield* read.count("maxEventBytes", 1024 * 1024),
+      maxEvents: yield* read.count("maxEvents", 1_000_000),
+      maxRunBytes: yield* read.count("maxRunBytes", 1024 * 1024 * 1024)
     }
-  }
-  return undefined
-}
+    for (const [index, larger] of ordered.entries()) {
+      const smaller = ordered[index - 1]
+      if (smaller !== undefined && found[smaller] >= found[larger]) {
+        return yield* read.refuse(
+          `${read.name(smaller)} must be shorter than ${read.name(larger)}, or healthy runs would be ended ` +
+            `or lost from sight; change one of the two`
+        )
+      }
+    }
+    return found
+  })
+})

@@ -6,13 +6,23 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
-import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent, type RunOwner } from "../Run.ts"
-import type { AppendedEvents, EventsOptions, RunEventLog, RunRequest, RunWriter } from "../RunEventLog.ts"
+import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent } from "../Run.ts"
 import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
 import { checkAddress } from "./runAddress.ts"
+import type {
+  AbortOptions,
+  AbortResult,
+  AppendedEvents,
+  EventsOptions,
+  KeyedRun,
+  NamedRun,
+  OwnedThread,
+  RunRequest,
+  RunWriter,
+  WrittenRun
+} from "./runCalls.ts"
 import { abortedBeforeStartData, endData, staleData, staleRun } from "./runEnds.ts"
 import {
   CursorBeyondEnd,
@@ -38,13 +48,7 @@ import type { Settings } from "./runOptions.ts"
 const toCanonical = Option.liftThrowable(canonical)
 
 /** Makes the service. When its scope closes, programs are interrupted and their ends stored. */
-export const make = Effect.fnUntraced(function*(
-  settings: Settings
-): Effect.fn.Return<
-  RunEventLog["Service"],
-  never,
-  RunEventRepository | Digest.Digest | SecureRandom.SecureRandom | Scope.Scope
-> {
+export const make = Effect.fnUntraced(function*(settings: Settings) {
   const repository = yield* RunEventRepository
   const digest = yield* Digest.Digest
   const random = yield* SecureRandom.SecureRandom
@@ -54,11 +58,9 @@ export const make = Effect.fnUntraced(function*(
   const toleranceMillis = (settings.lease - settings.heartbeatInterval) / 2
   const leaseClock = yield* LeaseClock.make({ leaseMillis: settings.lease, toleranceMillis })
 
-  const find = Effect.fnUntraced(function*(options: {
-    readonly runId: string
-    readonly owner?: RunOwner | undefined
-  }): Effect.fn.Return<RunRow, RunEventLogError> {
-    const { owner, runId } = options
+  const find = Effect.fnUntraced(function*(
+    { owner, runId }: NamedRun
+  ): Effect.fn.Return<RunRow, RunEventLogError> {
     const row = isRunId(runId) ? Option.getOrUndefined(yield* storage(repository.get(runId))) : undefined
     if (row === undefined || (owner !== undefined && row.ownerKey !== ownerKey(owner))) {
       return yield* fail(new RunNotFound({ runId }))
@@ -91,7 +93,7 @@ export const make = Effect.fnUntraced(function*(
   const lanes = yield* AppendLog.spread(repository.parallelAppends ?? 1, lane)
   const appendBatched = (item: AppendItem) => lanes(item.runId)(item)
 
-  const heartbeat = ({ epoch, runId }: { readonly runId: string; readonly epoch: number }) =>
+  const heartbeat = ({ epoch, runId }: WrittenRun) =>
     leaseClock.watch(
       storage(repository.heartbeat({ runId, epoch, leaseMillis: settings.lease })),
       (outcome) => outcome._tag === "Extended" ? outcome.leaseExpiresAtMillis - settings.lease : undefined
@@ -159,11 +161,9 @@ export const make = Effect.fnUntraced(function*(
     }
   })
 
-  const append = (options: {
-    readonly runId: string
-    readonly epoch: number
-    readonly events: ReadonlyArray<Schema.Json>
-  }): Effect.Effect<AppendedEvents, RunEventLogError> =>
+  const append = (
+    options: WrittenRun & { readonly events: ReadonlyArray<Schema.Json> }
+  ): Effect.Effect<AppendedEvents, RunEventLogError> =>
     Effect.suspend(() => {
       const { epoch, runId } = options
       if (options.events.length === 0) {
@@ -217,11 +217,14 @@ export const make = Effect.fnUntraced(function*(
   })
 
   return {
-    start: Effect.fn("RunEventLog.start")(function*(request) {
+    start: Effect.fn("RunEventLog.start")(function*(request: RunRequest) {
       const { created, row } = yield* startRow(yield* random.uuidV7(), request)
       return { run: toRun(row), created }
     }),
-    execute: Effect.fn("RunEventLog.execute")(function*(request, program) {
+    execute: Effect.fn("RunEventLog.execute")(function*<E, R>(
+      request: RunRequest,
+      program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
+    ) {
       const runId = yield* random.uuidV7()
       const { created, row } = yield* executions.execute(
         runId,
@@ -231,11 +234,11 @@ export const make = Effect.fnUntraced(function*(
       return { run: toRun(row), created }
     }, Effect.uninterruptible),
     append,
-    heartbeat: Effect.fn("RunEventLog.heartbeat")(function*({ epoch, runId }) {
+    heartbeat: Effect.fn("RunEventLog.heartbeat")(function*({ epoch, runId }: WrittenRun) {
       const outcome = yield* heartbeat({ runId, epoch })
       if (outcome._tag !== "Extended") return yield* fail(refusal(runId, epoch, outcome))
     }),
-    finish: Effect.fn("RunEventLog.finish")(function*({ end, epoch, runId }) {
+    finish: Effect.fn("RunEventLog.finish")(function*({ end, epoch, runId }: WrittenRun & { readonly end: RunEnd }) {
       const data = encode(end)
       if (data === undefined) return yield* fail(new InvalidInput({ field: "end", expected: "JSON" }))
       if (utf8Length(data) > settings.maxEventBytes) {
@@ -244,42 +247,44 @@ export const make = Effect.fnUntraced(function*(
       const outcome = yield* finishRow(runId, epoch, end, data)
       return outcome._tag === "Finished" ? toRun(outcome.run) : yield* fail(refusal(runId, epoch, outcome))
     }),
-    abort: Effect.fn("RunEventLog.abort")(function*(options) {
-      const reason = options.reason ?? null
-      const data = endData({ status: "aborted", ...(reason === null ? {} : { reason }) })
-      if ("runId" in options) {
-        const { owner, runId } = options
-        const outcome = isRunId(runId)
-          ? yield* storage(
-            repository.abort({ runId, ownerKey: owner === undefined ? undefined : ownerKey(owner), reason, data })
-          )
-          : undefined
-        if (outcome === undefined || outcome._tag === "Unknown") return yield* fail(new RunNotFound({ runId }))
-        yield* executions.interrupt(runId)
+    abort: Effect.fn("RunEventLog.abort")(
+      function*(options: AbortOptions): Effect.fn.Return<AbortResult, RunEventLogError> {
+        const reason = options.reason ?? null
+        const data = endData({ status: "aborted", ...(reason === null ? {} : { reason }) })
+        if ("runId" in options) {
+          const { owner, runId } = options
+          const outcome = isRunId(runId)
+            ? yield* storage(
+              repository.abort({ runId, ownerKey: owner === undefined ? undefined : ownerKey(owner), reason, data })
+            )
+            : undefined
+          if (outcome === undefined || outcome._tag === "Unknown") return yield* fail(new RunNotFound({ runId }))
+          yield* executions.interrupt(runId)
+          return { _tag: outcome._tag, run: toRun(outcome.run) }
+        }
+        yield* checkAddress(options)
+        const { idempotencyKey, owner, threadId } = options
+        const outcome = yield* storage(
+          repository.abortByKey({ ownerKey: ownerKey(owner), threadId, idempotencyKey, reason, data })
+        )
+        if (outcome._tag === "Registered") return { _tag: "Registered" }
+        if (outcome._tag === "Conflict") {
+          return yield* fail(new IdempotencyConflict({ idempotencyKey, runId: outcome.run.runId }))
+        }
+        yield* executions.interrupt(outcome.run.runId)
         return { _tag: outcome._tag, run: toRun(outcome.run) }
       }
-      yield* checkAddress(options)
-      const { idempotencyKey, owner, threadId } = options
-      const outcome = yield* storage(
-        repository.abortByKey({ ownerKey: ownerKey(owner), threadId, idempotencyKey, reason, data })
-      )
-      if (outcome._tag === "Registered") return { _tag: "Registered" }
-      if (outcome._tag === "Conflict") {
-        return yield* fail(new IdempotencyConflict({ idempotencyKey, runId: outcome.run.runId }))
-      }
-      yield* executions.interrupt(outcome.run.runId)
-      return { _tag: outcome._tag, run: toRun(outcome.run) }
-    }),
-    get: Effect.fn("RunEventLog.get")(function*(options) {
+    ),
+    get: Effect.fn("RunEventLog.get")(function*(options: NamedRun) {
       return toRun(yield* find(options))
     }),
-    getByKey: Effect.fn("RunEventLog.getByKey")(function*(options) {
+    getByKey: Effect.fn("RunEventLog.getByKey")(function*(options: KeyedRun) {
       yield* checkAddress(options)
       const { idempotencyKey, owner } = options
       const row = yield* storage(repository.getByKey({ ownerKey: ownerKey(owner), idempotencyKey }))
       return Option.map(row, toRun)
     }),
-    activeForThread: Effect.fn("RunEventLog.activeForThread")(function*(options) {
+    activeForThread: Effect.fn("RunEventLog.activeForThread")(function*(options: OwnedThread) {
       yield* checkAddress(options)
       const row = yield* storage(repository.activeForThread({
         ownerKey: ownerKey(options.owner),
@@ -288,15 +293,15 @@ export const make = Effect.fnUntraced(function*(
       }))
       return Option.map(row, toRun)
     }),
-    events: (options) =>
+    events: (options: EventsOptions) =>
       Effect.map(eventsEncoded(options), Stream.map((event): RunEvent => ({ ...event, data: JSON.parse(event.data) }))),
     eventsEncoded,
-    reap: Effect.fn("RunEventLog.reap")(function*({ limit }) {
+    reap: Effect.fn("RunEventLog.reap")(function*({ limit }: { readonly limit: number }) {
       if (!(yield* canExpire)) return []
       const rows = yield* storage(repository.reap({ limit, reason: staleRun, data: staleData }))
       return rows.map(toRun)
     }),
-    sweep: Effect.fn("RunEventLog.sweep")(({ limit }) =>
+    sweep: Effect.fn("RunEventLog.sweep")(({ limit }: { readonly limit: number }) =>
       storage(repository.sweep({
         limit,
         retentionMillis: settings.retention,

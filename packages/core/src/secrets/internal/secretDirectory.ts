@@ -15,11 +15,11 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
 import * as Semaphore from "effect/Semaphore"
-import type { Primitives, SecretVersion } from "../SecretStore.ts"
 import { ifMissing, octal, openDirectory, quote, syncDirectory, writeNewFile } from "./privateDirectory.ts"
 import { Corrupt, insecure, SecretStoreError, storageFailure } from "./secretErrors.ts"
 import * as SecretFile from "./secretFile.ts"
 import { SecretName } from "./secretName.ts"
+import type { Primitives, SecretVersion } from "./secretPrimitives.ts"
 
 const corrupt = (location: string, problem: string): SecretStoreError =>
   new SecretStoreError({

@@ -1,0 +1,137 @@
+/**
+ * What callers of the run log say, and what they are answered.
+ */
+import type * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import type { Run, RunOwner } from "../Run.ts"
+import type { RunEventLogError } from "./runErrors.ts"
+
+/**
+ * Describes how a run is asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunRequest {
+  readonly threadId: string
+  readonly idempotencyKey: string
+  /** What is asked for. The same key with another request is a conflict; the order of keys in objects does not matter. */
+  readonly request: Schema.Json
+  readonly owner: RunOwner
+  /** What the host wants to keep with the run. Not part of what makes requests equal. */
+  readonly metadata?: Schema.Json | undefined
+}
+
+/**
+ * Describes a run that was asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StartedRun {
+  readonly run: Run
+  /** False where the key was known, so that an earlier call has started the run. */
+  readonly created: boolean
+}
+
+/**
+ * Describes the numbers that appended events got.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AppendedEvents {
+  readonly firstSeq: number
+  readonly lastSeq: number
+}
+
+/**
+ * Writes the events of the run that a program executes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunWriter {
+  readonly run: Run
+  /** Appends one event and returns its number once it is durable. */
+  readonly append: (data: Schema.Json) => Effect.Effect<number, RunEventLogError>
+  /** Appends some events with consecutive numbers, all or none, and returns once they are durable. */
+  readonly appendAll: (events: ReadonlyArray<Schema.Json>) => Effect.Effect<AppendedEvents, RunEventLogError>
+}
+
+/**
+ * Names a run to one of its writers: which run, and the epoch that the writer got when it started it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WrittenRun {
+  readonly runId: string
+  readonly epoch: number
+}
+
+/**
+ * Names a run to a reader.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NamedRun {
+  readonly runId: string
+  /** Who is asking. Another owner's run is not found. Absent means that the host itself is asking. */
+  readonly owner?: RunOwner | undefined
+}
+
+/**
+ * Names a run by the idempotency key of its owner.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeyedRun {
+  readonly idempotencyKey: string
+  readonly owner: RunOwner
+}
+
+/**
+ * Names a thread of an owner.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OwnedThread {
+  readonly threadId: string
+  readonly owner: RunOwner
+}
+
+/**
+ * Describes which events to read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EventsOptions extends NamedRun {
+  /** The last event that the reader has seen, as a number or as decimal text; 0 or absent to read from the beginning. */
+  readonly after?: number | string | undefined
+}
+
+/**
+ * Describes which run to abort: one that is known, or the one that a key stands for, also if it has not begun.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AbortOptions = (NamedRun | (KeyedRun & OwnedThread)) & { readonly reason?: string | undefined }
+
+/**
+ * Describes what came of an abort.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AbortResult =
+  /** The run was running, and this call has ended it. */
+  | { readonly _tag: "Aborted"; readonly run: Run }
+  | { readonly _tag: "AlreadyEnded"; readonly run: Run }
+  /** No run has begun with this key; if one does, it ends at once, and its program is not executed. */
+  | { readonly _tag: "Registered" }
