@@ -190,7 +190,7 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
     )
   }
 
-  for (const service of ["runs", "sessions", "pairing_links", "access_feed"]) {
+  for (const service of ["runs", "access", "spent_values"]) {
     refuses(
       `a database of a newer schema: ${service}`,
       Effect.map(usedState, (state) => {
