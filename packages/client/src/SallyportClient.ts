@@ -22,13 +22,31 @@ export interface Options<E, R> {
 /**
  * Provides the connection to a server, who is signed in there, and its runs.
  *
- * **Example** (Following a run in a browser)
+ * **Example** (Making the client of a page)
  *
  * ```ts
- * const Client = SallyportClient.layer({ baseUrl: location.origin, credentials: Credentials.layerCookie }).pipe(
+ * import { Access, Credentials, SallyportClient } from "@sallyport/client"
+ * import { Console, Effect, Layer } from "effect"
+ * import { SecureRandom } from "effect/crypto"
+ * import { FetchHttpClient } from "effect/http"
+ *
+ * // In a page the address is `location.origin`.
+ * const Client = SallyportClient.layer({ baseUrl: "http://127.0.0.1:1", credentials: Credentials.layerCookie }).pipe(
  *   Layer.provide([FetchHttpClient.layer, SecureRandom.layerWebCrypto])
  * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const access = yield* Access.Access
+ *   const { reason } = yield* Effect.flip(access.state)
+ *   yield* Console.log(reason._tag)
+ *   // => Unreachable
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Client))
  * ```
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = <E, R>(options: Options<E, R>): Layer.Layer<
   Connection.Connection | Access.Access | Runs.Runs,

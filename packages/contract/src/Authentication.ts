@@ -103,8 +103,17 @@ const isRecord = (value: unknown): value is Record<string, unknown> => typeof va
  * **Example** (Guarding a host's own endpoint)
  *
  * ```ts
- * const save = HttpApiEndpoint.post("save", "/notes", { payload: Note }).pipe(requires("notes:write"))
+ * import { requires } from "@sallyport/contract/Authentication"
+ * import { Schema } from "effect"
+ * import { HttpApiEndpoint, HttpApiGroup } from "effect/http-api"
+ *
+ * export class Notes extends HttpApiGroup.make("notes").add(
+ *   HttpApiEndpoint.get("list", "/notes", { success: Schema.Array(Schema.String) }).pipe(requires("runs:read"))
+ * ) {}
  * ```
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const requires = (scope: AccessScope | null) =>
 <

@@ -40,8 +40,17 @@ export const layerRpcAuthentication = <E, R>(
  * **Example** (Guarding a host's own RPC)
  *
  * ```ts
- * const SaveNote = Rpc.make("SaveNote", { payload: Note }).pipe(requires("notes:write"))
+ * import { requires } from "@sallyport/contract/RpcAuthentication"
+ * import { Schema } from "effect"
+ * import { Rpc, RpcGroup } from "effect/rpc"
+ *
+ * export class Notes extends RpcGroup.make(
+ *   Rpc.make("ListNotes", { success: Schema.Array(Schema.String) }).pipe(requires("runs:read"))
+ * ) {}
  * ```
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const requires = (scope: AccessScope | null) =>
 <

@@ -57,7 +57,33 @@ export {
 } from "./internal/streamErrors.ts"
 export { InvalidDurableStreamsOptions, type Options } from "./internal/streamOptions.ts"
 
-/** Provides streams. */
+/**
+ * Provides streams.
+ *
+ * **Example** (Appending to a stream)
+ *
+ * ```ts
+ * import { DurableStreamRepository, DurableStreams } from "@sallyport/durable-streams"
+ * import { Console, Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const streams = yield* DurableStreams.DurableStreams
+ *   const name = { owner: { subject: "ada" }, path: "notes" }
+ *   yield* streams.create({ ...name, contentType: "text/plain" })
+ *   yield* streams.append({ ...name, contentType: "text/plain", data: new TextEncoder().encode("hello") })
+ *   const page = yield* streams.read(name)
+ *   yield* Console.log(page.next, page.pieces.map((piece) => new TextDecoder().decode(piece)))
+ *   // => 5 [ 'hello' ]
+ * })
+ *
+ * const Streams = Layer.provide(DurableStreams.layer, DurableStreamRepository.layerMemory)
+ *
+ * Effect.runPromise(Effect.provide(program, Streams))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class DurableStreams extends Context.Service<DurableStreams, {
   /**
    * Creates a stream, or returns the one that is there if it was created the same way. One atomic step.

@@ -355,10 +355,20 @@ export const layer: Layer.Layer<Authentication, never, SessionCredentialService 
  * **Example** (Guarding a route)
  *
  * ```ts
- * const Notes = HttpRouter.add("GET", "/notes", CurrentSession.useSync(notesOf)).pipe(
- *   Layer.provide(Authentication.guard("notes:read").layer)
- * )
+ * import { CurrentSession } from "@sallyport/core"
+ * import { Authentication } from "@sallyport/http"
+ * import { Layer } from "effect"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ *
+ * export const WhoAmI = HttpRouter.add(
+ *   "GET",
+ *   "/who-am-i",
+ *   CurrentSession.CurrentSession.useSync(({ subject }) => HttpServerResponse.text(subject))
+ * ).pipe(Layer.provide(Authentication.guard(null).layer))
  * ```
+ *
+ * @category middleware
+ * @since 0.1.0
  */
 export const guard = (scope: AccessScope.AccessScope | null) =>
   HttpRouter.middleware<{ provides: CurrentSession }>()(

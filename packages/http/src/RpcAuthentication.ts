@@ -56,15 +56,28 @@ class TransportSessions extends Context.Service<TransportSessions, Map<string, T
  * Guards the route of an RPC server. A request or upgrade without a live session is turned away before it can call
  * anything, with the same typed JSON as on any other route. Needs {@link layer} beside it.
  *
- * **Example** (RPCs on a WebSocket)
+ * **Example** (Serving RPCs on a WebSocket)
  *
  * ```ts
- * const Rpcs = RpcServer.layerHttp({ group: NoteRpcs, path: "/rpc", protocol: "websocket" }).pipe(
- *   Layer.provide(NoteHandlers),
+ * import { requires } from "@sallyport/contract/RpcAuthentication"
+ * import { CurrentSession } from "@sallyport/core"
+ * import { RpcAuthentication } from "@sallyport/http"
+ * import { Layer, Schema } from "effect"
+ * import { Rpc, RpcGroup, RpcSerialization, RpcServer } from "effect/rpc"
+ *
+ * class Names extends RpcGroup.make(
+ *   Rpc.make("MyName", { success: Schema.String }).pipe(requires(null))
+ * ) {}
+ *
+ * export const Rpcs = RpcServer.layerHttp({ group: Names, path: "/rpc", protocol: "websocket" }).pipe(
+ *   Layer.provide(Names.toLayer({ MyName: () => CurrentSession.CurrentSession.useSync(({ subject }) => subject) })),
  *   Layer.provide(RpcAuthentication.guard.layer),
- *   Layer.provide(RpcAuthentication.layer)
+ *   Layer.provide([RpcAuthentication.layer, RpcSerialization.layerNdjson])
  * )
  * ```
+ *
+ * @category middleware
+ * @since 0.1.0
  */
 export const guard = HttpRouter.middleware(
   Effect.gen(function*() {

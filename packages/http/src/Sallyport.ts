@@ -43,6 +43,44 @@ export interface Options {
 /**
  * Adds every endpoint of the contract, the pairing page and the OpenAPI document to the router. The host's own routes and
  * APIs stand beside it on the same router.
+ *
+ * **Example** (Serving everything)
+ *
+ * ```ts
+ * import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
+ * import {
+ *   AuthPolicy,
+ *   BootstrapCredentialService,
+ *   Repositories,
+ *   RunEventLog,
+ *   SecretStore,
+ *   SessionCredentialService
+ * } from "@sallyport/core"
+ * import { RunProgram, Sallyport } from "@sallyport/http"
+ * import { Console, Effect, Layer } from "effect"
+ * import { HttpRouter, HttpServer } from "effect/http"
+ * import { createServer } from "node:http"
+ *
+ * const Server = HttpRouter.serve(Sallyport.layer(), { disableListenLog: true, disableLogger: true }).pipe(
+ *   Layer.provide(RunProgram.layer(({ input }) => Effect.succeed(input))),
+ *   Layer.provide([BootstrapCredentialService.layer, SessionCredentialService.layer, RunEventLog.layer]),
+ *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory, AuthPolicy.layer({ host: "127.0.0.1" })]),
+ *   Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 })),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const { address } = yield* HttpServer.HttpServer
+ *   const answer = yield* Effect.promise(() => fetch(`${HttpServer.formatAddress(address)}/api/auth/session`))
+ *   yield* Console.log(answer.status)
+ *   // => 200
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Server))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = (options?: Options): Layer.Layer<
   never,

@@ -14,14 +14,35 @@ import * as Layer from "effect/Layer"
 class Trigger extends Context.Service<Trigger, Deferred.Deferred<void>>()("@sallyport/http/Shutdown/Trigger") {}
 
 /**
- * Makes a server that ends its streams before it waits for them. Put it around the layer that serves, whatever that is:
+ * Makes a server that ends its streams before it waits for them. Put it around the layer that serves, whatever that is.
+ *
+ * **Example** (Stopping a server)
  *
  * ```ts
- * const Server = HttpRouter.serve(Routes).pipe(
- *   Shutdown.graceful,
- *   Layer.provide(NodeHttpServer.layer(createServer, { port: 4590 }))
+ * import { NodeHttpServer } from "@effect/platform-node"
+ * import { Shutdown } from "@sallyport/http"
+ * import { Stopping } from "@sallyport/core"
+ * import { Console, Effect, Layer } from "effect"
+ * import { HttpRouter } from "effect/http"
+ * import { createServer } from "node:http"
+ *
+ * // What is open on the server ends when it begins to stop.
+ * const Routes = Layer.effectDiscard(
+ *   Effect.flatMap(Stopping.Stopping, (stopping) =>
+ *     Effect.forkScoped(Effect.andThen(stopping, Console.log("stopping")), { startImmediately: true }))
  * )
+ *
+ * const Server = HttpRouter.serve(Routes, { disableListenLog: true }).pipe(
+ *   Shutdown.graceful,
+ *   Layer.provide(NodeHttpServer.layer(createServer, { port: 0 }))
+ * )
+ *
+ * Effect.runPromise(Effect.scoped(Layer.build(Server)))
+ * // => stopping
  * ```
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const graceful = <A, E, R>(server: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> => {
   const pull = Layer.effectDiscard(

@@ -38,11 +38,21 @@ export const parse = (text: string): Result.Result<IpNetwork.IpNetwork, InvalidP
  * Believes the proxies of some networks on every route of the router: the address, host and protocol of a request are then
  * those that they forward. A request from elsewhere keeps those of its connection, whatever its headers say.
  *
- * **Example** (A load balancer in a private network)
+ * **Example** (Trusting a load balancer in a private network)
  *
  * ```ts
- * const Routes = Layer.merge(Sallyport.layer(), TrustedProxies.layer([IpNetwork.fromStringUnsafe("10.0.0.0/8")]))
+ * import { Sallyport, TrustedProxies } from "@sallyport/http"
+ * import { Layer } from "effect"
+ * import { IpNetwork } from "effect/net"
+ *
+ * export const Routes = Layer.merge(
+ *   Sallyport.layer(),
+ *   TrustedProxies.layer([IpNetwork.fromStringUnsafe("10.0.0.0/8")])
+ * )
  * ```
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = (
   networks: ReadonlyArray<IpNetwork.IpNetwork>

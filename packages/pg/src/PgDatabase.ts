@@ -93,6 +93,20 @@ export const layer = (
  * Provides `PgClient` and `SqlClient` on the database that the configuration names: `SALLYPORT_DATABASE_URL`, which must be
  * set, `SALLYPORT_DATABASE_MAX_CONNECTIONS` and `SALLYPORT_DATABASE_APPLICATION_NAME`.
  *
+ * **Example** (Refusing to start without a database)
+ *
+ * ```ts
+ * import { PgDatabase } from "@sallyport/pg"
+ * import { ConfigProvider, Console, Effect, Layer } from "effect"
+ *
+ * const Environment = ConfigProvider.layer(ConfigProvider.fromEnvRecord({}))
+ *
+ * const program = Effect.flip(Effect.scoped(Layer.build(Layer.provide(PgDatabase.layerConfig, Environment))))
+ *
+ * Effect.runPromise(Effect.flatMap(program, ({ message }) => Console.log(message)))
+ * // => The options of the database cannot work: SALLYPORT_DATABASE_URL must be an address of the form postgres://user:password@host:5432/database
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

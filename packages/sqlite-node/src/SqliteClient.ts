@@ -179,7 +179,27 @@ const provide = <E>(
 /**
  * Provides `SqliteClient` and `SqlClient` from a configuration read through `Config`.
  *
+ * **Example** (Taking the file from a variable)
+ *
+ * ```ts
+ * import { SqliteClient } from "@sallyport/sqlite-node"
+ * import { ConfigProvider, Console, Effect, Layer } from "effect"
+ *
+ * const Database = SqliteClient.layerConfig(SqliteClient.config)
+ *
+ * const program = Effect.gen(function*() {
+ *   const { config } = yield* SqliteClient.SqliteClient
+ *   yield* Console.log(config.filename)
+ *   // => :memory:
+ * })
+ *
+ * const Environment = ConfigProvider.layer(ConfigProvider.fromEnvRecord({ SALLYPORT_SQLITE_FILENAME: ":memory:" }))
+ *
+ * Effect.runPromise(Effect.provide(program, Layer.provide(Database, Environment)))
+ * ```
+ *
  * @category layers
+ * @since 0.1.0
  */
 export const layerConfig = (
   config: Config.Wrap<SqliteClientConfig>
@@ -189,7 +209,25 @@ export const layerConfig = (
 /**
  * Provides `SqliteClient` and `SqlClient` from a configuration.
  *
+ * **Example** (Querying a database)
+ *
+ * ```ts
+ * import { SqliteClient } from "@sallyport/sqlite-node"
+ * import { Console, Effect } from "effect"
+ * import { SqlClient } from "effect/sql"
+ *
+ * const program = Effect.gen(function*() {
+ *   const sql = yield* SqlClient.SqlClient
+ *   const [row] = yield* sql<{ readonly answer: number }>`SELECT 6 * 7 AS answer`
+ *   yield* Console.log(row?.answer)
+ *   // => 42
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, SqliteClient.layer({ filename: ":memory:" })))
+ * ```
+ *
  * @category layers
+ * @since 0.1.0
  */
 export const layer = (config: SqliteClientConfig): Layer.Layer<SqliteClient | Client.SqlClient, SqlError> =>
   provide(make(config))

@@ -57,7 +57,42 @@ export type AccessFeedMessage =
   | { readonly _tag: "Snapshot"; readonly snapshot: AccessSnapshot }
   | { readonly _tag: "Change"; readonly event: AccessEvent }
 
-/** Provides the access feed to readers. */
+/**
+ * Provides the access feed to readers.
+ *
+ * **Example** (Following changes of access)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { AccessFeed, BootstrapCredentialService, Repositories, SecretStore } from "@sallyport/core"
+ * import { Console, Effect, Layer, Stream } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const feed = yield* AccessFeed.AccessFeed
+ *   const pairing = yield* BootstrapCredentialService.BootstrapCredentialService
+ *   yield* pairing.issue({ issuedBy: "operator", scopes: [], label: "phone" })
+ *   yield* feed.subscribe({ after: 0 }).pipe(
+ *     Stream.take(1),
+ *     Stream.runForEach((message) =>
+ *       message._tag === "Change"
+ *         ? Console.log(message.event.revision, message.event.change._tag, message.event.actor)
+ *         : Console.log("snapshot")
+ *     )
+ *   )
+ *   // => 1 pairingLinkUpserted operator
+ * })
+ *
+ * const Services = Layer.merge(AccessFeed.layer, BootstrapCredentialService.layer).pipe(
+ *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory]),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * Effect.runPromise(Effect.provide(program, Services))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class AccessFeed extends Context.Service<AccessFeed, {
   /**
    * Reads the events after a revision, then follows the feed for as long as the stream runs. A page is read when the last

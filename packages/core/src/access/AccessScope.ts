@@ -14,12 +14,28 @@ import * as Schema from "effect/Schema"
  * **Example** (Adding a scope)
  *
  * ```ts
+ * import { AccessScope } from "@sallyport/core"
+ * import { Console, Effect, Layer } from "effect"
+ *
  * declare module "@sallyport/core/access/AccessScope" {
  *   interface Registry {
  *     readonly "notes:write": true
  *   }
  * }
+ *
+ * const Scopes = Layer.succeed(AccessScope.Vocabulary, [...AccessScope.builtin, "notes:write"])
+ *
+ * const program = Effect.gen(function*() {
+ *   const vocabulary = yield* AccessScope.Vocabulary
+ *   yield* Console.log(AccessScope.missing(vocabulary, ["notes:write"]))
+ *   // => []
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Scopes))
  * ```
+ *
+ * @category models
+ * @since 0.1.0
  */
 export interface Registry {
   readonly "access:read": true

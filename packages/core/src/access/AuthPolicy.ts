@@ -144,6 +144,26 @@ export const make = (options: Options): Effect.Effect<Descriptor, PolicyRefused>
 /**
  * Provides the policy that {@link make} chooses.
  *
+ * **Example** (Choosing the policy for an address)
+ *
+ * ```ts
+ * import { AuthPolicy } from "@sallyport/core"
+ * import { Console, Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const { kind, secureCookies } = yield* AuthPolicy.AuthPolicy
+ *   yield* Console.log(kind, secureCookies)
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, AuthPolicy.layer({ host: "127.0.0.1" })))
+ * // => loopback-browser false
+ *
+ * const refused = Effect.flip(Effect.scoped(Layer.build(AuthPolicy.layer({ host: "0.0.0.0", kind: "unsafe-no-auth" }))))
+ *
+ * Effect.runPromise(Effect.flatMap(refused, ({ _tag }) => Console.log(_tag)))
+ * // => PolicyRefused
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

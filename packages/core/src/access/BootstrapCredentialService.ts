@@ -89,7 +89,38 @@ export const defaultSubject = "owner"
 // Service
 // -----------------------------------------------------------------------------
 
-/** Provides one-time credentials: how they are made, and how one is turned into a grant. */
+/**
+ * Provides one-time credentials: how they are made, and how one is turned into a grant.
+ *
+ * **Example** (Pairing a device)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { BootstrapCredentialService, Repositories, SecretStore } from "@sallyport/core"
+ * import { Console, Effect, Layer, Redacted } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const pairing = yield* BootstrapCredentialService.BootstrapCredentialService
+ *   const { code } = yield* pairing.issue({ issuedBy: "operator", scopes: ["runs:read"] })
+ *   const { scopes, subject } = yield* pairing.consume({ credential: code })
+ *   yield* Console.log(subject, scopes)
+ *   // => owner [ 'runs:read' ]
+ *   const { reason } = yield* Effect.flip(pairing.consume({ credential: Redacted.make("mistyped") }))
+ *   yield* Console.log(reason._tag)
+ *   // => MalformedCode
+ * })
+ *
+ * const Pairing = BootstrapCredentialService.layer.pipe(
+ *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory]),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * Effect.runPromise(Effect.provide(program, Pairing))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class BootstrapCredentialService extends Context.Service<BootstrapCredentialService, {
   /**
    * Makes a link and returns its code, which is shown here once and stored nowhere. Fails with {@link ScopeNotHeld} where

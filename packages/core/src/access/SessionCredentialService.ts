@@ -103,7 +103,43 @@ export interface VerificationKeys extends SigningKeys.VerificationKeys {}
 // Service
 // -----------------------------------------------------------------------------
 
-/** Provides sessions: how they begin, how they are known again, and how they end. */
+/**
+ * Provides sessions: how they begin, how they are known again, and how they end.
+ *
+ * **Example** (Starting, checking and ending a session)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { Repositories, SecretStore, SessionCredentialService } from "@sallyport/core"
+ * import { Console, Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const sessions = yield* SessionCredentialService.SessionCredentialService
+ *   const { session, token } = yield* sessions.issue({
+ *     subject: "ada",
+ *     scopes: ["runs:read"],
+ *     method: "bearer-access-token"
+ *   })
+ *   const { subject } = yield* sessions.verify(token)
+ *   yield* Console.log(subject)
+ *   // => ada
+ *   yield* sessions.logout(session)
+ *   const { reason } = yield* Effect.flip(sessions.verify(token))
+ *   yield* Console.log(reason._tag)
+ *   // => SessionRefused
+ * })
+ *
+ * const Sessions = SessionCredentialService.layer.pipe(
+ *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory]),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * Effect.runPromise(Effect.provide(program, Sessions))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class SessionCredentialService extends Context.Service<SessionCredentialService, {
   /**
    * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
@@ -592,6 +628,26 @@ export const layerWith = (options: Options): Layer.Layer<
 
 /**
  * Provides the service with the options of the configuration, in variables that begin with `SALLYPORT_SESSION_`.
+ *
+ * **Example** (Taking the lifetime of sessions from a variable)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { Repositories, SecretStore, SessionCredentialService } from "@sallyport/core"
+ * import { ConfigProvider, Console, Effect, Layer } from "effect"
+ *
+ * const Sessions = SessionCredentialService.layerConfig.pipe(
+ *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory]),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * const Environment = ConfigProvider.layer(ConfigProvider.fromEnvRecord({ SALLYPORT_SESSION_LIFETIME: "a while" }))
+ *
+ * const program = Effect.flip(Effect.scoped(Layer.build(Layer.provide(Sessions, Environment))))
+ *
+ * Effect.runPromise(Effect.flatMap(program, ({ message }) => Console.log(message)))
+ * // => The options of sessions cannot work: SALLYPORT_SESSION_LIFETIME must be a duration of at least 1 millisecond, such as 30 days, not "a while"
+ * ```
  *
  * @category layers
  * @since 0.1.0

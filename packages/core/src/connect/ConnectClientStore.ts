@@ -74,7 +74,41 @@ export type RequestResult =
   }
   | { readonly _tag: "TooMany" }
 
-/** Provides the approval of connecting clients. */
+/**
+ * Provides the approval of connecting clients.
+ *
+ * **Example** (Approving a client)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { ConnectClientStore, Repositories } from "@sallyport/core"
+ * import { Console, Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const clients = yield* ConnectClientStore.ConnectClientStore
+ *   yield* clients.setSecurityMode({ mode: "client-approval", by: "operator" })
+ *   const request = clients.request({
+ *     proofKeyThumbprint: "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I",
+ *     account: "ada",
+ *     label: "phone"
+ *   })
+ *   const first = yield* request
+ *   yield* Console.log(first._tag)
+ *   // => Pending
+ *   yield* clients.decide({ client: "0ZcOCO", decision: "approved", by: "operator" })
+ *   const second = yield* request
+ *   yield* Console.log(second._tag)
+ *   // => Granted
+ * })
+ *
+ * const Clients = ConnectClientStore.layer.pipe(Layer.provide([Repositories.layerMemory, NodeCrypto.layer]))
+ *
+ * Effect.runPromise(Effect.provide(program, Clients))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   /** Returns who may connect. Fails with {@link SecurityModeUnreadable} rather than guess. */
   readonly securityMode: Effect.Effect<SecurityMode, ConnectClientError>

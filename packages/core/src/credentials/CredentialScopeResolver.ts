@@ -103,7 +103,54 @@ export interface Written {
   readonly shadowedBy: CredentialScope | null
 }
 
-/** Provides scoped credentials. Each operation looks the caller's organisation up, and fails where that fails. */
+/**
+ * Provides scoped credentials. Each operation looks the caller's organisation up, and fails where that fails.
+ *
+ * **Example** (Keeping an API key of a user)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import {
+ *   CredentialRequirements,
+ *   CredentialScopeResolver,
+ *   OrgMembership,
+ *   Repositories,
+ *   SecretKeys
+ * } from "@sallyport/core"
+ * import { Console, Effect, Layer, Redacted } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const credentials = yield* CredentialScopeResolver.CredentialScopeResolver
+ *   const ada = { subject: "ada" }
+ *   yield* credentials.write(ada, {
+ *     key: "acme.api-key",
+ *     values: new Map([["value", Redacted.make("sk-123")]])
+ *   })
+ *   const { source, value } = yield* credentials.require(ada, "acme.api-key")
+ *   yield* Console.log(source, Redacted.value(value))
+ *   // => user sk-123
+ *   const { reason } = yield* Effect.flip(credentials.require({ subject: "bob" }, "acme.api-key"))
+ *   yield* Console.log(reason._tag)
+ *   // => NotSet
+ * })
+ *
+ * const Credentials = CredentialScopeResolver.layer.pipe(
+ *   Layer.provide([
+ *     CredentialRequirements.layer([{ key: "acme.api-key", label: "Acme API key" }]),
+ *     OrgMembership.layerNone,
+ *     Repositories.layerMemory,
+ *     // A host keeps its key in a variable, a file or the keyring; this one is of the example.
+ *     SecretKeys.layerKeys({ active: Redacted.make(Uint8Array.from({ length: 32 }, (_, index) => index)) })
+ *   ]),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * Effect.runPromise(Effect.provide(program, Credentials))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class CredentialScopeResolver extends Context.Service<CredentialScopeResolver, {
   /**
    * Returns the value that a caller uses: the first in the order of reading. One that is there but rejected or undecryptable

@@ -69,7 +69,40 @@ export {
 } from "./internal/runErrors.ts"
 export { InvalidRunEventLogOptions, type Options } from "./internal/runOptions.ts"
 
-/** Provides runs. */
+/**
+ * Provides runs.
+ *
+ * **Example** (Executing a run and reading it)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { RunEventLog, RunEventRepository } from "@sallyport/core"
+ * import { Console, Effect, Layer, Stream } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const runs = yield* RunEventLog.RunEventLog
+ *   const { run } = yield* runs.execute(
+ *     { threadId: "thread-1", idempotencyKey: "request-1", owner: { subject: "ada" }, request: { count: 2 } },
+ *     Effect.fnUntraced(function*(writer) {
+ *       for (let count = 1; count <= 2; count++) yield* writer.append({ count })
+ *       return "done"
+ *     })
+ *   )
+ *   const events = yield* runs.events({ runId: run.runId })
+ *   yield* Stream.runForEach(events, ({ data }) => Console.log(JSON.stringify(data)))
+ *   // => {"count":1}
+ *   // => {"count":2}
+ *   // => {"status":"succeeded","result":"done"}
+ * })
+ *
+ * const Runs = RunEventLog.layer.pipe(Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer]))
+ *
+ * Effect.runPromise(Effect.provide(program, Runs))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class RunEventLog extends Context.Service<RunEventLog, {
   /**
    * Starts a run that the caller writes by itself, with `append`, `heartbeat` and `finish` and the epoch of the answer; or

@@ -1,14 +1,8 @@
 /**
  * Encrypts what another `SecretStore` keeps.
  *
- * `layer` takes a `SecretStore` from its environment and provides a `SecretStore` in its place, so that encryption is one more `Layer.provide`:
- *
- * ```ts
- * const Secrets = EncryptedSecretStore.layer({ storeId: "acme/production" }).pipe(
- *   Layer.provide(SecretKeys.layerConfig()),
- *   Layer.provide(SecretStore.layerFileSystem("/var/lib/acme/secrets"))
- * )
- * ```
+ * {@link layer} takes a `SecretStore` from its environment and provides a `SecretStore` in its place, so that encryption is one
+ * more `Layer.provide`.
  *
  * A value is bound to the store's id and its name: moved to another name or store it does not decrypt. Names, their number, the lengths of values and
  * the times of changes stay visible. Every operation is as atomic as the underlying store's, because each is one operation there.
@@ -352,6 +346,38 @@ const provide = <E>(made: Effect.Effect<EncryptedSecretStore, E, Requirements>) 
  *
  * The requirement and the provision have the same tag: `Layer.provide` the underlying store, and no service above sees the
  * unencrypted one.
+ *
+ * **Example** (Encrypting what a store keeps)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { EncryptedSecretStore, SecretKeys, SecretStore } from "@sallyport/core"
+ * import { ConfigProvider, Console, Effect, Layer, Option, Redacted } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const secrets = yield* SecretStore.SecretStore
+ *   yield* secrets.set("token", Redacted.make(new TextEncoder().encode("xoxb")))
+ *   const token = yield* secrets.get("token")
+ *   yield* Console.log(Option.map(token, (bytes) => new TextDecoder().decode(Redacted.value(bytes))).pipe(Option.getOrNull))
+ *   // => xoxb
+ *   const { keyUse } = yield* EncryptedSecretStore.SecretRotation
+ *   yield* Console.log((yield* keyUse).plainVersions)
+ *   // => 0
+ * })
+ *
+ * // The key is read from SALLYPORT_SECRET_KEY; this one stands in for it.
+ * const Environment = ConfigProvider.layer(
+ *   ConfigProvider.fromEnvRecord({ SALLYPORT_SECRET_KEY: "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA" })
+ * )
+ *
+ * const Secrets = EncryptedSecretStore.layer({ storeId: "acme/production" }).pipe(
+ *   Layer.provide(SecretKeys.layerConfig()),
+ *   Layer.provide(SecretStore.layerMemory),
+ *   Layer.provide([NodeCrypto.layer, Environment])
+ * )
+ *
+ * Effect.runPromise(Effect.provide(program, Secrets))
+ * ```
  *
  * @category layers
  * @since 0.1.0

@@ -148,6 +148,26 @@ export const layerKeys = (options: {
  * Provides keys from the configuration, which is the environment unless the host says otherwise.
  *
  * `variable` (default `SALLYPORT_SECRET_KEY`) holds the active key as base64url, `<variable>_PREVIOUS` older ones, separated by commas or white space.
+ *
+ * **Example** (Refusing to start without a key)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { SecretKeys } from "@sallyport/core"
+ * import { ConfigProvider, Console, Effect, Layer } from "effect"
+ *
+ * const Keys = SecretKeys.layerConfig().pipe(
+ *   Layer.provide([NodeCrypto.layer, ConfigProvider.layer(ConfigProvider.fromEnvRecord({}))])
+ * )
+ *
+ * const program = Effect.flip(Effect.scoped(Layer.build(Keys)))
+ *
+ * Effect.runPromise(Effect.flatMap(program, (error) => Console.log(error.reason._tag)))
+ * // => KeyMissing
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerConfig = (options?: {
   readonly variable?: string | undefined

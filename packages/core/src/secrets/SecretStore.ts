@@ -40,7 +40,33 @@ export type { Primitives, SecretState, SecretVersion } from "./internal/secretPr
 // Service
 // -----------------------------------------------------------------------------
 
-/** Keeps secrets. Every name is checked before any I/O, and a bad one fails with `InvalidName`. */
+/**
+ * Keeps secrets. Every name is checked before any I/O, and a bad one fails with `InvalidName`.
+ *
+ * **Example** (Keeping a signing key)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { SecretStore } from "@sallyport/core"
+ * import { Console, Effect, Layer, Redacted } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const secrets = yield* SecretStore.SecretStore
+ *   const key = yield* secrets.getOrCreateRandom("signing-key", 32)
+ *   yield* Console.log(key, Redacted.value(key).length)
+ *   // => <redacted:signing-key> 32
+ *   yield* Console.log(yield* secrets.list)
+ *   // => [ 'signing-key' ]
+ * })
+ *
+ * const Secrets = Layer.provide(SecretStore.layerMemory, NodeCrypto.layer)
+ *
+ * Effect.runPromise(Effect.provide(program, Secrets))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class SecretStore extends Context.Service<SecretStore, {
   /** Reads the current value; none when the name was never set or was removed. A value that cannot be read is an error, never none. */
   readonly get: (name: string) => Effect.Effect<Option.Option<Redacted.Redacted<Uint8Array>>, SecretStoreError>
@@ -228,6 +254,36 @@ export const makeFileSystem = (
  *
  * Building the layer fails with `Insecure`, `Corrupt` or `Unusable` when the directory or a file in it is not as the store
  * left it; the message names the file and what to do. Several processes may use one directory.
+ *
+ * **Example** (Keeping secrets in private files)
+ *
+ * ```ts
+ * import { NodeCrypto, NodeServices } from "@effect/platform-node"
+ * import { SecretStore } from "@sallyport/core"
+ * import { Console, Effect, FileSystem, Layer, Option, Redacted } from "effect"
+ *
+ * const use = (text: string) =>
+ *   Effect.gen(function*() {
+ *     const secrets = yield* SecretStore.SecretStore
+ *     const before = yield* secrets.get("token")
+ *     yield* Console.log(Option.map(before, (bytes) => new TextDecoder().decode(Redacted.value(bytes))).pipe(Option.getOrNull))
+ *     yield* secrets.set("token", Redacted.make(new TextEncoder().encode(text)))
+ *   })
+ *
+ * const program = Effect.gen(function*() {
+ *   const fs = yield* FileSystem.FileSystem
+ *   const directory = yield* fs.makeTempDirectoryScoped()
+ *   const Secrets = SecretStore.layerFileSystem(`${directory}/secrets`).pipe(
+ *     Layer.provide([NodeServices.layer, NodeCrypto.layer])
+ *   )
+ *   yield* Effect.provide(use("one"), Layer.fresh(Secrets))
+ *   // => null
+ *   yield* Effect.provide(use("two"), Layer.fresh(Secrets))
+ *   // => one
+ * })
+ *
+ * Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+ * ```
  *
  * @category layers
  * @since 0.1.0
