@@ -41,6 +41,9 @@ import { RunEnded, RunExpired, RunsError, type RunsErrorReason, RunUnknown, Sign
 /**
  * Describes what somebody wants done, once. It is made once, before the first request, and every request for it carries the
  * same key. It can be kept across a reload, as JSON.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export class RunIntent extends Schema.Class<RunIntent>("@sallyport/client/RunIntent")({
   threadId: Schema.String,
@@ -48,7 +51,12 @@ export class RunIntent extends Schema.Class<RunIntent>("@sallyport/client/RunInt
   input: Schema.Json
 }) {}
 
-/** Describes an event that the program of a run has written. */
+/**
+ * Describes an event that the program of a run has written.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface DataEvent {
   readonly _tag: "Data"
   readonly runId: RunId
@@ -57,7 +65,12 @@ export interface DataEvent {
   readonly data: Schema.Json
 }
 
-/** Describes the end of a run. */
+/**
+ * Describes the end of a run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface EndEvent {
   readonly _tag: "End"
   readonly runId: RunId
@@ -66,10 +79,20 @@ export interface EndEvent {
   readonly end: RunEnd
 }
 
-/** Describes what comes from a run: its data in their order, then its end. */
+/**
+ * Describes what comes from a run: its data in their order, then its end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RunEvent = DataEvent | EndEvent
 
-/** Describes a run to follow. What `start` and `get` return is one. */
+/**
+ * Describes a run to follow. What `start` and `get` return is one.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface FollowOptions {
   readonly runId: string
   /** The number of the last event seen; 0, or absent, to read from the beginning. */
@@ -78,7 +101,12 @@ export interface FollowOptions {
   readonly continuation?: RunContinuation | undefined
 }
 
-/** Describes how to go on where a run has ended without having done its work. */
+/**
+ * Describes how to go on where a run has ended without having done its work.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface RunOptions {
   /**
    * Is asked at the end of each run. Where it answers, another run is started, with the same input unless another one is
@@ -91,14 +119,24 @@ export interface RunOptions {
   readonly maxContinuations?: number | undefined
 }
 
-/** Says why to go on, and with what. */
+/**
+ * Says why to go on, and with what.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Continuation {
   /** Is kept with the new run, and is part of errors. 1 to 255 characters. */
   readonly reason: string
   readonly input?: Schema.Json | undefined
 }
 
-/** Provides runs. */
+/**
+ * Provides runs.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class Runs extends Context.Service<Runs, {
   /** Makes the intent of doing something once, with a key of its own. Sends nothing. */
   readonly intent: (
@@ -151,7 +189,12 @@ export class Runs extends Context.Service<Runs, {
   }) => Effect.Effect<void, RunsError>
 }>()("@sallyport/client/Runs") {}
 
-/** Lists the settings of {@link layerWith}. What is spent without progress is bounded; an event is progress. */
+/**
+ * Lists the settings of {@link layerWith}. What is spent without progress is bounded; an event is progress.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How many attempts may fail in a row. Defaults to 16. */
   readonly maxAttempts?: number | undefined
@@ -488,9 +531,19 @@ const make = Effect.fnUntraced(function*(settings: Settings) {
   })
 })
 
-/** Provides runs of the server of the connection, with the default settings of {@link Options}. */
+/**
+ * Provides runs of the server of the connection, with the default settings of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<Runs, never, Connection | SecureRandom> = Layer.effect(Runs, make(toSettings({})))
 
-/** Provides runs of the server of the connection. */
+/**
+ * Provides runs of the server of the connection.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<Runs, never, Connection | SecureRandom> =>
   Layer.effect(Runs, Effect.suspend(() => make(toSettings(options))))

@@ -35,7 +35,12 @@ import * as Identity from "./Identity.ts"
 import { maxAnswerBytes, readAtMost } from "./internal/boundedHttp.ts"
 import * as Jwt from "./internal/jwt.ts"
 
-/** Reports that an environment did not answer: it is not there, is too slow, or turned the request down. */
+/**
+ * Reports that an environment did not answer: it is not there, is too slow, or turned the request down.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class EnvironmentUnreachable extends Schema.TaggedError<EnvironmentUnreachable>()("EnvironmentUnreachable", {
   environmentId: Schema.String,
   problem: Schema.String
@@ -45,7 +50,12 @@ export class EnvironmentUnreachable extends Schema.TaggedError<EnvironmentUnreac
   }
 }
 
-/** Reports an answer that is not to be believed. `problem` is for the log. */
+/**
+ * Reports an answer that is not to be believed. `problem` is for the log.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AnswerRefused extends Schema.TaggedError<AnswerRefused>()("AnswerRefused", {
   environmentId: Schema.String,
   problem: Schema.String
@@ -55,7 +65,12 @@ export class AnswerRefused extends Schema.TaggedError<AnswerRefused>()("AnswerRe
   }
 }
 
-/** Reports an environment that knows no key of the relay: it did not confirm the new one before the old one was dropped. */
+/**
+ * Reports an environment that knows no key of the relay: it did not confirm the new one before the old one was dropped.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RelayKeyUnknown extends Schema.TaggedError<RelayKeyUnknown>()("RelayKeyUnknown", {
   environmentId: Schema.String
 }) {
@@ -64,7 +79,12 @@ export class RelayKeyUnknown extends Schema.TaggedError<RelayKeyUnknown>()("Rela
   }
 }
 
-/** Reports that the relay's own key could not be read. `cause` says why. */
+/**
+ * Reports that the relay's own key could not be read. `cause` says why.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RelayKeyUnreadable extends Schema.TaggedError<RelayKeyUnreadable>()("RelayKeyUnreadable", {
   cause: Schema.Defect()
 }) {
@@ -73,7 +93,12 @@ export class RelayKeyUnreadable extends Schema.TaggedError<RelayKeyUnreadable>()
   }
 }
 
-/** Reports why an environment could not be asked, with a reason to branch on. */
+/**
+ * Reports why an environment could not be asked, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ConnectorError extends Schema.TaggedError<ConnectorError>()("ConnectorError", {
   reason: Schema.Union([EnvironmentUnreachable, AnswerRefused, RelayKeyUnknown, RelayKeyUnreadable])
 }) {
@@ -82,13 +107,23 @@ export class ConnectorError extends Schema.TaggedError<ConnectorError>()("Connec
   }
 }
 
-/** Names a client of an account. */
+/**
+ * Names a client of an account.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Client {
   readonly account: string
   readonly proofKeyThumbprint: string
 }
 
-/** Provides a relay's requests to environments. */
+/**
+ * Provides a relay's requests to environments.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class EnvironmentConnector extends Context.Service<EnvironmentConnector, {
   /** The name under which the relay signs. A rotation of its key does not change it. */
   readonly relayId: string
@@ -116,7 +151,12 @@ export class EnvironmentConnector extends Context.Service<EnvironmentConnector, 
   readonly tellKey: (environment: RelayEnvironmentRow, key: PublicKey) => Effect.Effect<void, ConnectorError>
 }>()("@sallyport/connect/EnvironmentConnector") {}
 
-/** Lists the settings of {@link layerWith}; each has a default. */
+/**
+ * Lists the settings of {@link layerWith}; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How long an environment may take, beside the time that it is asked to wait. Default 10 seconds. */
   readonly timeout?: Duration.Input | undefined
@@ -147,7 +187,12 @@ const differingField = (
   return undefined
 }
 
-/** Builds the service on an HTTP client that must not follow redirects; {@link layer} is what most hosts want. */
+/**
+ * Builds the service on an HTTP client that must not follow redirects; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   EnvironmentConnector["Service"],
   SecretStore.SecretStoreError,
@@ -336,14 +381,24 @@ const layerHttp = Layer.provide(
   Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual", credentials: "omit" })
 )
 
-/** Provides the connector with given settings, on `fetch`. */
+/**
+ * Provides the connector with given settings, on `fetch`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<
   EnvironmentConnector,
   SecretStore.SecretStoreError,
   SecretStore.SecretStore | SecureRandom.SecureRandom | Digest.Digest
 > => Layer.provide(Layer.effect(EnvironmentConnector, make(options)), layerHttp)
 
-/** Provides the connector with the defaults of {@link Options}. */
+/**
+ * Provides the connector with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<
   EnvironmentConnector,
   SecretStore.SecretStoreError,

@@ -51,7 +51,12 @@ const proofsPerPage = 100
 const keysOf = (row: RelayEnvironmentRow): string =>
   [row.relayKeyId, row.keyId, row.nextKeyId, row.previousKeyId].join(" ")
 
-/** Lists the settings of {@link layerWith}; each has a default. */
+/**
+ * Lists the settings of {@link layerWith}; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How many proofs of each status are kept for an account, of those received last. Default 1,000. */
   readonly proofsPerAccount?: number | undefined
@@ -68,7 +73,12 @@ export interface Options {
   readonly waitsPerAccount?: number | undefined
 }
 
-/** Provides the handlers of a relay. */
+/**
+ * Provides the handlers of a relay.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options) =>
   HttpApiBuilder.group(
     RelayApi,
@@ -418,5 +428,10 @@ export const layerWith = (options: Options) =>
     })
   )
 
-/** Provides the handlers with the defaults of {@link Options}. */
+/**
+ * Provides the handlers with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = layerWith({})

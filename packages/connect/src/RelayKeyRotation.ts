@@ -18,13 +18,23 @@ import * as Option from "effect/Option"
 import { EnvironmentConnector } from "./EnvironmentConnector.ts"
 import * as Identity from "./Identity.ts"
 
-/** Lists the settings of a rotation; each has a default. */
+/**
+ * Lists the settings of a rotation; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How long environments have to confirm the next key. One that does not has to be linked anew. Default 7 days. */
   readonly limit?: Duration.Input | undefined
 }
 
-/** Tells how far a rotation is. */
+/**
+ * Tells how far a rotation is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Progress {
   /** The thumbprint of the next key, which is the relay's key once the rotation has finished. */
   readonly keyId: string
@@ -39,6 +49,9 @@ const pageSize = 100
  * Begins to replace the relay's key, or goes on where that stands: tells each environment that does not know the next key of
  * it, and finishes when all know it or the limit has passed. May be interrupted anywhere and made again, and several
  * processes may do it at once.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const rotate = Effect.fn("RelayKeyRotation.rotate")(function*(options?: Options): Effect.fn.Return<
   Progress,
@@ -85,6 +98,9 @@ export const rotate = Effect.fn("RelayKeyRotation.rotate")(function*(options?: O
 /**
  * Goes on with a rotation that was begun, again and again, until it has finished; begins none. `interval` defaults to 1
  * minute. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = (
   options?: Options & { readonly interval?: Duration.Input | undefined }

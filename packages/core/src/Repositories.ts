@@ -11,7 +11,12 @@ import * as RunEventRepository from "./runs/RunEventRepository.ts"
 import * as ScopedCredentialRepository from "./access/ScopedCredentialRepository.ts"
 import * as SessionCredentialRepository from "./access/SessionCredentialRepository.ts"
 
-/** Names the ports that a persistence fills. */
+/**
+ * Names the ports that a persistence fills.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Repositories =
   | AccessFeedRepository.AccessFeedRepository
   | BootstrapCredentialRepository.BootstrapCredentialRepository
@@ -21,7 +26,12 @@ export type Repositories =
   | ReplayRepository.ReplayRepository
   | RunEventRepository.RunEventRepository
 
-/** Provides all repositories in memory; what they hold ends with the layer. */
+/**
+ * Provides all repositories in memory; what they hold ends with the layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMemory: Layer.Layer<Repositories> = Layer.mergeAll(
   AccessFeedRepository.layerMemory,
   BootstrapCredentialRepository.layerMemory,

@@ -3,7 +3,12 @@
  */
 import * as Schema from "effect/Schema"
 
-/** Reports that the store of the access state could not be read or written; `operation` names the step that failed. */
+/**
+ * Reports that the store of the access state could not be read or written; `operation` names the step that failed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RepositoryError extends Schema.TaggedError<RepositoryError>()("RepositoryError", {
   operation: Schema.String,
   cause: Schema.Defect()

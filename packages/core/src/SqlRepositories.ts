@@ -14,7 +14,12 @@ import * as SqlRunEventRepository from "./runs/SqlRunEventRepository.ts"
 import * as SqlScopedCredentialRepository from "./access/SqlScopedCredentialRepository.ts"
 import * as SqlSessionCredentialRepository from "./access/SqlSessionCredentialRepository.ts"
 
-/** Provides all repositories with tables of a given prefix, after bringing the tables up to date. */
+/**
+ * Provides all repositories with tables of a given prefix, after bringing the tables up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options: Migrations.TableOptions
 ): Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -27,5 +32,10 @@ export const layerWith = (
     SqlRunEventRepository.layerWith(options)
   ).pipe(Layer.provideMerge(SqlAccessFeedRepository.layerWith(options)))
 
-/** Provides all repositories on the ambient `SqlClient`, SQLite or PostgreSQL, after bringing the tables up to date. */
+/**
+ * Provides all repositories on the ambient `SqlClient`, SQLite or PostgreSQL, after bringing the tables up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith({})

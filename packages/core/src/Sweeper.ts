@@ -6,7 +6,12 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
-/** Lists what a host may say of any sweeper; each has a default that is the sweeper's own. */
+/**
+ * Lists what a host may say of any sweeper; each has a default that is the sweeper's own.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How long it rests once there is no more to delete. */
   readonly interval?: Duration.Input | undefined
@@ -19,6 +24,9 @@ export interface Options {
  * comes back full, then once per interval. A failure is logged, and tried again after the interval.
  *
  * `sweep` is made once. It deletes at most `limit` rows that had ended at `nowMillis`, and answers how many those were.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = <E, R>(settings: {
   /** What is swept, for the log. */

@@ -45,13 +45,23 @@ export {
 } from "./internal/streamErrors.ts"
 export { type DurableStreamsOptions, DurableStreamsOptionsError } from "./internal/streamOptions.ts"
 
-/** Names a stream of an owner. Owners are kept apart: the same path is another stream to each. */
+/**
+ * Names a stream of an owner. Owners are kept apart: the same path is another stream to each.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface StreamName {
   readonly owner: RunOwner
   readonly path: string
 }
 
-/** Describes a stream that is to be created. */
+/**
+ * Describes a stream that is to be created.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface CreateOptions extends StreamName {
   /** Defaults to `application/octet-stream`, or to the source's for a fork. */
   readonly contentType?: string | undefined
@@ -72,7 +82,12 @@ export interface CreateOptions extends StreamName {
   } | undefined
 }
 
-/** Describes an append. */
+/**
+ * Describes an append.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface AppendOptions extends StreamName {
   /** Has to be the stream's, parameters aside. Only needed with data. */
   readonly contentType?: string | undefined
@@ -86,7 +101,12 @@ export interface AppendOptions extends StreamName {
   readonly close?: boolean | undefined
 }
 
-/** Describes what came of an append. */
+/**
+ * Describes what came of an append.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Appended {
   /** The position after the data. */
   readonly tail: number
@@ -97,19 +117,34 @@ export interface Appended {
   readonly producerSeq: number | null
 }
 
-/** Describes what to read. */
+/**
+ * Describes what to read.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface ReadOptions extends StreamName {
   /** A position, or `tail` for what comes after now. Defaults to 0. */
   readonly from?: number | "tail" | undefined
 }
 
-/** Describes where a reader is. */
+/**
+ * Describes where a reader is.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface ReadNextOptions extends StreamName {
   /** The last page that it was given. */
   readonly after: StreamPage
 }
 
-/** Provides streams. */
+/**
+ * Provides streams.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class DurableStreams extends Context.Service<DurableStreams, {
   /**
    * Creates a stream, or returns the one that is there if it was created the same way. One atomic step.
@@ -163,13 +198,23 @@ export class DurableStreams extends Context.Service<DurableStreams, {
   readonly sweep: (options: { readonly limit: number }) => Effect.Effect<SweepCounts, DurableStreamsError>
 }>()("@sallyport/durable-streams/DurableStreams") {}
 
-/** Provides streams with the default settings of {@link DurableStreamsOptions}. */
+/**
+ * Provides streams with the default settings of {@link DurableStreamsOptions}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<DurableStreams, never, DurableStreamRepository> = Layer.effect(
   DurableStreams,
   StreamService.make(toSettings({}))
 )
 
-/** Provides streams with settings of one's own. Fails, while the layer is built, where one is not positive. */
+/**
+ * Provides streams with settings of one's own. Fails, while the layer is built, where one is not positive.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options: DurableStreamsOptions
 ): Layer.Layer<DurableStreams, DurableStreamsOptionsError, DurableStreamRepository> =>
@@ -187,6 +232,9 @@ export const layerWith = (
  * may do this at once.
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 rows. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (options?: Sweeper.Options): Layer.Layer<never, never, DurableStreams> =>
   Sweeper.layer({

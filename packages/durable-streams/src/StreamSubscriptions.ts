@@ -64,7 +64,12 @@ export {
 } from "./internal/subscriptionErrors.ts"
 export type { SigningKey } from "./internal/subscriptionKeys.ts"
 
-/** Describes a subscription that is to be created. */
+/**
+ * Describes a subscription that is to be created.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface CreateOptions {
   readonly owner: RunOwner
   readonly subscriptionId: string
@@ -83,13 +88,23 @@ export interface CreateOptions {
   readonly rootUrl: string
 }
 
-/** Describes a subscription. */
+/**
+ * Describes a subscription.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Subscription {
   readonly row: SubscriptionRow
   readonly links: ReadonlyArray<SubscriptionLink>
 }
 
-/** Describes a wake that a worker has claimed. */
+/**
+ * Describes a wake that a worker has claimed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Claim {
   readonly wakeId: string
   readonly generation: number
@@ -99,7 +114,12 @@ export interface Claim {
   readonly streams: ReadonlyArray<PendingStreams.PendingStream>
 }
 
-/** Describes what a worker has done. */
+/**
+ * Describes what a worker has done.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Settlement {
   readonly token: Redacted.Redacted
   readonly subscriptionId: string
@@ -111,7 +131,12 @@ export interface Settlement {
   readonly done: boolean
 }
 
-/** Provides subscriptions. */
+/**
+ * Provides subscriptions.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class StreamSubscriptions extends Context.Service<StreamSubscriptions, {
   /** The key that signs webhooks. */
   readonly signingKey: SubscriptionKeys.SigningKey
@@ -163,7 +188,12 @@ export class StreamSubscriptions extends Context.Service<StreamSubscriptions, {
   ) => Effect.Effect<{ readonly nextWake: boolean }, StreamSubscriptionsError>
 }>()("@sallyport/durable-streams/StreamSubscriptions") {}
 
-/** Describes the settings of subscriptions. */
+/**
+ * Describes the settings of subscriptions.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface StreamSubscriptionsOptions {
   /** Also calls webhooks at `http://localhost` and `http://127.0.0.x`, for development. Default no. */
   readonly allowLoopback?: boolean | undefined
@@ -385,12 +415,20 @@ type Requirements =
 /**
  * Provides subscriptions with given settings. Its keys are a secret that all processes share; wakes are told, leases and
  * retries looked after for as long as the layer stands, in as many processes as there are.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerWith = (
   options: StreamSubscriptionsOptions
 ): Layer.Layer<StreamSubscriptions, SecretStoreError | CryptoError.CryptoError, Requirements> =>
   Layer.effect(StreamSubscriptions, make(options))
 
-/** Provides subscriptions with the default settings of {@link StreamSubscriptionsOptions}. */
+/**
+ * Provides subscriptions with the default settings of {@link StreamSubscriptionsOptions}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<StreamSubscriptions, SecretStoreError | CryptoError.CryptoError, Requirements> =
   layerWith({})

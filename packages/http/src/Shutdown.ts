@@ -22,6 +22,9 @@ class Trigger extends Context.Service<Trigger, Deferred.Deferred<void>>()("@sall
  *   Layer.provide(NodeHttpServer.layer(createServer, { port: 4590 }))
  * )
  * ```
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const graceful = <A, E, R>(server: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> => {
   const pull = Layer.effectDiscard(

@@ -19,7 +19,12 @@ import * as Schema from "effect/Schema"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import * as SqlWakeUps from "@sallyport/core/sql/SqlWakeUps"
 
-/** Names what can be set. */
+/**
+ * Names what can be set.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** The channel, the same in all processes. Default `sallyport`. */
   readonly channel?: string | undefined
@@ -71,6 +76,9 @@ const silent = new SqlError({
  *
  * `PgRepositories` is this layer and all repositories. It opens its connection when somebody listens first, beside the
  * client's pool, with the client's settings.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerWith = (options: Options): Layer.Layer<never, never, PgClient> =>
   Layer.effect(
@@ -156,5 +164,10 @@ export const layerWith = (options: Options): Layer.Layer<never, never, PgClient>
     })
   )
 
-/** Provides the wake-ups with the default settings of {@link Options}. */
+/**
+ * Provides the wake-ups with the default settings of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<never, never, PgClient> = layerWith({})

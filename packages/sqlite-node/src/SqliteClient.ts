@@ -26,6 +26,7 @@ import { classify } from "./internal/errors.ts"
  * Marks values that are a `SqliteClient`.
  *
  * @category type IDs
+ * @since 0.1.0
  */
 export const TypeId: TypeId = "~@sallyport/sqlite-node/SqliteClient"
 
@@ -33,6 +34,7 @@ export const TypeId: TypeId = "~@sallyport/sqlite-node/SqliteClient"
  * Names the type of the mark on a `SqliteClient`.
  *
  * @category type IDs
+ * @since 0.1.0
  */
 export type TypeId = "~@sallyport/sqlite-node/SqliteClient"
 
@@ -40,6 +42,7 @@ export type TypeId = "~@sallyport/sqlite-node/SqliteClient"
  * Describes a `SqlClient` on one SQLite database, with the operations that only SQLite has.
  *
  * @category models
+ * @since 0.1.0
  */
 export interface SqliteClient extends Client.SqlClient {
   readonly [TypeId]: TypeId
@@ -71,6 +74,7 @@ export interface SqliteClient extends Client.SqlClient {
  * Reports what a backup copied, in database pages.
  *
  * @category models
+ * @since 0.1.0
  */
 export interface BackupMetadata {
   readonly totalPages: number
@@ -81,6 +85,7 @@ export interface BackupMetadata {
  * Provides the tag of the `SqliteClient` service.
  *
  * @category services
+ * @since 0.1.0
  */
 export const SqliteClient: Context.Service<SqliteClient, SqliteClient> = Context.Service<SqliteClient>(
   "@sallyport/sqlite-node/SqliteClient"
@@ -90,6 +95,7 @@ export const SqliteClient: Context.Service<SqliteClient, SqliteClient> = Context
  * Configures a `SqliteClient`.
  *
  * @category models
+ * @since 0.1.0
  */
 export interface SqliteClientConfig {
   /** A path, a `file:` URI, or `:memory:`. The file is created if it is absent, its directory is not. */
@@ -139,6 +145,7 @@ export interface SqliteClientConfig {
  * file and the remedy.
  *
  * @category constructors
+ * @since 0.1.0
  */
 export const make = (
   options: SqliteClientConfig
@@ -223,6 +230,7 @@ const provide = <E>(
  * Provides `SqliteClient` and `SqlClient` from a configuration read through `Config`.
  *
  * @category layers
+ * @since 0.1.0
  */
 export const layerConfig = (
   config: Config.Wrap<SqliteClientConfig>
@@ -233,6 +241,7 @@ export const layerConfig = (
  * Provides `SqliteClient` and `SqlClient` from a configuration.
  *
  * @category layers
+ * @since 0.1.0
  */
 export const layer = (config: SqliteClientConfig): Layer.Layer<SqliteClient | Client.SqlClient, SqlError> =>
   provide(make(config))

@@ -17,7 +17,12 @@ import type { AccessEvent } from "./AccessEvent.ts"
 import { AccessFeedRepository, type AccessSnapshot } from "./AccessFeedRepository.ts"
 import { RepositoryError } from "../RepositoryError.ts"
 
-/** Reports that the store could not be read. What was delivered is whole up to its last revision, to go on from later. */
+/**
+ * Reports that the store could not be read. What was delivered is whole up to its last revision, to go on from later.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AccessFeedUnavailable extends Schema.TaggedError<AccessFeedUnavailable>()("AccessFeedUnavailable", {
   cause: RepositoryError
 }) {
@@ -26,7 +31,12 @@ export class AccessFeedUnavailable extends Schema.TaggedError<AccessFeedUnavaila
   }
 }
 
-/** Reports a revision that the store has not come to: it is another store's, or the store was set back. */
+/**
+ * Reports a revision that the store has not come to: it is another store's, or the store was set back.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RevisionUnknown extends Schema.TaggedError<RevisionUnknown>()("RevisionUnknown", {
   after: Schema.Number,
   latest: Schema.Natural
@@ -36,7 +46,12 @@ export class RevisionUnknown extends Schema.TaggedError<RevisionUnknown>()("Revi
   }
 }
 
-/** Reports what went wrong with the access feed, with a reason to branch on. */
+/**
+ * Reports what went wrong with the access feed, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("AccessFeedError", {
   reason: Schema.Union([AccessFeedUnavailable, RevisionUnknown])
 }) {
@@ -45,12 +60,22 @@ export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("Acce
   }
 }
 
-/** Says what is there, or what changed since. */
+/**
+ * Says what is there, or what changed since.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AccessFeedMessage =
   | { readonly _tag: "Snapshot"; readonly snapshot: AccessSnapshot }
   | { readonly _tag: "Change"; readonly event: AccessEvent }
 
-/** Provides the access feed to readers. */
+/**
+ * Provides the access feed to readers.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class AccessFeed extends Context.Service<AccessFeed, {
   /**
    * Reads the events after a revision, then follows the feed for as long as the stream runs. A page is read when the last
@@ -69,7 +94,12 @@ export class AccessFeed extends Context.Service<AccessFeed, {
   }) => Stream.Stream<AccessFeedMessage, AccessFeedError>
 }>()("@sallyport/core/access/AccessFeed") {}
 
-/** Lists the settings of {@link layerWith}; each has a default. */
+/**
+ * Lists the settings of {@link layerWith}; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How many events are read at once. Default 256. */
   readonly pageSize?: number | undefined
@@ -83,7 +113,12 @@ export interface Options {
 
 const unavailable = (cause: RepositoryError) => new AccessFeedError({ reason: new AccessFeedUnavailable({ cause }) })
 
-/** Builds the service; {@link layer} is what most hosts want. */
+/**
+ * Builds the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<AccessFeed["Service"], never, AccessFeedRepository> {
@@ -163,9 +198,19 @@ export const make = Effect.fnUntraced(function*(
   })
 })
 
-/** Provides the feed with given settings. */
+/**
+ * Provides the feed with given settings.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<AccessFeed, never, AccessFeedRepository> =>
   Layer.effect(AccessFeed, make(options))
 
-/** Provides the feed with the default settings of {@link Options}. */
+/**
+ * Provides the feed with the default settings of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<AccessFeed, never, AccessFeedRepository> = layerWith({})

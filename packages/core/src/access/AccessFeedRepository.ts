@@ -15,7 +15,12 @@ import { AccessJournal } from "./internal/accessJournal.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type { Session } from "./Session.ts"
 
-/** Describes what there is at a revision: what every event up to it leads to, without what has expired. */
+/**
+ * Describes what there is at a revision: what every event up to it leads to, without what has expired.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AccessSnapshot {
   readonly revision: number
   /** The links that can still be redeemed, the newest first. */
@@ -28,7 +33,12 @@ export interface AccessSnapshot {
   readonly connectSecurityMode?: SecurityMode | undefined
 }
 
-/** Provides reads of the access feed. */
+/**
+ * Provides reads of the access feed.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class AccessFeedRepository extends Context.Service<AccessFeedRepository, {
   /** Returns the newest revision, 0 where nothing has happened yet. */
   readonly latestRevision: Effect.Effect<number, RepositoryError>
@@ -56,6 +66,9 @@ export class AccessFeedRepository extends Context.Service<AccessFeedRepository, 
 /**
  * Provides the feed in memory. It shares its store with the memory layers of the other access repositories that are
  * built in the same runtime.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerMemory: Layer.Layer<AccessFeedRepository> = Layer.effect(
   AccessFeedRepository,

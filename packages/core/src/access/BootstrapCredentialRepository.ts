@@ -14,7 +14,12 @@ import { AccessScope, missing } from "./AccessScope.ts"
 import { AccessJournal } from "./internal/accessJournal.ts"
 import { PairingLink } from "./PairingLink.ts"
 
-/** Describes a pairing link as it is stored. Times are milliseconds since the epoch. */
+/**
+ * Describes a pairing link as it is stored. Times are milliseconds since the epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const PairingLinkRow = Schema.Struct({
   id: Schema.NonEmptyString,
   /** The keyed digest of the code, in lowercase hex. Unique. */
@@ -31,10 +36,20 @@ export const PairingLinkRow = Schema.Struct({
   expiresAtMillis: Schema.Natural,
   revokedAtMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link PairingLinkRow} */
+/**
+ * @see {@link PairingLinkRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type PairingLinkRow = typeof PairingLinkRow.Type
 
-/** Returns what hosts and events see of a row. */
+/**
+ * Returns what hosts and events see of a row.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const toPairingLink = (row: PairingLinkRow): PairingLink =>
   new PairingLink({
     id: row.id,
@@ -47,15 +62,30 @@ export const toPairingLink = (row: PairingLinkRow): PairingLink =>
     expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
   })
 
-/** Says why a code was refused. For the log: a caller learns less. */
+/**
+ * Says why a code was refused. For the log: a caller learns less.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RefusalReason = "unknown" | "revoked" | "expired" | "exhausted" | "proof-key-mismatch" | "scope-not-granted"
 
-/** Describes what came of an attempt to redeem a code. A refusal changed nothing. */
+/**
+ * Describes what came of an attempt to redeem a code. A refusal changed nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ConsumeOutcome =
   | { readonly _tag: "Consumed"; readonly row: PairingLinkRow }
   | { readonly _tag: "Refused"; readonly reason: RefusalReason }
 
-/** Names the first check that a row fails, in the order in which a caller may learn of it. */
+/**
+ * Names the first check that a row fails, in the order in which a caller may learn of it.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const refusal = (row: PairingLinkRow | undefined, attempt: {
   readonly scopes: ReadonlyArray<AccessScope> | undefined
   readonly proofKeyThumbprint: string | undefined
@@ -72,7 +102,12 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
   return undefined
 }
 
-/** Provides the atomic steps on pairing links. */
+/**
+ * Provides the atomic steps on pairing links.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class BootstrapCredentialRepository extends Context.Service<BootstrapCredentialRepository, {
   /**
    * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, where a
@@ -116,6 +151,9 @@ export class BootstrapCredentialRepository extends Context.Service<BootstrapCred
 /**
  * Provides the repository in memory. It shares the access feed with the memory layers of the other access repositories
  * that are built in the same runtime.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerMemory: Layer.Layer<BootstrapCredentialRepository> = Layer.effect(
   BootstrapCredentialRepository,

@@ -69,7 +69,12 @@ export { digestKeyName, seedMinimumLength } from "./internal/credentialDigest.ts
 // Models
 // -----------------------------------------------------------------------------
 
-/** Describes what a redeemed credential grants. */
+/**
+ * Describes what a redeemed credential grants.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Grant {
   readonly linkId: string
   readonly subject: string
@@ -80,14 +85,24 @@ export interface Grant {
   readonly createdBy: string
 }
 
-/** Names the subject of a link whose issuer names none: the one owner of a personal server. */
+/**
+ * Names the subject of a link whose issuer names none: the one owner of a personal server.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const defaultSubject = "owner"
 
 // -----------------------------------------------------------------------------
 // Service
 // -----------------------------------------------------------------------------
 
-/** Provides one-time credentials: how they are made, and how one is turned into a grant. */
+/**
+ * Provides one-time credentials: how they are made, and how one is turned into a grant.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class BootstrapCredentialService extends Context.Service<BootstrapCredentialService, {
   /**
    * Makes a link and returns its code, which is shown here once and stored nowhere. Fails with {@link ScopeNotHeld} where
@@ -158,6 +173,9 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
 /**
  * Makes links without storing them, for who stores one in a transaction of its own, such as that of the decision that it
  * follows from. Their codes are for machines, and {@link BootstrapCredentialService}'s `consume` takes them.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
 export const makeGrants = Effect.gen(function*() {
   const random = yield* SecureRandom.SecureRandom
@@ -190,7 +208,12 @@ export const makeGrants = Effect.gen(function*() {
   })
 })
 
-/** Builds the service; {@link layer} is what most hosts want. */
+/**
+ * Builds the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   BootstrapCredentialService["Service"],
   InvalidBootstrapOptions | SecretStore.SecretStoreError,
@@ -389,14 +412,24 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 })
 
-/** Provides the service with given settings. Fails when they contradict each other or the key of the digests cannot be read or made. */
+/**
+ * Provides the service with given settings. Fails when they contradict each other or the key of the digests cannot be read or made.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<
   BootstrapCredentialService,
   InvalidBootstrapOptions | SecretStore.SecretStoreError,
   BootstrapCredentialRepository | SecretStore.SecretStore | SecureRandom.SecureRandom | Mac.Mac
 > => Layer.effect(BootstrapCredentialService, make(options))
 
-/** Provides the service with its defaults: links of 5 minutes, at most 1 hour. */
+/**
+ * Provides the service with its defaults: links of 5 minutes, at most 1 hour.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<
   BootstrapCredentialService,
   InvalidBootstrapOptions | SecretStore.SecretStoreError,
@@ -408,6 +441,9 @@ export const layer: Layer.Layer<
  *
  * `retention` is how long a link is kept after its end, by default 1 day: for so long a seeded credential is known not to be
  * a new one. `interval` defaults to 10 minutes, `batchSize` to 500 links. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
   options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }

@@ -26,7 +26,12 @@ export { nonceKeyName } from "./internal/dpopNonces.ts"
 // Errors
 // -----------------------------------------------------------------------------
 
-/** Lists what can be wrong with a proof, in the order in which it is looked at. */
+/**
+ * Lists what can be wrong with a proof, in the order in which it is looked at.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const Problem = Schema.Literals([
   "missing",
   "more-than-one",
@@ -49,10 +54,20 @@ export const Problem = Schema.Literals([
   "bad-signature",
   "replayed"
 ])
-/** @see {@link Problem} */
+/**
+ * @see {@link Problem}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Problem = typeof Problem.Type
 
-/** Reports a proof that proves nothing (`invalid_dpop_proof`). `serverTime` lets a client with a wrong clock mend it. */
+/**
+ * Reports a proof that proves nothing (`invalid_dpop_proof`). `serverTime` lets a client with a wrong clock mend it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidProof extends Schema.TaggedError<InvalidProof>()("InvalidProof", {
   problem: Problem,
   /** The server's time, in seconds since the epoch. */
@@ -65,7 +80,12 @@ export class InvalidProof extends Schema.TaggedError<InvalidProof>()("InvalidPro
   }
 }
 
-/** Reports a proof without the nonce that the server asks for (`use_dpop_nonce`, RFC 9449 section 8). */
+/**
+ * Reports a proof without the nonce that the server asks for (`use_dpop_nonce`, RFC 9449 section 8).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class NonceRequired extends Schema.TaggedError<NonceRequired>()("NonceRequired", {
   /** What the next proof has to carry; sent as the header `DPoP-Nonce`. */
   nonce: Schema.String
@@ -75,7 +95,12 @@ export class NonceRequired extends Schema.TaggedError<NonceRequired>()("NonceReq
   }
 }
 
-/** Reports that it cannot be told whether a proof was used before. Nobody is let in meanwhile. */
+/**
+ * Reports that it cannot be told whether a proof was used before. Nobody is let in meanwhile.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ReplayStoreUnavailable extends Schema.TaggedError<ReplayStoreUnavailable>()("ReplayStoreUnavailable", {
   cause: RepositoryError
 }) {
@@ -84,7 +109,12 @@ export class ReplayStoreUnavailable extends Schema.TaggedError<ReplayStoreUnavai
   }
 }
 
-/** Reports settings with which no proof could be checked, when the layer is built. */
+/**
+ * Reports settings with which no proof could be checked, when the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidDpopOptions extends Schema.TaggedError<InvalidDpopOptions>()("InvalidDpopOptions", {
   problem: Schema.String
 }) {
@@ -93,7 +123,12 @@ export class InvalidDpopOptions extends Schema.TaggedError<InvalidDpopOptions>()
   }
 }
 
-/** Reports why a proof is not taken, with a reason to branch on. */
+/**
+ * Reports why a proof is not taken, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class DpopProofError extends Schema.TaggedError<DpopProofError>()("DpopProofError", {
   reason: Schema.Union([InvalidProof, NonceRequired, ReplayStoreUnavailable])
 }) {
@@ -106,7 +141,12 @@ export class DpopProofError extends Schema.TaggedError<DpopProofError>()("DpopPr
 // Service
 // -----------------------------------------------------------------------------
 
-/** Lists the settings of {@link layerWith}; each has a default. */
+/**
+ * Lists the settings of {@link layerWith}; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How old a proof may be. Default 60 seconds. */
   readonly maxAge?: Duration.Input | undefined
@@ -122,7 +162,12 @@ export interface Options {
   readonly keyCacheCapacity?: number | undefined
 }
 
-/** Describes the request that a proof came with. */
+/**
+ * Describes the request that a proof came with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ProofRequest {
   /** The value of the `DPoP` header. */
   readonly proof: string | undefined
@@ -135,7 +180,12 @@ export interface ProofRequest {
   readonly proofKeyThumbprint?: string | undefined
 }
 
-/** Describes a proof that is right, and has not been spent yet. */
+/**
+ * Describes a proof that is right, and has not been spent yet.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface CheckedProof {
   /** The thumbprint (RFC 7638) of the key that made it. */
   readonly proofKeyThumbprint: string
@@ -143,7 +193,12 @@ export interface CheckedProof {
   readonly spend: Effect.Effect<void, DpopProofError>
 }
 
-/** Provides the check of proofs. */
+/**
+ * Provides the check of proofs.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class DpopProof extends Context.Service<DpopProof, {
   /**
    * Checks a proof for one request and spends it, and returns the thumbprint (RFC 7638) of the key that made it. What is
@@ -303,7 +358,12 @@ const wholeMillis = (
     : Effect.fail(new InvalidDpopOptions({ problem: `${setting} must be finite and at least ${minimum} milliseconds` }))
 }
 
-/** Builds the service; {@link layer} is what most hosts want. */
+/**
+ * Builds the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   DpopProof["Service"],
   InvalidDpopOptions | SecretStore.SecretStoreError,
@@ -414,14 +474,24 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 })
 
-/** Provides the check with given settings. Fails when they cannot work, or the key of the nonces cannot be read or made. */
+/**
+ * Provides the check with given settings. Fails when they cannot work, or the key of the nonces cannot be read or made.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<
   DpopProof,
   InvalidDpopOptions | SecretStore.SecretStoreError,
   ReplayRepository | SecretStore.SecretStore | Digest.Digest | Mac.Mac
 > => Layer.effect(DpopProof, make(options))
 
-/** Provides the check with its defaults: proofs of the last 60 seconds, no nonces. */
+/**
+ * Provides the check with its defaults: proofs of the last 60 seconds, no nonces.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<
   DpopProof,
   InvalidDpopOptions | SecretStore.SecretStoreError,

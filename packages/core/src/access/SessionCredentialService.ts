@@ -66,20 +66,40 @@ export { InvalidSessionOptions, nistAal1, nistAal2, nistAal3, type Options } fro
 // Models
 // -----------------------------------------------------------------------------
 
-/** Says who asks for a change: a session, or whoever runs the host. */
+/**
+ * Says who asks for a change: a session, or whoever runs the host.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Principal = Session | "operator"
 
-/** Returns the name under which a principal stands in the access feed. */
+/**
+ * Returns the name under which a principal stands in the access feed.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const actorOf = (principal: Principal): string => principal === "operator" ? "operator" : principal.subject
 
-/** Describes a session as the device list shows it. */
+/**
+ * Describes a session as the device list shows it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ListedSession {
   readonly session: Session
   /** Whether it is the session that asked for the list. */
   readonly current: boolean
 }
 
-/** Holds what a device is given when its session begins. Neither token is kept anywhere. */
+/**
+ * Holds what a device is given when its session begins. Neither token is kept anywhere.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface IssuedSession {
   readonly token: Redacted.Redacted
   /** When the token ends, unless the session is renewed before, which moves a token without a refresh token along. */
@@ -89,19 +109,34 @@ export interface IssuedSession {
   readonly session: Session
 }
 
-/** Holds the tokens that follow the ones before. */
+/**
+ * Holds the tokens that follow the ones before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RefreshedSession extends IssuedSession {
   readonly refreshToken: Redacted.Redacted
 }
 
-/** Describes the keys that verify tokens as an independent verifier takes them: a JWK Set (RFC 7517) of secret keys. */
+/**
+ * Describes the keys that verify tokens as an independent verifier takes them: a JWK Set (RFC 7517) of secret keys.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface VerificationKeys extends SigningKeys.VerificationKeys {}
 
 // -----------------------------------------------------------------------------
 // Service
 // -----------------------------------------------------------------------------
 
-/** Provides sessions: how they begin, how they are known again, and how they end. */
+/**
+ * Provides sessions: how they begin, how they are known again, and how they end.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class SessionCredentialService extends Context.Service<SessionCredentialService, {
   /**
    * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
@@ -203,7 +238,12 @@ const isTarget = (target: RevocationTarget, session: Session): boolean => {
   }
 }
 
-/** Names what the service is built on. */
+/**
+ * Names what the service is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Requirements =
   | SessionCredentialRepository
   | AccessFeedRepository
@@ -214,6 +254,9 @@ export type Requirements =
 
 /**
  * Builds the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   SessionCredentialService["Service"],
@@ -567,14 +610,24 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 })
 
-/** Provides the service with given settings. Fails when they contradict each other or the signing keys cannot be read. */
+/**
+ * Provides the service with given settings. Fails when they contradict each other or the signing keys cannot be read.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<
   SessionCredentialService,
   InvalidSessionOptions | SecretStore.SecretStoreError,
   Requirements
 > => Layer.effect(SessionCredentialService, make(options))
 
-/** Provides the service with its defaults: 30 days without activity, no absolute end. */
+/**
+ * Provides the service with its defaults: 30 days without activity, no absolute end.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<
   SessionCredentialService,
   InvalidSessionOptions | SecretStore.SecretStoreError,
@@ -587,6 +640,9 @@ export const layer: Layer.Layer<
  *
  * `retention` is how long a session is kept after its end, by default 1 hour; `interval` defaults to 10 minutes, `batchSize`
  * to 500 sessions. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
   options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }

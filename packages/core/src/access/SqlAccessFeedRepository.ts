@@ -26,6 +26,9 @@ import * as SqlWakeUps from "../sql/SqlWakeUps.ts"
 
 /**
  * Creates the tables of the feed, and those of the connect clients that a snapshot shows, or brings them up to date.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerMigrations = (
   options?: Migrations.TableOptions
@@ -44,6 +47,9 @@ const snapshotPage = 256
  *
  * Events of a type that this version doesn't know are passed over by `read`, so that an older process goes on beside a
  * newer one.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerStorage = (
   options?: Migrations.TableOptions
@@ -180,11 +186,21 @@ export const layerStorage = (
     })
   )
 
-/** Provides the repository on tables named with a prefix, which are brought up to date first. */
+/**
+ * Provides the repository on tables named with a prefix, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<AccessFeedRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository on tables named `sallyport_…`, which are brought up to date first. */
+/**
+ * Provides the repository on tables named `sallyport_…`, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<AccessFeedRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith()

@@ -57,13 +57,23 @@ const migrate = (prefix: string): Effect.Effect<unknown, Migrations.MigrationsEr
     })
   )
 
-/** Creates the tables of pairing links and of the access feed, or brings them up to date. */
+/**
+ * Creates the tables of pairing links and of the access feed, or brings them up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effectDiscard(migrate(options?.prefix ?? Migrations.defaultPrefix))
 
-/** Provides the repository on tables that exist already; it runs no DDL. */
+/**
+ * Provides the repository on tables that exist already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<BootstrapCredentialRepository, never, SqlClient.SqlClient> =>
@@ -200,12 +210,22 @@ export const layerStorage = (
     })
   )
 
-/** Provides the repository on tables named with a prefix, which are brought up to date first. */
+/**
+ * Provides the repository on tables named with a prefix, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<BootstrapCredentialRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository on tables named `sallyport_…`, which are brought up to date first. */
+/**
+ * Provides the repository on tables named `sallyport_…`, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<BootstrapCredentialRepository, Migrations.MigrationsError, SqlClient.SqlClient> =
   layerWith()

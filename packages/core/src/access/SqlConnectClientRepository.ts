@@ -35,6 +35,9 @@ import * as SqlSessionCredentialRepository from "./SqlSessionCredentialRepositor
 /**
  * Creates the tables of connect clients, and of the sessions, the pairing links and the access feed beside them, or brings
  * them up to date.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerMigrations = (
   options?: Migrations.TableOptions
@@ -44,7 +47,12 @@ export const layerMigrations = (
     Layer.provide(SqlSessionCredentialRepository.layerMigrations(options))
   )
 
-/** Provides the repository on tables that exist already; it runs no DDL. */
+/**
+ * Provides the repository on tables that exist already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<ConnectClientRepository, never, SqlClient.SqlClient> =>
@@ -347,11 +355,21 @@ export const layerStorage = (
     })
   )
 
-/** Provides the repository on tables named with a prefix, which are brought up to date first. */
+/**
+ * Provides the repository on tables named with a prefix, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<ConnectClientRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository on tables named `sallyport_…`, which are brought up to date first. */
+/**
+ * Provides the repository on tables named `sallyport_…`, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<ConnectClientRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith()

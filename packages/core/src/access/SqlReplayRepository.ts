@@ -15,7 +15,12 @@ import * as Migrations from "../sql/Migrations.ts"
 
 const tableOf = (prefix: string) => `${prefix}spent_values`
 
-/** Creates the table of spent values, or brings it up to date. */
+/**
+ * Creates the table of spent values, or brings it up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
@@ -41,7 +46,12 @@ export const layerMigrations = (
   }))
 }
 
-/** Provides the repository on a table that exists already; it runs no DDL. */
+/**
+ * Provides the repository on a table that exists already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<ReplayRepository, never, SqlClient.SqlClient> =>
@@ -83,11 +93,21 @@ export const layerStorage = (
     })
   )
 
-/** Provides the repository on a table named with a prefix, which is brought up to date first. */
+/**
+ * Provides the repository on a table named with a prefix, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<ReplayRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository on a table named `sallyport_spent_values`, which is brought up to date first. */
+/**
+ * Provides the repository on a table named `sallyport_spent_values`, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<ReplayRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith()

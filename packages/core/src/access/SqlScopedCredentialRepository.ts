@@ -54,7 +54,12 @@ const migrate = (prefix: string): Effect.Effect<unknown, Migrations.MigrationsEr
     })
   )
 
-/** Creates the tables of credentials and of the access feed, or brings them up to date. */
+/**
+ * Creates the tables of credentials and of the access feed, or brings them up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -62,7 +67,12 @@ export const layerMigrations = (
 
 const Metadata = Schema.Struct(Struct.omit(ScopedCredentialRow.fields, ["sealed", "keyId"]))
 
-/** Provides the repository on tables that exist already; it runs no DDL. */
+/**
+ * Provides the repository on tables that exist already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<ScopedCredentialRepository, never, SqlClient.SqlClient> =>
@@ -222,12 +232,22 @@ export const layerStorage = (
     })
   )
 
-/** Provides the repository on tables named with a prefix, which are brought up to date first. */
+/**
+ * Provides the repository on tables named with a prefix, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<ScopedCredentialRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository on tables named `sallyport_…`, which are brought up to date first. */
+/**
+ * Provides the repository on tables named `sallyport_…`, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<ScopedCredentialRepository, Migrations.MigrationsError, SqlClient.SqlClient> =
   layerWith()

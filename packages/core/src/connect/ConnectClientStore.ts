@@ -54,7 +54,12 @@ export {
 } from "./internal/connectErrors.ts"
 export { InvalidConnectOptions, type Options } from "./internal/connectOptions.ts"
 
-/** Describes what came of a request. Only `Granted` lets the client in. */
+/**
+ * Describes what came of a request. Only `Granted` lets the client in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RequestResult =
   | { readonly _tag: "Granted"; readonly client: ConnectClient; readonly mode: SecurityMode }
   | { readonly _tag: "Pending"; readonly client: ConnectClient }
@@ -67,7 +72,12 @@ export type RequestResult =
   }
   | { readonly _tag: "TooMany" }
 
-/** Provides the approval of connecting clients. */
+/**
+ * Provides the approval of connecting clients.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   /** Returns who may connect. Fails with {@link SecurityModeUnreadable} rather than guess. */
   readonly securityMode: Effect.Effect<SecurityMode, ConnectClientError>
@@ -128,13 +138,23 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   }) => Effect.Effect<DecisionStatus, ConnectClientError>
 }>()("@sallyport/core/connect/ConnectClientStore") {}
 
-/** Names, as `createdBy`, who issued the links that are granted to connecting clients. */
+/**
+ * Names, as `createdBy`, who issued the links that are granted to connecting clients.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const grantedBy = "connect"
 
 const isSecurityMode = Schema.is(SecurityMode)
 const isThumbprint = Schema.is(Thumbprint)
 
-/** Builds the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want. */
+/**
+ * Builds the service, which follows the access feed until the scope closes; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   ConnectClientStore["Service"],
   InvalidConnectOptions,
@@ -274,14 +294,24 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 })
 
-/** Provides the service with given settings. Fails when they cannot work. */
+/**
+ * Provides the service with given settings. Fails when they cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<
   ConnectClientStore,
   InvalidConnectOptions,
   ConnectClientRepository | AccessFeedRepository | Digest.Digest
 > => Layer.effect(ConnectClientStore, make(options))
 
-/** Provides the service with the default settings of {@link Options}. */
+/**
+ * Provides the service with the default settings of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<
   ConnectClientStore,
   InvalidConnectOptions,
@@ -293,6 +323,9 @@ export const layer: Layer.Layer<
  * processes may do this at once. Approved and blocked clients stay.
  *
  * `retention` defaults to 90 days, `interval` to 10 minutes, `batchSize` to 100. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
   options?: Sweeper.Options & { readonly retention?: Duration.Input | undefined }

@@ -80,12 +80,22 @@ export { rotate, type RotationReport } from "./internal/credentialRotation.ts"
 // Models and service
 // -----------------------------------------------------------------------------
 
-/** Says who asks: a session, or anything that has a subject. */
+/**
+ * Says who asks: a session, or anything that has a subject.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Principal {
   readonly subject: string
 }
 
-/** Says whose credential was found. */
+/**
+ * Says whose credential was found.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Found {
   readonly key: string
   readonly source: CredentialSource
@@ -95,24 +105,44 @@ export interface Found {
   readonly revision: string | null
 }
 
-/** Holds a credential that is one value. */
+/**
+ * Holds a credential that is one value.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Resolved extends Found {
   readonly value: Redacted.Redacted
 }
 
-/** Holds every part of a bundle, all of one write. */
+/**
+ * Holds every part of a bundle, all of one write.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ResolvedBundle extends Found {
   readonly values: ReadonlyMap<string, Redacted.Redacted>
 }
 
-/** Describes what was written. */
+/**
+ * Describes what was written.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Written {
   readonly credential: ScopedCredential
   /** A scope that has one too and is read first: whoever wrote goes on getting that one. */
   readonly shadowedBy: CredentialScope | null
 }
 
-/** Provides scoped credentials. Each operation looks the caller's organisation up, and fails where that fails. */
+/**
+ * Provides scoped credentials. Each operation looks the caller's organisation up, and fails where that fails.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class CredentialScopeResolver extends Context.Service<CredentialScopeResolver, {
   /**
    * Returns the value that a caller uses: the first in the order of reading. One that is there but rejected or undecryptable
@@ -163,7 +193,12 @@ export class CredentialScopeResolver extends Context.Service<CredentialScopeReso
   readonly test: (principal: Principal, key: string) => Effect.Effect<Verdict, CredentialError>
 }>()("@sallyport/core/credentials/CredentialScopeResolver") {}
 
-/** Lists the settings of {@link layerWith}; each has a default. */
+/**
+ * Lists the settings of {@link layerWith}; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** Whose credential comes first. A scope that is left out is not read. Default user, org, workspace. */
   readonly readOrder?: ReadonlyArray<CredentialScope> | undefined
@@ -208,7 +243,12 @@ type Services =
   | Kdf.Kdf
   | SecureRandom.SecureRandom
 
-/** Builds the service; {@link layer} is what most hosts want. */
+/**
+ * Builds the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   CredentialScopeResolver["Service"],
   never,
@@ -570,9 +610,19 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   })
 })
 
-/** Provides the service with given settings. */
+/**
+ * Provides the service with given settings.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: Options): Layer.Layer<CredentialScopeResolver, never, Services> =>
   Layer.effect(CredentialScopeResolver, make(options))
 
-/** Provides the service with the default settings of {@link Options}. */
+/**
+ * Provides the service with the default settings of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<CredentialScopeResolver, never, Services> = layerWith({})

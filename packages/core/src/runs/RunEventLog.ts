@@ -46,7 +46,12 @@ export {
 } from "./internal/runErrors.ts"
 export { type RunEventLogOptions, RunEventLogOptionsError } from "./internal/runOptions.ts"
 
-/** Describes how a run is asked for. */
+/**
+ * Describes how a run is asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RunRequest {
   readonly threadId: string
   readonly idempotencyKey: string
@@ -57,20 +62,35 @@ export interface RunRequest {
   readonly metadata?: Schema.Json | undefined
 }
 
-/** Describes a run that was asked for. */
+/**
+ * Describes a run that was asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface StartedRun {
   readonly run: Run
   /** False where the key was known, so that an earlier call has started the run. */
   readonly created: boolean
 }
 
-/** Describes the numbers that appended events got. */
+/**
+ * Describes the numbers that appended events got.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AppendedEvents {
   readonly firstSeq: number
   readonly lastSeq: number
 }
 
-/** Writes the events of the run that a program executes. */
+/**
+ * Writes the events of the run that a program executes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RunWriter {
   readonly run: Run
   /** Appends one event and returns its number once it is durable. */
@@ -79,7 +99,12 @@ export interface RunWriter {
   readonly appendAll: (events: ReadonlyArray<Schema.Json>) => Effect.Effect<AppendedEvents, RunEventLogError>
 }
 
-/** Describes which events to read. */
+/**
+ * Describes which events to read.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface EventsOptions {
   readonly runId: string
   /** The last event that the reader has seen, as a number or as decimal text; 0 or absent to read from the beginning. */
@@ -88,7 +113,12 @@ export interface EventsOptions {
   readonly owner?: RunOwner | undefined
 }
 
-/** Describes what came of an abort. */
+/**
+ * Describes what came of an abort.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AbortResult =
   /** The run was running, and this call has ended it. */
   | { readonly _tag: "Aborted"; readonly run: Run }
@@ -96,7 +126,12 @@ export type AbortResult =
   /** No run has begun with this key; if one does, it ends at once, and its program is not executed. */
   | { readonly _tag: "Registered" }
 
-/** Provides runs. */
+/**
+ * Provides runs.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class RunEventLog extends Context.Service<RunEventLog, {
   /**
    * Starts a run that the caller writes by itself, with `append`, `heartbeat` and `finish` and the epoch of the answer; or
@@ -216,6 +251,9 @@ export class RunEventLog extends Context.Service<RunEventLog, {
  * Provides the run log with the default settings of {@link RunEventLogOptions}.
  *
  * When its scope closes, programs that it executes are interrupted, and their runs end as failed with `server_shutdown`.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer: Layer.Layer<
   RunEventLog,
@@ -225,6 +263,9 @@ export const layer: Layer.Layer<
 
 /**
  * Provides the run log with settings of one's own. Fails, while the layer is built, where they contradict each other.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerWith = (
   options: RunEventLogOptions
@@ -246,6 +287,9 @@ export const layerWith = (
  * Ends, again and again, runs whose lease has expired, in batches. Several processes may do this at once.
  *
  * `interval` defaults to 500 milliseconds, `batchSize` to 100 runs. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerReaper = (options?: Sweeper.Options): Layer.Layer<never, never, RunEventLog> =>
   Layer.effectDiscard(Effect.gen(function*() {
@@ -266,6 +310,9 @@ export const layerReaper = (options?: Sweeper.Options): Layer.Layer<never, never
  * Deletes, again and again, what is past its retention, in batches. Several processes may do this at once.
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 rows. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (options?: Sweeper.Options): Layer.Layer<never, never, RunEventLog> =>
   Sweeper.layer({

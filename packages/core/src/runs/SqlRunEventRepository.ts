@@ -105,7 +105,12 @@ const migrations = (prefix: string) => ({
   })
 })
 
-/** Creates or upgrades the tables. For a deployment step of its own; `layer` does it by itself. */
+/**
+ * Creates or upgrades the tables. For a deployment step of its own; `layer` does it by itself.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> => {
@@ -163,7 +168,12 @@ const toEventRow = (row: Stored<RunEventRow>): RunEventRow => ({
   atMillis: Dialect.toNatural(row.atMillis)
 })
 
-/** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
+/**
+ * Makes the repository, without touching the database. The tables must be there, with the same prefix.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make: (
   options?: Migrations.TableOptions
 ) => Effect.Effect<RunEventRepository["Service"], never, SqlClient.SqlClient> = Effect.fnUntraced(function*(
@@ -667,16 +677,31 @@ export const make: (
   })
 })
 
-/** Provides the repository on tables that are there already, for a connection without the right to create any. */
+/**
+ * Provides the repository on tables that are there already, for a connection without the right to create any.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RunEventRepository, never, SqlClient.SqlClient> => Layer.effect(RunEventRepository, make(options))
 
-/** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */
+/**
+ * Provides the repository, with a prefix of one's own, after creating or upgrading its tables.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options: Migrations.TableOptions
 ): Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository after creating or upgrading its tables. */
+/**
+ * Provides the repository after creating or upgrading its tables.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith({})

@@ -29,7 +29,12 @@ import * as Envelope from "./internal/secretEnvelope.ts"
 import * as SecretKeys from "./SecretKeys.ts"
 import * as SecretStore from "./SecretStore.ts"
 
-/** Configures an encrypted store. */
+/**
+ * Configures an encrypted store.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /**
    * Tells this store from others under the same keys: a value moved from one to the other does not decrypt. It is not stored, so it must stay the same
@@ -42,7 +47,12 @@ export interface Options {
   readonly algorithm?: "aes256Gcm" | "xchacha20Poly1305" | undefined
 }
 
-/** Says what a rotation did. */
+/**
+ * Says what a rotation did.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RotationReport {
   /** The names whose values were encrypted again, sorted. */
   readonly rewritten: ReadonlyArray<SecretStore.SecretName>
@@ -50,7 +60,12 @@ export interface RotationReport {
   readonly unchanged: ReadonlyArray<SecretStore.SecretName>
 }
 
-/** Says which keys an underlying store still needs. */
+/**
+ * Says which keys an underlying store still needs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface KeyUse {
   /** How many stored versions each key encrypts, by the key's id. An older key that is not here can be destroyed. */
   readonly versionsByKeyId: ReadonlyMap<string, number>
@@ -58,7 +73,12 @@ export interface KeyUse {
   readonly plainVersions: number
 }
 
-/** Changes the keys of an encrypted store. `EncryptedSecretStore.layer` provides it beside the store. */
+/**
+ * Changes the keys of an encrypted store. `EncryptedSecretStore.layer` provides it beside the store.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class SecretRotation extends Context.Service<SecretRotation, {
   /**
    * Encrypts every value with the active key that is not, and gives up the older versions that other keys encrypt, so that afterwards nothing needs those
@@ -97,7 +117,12 @@ const undecryptable = (name: string, problem: string, remedy: string): SecretSto
 
 const restore = "Restore it from a backup, or set it again"
 
-/** Builds an encrypted store, and what changes its keys, on the store of the environment. Dies with a `RangeError` on a bad `storeId`. */
+/**
+ * Builds an encrypted store, and what changes its keys, on the store of the environment. Dies with a `RangeError` on a bad `storeId`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
   { readonly store: SecretStore.SecretStore["Service"]; readonly rotation: SecretRotation["Service"] },
   never,
@@ -321,6 +346,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
  * Provides an encrypted `SecretStore` on the `SecretStore` of the environment, and `SecretRotation` beside it.
  *
  * The requirement and the provision have the same tag: `Layer.provide` the underlying store and nobody above sees the unencrypted one.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = (options: Options): Layer.Layer<
   SecretStore.SecretStore | SecretRotation,

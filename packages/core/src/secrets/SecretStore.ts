@@ -35,7 +35,12 @@ export { SecretName } from "./internal/secretName.ts"
 // Models
 // -----------------------------------------------------------------------------
 
-/** Holds one stored value and the version it was stored as. A later value of the same secret has a higher version. */
+/**
+ * Holds one stored value and the version it was stored as. A later value of the same secret has a higher version.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SecretVersion {
   readonly version: number
   readonly value: Redacted.Redacted<Uint8Array>
@@ -46,6 +51,9 @@ export interface SecretVersion {
  *
  * `version` is what `Primitives.compareAndSet` compares: two states of a name with the same version hold the same value (or both none), also when
  * the value was removed and created again in between. 0 means that the name was never set.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export interface SecretState {
   readonly version: number
@@ -56,7 +64,12 @@ export interface SecretState {
 // Service
 // -----------------------------------------------------------------------------
 
-/** Keeps secrets. Every name is checked before any I/O, and a bad one fails with `InvalidName`. */
+/**
+ * Keeps secrets. Every name is checked before any I/O, and a bad one fails with `InvalidName`.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class SecretStore extends Context.Service<SecretStore, {
   /** Reads the current value; none when the name was never set or was removed. A value that cannot be read is an error, never none. */
   readonly get: (name: string) => Effect.Effect<Option.Option<Redacted.Redacted<Uint8Array>>, SecretStoreError>
@@ -93,7 +106,12 @@ export class SecretStore extends Context.Service<SecretStore, {
   readonly history: (name: string) => Effect.Effect<ReadonlyArray<SecretVersion>, SecretStoreError>
 }>()("@sallyport/core/secrets/SecretStore") {}
 
-/** Lists what an adapter supplies. Each operation is one atomic step. */
+/**
+ * Lists what an adapter supplies. Each operation is one atomic step.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Primitives {
   /** Reads the present state of a name. */
   readonly read: (name: SecretName) => Effect.Effect<SecretState, SecretStoreError>
@@ -126,7 +144,12 @@ const decodeName = (name: string): Effect.Effect<SecretName, SecretStoreError> =
     ? Effect.succeed(name)
     : Effect.fail(new SecretStoreError({ reason: new InvalidName({ name: String(name) }) }))
 
-/** Builds a `SecretStore` from an adapter's atomic operations. */
+/**
+ * Builds a `SecretStore` from an adapter's atomic operations.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = (
   primitives: Primitives
 ): Effect.Effect<SecretStore["Service"], never, SecureRandom.SecureRandom> =>
@@ -179,7 +202,12 @@ export const make = (
     })
   })
 
-/** Configures how many versions of a value an adapter keeps. */
+/**
+ * Configures how many versions of a value an adapter keeps.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How many versions of a value are kept, the current one included. A whole number from 1, default 2. */
   readonly keepVersions?: number | undefined
@@ -192,7 +220,12 @@ const keepVersionsOf = (options: Options | undefined): Effect.Effect<number> => 
     : Effect.die(new RangeError("keepVersions must be a whole number from 1"))
 }
 
-/** Builds a `SecretStore` that lives as long as the process. It copies what it takes and what it gives. */
+/**
+ * Builds a `SecretStore` that lives as long as the process. It copies what it takes and what it gives.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const makeMemory = (
   options?: Options
 ): Effect.Effect<SecretStore["Service"], never, SecureRandom.SecureRandom> =>
@@ -236,7 +269,12 @@ export const makeMemory = (
     })
   })
 
-/** Provides a `SecretStore` that lives as long as the layer. */
+/**
+ * Provides a `SecretStore` that lives as long as the layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMemory: Layer.Layer<SecretStore, never, SecureRandom.SecureRandom> = Layer.effect(
   SecretStore,
   makeMemory()
@@ -248,6 +286,9 @@ export const layerMemory: Layer.Layer<SecretStore, never, SecureRandom.SecureRan
  * Every change is a new file whose link to its name is the compare-and-set, so no lock can be left behind.
  * `docs/decisions/0002-versioned-secret-files.md` has the argument. The start checks what it finds: it fails when the directory or a file is readable
  * by others, has another owner, is a link, or is corrupt.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
 export const makeFileSystem = (
   directory: string,
@@ -267,6 +308,9 @@ export const makeFileSystem = (
  *
  * Building the layer fails with `Insecure`, `Corrupt` or `Unusable` when the directory or a file in it is not as the store left it; the message names
  * the file and what to do. Several processes may use one directory.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerFileSystem = (
   directory: string,

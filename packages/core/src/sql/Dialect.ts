@@ -10,6 +10,9 @@ import type * as Statement from "effect/sql/Statement"
  *
  * Within one statement SQLite answers the same time for every use. PostgreSQL's `clock_timestamp()` moves on, which is
  * wanted: `now()` is the time the transaction began, and that may be long ago for a statement that waited for a lock.
+ *
+ * @category sql
+ * @since 0.1.0
  */
 export const nowMillisText = (sql: SqlClient.SqlClient): string =>
   sql.onDialectOrElse({
@@ -19,6 +22,9 @@ export const nowMillisText = (sql: SqlClient.SqlClient): string =>
 
 /**
  * Returns the name of the type of a column for milliseconds, counters and other 53-bit naturals.
+ *
+ * @category sql
+ * @since 0.1.0
  */
 export const bigint = (sql: SqlClient.SqlClient): Statement.Fragment =>
   sql.literal(sql.onDialectOrElse({ pg: () => "BIGINT", orElse: () => "INTEGER" }))
@@ -26,6 +32,9 @@ export const bigint = (sql: SqlClient.SqlClient): Statement.Fragment =>
 /**
  * Returns what a table's definition ends with when its primary key is how it is read: on SQLite the rows then live in the key's
  * tree, which saves a second look-up and half of the writes.
+ *
+ * @category sql
+ * @since 0.1.0
  */
 export const clustered = (sql: SqlClient.SqlClient): Statement.Fragment =>
   sql.literal(sql.onDialectOrElse({ pg: () => "", orElse: () => "WITHOUT ROWID" }))
@@ -33,11 +42,17 @@ export const clustered = (sql: SqlClient.SqlClient): Statement.Fragment =>
 /**
  * Reads a natural number from a row: SQLite answers numbers, PostgreSQL `bigint` for BIGINT and COUNT, and text for
  * NUMERIC. For hot paths, where a schema would cost more than the query.
+ *
+ * @category converting
+ * @since 0.1.0
  */
 export const toNatural = (value: unknown): number => typeof value === "number" ? value : Number(value)
 
 /**
  * Reads a natural number, or null for NULL.
+ *
+ * @category converting
+ * @since 0.1.0
  */
 export const toNaturalOrNull = (value: unknown): number | null =>
   value === null || value === undefined ? null : toNatural(value)

@@ -6,12 +6,22 @@ import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 
-/** Lists the values that a statement takes, in the order in which its text has them. Arrays are for PostgreSQL alone. */
+/**
+ * Lists the values that a statement takes, in the order in which its text has them. Arrays are for PostgreSQL alone.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Parameters = ReadonlyArray<
   string | number | null | Uint8Array | ReadonlyArray<string> | ReadonlyArray<bigint>
 >
 
-/** Makes what puts statements together on tables of a prefix. */
+/**
+ * Makes what puts statements together on tables of a prefix.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = (sql: SqlClient.SqlClient, prefix: string) => {
   const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
 

@@ -11,15 +11,28 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
 
-/** What a parameter of these statements can be; anything else is stored as JSON. */
+/**
+ * What a parameter of these statements can be; anything else is stored as JSON.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Parameter = string | number | null
 
-/** Stands for a parameter in a statement given to {@link prepare}. */
+/**
+ * Stands for a parameter in a statement given to {@link prepare}.
+ *
+ * @category sql
+ * @since 0.1.0
+ */
 export const parameter = null
 
 /**
  * Compiles a statement once, while a layer is built, and returns how to run it. The parameters follow in the order in
  * which they stand in the text.
+ *
+ * @category sql
+ * @since 0.1.0
  */
 export const prepare = <A extends object>(
   sql: SqlClient.SqlClient,
@@ -29,7 +42,12 @@ export const prepare = <A extends object>(
   return (...parameters) => sql.unsafe<A>(text, parameters)
 }
 
-/** Turns every failure of an operation into the one error of the access repositories. */
+/**
+ * Turns every failure of an operation into the one error of the access repositories.
+ *
+ * @category sql
+ * @since 0.1.0
+ */
 export const failAs = (operation: string) =>
 <A, E, R>(
   self: Effect.Effect<A, E, R>
@@ -44,6 +62,9 @@ export const failAs = (operation: string) =>
  *
  * PostgreSQL runs it as READ COMMITTED whatever the database's default is: a writer that waited for a row then looks at
  * the row again and is refused by its own condition, where a stricter level would fail it with a serialization error.
+ *
+ * @category sql
+ * @since 0.1.0
  */
 export const makeTransaction = (sql: SqlClient.SqlClient) => {
   const begin: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = sql.onDialectOrElse({
@@ -71,6 +92,9 @@ const parseJson = (text: unknown): unknown => {
  * seen to before the schema, because a JSON codec inside it costs more than the query of a row.
  *
  * Its error names the table and the columns, and nothing of what they hold: rows hold digests, and errors are logged.
+ *
+ * @category sql
+ * @since 0.1.0
  */
 export const makeDecode = <A, E>(table: string, schema: Schema.Codec<A, E>, json: ReadonlyArray<string>) => {
   const decode = Schema.decodeUnknownEffect(schema)
@@ -88,17 +112,30 @@ export const makeDecode = <A, E>(table: string, schema: Schema.Codec<A, E>, json
   }
 }
 
-/** Selects rows to be deleted so that no other writer is waited for: on PostgreSQL it passes over rows that are locked. */
+/**
+ * Selects rows to be deleted so that no other writer is waited for: on PostgreSQL it passes over rows that are locked.
+ *
+ * @category sql
+ * @since 0.1.0
+ */
 export const skipLocked = (sql: SqlClient.SqlClient): Statement.Fragment =>
   sql.literal(sql.onDialectOrElse({ pg: () => "FOR UPDATE SKIP LOCKED", orElse: () => "" }))
 
-/** The type of an id's column. Ids are listed in the order of their bytes, whatever the database's locale. */
+/**
+ * The type of an id's column. Ids are listed in the order of their bytes, whatever the database's locale.
+ *
+ * @category sql
+ * @since 0.1.0
+ */
 export const idType = (sql: SqlClient.SqlClient): Statement.Fragment =>
   sql.literal(sql.onDialectOrElse({ pg: () => `TEXT COLLATE "C"`, orElse: () => "TEXT" }))
 
 /**
  * When a row with `revoked_at_millis` and `expires_at_millis` came or comes to its end. An index is made on this very
  * expression.
+ *
+ * @category sql
+ * @since 0.1.0
  */
 export const endedAt = (sql: SqlClient.SqlClient): Statement.Fragment =>
   sql.literal(sql.onDialectOrElse({
@@ -106,7 +143,12 @@ export const endedAt = (sql: SqlClient.SqlClient): Statement.Fragment =>
     orElse: () => "MIN(COALESCE(revoked_at_millis, expires_at_millis), expires_at_millis)"
   }))
 
-/** Runs statements one after the other. */
+/**
+ * Runs statements one after the other.
+ *
+ * @category sql
+ * @since 0.1.0
+ */
 export const runAll = (
   statements: ReadonlyArray<Effect.Effect<unknown, SqlError>>
 ): Effect.Effect<void, SqlError> => Effect.forEach(statements, identity, { discard: true })

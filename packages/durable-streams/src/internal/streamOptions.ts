@@ -4,7 +4,12 @@
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 
-/** Describes the settings of streams. */
+/**
+ * Describes the settings of streams.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface DurableStreamsOptions {
   /** The size of one append. Defaults to 8 MiB. */
   readonly maxAppendBytes?: number | undefined
@@ -20,7 +25,12 @@ export interface DurableStreamsOptions {
   readonly pollInterval?: Duration.Input | undefined
 }
 
-/** Reports a setting that is not positive. */
+/**
+ * Reports a setting that is not positive.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class DurableStreamsOptionsError extends Schema.TaggedError<DurableStreamsOptionsError>()(
   "DurableStreamsOptionsError",
   { setting: Schema.String }

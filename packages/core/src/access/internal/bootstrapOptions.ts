@@ -6,7 +6,12 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Attempts from "./attempts.ts"
 
-/** Reports settings that contradict each other when the layer is built. */
+/**
+ * Reports settings that contradict each other when the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidBootstrapOptions extends Schema.TaggedError<InvalidBootstrapOptions>()("InvalidBootstrapOptions", {
   problem: Schema.String
 }) {
@@ -15,13 +20,23 @@ export class InvalidBootstrapOptions extends Schema.TaggedError<InvalidBootstrap
   }
 }
 
-/** Bounds attempts: at most `limit` in a window. Each is forgotten after its share of it. */
+/**
+ * Bounds attempts: at most `limit` in a window. Each is forgotten after its share of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AttemptLimit {
   readonly limit: number
   readonly window: Duration.Input
 }
 
-/** Lists the settings of one-time credentials; each has a default. */
+/**
+ * Lists the settings of one-time credentials; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How long a link can be redeemed unless its issuer says otherwise. Default 5 minutes. */
   readonly lifetime?: Duration.Input | undefined

@@ -5,7 +5,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
-/** Reports settings that cannot work when the layer is built. */
+/**
+ * Reports settings that cannot work when the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidConnectOptions extends Schema.TaggedError<InvalidConnectOptions>()("InvalidConnectOptions", {
   problem: Schema.String
 }) {
@@ -14,7 +19,12 @@ export class InvalidConnectOptions extends Schema.TaggedError<InvalidConnectOpti
   }
 }
 
-/** Lists the settings of connecting clients; each has a default. */
+/**
+ * Lists the settings of connecting clients; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How long a request can be decided. Default 1 day. */
   readonly pendingLifetime?: Duration.Input | undefined

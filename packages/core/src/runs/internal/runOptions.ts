@@ -4,7 +4,12 @@
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 
-/** Describes the settings of a run log. Each duration must be longer than the one before. */
+/**
+ * Describes the settings of a run log. Each duration must be longer than the one before.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface RunEventLogOptions {
   /** How often an executed run extends its lease. Defaults to 10 seconds. */
   readonly heartbeatInterval?: Duration.Input | undefined
@@ -32,7 +37,12 @@ export interface RunEventLogOptions {
   readonly maxRunBytes?: number | undefined
 }
 
-/** Reports settings that contradict each other, or that are not positive. */
+/**
+ * Reports settings that contradict each other, or that are not positive.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RunEventLogOptionsError extends Schema.TaggedError<RunEventLogOptionsError>()("RunEventLogOptionsError", {
   /** The setting that must be the smaller one; or the one that is not positive. */
   smaller: Schema.String,
