@@ -86,10 +86,10 @@ const exportsOf = (source: string) => {
 /** Says what a doc comment lacks. */
 const lacks = (doc: string | undefined): ReadonlyArray<string> =>
   doc === undefined ? ["a doc comment"] : [
-    ...!/^\/\*\*\s+(?:\* )?[A-Z][a-z]+s\b/.test(doc)
+    ...!/^\/\*\*\s+(?:\* )?(?:[A-Z][a-z]+s\b|@see )/.test(doc)
       ? ["a first sentence that begins with a verb, as in: Returns …"]
       : [],
-    ...["@category [a-z ]+", "@since \\d+\\.\\d+\\.\\d+"].filter((tag) => !new RegExp(` \\* ${tag}\\n`).test(doc))
+    ...["@category [A-Za-z ]+", "@since \\d+\\.\\d+\\.\\d+"].filter((tag) => !new RegExp(` \\* ${tag}\\n`).test(doc))
       .map((tag) => tag.replace(/ .*/, ""))
   ]
 
