@@ -86,17 +86,32 @@ export { rotate, type RotationReport } from "./internal/credentialRotation.ts"
 // Models and service
 // -----------------------------------------------------------------------------
 
-/** Holds a credential that is one value. */
+/**
+ * Holds a credential that is one value.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Resolved extends Found {
   readonly value: Redacted.Redacted
 }
 
-/** Holds every part of a bundle, all of one write. */
+/**
+ * Holds every part of a bundle, all of one write.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ResolvedBundle extends Found {
   readonly values: ReadonlyMap<string, Redacted.Redacted>
 }
 
-/** Describes what was written. */
+/**
+ * Describes what was written.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Written {
   readonly credential: ScopedCredential
   /** A scope that has one too and is read first: whoever wrote goes on getting that one. */
