@@ -53,7 +53,12 @@ export class EnvironmentUnreachable extends Schema.TaggedError<EnvironmentUnreac
   }
 }
 
-/** Reports an answer that is not to be believed. `problem` is for the log. */
+/**
+ * Reports an answer that is not to be believed. `problem` is for the log.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AnswerRefused extends Schema.TaggedError<AnswerRefused>()("AnswerRefused", {
   environmentId: Schema.String,
   problem: Schema.String
@@ -63,7 +68,12 @@ export class AnswerRefused extends Schema.TaggedError<AnswerRefused>()("AnswerRe
   }
 }
 
-/** Reports an environment that knows no key of the relay: it did not confirm the new one before the old one was dropped. */
+/**
+ * Reports an environment that knows no key of the relay: it did not confirm the new one before the old one was dropped.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RelayKeyUnknown extends Schema.TaggedError<RelayKeyUnknown>()("RelayKeyUnknown", {
   environmentId: Schema.String
 }) {
@@ -72,7 +82,12 @@ export class RelayKeyUnknown extends Schema.TaggedError<RelayKeyUnknown>()("Rela
   }
 }
 
-/** Reports that the relay's own key could not be read. `cause` says why. */
+/**
+ * Reports that the relay's own key could not be read. `cause` says why.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RelayKeyUnreadable extends Schema.TaggedError<RelayKeyUnreadable>()("RelayKeyUnreadable", {
   cause: Schema.Defect()
 }) {
@@ -92,13 +107,23 @@ export class EnvironmentConnectorError
   }
 }
 
-/** Names a client of an account. */
+/**
+ * Names a client of an account.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Client {
   readonly account: string
   readonly proofKeyThumbprint: string
 }
 
-/** Provides a relay's requests to environments. */
+/**
+ * Provides a relay's requests to environments.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class EnvironmentConnector extends Context.Service<EnvironmentConnector, {
   /** The name under which the relay signs. A rotation of its key does not change it. */
   readonly relayId: string

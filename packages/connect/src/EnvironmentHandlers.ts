@@ -48,7 +48,12 @@ type Proof =
   | typeof RelayKeyProof.Type
 type Claims<P> = P extends unknown ? Omit<P, "iss" | "aud" | "iat" | "exp"> : never
 
-/** Provides the handlers of an environment, which lets a client in for the scopes given, by default all that there are. */
+/**
+ * Provides the handlers of an environment, which lets a client in for the scopes given, by default all that there are.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: {
   readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
   /** Whom the sessions of clients belong to. By default `owner`. */
@@ -247,5 +252,10 @@ export const layerWith = (options: {
     })
   )
 
-/** Provides the handlers with the defaults of {@link layerWith}. */
+/**
+ * Provides the handlers with the defaults of {@link layerWith}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = layerWith({})

@@ -21,7 +21,12 @@ const Linked = Schema.Struct({
   linkedAtMillis: Schema.Natural
 })
 
-/** Describes a linked environment as it is stored. */
+/**
+ * Describes a linked environment as it is stored.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RelayEnvironmentRow = Schema.Struct({
   ...Linked.fields,
   /** The key that the environment is about to sign with; null where it goes on with the one that it has. */
@@ -32,10 +37,20 @@ export const RelayEnvironmentRow = Schema.Struct({
   previousKeyId: Schema.NullOr(Schema.NonEmptyString),
   previousUntilMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link RelayEnvironmentRow} */
+/**
+ * @see {@link RelayEnvironmentRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RelayEnvironmentRow = typeof RelayEnvironmentRow.Type
 
-/** Makes the row of an environment as a link leaves it: with one key. */
+/**
+ * Makes the row of an environment as a link leaves it: with one key.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const linked = ({ account, id, keyId, keyX, linkedAtMillis, relayKeyId, url }: typeof Linked.Type) => ({
   id,
   account,
@@ -51,7 +66,12 @@ export const linked = ({ account, id, keyId, keyX, linkedAtMillis, relayKeyId, u
   previousUntilMillis: null
 })
 
-/** Returns the keys that an environment's answers may be signed with at a time. */
+/**
+ * Returns the keys that an environment's answers may be signed with at a time.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const believedKeys = (
   row: RelayEnvironmentRow,
   nowMillis: number
@@ -65,7 +85,12 @@ export const believedKeys = (
   return keys
 }
 
-/** Provides the atomic steps on linked environments. */
+/**
+ * Provides the atomic steps on linked environments.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class RelayEnvironmentRepository extends Context.Service<RelayEnvironmentRepository, {
   /**
    * Stores an environment, or replaces the address and all keys of one of the same account. Returns false, and changes
@@ -130,7 +155,12 @@ export class RelayEnvironmentRepository extends Context.Service<RelayEnvironment
   }) => Effect.Effect<ReadonlyArray<RelayEnvironmentRow>, RepositoryError>
 }>()("@sallyport/connect/RelayEnvironmentRepository") {}
 
-/** Provides the repository in memory. */
+/**
+ * Provides the repository in memory.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMemory: Layer.Layer<RelayEnvironmentRepository> = Layer.sync(RelayEnvironmentRepository, () => {
   const rows = new Map<string, RelayEnvironmentRow>()
   const find = (id: string, account: string): RelayEnvironmentRow | undefined => {

@@ -26,7 +26,12 @@ import {
 
 export { InvalidRelayKeyRotationOptions, type Options } from "./internal/rotationOptions.ts"
 
-/** Tells how far a rotation is. */
+/**
+ * Tells how far a rotation is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Progress {
   /** The thumbprint of the next key, which is the relay's key once the rotation has finished. */
   readonly keyId: string

@@ -48,7 +48,12 @@ export const layerMigrations = (
     migrations: { "1_create_relay_environments": Statements.creating(create, options) }
   }))
 
-/** Provides the repository on a table that exists already; it runs no DDL. */
+/**
+ * Provides the repository on a table that exists already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RelayEnvironmentRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -115,12 +120,22 @@ export const layerStorage = (
     })
   )
 
-/** Provides the repository on a table named with a prefix, which is brought up to date first. */
+/**
+ * Provides the repository on a table named with a prefix, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RelayEnvironmentRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository on a table named `sallyport_relay_environments`, which is brought up to date first. */
+/**
+ * Provides the repository on a table named `sallyport_relay_environments`, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<RelayEnvironmentRepository, Migrations.MigrationsError, SqlClient.SqlClient> =
   layerWith()

@@ -185,6 +185,9 @@ export const layer: Layer.Layer<DurableStreams, never, DurableStreamRepository> 
  * may do this at once.
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 rows. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
   options?: Sweeper.Options

@@ -26,7 +26,12 @@ import * as Reader from "./internal/reader.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
 
-/** Lists the settings of the routes. */
+/**
+ * Lists the settings of the routes.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options extends CommonOptions, Live.Options {}
 
 const pageEvents = 256
@@ -126,7 +131,12 @@ const notAllowed = Wire.error(
   }
 )
 
-/** Adds the streams of runs to the router, beside the routes of `DurableStreamsRoutes`. */
+/**
+ * Adds the streams of runs to the router, beside the routes of `DurableStreamsRoutes`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = (options?: Options): Layer.Layer<
   never,
   never,

@@ -90,7 +90,12 @@ const failureOf = (error: AccessFeedError): EventStream.Failure => ({
   retryable: true
 })
 
-/** Provides the handlers of the group `access`. */
+/**
+ * Provides the handlers of the group `access`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = HttpApiBuilder.group(
   SallyportApi,
   "access",

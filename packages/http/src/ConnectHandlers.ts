@@ -17,6 +17,9 @@ const view = (client: ConnectClient): ConnectClientView => new ConnectClientView
 /**
  * Provides the handlers of the group `connect`, for a host that provides a `ConnectClientStore`. Without one they answer
  * that there is nobody who connects through a relay.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = HttpApiBuilder.group(
   SallyportApi,

@@ -173,7 +173,12 @@ const onlyUnavailable = <A, R>(effect: Effect.Effect<A, SessionCredentialError, 
     SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
   }, (reason) => Effect.die(reason))
 
-/** Provides the handlers of the group `session`. */
+/**
+ * Provides the handlers of the group `session`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = HttpApiBuilder.group(
   SallyportApi,
   "session",

@@ -15,7 +15,12 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
-/** Reports text that is neither an address nor a network. */
+/**
+ * Reports text that is neither an address nor a network.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidProxy extends Schema.TaggedError<InvalidProxy>()("InvalidProxy", { text: Schema.String }) {
   override get message() {
     return `${
@@ -25,7 +30,12 @@ export class InvalidProxy extends Schema.TaggedError<InvalidProxy>()("InvalidPro
   }
 }
 
-/** Reads an IP address, or a network in CIDR notation. */
+/**
+ * Reads an IP address, or a network in CIDR notation.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const parse = (text: string): Result.Result<IpNetwork.IpNetwork, InvalidProxy> => {
   const address = NetAddress.ipFromString(text)
   const network = Result.isSuccess(address)

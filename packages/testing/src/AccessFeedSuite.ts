@@ -75,6 +75,9 @@ const idsOf = (snapshot: AccessSnapshot) => ({
  * Runs the tests of `AccessFeed` on a layer of repositories. `name` tells adapters apart in the report.
  *
  * The layer must be a new, empty store each time that it is built.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): void => {
   describe(`AccessFeed (${name})`, () => {

@@ -89,6 +89,9 @@ const consumeTicket = (id: string, afterMillis: number) =>
  * test. `spoilMode` has the store hold a mode that nobody knows, where that is possible. `peer` provides the same
  * repositories on the same store with a connection of their own. `runs` is how many random histories there are of each kind,
  * by default 10.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E, R = never>(
   title: string,

@@ -41,7 +41,12 @@ const adopt = (key: string, previousUntilMillis: number) =>
 const believed = (nowMillis: number) =>
   Effect.map(find, (row) => row === undefined ? [] : believedKeys(row, nowMillis).map((key) => key.x[0]))
 
-/** Runs the contract tests of `RelayEnvironmentRepository` against a layer, which each test builds anew. */
+/**
+ * Runs the contract tests of `RelayEnvironmentRepository` against a layer, which each test builds anew.
+ *
+ * @category suites
+ * @since 0.1.0
+ */
 export const suite = <E>(name: string, layer: Layer.Layer<RelayEnvironmentRepository, E>): void => {
   describe(`RelayEnvironmentRepository (${name})`, () => {
     const test = testOn(layer)

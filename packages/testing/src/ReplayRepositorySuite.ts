@@ -15,7 +15,12 @@ const fresh = () => {
   return { digest: id.toString(16).padStart(64, "0"), now: now + id * 1_000_000 }
 }
 
-/** Runs the contract tests of `ReplayRepository` against a layer. `name` tells adapters apart in the report. */
+/**
+ * Runs the contract tests of `ReplayRepository` against a layer. `name` tells adapters apart in the report.
+ *
+ * @category suites
+ * @since 0.1.0
+ */
 export const suite = <E>(name: string, layer: Layer.Layer<ReplayRepository, E>): void =>
   it.layer(layer, { timeout: "30 seconds" })(`ReplayRepository (${name})`, (it) => {
     it.effect("spends a value once until it expires, and again after that", () =>

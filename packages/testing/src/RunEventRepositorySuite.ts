@@ -92,6 +92,9 @@ const everyone = { concurrency: "unbounded" } as const
 
 /**
  * Declares the suite for a repository. Each test builds `layer` anew and expects it to be empty.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>): void => {
   const test = (title: string, effect: Effect.Effect<void, unknown, RunEventRepository>) =>

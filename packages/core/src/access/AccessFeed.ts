@@ -33,7 +33,12 @@ export class AccessFeedUnavailable extends Schema.TaggedError<AccessFeedUnavaila
   }
 }
 
-/** Reports a revision that the store has not come to: it is another store's, or the store was set back. */
+/**
+ * Reports a revision that the store has not come to: it is another store's, or the store was set back.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RevisionUnknown extends Schema.TaggedError<RevisionUnknown>()("RevisionUnknown", {
   after: Schema.Number,
   latest: Schema.Natural
@@ -43,7 +48,12 @@ export class RevisionUnknown extends Schema.TaggedError<RevisionUnknown>()("Revi
   }
 }
 
-/** Reports what went wrong with the access feed, with a reason to branch on. */
+/**
+ * Reports what went wrong with the access feed, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("AccessFeedError", {
   reason: Schema.Union([AccessFeedUnavailable, RevisionUnknown])
 }) {
@@ -52,7 +62,12 @@ export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("Acce
   }
 }
 
-/** Says what is there, or what changed since. */
+/**
+ * Says what is there, or what changed since.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AccessFeedMessage =
   | { readonly _tag: "Snapshot"; readonly snapshot: AccessSnapshot }
   | { readonly _tag: "Change"; readonly event: AccessEvent }

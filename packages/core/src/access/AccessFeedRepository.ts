@@ -12,7 +12,12 @@ import type { ConnectClient, SecurityMode } from "./ConnectClient.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type { Session } from "./Session.ts"
 
-/** Describes what there is at a revision: what every event up to it leads to, without what has expired. */
+/**
+ * Describes what there is at a revision: what every event up to it leads to, without what has expired.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AccessSnapshot {
   readonly revision: number
   /** The links that can still be redeemed, the newest first. */

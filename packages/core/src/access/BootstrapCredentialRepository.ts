@@ -11,7 +11,12 @@ import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
 import { PairingLink } from "./PairingLink.ts"
 
-/** Describes a pairing link as it is stored. Times are milliseconds since the epoch. */
+/**
+ * Describes a pairing link as it is stored. Times are milliseconds since the epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const PairingLinkRow = Schema.Struct({
   id: Schema.NonEmptyString,
   /** The keyed digest of the code, in lowercase hex. Unique. */
@@ -28,10 +33,20 @@ export const PairingLinkRow = Schema.Struct({
   expiresAtMillis: Schema.Natural,
   revokedAtMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link PairingLinkRow} */
+/**
+ * @see {@link PairingLinkRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type PairingLinkRow = typeof PairingLinkRow.Type
 
-/** Returns what hosts and events see of a row. */
+/**
+ * Returns what hosts and events see of a row.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const toPairingLink = (row: PairingLinkRow): PairingLink =>
   new PairingLink({
     id: row.id,
@@ -51,12 +66,22 @@ export const isRedeemable = (row: PairingLinkRow, nowMillis: number): boolean =>
 /** Says why a code was refused. For the log: a caller learns less. */
 export type RefusalReason = "unknown" | "revoked" | "expired" | "exhausted" | "proof-key-mismatch" | "scope-not-granted"
 
-/** Describes what came of an attempt to redeem a code. A refusal changed nothing. */
+/**
+ * Describes what came of an attempt to redeem a code. A refusal changed nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ConsumeOutcome =
   | { readonly _tag: "Consumed"; readonly row: PairingLinkRow }
   | { readonly _tag: "Refused"; readonly reason: RefusalReason }
 
-/** Names the first check that a row fails, in the order in which a caller may learn of it. */
+/**
+ * Names the first check that a row fails, in the order in which a caller may learn of it.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const refusal = (row: PairingLinkRow | undefined, attempt: {
   readonly scopes: ReadonlyArray<AccessScope> | undefined
   readonly proofKeyThumbprint: string | undefined

@@ -71,7 +71,12 @@ export { digestKeyName, seedMinimumLength } from "./internal/credentialDigest.ts
 // Models
 // -----------------------------------------------------------------------------
 
-/** Describes what a redeemed credential grants. */
+/**
+ * Describes what a redeemed credential grants.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Grant {
   readonly linkId: string
   readonly subject: string
@@ -82,7 +87,12 @@ export interface Grant {
   readonly createdBy: string
 }
 
-/** Names the subject of a link whose issuer names none: the one owner of a personal server. */
+/**
+ * Names the subject of a link whose issuer names none: the one owner of a personal server.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const defaultSubject = "owner"
 
 // -----------------------------------------------------------------------------
@@ -191,6 +201,9 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
 /**
  * Makes links without storing them, for who stores one in a transaction of its own, such as that of the decision that it
  * follows from. Their codes are for machines, and {@link BootstrapCredentialService}'s `consume` takes them.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
 export const makeGrants = Effect.gen(function*() {
   const random = yield* SecureRandom.SecureRandom

@@ -22,7 +22,12 @@ import {
   Thumbprint
 } from "./ConnectClient.ts"
 
-/** Describes a client as it is stored. Times are milliseconds since the epoch. */
+/**
+ * Describes a client as it is stored. Times are milliseconds since the epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const ConnectClientRow = Schema.Struct({
   proofKeyThumbprint: Thumbprint,
   account: Account,
@@ -47,12 +52,22 @@ export const ConnectClientRow = Schema.Struct({
   /** Until when a rejected client may not ask again; null for any other status. */
   askAgainAtMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link ConnectClientRow} */
+/**
+ * @see {@link ConnectClientRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ConnectClientRow = typeof ConnectClientRow.Type
 
 const toTime = (millis: number | null): DateTime.Utc | null => millis === null ? null : DateTime.makeUnsafe(millis)
 
-/** Returns what owners and events see of a row. */
+/**
+ * Returns what owners and events see of a row.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const toConnectClient = (row: ConnectClientRow): ConnectClient =>
   new ConnectClient({
     proofKeyThumbprint: row.proofKeyThumbprint,
@@ -74,7 +89,12 @@ export const toConnectClient = (row: ConnectClientRow): ConnectClient =>
 // Steps
 // -----------------------------------------------------------------------------
 
-/** Describes a client that asks. */
+/**
+ * Describes a client that asks.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Ask {
   readonly proofKeyThumbprint: string
   readonly account: string
@@ -89,7 +109,12 @@ export interface Ask {
   readonly maxObserved: number
 }
 
-/** Describes what came of a request. Only `Granted` lets the client in. */
+/**
+ * Describes what came of a request. Only `Granted` lets the client in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RequestOutcome =
   | { readonly _tag: "Granted"; readonly row: ConnectClientRow; readonly mode: SecurityMode }
   | { readonly _tag: "Pending"; readonly row: ConnectClientRow }
@@ -100,7 +125,12 @@ export type RequestOutcome =
   /** The stored mode is none that this version knows. Nothing was changed, and nobody is let in. */
   | { readonly _tag: "ModeUnreadable" }
 
-/** Says what a step is to do beside its answer. */
+/**
+ * Says what a step is to do beside its answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Verdict<Outcome> {
   readonly outcome: Outcome
   /** The row to store, where it changed. */
@@ -113,11 +143,21 @@ const keep = <Outcome>(outcome: Outcome): Verdict<Outcome> => ({ outcome, store:
 
 const isSecurityMode = Schema.is(SecurityMode)
 
-/** Says whether a pending row has not expired. */
+/**
+ * Says whether a pending row has not expired.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const isWaiting = (row: ConnectClientRow, nowMillis: number): boolean =>
   row.status === "pending" && row.pendingUntilMillis !== null && row.pendingUntilMillis > nowMillis
 
-/** Decides what a request leads to. `others` counts the account's other clients that wait, or that only it lets in. */
+/**
+ * Decides what a request leads to. `others` counts the account's other clients that wait, or that only it lets in.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const requestVerdict = (input: {
   readonly storedMode: unknown
   readonly row: ConnectClientRow | undefined
@@ -168,10 +208,20 @@ export const requestVerdict = (input: {
   return { outcome: { _tag: "Pending", row: pending }, store: pending, endsAccess: row !== undefined }
 }
 
-/** Names what an owner decides about a client, as the status that follows. */
+/**
+ * Names what an owner decides about a client, as the status that follows.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Decision = "approved" | "rejected" | "revoked" | "blocked"
 
-/** Describes a decision. */
+/**
+ * Describes a decision.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Deciding {
   readonly proofKeyThumbprint: string
   readonly decision: Decision
@@ -183,7 +233,12 @@ export interface Deciding {
   readonly maxBackOffMillis: number
 }
 
-/** Describes what came of a decision. Only `Decided` changed anything, and not even that where it was decided so before. */
+/**
+ * Describes what came of a decision. Only `Decided` changed anything, and not even that where it was decided so before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type DecisionOutcome =
   | { readonly _tag: "Decided"; readonly row: ConnectClientRow }
   | { readonly _tag: "Unknown" }
@@ -192,7 +247,12 @@ export type DecisionOutcome =
   /** The client has asked anew since the owner looked. */
   | { readonly _tag: "Changed"; readonly row: ConnectClientRow }
 
-/** Decides what a decision makes of a row. */
+/**
+ * Decides what a decision makes of a row.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const decisionVerdict = (
   row: ConnectClientRow | undefined,
   deciding: Deciding,
@@ -222,7 +282,12 @@ export const decisionVerdict = (
   return { outcome: { _tag: "Decided", row: decided }, store: decided, endsAccess }
 }
 
-/** Returns the row of an observed client that is trusted when the mode is set. */
+/**
+ * Returns the row of an observed client that is trusted when the mode is set.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const trusted = (row: ConnectClientRow, { actor, nowMillis }: ChangeContext): ConnectClientRow => ({
   ...row,
   status: "approved",
@@ -232,13 +297,23 @@ export const trusted = (row: ConnectClientRow, { actor, nowMillis }: ChangeConte
   rejections: 0
 })
 
-/** Returns the event of a row that was stored. */
+/**
+ * Returns the event of a row that was stored.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const upserted = (row: ConnectClientRow): AccessChange => ({
   _tag: "connectClientUpserted",
   client: toConnectClient(row)
 })
 
-/** Names the mode of a store in which none was set. */
+/**
+ * Names the mode of a store in which none was set.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const initialMode: SecurityMode = "client-approval"
 
 /** Provides the atomic steps on connect clients and the security mode. */
@@ -296,7 +371,12 @@ export interface ConnectClientRepository {
   }, change: ChangeContext) => Effect.Effect<number, RepositoryError>
 }
 
-/** Tells whether a client with this row is let in under a mode. */
+/**
+ * Tells whether a client with this row is let in under a mode.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const admits = (storedMode: unknown, row: ConnectClientRow | undefined): boolean =>
   row !== undefined &&
   (row.status === "approved"

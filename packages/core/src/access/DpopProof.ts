@@ -28,7 +28,12 @@ export { InvalidDpopProofOptions, type Options } from "./internal/dpopOptions.ts
 // Errors
 // -----------------------------------------------------------------------------
 
-/** Lists what can be wrong with a proof, in the order in which it is looked at. */
+/**
+ * Lists what can be wrong with a proof, in the order in which it is looked at.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const Problem = Schema.Literals([
   "missing",
   "more-than-one",
@@ -51,10 +56,20 @@ export const Problem = Schema.Literals([
   "bad-signature",
   "replayed"
 ])
-/** @see {@link Problem} */
+/**
+ * @see {@link Problem}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Problem = typeof Problem.Type
 
-/** Reports a proof that proves nothing (`invalid_dpop_proof`). `serverTime` lets a client with a wrong clock mend it. */
+/**
+ * Reports a proof that proves nothing (`invalid_dpop_proof`). `serverTime` lets a client with a wrong clock mend it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidProof extends Schema.TaggedError<InvalidProof>()("InvalidProof", {
   problem: Problem,
   /** The server's time, in seconds since the epoch. */
@@ -67,7 +82,12 @@ export class InvalidProof extends Schema.TaggedError<InvalidProof>()("InvalidPro
   }
 }
 
-/** Reports a proof without the nonce that the server asks for (`use_dpop_nonce`, RFC 9449 section 8). */
+/**
+ * Reports a proof without the nonce that the server asks for (`use_dpop_nonce`, RFC 9449 section 8).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class NonceRequired extends Schema.TaggedError<NonceRequired>()("NonceRequired", {
   /** What the next proof has to carry; sent as the header `DPoP-Nonce`. */
   nonce: Schema.String
@@ -77,7 +97,12 @@ export class NonceRequired extends Schema.TaggedError<NonceRequired>()("NonceReq
   }
 }
 
-/** Reports that it cannot be told whether a proof was used before. Nobody is let in meanwhile. */
+/**
+ * Reports that it cannot be told whether a proof was used before. Nobody is let in meanwhile.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ReplayStoreUnavailable extends Schema.TaggedError<ReplayStoreUnavailable>()("ReplayStoreUnavailable", {
   cause: RepositoryError
 }) {
@@ -112,7 +137,12 @@ export interface ProofRequest {
   readonly proofKeyThumbprint?: string | undefined
 }
 
-/** Describes a proof that is right, and has not been spent yet. */
+/**
+ * Describes a proof that is right, and has not been spent yet.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface CheckedProof {
   /** The thumbprint (RFC 7638) of the key that made it. */
   readonly proofKeyThumbprint: string
@@ -120,7 +150,12 @@ export interface CheckedProof {
   readonly spend: Effect.Effect<void, DpopProofError>
 }
 
-/** Provides the check of proofs. */
+/**
+ * Provides the check of proofs.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class DpopProof extends Context.Service<DpopProof, {
   /**
    * Checks a proof for one request and spends it, and returns the thumbprint (RFC 7638) of the key that made it. What is

@@ -17,7 +17,12 @@ import {
   ScopedCredential
 } from "./ScopedCredential.ts"
 
-/** Describes a credential as it is stored. Times are milliseconds since the epoch. */
+/**
+ * Describes a credential as it is stored. Times are milliseconds since the epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const ScopedCredentialRow = Schema.Struct({
   scope: CredentialScope,
   owner: CredentialOwner,
@@ -33,10 +38,20 @@ export const ScopedCredentialRow = Schema.Struct({
   updatedBy: Schema.NonEmptyString,
   rejectedUntilMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link ScopedCredentialRow} */
+/**
+ * @see {@link ScopedCredentialRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ScopedCredentialRow = typeof ScopedCredentialRow.Type
 
-/** Returns what hosts and events see of a row. */
+/**
+ * Returns what hosts and events see of a row.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const toScopedCredential = (row: Omit<ScopedCredentialRow, "sealed" | "keyId">): ScopedCredential =>
   new ScopedCredential({
     scope: row.scope,
@@ -49,13 +64,23 @@ export const toScopedCredential = (row: Omit<ScopedCredentialRow, "sealed" | "ke
     rejectedUntil: row.rejectedUntilMillis === null ? null : DateTime.makeUnsafe(row.rejectedUntilMillis)
   })
 
-/** Names an owner in a scope. */
+/**
+ * Names an owner in a scope.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ScopedOwner {
   readonly scope: CredentialScope
   readonly owner: string
 }
 
-/** Describes what came of a removal. */
+/**
+ * Describes what came of a removal.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RemoveOutcome =
   | { readonly _tag: "Removed"; readonly credential: ScopedCredential }
   /** There is a row, and it is not the caller's to remove. Nothing was changed. */

@@ -12,7 +12,12 @@ import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope } from "./AccessScope.ts"
 import { Device, Session, SessionId, SessionMethod } from "./Session.ts"
 
-/** Describes a session as it is stored. Times are milliseconds since the epoch; the token is there as a digest only. */
+/**
+ * Describes a session as it is stored. Times are milliseconds since the epoch; the token is there as a digest only.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const SessionRow = Schema.Struct({
   id: SessionId,
   subject: Schema.NonEmptyString,
@@ -40,10 +45,20 @@ export const SessionRow = Schema.Struct({
   absoluteExpiresAtMillis: Schema.NullOr(Schema.Natural),
   revokedAtMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link SessionRow} */
+/**
+ * @see {@link SessionRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type SessionRow = typeof SessionRow.Type
 
-/** Returns what hosts and events see of a row. */
+/**
+ * Returns what hosts and events see of a row.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const toSession = (row: SessionRow): Session =>
   new Session({
     id: row.id,
@@ -57,14 +72,29 @@ export const toSession = (row: SessionRow): Session =>
     expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
   })
 
-/** Tells whether a row lets anybody in at a time. */
+/**
+ * Tells whether a row lets anybody in at a time.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const isLive = (row: SessionRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.expiresAtMillis > nowMillis
 
-/** Says why a refresh token was refused. For the log: a caller learns less. */
+/**
+ * Says why a refresh token was refused. For the log: a caller learns less.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mismatch"
 
-/** Describes what came of an attempt to refresh a session. */
+/**
+ * Describes what came of an attempt to refresh a session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RefreshOutcome =
   | { readonly _tag: "Refreshed"; readonly row: SessionRow }
   /** The refresh token is the one before the present one, and that is recent enough. Nothing was changed. */
@@ -74,7 +104,12 @@ export type RefreshOutcome =
   /** Nothing was changed. */
   | { readonly _tag: "Refused"; readonly reason: RefreshRefusal }
 
-/** Judges a refresh token against the row of the session that it was issued for. */
+/**
+ * Judges a refresh token against the row of the session that it was issued for.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const refreshVerdict = (row: SessionRow | undefined, attempt: {
   readonly presentedDigest: string
   readonly proofKeyThumbprint: string | undefined
@@ -95,21 +130,36 @@ export const refreshVerdict = (row: SessionRow | undefined, attempt: {
     : "reused"
 }
 
-/** Selects the sessions that a revocation ends. */
+/**
+ * Selects the sessions that a revocation ends.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RevocationTarget =
   | { readonly _tag: "Session"; readonly id: SessionId }
   | { readonly _tag: "SubjectExcept"; readonly subject: string; readonly keep: SessionId }
   | { readonly _tag: "Subject"; readonly subject: string }
   | { readonly _tag: "ProofKey"; readonly proofKeyThumbprint: string }
 
-/** Describes a stored ticket: a digest, the session that it stands for, and its end. */
+/**
+ * Describes a stored ticket: a digest, the session that it stands for, and its end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const TicketRow = Schema.Struct({
   /** SHA-256 of the ticket, in lowercase hex. */
   ticketDigest: Schema.NonEmptyString,
   sessionId: SessionId,
   expiresAtMillis: Schema.Natural
 })
-/** @see {@link TicketRow} */
+/**
+ * @see {@link TicketRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type TicketRow = typeof TicketRow.Type
 
 /** Provides the atomic steps on sessions and tickets. */

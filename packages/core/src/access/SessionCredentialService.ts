@@ -81,7 +81,12 @@ export interface ListedSession {
   readonly current: boolean
 }
 
-/** Holds what a device is given when its session begins. Neither token is kept anywhere. */
+/**
+ * Holds what a device is given when its session begins. Neither token is kept anywhere.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface IssuedSession {
   readonly token: Redacted.Redacted
   /** When the token ends, unless the session is renewed before, which moves a token without a refresh token along. */
@@ -91,12 +96,22 @@ export interface IssuedSession {
   readonly session: Session
 }
 
-/** Holds the tokens that follow the ones before. */
+/**
+ * Holds the tokens that follow the ones before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RefreshedSession extends IssuedSession {
   readonly refreshToken: Redacted.Redacted
 }
 
-/** Describes the keys that verify tokens as an independent verifier takes them: a JWK Set (RFC 7517) of secret keys. */
+/**
+ * Describes the keys that verify tokens as an independent verifier takes them: a JWK Set (RFC 7517) of secret keys.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface VerificationKeys extends SigningKeys.VerificationKeys {}
 
 // -----------------------------------------------------------------------------
@@ -242,7 +257,12 @@ const isTarget = (target: RevocationTarget, session: Session): boolean => {
   }
 }
 
-/** Names what the service is built on. */
+/**
+ * Names what the service is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Requirements =
   | AccessRepository
   | SecretStore.SecretStore

@@ -39,7 +39,12 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
   ]
 }
 
-/** Creates the table of counters, or brings it up to date. */
+/**
+ * Creates the table of counters, or brings it up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -202,7 +207,12 @@ const failAs = <A, R>(message: string) => (self: Effect.Effect<A, unknown, R>) =
     (cause) => new RateLimiter.RateLimiterError({ reason: new RateLimiter.RateLimitStoreError({ message, cause }) })
   )
 
-/** Provides the store on a table that exists already; it runs no DDL. */
+/**
+ * Provides the store on a table that exists already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -340,13 +350,23 @@ export const layerStorage = (
     })
   )
 
-/** Provides the store on a table named with a prefix, which is brought up to date first. */
+/**
+ * Provides the store on a table named with a prefix, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the store on a table named `sallyport_rate_limits`, which is brought up to date first. */
+/**
+ * Provides the store on a table named `sallyport_rate_limits`, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =
   layerWith()
 
@@ -354,6 +374,9 @@ export const layer: Layer.Layer<RateLimiter.RateLimiterStore, Migrations.Migrati
  * Deletes counters that have run out again and again, in batches. Several processes may do this at once.
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 counters. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
   options?: Migrations.TableOptions & Sweeper.Options

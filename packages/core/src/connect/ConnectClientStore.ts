@@ -61,7 +61,12 @@ export {
 export { InvalidConnectClientStoreOptions, type Options } from "./internal/connectOptions.ts"
 export type { Waiter } from "./internal/decisionWaits.ts"
 
-/** Describes what came of a request. Only `Granted` lets the client in. */
+/**
+ * Describes what came of a request. Only `Granted` lets the client in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RequestResult =
   | { readonly _tag: "Granted"; readonly client: ConnectClient; readonly mode: SecurityMode }
   | { readonly _tag: "Pending"; readonly client: ConnectClient }
@@ -164,7 +169,12 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   readonly awaitDecision: (waiter: Waiter) => Effect.Effect<DecisionStatus, ConnectClientError>
 }>()("@sallyport/core/connect/ConnectClientStore") {}
 
-/** Names, as `createdBy`, who issued the links that are granted to connecting clients. */
+/**
+ * Names, as `createdBy`, who issued the links that are granted to connecting clients.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const grantedBy = "connect"
 
 const isSecurityMode = Schema.is(SecurityMode)

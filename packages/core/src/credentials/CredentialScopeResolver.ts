@@ -91,12 +91,22 @@ export interface Resolved extends Found {
   readonly value: Redacted.Redacted
 }
 
-/** Holds every part of a bundle, all of one write. */
+/**
+ * Holds every part of a bundle, all of one write.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ResolvedBundle extends Found {
   readonly values: ReadonlyMap<string, Redacted.Redacted>
 }
 
-/** Describes what was written. */
+/**
+ * Describes what was written.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Written {
   readonly credential: ScopedCredential
   /** A scope that has one too and is read first: whoever wrote goes on getting that one. */

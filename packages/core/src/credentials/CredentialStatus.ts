@@ -5,12 +5,27 @@ import * as Schema from "effect/Schema"
 import { CredentialKind } from "./CredentialRequirements.ts"
 import { CredentialKey, CredentialScope } from "../access/ScopedCredential.ts"
 
-/** Names where a value came from. */
+/**
+ * Names where a value came from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const CredentialSource = Schema.Literals([...CredentialScope.literals, "environment"])
-/** @see {@link CredentialSource} */
+/**
+ * @see {@link CredentialSource}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type CredentialSource = typeof CredentialSource.Type
 
-/** Describes what a member sees of a declared credential. */
+/**
+ * Describes what a member sees of a declared credential.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class CredentialStatus extends Schema.Class<CredentialStatus>("@sallyport/core/credentials/CredentialStatus")({
   key: CredentialKey,
   label: Schema.String,

@@ -14,10 +14,20 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 
-/** Lists what changed: keys, each with its newest position. */
+/**
+ * Lists what changed: keys, each with its newest position.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Changes = ReadonlyArray<readonly [key: string, position: number]>
 
-/** Gives hints, and takes them, by topic: the name of a table stands for what is in it. */
+/**
+ * Gives hints, and takes them, by topic: the name of a table stands for what is in it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SqlWakeUps {
   /** Hints at changes once the outermost transaction commits, or at once where there is none. */
   readonly announce: (topic: string, changes: Changes) => Effect.Effect<void>
@@ -25,7 +35,12 @@ export interface SqlWakeUps {
   readonly listen: (topic: string) => Stream.Stream<WakeUps.WakeUp, SqlError>
 }
 
-/** Finds out what other processes commit. */
+/**
+ * Finds out what other processes commit.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Source {
   /**
    * Runs for as long as somebody listens. It calls `ready` when no later commit will go unnoticed, and fails when one may
@@ -40,7 +55,12 @@ export interface Source {
   readonly committed?: ((topic: string, changes: Changes) => void) | undefined
 }
 
-/** Makes the wake-ups of a client on a source. */
+/**
+ * Makes the wake-ups of a client on a source.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = (sql: SqlClient.SqlClient, source: Source): SqlWakeUps => {
   interface Session {
     readonly ready: Deferred.Deferred<void, SqlError>
@@ -117,7 +137,12 @@ export const make = (sql: SqlClient.SqlClient, source: Source): SqlWakeUps => {
   }
 }
 
-/** Looks at the tables again and again, for databases that do not tell. */
+/**
+ * Looks at the tables again and again, for databases that do not tell.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const polling: Source = {
   run: ({ ready, wake }) =>
     Effect.andThen(
@@ -155,13 +180,23 @@ const dataVersion = (sql: SqlClient.SqlClient): Source => ({
 // A client is told from others, and known again without its transforms, by its transactions.
 const byClient = new WeakMap<object, SqlWakeUps>()
 
-/** The wake-ups that the repositories of one runtime use, where a host provides some. */
+/**
+ * The wake-ups that the repositories of one runtime use, where a host provides some.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export const Current: Context.Reference<SqlWakeUps | undefined> = Context.Reference(
   "@sallyport/core/sql/SqlWakeUps/Current",
   { defaultValue: (): SqlWakeUps | undefined => undefined }
 )
 
-/** Returns the wake-ups for a client: those that are provided, or else those that all repositories on the client share. */
+/**
+ * Returns the wake-ups for a client: those that are provided, or else those that all repositories on the client share.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const forClient = (sql: SqlClient.SqlClient): Effect.Effect<SqlWakeUps> =>
   Effect.map(Current, (provided) => {
     if (provided !== undefined) return provided

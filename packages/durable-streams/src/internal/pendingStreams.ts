@@ -10,7 +10,12 @@ import { StreamSubscriptionRepository, type SubscriptionRow } from "../StreamSub
 import * as Glob from "./glob.ts"
 import { ofStreams, storage, type StreamSubscriptionsError } from "./subscriptionErrors.ts"
 
-/** Describes a stream with something new. */
+/**
+ * Describes a stream with something new.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface PendingStream {
   readonly path: string
   readonly explicit: boolean

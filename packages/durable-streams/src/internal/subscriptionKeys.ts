@@ -14,7 +14,12 @@ import * as Schema from "effect/Schema"
 import type { SubscriptionRow } from "../StreamSubscriptionRepository.ts"
 import { fail, TokenInvalid } from "./subscriptionErrors.ts"
 
-/** Describes the key that signs webhooks, and where to find it by. */
+/**
+ * Describes the key that signs webhooks, and where to find it by.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SigningKey {
   readonly kid: string
   /** The public key as a JWK (RFC 8037). */

@@ -11,10 +11,20 @@ import { storedMacKey } from "./storedMacKey.ts"
 
 const encoder = new TextEncoder()
 
-/** Names the secret, in the `SecretStore`, that keys the digests of codes. */
+/**
+ * Names the secret, in the `SecretStore`, that keys the digests of codes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const digestKeyName = "pairing-code-key"
 
-/** The least length of a seeded credential: 128 bits in base64url. */
+/**
+ * The least length of a seeded credential: 128 bits in base64url.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const seedMinimumLength = 22
 
 /** Longer input than this is refused unread. */

@@ -21,7 +21,12 @@ export class InvalidSessionCredentialOptions extends Schema.TaggedError<InvalidS
   }
 }
 
-/** Lists the settings of sessions; each has a default. */
+/**
+ * Lists the settings of sessions; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /**
    * How long a session lasts after its last renewal: its idle timeout. Activity less than a renewal interval after one starts none, so a
@@ -65,13 +70,26 @@ export interface Options {
  * The standard asks for no limit to inactivity there.
  *
  * The presets set how long a session lasts. How the user was authenticated before is the host's.
+ *
+ * @category constants
+ * @since 0.1.0
  */
 export const nistAal1: Options = { lifetime: "30 days", absoluteLifetime: "30 days" }
 
-/** Sets the limits at level 2 (NIST SP 800-63B-4 section 2.2.3): 24 hours, and 1 hour of inactivity. */
+/**
+ * Sets the limits at level 2 (NIST SP 800-63B-4 section 2.2.3): 24 hours, and 1 hour of inactivity.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const nistAal2: Options = { lifetime: "1 hour", absoluteLifetime: "24 hours" }
 
-/** Sets the limits at level 3 (NIST SP 800-63B-4 section 2.3.3): 12 hours, and 15 minutes of inactivity. */
+/**
+ * Sets the limits at level 3 (NIST SP 800-63B-4 section 2.3.3): 12 hours, and 15 minutes of inactivity.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const nistAal3: Options = { lifetime: "15 minutes", absoluteLifetime: "12 hours" }
 
 /** Holds the settings, durations in whole milliseconds. */
