@@ -99,6 +99,9 @@ const step = Effect.fn("RelayKeyRotation.rotate")(function*({ limitMillis }: Set
  * Begins to replace the relay's key, or goes on where that stands: tells each environment that does not know the next key of
  * it, and finishes when all know it or the limit has passed. May be interrupted anywhere and made again, and several
  * processes may do it at once.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const rotate = (options?: Options): Effect.Effect<
   Progress,

@@ -38,7 +38,12 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
   ]
 }
 
-/** Creates the table, or brings it up to date. */
+/**
+ * Creates the table, or brings it up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>

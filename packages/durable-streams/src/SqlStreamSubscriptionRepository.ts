@@ -65,7 +65,12 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
   ]
 }
 
-/** Creates the tables, or brings them up to date. For a deployment step of its own; `layer` does it by itself. */
+/**
+ * Creates the tables, or brings them up to date. For a deployment step of its own; `layer` does it by itself.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>

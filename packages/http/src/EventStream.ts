@@ -23,7 +23,7 @@ import * as LiveStream from "./LiveStream.ts"
  * @since 0.1.0
  */
 export interface WireEvent {
-  /** The cursor to resume after; absent where there is none. */
+  /** The cursor to resume after; absent if there is none. */
   readonly id: string | undefined
   readonly event: string
   /** JSON text. */
@@ -74,7 +74,12 @@ export const sessionEnded: Failure<"session_ended"> = {
   retryable: false
 }
 
-/** Completes when the reader must stop: with a failure to report, or with none if the server is shutting down. */
+/**
+ * Completes when the reader must stop: with a failure to report, or with none if the server is shutting down.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Ending = Effect.Effect<Option.Option<Failure<"session_ended" | "unavailable">>>
 
 const tell = (end: ConnectionEnd.ConnectionEnd): Option.Option<Failure<"session_ended" | "unavailable">> => {
@@ -90,7 +95,12 @@ const tell = (end: ConnectionEnd.ConnectionEnd): Option.Option<Failure<"session_
   }
 }
 
-/** Returns how to wait until a session's readers must stop; see `ConnectionEnd`. */
+/**
+ * Returns how to wait until a session's readers must stop; see `ConnectionEnd`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const makeEnding: Effect.Effect<(session: Session) => Ending, never, SessionCredentialService> = Effect.map(
   ConnectionEnd.make,
   (awaitEnd) => (session) => Effect.map(awaitEnd(session), tell)
@@ -189,7 +199,7 @@ const renderMessage = ({ data, event, id }: WireEvent): string =>
 
 /**
  * Answers the current request, an upgrade, with a WebSocket on which each event is a message of JSON: `event`, `data`, and
- * `id` where there is a cursor. A message `heartbeat` keeps an idle connection alive. What the client sends is not looked
+ * `id` if there is a cursor. A message `heartbeat` keeps an idle connection alive. What the client sends is not looked
  * at. It returns when the connection is closed.
  *
  * @category responses
