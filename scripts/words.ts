@@ -23,6 +23,7 @@ const asksForPlace = new RegExp(
     [
       "from|to|of|and|or|about|exactly|just|no matter",
       "say|tell|know|name|show|find|decide|choose|remember|describe|check|record|learn|see|ask|read|be|is|are|was|goe|go on",
+      "goes on|continue|configure|return|run|test|tested|work|put|script|differ",
       "place|table|folder|file|row|column|module|line|directory|address|position|point|page|field|path|machine|port"
     ].join("|")
   })(?:s|es)? $`,
@@ -55,7 +56,9 @@ const findConditions = (file: string, prose: string) => {
   for (const { 0: word, index } of prose.matchAll(/\b[Ww]here\b/g)) {
     const before = prose.slice(Math.max(0, index - 40), index).replaceAll(/\s+/g, " ")
     const after = prose.slice(index, index + 40).replaceAll(/\s+/g, " ")
-    if (asksForPlace.test(before) || after.startsWith(`${word} to `)) continue
+    // What begins a comment names the place that it is about: `Where runs are kept`.
+    const names = word === "Where" && /(^|\n)\s*$/.test(prose.slice(0, index))
+    if (names || asksForPlace.test(before) || after.startsWith(`${word} to `)) continue
     report("condition", file, prose, index, `"${before.slice(-20)}${after}"`)
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Speaks for a relay to the environments that are linked to it: signs a request, sends it to the registered address and to
- * nowhere else, and believes an answer only where each of its fields is a claim of the environment's proof.
+ * nowhere else, and believes an answer only if each of its fields is a claim of the environment's proof.
  */
 import {
   HealthAnswer,
@@ -69,7 +69,7 @@ export class AnswerRefused extends Schema.TaggedError<AnswerRefused>()("AnswerRe
   problem: Schema.String
 }) {
   override get message() {
-    return `The environment ${this.environmentId} gave an answer that it did not prove; link it anew if its key has changed`
+    return `The environment ${this.environmentId} gave an answer that it did not prove; link it again if its key has changed`
   }
 }
 
@@ -83,7 +83,7 @@ export class RelayKeyUnknown extends Schema.TaggedError<RelayKeyUnknown>()("Rela
   environmentId: Schema.String
 }) {
   override get message() {
-    return `The environment ${this.environmentId} was away while the relay replaced its key; link it anew`
+    return `The environment ${this.environmentId} was away while the relay replaced its key; link it again`
   }
 }
 

@@ -4,7 +4,7 @@
  *
  * A mint request is verified, then taken to the mode and the client, and only then are its `jti` and `nonce` spent: a
  * failure of ours leaves the request good for another try. A request that turns out to have been spent has its grant
- * revoked, whose code nobody was told.
+ * revoked, whose code no caller was told.
  */
 import type { HealthProof, MintProof, RelayKeyProof, WaitProof } from "@sallyport/contract/ConnectProtocol"
 import {
@@ -119,7 +119,7 @@ export const layerWith = (options: {
       const mint = Effect.fnUntraced(function*(request: string) {
         const { answer, claims, link, ofRequest } = yield* open(request, typ.mintRequest, MintRequest)
         const fields = { ...ofRequest, account: claims.sub, clientProofKeyThumbprint: claims.cnf.jkt }
-        // An environment is one account's; the relay is not to have anybody else ask for it.
+        // An environment is one account's; the relay is not to have any other caller ask for it.
         if (claims.sub !== link.account) return yield* new Jwt.JwtRefused({ problem: "wrong account" })
         const grant = yield* makeGrant({
           scopes,

@@ -58,7 +58,7 @@ const unreadable = new SecretStore.SecretStoreError({
   reason: new SecretStore.Corrupt({
     location: `"${linkName}"`,
     problem: "it is not a link that this version knows",
-    remedy: "Link the environment to its relay anew."
+    remedy: "Link the environment to its relay again."
   })
 })
 
@@ -71,7 +71,7 @@ const encode = (link: EnvironmentLink) =>
   )
 
 /**
- * Returns the link, or none where the environment is linked to no relay.
+ * Returns the link, or none if the environment is linked to no relay.
  *
  * @category operations
  * @since 0.1.0
@@ -123,7 +123,7 @@ const updateKeys = Effect.fnUntraced(function*(
 })
 
 /**
- * Returns the relay's key of a name, where it is believed at a time.
+ * Returns the relay's key of a name, if it is believed at a time.
  *
  * @category operations
  * @since 0.1.0
@@ -158,7 +158,7 @@ export const addRelayKey = (options: {
 }
 
 /**
- * Ends the keys that the relay told of before the one that it has now used, a while from now. Does nothing where they have
+ * Ends the keys that the relay told of before the one that it has now used, a while from now. Does nothing if they have
  * an end already.
  *
  * @category operations

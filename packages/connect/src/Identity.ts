@@ -77,7 +77,7 @@ const broken = (name: string) =>
     reason: new SecretStore.Corrupt({
       location: `"${name}"`,
       problem: "it is not a key that this version knows",
-      remedy: "Restore the secret from a backup, or remove it and link the environment anew."
+      remedy: "Restore the secret from a backup, or remove it and link the environment again."
     })
   })
 
@@ -184,8 +184,8 @@ export const begin = Effect.fnUntraced(function*(name: string): Effect.fn.Return
 })
 
 /**
- * Puts the next key under a name in the place of the key in use, where the next one is still the one with the thumbprint
- * `keyId`. Where it is not, somebody else has finished, and nothing is changed.
+ * Puts the next key under a name in the place of the key in use, if the next one is still the one with the thumbprint
+ * `keyId`. If it is not, another caller has finished, and nothing is changed.
  *
  * @category operations
  * @since 0.1.0
@@ -206,7 +206,7 @@ export const finish = (name: string, keyId: string): Effect.Effect<
 
 /**
  * Makes a new key the one in use under a name, and drops both that were there. The other side learns of it by a link that is
- * made anew.
+ * made again.
  *
  * @category operations
  * @since 0.1.0

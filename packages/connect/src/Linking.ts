@@ -42,7 +42,7 @@ export class NotLinked extends Schema.TaggedError<NotLinked>()("NotLinked", {}) 
   }
 }
 
-/** Speaks to a relay, for an account where there is a token of it. */
+/** Speaks to a relay, for an account if there is a token of it. */
 const clientOf = (relayUrl: string, token?: Redacted.Redacted) =>
   HttpApiClient.make(RelayApi, {
     baseUrl: relayUrl.replace(/\/+$/, ""),
@@ -203,7 +203,7 @@ export const health = Effect.fnUntraced(function*(options: {
 export interface KeyRotation {
   /** The thumbprint of the key with which the environment signs from now on. */
   readonly keyId: string
-  /** Until when the relay believes the key before it; null where it has yet to see the new one used, which begins that time. */
+  /** Until when the relay believes the key before it; null if it has yet to see the new one used, which begins that time. */
   readonly previousUntilMillis: number | null
 }
 
@@ -249,7 +249,7 @@ export const rotateKey: Effect.Effect<
 })
 
 /**
- * Ends the link: the relay is told, then the environment forgets it. It forgets it also where the relay cannot be told, which
+ * Ends the link: the relay is told, then the environment forgets it. It forgets it also if the relay cannot be told, which
  * is then the answer; the relay asks it in vain from then on.
  *
  * @category operations

@@ -29,7 +29,7 @@ const Linked = Schema.Struct({
  */
 export const RelayEnvironmentRow = Schema.Struct({
   ...Linked.fields,
-  /** The key that the environment is about to sign with; null where it goes on with the one that it has. */
+  /** The key that the environment is about to sign with; null if it goes on with the one that it has. */
   nextKeyX: Schema.NullOr(Schema.NonEmptyString),
   nextKeyId: Schema.NullOr(Schema.NonEmptyString),
   /** The key that the environment signed with before, and until when that is believed. */
@@ -94,14 +94,14 @@ export const believedKeys = (
 export class RelayEnvironmentRepository extends Context.Service<RelayEnvironmentRepository, {
   /**
    * Stores an environment, or replaces the address and all keys of one of the same account. Returns false, and changes
-   * nothing, where another account has an environment of this id, and where it would be a new one of an account that has
+   * nothing, if another account has an environment of this id, and where it would be a new one of an account that has
    * `limit` of them, by default any number. Of racers each counts without the others, so that an account may have as many more.
    */
   readonly link: (
     row: typeof Linked.Type,
     options?: { readonly limit?: number | undefined }
   ) => Effect.Effect<boolean, RepositoryError>
-  /** Deletes an account's environment. Returns true to exactly one of n racers; false where there is none. */
+  /** Deletes an account's environment. Returns true to exactly one of n racers; false if there is none. */
   readonly unlink: (options: {
     readonly id: string
     readonly account: string
@@ -140,7 +140,7 @@ export class RelayEnvironmentRepository extends Context.Service<RelayEnvironment
   }) => Effect.Effect<boolean, RepositoryError>
   /**
    * Stores which key of the relay an environment knows. Returns false, and changes nothing, unless it was `from` until then:
-   * an environment that was linked anew meanwhile knows what that link told it.
+   * an environment that was linked again meanwhile knows what that link told it.
    */
   readonly confirmRelayKey: (options: {
     readonly id: string
@@ -169,7 +169,7 @@ export const layerMemory: Layer.Layer<RelayEnvironmentRepository> = Layer.sync(R
   }
   const select = (wanted: (row: RelayEnvironmentRow) => boolean, limit: number) =>
     Effect.sync(() => Array.from(rows.values()).filter(wanted).sort((a, b) => a.id < b.id ? -1 : 1).slice(0, limit))
-  /** Changes a row, where there is one to be changed. */
+  /** Changes a row, if there is one to be changed. */
   const update = (id: string, change: (row: RelayEnvironmentRow) => RelayEnvironmentRow | undefined) =>
     Effect.sync(() => {
       const row = rows.get(id)

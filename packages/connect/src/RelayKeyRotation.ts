@@ -100,7 +100,7 @@ const step = Effect.fn("RelayKeyRotation.rotate")(function*({ limitMillis }: Set
  * it, and finishes when all know it or the limit has passed. May be interrupted anywhere and made again, and several
  * processes may do it at once.
  *
- * @category operations
+ * @category combinators
  * @since 0.1.0
  */
 export const rotate = (options?: Options): Effect.Effect<

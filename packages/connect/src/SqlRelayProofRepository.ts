@@ -1,7 +1,7 @@
 /**
  * Keeps the proofs that a relay had of environments in SQLite or PostgreSQL.
  *
- * The table is `<prefix>relay_proofs`. `RelayProofRepository.layerSweeper` deletes what is older than it is to be kept.
+ * The table is `<prefix>relay_proofs`. `RelayProofRepository.layerSweeper` deletes what is older than its retention.
  * `layer` brings the table up to date before it answers; a host that runs migrations on its own uses `layerMigrations` there
  * and `layerStorage` at run time.
  */

@@ -111,7 +111,7 @@ export const groupCommit = Effect.fnUntraced(function*<Item, Outcome, E>(
     Effect.forever(
       someone.pipe(
         // A commit in this process never suspends. Without giving way before it, the first one to append would be
-        // committed alone, and run on to its next append, before anybody else had the chance to join.
+        // committed alone, and run on to its next append, before any other caller had the chance to join.
         Effect.andThen(Effect.yieldNow),
         Effect.andThen(Effect.uninterruptible(commitNext))
       ),

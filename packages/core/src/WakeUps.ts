@@ -3,7 +3,7 @@
  *
  * A hint says "look now" and is never data: a follower keeps its own cursor and reads the store. It may come for nothing,
  * and several may come as one, but after the last change at least one comes, or the stream of them fails. A follower whose
- * stream failed is out of date until it has subscribed anew and looked.
+ * stream failed is out of date until it has subscribed again and looked.
  */
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -65,7 +65,7 @@ interface Listener<E> {
 }
 
 /**
- * Makes a place to leave hints, with nobody listening.
+ * Makes a place to leave hints, without listeners.
  *
  * @category constructors
  * @since 0.1.0

@@ -42,7 +42,7 @@ export const isStreamPath: (text: string) => text is StreamPath = Schema.is(Stre
  * @since 0.1.0
  */
 export interface StreamInfo {
-  /** Never used again, also when a stream with the same path is created anew. */
+  /** Never used again, also when a stream with the same path is created again. */
   readonly id: number
   readonly path: string
   /** As it was given at creation. */
@@ -121,7 +121,7 @@ export const defaultContentType = "application/octet-stream"
 export const formatOffset = (position: number): string => `0000000000000000_${String(position).padStart(16, "0")}`
 
 /**
- * Reads an offset, or `undefined` where the text is none that {@link formatOffset} writes. The sentinels `-1` and `now` are
+ * Reads an offset, or `undefined` if the text is none that {@link formatOffset} writes. The sentinels `-1` and `now` are
  * not positions and are not read here.
  *
  * @category converting

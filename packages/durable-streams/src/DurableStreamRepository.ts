@@ -41,7 +41,7 @@ export interface StreamRow extends StreamAddress {
   /** Unique, and never used again. A fork's is greater than its source's. */
   readonly id: number
   readonly contentType: string
-  /** What the creation asked for, as text that is equal where that was the same. */
+  /** What the creation asked for, as text that is equal if that was the same. */
   readonly config: string
   readonly ttlMillis: number | null
   readonly expiresAtMillis: number | null
@@ -100,7 +100,7 @@ export interface StreamRecord {
 export type Missing = { readonly _tag: "Unknown" } | { readonly _tag: "Gone" }
 
 /**
- * Describes a stream that is to be created.
+ * Describes a stream to create.
  *
  * @category options
  * @since 0.1.0
@@ -159,10 +159,10 @@ export type CreateOutcome =
  * @since 0.1.0
  */
 export interface AppendItem extends StreamAddress {
-  /** `null` where there is no data. */
+  /** `null` if there is no data. */
   readonly contentType: string | null
   readonly data: Uint8Array
-  /** By how much the data moves the tail; 0 only where there is none, to close the stream. */
+  /** By how much the data moves the tail; 0 only if there is none, to close the stream. */
   readonly units: number
   readonly producer: ProducerPoint | null
   /** The `Stream-Seq`; compared with the last one byte by byte. */
@@ -227,7 +227,7 @@ export interface StreamHead {
 }
 
 /**
- * Counts what a sweep did; where every count is below the limit, nothing is left to sweep.
+ * Counts what a sweep did; if every count is below the limit, nothing is left to sweep.
  *
  * @category models
  * @since 0.1.0
@@ -267,7 +267,7 @@ export const deletedMark: number = Number.MAX_SAFE_INTEGER
 export class DurableStreamRepository extends Context.Service<DurableStreamRepository, {
   /**
    * Creates a stream, with its first data, or returns the one that is there if it was created the same way. A path whose
-   * stream has expired is free, unless forks stand on it. A fork takes its source's lifetime where it asks for none.
+   * stream has expired is free, unless forks stand on it. A fork takes its source's lifetime if it asks for none.
    */
   readonly create: (options: CreateOptions) => Effect.Effect<CreateOutcome, RepositoryError>
   /**
@@ -285,7 +285,7 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
     options: StreamAddress & { readonly nowMillis: number }
   ) => Effect.Effect<{ readonly _tag: "Found"; readonly stream: StreamRow } | Missing, RepositoryError>
   /**
-   * Returns data from a position on, or the row alone where it is `tail`; at most `maxRecords` records, and none that
+   * Returns data from a position on, or the row alone if it is `tail`; at most `maxRecords` records, and none that
    * begins `maxBytes` or more after the first. It counts as use. The row and the records agree: no record lies beyond the row's tail.
    */
   readonly read: (
@@ -297,7 +297,7 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
     }
   ) => Effect.Effect<ReadOutcome, RepositoryError>
   /**
-   * Deletes a stream. Where forks stand on it, its data stays until the last of them is deleted, and its path stays in
+   * Deletes a stream. If forks stand on it, its data stays until the last of them is deleted, and its path stays in
    * use. Deleting the last fork of a deleted stream frees that too.
    */
   readonly delete: (
@@ -321,7 +321,7 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
   /**
    * Hints that streams may have changed, whichever process changed them: `anything` when it has begun to listen, then
    * after each commit, or some of them together, the ids of streams with their marks, or `anything`. It fails when hints
-   * may have been lost; a reader is then out of date until it has subscribed anew and looked.
+   * may have been lost; a reader is then out of date until it has subscribed again and looked.
    */
   readonly wakeups: Stream.Stream<WakeUps.WakeUp, RepositoryError>
 }>()("@sallyport/durable-streams/DurableStreamRepository") {}
@@ -361,7 +361,7 @@ export const needsTouch = (
   stream.ttlMillis !== null && stream.deadlineMillis !== null && stream.deadlineMillis < nowMillis + stream.ttlMillis
 
 /**
- * Says why a row does not stand for a stream now, or `undefined` where it does.
+ * Says why a row does not stand for a stream now, or `undefined` if it does.
  *
  * @category verdicts
  * @since 0.1.0

@@ -3,7 +3,7 @@
  *
  * A run is a stream of JSON with one message for each event, `{ seq, kind, data }`, whose offset counts events; it is closed
  * after the terminal event. Only its program writes to it: everything but reading is answered 405. Reading asks for the
- * scope `runs:read`, and somebody else's run is not found.
+ * scope `runs:read`, and another owner's run is not found.
  */
 import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"

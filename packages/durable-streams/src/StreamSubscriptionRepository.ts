@@ -67,16 +67,16 @@ export interface SubscriptionLink extends Position {
 export interface SubscriptionRow extends SubscriptionName, SubscriptionConfig {
   /** The owner as JSON, to act for it. */
   readonly owner: string
-  /** Equal where the same was asked for. */
+  /** Equal if the same was asked for. */
   readonly digest: string
   readonly createdAtMillis: number
   /** Counts the wakes. */
   readonly generation: number
-  /** The wake that somebody is told of, or works on. Null while the subscription is idle. */
+  /** The wake that a worker is told of, or works on. Null while the subscription is idle. */
   readonly wakeId: string | null
   /** Who works on it. */
   readonly holder: string | null
-  /** Until when. Null where the wake has been told and nobody has claimed it. */
+  /** Until when. Null if the wake has been told and no worker has claimed it. */
   readonly leaseExpiresAtMillis: number | null
   /** How often telling of a wake has failed in a row. */
   readonly failures: number
@@ -131,11 +131,11 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
   ) => Effect.Effect<ReadonlyArray<SubscriptionLink>, RepositoryError>
   /** Deletes a subscription with its links, if it is there. */
   readonly delete: (name: SubscriptionName) => Effect.Effect<void, RepositoryError>
-  /** Makes links explicit, and keeps the positions of those that are there. `false` where there is no subscription. */
+  /** Makes links explicit, and keeps the positions of those that are there. `false` if there is no subscription. */
   readonly link: (
     options: SubscriptionName & { readonly links: ReadonlyArray<SubscriptionLink> }
   ) => Effect.Effect<boolean, RepositoryError>
-  /** Ends the explicit part of a link. `false` where there is no subscription. */
+  /** Ends the explicit part of a link. `false` if there is no subscription. */
   readonly unlink: (
     options: SubscriptionName & { readonly path: string }
   ) => Effect.Effect<boolean, RepositoryError>
@@ -160,13 +160,13 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
   readonly wake: (
     options: SubscriptionName & {
       readonly wakeId: string
-      /** Null where the lease begins with a claim. */
+      /** Null if the lease begins with a claim. */
       readonly leaseExpiresAtMillis: number | null
       readonly nowMillis: number
     }
   ) => Effect.Effect<SubscriptionRow | undefined, RepositoryError>
   /**
-   * Gives the wake that nobody has claimed to a worker, or begins one where there is none. Of n workers exactly one is
+   * Gives the wake that no worker has claimed to a worker, or begins one if there is none. Of n workers exactly one is
    * answered `Claimed`, until it is done or its lease expires.
    */
   readonly claim: (
@@ -199,7 +199,7 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
     RepositoryError
   >
   /**
-   * Ends a wake that nobody works on, if `wakeId` is still the current one, or null and there still is none; notes whether
+   * Ends a wake that no worker is at, if `wakeId` is still the current one, or null and there still is none; notes whether
    * it failed, and when to look again.
    */
   readonly rest: (
@@ -220,7 +220,7 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
 // -----------------------------------------------------------------------------
 
 /**
- * Tells whether somebody is told of a wake, or works on one, so that no other begins.
+ * Tells whether a worker is told of a wake, or works on one, so that no other begins.
  *
  * @category predicates
  * @since 0.1.0
@@ -272,7 +272,7 @@ export const rested = (row: SubscriptionRow, failed: boolean, dueAtMillis: numbe
 })
 
 /**
- * Says why a worker may not settle a wake, or `undefined` where it may.
+ * Says why a worker may not settle a wake, or `undefined` if it may.
  *
  * @category verdicts
  * @since 0.1.0

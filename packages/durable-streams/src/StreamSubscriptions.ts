@@ -73,7 +73,7 @@ export type { SigningKey } from "./internal/subscriptionKeys.ts"
 export { InvalidStreamSubscriptionsOptions, type Options } from "./internal/subscriptionOptions.ts"
 
 /**
- * Describes a subscription that is to be created.
+ * Describes a subscription to create.
  *
  * @category options
  * @since 0.1.0

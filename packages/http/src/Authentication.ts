@@ -2,11 +2,11 @@
  * Lets requests in: the middleware behind the contract's guarded endpoints, and the one that a host puts before its own
  * routes and WebSocket upgrades. Both do the same.
  *
- * A request proves its session by exactly one credential. An `Authorization` header counts alone: where it is wrong, a
+ * A request proves its session by exactly one credential. An `Authorization` header counts alone: if it is wrong, a
  * good cookie beside it doesn't help. A WebSocket upgrade may carry a ticket as the query parameter `ticket`.
  *
  * A token that is bound to a key comes as `Authorization: DPoP`, with a proof in the header `DPoP` (RFC 9449). Such tokens
- * are taken where the host has put `DpopProof` beside the routes, and the policy knows the address that proofs must name.
+ * are taken if the host has put `DpopProof` beside the routes, and the policy knows the address that proofs must name.
  */
 import {
   type Authentication,
@@ -70,7 +70,7 @@ const changesState = (request: HttpServerRequest.HttpServerRequest): boolean =>
 /**
  * Tells whether a browser vouches that a request comes from a page of this server: `Sec-Fetch-Site: same-origin` (Fetch
  * Metadata), or an `Origin` with the host that the request was sent to. Behind TLS an `http` page of the same host is
- * another origin: whoever sits on the network can make one.
+ * another origin: anyone on the network can make one.
  */
 const isSameOrigin = (request: HttpServerRequest.HttpServerRequest, secure: boolean): boolean => {
   const site = request.headers["sec-fetch-site"]
@@ -83,8 +83,8 @@ const isSameOrigin = (request: HttpServerRequest.HttpServerRequest, secure: bool
 }
 
 /**
- * Fails where a request that carries a cookie, or would set one, was sent by a page of another site. One without any
- * credential, as `curl` sends it, passes where `vouched` is false.
+ * Fails if a request that carries a cookie, or would set one, was sent by a page of another site. One without any
+ * credential, as `curl` sends it, passes if `vouched` is false.
  *
  * @category operations
  * @since 0.1.0
@@ -184,7 +184,7 @@ const isDpop = (authorization: string): boolean => /^DPoP /i.test(authorization)
 
 /**
  * Returns the session of a token that is bound to a key, and spends the proof that came with it. The proof is spent last,
- * so that nobody without a live session makes the store remember anything.
+ * so that no caller without a live session makes the store remember anything.
  */
 const boundSession = (token: Redacted.Redacted) =>
   Effect.gen(function*() {
@@ -262,7 +262,7 @@ const turnAway = <A, R>(
   }, (reason) => Effect.die(reason))
 
 /**
- * Returns the session that the current request proves, and none where it carries no credential. A wrong credential is
+ * Returns the session that the current request proves, and none if it carries no credential. A wrong credential is
  * `Unauthorized`; a cookie that another site made a browser send is `Forbidden`; a store that does not answer is
  * `Unavailable`.
  *

@@ -23,7 +23,7 @@ import * as LiveStream from "./LiveStream.ts"
  * @since 0.1.0
  */
 export interface WireEvent {
-  /** The cursor to resume after; absent where there is none. */
+  /** The cursor to resume after; absent if there is none. */
   readonly id: string | undefined
   readonly event: string
   /** JSON text. */
@@ -199,7 +199,7 @@ const renderMessage = ({ data, event, id }: WireEvent): string =>
 
 /**
  * Answers the current request, an upgrade, with a WebSocket on which each event is a message of JSON: `event`, `data`, and
- * `id` where there is a cursor. A message `heartbeat` keeps an idle connection alive. What the client sends is not looked
+ * `id` if there is a cursor. A message `heartbeat` keeps an idle connection alive. What the client sends is not looked
  * at. It returns when the connection is closed.
  *
  * @category responses

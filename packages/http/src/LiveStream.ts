@@ -43,7 +43,7 @@ export interface Options<A, Failure, Chunk> {
  * @since 0.1.0
  */
 export const make = <A, Failure, Chunk>(options: Options<A, Failure, Chunk>): Stream.Stream<Chunk> =>
-  // The scope is provided once: a stream that is unwrapped from an effect provides it anew at each pull.
+  // The scope is provided once: a stream that is unwrapped from an effect provides it again at each pull.
   Stream.fromChannel(Channel.fromTransformBracket((_upstream, _scope, scope) =>
     Effect.map(Scope.provide(begin(options), scope), (take): Pull.Pull<readonly [Chunk]> => take)
   ))

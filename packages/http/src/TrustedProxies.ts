@@ -1,9 +1,9 @@
 /**
  * Which proxies are believed when they say who a request is from.
  *
- * `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` can be written by anybody. Without this module they count
+ * `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` can be written by any client. Without this module they count
  * for nothing, and behind a proxy every request is the proxy's: its address stands in the list of devices, and the wrong
- * codes of one client are counted for all. With it, they count where the connection comes from a proxy that the host
+ * codes of one client are counted for all. With it, they count if the connection comes from a proxy that the host
  * runs itself.
  */
 import * as Effect from "effect/Effect"

@@ -230,7 +230,7 @@ export const suite = <E>(
         yield* links.revoke("revoked", at(0))
         const before = yield* allEvents
         const refusals: ReadonlyArray<readonly [RefusalReason, ReturnType<typeof attempt>, number]> = [
-          ["unknown", attempt("nobody"), 0],
+          ["unknown", attempt("unknown"), 0],
           ["revoked", attempt("revoked"), 0],
           ["expired", attempt("bound", { proofKeyThumbprint: "key-1" }), 100],
           ["expired", attempt("bound", { proofKeyThumbprint: "key-1" }), 1_000_000],

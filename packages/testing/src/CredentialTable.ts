@@ -4,7 +4,7 @@
  */
 
 /**
- * The callers of the table: the roles of an active organisation, one that nobody has heard of, and nobody's member.
+ * The callers of the table: the roles of an active organisation, one that is not known, and a member of none.
  *
  * @category constants
  * @since 0.1.0

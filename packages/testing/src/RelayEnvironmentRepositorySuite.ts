@@ -42,7 +42,7 @@ const believed = (nowMillis: number) =>
   Effect.map(find, (row) => row === undefined ? [] : believedKeys(row, nowMillis).map((key) => key.x[0]))
 
 /**
- * Runs the contract tests of `RelayEnvironmentRepository` against a layer, which each test builds anew.
+ * Runs the contract tests of `RelayEnvironmentRepository` against a layer, which each test builds again.
  *
  * @category suites
  * @since 0.1.0
@@ -52,7 +52,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RelayEnvironmentReposi
     const test = testOn(layer)
 
     test(
-      "keeps an environment for its account alone, and takes a new link from nobody else",
+      "keeps an environment for its account alone, and takes a new link from no other caller",
       Effect.gen(function*() {
         const environments = yield* RelayEnvironmentRepository
         assert.isTrue(yield* environments.link(desk))

@@ -33,7 +33,7 @@ const list = (limit = 100, after?: RelayProofRow, account = "ada") =>
 const ids = Effect.map((rows: ReadonlyArray<RelayProofRow>) => rows.map(({ requestId }) => requestId))
 
 /**
- * Runs the contract tests of `RelayProofRepository` against a layer, which each test builds anew.
+ * Runs the contract tests of `RelayProofRepository` against a layer, which each test builds again.
  *
  * @category suites
  * @since 0.1.0

@@ -89,7 +89,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<ReplayRepository, E>):
         assert.strictEqual(yield* replays.sweep({ nowMillis: now + 9, limit: 100 }), 3)
       }))
 
-    it.effect("lets nobody spend a value twice while expired ones are swept", () =>
+    it.effect("lets no caller spend a value twice while expired ones are swept", () =>
       Effect.gen(function*() {
         const replays = yield* ReplayRepository
         const { digest, now } = fresh()

@@ -9,8 +9,8 @@ import { CredentialScope, ScopedCredential } from "./ScopedCredential.ts"
 import { Session, SessionId } from "./Session.ts"
 
 /**
- * Says who changed something: a subject, `operator` for whoever runs the host, or `system` for upkeep. `connect`, who issued
- * the links of connecting clients, is nobody's subject either.
+ * Says who changed something: a subject, `operator` for the operator of the host, or `system` for upkeep. `connect`, who issued
+ * the links of connecting clients, is no subject's either.
  *
  * @category models
  * @since 0.1.0

@@ -3,7 +3,7 @@
  *
  * A scope is a permission that a session or pairing link carries and a route asks for, written `resource:action`. A host
  * adds its own by extending {@link Registry}, so that a misspelt scope does not compile, and lists them at run time
- * through {@link Vocabulary}, so that nobody is granted a scope that does not exist.
+ * through {@link Vocabulary}, so that no caller is granted a scope that does not exist.
  */
 import * as Context from "effect/Context"
 import * as Schema from "effect/Schema"

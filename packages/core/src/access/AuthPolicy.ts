@@ -70,8 +70,8 @@ export interface Descriptor {
   /** Whether cookies carry `Secure` and the `__Host-` prefix. */
   readonly secureCookies: boolean
   /**
-   * The address under which clients reach what is at the root of this server, where it is known. A DPoP proof has to name
-   * it. Without it a server on a loopback address goes by the `Host` header, and another one takes no proofs: whoever
+   * The address under which clients reach what is at the root of this server, if it is known. A DPoP proof has to name
+   * it. Without it a server on a loopback address goes by the `Host` header, and another one takes no proofs: the caller that
    * receives a proof could send it on under any `Host` that it was made for.
    */
   readonly publicUrl?: URL | undefined

@@ -116,7 +116,7 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
  */
 export interface BootstrapCredentialRepository {
   /**
-   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, where a
+   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, if a
    * link with this digest exists, spent or not. The id is a fresh random value; one that exists already is an error and
    * changes nothing.
    */
@@ -146,7 +146,7 @@ export interface BootstrapCredentialRepository {
   /**
    * Deletes at most `limit` links that were revoked or expired at or before `endedBeforeMillis` (a spent link ends when it
    * expires), those that ended first before others. One that expired unspent gets a `pairingLinkRemoved`. Returns how many
-   * went. A row is deleted by exactly one of n racers; one that somebody else is writing may be left for the next sweep.
+   * went. A row is deleted by exactly one of n racers; one that another caller is writing may be left for the next sweep.
    */
   readonly sweep: (options: {
     readonly endedBeforeMillis: number

@@ -109,7 +109,7 @@ export class ConnectClient extends Schema.Class<ConnectClient>("@sallyport/core/
   /** What both screens show while the client waits; see {@link verificationCode}. */
   verificationCode: Schema.String,
   firstSeenAt: Schema.DateTimeUtcFromMillis,
-  /** When it asked; anew each time it starts over. */
+  /** When it asked; again each time it starts over. */
   requestedAt: Schema.DateTimeUtcFromMillis,
   /** Until when a pending request can be decided; null for any other status. */
   pendingUntil: Schema.NullOr(Schema.DateTimeUtcFromMillis),
@@ -117,7 +117,7 @@ export class ConnectClient extends Schema.Class<ConnectClient>("@sallyport/core/
   decidedAt: Schema.NullOr(Schema.DateTimeUtcFromMillis),
   decidedBy: Schema.NullOr(Schema.String),
   reason: Schema.NullOr(Schema.String),
-  /** When it was last let in; null where it was not since it asked. */
+  /** When it was last let in; null if it was not since it asked. */
   lastSeenAt: Schema.NullOr(Schema.DateTimeUtcFromMillis)
 }) {}
 

@@ -2,7 +2,7 @@
  * Where the clients that connect through a relay are kept, and who may: a few atomic steps, without policy.
  *
  * What a step makes of a row is said here once, by {@link requestVerdict} and {@link decisionVerdict}, for every adapter: an
- * adapter holds the mode and the row still, applies the verdict, ends what a client has where the verdict says so, and
+ * adapter holds the mode and the row still, applies the verdict, ends what a client has if the verdict says so, and
  * appends the events, all in one transaction.
  */
 import * as DateTime from "effect/DateTime"
@@ -37,10 +37,10 @@ export const ConnectClientRow = Schema.Struct({
   verificationCode: Schema.NonEmptyString,
   firstSeenAtMillis: Schema.Natural,
   requestedAtMillis: Schema.Natural,
-  /** Set where the status is `pending`, and only there. */
+  /** Set if the status is `pending`, and only there. */
   pendingUntilMillis: Schema.NullOr(Schema.Natural),
   /**
-   * Set where the status is a decision, and only there. There is one time for whichever decision is the present one, so
+   * Set if the status is a decision, and only there. There is one time for whichever decision is the present one, so
    * that none can stay behind from the one before.
    */
   decidedAtMillis: Schema.NullOr(Schema.Natural),
@@ -122,7 +122,7 @@ export type RequestOutcome =
   | { readonly _tag: "Refused"; readonly row: ConnectClientRow }
   /** The account has as many clients waiting, or let in, as it may. Nothing was changed. */
   | { readonly _tag: "TooMany" }
-  /** The stored mode is none that this version knows. Nothing was changed, and nobody is let in. */
+  /** The stored mode is none that this version knows. Nothing was changed, and no caller is let in. */
   | { readonly _tag: "ModeUnreadable" }
 
 /**
@@ -133,7 +133,7 @@ export type RequestOutcome =
  */
 export interface Verdict<Outcome> {
   readonly outcome: Outcome
-  /** The row to store, where it changed. */
+  /** The row to store, if it changed. */
   readonly store: ConnectClientRow | undefined
   /** Whether what the client has is to end: its sessions with their tickets, and its links that were not redeemed. */
   readonly endsAccess: boolean
@@ -195,7 +195,7 @@ export const requestVerdict = (input: {
 
   if (sameAccount && row.status === "approved") return grant(row, false)
   if (storedMode === "account") {
-    // Whom the owner turned away stays out, whoever vouches for it.
+    // Whom the owner turned away stays out, whichever account vouches for it.
     if (row?.status === "rejected" || row?.status === "revoked") return keep({ _tag: "Refused", row })
     if (sameAccount && row.status === "observed") return grant(row, false)
     if (others.observed >= ask.maxObserved) return keep({ _tag: "TooMany" })
@@ -226,7 +226,7 @@ export interface Deciding {
   readonly proofKeyThumbprint: string
   readonly decision: Decision
   readonly reason: string | null
-  /** The request that the owner saw; a client that has asked anew since is left as it is. Undefined for whichever. */
+  /** The request that the owner saw; a client that has asked again since is left as it is. Undefined for whichever. */
   readonly requestedAtMillis?: number | undefined
   /** How long a client has to wait after its first rejection; twice as long after each further one, up to the maximum. */
   readonly backOffMillis: number
@@ -234,7 +234,7 @@ export interface Deciding {
 }
 
 /**
- * Describes what came of a decision. Only `Decided` changed anything, and not even that where it was decided so before.
+ * Describes what came of a decision. Only `Decided` changed anything, and not even that if it was decided so before.
  *
  * @category models
  * @since 0.1.0
@@ -244,7 +244,7 @@ export type DecisionOutcome =
   | { readonly _tag: "Unknown" }
   /** The request expired before it was approved. */
   | { readonly _tag: "Expired"; readonly row: ConnectClientRow }
-  /** The client has asked anew since the owner looked. */
+  /** The client has asked again since the owner looked. */
   | { readonly _tag: "Changed"; readonly row: ConnectClientRow }
 
 /**
@@ -324,7 +324,7 @@ export const initialMode: SecurityMode = "client-approval"
  */
 export interface ConnectClientRepository {
   /**
-   * Takes a client's request, in one step with {@link requestVerdict}: what it answers is so when it commits. Where it is
+   * Takes a client's request, in one step with {@link requestVerdict}: what it answers is so when it commits. If it is
    * `Granted`, `grant` is stored as a pairing link in the same transaction, so that a decision that follows finds it and
    * ends it. Steps on the clients of a store follow each other.
    */
@@ -334,9 +334,9 @@ export interface ConnectClientRepository {
     change: ChangeContext
   ) => Effect.Effect<RequestOutcome, RepositoryError>
   /**
-   * Decides about a client, in one step with {@link decisionVerdict}. Where it ends access, the client's live sessions are
+   * Decides about a client, in one step with {@link decisionVerdict}. If it ends access, the client's live sessions are
    * revoked, their tickets deleted and its open pairing links revoked, and the feed tells of each, in the same
-   * transaction; also where the decision was made before.
+   * transaction; also if the decision was made before.
    */
   readonly decide: (deciding: Deciding, change: ChangeContext) => Effect.Effect<DecisionOutcome, RepositoryError>
   /** Returns a client. */
@@ -356,7 +356,7 @@ export interface ConnectClientRepository {
    */
   readonly isAdmitted: (proofKeyThumbprint: string) => Effect.Effect<boolean, RepositoryError>
   /**
-   * Sets the mode and approves observed clients, all or those named, in one step. Where the mode becomes
+   * Sets the mode and approves observed clients, all or those named, in one step. If the mode becomes
    * `client-approval`, what the other observed clients have ends, as with a decision. Returns those that were approved; a
    * name that is no observed client is passed over.
    */
@@ -365,7 +365,7 @@ export interface ConnectClientRepository {
     readonly trust: "all" | ReadonlyArray<string>
   }, change: ChangeContext) => Effect.Effect<ReadonlyArray<ConnectClientRow>, RepositoryError>
   /**
-   * Deletes at most `limit` clients that nobody misses: pending ones that expired, and observed, rejected and revoked ones
+   * Deletes at most `limit` clients that no owner misses: pending ones that expired, and observed, rejected and revoked ones
    * that did not ask, were not seen and were not decided about since `idleBeforeMillis`. One that has a live session, or a
    * link that can be redeemed, stays, so that turning approval on finds it. Each gets a `connectClientRemoved`. Returns how
    * many went.

@@ -1,5 +1,5 @@
 /**
- * Checks DPoP proofs (RFC 9449): that whoever sends a request holds a key, now, for this request, and with this token.
+ * Checks DPoP proofs (RFC 9449): that the sender of a request holds a key, now, for this request, and with this token.
  */
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
@@ -98,7 +98,7 @@ export class NonceRequired extends Schema.TaggedError<NonceRequired>()("NonceReq
 }
 
 /**
- * Reports that it cannot be told whether a proof was used before. Nobody is let in meanwhile.
+ * Reports that it cannot be told whether a proof was used before. No caller is let in meanwhile.
  *
  * @category errors
  * @since 0.1.0
@@ -156,7 +156,7 @@ export interface ProofRequest {
 export interface CheckedProof {
   /** The thumbprint (RFC 7638) of the key that made it. */
   readonly proofKeyThumbprint: string
-  /** Spends the proof. Fails where it was spent before, by this or another process of the same store. */
+  /** Spends the proof. Fails if it was spent before, by this or another process of the same store. */
   readonly spend: Effect.Effect<void, DpopProofError>
 }
 
@@ -173,11 +173,11 @@ export class DpopProof extends Context.Service<DpopProof, {
    */
   readonly verify: (request: ProofRequest) => Effect.Effect<{ readonly proofKeyThumbprint: string }, DpopProofError>
   /**
-   * Checks a proof without spending it, for a caller that has more to check before: what anybody can make the store
-   * remember without a valid token would fill it. Whoever doesn't spend a proof lets it be used again.
+   * Checks a proof without spending it, for a caller that has more to check before: what any client can make the store
+   * remember without a valid token would fill it. A caller that doesn't spend a proof lets it be used again.
    */
   readonly check: (request: ProofRequest) => Effect.Effect<CheckedProof, DpopProofError>
-  /** Returns the nonce for the next proof, or none where no nonces are asked for. */
+  /** Returns the nonce for the next proof, or none if no nonces are asked for. */
   readonly nonce: Effect.Effect<Option.Option<string>>
 }>()("@sallyport/core/access/DpopProof") {}
 
@@ -214,7 +214,7 @@ const isForOtherUse = (algorithm: Algorithm, { alg, crv, key_ops, use }: Readonl
   (use !== undefined && use !== "sig") ||
   (key_ops !== undefined && !(Array.isArray(key_ops) && key_ops.includes("verify")))
 
-/** Takes from a JWK the members that make the key, where they fit the algorithm. Other members don't matter to it. */
+/** Takes from a JWK the members that make the key, if they fit the algorithm. Other members don't matter to it. */
 const publicJwk = (algorithm: Algorithm, jwk: Readonly<Record<string, unknown>>): PublicJwk | undefined => {
   const { crv, kty, x, y } = jwk
   if (isForOtherUse(algorithm, jwk)) return undefined
@@ -262,7 +262,7 @@ const target = (text: string): string | undefined => {
   return `${url.protocol}//${url.host}${normalizePath(url.pathname)}`
 }
 
-/** What is a target as it stands: no query, no fragment, nobody's name, nothing that can be written in another way. */
+/** What is a target as it stands: no query, no fragment, no user's name, nothing that can be written in another way. */
 const plainTarget = /^https?:\/\/[a-z0-9\-.]+(?::[0-9]+)?\/[A-Za-z0-9\-_~/]*$/
 
 /** Tells whether a proof's `htu` is the URL of the request. */
@@ -411,7 +411,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return yield* new DpopProofError({ reason: new NonceRequired({ nonce: yield* nonces.current(nowMillis) }) })
     }
 
-    // Apart, so that proofs that anybody can make, for a request without a token, don't fill up the room of the others.
+    // Apart, so that proofs that any client can make, for a request without a token, don't fill up the room of the others.
     const kind = request.accessToken === undefined ? "dpop-jti-without-token" : "dpop-jti"
     return { proofKeyThumbprint: thumbprint, spend: spend(kind, thumbprint, jti, iatMillis, nowMillis) }
   })

@@ -52,7 +52,7 @@ export const generate = Effect.fnUntraced(function*(kind: Kind): Effect.fn.Retur
 
 /**
  * Reads a code as a person enters it: any case, with or without dashes and spaces, `I` and `L` taken for `1` and `O` for
- * `0`. Returns the symbols without separators, or none where the length, a symbol or the check symbol is wrong.
+ * `0`. Returns the symbols without separators, or none if the length, a symbol or the check symbol is wrong.
  *
  * @category converting
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * The address that pairs whoever opens it.
+ * The address that pairs the browser that opens it.
  *
  * The code stands in the fragment, which browsers neither send to a server nor write into a `Referer`, and the path is
  * the pairing page itself, so no redirect can lose it.

@@ -49,7 +49,7 @@ export type Verify = (signingInput: Uint8Array, signature: Uint8Array) => Effect
  */
 export interface Signatures {
   /**
-   * Prepares a key for checking signatures, so that a caller can keep what it returns. Undefined where the members are not
+   * Prepares a key for checking signatures, so that a caller can keep what it returns. Undefined if the members are not
    * a valid key of the algorithm: a point that is not on the curve, for example.
    */
   readonly prepare: (algorithm: Algorithm, jwk: PublicJwk) => Effect.Effect<Verify | undefined>

@@ -37,7 +37,7 @@ export class ReplayRepository extends Context.Service<ReplayRepository, {
   readonly spend: (spending: Spending, nowMillis: number) => Effect.Effect<boolean, RepositoryError>
   /**
    * Deletes at most `limit` values that had expired at `nowMillis`, those that expired first before others on a database,
-   * and returns how many went. One that somebody else is spending again may be left for the next sweep.
+   * and returns how many went. One that another caller is spending again may be left for the next sweep.
    */
   readonly sweep: (options: {
     readonly nowMillis: number

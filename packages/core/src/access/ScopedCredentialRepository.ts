@@ -97,7 +97,7 @@ export type RemoveOutcome =
 export interface ScopedCredentialRepository {
   /**
    * Stores a value in one step, in place of the one that is there, whose `createdAtMillis` stays; a mark of rejection goes.
-   * Of n racers each writes its row whole, and the last one's stays. The row at `supersedes`, where there is one, is deleted
+   * Of n racers each writes its row whole, and the last one's stays. The row at `supersedes`, if there is one, is deleted
    * in the same transaction, with its `credentialRemoved`; then `credentialUpserted` is appended. Returns what is stored.
    */
   readonly put: (
@@ -117,7 +117,7 @@ export interface ScopedCredentialRepository {
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<ScopedCredential>, RepositoryError>
   /**
-   * Deletes the row of the first candidate that has one, where that candidate is `removable`, and appends
+   * Deletes the row of the first candidate that has one, if that candidate is `removable`, and appends
    * `credentialRemoved`, in one transaction. Of n racers exactly one gets `Removed` for a row; a racer that loses goes on to
    * no other candidate.
    */
@@ -145,7 +145,7 @@ export interface ScopedCredentialRepository {
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<ScopedCredentialRow>, RepositoryError>
   /**
-   * Replaces the ciphertext of a row by one of the same value under another key, where it still has that revision and that
+   * Replaces the ciphertext of a row by one of the same value under another key, if it still has that revision and that
    * key, in one step. False says that it has not, and that nothing was changed. No event is appended: nothing changes for a
    * reader.
    */

@@ -27,15 +27,15 @@ export const SessionRow = Schema.Struct({
   device: Device,
   /** SHA-256 of the token, in lowercase hex. Unique. */
   tokenDigest: Schema.NonEmptyString,
-  /** The `kid` of the key that signed the token, and the refresh token where there is one. */
+  /** The `kid` of the key that signed the token, and the refresh token if there is one. */
   keyId: Schema.NonEmptyString,
-  /** When the token ends where that is before the session does, which then takes a refresh token; null otherwise. */
+  /** When the token ends if that is before the session does, which then takes a refresh token; null otherwise. */
   tokenExpiresAtMillis: Schema.NullOr(Schema.Natural),
-  /** SHA-256 of the refresh token, in lowercase hex, or null where the session has none. */
+  /** SHA-256 of the refresh token, in lowercase hex, or null if the session has none. */
   refreshDigest: Schema.NullOr(Schema.NonEmptyString),
   /** That of the refresh token before it, or null before the first refresh. */
   previousRefreshDigest: Schema.NullOr(Schema.NonEmptyString),
-  /** When the refresh token was issued, or null where there is none. */
+  /** When the refresh token was issued, or null if there is none. */
   refreshedAtMillis: Schema.NullOr(Schema.Natural),
   createdAtMillis: Schema.Natural,
   /** When the row was last renewed; activity since then may be up to one renewal interval newer. */
@@ -73,7 +73,7 @@ export const toSession = (row: SessionRow): Session =>
   })
 
 /**
- * Tells whether a row lets anybody in at a time.
+ * Tells whether a row lets a caller in at a time.
  *
  * @category predicates
  * @since 0.1.0
@@ -174,7 +174,7 @@ export interface SessionCredentialRepository {
    * values; one that exists already is an error and changes nothing.
    */
   readonly insert: (row: SessionRow, change: ChangeContext) => Effect.Effect<void, RepositoryError>
-  /** Returns the row of a token, live or not; none where no session has this digest. */
+  /** Returns the row of a token, live or not; none if no session has this digest. */
   readonly findByTokenDigest: (tokenDigest: string) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
   /** Returns the row of a session, live or not. */
   readonly findById: (id: SessionId) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
@@ -182,7 +182,7 @@ export interface SessionCredentialRepository {
    * Moves a session's end, in one conditional step: only a row that is live at `change.nowMillis` and was last seen at or
    * before `dueBeforeMillis` is changed. It is then seen now, ends `lifetimeMillis` from now but never past its absolute
    * end, and `sessionUpserted` is appended in the same transaction. Of n racers exactly one gets the row; none says
-   * that the session is not live or was renewed by somebody else, and that nothing was changed.
+   * that the session is not live or was renewed by another caller, and that nothing was changed.
    */
   readonly renew: (options: {
     readonly id: SessionId
@@ -191,9 +191,9 @@ export interface SessionCredentialRepository {
   }, change: ChangeContext) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
   /**
    * Exchanges a session's refresh token, in one step. `presentedDigest` is that of a token that is known to have been
-   * issued for this session. Where it is the present one of a live session, and the bound key was proven, the row takes the
+   * issued for this session. If it is the present one of a live session, and the bound key was proven, the row takes the
    * digests and the key of `next`, is seen now and ends as after {@link renew}, and `sessionUpserted` is appended; of n
-   * racers exactly one gets `Refreshed`. Within `graceMillis` of that, the others, and whoever comes with the same token,
+   * racers exactly one gets `Refreshed`. Within `graceMillis` of that, the others, and the caller that comes with the same token,
    * get `Repeated` and the row. Any other token was used before: a live session is revoked and its tickets deleted,
    * `sessionRemoved` is appended with the actor `system`, and exactly one of n racers gets `Reused`. All of it in one transaction.
    */
@@ -237,7 +237,7 @@ export interface SessionCredentialRepository {
    */
   readonly insertTicket: (row: TicketRow) => Effect.Effect<void, RepositoryError>
   /**
-   * Deletes a ticket and returns its session, in one step: of n racers exactly one gets it. None where the ticket is
+   * Deletes a ticket and returns its session, in one step: of n racers exactly one gets it. None if the ticket is
    * unknown, was used or has expired, or where its session is not live.
    */
   readonly consumeTicket: (options: {
@@ -248,7 +248,7 @@ export interface SessionCredentialRepository {
    * Deletes at most `limit` sessions that were revoked or expired at or before `endedBeforeMillis`, those that ended first
    * before others, with their tickets, and at most `limit` further tickets expired by then. A session that expired without
    * being revoked gets a `sessionRemoved`. Returns how many sessions and further tickets went. A row is deleted by exactly
-   * one of n racers; one that somebody else is writing may be left for the next sweep.
+   * one of n racers; one that another caller is writing may be left for the next sweep.
    */
   readonly sweep: (options: {
     readonly endedBeforeMillis: number

@@ -240,7 +240,7 @@ export const layerStorage = (
         WHERE kind = 'fixed-window' AND key = ? AND expires_at_millis > ${number}`
       )
 
-      // Taking a row's lock and making it where it is not there is one statement too: a sweeper cannot come in between.
+      // Taking a row's lock and making it if it is not there is one statement too: a sweeper cannot come in between.
       const openState = statement<{ readonly state: string | null; readonly expires_at_millis: number }>(
         `INSERT INTO ${table} (kind, key, count, expires_at_millis) VALUES (?, ?, 0, ${number})
         ON CONFLICT (kind, key) DO UPDATE SET count = 0 RETURNING state, expires_at_millis`
@@ -271,14 +271,14 @@ export const layerStorage = (
           return answer
         })
         return {
-          /** Runs a step on a state that is made where there is none. */
+          /** Runs a step on a state that is made if there is none. */
           open: <A>(key: string, step: (state: State | undefined, nowMillis: number) => Step<A, State>) =>
             Effect.gen(function*() {
               const nowMillis = yield* Clock.currentTimeMillis
               const [row] = yield* openState([kind, key, nowMillis])
               return yield* run(key, nowMillis, row, (state) => step(state, nowMillis))
             }).pipe(transaction(kind)),
-          /** Runs a step on a state, and does nothing where there is none. */
+          /** Runs a step on a state, and does nothing if there is none. */
           find: <A>(key: string, step: (state: State, nowMillis: number) => Step<A, State>) =>
             Effect.gen(function*() {
               const nowMillis = yield* Clock.currentTimeMillis
@@ -316,7 +316,7 @@ export const layerStorage = (
             const [full] = yield* read("fixedWindow")(counter([key, now]))
             if (full !== undefined) return [full.count + tokens, full.expires_at_millis - now] as const
             if (limit !== undefined && tokens > limit) return [tokens, 0] as const
-            // It has run out and was swept since, by somebody whose clock is ahead.
+            // It has run out and was swept since, by a process whose clock is ahead.
           }
         },
         failAs("A counter could not be read or written")

@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import { CredentialKey, CredentialScope } from "../access/ScopedCredential.ts"
 
 /**
- * Names what a credential is, for who draws the form to enter it.
+ * Names what a credential is, for the form to enter it.
  *
  * @category models
  * @since 0.1.0
@@ -32,13 +32,13 @@ export type CredentialKind = typeof CredentialKind.Type
  * @since 0.1.0
  */
 export const Verdict = Schema.Union([
-  /** The provider takes it; `account` says for whom, where the provider tells. */
+  /** The provider takes it; `account` says for whom, if the provider tells. */
   Schema.TaggedStruct("Valid", { account: Schema.NullOr(Schema.String) }),
   /** There is none, and what was asked for needs one. */
   Schema.TaggedStruct("NeedsToken", {}),
   /** The provider knows it and refuses it: revoked, expired, or without the permissions that are needed. */
   Schema.TaggedStruct("Rejected", { detail: Schema.String }),
-  /** The provider answers nobody who asks with it until a time, or for an unknown time. */
+  /** The provider answers no request with it until a time, or for an unknown time. */
   Schema.TaggedStruct("RateLimited", { until: Schema.NullOr(Schema.DateTimeUtcFromString) }),
   /** What was asked for is not there, or its address is malformed. */
   Schema.TaggedStruct("WrongAddress", { detail: Schema.String }),
@@ -85,8 +85,8 @@ export interface Requirement {
   readonly parts?: ReadonlyArray<string> | undefined
   readonly validator?: Validator | undefined
   /**
-   * Lets variables of the process stand in where nobody has connected anything, for every user: the name of the variable of
-   * each part, `value` where there are no parts. Default none.
+   * Lets variables of the process stand in if no user has connected anything, for every user: the name of the variable of
+   * each part, `value` if there are no parts. Default none.
    */
   readonly environment?: Readonly<Record<string, string>> | undefined
 }
@@ -151,7 +151,7 @@ const problemOf = (requirement: Requirement): string | undefined => {
   const parts = partsOf(requirement)
   if (!isKey(requirement.key)) return "a key has 1 to 128 of a-z, 0-9, \".\", \"_\" and \"-\""
   if (requirement.label.trim() === "") return "its label is empty"
-  if (scopesOf(requirement).length === 0) return "it may belong to nobody"
+  if (scopesOf(requirement).length === 0) return "it may belong to no owner"
   if (parts.length === 0 || !parts.every(isPart)) {
     return "the name of a part has 1 to 64 letters, digits, \"_\" and \"-\""
   }
@@ -164,7 +164,7 @@ const problemOf = (requirement: Requirement): string | undefined => {
 }
 
 /**
- * Provides declarations, those of all features in one list. Fails where one is malformed, or a key is declared twice.
+ * Provides declarations, those of all features in one list. Fails if one is malformed, or a key is declared twice.
  *
  * @category layers
  * @since 0.1.0

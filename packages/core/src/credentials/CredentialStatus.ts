@@ -34,11 +34,11 @@ export class CredentialStatus extends Schema.Class<CredentialStatus>("@sallyport
   parts: Schema.Array(Schema.String),
   /** `invalid` is one that its provider rejected a short while ago. */
   state: Schema.Literals(["set", "unset", "invalid", "undecryptable"]),
-  /** Whose it is; null where it is unset. */
+  /** Whose it is; null if it is unset. */
   source: Schema.NullOr(CredentialSource),
   /** Scopes that have one too, which `source` comes before. */
   shadowed: Schema.Array(CredentialScope),
-  /** Where a write without a scope would go, or null where the caller may write nowhere. */
+  /** Where a write without a scope would go, or null if the caller may write nowhere. */
   writeScope: Schema.NullOr(CredentialScope),
   updatedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   rejectedUntil: Schema.NullOr(Schema.DateTimeUtcFromString)

@@ -93,7 +93,7 @@ export const request = (
 const digits = (text: string | undefined): number | undefined =>
   text !== undefined && /^\d{1,12}$/.test(text) ? Number(text) : undefined
 
-/** Returns until when GitHub answers nobody, where that is why it refused: its primary limit, or a secondary one. */
+/** Returns until when GitHub answers no request, if that is why it refused: its primary limit, or a secondary one. */
 const rateLimit = (
   { headers, status }: HttpClientResponse.HttpClientResponse,
   nowMillis: number

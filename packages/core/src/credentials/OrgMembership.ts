@@ -1,5 +1,5 @@
 /**
- * How a host says which organisation and workspace somebody is active in, and with which role.
+ * How a host says which organisation and workspace a caller is active in, and with which role.
  *
  * Sallyport keeps no organisations. It asks here before each operation on a credential, and remembers nothing of the answer:
  * a host whose look-up is slow caches it.
@@ -35,7 +35,7 @@ export interface Affiliation {
 }
 
 /**
- * Says what somebody is active in at the moment; null where that is none.
+ * Says what a caller is active in at the moment; null if that is none.
  *
  * @category models
  * @since 0.1.0
@@ -46,7 +46,7 @@ export interface Membership {
 }
 
 /**
- * Describes somebody who is active in nothing.
+ * Describes a caller that is active in nothing.
  *
  * @category constants
  * @since 0.1.0
@@ -61,7 +61,7 @@ export const none: Membership = { org: null, workspace: null }
  */
 export class OrgMembership extends Context.Service<OrgMembership, {
   /**
-   * Returns the organisation and the workspace that a subject is active in. Where that cannot be found out it fails: an
+   * Returns the organisation and the workspace that a subject is active in. If that cannot be found out it fails: an
    * answer without an organisation says that there is none.
    */
   readonly active: (subject: string) => Effect.Effect<Membership, OrgLookupError>

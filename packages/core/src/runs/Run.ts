@@ -119,7 +119,7 @@ export class Run extends Schema.Class<Run>("@sallyport/core/runs/Run")({
   owner: RunOwner,
   idempotencyKey: Schema.String,
   status: RunStatus,
-  /** Why the run ended, where there is more to say than the status: `stale_run`, `server_shutdown`, the host's own. */
+  /** Why the run ended, if there is more to say than the status: `stale_run`, `server_shutdown`, the host's own. */
   endReason: Schema.NullOr(Schema.String),
   /** Counts the writers that the run has had. A writer with an older epoch is refused. */
   epoch: Schema.Natural,
@@ -156,7 +156,7 @@ export type RunContinuation = typeof RunContinuation.Type
 const decodeContinued = Schema.decodeUnknownOption(Schema.Struct({ continuation: RunContinuation }))
 
 /**
- * Reads what a run continues from its metadata; none where the host noted nothing of that form.
+ * Reads what a run continues from its metadata; none if the host noted nothing of that form.
  *
  * @category converting
  * @since 0.1.0
@@ -173,9 +173,9 @@ export const continuationOf = (metadata: Schema.Json): Option.Option<RunContinua
 export const RunEnd = Schema.Struct({
   status: RunEndStatus,
   reason: Schema.optionalKey(Schema.String),
-  /** What the program returned. Only where it succeeded and returned something. */
+  /** What the program returned. Only if it succeeded and returned something. */
   result: Schema.optionalKey(Schema.Json),
-  /** A sentence for people, without internals. Only where it failed. */
+  /** A sentence for people, without internals. Only if it failed. */
   error: Schema.optionalKey(Schema.Struct({ message: Schema.String }))
 })
 /**
@@ -210,8 +210,8 @@ export type RunEventKind = typeof RunEventKind.Type
 export interface RunEvent {
   readonly runId: RunId
   /**
-   * The number of the event, which is also the cursor to continue after it. None where the terminal event is made up from
-   * the run's row because the log holds none: nobody can continue after that.
+   * The number of the event, which is also the cursor to continue after it. None if the terminal event is made up from
+   * the run's row because the log holds none: no reader can continue after that.
    */
   readonly seq: Option.Option<number>
   readonly kind: RunEventKind

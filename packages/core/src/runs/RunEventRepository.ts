@@ -100,7 +100,7 @@ export const toRun = (row: RunRow): Run =>
   })
 
 /**
- * Describes a run that is to be started.
+ * Describes a run to start.
  *
  * @category options
  * @since 0.1.0
@@ -257,7 +257,7 @@ export interface RunHead {
 }
 
 /**
- * Counts what a sweep did; where every count is below the limit, nothing is left to sweep.
+ * Counts what a sweep did; if every count is below the limit, nothing is left to sweep.
  *
  * @category models
  * @since 0.1.0
@@ -314,7 +314,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly leaseMillis: number
   }) => Effect.Effect<HeartbeatOutcome, RepositoryError>
   /**
-   * Ends a running run as aborted, with its terminal event, whoever writes it; raises its epoch. With an `ownerKey`, a run
+   * Ends a running run as aborted, with its terminal event, by any writer; raises its epoch. With an `ownerKey`, a run
    * of another owner is unknown.
    */
   readonly abort: (options: {
@@ -325,7 +325,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly data: string
   }) => Effect.Effect<AbortOutcome, RepositoryError>
   /**
-   * Aborts the run of an owner, thread and key, or, where none has begun, notes that it must not. Racing with `start`,
+   * Aborts the run of an owner, thread and key, or, if none has begun, notes that it must not. Racing with `start`,
    * the run ends aborted whichever comes first.
    */
   readonly abortByKey: (options: {
@@ -385,7 +385,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   /**
    * Hints that runs may have events that were not there before, whichever process wrote them: `anything` when it has begun
    * to listen, then after each commit, or some of them together, the runs with their last numbers, or `anything`. It fails
-   * when hints may have been lost; a reader is then out of date until it has subscribed anew and read.
+   * when hints may have been lost; a reader is then out of date until it has subscribed again and read.
    */
   readonly wakeups: Stream.Stream<WakeUps.WakeUp, RepositoryError>
 }>()("@sallyport/core/runs/RunEventRepository") {}

@@ -377,7 +377,7 @@ export const make: (
       return plan.outcomes
     })
 
-    // Where every item is fitting, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
+    // If every item is fitting, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
     const appendWhole = statement<{ readonly runId: string; readonly before: unknown; readonly atMillis: unknown }>(
       `WITH fitting AS MATERIALIZED (
       SELECT run.run_id, last_seq AS before, given.count, given.bytes

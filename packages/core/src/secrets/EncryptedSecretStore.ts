@@ -77,7 +77,7 @@ export class SecretRotation extends Context.Service<SecretRotation, {
   /**
    * Does what `rotate` does, and also encrypts values that were stored before there was encryption.
    *
-   * An unencrypted value is taken as it is, so this is for the once when encryption is turned on, and not for routine: somebody who can write to the
+   * An unencrypted value is taken as it is, so this is for the once when encryption is turned on, and not for routine: a user who can write to the
    * underlying store could have planted it.
    */
   readonly encryptPlain: Effect.Effect<RotationReport, SecretStore.SecretStoreError>
@@ -85,7 +85,7 @@ export class SecretRotation extends Context.Service<SecretRotation, {
   readonly keyUse: Effect.Effect<KeyUse, SecretStore.SecretStoreError>
 }>()("@sallyport/core/secrets/EncryptedSecretStore/SecretRotation") {}
 
-// No store keeps as many versions. A rotation that has written so often is undone by somebody who still encrypts with an older key.
+// No store keeps as many versions. A rotation that has written so often is undone by a user who still encrypts with an older key.
 const maxRewrites = 256
 
 const reserved = (name: string): Effect.Effect<void, SecretStore.SecretStoreError> =>

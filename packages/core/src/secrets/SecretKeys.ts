@@ -1,7 +1,7 @@
 /**
  * Provides the key-encryption keys of `EncryptedSecretStore`: one that encrypts, and older ones that only decrypt.
  *
- * A key is 32 random bytes, and its id is derived from them, so that nobody has to invent ids and no two keys share one. Where keys come from is a
+ * A key is 32 random bytes, and its id is derived from them, so that no operator has to invent ids and no two keys share one. If keys come from is a
  * layer: `layerConfig` (environment), `layerFile`, `layerPassphrase`, `layerVault` (the OS keyring, with `@sallyport/node`), `layerKeys` (the host).
  */
 import * as ByteSize from "effect/ByteSize"
@@ -252,7 +252,7 @@ export const layerConfig = (options?: {
 const maxFileSize = 64 * 1024
 
 /**
- * Provides keys from a file that nobody else may read (mode 0600 or 0400).
+ * Provides keys from a file that no other user may read (mode 0600 or 0400).
  *
  * Each line is a key as base64url, the first the active one and those below it older; empty lines and lines that start with `#` are ignored.
  * A symbolic link is followed, because that is how orchestrators mount secrets; what it leads to must be private.
@@ -283,7 +283,9 @@ export const layerFile = (
             new KeyInsecure({
               source,
               problem: `its mode is ${mode}, so other users can reach it`,
-              remedy: `If nobody has read it, run: chmod 600 ${quote(path)} (otherwise make a new key and rotate)`
+              remedy: `If no other user has read it, run: chmod 600 ${
+                quote(path)
+              } (otherwise make a new key and rotate)`
             })
           )
         }
@@ -539,7 +541,7 @@ const addToVault = Effect.fnUntraced(function*(vault: Vault, ifNone: boolean) {
     random.randomBytes(keyLength),
     (bytes) => makeKey(vault.source, Redacted.make(bytes))
   )
-  // The key is in the vault before anybody can be told to use it. A crash in between leaves a key that nothing needs.
+  // The key is in the vault before any process can be told to use it. A crash in between leaves a key that nothing needs.
   yield* vault.write(key.id, key.bytes)
   const ids = yield* store.modify(recordName, (record) =>
     Effect.gen(function*() {

@@ -4,7 +4,7 @@
  * Without further ado a process hears of its own commits at once. Those of others are found by looking: on SQLite at
  * `PRAGMA data_version` every 20 milliseconds, which costs a few microseconds; on PostgreSQL by looking at the tables every
  * 250 milliseconds. `PgWakeUps` has PostgreSQL tell instead. In any case there is one source for a client, however many
- * listen, and none while nobody does.
+ * listen, and none while there is no listener.
  */
 import * as WakeUps from "@sallyport/core/WakeUps"
 import * as Context from "effect/Context"
@@ -29,7 +29,7 @@ export type Changes = ReadonlyArray<readonly [key: string, position: number]>
  * @since 0.1.0
  */
 export interface SqlWakeUps {
-  /** Hints at changes once the outermost transaction commits, or at once where there is none. */
+  /** Hints at changes once the outermost transaction commits, or at once if there is none. */
   readonly announce: (topic: string, changes: Changes) => Effect.Effect<void>
   /** Listens while the stream runs; it begins with `anything` once the source is listening, and fails when that is lost. */
   readonly listen: (topic: string) => Stream.Stream<WakeUps.WakeUp, SqlError>
@@ -43,7 +43,7 @@ export interface SqlWakeUps {
  */
 export interface Source {
   /**
-   * Runs for as long as somebody listens. It calls `ready` when no later commit will go unnoticed, and fails when one may
+   * Runs for as long as there is a listener. It calls `ready` when no later commit will go unnoticed, and fails when one may
    * have.
    */
   readonly run: (options: {
@@ -97,7 +97,7 @@ export const make = (sql: SqlClient.SqlClient, source: Source): SqlWakeUps => {
         })
       ),
       Effect.withTracerEnabled(false),
-      // Whoever listens first may be in a transaction; the source must outlive it.
+      // A caller that listens first may be in a transaction; the source must outlive it.
       Effect.updateContext((context: Context.Context<never>) => Context.omit(sql.transactionService)(context))
     )
     return Effect.map(Effect.forkDetach(run), (fiber) => {
@@ -181,7 +181,7 @@ const dataVersion = (sql: SqlClient.SqlClient): Source => ({
 const byClient = new WeakMap<object, SqlWakeUps>()
 
 /**
- * The wake-ups that the repositories of one runtime use, where a host provides some.
+ * The wake-ups that the repositories of one runtime use, if a host provides some.
  *
  * @category services
  * @since 0.1.0

@@ -66,7 +66,7 @@ export const make = Effect.gen(function*() {
     }
   })
 
-  /** Returns where a stream ends; 0 where there is none. */
+  /** Returns where a stream ends; 0 if there is none. */
   const tailOf = (owner: RunOwner, path: string): Effect.Effect<number, StreamSubscriptionsError> =>
     ofStreams(
       Effect.catchReasons(Effect.map(streams.get({ owner, path }), ({ tail }) => tail), "DurableStreamsError", {

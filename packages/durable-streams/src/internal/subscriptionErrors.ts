@@ -7,7 +7,7 @@ import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import { type DurableStreamsError, InvalidInput, StorageFailure } from "./streamErrors.ts"
 
 /**
- * Says that there is no such subscription, or that it is somebody else's. HTTP 404.
+ * Says that there is no such subscription, or that it is another owner's. HTTP 404.
  *
  * @category errors
  * @since 0.1.0

@@ -41,7 +41,7 @@ const decodeToken = Schema.decodeUnknownOption(WakeToken)
 /** Signs with the keys, and knows what they have signed. */
 export type SubscriptionKeys = Effect.Success<typeof make>
 
-/** Loads the keys, which are made where there are none yet. */
+/** Loads the keys, which are made if there are none yet. */
 export const make = Effect.gen(function*() {
   const signature = yield* Signature.Signature
   const mac = yield* Mac.Mac

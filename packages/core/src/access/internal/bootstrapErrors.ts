@@ -20,7 +20,7 @@ export class MalformedCode extends Schema.TaggedError<MalformedCode>()("Malforme
 }
 
 /**
- * Reports a code that lets nobody in: unknown, expired, revoked, used up, or bound to another key. A caller is not told
+ * Reports a code that lets no caller in: unknown, expired, revoked, used up, or bound to another key. A caller is not told
  * which; the log is.
  *
  * @category errors
@@ -47,7 +47,7 @@ export class ScopeNotGranted extends Schema.TaggedError<ScopeNotGranted>()("Scop
 }
 
 /**
- * Reports an attempt to hand on scopes that whoever issues the link doesn't hold. No link was made.
+ * Reports an attempt to hand on scopes that the issuer of the link doesn't hold. No link was made.
  *
  * @category errors
  * @since 0.1.0
@@ -61,7 +61,7 @@ export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHe
 }
 
 /**
- * Reports a subject that a link cannot be for. Only the operator says whom a link is for (`foreign`); nobody may be called
+ * Reports a subject that a link cannot be for. Only the operator says whom a link is for (`foreign`); no subject may be called
  * as one of the feed's own actors, `operator`, `system` and `connect` (`reserved`); and a name is one line of text (`empty`,
  * `malformed`). No link was made.
  *
@@ -74,7 +74,7 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
   override get message() {
     switch (this.problem) {
       case "foreign":
-        return "Only the operator issues links for somebody else; leave the subject out to issue one for yourself"
+        return "Only the operator issues links for another subject; leave the subject out to issue one for yourself"
       case "reserved":
         return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
       default:

@@ -49,7 +49,7 @@ export interface Options {
   /**
    * How many well-formed but wrong credentials are taken from one source, by default 10 a minute, and from all together, by
    * default 1,000 a minute. They are counted with the `RateLimiter` in the context when the layer is built, which may be
-   * shared between processes, and in this process where there is none.
+   * shared between processes, and in this process if there is none.
    */
   readonly attempts?: {
     readonly perSource?: AttemptLimit | undefined

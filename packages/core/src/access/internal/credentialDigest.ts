@@ -31,7 +31,7 @@ export const seedMinimumLength = 22
 export const maxLength = 512
 
 /**
- * Returns what is digested for a credential, or none where it can be neither a code nor a seed. A seed that reads as a
+ * Returns what is digested for a credential, or none if it can be neither a code nor a seed. A seed that reads as a
  * code is digested as one, on both sides, so that a host may seed a code of its own making.
  */
 export const canonical = (text: string): Option.Option<string> => {

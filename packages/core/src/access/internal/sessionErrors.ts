@@ -7,7 +7,7 @@ import { SecretStoreError } from "../../secrets/SecretStore.ts"
 import { SessionId } from "../Session.ts"
 
 /**
- * Reports a token that lets nobody in. A caller is told this and no more; `problem` is for the log.
+ * Reports a token that lets no caller in. A caller is told this and no more; `problem` is for the log.
  *
  * @category errors
  * @since 0.1.0
@@ -76,7 +76,7 @@ export class CurrentSessionProtected extends Schema.TaggedError<CurrentSessionPr
 }
 
 /**
- * Reports that the store of sessions, or the one of the signing keys, could not answer. Nobody is let in meanwhile, and the
+ * Reports that the store of sessions, or the one of the signing keys, could not answer. No caller is let in meanwhile, and the
  * call can be made again.
  *
  * @category errors

@@ -41,7 +41,7 @@ export interface Options {
    * Gives bearer and DPoP sessions a token that ends after `tokenLifetime`, whatever its use, and a refresh token for the
    * next one (RFC 6749 section 6). A refresh token is good for one exchange (RFC 9700 section 4.14.2). For `graceWindow`
    * after it, by default 30 seconds, it gives the very same new tokens again, so that two tabs, or a client that lost the
-   * answer, go on. After that its use ends the session: somebody has a copy. Off by default; cookies are never refreshed.
+   * answer, go on. After that its use ends the session: another party has a copy. Off by default; cookies are never refreshed.
    */
   readonly refresh?: {
     readonly tokenLifetime: Duration.Input
@@ -53,8 +53,8 @@ export interface Options {
   readonly cacheCapacity?: number | undefined
   /**
    * How long a remembered token is trusted without a look at its row, and how often a stream held by `whileValid`
-   * looks. A revocation is seen before that: at once where this process makes it, and as soon as the access feed tells of
-   * it where another does. Default 5 seconds.
+   * looks. A revocation is seen before that: at once if this process makes it, and as soon as the access feed tells of
+   * it if another does. Default 5 seconds.
    */
   readonly recheckInterval?: Duration.Input | undefined
   /**

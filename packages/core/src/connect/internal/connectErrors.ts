@@ -57,19 +57,19 @@ export class RequestChanged extends Schema.TaggedError<RequestChanged>()("Reques
   client: ConnectClient
 }) {
   override get message() {
-    return "The client has asked anew since, with another code; look at its request again before you decide"
+    return "The client has asked again since, with another code; look at its request again before you decide"
   }
 }
 
 /**
- * Reports a stored mode that is none that this version knows. Nobody is let in through a relay meanwhile.
+ * Reports a stored mode that is none that this version knows. No caller is let in through a relay meanwhile.
  *
  * @category errors
  * @since 0.1.0
  */
 export class SecurityModeUnreadable extends Schema.TaggedError<SecurityModeUnreadable>()("SecurityModeUnreadable", {}) {
   override get message() {
-    return "The stored security mode is not one that this version knows; nobody is let in until it is set again"
+    return "The stored security mode is not one that this version knows; no caller is let in until it is set again"
   }
 }
 

@@ -11,7 +11,7 @@ const key = { key: Schema.String }
 const sourceOf = (source: string) => source === "environment" ? "the environment" : `the ${source}`
 
 /**
- * Reports a key that nobody has declared.
+ * Reports a key that is not declared.
  *
  * @category errors
  * @since 0.1.0
@@ -73,7 +73,7 @@ export class ScopeNotAllowed extends Schema.TaggedError<ScopeNotAllowed>()("Scop
 }
 
 /**
- * Reports an operation on the credential of an organisation or workspace by somebody who is active in none.
+ * Reports an operation on the credential of an organisation or workspace by a caller that is active in none.
  *
  * @category errors
  * @since 0.1.0
@@ -103,7 +103,7 @@ export class NotPermitted extends Schema.TaggedError<NotPermitted>()("NotPermitt
 }
 
 /**
- * Reports that nobody whose credentials the caller uses has connected this one. It says what to ask people for.
+ * Reports that no owner whose credentials the caller uses has connected this one. It says what to ask people for.
  *
  * @category errors
  * @since 0.1.0

@@ -67,7 +67,7 @@ export const rotate = Effect.fn("CredentialScopeResolver.rotate")(function*(
         const replaced = yield* stored(
           repository.reseal({ place, revision: row.revision, fromSealed: row.sealed, ...sealed })
         )
-        // Whoever has written meanwhile has written with a key of today's.
+        // A caller that has written meanwhile has written with a key of today's.
         if (replaced) rewritten++
         else unchanged++
       }

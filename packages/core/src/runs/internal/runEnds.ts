@@ -23,7 +23,7 @@ export const staleRun = "stale_run"
  */
 export const serverShutdown = "server_shutdown"
 /**
- * The reason of a run that was aborted before it began, unless whoever aborted it gave another.
+ * The reason of a run that was aborted before it began, unless the caller that aborted it gave another.
  *
  * @category constants
  * @since 0.1.0

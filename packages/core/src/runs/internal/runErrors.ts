@@ -8,7 +8,7 @@ import type { RepositoryError } from "../../RepositoryError.ts"
 import type { WriterRefused } from "../RunEventRepository.ts"
 
 /**
- * Says that there is no such run, or that it is somebody else's. HTTP 404.
+ * Says that there is no such run, or that it is another owner's. HTTP 404.
  *
  * @category errors
  * @since 0.1.0
@@ -47,7 +47,7 @@ export class Fenced extends Schema.TaggedError<Fenced>()("Fenced", {
 }) {
   override get message(): string {
     return `This writer of run ${this.runId} has epoch ${this.epoch}, but the run is at epoch ${this.currentEpoch}; ` +
-      `stop writing, somebody else has taken over`
+      `stop writing, another caller has taken over`
   }
 }
 

@@ -49,7 +49,7 @@ export class Corrupt extends Schema.TaggedError<Corrupt>()("Corrupt", {
 }
 
 /**
- * Reports a file or directory that somebody else can read, owns or has replaced by a link. `remedy` holds the exact command that mends it.
+ * Reports a file or directory that another caller can read, owns or has replaced by a link. `remedy` holds the exact command that mends it.
  *
  * @category errors
  * @since 0.1.0
@@ -83,7 +83,7 @@ export class Unusable extends Schema.TaggedError<Unusable>()("Unusable", {
 }
 
 /**
- * Reports that the storage refused an operation. `method` is the operation of `SecretStore`, `name` the secret where there is one.
+ * Reports that the storage refused an operation. `method` is the operation of `SecretStore`, `name` the secret if there is one.
  *
  * The value read afterwards is the old one or the new one, never a mixture. `cause` says which system call failed.
  *
