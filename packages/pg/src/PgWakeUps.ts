@@ -1,10 +1,10 @@
 /**
- * Has PostgreSQL wake the readers of all processes with `LISTEN` and `NOTIFY`.
+ * Wakes the readers of all processes with PostgreSQL's `LISTEN` and `NOTIFY`.
  *
- * A module of its own, so that those who use SQLite need not install `@effect/sql-pg`. A process listens on one connection
- * outside of the pool, for all repositories. It notifies after its commits, never in their transactions: a notification
- * inside takes a lock that all committing transactions wait for. What a few milliseconds bring goes out as one
- * notification.
+ * It is in a separate package, so that users of SQLite need not install `@effect/sql-pg`. A process listens on one
+ * connection outside of the pool, for all repositories. It notifies after its commits, never in their transactions: a
+ * notification in a transaction takes a lock that all committing transactions wait for. The commits of a few
+ * milliseconds share one notification.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -20,7 +20,7 @@ import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import * as SqlWakeUps from "@sallyport/core/sql/SqlWakeUps"
 
 /**
- * Names what can be set.
+ * Configures the wake-ups; each setting has a default.
  *
  * @category options
  * @since 0.1.0
@@ -30,7 +30,7 @@ export interface Options {
   readonly channel?: string | undefined
   /** How long commits are collected before one notification tells of them. Default 3 milliseconds. */
   readonly coalesce?: Duration.Input | undefined
-  /** How often the listening connection is asked for a sign of life. Default 2 seconds. */
+  /** How often the listening connection is checked. Default 2 seconds. */
   readonly heartbeat?: Duration.Input | undefined
 }
 
@@ -38,7 +38,7 @@ export interface Options {
 const maxPayloadBytes = 7_900
 
 const Payload = Schema.fromJsonString(Schema.Struct({
-  /** The sender's listening connection, so that it knows its own notifications; null where it does not listen. */
+  /** The sender's listening connection, so that it recognises its own notifications; null if it does not listen. */
   from: Schema.NullOr(Schema.Number),
   topics: Schema.Record(Schema.String, Schema.Union([Schema.Null, Schema.Record(Schema.String, Schema.Number)]))
 }))
@@ -59,7 +59,7 @@ const encode = (from: number | null, pending: ReadonlyMap<string, WakeUps.WakeUp
   const whole = render(true)
   if (isShort(whole)) return whole
   const bare = render(false)
-  // What is no payload stands for anything at all.
+  // A text that is no payload may mean any change.
   return isShort(bare) ? bare : ""
 }
 
@@ -74,7 +74,7 @@ const silent = new SqlError({
 /**
  * Provides the wake-ups for the repositories that are built with this layer.
  *
- * `PgRepositories` is this layer and all repositories. It opens its connection when somebody listens first, beside the
+ * `PgRepositories` is this layer and all repositories. It opens its connection for the first listener, beside the
  * client's pool, with the client's settings.
  *
  * @category layers
@@ -148,7 +148,7 @@ export const layerWith = (options: Options): Layer.Layer<never, never, PgClient>
                 wake(topic, keys === null ? "anything" : new Map(Object.entries(keys)))
               }
             }))
-            // A connection whose peer has vanished is silent, as one is on which nothing happens.
+            // A connection whose peer has vanished is silent, and so is an idle one.
             const beat = connection.query("SELECT 1").pipe(
               Effect.timeoutOrElse({ duration: heartbeat, orElse: () => Effect.fail(silent) }),
               Effect.delay(heartbeat),
