@@ -56,7 +56,9 @@ const report = (kind: keyof typeof hits, file: string, text: string, index: numb
   hits[kind].push(`${file}:${text.slice(0, index).split("\n").length}: ${what}`)
 
 const findBanned = (file: string, text: string) => {
-  for (const { 0: word, index } of text.matchAll(banned)) report("banned", file, text, index, `says "${word.replaceAll(/[\s*/]+/g, " ")}"`)
+  for (const { 0: word, index } of text.matchAll(banned)) {
+    report("banned", file, text, index, `says "${word.replaceAll(/[\s*/]+/g, " ")}"`)
+  }
 }
 
 const findConditions = (file: string, prose: string) => {
