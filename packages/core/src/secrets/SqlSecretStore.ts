@@ -20,6 +20,7 @@ import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as Dialect from "../sql/Dialect.ts"
+import { settings } from "./internal/secretOptions.ts"
 import * as SqlKit from "../sql/SqlKit.ts"
 import * as Statements from "../sql/Statements.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
@@ -75,20 +76,20 @@ const storageFailure =
     })
   }
 
+/**
+ * Names what the store is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirements = SqlClient.SqlClient | SecureRandom.SecureRandom
+
 const isSecretName = Schema.is(SecretStore.SecretName)
 
-/** Builds a `SecretStore` on tables that exist already; it runs no DDL. */
-export const make = Effect.fnUntraced(function*(
-  options?: Options
-): Effect.fn.Return<
-  SecretStore.SecretStore["Service"],
-  Migrations.MigrationsError,
-  SqlClient.SqlClient | SecureRandom.SecureRandom
-> {
-  const keep = options?.keepVersions ?? 2
-  if (!Number.isSafeInteger(keep) || keep < 1) {
-    return yield* Effect.die(new RangeError("keepVersions must be a whole number from 1"))
-  }
+const build = Effect.fnUntraced(function*(
+  keep: number,
+  options?: Migrations.TableOptions
+): Effect.fn.Return<SecretStore.SecretStore["Service"], Migrations.MigrationsError, Requirements> {
   const kit = yield* SqlKit.make(options)
   const { prefix, statement } = kit
   const heads = kit.table("secrets")
@@ -221,24 +222,55 @@ export const make = Effect.fnUntraced(function*(
   return yield* SecretStore.make({ read, write, compareAndSet, list, history })
 })
 
-/** Provides the store on tables that exist already; it runs no DDL. */
-export const layerStorage = (
+/**
+ * Creates a `SecretStore` on tables that exist already; it runs no DDL. Fails if the options cannot work.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
   options?: Options
-): Layer.Layer<SecretStore.SecretStore, Migrations.MigrationsError, SqlClient.SqlClient | SecureRandom.SecureRandom> =>
-  Layer.effect(SecretStore.SecretStore, make(options))
+): Effect.Effect<
+  SecretStore.SecretStore["Service"],
+  SecretStore.InvalidSecretStoreOptions | Migrations.MigrationsError,
+  Requirements
+> => Effect.flatMap(settings.fromObject(options ?? {}), (keep) => build(keep, options))
 
-/** Provides the store on tables named with a prefix, which are brought up to date first. */
-export const layerWith = (
+/**
+ * Provides the store on tables that exist already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerStorage = (
   options?: Options
 ): Layer.Layer<
   SecretStore.SecretStore,
-  Migrations.MigrationsError,
-  SqlClient.SqlClient | SecureRandom.SecureRandom
+  SecretStore.InvalidSecretStoreOptions | Migrations.MigrationsError,
+  Requirements
+> => Layer.effect(SecretStore.SecretStore, make(options))
+
+/**
+ * Provides the store on tables named with a prefix, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (
+  options: Options
+): Layer.Layer<
+  SecretStore.SecretStore,
+  SecretStore.InvalidSecretStoreOptions | Migrations.MigrationsError,
+  Requirements
 > => Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the store on tables named `sallyport_…`, which are brought up to date first. */
-export const layer: Layer.Layer<
+/**
+ * Provides the store on tables named `sallyport_…`, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<SecretStore.SecretStore, Migrations.MigrationsError, Requirements> = Layer.effect(
   SecretStore.SecretStore,
-  Migrations.MigrationsError,
-  SqlClient.SqlClient | SecureRandom.SecureRandom
-> = layerWith()
+  Effect.flatMap(settings.defaults, (keep) => build(keep))
+).pipe(Layer.provide(layerMigrations()))
