@@ -26,6 +26,8 @@ import * as Reader from "./internal/reader.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
 
+export { InvalidStreamsRoutesOptions } from "./internal/live.ts"
+
 /** Lists the settings of the routes. */
 export interface Options extends CommonOptions, Live.Options {}
 
@@ -126,10 +128,15 @@ const notAllowed = Wire.error(
   }
 )
 
-/** Adds the streams of runs to the router, beside the routes of `DurableStreamsRoutes`. */
+/**
+ * Adds the streams of runs to the router, beside the routes of `DurableStreamsRoutes`. Fails if the options cannot work.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = (options?: Options): Layer.Layer<
   never,
-  never,
+  Live.InvalidStreamsRoutesOptions,
   RunEventLog | SessionCredentialService | AuthPolicy | HttpRouter.HttpRouter
 > => {
   const path = `${options?.prefix ?? "/streams"}/runs/:runId` as const

@@ -460,11 +460,9 @@ const guardRequest = <E, R, E2, E3>(
  * their values: they may be secrets. No answer is kept by a cache.
  */
 export const layerRequestErrors = (options?: {
-  readonly maxBodySize?: ByteSize.Input | undefined
+  readonly maxBodySize?: ByteSize.ByteSize | undefined
 }): Layer.Layer<RequestErrors | OAuthRequestErrors> => {
-  const maxBodySize = options?.maxBodySize === undefined
-    ? defaultMaxBodySize
-    : ByteSize.fromInputUnsafe(options.maxBodySize)
+  const maxBodySize = options?.maxBodySize ?? defaultMaxBodySize
   return Layer.mergeAll(
     Layer.succeed(
       RequestErrors,
