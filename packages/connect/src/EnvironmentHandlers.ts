@@ -247,5 +247,46 @@ export const layerWith = (options: {
     })
   )
 
-/** Provides the handlers with the defaults of {@link layerWith}. */
+/**
+ * Provides the handlers with the defaults of {@link layerWith}.
+ *
+ * **Example** (Serving what the relay calls)
+ *
+ * ```ts
+ * import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
+ * import { EnvironmentHandlers } from "@sallyport/connect"
+ * import { ConnectProtocol } from "@sallyport/contract"
+ * import { BootstrapCredentialService, ConnectClientStore, Repositories, SecretStore } from "@sallyport/core"
+ * import { Authentication } from "@sallyport/http"
+ * import { Console, Effect, Layer } from "effect"
+ * import { HttpRouter, HttpServer } from "effect/http"
+ * import { HttpApiBuilder } from "effect/http-api"
+ * import { createServer } from "node:http"
+ *
+ * const Routes = HttpApiBuilder.layer(ConnectProtocol.ConnectEnvironmentApi).pipe(
+ *   Layer.provide(EnvironmentHandlers.layer),
+ *   Layer.provide(Authentication.layerRequestErrors())
+ * )
+ *
+ * const Server = HttpRouter.serve(Routes, { disableListenLog: true, disableLogger: true }).pipe(
+ *   Layer.provide([ConnectClientStore.layer, BootstrapCredentialService.layer]),
+ *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory]),
+ *   Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 })),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const { address } = yield* HttpServer.HttpServer
+ *   const url = `${HttpServer.formatAddress(address)}/api/connect/health`
+ *   const answer = yield* Effect.promise(() => fetch(url, { method: "POST" }))
+ *   yield* Console.log(answer.status)
+ *   // => 400
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Server))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = layerWith({})

@@ -173,6 +173,48 @@ const preflight = HttpServerResponse.empty({
 /**
  * Adds the protocol's routes for streams below the prefix to the router. Fails if the options cannot work.
  *
+ * **Example** (Serving streams)
+ *
+ * ```ts
+ * import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
+ * import { AccessScope, AuthPolicy, Repositories, SecretStore, SessionCredentialService } from "@sallyport/core"
+ * import { DurableStreamRepository, DurableStreams, DurableStreamsRoutes } from "@sallyport/durable-streams"
+ * import { Console, Effect, Layer, Redacted } from "effect"
+ * import { HttpRouter, HttpServer } from "effect/http"
+ * import { createServer } from "node:http"
+ *
+ * const Services = Layer.merge(DurableStreams.layer, SessionCredentialService.layer).pipe(
+ *   Layer.provide([DurableStreamRepository.layerMemory, Repositories.layerMemory, SecretStore.layerMemory]),
+ *   Layer.provideMerge(AuthPolicy.layer({ host: "127.0.0.1" })),
+ *   Layer.provide(Layer.succeed(AccessScope.Vocabulary, [...AccessScope.builtin, ...DurableStreamsRoutes.scopes])),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * const Server = HttpRouter.serve(DurableStreamsRoutes.layer(), { disableListenLog: true, disableLogger: true }).pipe(
+ *   Layer.provideMerge(Services),
+ *   Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 }))
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const { address } = yield* HttpServer.HttpServer
+ *   const sessions = yield* SessionCredentialService.SessionCredentialService
+ *   const { token } = yield* sessions.issue({
+ *     subject: "ada",
+ *     scopes: DurableStreamsRoutes.scopes,
+ *     method: "bearer-access-token"
+ *   })
+ *   const url = `${HttpServer.formatAddress(address)}/streams/greetings`
+ *   const headers = { authorization: `Bearer ${Redacted.value(token)}`, "content-type": "application/json" }
+ *   yield* Effect.promise(() => fetch(url, { method: "PUT", headers }))
+ *   yield* Effect.promise(() => fetch(url, { method: "POST", headers, body: JSON.stringify("hello") }))
+ *   const answer = yield* Effect.promise(async () => (await fetch(url, { headers })).text())
+ *   yield* Console.log(answer)
+ *   // => ["hello"]
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Server))
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

@@ -119,7 +119,55 @@ export interface Settlement {
   readonly done: boolean
 }
 
-/** Provides subscriptions. */
+/**
+ * Provides subscriptions.
+ *
+ * **Example** (Waking a worker)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { SecretStore } from "@sallyport/core"
+ * import {
+ *   DurableStreamRepository,
+ *   DurableStreams,
+ *   StreamSubscriptionRepository,
+ *   StreamSubscriptions
+ * } from "@sallyport/durable-streams"
+ * import { Console, Effect, Layer } from "effect"
+ * import { FetchHttpClient } from "effect/http"
+ *
+ * const Subscriptions = StreamSubscriptions.layer.pipe(
+ *   Layer.provideMerge(DurableStreams.layer),
+ *   Layer.provide([DurableStreamRepository.layerMemory, StreamSubscriptionRepository.layerMemory]),
+ *   Layer.provide([SecretStore.layerMemory, FetchHttpClient.layer]),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * const owner = { subject: "ada" }
+ * const subscription = { owner, subscriptionId: "orders" }
+ *
+ * const program = Effect.gen(function*() {
+ *   const streams = yield* DurableStreams.DurableStreams
+ *   const subscriptions = yield* StreamSubscriptions.StreamSubscriptions
+ *   yield* streams.create({ owner, path: "wakes", contentType: "application/json" })
+ *   yield* subscriptions.create({
+ *     ...subscription,
+ *     target: { type: "pull-wake", wakeStream: "wakes" },
+ *     pattern: "orders/*",
+ *     rootUrl: "https://example.com/streams"
+ *   })
+ *   yield* streams.create({ owner, path: "orders/1", data: new TextEncoder().encode("one") })
+ *   const { streams: pending } = yield* subscriptions.claim({ ...subscription, worker: "worker-1" })
+ *   yield* Console.log(pending.map(({ path }) => path))
+ *   // => [ 'orders/1' ]
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Subscriptions))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class StreamSubscriptions extends Context.Service<StreamSubscriptions, {
   /** The key that signs webhooks. */
   readonly signingKey: SubscriptionKeys.SigningKey

@@ -18,7 +18,39 @@ const hashNames: Record<Digest.Algorithm["name"], string> = {
   "SHA-512": "sha512"
 }
 
-/** Provides `Digest`, synchronous and with the same output as every other layer of it, and `Sha256Hex` beside it. */
+/**
+ * Provides `Digest`, synchronous and with the same output as every other layer of it, and `Sha256Hex` beside it.
+ *
+ * **Example** (Verifying sessions with the cryptography of Node)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { Repositories, SecretStore, SessionCredentialService } from "@sallyport/core"
+ * import { NodeDigest, NodeMac } from "@sallyport/node"
+ * import { Console, Effect, Layer } from "effect"
+ *
+ * // The later layers win: digests and keyed digests are those of node:crypto, the rest is the platform's.
+ * const Crypto = Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer)
+ *
+ * const Sessions = SessionCredentialService.layer.pipe(
+ *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory]),
+ *   Layer.provide(Crypto)
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const sessions = yield* SessionCredentialService.SessionCredentialService
+ *   const { token } = yield* sessions.issue({ subject: "ada", scopes: [], method: "bearer-access-token" })
+ *   const { subject } = yield* sessions.verify(token)
+ *   yield* Console.log(subject)
+ *   // => ada
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Sessions))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<Digest.Digest> = Layer.succeed(
   Digest.Digest,
   Digest.Digest.of({

@@ -120,7 +120,35 @@ export interface CheckedProof {
   readonly spend: Effect.Effect<void, DpopProofError>
 }
 
-/** Provides the check of proofs. */
+/**
+ * Provides the check of proofs.
+ *
+ * **Example** (Checking the proof of a request)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { DpopProof, ProofSignature, Repositories, SecretStore } from "@sallyport/core"
+ * import { Console, Effect, Layer } from "effect"
+ *
+ * const Proofs = DpopProof.layer.pipe(
+ *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory, ProofSignature.layerWebCrypto]),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const proofs = yield* DpopProof.DpopProof
+ *   const request = { proof: "not-a-proof", method: "GET", url: "https://example.com/api/auth/session" }
+ *   const { reason } = yield* Effect.flip(proofs.verify(request))
+ *   yield* Console.log(reason._tag)
+ *   // => InvalidProof
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Proofs))
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class DpopProof extends Context.Service<DpopProof, {
   /**
    * Checks a proof for one request and spends it, and returns the thumbprint (RFC 7638) of the key that made it. What is

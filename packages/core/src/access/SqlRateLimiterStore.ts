@@ -346,7 +346,40 @@ export const layerWith = (
 ): Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the store on a table named `sallyport_rate_limits`, which is brought up to date first. */
+/**
+ * Provides the store on a table named `sallyport_rate_limits`, which is brought up to date first.
+ *
+ * **Example** (Counting attempts for all processes)
+ *
+ * ```ts
+ * import { SqlRateLimiterStore } from "@sallyport/core"
+ * import { SqliteClient } from "@sallyport/sqlite-node"
+ * import { Console, Effect, Layer } from "effect"
+ * import { RateLimiter } from "effect/persistence"
+ *
+ * const Limits = RateLimiter.layer.pipe(
+ *   Layer.provide(SqlRateLimiterStore.layer),
+ *   Layer.provide(SqliteClient.layer({ filename: ":memory:" }))
+ * )
+ *
+ * const attempt = RateLimiter.RateLimiter.use((limiter) =>
+ *   limiter.consume({ key: "10.0.0.1", algorithm: "fixed-window", limit: 2, window: "1 minute", onExceeded: "fail" })
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Console.log((yield* attempt).remaining, (yield* attempt).remaining)
+ *   // => 1 0
+ *   const { reason } = yield* Effect.flip(attempt)
+ *   yield* Console.log(reason._tag)
+ *   // => RateLimitExceeded
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Limits))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =
   layerWith()
 

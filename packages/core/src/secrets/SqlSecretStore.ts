@@ -267,6 +267,30 @@ export const layerWith = (
 /**
  * Provides the store on tables named `sallyport_…`, which are brought up to date first.
  *
+ * **Example** (Keeping secrets in the database)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { SecretStore, SqlSecretStore } from "@sallyport/core"
+ * import { SqliteClient } from "@sallyport/sqlite-node"
+ * import { Console, Effect, Layer, Redacted } from "effect"
+ *
+ * const Secrets = SqlSecretStore.layer.pipe(
+ *   Layer.provide([SqliteClient.layer({ filename: ":memory:" }), NodeCrypto.layer])
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const secrets = yield* SecretStore.SecretStore
+ *   yield* secrets.set("token", Redacted.make(new Uint8Array([1, 2, 3])))
+ *   yield* secrets.set("token", Redacted.make(new Uint8Array([4, 5, 6])))
+ *   const versions = yield* secrets.history("token")
+ *   yield* Console.log(versions.map(({ version }) => version))
+ *   // => [ 2, 1 ]
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Secrets))
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
