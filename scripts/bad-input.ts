@@ -1,6 +1,4 @@
-/**
- * Writes the tables of docs/dpop-and-tokens.md from those that the tests are made of. A test fails where they differ.
- */
+/** Writes the tables of docs/dpop-and-tokens.md from those that the tests are made of. A test fails if they differ. */
 import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { begin, end, markdown } from "../packages/http/test/badInput.ts"

@@ -1,5 +1,6 @@
 /**
- * Checks the packages as they would be published: builds them, packs them, and looks at the tarballs as a stranger would.
+ * Checks the packages as they would be published: builds them, packs them, and uses the tarballs as another project
+ * would.
  *
  * Every check prints one line. The last line counts them, and the exit code is 1 when one of them failed.
  */
@@ -74,7 +75,7 @@ const check = async (title: string, find: () => Promise<ReadonlyArray<string>>) 
   return problems.length === 0
 }
 
-/** What a command that failed had to say is on its standard output as often as on its standard error. */
+/** A command that failed may explain itself on standard output or on standard error. */
 const describe = (error: unknown): string => {
   if (!(error instanceof Error)) return String(error)
   const output = ["stdout", "stderr"].map((key) => String(Reflect.get(error, key) ?? "")).join("\n").trim()
@@ -177,9 +178,7 @@ const machinePaths = async ({ files, unpacked }: Package) => {
   return problems
 }
 
-/**
- * What the JavaScript and the declarations import is what the manifest declares.
- */
+/** The JavaScript and the declarations import only packages that the manifest declares. */
 const dependencies = async ({ files, manifest, unpacked }: Package) => {
   const imported = new Map<string, string>()
   const problems: Array<string> = []
@@ -212,7 +211,7 @@ const dependencies = async ({ files, manifest, unpacked }: Package) => {
     if (!declared.has(name)) problems.push(`${file} imports ${name}, which is not declared`)
   }
   for (const name of declared) {
-    // vitest is what @effect/vitest asks of its user.
+    // @effect/vitest expects its user to install vitest.
     const needed = name === "vitest" && declared.has("@effect/vitest")
     if (!imported.has(name) && !needed) problems.push(`${name} is declared, but not imported`)
   }
@@ -246,7 +245,7 @@ const lintTypes = async ({ entries, manifest, tarball }: Package) => {
 const programsOf = (markdown: string) =>
   [...markdown.matchAll(/^```ts\n(.*?)^```$/gms)].flatMap((match) => match[1] ?? [])
 
-/** The test file of somebody who has an adapter for everything. */
+/** The test file of a project that has an adapter for every port. */
 const strangersTest = `
 import { NodeCrypto } from "@effect/platform-node"
 import * as Connect from "@sallyport/connect"

@@ -1,10 +1,10 @@
 /**
- * Completes the lockfiles, ours and that of the benchmarks, after npm has written them: adds the platform packages that npm
- * left out, so that `npm ci` accepts them on every machine. `--check` fails instead of writing, and also where a lockfile
- * holds a download address.
+ * Completes the lockfiles, ours and that of the benchmarks, after npm has written them: adds the platform packages that
+ * npm left out, so that `npm ci` accepts them on every machine. `--check` fails instead of writing, and also if a
+ * lockfile holds a download address.
  *
- * Where a registry does not serve an optional package, `npm install` leaves it out of the lockfile without a word, and
- * `npm ci` then refuses the lockfile, on that registry and on any other.
+ * If a registry does not serve an optional package, `npm install` silently leaves it out of the lockfile, and `npm ci`
+ * then refuses the lockfile, on that registry and on any other.
  */
 import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"

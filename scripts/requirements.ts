@@ -1,9 +1,9 @@
 /**
  * Writes docs/requirements.md: each promise of docs/requirements.json with the tests that cite its id in their titles.
  *
- * `--check` fails when the page is stale or a promise of the design has no test, `--complete` also when a lesson has none.
- * A title that cites an unknown id fails always, and so does a suite that no test calls, because what it cites is not
- * proven.
+ * `--check` fails when the page is stale or a promise of the design has no test, `--complete` also when a lesson has
+ * none. A title that cites an unknown id fails always, and so does a suite that no test calls, because it proves
+ * nothing.
  */
 import { glob, readFile, writeFile } from "node:fs/promises"
 import { basename, join } from "node:path"
@@ -46,7 +46,7 @@ const isNode = (value: unknown): value is Node =>
 
 const childrenOf = (node: Node): ReadonlyArray<Node> => Object.values(node).flat().filter(isNode)
 
-/** Returns the text of a literal, of a template (with `…` where it is computed) and of literals that are added up. */
+/** Returns the text of a literal, of a template (with `…` for its computed parts) and of literals that are added up. */
 const textOf = (node: unknown): string | undefined => {
   if (!isNode(node)) return undefined
   switch (node["type"]) {

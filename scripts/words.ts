@@ -15,23 +15,30 @@ const only = process.argv.slice(2).map((folder) => folder.replace(/^\.\/|\/$/g, 
 const conditionsPerThousand = 5
 
 /**
- * Matches what stands before a `where` that is a place: the place itself, or a word that asks for one. Any other `where` is
+ * Matches what stands before a `where` that is a place: a word that asks for one, or the place itself. Any other `where` is
  * taken for a condition, which is better said with `if`, `when` or `unless`.
  */
-const asksForPlace = new RegExp(
-  `\\b(?:${
+const beforePlace = new RegExp(
+  `(?:#|\\b(?:${
     [
-      "from|to|of|and|or|about|exactly|just|no matter",
-      "say|tell|know|name|show|find|decide|choose|remember|describe|check|record|learn|see|ask|read|be|is|are|was|goe|go on",
-      "goes on|continue|configure|return|run|test|tested|work|put|script|differ",
-      "place|table|folder|file|row|column|module|line|directory|address|position|point|page|field|path|machine|port"
+      "from|to|of|about|exactly|no matter",
+      "say|tell|know|name|show|find|decide|choose|choosing|remember|describe|check|record|learn|see|ask|read|is|list",
+      "configure|continue|goe|return|script|differ",
+      "place|table|folder|file|row|column|module|line|directory|address|position|point|page|field"
     ].join("|")
-  })(?:s|es)? $`,
+  })s?) $`,
   "i"
 )
 
+/** Matches a `where` that is a place by what follows it: `where to look`, `say where.`, the head of a column. */
+const asPlace = /^where(?: to |[.,;:?]| \|)/i
+
 /** Matches a word that is banned wherever it stands: in prose, in text for people, in a title and in a name. */
-const banned = /\b(?:(?:no|some|any)body|who(?:ever)|a(?:new)|is to(?: be)|for who(?!\w)|such as that(?: of))\b/gi
+const banned = new RegExp(
+  ["(?:no|some|any)body", "who(?:ever)", "a(?:new)", "is to(?: be)", "for who(?!\\w)", "such as that(?: of)"]
+    .map((words) => `\\b${words.replaceAll(" ", "[\\s*/]+")}\\b`).join("|"),
+  "gi"
+)
 
 const hits = { condition: Array<string>(), banned: Array<string>(), export: Array<string>() }
 
@@ -49,16 +56,19 @@ const report = (kind: keyof typeof hits, file: string, text: string, index: numb
   hits[kind].push(`${file}:${text.slice(0, index).split("\n").length}: ${what}`)
 
 const findBanned = (file: string, text: string) => {
-  for (const { 0: word, index } of text.matchAll(banned)) report("banned", file, text, index, `says "${word}"`)
+  for (const { 0: word, index } of text.matchAll(banned)) {
+    report("banned", file, text, index, `says "${word.replaceAll(/[\s*/]+/g, " ")}"`)
+  }
 }
 
 const findConditions = (file: string, prose: string) => {
-  for (const { 0: word, index } of prose.matchAll(/\b[Ww]here\b/g)) {
+  for (const { index } of prose.matchAll(/\b[Ww]here\b/g)) {
     const before = prose.slice(Math.max(0, index - 40), index).replaceAll(/\s+/g, " ")
     const after = prose.slice(index, index + 40).replaceAll(/\s+/g, " ")
-    // What begins a comment names the place that it is about: `Where runs are kept`.
-    const names = word === "Where" && /(^|\n)\s*$/.test(prose.slice(0, index))
-    if (names || asksForPlace.test(before) || after.startsWith(`${word} to `)) continue
+    // A comment may name the place that it is about: `Where runs are kept.`
+    const names = /(?:^|\n)\n$/.test(prose.slice(0, index)) && /^Where [^,]*?(?:\.|\n\n)/.test(prose.slice(index))
+    if (names || asPlace.test(after)) continue
+    if (beforePlace.test(before) && !/^where (?:none|absent|nothing|there) /i.test(after)) continue
     report("condition", file, prose, index, `"${before.slice(-20)}${after}"`)
   }
 }
@@ -127,7 +137,7 @@ for (const file of files.sort()) {
   if (only.length > 0 && !only.some((folder) => file === folder || file.startsWith(`${folder}/`))) continue
   const text = await readFile(join(root, file), "utf8")
   const prose = withoutCode(file.endsWith(".md") ? text : commentsOf(text))
-  proseLines += prose.split("\n").filter((line) => line.trim() !== "").length
+  proseLines += prose.split("\n").filter((line) => /^[^@]*[a-z]/i.test(line)).length
   findConditions(file, prose)
   findBanned(file, file.endsWith(".md") ? prose : text)
   if (/^packages\/\w[\w-]*\/src\//.test(file) && !/\/(?:internal\/|index\.tsx?$)/.test(file)) {

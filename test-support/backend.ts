@@ -150,7 +150,7 @@ export interface Reader {
   readonly next: Effect.Effect<ServerSentEvent | undefined>
   /** Returns what is left of the stream when it has ended. */
   readonly rest: Effect.Effect<ReadonlyArray<ServerSentEvent>>
-  /** Tells whether the stream has ended in the middle, rather than by what the server sent. */
+  /** Tells whether the stream was cut, rather than ended by the server. */
   readonly wasCut: () => boolean
 }
 

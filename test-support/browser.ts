@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url"
 import * as Playwright from "playwright-core"
 import { temporaryDirectory } from "./programs.ts"
 
-/** Awaits a step of the browser; what it fails with fails the test. */
+/** Awaits a step of the browser. If the step fails, the test fails with its error. */
 export const step = <A>(run: () => Promise<A>): Effect.Effect<A> => Effect.promise(run)
 
 /**
@@ -64,7 +64,7 @@ export const browser: Effect.Effect<Playwright.Browser, never, Scope.Scope> = Ef
   )
 })
 
-/** Opens a profile of its own: cookies that no other one sees. */
+/** Opens a separate profile, whose cookies no other profile sees. */
 export const profile = (browser: Playwright.Browser, options?: Playwright.BrowserContextOptions) =>
   Effect.acquireRelease(
     step(async () => {

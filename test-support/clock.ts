@@ -5,7 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 
-/** Returns a clock that tells another time of day, and goes and waits as the real one does. */
+/** Returns a clock that shows another time of day, and runs and waits like the real one. */
 export const telling = (nowMillis: () => number, real: Clock.Clock): Clock.Clock => ({
   currentTimeMillisUnsafe: nowMillis,
   currentTimeMillis: Effect.sync(nowMillis),
@@ -16,7 +16,7 @@ export const telling = (nowMillis: () => number, real: Clock.Clock): Clock.Clock
   sleep: (duration) => real.sleep(duration)
 })
 
-/** Does something as if it were some time ago. */
+/** Runs an effect as if it were some time ago. */
 export const ago = (duration: Duration.Input) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.flatMap(Clock.Clock, (real) =>
     Effect.provideService(

@@ -9,11 +9,11 @@ export interface Network {
   readonly url: string
   /** Cuts every connection, and refuses new ones. */
   readonly cut: () => void
-  /** Lets connections through again, to a server that may be another one than before. */
+  /** Lets connections through again, perhaps to another server than before. */
   readonly join: (server: { readonly url: string }) => void
-  /** Keeps every open connection open, and lets nothing through it any more. New ones work. */
+  /** Keeps every open connection open, but lets nothing more through it. New ones work. */
   readonly silence: () => void
-  /** Does something to a connection when a client sends a text on it, which is not passed on then. */
+  /** Does something to a connection when a client sends a text on it. That text is not passed on. */
   readonly onText: (text: string, then: "silence" | "cut") => void
 }
 

@@ -1,6 +1,4 @@
-/**
- * Programs as processes of their own, and what tests of them need: a place for files, and patience.
- */
+/** Programs as separate processes, and the tools of their tests: a place for files, and waiting. */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -32,7 +30,7 @@ export interface Running {
   readonly pid: number
   readonly stdout: () => string
   readonly stderr: () => string
-  /** Waits until standard output holds what is looked for, or the process has ended. */
+  /** Waits until standard output holds a text, or the process has ended. */
   readonly printed: (pattern: RegExp) => Effect.Effect<string, Error>
   readonly exit: Effect.Effect<Exit>
   readonly stop: (signal: NodeJS.Signals) => Effect.Effect<Exit>

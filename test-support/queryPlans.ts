@@ -1,6 +1,4 @@
-/**
- * How SQLite goes about the statements of a repository.
- */
+/** How SQLite executes the statements of a repository. */
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Statement from "effect/sql/Statement"

@@ -32,13 +32,13 @@ export const median = (values: ReadonlyArray<number>): number => {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
 }
 
-/** Describes a row of the report: a path, ours and what it is held against. */
+/** Describes a row of the report: a path, our rate, and the rate that it is compared with. */
 export interface Row {
   readonly path: string
   readonly ours: number
   readonly against: string
   readonly theirs: number
-  /** The least ratio that the design asks for; null where it asks for none. */
+  /** The least ratio that the design asks for; null if it asks for none. */
   readonly atLeast: number | null
 }
 
@@ -49,7 +49,7 @@ const format = (value: number): string =>
     ? `${(value / 1e3).toFixed(1)} k/s`
     : `${value.toFixed(0)} /s`
 
-/** Prints rows as a table of ratios, and says which miss what is asked for. */
+/** Prints rows as a table of ratios, and marks those below the asked ratio. */
 export const report = (title: string, rows: ReadonlyArray<Row>): void => {
   const table = rows.map(({ against, atLeast, ours, path, theirs }) => {
     const ratio = ours / theirs

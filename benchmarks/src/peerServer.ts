@@ -4,7 +4,7 @@
 import { DurableStreamTestServer } from "@durable-streams/server"
 import { once } from "node:events"
 
-// The file store tells of its recovery on the output, which is for what was asked.
+// The file store reports its recovery on standard output, which is for answers only.
 console.log = console.info = () => undefined
 
 const [dataDir] = process.argv.slice(2)

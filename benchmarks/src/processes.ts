@@ -1,6 +1,6 @@
 /**
- * Programs in processes of their own, so that what they are asked for costs them nothing. Each prints a line of JSON when it
- * is there; then each line of input is a command, answered with a line of JSON. It ends when its input does.
+ * Programs in separate processes, so that measuring them costs them nothing. Each prints a line of JSON when it is
+ * ready; then each line of input is a command, answered with a line of JSON. It ends when its input does.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -14,11 +14,11 @@ const linesOf = (child: ChildProcess) => {
   return async () => JSON.parse((await lines.next()).value ?? "")
 }
 
-/** Says where a server is, and how its requests are proven. */
+/** Says where a server is, and the token for its requests. */
 export interface Hello {
   readonly port: number
   readonly token: string
-  /** The path below which it has streams of the Durable Streams protocol; none where it has no such streams. */
+  /** The path below which it has streams of the Durable Streams protocol; none if it has no such streams. */
   readonly streams?: string | undefined
 }
 
@@ -40,7 +40,7 @@ export const spawnProgram = async <Hello, Command>(
       child.stdin?.write(`${JSON.stringify(command)}\n`)
       return next()
     },
-    /** Ends its input, and with a signal also the program, where that does not end by itself then. */
+    /** Ends its input, and sends the program a signal if it does not end by itself. */
     stop: async (signal?: NodeJS.Signals) => {
       child.stdin?.end()
       if (signal !== undefined) child.kill(signal)

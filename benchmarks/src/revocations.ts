@@ -1,6 +1,4 @@
-/**
- * How long it takes until a client that another process turns away has lost what it has: its open stream, and its token.
- */
+/** How long it takes until a client that another process revokes has lost its open stream and its token. */
 import { createHash, generateKeyPairSync, randomUUID, sign } from "node:crypto"
 import { once } from "node:events"
 import * as Http from "node:http"
@@ -50,7 +48,7 @@ export const run = async (directory: string): Promise<void> => {
   const tokens: Array<number> = []
   for (let round = 0; round < 40; round++) {
     const { headers, thumbprint } = makeClient(url)
-    const { code } = await owner.ask({ letIn: thumbprint })
+    const { code } = await owner.ask({ approve: thumbprint })
     const response = await fetch(`${url}/oauth/token`, {
       method: "POST",
       headers: headers("POST", "/oauth/token"),
@@ -69,7 +67,7 @@ export const run = async (directory: string): Promise<void> => {
     if (body?.statusCode !== 200) throw new Error(`The stream was refused: ${body?.statusCode}`)
     await once(body, "data")
     const ended = once(body.resume(), "close").then(now)
-    // The token is tried again and again, and counts as refused when the request was sent that is the first to fail.
+    // The token is tried repeatedly. It counts as refused from the time when the first failing request was sent.
     const refused = (async () => {
       while (true) {
         const sent = now()
@@ -79,7 +77,7 @@ export const run = async (directory: string): Promise<void> => {
         if (status === 401) return sent
       }
     })()
-    const { at } = await owner.ask({ turnAway: thumbprint })
+    const { at } = await owner.ask({ revoke: thumbprint })
     streams.push((await ended) - at)
     tokens.push((await refused) - at)
   }

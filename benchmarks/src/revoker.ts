@@ -1,9 +1,9 @@
 /**
- * Lets clients of a relay in at a backend, and turns them away, as `sallyport connect` does beside a backend that runs: on
- * the store of a state directory, in a process of its own.
+ * Approves and revokes clients of a relay, as `sallyport connect` does beside a running backend: on the store of a
+ * state directory, in its own process.
  *
- * The argument is the state directory. Each line of input is a thumbprint to let in, answered with the code of a grant, or one
- * to turn away, answered with the time before the decision.
+ * The argument is the state directory. Each line of input is a thumbprint to approve, answered with the code of a
+ * grant, or one to revoke, answered with the time before the decision.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -17,8 +17,8 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import { createInterface } from "node:readline"
 
-/** What the process is told. */
-export type Command = { readonly letIn: string } | { readonly turnAway: string }
+/** The commands of the process. */
+export type Command = { readonly approve: string } | { readonly revoke: string }
 
 const [directory = ""] = process.argv.slice(2)
 
@@ -35,20 +35,20 @@ const runtime = ManagedRuntime.make(
 
 const answer = Effect.fnUntraced(function*(command: Command) {
   const clients = yield* ConnectClientStore.ConnectClientStore
-  if ("turnAway" in command) {
+  if ("revoke" in command) {
     // The monotonic clock is one for all processes of a machine.
     const at = Number(process.hrtime.bigint()) / 1e6
-    yield* clients.decide({ client: command.turnAway, decision: "revoked", by: "operator" })
+    yield* clients.decide({ client: command.revoke, decision: "revoked", by: "operator" })
     return { at }
   }
-  const request = { proofKeyThumbprint: command.letIn, account: "ada" }
+  const request = { proofKeyThumbprint: command.approve, account: "ada" }
   yield* clients.request(request)
-  yield* clients.decide({ client: command.letIn, decision: "approved", by: "operator" })
+  yield* clients.decide({ client: command.approve, decision: "approved", by: "operator" })
   const grant = yield* (yield* makeGrants)({
     scopes: ["access:read"],
     subject: "owner",
     label: null,
-    proofKeyThumbprint: command.letIn,
+    proofKeyThumbprint: command.approve,
     createdBy: ConnectClientStore.grantedBy,
     lifetimeMillis: 60_000
   })

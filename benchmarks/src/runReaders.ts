@@ -1,6 +1,4 @@
-/**
- * Readers of Server-Sent Events that cost next to nothing, so that what they measure is the server.
- */
+/** Readers of Server-Sent Events that cost next to nothing, so that they measure the server. */
 import * as Net from "node:net"
 import { median } from "./measure.ts"
 

@@ -1,5 +1,5 @@
 /**
- * A server of runs and streams, for measuring what its writers and readers see and what they cost it.
+ * A server of runs and streams, to measure the latency of its writers and readers and their cost.
  *
  * The argument is an SQLite file, or `memory`.
  */
@@ -36,7 +36,7 @@ import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import type { Hello } from "./processes.ts"
 
-/** What the server is asked to do. */
+/** The commands of the server. */
 export type Command =
   /** Starts a run and answers its id. */
   | { readonly start: string }

@@ -1,6 +1,4 @@
-/**
- * The rates of runs: appending, replaying, following, and what a million stored runs change.
- */
+/** The rates of runs: appending, replaying, following, and the effect of a million stored runs. */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { PgClient } from "@effect/sql-pg"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
@@ -188,7 +186,7 @@ const replay = async (directory: string): Promise<ReadonlyArray<Row>> => {
   }]
 }
 
-/** Adds ended runs that nobody asks for, in one statement, as many as to make `total`. */
+/** Adds ended runs that no client reads, in one statement, until there are `total`. */
 const grow = (total: number) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
@@ -235,7 +233,7 @@ const growth = async (directory: string): Promise<ReadonlyArray<Row>> => {
   }
   const few = await measure()
   await runtime.runPromise(grow(1_000_000))
-  // What the growth itself left to do is done before the measurement.
+  // Work that the growth itself left over is done before the measurement.
   await runtime.runPromise(SqlClient.SqlClient.use((sql) => sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")))
   const many = await measure()
   await runtime.dispose()

@@ -12,7 +12,9 @@ const head = (hello: Hello, method: string, path: string, length: number) =>
   `${method} ${hello.streams}/${path} HTTP/1.1\r\nhost: 127.0.0.1:${hello.port}\r\ncontent-type: application/json\r\n` +
   `${hello.token === "" ? "" : `authorization: Bearer ${hello.token}\r\n`}content-length: ${length}\r\n\r\n`
 
-/** Opens a connection that sends one request after another and costs next to nothing, so that what it measures is the server. */
+/**
+ * Opens a connection that sends one request after another and costs next to nothing, so that it measures the server.
+ */
 export const connect = async (hello: Hello) => {
   const socket = Net.connect({ host: "127.0.0.1", port: hello.port, noDelay: true })
   await once(socket, "connect")
@@ -20,7 +22,7 @@ export const connect = async (hello: Hello) => {
   let answered: (status: number) => void = () => undefined
   socket.on("data", (chunk) => {
     answer += chunk.toString("latin1")
-    // What is answered here has no body, or one in chunks.
+    // An answer here has no body, or one in chunks.
     if (!answer.endsWith("\r\n\r\n")) return
     const status = Number(answer.slice(9, 12))
     answer = ""
@@ -39,7 +41,7 @@ export const connect = async (hello: Hello) => {
     append: async (path: string, event: string) => {
       const request = head(hello, "POST", path, event.length) + event
       let status = await send(request)
-      // Under load the peer's store of files says for a moment that a new stream is not there.
+      // Under load the peer's file store briefly reports that a new stream does not exist.
       for (let attempt = 0; status === 404 && attempt < 100; attempt++) {
         await new Promise((resolve) => setTimeout(resolve, 50))
         status = await send(request)

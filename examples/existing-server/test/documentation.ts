@@ -35,7 +35,7 @@ export interface CodeBlock {
 /** Returns the code blocks of a document, in order. */
 export const codeBlocks = (markdown: string): ReadonlyArray<CodeBlock> =>
   Array.from(
-    markdown.matchAll(/(?:^<!-- (.*) -->\n)?^```(\w*)\n([^]*?)^```$/gm),
+    markdown.matchAll(/(?:^<!-- (.*) -->\n+)?^```(\w*)\n([^]*?)^```$/gm),
     ([, comment, language = "", code = ""]) => ({ language, code, comment })
   )
 

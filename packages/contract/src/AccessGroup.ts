@@ -1,9 +1,8 @@
 /**
- * The endpoint with which a client sees the pairing links and sessions change.
+ * Describes the endpoint through which a client follows the changes of pairing links and sessions.
  *
- * What a client decodes here is tolerant, so that an older one goes on beside a newer server: a method, a scope or a reason
- * that it doesn't know is text, a field that it doesn't know is left out, and an event that it doesn't know is an
- * {@link UnknownEvent} to pass over.
+ * A client decodes tolerantly, so that an older client works with a newer server: an unknown method, scope or reason is
+ * text, an unknown field is left out, and an unknown event is an {@link UnknownEvent} that the client skips.
  */
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
@@ -31,7 +30,7 @@ export const FeedSession = Schema.Struct({
   createdAt: Schema.DateTimeUtcFromString,
   lastSeenAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString,
-  /** Whether it is the session that asks. */
+  /** Whether this session sent the request. */
   current: Schema.Boolean
 })
 
@@ -65,7 +64,7 @@ export const FeedCredential = Schema.Struct({
   createdAt: Schema.DateTimeUtcFromString,
   updatedAt: Schema.DateTimeUtcFromString,
   updatedBy: Schema.String,
-  /** Until when it counts as rejected by its provider, or null. */
+  /** Until when the credential counts as rejected by its provider, or null. */
   rejectedUntil: Schema.NullOr(Schema.DateTimeUtcFromString)
 })
 
@@ -93,7 +92,7 @@ export const FeedConnectClient = Schema.Struct({
 })
 
 /**
- * Tells a reader why the feed stops; after a retryable one it may go on from its last revision.
+ * Tells a reader why the feed stops. After a retryable failure the reader may continue from its last revision.
  *
  * @category models
  * @since 0.1.0
@@ -104,7 +103,7 @@ export const AccessStreamFailure = Schema.Struct({
   retryable: Schema.Boolean
 })
 
-/** Says, with every change, which revision it is, who made it and when. */
+/** Holds what every change carries: its revision, its actor and its time. */
 const change = {
   revision: Schema.Natural,
   actor: Schema.String,
@@ -123,7 +122,7 @@ export const feedData = {
     pairingLinks: Schema.Array(FeedPairingLink),
     sessions: Schema.Array(FeedSession),
     connectClients: Schema.optionalKey(Schema.Array(FeedConnectClient)),
-    /** Absent where the server doesn't know it: not to be taken for one or the other. */
+    /** Absent if the server cannot read the mode. A client must then assume neither mode. */
     connectSecurityMode: Schema.optionalKey(Schema.String)
   }),
   pairingLinkUpserted: Schema.Struct({ ...change, link: FeedPairingLink }),
@@ -148,7 +147,7 @@ export const feedData = {
 const id = Schema.optionalKey(Schema.UndefinedOr(Schema.String))
 
 /**
- * Describes an event of a later version: its data is text, and there is nothing to do with it but to keep its id.
+ * Describes an event of a later version. Its data is text; a client keeps its id and ignores the rest.
  *
  * @category models
  * @since 0.1.0
@@ -159,8 +158,8 @@ const event = <const Name extends keyof typeof feedData>(name: Name) =>
   Schema.Struct({ id, event: Schema.Literal(name), data: Schema.fromJsonString(feedData[name]) })
 
 /**
- * The events of the stream. `id` is the revision to resume after. It begins with `snapshot` unless it resumes, and ends
- * after `failure`.
+ * Describes the events of the stream. `id` is the revision to resume after. The stream begins with `snapshot` unless it
+ * resumes, and ends after `failure`.
  *
  * @category models
  * @since 0.1.0
@@ -185,8 +184,8 @@ const message = <const Name extends keyof typeof feedData>(name: Name) =>
   Schema.Struct({ id, event: Schema.Literal(name), data: feedData[name] })
 
 /**
- * The messages of the same endpoint over WebSocket, each as JSON text. A `heartbeat` without data keeps an idle connection
- * alive, and is among those to pass over.
+ * Describes the messages of the same endpoint over WebSocket, each as JSON text. A `heartbeat` without data keeps an
+ * idle connection alive; clients skip it.
  *
  * @category models
  * @since 0.1.0
@@ -219,9 +218,9 @@ export class AccessGroup extends HttpApiGroup.make("access").add(
   HttpApiEndpoint.get("follow", "/api/auth/access", {
     headers: { "last-event-id": Schema.optionalKey(cursorText) },
     query: {
-      /** The last revision seen. Where the server cannot go on from it, a snapshot comes first. */
+      /** The last revision seen. If the server cannot continue from it, a snapshot comes first. */
       after: Schema.optionalKey(cursorText),
-      /** A ticket, for a WebSocket upgrade from where no header can be set. */
+      /** A ticket, for a client that cannot set a header on a WebSocket upgrade. */
       ticket: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(512)))
     },
     success: HttpApiSchema.StreamSse({ events: AccessStreamEvent }),

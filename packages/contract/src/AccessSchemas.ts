@@ -1,5 +1,5 @@
 /**
- * How sessions, pairing links and the policy look on the wire. Times are ISO 8601 text in UTC.
+ * Describes sessions, pairing links and the policy as they are sent. Times are ISO 8601 text in UTC.
  */
 import { AccessScope } from "@sallyport/core/access/AccessScope"
 import { BootstrapMethod, Kind } from "@sallyport/core/access/AuthPolicy"
@@ -7,7 +7,7 @@ import { SessionId, SessionMethod } from "@sallyport/core/access/Session"
 import * as Schema from "effect/Schema"
 
 /**
- * Describes a session to whoever may see it.
+ * Describes a session to a caller who may see it.
  *
  * @category models
  * @since 0.1.0
@@ -25,7 +25,7 @@ export class SessionView extends Schema.Class<SessionView>("@sallyport/contract/
   createdAt: Schema.DateTimeUtcFromString,
   lastSeenAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString,
-  /** Whether it is the session that asks. */
+  /** Whether this session sent the request. */
   current: Schema.Boolean
 }) {}
 
@@ -59,7 +59,8 @@ export class PolicyView extends Schema.Class<PolicyView>("@sallyport/contract/Po
 }) {}
 
 /**
- * A name for a device or a link, as people type it: up to 128 characters, no control characters, no lone surrogates.
+ * Describes a name that a person types for a device or a link: up to 128 characters, no control characters, no lone
+ * surrogates.
  *
  * @category models
  * @since 0.1.0
@@ -67,8 +68,8 @@ export class PolicyView extends Schema.Class<PolicyView>("@sallyport/contract/Po
 export const Label = Schema.Trim.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,128}$/u))
 
 /**
- * A pairing code or a seeded credential, of any form up to 512 characters. It has no label, which a client would have to
- * give to what it sends.
+ * Describes a pairing code or a seeded credential, of any form up to 512 characters. The schema sets no label, because
+ * a client would have to set the same label on the value that it sends.
  *
  * @category models
  * @since 0.1.0

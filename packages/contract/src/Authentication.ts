@@ -1,5 +1,5 @@
 /**
- * How an endpoint says who may call it.
+ * Lets an endpoint state who may call it.
  */
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import type { CurrentSession } from "@sallyport/core/access/CurrentSession"
@@ -31,8 +31,8 @@ class AuthenticationMiddleware
 {}
 
 /**
- * Lets a request in with the session that it proves, and provides that session as `CurrentSession`. Layers of this type are
- * made with {@link layerAuthentication}.
+ * Authenticates a request and provides its session as `CurrentSession`. Layers of this type are made with {@link
+ * layerAuthentication}.
  *
  * @category models
  * @since 0.1.0
@@ -40,8 +40,8 @@ class AuthenticationMiddleware
 export type Authentication = AuthenticationMiddleware
 
 /**
- * Stands for {@link Authentication} where endpoints are looked at. It can't be put on one: {@link requires} does that, so that
- * an endpoint that doesn't say which scope it asks for does not compile.
+ * Names the middleware, for code that inspects endpoints. It cannot be added to an endpoint: only {@link requires} does
+ * that, so an endpoint that does not state its scope does not compile.
  *
  * @category middleware
  * @since 0.1.0
@@ -49,7 +49,7 @@ export type Authentication = AuthenticationMiddleware
 export const Authentication: { readonly key: string } = AuthenticationMiddleware
 
 /**
- * Provides what {@link Authentication} does. Servers have it from `@sallyport/http`.
+ * Provides the implementation of {@link Authentication}. `@sallyport/http` has it for servers.
  *
  * @category layers
  * @since 0.1.0
@@ -59,8 +59,8 @@ export const layerAuthentication = <E, R>(
 ): Layer.Layer<Authentication, E, Exclude<R, Scope.Scope>> => Layer.effect(AuthenticationMiddleware, make)
 
 /**
- * Bounds the body of a request, and answers one that does not decode with {@link InvalidRequest}, without echoing what
- * was sent. Keeps every answer out of caches.
+ * Bounds the body of a request, and answers a request that does not decode with {@link InvalidRequest}, without echoing
+ * its content. It keeps every answer out of caches.
  *
  * @category middleware
  * @since 0.1.0
@@ -81,7 +81,7 @@ export class OAuthRequestErrors extends HttpApiMiddleware.Service<OAuthRequestEr
 ) {}
 
 /**
- * Annotates an endpoint with the scopes that it asks for, all of them; none where any session will do.
+ * Annotates an endpoint with the scopes that it requires, all of them. With no scope, any live session is enough.
  *
  * @category services
  * @since 0.1.0
@@ -90,7 +90,7 @@ export class RequiredScopes extends Context.Service<RequiredScopes, ReadonlyArra
   "@sallyport/contract/RequiredScopes"
 ) {}
 
-/** The ways to prove a session, as an OpenAPI operation names them; each of them will do. */
+/** The ways to authenticate, as an OpenAPI operation names them. Each one is enough. */
 const security: OpenApi.OpenAPISpecOperation["security"] = [{ bearer: [] }, { dpop: [] }, { cookie: [] }]
 
 const securitySchemes = {
@@ -109,8 +109,8 @@ const securitySchemes = {
 }
 
 /**
- * Adds the security schemes that {@link requires} refers to to an OpenAPI document. A host annotates its own API with
- * it: `MyApi.annotate(OpenApi.Transform, describeSecurity)`.
+ * Adds the security schemes that {@link requires} names to an OpenAPI document. A host annotates its own API with it:
+ * `MyApi.annotate(OpenApi.Transform, describeSecurity)`.
  *
  * @category combinators
  * @since 0.1.0
@@ -124,8 +124,12 @@ export const describeSecurity = (document: Record<string, unknown>): Record<stri
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null
 
 /**
- * Puts an endpoint behind {@link Authentication} and states the scope that it asks for, or null where any live session
- * will do, as logging out does. Said twice, it asks for both scopes: a demand is never taken back.
+ * Requires a session with the given scope on an endpoint, or any live session if the scope is null (logging out needs
+ * no scope).
+ *
+ * **Details**
+ *
+ * Applied twice, it requires both scopes. A requirement is never removed.
  *
  * **Example** (Guarding a host's own endpoint)
  *

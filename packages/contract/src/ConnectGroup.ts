@@ -1,5 +1,5 @@
 /**
- * The endpoints with which an owner decides who may connect through a relay.
+ * Describes the endpoints with which an owner decides which clients may connect through a relay.
  */
 import {
   Account,
@@ -16,7 +16,7 @@ import { RequestErrors, requires } from "./Authentication.ts"
 import { Conflict, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
 
 /**
- * Describes a client that connects through a relay to whoever may decide about it.
+ * Describes a client of a relay to a caller who may decide about it.
  *
  * @category models
  * @since 0.1.0
@@ -38,7 +38,7 @@ export class ConnectClientView extends Schema.Class<ConnectClientView>("@sallypo
   lastSeenAt: Schema.NullOr(Schema.DateTimeUtcFromString)
 }) {}
 
-/** A thumbprint, or a beginning of one that no other client has. */
+/** A thumbprint, or a prefix of one that no other client shares. */
 const ClientName = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,43}$/))
 
 const Reason = Schema.Trim.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,256}$/u))
@@ -50,7 +50,7 @@ const decision = <const Name extends string, const Path extends "approve" | "rej
   HttpApiEndpoint.post(name, `/api/auth/connect-clients/${path}`, {
     payload: Schema.Struct({
       client: ClientName,
-      /** The verification code that the owner saw: a client that has asked anew since is left as it is. */
+      /** The verification code that the owner saw. A client that has asked again since then is not changed. */
       code: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(16))),
       reason: Schema.optionalKey(Reason)
     }),
@@ -59,7 +59,7 @@ const decision = <const Name extends string, const Path extends "approve" | "rej
   }).pipe(requires("connect:manage"))
 
 /**
- * Groups the endpoints of the approval. A server that lets nobody connect through a relay answers 404.
+ * Groups the endpoints of the approval. A server that offers no connections through a relay answers 404.
  *
  * @category endpoints
  * @since 0.1.0
@@ -72,7 +72,7 @@ export class ConnectGroup extends HttpApiGroup.make("connect").add(
   HttpApiEndpoint.put("setSecurityMode", "/api/auth/connect-security-mode", {
     payload: Schema.Struct({
       mode: SecurityMode,
-      /** Which clients that only their account let in so far are approved: all, or those with these thumbprints. */
+      /** Which observed clients are approved: all of them, or those with these thumbprints. */
       trust: Schema.optionalKey(
         Schema.Union([Schema.Literal("all"), Schema.Array(Thumbprint).check(Schema.isMaxLength(1_000))])
       )
@@ -82,7 +82,7 @@ export class ConnectGroup extends HttpApiGroup.make("connect").add(
   }).pipe(requires("connect:manage")),
   HttpApiEndpoint.get("clients", "/api/auth/connect-clients", {
     query: {
-      /** The thumbprint of the last client of the page before. */
+      /** The thumbprint of the last client of the previous page. */
       after: Schema.optionalKey(Thumbprint)
     },
     success: Schema.Struct({ clients: Schema.Array(ConnectClientView) }),

@@ -1,8 +1,8 @@
 /**
- * What a relay, the environments that are linked to it, and their clients say to each other.
+ * Describes the messages between a relay, the environments that are linked to it, and their clients.
  *
- * A request and its answer are Ed25519 JWTs (RFC 7519, RFC 8037), each of a `typ` of its own. An answer comes as a body
- * beside its proof: every field of the body is a claim of the proof, and whoever reads it compares them.
+ * A request and its answer are Ed25519 JWTs (RFC 7519, RFC 8037), each with its own `typ`. An answer is a body and its
+ * proof: every field of the body is also a claim of the proof, and the reader compares them.
  */
 import { Account, ClientLabel, DecisionStatus, DeviceType, Thumbprint } from "@sallyport/core/access/ConnectClient"
 import * as HttpApi from "effect/http-api/HttpApi"
@@ -14,7 +14,7 @@ import { RequestErrors, requires } from "./Authentication.ts"
 import { InvalidRequest, NotFound, Unauthorized, Unavailable } from "./WireError.ts"
 
 /**
- * Lists what an environment answers about a client, as the `status` of its answer says.
+ * Lists the answers of an environment about a client, in the `status` of the answer.
  *
  * @category models
  * @since 0.1.0
@@ -29,7 +29,7 @@ export const RelayProofStatus = Schema.Literals(["credential", "pending_approval
 export type RelayProofStatus = typeof RelayProofStatus.Type
 
 /**
- * Names the kinds of JWTs, so that none is taken for another.
+ * Names the kinds of JWTs, so that one kind is never accepted as another.
  *
  * @category constants
  * @since 0.1.0
@@ -50,7 +50,7 @@ export const typ = {
 } as const
 
 /**
- * Names whom a proof of a link is for, before the two sides know each other.
+ * Names the audience of a proof of a link, made before the two sides know each other.
  *
  * @category constants
  * @since 0.1.0
@@ -58,7 +58,7 @@ export const typ = {
 export const linkAudience = "sallyport-relay"
 
 /**
- * Bounds how long a JWT of the protocol may be good for, in seconds.
+ * Limits the lifetime of a JWT of the protocol, in seconds.
  *
  * @category constants
  * @since 0.1.0
@@ -126,7 +126,7 @@ export const WaitRequest = Schema.Struct({
 })
 
 /**
- * Describes the claims with which a relay asks whether an environment is there, and the one it was linked to.
+ * Describes the claims with which a relay asks whether an environment answers, and is the one that was linked.
  *
  * @category models
  * @since 0.1.0
@@ -134,7 +134,8 @@ export const WaitRequest = Schema.Struct({
 export const HealthRequest = Schema.Struct(request)
 
 /**
- * Describes the claims with which a relay tells an environment, by a key that this one knows, of another key of the relay.
+ * Describes the claims with which a relay announces another key to an environment, signed with a key that the
+ * environment knows.
  *
  * @category models
  * @since 0.1.0
@@ -142,7 +143,7 @@ export const HealthRequest = Schema.Struct(request)
 export const RelayKeyRequest = Schema.Struct({ ...request, key: PublicKey })
 
 /**
- * Describes the claims with which an environment proves, when it is linked, that it holds its key.
+ * Describes the claims with which an environment proves possession of its key when it is linked.
  *
  * @category models
  * @since 0.1.0
@@ -158,7 +159,8 @@ export const LinkProof = Schema.Struct({ ...envelope, url: Schema.String })
 export const UnlinkProof = Schema.Struct({ ...envelope, jti: Once })
 
 /**
- * Describes the claims with which an environment tells its relay, by the key that this one knows, which key it will sign with.
+ * Describes the claims with which an environment announces its next key to its relay, signed with a key that the relay
+ * knows.
  *
  * @category models
  * @since 0.1.0
@@ -286,7 +288,7 @@ export const RelayKeyAnswer = Schema.Struct({ ...relayKey, proof })
 const signedRequest = Schema.Struct({ request: Schema.String.check(Schema.isMaxLength(8_192)) })
 
 /**
- * Groups the endpoints of an environment that its relay calls. Whoever calls proves it by the request's signature.
+ * Groups the endpoints of an environment that its relay calls. The signature of the request identifies the caller.
  *
  * @category endpoints
  * @since 0.1.0
@@ -333,18 +335,18 @@ export const EnvironmentView = Schema.Struct({ environmentId: Identifier, url: S
 const environment = { environmentId: Identifier }
 
 /**
- * Describes how a relay finds an environment.
+ * Describes the state of an environment, as its relay found it.
  *
  * @category models
  * @since 0.1.0
  */
 export const EnvironmentHealth = Schema.Struct({
   /**
-   * `unreachable` where it gives no answer, `refused` where its answer is not to be believed, and `link_anew` where it knows
-   * no key of the relay any more.
+   * `unreachable` if it does not answer, `refused` if its answer fails verification, and `link_anew` if it no longer
+   * knows a key of the relay and must be linked again.
    */
   status: Schema.Literals(["healthy", "unreachable", "refused", "link_anew"]),
-  /** A sentence for people; null where it is healthy. */
+  /** A sentence for people; null if it is healthy. */
   message: Schema.NullOr(Schema.String)
 })
 /**
@@ -356,7 +358,7 @@ export const EnvironmentHealth = Schema.Struct({
 export type EnvironmentHealth = typeof EnvironmentHealth.Type
 
 /**
- * Describes an answer of an environment that the relay believed, with the proof in the environment's own word.
+ * Describes an answer of an environment that the relay verified, with the proof that the environment signed.
  *
  * @category models
  * @since 0.1.0
@@ -388,14 +390,14 @@ export type ProofView = typeof ProofView.Type
  * @since 0.1.0
  */
 export const decisionData = {
-  /** `pending` says that nothing is decided yet. Any other status is the last event. */
+  /** `pending` means that nothing is decided yet. Any other status is the last event. */
   decision: Schema.Struct({ approvalStatus: DecisionStatus }),
   /** Tells why the stream stops; after a retryable failure the client asks again. */
   failure: Schema.Struct({ code: Schema.String, message: Schema.String, retryable: Schema.Boolean })
 } as const
 
 /**
- * Describes the events of the stream of decisions. One that is not known here is to be passed over.
+ * Describes the events of the stream of decisions. A client skips events that it does not know.
  *
  * @category models
  * @since 0.1.0
@@ -407,8 +409,8 @@ export const DecisionEvent = Schema.Union([
 ])
 
 /**
- * Groups the endpoints of a relay. The account is the subject of the session, where there is one. Whoever links and unlinks
- * environments, or reads what was answered to other clients, needs `connect:manage`, which the relay gives to no client.
+ * Groups the endpoints of a relay. The account is the subject of the session, if there is one. Linking and unlinking
+ * environments, and reading the answers to other clients, needs `connect:manage`, which the relay gives to no client.
  *
  * @category endpoints
  * @since 0.1.0
@@ -434,7 +436,7 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
     success: HttpApiSchema.NoContent,
     error: [NotFound, Unavailable]
   }).pipe(requires("connect:manage")),
-  // An environment has no session at its relay; what it says of itself it proves with its key.
+  // An environment has no session at its relay. It signs its requests with its key.
   HttpApiEndpoint.post("leave", "/api/relay/environments/leave", {
     payload: Schema.Struct({
       ...environment,
@@ -452,7 +454,7 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
       /** A {@link KeyPossessionProof}, signed with the key that is named there. */
       possession: proof
     }),
-    /** The key that is the environment's now, and until when the one before it is believed, where there is one. */
+    /** The environment's key from now on, and until when its previous key is accepted, if there is one. */
     success: Schema.Struct({ keyId: Thumbprint, previousUntil: Schema.NullOr(Time) }),
     error: [Unauthorized, NotFound, Unavailable]
   }),
@@ -463,10 +465,10 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
   }).pipe(requires(null)),
   HttpApiEndpoint.get("proofs", "/api/relay/proofs", {
     query: {
-      /** The `next` of the page before. */
+      /** The `next` of the previous page. */
       after: Schema.optionalKey(Schema.String.check(Schema.isPattern(/^[0-9]{1,15}\.[A-Za-z0-9_-]{1,128}$/)))
     },
-    /** The answers about the account's clients, those received last first; `next` is null on the last page. */
+    /** The answers about the account's clients, newest first; `next` is null on the last page. */
     success: Schema.Struct({ proofs: Schema.Array(ProofView), next: Schema.NullOr(Schema.String) }),
     error: Unavailable
   }).pipe(requires("connect:manage")),
@@ -488,7 +490,10 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
     success: Schema.Struct({ approvalStatus: DecisionStatus }),
     error: [InvalidRequest, NotFound, Unavailable]
   }).pipe(requires(null)),
-  /** Says what {@link WaitAnswer} says, as soon as it is known. Ends after a few minutes without a decision: ask again. */
+  /**
+   * Streams what {@link WaitAnswer} says, as soon as it is known. Ends after a few minutes without a decision; the
+   * client then asks again.
+   */
   HttpApiEndpoint.get("decisions", "/api/relay/decisions", {
     query: { ...environment, requestedAt: Schema.FiniteFromString.pipe(Schema.decodeTo(Time)) },
     success: HttpApiSchema.StreamSse({ events: DecisionEvent }),

@@ -1,8 +1,8 @@
 /**
- * The endpoints with which people connect providers, for themselves or for their organisation.
+ * Describes the endpoints with which people connect providers, for themselves or for their organisation.
  *
- * They are an API of their own, because a host without organisations or providers has nothing to answer them with. It has
- * the name of the whole one, so that a host can also add the group to an API of that name: the handlers fit both.
+ * They form a separate API, because a host without organisations or providers cannot answer them. That API has the name
+ * of the whole one, so a host can also add the group to an API of that name: the handlers fit both.
  */
 import { Verdict } from "@sallyport/core/credentials/CredentialRequirements"
 import { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
@@ -30,7 +30,7 @@ export class CredentialView extends Schema.Class<CredentialView>("@sallyport/con
   createdAt: Schema.DateTimeUtcFromString,
   updatedAt: Schema.DateTimeUtcFromString,
   updatedBy: Schema.NonEmptyString,
-  /** Until when it counts as rejected by its provider, or null. */
+  /** Until when the credential counts as rejected by its provider, or null. */
   rejectedUntil: Schema.NullOr(Schema.DateTimeUtcFromString)
 }) {}
 
@@ -56,16 +56,18 @@ export class CredentialGroup extends HttpApiGroup.make("credentials").add(
   HttpApiEndpoint.put("set", "/api/credentials/:key", {
     params,
     payload: Schema.Struct({
-      /** The value of a credential that is one value. */
+      /** The value, for a credential with one value. */
       value: Schema.optionalKey(secret),
-      /** Every part of a bundle. */
+      /** Every part, for a bundle. */
       values: Schema.optionalKey(Schema.Record(Schema.String, secret)),
-      /** Whose it becomes. Where absent: the organisation's for its owners and admins, and one's own for everybody else. */
+      /**
+       * The scope to write to. By default the organisation for its owners and admins, and the user for everyone else.
+       */
       scope
     }),
     success: Schema.Struct({
       credential: CredentialView,
-      /** A scope that has one too and is read first, or null. */
+      /** A scope that also has this credential and is read first, or null. */
       shadowedBy: Schema.NullOr(CredentialScope)
     }),
     error: [InvalidRequest, Forbidden, NotFound, Conflict, TooLarge, Unavailable]
@@ -73,7 +75,7 @@ export class CredentialGroup extends HttpApiGroup.make("credentials").add(
   HttpApiEndpoint.delete("remove", "/api/credentials/:key", {
     params,
     query: {
-      /** Whose it is. Where absent: the one that the caller uses. */
+      /** The scope of the credential. By default the one that the caller reads. */
       scope
     },
     success: HttpApiSchema.NoContent,

@@ -1,5 +1,5 @@
 /**
- * The endpoints with which a signed-in device lets another one in.
+ * Describes the endpoints with which a signed-in device lets another device in.
  */
 import { AccessScope } from "@sallyport/core/access/AccessScope"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
@@ -19,19 +19,19 @@ import { Forbidden, InvalidRequest, NotFound, Unavailable } from "./WireError.ts
 export class PairingGroup extends HttpApiGroup.make("pairing").add(
   HttpApiEndpoint.post("issue", "/api/auth/pairing-links", {
     payload: Schema.Struct({
-      /** What the new device may do; all that the issuing session may where absent. */
+      /** What the new device may do. By default all that the issuing session may do. */
       scopes: Schema.optionalKey(Schema.Array(AccessScope).check(Schema.isMaxLength(64))),
       label: Schema.optionalKey(Label),
-      /** `machine` makes a longer code, to be pasted rather than typed. */
+      /** `machine` makes a longer code, which is pasted rather than typed. */
       kind: Schema.optionalKey(Schema.Literals(["device", "machine"])),
       /** The JWK thumbprint (RFC 7638) of the only key that can redeem the code, with a DPoP proof. */
       proofKeyThumbprint: Schema.optionalKey(Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{43}$/))),
-      /** How long the code can be redeemed; the server's default where absent. */
+      /** How long the code can be redeemed. By default the server's setting. */
       lifetimeSeconds: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0)))
     }),
     success: Schema.Struct({
       link: PairingLinkView,
-      /** Shown here once. */
+      /** The pairing code, shown only here. */
       code: Schema.RedactedFromValue(Schema.String, { label: "pairing-code" })
     }).pipe(HttpApiSchema.status(201)),
     error: [InvalidRequest, Forbidden, Unavailable]

@@ -1,5 +1,5 @@
 /**
- * How an RPC says who may call it, as `Authentication` has it for endpoints. Clients and servers share it.
+ * Lets an RPC state who may call it, as `Authentication` does for endpoints. Clients and servers share it.
  */
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import type { CurrentSession } from "@sallyport/core/access/CurrentSession"
@@ -22,9 +22,9 @@ class RpcAuthenticationMiddleware
 {}
 
 /**
- * Lets a call in with the session of whoever makes it, and provides that session as `CurrentSession`. Layers of this type
- * are made with {@link layerRpcAuthentication}. It can't be put on an RPC by itself: {@link requires} does that, so that one
- * that doesn't say which scope it asks for does not compile.
+ * Authenticates a call and provides its session as `CurrentSession`. Layers of this type are made with {@link
+ * layerRpcAuthentication}. It cannot be added to an RPC directly: only {@link requires} does that, so an RPC that does
+ * not state its scope does not compile.
  *
  * @category models
  * @since 0.1.0
@@ -32,7 +32,7 @@ class RpcAuthenticationMiddleware
 export type RpcAuthentication = RpcAuthenticationMiddleware
 
 /**
- * Provides what {@link RpcAuthentication} does. Servers have it from `@sallyport/http`.
+ * Provides the implementation of {@link RpcAuthentication}. `@sallyport/http` has it for servers.
  *
  * @category layers
  * @since 0.1.0
@@ -42,8 +42,11 @@ export const layerRpcAuthentication = <E, R>(
 ): Layer.Layer<RpcAuthentication, E, Exclude<R, Scope.Scope>> => Layer.effect(RpcAuthenticationMiddleware, make)
 
 /**
- * Puts an RPC behind {@link RpcAuthentication} and states the scope that it asks for, or null where any live session will
- * do. Said twice, it asks for both scopes: a demand is never taken back.
+ * Requires a session with the given scope on an RPC, or any live session if the scope is null.
+ *
+ * **Details**
+ *
+ * Applied twice, it requires both scopes. A requirement is never removed.
  *
  * **Example** (Guarding a host's own RPC)
  *

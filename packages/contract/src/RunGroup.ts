@@ -1,5 +1,5 @@
 /**
- * The endpoints with which a client starts a run, leaves it, and joins it again.
+ * Describes the endpoints with which a client starts a run, leaves it, and joins it again.
  */
 import {
   IdempotencyKey,
@@ -27,18 +27,19 @@ export class RunView extends Schema.Class<RunView>("@sallyport/contract/RunView"
   threadId: Schema.String,
   idempotencyKey: Schema.String,
   status: RunStatus,
-  /** Why it ended, where there is more to say than the status. */
+  /** Why it ended, if there is more to say than the status. */
   endReason: Schema.NullOr(Schema.String),
-  /** The number of its newest event, 0 while there is none. */
+  /** The number of its newest event; 0 while there is none. */
   lastSeq: Schema.Natural,
   startedAt: Schema.DateTimeUtcFromString,
   completedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
-  /** What it continues, where it does. */
+  /** What it continues, if it does. */
   continuation: Schema.optionalKey(RunContinuation)
 }) {}
 
 /**
- * Tells a reader why a stream stops before the run's end; after a retryable one it may resume from its last cursor.
+ * Tells a reader why a stream stops before the run's end. After a retryable failure the reader may resume from its last
+ * cursor.
  *
  * @category models
  * @since 0.1.0
@@ -50,11 +51,17 @@ export const RunStreamFailure = Schema.Struct({
 })
 
 /**
- * The events of the stream. `id` is the cursor to resume after; an `end` that was made up from the run's row has none. The
- * stream closes after `end` and after `failure`. In between, comments keep an idle connection alive.
+ * Describes the events of the stream. `id` is the cursor to resume after; an `end` that was made from the run's row has
+ * none.
  *
- * The stream begins with `retry:`, which tells an EventSource how soon to reconnect. Effect's own decoder ends a stream at
- * that with the failure `Sse.Retry`, so read the events with an EventSource, or decode the response without it.
+ * **Details**
+ *
+ * The stream closes after `end` and after `failure`. Comments keep an idle connection alive.
+ *
+ * **Gotchas**
+ *
+ * The stream begins with `retry:`, which tells an EventSource how soon to reconnect. Effect's own decoder ends a stream
+ * at that with the failure `Sse.Retry`, so read the events with an EventSource, or decode the response without it.
  *
  * @category models
  * @since 0.1.0
@@ -70,8 +77,8 @@ export const RunStreamEvent = Schema.Union([
 ])
 
 /**
- * The id of a thread, 1 to 100 characters without control characters. It stands in paths, whose parameters routers bound
- * (`HttpRouter`'s `maxParamLength`): a run of a longer one could be started, and then not be found again.
+ * Describes the id of a thread: 1 to 100 characters without control characters. It is a parameter of paths, whose
+ * length routers limit (`HttpRouter`'s `maxParamLength`): a run with a longer id could be started, but not found again.
  *
  * @category models
  * @since 0.1.0
@@ -81,7 +88,7 @@ export const ThreadId = CoreThreadId.check(Schema.isMaxLength(100))
 const startPayload = Schema.Struct({
   threadId: ThreadId,
   input: Schema.Json,
-  /** What the run continues. It is kept with the run, and no part of what makes requests equal. */
+  /** What the run continues. It is kept with the run, and is not compared when a request is repeated. */
   continuation: Schema.optionalKey(RunContinuation)
 })
 const cursorText = Schema.String.check(Schema.isMaxLength(64))
@@ -111,13 +118,13 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
     params: { id: Schema.String },
     headers: { "last-event-id": Schema.optionalKey(cursorText) },
     query: { after: Schema.optionalKey(cursorText) },
-    // 204 where the cursor is that of the terminal event: an EventSource stops asking then.
+    // 204 if the cursor is that of the terminal event: an EventSource then stops asking.
     success: [HttpApiSchema.StreamSse({ events: RunStreamEvent }), HttpApiSchema.NoContent],
     error: [InvalidRequest, NotFound, Conflict, Gone, Unavailable]
   }).pipe(requires("runs:read")),
   HttpApiEndpoint.get("active", "/api/threads/:id/active-run", {
     params: { id: ThreadId },
-    // With a key, the answer is the run that the key started in this thread, whatever became of it, and no other.
+    // With a key, the answer is the run that the key started in this thread, whatever its state, and no other run.
     headers: { "idempotency-key": Schema.optionalKey(IdempotencyKey) },
     success: Schema.Struct({ run: Schema.NullOr(RunView) }),
     error: [InvalidRequest, Unavailable]
@@ -131,7 +138,7 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
     params: { id: ThreadId },
     payload: Schema.Struct({ idempotencyKey: IdempotencyKey }),
     success: Schema.Struct({
-      /** `registered` where no run has begun with this key: if one does, it ends at once. */
+      /** `registered` if no run has begun with this key. A run that begins with it later ends at once. */
       outcome: Schema.Literals(["aborted", "already-ended", "registered"]),
       run: Schema.NullOr(RunView)
     }),

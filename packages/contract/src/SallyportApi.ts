@@ -1,6 +1,6 @@
 /**
- * The whole HTTP surface. A host mounts it beside its own API, or makes a smaller one of the same name from some of the
- * groups: the handlers fit both.
+ * Describes the whole HTTP surface. A host mounts it beside its own API, or builds a smaller API of the same name from
+ * some of the groups: the handlers fit both.
  */
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as OpenApi from "effect/http-api/OpenApi"

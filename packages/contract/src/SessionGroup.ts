@@ -1,5 +1,5 @@
 /**
- * The endpoints with which a device signs in, looks at its sessions, and signs out.
+ * Describes the endpoints with which a device signs in, lists its sessions, and signs out.
  */
 import { SessionId } from "@sallyport/core/access/Session"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
@@ -22,28 +22,28 @@ import {
 } from "./WireError.ts"
 
 /**
- * The `grant_type` of the token endpoint (RFC 8693 section 2.1).
+ * Names the `grant_type` of the token endpoint (RFC 8693 section 2.1).
  *
  * @category constants
  * @since 0.1.0
  */
 export const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
 /**
- * The `grant_type` that exchanges a refresh token (RFC 6749 section 6).
+ * Names the `grant_type` that exchanges a refresh token (RFC 6749 section 6).
  *
  * @category constants
  * @since 0.1.0
  */
 export const refreshGrant = "refresh_token"
 /**
- * The `subject_token_type` of a pairing code or seeded credential.
+ * Names the `subject_token_type` of a pairing code or seeded credential.
  *
  * @category constants
  * @since 0.1.0
  */
 export const bootstrapTokenType = "urn:sallyport:token-type:bootstrap-credential"
 /**
- * The `issued_token_type` of what the token endpoint returns (RFC 8693 section 3).
+ * Names the `issued_token_type` of the tokens that the token endpoint issues (RFC 8693 section 3).
  *
  * @category constants
  * @since 0.1.0
@@ -51,7 +51,7 @@ export const bootstrapTokenType = "urn:sallyport:token-type:bootstrap-credential
 export const accessTokenType = "urn:ietf:params:oauth:token-type:access_token" as const
 
 /**
- * Answers whether the caller is signed in, and how it could be.
+ * Answers whether the caller is signed in, and which ways to sign in there are.
  *
  * @category models
  * @since 0.1.0
@@ -70,11 +70,14 @@ export const SessionState = Schema.Union([
 export const TokenResponse = Schema.Struct({
   access_token: Schema.RedactedFromValue(Schema.String, { label: "session-token" }),
   issued_token_type: Schema.Literal(accessTokenType),
-  /** `DPoP` where the request came with a proof: the token is bound to its key (RFC 9449 section 5). */
+  /** `DPoP` if the request came with a proof: the token is bound to the key of the proof (RFC 9449 section 5). */
   token_type: Schema.Literals(["Bearer", "DPoP"]),
-  /** Seconds until the token ends. Without a refresh token that is the session's end, which using it moves. */
+  /**
+   * Seconds until the token ends. Without a refresh token that is the end of the session, and use of the token extends
+   * it.
+   */
   expires_in: Schema.Natural,
-  /** Where the server has its tokens refreshed: what gives the next one, once. */
+  /** The single-use token that is exchanged for the next tokens, if the server uses refresh tokens. */
   refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String, { label: "refresh-token" })),
   /** The granted scopes, separated by spaces. */
   scope: Schema.String
@@ -121,7 +124,7 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
   }).pipe(requires("access:write"))
 ).middleware(RequestErrors).add(
   HttpApiEndpoint.post("token", "/oauth/token", {
-    // Every parameter is optional here, so that the handler says which one is missing, with the error code for it.
+    // Every parameter is optional here, so that the handler can name the missing one, with its error code.
     payload: Schema.Struct({
       grant_type: Schema.optionalKey(Schema.String),
       subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),

@@ -1,6 +1,7 @@
 /**
- * The errors of the HTTP surface: tagged JSON with a `code` to branch on, a sentence for people, whether a retry can
- * help, and the id under which the server traced the request. Clients branch on tags and codes, never on text.
+ * Describes the errors of the HTTP surface: tagged JSON with a `code` to branch on, a sentence for people, whether a
+ * retry can help, and the id under which the server traced the request. Clients branch on tags and codes, never on
+ * text.
  */
 import * as Schema from "effect/Schema"
 
@@ -25,7 +26,7 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()(
 ) {}
 
 /**
- * Answers 401: no credential, or one that lets nobody in.
+ * Answers 401: there is no credential, or it is not accepted.
  *
  * @category errors
  * @since 0.1.0
@@ -34,7 +35,7 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>()(
   "Unauthorized",
   {
     ...fields(["unauthorized", "invalid_credential", "invalid_dpop_proof", "use_dpop_nonce"]),
-    /** The server's time, in seconds since the epoch, where a client with a wrong clock may have made the proof. */
+    /** The server's time, in seconds since the epoch, if the proof may come from a client with a wrong clock. */
     serverTimeSeconds: Schema.optionalKey(Schema.Natural)
   },
   { httpApiStatus: 401 }
@@ -60,7 +61,7 @@ export class Forbidden extends Schema.TaggedError<Forbidden>()(
 ) {}
 
 /**
- * Answers 404: there is no such thing, or it is somebody else's.
+ * Answers 404: there is no such resource, or it belongs to another user.
  *
  * @category errors
  * @since 0.1.0
@@ -80,7 +81,7 @@ export class NotFound extends Schema.TaggedError<NotFound>()(
 ) {}
 
 /**
- * Answers 409: the request is well-formed, but the present state rules it out.
+ * Answers 409: the request is well-formed, but the present state does not allow it.
  *
  * @category errors
  * @since 0.1.0
@@ -103,7 +104,7 @@ export class Conflict extends Schema.TaggedError<Conflict>()(
 ) {}
 
 /**
- * Answers 410: it was there, and is kept no longer.
+ * Answers 410: the resource existed, and is no longer kept.
  *
  * @category errors
  * @since 0.1.0
@@ -184,7 +185,7 @@ export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
     "use_dpop_nonce"
   ]),
   error_description: Schema.String,
-  /** The server's time, in seconds since the epoch, where a client with a wrong clock may have made the proof. */
+  /** The server's time, in seconds since the epoch, if the proof may come from a client with a wrong clock. */
   server_time_seconds: Schema.optionalKey(Schema.Natural),
   traceId: Schema.String
 }, { httpApiStatus: 400 }) {
@@ -200,7 +201,7 @@ export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
  * @since 0.1.0
  */
 export class OAuthTooManyRequests extends Schema.TaggedError<OAuthTooManyRequests>()("OAuthTooManyRequests", {
-  /** OAuth has no name of its own for it, and this one says what to do: the same request, later. */
+  /** OAuth names no code for this. This one says what to do: send the same request later. */
   error: Schema.Literal("temporarily_unavailable"),
   code: Schema.Literal("rate_limited"),
   error_description: Schema.String,

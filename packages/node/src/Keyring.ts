@@ -21,12 +21,12 @@ import * as Redacted from "effect/Redacted"
  * @since 0.1.0
  */
 export class Keyring extends Context.Service<Keyring, {
-  /** Reads an entry; none when there is none. A keyring that is locked or does not answer is an error, never none. */
+  /** Reads an entry; none if it does not exist. A keyring that is locked or does not answer is an error, never none. */
   readonly read: (
     service: string,
     account: string
   ) => Effect.Effect<Option.Option<Redacted.Redacted<Uint8Array>>, SecretKeys.SecretKeysError>
-  /** Writes an entry, over one that is there. */
+  /** Writes an entry, and replaces an existing one. */
   readonly write: (
     service: string,
     account: string,
@@ -37,7 +37,7 @@ export class Keyring extends Context.Service<Keyring, {
 }>()("@sallyport/node/Keyring") {}
 
 /**
- * What this module needs of an entry of `@napi-rs/keyring`.
+ * Describes what this module needs of an entry of `@napi-rs/keyring`.
  *
  * @category models
  * @since 0.1.0
@@ -49,7 +49,7 @@ export interface Entry {
 }
 
 /**
- * What this module needs of `@napi-rs/keyring`.
+ * Describes what this module needs of `@napi-rs/keyring`.
  *
  * @category models
  * @since 0.1.0
@@ -72,7 +72,7 @@ const unavailable = (cause: unknown, remedy: string): SecretKeys.SecretKeysError
   })
 
 /**
- * Builds the service on a module that `load` imports. Fails with `SourceUnavailable` when it cannot be loaded.
+ * Creates the service on a module that `load` imports. Fails with `SourceUnavailable` if the module cannot be loaded.
  *
  * @category constructors
  * @since 0.1.0
@@ -95,7 +95,7 @@ export const make = (
       use: (entry: Entry, signal: AbortSignal) => Promise<A>
     ): Effect.Effect<A, SecretKeys.SecretKeysError> =>
       Effect.try({
-        // The kernel's keyring, which the module would take instead, forgets everything when the machine is switched off.
+        // The kernel's keyring, the module's fallback, loses everything when the machine is switched off.
         try: () => new AsyncEntry(service, account, { linux: { store: "secret-service" } }),
         catch: (cause) =>
           unavailable(
@@ -138,13 +138,16 @@ export const layer: Layer.Layer<Keyring, SecretKeys.SecretKeysError> = Layer.eff
 )
 
 /**
- * Configures where in the keyring the keys are.
+ * Configures where the keyring holds the keys.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Options {
-  /** The keyring's name for the application, which its user interface shows. Each key is an account of it, named by its id. */
+  /**
+   * The application's name in the keyring, which its user interface shows. Each key is an account of it, named by the
+   * key's id.
+   */
   readonly service: string
 }
 
@@ -152,7 +155,7 @@ const vault = (options: Options): Effect.Effect<SecretKeys.Vault, never, Keyring
   Effect.map(Keyring, (keyring) => ({
     source,
     missingRemedy:
-      `Log in as the user whose keyring has it, or restore the entry of "${options.service}" from a backup; ` +
+      `Log in as the user whose keyring holds it, or restore the entry of "${options.service}" from a backup; ` +
       `without it the secrets cannot be decrypted`,
     read: (id) => keyring.read(options.service, id),
     write: (id, key) => keyring.write(options.service, id, key),
@@ -160,9 +163,13 @@ const vault = (options: Options): Effect.Effect<SecretKeys.Vault, never, Keyring
   }))
 
 /**
- * Provides encryption keys from the keyring. The first start makes one, and of several processes that start at once all get the same.
+ * Provides encryption keys from the keyring. The first start creates one; processes that start at the same time all get
+ * the same key.
  *
- * Which key is the active one stands in the underlying store; a keyring that has lost it is an error (`KeyMissing`).
+ * **Details**
+ *
+ * The underlying store records which key is active. If the keyring has lost that key, the layer fails with
+ * `KeyMissing`.
  *
  * @category layers
  * @since 0.1.0
@@ -174,7 +181,8 @@ export const layerSecretKeys = (options: Options): Layer.Layer<
 > => Layer.unwrap(Effect.map(vault(options), SecretKeys.layerVault))
 
 /**
- * Adds a key to the keyring, active from the next start of every process on: the first step of a rotation. Returns its id.
+ * Adds a key to the keyring and returns its id. It becomes active when each process starts next: the first step of a
+ * rotation.
  *
  * @category operations
  * @since 0.1.0

@@ -1,8 +1,8 @@
 /**
  * Provides `Mac` on `node:crypto` with keys that are prepared once.
  *
- * `@effect/platform-node` gives Node the bytes of the key at every call, and Node makes a key object of them each time. With the
- * object kept, an HMAC of a token's length takes about half the time.
+ * `@effect/platform-node` passes the bytes of the key to Node at every call, and Node creates a key object from them
+ * each time. With a kept object, an HMAC over an input of a token's length takes about half the time.
  */
 import * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -24,7 +24,7 @@ const hashNames = {
  * @since 0.1.0
  */
 export const layer: Layer.Layer<Mac.Mac> = Layer.suspend(() => {
-  // A key hands out the same array at each call, and never changes it. When the key is gone, so is the object.
+  // A key returns the same array at each call, and never changes it. The object is collected together with the key.
   const prepared = new WeakMap<Uint8Array, NodeCrypto.KeyObject>()
   return Mac.layerWebCryptoWith({
     hmac: (hash, key, data) => {

@@ -1,20 +1,20 @@
 /**
- * Checks the signatures of DPoP proofs on `node:crypto`, which does it in the calling thread, without WebCrypto's way
- * through the thread pool and back.
+ * Checks the signatures of DPoP proofs with `node:crypto`, in the calling thread. WebCrypto would go through the thread
+ * pool.
  */
 import { ProofSignature, type PublicJwk, type Signatures, type Verify } from "@sallyport/core/access/ProofSignature"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { createPublicKey, type KeyObject, verify } from "node:crypto"
 
-/** What is hashed before the signature, by curve; Ed25519 hashes itself. */
+/** The hash of the signature, by curve; Ed25519 includes its own. */
 const hashes: Record<PublicJwk["crv"], string | undefined> = {
   "P-256": "sha256",
   "P-384": "sha384",
   Ed25519: undefined
 }
 
-/** Imports a key once; `createPublicKey` throws where its point is not on the curve. */
+/** Imports a key once; `createPublicKey` throws if the point is not on the curve. */
 const importKey = (jwk: PublicJwk): KeyObject | undefined => {
   try {
     return createPublicKey({ format: "jwk", key: { ...jwk } })
@@ -29,7 +29,7 @@ const signatures: Signatures = {
       const key = importKey(jwk)
       if (key === undefined) return undefined
       const hash = hashes[jwk.crv]
-      // JWS has the signature as `r || s`, where OpenSSL would expect DER.
+      // JWS encodes the signature as `r || s`; OpenSSL expects DER by default.
       const options = { key, dsaEncoding: "ieee-p1363" } as const
       return (signingInput, signature) => Effect.sync(() => verify(hash, signingInput, options, signature))
     })

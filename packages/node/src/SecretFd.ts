@@ -40,7 +40,7 @@ export class Empty extends Schema.TaggedError<Empty>()("Empty", {}) {
 }
 
 /**
- * Reports more bytes than a secret may have. None of them was kept.
+ * Reports more bytes than a secret may have. None of them is kept.
  *
  * @category errors
  * @since 0.1.0
@@ -52,7 +52,7 @@ export class TooLarge extends Schema.TaggedError<TooLarge>()("TooLarge", { maxBy
 }
 
 /**
- * Reports a parent that kept the descriptor open. What it had written until then was dropped.
+ * Reports a parent that kept the descriptor open. What it had written is dropped.
  *
  * @category errors
  * @since 0.1.0
@@ -78,7 +78,7 @@ export class SecretFdError extends Schema.TaggedError<SecretFdError>()("SecretFd
   }
 }
 
-/** Opens what a descriptor is, so that waiting for it can be given up: a blocked `read` could not. */
+/** Opens a descriptor according to its kind, so that a wait for it can be cancelled: a blocked `read` cannot be. */
 const openStream = (fd: number): Readable => {
   const stat = NFS.fstatSync(fd)
   if (stat.isFIFO() || stat.isSocket()) return new Net.Socket({ fd, readable: true, writable: false })
@@ -87,10 +87,16 @@ const openStream = (fd: number): Readable => {
 }
 
 /**
- * Reads a descriptor to its end, closes it, and returns the bytes as they are (a line break at the end included).
+ * Reads a descriptor to its end, closes it, and returns the bytes unchanged, including a line break at the end.
  *
- * At most `maxBytes` (default 64 KiB) and for at most `timeout` (default 10 seconds): a parent that never closes its end is an error, not a start that
- * hangs. The descriptor is closed whatever happens, by interruption too. Read it once, early, before other children are started.
+ * **Details**
+ *
+ * It reads at most `maxBytes` (default 64 KiB) for at most `timeout` (default 10 seconds): a parent that never closes
+ * its end causes an error, and does not hang the start. The descriptor is closed in every case, on interruption too.
+ *
+ * **Gotchas**
+ *
+ * Read the descriptor once, early, before other child processes are started.
  *
  * @category operations
  * @since 0.1.0
@@ -117,7 +123,7 @@ export const readSecretFromFd = Effect.fn("SecretFd.readSecretFromFd")(function*
       for (const chunk of chunks) chunk.fill(0)
       chunks.length = 0
     }
-    // The answer comes when the descriptor is closed, so that it is closed whenever this effect has ended.
+    // The result comes when the descriptor is closed, so it is always closed when this effect has ended.
     let outcome: Effect.Effect<Redacted.Redacted<Uint8Array>, SecretFdError> = Effect.fail(fail(new Empty()))
     stream.on("data", (chunk: Buffer) => {
       chunks.push(chunk)

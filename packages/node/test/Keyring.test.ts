@@ -128,7 +128,7 @@ describe("Keyring", () => {
   it.live("the real module without a Secret Service is an error, never the kernel's keyring, which forgets", () =>
     Effect.gen(function*() {
       const before = process.env["DBUS_SESSION_BUS_ADDRESS"]
-      // A bus that nobody listens on, so that the keyring of whoever runs this test is left alone. Other systems ignore it.
+      // A bus without a listener, so that this test never touches the keyring of its user. Other systems ignore it.
       if (process.platform !== "linux") return
       process.env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/nonexistent/sallyport-test-bus"
       yield* Effect.addFinalizer(() =>

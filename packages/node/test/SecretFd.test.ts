@@ -148,7 +148,7 @@ describe("SecretFd.readSecretFromFd", () => {
       )
       const fifo = NPath.join(directory, "fifo")
       yield* Effect.promise(() => once(spawn("/bin/sh", ["-c", "mkfifo \"$0\"", fifo]), "exit"))
-      // Opened for reading and writing it never ends.
+      // A pipe that is open for reading and writing never ends.
       const fd = NFS.openSync(fifo, NFS.constants.O_RDWR | NFS.constants.O_NONBLOCK)
       const fiber = yield* Effect.forkChild(SecretFd.readSecretFromFd(fd))
       yield* Effect.yieldNow

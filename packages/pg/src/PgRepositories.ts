@@ -1,5 +1,5 @@
 /**
- * Every repository of a backend on PostgreSQL, woken by `LISTEN` and `NOTIFY`, as one layer.
+ * Provides every repository of a backend on PostgreSQL, with wake-ups over `LISTEN` and `NOTIFY`, as one layer.
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { Repositories } from "@sallyport/core/Repositories"

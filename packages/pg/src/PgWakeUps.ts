@@ -1,10 +1,10 @@
 /**
- * Has PostgreSQL wake the readers of all processes with `LISTEN` and `NOTIFY`.
+ * Wakes the readers of all processes with PostgreSQL's `LISTEN` and `NOTIFY`.
  *
- * A module of its own, so that those who use SQLite need not install `@effect/sql-pg`. A process listens on one connection
- * outside of the pool, for all repositories. It notifies after its commits, never in their transactions: a notification
- * inside takes a lock that all committing transactions wait for. What a few milliseconds bring goes out as one
- * notification.
+ * It is in a separate package, so that users of SQLite need not install `@effect/sql-pg`. A process listens on one
+ * connection outside of the pool, for all repositories. It notifies after its commits, never in their transactions: a
+ * notification in a transaction takes a lock that all committing transactions wait for. The commits of a few
+ * milliseconds share one notification.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -27,7 +27,7 @@ export { InvalidPgWakeUpsOptions, type Options } from "./internal/wakeUpOptions.
 const maxPayloadBytes = 7_900
 
 const Payload = Schema.fromJsonString(Schema.Struct({
-  /** The sender's listening connection, so that it knows its own notifications; null where it does not listen. */
+  /** The sender's listening connection, so that it recognises its own notifications; null if it does not listen. */
   from: Schema.NullOr(Schema.Number),
   topics: Schema.Record(Schema.String, Schema.Union([Schema.Null, Schema.Record(Schema.String, Schema.Number)]))
 }))
@@ -48,7 +48,7 @@ const encode = (from: number | null, pending: ReadonlyMap<string, WakeUps.WakeUp
   const whole = render(true)
   if (isShort(whole)) return whole
   const bare = render(false)
-  // What is no payload stands for anything at all.
+  // A text that is no payload may mean any change.
   return isShort(bare) ? bare : ""
 }
 
@@ -128,7 +128,7 @@ const provide = <E>(settings: Effect.Effect<Settings, E>): Layer.Layer<never, E,
                 wake(topic, keys === null ? "anything" : new Map(Object.entries(keys)))
               }
             }))
-            // A connection whose peer has vanished is silent, as one is on which nothing happens.
+            // A connection whose peer has vanished is silent, and so is an idle one.
             const beat = connection.query("SELECT 1").pipe(
               Effect.timeoutOrElse({ duration: heartbeatMillis, orElse: () => Effect.fail(silent) }),
               Effect.delay(heartbeatMillis),

@@ -57,7 +57,7 @@ export interface SqliteClient extends Client.SqlClient {
    *
    * The copy is one consistent state. The connection is held until the copy is complete, so other statements of this
    * client wait, and interruption takes effect only afterwards. The copying itself runs off the main thread. Fails
-   * inside a transaction of this client, where it could never finish.
+   * inside a transaction of this client, because it could never finish there.
    */
   readonly backup: (destination: string) => Effect.Effect<BackupMetadata, SqlError>
 
@@ -96,9 +96,9 @@ export const SqliteClient: Context.Service<SqliteClient, SqliteClient> = Context
 /**
  * Creates a `SqliteClient` whose connection closes with the scope.
  *
- * Foreign keys are enforced. Transactions begin with `BEGIN IMMEDIATE`, so that one which goes on to write cannot fail
- * half-way for want of the lock. A database that cannot be opened, or is none, fails with a `SqlError` that names the
- * file and the remedy.
+ * Foreign keys are enforced. Transactions begin with `BEGIN IMMEDIATE`, so a transaction that writes later cannot fail
+ * half-way for lack of the lock. A database that cannot be opened, or a file that is no database, fails with a
+ * `SqlError` that names the file and the remedy.
  *
  * @category constructors
  * @since 0.1.0

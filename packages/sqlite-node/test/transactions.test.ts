@@ -13,7 +13,7 @@ const counter = (sql: SqlClient.SqlClient) => sql`CREATE TABLE t (n INTEGER PRIM
 const add = (sql: SqlClient.SqlClient, n: number) => sql`INSERT INTO t VALUES (${n})`
 const all = (sql: SqlClient.SqlClient) => Effect.map(sql`SELECT n FROM t ORDER BY n`.values, (rows) => rows.flat())
 
-// Writers on one file give way to each other: the loser of the lock comes again a little later.
+// Writers on one file take turns: a writer that does not get the lock tries again a little later.
 const patiently = <A, R>(effect: Effect.Effect<A, SqlError, R>) =>
   Effect.retry(effect, {
     while: (error) => error.isRetryable,
@@ -166,7 +166,8 @@ describe("one file, several writers", () => {
       assert.deepStrictEqual(yield* sql`SELECT n FROM c`, [{ n: 400 }])
     }))
 
-  // Each child waits for the others, then opens one fresh file after the other. One that is shut out ends with code 1.
+  // Each child waits for the others, then opens one fresh file after the other. A child that cannot open one exits with
+  // 1.
   const opener = `
     import { open } from ${JSON.stringify(new URL("../src/internal/connection.ts", import.meta.url).href)}
     import * as Effect from "effect/Effect"

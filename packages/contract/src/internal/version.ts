@@ -1,5 +1,5 @@
 /**
- * The version of the packages, as the description of an API names it.
+ * Holds the version of the packages, for the descriptions of APIs.
  */
 
 /** Names the version; a test compares it with the package's manifest. */

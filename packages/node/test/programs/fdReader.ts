@@ -1,6 +1,7 @@
 /**
- * Reads a secret from the file descriptor `argv[2]` with the limits `argv[3]` (bytes) and `argv[4]` (milliseconds), and prints one JSON line: what it
- * got as hex, or the reason of the error, and whether the descriptor is still open. `argv[5]` is how often it reads.
+ * Reads a secret from the file descriptor `argv[2]` with the limits `argv[3]` (bytes) and `argv[4]` (milliseconds), and
+ * prints one JSON line: what it got as hex, or the reason of the error, and whether the descriptor is still open.
+ * `argv[5]` is the number of reads.
  */
 import * as SecretFd from "@sallyport/node/SecretFd"
 import * as Effect from "effect/Effect"

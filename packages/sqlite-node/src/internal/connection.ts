@@ -62,7 +62,7 @@ const refuseParameter = (value: unknown, index: number): SqlError => {
 
 const isView = (value: unknown): value is NodeJS.ArrayBufferView => ArrayBuffer.isView(value)
 
-// `node:sqlite` takes a leading object for named parameters: a Date in first place would bind NULL without a word.
+// `node:sqlite` takes a leading object for named parameters: a Date in first place would silently bind NULL.
 const encodeParameter = (value: unknown, index: number): SQLInputValue => {
   switch (typeof value) {
     case "string":

@@ -70,7 +70,7 @@ export const classify = (
   return classifySqliteError(typeof cause === "object" ? Object.assign(cause ?? {}, { errno: errcode }) : cause, props)
 }
 
-/** Turns anything thrown while `operation` ran into a `SqlError`; one that already is passes through. */
+/** Turns anything thrown while `operation` ran into a `SqlError`; a `SqlError` passes through unchanged. */
 export const fromThrown = (cause: unknown, operation: Operation): SqlError =>
   cause instanceof SqlError ? cause : new SqlError({ reason: classify(cause, operation) })
 
