@@ -426,6 +426,42 @@ export const layerConfig = provide(settings.fromConfig)
 /**
  * Provides the handlers with the defaults of {@link Options}.
  *
+ * **Example** (Serving a relay)
+ *
+ * ```ts
+ * import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
+ * import { EnvironmentConnector, RelayEnvironmentRepository, RelayHandlers, RelayProofRepository } from "@sallyport/connect"
+ * import { ConnectProtocol } from "@sallyport/contract"
+ * import { AuthPolicy, Repositories, SecretStore, SessionCredentialService } from "@sallyport/core"
+ * import { Authentication } from "@sallyport/http"
+ * import { Console, Effect, Layer } from "effect"
+ * import { HttpRouter, HttpServer } from "effect/http"
+ * import { HttpApiBuilder } from "effect/http-api"
+ * import { createServer } from "node:http"
+ *
+ * const Routes = HttpApiBuilder.layer(ConnectProtocol.RelayApi).pipe(
+ *   Layer.provide(RelayHandlers.layer),
+ *   Layer.provide([Authentication.layer, Authentication.layerRequestErrors()])
+ * )
+ *
+ * const Server = HttpRouter.serve(Routes, { disableListenLog: true, disableLogger: true }).pipe(
+ *   Layer.provide([EnvironmentConnector.layer, SessionCredentialService.layer, AuthPolicy.layer({ host: "127.0.0.1" })]),
+ *   Layer.provide([RelayEnvironmentRepository.layerMemory, RelayProofRepository.layerMemory]),
+ *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory]),
+ *   Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 })),
+ *   Layer.provide(NodeCrypto.layer)
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const { address } = yield* HttpServer.HttpServer
+ *   const answer = yield* Effect.promise(() => fetch(`${HttpServer.formatAddress(address)}/api/relay/environments`))
+ *   yield* Console.log(answer.status)
+ *   // => 401
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Server))
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

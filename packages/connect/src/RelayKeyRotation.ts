@@ -128,11 +128,19 @@ const follow = <E>(found: Effect.Effect<Settings, E>): Layer.Layer<never, E, Req
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<never, InvalidRelayKeyRotationOptions, Requirements> =>
-  follow(settings.fromObject(options ?? {}))
+export const layerWith = (options: Options): Layer.Layer<never, InvalidRelayKeyRotationOptions, Requirements> =>
+  follow(settings.fromObject(options))
 
 /**
- * Does what {@link layer} does, with the options of the configuration: `SALLYPORT_RELAY_KEY_LIMIT` and
+ * Does what {@link layerWith} does, with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<never, never, Requirements> = follow(settings.defaults)
+
+/**
+ * Does what {@link layerWith} does, with the options of the configuration: `SALLYPORT_RELAY_KEY_LIMIT` and
  * `SALLYPORT_RELAY_KEY_INTERVAL`.
  *
  * @category layers

@@ -334,7 +334,7 @@ for (const store of stores) {
 
         // A caller that goes on with it: the process that began has ended.
         yield* relay.run(Effect.gen(function*() {
-          yield* Layer.build(RelayKeyRotation.layer({ interval: "20 millis" }))
+          yield* Layer.build(RelayKeyRotation.layerWith({ interval: "20 millis" }))
           yield* Effect.repeat(Identity.ring(Identity.relayKeyName), {
             until: ({ next }) => Option.isNone(next),
             schedule: Schedule.spaced("20 millis")

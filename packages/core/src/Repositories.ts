@@ -23,6 +23,30 @@ export type Repositories =
 /**
  * Provides all repositories in memory; what they hold ends with the layer.
  *
+ * **Example** (Running without a database)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { Repositories, RunEventLog } from "@sallyport/core"
+ * import { Console, Effect, Layer } from "effect"
+ *
+ * const Runs = RunEventLog.layer.pipe(Layer.provide([Repositories.layerMemory, NodeCrypto.layer]))
+ *
+ * const program = Effect.gen(function*() {
+ *   const runs = yield* RunEventLog.RunEventLog
+ *   const { run } = yield* runs.start({
+ *     threadId: "thread-1",
+ *     idempotencyKey: "request-1",
+ *     owner: { subject: "ada" },
+ *     request: {}
+ *   })
+ *   yield* Console.log(run.status, run.lastSeq)
+ *   // => running 0
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Runs))
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

@@ -30,6 +30,30 @@ export const layerWith = (
 /**
  * Provides all repositories on the ambient `SqlClient`, SQLite or PostgreSQL, after bringing the tables up to date.
  *
+ * **Example** (Keeping everything in SQLite)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { BootstrapCredentialService, SecretStore, SqlRepositories } from "@sallyport/core"
+ * import { SqliteClient } from "@sallyport/sqlite-node"
+ * import { Console, Effect, Layer } from "effect"
+ *
+ * const Pairing = BootstrapCredentialService.layer.pipe(
+ *   Layer.provide([SqlRepositories.layer, SecretStore.layerMemory]),
+ *   Layer.provide([SqliteClient.layer({ filename: ":memory:" }), NodeCrypto.layer])
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const pairing = yield* BootstrapCredentialService.BootstrapCredentialService
+ *   yield* pairing.issue({ issuedBy: "operator", scopes: ["runs:read"], label: "phone" })
+ *   const links = yield* pairing.list
+ *   yield* Console.log(links.map(({ label }) => label))
+ *   // => [ 'phone' ]
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Pairing))
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

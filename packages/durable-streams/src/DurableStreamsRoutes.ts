@@ -28,6 +28,8 @@ import * as Reader from "./internal/reader.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
 
+export { InvalidStreamsRoutesOptions } from "./internal/live.ts"
+
 declare module "@sallyport/core/access/AccessScope" {
   interface Registry {
     readonly "streams:read": true
@@ -66,7 +68,7 @@ export interface CommonOptions {
  */
 export interface Options extends CommonOptions, Live.Options {
   /** The largest body of a request. Default 8 MiB. */
-  readonly maxBodySize?: ByteSize.Input | undefined
+  readonly maxBodySize?: ByteSize.ByteSize | undefined
 }
 
 const fail = (field: string, expected: string) =>
@@ -186,14 +188,12 @@ const preflight = HttpServerResponse.empty({
  */
 export const layer = (options?: Options): Layer.Layer<
   never,
-  never,
+  Live.InvalidStreamsRoutesOptions,
   DurableStreams | SessionCredentialService | AuthPolicy | HttpRouter.HttpRouter
 > => {
   const prefix = options?.prefix ?? "/streams"
   const ownerOf = options?.owner ?? Request.ownerOfSubject
-  const maxBodySize = options?.maxBodySize === undefined
-    ? ByteSize.mebibytes(8)
-    : ByteSize.fromInputUnsafe(options.maxBodySize)
+  const maxBodySize = options?.maxBodySize ?? ByteSize.mebibytes(8)
 
   const name = Effect.gen(function*() {
     const session = yield* CurrentSession

@@ -139,7 +139,7 @@ const notAllowed = Wire.error(
  */
 export const layer = (options?: Options): Layer.Layer<
   never,
-  never,
+  Live.InvalidStreamsRoutesOptions,
   RunEventLog | SessionCredentialService | AuthPolicy | HttpRouter.HttpRouter
 > => {
   const path = `${options?.prefix ?? "/streams"}/runs/:runId` as const

@@ -4,6 +4,7 @@ import { DurableStreamRepository } from "@sallyport/durable-streams/DurableStrea
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
 import * as SqlDurableStreamRepository from "@sallyport/durable-streams/SqlDurableStreamRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -144,7 +145,7 @@ describe("streams over HTTP", () => {
 
   it.live("refuse bodies that are too large, whether they say so or not, and store nothing", () =>
     Effect.gen(function*() {
-      const server = yield* start({ maxBodySize: 1000 })
+      const server = yield* start({ maxBodySize: ByteSize.bytes(1000) })
       const headers = { ...bearer(yield* server.token("someone")), "content-type": "text/plain" }
       const url = `${server.url}/streams/s`
       yield* request(url, { method: "PUT", headers })

@@ -1,8 +1,13 @@
+import { NodeCrypto } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
+import { AuthPolicy, Repositories, RunEventLog, SecretStore, SessionCredentialService } from "@sallyport/core"
 import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
+import * as DurableStreamsRoutes from "@sallyport/durable-streams/DurableStreamsRoutes"
+import * as RunStreamsRoutes from "@sallyport/durable-streams/RunStreamsRoutes"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as Variables from "../../../test-support/variables.ts"
 import * as StreamOptions from "../src/internal/streamOptions.ts"
@@ -10,6 +15,13 @@ import * as SubscriptionOptions from "../src/internal/subscriptionOptions.ts"
 
 const withVariables = (variables: Record<string, string>) =>
   Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnvRecord(variables))
+
+const services = Layer.mergeAll(
+  DurableStreams.layer.pipe(Layer.provide(DurableStreamRepository.layerMemory)),
+  RunEventLog.layer,
+  SessionCredentialService.layer,
+  AuthPolicy.layer({ host: "127.0.0.1" })
+).pipe(Layer.provide([Repositories.layerMemory, SecretStore.layerMemory]), Layer.provide(NodeCrypto.layer))
 
 describe("the options of streams and subscriptions", () => {
   it.effect("stand in the documented variables", () =>
@@ -69,5 +81,20 @@ describe("the options of streams and subscriptions", () => {
         Layer.provide(DurableStreams.layerWith({ pollInterval: "0 millis" }), DurableStreamRepository.layerMemory)
       ))
       assert.include(inCode.message, "pollInterval must be a duration of at least 1 millisecond")
+    }))
+
+  it.effect("of routes stop the start by name, too", () =>
+    Effect.gen(function*() {
+      const options = { sseDuration: "0 seconds" } as const
+      for (
+        const layer of [
+          Layer.provide(DurableStreamsRoutes.layer(options), [HttpRouter.layer, services]),
+          Layer.provide(RunStreamsRoutes.layer(options), [HttpRouter.layer, services])
+        ]
+      ) {
+        const error = yield* Effect.flip(Layer.build(layer))
+        assert.strictEqual(error._tag, "InvalidStreamsRoutesOptions")
+        assert.include(error.message, "sseDuration must be a duration of at least 1 millisecond, such as 60 seconds")
+      }
     }))
 })

@@ -497,11 +497,9 @@ const guardRequest = <E, R, E2, E3>(
  * @since 0.1.0
  */
 export const layerRequestErrors = (options?: {
-  readonly maxBodySize?: ByteSize.Input | undefined
+  readonly maxBodySize?: ByteSize.ByteSize | undefined
 }): Layer.Layer<RequestErrors | OAuthRequestErrors> => {
-  const maxBodySize = options?.maxBodySize === undefined
-    ? defaultMaxBodySize
-    : ByteSize.fromInputUnsafe(options.maxBodySize)
+  const maxBodySize = options?.maxBodySize ?? defaultMaxBodySize
   return Layer.mergeAll(
     Layer.succeed(
       RequestErrors,

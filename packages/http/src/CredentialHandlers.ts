@@ -111,7 +111,7 @@ export interface Options {
   /** The path below which the endpoints are mounted. Default none. */
   readonly prefix?: `/${string}` | undefined
   /** The largest body that a request may have. Default 1 MiB. */
-  readonly maxBodySize?: ByteSize.Input | undefined
+  readonly maxBodySize?: ByteSize.ByteSize | undefined
   /** Where the OpenAPI document of these endpoints is served, below the prefix. Default `/api/credentials/openapi.json`. */
   readonly openapiPath?: `/${string}` | undefined
 }

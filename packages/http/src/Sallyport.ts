@@ -40,7 +40,7 @@ export interface Options {
   /** Where a browser goes once it is paired: a path of this server. Default `/`. */
   readonly continueTo?: `/${string}` | undefined
   /** The largest body that a request may have. Default 1 MiB. */
-  readonly maxBodySize?: ByteSize.Input | undefined
+  readonly maxBodySize?: ByteSize.ByteSize | undefined
   /** Where the OpenAPI document is served, below the prefix. Default `/api/openapi.json`. */
   readonly openapiPath?: `/${string}` | undefined
 }

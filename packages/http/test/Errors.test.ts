@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Sallyport from "@sallyport/http/Sallyport"
+import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { type Answer, assertError, bearer, raw, type Request, type Server, start } from "./support.ts"
@@ -344,7 +345,7 @@ describe("a request of the wrong form", () => {
 
   it.live("HTTP-04 is answered 413 where its body is longer than the limit, with a length and without one", () =>
     Effect.gen(function*() {
-      const server = yield* start({ routes: Sallyport.layer({ maxBodySize: 1000 }) })
+      const server = yield* start({ routes: Sallyport.layer({ maxBodySize: ByteSize.bytes(1000) }) })
       const token = yield* server.token()
       const tooLarge = { status: 413, tag: "TooLarge", code: "body_too_large" }
       const label = secret.repeat(100)

@@ -37,6 +37,25 @@ export const layerWith = (
  * Provides all repositories on the ambient `PgClient`, after bringing the tables up to date, with the options of
  * `PgWakeUps.layerConfig`. `PgDatabase.layerConfig` connects to the database that the configuration names.
  *
+ * **Example** (Refusing to start with a wrong variable)
+ *
+ * ```ts
+ * import { PgDatabase, PgRepositories } from "@sallyport/pg"
+ * import { ConfigProvider, Console, Effect, Layer } from "effect"
+ *
+ * const Environment = ConfigProvider.layer(ConfigProvider.fromEnvRecord({
+ *   SALLYPORT_DATABASE_URL: "postgres://localhost/sallyport",
+ *   SALLYPORT_WAKE_UPS_HEARTBEAT: "often"
+ * }))
+ *
+ * const Store = PgRepositories.layerConfig.pipe(Layer.provide(PgDatabase.layerConfig), Layer.provide(Environment))
+ *
+ * const program = Effect.flip(Effect.scoped(Layer.build(Store)))
+ *
+ * Effect.runPromise(Effect.flatMap(program, ({ message }) => Console.log(message)))
+ * // => The options of wake-ups cannot work: SALLYPORT_WAKE_UPS_HEARTBEAT must be a duration of at least 1 millisecond, such as 2 seconds, not "often"
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

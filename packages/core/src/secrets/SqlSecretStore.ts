@@ -20,6 +20,7 @@ import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as Dialect from "../sql/Dialect.ts"
+import { settings } from "./internal/secretOptions.ts"
 import * as SqlKit from "../sql/SqlKit.ts"
 import * as Statements from "../sql/Statements.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
@@ -85,25 +86,20 @@ const storageFailure =
     })
   }
 
-const isSecretName = Schema.is(SecretStore.SecretName)
-
 /**
- * Builds a `SecretStore` on tables that exist already; it runs no DDL.
+ * Names what the store is built on.
  *
- * @category constructors
+ * @category models
  * @since 0.1.0
  */
-export const make = Effect.fnUntraced(function*(
-  options?: Options
-): Effect.fn.Return<
-  SecretStore.SecretStore["Service"],
-  Migrations.MigrationsError,
-  SqlClient.SqlClient | SecureRandom.SecureRandom
-> {
-  const keep = options?.keepVersions ?? 2
-  if (!Number.isSafeInteger(keep) || keep < 1) {
-    return yield* Effect.die(new RangeError("keepVersions must be a whole number from 1"))
-  }
+export type Requirements = SqlClient.SqlClient | SecureRandom.SecureRandom
+
+const isSecretName = Schema.is(SecretStore.SecretName)
+
+const build = Effect.fnUntraced(function*(
+  keep: number,
+  options?: Migrations.TableOptions
+): Effect.fn.Return<SecretStore.SecretStore["Service"], Migrations.MigrationsError, Requirements> {
   const kit = yield* SqlKit.make(options)
   const { prefix, statement } = kit
   const heads = kit.table("secrets")
@@ -237,6 +233,20 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
+ * Creates a `SecretStore` on tables that exist already; it runs no DDL. Fails if the options cannot work.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options?: Options
+): Effect.Effect<
+  SecretStore.SecretStore["Service"],
+  SecretStore.InvalidSecretStoreOptions | Migrations.MigrationsError,
+  Requirements
+> => Effect.flatMap(settings.fromObject(options ?? {}), (keep) => build(keep, options))
+
+/**
  * Provides the store on tables that exist already; it runs no DDL.
  *
  * @category layers
@@ -244,8 +254,11 @@ export const make = Effect.fnUntraced(function*(
  */
 export const layerStorage = (
   options?: Options
-): Layer.Layer<SecretStore.SecretStore, Migrations.MigrationsError, SqlClient.SqlClient | SecureRandom.SecureRandom> =>
-  Layer.effect(SecretStore.SecretStore, make(options))
+): Layer.Layer<
+  SecretStore.SecretStore,
+  SecretStore.InvalidSecretStoreOptions | Migrations.MigrationsError,
+  Requirements
+> => Layer.effect(SecretStore.SecretStore, make(options))
 
 /**
  * Provides the store on tables named with a prefix, which are brought up to date first.
@@ -254,21 +267,44 @@ export const layerStorage = (
  * @since 0.1.0
  */
 export const layerWith = (
-  options?: Options
+  options: Options
 ): Layer.Layer<
   SecretStore.SecretStore,
-  Migrations.MigrationsError,
-  SqlClient.SqlClient | SecureRandom.SecureRandom
+  SecretStore.InvalidSecretStoreOptions | Migrations.MigrationsError,
+  Requirements
 > => Layer.provide(layerStorage(options), layerMigrations(options))
 
 /**
  * Provides the store on tables named `sallyport_…`, which are brought up to date first.
  *
+ * **Example** (Keeping secrets in the database)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { SecretStore, SqlSecretStore } from "@sallyport/core"
+ * import { SqliteClient } from "@sallyport/sqlite-node"
+ * import { Console, Effect, Layer, Redacted } from "effect"
+ *
+ * const Secrets = SqlSecretStore.layer.pipe(
+ *   Layer.provide([SqliteClient.layer({ filename: ":memory:" }), NodeCrypto.layer])
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const secrets = yield* SecretStore.SecretStore
+ *   yield* secrets.set("token", Redacted.make(new Uint8Array([1, 2, 3])))
+ *   yield* secrets.set("token", Redacted.make(new Uint8Array([4, 5, 6])))
+ *   const versions = yield* secrets.history("token")
+ *   yield* Console.log(versions.map(({ version }) => version))
+ *   // => [ 2, 1 ]
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, Secrets))
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<
+export const layer: Layer.Layer<SecretStore.SecretStore, Migrations.MigrationsError, Requirements> = Layer.effect(
   SecretStore.SecretStore,
-  Migrations.MigrationsError,
-  SqlClient.SqlClient | SecureRandom.SecureRandom
-> = layerWith()
+  Effect.flatMap(settings.defaults, (keep) => build(keep))
+).pipe(Layer.provide(layerMigrations()))

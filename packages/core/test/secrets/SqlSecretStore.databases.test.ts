@@ -236,10 +236,12 @@ for (const { layer, name } of databases) {
         yield* sql`SELECT 1`
       }).pipe(Effect.scoped, Effect.provide(Layer.merge(layer, NodeCrypto.layer))))
 
-    it.live("dies on a number of versions that is none", () =>
+    it.live("refuses a number of versions that is none", () =>
       Effect.gen(function*() {
         for (const keepVersions of [0, -1, 1.5, Number.NaN]) {
-          assert.isTrue(Cause.hasDies(yield* Effect.flip(Effect.sandbox(SqlSecretStore.make({ keepVersions })))))
+          const error = yield* Effect.flip(SqlSecretStore.make({ keepVersions }))
+          assert.strictEqual(error._tag, "InvalidSecretStoreOptions")
+          assert.include(error.message, "keepVersions must be a whole number from 1")
         }
       }).pipe(Effect.provide(Layer.merge(layer, NodeCrypto.layer))))
   })

@@ -4,9 +4,26 @@
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import type { Session } from "@sallyport/core/access/Session"
 import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
-import * as Duration from "effect/Duration"
+import * as ServiceOptions from "@sallyport/core/ServiceOptions"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import type { LiveOptions } from "./reader.ts"
+
+/**
+ * Reports options of the routes of streams that cannot work, while the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidStreamsRoutesOptions extends Schema.TaggedError<InvalidStreamsRoutesOptions>()(
+  "InvalidStreamsRoutesOptions",
+  { problem: Schema.String }
+) {
+  override get message() {
+    return `The options of the routes of streams cannot work: ${this.problem}`
+  }
+}
 
 /** Lists what a host may set. */
 export interface Options {
@@ -21,14 +38,18 @@ export interface Options {
 /** Makes a function that says how long the reads of a session may take. They end with the session, and with the server. */
 export const make = Effect.fnUntraced(function*(options: Options | undefined): Effect.fn.Return<
   (session: Session) => LiveOptions,
-  never,
+  InvalidStreamsRoutesOptions,
   SessionCredentialService
 > {
   const awaitEnd = yield* ConnectionEnd.make
+  const read = ServiceOptions.fromObject<Options, InvalidStreamsRoutesOptions>(
+    options ?? {},
+    (problem) => new InvalidStreamsRoutesOptions({ problem })
+  )
   const times = {
-    longPollTimeout: Duration.fromInputUnsafe(options?.longPollTimeout ?? "20 seconds"),
-    sseDuration: Duration.fromInputUnsafe(options?.sseDuration ?? "60 seconds"),
-    heartbeatInterval: Duration.fromInputUnsafe(options?.heartbeatInterval ?? "15 seconds")
+    longPollMillis: yield* read.millis("longPollTimeout", "20 seconds"),
+    sseMillis: yield* read.millis("sseDuration", "60 seconds"),
+    heartbeatMillis: yield* read.millis("heartbeatInterval", "15 seconds")
   }
   // A reader whose session cannot be looked up connects again, and is told.
   return (session) => ({ ...times, until: Effect.asVoid(awaitEnd(session)) })

@@ -5,7 +5,7 @@
 import * as LiveStream from "@sallyport/http/LiveStream"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -29,11 +29,11 @@ export interface Source {
 
 /** Describes how long an answer may take. */
 export interface LiveOptions {
-  readonly longPollTimeout: Duration.Duration
+  readonly longPollMillis: number
   /** After this time a stream of events ends, and its reader connects again. */
-  readonly sseDuration: Duration.Duration
+  readonly sseMillis: number
   /** How long a stream of events stays silent at most. */
-  readonly heartbeatInterval: Duration.Duration
+  readonly heartbeatMillis: number
   /** Completes when the reader may read no more, or the server stops. */
   readonly until: Effect.Effect<void>
 }
@@ -147,7 +147,7 @@ const longPoll = Effect.fnUntraced(function*(options: {
       return latest
     })
     const found = yield* Effect.raceFirst(
-      Effect.timeoutOption(changed, live.longPollTimeout),
+      Effect.timeoutOption(changed, live.longPollMillis),
       Effect.as(live.until, Option.none())
     )
     page = Option.getOrElse(found, () => first)
@@ -269,8 +269,8 @@ const serverSentEvents = (options: {
   )
   return LiveStream.make({
     events,
-    until: Effect.as(Effect.raceFirst(Effect.sleep(live.sseDuration), live.until), Option.none()),
-    heartbeatInterval: live.heartbeatInterval,
+    until: Effect.as(Effect.raceFirst(Effect.sleep(live.sseMillis), live.until), Option.none()),
+    heartbeatInterval: Duration.millis(live.heartbeatMillis),
     opening: Option.none(),
     heartbeat,
     page: concat,
