@@ -2,7 +2,7 @@ import * as Duration from "effect/Duration"
 import type { Options } from "../Runs.ts"
 import type { BudgetSettings } from "./budget.ts"
 
-/** Holds what {@link Options} come to. */
+/** Holds the settings that {@link Options} decode to. */
 export interface Settings extends BudgetSettings {
   readonly idleTimeout: Duration.Duration
   readonly steadyAfter: Duration.Duration
