@@ -104,7 +104,7 @@ export const isText = (contentType: string): boolean => {
 }
 
 /**
- * The content type of a stream that was created without one.
+ * Names the content type of a stream that was created without one.
  *
  * @category constants
  * @since 0.1.0

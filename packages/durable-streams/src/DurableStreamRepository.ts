@@ -251,7 +251,7 @@ export const markOf = (stream: { readonly tail: number; readonly closed: boolean
   stream.tail * 2 + (stream.closed ? 1 : 0)
 
 /**
- * The mark of a stream that has been deleted.
+ * Marks a stream that has been deleted.
  *
  * @category constants
  * @since 0.1.0

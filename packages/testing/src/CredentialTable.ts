@@ -4,7 +4,7 @@
  */
 
 /**
- * The callers of the table: the roles of an active organisation, one that is not known, and a member of none.
+ * Lists the callers of the table: the roles of an active organisation, one that is not known, and a member of none.
  *
  * @category constants
  * @since 0.1.0
@@ -19,7 +19,7 @@ export const callers = ["owner", "admin", "member", "auditor", "no active org"] 
 export type Caller = typeof callers[number]
 
 /**
- * Where a row is before the operation: the caller's own, the organisation's, both, or none.
+ * Lists where a row is before the operation: the caller's own, the organisation's, both, or none.
  *
  * @category constants
  * @since 0.1.0
@@ -34,7 +34,8 @@ export const rowsBefore = ["nowhere", "user", "org", "user + org"] as const
 export type Rows = typeof rowsBefore[number]
 
 /**
- * What an operation answers: the scope that it read or changed, `unset`, or the status and reason of an error.
+ * Describes the answer of an operation: the scope that it read or changed, `unset`, or the status and reason of an
+ * error.
  *
  * @category models
  * @since 0.1.0
@@ -49,7 +50,7 @@ export type Answer =
   | "503 OrgLookupFailed"
 
 /**
- * The operations of the table.
+ * Lists the operations of the table.
  *
  * @category constants
  * @since 0.1.0
@@ -73,7 +74,7 @@ export const operations = [
 export type Operation = typeof operations[number]
 
 /**
- * One line of the table.
+ * Describes one line of the table.
  *
  * @category models
  * @since 0.1.0
@@ -146,7 +147,7 @@ const classOf = (caller: Caller) =>
   caller === "owner" || caller === "admin" ? "manager" : caller === "no active org" ? "alone" : "member"
 
 /**
- * Every line of the table.
+ * Lists every line of the table.
  *
  * @category constants
  * @since 0.1.0

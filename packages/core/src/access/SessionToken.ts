@@ -15,7 +15,8 @@ import type { SigningKey, SigningKeys } from "./internal/signingKeys.ts"
 import { SessionId } from "./Session.ts"
 
 /**
- * The `typ` of every session token (RFC 8725 section 3.11), so that no other token of the same key passes for one.
+ * Holds the `typ` of every session token (RFC 8725 section 3.11), so that no other token of the same key passes for
+ * one.
  *
  * @category constants
  * @since 0.1.0
@@ -23,7 +24,7 @@ import { SessionId } from "./Session.ts"
 export const type = "sallyport-session+jwt"
 
 /**
- * The `typ` of every refresh token, which is good for new tokens at the token endpoint and for nothing else.
+ * Holds the `typ` of every refresh token, which works at the token endpoint only.
  *
  * @category constants
  * @since 0.1.0

@@ -92,7 +92,7 @@ export interface Requirement {
 }
 
 /**
- * The part of a credential that is one value.
+ * Names the part of a credential that is one value.
  *
  * @category constants
  * @since 0.1.0

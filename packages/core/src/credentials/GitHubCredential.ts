@@ -183,7 +183,7 @@ export const makeValidator = Effect.fnUntraced(function*(
 })
 
 /**
- * The key under which {@link requirement} declares the token.
+ * Names the key under which {@link requirement} declares the token.
  *
  * @category constants
  * @since 0.1.0

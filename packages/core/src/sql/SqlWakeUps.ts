@@ -181,7 +181,7 @@ const dataVersion = (sql: SqlClient.SqlClient): Source => ({
 const byClient = new WeakMap<object, SqlWakeUps>()
 
 /**
- * The wake-ups that the repositories of one runtime use, if a host provides some.
+ * Provides the wake-ups that the repositories of one runtime use, if a host sets them.
  *
  * @category services
  * @since 0.1.0

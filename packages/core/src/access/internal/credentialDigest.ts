@@ -20,7 +20,7 @@ const encoder = new TextEncoder()
 export const digestKeyName = "pairing-code-key"
 
 /**
- * The least length of a seeded credential: 128 bits in base64url.
+ * Limits the length of a seeded credential from below: 128 bits in base64url.
  *
  * @category constants
  * @since 0.1.0

@@ -9,21 +9,21 @@ import type { RunRow } from "../RunEventRepository.ts"
 import { encode, utf8Length } from "./runJson.ts"
 
 /**
- * The reason of a run whose process died, or lost its database, for longer than the lease.
+ * Names the reason of a run whose process died, or lost its database, for longer than the lease.
  *
  * @category constants
  * @since 0.1.0
  */
 export const staleRun = "stale_run"
 /**
- * The reason of a run whose process was shut down.
+ * Names the reason of a run whose process was shut down.
  *
  * @category constants
  * @since 0.1.0
  */
 export const serverShutdown = "server_shutdown"
 /**
- * The reason of a run that was aborted before it began, unless the caller that aborted it gave another.
+ * Names the reason of a run that was aborted before it began, unless the caller that aborted it gave another.
  *
  * @category constants
  * @since 0.1.0
