@@ -76,7 +76,7 @@ const picture = (page: Page, name: string) =>
 
 describe("a browser", () => {
   it.live(
-    "L-14, RUN-08 pairs over /pair, follows a run, loses its connection, and catches up without a gap or a repeat",
+    "L-14 RUN-08: pairs over /pair, follows a run, loses its connection, and catches up without a gap or a repeat",
     () =>
       Effect.gen(function*() {
         const server = yield* Sallyport.serve(yield* Sallyport.freshState)
@@ -167,7 +167,7 @@ describe("a browser", () => {
   )
 
   it.live(
-    "L-15, L-37 shows a sentence for a wrong code, sends a code once however often it is submitted, and takes a right one",
+    "L-15 L-37: shows a sentence for a wrong code, sends a code once however often it is submitted, and takes a right one",
     () =>
       Effect.gen(function*() {
         const server = yield* Sallyport.serve(yield* Sallyport.freshState)
@@ -230,7 +230,7 @@ describe("a browser", () => {
   )
 
   it.live(
-    "L-70, RUN-01 runs once what was started again because the answer was lost, and goes on after a proxy's error",
+    "L-70 RUN-01: runs once what was started again because the answer was lost, and goes on after a proxy's error",
     () =>
       Effect.gen(function*() {
         const server = yield* Sallyport.serve(yield* Sallyport.freshState)
@@ -274,7 +274,7 @@ describe("a browser", () => {
   )
 
   it.live(
-    "RUN-02, RUN-04, RUN-07, RUN-10, L-84 after SIGKILL and a new start every reader has every event, and is told once that the run is stale",
+    "RUN-02 RUN-04 RUN-07 RUN-10 L-84: after SIGKILL and a new start every reader has every event, and is told once that the run is stale",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState

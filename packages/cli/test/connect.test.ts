@@ -63,7 +63,7 @@ const third = "c".repeat(43)
 
 describe("sallyport connect", () => {
   it.live(
-    "CONN-07 CONN-10 L-42 decides beside a running backend, which tells its readers, and each failure has its exit code",
+    "CONN-07 CONN-10 L-42: decides beside a running backend, which tells its readers, and each failure has its exit code",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
@@ -98,7 +98,7 @@ describe("sallyport connect", () => {
   )
 
   it.live(
-    "CONN-07 CONN-08 answers over HTTP with a status and a code for each failure, and only to callers who may manage",
+    "CONN-07 CONN-08: answers over HTTP with a status and a code for each failure, and only to callers who may manage",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
@@ -134,7 +134,7 @@ describe("sallyport connect", () => {
   )
 
   it.live(
-    "CONN-01 CONN-02 shows and sets who may connect, and trusts the clients that are named and no others",
+    "CONN-01 CONN-02: shows and sets who may connect, and trusts the clients that are named and no others",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
@@ -188,7 +188,7 @@ describe("sallyport connect", () => {
   )
 
   it.live(
-    "CONN-10 L-42 watches the waiting clients and the decisions of other processes, for a person and for a script, until interrupted",
+    "CONN-10 L-42: watches the waiting clients and the decisions of other processes, for a person and for a script, until interrupted",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
@@ -221,7 +221,7 @@ describe("sallyport connect", () => {
   )
 
   it.live(
-    "CONN-01 CONN-07 CONN-09 L-32 L-40 an expired request, a mode that cannot be read and a store out of reach have an exit code, a status and a sentence each",
+    "CONN-01 CONN-07 CONN-09 L-32 L-40: an expired request, a mode that cannot be read and a store out of reach have an exit code, a status and a sentence each",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState

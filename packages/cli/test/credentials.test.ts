@@ -38,7 +38,7 @@ const bytesBelow = (directory: string) =>
 
 describe("sallyport credentials", () => {
   it.live(
-    "SCOPE-01 SCOPE-03 SCOPE-07 SCOPE-12 sets, lists, shows, tests and removes, with the value from standard input, and none of it in the clear on disk",
+    "SCOPE-01 SCOPE-03 SCOPE-07 SCOPE-12: sets, lists, shows, tests and removes, with the value from standard input, and none of it in the clear on disk",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
@@ -99,7 +99,7 @@ describe("sallyport credentials", () => {
   )
 
   it.live(
-    "SCOPE-06 refuses unknown keys, empty values and organisations that are not named, each with its exit code",
+    "SCOPE-06: refuses unknown keys, empty values and organisations that are not named, each with its exit code",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
@@ -131,7 +131,7 @@ describe("sallyport credentials", () => {
   )
 
   it.live(
-    "SCOPE-08 L-50 a running backend shows what a command has connected",
+    "SCOPE-08 L-50: a running backend shows what a command has connected",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState

@@ -42,7 +42,7 @@ const join = Effect.fnUntraced(function*(url: string, firstState: string) {
 
 describe("sallyport serve on PostgreSQL", () => {
   it.live(
-    "BOOT-03, SESS-05, SESS-08, SESS-12, FEED-02, L-22 two nodes on one database behave as one",
+    "BOOT-03 SESS-05 SESS-08 SESS-12 FEED-02 L-22: two nodes on one database behave as one",
     () =>
       Effect.gen(function*() {
         const { client, url } = yield* database
@@ -87,7 +87,7 @@ describe("sallyport serve on PostgreSQL", () => {
     timeout
   )
 
-  it.live("SEC-06 a node with another key does not start, and says whose key is missing", () =>
+  it.live("SEC-06: a node with another key does not start, and names the missing key", () =>
     Effect.gen(function*() {
       const { url } = yield* database
       yield* Sallyport.serveWith(environment(url), yield* Sallyport.freshState)
@@ -100,7 +100,7 @@ describe("sallyport serve on PostgreSQL", () => {
       assert.strictEqual(node.stdout(), "")
     }), timeout)
 
-  it.live("SEC-08 a database that cannot be reached is named without its password", () =>
+  it.live("SEC-08: a database that cannot be reached is named without its password", () =>
     Effect.gen(function*() {
       const { password, url } = yield* database
       for (const wrong of [url.replace(/:\d+\//, ":1/"), url.replace("postgres://", "mysql://"), `x:${password}`]) {

@@ -24,7 +24,7 @@ interface Links {
 
 describe("sallyport serve", () => {
   it.live(
-    "BOOT-09, L-01, L-04 a start issues one link and prints it once, with the code in the fragment of /pair",
+    "BOOT-09 L-01 L-04: a start issues one link and prints it once, with the code in the fragment of /pair",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
@@ -59,7 +59,7 @@ describe("sallyport serve", () => {
   )
 
   it.live(
-    "BOOT-09 shows a person the pairing URL, once, the code to type, and the URL as a QR code",
+    "BOOT-09: shows a person the pairing URL, once, the code to type, and the URL as a QR code",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
@@ -79,7 +79,7 @@ describe("sallyport serve", () => {
   )
 
   it.live(
-    "HTTP-04 stops at SIGTERM and SIGINT while a stream is open; the reader learns how the run ended",
+    "HTTP-04: stops at SIGTERM and SIGINT while a stream is open; the reader learns how the run ended",
     () =>
       Effect.forEach(["SIGTERM", "SIGINT"] as const, (signal) =>
         Effect.gen(function*() {
@@ -123,7 +123,7 @@ describe("sallyport serve", () => {
     }), timeout)
 
   it.live(
-    "SESS-12, BOOT-02, L-12 no token, code or ticket that was given out is in the state directory",
+    "SESS-12 BOOT-02 L-12: no token, code or ticket that was given out is in the state directory",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
@@ -191,7 +191,7 @@ describe("sallyport serve", () => {
 
 describe("two servers on one state directory", () => {
   it.live(
-    "L-05 both start at once; a session of one is good at the other until either ends it",
+    "L-05: both start at once; a session of one is good at the other until either ends it",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
@@ -229,7 +229,7 @@ describe("two servers on one state directory", () => {
   )
 
   it.live(
-    "BOOT-03, BOOT-06, L-03 of 1,000 requests to two processes for one code, exactly one wins",
+    "BOOT-03 BOOT-06 L-03: of 1,000 requests to two processes for one code, exactly one wins",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState

@@ -26,7 +26,7 @@ const isSignedIn = (access: Access.Access["Service"]) => Effect.map(access.state
 
 describe("pairing", () => {
   for (const [name, credentials] of Object.entries(kinds)) {
-    it.live(`L-14 replaces what was remembered about being signed out (${name})`, () =>
+    it.live(`L-14: replaces what was remembered about being signed out (${name})`, () =>
       Effect.gen(function*() {
         const server = yield* start()
         const { access } = yield* connect(server.url, credentials)
@@ -44,7 +44,7 @@ describe("pairing", () => {
         assert.deepStrictEqual((yield* access.sessions).map(({ current }) => current), [true])
       }))
 
-    it.live(`L-15, L-18 fails with the server's sentence and a code, and nothing else (${name})`, () =>
+    it.live(`L-15 L-18: fails with the server's sentence and a code, and nothing else (${name})`, () =>
       Effect.gen(function*() {
         const server = yield* start()
         const { access } = yield* connect(server.url, credentials)
@@ -66,7 +66,7 @@ describe("pairing", () => {
         }
       }))
 
-    it.live(`BOOT-06 is told that there were too many wrong codes (${name})`, () =>
+    it.live(`BOOT-06: is told that there were too many wrong codes (${name})`, () =>
       Effect.gen(function*() {
         const server = yield* start()
         const { access } = yield* connect(server.url, credentials)
@@ -81,7 +81,7 @@ describe("pairing", () => {
         assert.isTrue(error.isRetryable)
       }))
 
-    it.live(`L-14 holds also if an older request is answered after it (${name})`, () =>
+    it.live(`L-14: holds also if an older request is answered after it (${name})`, () =>
       Effect.gen(function*() {
         const held = yield* Deferred.make<void>()
         const asked = yield* Deferred.make<void>()
@@ -134,7 +134,7 @@ describe("pairing", () => {
       }))
   }
 
-  it.live("L-14 is told to those who watch", () =>
+  it.live("L-14: is told to those who watch", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const { access } = yield* connect(server.url, bearer)
@@ -301,7 +301,7 @@ describe("the token", () => {
 })
 
 describe("the base URL", () => {
-  it.live("L-13 is taken as people give it: with ws, with a final /ws, with a prefix", () =>
+  it.live("L-13: is taken as people give it: with ws, with a final /ws, with a prefix", () =>
     Effect.gen(function*() {
       const plain = yield* start()
       const prefixed = yield* start({ prefix: "/sallyport" })
@@ -325,7 +325,7 @@ describe("the base URL", () => {
       assert.strictEqual(secure.connection.webSocketUrl("/live"), "wss://example.test/live")
     }))
 
-  it.effect("L-13 that is none is an error when the layer is built, without the password in it", () =>
+  it.effect("L-13: that is none is an error when the layer is built, without the password in it", () =>
     Effect.gen(function*() {
       for (const baseUrl of ["", "127.0.0.1:3000", "ftp://user:secret@host/", "file:///etc"]) {
         const error = yield* Effect.flip(Effect.scoped(Layer.build(
@@ -348,7 +348,7 @@ describe("the base URL", () => {
 })
 
 describe("an answer", () => {
-  it.live("L-15, L-18 is told by its tag and code, whatever its text says", () =>
+  it.live("L-15 L-18: is told by its tag and code, whatever its text says", () =>
     Effect.gen(function*() {
       let answer: (response: Parameters<Parameters<typeof pretend>[0]>[1]) => void = () => {}
       const server = yield* pretend((_, response) => answer(response))
@@ -373,7 +373,7 @@ describe("an answer", () => {
       assert.strictEqual(later.message, sentence)
     }))
 
-  it.live("L-15 of something that is not the server is a sentence too, and never a page or JSON", () =>
+  it.live("L-15: of something that is not the server is a sentence too, and never a page or JSON", () =>
     Effect.gen(function*() {
       const bodies: ReadonlyArray<readonly [number, string, string, string]> = [
         [200, "text/html", "<html><h1>Sign in to the Wi-Fi</h1></html>", "Unreachable"],

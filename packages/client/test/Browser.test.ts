@@ -11,7 +11,7 @@ const { step } = Browser
 
 describe("a page", () => {
   it.live(
-    "L-14, L-70 pairs, starts one run, and follows it through cuts of its network and a reload",
+    "L-14 L-70: pairs, starts one run, and follows it through cuts of its network and a reload",
     () =>
       Effect.gen(function*() {
         let executed = 0

@@ -60,7 +60,7 @@ const follow = (runs: Runs.Runs["Service"]) =>
 const gaps = (times: ReadonlyArray<number>) => times.slice(1).map((time, index) => time - (times[index] ?? 0))
 
 describe("waiting", () => {
-  it.effect("L-85 doubles from attempt to attempt up to a limit, with up to half as much again at random", () =>
+  it.effect("L-85: doubles from attempt to attempt up to a limit, with up to half as much again at random", () =>
     Effect.gen(function*() {
       const all: Array<ReadonlyArray<number>> = []
       for (const seed of ["a", "b", "c"]) {
@@ -83,7 +83,7 @@ describe("waiting", () => {
       assert.strictEqual(new Set(all.map((waits) => waits.join())).size, 3)
     }))
 
-  it.effect("L-85 ends when the time is used up, however many attempts are left", () =>
+  it.effect("L-85: ends when the time is used up, however many attempts are left", () =>
     Effect.gen(function*() {
       const { runs, times } = yield* clientOf(() => unavailable(), {
         baseDelay: "1 second",
@@ -97,7 +97,7 @@ describe("waiting", () => {
       assert.isAtLeast(times.at(-1) ?? 0, 20)
     }))
 
-  it.effect("L-85 counts the time of attempts that never come to an end", () =>
+  it.effect("L-85: counts the time of attempts that never come to an end", () =>
     Effect.gen(function*() {
       const { runs, times } = yield* clientOf(() => undefined, {
         heartbeatInterval: "5 seconds",
@@ -124,7 +124,7 @@ describe("waiting", () => {
       assert.isAbove(times.at(-1) ?? 0, 60)
     }))
 
-  it.effect("HTTP-04 is as long as the server's retry: asks for, at least", () =>
+  it.effect("HTTP-04: is as long as the server's retry: asks for, at least", () =>
     Effect.gen(function*() {
       const { runs, times } = yield* clientOf(
         (nth) => nth <= 2 ? stream(`retry: 5000\n\n${event(nth)}`) : unavailable(),

@@ -78,7 +78,7 @@ const pendingAnswer = {
 
 describe("a device that connects", () => {
   for (const waiting of ["stream", "long-poll"] as const) {
-    it.live(`CONN-08, CONN-11 shows the owner's code, waits and goes on by itself (${waiting})`, () =>
+    it.live(`CONN-08 CONN-11: shows the owner's code, waits and goes on by itself (${waiting})`, () =>
       Effect.gen(function*() {
         const world = yield* start()
         const key = yield* DeviceKey.DeviceKey
@@ -126,7 +126,7 @@ describe("a device that connects", () => {
       revoked: "Revoked"
     } as const
     for (const [decision, tag] of Object.entries(decisions)) {
-      it.live(`CONN-11 is told that it was ${decision} (${waiting})`, () =>
+      it.live(`CONN-11: is told that it was ${decision} (${waiting})`, () =>
         Effect.gen(function*() {
           const world = yield* start()
           const key = yield* DeviceKey.DeviceKey
@@ -152,7 +152,7 @@ describe("a device that connects", () => {
         }).pipe(Effect.provide(Device)))
     }
 
-    it.live(`CONN-09 is told that the owner did not decide in time, and that too many wait (${waiting})`, () =>
+    it.live(`CONN-09: is told that the owner did not decide in time, and that too many wait (${waiting})`, () =>
       Effect.gen(function*() {
         const world = yield* start({ clients: { pendingLifetime: "5 seconds", maxPendingPerAccount: 1 } })
         const another = yield* Layer.build(Layer.fresh(Device))
@@ -166,7 +166,7 @@ describe("a device that connects", () => {
       }).pipe(Effect.provide(Device)))
 
     it.live(
-      `CONN-11 waits on through cuts and a restart of the relay, and misses no decision that was made meanwhile (${waiting})`,
+      `CONN-11: waits on through cuts and a restart of the relay, and misses no decision that was made meanwhile (${waiting})`,
       () =>
         Effect.gen(function*() {
           const world = yield* start()
@@ -189,7 +189,7 @@ describe("a device that connects", () => {
     )
   }
 
-  it.live("HTTP-04 is told by a relay that stops, and holds it up no longer", () =>
+  it.live("HTTP-04: is told by a relay that stops, and holds it up no longer", () =>
     Effect.gen(function*() {
       const world = yield* start({ gracefulShutdownTimeout: "1 hour" })
       const key = yield* DeviceKey.DeviceKey
@@ -255,7 +255,7 @@ describe("a device that connects", () => {
       }
     }).pipe(Effect.provide(Device)))
 
-  it.live("CONN-11 waits on whatever becomes of a stream, or of the relay's memory, and shows its code once", () =>
+  it.live("CONN-11: waits on whatever becomes of a stream, or of the relay's memory, and shows its code once", () =>
     Effect.gen(function*() {
       const events = (response: ServerResponse, text: string) =>
         void response.writeHead(200, { "content-type": "text/event-stream" }).end(text)
@@ -422,7 +422,7 @@ describe("a device that connects", () => {
       for (let n = 0; n < 10; n++) assert.strictEqual(yield* first.poll, 200)
     }).pipe(Effect.provide(Device)))
 
-  it.live("SESS-08 stops waiting if its session at the relay ends, or there was none", () =>
+  it.live("SESS-08: stops waiting if its session at the relay ends, or there was none", () =>
     Effect.gen(function*() {
       const world = yield* start()
       const token = yield* signIn(world)
@@ -436,7 +436,7 @@ describe("a device that connects", () => {
 })
 
 describe("a token that is bound to the key", () => {
-  it.live("SESS-10 is asked for when pairing, and proven again as the server asks: with nonces, and by its clock", () =>
+  it.live("SESS-10: is asked for when pairing, and proven again as the server asks: with nonces, and by its clock", () =>
     Effect.gen(function*() {
       const real = yield* Clock.Clock
       for (const wrongByMillis of [0, 3_600_000, -3_600_000]) {
@@ -459,7 +459,7 @@ describe("a token that is bound to the key", () => {
       }
     }))
 
-  it.live("RUN-08, SESS-10 follows a run over many connections, each with a proof of its own", () =>
+  it.live("RUN-08 SESS-10: follows a run over many connections, each with a proof of its own", () =>
     Effect.gen(function*() {
       let cut = false
       const world = yield* start({ fate: () => cut ? { answerBytes: 20_000 } : {} })

@@ -88,7 +88,7 @@ const damage = (page: Page) =>
 
 describe("a page with a key of its own", () => {
   it.live(
-    "CONN-08, CONN-11 asks a relay of another origin, shows the code, is approved, goes on by itself, and is the same device after a reload",
+    "CONN-08 CONN-11: asks a relay of another origin, shows the code, is approved, goes on by itself, and is the same device after a reload",
     () =>
       Effect.gen(function*() {
         const site = yield* start({ routes: Pages.layer("programs/connectPage") })

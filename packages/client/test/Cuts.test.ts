@@ -29,7 +29,7 @@ const program = ({ input, run }: RunProgramRequest) =>
 describe("following a run", () => {
   for (const [name, storage] of Object.entries(storages)) {
     it.live(
-      `RUN-08, L-83 survives cuts at 600 random bytes, and every event comes once and in order (${name})`,
+      `RUN-08 L-83: survives cuts at 600 random bytes, and every event comes once and in order (${name})`,
       () =>
         Effect.gen(function*() {
           const server = yield* start({ program, storage })

@@ -62,7 +62,7 @@ describe("a device key", () => {
       }).pipe(withStore))
   }
 
-  it.effect("SEC-03 is one for all that start together on a store, and the same at the next start", () =>
+  it.effect("SEC-03: is one for all that start together on a store, and the same at the next start", () =>
     Effect.gen(function*() {
       const keys = yield* Effect.replicateEffect(build(DeviceKey.layerSecretStore), 8, { concurrency: "unbounded" })
       assert.strictEqual(new Set(keys.map(({ thumbprint }) => thumbprint)).size, 1)
@@ -130,7 +130,7 @@ describe("a device key", () => {
       assert.include(reason.message, "does not answer")
     }).pipe(withStore))
 
-  it.effect("SEC-08 shows nothing of itself", () =>
+  it.effect("SEC-08: shows nothing of itself", () =>
     Effect.gen(function*() {
       const secrets = yield* SecretStore.SecretStore
       yield* secrets.set(DeviceKey.secretName, Redacted.make(new Uint8Array(32).fill(7)))

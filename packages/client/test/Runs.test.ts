@@ -101,7 +101,7 @@ describe("starting a run", () => {
     "in the middle of the answer": (nth) => nth <= 3 ? { answerBytes: 300 } : {}
   }
   for (const [name, fate] of Object.entries(losses)) {
-    it.live(`L-70, RUN-01 executes once, though the request is lost ${name}`, () =>
+    it.live(`L-70 RUN-01: executes once, though the request is lost ${name}`, () =>
       Effect.gen(function*() {
         const { executed, program } = echoing()
         const server = yield* start({ program })
@@ -120,7 +120,7 @@ describe("starting a run", () => {
       }))
   }
 
-  it.live("L-70 finds the run that has ended while the answer was lost, and L-85 a caller's own retry is the same run", () =>
+  it.live("L-70 L-85: finds the run that has ended while the answer was lost, and a caller's own retry is the same run", () =>
     Effect.gen(function*() {
       const { executed, program } = echoing()
       const server = yield* start({ program })
@@ -140,7 +140,7 @@ describe("starting a run", () => {
       assert.deepStrictEqual(executed, ["once"])
     }))
 
-  it.live("L-70 sends the same key with each attempt, and another one for another intent", () =>
+  it.live("L-70: sends the same key with each attempt, and another one for another intent", () =>
     Effect.gen(function*() {
       let attempts = 0
       const server = yield* pretend((_, response) => {
@@ -203,7 +203,7 @@ describe("starting a run", () => {
 })
 
 describe("finding a run again", () => {
-  it.live("L-80 rejoins the turn that is meant, and never the one before", () =>
+  it.live("L-80: rejoins the turn that is meant, and never the one before", () =>
     Effect.gen(function*() {
       const { executed, program } = echoing()
       const server = yield* start({ program })
@@ -235,7 +235,7 @@ describe("finding a run again", () => {
       assert.deepStrictEqual(executed, ["first", "second"])
     }))
 
-  it.live("L-80 does not take the word of a server that looks at the thread only", () =>
+  it.live("L-80: does not take the word of a server that looks at the thread only", () =>
     Effect.gen(function*() {
       const server = yield* pretend((_, response) => json(response, 200, { run: view({ idempotencyKey: "other" }) }))
       const { runs } = yield* connectTo(server.url)
@@ -244,7 +244,7 @@ describe("finding a run again", () => {
       assert.deepStrictEqual(server.requests, ["GET /api/threads/thread/active-run"])
     }))
 
-  it.live("L-72 takes a server that does not answer for unreachable, and never for none", () =>
+  it.live("L-72: takes a server that does not answer for unreachable, and never for none", () =>
     Effect.gen(function*() {
       const server = yield* always(503, "Unavailable", "unavailable")
       const { runs } = yield* connectTo(server.url)
@@ -254,7 +254,7 @@ describe("finding a run again", () => {
       }
     }))
 
-  it.live("L-79 aborts it, by its id, and by its intent also before it has begun", () =>
+  it.live("L-79: aborts it, by its id, and by its intent also before it has begun", () =>
     Effect.gen(function*() {
       const { program } = yield* gated
       const server = yield* start({ program })
@@ -271,7 +271,7 @@ describe("finding a run again", () => {
 })
 
 describe("following a run", () => {
-  it.live("RUN-11 tells ended, expired, unknown, forbidden, signed out and beyond the end apart, by the real server", () =>
+  it.live("RUN-11: tells ended, expired, unknown, forbidden, signed out and beyond the end apart, by the real server", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const { runs } = yield* connect(server.url, having(yield* server.token()))
@@ -300,7 +300,7 @@ describe("following a run", () => {
     [413, "TooLarge", "body_too_large", "TooLarge"]
   ]
   for (const [status, tag, code, reason] of refusals) {
-    it.live(`L-18, L-85 takes a ${status} for ${reason}, at each step, with the server's sentence, and asks no more`, () =>
+    it.live(`L-18 L-85: takes a ${status} for ${reason}, at each step, with the server's sentence, and asks no more`, () =>
       Effect.gen(function*() {
         let good = 0
         const server = yield* pretend((request, response) => {
@@ -341,7 +341,7 @@ describe("following a run", () => {
       }))
   }
 
-  it.live("HTTP-04 takes a 503, a 429 and a proxy's page for passing, at each step, and goes on where it was", () =>
+  it.live("HTTP-04: takes a 503, a 429 and a proxy's page for passing, at each step, and goes on where it was", () =>
     Effect.gen(function*() {
       const token = Redacted.make("token")
       const troubles: ReadonlyArray<(response: Http.ServerResponse) => void> = [
@@ -409,7 +409,7 @@ describe("following a run", () => {
       }
     }))
 
-  it.live("SESS-08 learns that its session was revoked, and goes on from there with another one", () =>
+  it.live("SESS-08: learns that its session was revoked, and goes on from there with another one", () =>
     Effect.gen(function*() {
       const { open, program } = yield* gated
       const server = yield* start({ program })
@@ -435,7 +435,7 @@ describe("following a run", () => {
       assert.deepStrictEqual(dataOf(events), [2, "succeeded"])
     }))
 
-  it.live("RUN-09 gives out an end that was made up, with no cursor, once", () =>
+  it.live("RUN-09: gives out an end that was made up, with no cursor, once", () =>
     Effect.gen(function*() {
       for (const after of [0, 1]) {
         const server = yield* pretend((_, response) =>
@@ -450,7 +450,7 @@ describe("following a run", () => {
       }
     }))
 
-  it.live("L-83 hands out nothing twice and nothing out of order, whatever a server sends", () =>
+  it.live("L-83: hands out nothing twice and nothing out of order, whatever a server sends", () =>
     Effect.gen(function*() {
       const answers = [
         event(1) + event(2) + event(2) + event(1) + event(3),
@@ -498,7 +498,7 @@ describe("following a run", () => {
       assert.strictEqual(server.requests.length, 1)
     }))
 
-  it.live("RUN-08 does not read ahead of its consumer", () =>
+  it.live("RUN-08: does not read ahead of its consumer", () =>
     Effect.gen(function*() {
       const count = 1_000
       const payload = "x".repeat(64 * 1024)
@@ -539,7 +539,7 @@ describe("following a run", () => {
       assert.deepStrictEqual([seen, server.requests.length], [count + 1, 1])
     }))
 
-  it.live("HTTP-04 leaves a connection on which nothing comes, and goes on over another one", () =>
+  it.live("HTTP-04: leaves a connection on which nothing comes, and goes on over another one", () =>
     Effect.gen(function*() {
       const { open, program } = yield* gated
       const server = yield* start({ program, heartbeat: "20 millis" })
@@ -557,7 +557,7 @@ describe("following a run", () => {
       assert.deepStrictEqual(dataOf(events), [1, 2, "succeeded"])
     }))
 
-  it.live("HTTP-04 stays on a connection that is silent but for heartbeats", () =>
+  it.live("HTTP-04: stays on a connection that is silent but for heartbeats", () =>
     Effect.gen(function*() {
       const { open, program } = yield* gated
       const server = yield* start({ program, heartbeat: "50 millis" })
@@ -594,7 +594,7 @@ describe("following a run", () => {
 })
 
 describe("the budget", () => {
-  it.live("L-85 is one for everything: so many attempts reach the server, and no more", () =>
+  it.live("L-85: is one for everything: so many attempts reach the server, and no more", () =>
     Effect.gen(function*() {
       for (
         const respond of [
@@ -629,7 +629,7 @@ describe("the budget", () => {
       }
     }))
 
-  it.live("L-85 bounds how many runs are started for one intent, and every holder of it starts the same ones", () =>
+  it.live("L-85: bounds how many runs are started for one intent, and every holder of it starts the same ones", () =>
     Effect.gen(function*() {
       let executed = 0
       const server = yield* start({
@@ -652,7 +652,7 @@ describe("the budget", () => {
 })
 
 describe("a final error", () => {
-  it.live("RUN-17 has the runs that were attempted, why the last one went on, and where it stopped", () =>
+  it.live("RUN-17: has the runs that were attempted, why the last one went on, and where it stopped", () =>
     Effect.gen(function*() {
       const continuation = { attemptedRunIds: [otherRun], reason: "stale_run" }
       const server = yield* pretend((request, response) => {
@@ -678,7 +678,7 @@ describe("a final error", () => {
     }))
 
   it.live(
-    "RUN-17, RUN-04 comes after a process was killed twice under its reader, which lost nothing that it was shown",
+    "RUN-17 RUN-04: comes after a process was killed twice under its reader, which lost nothing that it was shown",
     () =>
       Effect.gen(function*() {
         const filename = `${yield* temporaryDirectory}/sallyport.db`

@@ -37,7 +37,7 @@ const endpoints = () => {
 }
 
 describe("the contract", () => {
-  it("AUTH-02 states the scopes of every endpoint but those with which one signs in", () => {
+  it("AUTH-02: states the scopes of every endpoint but those with which one signs in", () => {
     const scopes = Object.fromEntries(endpoints().map(({ name, scopes }) => [name, Option.getOrNull(scopes)]))
     assert.deepStrictEqual(scopes, {
       "session.state": null,
@@ -117,7 +117,7 @@ describe("requires", () => {
   const scopesOf = (self: { readonly annotations: Context.Context<never> }) =>
     Option.getOrNull(Context.getOption(self.annotations, RequiredScopes))
 
-  it("AUTH-02 adds up: a later demand takes no earlier one back", () => {
+  it("AUTH-02: adds up: a later demand takes no earlier one back", () => {
     assert.isNull(scopesOf(endpoint))
     assert.deepStrictEqual(scopesOf(endpoint.pipe(requires(null))), [])
     assert.deepStrictEqual(scopesOf(endpoint.pipe(requires("runs:read"), requires(null))), ["runs:read"])

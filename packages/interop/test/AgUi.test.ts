@@ -51,7 +51,7 @@ const runAgent = (
   })
 
 describe("AgUi over a network", () => {
-  it.live("RUN-01 L-70 a client that is cut off runs again with the same id, and gets the whole run without a second one", () =>
+  it.live("RUN-01 L-70: a client that is cut off runs again with the same id, and gets the whole run without a second one", () =>
     Effect.gen(function*() {
       const server = yield* host(yield* database)
       const wire = yield* network(server)
@@ -68,7 +68,7 @@ describe("AgUi over a network", () => {
       assert.strictEqual((yield* server.executions).begun, 1)
     }))
 
-  it.live("RUN-08 a request with Last-Event-ID gets what follows", () =>
+  it.live("RUN-08: a request with Last-Event-ID gets what follows", () =>
     Effect.gen(function*() {
       const server = yield* host(yield* database)
       yield* runAgent(server.url, "resumed", { n: 5 })
@@ -91,7 +91,7 @@ describe("AgUi over a network", () => {
       assert.deepStrictEqual(ids, ["7", "8", "9"])
     }))
 
-  it.live("L-84 RUN-07 when the process is killed, a client that runs again gets what was stored and one RUN_ERROR", () =>
+  it.live("L-84 RUN-07: when the process is killed, a client that runs again gets what was stored and one RUN_ERROR", () =>
     Effect.gen(function*() {
       const filename = yield* database
       const server = yield* host(filename)
@@ -166,7 +166,7 @@ describe("AgUi in one process", () => {
       })
     }).pipe(Effect.provide(layer)))
 
-  it.effect("RUN-11 RUN-18 unknown runs, another's run and broken cursors are errors with a code", () =>
+  it.effect("RUN-11 RUN-18: unknown runs, another's run and broken cursors are errors with a code", () =>
     Effect.gen(function*() {
       yield* AgUi.start(input, owner, () => Effect.void)
       yield* typesOf("run")

@@ -35,7 +35,7 @@ describe("AssistantStream over a network", () => {
   const request = (url: string, id: string, options?: { readonly method: string; readonly n?: number }) =>
     Effect.promise(() => fetch(`${url}/assistant?id=${id}&n=${options?.n ?? 0}`, { method: options?.method ?? "GET" }))
 
-  it.live("L-83 a reader that is cut off resumes, and reads the whole; one execution serves all", () =>
+  it.live("L-83: a reader that is cut off resumes, and reads the whole; one execution serves all", () =>
     Effect.gen(function*() {
       const server = yield* host(yield* database)
       const wire = yield* network(server)
@@ -63,7 +63,7 @@ describe("AssistantStream over a network", () => {
       assert.deepStrictEqual(yield* server.executions, { begun: 1, done: 1 })
     }))
 
-  it.live("L-84 RUN-07 a finished stream survives the process, an unfinished one ends with an error", () =>
+  it.live("L-84 RUN-07: a finished stream survives the process, an unfinished one ends with an error", () =>
     Effect.gen(function*() {
       const filename = yield* database
       const server = yield* host(filename)
@@ -105,7 +105,7 @@ const read = (store: ResumableStreamStore, streamId: string, cursor = "") =>
   collect(store.read(streamId, cursor, never))
 
 describe("AssistantStream in one process", () => {
-  it.effect("RUN-02 of n callers one is elected, and later callers follow it", () =>
+  it.effect("RUN-02: of n callers one is elected, and later callers follow it", () =>
     Effect.gen(function*() {
       const store = yield* AssistantStream.make({ owner })
       const another = yield* AssistantStream.make({ owner })
@@ -178,7 +178,7 @@ describe("AssistantStream in one process", () => {
       assert.strictEqual((yield* acquire)?.role, "producer")
     }).pipe(Effect.provide(layer)))
 
-  it.effect("RUN-13 RUN-11 a stream past its retention, an unknown one, and a foreign cursor are missing", () =>
+  it.effect("RUN-13 RUN-11: a stream past its retention, an unknown one, and a foreign cursor are missing", () =>
     Effect.gen(function*() {
       const log = yield* RunEventLog.RunEventLog
       const store = yield* AssistantStream.make({ owner })

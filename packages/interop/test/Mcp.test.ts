@@ -54,7 +54,7 @@ const count = Effect.fnUntraced(function*(
 const counted = { content: [{ type: "text", text: "counted" }] }
 
 describe("Mcp over a network", () => {
-  it.live("L-83 a client that is cut off during a tool call gets the rest and the answer, once", () =>
+  it.live("L-83: a client that is cut off during a tool call gets the rest and the answer, once", () =>
     Effect.gen(function*() {
       const server = yield* host(yield* database)
       const wire = yield* network(server)

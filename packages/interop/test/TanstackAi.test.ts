@@ -40,7 +40,7 @@ const errorOf = (chunks: ReadonlyArray<StreamChunk>): string | undefined => {
 }
 
 describe("TanstackAi over a network", () => {
-  it.live("L-83 RUN-08 a client that is cut off continues from its position, and nothing is generated twice", () =>
+  it.live("L-83 RUN-08: a client that is cut off continues from its position, and nothing is generated twice", () =>
     Effect.gen(function*() {
       const server = yield* host(yield* database)
       const wire = yield* network(server)
@@ -56,7 +56,7 @@ describe("TanstackAi over a network", () => {
       assert.deepStrictEqual(yield* server.executions, { begun: 1, done: 1 })
     }))
 
-  it.live("RUN-01 L-70 a request that is posted twice follows the run that the first one started", () =>
+  it.live("RUN-01 L-70: a request that is posted twice follows the run that the first one started", () =>
     Effect.gen(function*() {
       const server = yield* host(yield* database)
       const [first, second] = yield* Effect.all([
@@ -83,7 +83,7 @@ describe("TanstackAi over a network", () => {
       assert.strictEqual(textOf(yield* collect(join(server.url, "join"))), counted(30))
     }))
 
-  it.live("L-84 RUN-07 when the process is killed, readers get what was stored and one RUN_ERROR, and nothing runs again", () =>
+  it.live("L-84 RUN-07: when the process is killed, readers get what was stored and one RUN_ERROR, and nothing runs again", () =>
     Effect.gen(function*() {
       const filename = yield* database
       const server = yield* host(filename)
@@ -109,7 +109,7 @@ describe("TanstackAi over a network", () => {
       assert.deepStrictEqual(yield* next.executions, { begun: 0, done: 0 })
     }))
 
-  it.live("RUN-11 RUN-18 unknown runs, another's run and broken offsets are a RUN_ERROR with a code", () =>
+  it.live("RUN-11 RUN-18: unknown runs, another's run and broken offsets are a RUN_ERROR with a code", () =>
     Effect.gen(function*() {
       const server = yield* host(yield* database)
       assert.strictEqual(errorOf(yield* collect(join(server.url, "unknown"))), "run_not_found")
@@ -172,7 +172,7 @@ describe("TanstackAi in one process", () => {
       assert.deepStrictEqual(replayed.map(({ type }) => type), [EventType.CUSTOM, EventType.RUN_ERROR])
     }).pipe(Effect.provide(layer)))
 
-  it.effect("RUN-12 an abort of the run reaches its stream, and its readers", () =>
+  it.effect("RUN-12: an abort of the run reaches its stream, and its readers", () =>
     Effect.gen(function*() {
       const log = yield* RunEventLog.RunEventLog
       const adapter = yield* TanstackAi.make({ runId: "aborted" }, { owner })

@@ -65,7 +65,7 @@ SecretStoreSuite.suite(
 )
 
 describe("Keyring", () => {
-  it.effect("SEC-05 the first start makes a key in the keyring, later ones and others at the same time find it", () =>
+  it.effect("SEC-05: the first start makes a key in the keyring, later ones and others at the same time find it", () =>
     Effect.gen(function*() {
       const fake = makeFake()
       const store = yield* memory
@@ -79,7 +79,7 @@ describe("Keyring", () => {
       assert.notInclude(Buffer.from(Redacted.value(record)).toString("latin1"), Buffer.from(key).toString("base64url"))
     }))
 
-  it.effect("SEC-07 addKey adds a key that encrypts from the next start on, beside the old one", () =>
+  it.effect("SEC-07: addKey adds a key that encrypts from the next start on, beside the old one", () =>
     Effect.gen(function*() {
       const fake = makeFake()
       const store = yield* memory
@@ -93,7 +93,7 @@ describe("Keyring", () => {
       assert.isTrue(after.keys.has(before.active.id))
     }))
 
-  it.effect("SEC-06 a keyring that is missing, locked or emptied is an error with a remedy, and no key is made", () =>
+  it.effect("SEC-06: a keyring that is missing, locked or emptied is an error with a remedy, and no key is made", () =>
     Effect.gen(function*() {
       const fake = makeFake()
       const store = yield* memory

@@ -28,7 +28,7 @@ const implementations = {
 describe("the check of proofs' signatures", () => {
   for (const [name, layer] of Object.entries(implementations)) {
     for (const algorithm of ProofSignature.algorithms) {
-      it.effect(`SESS-10 on ${name} takes what the key has signed with ${algorithm}, and nothing else`, () =>
+      it.effect(`SESS-10: on ${name} takes what the key has signed with ${algorithm}, and nothing else`, () =>
         Effect.gen(function*() {
           const signatures = yield* ProofSignature.ProofSignature
           const { jwk, signature } = makeKey(algorithm)

@@ -72,7 +72,7 @@ const read = (
 const hex = (text: string) => Buffer.from(text).toString("hex")
 
 describe("SecretFd.readSecretFromFd", () => {
-  it.live("SEC-08 a child reads a secret from fd 3 to its end, closes it, and shows it in no argument or variable", () =>
+  it.live("SEC-08: a child reads a secret from fd 3 to its end, closes it, and shows it in no argument or variable", () =>
     Effect.gen(function*() {
       const result = yield* read({}, (pipe, pid) => {
         for (const file of ["cmdline", "environ"]) {

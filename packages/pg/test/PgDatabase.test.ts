@@ -45,7 +45,7 @@ describe("PgDatabase", () => {
       ["is no address", { SALLYPORT_DATABASE_URL: "ada:s3cret@db.example" }]
     ] as const
   ) {
-    it.effect(`SEC-08 says that the address ${title}, without showing it`, () =>
+    it.effect(`SEC-08: says that the address ${title}, without showing it`, () =>
       Effect.gen(function*() {
         const error = yield* Effect.flip(configOf(variables))
         assert.strictEqual(error._tag, "InvalidPgDatabaseOptions")
