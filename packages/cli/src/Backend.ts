@@ -1,5 +1,5 @@
 /**
- * The reference backend: Sallyport on SQLite or PostgreSQL, with a demonstration run.
+ * Builds the reference backend: Sallyport on SQLite or PostgreSQL, with a demonstration run.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -34,22 +34,22 @@ import * as Persistence from "./Persistence.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
 /**
- * Lists what a backend is started with.
+ * Configures a backend.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Options {
   readonly host: string
-  /** 0 lets the system choose one. */
+  /** The port to listen on; 0 lets the system choose one. */
   readonly port: number
   readonly stateDirectory: string
-  /** A PostgreSQL database to share with other nodes; an SQLite file in the state directory where absent. */
+  /** A PostgreSQL database that other nodes share. Default: an SQLite file in the state directory. */
   readonly databaseUrl?: Redacted.Redacted | undefined
   readonly policy?: AuthPolicy.Kind | undefined
-  /** The address under which clients reach the server, which DPoP proofs have to name. */
+  /** The address under which clients reach the server. DPoP proofs must name it. */
   readonly publicUrl?: URL | undefined
-  /** The proxies that are believed when they say who a request is from; none by default. */
+  /** The proxies whose `X-Forwarded` headers are trusted; none by default. */
   readonly trustedProxies?: ReadonlyArray<IpNetwork> | undefined
 }
 
@@ -71,7 +71,7 @@ const layerServices = Layer.mergeAll(
 const layerServer = (options: Options) =>
   Layer.unwrap(Effect.sync(() => {
     const server = holdEarlyRequests(createServer())
-    // What is still open after the time to end gracefully would keep the process alive.
+    // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))
     )
@@ -86,8 +86,12 @@ const layerServer = (options: Options) =>
   }))
 
 /**
- * Builds the backend: it listens when the layer is built, and stops when its scope closes. The services stay in the
- * output, so that a caller can issue a pairing link, or learn the address that the system chose.
+ * Provides the backend. It listens when the layer is built, and stops when its scope closes.
+ *
+ * **Details**
+ *
+ * The services stay in the output, so that a caller can issue a pairing link, or read the address that the system
+ * chose.
  *
  * @category layers
  * @since 0.1.0
@@ -113,8 +117,8 @@ export const layer = (options: Options) =>
         Layer.provideMerge(Persistence.layer({ databaseUrl: options.databaseUrl, state }))
       )
   )).pipe(
-    // The port comes before the state, so that a second server on it changes nothing; the policy before the port, so that
-    // one that must not be reachable never is.
+    // The port comes before the state, so that a second server on the same port changes nothing. The policy comes
+    // before the port, so that a server with a refused policy is never reachable.
     Layer.provideMerge(layerServer(options)),
     Layer.provideMerge(AuthPolicy.layer({ host: options.host, kind: options.policy, publicUrl: options.publicUrl })),
     Layer.provideMerge(Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer))

@@ -1,5 +1,5 @@
 /**
- * The credentials that the reference backend and its commands know, kept beside the rest of the backend's state.
+ * Provides the credentials of the reference backend and its commands, kept with the rest of the backend's state.
  */
 import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
 import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 const keyName = "credentials.key"
 
 /**
- * Provides what can be connected: a GitHub token, the key of a model provider, and a pair of AWS.
+ * Provides the requirements: a GitHub token, the key of a model provider, and a key pair of AWS.
  *
  * @category layers
  * @since 0.1.0
@@ -36,7 +36,7 @@ export const layerRequirements = Layer.unwrap(Effect.map(
 )).pipe(Layer.provide(FetchHttpClient.layer))
 
 /**
- * Provides the credentials, for callers who are in the organisations that a layer says.
+ * Provides the credentials. A layer says in which organisation a caller is.
  *
  * @category layers
  * @since 0.1.0

@@ -1,8 +1,8 @@
 /**
- * `sallyport connect`: decides who may connect through a relay, beside a backend that runs or not.
+ * Implements `sallyport connect`: decides which clients may connect through a relay, whether the backend runs or not.
  *
- * A decision is one transaction on the backend's own store: a running backend hears of it through the access feed, and
- * ends what the client has at once.
+ * A decision is one transaction on the backend's own store. A running backend learns of it through the access feed, and
+ * ends the client's access at once.
  */
 import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Linking from "@sallyport/connect/Linking"
@@ -49,7 +49,7 @@ const parent = Command.make("connect").pipe(
   Command.withDescription("Decide who may connect through a relay")
 )
 
-/** A code or a token goes to the relay that was named, and to nowhere that it points to. */
+/** A code or a token is sent only to the named relay: redirects are not followed. */
 const layerHttp = Layer.provide(
   FetchHttpClient.layer,
   Layer.succeed(FetchHttpClient.RequestInit, { redirect: "error", credentials: "omit" })
@@ -71,7 +71,7 @@ const withStore = Effect.fnUntraced(
     (error) => error instanceof ConnectClientStore.ConnectClientError,
     StoreCommands.failWith(exitCodes)
   ),
-  // A store that cannot even be opened is as much out of reach as one that is lost later.
+  // A store that cannot be opened is unavailable, like one that is lost later.
   Effect.catchIf(
     (error) => error instanceof Persistence.DatabaseError,
     ({ message }) =>
@@ -92,7 +92,7 @@ const toJson = (client: ConnectClient) => ({
   lastSeenAt: formatTime(client.lastSeenAt)
 })
 
-/** Describes a client in a line. What it says of itself was checked to hold no control characters. */
+/** Describes a client in a line. The client's own texts were checked for control characters. */
 const toLine = (client: ConnectClient): string =>
   [
     client.proofKeyThumbprint.slice(0, 12),
@@ -107,15 +107,17 @@ const security = Command.make(
   "security",
   {
     mode: Argument.Literals("mode", SecurityMode.literals).pipe(
-      Argument.withDescription("client-approval: whom you approve; account: whom the relay's account vouches for"),
+      Argument.withDescription(
+        "client-approval: clients that you approve; account: every client of the relay's account"
+      ),
       Argument.optional
     ),
     trustAll: Flag.Boolean("trust-all").pipe(
-      Flag.withDescription("Approve every client that its account alone let in so far"),
+      Flag.withDescription("Approve every client that was let in by its account alone so far"),
       Flag.withDefault(false)
     ),
     trust: Flag.String("trust").pipe(
-      Flag.withDescription("Approve this client among them, by its thumbprint or a beginning of it; can be repeated"),
+      Flag.withDescription("Approve this client among them, by its thumbprint or a prefix of it; can be repeated"),
       Flag.between(0, 1_000)
     )
   },
@@ -138,7 +140,7 @@ const security = Command.make(
       for (const client of named) {
         if (client.status === "observed" || client.status === "approved") continue
         yield* Console.log(
-          `${client.proofKeyThumbprint.slice(0, 12)} is ${client.status} and was left as it is; approve it with ` +
+          `${client.proofKeyThumbprint.slice(0, 12)} is ${client.status} and was not changed; approve it with ` +
             `"sallyport connect approve"`
         )
       }
@@ -146,7 +148,7 @@ const security = Command.make(
         const observed = (yield* clients.list()).filter((client) => client.status === "observed")
         if (observed.length > 0) {
           yield* Console.log(
-            `${observed.length} clients seen so far have to ask now; trust them one by one with ` +
+            `${observed.length} clients seen so far need approval now; trust them one by one with ` +
               `"sallyport connect approve", or all with --trust-all`
           )
         }
@@ -168,17 +170,17 @@ const list = Command.make("clients", {}, () =>
     if (json) return yield* Console.log(JSON.stringify({ clients: all.map(toJson) }))
     if (all.length === 0) return yield* Console.log("No client has asked to connect yet")
     for (const client of all) yield* Console.log(toLine(client))
-  }))).pipe(Command.withDescription("List the clients, who asked last first"))
+  }))).pipe(Command.withDescription("List the clients, the newest request first"))
 
 const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Decision, description: string) =>
   Command.make(
     name,
     {
       client: Argument.String("client").pipe(
-        Argument.withDescription("The client's thumbprint, or a beginning of it that no other client has")
+        Argument.withDescription("The client's thumbprint, or a prefix of it that no other client shares")
       ),
       code: Flag.String("code").pipe(
-        Flag.withDescription("The verification code on the client's screen; with another one nothing is changed"),
+        Flag.withDescription("The verification code on the client's screen; with a different one nothing is changed"),
         Flag.optional
       ),
       reason: Flag.String("reason").pipe(Flag.withDescription("Why, for the record"), Flag.optional)
@@ -200,7 +202,7 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
 const watch = Command.make("watch", {}, () =>
   withStore(Effect.fnUntraced(function*({ json }) {
     const feed = yield* AccessFeed.AccessFeed
-    // A change that the line does not show, such as when a client was last seen, is nothing new to a person.
+    // A change that the line does not show, such as when a client was last seen, is not printed for a person.
     const shown = new Map<string, string>()
     const show = (client: ConnectClient) => {
       if (json) return Console.log(JSON.stringify({ client: toJson(client) }))
@@ -231,7 +233,7 @@ const watch = Command.make("watch", {}, () =>
           return Effect.void
       }
     })
-  }))).pipe(Command.withDescription("Show who waits, then everything that changes, until interrupted"))
+  }))).pipe(Command.withDescription("Show the waiting clients, then every change, until interrupted"))
 
 const status = Command.make("status", {}, () =>
   withStore(Effect.fnUntraced(function*({ json }) {
@@ -259,15 +261,15 @@ const status = Command.make("status", {}, () =>
     yield* Console.log(`Who may connect: ${mode}`)
   }))).pipe(Command.withDescription("Show which relay this backend is linked to, and who may connect"))
 
-/** A misspelt address is refused before the one-time code is spent on it. */
+/** Refuses a misspelt address before the one-time code is used up. */
 const isAddress = Flag.filter(
   (address: string) => URL.canParse(address) && /^https?:/.test(address),
   () => "Expected an address such as https://host"
 )
 
-/** Says why clients do not get through yet, in words of our own: those of the relay may hold anything. */
+/** Says why clients do not get through yet, in this program's words: the relay's text may hold anything. */
 const describeHealth = ({ status }: EnvironmentHealth, url: string): string | undefined => {
-  const remedy = "start it there, or link it anew with another --url"
+  const remedy = "start it there, or link it again with another --url"
   switch (status) {
     case "healthy":
       return undefined
@@ -275,7 +277,7 @@ const describeHealth = ({ status }: EnvironmentHealth, url: string): string | un
       return `The relay cannot reach this backend at ${url} yet; ${remedy}`
     case "refused":
     case "link_anew":
-      return `What answers the relay at ${url} does not prove to be this backend; ${remedy}`
+      return `The server that answers the relay at ${url} does not prove to be this backend; ${remedy}`
   }
 }
 
@@ -292,7 +294,7 @@ const link = Command.make(
       isAddress
     ),
     newKey: Flag.Boolean("new-key").pipe(
-      Flag.withDescription("Make a new key for this backend first, as after somebody else got the old one"),
+      Flag.withDescription("Make a new key for this backend first, for example after the old one was stolen"),
       Flag.withDefault(false)
     )
   },
@@ -308,7 +310,7 @@ const link = Command.make(
       }
       const warning = Result.match(health, {
         onSuccess: (found) => describeHealth(found, url),
-        onFailure: ({ message }) => `Whether the relay reaches this backend at ${url} is not known. ${message}`
+        onFailure: ({ message }) => `It is not known whether the relay reaches this backend at ${url}. ${message}`
       })
       if (warning !== undefined) yield* Console.error(`sallyport: ${warning}`)
     }, Effect.provide(layerHttp)))
@@ -322,7 +324,7 @@ const rotateKey = Command.make("rotate-key", {}, () =>
       yield* Console.log(
         json
           ? JSON.stringify({ keyId, previousUntil: until })
-          : `This backend signs with the key ${keyId} now. The relay believes the one before it until ${
+          : `This backend signs with the key ${keyId} now. The relay accepts the previous key until ${
             until ?? "ten minutes after it has seen the new one"
           }`
       )
@@ -344,12 +346,11 @@ const unlink = Command.make("unlink", {}, () =>
     function*({ json }) {
       const untold = yield* Effect.catchTag(Linking.unlink, "NotLinked", () => Effect.succeed(Option.none()))
       yield* Console.log(
-        json ? JSON.stringify({ link: null, relayTold: Option.isNone(untold) }) : "Linked to no relay any more"
+        json ? JSON.stringify({ link: null, relayTold: Option.isNone(untold) }) : "No longer linked to a relay"
       )
       if (Option.isSome(untold)) {
         return yield* new StoreCommands.CommandFailed({
-          sentence:
-            `The relay still lists this backend, though it gets no answer from it any more. Unlink it there as ` +
+          sentence: `The relay still lists this backend, which no longer answers it. Unlink it there as ` +
             `well, with your account. ${untold.value.message}`,
           exitCode: exitCodes.RelayNotTold
         })
@@ -357,11 +358,13 @@ const unlink = Command.make("unlink", {}, () =>
     },
     Effect.provide(layerHttp)
   ))).pipe(
-    Command.withDescription("Answer the relay no more, and tell it; what clients have here stays until you revoke them")
+    Command.withDescription(
+      "Stop answering the relay, and tell it; clients keep their access here until you revoke them"
+    )
   )
 
 /**
- * Decides who may connect through a relay.
+ * Decides which clients may connect through a relay.
  *
  * @category commands
  * @since 0.1.0
@@ -375,9 +378,9 @@ export const connect = parent.pipe(
     security,
     list,
     decision("approve", "approved", "Let a client in from now on"),
-    decision("reject", "rejected", "Turn a client away; it may ask again later"),
-    decision("revoke", "revoked", "Take an approval back, and end what the client has"),
-    decision("block", "blocked", "Turn a client away for good"),
+    decision("reject", "rejected", "Reject a client; it may ask again later"),
+    decision("revoke", "revoked", "Revoke an approval, and end the client's access"),
+    decision("block", "blocked", "Block a client permanently"),
     watch
   ])
 )

@@ -1,5 +1,5 @@
 /**
- * The routes on which the reference backend answers the relay that it is linked to.
+ * Serves the routes on which the reference backend answers the relay that it is linked to.
  */
 import { ConnectEnvironmentApi } from "@sallyport/contract/ConnectProtocol"
 import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"
@@ -8,7 +8,7 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Layer from "effect/Layer"
 
 /**
- * Adds the routes to the router. Until the backend is linked, they answer that there is nothing.
+ * Adds the routes to the router. They answer 404 until the backend is linked.
  *
  * @category layers
  * @since 0.1.0

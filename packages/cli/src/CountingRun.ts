@@ -1,5 +1,5 @@
 /**
- * The demonstration run: it counts, slowly, so that a person can leave it and join it again.
+ * Implements the demonstration run: it counts slowly, so that a person can leave it and join it again.
  */
 import * as RunProgram from "@sallyport/http/RunProgram"
 import * as Effect from "effect/Effect"
@@ -7,7 +7,7 @@ import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 
 /**
- * Describes what a client may ask of the run; each has a default.
+ * Describes the input of the run; each field has a default.
  *
  * @category models
  * @since 0.1.0

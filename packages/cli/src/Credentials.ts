@@ -1,8 +1,10 @@
 /**
- * `sallyport credentials`: connects providers for a user or an organisation, beside a backend that runs or not.
+ * Implements `sallyport credentials`: connects providers for a user or an organisation, whether the backend runs or
+ * not.
  *
- * The commands act on the backend's own store: a running backend hears of a change through the access feed. Values are typed
- * in without an echo or come on standard input, and are never an argument, which others on the machine could read.
+ * The commands act on the backend's own store. A running backend learns of a change through the access feed. Values are
+ * typed in without an echo or read from standard input, and are never an argument, which other users of the machine
+ * could read.
  */
 import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"
 import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
@@ -28,11 +30,13 @@ import * as StoreCommands from "./internal/storeCommands.ts"
 const shared = {
   ...StoreCommands.flags,
   user: Flag.String("user").pipe(
-    Flag.withDescription("Whose credentials to look at and change"),
+    Flag.withDescription("The user whose credentials are shown and changed"),
     Flag.withDefault(defaultSubject)
   ),
   org: Flag.String("org").pipe(
-    Flag.withDescription("The organisation to act for, as its owner; without it the user's own credentials are meant"),
+    Flag.withDescription(
+      "The organisation to act for, as its owner; without it the commands act on the user's own credentials"
+    ),
     Flag.optional
   )
 }
@@ -100,7 +104,7 @@ const withStore = Effect.fnUntraced(
 const key = Argument.String("key").pipe(Argument.withDescription("The credential, such as github.token"))
 
 const scope = Flag.Literals("scope", CredentialScope.literals).pipe(
-  Flag.withDescription("Whose it is; by default the organisation's where --org names one, and the user's otherwise"),
+  Flag.withDescription("The scope: by default the organisation if --org names one, otherwise the user"),
   Flag.optional
 )
 
@@ -152,12 +156,12 @@ const status = Command.make(
     }))
 ).pipe(Command.withDescription("Show the state of every credential that can be connected"))
 
-/** As much as the largest value and its names can come to, with room to be refused by the service. */
+/** Larger than the largest value with its names, so that the service refuses a value that is too large. */
 const maxInputBytes = 1024 * 1024
 
 const decodeBundle = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Record(Schema.String, Schema.String)))
 
-/** Reads standard input to its end; one line break there belongs to the shell. */
+/** Reads standard input to its end, without a final line break, which the shell adds. */
 const readInput = Effect.gen(function*() {
   const stdio = yield* Stdio.Stdio
   const decoder = new TextDecoder()
@@ -193,7 +197,7 @@ const set = Command.make(
   { key, scope },
   ({ key, scope }) =>
     withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
-      // The key and the right come before the question, so that nobody types a secret in vain.
+      // The key and the right are checked before the question, so that a person never types a secret for nothing.
       yield* credentials.writeScope(principal, key)
       const found = (yield* credentials.status(principal)).find((one) => one.key === key)
       const values = yield* readValues(key, found?.parts ?? [CredentialRequirements.singlePart])
@@ -204,7 +208,9 @@ const set = Command.make(
       })
       if (json) return yield* Console.log(JSON.stringify({ credential: toJson(credential), shadowedBy }))
       yield* Console.log(`Set ${key} of the ${credential.scope} ${credential.owner}.`)
-      if (shadowedBy !== null) yield* Console.error(`The ${shadowedBy}'s own comes first and goes on being used.`)
+      if (shadowedBy !== null) {
+        yield* Console.error(`The ${shadowedBy}'s own credential is read first and stays in use.`)
+      }
     }))
 ).pipe(
   Command.withDescription(
@@ -222,7 +228,7 @@ const remove = Command.make(
         json ? JSON.stringify({ removed: toJson(removed) }) : `Removed ${key} of the ${removed.scope} ${removed.owner}.`
       )
     }))
-).pipe(Command.withDescription("Remove a credential: the one that is used, or that of --scope"))
+).pipe(Command.withDescription("Remove a credential: the one in use, or the one of --scope"))
 
 const encodeVerdict = Schema.encodeSync(CredentialRequirements.Verdict)
 
@@ -258,7 +264,7 @@ const test = Command.make(
       }
       if (!json) yield* Console.log(`${sentence}.`)
     }))
-).pipe(Command.withDescription("Have the provider check a credential; the exit code is 0 where it works"))
+).pipe(Command.withDescription("Have the provider check a credential; the exit code is 0 if it works"))
 
 /**
  * Lists, sets, removes and checks credentials.

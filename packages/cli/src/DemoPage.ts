@@ -1,6 +1,6 @@
 /**
- * The page at `/` of the reference backend: it starts the demonstration run, follows it, and joins it again after a reload
- * or a lost connection.
+ * Serves the page at `/` of the reference backend, which starts the demonstration run, follows it, and joins it again
+ * after a reload or a lost connection.
  */
 import * as PairPage from "@sallyport/http/PairPage"
 import * as SecureRandom from "effect/crypto/SecureRandom"

@@ -1,6 +1,6 @@
 /**
- * Where the reference backend keeps its state: an SQLite file and private files in its state directory, or a PostgreSQL
- * database that several nodes share.
+ * Keeps the state of the reference backend: in an SQLite file and private files in its state directory, or in a
+ * PostgreSQL database that several nodes share.
  */
 import * as EncryptedSecretStore from "@sallyport/core/secrets/EncryptedSecretStore"
 import type { Repositories } from "@sallyport/core/Repositories"
@@ -42,7 +42,8 @@ export class DatabaseError extends Schema.TaggedError<DatabaseError>()("Database
 }
 
 /**
- * Reports text that is no address of a PostgreSQL database. It is not quoted: it may hold a password.
+ * Reports a text that is no address of a PostgreSQL database. The message does not quote it, because it may hold a
+ * password.
  *
  * @category errors
  * @since 0.1.0
@@ -57,8 +58,8 @@ const failAs = (database: string) => (cause: { readonly message: string }) =>
   Layer.effectContext(Effect.fail(new DatabaseError({ database, cause, problem: cause.message })))
 
 /**
- * Provides the counters of wrong pairing codes in the database, so that its nodes share them and a restart forgets none, and
- * deletes those that have run out.
+ * Provides the counters of wrong pairing codes in the database, so that its nodes share them and a restart keeps them.
+ * Expired counters are deleted.
  */
 const layerRateLimiter = Layer.merge(
   Layer.provide(RateLimiter.layer, SqlRateLimiterStore.layer),
@@ -75,12 +76,12 @@ const layerSqlite = (state: StateDirectory) =>
     SecretStore.layerFileSystem(state.secrets)
   )
 
-/** The variable that holds the key of the secrets in a shared database, where no file does. */
+/** The variable that holds the key of the secrets in a shared database, unless a file does. */
 const keyVariable = "SALLYPORT_SECRET_KEY"
 
 /**
  * Provides the key that encrypts the secrets of a shared database: from the environment, or from a file in the state
- * directory, which the first start makes. A second node needs the same key; with another one its start fails.
+ * directory, which the first start makes. A second node needs the same key; with a different key its start fails.
  */
 const layerSecretKeys = (state: StateDirectory) =>
   Layer.unwrap(Effect.gen(function*() {
@@ -99,8 +100,8 @@ const layerSecretKeys = (state: StateDirectory) =>
   }))
 
 /**
- * Provides the repositories and the secrets in a PostgreSQL database, so that every node on it is as good as another. The
- * secrets are encrypted: a dump of the database holds none that can be used.
+ * Provides the repositories and the secrets in a PostgreSQL database, so that all its nodes are equal. The secrets are
+ * encrypted: a dump of the database holds no usable secret.
  */
 const layerPostgres = (url: Redacted.Redacted, state: StateDirectory) =>
   Layer.unwrap(Effect.gen(function*() {
@@ -127,8 +128,8 @@ type Sqlite = ReturnType<typeof layerSqlite>
 type Postgres = ReturnType<typeof layerPostgres>
 
 /**
- * Provides the repositories and the secrets: in the PostgreSQL database where one is named, and in the state directory
- * where none is.
+ * Provides the repositories and the secrets: in the PostgreSQL database if one is named, otherwise in the state
+ * directory.
  *
  * @category layers
  * @since 0.1.0

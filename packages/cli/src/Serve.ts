@@ -1,5 +1,5 @@
 /**
- * `sallyport serve`: starts the reference backend and shows how to pair with it.
+ * Implements `sallyport serve`: starts the reference backend and shows how to pair with it.
  */
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
@@ -39,7 +39,7 @@ const flags = {
   databaseUrl: Flag.Redacted("database-url").pipe(
     Flag.withDescription(
       "A PostgreSQL database that several nodes share (postgres://…), instead of an SQLite file; other users of this " +
-        "machine can read arguments, so better set SALLYPORT_DATABASE_URL"
+        "machine can read arguments, so prefer SALLYPORT_DATABASE_URL"
     ),
     Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
     Flag.optional
@@ -72,8 +72,8 @@ const localUrl = (address: NetAddress.SocketAddress): string =>
   HttpServer.formatAddress(address).replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 /**
- * Issues the one link of this start and prints it. Whoever reads the terminal is the operator, so the link carries every
- * scope.
+ * Issues the one link of this start and prints it. The reader of the terminal is the operator, so the link carries
+ * every scope.
  */
 const announce = Effect.fnUntraced(
   function*(options: { readonly publicUrl: string | undefined; readonly json: boolean }) {
@@ -84,7 +84,7 @@ const announce = Effect.fnUntraced(
       return yield* Console.log(
         options.json
           ? JSON.stringify({ url: baseUrl })
-          : `Listening on ${baseUrl}\n\nAuthentication is off: whoever uses this machine is let in.`
+          : `Listening on ${baseUrl}\n\nAuthentication is off: every user of this machine has full access.`
       )
     }
     const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService

@@ -1,5 +1,5 @@
 /**
- * The directory in which the reference backend keeps everything: the database and the secrets.
+ * Opens the directory in which the reference backend keeps its state: the database and the secrets.
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -10,7 +10,7 @@ import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 
 /**
- * Reports a state directory that cannot be used. It names the directory and what to do about it.
+ * Reports a state directory that cannot be used, with the remedy.
  *
  * @category errors
  * @since 0.1.0
@@ -26,7 +26,7 @@ export class StateDirectoryError extends Schema.TaggedError<StateDirectoryError>
 }
 
 /**
- * Lists where things are in a state directory.
+ * Lists the paths in a state directory.
  *
  * @category models
  * @since 0.1.0
@@ -35,12 +35,12 @@ export interface StateDirectory {
   readonly directory: string
   readonly database: string
   readonly secrets: string
-  /** The key of the secrets that are kept elsewhere, in a database that nodes share. */
+  /** The key of the secrets in a database that nodes share. */
   readonly secretKey: string
 }
 
 /**
- * Returns the directory that was named, or the platform's own for the state of programs.
+ * Returns the given directory, or the platform's directory for the state of programs.
  *
  * @category operations
  * @since 0.1.0
@@ -52,8 +52,8 @@ export const orDefault = Effect.fnUntraced(function*(directory: Option.Option<st
 }, Effect.provide(UserDirectories.layer))
 
 /**
- * Makes the directory, private to this user, or checks the one that is there: it has to be a directory, this user's own,
- * writable, and closed to everybody else.
+ * Creates the directory, private to this user, or checks an existing one: it must be a directory, owned by this user,
+ * writable, and closed to all other users.
  *
  * @category operations
  * @since 0.1.0
@@ -72,7 +72,7 @@ export const open = Effect.fn("StateDirectory.open")(function*(directory: string
   const refuse = (problem: string) => ({ reason }: PlatformError.PlatformError) =>
     fail(`${problem} (${reason.cause instanceof Error ? reason.cause.message : reason._tag})`, elsewhere)
 
-  // Not Node's recursive mkdir, which never returns where the system answers ENOENT below a directory that is there.
+  // Not Node's recursive mkdir, which never returns if the system answers ENOENT below an existing directory.
   const make = (target: string): Effect.Effect<void, PlatformError.PlatformError> => {
     const once = Effect.catchReason(
       fs.makeDirectory(target, { mode: 0o700 }),
@@ -87,20 +87,20 @@ export const open = Effect.fn("StateDirectory.open")(function*(directory: string
   }
 
   yield* Effect.mapError(make(resolved), refuse("cannot be made"))
-  const info = yield* Effect.mapError(fs.stat(resolved), refuse("cannot be looked at"))
+  const info = yield* Effect.mapError(fs.stat(resolved), refuse("cannot be inspected"))
   if (info.type !== "Directory") return yield* fail("is not a directory", elsewhere)
   if ((info.mode & 0o077) !== 0) {
     const mode = (info.mode & 0o777).toString(8).padStart(4, "0")
     return yield* fail(`is open to other users (mode ${mode})`, `Run: chmod 700 ${JSON.stringify(resolved)}`)
   }
-  // A file made here shows at once whether the directory is writable and whose files this process makes.
+  // A new file shows whether the directory is writable, and which user owns the files of this process.
   const probe = path.join(resolved, ".probe")
   yield* fs.writeFile(probe, new Uint8Array(), { mode: 0o600 }).pipe(
     Effect.mapError(() => fail("is not writable", `Run: chmod u+rwx ${JSON.stringify(resolved)}, or use another one.`))
   )
   const own = yield* fs.stat(probe).pipe(
     Effect.ensuring(Effect.ignore(fs.remove(probe))),
-    Effect.mapError(refuse("cannot be looked into"))
+    Effect.mapError(refuse("cannot be listed"))
   )
   if (Option.getOrUndefined(own.uid) !== Option.getOrUndefined(info.uid)) {
     return yield* fail(

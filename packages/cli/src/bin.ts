@@ -27,11 +27,11 @@ Stdio.Stdio.use(({ args }) => Effect.flatMap(args, (given) => run(ThumbprintArgu
     const sentence = describeFailure(cause)
     return sentence === undefined ? Effect.void : Console.error(`sallyport: ${sentence}`)
   }),
-  // What a program reads is on standard output; what a person watches is on standard error.
+  // Output for programs goes to standard output; messages for a person go to standard error.
   Effect.provide([NodeServices.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
   NodeRuntime.runMain({
     disableErrorReporting: true,
-    // A server that stops because it was told to, by SIGTERM or SIGINT, has not failed.
+    // A server that SIGTERM or SIGINT stops has not failed.
     teardown: (exit, onExit) =>
       Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? onExit(0) : Runtime.defaultTeardown(exit, onExit)
   })

@@ -9,12 +9,12 @@ import { DatabaseSync } from "node:sqlite"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Programs from "../../../test-support/programs.ts"
 
-/** What a start is tried with, and what its one sentence has to say. */
+/** The input of a start, and what its one sentence must say. */
 interface BadStart {
   readonly args: ReadonlyArray<string>
   readonly env?: Record<string, string>
   readonly says: ReadonlyArray<string | RegExp>
-  /** What has to be as it was, a file or a directory. */
+  /** A file or a directory that must not change. */
   readonly unchanged?: string
 }
 
@@ -141,7 +141,7 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
     })
   )
 
-  // Permission bits stop no superuser, but nobody makes a directory in /proc or below a file.
+  // Permission bits do not stop a superuser, but a directory in /proc or below a file cannot be made by any user.
   refuses(
     "a state directory below one that takes no directories",
     Effect.succeed({
@@ -263,7 +263,7 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
     })
   )
 
-  // The address is one of those that are kept for documentation (RFC 5737).
+  // The address is reserved for documentation (RFC 5737).
   refuses(
     "an address that is not this machine's",
     Effect.map(Sallyport.freshState, (state) => ({

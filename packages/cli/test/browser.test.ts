@@ -9,7 +9,7 @@ import * as Programs from "../../../test-support/programs.ts"
 
 const { step } = Browser
 
-/** Opens a page, and notes what goes wrong in it. */
+/** Opens a page, and records its errors. */
 const open = Effect.fnUntraced(function*(context: BrowserContext) {
   const page = yield* step(() => context.newPage())
   const problems: Array<string> = []
@@ -44,7 +44,7 @@ const ended = (page: Page) =>
     return end.jsonValue()
   })
 
-/** Asks the server for something with the page's own session. */
+/** Sends a request with the page's own session. */
 const ask = <A>(page: Page, method: string, path: string, payload?: object) =>
   step(async (): Promise<A> => {
     const answer: string = await page.evaluate(async ([method, path, body]) => {
@@ -63,7 +63,7 @@ const issueCode = (page: Page) =>
     ({ code }) => code
   )
 
-/** Keeps what a person would see, where the directory for it is given. */
+/** Keeps a picture of the page, if a directory for pictures is given. */
 const picture = (page: Page, name: string) =>
   step(async () => {
     const directory = process.env.SALLYPORT_SCREENSHOTS
@@ -106,7 +106,7 @@ describe("a browser", () => {
         assert.strictEqual(cookie?.name, `sallyport_session_${new URL(network.url).port}`)
         assert.strictEqual(yield* step(() => page.evaluate(() => document.cookie)), "")
 
-        // A client of its own, which sees what the server has while the page sees nothing.
+        // A separate client, which sees the server's state while the page is cut off.
         const token = yield* Sallyport.pair(server, yield* issueCode(page))
 
         yield* step(() => page.click("#start"))
@@ -121,7 +121,7 @@ describe("a browser", () => {
           (answer) => answer.json<Sallyport.RunView>().lastSeq
         )
 
-        // Twice: once the wire is cut, once the browser is told that there is no network either.
+        // Twice: first the connection is cut, then the browser is also told that there is no network.
         for (const offline of [false, true]) {
           network.cut()
           if (offline) yield* step(() => context.setOffline(true))
@@ -149,7 +149,7 @@ describe("a browser", () => {
           yield* text(each, "#connection", /^The run has ended\.$/)
           assert.isTrue(yield* step(() => each.isEnabled("#start")))
         }
-        // The end is told once: nothing connects again to a run that is over.
+        // The end is shown once: the page does not connect again to a run that is over.
         const requests: Array<string> = []
         page.on("request", (request) => requests.push(request.url()))
         network.cut()
@@ -217,7 +217,7 @@ describe("a browser", () => {
         yield* text(page, "#status", /^Signed in as owner/)
         assert.lengthOf(sent, 1)
 
-        // An address that is opened on the page itself changes the fragment only.
+        // An address that is opened on the page itself changes only the fragment.
         const again = yield* issueCode(page)
         const other = yield* open(yield* Browser.profile(chromium))
         yield* step(() => other.page.goto(`${server.url}/pair`))
@@ -308,7 +308,7 @@ describe("a browser", () => {
         const server = yield* Sallyport.serve(state)
         network.join(server)
         assert.strictEqual((yield* active(server)).runId, runId)
-        // The thread is taken until the run's lease is over: whoever executes it may still be alive.
+        // The thread is taken until the run's lease is over: the process that executes it may still be alive.
         const early = yield* Sallyport.post(server, "/api/runs", token, { threadId: "demonstration", input: {} }, {
           "idempotency-key": "early"
         })
@@ -338,7 +338,7 @@ describe("a browser", () => {
         yield* text(page, "#connection", /^The run failed: /)
         yield* picture(page, "stale")
 
-        // From the beginning it is the same story, and after its end there is nothing more.
+        // Read from the beginning it has the same events, and after its end there is nothing more.
         const replayed = yield* Sallyport.follow(server, token, runId)
         assert.deepStrictEqual(yield* replayed.rest, all)
         const after = yield* Sallyport.follow(server, token, runId, end?.id)

@@ -1,5 +1,5 @@
 /**
- * The owner's commands beside a running backend: processes of their own, on one state directory.
+ * Tests the owner's commands beside a running backend, in separate processes on one state directory.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -20,7 +20,7 @@ interface Client {
   readonly verificationCode: string
 }
 
-/** Has clients ask, as the relay's side of the backend would. */
+/** Makes clients ask, as the relay's side of the backend would. */
 const ask = (stateDirectory: string, thumbprints: ReadonlyArray<string>, options: ConnectClientStore.Options = {}) =>
   Effect.gen(function*() {
     const state = yield* StateDirectory.open(stateDirectory)
@@ -49,7 +49,7 @@ const show = Effect.fnUntraced(function*(state: string, ...args: ReadonlyArray<s
 /** Runs a command as a script does. */
 const run = (state: string, ...args: ReadonlyArray<string>) => show(state, ...args, "--json")
 
-/** Changes the database of a state directory behind the back of everybody. */
+/** Changes the database of a state directory without a change in the feed. */
 const tamper = (state: string, statement: string) =>
   Effect.sync(() => {
     const database = new DatabaseSync(NPath.join(state, "sallyport.db"))
@@ -76,7 +76,7 @@ describe("sallyport connect", () => {
         )
         assert.deepStrictEqual((yield* clientsOf).map(({ status }) => status), ["pending", "pending"])
 
-        assert.strictEqual((yield* run(state, "approve", "nobody")).code, 3)
+        assert.strictEqual((yield* run(state, "approve", "unknown")).code, 3)
         assert.strictEqual((yield* run(state, "approve", "fi")).code, 4)
         assert.strictEqual((yield* run(state, "approve", "fir", "--code", "0000-0000")).code, 6)
         const code = (yield* clientsOf).find(({ proofKeyThumbprint }) => proofKeyThumbprint === first)?.verificationCode
@@ -98,7 +98,7 @@ describe("sallyport connect", () => {
   )
 
   it.live(
-    "CONN-07 CONN-08 answers over HTTP with a status and a code for each failure, and only to who may manage",
+    "CONN-07 CONN-08 answers over HTTP with a status and a code for each failure, and only to callers who may manage",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
@@ -141,8 +141,8 @@ describe("sallyport connect", () => {
         const begun = yield* run(state, "status")
         assert.deepStrictEqual(JSON.parse(begun.stdout), { mode: "client-approval", link: null })
         assert.include(begun.stderr, `No backend has kept state in ${state} yet`)
-        const nobody = yield* show(state, "clients")
-        assert.deepInclude(nobody, { code: 0, stdout: "No client has asked to connect yet\n", stderr: "" })
+        const none = yield* show(state, "clients")
+        assert.deepInclude(none, { code: 0, stdout: "No client has asked to connect yet\n", stderr: "" })
 
         assert.strictEqual((yield* show(state, "security", "account")).stdout, "account\n")
         const status = yield* show(state, "status")
@@ -156,8 +156,8 @@ describe("sallyport connect", () => {
         const wrong = yield* show(state, "security", "everyone")
         assert.strictEqual(wrong.code, 1)
         assert.include(wrong.stdout + wrong.stderr, `"account" | "client-approval"`)
-        const trustsNobody = yield* run(state, "security", "client-approval", "--trust", "nobody")
-        assert.strictEqual(trustsNobody.code, 3)
+        const trustsUnknown = yield* run(state, "security", "client-approval", "--trust", "unknown")
+        assert.strictEqual(trustsUnknown.code, 3)
         assert.strictEqual((yield* run(state, "security", "client-approval", "--trust", "fi")).code, 4)
         assert.strictEqual((yield* run(state, "security")).stdout, `{"mode":"account"}\n`)
 
@@ -165,11 +165,11 @@ describe("sallyport connect", () => {
         assert.strictEqual(trusted.code, 0, trusted.stderr)
         assert.match(
           trusted.stdout,
-          /^client-approval\nfirstaaaaaaa {2}approved .*\n2 clients seen so far have to ask now/
+          /^client-approval\nfirstaaaaaaa {2}approved .*\n2 clients seen so far need approval now/
         )
         yield* ask(state, [second])
         const pending = yield* show(state, "security", "client-approval", "--trust", "fisher", "--trust", "first")
-        assert.include(pending.stdout, "fisherbbbbbb is pending and was left as it is")
+        assert.include(pending.stdout, "fisherbbbbbb is pending and was not changed")
         assert.notInclude(pending.stdout, "firstaaaaaaa is")
         const all: { readonly approved: ReadonlyArray<Client> } = JSON.parse(
           (yield* run(state, "security", "client-approval", "--trust-all")).stdout
@@ -188,7 +188,7 @@ describe("sallyport connect", () => {
   )
 
   it.live(
-    "CONN-10 L-42 watches who waits and what other processes decide, for a person and for a script, until interrupted",
+    "CONN-10 L-42 watches the waiting clients and the decisions of other processes, for a person and for a script, until interrupted",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
@@ -198,7 +198,7 @@ describe("sallyport connect", () => {
         yield* person.printed(/^firstaaaaaaa {2}pending {3}[0-9A-Z]{4}-[0-9A-Z]{4} .*\n/)
         yield* script.printed(/^\{"client":.*"status":"pending".*\n/)
         assert.strictEqual((yield* run(state, "approve", "first", "--reason", "mine")).code, 0)
-        // A client that comes back was seen anew, which the line for a person does not show.
+        // A client that comes back has a new time of its last visit, which the line for a person does not show.
         yield* ask(state, [first])
         assert.strictEqual((yield* run(state, "security", "account")).code, 0)
         yield* person.printed(/\nThe mode is account\n$/)
@@ -244,7 +244,7 @@ describe("sallyport connect", () => {
         for (const args of [["security"], ["status"]]) {
           const unreadable = yield* run(state, ...args)
           assert.strictEqual(unreadable.code, 7)
-          assert.match(unreadable.stderr, /nobody is let in until it is set again\n$/)
+          assert.match(unreadable.stderr, / is let in until it is set again\n$/)
         }
         const mode = get(server, "/api/auth/connect-security-mode", token)
         const unreadable = yield* mode

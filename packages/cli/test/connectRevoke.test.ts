@@ -1,5 +1,6 @@
 /**
- * What a client has open at a running backend, when its owner turns it away in another process.
+ * Tests that a running backend ends a client's streams and sockets when its owner revokes the client in another
+ * process.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -25,7 +26,7 @@ import { timeout } from "../../../test-support/programs.ts"
 
 const key = generate()
 
-/** Asks as the relay's side of the backend does, with a grant, whose code is returned where the client is let in. */
+/** Asks as the relay's side of the backend does, with a grant. Returns the grant's code if the client is let in. */
 const ask = (stateDirectory: string) =>
   Effect.gen(function*() {
     const state = yield* StateDirectory.open(stateDirectory)
@@ -91,7 +92,7 @@ const signIn = Effect.fnUntraced(function*(server: Server, code: string) {
   return answer.json<{ readonly access_token: string }>().access_token
 })
 
-/** Opens a stream, and returns how to wait for its end and what came until then. */
+/** Opens a stream, and returns an effect that waits for its end and returns its content. */
 const open = (server: Server, token: string, path: string) =>
   Effect.acquireRelease(
     Effect.callback<Http.IncomingMessage, Error>((resume) => {
@@ -110,7 +111,7 @@ const open = (server: Server, token: string, path: string) =>
     return Effect.promise(() => ended)
   }))
 
-/** Opens a socket, and returns how to wait for its first message and for the code of its end. */
+/** Opens a socket, and returns effects that wait for its first message and for the code of its end. */
 const openSocket = (server: Server, ticket: string) =>
   Effect.acquireRelease(
     Effect.sync(() => new WebSocket(`${server.url.replace("http", "ws")}/api/auth/access?ticket=${ticket}`)),

@@ -1,5 +1,6 @@
 /**
- * `sallyport connect rotate-key` and `unlink` as processes of their own, beside a running backend and a relay, and killed.
+ * Tests `sallyport connect rotate-key` and `unlink` in separate processes beside a running backend and a relay, also
+ * killed half-way.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -12,7 +13,7 @@ import { program, type Running, temporaryDirectory, timeout } from "../../../tes
 const relayScript = fileURLToPath(new URL("../../../examples/connect/src/relay.ts", import.meta.url))
 
 interface Hooks {
-  /** Runs before a request goes to the relay; and before its answer goes to whoever asked. */
+  /** Runs before a request goes to the relay, and before its answer goes to the caller. */
   before: (path: string) => Promise<unknown> | undefined
   after: (path: string) => Promise<unknown> | undefined
 }
@@ -93,7 +94,7 @@ const world = Effect.gen(function*() {
 
 describe("sallyport connect link", () => {
   it.live(
-    "links a backend that the relay does not reach yet, says so, and blames the code where it is used up",
+    "links a backend that the relay does not reach yet, says so, and names the code as the fault if it is used up",
     () =>
       Effect.gen(function*() {
         const { relay } = yield* startRelay
@@ -104,7 +105,7 @@ describe("sallyport connect link", () => {
         assert.strictEqual(linked.code, 0, linked.stderr)
         assert.include(
           linked.stderr,
-          `sallyport: The relay cannot reach this backend at ${url} yet; start it there, or link it anew with another --url\n`
+          `sallyport: The relay cannot reach this backend at ${url} yet; start it there, or link it again with another --url\n`
         )
         const again = yield* link
         assert.strictEqual(again.code, 1)
@@ -121,7 +122,7 @@ describe("sallyport connect link", () => {
   )
 
   it.live(
-    "is linked where the relay is away before it has said whether it reaches the backend",
+    "is linked if the relay is away before it has said whether it reaches the backend",
     () =>
       Effect.gen(function*() {
         const { proxy, relay, relayProcess } = yield* startRelay
@@ -192,7 +193,7 @@ describe("sallyport connect unlink", () => {
       assert.include(rotated.stderr, "linked to no relay")
     }).pipe(Effect.scoped), timeout)
 
-  it.live("exits with a code of its own where the relay is away, and is linked no more", () =>
+  it.live("exits with its own code if the relay is away, and is no longer linked", () =>
     Effect.gen(function*() {
       const { relayProcess, run } = yield* world
       yield* relayProcess.stop("SIGKILL")

@@ -50,7 +50,7 @@ describe("sallyport serve on PostgreSQL", () => {
         const one = yield* Sallyport.serveWith(environment(url), state)
         const other = yield* join(url, state)
 
-        // The code of one node is redeemed at both: whoever is first, it is let in once.
+        // The code of one node is redeemed at both nodes: it is accepted once, whichever node is first.
         const attempts = Array.from({ length: 500 }, () => [one, other]).flat()
         const answers = yield* Effect.forEach(attempts, (node) => Sallyport.exchange(node, one.code), {
           concurrency: 50
@@ -69,7 +69,7 @@ describe("sallyport serve on PostgreSQL", () => {
         assert.deepInclude(rest.at(-1), { event: "failure" })
         assert.strictEqual((yield* Sallyport.get(other, "/api/auth/sessions", token)).status, 401)
 
-        // What is at rest lets nobody in: neither what was given out, nor the keys, stand in the database.
+        // The data at rest gives no access: the database holds neither the issued credentials nor the keys.
         const dump = yield* SqlClient.SqlClient.use((sql) =>
           Effect.gen(function*() {
             const tables = yield* sql<{ name: string }>`

@@ -36,7 +36,7 @@ describe("sallyport serve", () => {
         assert.strictEqual(pairingUrl.hash, `#token=${first.code}`)
         assert.match(first.code, /^(?:[0-9A-Z]{4}-){3}[0-9A-Z]{4}$/)
         assert.strictEqual(new URL(first.url).hostname, "127.0.0.1")
-        // The page answers itself: a redirect could lose what is in the URL.
+        // The page answers without a redirect, which could lose the URL's fragment.
         const page = yield* Sallyport.request(`${first.url}/pair`)
         assert.strictEqual(page.status, 200)
         assert.match(String(page.headers["content-type"]), /^text\/html/)
@@ -115,7 +115,7 @@ describe("sallyport serve", () => {
       const state = yield* Sallyport.freshState
       const { port } = new URL((yield* Effect.scoped(Sallyport.serve(state))).url)
       const connected = yield* Effect.forkChild(
-        // Refused until the server listens, which is before it has a handler.
+        // The connection is refused until the server listens, which is before it has a handler.
         Effect.retry(Sallyport.request(`http://127.0.0.1:${port}/api/auth/session`), { while: () => true })
       )
       yield* Sallyport.sallyport(["serve", "--port", port, "--state-dir", state, "--json"])
@@ -168,7 +168,7 @@ describe("sallyport serve", () => {
         const assertNone = (where: string, bytes: Buffer) => {
           const text = bytes.toString("latin1")
           for (const [name, secret] of secrets) {
-            // A code is as good without its dashes, in either case; a token is as good as what it is signed with.
+            // A code works without its dashes and in either case; a token is as secret as its signing key.
             for (const form of [secret, secret.replaceAll("-", ""), secret.split(".").at(-1) ?? secret]) {
               assert.isAbove(form.length, 8)
               assert.notInclude(text.toLowerCase(), form.toLowerCase(), `${where} holds the ${name}`)

@@ -1,8 +1,9 @@
 /**
- * Who is signed in on this device, and who else may be: pairing, the session's state, the other sessions, pairing links.
+ * Signs this device in and manages access to the account: pairing, the session's state, the other sessions, pairing
+ * links.
  *
- * Nothing here is tried twice: a request whose answer is lost may have used a pairing code up, and for the rest the caller
- * knows better whether it still matters.
+ * Nothing here is retried. A request whose answer is lost may have used up a pairing code, and for the other requests
+ * the caller knows better whether they still matter.
  */
 import { PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
@@ -33,11 +34,13 @@ import * as Answer from "./internal/answer.ts"
  * @since 0.1.0
  */
 export interface PairOptions {
-  /** The code as somebody typed it, in any case, with or without dashes; or what a pairing link's fragment holds. */
+  /** The code as a person typed it, in any case, with or without dashes; or the code from a pairing link's fragment. */
   readonly code: Redacted.Redacted
-  /** What the session is called in the list of sessions. With a token the server makes a name of its own. */
+  /** The session's name in the list of sessions. For a token the server chooses the name. */
   readonly label?: string | undefined
-  /** What the session may do; all that the link grants by default. With a token only: a cookie's session has all. */
+  /**
+   * What the session may do; by default all that the link grants. For tokens only: a cookie's session gets all of it.
+   */
   readonly scopes?: ReadonlyArray<AccessScope> | undefined
 }
 
@@ -48,19 +51,19 @@ export interface PairOptions {
  * @since 0.1.0
  */
 export interface LinkOptions {
-  /** What the new device may do; by default all that this one may. */
+  /** What the new device may do; by default all that this device may do. */
   readonly scopes?: ReadonlyArray<AccessScope> | undefined
   readonly label?: string | undefined
-  /** `machine` makes a longer code, to be pasted rather than typed. */
+  /** `machine` makes a longer code, which is pasted rather than typed. */
   readonly kind?: "device" | "machine" | undefined
   /** The JWK thumbprint (RFC 7638) of the only key that can redeem the code. */
   readonly proofKeyThumbprint?: string | undefined
-  /** How long the code can be redeemed, in whole seconds; the server's default where absent. */
+  /** How long the code can be redeemed, in whole seconds. By default the server's setting. */
   readonly lifetime?: Duration.Input | undefined
 }
 
 /**
- * Describes a link with its code, which is told once.
+ * Describes a link with its code, which is returned only once.
  *
  * @category models
  * @since 0.1.0
@@ -71,41 +74,44 @@ export interface IssuedLink {
 }
 
 /**
- * Provides who is signed in, and who else may be.
+ * Provides pairing, the state of the session, and the list of sessions and links.
  *
  * @category services
  * @since 0.1.0
  */
 export class Access extends Context.Service<Access, {
   /**
-   * Returns whether this device is signed in. It is asked for once, and remembered until this client signs in or out, or the
-   * server turns the credential away.
+   * Returns whether this device is signed in. The server is asked once; the answer is kept until this client signs in
+   * or out, or the server refuses the credential.
    */
   readonly state: Effect.Effect<typeof SessionState.Type, ClientError>
-  /** Asks the server again, and remembers what it says. */
+  /** Asks the server again, and keeps its answer. */
   readonly refresh: Effect.Effect<typeof SessionState.Type, ClientError>
-  /** Tells what is remembered, and every change of it; none while nothing is known. Asks for nothing by itself. */
+  /** Emits the kept answer and every change of it; none while nothing is known. It sends no request itself. */
   readonly changes: Stream.Stream<Option.Option<typeof SessionState.Type>>
   /**
-   * Exchanges a pairing code for a session, and keeps what proves it. What was remembered about being signed out is dropped,
-   * also where an older request is still to answer with it.
+   * Exchanges a pairing code for a session, and keeps its credential. The kept state is dropped, and an older request
+   * that answers later does not bring it back.
    *
-   * The code can be used up although this fails with `Unreachable`: ask `refresh` whether it was, and for a new link if so.
+   * **Gotchas**
+   *
+   * If this fails with `Unreachable`, the code may be used up nevertheless. Call `refresh` to find out whether this
+   * device is signed in; if it is not, ask for a new link.
    */
   readonly pair: (options: PairOptions) => Effect.Effect<void, ClientError>
-  /** Ends this session on the server, and forgets what proves it. A session that had ended before is success. */
+  /** Ends this session on the server, and forgets its credential. A session that had ended before is success. */
   readonly logout: Effect.Effect<void, ClientError>
   /** Lists this subject's sessions. */
   readonly sessions: Effect.Effect<ReadonlyArray<SessionView>, ClientError>
-  /** Ends another session. Ending the own one is a `Conflict`: that is `logout`. */
+  /** Ends another session. Ending this session is a `Conflict`; use `logout` for it. */
   readonly revokeSession: (id: SessionId) => Effect.Effect<void, ClientError>
   /** Ends all sessions of this subject but this one, and returns how many there were. */
   readonly revokeOtherSessions: Effect.Effect<number, ClientError>
   /** Lists the pairing links that can still be redeemed. */
   readonly links: Effect.Effect<ReadonlyArray<PairingLinkView>, ClientError>
-  /** Makes a link that lets another device in. */
+  /** Creates a link that lets another device in. */
   readonly issueLink: (options?: LinkOptions) => Effect.Effect<IssuedLink, ClientError>
-  /** Takes a link back before it is redeemed. */
+  /** Revokes a link before it is redeemed. */
   readonly revokeLink: (id: string) => Effect.Effect<void, ClientError>
 }>()("@sallyport/client/Access") {}
 
@@ -130,7 +136,7 @@ const make = Effect.gen(function*() {
     httpClient: credentials.present(anonymous, Option.none())
   })
   const known = yield* SubscriptionRef.make(Option.none<typeof SessionState.Type>())
-  // Counts the times at which the credential changed: what was asked before such a change is not remembered after it.
+  // Counts the changes of the credential: an answer to a request from before a change is not kept after it.
   let generation = 0
 
   const forget = Effect.suspend(() => {
@@ -147,14 +153,16 @@ const make = Effect.gen(function*() {
         reason: error._tag === "Broken" ? error.answer ?? Answer.unreachable(error, 1) : error
       }))
 
-  /** Does what needs a session; where the server turns it away, whoever asks next asks the server. */
+  /**
+   * Sends a request that needs a session. If the server refuses it, the next reader of the state asks the server again.
+   */
   const guarded = <S extends Schema.ConstraintDecoder<unknown>>(
     send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
     schema: S
   ) => Effect.tapErrorTag(request(send, schema), "ClientError", (error) => isSignedOut(error) ? forget : Effect.void)
 
   const askState = request(api.session.state({ responseMode }), SessionState).pipe(
-    // The server turns a token down that has ended, rather than to take its bearer for nobody. It is nobody all the same.
+    // The server refuses an expired token with an error instead of answering "signed out". It means the same here.
     Effect.catchIf(
       (error) => isSignedOut(error) && credentials.exchange === "token",
       () => request(open.session.state({ responseMode }), SessionState)
@@ -199,12 +207,13 @@ const make = Effect.gen(function*() {
         reason: new UnexpectedAnswer({
           status: 200,
           code: null,
-          message: `The server gave a ${token_type} token where one of the type ${credentials.tokenType} was asked for`
+          message:
+            `The server issued a ${token_type} token, but a ${credentials.tokenType} token was requested; check how the server is configured`
         })
       })
     }
     yield* credentials.keep(access_token).pipe(
-      // A session that nobody can use any more is better ended than left to expire.
+      // A session without a holder is better ended than left to expire.
       Effect.tapError(() =>
         Effect.ignore(
           credentials.present(anonymous, Option.some(access_token)).execute(HttpClientRequest.post(logoutPath))
@@ -222,7 +231,8 @@ const make = Effect.gen(function*() {
     refresh,
     changes: SubscriptionRef.changes(known),
     pair: Effect.fn("Access.pair")(function*(options) {
-      // Forgotten before and after, and also where it fails: the answer may be lost and the cookie be there.
+      // The state is forgotten before and after, and also if it fails: the answer may be lost although the cookie was
+      // set.
       yield* Effect.ensuring(redeem(options), forget)
       yield* Effect.ignore(refresh)
     }),
@@ -276,7 +286,7 @@ const isSignedOut = ({ reason }: ClientError): boolean =>
   reason._tag === "Unauthorized" && reason.code === "unauthorized"
 
 /**
- * Provides who is signed in at the server of the connection.
+ * Provides access to the server of the connection.
  *
  * @category layers
  * @since 0.1.0

@@ -1,16 +1,16 @@
 /**
- * What goes wrong between a client and its server, as values.
+ * Describes as values what goes wrong between a client and its server.
  *
- * What the server says is one of the contract's wire errors, with its code and its sentence for people. What it did not
- * say, because it was not reached or is not the server that was meant, is {@link Unreachable} or {@link UnexpectedAnswer}.
- * Branch on tags and codes; the sentences may change.
+ * An error from the server is one of the contract's wire errors, with its code and its sentence for people. A server
+ * that was not reached, or an answer from something else, is {@link Unreachable} or {@link UnexpectedAnswer}. Branch on
+ * tags and codes; the sentences may change.
  */
 import * as WireError from "@sallyport/contract/WireError"
 import * as Schema from "effect/Schema"
 import { TokenStorageError } from "./TokenStorage.ts"
 
 /**
- * Lists how an attempt to reach the server can fail so that another one may succeed.
+ * Lists the failures of an attempt to reach the server after which another attempt may succeed.
  *
  * @category models
  * @since 0.1.0
@@ -18,11 +18,11 @@ import { TokenStorageError } from "./TokenStorage.ts"
 export const FailureKind = Schema.Literals([
   /** The connection could not be made, or broke. */
   "connection",
-  /** Nothing came for too long. */
+  /** No data arrived for too long. */
   "stalled",
   /** The server, or a proxy before it, said that it cannot answer now. */
   "unavailable",
-  /** What came was not what it should have been, such as the page of a captive portal, or a stream with a gap. */
+  /** The answer was not one of the server's, such as the page of a captive portal, or a stream with a gap. */
   "garbled"
 ])
 /**
@@ -34,7 +34,7 @@ export const FailureKind = Schema.Literals([
 export type FailureKind = typeof FailureKind.Type
 
 /**
- * Says that the server could not be reached, in as many attempts as were allowed. What was asked may have been done.
+ * Reports that the server could not be reached in the allowed number of attempts. The request may have taken effect.
  *
  * @category errors
  * @since 0.1.0
@@ -42,9 +42,9 @@ export type FailureKind = typeof FailureKind.Type
 export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable", {
   /** How the last attempt failed. */
   failure: FailureKind,
-  /** The status of the last attempt, where an answer came. */
+  /** The status of the last attempt, if there was an answer. */
   status: Schema.NullOr(Schema.Int),
-  /** What is known of the last attempt's failure: the server's sentence where it said one. */
+  /** What is known of the last attempt's failure: the server's sentence, if it sent one. */
   detail: Schema.String,
   attempts: Schema.Natural,
   cause: Schema.optionalKey(Schema.Defect())
@@ -56,22 +56,22 @@ export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable"
 }
 
 /**
- * Says that an answer is none that this client knows, so that the address or a version is wrong.
+ * Reports an answer that this client does not know: the address or a version is wrong.
  *
  * @category errors
  * @since 0.1.0
  */
 export class UnexpectedAnswer extends Schema.TaggedError<UnexpectedAnswer>()("UnexpectedAnswer", {
-  /** The status of the answer; 0 where it was the request that failed unexpectedly. */
+  /** The status of the answer; 0 if the request itself failed unexpectedly. */
   status: Schema.Int,
-  /** The code of the answer, where it has one that this version doesn't know. */
+  /** The code of the answer, if it has one that this version does not know. */
   code: Schema.NullOr(Schema.String),
-  /** The sentence of the answer, or else one of ours. */
+  /** The sentence of the answer, or one of this client's. */
   message: Schema.String
 }) {}
 
 /**
- * Says that what was to be sent does not have the form that the server takes. Nothing was sent.
+ * Reports input that does not have the form that the server takes. Nothing was sent.
  *
  * @category errors
  * @since 0.1.0
@@ -81,7 +81,7 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInp
 }) {}
 
 /**
- * Lists what a server answers requests for access with.
+ * Lists the errors that a server answers to requests for access.
  *
  * @category models
  * @since 0.1.0
@@ -111,7 +111,7 @@ export const ServerError = Schema.Union([
 export type ServerError = typeof ServerError.Type
 
 /**
- * Lists what can go wrong.
+ * Lists the reasons of a {@link ClientError}.
  *
  * @category errors
  * @since 0.1.0
@@ -132,18 +132,18 @@ export const ClientErrorReason = Schema.Union([
 export type ClientErrorReason = typeof ClientErrorReason.Type
 
 /**
- * Reports what went wrong with a request; callers branch on the tag of `reason`, and on its code.
+ * Reports why a request failed; callers branch on the tag of `reason`, and on its code.
  *
  * @category errors
  * @since 0.1.0
  */
 export class ClientError extends Schema.TaggedError<ClientError>()("ClientError", { reason: ClientErrorReason }) {
-  /** The server's sentence, where it was the server that said no. */
+  /** The server's sentence, if the server refused. */
   override get message() {
     return this.reason.message
   }
 
-  /** Tells whether the same call may succeed later, without anything being done about it. */
+  /** Whether the same call may succeed later without any change. */
   get isRetryable(): boolean {
     const { reason } = this
     return reason._tag === "Unreachable" || reason._tag === "OAuthUnavailable" ||

@@ -1,9 +1,10 @@
 /**
- * The way of a device from a sign-in at a relay to a session at an environment, past its owner's approval.
+ * Connects a device through a relay: from a sign-in at the relay, past the owner's approval, to a session at an
+ * environment.
  *
- * While the owner has not decided, the device waits on a stream of the relay, over as many connections as it takes: each asks
- * for the decision as it is by then, so that one that is made in between is not missed. This is the one place that tries
- * again; don't put another retry around it.
+ * While the owner has not decided, the device waits on a stream of the relay, over as many connections as needed. Each
+ * connection asks for the present decision, so a decision between two connections is not missed. Retries happen only
+ * here; do not add another retry around it.
  */
 import { decisionData, MintAnswer, RelayApi } from "@sallyport/contract/ConnectProtocol"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
@@ -37,7 +38,7 @@ import { SignedOut } from "./RunsError.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * Says that the owner turned the device's request away; it may ask again at a time, where that is known.
+ * Reports that the owner rejected the device's request, and when the device may ask again, if that is known.
  *
  * @category errors
  * @since 0.1.0
@@ -54,19 +55,19 @@ export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", {
 }
 
 /**
- * Says that the owner took the device's approval back.
+ * Reports that the owner revoked the device's approval.
  *
  * @category errors
  * @since 0.1.0
  */
 export class Revoked extends Schema.TaggedError<Revoked>()("Revoked", {}) {
   override get message() {
-    return "The owner revoked this device's approval; connect again to ask anew"
+    return "The owner revoked this device's approval; connect again to send a new request"
   }
 }
 
 /**
- * Says that the owner blocked the device for good.
+ * Reports that the owner blocked the device permanently.
  *
  * @category errors
  * @since 0.1.0
@@ -78,31 +79,31 @@ export class Blocked extends Schema.TaggedError<Blocked>()("Blocked", {}) {
 }
 
 /**
- * Says that nobody decided about the request while it could be decided.
+ * Reports that the request expired without a decision.
  *
  * @category errors
  * @since 0.1.0
  */
 export class RequestExpired extends Schema.TaggedError<RequestExpired>()("RequestExpired", {}) {
   override get message() {
-    return "Nobody decided about the request in time; connect again to ask anew"
+    return "The owner did not decide about the request in time; connect again to send a new request"
   }
 }
 
 /**
- * Says that too many devices of the account wait already.
+ * Reports that too many devices of the account are waiting already.
  *
  * @category errors
  * @since 0.1.0
  */
 export class TooManyPending extends Schema.TaggedError<TooManyPending>()("TooManyPending", {}) {
   override get message() {
-    return "Too many devices of this account wait for the owner already; try again when some were decided about"
+    return "Too many devices of this account are waiting for the owner; try again when the owner has decided about some of them"
   }
 }
 
 /**
- * Lists what can go wrong. A 401 of the relay is `SignedOut`: the token of the relay is good no more.
+ * Lists the reasons of a {@link ConnectError}. A 401 of the relay is `SignedOut`: the relay's token is no longer valid.
  *
  * @category errors
  * @since 0.1.0
@@ -160,7 +161,7 @@ const turnedAway = (status: "rejected" | "revoked" | "blocked" | "too_many", ask
 
 const responseMode = "response-only"
 
-/** Returns a client of the server at an address as a person would give it, whose requests prove the device's key. */
+/** Returns a client of the server at an address that a person entered. Its requests prove the device's key. */
 const clientFor = Effect.fnUntraced(function*(prove: Proofs.Prove, options: {
   readonly url: string
   readonly token: Option.Option<Redacted.Redacted>
@@ -196,19 +197,23 @@ const exchangeWith = Effect.fnUntraced(function*(prove: Proofs.Prove, options: {
   return yield* new UnexpectedAnswer({
     status: 200,
     code: null,
-    message: "The server gave a token that is not bound to the device's key; it takes no DPoP proofs"
+    message: "The server issued a token that is not bound to the device's key; turn on DPoP proofs at the server"
   })
 })
 
 /**
- * Exchanges a one-time credential of a server, a relay's or an environment's, for a token that is bound to the device's key
- * (RFC 8693, RFC 9449). Made once: the credential can be used up although this fails with `Unreachable`.
+ * Exchanges a one-time credential of a relay or an environment for a token that is bound to the device's key (RFC 8693,
+ * RFC 9449).
+ *
+ * **Gotchas**
+ *
+ * The request is sent once. If this fails with `Unreachable`, the credential may be used up nevertheless.
  *
  * @category operations
  * @since 0.1.0
  */
 export const exchange = Effect.fn("Connect.exchange")(function*(options: {
-  /** The server's address, as a person would give it: see `Connection.layer`. */
+  /** The server's address, as a person enters it: see `Connection.layer`. */
   readonly url: string
   readonly credential: Redacted.Redacted
 }): Effect.fn.Return<Redacted.Redacted, ConnectError, DeviceKey | HttpClient.HttpClient> {
@@ -252,13 +257,13 @@ const takeDecision = (event: Sse.Event): Step<DecisionStatus, SignedOut | Unexpe
   }
 }
 
-/** After how many streams on which nothing came the relay is asked in another way: something may hold streams back. */
+/** After how many streams without data the client switches to long polls: a proxy may hold streams back. */
 const silentStreams = 2
 
-/** How long the relay is asked to wait, where it is not asked for a stream. */
+/** How long the relay is asked to hold a long poll. */
 const waitSeconds = 30
 
-/** An answer that comes sooner than this without a decision is not asked for again at once. */
+/** After an answer that comes sooner than this without a decision, the client does not ask again at once. */
 const shortestWaitMillis = 1_000
 
 /**
@@ -283,8 +288,8 @@ export interface Waiting {
 export interface Connected {
   readonly environmentUrl: string
   /**
-   * The token of a session at the environment, bound to the device's key: `TokenStorage.layerHolding` and
-   * `Credentials.layerDpop` use it.
+   * The token of a session at the environment, bound to the device's key, for `TokenStorage.layerHolding` and
+   * `Credentials.layerDpop`.
    */
   readonly token: Redacted.Redacted
 }
@@ -296,22 +301,24 @@ export interface Connected {
  * @since 0.1.0
  */
 export interface ConnectOptions {
-  /** The relay's address, as a person would give it. */
+  /** The relay's address, as a person enters it. */
   readonly relayUrl: string
-  /** A token of the relay, bound to the device's key: what {@link exchange} gives. */
+  /** A token of the relay, bound to the device's key: the result of {@link exchange}. */
   readonly relayToken: Redacted.Redacted
   readonly environmentId: string
-  /** What the device is called in the owner's list, in up to 128 characters. */
+  /** The device's name in the owner's list, up to 128 characters. */
   readonly label?: string | undefined
   readonly deviceType?: typeof DeviceType.Type | undefined
-  /** Is told of each request that the owner has to decide about, with the code to show. */
+  /** Is called for each request that the owner has to decide about, with the code to show. */
   readonly onWaiting: (waiting: Waiting) => Effect.Effect<void>
   /**
-   * How to learn of the decision. A `stream`, which is the default, is given up for a `long-poll` where the relay has none, or
-   * where nothing comes through it.
+   * How to learn of the decision. Default `stream`, which falls back to `long-poll` if the relay has no stream, or if
+   * no data comes through it.
    */
   readonly waiting?: "stream" | "long-poll" | undefined
-  /** What is spent on attempts that fail in a row. While the owner decides, the request's lifetime is the only bound. */
+  /**
+   * The budget for attempts that fail in a row. While the owner decides, only the request's lifetime limits the wait.
+   */
   readonly retry?: Runs.Options | undefined
 }
 
@@ -332,7 +339,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
   const prove = Proofs.make(key)
   const httpClient = yield* clientFor(prove, { url: options.relayUrl, token: Option.some(options.relayToken) })
   const { relay } = yield* HttpApiClient.makeWith(RelayApi, { httpClient })
-  // A stream's connection ends with its scope, also while nobody reads from it.
+  // A stream's connection ends with its scope, also while it has no reader.
   const { decisions } = yield* HttpApiClient.group(RelayApi, {
     group: "relay",
     httpClient: HttpClient.withScope(httpClient)
@@ -361,7 +368,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
     }
   })
 
-  /** Follows the stream of decisions to the one there is. None where it is better asked for in another way. */
+  /** Follows the stream of decisions until there is one. Returns none if a long poll should be used instead. */
   const follow = Effect.fnUntraced(function*(budget: Budget, requestedAt: number) {
     let silent = 0
     return yield* read({
@@ -387,7 +394,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
     )
   })
 
-  /** Waits for the decision about a request, for as long as it can be decided. */
+  /** Waits for the decision about a request until the request expires. */
   const wait = Effect.fnUntraced(function*(requestedAt: number, lifetimeMillis: number) {
     const budget = makeBudget({ ...settings, maxAttempts: Infinity, maxDuration: lifetimeMillis })
     if (options.waiting !== "long-poll") {
@@ -398,7 +405,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
   })
 
   const asking = makeBudget(settings)
-  // Bounds the rounds that come to nothing, though the relay answers.
+  // Bounds the rounds that fail although the relay answers.
   const rounds = makeBudget(settings)
   let shownAt: number | undefined
   let wasApproved = false
@@ -412,7 +419,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
         )
         if (Result.isSuccess(token)) return { environmentUrl, token: token.success }
         if (token.failure._tag !== "Broken") return yield* Effect.fail(token.failure)
-        // The credential may be used up, so another one is asked for.
+        // The credential may be used up, so the client asks for another one.
         yield* rounds.spend(token.failure, startedAt)
         break
       }
@@ -431,7 +438,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
             expiresAtMillis: requestExpiresAt
           })
         }
-        // Both times are the environment's, so that this device's clock has no part in it.
+        // Both times are the environment's, so this device's clock does not matter.
         const lifetimeMillis = Math.max(0, requestExpiresAt - requestedAt)
         const startedAt = yield* now
         const decision = yield* Effect.result(
@@ -444,11 +451,12 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
           const status = decision.success
           if (status === "expired") return yield* new RequestExpired()
           if (status !== "approved" && status !== "pending") return yield* turnedAway(status, null)
-          // An approval lets the device in. One that came to nothing, such as one that was taken back, is a failed round.
+          // An approval lets the device in. An approval without effect, such as one that was revoked at once, is a
+          // failed round.
           if (wasApproved) {
             if ((yield* now) - startedAt >= Duration.toMillis(settings.steadyAfter)) rounds.progress()
             yield* rounds.spend(
-              new Broken({ kind: "unavailable", detail: "the device was approved, and not let in" }),
+              new Broken({ kind: "unavailable", detail: "the device was approved but not let in" }),
               startedAt
             )
           }
@@ -457,7 +465,8 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
         }
         const error = decision.failure
         if (error._tag !== "NotFound" || error.code !== "connect_client_not_found") return yield* Effect.fail(error)
-        // A relay that has lost the request, or knows a later one of this device, is asked how things are.
+        // If the relay has lost the request, or knows a later one of this device, the client asks for the present
+        // state.
         if ((yield* now) - startedAt >= Duration.toMillis(settings.steadyAfter)) rounds.progress()
         yield* rounds.spend(new Broken({ kind: "unavailable", detail: error.message }), startedAt)
       }
@@ -466,11 +475,17 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
 })
 
 /**
- * Connects to an environment through a relay, and waits for the owner's approval where that is asked for: `onWaiting` is told
- * the code to show. It goes on by itself as soon as the owner has decided.
+ * Connects to an environment through a relay, and waits for the owner's approval if it is required. `onWaiting`
+ * receives the code to show. The effect continues as soon as the owner has decided.
  *
- * Lost connections, a relay that restarts, and 503s are gone over, with waits that grow; while the owner decides, until the
- * request expires. Interrupting it takes nothing back: the request waits on, and connecting again joins it.
+ * **Details**
+ *
+ * It retries after lost connections, restarts of the relay and 503s, with growing waits; while the owner decides, until
+ * the request expires.
+ *
+ * **Gotchas**
+ *
+ * An interruption does not withdraw the request: it stays pending, and connecting again joins it.
  *
  * @category operations
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * The connection to one server: its address, and an HTTP client that proves the session.
+ * Connects to one server: its address, and an HTTP client that sends the session's credential.
  */
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import * as Context from "effect/Context"
@@ -18,23 +18,26 @@ import type { TokenStorageError } from "./TokenStorage.ts"
  * @since 0.1.0
  */
 export class Connection extends Context.Service<Connection, {
-  /** The address below which the server's HTTP routes stand: `http` or `https`, no trailing slash, no query. */
+  /** The address under which the server has its HTTP routes: `http` or `https`, no trailing slash, no query. */
   readonly baseUrl: string
   /** Returns the WebSocket address of a path of the server, which begins with a slash. */
   readonly webSocketUrl: (path: `/${string}`) => string
   /**
-   * Sends requests with the session's credential to paths below the base URL. It is what `HttpApiClient.makeWith` takes for a
+   * Sends requests with the session's credential to paths below the base URL. Pass it to `HttpApiClient.makeWith` for a
    * host's own API on the same server.
    */
   readonly httpClient: HttpClient.HttpClient.With<HttpClientError | TokenStorageError>
-  /** Sends requests to paths below the base URL, without a credential but what a browser adds by itself. */
+  /** Sends requests to paths below the base URL without a credential, except cookies that a browser adds itself. */
   readonly anonymousHttpClient: HttpClient.HttpClient
 }>()("@sallyport/client/Connection") {}
 
 /**
- * Provides the connection to the server at an address as a person would give it. `ws` and `wss` are taken for `http` and
- * `https`; a final `/ws`, a query and a fragment are dropped; any other path is kept as the prefix that the routes are
- * mounted under.
+ * Provides the connection to the server at an address that a person entered.
+ *
+ * **Details**
+ *
+ * `ws` and `wss` count as `http` and `https`. A final `/ws`, a query and a fragment are dropped. Any other path is kept
+ * as the prefix of the routes.
  *
  * @category layers
  * @since 0.1.0

@@ -1,6 +1,6 @@
 /**
- * How a client proves its session: with a cookie that the browser keeps, with one that it keeps itself, with a bearer
- * token, or with a token that is bound to the device's key.
+ * Sends the session's credential: a cookie that the browser keeps, a cookie that the client keeps, a bearer token, or a
+ * token that is bound to the device's key.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -17,31 +17,31 @@ import * as Proofs from "./internal/proofs.ts"
 import { TokenStorage, type TokenStorageError } from "./TokenStorage.ts"
 
 /**
- * Proves a session, and keeps what proves it.
+ * Provides the session's credential: adds it to requests, keeps it and forgets it.
  *
  * @category services
  * @since 0.1.0
  */
 export class Credentials extends Context.Service<Credentials, {
-  /** What a pairing code is exchanged for: a cookie that comes with the answer, or a token in it. */
+  /** What a pairing code is exchanged for: a cookie set by the answer, or a token in it. */
   readonly exchange: "cookie" | "token"
   /**
-   * Returns a client that adds the credential to requests. The addresses that it is given are whole, and all of the server
-   * at `baseUrl`.
+   * Returns a client that adds the credential to requests. Its requests have absolute addresses of the server at
+   * `baseUrl`.
    */
   readonly authenticate: (
     client: HttpClient.HttpClient,
     baseUrl: string
   ) => HttpClient.HttpClient.With<HttpClientError | TokenStorageError>
   /**
-   * Returns a client that presents a given token instead, or none where it is about to be exchanged for. Its requests prove
-   * the device's key where tokens are bound to one.
+   * Returns a client that presents a given token instead, or no token if the request exchanges a code for one. Its
+   * requests prove the device's key if tokens are bound to one.
    */
   readonly present: (
     client: HttpClient.HttpClient,
     token: Option.Option<Redacted.Redacted>
   ) => HttpClient.HttpClient.With<HttpClientError | TokenStorageError>
-  /** The kind of token that an exchange has to give. */
+  /** The kind of token that an exchange must return. */
   readonly tokenType: "Bearer" | "DPoP"
   /** Keeps the token of an exchange. */
   readonly keep: (token: Redacted.Redacted) => Effect.Effect<void, TokenStorageError>
@@ -49,14 +49,14 @@ export class Credentials extends Context.Service<Credentials, {
   readonly forget: Effect.Effect<void, TokenStorageError>
 }>()("@sallyport/client/Credentials") {}
 
-/** Returns the client with the errors that one with a stored token may have. */
+/** Returns the client with the wider error type of a client with a stored token. */
 const unchanged = HttpClient.mapRequestEffect(
   (request): Effect.Effect<HttpClientRequest.HttpClientRequest, TokenStorageError> => Effect.succeed(request)
 )
 
 /**
- * Leaves the cookie to the browser, which sends it with every request to the page's own server, and which no script can
- * read. Where the server has another origin, provide `FetchHttpClient.RequestInit` with `credentials: "include"`.
+ * Provides the cookie of the browser, which sends it with every request to the page's own server. No script can read
+ * it. If the server has another origin, provide `FetchHttpClient.RequestInit` with `credentials: "include"`.
  *
  * @category layers
  * @since 0.1.0
@@ -74,8 +74,12 @@ export const layerCookie: Layer.Layer<Credentials> = Layer.succeed(
 )
 
 /**
- * Keeps the cookie for as long as the layer lives, and names the server as the origin of requests, as a page of it would.
- * For a program that has to act as a browser; others are better served by a token.
+ * Keeps the cookie for as long as the layer lives, and names the server as the origin of requests, as a page of the
+ * server would.
+ *
+ * **When to use**
+ *
+ * Use it in a program that has to act as a browser. Other programs are better served by a token.
  *
  * @category layers
  * @since 0.1.0
@@ -138,11 +142,14 @@ export const layerBearer: Layer.Layer<Credentials, never, TokenStorage> = Layer.
 )
 
 /**
- * Sends the token that `TokenStorage` keeps, as `Authorization: DPoP` with a fresh proof of the device's key for each request
- * (RFC 9449). Pairing asks for a token that is bound to the key. Whoever reads the storage has nothing without the key.
+ * Sends the token that `TokenStorage` keeps, as `Authorization: DPoP` with a fresh proof of the device's key for each
+ * request (RFC 9449). Pairing asks for a token that is bound to the key. A copy of the storage is useless without the
+ * key.
  *
- * A request that the server refuses for want of a nonce, or because this device's clock is wrong, is made again, with
- * what the server said.
+ * **Details**
+ *
+ * If the server refuses a request because it lacks a nonce, or because this device's clock is wrong, the request is
+ * sent again with the server's nonce or time.
  *
  * @category layers
  * @since 0.1.0

@@ -1,9 +1,9 @@
 /**
- * The key of a device: by its thumbprint a relay and an environment know the device, and with its proofs (RFC 9449) the
- * device uses tokens that are bound to it.
+ * Keeps the key of a device. Relays and environments identify the device by the key's thumbprint, and its proofs (RFC
+ * 9449) let the device use tokens that are bound to it.
  *
- * A key is made once and then kept. A place that cannot be read is an error, and never a reason for another key: that would
- * be another device, for which the owner is asked again.
+ * A key is made once and then kept. Storage that cannot be read is an error, and never leads to another key: that would
+ * be another device, which the owner would have to approve again.
  */
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
@@ -23,7 +23,7 @@ import * as KeyDatabase from "./internal/keyDatabase.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * Says that the place where the key is kept cannot be used, so that it is not known whether there is one.
+ * Reports that the key's storage cannot be used, so it is unknown whether there is a key.
  *
  * @category errors
  * @since 0.1.0
@@ -38,7 +38,7 @@ export class KeyStoreUnavailable extends Schema.TaggedError<KeyStoreUnavailable>
 }
 
 /**
- * Says that something else stands where the key should be.
+ * Reports that the stored value is not a usable key.
  *
  * @category errors
  * @since 0.1.0
@@ -49,24 +49,24 @@ export class KeyDamaged extends Schema.TaggedError<KeyDamaged>()("KeyDamaged", {
 }) {
   override get message() {
     return `What is kept as the key of this device cannot be used: ${this.problem}; remove ${this.place}, and a new key is made, ` +
-      `for which the owner is asked again`
+      `which the owner has to approve again`
   }
 }
 
 /**
- * Says that there is no WebCrypto here: browsers have it in secure contexts only.
+ * Reports that WebCrypto is missing: browsers offer it in secure contexts only.
  *
  * @category errors
  * @since 0.1.0
  */
 export class CryptoUnavailable extends Schema.TaggedError<CryptoUnavailable>()("CryptoUnavailable", {}) {
   override get message() {
-    return "There is no WebCrypto here to make a key with; serve the page over https, or from a loopback address"
+    return "WebCrypto is missing, so no key can be made; serve the page over https, or from a loopback address"
   }
 }
 
 /**
- * Reports why there is no key of the device; callers branch on the tag of `reason`.
+ * Reports why the device has no key; callers branch on the tag of `reason`.
  *
  * @category errors
  * @since 0.1.0
@@ -96,13 +96,13 @@ const damaged = (place: string, problem: string) => new DeviceKeyError({ reason:
  */
 export interface ProofRequest {
   readonly method: string
-  /** The whole address. A query and a fragment are left out of the proof (RFC 9449 section 4.2). */
+  /** The absolute address. The proof leaves out its query and fragment (RFC 9449 section 4.2). */
   readonly url: string
-  /** The token that the request carries, where it carries one. */
+  /** The token that the request carries, if any. */
   readonly accessToken?: Redacted.Redacted | undefined
   /** What the server asked for in `DPoP-Nonce`. */
   readonly nonce?: string | undefined
-  /** How far the server's clock is ahead of this one, in seconds; behind where negative. */
+  /** How far the server's clock is ahead of this one, in seconds; negative if it is behind. */
   readonly clockOffsetSeconds?: number | undefined
 }
 
@@ -115,7 +115,7 @@ export interface ProofRequest {
 export class DeviceKey extends Context.Service<DeviceKey, {
   /** The thumbprint of the public key (RFC 7638), by which the owner knows the device. */
   readonly thumbprint: string
-  /** Makes a proof for one request, which is good once and for a minute. */
+  /** Creates a proof for one request. It is valid once, and for a minute. */
   readonly prove: (request: ProofRequest) => Effect.Effect<string>
 }>()("@sallyport/client/DeviceKey") {}
 
@@ -135,7 +135,7 @@ const encodeJson = (value: unknown) => Base64Url.encode(encoder.encode(JSON.stri
 
 const subtleCrypto = Effect.flatMap(
   WebCrypto.WebCrypto,
-  // Outside of a secure context it is missing, whatever its type says.
+  // Outside of a secure context it is missing, although its type says otherwise.
   ({ subtle }: { readonly subtle?: SubtleCrypto }) =>
     subtle === undefined ? Effect.fail(new DeviceKeyError({ reason: new CryptoUnavailable() })) : Effect.succeed(subtle)
 )
@@ -177,7 +177,7 @@ const generate = Effect.flatMap(
   (subtle) => Effect.promise(() => subtle.generateKey(p256, false, ["sign", "verify"]))
 )
 
-/** Reads a pair, and sees that its two keys are what they should be, and belong together. */
+/** Reads a pair, and checks that its two keys have the right form and belong together. */
 const readPair = Effect.fnUntraced(function*(place: string, found: unknown) {
   const subtle = yield* subtleCrypto
   const { privateKey, publicKey }: { readonly privateKey?: unknown; readonly publicKey?: unknown } =
@@ -221,15 +221,15 @@ export const layerMemory: Layer.Layer<DeviceKey, DeviceKeyError, Requirements> =
 )
 
 /**
- * Says where in a browser the key is kept.
+ * Configures where a browser keeps the key.
  *
  * @category options
  * @since 0.1.0
  */
 export interface IndexedDbOptions {
-  /** The database, which is this module's alone. Default `sallyport-device-key`. */
+  /** The database, which only this module uses. Default `sallyport-device-key`. */
   readonly database?: string | undefined
-  /** The name of the key in it; two of them are two devices. Default `device-key`. */
+  /** The name of the key in it; two names are two devices. Default `device-key`. */
   readonly name?: string | undefined
 }
 
@@ -244,10 +244,13 @@ const fromDatabase = <A>(effect: Effect.Effect<A, KeyDatabase.DatabaseFailed>) =
   Effect.mapError(effect, ({ cause, problem }) => unavailable(problem, cause))
 
 /**
- * Provides the key of this browser's profile and origin, on P-256 because every browser has that. It is kept in IndexedDB as
- * a `CryptoKey` that cannot be exported: a script of the page can use it while the page is open, and cannot take it away.
+ * Provides the key of this browser's profile and origin, on P-256, which every browser supports. It is kept in
+ * IndexedDB as a `CryptoKey` that cannot be exported: a script of the page can use it while the page is open, but
+ * cannot copy it.
  *
- * Of tabs that start together exactly one makes the key, and all have it.
+ * **Details**
+ *
+ * Of tabs that start together exactly one makes the key, and all get it.
  *
  * @category layers
  * @since 0.1.0
@@ -267,7 +270,8 @@ export const layerIndexedDb = (
   )
 
 /**
- * Removes the key of {@link layerIndexedDb}, damaged or not. The device is unknown from then on.
+ * Removes the key of {@link layerIndexedDb}, damaged or not. Relays and environments no longer know the device
+ * afterwards.
  *
  * @category operations
  * @since 0.1.0
@@ -304,7 +308,8 @@ const readSeed = Effect.fnUntraced(function*(secret: Redacted.Redacted<Uint8Arra
 })
 
 /**
- * Provides the key, on Ed25519, whose 32 bytes the `SecretStore` keeps. The first of all callers has them made.
+ * Provides an Ed25519 key whose 32 bytes the `SecretStore` keeps. The first of concurrent callers creates them, and all
+ * get the same.
  *
  * @category layers
  * @since 0.1.0

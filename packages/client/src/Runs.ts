@@ -1,12 +1,12 @@
 /**
- * Runs, read through a network that breaks.
+ * Starts and follows runs over a network that breaks.
  *
- * A run goes on without its reader, and a reader goes on without its connection: {@link Runs} starts runs with a key that
- * stays the same however often the request has to be made, and follows them by the number of the last event seen, so that
- * an event is neither lost nor repeated nor out of order, and nothing runs twice. What it cannot mend is an error that says
- * what to do: see `RunsError`.
+ * A run continues without its reader, and a reader continues after a lost connection. {@link Runs} starts a run with a
+ * key that stays the same however often the request is sent, and follows it by the number of the last event seen. So no
+ * event is lost, repeated or out of order, and nothing runs twice. A failure that it cannot repair is an error that
+ * says what to do: see `RunsError`.
  *
- * This is the one place that tries again, within one budget. Don't put another retry around it: that multiplies attempts.
+ * Retries happen only here, within one budget. Do not add another retry around it: that multiplies attempts.
  */
 import { RunStreamFailure, RunView, ThreadId } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
@@ -40,8 +40,8 @@ import { RunEnded, RunExpired, RunsError, type RunsErrorReason, RunUnknown, Sign
 export { InvalidRunsOptions, type Options } from "./internal/runsOptions.ts"
 
 /**
- * Describes what somebody wants done, once. It is made once, before the first request, and every request for it carries the
- * same key. It can be kept across a reload, as JSON.
+ * Describes work that is done once. It is made before the first request, and every request for it carries the same key.
+ * It can be kept across a reload, as JSON.
  *
  * @category models
  * @since 0.1.0
@@ -61,7 +61,7 @@ export class RunIntent extends Schema.Class<RunIntent>("@sallyport/client/RunInt
 export interface DataEvent {
   readonly _tag: "Data"
   readonly runId: RunId
-  /** The number of the event, to go on after. */
+  /** The number of the event, to continue after. */
   readonly cursor: number
   readonly data: Schema.Json
 }
@@ -75,13 +75,13 @@ export interface DataEvent {
 export interface EndEvent {
   readonly _tag: "End"
   readonly runId: RunId
-  /** The number of the event. None where the server has made the end up, because the run's log has none. */
+  /** The number of the event. None if the server made the end from the run's row, because the log has none. */
   readonly cursor: Option.Option<number>
   readonly end: RunEnd
 }
 
 /**
- * Describes what comes from a run: its data in their order, then its end.
+ * Describes the events of a run: its data in order, then its end.
  *
  * @category models
  * @since 0.1.0
@@ -96,32 +96,32 @@ export type RunEvent = DataEvent | EndEvent
  */
 export interface FollowOptions {
   readonly runId: string
-  /** The number of the last event seen; 0, or absent, to read from the beginning. */
+  /** The number of the last event seen. Default 0, which reads from the beginning. */
   readonly after?: number | undefined
-  /** What the run continues, to be part of an error. */
+  /** What the run continues. It becomes part of errors. */
   readonly continuation?: RunContinuation | undefined
 }
 
 /**
- * Describes how to go on where a run has ended without having done its work.
+ * Configures how to continue after a run that ended without having done its work.
  *
  * @category options
  * @since 0.1.0
  */
 export interface RunOptions {
   /**
-   * Is asked at the end of each run. Where it answers, another run is started, with the same input unless another one is
-   * given, and followed. The same intent continues in the same way wherever it is run, so two tabs share each continuation.
+   * Is called at the end of each run. If it returns a continuation, another run is started and followed, with the same
+   * input unless another is given. The key of each continuation follows from the intent, so two tabs share it.
    */
   readonly continueWhen?:
     | ((ended: { readonly run: RunView; readonly end: RunEnd }) => Option.Option<Continuation>)
     | undefined
-  /** How many runs are started after the first, at most. Defaults to 3. */
+  /** The largest number of runs that are started after the first. Default 3. */
   readonly maxContinuations?: number | undefined
 }
 
 /**
- * Says why to go on, and with what.
+ * Describes why to continue, and with which input.
  *
  * @category models
  * @since 0.1.0
@@ -133,42 +133,43 @@ export interface Continuation {
 }
 
 /**
- * Provides runs.
+ * Provides the runs of a server: starts, follows, finds and aborts them.
  *
  * @category services
  * @since 0.1.0
  */
 export class Runs extends Context.Service<Runs, {
-  /** Makes the intent of doing something once, with a key of its own. Sends nothing. */
+  /** Creates an intent with a new key. It sends nothing. */
   readonly intent: (
     request: { readonly threadId: string; readonly input: Schema.Json }
   ) => Effect.Effect<RunIntent>
   /**
-   * Starts the run of an intent, and returns it; or returns the run that an earlier request for the same intent has started,
-   * whatever became of it. A request whose answer was lost is made again with the same key.
+   * Starts the run of an intent, and returns it; or returns the run that an earlier request for the same intent
+   * started, whatever its state. A request whose answer was lost is sent again with the same key.
    *
-   * Fails with `Conflict` where the thread has another run, and `IdempotencyConflict` where the key was used for another input.
+   * Fails with `Conflict` if the thread has another run, and with `IdempotencyConflict` if the key was used for another
+   * input.
    */
   readonly start: (intent: RunIntent, continuation?: RunContinuation) => Effect.Effect<RunView, RunsError>
   /**
-   * Follows a run to its end: what is stored, then what comes. Goes on over lost connections, after the last event that it has
-   * handed out.
+   * Follows a run to its end: the stored events, then the new ones. After a lost connection it continues after the last
+   * event that it has emitted.
    *
-   * Fails with `RunEnded` where the cursor is that of the end, `RunExpired`, `RunUnknown`, `Forbidden`, `SignedOut`, and with
-   * `Unreachable` where the budget is used up. The error's `lastCursor` is where to go on.
+   * Fails with `RunEnded` if the cursor is that of the end, with `RunExpired`, `RunUnknown`, `Forbidden` or
+   * `SignedOut`, and with `Unreachable` if the budget is used up. The error's `lastCursor` says where to continue.
    */
   readonly follow: (options: FollowOptions) => Stream.Stream<RunEvent, RunsError>
-  /** Starts the run of an intent and follows it, and those that continue it. Each event tells its run. */
+  /** Starts the run of an intent and follows it and its continuations. Each event names its run. */
   readonly run: (intent: RunIntent, options?: RunOptions) => Stream.Stream<RunEvent, RunsError>
   /**
-   * Returns the run that an intent has started, whatever became of it, and none where it has started none. A thread's other
-   * runs are never taken for it.
+   * Returns the run that an intent has started, whatever its state, or none. It never returns another run of the
+   * thread.
    */
   readonly find: (intent: {
     readonly threadId: string
     readonly idempotencyKey: string
   }) => Effect.Effect<Option.Option<RunView>, RunsError>
-  /** Follows the run that an intent has started. Fails with `RunUnknown` where it has started none; starts nothing itself. */
+  /** Follows the run that an intent has started. Fails with `RunUnknown` if there is none; it starts nothing itself. */
   readonly rejoin: (intent: {
     readonly threadId: string
     readonly idempotencyKey: string
@@ -177,13 +178,13 @@ export class Runs extends Context.Service<Runs, {
   /** Returns a run. */
   readonly get: (runId: string) => Effect.Effect<RunView, RunsError>
   /**
-   * Returns the run of a thread that is running, or the one that ended last, within the server's reconnect window. For a
-   * client that has nothing but the thread: it may be another turn than the one that is missed, so prefer `find`.
+   * Returns the running run of a thread, or the one that ended last within the server's reconnect window. It is for a
+   * client that knows only the thread: the run may be another turn than the expected one, so prefer `find`.
    */
   readonly active: (threadId: string) => Effect.Effect<Option.Option<RunView>, RunsError>
-  /** Aborts a run, and returns it as it is then, also where it had ended before. */
+  /** Aborts a run, and returns its state afterwards, also if it had ended before. */
   readonly abort: (runId: string) => Effect.Effect<RunView, RunsError>
-  /** Aborts the run of an intent, also one that has not begun: if it does, it ends at once. */
+  /** Aborts the run of an intent. A run that has not begun yet ends as soon as it begins. */
   readonly abortIntent: (intent: {
     readonly threadId: string
     readonly idempotencyKey: string
@@ -192,7 +193,7 @@ export class Runs extends Context.Service<Runs, {
 
 const responseMode = "response-only"
 
-// A server takes other keys in the body of a request, but not in a header.
+// A server accepts more keys in the body of a request than in a header.
 const isKey = Schema.is(IdempotencyKey.check(Schema.isPattern(/^[\x21-\x7e]{1,240}$/)))
 const isThreadId = Schema.is(ThreadId)
 
@@ -200,7 +201,7 @@ const checkIntent = (intent: {
   readonly threadId: string
   readonly idempotencyKey?: string
 }): Effect.Effect<void, InvalidInput> => {
-  // A dot segment is taken out of a path before it is sent.
+  // A dot segment would be removed from the path before the request is sent.
   if (!isThreadId(intent.threadId) || intent.threadId === "." || intent.threadId === "..") {
     return Effect.fail(new InvalidInput({ message: "A thread's id is 1 to 100 characters without control characters" }))
   }
@@ -216,18 +217,18 @@ const Found = Schema.Struct({ run: Schema.NullOr(RunView) })
 
 const decodeJson = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Json))
 const decodeEnd = Schema.decodeUnknownOption(Schema.fromJsonString(RunEnd))
-/** A later server may have other codes than those that this version knows. */
+/** Reads a failure. A later server may send codes that this version does not know. */
 const decodeFailure = Schema.decodeUnknownOption(
   Schema.fromJsonString(Schema.Struct({ ...RunStreamFailure.fields, code: Schema.String }))
 )
 
-/** Remembers what an error has to tell of the work that was done. */
+/** Collects what an error reports about the work that was done. */
 class Trail {
   readonly runIds: Array<string> = []
   reason: string | null = null
   cursor = 0
 
-  /** Notes that a run is worked with from here on. */
+  /** Records the run that the work continues with. */
   enter(run: FollowOptions): void {
     const before = run.continuation?.attemptedRunIds ?? []
     for (const runId of [...before, run.runId]) {
@@ -247,7 +248,7 @@ class Trail {
   }
 }
 
-/** Turns what the server said about a run into the reasons of this service. */
+/** Turns the server's error about a run into a reason of this service. */
 const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): RunsErrorReason => {
   switch (refusal._tag) {
     case "NotFound":
@@ -273,13 +274,13 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
   const { httpClient } = yield* Connection
   const random = yield* SecureRandom
   const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
-  // A stream's connection ends with its scope, also while nobody reads from it.
+  // A stream's connection ends with its scope, also while it has no reader.
   const { events } = yield* HttpApiClient.group(SallyportApi, {
     group: "runs",
     httpClient: HttpClient.withScope(httpClient)
   })
 
-  /** Makes a request that belongs to no longer piece of work. */
+  /** Sends a single request with a budget of its own. */
   const askOnce = <S extends Schema.ConstraintDecoder<unknown>>(
     send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
     schema: S,
@@ -331,7 +332,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     }
 
     const take = (event: Sse.Event): Step<RunEvent, RunsErrorReason> => {
-      // The number of the next event is known, so that neither a server nor a proxy can make one repeat or go missing.
+      // The number of the next event is known, so neither a server nor a proxy can repeat or drop one unnoticed.
       const cursor = parseCursor(event.id ?? "")
       const isNext = cursor === trail.cursor + 1
       switch (event.event) {
@@ -345,7 +346,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
           return { _tag: "Emit", value: { _tag: "Data", runId, cursor, data: data.value } }
         }
         case "end": {
-          // Where it has no id of its own, the parser gives it that of the event before.
+          // If it has no id, the parser gives it the id of the event before.
           const numbered = cursor !== undefined && cursor > trail.cursor
           if (numbered && !isNext) return { _tag: "Fail", error: garbled("events were missing from the stream") }
           const end = decodeEnd(event.data)
@@ -416,7 +417,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       api.runs.active({ params: { id: threadId }, headers: { "idempotency-key": idempotencyKey }, responseMode }),
       Found
     )
-    // A server of an earlier version looks at the thread only, and may answer with another turn.
+    // A server of an earlier version only looks at the thread, and may answer with another turn.
     return Option.filter(Option.fromNullOr(run), (run) => run.idempotencyKey === idempotencyKey)
   })
 
@@ -455,7 +456,8 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
                   onNone: () => Stream.empty,
                   onSome: ({ input, reason }) =>
                     go(
-                      // The key follows from the intent's: whoever continues the same intent asks for the same run.
+                      // The key is derived from the intent's, so every client that continues the same intent asks for
+                      // the same run.
                       new RunIntent({
                         threadId: intent.threadId,
                         idempotencyKey: `${intent.idempotencyKey}.${continued + 1}`,
@@ -481,7 +483,10 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
           return Option.match(found, {
             onNone: () =>
               Stream.fail(work.trail.error(
-                new RunUnknown({ runId: null, message: "No run was started with this key; start it, or let it be" })
+                new RunUnknown({
+                  runId: null,
+                  message: "No run was started with this key; call start or run to start it"
+                })
               )),
             onSome: (run) => followWith(work, { ...run, after })
           })

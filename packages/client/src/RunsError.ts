@@ -1,5 +1,5 @@
 /**
- * What goes wrong with a run, told apart by what to do about it.
+ * Describes what goes wrong with a run. The reasons differ in what the caller can do.
  */
 import * as WireError from "@sallyport/contract/WireError"
 import * as Schema from "effect/Schema"
@@ -7,7 +7,7 @@ import { InvalidInput, UnexpectedAnswer, Unreachable } from "./ClientError.ts"
 import { TokenStorageError } from "./TokenStorage.ts"
 
 /**
- * Says that the run had ended before the cursor, so that nothing follows. `Runs.get` tells how it ended.
+ * Reports that the cursor is at the run's end, so nothing follows. `Runs.get` says how the run ended.
  *
  * @category errors
  * @since 0.1.0
@@ -18,7 +18,7 @@ export class RunEnded extends Schema.TaggedError<RunEnded>()("RunEnded", {
 }) {}
 
 /**
- * Says that the run's events have been deleted. They don't come back: show what is known, and start anew.
+ * Reports that the run's events have been deleted. Show what is known, and start another run.
  *
  * @category errors
  * @since 0.1.0
@@ -29,7 +29,7 @@ export class RunExpired extends Schema.TaggedError<RunExpired>()("RunExpired", {
 }) {}
 
 /**
- * Says that there is no such run, or that it is somebody else's; by key, that nothing was started with it.
+ * Reports that there is no such run, or that it belongs to another user; for a key, that no run was started with it.
  *
  * @category errors
  * @since 0.1.0
@@ -40,19 +40,19 @@ export class RunUnknown extends Schema.TaggedError<RunUnknown>()("RunUnknown", {
 }) {}
 
 /**
- * Says that there is no session, or that it has ended. Sign in, and go on from the error's cursor.
+ * Reports that there is no session, or that it has ended. Sign in, and continue from the error's cursor.
  *
  * @category errors
  * @since 0.1.0
  */
 export class SignedOut extends Schema.TaggedError<SignedOut>()("SignedOut", {
-  /** `session_ended` where it ended while the run was followed; else the code of the server's answer. */
+  /** `session_ended` if it ended while the run was followed; otherwise the code of the server's answer. */
   code: Schema.String,
   message: Schema.String
 }) {}
 
 /**
- * Lists what can go wrong.
+ * Lists the reasons of a {@link RunsError}.
  *
  * @category errors
  * @since 0.1.0
@@ -81,21 +81,21 @@ export const RunsErrorReason = Schema.Union([
 export type RunsErrorReason = typeof RunsErrorReason.Type
 
 /**
- * Reports what went wrong with a run, and how far it got; callers branch on the tag of `reason`.
+ * Reports why work with a run failed, and how far it got; callers branch on the tag of `reason`.
  *
  * @category errors
  * @since 0.1.0
  */
 export class RunsError extends Schema.TaggedError<RunsError>()("RunsError", {
   reason: RunsErrorReason,
-  /** The runs that were attempted for this work, the oldest first; the last is the one that this is about. */
+  /** The runs that were attempted for this work, oldest first. The error is about the last one. */
   attemptedRunIds: Schema.Array(Schema.String),
-  /** Why the last of them continued the one before; null where it is the first. */
+  /** Why the last of them continued the one before; null if it is the first. */
   lastContinueReason: Schema.NullOr(Schema.String),
-  /** The last event of the last run that was handed out, to go on after; 0 where none was. */
+  /** The last event of the last run that was emitted, to continue after; 0 if there was none. */
   lastCursor: Schema.Natural
 }) {
-  /** The server's sentence, where it was the server that said no. */
+  /** The server's sentence, if the server refused. */
   override get message() {
     return this.reason.message
   }

@@ -1,5 +1,5 @@
 /**
- * The whole client as one layer, for an application that wants all of it.
+ * Provides the whole client as one layer.
  */
 import type { InvalidBaseUrl } from "@sallyport/core/access/PairingUrl"
 import type { SecureRandom } from "effect/crypto/SecureRandom"
@@ -11,21 +11,21 @@ import type { Credentials } from "./Credentials.ts"
 import * as Runs from "./Runs.ts"
 
 /**
- * Lists the settings of {@link layer}.
+ * Configures {@link layer}.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Options<E, R> {
-  /** The server's address, as a person would give it: see `Connection.layer`. */
+  /** The server's address, as a person enters it: see `Connection.layer`. */
   readonly baseUrl: string
-  /** How the session is proven: one of the layers of `Credentials`. */
+  /** How requests carry the session's credential: one of the layers of `Credentials`. */
   readonly credentials: Layer.Layer<Credentials, E, R>
   readonly runs?: Runs.Options | undefined
 }
 
 /**
- * Provides the connection to a server, who is signed in there, and its runs.
+ * Provides the connection to a server, the access to it, and its runs.
  *
  * **Example** (Making the client of a page)
  *

@@ -1,5 +1,5 @@
 /**
- * Where a client that uses a bearer token keeps it.
+ * Keeps the token of a client that uses a bearer token.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -10,7 +10,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 
 /**
- * Reports that the place where the token is kept does not answer. It is never taken for "there is no token".
+ * Reports that the token's storage does not answer. It never means "there is no token".
  *
  * @category errors
  * @since 0.1.0
@@ -27,17 +27,17 @@ export class TokenStorageError extends Schema.TaggedError<TokenStorageError>()("
 const past = { read: "read", write: "stored", remove: "removed" }
 
 /**
- * Keeps one token, that of the server which the client is made for.
+ * Keeps one token, for the server of the client.
  *
  * @category services
  * @since 0.1.0
  */
 export class TokenStorage extends Context.Service<TokenStorage, {
-  /** Returns the token, or none where none was stored. */
+  /** Returns the token, or none if none is stored. */
   readonly get: Effect.Effect<Option.Option<Redacted.Redacted>, TokenStorageError>
-  /** Stores a token in the place of the one before. */
+  /** Stores a token, and replaces the one before. */
   readonly set: (token: Redacted.Redacted) => Effect.Effect<void, TokenStorageError>
-  /** Removes the token. There being none is success. */
+  /** Removes the token. A missing token is success. */
   readonly remove: Effect.Effect<void, TokenStorageError>
 }>()("@sallyport/client/TokenStorage") {}
 
@@ -66,7 +66,7 @@ const inMemory = (initial: Option.Option<Redacted.Redacted>) => () => {
 export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, inMemory(Option.none()))
 
 /**
- * Keeps a token that is there from the beginning, such as that of `Connect.connect`, for as long as the layer lives.
+ * Keeps a given token, such as the one from `Connect.connect`, for as long as the layer lives.
  *
  * @category layers
  * @since 0.1.0
@@ -75,10 +75,12 @@ export const layerHolding = (token: Redacted.Redacted): Layer.Layer<TokenStorage
   Layer.sync(TokenStorage, inMemory(Option.some(token)))
 
 /**
- * Keeps the token in a `KeyValueStore`, under `key`, by default `sallyport-session`; two servers need two keys.
+ * Keeps the token in a `KeyValueStore` under `key`. Default `sallyport-session`; two servers need two keys.
  *
- * The store holds the token in the clear: whoever can read the store is signed in. In a browser that is every script of the
- * page, so use the cookie there.
+ * **Gotchas**
+ *
+ * The store holds the token in the clear: a program that can read the store is signed in. In a browser that is every
+ * script of the page, so use the cookie there.
  *
  * @category layers
  * @since 0.1.0

@@ -70,7 +70,7 @@ describe("pairing", () => {
       Effect.gen(function*() {
         const server = yield* start()
         const { access } = yield* connect(server.url, credentials)
-        // Well-formed, and nobody's.
+        // Well-formed, but of no session.
         const wrong = yield* server.code()
         yield* access.pair({ code: wrong })
         const error = yield* Effect.flip(access.pair({ code: wrong })).pipe(
@@ -81,7 +81,7 @@ describe("pairing", () => {
         assert.isTrue(error.isRetryable)
       }))
 
-    it.live(`L-14 holds also where an older question is answered after it (${name})`, () =>
+    it.live(`L-14 holds also if an older request is answered after it (${name})`, () =>
       Effect.gen(function*() {
         const held = yield* Deferred.make<void>()
         const asked = yield* Deferred.make<void>()
@@ -128,7 +128,7 @@ describe("pairing", () => {
         yield* access.pair({ code: yield* server.code() })
         assert.isTrue(yield* isSignedIn(access))
         yield* Deferred.succeed(held, undefined)
-        // Whoever asked before gets the new answer too, and it stays.
+        // Callers that asked before get the new answer too, and it stays.
         assert.isTrue(yield* Fiber.join(old))
         assert.isTrue(yield* isSignedIn(access))
       }))
@@ -165,7 +165,7 @@ describe("pairing", () => {
       assert.deepInclude(reason, { _tag: "Forbidden", code: "scope_required" })
     }))
 
-  it.live("may have used the code up where the answer is lost, and says so", () =>
+  it.live("may have used up the code if the answer is lost, and says so", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const wire = yield* network(server.port, (nth) => nth === 1 ? { answerBytes: 1 } : {})
@@ -173,7 +173,7 @@ describe("pairing", () => {
       const code = yield* server.code()
       const reason = yield* reasonOf(access.pair({ code }))
       assert.deepInclude(reason, { _tag: "Unreachable", failure: "connection", attempts: 1 })
-      // It was not sent twice: the second try is ours, and finds the code used up.
+      // The client sent it once: the second attempt is this test's, and finds the code used up.
       assert.deepInclude(yield* reasonOf(access.pair({ code })), { _tag: "OAuthError", error: "invalid_grant" })
     }))
 })
@@ -193,7 +193,7 @@ describe("a session", () => {
         )
         assert.deepStrictEqual(listed, [])
         assert.deepInclude(yield* reasonOf(access.sessions), { _tag: "Unauthorized", code: "unauthorized" })
-        // Once more is no error.
+        // Logging out again is no error.
         yield* access.logout
       }))
 
@@ -366,7 +366,7 @@ describe("an answer", () => {
       assert.strictEqual(unavailable.message, sentence)
       assert.isTrue(unavailable.isRetryable)
 
-      // A code of a later version is not guessed at, and its sentence is kept.
+      // A code of a later version is not interpreted, and its sentence is kept.
       answer = (response) => refuse(response, 409, { _tag: "Conflict", code: "later_code" })
       const later = yield* Effect.flip(access.sessions)
       assert.deepInclude(later.reason, { _tag: "UnexpectedAnswer", status: 409, code: "later_code" })
@@ -399,7 +399,7 @@ describe("an answer", () => {
       }
     }))
 
-  it.live("that never comes, because nobody listens, is Unreachable, and holds no credential", () =>
+  it.live("that never comes, because no server listens, is Unreachable, and holds no credential", () =>
     Effect.gen(function*() {
       const gone = yield* Effect.scoped(pretend(() => {}))
       const { access } = yield* connect(gone.url, having(Redacted.make("the-secret-token")))

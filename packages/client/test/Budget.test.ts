@@ -138,7 +138,7 @@ describe("waiting", () => {
       }
     }))
 
-  it.effect("is as long as Retry-After asks for, and ends at once where that is longer than the budget", () =>
+  it.effect("is as long as Retry-After asks for, and ends at once if that is longer than the budget", () =>
     Effect.gen(function*() {
       const patient = yield* clientOf(() => unavailable({ "retry-after": "20" }), { maxAttempts: 3 })
       yield* follow(patient.runs)

@@ -97,7 +97,7 @@ describe("a device that connects", () => {
         assert.strictEqual(world.requests.filter((request) => request === used).length, 1)
         assert.notInclude(world.requests, unused)
 
-        // What it is given is used as any other session is, and works with the key alone.
+        // The session is used like any other, and works only with the key.
         const { access, runs } = yield* connect(
           connected.environmentUrl,
           Credentials.layerDpop.pipe(
@@ -144,7 +144,7 @@ describe("a device that connects", () => {
           const reason = yield* reasonOf(fiber)
           assert.strictEqual(reason._tag, tag)
           assert.match(reason.message, /^[A-Z]/)
-          // Asking again tells when that makes sense.
+          // Asking again says when that makes sense.
           if (decision === "revoked") return
           const again = yield* reasonOf((yield* asking(world, yield* signIn(world), { waiting })).fiber)
           assert.strictEqual(again._tag, tag)
@@ -152,7 +152,7 @@ describe("a device that connects", () => {
         }).pipe(Effect.provide(Device)))
     }
 
-    it.live(`CONN-09 is told that nobody decided in time, and that too many wait (${waiting})`, () =>
+    it.live(`CONN-09 is told that the owner did not decide in time, and that too many wait (${waiting})`, () =>
       Effect.gen(function*() {
         const world = yield* start({ clients: { pendingLifetime: "5 seconds", maxPendingPerAccount: 1 } })
         const another = yield* Layer.build(Layer.fresh(Device))
@@ -221,11 +221,11 @@ describe("a device that connects", () => {
       )
       yield* world.clients.decide({ client: key.thumbprint, decision: "approved", by: "operator" })
       yield* Fiber.join(fiber)
-      // One that is not let go for half a minute would have the others ask again and again.
+      // A stream that is held for half a minute would make the others ask again and again.
       assert.isBelow(world.requests.length, 1_000)
     }).pipe(Effect.provide(Device)))
 
-  it.live("waits with a long poll where the relay has no stream, or something holds streams back", () =>
+  it.live("waits with a long poll if the relay has no stream, or a proxy holds streams back", () =>
     Effect.gen(function*() {
       for (const stream of ["missing", "held back"]) {
         const decision = yield* Deferred.make<DecisionStatus>()
@@ -286,7 +286,7 @@ describe("a device that connects", () => {
       }))
       assert.strictEqual(error.reason._tag, "Blocked")
       assert.lengthOf(codes, 1)
-      // It asks anew how things are where the relay says that it doesn't know the request, and only there.
+      // It asks for the present state if the relay says that it does not know the request, and only then.
       assert.strictEqual(relay.requests.filter((request) => request.includes("/connect")).length, 3)
       assert.lengthOf(relay.requests, total + 3)
     }).pipe(Effect.provide(Device)))
@@ -317,7 +317,7 @@ describe("a device that connects", () => {
         const json = (value: unknown) =>
           response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(value))
         if (request.url !== "/api/relay/connect") return json({ approvalStatus: "approved" })
-        // Each time another request, so that each is one to be shown; and an end, for a device that has none.
+        // Each round has another request, so each one is shown; and the budget ends the rounds.
         const requestedAt = ++asked * 1_000
         return asked > 50
           ? refuse(response, 401, { _tag: "Unauthorized", code: "invalid_credential" })
@@ -412,17 +412,17 @@ describe("a device that connects", () => {
       }
       assert.strictEqual(yield* first.follow, 503)
       assert.strictEqual(yield* first.poll, 503)
-      // Another device has room of its own, until its account has none.
+      // Another device has its own limit, until its account has reached its limit.
       const second = yield* waiter
       for (const status of [200, 200, 503]) assert.strictEqual(yield* second.follow, status)
 
       yield* Scope.close(streams, Exit.void)
       yield* Effect.repeat(first.poll, { until: (status) => status === 200 })
-      // What was answered holds nothing, however much there was of it.
+      // Answered requests occupy nothing, however many there were.
       for (let n = 0; n < 10; n++) assert.strictEqual(yield* first.poll, 200)
     }).pipe(Effect.provide(Device)))
 
-  it.live("SESS-08 stops waiting where its session at the relay ends, or was none", () =>
+  it.live("SESS-08 stops waiting if its session at the relay ends, or there was none", () =>
     Effect.gen(function*() {
       const world = yield* start()
       const token = yield* signIn(world)
@@ -436,7 +436,7 @@ describe("a device that connects", () => {
 })
 
 describe("a token that is bound to the key", () => {
-  it.live("SESS-10 is asked for when pairing, and proven anew as the server asks: with nonces, and by its clock", () =>
+  it.live("SESS-10 is asked for when pairing, and proven again as the server asks: with nonces, and by its clock", () =>
     Effect.gen(function*() {
       const real = yield* Clock.Clock
       for (const wrongByMillis of [0, 3_600_000, -3_600_000]) {
@@ -477,7 +477,7 @@ describe("a token that is bound to the key", () => {
       assert.isAbove(world.environment.cuts(), 1)
     }))
 
-  it.live("is not sent as a bearer's where the server binds none, and ends no loop where it wants ever other nonces", () =>
+  it.live("is not sent as a bearer token if the server binds none, and does not loop if the server always wants another nonce", () =>
     Effect.gen(function*() {
       const bound = () => Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
       const json = (response: ServerResponse, status: number, value: unknown, headers: OutgoingHttpHeaders = {}) =>

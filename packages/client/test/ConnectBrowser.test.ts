@@ -126,7 +126,7 @@ describe("a page with a key of its own", () => {
         assert.lengthOf(yield* world.clients.list(), 1)
         assert.deepStrictEqual(problems, [])
 
-        // Where the relay does not allow the origin, the page is told that it cannot be reached.
+        // If the relay does not allow the origin, the page is told that the relay cannot be reached.
         const closed = yield* World.start()
         const other = yield* newPage(context)
         const refused = yield* (yield* open(other, site.url, {
@@ -139,7 +139,7 @@ describe("a page with a key of its own", () => {
   )
 
   it.live(
-    "has one key in tabs that start together, and says so where it is damaged or cannot be read",
+    "has one key in tabs that start together, and says so if it is damaged or cannot be read",
     () =>
       Effect.gen(function*() {
         const site = yield* start({ routes: Pages.layer("programs/connectPage") })
@@ -168,7 +168,7 @@ describe("a page with a key of its own", () => {
         assert.deepInclude(damaged, { error: "KeyDamaged" })
         assert.isUndefined(damaged.thumbprint)
 
-        // As where the browser is told to keep nothing, or the disk is full.
+        // As if the browser is told to keep nothing, or the disk is full.
         for (const name of ["SecurityError", "QuotaExceededError"]) {
           const blocked = yield* newPage(context)
           yield* step(() =>

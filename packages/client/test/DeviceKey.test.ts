@@ -18,7 +18,7 @@ import { inspect } from "node:util"
 const withStore = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.provide(effect, Layer.provideMerge(SecretStore.layerMemory, NodeCrypto.layer))
 
-/** Builds a layer anew each time, as another start of the program does. */
+/** Builds a layer again each time, as another start of the program does. */
 const build = (layer: typeof DeviceKey.layerSecretStore) =>
   Layer.build(Layer.fresh(layer)).pipe(
     Effect.map(Context.get(DeviceKey.DeviceKey)),
@@ -81,7 +81,7 @@ describe("a device key", () => {
       )
     }).pipe(withStore))
 
-  it.effect("is never replaced where something else is stored, or the store cannot be read", () =>
+  it.effect("is never replaced if something else is stored, or the store cannot be read", () =>
     Effect.gen(function*() {
       const secrets = yield* SecretStore.SecretStore
       const short = Redacted.make(new Uint8Array(31).fill(7))
@@ -116,7 +116,7 @@ describe("a device key", () => {
       )
     }).pipe(withStore))
 
-  it.effect("is not waited for where the browser's database never answers, as in some private windows", () =>
+  it.effect("is not waited for if the browser's database never answers, as in some private windows", () =>
     Effect.gen(function*() {
       yield* Effect.acquireRelease(
         Effect.sync(() => Object.assign(globalThis, { indexedDB: { open: () => new EventTarget() } })),

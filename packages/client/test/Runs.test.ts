@@ -113,7 +113,7 @@ describe("starting a run", () => {
         assert.deepStrictEqual(dataOf(events), ["hello", "succeeded"])
         assert.isAtLeast(wire.cuts(), 3)
         assert.deepStrictEqual(executed, ["hello"])
-        // Whoever has the intent has the run, from now on.
+        // Every holder of the intent has the run from now on.
         const again = yield* runs.start(intent)
         assert.deepStrictEqual([again.runId, again.status], [events[0]?.runId, "succeeded"])
         assert.deepStrictEqual(executed, ["hello"])
@@ -454,7 +454,7 @@ describe("following a run", () => {
     Effect.gen(function*() {
       const answers = [
         event(1) + event(2) + event(2) + event(1) + event(3),
-        // It forgets where the reader is.
+        // It forgets the reader's position.
         event(1) + event(2) + event(3) + event(4),
         // It leaves something out.
         event(6) + end(7),
@@ -520,7 +520,7 @@ describe("following a run", () => {
         Effect.suspend(() =>
           ++seen === 1 ? Deferred.await(go) : Effect.void
         )))
-      // It is over when nothing is written any more: the buffers of sockets are full then.
+      // It is over when nothing more is written: the buffers of the sockets are full then.
       let before = -1
       yield* Effect.repeat(
         Effect.tap(Effect.sleep("100 millis"), () =>
@@ -574,7 +574,7 @@ describe("following a run", () => {
       assert.strictEqual(wire.connections(), 1)
     }))
 
-  it.live("lets go of its connection when nobody listens any more", () =>
+  it.live("closes its connection when the last listener is gone", () =>
     Effect.gen(function*() {
       let closed = 0
       const server = yield* pretend((_, response) => {
@@ -629,7 +629,7 @@ describe("the budget", () => {
       }
     }))
 
-  it.live("L-85 bounds how many runs are started for one intent, and the same ones by whoever has it", () =>
+  it.live("L-85 bounds how many runs are started for one intent, and every holder of it starts the same ones", () =>
     Effect.gen(function*() {
       let executed = 0
       const server = yield* start({
@@ -715,7 +715,7 @@ describe("a final error", () => {
         )
         assert.deepStrictEqual(dataOf(of(b)), [{ n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }, { n: 5 }, "succeeded"])
 
-        // The next one dies for good.
+        // The next one dies permanently.
         const again = yield* connect(wire.url, having(first.token), { ...impatient, maxAttempts: 3 })
         const run = yield* again.runs.start(yield* again.runs.intent({ threadId: "another", input: 1_000_000 }), {
           attemptedRunIds: [orSome(a), orSome(b)],

@@ -1,5 +1,5 @@
 /**
- * A relay and an environment on sockets of their own, which a test can stop, start again and cut off.
+ * Starts a relay and an environment on separate sockets, which a test can stop, start again and cut off.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -48,13 +48,13 @@ const account = "ada"
 export interface WorldOptions {
   readonly clients?: ConnectClientStore.Options | undefined
   readonly relay?: RelayHandlers.Options | undefined
-  /** What the environment asks of proofs. */
+  /** What the environment requires of proofs. */
   readonly dpop?: DpopProof.Options | undefined
   /** What becomes of connections to the environment. */
   readonly fate?: ((nth: number) => Fate) | undefined
   /** How long the relay waits for what it is sending when it stops. */
   readonly gracefulShutdownTimeout?: Duration.Input | undefined
-  /** What both serve beside their own. */
+  /** What both serve beside their own routes. */
   readonly routes?: Layer.Layer<never, never, HttpRouter.HttpRouter> | undefined
 }
 

@@ -1,6 +1,6 @@
 /**
- * Pages whose modules a browser loads as they stand in this workspace, without a bundler: TypeScript without its types, and
- * what the package names of an import map lead to.
+ * Serves pages whose modules a browser loads directly from this workspace, without a bundler: TypeScript without its
+ * types, and packages through an import map.
  */
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"

@@ -1,6 +1,6 @@
 /**
- * Real servers on real sockets, in memory and on SQLite, a network that breaks where a test wants it to, and a server that
- * answers whatever it is told.
+ * Starts real servers on real sockets, in memory and on SQLite, a network that breaks when a test asks for it, and a
+ * server that answers what a test tells it.
  */
 import * as AccessRepository from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
@@ -60,7 +60,7 @@ export const temporaryDirectory: Effect.Effect<string, never, Scope.Scope> = Eff
 
 const Memory = Layer.mergeAll(AccessRepository.layerMemory, RunEventRepository.layerMemory)
 
-/** Where a server of this process keeps what it knows. */
+/** Names the storages of a server of this process. */
 export const storages = { memory: "memory", SQLite: "sqlite" } as const
 
 export interface ServerOptions {
@@ -272,7 +272,7 @@ export interface Network {
   readonly cutAll: () => void
 }
 
-/** Says what becomes of a connection, which is the nth from 1. */
+/** Says what happens to a connection, the nth from 1. */
 export interface Fate {
   /** Is cut as soon as this many bytes of the answer have passed. */
   readonly answerBytes?: number | undefined
@@ -282,7 +282,7 @@ export interface Fate {
   readonly stallAfter?: number | undefined
 }
 
-/** Forwards connections to a server, and breaks them as fate has it. */
+/** Forwards connections to a server, and breaks them as their fate says. */
 export const network = (
   target: number,
   fate: (nth: number) => Fate = () => ({})
@@ -320,7 +320,7 @@ export const network = (
           return
         }
         cuts++
-        // What is written before must arrive, so the connection ends; it is the answer that is not whole.
+        // Data written before must arrive, so the connection ends normally; only the answer is incomplete.
         incoming.end(part, () => incoming.destroy())
         outgoing.destroy()
       })
@@ -349,7 +349,7 @@ export const network = (
 /** Waits that are over at once, so that a test spends its time on the connections. */
 export const impatient: Runs.Options = { baseDelay: "1 millis", maxDelay: "1 millis" }
 
-/** Keeps a token that is there from the beginning. */
+/** Keeps a given token. */
 export const having = (token: Redacted.Redacted): Layer.Layer<Credentials.Credentials> =>
   Layer.provide(
     Credentials.layerBearer,
@@ -400,6 +400,6 @@ export const collect = (stream: Stream.Stream<Runs.RunEvent, RunsError>) =>
     return { events, error }
   })
 
-/** Waits until a condition holds, that nothing tells of. */
+/** Waits until a condition holds, by polling. */
 export const eventually = (condition: () => boolean): Effect.Effect<void> =>
   Effect.asVoid(Effect.repeat(Effect.void, { until: condition, schedule: Schedule.spaced("5 millis") }))

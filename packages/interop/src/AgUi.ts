@@ -1,8 +1,8 @@
 /**
  * Runs agents that speak AG-UI in the run log, and answers AG-UI clients, such as `HttpAgent` of `@ag-ui/client`.
  *
- * The run id that the client chooses is the idempotency key of a run: a client that posts the same run again, or another one
- * that joins it, reads the events of the run that is there, and nothing runs twice.
+ * The client's run id is the idempotency key of the run: a client that posts the same run again, or another client that
+ * joins it, reads the events of the existing run, and nothing runs twice.
  */
 import { type AGUIEvent, EventType, type RunAgentInput, type RunFinishedEvent } from "@ag-ui/core"
 import { RunAgentInputSchema } from "@ag-ui/core/schemas"
@@ -20,7 +20,7 @@ import * as Stream from "effect/Stream"
 import { codeOf, toJson } from "./internal/interop.ts"
 
 /**
- * Says why a run can't be started or followed; `code` is that of the run log's reason, such as `run_not_found`.
+ * Reports why a run cannot be started or followed; `code` is the code of the run log's reason, such as `run_not_found`.
  *
  * @category errors
  * @since 0.1.0
@@ -31,7 +31,7 @@ export class AgUiError extends Schema.TaggedError<AgUiError>()("AgUiError", {
 }) {}
 
 /**
- * Describes the events that a program emits. The first and the last event of a run are the run log's to tell.
+ * Describes the events that a program emits. The run log itself adds the first and the last event of a run.
  *
  * @category models
  * @since 0.1.0
@@ -42,7 +42,7 @@ export type ProgramEvent = Exclude<
 >
 
 /**
- * Describes how a program finishes: with a result, or with interrupts that another run answers.
+ * Describes the end of a program: a result, or interrupts that another run answers.
  *
  * @category models
  * @since 0.1.0
@@ -67,7 +67,7 @@ export type Program<E, R> = (
  * @since 0.1.0
  */
 export interface Delivered {
-  /** The cursor to continue after it. None where the event is made up, because the log holds none. */
+  /** The cursor to continue after it. None for an event that is not in the log but made from the run's row. */
   readonly cursor: Option.Option<number>
   readonly event: AGUIEvent
 }
@@ -82,8 +82,10 @@ const problem = (error: RunEventLogError): AgUiError =>
 const notJson = (error: TypeError): AgUiError => new AgUiError({ code: "invalid_input", message: error.message })
 
 /**
- * Starts the run of an input and executes a program for it, detached from the caller. Where the owner has used the run id
+ * Starts the run of an input and executes a program for it, detached from the caller. If the owner has used the run id
  * before, the program is not executed, and `created` is false.
+ *
+ * **Details**
  *
  * A thread has one running run at a time. Fails with `thread_busy` and the other codes of the run log.
  *
@@ -103,7 +105,7 @@ export const start = Effect.fn("AgUi.start")(function*<E, R>(
       Effect.asVoid
     )
   return yield* log.execute(
-    // A client that retries has more messages than when it first asked; the run id alone says what is asked for.
+    // A client that retries sends more messages than at first, so only the run id identifies the request.
     { threadId: prefix + threadId, idempotencyKey: prefix + runId, request: { runId }, owner },
     Effect.fnUntraced(function*(writer) {
       yield* append({ type: EventType.RUN_STARTED, threadId, runId }, writer.append)
@@ -123,7 +125,7 @@ export interface FollowOptions {
   readonly threadId: string
   readonly runId: string
   readonly owner: RunOwner
-  /** The cursor of the last event that the reader has seen. Absent to read from the beginning. */
+  /** The cursor of the last event that the reader has seen. By default the reader starts at the beginning. */
   readonly after?: number | string | undefined
 }
 
@@ -141,8 +143,10 @@ const endEvent = (data: string, options: FollowOptions): AGUIEvent => {
 }
 
 /**
- * Reads the events of a run after a cursor, then follows it to `RUN_FINISHED` or `RUN_ERROR`. A run whose process died ends
- * with a `RUN_ERROR` whose code is `stale_run`.
+ * Reads the events of a run after a cursor, then follows it to `RUN_FINISHED` or `RUN_ERROR`. A run whose process died
+ * ends with a `RUN_ERROR` whose code is `stale_run`.
+ *
+ * **Details**
  *
  * The effect fails with `run_not_found`, `cursor_expired`, `cursor_beyond_end` and `malformed_cursor`.
  *
@@ -156,7 +160,10 @@ export const follow = Effect.fn("AgUi.follow")(function*(
   const { after, owner, runId } = options
   const found = yield* Effect.mapError(log.getByKey({ idempotencyKey: prefix + runId, owner }), problem)
   if (Option.isNone(found)) {
-    return yield* new AgUiError({ code: "run_not_found", message: `There is no run ${runId} here, or no longer` })
+    return yield* new AgUiError({
+      code: "run_not_found",
+      message: `There is no run ${runId}, or it is no longer kept; start another run`
+    })
   }
   const events = yield* Effect.mapError(log.eventsEncoded({ runId: found.value.runId, after, owner }), problem)
   const toDelivered = ({ data, kind, seq }: RunEventEncoded): Delivered => ({
@@ -177,7 +184,7 @@ const statuses: Readonly<Record<string, number>> = {
 }
 
 /**
- * Answers with the status of an error, and with its code and sentence as JSON.
+ * Returns a response with the status of an error, and its code and sentence as JSON.
  *
  * @category responses
  * @since 0.1.0
@@ -192,7 +199,8 @@ const render = ({ cursor, event }: Delivered): Uint8Array =>
   encoder.encode(`${Option.isSome(cursor) ? `id: ${cursor.value}\n` : ""}data: ${JSON.stringify(event)}\n\n`)
 
 /**
- * Answers with events as Server-Sent Events, with the cursor as `id`, and a comment every 15 seconds at least.
+ * Returns a response with events as Server-Sent Events, with the cursor as `id`, and a comment at least every 15
+ * seconds.
  *
  * @category responses
  * @since 0.1.0
@@ -212,8 +220,8 @@ export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServer
   )
 
 /**
- * Handles the `POST` of an AG-UI client: starts the run, or finds the one that its run id stands for, and answers with its
- * events; after the cursor in `Last-Event-ID` where there is one.
+ * Handles the `POST` of an AG-UI client: starts the run, or finds the existing run of its run id, and answers with its
+ * events, after the cursor in `Last-Event-ID` if there is one.
  *
  * @category operations
  * @since 0.1.0

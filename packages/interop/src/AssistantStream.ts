@@ -2,9 +2,9 @@
  * Keeps the streams of assistant-stream (assistant-ui) in the run log: a `ResumableStreamStore` for
  * `createResumableStreamContext`.
  *
- * A stream is a run: exactly one caller is elected to produce it, and when its process dies, readers get an error within the
- * lease, instead of waiting for ever. How long a stream is kept is the run log's setting; `ttlMs` is not used. Deleting a
- * stream hides it at once and frees its id; its bytes go when their retention is over.
+ * A stream is a run: exactly one caller is elected to produce it, and if its process dies, readers get an error within
+ * the lease instead of waiting for ever. The run log's settings say how long a stream is kept; `ttlMs` is not used.
+ * Deleting a stream hides it at once and frees its id; its bytes are deleted when their retention is over.
  */
 import type { Run, RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
@@ -24,18 +24,18 @@ import { toAsyncIterable } from "./internal/interop.ts"
 import { formatPosition, parsePosition } from "./internal/position.ts"
 
 /**
- * Describes whose streams a store holds.
+ * Configures the owner of a store's streams.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Options {
-  /** Whose the streams are. Somebody else's stream id is another stream. */
+  /** The owner of the streams. The same stream id of another owner is another stream. */
   readonly owner: RunOwner
 }
 
 const prefix = "assistant-stream/"
-// No stream's id contains these, so what follows from a run's id is no stream's key.
+// No stream's id contains these characters, so a key that is derived from a run's id is never a stream's key.
 const nextKey = (run: Run): string => `${prefix}${run.runId}+`
 const deletionKey = (run: Run): string => `${prefix}${run.runId}!`
 
@@ -54,7 +54,7 @@ const checkId = (streamId: string): Effect.Effect<void, ResumableStreamError> =>
   )
 
 const missing = (streamId: string) =>
-  new ResumableStreamError("missing", `There is no stream ${streamId}, or no longer`)
+  new ResumableStreamError("missing", `There is no stream ${streamId}, or it is no longer kept`)
 
 const finalized = (streamId: string) =>
   new ResumableStreamError("finalized", `The stream ${streamId} has been finalized`)
@@ -65,7 +65,8 @@ const encoder = new TextEncoder()
 
 type StoredChunk = string | { readonly base64: string }
 
-// What is text is stored as text, which any reader of the run can read; a chunk that ends within a character is not.
+// Text is stored as text, which any reader of the run can read. A chunk that ends within a character is stored as
+// bytes.
 const encodeChunk = (bytes: Uint8Array): StoredChunk =>
   Option.getOrElse(decodeText(bytes), () => ({ base64: Base64.encode(bytes) }))
 
@@ -73,7 +74,8 @@ const decodeChunk = (chunk: StoredChunk): Uint8Array =>
   typeof chunk === "string" ? encoder.encode(chunk) : Result.getOrThrow(Base64.decode(chunk.base64))
 
 /**
- * Makes the store of one owner's streams. Keep it for as long as the process runs: it keeps the leases of its producers.
+ * Creates the store of one owner's streams. Keep it for as long as the process runs: it keeps the leases of its
+ * producers.
  *
  * @category constructors
  * @since 0.1.0
@@ -88,7 +90,7 @@ export const make = Effect.fn("AssistantStream.make")(function*(
 
   type Failure = RunEventLogError | ResumableStreamError
 
-  /** Finds the run that a stream's id stands for: the one that was started after the last deletion. */
+  /** Finds the run of a stream's id: the one that was started after the last deletion. */
   const find = Effect.fnUntraced(function*(
     streamId: string
   ): Effect.fn.Return<{ readonly key: string; readonly run: Option.Option<Run> }, Failure> {
@@ -120,7 +122,7 @@ export const make = Effect.fn("AssistantStream.make")(function*(
       return { role: "producer" as const, lease: { token } }
     })
 
-  /** Returns what a producer writes with: its lease, or the stream's present run where it has none. */
+  /** Returns the writer of a producer: its lease, or the stream's present run if it has none. */
   const writerOf = Effect.fnUntraced(function*(
     streamId: string,
     lease: ResumableStreamLease | undefined
@@ -135,7 +137,7 @@ export const make = Effect.fn("AssistantStream.make")(function*(
     return { runId: position.runId, epoch: position.seq, token: lease.token }
   })
 
-  /** Tells why a producer is refused: the stream has ended, or it is somebody else's or nobody's by now. */
+  /** Returns why a producer is refused: the stream has ended, or another producer or none holds it now. */
   const refused = (streamId: string, runId: string) => (error: RunEventLogError): Effect.Effect<never, Failure> => {
     const { reason } = error
     if (reason._tag === "RunNotFound" || reason._tag === "Fenced") return Effect.fail(missing(streamId))
@@ -183,7 +185,7 @@ export const make = Effect.fn("AssistantStream.make")(function*(
         const { epoch, runId, token } = yield* writerOf(streamId, lease)
         const end = endOf(status, error)
         const held = producing.get(token)
-        // A stream that has ended already stays as it is.
+        // A stream that has already ended is not changed.
         yield* (held === undefined ? log.finish({ runId, epoch, end }) : held.end(end)).pipe(
           Effect.asVoid,
           Effect.catchIf(
@@ -217,7 +219,7 @@ export const make = Effect.fn("AssistantStream.make")(function*(
         if (Option.isNone(found.run)) return
         const { runId } = found.run.value
         yield* log.abort({ runId, owner, reason: deletedReason })
-        // Readers have ended. From here on the id is free: a run that was aborted before it began needs no writer.
+        // Readers have ended. From here on the id is free: a run that is aborted before it begins needs no writer.
         const key = deletionKey(found.run.value)
         yield* log.abort({ threadId: key, idempotencyKey: key, owner, reason: deletedReason })
         yield* log.start({ threadId: key, idempotencyKey: key, request: {}, owner })

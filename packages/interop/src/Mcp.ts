@@ -1,8 +1,8 @@
 /**
  * Keeps the messages of MCP sessions: an `EventStore` for the MCP SDK's Streamable HTTP transports.
  *
- * A stream of MCP has no end that its store learns of, and a session may outlive the process. It is therefore a durable
- * stream of `@sallyport/durable-streams`, and not a run.
+ * The store of an MCP stream never learns of its end, and a session may outlive the process. The stream is therefore a
+ * durable stream of `@sallyport/durable-streams`, and not a run.
  */
 import type { EventStore } from "@modelcontextprotocol/sdk/server/streamableHttp.js"
 import type { RunOwner } from "@sallyport/core/runs/Run"
@@ -14,20 +14,20 @@ import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
 
 /**
- * Describes whose messages a store holds.
+ * Configures the session whose messages a store holds.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Options {
-  /** Whose the session is. */
+  /** The owner of the session. */
   readonly owner: RunOwner
   /**
-   * The session's id. Streams of different sessions have the same names, such as that of messages outside of requests, so a
-   * store serves one session.
+   * The session's id. Streams of different sessions can have the same name, such as the stream of messages outside of
+   * requests, so a store serves one session.
    */
   readonly session: string
-  /** How long messages are kept after the stream was last written or read. Defaults to 24 hours. */
+  /** How long messages are kept after the stream was last written or read. Default 24 hours. */
   readonly retention?: Duration.Input | undefined
 }
 
@@ -61,7 +61,7 @@ const isAbsent = ({ reason }: DurableStreamsError): boolean =>
   reason._tag === "StreamNotFound" || reason._tag === "StreamGone"
 
 /**
- * Makes the event store of one session. Any process can make it anew, to serve the session's clients on.
+ * Creates the event store of one session. Any process can create it again, to continue to serve the session's clients.
  *
  * @category constructors
  * @since 0.1.0
@@ -85,7 +85,7 @@ export const make = Effect.fn("Mcp.make")(function*(
         Effect.map(streams.create({ ...name(streamId), contentType, ttl: retention }), ({ stream }) => stream))
     )
 
-  /** Returns the stream of an event, or `undefined` where it has none here, or no longer. */
+  /** Returns the stream of an event, or `undefined` if it is unknown or no longer kept. */
   const find = Effect.fnUntraced(function*(
     eventId: string
   ): Effect.fn.Return<Place | undefined, DurableStreamsError> {
@@ -107,7 +107,9 @@ export const make = Effect.fn("Mcp.make")(function*(
     replayEventsAfter: (lastEventId, { send }) =>
       run(Effect.gen(function*() {
         const place = yield* find(lastEventId)
-        if (place === undefined) return yield* Effect.fail(new Error(`There is no event ${lastEventId}, or no longer`))
+        if (place === undefined) {
+          return yield* Effect.fail(new Error(`There is no event ${lastEventId}, or it is no longer kept`))
+        }
         const { id, streamId } = place
         let from = place.position
         while (true) {

@@ -1,9 +1,9 @@
 /**
- * Keeps the streams of TanStack AI in the run log: a `StreamDurability` for `toServerSentEventsResponse`, `toHttpResponse`
- * and their `resume…` counterparts.
+ * Keeps the streams of TanStack AI in the run log: a `StreamDurability` for `toServerSentEventsResponse`,
+ * `toHttpResponse` and their `resume…` counterparts.
  *
- * The run id that TanStack's client chooses is the idempotency key of a run. A request that is posted twice replays the run
- * that the first one started, and does not call the model again. A run whose process died ends for its readers with a
+ * The run id of TanStack's client is the idempotency key of the run. A request that is posted twice replays the run of
+ * the first request, and does not call the model again. A run whose process died ends for its readers with a
  * `RUN_ERROR` whose code is the run log's reason, such as `stale_run`.
  */
 import type { Run, RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
@@ -20,7 +20,7 @@ import { codeOf, toAsyncIterable, toJson } from "./internal/interop.ts"
 import { formatPosition, parsePosition, type Position } from "./internal/position.ts"
 
 /**
- * Says why a stream can't be written or read on; TanStack AI shows `message` and `code` in a `RUN_ERROR`.
+ * Reports why a stream cannot be written or read further; TanStack AI shows `message` and `code` in a `RUN_ERROR`.
  *
  * @category errors
  * @since 0.1.0
@@ -32,7 +32,7 @@ export class TanstackAiError extends Schema.TaggedError<TanstackAiError>()("Tans
 }) {}
 
 /**
- * Names a stream where there is no request to read that from.
+ * Names a stream, for callers without a request that names it.
  *
  * @category models
  * @since 0.1.0
@@ -40,28 +40,33 @@ export class TanstackAiError extends Schema.TaggedError<TanstackAiError>()("Tans
 export interface Source {
   /** The run id of TanStack's client. */
   readonly runId: string
-  /** Where a reader continues: an offset, `-1` for the beginning or `now`. Null or absent for who writes. */
+  /**
+   * The position from which a reader continues: an offset, `-1` for the beginning, or `now`. Null or absent for a
+   * writer.
+   */
   readonly offset?: string | null | undefined
 }
 
 /**
- * Describes whose streams they are and how they are found.
+ * Configures the owner of the streams and how they are found.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Options {
-  /** Whose the run is. Somebody else's run id is another run. */
+  /** The owner of the run. The same run id of another owner is another run. */
   readonly owner: RunOwner
-  /** The thread of the run, of which one runs at a time. Defaults to a thread of its own for each run. */
+  /** The thread of the run; a thread has one running run at a time. By default each run has its own thread. */
   readonly threadId?: string | undefined
-  /** How long who joins from the beginning waits for a run that nobody has started yet. Defaults to 100 milliseconds. */
+  /**
+   * How long a reader that joins from the beginning waits for a run that is not started yet. Default 100 milliseconds.
+   */
   readonly joinWithin?: Duration.Input | undefined
 }
 
 const prefix = "tanstack-ai/"
 
-// The reason of an end that follows a RUN_ERROR in the log, so that readers have been told.
+// The reason of an end after a RUN_ERROR in the log. Readers have already received that error.
 const toldReason = "run_error"
 
 const sourceOf = (request: Request): { readonly runId: string | null; readonly offset: string | null } => {
@@ -92,9 +97,11 @@ const malformed = (offset: string): TanstackAiError =>
   })
 
 /**
- * Makes the durability of one request: of a `POST` that starts a run, or of a request that joins or resumes one.
+ * Creates the durability of one request: of a `POST` that starts a run, or of a request that joins or resumes one.
  *
- * Fails with `run_id_missing`, and where the store can't tell whether the run has been started before.
+ * **Details**
+ *
+ * Fails with `run_id_missing`, and if the store cannot say whether the run has been started before.
  *
  * @category constructors
  * @since 0.1.0
@@ -119,7 +126,7 @@ export const make = Effect.fn("TanstackAi.make")(function*(
   const byKey = runId === null
     ? Effect.succeedNone
     : Effect.mapError(log.getByKey({ idempotencyKey, owner }), problem)
-  // Who posts again, because the first answer was lost, follows what the first one started.
+  // A client that posts again because the first answer was lost follows the run of its first request.
   const resumeFrom = offset ?? (Option.isSome(yield* byKey) ? "-1" : null)
 
   const notFound = new TanstackAiError({
@@ -159,7 +166,7 @@ export const make = Effect.fn("TanstackAi.make")(function*(
   const isChunk = (event: RunEventEncoded): event is RunEventEncoded & { readonly seq: Option.Some<number> } =>
     event.kind === "data" && Option.isSome(event.seq)
 
-  /** Ends where the writer has said the last word, and fails where somebody else has. */
+  /** Ends the stream if its writer ended the run, and fails if another caller did. */
   const checkEnd = (event: RunEventEncoded): Effect.Effect<void, TanstackAiError> => {
     if (event.kind !== "end") return Effect.void
     const { error, reason, status }: RunEnd = JSON.parse(event.data)

@@ -12,7 +12,10 @@ import * as Stream from "effect/Stream"
 import { network } from "../../../test-support/network.ts"
 import { counted, database, host } from "./support.ts"
 
-/** Fetches as the library does by itself, but for a broken connection, whose error it also throws where nobody listens. */
+/**
+ * Fetches as the library does by default, but hides the error of a broken connection, which the library also throws
+ * without a listener.
+ */
 const fetchQuietly = async (url: string, init?: RequestInit): Promise<Response> => {
   const response = await fetch(url, init)
   const { body } = response
@@ -24,7 +27,7 @@ const fetchQuietly = async (url: string, init?: RequestInit): Promise<Response> 
   return response
 }
 
-/** Runs an agent with the library's client, as a page does that has just been loaded. */
+/** Runs an agent with the library's client, as a newly loaded page does. */
 const runAgent = (
   url: string,
   runId: string,
@@ -173,7 +176,7 @@ describe("AgUi in one process", () => {
           ({ code }) => code
         )
       assert.strictEqual(yield* code({ runId: "unknown" }), "run_not_found")
-      assert.strictEqual(yield* code({ owner: { subject: "somebody else" } }), "run_not_found")
+      assert.strictEqual(yield* code({ owner: { subject: "another user" } }), "run_not_found")
       assert.strictEqual(yield* code({ after: "-1" }), "malformed_cursor")
       assert.strictEqual(yield* code({ after: 99 }), "cursor_beyond_end")
     }).pipe(Effect.provide(layer)))

@@ -19,7 +19,7 @@ import { collect, counted, database, host } from "./support.ts"
 
 const owner = { subject: "someone" }
 
-/** What the library's own decoder makes of a response. */
+/** Decodes a response with the library's own decoder. */
 const messageOf = (response: Response) =>
   Effect.promise(async () => {
     if (response.body === null) throw new Error("The response has no body")
@@ -115,7 +115,7 @@ describe("AssistantStream in one process", () => {
       assert.deepStrictEqual([...roles].sort(), ["consumer", "consumer", "consumer", "producer"])
       yield* Effect.promise(() => store.finalize("stream", "done"))
       assert.strictEqual(yield* Effect.promise(() => another.acquire("stream")), "consumer")
-      const theirs = yield* AssistantStream.make({ owner: { subject: "somebody else" } })
+      const theirs = yield* AssistantStream.make({ owner: { subject: "another user" } })
       assert.strictEqual(yield* Effect.promise(() => theirs.acquire("stream")), "producer")
     }).pipe(Effect.provide(layer)))
 

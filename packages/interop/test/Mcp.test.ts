@@ -147,7 +147,7 @@ describe("Mcp in one process", () => {
         Effect.promise(async () => await store.getStreamIdForEventId?.(eventId))
       assert.strictEqual(yield* known(store), "stream")
       assert.isUndefined(yield* known(yield* Mcp.make({ ...options, session: "another" })))
-      assert.isUndefined(yield* known(yield* Mcp.make({ ...options, owner: { subject: "somebody else" } })))
+      assert.isUndefined(yield* known(yield* Mcp.make({ ...options, owner: { subject: "another user" } })))
       yield* TestClock.adjust("2 hours")
       assert.isUndefined(yield* known(store))
       // A stream of the same name that is begun afterwards is another one.

@@ -40,7 +40,7 @@ const errorOf = (chunks: ReadonlyArray<StreamChunk>): string | undefined => {
 }
 
 describe("TanstackAi over a network", () => {
-  it.live("L-83 RUN-08 a client that is cut off goes on where it was, and nothing is generated twice", () =>
+  it.live("L-83 RUN-08 a client that is cut off continues from its position, and nothing is generated twice", () =>
     Effect.gen(function*() {
       const server = yield* host(yield* database)
       const wire = yield* network(server)
@@ -61,7 +61,7 @@ describe("TanstackAi over a network", () => {
       const server = yield* host(yield* database)
       const [first, second] = yield* Effect.all([
         collect(connect(server.url, "twice", 30)),
-        // Posted while the first one runs, by a client that has lost the answer.
+        // Posted while the first run is still running, by a client that has lost the answer.
         Effect.andThen(
           Effect.repeat(server.executions, { until: ({ begun }) => begun === 1 }),
           collect(connect(server.url, "twice", 30))
@@ -114,7 +114,7 @@ describe("TanstackAi over a network", () => {
       const server = yield* host(yield* database)
       assert.strictEqual(errorOf(yield* collect(join(server.url, "unknown"))), "run_not_found")
       yield* collect(connect(server.url, "mine", 1))
-      const theirs = yield* collect(connect(server.url, "mine", 2, { "x-subject": "somebody else" }))
+      const theirs = yield* collect(connect(server.url, "mine", 2, { "x-subject": "another user" }))
       assert.strictEqual(textOf(theirs), counted(2))
       const offsets = ["garbage", "-5", "mine.1", `${"0".repeat(8)}-0000-7000-8000-000000000000.1`]
       for (const offset of offsets) {

@@ -1,5 +1,5 @@
 /**
- * The host program as a process of its own, and what the tests ask of it.
+ * Runs the host program as a separate process, and sends the tests' requests to it.
  */
 import * as Effect from "effect/Effect"
 import * as NPath from "node:path"
@@ -24,7 +24,7 @@ export const host = Effect.fnUntraced(function*(filename: string) {
   return { ...running, url, executions }
 })
 
-/** Collects what an iterable yields, and tells a listener of each. */
+/** Collects the items of an iterable, and passes each to a listener. */
 export const collect = <A>(iterable: AsyncIterable<A>, listen: (items: ReadonlyArray<A>) => void = () => {}) =>
   Effect.promise(async () => {
     const items: Array<A> = []

@@ -1,4 +1,4 @@
-/** The markup, style and script of the demonstration page. The script is what a browser runs as it stands. */
+/** Holds the markup, style and script of the demonstration page. A browser runs the script unchanged. */
 
 export const body = `<main>
   <h1>Sallyport</h1>
@@ -39,7 +39,7 @@ let source
 let run
 // The cursor: the id of the newest event on this page.
 let seen = 0
-// The key of a start that has had no answer. The next click repeats that start, so the work never runs twice.
+// The key of a start without an answer. The next click repeats that start, so the work never runs twice.
 let unanswered
 
 const say = (text) => { $("status").textContent = text }
@@ -56,7 +56,7 @@ const call = async (path, options) => {
   return body
 }
 
-/** Says what went wrong in a call: the server's own sentence, or that it gave none. */
+/** Returns the sentence for a failed call: the server's own, or that the server cannot be reached. */
 const sentence = (error) => error instanceof TypeError ? "The server cannot be reached; try again." : error.message
 
 const signedOut = () => {
@@ -115,19 +115,20 @@ const follow = (next) => {
   })
   source.addEventListener("error", () => {
     connection("Connection lost; trying again…")
-    // An EventSource gives up where the answer is an error, and doesn't say which; the session tells whether to go on.
+    // An EventSource stops after an answer that is an error, and does not say which; the session says whether to
+    // continue.
     if (source.readyState === EventSource.CLOSED) setTimeout(open, 1000)
   })
 }
 
-/** Follows the thread's run, if one is running or ended a short while ago. Returns whether there is one. */
+/** Follows the thread's run, if one is running or ended recently. Returns whether there is one. */
 const join = async () => {
   const active = await call("api/threads/" + threadId + "/active-run")
   if (active.run) follow(active.run)
   return active.run !== null
 }
 
-/** Shows who is signed in, and follows the run that is there; tries again while the server cannot be reached. */
+/** Shows the signed-in subject, and follows an existing run; tries again while the server cannot be reached. */
 const open = async () => {
   try {
     const state = await call("api/auth/session")

@@ -4,9 +4,9 @@ import * as HttpServerError from "effect/http/HttpServerError"
 import * as Predicate from "effect/Predicate"
 
 /**
- * Returns one sentence for a person: the message of the error that stopped the program. A defect, which is ours, keeps its
- * stack. Returns nothing where there is nothing to add: a program that was told to stop, and a usage error, which is
- * shown with the help already.
+ * Returns one sentence for a person: the message of the error that stopped the program. A defect, which is a fault of
+ * this program, keeps its stack. Returns nothing if there is nothing to add: for a program that was stopped, and for a
+ * usage error, which is already shown with the help.
  */
 export const describeFailure = (cause: Cause.Cause<unknown>): string | undefined => {
   if (Cause.hasInterruptsOnly(cause)) return undefined
@@ -22,14 +22,16 @@ const textOf = (error: unknown, property: string): string =>
 const describeListening = (cause: unknown): string => {
   switch (textOf(cause, "code")) {
     case "EADDRINUSE":
-      return `Port ${textOf(cause, "port")} is in use; stop what listens there, or choose another one with --port`
+      return `Port ${
+        textOf(cause, "port")
+      } is in use; stop the program that listens there, or choose another port with --port`
     case "EACCES":
-      return `This user may not listen on port ${textOf(cause, "port")}; choose one above 1023 with --port`
+      return `This user may not listen on port ${textOf(cause, "port")}; choose a port above 1023 with --port`
     case "EADDRNOTAVAIL":
     case "ENOTFOUND":
     case "EAI_AGAIN":
       return `${textOf(cause, "address") || textOf(cause, "hostname")} is no address of this machine; ` +
-        `choose another one with --host`
+        `choose another address with --host`
     default:
       return `The server cannot listen: ${textOf(cause, "message") || String(cause)}; see --host and --port`
   }

@@ -2,7 +2,7 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http"
 
 /**
  * Keeps the requests that reach a server between its `listen` and its first request handler, and hands them to that
- * handler. Without it they are never answered: a browser that reconnects while the server starts would wait for good.
+ * handler. Without it they are never answered: a browser that reconnects while the server starts would wait for ever.
  */
 export const holdEarlyRequests = (server: Server): Server => {
   const early: Array<readonly [IncomingMessage, ServerResponse]> = []

@@ -1,6 +1,6 @@
 /**
- * The frame of the commands that work on a backend's own store, beside a backend that runs or not: the flags that say
- * which store, the store itself, and the exit code of a failure.
+ * Provides the frame of the commands that work on a backend's own store, whether the backend runs or not: the flags
+ * that name the store, the store itself, and the exit code of a failure.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as Flag from "effect/cli/Flag"
@@ -16,14 +16,14 @@ import * as Schema from "effect/Schema"
 import * as Persistence from "../Persistence.ts"
 import * as StateDirectory from "../StateDirectory.ts"
 
-/** Names the store and the form of the answer, for `Command.withSharedFlags`. */
+/** Lists the flags for the store and the form of the answer, for `Command.withSharedFlags`. */
 export const flags = {
   stateDir: Flag.String("state-dir").pipe(
     Flag.withDescription("Where the backend keeps its state; by default the platform's directory for state"),
     Flag.optional
   ),
   databaseUrl: Flag.Redacted("database-url").pipe(
-    Flag.withDescription("The PostgreSQL database that the backend shares, where it keeps its state in one"),
+    Flag.withDescription("The PostgreSQL database of the backend, if it keeps its state in one"),
     Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
     Flag.optional
   ),
@@ -33,7 +33,9 @@ export const flags = {
   )
 }
 
-/** Says where a new state is begun, which looks like one without clients or credentials: the directory may be misspelt. */
+/**
+ * Notes that the state is new. It looks like a state without clients or credentials, and the directory may be misspelt.
+ */
 const noteNewState = Effect.fnUntraced(function*({ database, directory }: StateDirectory.StateDirectory) {
   const fs = yield* FileSystem.FileSystem
   if (yield* fs.exists(database)) return

@@ -1,12 +1,16 @@
 /**
- * Thumbprints on the command line. They are base64url, so one in 64 begins with a hyphen, which a command line reads as
- * flags: `-h…` would print the help and succeed, with nothing decided.
+ * Handles thumbprints on the command line. They are base64url, so one in 64 begins with a hyphen, which a command line
+ * reads as flags: `-h…` would print the help and succeed without a decision.
  */
 
-/** A hyphen and more than one letter, which is none of the flags: those have one letter, or two hyphens and small letters. */
+/**
+ * Matches a hyphen and more than one letter, which is no flag: flags have one letter, or two hyphens and small letters.
+ */
 const hyphenated = /^-(?!-[a-z-]*$)[\w-]{2,}$/
 
-/** Returns the arguments of a command with thumbprints that begin with a hyphen where only values are read. */
+/**
+ * Returns the arguments of a command, with thumbprints that begin with a hyphen moved to where only values are read.
+ */
 export const separate = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
   if (args[0] !== "connect") return args
   const end = args.includes("--") ? args.indexOf("--") : args.length

@@ -9,22 +9,22 @@ import * as Stream from "effect/Stream"
 import { type FailureKind, InvalidInput, ServerError, UnexpectedAnswer, Unreachable } from "../ClientError.ts"
 import { TokenStorageError } from "../TokenStorage.ts"
 
-/** Says that an attempt failed so that another one may succeed. */
+/** Reports that an attempt failed, and that another one may succeed. */
 export class Broken extends Data.TaggedError("Broken")<{
   readonly kind: FailureKind
   readonly detail: string
   readonly status?: number | undefined
-  /** What the server said, where it said it in the contract's words. */
+  /** The server's error, if it was one of the contract's. */
   readonly answer?: ServerError | undefined
-  /** How long the server asks to be left alone. */
+  /** How long the server asks the client to wait. */
   readonly retryAfterMillis?: number | undefined
   readonly cause?: unknown
 }> {}
 
-/** Lists what another attempt doesn't help against. */
+/** Lists the failures for which another attempt does not help. */
 export type Refusal = ServerError | UnexpectedAnswer | InvalidInput | TokenStorageError
 
-/** Says that nothing more is tried, after as many attempts that failed. */
+/** Returns the error after the last failed attempt. */
 export const unreachable = (broken: Broken, attempts: number): Unreachable =>
   new Unreachable({
     failure: broken.kind,
@@ -35,8 +35,8 @@ export const unreachable = (broken: Broken, attempts: number): Unreachable =>
   })
 
 /**
- * Turns whatever sending a request failed with into one of ours. The error of the HTTP client is not kept, because it holds
- * the request with its credential; what it was caused by is.
+ * Turns the failure of a request into an error of this package. The HTTP client's error is not kept, because it holds
+ * the request with its credential; its cause is kept.
  */
 const sendFailure = (error: unknown): Broken | Refusal => {
   if (HttpClientError.isHttpClientError(error)) {
@@ -46,22 +46,26 @@ const sendFailure = (error: unknown): Broken | Refusal => {
       : connectionLost("cause" in reason ? reason.cause : undefined)
   }
   if (Schema.isSchemaError(error)) {
-    // The issue holds what was to be sent, which may be a pairing code.
+    // The issue holds the input, which may be a pairing code.
     return new InvalidInput({ message: "The request does not have the form that the server takes; nothing was sent" })
   }
   if (error instanceof TokenStorageError) return error
-  return new UnexpectedAnswer({ status: 0, code: null, message: "The request failed in a way that was not expected" })
+  return new UnexpectedAnswer({
+    status: 0,
+    code: null,
+    message: "The request failed unexpectedly; the cause says more"
+  })
 }
 
-/** Says that a connection could not be made, or broke. */
+/** Returns the failure of a connection that could not be made, or broke. */
 export const connectionLost = (cause: unknown): Broken =>
   new Broken({ kind: "connection", detail: "the connection could not be made, or broke", cause })
 
-/** Says that nothing came for a time. */
+/** Returns the failure of a connection without data for a time. */
 export const stalled = (after: Duration.Duration): Broken =>
   new Broken({ kind: "stalled", detail: `nothing came for ${Duration.format(after)}` })
 
-/** Says that a stream of events is not one that a server of ours sends. */
+/** Returns the failure of an answer that this server does not send. */
 export const garbled = (detail: string): Broken => new Broken({ kind: "garbled", detail, status: 200 })
 
 /** Reads `Retry-After` in its form of seconds (RFC 9110 section 10.2.3). */
@@ -83,13 +87,13 @@ const parseJson = (text: string): unknown => {
   }
 }
 
-/** The statuses below 500 with which a server, or a proxy before it, asks for another attempt. */
+/** The statuses below 500 with which a server, or a proxy before it, asks the client to try again. */
 const retryStatuses = new Set([408, 425, 429])
 
-/** No answer but a stream is longer than this. */
+/** The longest answer that is not a stream. */
 const maxBodyLength = 16 * 1024 * 1024
 
-/** Reads a body as text, and stops where it is longer than any answer of ours. */
+/** Reads a body as text, and stops if it is longer than any answer of the server. */
 export const textOf = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<string, Broken> =>
   response.stream.pipe(
     Stream.decodeText,
@@ -106,12 +110,15 @@ export const textOf = (response: HttpClientResponse.HttpClientResponse): Effect.
     )
   )
 
-/** Reads an answer that is not a success. An answer that is no JSON of ours, such as a proxy's page, is told by its status. */
+/**
+ * Reads an answer that is not a success. An answer without the contract's JSON, such as a proxy's page, is judged by
+ * its status.
+ */
 export const failureOf = (
   response: HttpClientResponse.HttpClientResponse
 ): Effect.Effect<never, Broken | Refusal> =>
   Effect.flatMap(
-    // A body that breaks off says nothing; the status does.
+    // A body that breaks off is ignored; the status counts.
     Effect.orElseSucceed(textOf(response), () => ""),
     (text): Effect.Effect<never, Broken | Refusal> => {
       const { status } = response
@@ -134,13 +141,13 @@ export const failureOf = (
           status,
           code: sentence?.code ?? null,
           message: sentence?.message ??
-            `The answer was ${status}, from something that is not the server; check the base URL`
+            `The answer was ${status} and did not come from the server; check the base URL`
         })
       )
     }
   )
 
-/** Gives a request an end. */
+/** Limits the time of a request. */
 export const within =
   (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Broken, R> =>
     Effect.timeoutOrElse(effect, { duration: limit, orElse: () => Effect.fail(stalled(limit)) })
@@ -150,7 +157,7 @@ export const send = <R>(
   request: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, R>
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, Broken | Refusal, R> => Effect.mapError(request, sendFailure)
 
-/** Sends a request, and decodes the answer where it is a success. */
+/** Sends a request, and decodes the answer if it is a success. */
 export const call = <R, S extends Schema.ConstraintDecoder<unknown>>(
   request: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, R>,
   schema: S,

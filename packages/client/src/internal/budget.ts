@@ -8,42 +8,42 @@ import type * as Schema from "effect/Schema"
 import type { Unreachable } from "../ClientError.ts"
 import { type Broken, call, type Refusal, unreachable } from "./answer.ts"
 
-/** Describes how long, how often and how soon is tried again. Times are in milliseconds. */
+/** Configures the retries: how long, how often and how soon. Times are in milliseconds. */
 export interface BudgetSettings {
   readonly maxAttempts: number
   readonly maxDuration: number
   readonly baseDelay: number
   readonly maxDelay: number
-  /** What one attempt counts for at most. It ends by then, unless the computer slept in it. */
+  /** The largest time that one attempt counts. An attempt ends by then, unless the computer slept meanwhile. */
   readonly maxAttemptDuration: number
 }
 
 /**
- * Bounds what is spent without progress: attempts, and the time of attempts and waits. It is the only place of this package
- * that decides to try again, so that one budget covers everything that is done for a run.
+ * Bounds the effort without progress: the attempts, and the time of attempts and waits. Only this module decides about
+ * retries, so one budget covers all the work for a run.
  *
- * Waits count as long as they were meant to be: a computer that was put to sleep in one has not used its budget up.
+ * A wait counts with its planned length: a computer that slept during a wait has not used up its budget.
  */
 export interface Budget {
-  /** Notes progress: the budget is whole again. */
+  /** Records progress: the budget is full again. */
   readonly progress: () => void
   /** Sets how long the server wants clients to wait before they connect again. */
   readonly setRetryDelay: (delay: Duration.Duration) => void
-  /** Notes an attempt that failed, and began at a time of {@link now}; waits, or fails where nothing is left. */
+  /** Records a failed attempt that began at a time of {@link now}. Waits, or fails if the budget is used up. */
   readonly spend: (broken: Broken, startedAt: number) => Effect.Effect<void, Unreachable>
-  /** Waits before the attempt that follows one that has brought progress. */
+  /** Waits before the attempt that follows one with progress. */
   readonly pause: Effect.Effect<void>
 }
 
-/** Returns the time on a clock that is not set, in milliseconds. */
+/** Returns the time in milliseconds on a monotonic clock. */
 export const now: Effect.Effect<number> = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos / 1_000_000n))
 
-/** Makes a budget that is whole. */
+/** Creates a full budget. */
 export const makeBudget = (settings: BudgetSettings): Budget => {
   let failures = 0
   let spent = 0
   let retryDelay = 0
-  // Half as much again at most, so that those who were cut off together don't come back together.
+  // Adds up to half, so that clients that were disconnected together do not reconnect together.
   const jittered = (delay: number): Effect.Effect<number> =>
     Effect.map(Random.next, (random) => Math.min(delay, settings.maxDelay) * (1 + random / 2))
   const first = () => Math.max(settings.baseDelay, retryDelay)
@@ -69,7 +69,7 @@ export const makeBudget = (settings: BudgetSettings): Budget => {
   }
 }
 
-/** Makes a request, again and again while it fails on its way. It must be one that does no harm when it is made twice. */
+/** Sends a request, and again while it fails on its way. The request must be safe to repeat. */
 export const ask = <S extends Schema.ConstraintDecoder<unknown>>(
   budget: Budget,
   send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,

@@ -13,7 +13,7 @@ import { UnexpectedAnswer, type Unreachable } from "../ClientError.ts"
 import { Broken, connectionLost, failureOf, type Refusal, send, within } from "./answer.ts"
 import { type Budget, now } from "./budget.ts"
 
-/** Tells what an event of the stream means for whoever reads it. */
+/** Describes what an event of the stream means for its reader. */
 export type Step<A, E> =
   /** The event is the next one. */
   | { readonly _tag: "Emit"; readonly value: A }
@@ -26,20 +26,20 @@ export type Step<A, E> =
 
 /** Describes a stream to read. */
 export interface ReaderOptions<A, E> {
-  /** Asks for what follows what was read so far. */
+  /** Requests the events after those read so far. */
   readonly connect: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, Scope.Scope>
   /** Takes the next event. It is called once for each, in their order. */
   readonly take: (event: Sse.Event) => Step<A, E>
   readonly budget: Budget
-  /** For how long nothing may come, not even a heartbeat. */
+  /** How long the connection may be silent, without even a heartbeat. */
   readonly idleTimeout: Duration.Duration
-  /** After how long an open connection counts as progress, though it brings nothing but heartbeats. */
+  /** After how long an open connection with only heartbeats counts as progress. */
   readonly steadyAfter: Duration.Duration
   /** The length of the longest event. */
   readonly maxEventLength: number
 }
 
-/** Says that the server has nothing to add, now or later. */
+/** Marks an answer after which the server has nothing more to send. */
 export const noContent = "NoContent"
 
 interface Connection<E> {
@@ -48,19 +48,19 @@ interface Connection<E> {
   readonly pull: Pull.Pull<Arr.NonEmptyReadonlyArray<Uint8Array>, unknown>
   readonly decoder: TextDecoder
   readonly parser: Sse.Parser
-  /** What the parser has found, in the order of the stream. */
+  /** The events that the parser has found, in the order of the stream. */
   readonly found: Array<Sse.AnyEvent>
-  /** What the connection is to fail with when what came before it has been handed out. */
+  /** The failure of the connection, raised after the events before it have been emitted. */
   failure: E | Broken | UnexpectedAnswer | undefined
-  /** Whether it has brought what counts as progress. */
+  /** Whether the connection has brought progress. */
   progressed: boolean
 }
 
 /**
- * Reads Server-Sent Events, over as many connections as it takes and the budget allows. Nothing is read ahead: the next
- * bytes are asked for when the consumer asks for events.
+ * Reads Server-Sent Events, over as many connections as needed and the budget allows. Nothing is read ahead: the next
+ * bytes are requested when the consumer asks for events.
  *
- * The failures `Retry` of Effect's own decoder would end the stream at each `retry:`, so its parser is used without it.
+ * Effect's own decoder fails with `Retry` at each `retry:`, which would end the stream, so only its parser is used.
  */
 export const read = <A, E extends { readonly _tag: string }>(
   options: ReaderOptions<A, E>
@@ -101,7 +101,7 @@ export const read = <A, E extends { readonly _tag: string }>(
       `The server sent an event of more than ${options.maxEventLength} characters; raise maxEventLength to read it`
   })
 
-  /** Takes what the parser has found. Returns what is to be handed out, and whether that was the last of it. */
+  /** Takes the events that the parser has found. Returns the values to emit, and whether they were the last. */
   const takeFound = (connection: Connection<E>) => {
     const values: Array<A> = []
     for (const event of connection.found.splice(0)) {
@@ -109,7 +109,7 @@ export const read = <A, E extends { readonly _tag: string }>(
         options.budget.setRetryDelay(event.duration)
         continue
       }
-      // The parser bounds what it holds back; an event that comes in one piece is not held back.
+      // The parser limits what it buffers; an event that arrives in one piece is not buffered.
       const step = event.data.length > options.maxEventLength
         ? { _tag: "Fail" as const, error: tooLong }
         : options.take(event)

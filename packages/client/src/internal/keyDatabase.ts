@@ -1,10 +1,11 @@
 /**
- * One value of a database of IndexedDB. Each operation is one transaction, and has happened when the browser says so.
+ * Keeps one value in a database of IndexedDB. Each operation is one transaction, and is complete when the browser
+ * reports it.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 
-/** Says that the browser did not do what it was asked for. */
+/** Reports that the browser's database failed. */
 export class DatabaseFailed extends Data.TaggedError("DatabaseFailed")<{
   readonly problem: string
   readonly cause: unknown
@@ -17,7 +18,7 @@ export interface Place {
 
 const store = "keys"
 
-/** Some browsers never answer where storage is not to be had. */
+/** How long to wait for the browser: some browsers never answer if storage is not available. */
 const patience = "10 seconds"
 
 const problemOf = (cause: unknown): string => {
@@ -58,7 +59,7 @@ const open = ({ database }: Place) =>
     { interruptible: true }
   )
 
-/** Does one transaction: `work` says what it is worth when it is complete. */
+/** Runs one transaction. `work` sets the result, which is returned when the transaction is complete. */
 const transact = <A>(
   place: Place,
   mode: IDBTransactionMode,
@@ -67,7 +68,8 @@ const transact = <A>(
   Effect.scoped(Effect.flatMap(open(place), (database) =>
     attempt((signal) =>
       new Promise<A>((resolve, reject) => {
-        // A key that was told is on the disk: the next start would make another one, for which nobody was asked.
+        // A returned key must be on the disk: otherwise the next start would make another key, which the owner never
+        // approved.
         const transaction = database.transaction(store, mode, { durability: "strict" })
         let result: { readonly value: A } | undefined
         transaction.addEventListener(
@@ -82,14 +84,17 @@ const transact = <A>(
       })
     )))
 
-/** Returns the value, or undefined where there is none. */
+/** Returns the value, or undefined if there is none. */
 export const get = (place: Place): Effect.Effect<unknown, DatabaseFailed> =>
   transact<unknown>(place, "readonly", (keys, done) => {
     const request = keys.get(place.name)
     request.addEventListener("success", () => done(request.result))
   })
 
-/** Stores a value unless there is one, and returns the one that is there then: of those who do so together, one wins. */
+/**
+ * Stores a value unless there is one, and returns the stored value. Of concurrent callers exactly one stores its value,
+ * and all get it.
+ */
 export const getOrPut = (place: Place, value: unknown): Effect.Effect<unknown, DatabaseFailed> =>
   transact<unknown>(place, "readwrite", (keys, done) => {
     const request = keys.get(place.name)

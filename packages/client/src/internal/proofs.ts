@@ -10,13 +10,13 @@ import * as Schema from "effect/Schema"
 import type { DeviceKey, ProofRequest } from "../DeviceKey.ts"
 import { textOf } from "./answer.ts"
 
-/** Returns a client whose requests prove the device's key, and carry a token where there is one. */
+/** Returns a client whose requests prove the device's key, and carry a token if there is one. */
 export type Prove = <E>(
   client: HttpClient.HttpClient,
   token: Effect.Effect<Option.Option<Redacted.Redacted>, E>
 ) => HttpClient.HttpClient.With<HttpClientError | E>
 
-/** What a server is known to want of proofs. */
+/** What a server requires of proofs, as far as it is known. */
 type Wish = Pick<ProofRequest, "nonce" | "clockOffsetSeconds">
 
 /** What was sent with a proof. */
@@ -26,7 +26,7 @@ interface Sent {
   wish: Wish
 }
 
-/** A server can want two things: a nonce, and its own time. */
+/** A server can require two things: a nonce, and its own time. */
 const maxCorrections = 2
 
 const decodeProblem = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({
@@ -37,14 +37,14 @@ const decodeProblem = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.St
 })))
 
 /**
- * Remembers what each server wants of proofs, by its origin: a nonce (RFC 9449 section 8), and its time where the clock of
- * this device is wrong. A proof that was refused for one of them was not taken, and neither was its request, so the request
- * is made again.
+ * Remembers what each server requires of proofs, by its origin: a nonce (RFC 9449 section 8), and its time if this
+ * device's clock is wrong. A server that refuses a proof for one of these has not processed the request, so the request
+ * is sent again.
  */
 export const make = (key: DeviceKey["Service"]): Prove => {
   const wishes = new Map<string, Wish>()
 
-  /** Learns from an answer; returns it, to be read once more, and whether a new proof may be better. */
+  /** Learns from an answer. Returns it, to be read again, and whether a new proof may be accepted. */
   const learn = Effect.fnUntraced(function*(sent: Sent, response: HttpClientResponse.HttpClientResponse) {
     const { url: { origin }, wish: asked } = sent
     // Another request may have learned more meanwhile.
@@ -77,13 +77,13 @@ export const make = (key: DeviceKey["Service"]): Prove => {
   })
 
   return (client, token) => {
-    // Requests are signed before `HttpClient.withScope` sees them, which knows a request by its identity.
+    // Requests are signed before `HttpClient.withScope` sees them, which identifies a request by its reference.
     const signed = new WeakMap<HttpClientRequest.HttpClientRequest, Sent>()
     return client.pipe(
       HttpClient.mapRequestEffect((request) =>
         Effect.gen(function*() {
           const url = Option.getOrUndefined(HttpClientRequest.toUrl(request))
-          // The client says by itself what is wrong with such an address.
+          // The client reports itself what is wrong with such an address.
           if (url === undefined) return request
           const sent: Sent = { url, accessToken: Option.getOrUndefined(yield* token), wish: {} }
           const next = yield* sign(request, sent)

@@ -5,17 +5,17 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Schema from "effect/Schema"
 
-/** A run of this process whose writer is a library that is handed promises, instead of a program. */
+/** A run of this process whose writer is a library that works with promises, instead of a program. */
 export interface HeldRun {
   readonly run: Run
   readonly append: (events: ReadonlyArray<Schema.Json>) => Effect.Effect<AppendedEvents, RunEventLogError>
-  /** Ends the run, and returns once that is durable. A run that somebody else has ended stays as it is. */
+  /** Ends the run, and returns once that is durable. A run that another caller has ended is not changed. */
   readonly end: (end: RunEnd) => Effect.Effect<void, RunEventLogError>
 }
 
 /**
- * Starts a run and keeps its lease until it is ended, by its writer or by anybody else; the run log ends it when the process
- * stops or dies. Where the key was used before, the answer is the run that it stands for, and nothing is held.
+ * Starts a run and keeps its lease until its writer or another caller ends it. The run log ends it if the process stops
+ * or dies. If the key was used before, the result is the run of that key, and nothing is held.
  */
 export const holdRun = Effect.fnUntraced(function*(
   log: RunEventLog["Service"],

@@ -24,14 +24,14 @@ export const toAsyncIterable = <A, E>(
     context
   )
 
-/** Returns what JSON keeps of a value, as the libraries' own stores do. Fails where it keeps nothing of it. */
+/** Returns the JSON form of a value, as the libraries' own stores do. Fails if it has none. */
 export const toJson = (value: unknown): Effect.Effect<Schema.Json, TypeError> =>
   Effect.try({
     try: () => JSON.parse(JSON.stringify(value)),
     catch: (cause) => new TypeError("An event must be JSON to be stored", { cause })
   })
 
-/** Returns a code for what went wrong, as on the wire: `run_not_found`, `cursor_expired`. */
+/** Returns the wire code of a reason, such as `run_not_found` or `cursor_expired`. */
 export const codeOf = (reason: RunEventLogErrorReason): string =>
   reason._tag === "InvalidCursor"
     ? "malformed_cursor"

@@ -1,6 +1,6 @@
 import { isRunId, parseCursor, type RunId } from "@sallyport/core/runs/Run"
 
-/** A place in a run's log, which names the run, so that it can't be taken for a place in another one's. */
+/** A position in a run's log. It names the run, so it is never used as a position in another run's log. */
 export interface Position {
   readonly runId: RunId
   readonly seq: number

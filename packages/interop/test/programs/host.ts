@@ -1,9 +1,9 @@
 /**
- * A host that serves each library through its adapter, on an SQLite file. The tests that start this program cut its
- * connections and kill it.
+ * Serves each library through this package, on an SQLite file. The tests that start this program cut its connections
+ * and kill it.
  *
- * Whatever it serves counts to `n`, slowly. `GET /executions` tells how often something began to count, and has counted;
- * `GET /answers` how many answers of MCP are stored.
+ * Every endpoint counts to `n`, slowly. `GET /executions` says how many counts began and how many finished; `GET
+ * /answers` how many answers of MCP are stored.
  */
 import { EventType } from "@ag-ui/core"
 import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
@@ -45,7 +45,7 @@ const [filename = ""] = process.argv.slice(2)
 const owner = { subject: "someone" }
 const executions = { begun: 0, done: 0 }
 
-/** Counts from 1, slowly; to `Infinity` where it has to be killed. */
+/** Counts from 1, slowly; to `Infinity` if the test kills it. */
 async function* numbers(n: number) {
   executions.begun++
   for (let i = 1; i <= n; i++) {
@@ -129,7 +129,7 @@ const mcp = Effect.fnUntraced(function*(request: Request) {
       }
     },
     retryInterval: 20,
-    // A session of an earlier process is not begun again; what its clients have missed is still there to be replayed.
+    // A session of an earlier process is not begun again; the messages that its clients have missed are still replayed.
     ...(given === null ? { sessionIdGenerator: () => session } : {})
   })
   if (given === null) transports.set(session, transport)
