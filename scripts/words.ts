@@ -33,10 +33,13 @@ const beforePlace = new RegExp(
 /** Matches a `where` that is a place by what follows it: `where to look`, `say where.`, the head of a column. */
 const asPlace = /^where(?: to |[.,;:?]| \|)/i
 
-/** Matches a word that is banned wherever it stands: in prose, in text for people, in a title and in a name. */
+/**
+ * Matches a word that is banned wherever it stands: in prose, in text for people, in a title and in a name. One word in
+ * quotes is a value.
+ */
 const banned = new RegExp(
-  ["(?:no|some|any)body", "who(?:ever)", "a(?:new)", "is to(?: be)", "for who(?!\\w)", "such as that(?: of)"]
-    .map((words) => `\\b${words.replaceAll(" ", "[\\s*/]+")}\\b`).join("|"),
+  ["(?:no|some|any)body", "who(?:ever)", "a(?:new)", "is to(?: be)", "for (?:who)(?!\\w)", "such as that(?: of)"]
+    .map((words) => `\\b${words.replaceAll(" ", "[\\s*/]+")}\\b(?!(?<="\\w+)")`).join("|"),
   "gi"
 )
 
@@ -66,7 +69,7 @@ const findConditions = (file: string, prose: string) => {
     const before = prose.slice(Math.max(0, index - 40), index).replaceAll(/\s+/g, " ")
     const after = prose.slice(index, index + 40).replaceAll(/\s+/g, " ")
     // A comment may name the place that it is about: `Where runs are kept.`
-    const names = /(?:^|\n)\n$/.test(prose.slice(0, index)) && /^Where [^,]*?(?:\.|\n\n)/.test(prose.slice(index))
+    const names = /(?:^|\n)\n$/.test(prose.slice(0, index)) && /^Where [^,]*?(?:[.:]|\n\n)/.test(prose.slice(index))
     if (names || asPlace.test(after)) continue
     if (beforePlace.test(before) && !/^where (?:none|absent|nothing|there) /i.test(after)) continue
     report("condition", file, prose, index, `"${before.slice(-20)}${after}"`)

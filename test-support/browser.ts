@@ -47,7 +47,7 @@ const variables = (more: Record<string, string>): Record<string, string> => {
   return { ...all, ...more }
 }
 
-/** Starts the browser. Where the system lacks one of its libraries, those that the package ships take their place. */
+/** Starts the browser. If the system lacks one of its libraries, the package's own library takes its place. */
 export const browser: Effect.Effect<Playwright.Browser, never, Scope.Scope> = Effect.gen(function*() {
   const { executablePath, fonts, libraries } = yield* Effect.flatMap(temporaryDirectory, unpack)
   const launch = (env: Record<string, string>) =>

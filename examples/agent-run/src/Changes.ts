@@ -1,6 +1,4 @@
-/**
- * The slow tool: it looks at one change after the other, and puts out what it has found as it goes.
- */
+/** The slow tool: it looks at one change after the other, and reports each finding at once. */
 import { Config, Context, Effect, Layer, Stream } from "effect"
 
 const changes = [
@@ -24,7 +22,7 @@ export interface Change {
   readonly summary: string
 }
 
-/** Reads changes, beginning after one of them, each of which takes its time. */
+/** Reads changes, beginning after one of them. Each takes some time. */
 export class Changes extends Context.Service<Changes, {
   readonly after: (number: number) => Stream.Stream<Change>
 }>()("@sallyport-examples/agent-run/Changes") {

@@ -1,8 +1,8 @@
 /**
  * The page's script, which a browser runs as it stands.
  *
- * It keeps nothing but what it shows. The run is the server's: a page that is loaded asks for it by its thread, and an
- * `EventSource` that has lost its connection asks for what follows the last event that it saw.
+ * It keeps no state beside what it shows. The server keeps the run: a loaded page asks for it by its thread, and an
+ * `EventSource` that has lost its connection asks for the events after the last one that it saw.
  */
 export const script = `
 const threadId = "release-notes"
@@ -60,7 +60,7 @@ const showEnd = (end) => {
   $("stop").hidden = true
   $("start").hidden = false
   document.body.dataset.end = (document.body.dataset.end ?? "") + (end.reason ?? end.status) + " "
-  // What ended because the server did can go on where it was.
+  // A run that ended with its server can be continued.
   $("continue").hidden = end.status !== "failed"
   run = { ...run, endReason: end.reason }
   say(end.status === "succeeded" ? "Done." : end.error?.message ?? "The run was stopped.")
@@ -84,7 +84,7 @@ const follow = (next) => {
   })
   source.addEventListener("error", () => {
     say("Connection lost; trying again…")
-    // An EventSource gives up where the answer is an error.
+    // An EventSource gives up if the answer is an error.
     if (source.readyState === EventSource.CLOSED) setTimeout(open, 500)
   })
 }

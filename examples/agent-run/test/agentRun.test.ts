@@ -76,7 +76,7 @@ const numbers = (last: number) => Array.from({ length: last }, (_, index) => ind
 
 describe("a page and the run of an agent", () => {
   it.live(
-    "RUN-08 L-83 reloaded, offline, and opened twice, pages see every event once, and one decision counts",
+    "RUN-08 L-83: reloaded, offline, and opened twice, pages see every event once, and one decision counts",
     () =>
       Effect.gen(function*() {
         const { open, page, server, wire } = yield* scene(yield* temporaryDirectory)
@@ -97,7 +97,7 @@ describe("a page and the run of an agent", () => {
         yield* step(() => page.context().setOffline(false))
         yield* seen(page, before.length + 2)
 
-        // Both are asked, one answers, and that is the end for both.
+        // Both pages ask, one answers, and that counts for both.
         for (const each of [page, second]) yield* step(() => each.waitForSelector("#yes:visible"))
         yield* step(() => second.click("#yes"))
         const third = yield* open
@@ -113,7 +113,7 @@ describe("a page and the run of an agent", () => {
   )
 
   it.live(
-    "RUN-01 L-70 a start whose answer is lost, and clicked again by the page, runs once",
+    "RUN-01 L-70: a start whose answer is lost, and clicked again by the page, runs once",
     () =>
       Effect.gen(function*() {
         const { page } = yield* scene(yield* temporaryDirectory)
@@ -137,7 +137,7 @@ describe("a page and the run of an agent", () => {
   )
 
   it.live(
-    "RUN-07 RUN-17 L-84 after SIGKILL each page is told once, two pages continue it once, and the tool does only the rest",
+    "RUN-07 RUN-17 L-84: after SIGKILL each page is told once, two pages continue it once, and the tool does only the rest",
     () =>
       Effect.gen(function*() {
         const directory = yield* temporaryDirectory

@@ -48,7 +48,7 @@ const world = Effect.gen(function*() {
 
 describe("a relay, an environment and a client", () => {
   it.live(
-    "CONN-03 CONN-06 CONN-08 CONN-11 L-30 L-43 a client waits, is approved and goes on by itself; revoked while connected, its stream ends and its token is refused; it asks again and waits, and is rejected, then blocked",
+    "CONN-03 CONN-06 CONN-08 CONN-11 L-30 L-43: a client waits, is approved and goes on by itself; revoked while connected, its stream ends and its token is refused; it asks again and waits, and is rejected, then blocked",
     () =>
       Effect.gen(function*() {
         const { client, owner, relay } = yield* world

@@ -20,7 +20,7 @@ import { HttpApi, HttpApiBuilder } from "effect/http-api"
 import { createServer } from "node:http"
 import * as Page from "./Page.ts"
 
-/** The part of the contract that this window uses. There are no pairing links: nobody but the window is let in. */
+/** The part of the contract that this window uses. There are no pairing links: only the window is let in. */
 class DesktopApi extends HttpApi.make("sallyport").add(SessionGroup).add(AccessGroup) {}
 
 const api = HttpApiBuilder.layer(DesktopApi).pipe(
@@ -33,7 +33,7 @@ const host = "127.0.0.1"
 const layerServer = (port: number) =>
   Layer.unwrap(Effect.sync(() => {
     const server = createServer()
-    // What is still open after the time to end gracefully would keep the process alive.
+    // A connection that is still open after the time for a graceful end would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))
     )

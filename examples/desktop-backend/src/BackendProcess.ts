@@ -8,7 +8,7 @@ import { Config, Console, Effect, Layer, Redacted, Schema, Stdio, Stream } from 
 import { HttpServer } from "effect/http"
 import * as Handover from "./Handover.ts"
 
-/** What the seeded links are labelled with, so that those of earlier starts are found. */
+/** The label of seeded links, by which those of earlier starts are found. */
 const label = "The application's window"
 
 const say = (message: typeof Handover.Message.Type) =>
@@ -16,13 +16,13 @@ const say = (message: typeof Handover.Message.Type) =>
 
 // #region seed
 /**
- * Seeds the credential of this start. What an earlier start has seeded and nobody redeemed is revoked first: there is one
- * credential at a time.
+ * Seeds the credential of this start. A credential of an earlier start that was not redeemed is revoked first: there is
+ * one at a time.
  */
 const seed = Effect.fnUntraced(function*(credential: Redacted.Redacted) {
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
   for (const link of yield* bootstrap.list) {
-    // One that was redeemed or expired meanwhile is as good as revoked.
+    // A link that was redeemed or has expired meanwhile needs no revocation.
     if (link.label === label) {
       yield* Effect.catchReason(
         bootstrap.revoke(link.id, "operator"),
@@ -53,11 +53,11 @@ export const run = <E, R>(
   server: Layer.Layer<BootstrapCredentialService.BootstrapCredentialService | HttpServer.HttpServer, E, R>
 ) =>
   Effect.gen(function*() {
-    // First of all, so that no process that is started later inherits the pipe.
+    // This comes first, so that no process that is started later inherits the pipe.
     const bytes = yield* SecretFd.readSecretFromFd(Handover.credentialFd)
     const credential = Redacted.make(new TextDecoder().decode(Redacted.value(bytes)), { label: "seeded-credential" })
     const services = yield* Layer.build(server)
-    // The credential's lifetime begins here, however long the start took.
+    // The credential's lifetime begins here, no matter how long the start took.
     yield* Effect.provideContext(seed(credential), services)
     const { address } = yield* Effect.provideContext(HttpServer.HttpServer, services)
     yield* say({ _tag: "Ready", url: HttpServer.formatAddress(address) })

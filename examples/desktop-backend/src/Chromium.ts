@@ -8,13 +8,13 @@ import * as Playwright from "playwright-core"
 /** Says where an unpacked browser is. */
 export interface Unpacked {
   readonly executablePath: string
-  /** What it needs in its environment, where the system lacks some of its libraries. */
+  /** The variables that it needs if the system lacks some of its libraries. */
   readonly env: Record<string, string>
 }
 
 /**
- * Unpacks the browser into a directory, which has to be there. The package itself takes whatever it finds in the shared
- * temporary directory, even a file that another process is still writing.
+ * Unpacks the browser into a directory, which must exist. The package itself takes any file that it finds in the shared
+ * temporary directory, even one that another process is still writing.
  */
 export const unpack = Effect.fn("Chromium.unpack")(function*(directory: string) {
   const fs = yield* FileSystem.FileSystem
@@ -44,14 +44,14 @@ export const unpack = Effect.fn("Chromium.unpack")(function*(directory: string) 
   return unpacked
 })
 
-/** Starts the browser. It ends with the scope, and with this process, whichever way that ends: it lives on a pipe. */
+/** Starts the browser. It ends with the scope, and with this process, even if that is killed: it lives on a pipe. */
 export const launch = ({ env, executablePath }: Unpacked) =>
   Effect.acquireRelease(
     Effect.promise(() =>
       Playwright.chromium.launch({
         executablePath,
         env: { ...process.env, ...env },
-        // Signals are this process's to handle, which closes the scope.
+        // This process handles signals, and then closes the scope.
         handleSIGHUP: false,
         handleSIGINT: false,
         handleSIGTERM: false

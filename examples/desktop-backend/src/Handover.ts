@@ -1,10 +1,10 @@
 /**
- * What passes between a desktop application and the backend that it starts.
+ * The messages between a desktop application and the backend that it starts.
  *
  * - File descriptor 3 is a pipe on which the application writes the seeded credential, and nothing else, and closes it.
  *   Arguments and the environment of a process can be read by others on the machine, and are inherited.
  * - Standard output begins with one line of JSON, {@link Message}: that the backend is ready, or why it will not be.
- * - Standard input is a pipe on which nothing is ever written. It ends when the application does, however that came about.
+ * - Standard input is a pipe on which nothing is ever written. It ends when the application does, even by a crash.
  */
 import { Schema } from "effect"
 
@@ -12,7 +12,7 @@ import { Schema } from "effect"
 /** The file descriptor on which the backend finds its credential. */
 export const credentialFd = 3
 
-/** Describes the line with which a backend answers: what it is reached under, or that its port is somebody else's. */
+/** Describes the line with which a backend answers: its address, or that another process has its port. */
 export const Message = Schema.fromJsonString(Schema.Union([
   Schema.TaggedStruct("Ready", { url: Schema.NonEmptyString }),
   Schema.TaggedStruct("PortTaken", { port: Schema.Natural })

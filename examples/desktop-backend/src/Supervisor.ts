@@ -1,6 +1,6 @@
 /**
  * The application's side of the handover: starts the backend, hands it a new credential, waits until it is ready, and
- * starts it anew when it ends.
+ * starts it again when it ends.
  */
 import { Clock, Deferred, Duration, Effect, Redacted, Schema, Stream, SubscriptionRef } from "effect"
 import { SecureRandom } from "effect/crypto"
@@ -16,13 +16,13 @@ export interface Backend {
   readonly credential: Redacted.Redacted
 }
 
-/** Says how the backend is: on its way, ready, or ended and to be started again after a while. */
+/** Says how the backend is: starting, ready, or ended and about to be started again. */
 export type State =
   | { readonly _tag: "Starting" }
   | { readonly _tag: "Ready"; readonly backend: Backend }
   | { readonly _tag: "Down"; readonly reason: string; readonly retryInMillis: number }
 
-/** Lists what a backend is started with. */
+/** Lists the settings of a backend. */
 export interface Options {
   /** The program, and what Node needs to run it. */
   readonly command: readonly [program: string, ...args: ReadonlyArray<string>]
@@ -35,7 +35,7 @@ export interface Options {
   readonly startTimeout?: Duration.Input | undefined
   /** The first delay before a restart, which doubles with each start that soon fails. Default 100 milliseconds. */
   readonly firstDelay?: Duration.Input | undefined
-  /** The longest delay, and how long a backend has to be ready for the delays to begin anew. Default 10 seconds. */
+  /** The longest delay, and how long a backend has to be ready for the delays to start over. Default 10 seconds. */
   readonly maximumDelay?: Duration.Input | undefined
 }
 
@@ -62,14 +62,14 @@ export const supervise = Effect.fn("Supervisor.supervise")(function*(options: Op
   let port = options.port ?? 0
 
   // #region start
-  /** Runs one backend to its end. Returns why it ended, and how long it had been ready. */
+  /** Runs one backend to its end. Returns why it ended, and how long it was ready. */
   const runOnce = Effect.gen(function*() {
     yield* SubscriptionRef.set(state, { _tag: "Starting" })
     const credential = yield* newCredential
     const child = yield* ChildProcess.make(program, args, {
       env: { ...options.env, DESKTOP_STATE: options.stateDirectory, DESKTOP_PORT: String(port) },
       extendEnv: true,
-      // Nothing is written to it, and it is closed by whatever ends this process.
+      // Nothing is written to it, and the system closes it when this process ends.
       stdin: "pipe",
       additionalFds: {
         [`fd${Handover.credentialFd}`]: {
@@ -82,7 +82,7 @@ export const supervise = Effect.fn("Supervisor.supervise")(function*(options: Op
 
     const answer = yield* Deferred.make<typeof Handover.Message.Type>()
     const log = (line: string) => Effect.annotateLogs(Effect.logInfo(line), { backend: child.pid })
-    // Read to the end, whatever comes: a backend whose pipe is full stands still.
+    // It is read to the end: a backend whose pipe is full blocks.
     yield* lines(child.stderr).pipe(Stream.runForEach(log), Effect.ignore, Effect.forkScoped)
     yield* lines(child.stdout).pipe(
       Stream.runForEach((line) => {
@@ -110,7 +110,7 @@ export const supervise = Effect.fn("Supervisor.supervise")(function*(options: Op
       port = 0
       return { reason: `port ${started.port} is taken`, readyMillis: 0 }
     }
-    // The window's address, and with it its cookie, stays what it is when the backend is started anew.
+    // The window's address, and with it its cookie, stays the same when the backend is started again.
     port = Number(new URL(started.url).port)
     yield* SubscriptionRef.set(state, {
       _tag: "Ready",

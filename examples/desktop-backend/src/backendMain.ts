@@ -1,6 +1,4 @@
-/**
- * The program that the desktop application starts. Started by hand it says that nobody handed it a credential.
- */
+/** The program that the desktop application starts. Started by hand it says that it was handed no credential. */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Config, Effect, FileSystem, Logger, Schema } from "effect"
 import * as Backend from "./Backend.ts"
@@ -29,7 +27,7 @@ const main = Effect.gen(function*() {
   )
 })
 
-// Standard output is for the application that started this process; what a person reads goes to standard error.
+// Standard output is for the application that started this process; text for people goes to standard error.
 main.pipe(
   Effect.provide([NodeServices.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
   NodeRuntime.runMain

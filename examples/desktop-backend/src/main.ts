@@ -1,5 +1,5 @@
 /**
- * The desktop application: starts its backend, opens a window on it, and tells what happens. State is kept under
+ * The desktop application: starts its backend, opens a window on it, and prints each event. State is kept under
  * `./desktop-state`.
  */
 import { NodeCrypto, NodeRuntime, NodeServices } from "@effect/platform-node"

@@ -18,7 +18,7 @@ const backendMain = node("../src/backendMain.ts")
 
 const step = <A>(run: () => Promise<A>) => Effect.promise(run)
 
-/** Waits for a state that fits. */
+/** Waits for a state that matches. */
 const until = <S extends Supervisor.State>(
   state: SubscriptionRef.SubscriptionRef<Supervisor.State>,
   wanted: (state: Supervisor.State) => state is S
@@ -44,7 +44,7 @@ const readyAfter = (state: SubscriptionRef.SubscriptionRef<Supervisor.State>, pi
     ({ backend }) => backend
   )
 
-/** Waits until the page has connected to the access feed so many times. */
+/** Waits until the page has connected to the access feed a number of times. */
 const connected = ({ page }: Window.Window, times: number) =>
   step(() =>
     page.waitForFunction((times) => Number(document.body.dataset.connections) >= times, times, { polling: 100 })
@@ -73,7 +73,7 @@ const redeem = ({ credential, url }: Supervisor.Backend) =>
     return response.status
   })
 
-/** Reads the first events of the access feed with the page's session, and returns what happened, in short. */
+/** Reads the first events of the access feed with the page's session, and returns them in short. */
 const history = ({ page }: Window.Window, count: number) =>
   step(() =>
     page.evaluate((count) =>
@@ -97,7 +97,7 @@ const history = ({ page }: Window.Window, count: number) =>
 
 layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a desktop application", (it) => {
   it.effect(
-    "L-04, L-10: its window is signed in without a click, by one credential that works once and is in no argument, " +
+    "L-04 L-10: its window is signed in without a click, by one credential that works once and is in no argument, " +
       "environment, address, page, log or file",
     () =>
       Effect.gen(function*() {
@@ -110,7 +110,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a des
         const state = yield* Supervisor.supervise({
           command: backendMain,
           stateDirectory,
-          env: { DESKTOP_MARKER: "anybody can read this" }
+          env: { DESKTOP_MARKER: "every process can read this" }
         }).pipe(Effect.provide(Logger.layer([logged])))
         const window = yield* openWindow(state)
         const backend = yield* ready(state)
@@ -119,9 +119,9 @@ layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a des
         assert.strictEqual(yield* text(window, "#status"), "Signed in as owner")
         assert.strictEqual(window.page.url(), `${backend.url}/`)
 
-        // What can be seen of a process is seen here, and the credential is not among it.
+        // The visible state of each process is checked here; the credential is not in it.
         assert.include(Support.visible(backend.pid), "backendMain.ts")
-        assert.include(Support.visible(backend.pid), "anybody can read this")
+        assert.include(Support.visible(backend.pid), "every process can read this")
         assert.notInclude(Support.visibleOfAll(), credential)
 
         const [cookie, ...others] = yield* step(() => window.context.cookies())
@@ -158,7 +158,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a des
 
   it.effect(
     "L-10: after kill -9 of the backend the window stays signed in and reconnects; each start has a new credential, and " +
-      "one that nobody used ends with its start",
+      "an unused one ends with its start",
     () =>
       Effect.gen(function*() {
         const state = yield* Supervisor.supervise({ command: backendMain, stateDirectory: yield* Support.freshState })
@@ -199,7 +199,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a des
   )
 
   it.effect(
-    "BOOT-04, L-10: a start that takes an hour does not use up the minute that the credential lives",
+    "BOOT-04 L-10: a start that takes an hour does not use up the minute that the credential lives",
     () =>
       Effect.gen(function*() {
         const state = yield* Supervisor.supervise({
@@ -220,7 +220,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a des
   )
 
   it.effect(
-    "a window is signed in anew, and shown again, when its session has been ended",
+    "a window is signed in again, and shown again, when its session has been ended",
     () =>
       Effect.gen(function*() {
         const state = yield* Supervisor.supervise({ command: backendMain, stateDirectory: yield* Support.freshState })
@@ -237,7 +237,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a des
     Support.timeout
   )
 
-  it.effect("while the backend is down, nobody who takes its port hears from the window", () =>
+  it.effect("while the backend is down, a thief of its port hears nothing", () =>
     Effect.gen(function*() {
       const state = yield* Supervisor.supervise({
         command: backendMain,
@@ -277,7 +277,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a des
 })
 
 layer(Support.layerProcesses, { excludeTestServices: true })("a supervisor", (it) => {
-  it.effect("chooses another port where the one that it had is somebody else's", () =>
+  it.effect("chooses another port if another process has taken its own", () =>
     Effect.gen(function*() {
       const other = createServer()
       const port = yield* Effect.acquireRelease(

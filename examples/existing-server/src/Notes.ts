@@ -23,9 +23,9 @@ export class NotesError extends Schema.TaggedError<NotesError>()("NotesError", {
   }
 }
 
-/** Provides the notes of everybody. */
+/** Provides the notes of all authors. */
 export class Notes extends Context.Service<Notes, {
-  /** Stores a note, then tells those who follow {@link changes}. */
+  /** Stores a note, then emits it to the subscribers of {@link changes}. */
   readonly add: (note: { readonly author: string; readonly text: string }) => Effect.Effect<Note, NotesError>
   /** Returns an author's notes, the oldest first. */
   readonly byAuthor: (author: string) => Effect.Effect<ReadonlyArray<Note>, NotesError>

@@ -1,6 +1,4 @@
-/**
- * What a run does in this application: it reads the session's notes, slowly, and tells what it has found as it goes.
- */
+/** The runs of this application: each reads the session's notes, slowly, and reports each summary at once. */
 import { RunProgram } from "@sallyport/http"
 import { Effect, Schema } from "effect"
 import { Notes } from "./Notes.ts"

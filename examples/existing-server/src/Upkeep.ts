@@ -1,6 +1,4 @@
-/**
- * Deletes what has ended and ends what nobody runs any more, in the background.
- */
+/** Deletes ended links, sessions and runs, and ends runs whose process is gone, in the background. */
 import { BootstrapCredentialService, RunEventLog, SessionCredentialService } from "@sallyport/core"
 import { Layer } from "effect"
 

@@ -1,6 +1,4 @@
-/**
- * Other ways to mount Sallyport than whole, at the root, with tables of the default names.
- */
+/** Other ways to mount Sallyport: in parts, below a path, with other tables. */
 import { requires } from "@sallyport/contract/RpcAuthentication"
 import { RunGroup } from "@sallyport/contract/RunGroup"
 import { SessionGroup } from "@sallyport/contract/SessionGroup"
@@ -104,12 +102,15 @@ export const toWebHandler = <E>(services: Layer.Layer<Services, E>) =>
 // #endregion web
 
 // #region rpc
-/** Declares an RPC with the scope that it asks for. One without does not compile behind the middleware. */
+/** Declares an RPC with its scope. One without a scope does not compile behind the middleware. */
 class NoteRpcs extends RpcGroup.make(
   Rpc.make("MyName", { success: Schema.String }).pipe(requires("notes:read"))
 ) {}
 
-/** Serves it over HTTP. The guard takes what proves a session to any other route; the handler has the same principal. */
+/**
+ * Serves it over HTTP. The guard accepts each proof of a session that other routes accept; the handler has the same
+ * principal.
+ */
 export const noteRpcs = RpcServer.layerHttp({ group: NoteRpcs, path: "/rpc", protocol: "http" }).pipe(
   Layer.provide(NoteRpcs.toLayer({ MyName: () => CurrentSession.CurrentSession.useSync(({ subject }) => subject) })),
   Layer.provide(RpcAuthentication.guard.layer),

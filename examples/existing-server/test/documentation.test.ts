@@ -1,6 +1,4 @@
-/**
- * Keeps the documents true: their code is code that compiles and is tested here, and their tables are what is there.
- */
+/** Keeps the documents true: their code compiles and is tested here, and their tables list what exists. */
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import * as WireError from "@sallyport/contract/WireError"

@@ -27,7 +27,7 @@ const layerServer = Layer.unwrap(Effect.gen(function*() {
 
 const url = Effect.map(HttpServer.HttpServer, ({ address }) => HttpServer.formatAddress(address))
 
-/** Pairs a new device that may do what is given, and returns clients that send its token. */
+/** Pairs a new device with some scopes, and returns clients that send its token. */
 const pair = Effect.fnUntraced(function*(scopes: ReadonlyArray<AccessScope.AccessScope>) {
   const baseUrl = yield* url
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
@@ -51,7 +51,7 @@ const pair = Effect.fnUntraced(function*(scopes: ReadonlyArray<AccessScope.Acces
 
 const everything = Effect.flatMap(AccessScope.Vocabulary, pair)
 
-/** Follows a run from after an event to its end, or until nobody reads on. */
+/** Follows a run from after an event to its end, or until the reader stops. */
 const follow = (token: string, runId: string, lastEventId: string) =>
   Stream.unwrap(Effect.gen(function*() {
     const { stream } = yield* HttpClient.get(`${yield* url}/api/runs/${runId}/events`, {
@@ -68,7 +68,7 @@ const follow = (token: string, runId: string, lastEventId: string) =>
     )
   }))
 
-/** Opens a WebSocket, and returns what it tells in order: `open`, each message, `close`. */
+/** Opens a WebSocket, and returns its events in order: `open`, each message, `close`. */
 const listen = Effect.fnUntraced(function*(path: string) {
   const told = yield* Queue.unbounded<string>()
   const address = `${(yield* url).replace("http:", "ws:")}${path}`
@@ -86,7 +86,7 @@ const listen = Effect.fnUntraced(function*(path: string) {
 })
 
 layer(layerServer, { excludeTestServices: true })("existing server", (it) => {
-  it.effect("guards its own API with scopes of its own (AUTH-02)", () =>
+  it.effect("AUTH-02: its own API is guarded by its own scopes", () =>
     Effect.gen(function*() {
       const { notes } = yield* everything
       const note = yield* notes.notes.add({ payload: { text: "Buy milk." } })
@@ -104,7 +104,7 @@ layer(layerServer, { excludeTestServices: true })("existing server", (it) => {
       assert.strictEqual(unknown._tag === "Unauthorized" && unknown.code, "unauthorized")
     }))
 
-  it.effect("guards a plain route with the same check (HTTP-05)", () =>
+  it.effect("HTTP-05: the same check guards a plain route", () =>
     Effect.gen(function*() {
       const { notes, token } = yield* everything
       yield* notes.notes.add({ payload: { text: "Call Ada." } })
@@ -125,7 +125,7 @@ layer(layerServer, { excludeTestServices: true })("existing server", (it) => {
       assert.propertyVal(yield* refused.json, "code", "unauthorized")
     }))
 
-  it.effect("guards a WebSocket upgrade, and ends the socket with its session (HTTP-05, SESS-08, SESS-09, L-20, L-22)", () =>
+  it.effect("HTTP-05 SESS-08 SESS-09 L-20 L-22: a WebSocket upgrade is guarded, and its socket ends with the session", () =>
     Effect.gen(function*() {
       const { notes, sallyport } = yield* everything
       const ticket = Redacted.value((yield* sallyport.session.ticket()).ticket)
@@ -143,7 +143,7 @@ layer(layerServer, { excludeTestServices: true })("existing server", (it) => {
       assert.strictEqual(yield* Queue.take(told), "close")
     }))
 
-  it.effect("runs its own effect, which a client leaves and rejoins (RUN-01, RUN-08)", () =>
+  it.effect("RUN-01 RUN-08: a client leaves and rejoins a run of the server's own effect", () =>
     Effect.gen(function*() {
       const { notes, sallyport, token } = yield* everything
       const add = (text: string) => notes.notes.add({ payload: { text } })

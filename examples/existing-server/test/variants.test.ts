@@ -1,6 +1,4 @@
-/**
- * Mounts Sallyport in each of the other ways, and asks over real sockets what is where.
- */
+/** Mounts Sallyport in each of the other ways, and checks over real sockets what is where. */
 import { NodeCrypto, NodeHttpServer, NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import {

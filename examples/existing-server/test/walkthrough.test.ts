@@ -1,6 +1,4 @@
-/**
- * Does what the README's walk with curl says, as printed, with a server that `npm start` has started.
- */
+/** Runs the README's walk with curl, as printed, on a server that `npm start` has started. */
 import { NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import { Effect, FileSystem, Schema, Stream } from "effect"
@@ -32,7 +30,7 @@ const commands = Effect.map(Documentation.read("README.md"), (readme) => {
 })
 
 it.live(
-  "the README's walk with curl works as printed, and no event is lost or repeated (RUN-01, RUN-08, HTTP-02, L-07, L-70)",
+  "RUN-01 RUN-08 HTTP-02 L-07 L-70: the README's walk with curl works as printed, and no event is lost or repeated",
   () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem

@@ -9,7 +9,7 @@ import { createServer } from "node:http"
 /** The token that opens the repository. */
 export const goodToken = "github_pat_example"
 
-/** A token that GitHub knows, and that opens nothing private. */
+/** A token that GitHub knows, but without access to a private repository. */
 export const strangersToken = "github_pat_stranger"
 
 /** The files of `octo/private`. */

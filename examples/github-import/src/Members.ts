@@ -16,14 +16,14 @@ const createTable = Effect.gen(function*() {
   )`
 })
 
-/** Adds somebody to an organisation, or gives them another role there. */
+/** Adds a member to an organisation, or changes the member's role there. */
 export const join = Effect.fn("Members.join")(function*(subject: string, org: string, role: string) {
   const sql = yield* SqlClient.SqlClient
   yield* sql`INSERT INTO members (subject, org_id, role) VALUES (${subject}, ${org}, ${role})
     ON CONFLICT (subject) DO UPDATE SET org_id = excluded.org_id, role = excluded.role`
 })
 
-/** Looks members up. Whatever goes wrong is an error: "not a member" is only what the table says. */
+/** Looks members up. A failing query is an error: only the table can say "not a member". */
 export const layer = Layer.effect(
   OrgMembership,
   Effect.gen(function*() {

@@ -37,7 +37,7 @@ const connect = Effect.fnUntraced(function*(subject: string, token: string) {
 })
 
 describe("examples/github-import", () => {
-  it.live("SCOPE-01 SCOPE-02 SCOPE-09 a member reads a private repository's files with the organisation's token, by each form of its address", () =>
+  it.live("SCOPE-01 SCOPE-02 SCOPE-09: a member reads a private repository's files with the organisation's token, by each form of its address", () =>
     withServices(Effect.fnUntraced(function*({ url }) {
       yield* Members.join("olga", "acme", "owner")
       yield* Members.join("max", "acme", "member")
@@ -58,7 +58,7 @@ describe("examples/github-import", () => {
       }
     })))
 
-  it.live("SCOPE-09 SCOPE-11 L-57 tells apart what is wrong, and an outage or a limit marks no token as rejected", () =>
+  it.live("SCOPE-09 SCOPE-11 L-57: each fault has its own error, and an outage or a limit marks no token as rejected", () =>
     withServices(Effect.fnUntraced(function*({ state, url }) {
       const credentials = yield* CredentialScopeResolver
       const problem = (address = "octo/private") =>
@@ -83,13 +83,13 @@ describe("examples/github-import", () => {
       assert.deepStrictEqual([yield* problem(), yield* verdict], ["imported", "Valid"])
       yield* connect("ada", "github_pat_revoked")
       assert.deepStrictEqual([yield* problem(), yield* verdict], ["Rejected", "Rejected"])
-      // From now on nobody asks GitHub with it in vain.
+      // From now on no request to GitHub is wasted on it.
       const { requests } = state
       assert.strictEqual(yield* problem(), "CredentialRejected")
       assert.strictEqual(state.requests, requests)
     })))
 
-  it.live("SCOPE-04 a members table that cannot be read is a retryable error, and never somebody without an organisation", () =>
+  it.live("SCOPE-04: a members table that cannot be read is a retryable error, and never a caller without an organisation", () =>
     withServices(Effect.fnUntraced(function*({ state, url }) {
       yield* Members.join("olga", "acme", "owner")
       yield* connect("olga", FakeGitHub.goodToken)

@@ -12,7 +12,7 @@ import { Context, DateTime, Effect, Layer, Schema, Semaphore } from "effect"
 import { KeyValueStore } from "effect/persistence"
 
 // #region record
-/** Describes a change as it is stored: the rows that it puts, those that it removes, and what it tells the feed. */
+/** Describes a change as it is stored: the rows that it puts, those that it removes, and its events for the feed. */
 export const Change = Schema.Struct({
   links: Schema.optionalKey(Schema.Array(BootstrapCredentialRepository.PairingLinkRow)),
   removedLinks: Schema.optionalKey(Schema.Array(Schema.String)),
@@ -26,7 +26,7 @@ export const Change = Schema.Struct({
 export type Change = typeof Change.Type
 // #endregion record
 
-/** Describes what the changes so far lead to. */
+/** Describes the state after the changes so far. */
 export interface State {
   readonly links: ReadonlyMap<string, BootstrapCredentialRepository.PairingLinkRow>
   readonly sessions: ReadonlyMap<Session.SessionId, SessionCredentialRepository.SessionRow>
@@ -42,7 +42,7 @@ export interface Decision<A> {
   }
 }
 
-/** Describes an event that is to be appended. */
+/** Describes an event before it is appended. */
 export const event = (change: AccessEvent.AccessChange, { actor, nowMillis }: AccessEvent.ChangeContext) => ({
   change,
   actor,
@@ -53,11 +53,11 @@ const Stored = Schema.fromJsonString(Change)
 
 /** Provides the log to the repositories that share it. */
 export class AccessLog extends Context.Service<AccessLog, {
-  /** What every change that was stored leads to. Nothing is in it that a crash could take back. */
+  /** The state after every stored change. A crash cannot take any of it back. */
   readonly state: State
   /**
-   * Makes one change, alone: `decide` sees the state after the change before it, and nothing comes in between. It is
-   * acknowledged, shown and hinted at when it is stored. Where `decide` returns an error there is no change.
+   * Makes one change, alone: `decide` sees the state after the previous change, and nothing comes in between. The
+   * change is acknowledged, visible and hinted at when it is stored. If `decide` returns an error there is no change.
    */
   readonly change: <A>(
     operation: string,
@@ -91,7 +91,7 @@ const make = Effect.gen(function*() {
   }
 
   const load = Effect.fnUntraced(function*(text: string) {
-    // What cannot be read is not passed over: it may have revoked somebody.
+    // A change that cannot be read is not passed over: it may be a revocation.
     apply(
       yield* Effect.mapError(
         Schema.decodeEffect(Stored)(text),
@@ -127,9 +127,10 @@ const make = Effect.gen(function*() {
             new AccessEvent.AccessEvent({ ...event, revision: events.length + index + 1 })
           )
         }
-        // There is a change that this process doesn't know: its own, of which it was told that it failed, or another's.
+        // This process doesn't know the stored change: it is another process's, or its own, whose `set` failed and
+        // stored it all the same.
         if (yield* store.has(key(number + 1))) {
-          return yield* Effect.fail(new Error(`${key(number + 1)} is there already; start anew to take it in`))
+          return yield* Effect.fail(new Error(`${key(number + 1)} is there already; restart this process to read it`))
         }
         yield* store.set(key(number + 1), yield* Effect.orDie(Schema.encodeEffect(Stored)(change)))
         apply(change)
@@ -144,7 +145,9 @@ const make = Effect.gen(function*() {
   })
 }).pipe(Effect.catch(fail("load")))
 
-/** Provides the log, after reading all of it. Hold one in a runtime: the repositories share it by the layer's identity. */
+/**
+ * Provides the log, after reading all of it. Use one in a runtime: the repositories share it by the layer's identity.
+ */
 export const layer: Layer.Layer<
   AccessLog,
   RepositoryError.RepositoryError,

@@ -9,11 +9,11 @@ import type { AccessLog } from "./AccessLog.ts"
 import * as Links from "./KeyValueBootstrapCredentialRepository.ts"
 import * as Sessions from "./KeyValueSessionCredentialRepository.ts"
 
-/** Makes the feed of the log. */
+/** Creates the feed of the log. */
 export const make = ({ state, wakeups }: AccessLog["Service"]): AccessFeedRepository => ({
   latestRevision: Effect.sync(() => state.events.length),
   read: ({ after, limit }) => Effect.sync(() => state.events.slice(after, after + limit)),
-  // Rows and events are changed in one step that no other fiber sees the middle of, and read in one here.
+  // Rows and events change in one step, which no other fiber sees half done, and are read in one step here.
   snapshot: ({ nowMillis }) =>
     Effect.sync(() => ({
       revision: state.events.length,

@@ -1,6 +1,4 @@
-/**
- * Pairing links on the log. Each operation is one decision, as its contract asks for.
- */
+/** Pairing links on the log. Each operation is one decision, as its contract demands. */
 import * as Links from "@sallyport/core/access/BootstrapCredentialRepository"
 import { Effect } from "effect"
 import type { AccessLog, Decision } from "./AccessLog.ts"
@@ -18,7 +16,7 @@ export const open = (rows: Iterable<Links.PairingLinkRow>, nowMillis: number) =>
 const endedAt = (row: Links.PairingLinkRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
 
-/** Makes the pairing links of the log. */
+/** Creates the pairing links of the log. */
 export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialRepository => {
   return {
     insert: (row, context) =>

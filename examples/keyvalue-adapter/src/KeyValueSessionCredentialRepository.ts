@@ -1,6 +1,4 @@
-/**
- * Sessions and their tickets on the log. Each operation is one decision, as its contract asks for.
- */
+/** Sessions and their tickets on the log. Each operation is one decision, as its contract demands. */
 import type * as Session from "@sallyport/core/access/Session"
 import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Option } from "effect"
@@ -9,7 +7,7 @@ import { event } from "./AccessLog.ts"
 
 const byId = (a: Sessions.SessionRow, b: Sessions.SessionRow): number => a.id < b.id ? -1 : 1
 
-/** Returns the rows that let somebody in, in the order of their ids. */
+/** Returns the rows of live sessions, in the order of their ids. */
 export const live = (rows: Iterable<Sessions.SessionRow>, nowMillis: number) =>
   Array.from(rows).filter((row) => Sessions.isLive(row, nowMillis)).sort(byId)
 
@@ -37,9 +35,9 @@ const ticketsOf = ({ tickets }: State, ids: ReadonlyArray<Session.SessionId>): R
 const withDigest = ({ sessions }: State, tokenDigest: string): Sessions.SessionRow | undefined =>
   Array.from(sessions.values()).find((row) => row.tokenDigest === tokenDigest)
 
-/** Makes the sessions of the log. */
+/** Creates the sessions of the log. */
 export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepository => {
-  /** Returns a row as it is after it was used: seen now, with its end moved, but never past the absolute one. */
+  /** Returns a row as it is after a use: seen now, with its end moved, but never past the absolute end. */
   const used = (row: Sessions.SessionRow, nowMillis: number, lifetimeMillis: number): Sessions.SessionRow => ({
     ...row,
     lastSeenAtMillis: nowMillis,

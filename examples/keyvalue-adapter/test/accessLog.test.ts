@@ -1,6 +1,4 @@
-/**
- * What the contract's suites cannot ask of every adapter: how this one starts, and what it does where the store fails.
- */
+/** What the contract's suites cannot ask of every adapter: how this one starts, and what it does if the store fails. */
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
 import { type BootstrapCredentialRepository, RepositoryError } from "@sallyport/core"
@@ -30,7 +28,7 @@ const consume = AccessRepository.use(({ links }) =>
   })
 )
 
-/** What there is, as a client sees it. */
+/** The state as a client sees it. */
 const look = AccessRepository.use(({ feed }) =>
   Effect.all({ events: feed.read({ after: 0, limit: 100 }), snapshot: feed.snapshot({ nowMillis: 2_000 }) })
 )
@@ -56,7 +54,7 @@ describe("the log of changes on a KeyValueStore", () => {
       assert.deepStrictEqual(after.snapshot.pairingLinks, [])
     }))
 
-  it.effect("fails where the store does, and shows nothing of what was not stored", () =>
+  it.effect("fails if the store fails, and shows no change that was not stored", () =>
     Effect.gen(function*() {
       const store = yield* memory
       let full = false

@@ -1,5 +1,6 @@
 /**
- * The two places where this program keeps its state. They provide the same services, so that nothing else knows which.
+ * The two places where this program keeps its state. They provide the same services, so the rest does not know which
+ * one it uses.
  */
 import { NodeCrypto, NodeServices } from "@effect/platform-node"
 import { Repositories, SecretStore } from "@sallyport/core"

@@ -1,6 +1,4 @@
-/**
- * A secret store of one's own, on a `Ref`. What `SecretStore.make` asks for are a few operations, each one atomic step.
- */
+/** A secret store on a `Ref`. `SecretStore.make` asks for a few operations, each one atomic step. */
 import { SecretStore } from "@sallyport/core"
 import { Effect, Layer, Option, Redacted, Ref } from "effect"
 

@@ -60,7 +60,7 @@ const layerServices = Layer.mergeAll(
   ConnectClientStore.layerConfig,
   ConnectClientStore.layerSweeper(),
   Layer.provide(DpopProof.layerConfig, NodeProofSignature.layer),
-  // It has one owner, and no organisations.
+  // The backend has one owner, and no organisations.
   BackendCredentials.layer(OrgMembership.layerNone),
   ReplayRepository.layerSweeper(),
   BootstrapCredentialService.layerSweeper(),

@@ -1,6 +1,6 @@
 /**
- * The backend with a start that takes an hour, on a clock of its own: the hour passes between taking the credential and
- * listening. Nothing waits for it.
+ * The backend with a start that takes an hour by its own clock: the hour passes between taking the credential and
+ * listening. Nothing waits in real time.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Clock, Config, Duration, Effect, FileSystem, Layer, Logger } from "effect"

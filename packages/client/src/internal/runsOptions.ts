@@ -22,7 +22,7 @@ export class InvalidRunsOptions extends Schema.TaggedError<InvalidRunsOptions>()
 }
 
 /**
- * Lists the options of runs; each has a default. What is spent without progress is bounded; an event is progress.
+ * Lists the options of runs; each has a default. They bound the attempts without progress; an event is progress.
  *
  * @category models
  * @since 0.1.0
@@ -32,11 +32,17 @@ export interface Options {
   readonly maxAttempts?: number | undefined
   /** How long to keep retrying without progress. Defaults to 2 minutes. */
   readonly maxDuration?: Duration.Input | undefined
-  /** The wait after the first failure, unless the server's `retry:` asks for a longer one. Doubled by each. Defaults to 500 milliseconds. */
+  /**
+   * The wait after the first failure, unless the server's `retry:` asks for a longer one. Each failure doubles it.
+   * Defaults to 500 milliseconds.
+   */
   readonly baseDelay?: Duration.Input | undefined
   /** The longest wait, before up to half of it is added at random. Defaults to 15 seconds. */
   readonly maxDelay?: Duration.Input | undefined
-  /** How often the server sends heartbeats. A connection on which nothing comes for twice as long is given up. Defaults to 15 seconds. */
+  /**
+   * How often the server sends heartbeats. A connection without data for twice as long is closed. Defaults to 15
+   * seconds.
+   */
   readonly heartbeatInterval?: Duration.Input | undefined
   /** How long a request that is not a stream may take. Defaults to 30 seconds. */
   readonly requestTimeout?: Duration.Input | undefined
