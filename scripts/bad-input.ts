@@ -1,5 +1,5 @@
 /**
- * Writes the tables of docs/dpop-and-tokens.md from those that the tests are made of. A test fails where they differ.
+ * Writes the tables of docs/dpop-and-tokens.md from the tables of the tests. A test fails if they differ.
  */
 import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"

@@ -1,7 +1,7 @@
 /**
- * Checks the packages as they would be published: builds them, packs them, and looks at the tarballs as a stranger would.
+ * Checks the packages as they would be published: builds them, packs them, and uses the tarballs as a consumer would.
  *
- * Every check prints one line. The last line counts them, and the exit code is 1 when one of them failed.
+ * Every check prints one line. The last line counts them, and the exit code is 1 if one of them failed.
  */
 import { execFile } from "node:child_process"
 import { existsSync } from "node:fs"
@@ -74,7 +74,7 @@ const check = async (title: string, find: () => Promise<ReadonlyArray<string>>) 
   return problems.length === 0
 }
 
-/** What a command that failed had to say is on its standard output as often as on its standard error. */
+/** A command that failed may have its message on standard output or on standard error. */
 const describe = (error: unknown): string => {
   if (!(error instanceof Error)) return String(error)
   const output = ["stdout", "stderr"].map((key) => String(Reflect.get(error, key) ?? "")).join("\n").trim()
@@ -126,7 +126,7 @@ const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
   expect(manifest.sideEffects === false, "sideEffects: false")
   expect(manifest.engines?.["node"] === ">=22.19.0", "engines.node: >=22.19.0")
   expect(manifest.exports?.["./internal/*"] === null, `exports: "./internal/*" must be null`)
-  expect(manifest.scripts === undefined, "scripts: nothing runs where the package is installed")
+  expect(manifest.scripts === undefined, "scripts: nothing may run when the package is installed")
   expect(manifest.peerDependencies?.["effect"] === `^${pinned["effect"]}`, "peerDependencies.effect: ^ the tested one")
   for (const [name, range] of Object.entries(manifest.dependencies ?? {})) {
     const exact = name.startsWith("@sallyport/") ? manifest.version : pinned[name]
@@ -177,9 +177,7 @@ const machinePaths = async ({ files, unpacked }: Package) => {
   return problems
 }
 
-/**
- * What the JavaScript and the declarations import is what the manifest declares.
- */
+/** The JavaScript and the declarations import exactly the dependencies that the manifest declares. */
 const dependencies = async ({ files, manifest, unpacked }: Package) => {
   const imported = new Map<string, string>()
   const problems: Array<string> = []
@@ -212,7 +210,7 @@ const dependencies = async ({ files, manifest, unpacked }: Package) => {
     if (!declared.has(name)) problems.push(`${file} imports ${name}, which is not declared`)
   }
   for (const name of declared) {
-    // vitest is what @effect/vitest asks of its user.
+    // vitest is a peer of @effect/vitest.
     const needed = name === "vitest" && declared.has("@effect/vitest")
     if (!imported.has(name) && !needed) problems.push(`${name} is declared, but not imported`)
   }
@@ -246,7 +244,7 @@ const lintTypes = async ({ entries, manifest, tarball }: Package) => {
 const programsOf = (markdown: string) =>
   [...markdown.matchAll(/^```ts\n(.*?)^```$/gms)].flatMap((match) => match[1] ?? [])
 
-/** The test file of somebody who has an adapter for everything. */
+/** The test file of a consumer who has an adapter for everything. */
 const strangersTest = `
 import { NodeCrypto } from "@effect/platform-node"
 import * as Connect from "@sallyport/connect"
@@ -267,9 +265,7 @@ const layer = Layer.provideMerge(
 for (const [module, { suite }] of Object.entries(Suites)) if (module.endsWith("Suite")) suite("a stranger's", layer)
 `
 
-/**
- * Makes a project that depends on the tarballs, and on nothing of this repository.
- */
+/** Makes a project that depends on the tarballs, and on nothing else of this repository. */
 const makeConsumer = async (packages: ReadonlyArray<Package>, directory: string) => {
   // A peer that only one package has is pinned by that package.
   const pinned: Readonly<Record<string, string>> = Object.assign(

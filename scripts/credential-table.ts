@@ -1,5 +1,5 @@
 /**
- * Writes the tables of docs/scoped-credentials.md from the one that the tests are made of. A test fails where they differ.
+ * Writes the tables of docs/scoped-credentials.md from the table of the tests. A test fails if they differ.
  */
 import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"

@@ -1,10 +1,10 @@
 /**
- * Completes the lockfiles, ours and that of the benchmarks, after npm has written them: adds the platform packages that npm
- * left out, so that `npm ci` accepts them on every machine. `--check` fails instead of writing, and also where a lockfile
- * holds a download address.
+ * Completes the lockfiles of the workspace and of the benchmarks after npm has written them: adds the platform packages
+ * that npm left out, so that `npm ci` accepts them on every machine. `--check` fails instead of writing, and also if a
+ * lockfile holds a download address.
  *
- * Where a registry does not serve an optional package, `npm install` leaves it out of the lockfile without a word, and
- * `npm ci` then refuses the lockfile, on that registry and on any other.
+ * If a registry does not serve an optional package, `npm install` silently leaves it out of the lockfile, and `npm ci`
+ * then refuses the lockfile, on that registry and on any other.
  */
 import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
@@ -28,7 +28,9 @@ const processors = new Set(["arm", "arm64", "ia32", "loong64", "ppc64", "riscv64
 const abis = new Map([["gnu", "glibc"], ["glibc", "glibc"], ["musl", "musl"]])
 const otherAbis = new Set(["eabi", "gnueabihf", "msvc", "musleabihf"])
 
-/** Reads the platform from the name of a package, such as `@oxlint/binding-linux-x64-gnu`; npm compares no more than that. */
+/**
+ * Reads the platform from the name of a package, such as `@oxlint/binding-linux-x64-gnu`; npm compares nothing else.
+ */
 const platformOf = (name: string) => {
   const words = name.slice(name.indexOf("/") + 1).split("-")
   const from = words.findIndex((word) => systems.has(word))

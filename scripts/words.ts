@@ -33,7 +33,7 @@ const beforePlace = new RegExp(
 const asPlace = /^where(?: to |[.,;:?]| \|)/i
 
 /** Matches a word that is banned wherever it stands: in prose, in text for people, in a title and in a name. */
-const banned = /\b(?:(?:no|some|any)body|who(?:ever)|a(?:new)|is to(?: be)|for who(?!\w)|such as that(?: of))\b/gi
+const banned = /\b(?:(?:no|some|any)body|who(?:ever)|a(?:new)|is to(?: be)|for(?: who)|such as that(?: of))\b/gi
 
 const hits = { condition: Array<string>(), banned: Array<string>(), export: Array<string>() }
 

@@ -1,5 +1,5 @@
 /**
- * A real Chromium, from the package that ships one.
+ * Provides a real Chromium, from the package that ships one.
  */
 import Chromium, { inflate } from "@sparticuz/chromium"
 import * as Effect from "effect/Effect"
@@ -10,12 +10,12 @@ import { fileURLToPath } from "node:url"
 import * as Playwright from "playwright-core"
 import { temporaryDirectory } from "./programs.ts"
 
-/** Awaits a step of the browser; what it fails with fails the test. */
+/** Awaits a step of the browser; its failure fails the test. */
 export const step = <A>(run: () => Promise<A>): Effect.Effect<A> => Effect.promise(run)
 
 /**
- * Unpacks the browser into a directory of this scope: the package itself takes whatever it finds in the shared temporary
- * directory, even a file that another process is still writing.
+ * Unpacks the browser into a directory of this scope: the package itself uses any file that it finds in the shared
+ * temporary directory, even one that another process is still writing.
  */
 const unpack = Effect.fnUntraced(function*(directory: string) {
   const inherited = process.env.TMPDIR
@@ -30,7 +30,7 @@ const unpack = Effect.fnUntraced(function*(directory: string) {
       else process.env.TMPDIR = inherited
     })
   )
-  // The package's own configuration names directories that exist on its usual platform only.
+  // The package's own configuration names directories that only exist on its usual platform.
   const fonts = NPath.join(directory, "fontconfig")
   NFS.mkdirSync(fonts)
   NFS.writeFileSync(
@@ -47,7 +47,7 @@ const variables = (more: Record<string, string>): Record<string, string> => {
   return { ...all, ...more }
 }
 
-/** Starts the browser. Where the system lacks one of its libraries, those that the package ships take their place. */
+/** Starts the browser. If the system lacks one of its libraries, it uses those that the package ships. */
 export const browser: Effect.Effect<Playwright.Browser, never, Scope.Scope> = Effect.gen(function*() {
   const { executablePath, fonts, libraries } = yield* Effect.flatMap(temporaryDirectory, unpack)
   const launch = (env: Record<string, string>) =>
@@ -60,7 +60,7 @@ export const browser: Effect.Effect<Playwright.Browser, never, Scope.Scope> = Ef
   )
 })
 
-/** Opens a profile of its own: cookies that no other one sees. */
+/** Opens a new profile, with its own cookies. */
 export const profile = (browser: Playwright.Browser, options?: Playwright.BrowserContextOptions) =>
   Effect.acquireRelease(
     step(async () => {

@@ -1,10 +1,10 @@
 /**
- * A clock that is wrong.
+ * Provides clocks that are wrong.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
-/** Returns a clock that tells another time of day, and goes and waits as the real one does. */
+/** Returns a clock with another time of day. It runs and waits as the real one does. */
 export const telling = (nowMillis: () => number, real: Clock.Clock): Clock.Clock => ({
   currentTimeMillisUnsafe: nowMillis,
   currentTimeMillis: Effect.sync(nowMillis),

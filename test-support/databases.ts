@@ -1,7 +1,7 @@
 /**
- * The databases that every SQL repository is tested on.
+ * Lists the databases that every SQL repository is tested on.
  *
- * A layer here is a recipe: each time one is built it is a new, empty database, which is gone when its scope closes.
+ * Each build of a layer creates a new, empty database, which is removed when its scope closes.
  */
 import { NodeServices } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
@@ -38,9 +38,7 @@ export const connect = (database: string, maxConnections: number) => {
   return PgClient.layer({ ...address, database, password: Redacted.make(password), maxConnections })
 }
 
-/**
- * Provides a database of its own on the PostgreSQL server of this test run.
- */
+/** Provides a new database on the PostgreSQL server of this test run. */
 export const postgres = Layer.fresh(Layer.unwrap(Effect.gen(function*() {
   const database = `test_${randomUUID().replaceAll("-", "")}`
   const administer = (statement: string) =>

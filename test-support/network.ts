@@ -1,5 +1,5 @@
 /**
- * A network between clients and a server that a test can cut.
+ * Provides a network between clients and a server that a test can cut.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -9,7 +9,7 @@ export interface Network {
   readonly url: string
   /** Cuts every connection, and refuses new ones. */
   readonly cut: () => void
-  /** Lets connections through again, to a server that may be another one than before. */
+  /** Lets connections through again, possibly to another server. */
   readonly join: (server: { readonly url: string }) => void
 }
 

@@ -25,7 +25,7 @@ declare module "vitest" {
 
 export default async (project: TestProject) => {
   const server = spawn(process.execPath, [fileURLToPath(new URL("./postgresServer.ts", import.meta.url))], {
-    // A group of its own, so that an interrupt from the terminal does not race with the orderly end.
+    // A separate process group, so that an interrupt from the terminal does not race with the orderly end.
     detached: true,
     stdio: ["pipe", "pipe", "pipe"]
   })

@@ -1,5 +1,5 @@
 /**
- * Programs as processes of their own, and what tests of them need: a place for files, and patience.
+ * Runs programs as separate processes, with temporary directories and waits for tests of them.
  */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -13,7 +13,7 @@ import * as NPath from "node:path"
 /** How long a test may take on a slow machine that others use too. */
 export const timeout = 150_000
 
-/** Looks again and again until the answer is the one that a test waits for. Its own timeout ends a test that waits in vain. */
+/** Repeats a look-up until it has the answer that a test waits for. The test's own timeout ends a wait for nothing. */
 export const eventually = <A, E, R>(look: Effect.Effect<A, E, R>, wanted: (answer: A) => boolean) =>
   Effect.repeat(look, { until: wanted, schedule: Schedule.spaced("50 millis") })
 
@@ -32,13 +32,13 @@ export interface Running {
   readonly pid: number
   readonly stdout: () => string
   readonly stderr: () => string
-  /** Waits until standard output holds what is looked for, or the process has ended. */
+  /** Waits until standard output matches the pattern, or the process has ended. */
   readonly printed: (pattern: RegExp) => Effect.Effect<string, Error>
   readonly exit: Effect.Effect<Exit>
   readonly stop: (signal: NodeJS.Signals) => Effect.Effect<Exit>
 }
 
-// A worker that is ended before its scopes close leaves nothing behind either.
+// A worker that is ended before its scopes close leaves no process behind either.
 const children = new Set<() => void>()
 process.on("exit", () => {
   for (const kill of children) kill()

@@ -1,5 +1,5 @@
 /**
- * How SQLite goes about the statements of a repository.
+ * Reads SQLite's plans for the statements of a repository.
  */
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"

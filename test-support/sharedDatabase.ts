@@ -1,11 +1,11 @@
 /**
- * A database that several processes share.
+ * Describes a database that several processes share.
  */
 import { PgClient } from "@effect/sql-pg"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Redacted from "effect/Redacted"
 
-/** Says where a process finds the database: what goes to it as JSON. */
+/** Says where a process finds the database. It is sent to the process as JSON. */
 export type SharedDatabase =
   | { readonly filename: string }
   | {

@@ -1,6 +1,6 @@
 /**
- * The rates of access: verifying sessions, redeeming codes, checking proofs, and what authentication costs a request; and how
- * long a client lasts that was turned away.
+ * Measures the rates of access: verifying sessions, redeeming codes, checking proofs, the cost of authentication for a
+ * request; and how soon a revoked client loses its access.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -46,7 +46,7 @@ import * as Revocations from "./revocations.ts"
 
 const layerCrypto = Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer)
 
-/** The services on an SQLite file with the durability that the library defaults to. */
+/** The services on an SQLite file with the library's default durability. */
 const layerServices = (filename: string) =>
   Layer.mergeAll(BootstrapCredentialService.layer, SessionCredentialService.layer).pipe(
     Layer.provideMerge(SqlRepositories.layer),
@@ -342,7 +342,7 @@ const dpopRows = async (): Promise<ReadonlyArray<Row>> => {
   let next = 0
   const imported = createPublicKey({ key: jwk, format: "jwk" })
   const example = make()
-  // Of as many proofs as ours, since the same one again and again is checked faster.
+  // It checks as many different proofs, because the same proof again and again is checked faster.
   const bare = proofs.map((proof) => ({
     input: Buffer.from(proof.slice(0, proof.lastIndexOf("."))),
     signature: Buffer.from(proof.slice(proof.lastIndexOf(".") + 1), "base64url")
@@ -402,7 +402,7 @@ const dpopRows = async (): Promise<ReadonlyArray<Row>> => {
   ]
 }
 
-/** Adds sessions that nobody uses, in one statement, as many as to make `total`. */
+/** Adds unused sessions in one statement, up to `total`. */
 const grow = (total: number) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient

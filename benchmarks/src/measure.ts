@@ -1,5 +1,5 @@
 /**
- * Measures contestants in turns, so that a machine that slows down slows all of them, and quotes medians.
+ * Measures contestants in turns, so that a machine that slows down slows all of them, and reports medians.
  */
 
 /** Describes something to measure: a batch of `operations` at each call. */
@@ -9,7 +9,9 @@ export interface Contestant {
   readonly run: () => Promise<void> | void
 }
 
-/** Returns the median rate of each contestant, in operations per second, over a number of rounds after one to warm up. */
+/**
+ * Returns the median rate of each contestant, in operations per second, over a number of rounds after a warm-up round.
+ */
 export const rates = async (
   contestants: ReadonlyArray<Contestant>,
   rounds = 7
@@ -32,13 +34,13 @@ export const median = (values: ReadonlyArray<number>): number => {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
 }
 
-/** Describes a row of the report: a path, ours and what it is held against. */
+/** Describes a row of the report: a path, Sallyport's rate and the rate that it is compared with. */
 export interface Row {
   readonly path: string
   readonly ours: number
   readonly against: string
   readonly theirs: number
-  /** The least ratio that the design asks for; null where it asks for none. */
+  /** The least ratio that the design asks for; null if it asks for none. */
   readonly atLeast: number | null
 }
 
@@ -49,7 +51,7 @@ const format = (value: number): string =>
     ? `${(value / 1e3).toFixed(1)} k/s`
     : `${value.toFixed(0)} /s`
 
-/** Prints rows as a table of ratios, and says which miss what is asked for. */
+/** Prints rows as a table of ratios, and marks those that miss their target. */
 export const report = (title: string, rows: ReadonlyArray<Row>): void => {
   const table = rows.map(({ against, atLeast, ours, path, theirs }) => {
     const ratio = ours / theirs

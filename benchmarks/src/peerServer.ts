@@ -1,10 +1,10 @@
 /**
- * The peer for streams: `@durable-streams/server`, in memory or on files below the directory that is the argument.
+ * Runs the peer for streams: `@durable-streams/server`, in memory or on files below the directory that is the argument.
  */
 import { DurableStreamTestServer } from "@durable-streams/server"
 import { once } from "node:events"
 
-// The file store tells of its recovery on the output, which is for what was asked.
+// The file store reports its recovery on standard output, which is reserved for answers.
 console.log = console.info = () => undefined
 
 const [dataDir] = process.argv.slice(2)

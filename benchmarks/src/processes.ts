@@ -1,6 +1,6 @@
 /**
- * Programs in processes of their own, so that what they are asked for costs them nothing. Each prints a line of JSON when it
- * is there; then each line of input is a command, answered with a line of JSON. It ends when its input does.
+ * Runs programs in separate processes, so that the load generator costs them nothing. Each prints a line of JSON when
+ * it is ready; then each line of input is a command, answered with a line of JSON. It ends when its input does.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -14,11 +14,11 @@ const linesOf = (child: ChildProcess) => {
   return async () => JSON.parse((await lines.next()).value ?? "")
 }
 
-/** Says where a server is, and how its requests are proven. */
+/** Describes where a server is, and how its requests are authenticated. */
 export interface Hello {
   readonly port: number
   readonly token: string
-  /** The path below which it has streams of the Durable Streams protocol; none where it has no such streams. */
+  /** The path below which it has streams of the Durable Streams protocol; absent if it has no such streams. */
   readonly streams?: string | undefined
 }
 
@@ -40,7 +40,7 @@ export const spawnProgram = async <Hello, Command>(
       child.stdin?.write(`${JSON.stringify(command)}\n`)
       return next()
     },
-    /** Ends its input, and with a signal also the program, where that does not end by itself then. */
+    /** Ends its input. A signal also ends the program, if the program does not end by itself. */
     stop: async (signal?: NodeJS.Signals) => {
       child.stdin?.end()
       if (signal !== undefined) child.kill(signal)
@@ -52,7 +52,7 @@ export const spawnProgram = async <Hello, Command>(
 /** Starts a server of this folder. */
 export const spawnServer = (program: string, args: ReadonlyArray<string>) => spawnProgram<Hello, Command>(program, args)
 
-/** Starts a PostgreSQL server whose commits are as durable as PostgreSQL makes them unless it is told otherwise. */
+/** Starts a PostgreSQL server with PostgreSQL's default durability of commits. */
 export const spawnPostgres = async () => {
   const program = fileURLToPath(new URL("../../test-support/postgresServer.ts", import.meta.url))
   const child = spawn(process.execPath, [program, "--durable"], { stdio: ["pipe", "pipe", "inherit"], detached: true })

@@ -1,5 +1,5 @@
 /**
- * How long it takes until a client that another process turns away has lost what it has: its open stream, and its token.
+ * Measures how long it takes until a client that another process revokes has lost its open stream and its token.
  */
 import { createHash, generateKeyPairSync, randomUUID, sign } from "node:crypto"
 import { once } from "node:events"
@@ -11,7 +11,7 @@ import type { Command } from "./revoker.ts"
 
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url")
 
-/** A client with a key of its own. */
+/** A client with its own key. */
 const makeClient = (url: string) => {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" })
   const { crv, kty, x, y } = publicKey.export({ format: "jwk" })
@@ -69,7 +69,7 @@ export const run = async (directory: string): Promise<void> => {
     if (body?.statusCode !== 200) throw new Error(`The stream was refused: ${body?.statusCode}`)
     await once(body, "data")
     const ended = once(body.resume(), "close").then(now)
-    // The token is tried again and again, and counts as refused when the request was sent that is the first to fail.
+    // The token is tried repeatedly. It counts as refused at the time when the first failing request was sent.
     const refused = (async () => {
       while (true) {
         const sent = now()

@@ -1,9 +1,9 @@
 /**
- * Lets clients of a relay in at a backend, and turns them away, as `sallyport connect` does beside a backend that runs: on
- * the store of a state directory, in a process of its own.
+ * Approves and revokes clients of a relay at a backend, as `sallyport connect` does beside a running backend: on the
+ * store of a state directory, in a separate process.
  *
- * The argument is the state directory. Each line of input is a thumbprint to let in, answered with the code of a grant, or one
- * to turn away, answered with the time before the decision.
+ * The argument is the state directory. Each line of input is a thumbprint to approve, answered with the code of a
+ * grant, or a thumbprint to revoke, answered with the time before the decision.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -17,7 +17,7 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import { createInterface } from "node:readline"
 
-/** What the process is told. */
+/** The commands of the process. */
 export type Command = { readonly letIn: string } | { readonly turnAway: string }
 
 const [directory = ""] = process.argv.slice(2)

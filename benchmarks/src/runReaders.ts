@@ -1,5 +1,5 @@
 /**
- * Readers of Server-Sent Events that cost next to nothing, so that what they measure is the server.
+ * Reads Server-Sent Events at almost no cost, so that the measurement shows the server.
  */
 import * as Net from "node:net"
 import { median } from "./measure.ts"
@@ -11,7 +11,7 @@ export interface Address {
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** Opens a stream, hands over the chunks of its answer as they come, and resolves once the head is there. */
+/** Opens a stream, passes on the chunks of its answer as they come, and resolves once the head has arrived. */
 export const open = (address: Address, onChunk: (chunk: Buffer) => void): Promise<Net.Socket> =>
   new Promise((resolve, reject) => {
     const headers = Object.entries({ host: "127.0.0.1", ...address.headers }).map(([name, value]) =>

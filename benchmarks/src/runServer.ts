@@ -1,5 +1,5 @@
 /**
- * A server of runs and streams, for measuring what its writers and readers see and what they cost it.
+ * Runs a server of runs and streams, to measure what its writers and readers see and what they cost it.
  *
  * The argument is an SQLite file, or `memory`.
  */
@@ -38,7 +38,7 @@ import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import type { Hello } from "./processes.ts"
 
-/** What the server is asked to do. */
+/** The commands of the server. */
 export type Command =
   /** Starts a run and answers its id. */
   | { readonly start: string }
@@ -46,7 +46,7 @@ export type Command =
   | { readonly append: string; readonly count: number; readonly everyMillis: number }
   /** Starts a run with `fill` events of `bytes` each, ends it and answers its id. */
   | { readonly fill: number; readonly bytes: number }
-  /** Follows a run `follow` times in process, and answers the bytes of heap that one reader takes. */
+  /** Follows a run `follow` times in process, and answers the bytes of heap for each reader. */
   | { readonly follow: number; readonly of: string }
   /** Answers the bytes of heap in use after a collection, and those of the process. */
   | { readonly memory: true }

@@ -1,5 +1,5 @@
 /**
- * The rates of runs: appending, replaying, following, and what a million stored runs change.
+ * Measures the rates of runs: appending, replaying, following, and the effect of a million stored runs.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { PgClient } from "@effect/sql-pg"
@@ -188,7 +188,7 @@ const replay = async (directory: string): Promise<ReadonlyArray<Row>> => {
   }]
 }
 
-/** Adds ended runs that nobody asks for, in one statement, as many as to make `total`. */
+/** Adds ended runs without readers in one statement, up to `total`. */
 const grow = (total: number) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
@@ -235,7 +235,7 @@ const growth = async (directory: string): Promise<ReadonlyArray<Row>> => {
   }
   const few = await measure()
   await runtime.runPromise(grow(1_000_000))
-  // What the growth itself left to do is done before the measurement.
+  // Work that the growth left over is finished before the measurement.
   await runtime.runPromise(SqlClient.SqlClient.use((sql) => sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")))
   const many = await measure()
   await runtime.dispose()

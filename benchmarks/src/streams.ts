@@ -1,5 +1,6 @@
 /**
- * Appends to streams of the Durable Streams protocol, ours and the peer's: over HTTP, one event a request.
+ * Measures appends to streams of the Durable Streams protocol, Sallyport's and the peer's: over HTTP, one event a
+ * request.
  */
 import { once } from "node:events"
 import { mkdirSync } from "node:fs"
@@ -12,7 +13,9 @@ const head = (hello: Hello, method: string, path: string, length: number) =>
   `${method} ${hello.streams}/${path} HTTP/1.1\r\nhost: 127.0.0.1:${hello.port}\r\ncontent-type: application/json\r\n` +
   `${hello.token === "" ? "" : `authorization: Bearer ${hello.token}\r\n`}content-length: ${length}\r\n\r\n`
 
-/** Opens a connection that sends one request after another and costs next to nothing, so that what it measures is the server. */
+/**
+ * Opens a connection that sends one request after another at almost no cost, so that the measurement shows the server.
+ */
 export const connect = async (hello: Hello) => {
   const socket = Net.connect({ host: "127.0.0.1", port: hello.port, noDelay: true })
   await once(socket, "connect")
@@ -20,7 +23,7 @@ export const connect = async (hello: Hello) => {
   let answered: (status: number) => void = () => undefined
   socket.on("data", (chunk) => {
     answer += chunk.toString("latin1")
-    // What is answered here has no body, or one in chunks.
+    // The answers have no body, or a body in chunks.
     if (!answer.endsWith("\r\n\r\n")) return
     const status = Number(answer.slice(9, 12))
     answer = ""
@@ -39,7 +42,7 @@ export const connect = async (hello: Hello) => {
     append: async (path: string, event: string) => {
       const request = head(hello, "POST", path, event.length) + event
       let status = await send(request)
-      // Under load the peer's store of files says for a moment that a new stream is not there.
+      // Under load the peer's file store may answer for a moment that a new stream does not exist.
       for (let attempt = 0; status === 404 && attempt < 100; attempt++) {
         await new Promise((resolve) => setTimeout(resolve, 50))
         status = await send(request)
@@ -52,7 +55,7 @@ export const connect = async (hello: Hello) => {
 
 let streams = 0
 
-/** Has writers append to as many streams for a while, and returns the events a second. */
+/** Makes writers append, each to its own stream, for a while, and returns the events a second. */
 export const rate = async (hello: Hello, writers: number, millis: number): Promise<number> => {
   const event = JSON.stringify({ type: "token", text: "x".repeat(80) })
   const open = await Promise.all(
@@ -72,7 +75,7 @@ export const rate = async (hello: Hello, writers: number, millis: number): Promi
   return appended / seconds
 }
 
-/** Measures ours on SQLite and in memory against the peer's two stores, by turns. */
+/** Measures Sallyport on SQLite and in memory against the peer's two stores, in turns. */
 export const appends = async (directory: string): Promise<ReadonlyArray<Row>> => {
   const peerDirectory = join(directory, "peer")
   mkdirSync(peerDirectory)

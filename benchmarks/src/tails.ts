@@ -1,5 +1,6 @@
 /**
- * How long an event takes from before its append to many readers, each on a connection of its own, and what readers cost.
+ * Measures how long an event takes from before its append to many readers, each on its own connection, and what readers
+ * cost.
  */
 import { once } from "node:events"
 import { mkdirSync } from "node:fs"
@@ -12,7 +13,7 @@ interface Tail {
   readonly name: string
   readonly p50: number
   readonly p99: number
-  /** Bytes of the server's heap a reader, where it can be told. */
+  /** Bytes of the server's heap for each reader, if the server can say. */
   readonly heap: number | undefined
 }
 
@@ -88,7 +89,7 @@ const readerInProcess = async ({ ask }: Server): Promise<void> => {
   console.log(`Memory of a reader in process: ${(bytes / 1024).toFixed(1)} KiB (asked: at most 16)\n`)
 }
 
-/** Measures and prints what readers of our runs and streams see, and those of the peer's streams. */
+/** Measures and prints what readers of Sallyport's runs and streams see, and readers of the peer's streams. */
 export const run = async (directory: string): Promise<void> => {
   const peerDirectory = join(directory, "peer-tails")
   mkdirSync(peerDirectory)

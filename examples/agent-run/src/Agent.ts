@@ -1,7 +1,8 @@
 /**
- * The agent: it says what it is about to do, calls a slow tool, asks for an approval, and answers.
+ * Implements the agent: it says what it will do, calls a slow tool, asks for an approval, and answers.
  *
- * There is no model behind it, but its run is that of one: it takes long, puts out parts, and costs too much to do twice.
+ * There is no model behind it, but its run behaves like a model's: it takes long, emits parts, and is too expensive to
+ * do twice.
  */
 import { Run, RunEventLog } from "@sallyport/core"
 import { RunProgram } from "@sallyport/http"
@@ -12,7 +13,7 @@ import { Changes } from "./Changes.ts"
 
 const Input = Schema.Struct({ release: Schema.NonEmptyString })
 
-/** Returns what the tool had found in the run that this one continues, if any: its log is the agent's memory. */
+/** Returns what the tool found in the run that this one continues, if any. The log is the agent's memory. */
 const findingsBefore = Effect.fnUntraced(function*({ metadata, owner }: Run.Run) {
   const continued = Option.flatMap(
     Run.continuationOf(metadata),
@@ -26,7 +27,7 @@ const findingsBefore = Effect.fnUntraced(function*({ metadata, owner }: Run.Run)
   )
 })
 
-/** Provides what `POST /api/runs` executes. */
+/** Provides the program that `POST /api/runs` executes. */
 export const layer = RunProgram.layer(Effect.fnUntraced(function*({ input, run: { append, run } }) {
   const { release } = yield* Schema.decodeUnknownEffect(Input)(input)
   const emit = (event: AgentEvent) => append(AgentEvent.make(event))

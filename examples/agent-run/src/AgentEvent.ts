@@ -1,16 +1,17 @@
 /**
- * What the agent writes into its run, for pages to show and for a run that continues it to go on from.
+ * Describes the events that the agent writes into its run: pages show them, and a run that continues it starts from
+ * them.
  */
 import { Schema } from "effect"
 
 const Text = Schema.TaggedStruct("Text", { text: Schema.String })
 
-/** A part of what the tool has put out. */
+/** One result of the tool. */
 const Finding = Schema.TaggedStruct("Finding", {
   change: Schema.Natural,
   of: Schema.Natural,
   summary: Schema.String,
-  /** True where it was taken from the run that this one continues, so that the tool did not work for it again. */
+  /** Whether it comes from the run that this one continues, so that the tool did not work for it again. */
   reused: Schema.Boolean
 })
 
@@ -24,5 +25,5 @@ export type Finding = typeof Finding.Type
 
 const decode = Schema.decodeUnknownOption(AgentEvent)
 
-/** Reads an event as it was stored; none where a later version has written it. */
+/** Reads a stored event; none if a later version has written it. */
 export const fromJson = (data: Schema.Json) => decode(data)

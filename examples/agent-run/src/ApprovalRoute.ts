@@ -1,5 +1,5 @@
 /**
- * `POST /approvals/:runId` with `{ "approved": true }`: a person's decision on a run of theirs.
+ * Serves `POST /approvals/:runId` with `{ "approved": true }`: a person's decision on one of their own runs.
  */
 import { CurrentSession, RunEventLog } from "@sallyport/core"
 import { Authentication } from "@sallyport/http"
@@ -18,7 +18,7 @@ const decide = HttpRouter.add(
     const { runId } = yield* HttpRouter.schemaPathParams(Params)
     const { approved } = yield* HttpServerRequest.schemaBodyJson(Decision)
     const log = yield* RunEventLog.RunEventLog
-    // Somebody else's run is not found.
+    // A run of another user is not found.
     yield* log.get({ runId, owner: { subject } })
     const counts = yield* (yield* Approvals).decide(runId, approved)
     return HttpServerResponse.empty({ status: counts ? 204 : 409 })

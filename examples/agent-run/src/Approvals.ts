@@ -1,15 +1,15 @@
 /**
- * Where a run waits for somebody's decision.
+ * Lets a run wait for a person's decision.
  *
- * A run waits in the process that executes it, so the decision has to reach that process. With more than one, keep decisions in
- * a table and let the run look there too.
+ * A run waits in the process that executes it, so the decision must reach that process. With several processes, keep
+ * decisions in a table and let the run look there too.
  */
 import { Context, Deferred, Effect, Layer } from "effect"
 
 export class Approvals extends Context.Service<Approvals, {
   /** Waits for the decision on a run. One run waits for one decision at a time. */
   readonly wait: (runId: string) => Effect.Effect<boolean>
-  /** Decides, and returns whether the run was waiting for that: of n decisions one counts. */
+  /** Decides, and returns whether the run was waiting for a decision: of n decisions one counts. */
   readonly decide: (runId: string, approved: boolean) => Effect.Effect<boolean>
 }>()("@sallyport-examples/agent-run/Approvals") {
   static readonly layer = Layer.sync(Approvals, () => {

@@ -1,5 +1,5 @@
 /**
- * The slow tool: it looks at one change after the other, and puts out what it has found as it goes.
+ * Provides the slow tool: it looks at one change after the other, and emits each result as it finds it.
  */
 import { Config, Context, Effect, Layer, Stream } from "effect"
 
@@ -24,7 +24,7 @@ export interface Change {
   readonly summary: string
 }
 
-/** Reads changes, beginning after one of them, each of which takes its time. */
+/** Reads changes slowly, beginning after one of them. */
 export class Changes extends Context.Service<Changes, {
   readonly after: (number: number) => Stream.Stream<Change>
 }>()("@sallyport-examples/agent-run/Changes") {

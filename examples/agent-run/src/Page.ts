@@ -1,5 +1,6 @@
 /**
- * The page: it starts the agent, shows what its run writes, and joins that run again after a reload or a lost connection.
+ * Serves the page, which starts the agent, shows the events of its run, and joins that run again after a reload or a
+ * lost connection.
  */
 import { PairPage } from "@sallyport/http"
 import { Effect } from "effect"

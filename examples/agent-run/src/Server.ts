@@ -1,5 +1,6 @@
 /**
- * The server as one layer: the agent's runs behind Sallyport's routes, a page, and one SQLite file for all of it.
+ * Provides the server as one layer: the agent's runs behind Sallyport's routes, a page, and one SQLite file for all of
+ * it.
  */
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
 import {
@@ -23,7 +24,7 @@ import * as Page from "./Page.ts"
 
 const routes = Layer.mergeAll(Sallyport.layer(), ApprovalRoute.layer, Page.layer)
 
-// A lease of three seconds: that long a run whose process has died looks as if it were running.
+// A lease of three seconds: for that long a run whose process has died still counts as running.
 const runs = RunEventLog.layerWith({ heartbeatInterval: "1 second", lease: "3 seconds" })
 const services = Layer.mergeAll(BootstrapCredentialService.layer, SessionCredentialService.layer, runs)
 const upkeep = Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper())

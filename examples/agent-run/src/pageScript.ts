@@ -1,8 +1,8 @@
 /**
- * The page's script, which a browser runs as it stands.
+ * Holds the page's script, which a browser runs unchanged.
  *
- * It keeps nothing but what it shows. The run is the server's: a page that is loaded asks for it by its thread, and an
- * `EventSource` that has lost its connection asks for what follows the last event that it saw.
+ * It keeps only what it shows. The server keeps the run: a loaded page asks for it by its thread, and an `EventSource`
+ * that has lost its connection asks for the events after the last one that it saw.
  */
 export const script = `
 const threadId = "release-notes"
@@ -60,7 +60,7 @@ const showEnd = (end) => {
   $("stop").hidden = true
   $("start").hidden = false
   document.body.dataset.end = (document.body.dataset.end ?? "") + (end.reason ?? end.status) + " "
-  // What ended because the server did can go on where it was.
+  // A run that ended because the server did can be continued.
   $("continue").hidden = end.status !== "failed"
   run = { ...run, endReason: end.reason }
   say(end.status === "succeeded" ? "Done." : end.error?.message ?? "The run was stopped.")
@@ -84,12 +84,12 @@ const follow = (next) => {
   })
   source.addEventListener("error", () => {
     say("Connection lost; trying again…")
-    // An EventSource gives up where the answer is an error.
+    // An EventSource stops after an answer that is an error.
     if (source.readyState === EventSource.CLOSED) setTimeout(open, 500)
   })
 }
 
-// The key stands for the intent: the same click, however often it has to be sent, starts one run.
+// The key identifies the intent: the same click starts one run, however often it is sent.
 const start = async (key, continuation) => {
   try {
     follow((await post("api/runs", { threadId, input: { release: "1.0" }, continuation }, { "idempotency-key": key })).run)
@@ -124,7 +124,7 @@ $("start").addEventListener("click", () => {
   start(crypto.randomUUID())
 })
 
-// However many pages continue a run, it is continued once: the key is the same.
+// A run is continued once, however many pages do so: they use the same key.
 $("continue").addEventListener("click", () => {
   $("continue").hidden = true
   start("continue " + run.runId, {

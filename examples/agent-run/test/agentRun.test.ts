@@ -15,7 +15,7 @@ const serve = Effect.fnUntraced(function*(directory: string) {
   return { ...running, pairingUrl: line, url: new URL(line).origin }
 })
 
-/** A server with a network before it, and a page that is paired with it. */
+/** Starts a server behind a network, and a page that is paired with it. */
 const scene = Effect.fnUntraced(function*(directory: string): Effect.fn.Return<
   {
     readonly server: Effect.Success<ReturnType<typeof serve>>
@@ -98,7 +98,7 @@ describe("a page and the run of an agent", () => {
         yield* step(() => page.context().setOffline(false))
         yield* seen(page, before.length + 2)
 
-        // Both are asked, one answers, and that is the end for both.
+        // Both pages show the question, one answers, and both reach the end.
         for (const each of [page, second]) yield* step(() => each.waitForSelector("#yes:visible"))
         yield* step(() => second.click("#yes"))
         const third = yield* open

@@ -1,10 +1,10 @@
 /**
- * A client: `node src/client.ts <state directory> <relay> <environment id> [one-time code of the relay]`.
+ * Runs a client: `node src/client.ts <state directory> <relay> <environment id> [one-time code of the relay]`.
  *
- * It signs in at the relay with a key of its own, asks for the environment, shows the verification code while it waits for
- * the owner, and goes on by itself: it follows the environment's access feed until its session ends. Every step is a line
- * of JSON. Exits with 3 where it was rejected, 4 where it is blocked, 5 where its approval was revoked or its session ended,
- * 6 where nobody decided, 7 where too many wait.
+ * It signs in at the relay with its own key, asks for the environment, and shows the verification code while it waits
+ * for the owner. Then it continues by itself: it follows the environment's access feed until its session ends. Every
+ * step is a line of JSON. It exits with 3 if it was rejected, 4 if it is blocked, 5 if its approval was revoked or its
+ * session ended, 6 if the owner did not decide, 7 if too many clients wait.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"

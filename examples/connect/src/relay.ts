@@ -1,8 +1,8 @@
 /**
- * A relay: `node src/relay.ts <state directory> <port>`.
+ * Runs a relay: `node src/relay.ts <state directory> <port>`.
  *
- * It prints one line of JSON with its address and two one-time codes of the account "ada": one to link an environment
- * with, one for a client to sign in with. A real relay has sign-in pages of its own, and issues such codes to accounts.
+ * It prints one line of JSON with its address and two one-time codes of the account "ada": one links an environment,
+ * one signs a client in. A real relay has its own sign-in pages, and issues such codes to accounts.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -40,7 +40,7 @@ import { join } from "node:path"
 
 const [directory = "./relay-state", port = "4600"] = process.argv.slice(2)
 
-/** Of Sallyport's own surface a relay needs the sign-in only; an API of the same name takes its handlers. */
+/** A relay needs only the sign-in of Sallyport's own surface; an API of the same name takes its handlers. */
 const SignInApi = HttpApi.make(SallyportApi.identifier).add(SessionGroup)
 
 // The environment of this example is on the same machine, which a relay of strangers must not send requests to.
@@ -61,7 +61,7 @@ const announce = Effect.gen(function*() {
     JSON.stringify({
       url: HttpServer.formatAddress(address),
       linkCode: yield* code(["connect:manage"]),
-      // A client connects, and has no say about the account's environments.
+      // A client connects, but cannot change the account's environments.
       clientCode: yield* code([])
     })
   )

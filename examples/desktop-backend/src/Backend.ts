@@ -1,5 +1,6 @@
 /**
- * The backend of the desktop application, as a layer: its page, and Sallyport's sessions and access feed behind it.
+ * Provides the backend of the desktop application as a layer: its page, and Sallyport's sessions and access feed behind
+ * it.
  */
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
 import { AccessGroup } from "@sallyport/contract/AccessGroup"
@@ -20,7 +21,7 @@ import { HttpApi, HttpApiBuilder } from "effect/http-api"
 import { createServer } from "node:http"
 import * as Page from "./Page.ts"
 
-/** The part of the contract that this window uses. There are no pairing links: nobody but the window is let in. */
+/** The part of the contract that this window uses. There are no pairing links: only the window is let in. */
 class DesktopApi extends HttpApi.make("sallyport").add(SessionGroup).add(AccessGroup) {}
 
 const api = HttpApiBuilder.layer(DesktopApi).pipe(
@@ -33,7 +34,7 @@ const host = "127.0.0.1"
 const layerServer = (port: number) =>
   Layer.unwrap(Effect.sync(() => {
     const server = createServer()
-    // What is still open after the time to end gracefully would keep the process alive.
+    // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))
     )
@@ -43,7 +44,7 @@ const layerServer = (port: number) =>
     )
   }))
 
-/** Builds the backend. It accepts connections when the layer is built; port 0 lets the system choose one. */
+/** Provides the backend. It accepts connections when the layer is built; port 0 lets the system choose one. */
 export const layer = (options: { readonly stateDirectory: string; readonly port: number }) =>
   HttpRouter.serve(Layer.merge(api, Page.layer), { disableListenLog: true, disableLogger: true }).pipe(
     Shutdown.graceful,

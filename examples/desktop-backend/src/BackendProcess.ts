@@ -1,6 +1,6 @@
 /**
- * The backend's side of the handover: takes the credential, seeds it once the server accepts connections, says so, and
- * ends with the application that started it.
+ * Implements the backend's side of the handover: it takes the credential, seeds it once the server accepts connections,
+ * reports that it is ready, and ends with the application that started it.
  */
 import { AccessScope, BootstrapCredentialService } from "@sallyport/core"
 import { SecretFd } from "@sallyport/node"
@@ -8,7 +8,7 @@ import { Config, Console, Effect, Layer, Redacted, Schema, Stdio, Stream } from 
 import { HttpServer } from "effect/http"
 import * as Handover from "./Handover.ts"
 
-/** What the seeded links are labelled with, so that those of earlier starts are found. */
+/** The label of the seeded links, by which the links of earlier starts are found. */
 const label = "The application's window"
 
 const say = (message: typeof Handover.Message.Type) =>
@@ -16,13 +16,13 @@ const say = (message: typeof Handover.Message.Type) =>
 
 // #region seed
 /**
- * Seeds the credential of this start. What an earlier start has seeded and nobody redeemed is revoked first: there is one
+ * Seeds the credential of this start. An unused credential of an earlier start is revoked first: there is one
  * credential at a time.
  */
 const seed = Effect.fnUntraced(function*(credential: Redacted.Redacted) {
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
   for (const link of yield* bootstrap.list) {
-    // One that was redeemed or expired meanwhile is as good as revoked.
+    // A link that was redeemed or expired meanwhile needs no revocation.
     if (link.label === label) {
       yield* Effect.catchReason(
         bootstrap.revoke(link.id, "operator"),
@@ -53,7 +53,7 @@ export const run = <E, R>(
   server: Layer.Layer<BootstrapCredentialService.BootstrapCredentialService | HttpServer.HttpServer, E, R>
 ) =>
   Effect.gen(function*() {
-    // First of all, so that no process that is started later inherits the pipe.
+    // This comes first, so that no process that is started later inherits the pipe.
     const bytes = yield* SecretFd.readSecretFromFd(Handover.credentialFd)
     const credential = Redacted.make(new TextDecoder().decode(Redacted.value(bytes)), { label: "seeded-credential" })
     const services = yield* Layer.build(server)
@@ -65,5 +65,5 @@ export const run = <E, R>(
   }).pipe(Effect.scoped, Effect.raceFirst(parentGone))
 // #endregion run
 
-/** Says that the port is taken, for the application to choose another one. */
+/** Reports that the port is taken, so that the application chooses another one. */
 export const sayPortTaken = (port: number) => say({ _tag: "PortTaken", port })

@@ -1,20 +1,21 @@
 /**
- * The browser of the window: a Chromium that npm ships. It has no display; in Electron, a `BrowserWindow` takes its place.
+ * Starts the browser of the window: a Chromium from npm. It has no display; in Electron, a `BrowserWindow` takes its
+ * place.
  */
 import Chromium, { inflate } from "@sparticuz/chromium"
 import { Effect, FileSystem, Path } from "effect"
 import * as Playwright from "playwright-core"
 
-/** Says where an unpacked browser is. */
+/** Describes an unpacked browser. */
 export interface Unpacked {
   readonly executablePath: string
-  /** What it needs in its environment, where the system lacks some of its libraries. */
+  /** The variables that it needs if the system lacks some of its libraries. */
   readonly env: Record<string, string>
 }
 
 /**
- * Unpacks the browser into a directory, which has to be there. The package itself takes whatever it finds in the shared
- * temporary directory, even a file that another process is still writing.
+ * Unpacks the browser into an existing directory. The package itself uses any file that it finds in the shared
+ * temporary directory, even one that another process is still writing.
  */
 export const unpack = Effect.fn("Chromium.unpack")(function*(directory: string) {
   const fs = yield* FileSystem.FileSystem
@@ -29,7 +30,7 @@ export const unpack = Effect.fn("Chromium.unpack")(function*(directory: string) 
     if (inherited === undefined) delete process.env.TMPDIR
     else process.env.TMPDIR = inherited
   })))
-  // The package's own configuration names directories that exist on its usual platform only.
+  // The package's own configuration names directories that only exist on its usual platform.
   const fonts = path.join(directory, "fontconfig")
   yield* fs.makeDirectory(fonts)
   yield* fs.writeFileString(
@@ -44,14 +45,17 @@ export const unpack = Effect.fn("Chromium.unpack")(function*(directory: string) 
   return unpacked
 })
 
-/** Starts the browser. It ends with the scope, and with this process, whichever way that ends: it lives on a pipe. */
+/**
+ * Starts the browser. It ends with the scope and with this process, however that ends, because it reads from a pipe of
+ * this process.
+ */
 export const launch = ({ env, executablePath }: Unpacked) =>
   Effect.acquireRelease(
     Effect.promise(() =>
       Playwright.chromium.launch({
         executablePath,
         env: { ...process.env, ...env },
-        // Signals are this process's to handle, which closes the scope.
+        // This process handles signals, by closing the scope.
         handleSIGHUP: false,
         handleSIGINT: false,
         handleSIGTERM: false

@@ -1,10 +1,11 @@
 /**
- * What passes between a desktop application and the backend that it starts.
+ * Describes what a desktop application and the backend that it starts exchange.
  *
  * - File descriptor 3 is a pipe on which the application writes the seeded credential, and nothing else, and closes it.
- *   Arguments and the environment of a process can be read by others on the machine, and are inherited.
+ *   Other processes on the machine can read the arguments and the environment of a process, and its children inherit
+ *   them.
  * - Standard output begins with one line of JSON, {@link Message}: that the backend is ready, or why it will not be.
- * - Standard input is a pipe on which nothing is ever written. It ends when the application does, however that came about.
+ * - Standard input is a pipe on which nothing is ever written. It ends when the application does, for whatever reason.
  */
 import { Schema } from "effect"
 
@@ -12,7 +13,7 @@ import { Schema } from "effect"
 /** The file descriptor on which the backend finds its credential. */
 export const credentialFd = 3
 
-/** Describes the line with which a backend answers: what it is reached under, or that its port is somebody else's. */
+/** Describes the line with which a backend answers: its address, or that another program has its port. */
 export const Message = Schema.fromJsonString(Schema.Union([
   Schema.TaggedStruct("Ready", { url: Schema.NonEmptyString }),
   Schema.TaggedStruct("PortTaken", { port: Schema.Natural })

@@ -1,6 +1,6 @@
 /**
- * The application's side of the handover: starts the backend, hands it a new credential, waits until it is ready, and
- * starts it anew when it ends.
+ * Implements the application's side of the handover: it starts the backend, hands it a new credential, waits until it
+ * is ready, and starts it again when it ends.
  */
 import { Clock, Deferred, Duration, Effect, Redacted, Schema, Stream, SubscriptionRef } from "effect"
 import { SecureRandom } from "effect/crypto"
@@ -12,30 +12,33 @@ import * as Handover from "./Handover.ts"
 export interface Backend {
   readonly pid: number
   readonly url: string
-  /** Lets one window in, once, within its lifetime. Each start has another one. */
+  /** Lets one window in, once, within its lifetime. Each start has its own credential. */
   readonly credential: Redacted.Redacted
 }
 
-/** Says how the backend is: on its way, ready, or ended and to be started again after a while. */
+/** Describes the state of the backend: starting, ready, or ended until it is started again after a delay. */
 export type State =
   | { readonly _tag: "Starting" }
   | { readonly _tag: "Ready"; readonly backend: Backend }
   | { readonly _tag: "Down"; readonly reason: string; readonly retryInMillis: number }
 
-/** Lists what a backend is started with. */
+/** Configures how a backend is started. */
 export interface Options {
   /** The program, and what Node needs to run it. */
   readonly command: readonly [program: string, ...args: ReadonlyArray<string>]
   readonly stateDirectory: string
   /** The port of the first start; by default the system chooses one. Later starts keep the port while it is free. */
   readonly port?: number | undefined
-  /** Further settings for the backend's environment. No secret belongs there. */
+  /** Further variables for the backend's environment. Put no secret there. */
   readonly env?: Record<string, string> | undefined
   /** How long a start may take. Default 1 minute. */
   readonly startTimeout?: Duration.Input | undefined
   /** The first delay before a restart, which doubles with each start that soon fails. Default 100 milliseconds. */
   readonly firstDelay?: Duration.Input | undefined
-  /** The longest delay, and how long a backend has to be ready for the delays to begin anew. Default 10 seconds. */
+  /**
+   * The longest delay, and how long a backend must be ready before the delays start from the first again. Default 10
+   * seconds.
+   */
   readonly maximumDelay?: Duration.Input | undefined
 }
 
@@ -50,8 +53,8 @@ const decodeMessage = Schema.decodeUnknownOption(Handover.Message)
 const lines = <E>(bytes: Stream.Stream<Uint8Array, E>) => Stream.splitLines(Stream.decodeText(bytes))
 
 /**
- * Keeps a backend running until the scope closes, and returns its state to follow. There is one process at a time: the next
- * one is started when the system has said that the last one is gone.
+ * Keeps a backend running until the scope closes, and returns its state, which callers can follow. There is one process
+ * at a time: the next one starts after the system has reported the end of the last one.
  */
 export const supervise = Effect.fn("Supervisor.supervise")(function*(options: Options) {
   const state = yield* SubscriptionRef.make<State>({ _tag: "Starting" })
@@ -69,7 +72,7 @@ export const supervise = Effect.fn("Supervisor.supervise")(function*(options: Op
     const child = yield* ChildProcess.make(program, args, {
       env: { ...options.env, DESKTOP_STATE: options.stateDirectory, DESKTOP_PORT: String(port) },
       extendEnv: true,
-      // Nothing is written to it, and it is closed by whatever ends this process.
+      // Nothing is written to it, and the end of this process closes it.
       stdin: "pipe",
       additionalFds: {
         [`fd${Handover.credentialFd}`]: {
@@ -82,7 +85,7 @@ export const supervise = Effect.fn("Supervisor.supervise")(function*(options: Op
 
     const answer = yield* Deferred.make<typeof Handover.Message.Type>()
     const log = (line: string) => Effect.annotateLogs(Effect.logInfo(line), { backend: child.pid })
-    // Read to the end, whatever comes: a backend whose pipe is full stands still.
+    // Read to the end, whatever the content: a backend whose pipe is full stops.
     yield* lines(child.stderr).pipe(Stream.runForEach(log), Effect.ignore, Effect.forkScoped)
     yield* lines(child.stdout).pipe(
       Stream.runForEach((line) => {
@@ -110,7 +113,7 @@ export const supervise = Effect.fn("Supervisor.supervise")(function*(options: Op
       port = 0
       return { reason: `port ${started.port} is taken`, readyMillis: 0 }
     }
-    // The window's address, and with it its cookie, stays what it is when the backend is started anew.
+    // The window keeps its address, and with it its cookie, when the backend is started again.
     port = Number(new URL(started.url).port)
     yield* SubscriptionRef.set(state, {
       _tag: "Ready",

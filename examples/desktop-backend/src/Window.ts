@@ -1,11 +1,11 @@
 /**
- * A window on the backend. It signs itself in, and has no network while no backend of ours listens.
+ * Shows a window on the backend. It signs itself in, and has no network unless this application's backend listens.
  */
 import { Effect, Redacted, Schedule, Schema, Stream, SubscriptionRef } from "effect"
 import type { Browser, BrowserContext, Page } from "playwright-core"
 import type { Backend, State } from "./Supervisor.ts"
 
-/** Reports that the window could not do something, and what the browser says about it. */
+/** Reports a step that failed in the window, with the browser's reason. */
 export class WindowError extends Schema.TaggedError<WindowError>()("WindowError", {
   step: Schema.String,
   problem: Schema.String
@@ -24,7 +24,7 @@ export interface Window {
 const attempt = <A>(step: string, run: () => Promise<A>) =>
   Effect.tryPromise({
     try: run,
-    // The first line alone: what follows is a log of the browser's, with headers.
+    // The first line only: the rest is a log of the browser, with headers.
     catch: (cause) => new WindowError({ step, problem: String(cause).split("\n", 1)[0] ?? "" })
   })
 
@@ -42,8 +42,8 @@ const SessionState = Schema.Struct({ authenticated: Schema.Boolean })
 
 // #region sign-in
 /**
- * Signs the window in, unless it is. The request is made here, in the main process, on the window's network session: the
- * cookie of the answer goes into the window's jar as the server has set it, and the credential is in no URL, no history and
+ * Signs the window in, unless it already is. The main process sends the request on the window's network session: the
+ * answer's cookie goes into the window's jar as the server has set it, and the credential is in no URL, no history and
  * no script of a page.
  */
 const signIn = Effect.fnUntraced(function*({ context }: Window, { credential, url }: Backend) {
@@ -63,7 +63,7 @@ const signIn = Effect.fnUntraced(function*({ context }: Window, { credential, ur
 // #endregion sign-in
 
 // #region show
-/** Shows a backend. A page that is there and signed in already stays as it is, and reconnects by itself. */
+/** Shows a backend. A page that is already open and signed in is not changed, and reconnects by itself. */
 const show = Effect.fnUntraced(function*(window: Window, backend: Backend) {
   yield* attempt("go online", () => window.context.setOffline(false))
   const signedInNow = yield* signIn(window, backend)
@@ -74,12 +74,12 @@ const show = Effect.fnUntraced(function*(window: Window, backend: Backend) {
 /** Follows the state of the backend for as long as the window is open. */
 export const follow = (window: Window, state: SubscriptionRef.SubscriptionRef<State>) =>
   SubscriptionRef.changes(state).pipe(
-    // What is being done for an earlier state is given up.
+    // Work for an earlier state is interrupted.
     Stream.switchMap((state) =>
       Stream.fromEffectDrain(
         (state._tag === "Ready"
           ? Effect.retry(show(window, state.backend), { schedule: Schedule.exponential("200 millis"), times: 5 })
-          // Whoever gets hold of the port meanwhile must not be sent the cookie.
+          // A program that takes the port meanwhile must not receive the cookie.
           : attempt("go offline", () => window.context.setOffline(true))).pipe(
             Effect.catchTag("WindowError", (error) => Effect.logWarning(error.message))
           )

@@ -1,5 +1,5 @@
 /**
- * The program that the desktop application starts. Started by hand it says that nobody handed it a credential.
+ * Runs the program that the desktop application starts. Started by hand it reports that it got no credential.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Config, Effect, FileSystem, Logger, Schema } from "effect"
@@ -29,7 +29,7 @@ const main = Effect.gen(function*() {
   )
 })
 
-// Standard output is for the application that started this process; what a person reads goes to standard error.
+// Standard output is for the application that started this process; messages for a person go to standard error.
 main.pipe(
   Effect.provide([NodeServices.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
   NodeRuntime.runMain

@@ -1,6 +1,6 @@
 /**
- * The desktop application: starts its backend, opens a window on it, and tells what happens. State is kept under
- * `./desktop-state`.
+ * Runs the desktop application: it starts its backend, opens a window on it, and prints what happens. State is kept
+ * under `./desktop-state`.
  */
 import { NodeCrypto, NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Config, Console, Effect, FileSystem, Path, Stream, SubscriptionRef } from "effect"

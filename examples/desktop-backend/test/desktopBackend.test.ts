@@ -62,7 +62,7 @@ const openWindow = Effect.fnUntraced(function*(state: SubscriptionRef.Subscripti
   return { ...window, requests }
 })
 
-/** Tries a credential, from outside of any window. Returns the status of the answer. */
+/** Tries a credential without a window. Returns the status of the answer. */
 const redeem = ({ credential, url }: Supervisor.Backend) =>
   step(async () => {
     const response = await fetch(`${url}/api/auth/bootstrap`, {
@@ -110,7 +110,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "2 minutes" })("a des
         const state = yield* Supervisor.supervise({
           command: backendMain,
           stateDirectory,
-          env: { DESKTOP_MARKER: "anybody can read this" }
+          env: { DESKTOP_MARKER: "every user can read this" }
         }).pipe(Effect.provide(Logger.layer([logged])))
         const window = yield* openWindow(state)
         const backend = yield* ready(state)
@@ -119,9 +119,9 @@ layer(Support.layer, { excludeTestServices: true, timeout: "2 minutes" })("a des
         assert.strictEqual(yield* text(window, "#status"), "Signed in as owner")
         assert.strictEqual(window.page.url(), `${backend.url}/`)
 
-        // What can be seen of a process is seen here, and the credential is not among it.
+        // This sees what other processes can see of a process, and the credential is not in it.
         assert.include(Support.visible(backend.pid), "backendMain.ts")
-        assert.include(Support.visible(backend.pid), "anybody can read this")
+        assert.include(Support.visible(backend.pid), "every user can read this")
         assert.notInclude(Support.visibleOfAll(), credential)
 
         const [cookie, ...others] = yield* step(() => window.context.cookies())
@@ -158,7 +158,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "2 minutes" })("a des
 
   it.effect(
     "L-10: after kill -9 of the backend the window stays signed in and reconnects; each start has a new credential, and " +
-      "one that nobody used ends with its start",
+      "an unused one ends with its start",
     () =>
       Effect.gen(function*() {
         const state = yield* Supervisor.supervise({ command: backendMain, stateDirectory: yield* Support.freshState })
@@ -210,7 +210,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "2 minutes" })("a des
         const window = yield* openWindow(state)
         yield* connected(window, 1)
         assert.strictEqual(yield* text(window, "#status"), "Signed in as owner")
-        // The hour has passed for the backend indeed.
+        // The hour has really passed for the backend.
         const since = yield* step(() =>
           window.page.evaluate(async () => (await (await fetch("/api/auth/session")).json()).session.createdAt)
         )
@@ -220,7 +220,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "2 minutes" })("a des
   )
 
   it.effect(
-    "a window is signed in anew, and shown again, when its session has been ended",
+    "a window is signed in and shown again when its session has been ended",
     () =>
       Effect.gen(function*() {
         const state = yield* Supervisor.supervise({ command: backendMain, stateDirectory: yield* Support.freshState })
@@ -237,47 +237,51 @@ layer(Support.layer, { excludeTestServices: true, timeout: "2 minutes" })("a des
     Support.timeout
   )
 
-  it.effect("while the backend is down, nobody who takes its port hears from the window", () =>
-    Effect.gen(function*() {
-      const state = yield* Supervisor.supervise({
-        command: backendMain,
-        stateDirectory: yield* Support.freshState,
-        // It stays down for the rest of this test.
-        firstDelay: "1 hour",
-        maximumDelay: "1 hour"
-      })
-      const window = yield* openWindow(state)
-      const backend = yield* ready(state)
-      yield* connected(window, 1)
-      process.kill(backend.pid, "SIGKILL")
-      yield* until(state, isDown)
-      yield* step(() => window.page.waitForFunction(() => !navigator.onLine, undefined, { polling: 100 }))
-      const heard: Array<string> = []
-      const thief = createServer((request, response) => {
-        heard.push(`${request.url} ${request.headers.cookie}`)
-        response.end()
-      })
-      yield* Effect.acquireRelease(
-        step(() =>
-          new Promise<void>((resolve) => thief.listen(Number(new URL(backend.url).port), "127.0.0.1", resolve))
-        ),
-        () => Effect.sync(() => thief.close())
-      )
-      const answers = yield* step(() =>
-        window.page.evaluate(() =>
-          Promise.all(["/", "/api/auth/session"].map((path) => fetch(path).then(() => "sent", () => "not sent")))
+  it.effect(
+    "while the backend is down, a program that takes its port hears nothing from the window",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* Supervisor.supervise({
+          command: backendMain,
+          stateDirectory: yield* Support.freshState,
+          // It stays down for the rest of this test.
+          firstDelay: "1 hour",
+          maximumDelay: "1 hour"
+        })
+        const window = yield* openWindow(state)
+        const backend = yield* ready(state)
+        yield* connected(window, 1)
+        process.kill(backend.pid, "SIGKILL")
+        yield* until(state, isDown)
+        yield* step(() => window.page.waitForFunction(() => !navigator.onLine, undefined, { polling: 100 }))
+        const heard: Array<string> = []
+        const thief = createServer((request, response) => {
+          heard.push(`${request.url} ${request.headers.cookie}`)
+          response.end()
+        })
+        yield* Effect.acquireRelease(
+          step(() =>
+            new Promise<void>((resolve) => thief.listen(Number(new URL(backend.url).port), "127.0.0.1", resolve))
+          ),
+          () => Effect.sync(() => thief.close())
         )
-      )
-      assert.deepStrictEqual(answers, ["not sent", "not sent"])
-      assert.deepStrictEqual(heard, [])
-      // The port is open to others.
-      yield* step(() => fetch(backend.url))
-      assert.deepStrictEqual(heard, ["/ undefined"])
-    }).pipe(Effect.scoped), Support.timeout)
+        const answers = yield* step(() =>
+          window.page.evaluate(() =>
+            Promise.all(["/", "/api/auth/session"].map((path) => fetch(path).then(() => "sent", () => "not sent")))
+          )
+        )
+        assert.deepStrictEqual(answers, ["not sent", "not sent"])
+        assert.deepStrictEqual(heard, [])
+        // The port is open to others.
+        yield* step(() => fetch(backend.url))
+        assert.deepStrictEqual(heard, ["/ undefined"])
+      }).pipe(Effect.scoped),
+    Support.timeout
+  )
 })
 
 layer(Support.layerProcesses, { excludeTestServices: true })("a supervisor", (it) => {
-  it.effect("chooses another port where the one that it had is somebody else's", () =>
+  it.effect("chooses another port if another program has taken the last one", () =>
     Effect.gen(function*() {
       const other = createServer()
       const port = yield* Effect.acquireRelease(

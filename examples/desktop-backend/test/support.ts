@@ -1,5 +1,5 @@
 /**
- * A browser for the tests of a file, and the processes of this machine as anybody sees them.
+ * Provides a browser for the tests of a file, and the processes of this machine as every user sees them.
  */
 import { NodeCrypto, NodeServices } from "@effect/platform-node"
 import { Context, Effect, FileSystem, Layer, Schedule } from "effect"
@@ -35,7 +35,7 @@ const readable = (file: string): string => {
   try {
     return NFS.readFileSync(file, "latin1")
   } catch {
-    // It has ended meanwhile, or is another user's.
+    // It has ended meanwhile, or belongs to another user.
     return ""
   }
 }
@@ -48,7 +48,7 @@ export const visible = (pid: number): string => readable(`/proc/${pid}/cmdline`)
 /** Returns the same of every process. */
 export const visibleOfAll = (): string => pids().map(visible).join("\n")
 
-/** Returns the state and the parent of a process; `Z` has ended, and nobody has asked how. */
+/** Returns the state and the parent of a process; `Z` is one that has ended and was not waited for. */
 const stat = (pid: number) => {
   const [, state, parent] = /^.*\) (\w) (\d+) /s.exec(readable(`/proc/${pid}/stat`)) ?? []
   return { state, parent: Number(parent) }
@@ -71,7 +71,7 @@ export const descendants = (pid: number): ReadonlyArray<number> => {
 const startedWith = (text: string) =>
   pids().filter((pid) => pid !== process.pid && visible(pid).includes(text) && isRunning(pid))
 
-/** Waits until none of them runs. They are no children of this process, so that nothing tells it when they end. */
+/** Waits until none of them runs, by polling: they are no children of this process. */
 export const allGone = (text: string) =>
   Effect.repeat(Effect.sync(() => startedWith(text)), {
     until: (running) => running.length === 0,

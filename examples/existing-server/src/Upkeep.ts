@@ -1,11 +1,14 @@
 /**
- * Deletes what has ended and ends what nobody runs any more, in the background.
+ * Deletes ended rows and ends abandoned runs, in the background.
  */
 import { BootstrapCredentialService, RunEventLog, SessionCredentialService } from "@sallyport/core"
 import { Layer } from "effect"
 
 // #region upkeep
-/** Sweeps links and sessions, reaps runs whose process is gone, and sweeps old ones. Several processes may do this at once. */
+/**
+ * Sweeps links and sessions, ends runs whose process is gone, and sweeps old runs. Several processes may do this at
+ * once.
+ */
 export const layer = Layer.mergeAll(
   BootstrapCredentialService.layerSweeper(),
   SessionCredentialService.layerSweeper(),

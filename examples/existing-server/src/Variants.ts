@@ -1,5 +1,5 @@
 /**
- * Other ways to mount Sallyport than whole, at the root, with tables of the default names.
+ * Shows other ways to mount Sallyport than as a whole, at the root, with the default names of tables.
  */
 import { requires } from "@sallyport/contract/RpcAuthentication"
 import { RunGroup } from "@sallyport/contract/RunGroup"
@@ -27,7 +27,7 @@ export const underPrefix = Sallyport.layer({ prefix: "/sallyport", continueTo: "
 // #endregion prefix
 
 // #region groups
-/** An API of the same name with some of the groups: the handlers fit it. Links are issued by the host alone. */
+/** An API of the same name with some of the groups: the handlers fit it. Only the host issues links. */
 class SessionsAndRuns extends HttpApi.make("sallyport").add(SessionGroup).add(RunGroup) {}
 
 /** Mounts sessions and runs, without the endpoints of pairing links and without the pairing page. */
@@ -43,7 +43,7 @@ export const ownTables = SqlRepositories.layerWith({ prefix: "acme_" })
 // #endregion tables
 
 // #region sessions
-/** Ends sessions as level 2 of NIST SP 800-63B-4 asks, and has clients refresh their tokens every ten minutes. */
+/** Ends sessions as level 2 of NIST SP 800-63B-4 requires, and makes clients refresh their tokens every ten minutes. */
 export const strictSessions = SessionCredentialService.layerWith({
   ...SessionCredentialService.nistAal2,
   refresh: { tokenLifetime: "10 minutes" }
@@ -61,7 +61,7 @@ export const sharedLimits = BootstrapCredentialService.layerWith({
 // #endregion limits
 
 // #region proxies
-/** Believes a load balancer in the private network 10.0.0.0/8 when it says who a request is from. */
+/** Trusts a load balancer in the private network 10.0.0.0/8 to name the sender of a request. */
 export const behindProxies = Layer.merge(
   Sallyport.layer(),
   TrustedProxies.layer([IpNetwork.fromStringUnsafe("10.0.0.0/8")])
@@ -83,12 +83,14 @@ export const toWebHandler = <E>(services: Layer.Layer<Services, E>) =>
 // #endregion web
 
 // #region rpc
-/** Declares an RPC with the scope that it asks for. One without does not compile behind the middleware. */
+/** Declares an RPC with the scope that it requires. An RPC without a scope does not compile behind the middleware. */
 class NoteRpcs extends RpcGroup.make(
   Rpc.make("MyName", { success: Schema.String }).pipe(requires("notes:read"))
 ) {}
 
-/** Serves it over HTTP. The guard takes what proves a session to any other route; the handler has the same principal. */
+/**
+ * Serves it over HTTP. The guard accepts the same credentials as any other route, and the handler has the same session.
+ */
 export const noteRpcs = RpcServer.layerHttp({ group: NoteRpcs, path: "/rpc", protocol: "http" }).pipe(
   Layer.provide(NoteRpcs.toLayer({ MyName: () => CurrentSession.CurrentSession.useSync(({ subject }) => subject) })),
   Layer.provide(RpcAuthentication.guard.layer),

@@ -1,5 +1,5 @@
 /**
- * Keeps the documents true: their code is code that compiles and is tested here, and their tables are what is there.
+ * Keeps the documents true: their code compiles and is tested here, and their tables match the sources.
  */
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"

@@ -27,7 +27,7 @@ const layerServer = Layer.unwrap(Effect.gen(function*() {
 
 const url = Effect.map(HttpServer.HttpServer, ({ address }) => HttpServer.formatAddress(address))
 
-/** Pairs a new device that may do what is given, and returns clients that send its token. */
+/** Pairs a new device with the given scopes, and returns clients that send its token. */
 const pair = Effect.fnUntraced(function*(scopes: ReadonlyArray<AccessScope.AccessScope>) {
   const baseUrl = yield* url
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
@@ -36,7 +36,7 @@ const pair = Effect.fnUntraced(function*(scopes: ReadonlyArray<AccessScope.Acces
   const { access_token } = yield* anonymous.session.token({
     payload: {
       grant_type: tokenExchange,
-      // The contract has a label of its own for what is redacted.
+      // The contract has its own label for redacted values.
       subject_token: Redacted.make(Redacted.value(code), { label: "bootstrap-credential" }),
       subject_token_type: bootstrapTokenType
     }
@@ -51,7 +51,7 @@ const pair = Effect.fnUntraced(function*(scopes: ReadonlyArray<AccessScope.Acces
 
 const everything = Effect.flatMap(AccessScope.Vocabulary, pair)
 
-/** Follows a run from after an event to its end, or until nobody reads on. */
+/** Follows a run from after an event to its end, or until its reader stops. */
 const follow = (token: string, runId: string, lastEventId: string) =>
   Stream.unwrap(Effect.gen(function*() {
     const { stream } = yield* HttpClient.get(`${yield* url}/api/runs/${runId}/events`, {
@@ -68,7 +68,7 @@ const follow = (token: string, runId: string, lastEventId: string) =>
     )
   }))
 
-/** Opens a WebSocket, and returns what it tells in order: `open`, each message, `close`. */
+/** Opens a WebSocket, and returns its events in order: `open`, each message, `close`. */
 const listen = Effect.fnUntraced(function*(path: string) {
   const told = yield* Queue.unbounded<string>()
   const address = `${(yield* url).replace("http:", "ws:")}${path}`

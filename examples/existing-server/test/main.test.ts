@@ -6,7 +6,7 @@ import { program, temporaryDirectory, timeout } from "../../../test-support/prog
 const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
 
 it.live(
-  "starts on a port that the system chooses where PORT is 0, and on none where it is no port",
+  "starts on a port that the system chooses if PORT is 0, and does not start if it is no port",
   () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory

@@ -1,5 +1,5 @@
 /**
- * Mounts Sallyport in each of the other ways, and asks over real sockets what is where.
+ * Mounts Sallyport in each of the other ways, and checks the routes over real sockets.
  */
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
@@ -121,7 +121,7 @@ describe("variants of the mount", () => {
       Effect.provide(Logger.layer([]))
     ))
 
-  it.live("behind proxies, with RPCs beside it, what is where stays the same", () =>
+  it.live("behind proxies, with RPCs beside it, every route is the same", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(
         yield* statuses(Variants.behindProxies, ["/pair", "/api/auth/session", "/api/auth/sessions"]),

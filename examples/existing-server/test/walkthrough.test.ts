@@ -1,5 +1,5 @@
 /**
- * Does what the README's walk with curl says, as printed, with a server that `npm start` has started.
+ * Runs the README's walk with curl as printed, with a server that `npm start` has started.
  */
 import { NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"

@@ -1,5 +1,5 @@
 /**
- * A server on a loopback port that speaks the part of GitHub's REST API that this example uses, with one private repository.
+ * Serves on a loopback port the part of GitHub's REST API that this example uses, with one private repository.
  */
 import { Context, Effect, Layer, Option } from "effect"
 import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -9,7 +9,7 @@ import { createServer } from "node:http"
 /** The token that opens the repository. */
 export const goodToken = "github_pat_example"
 
-/** A token that GitHub knows, and that opens nothing private. */
+/** A token that GitHub knows, but that opens nothing private. */
 export const strangersToken = "github_pat_stranger"
 
 /** The files of `octo/private`. */

@@ -1,5 +1,5 @@
 /**
- * Who is in which organisation, from the host's own table. This is all that Sallyport asks a host about organisations.
+ * Looks up memberships in the host's own table. This is all that Sallyport asks a host about organisations.
  */
 import { OrgLookupError, OrgMembership } from "@sallyport/core/credentials/OrgMembership"
 import { Effect, Layer, Schema } from "effect"
@@ -16,14 +16,14 @@ const createTable = Effect.gen(function*() {
   )`
 })
 
-/** Adds somebody to an organisation, or gives them another role there. */
+/** Adds a person to an organisation, or changes their role there. */
 export const join = Effect.fn("Members.join")(function*(subject: string, org: string, role: string) {
   const sql = yield* SqlClient.SqlClient
   yield* sql`INSERT INTO members (subject, org_id, role) VALUES (${subject}, ${org}, ${role})
     ON CONFLICT (subject) DO UPDATE SET org_id = excluded.org_id, role = excluded.role`
 })
 
-/** Looks members up. Whatever goes wrong is an error: "not a member" is only what the table says. */
+/** Provides the look-up of members. A failure is always an error: "not a member" is only ever the table's answer. */
 export const layer = Layer.effect(
   OrgMembership,
   Effect.gen(function*() {

@@ -83,13 +83,13 @@ describe("examples/github-import", () => {
       assert.deepStrictEqual([yield* problem(), yield* verdict], ["imported", "Valid"])
       yield* connect("ada", "github_pat_revoked")
       assert.deepStrictEqual([yield* problem(), yield* verdict], ["Rejected", "Rejected"])
-      // From now on nobody asks GitHub with it in vain.
+      // From now on no request to GitHub uses it.
       const { requests } = state
       assert.strictEqual(yield* problem(), "CredentialRejected")
       assert.strictEqual(state.requests, requests)
     })))
 
-  it.live("SCOPE-04 a members table that cannot be read is a retryable error, and never somebody without an organisation", () =>
+  it.live("SCOPE-04 a members table that cannot be read is a retryable error, and never a caller without an organisation", () =>
     withServices(Effect.fnUntraced(function*({ state, url }) {
       yield* Members.join("olga", "acme", "owner")
       yield* connect("olga", FakeGitHub.goodToken)

@@ -1,9 +1,10 @@
 /**
- * The store that the repositories of this adapter share: a log of changes on a `KeyValueStore`, one key for each.
+ * Provides the store that the repositories of this adapter share: a log of changes on a `KeyValueStore`, one key for
+ * each.
  *
- * A `KeyValueStore` has no transactions, but it sets one key at a time. So a change is one key, whose value holds every row
- * that it puts or removes together with its events. It is there whole, or not at all. The rows themselves are in memory, made
- * from the log when the layer is built.
+ * A `KeyValueStore` has no transactions, but it sets one key atomically. So a change is one key, whose value holds
+ * every row that it puts or removes together with its events. A change is stored whole, or not at all. The rows
+ * themselves are in memory, built from the log when the layer is built.
  */
 import { AccessEvent, BootstrapCredentialRepository, RepositoryError, WakeUps } from "@sallyport/core"
 import * as Session from "@sallyport/core/access/Session"
@@ -12,7 +13,7 @@ import { Context, DateTime, Effect, Layer, Schema, Semaphore } from "effect"
 import { KeyValueStore } from "effect/persistence"
 
 // #region record
-/** Describes a change as it is stored: the rows that it puts, those that it removes, and what it tells the feed. */
+/** Describes a stored change: the rows that it puts, the rows that it removes, and its events for the feed. */
 export const Change = Schema.Struct({
   links: Schema.optionalKey(Schema.Array(BootstrapCredentialRepository.PairingLinkRow)),
   removedLinks: Schema.optionalKey(Schema.Array(Schema.String)),
@@ -26,7 +27,7 @@ export const Change = Schema.Struct({
 export type Change = typeof Change.Type
 // #endregion record
 
-/** Describes what the changes so far lead to. */
+/** Describes the state after the changes so far. */
 export interface State {
   readonly links: ReadonlyMap<string, BootstrapCredentialRepository.PairingLinkRow>
   readonly sessions: ReadonlyMap<Session.SessionId, SessionCredentialRepository.SessionRow>
@@ -34,7 +35,7 @@ export interface State {
   readonly events: ReadonlyArray<AccessEvent.AccessEvent>
 }
 
-/** Describes what an operation does: its answer, and the change that it makes, if it makes one. Events get their numbers later. */
+/** Describes the result of an operation: its answer, and its change, if any. Events get their numbers later. */
 export interface Decision<A> {
   readonly answer: A
   readonly change?: Omit<Change, "events"> & {
@@ -42,7 +43,7 @@ export interface Decision<A> {
   }
 }
 
-/** Describes an event that is to be appended. */
+/** Creates an event to append. */
 export const event = (change: AccessEvent.AccessChange, { actor, nowMillis }: AccessEvent.ChangeContext) => ({
   change,
   actor,
@@ -53,11 +54,11 @@ const Stored = Schema.fromJsonString(Change)
 
 /** Provides the log to the repositories that share it. */
 export class AccessLog extends Context.Service<AccessLog, {
-  /** What every change that was stored leads to. Nothing is in it that a crash could take back. */
+  /** The state after every stored change. It holds nothing that a crash could take back. */
   readonly state: State
   /**
-   * Makes one change, alone: `decide` sees the state after the change before it, and nothing comes in between. It is
-   * acknowledged, shown and hinted at when it is stored. Where `decide` returns an error there is no change.
+   * Makes one change at a time: `decide` sees the state after the previous change, and nothing comes in between. The
+   * change is acknowledged, visible and announced once it is stored. If `decide` returns an error there is no change.
    */
   readonly change: <A>(
     operation: string,
@@ -91,7 +92,7 @@ const make = Effect.gen(function*() {
   }
 
   const load = Effect.fnUntraced(function*(text: string) {
-    // What cannot be read is not passed over: it may have revoked somebody.
+    // A change that cannot be read is not skipped: it may be a revocation.
     apply(
       yield* Effect.mapError(
         Schema.decodeEffect(Stored)(text),
@@ -127,9 +128,10 @@ const make = Effect.gen(function*() {
             new AccessEvent.AccessEvent({ ...event, revision: events.length + index + 1 })
           )
         }
-        // There is a change that this process doesn't know: its own, of which it was told that it failed, or another's.
+        // There is a change that this process does not know: its own, which was reported as failed, or another
+        // process's.
         if (yield* store.has(key(number + 1))) {
-          return yield* Effect.fail(new Error(`${key(number + 1)} is there already; start anew to take it in`))
+          return yield* Effect.fail(new Error(`${key(number + 1)} exists already; restart this process to read it`))
         }
         yield* store.set(key(number + 1), yield* Effect.orDie(Schema.encodeEffect(Stored)(change)))
         apply(change)
@@ -144,7 +146,9 @@ const make = Effect.gen(function*() {
   })
 }).pipe(Effect.catch(fail("load")))
 
-/** Provides the log, after reading all of it. Hold one in a runtime: the repositories share it by the layer's identity. */
+/**
+ * Provides the log, after reading all of it. Use one in a runtime: the repositories share it by the layer's identity.
+ */
 export const layer: Layer.Layer<
   AccessLog,
   RepositoryError.RepositoryError,

@@ -1,5 +1,5 @@
 /**
- * The reading side of the access feed, on the log that the other repositories write.
+ * Reads the access feed from the log that the other repositories write.
  */
 import { AccessFeedRepository } from "@sallyport/core"
 import { toPairingLink } from "@sallyport/core/access/BootstrapCredentialRepository"
@@ -13,7 +13,7 @@ const make = Effect.map(AccessLog, ({ state, wakeups }) =>
   AccessFeedRepository.AccessFeedRepository.of({
     latestRevision: Effect.sync(() => state.events.length),
     read: ({ after, limit }) => Effect.sync(() => state.events.slice(after, after + limit)),
-    // Rows and events are changed in one step that no other fiber sees the middle of, and read in one here.
+    // Rows and events change together in one synchronous step, and are read together in one here.
     snapshot: ({ nowMillis }) =>
       Effect.sync(() => ({
         revision: state.events.length,

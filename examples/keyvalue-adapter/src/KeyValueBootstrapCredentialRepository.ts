@@ -1,5 +1,5 @@
 /**
- * Pairing links on the log. Each operation is one decision, as its contract asks for.
+ * Keeps pairing links in the log. Each operation is one decision, as its contract requires.
  */
 import * as Links from "@sallyport/core/access/BootstrapCredentialRepository"
 import { Effect, Layer } from "effect"
@@ -24,7 +24,7 @@ const make = Effect.gen(function*() {
     insert: (row, context) =>
       log.change("insert", ({ links }) => {
         if (Array.from(links.values()).some(({ codeDigest }) => codeDigest === row.codeDigest)) return { answer: false }
-        if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already`)
+        if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already; use another id`)
         const upserted = event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(row) }, context)
         return { answer: true, change: { links: [row], events: [upserted] } }
       }),

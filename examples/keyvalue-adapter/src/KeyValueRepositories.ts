@@ -1,5 +1,5 @@
 /**
- * The access repositories on a `KeyValueStore`, as one layer.
+ * Provides the access repositories on a `KeyValueStore`, as one layer.
  */
 import type { RepositoryError } from "@sallyport/core"
 import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
@@ -13,7 +13,7 @@ import * as KeyValueBootstrapCredentialRepository from "./KeyValueBootstrapCrede
 import * as KeyValueSessionCredentialRepository from "./KeyValueSessionCredentialRepository.ts"
 
 // #region layer
-/** Provides the access repositories for one process, which is the only one that writes to the store. */
+/** Provides the access repositories for one process, which must be the only writer of the store. */
 export const layer: Layer.Layer<
   AccessFeedRepository | BootstrapCredentialRepository | SessionCredentialRepository,
   RepositoryError.RepositoryError,

@@ -1,5 +1,5 @@
 /**
- * Sessions and their tickets on the log. Each operation is one decision, as its contract asks for.
+ * Keeps sessions and their tickets in the log. Each operation is one decision, as its contract requires.
  */
 import type * as Session from "@sallyport/core/access/Session"
 import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
@@ -8,7 +8,7 @@ import { AccessLog, type Decision, event, type State } from "./AccessLog.ts"
 
 const byId = (a: Sessions.SessionRow, b: Sessions.SessionRow): number => a.id < b.id ? -1 : 1
 
-/** Returns the rows that let somebody in, in the order of their ids. */
+/** Returns the rows of live sessions, in the order of their ids. */
 export const live = (rows: Iterable<Sessions.SessionRow>, nowMillis: number) =>
   Array.from(rows).filter((row) => Sessions.isLive(row, nowMillis)).sort(byId)
 
@@ -39,7 +39,7 @@ const withDigest = ({ sessions }: State, tokenDigest: string): Sessions.SessionR
 const make = Effect.gen(function*() {
   const log = yield* AccessLog
 
-  /** Returns a row as it is after it was used: seen now, with its end moved, but never past the absolute one. */
+  /** Returns a row after its use: seen now, with its end moved, but never past the absolute end. */
   const used = (row: Sessions.SessionRow, nowMillis: number, lifetimeMillis: number): Sessions.SessionRow => ({
     ...row,
     lastSeenAtMillis: nowMillis,

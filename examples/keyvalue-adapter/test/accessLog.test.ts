@@ -1,5 +1,6 @@
 /**
- * What the contract's suites cannot ask of every adapter: how this one starts, and what it does where the store fails.
+ * Tests what the contract's suites cannot ask of every adapter: how this one starts, and what it does if the store
+ * fails.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { AccessFeedRepository, BootstrapCredentialRepository, RepositoryError } from "@sallyport/core"
@@ -30,7 +31,7 @@ const consume = links.use((links) =>
   })
 )
 
-/** What there is, as a client sees it. */
+/** The state as a client sees it. */
 const look = AccessFeedRepository.AccessFeedRepository.use((feed) =>
   Effect.all({ events: feed.read({ after: 0, limit: 100 }), snapshot: feed.snapshot({ nowMillis: 2_000 }) })
 )
@@ -56,7 +57,7 @@ describe("the log of changes on a KeyValueStore", () => {
       assert.deepStrictEqual(after.snapshot.pairingLinks, [])
     }))
 
-  it.effect("fails where the store does, and shows nothing of what was not stored", () =>
+  it.effect("fails if the store does, and shows nothing that was not stored", () =>
     Effect.gen(function*() {
       const store = yield* memory
       let full = false
@@ -88,7 +89,7 @@ describe("the log of changes on a KeyValueStore", () => {
         yield* insert
         yield* on(store)(consume)
         const error = yield* Effect.flip(consume)
-        assert.include(String(error.cause), "change/2 is there already")
+        assert.include(String(error.cause), "change/2 exists already")
         assert.strictEqual((yield* look).snapshot.revision, 1)
       }).pipe(on(store))
       assert.strictEqual((yield* on(store)(look)).snapshot.pairingLinks[0]?.remainingUses, 1)

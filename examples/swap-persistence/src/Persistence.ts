@@ -1,5 +1,6 @@
 /**
- * The two places where this program keeps its state. They provide the same services, so that nothing else knows which.
+ * Provides the two persistences of this program. Both provide the same services, so the rest of the program does not
+ * know which is used.
  */
 import { NodeCrypto, NodeServices } from "@effect/platform-node"
 import { Repositories, SecretStore } from "@sallyport/core"

@@ -1,5 +1,5 @@
 /**
- * A secret store of one's own, on a `Ref`. What `SecretStore.make` asks for are a few operations, each one atomic step.
+ * Provides a custom secret store on a `Ref`. `SecretStore.make` takes a few operations, each one atomic step.
  */
 import { SecretStore } from "@sallyport/core"
 import { Effect, Layer, Option, Redacted, Ref } from "effect"

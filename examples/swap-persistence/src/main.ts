@@ -1,5 +1,5 @@
 /**
- * Runs the program on SQLite. Start it twice: the second time, the run is there already, and counts no more.
+ * Runs the program on SQLite. Start it twice: the second time, the run exists already and does not count again.
  */
 import { NodeFileSystem, NodeRuntime } from "@effect/platform-node"
 import { Config, Console, Effect, FileSystem } from "effect"

@@ -35,7 +35,7 @@ const onTemporaryDirectory = <A, E>(use: (directory: string) => Effect.Effect<A,
     return yield* use(yield* fs.makeTempDirectoryScoped({ prefix: "swap-persistence-" }))
   }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
 
-/** Must come out the same wherever state is kept. */
+/** Must have the same result on every persistence. */
 const everywhere = Effect.gen(function*() {
   const session = yield* verify(yield* Program.signIn("ada"))
   assert.strictEqual(session.subject, "ada")

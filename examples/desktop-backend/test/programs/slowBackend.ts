@@ -1,6 +1,6 @@
 /**
- * The backend with a start that takes an hour, on a clock of its own: the hour passes between taking the credential and
- * listening. Nothing waits for it.
+ * Runs the backend with a start that takes an hour on its own clock: the hour passes between taking the credential and
+ * listening. No real time passes.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Clock, Config, Duration, Effect, FileSystem, Layer, Logger } from "effect"
