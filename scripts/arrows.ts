@@ -1,7 +1,7 @@
 /**
  * Checks the direction of the imports: packages depend one way only, and so do the capabilities inside of core.
  *
- * Every import that points elsewhere is printed, and the exit code is 1 if there is one.
+ * Every import in another direction is printed, and the exit code is 1 if there is one.
  */
 import { glob, readFile } from "node:fs/promises"
 import { dirname, join } from "node:path/posix"
@@ -37,7 +37,7 @@ const capabilities: Readonly<Record<string, ReadonlyArray<string>>> = {
 /** Names the modules of core's root that put capabilities together. No capability imports them. */
 const compositions = ["index", "Repositories", "SqlRepositories"]
 
-/** Reads where a file stands: its package, and in core its folder and name. */
+/** Reads the place of a file: its package, and in core its folder and name. */
 const placeOf = (path: string) => {
   const [, name = "", rest = ""] = /^packages\/([\w-]+)\/src\/(.+)\.tsx?$/.exec(path) ?? []
   const [, folder, module = rest] = /^(\w+)\/(.+)$/.exec(rest) ?? []

@@ -2,7 +2,7 @@
  * Checks the packages as they would be published: builds them, packs them, and uses the tarballs as another project
  * would.
  *
- * Every check prints one line. The last line counts them, and the exit code is 1 when one of them failed.
+ * Every check prints one line. The last line counts them, and the exit code is 1 if one of them failed.
  */
 import { execFile } from "node:child_process"
 import { existsSync } from "node:fs"
@@ -127,7 +127,7 @@ const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
   expect(manifest.sideEffects === false, "sideEffects: false")
   expect(manifest.engines?.["node"] === ">=22.19.0", "engines.node: >=22.19.0")
   expect(manifest.exports?.["./internal/*"] === null, `exports: "./internal/*" must be null`)
-  expect(manifest.scripts === undefined, "scripts: nothing runs where the package is installed")
+  expect(manifest.scripts === undefined, "scripts: nothing may run when the package is installed")
   expect(manifest.peerDependencies?.["effect"] === `^${pinned["effect"]}`, "peerDependencies.effect: ^ the tested one")
   for (const [name, range] of Object.entries(manifest.dependencies ?? {})) {
     const exact = name.startsWith("@sallyport/") ? manifest.version : pinned[name]
@@ -266,9 +266,7 @@ const layer = Layer.provideMerge(
 for (const [module, { suite }] of Object.entries(Suites)) if (module.endsWith("Suite")) suite("a stranger's", layer)
 `
 
-/**
- * Makes a project that depends on the tarballs, and on nothing of this repository.
- */
+/** Makes a project that depends on the tarballs, and on nothing else of this repository. */
 const makeConsumer = async (packages: ReadonlyArray<Package>, directory: string) => {
   // A peer that only one package has is pinned by that package.
   const pinned: Readonly<Record<string, string>> = Object.assign(

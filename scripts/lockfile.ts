@@ -28,7 +28,9 @@ const processors = new Set(["arm", "arm64", "ia32", "loong64", "ppc64", "riscv64
 const abis = new Map([["gnu", "glibc"], ["glibc", "glibc"], ["musl", "musl"]])
 const otherAbis = new Set(["eabi", "gnueabihf", "msvc", "musleabihf"])
 
-/** Reads the platform from the name of a package, such as `@oxlint/binding-linux-x64-gnu`; npm compares no more than that. */
+/**
+ * Reads the platform from the name of a package, such as `@oxlint/binding-linux-x64-gnu`; npm compares nothing else.
+ */
 const platformOf = (name: string) => {
   const words = name.slice(name.indexOf("/") + 1).split("-")
   const from = words.findIndex((word) => systems.has(word))

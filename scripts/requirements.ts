@@ -19,7 +19,7 @@ interface Citation {
 interface Source {
   readonly file: string
   readonly citations: ReadonlyArray<Citation>
-  /** Ids in text that is no title: a reader of the report would not find the test. */
+  /** Ids in text that is no title: a reader of the report could not find the test. */
   readonly stray: ReadonlyArray<Citation>
   /** The suites of @sallyport/testing that the file imports. */
   readonly suites: ReadonlyArray<string>
@@ -35,7 +35,7 @@ const sections: Readonly<Record<string, Readonly<Record<string, string>>>> = JSO
 )
 const promises = new Map(Object.values(sections).flatMap(Object.entries<string>))
 
-// An id begins like one of ours: titles also speak of UTF-16 and SHA-25.
+// Only known prefixes count: titles also mention UTF-16 and SHA-25.
 const prefixes = new Set([...promises.keys()].map((id) => id.replace(/-\d+$/, "")))
 const idPattern = new RegExp(`\\b(?:${[...prefixes].join("|")})-\\d\\d\\b`, "g")
 
@@ -82,7 +82,7 @@ const isTestFunction = (callee: unknown): boolean => {
   }
 }
 
-/** Tells whether a test function takes something else first, and the title in a second call: `it.layer(…)(title, …)`. */
+/** Tells whether a test function takes the title only in a second call: `it.layer(…)(title, …)`. */
 const isModifier = (callee: unknown): boolean =>
   isNode(callee) && isNode(callee["property"]) && ["each", "for", "layer"].includes(String(callee["property"]["name"]))
 
@@ -99,7 +99,7 @@ const read = async (file: string): Promise<Source> => {
     }
     const [first, ...rest] = [node["type"] === "CallExpression" ? node["arguments"] : []].flat()
     const title = isTestFunction(node["callee"]) ? textOf(first) : undefined
-    // A file may declare its tests through a function or a table of its own, which hands the titles on.
+    // A file may declare its tests through its own function or table, which passes the titles on.
     passesTitles ||= isTestFunction(node["callee"]) && !isModifier(node["callee"]) && isNode(first) &&
       titleReferences.has(String(first["type"]))
     if (title !== undefined) {
@@ -138,7 +138,7 @@ const problems = [
   ),
   ...sources.map(({ file }) => basename(file, ".ts")).filter((name) => name.endsWith("Suite") && !called.has(name))
     .map((name) => `packages/testing/src/${name}.ts is called by no test`),
-  // A lesson may wait for the code that it is about; a promise of the design may not.
+  // A lesson may wait for its code; a promise of the design may not.
   ...untested.filter((id) => flags.complete || (flags.check && !id.startsWith("L-"))).map((id) => `${id} has no test`)
 ]
 

@@ -1,5 +1,5 @@
 /**
- * The reference backend as a process of its own, and a plain HTTP client to talk to it.
+ * Runs the reference backend as a separate process, and sends requests to it with a plain HTTP client.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -46,7 +46,7 @@ export interface Answer {
   readonly status: number
   readonly headers: Http.IncomingHttpHeaders
   readonly text: string
-  /** The body as JSON, taken to have the form that the test expects. */
+  /** The body as JSON, assumed to have the form that the test expects. */
   readonly json: <A>() => A
 }
 
@@ -56,7 +56,7 @@ export interface RequestOptions {
   readonly body?: string
 }
 
-/** Makes one request on a connection of its own. */
+/** Sends one request on a new connection. */
 export const request = (url: string, options: RequestOptions = {}): Effect.Effect<Answer, Error> =>
   Effect.callback((resume) => {
     const { body, headers = {}, method = "GET" } = options
@@ -112,7 +112,7 @@ export const exchange = (server: { readonly url: string }, code: string) =>
     }).toString()
   })
 
-/** Pairs with the code of a start, and returns the bearer token. */
+/** Pairs with the code that a server printed, and returns the bearer token. */
 export const pair = Effect.fnUntraced(function*(server: Server, code: string = server.code) {
   const answer = yield* exchange(server, code)
   if (answer.status !== 200) return yield* Effect.die(new Error(`${answer.status}: ${answer.text}`))
@@ -148,7 +148,7 @@ export interface Reader {
   readonly status: number
   /** Returns the next event, or nothing once the stream has ended or was cut. */
   readonly next: Effect.Effect<ServerSentEvent | undefined>
-  /** Returns what is left of the stream when it has ended. */
+  /** Returns the rest of the stream when it has ended. */
   readonly rest: Effect.Effect<ReadonlyArray<ServerSentEvent>>
   /** Tells whether the stream was cut, rather than ended by the server. */
   readonly wasCut: () => boolean

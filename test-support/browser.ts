@@ -1,5 +1,5 @@
 /**
- * A real Chromium, from the package that ships one.
+ * Provides a real Chromium, from the package that ships one.
  */
 import Chromium, { inflate } from "@sparticuz/chromium"
 import * as Effect from "effect/Effect"
@@ -14,8 +14,8 @@ import { temporaryDirectory } from "./programs.ts"
 export const step = <A>(run: () => Promise<A>): Effect.Effect<A> => Effect.promise(run)
 
 /**
- * Unpacks the browser into a directory of this scope: the package itself takes whatever it finds in the shared temporary
- * directory, even a file that another process is still writing.
+ * Unpacks the browser into a directory of this scope: the package itself uses any file that it finds in the shared
+ * temporary directory, even one that another process is still writing.
  */
 const unpack = Effect.fnUntraced(function*(directory: string) {
   const inherited = process.env.TMPDIR
@@ -30,7 +30,7 @@ const unpack = Effect.fnUntraced(function*(directory: string) {
       else process.env.TMPDIR = inherited
     })
   )
-  // The package's own configuration names directories that exist on its usual platform only.
+  // The package's own configuration names directories that only exist on its usual platform.
   const fonts = NPath.join(directory, "fontconfig")
   NFS.mkdirSync(fonts)
   NFS.writeFileSync(

@@ -1,5 +1,5 @@
 /**
- * A clock that is wrong.
+ * Provides clocks that are wrong.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"

@@ -1,7 +1,7 @@
 /**
- * The databases that every SQL repository is tested on.
+ * Lists the databases that every SQL repository is tested on.
  *
- * A layer here is a recipe: each time one is built it is a new, empty database, which is gone when its scope closes.
+ * Each build of a layer creates a new, empty database, which is removed when its scope closes.
  */
 import { NodeServices } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"

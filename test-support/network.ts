@@ -1,5 +1,5 @@
 /**
- * A network between clients and a server that a test can cut.
+ * Provides a network between clients and a server that a test can cut.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

@@ -1,10 +1,10 @@
 /**
  * Runs one PostgreSQL server for as long as its parent holds this process's standard input open.
  *
- * It is a process of its own so that the server never outlives the test run: when the run ends, is interrupted or is
+ * It is a separate process so that the server never outlives the test run: when the run ends, is interrupted or is
  * killed, the operating system closes the pipe, and the server is stopped and its directory removed.
  *
- * It skips the disk, for speed, unless it is started with `--durable`.
+ * It does not wait for the disk, for speed, unless it is started with `--durable`.
  */
 import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"

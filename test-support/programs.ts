@@ -11,7 +11,7 @@ import * as NPath from "node:path"
 /** How long a test may take on a slow machine that others use too. */
 export const timeout = 300_000
 
-/** Looks again and again until the answer is the one that a test waits for. Its own timeout ends a test that waits in vain. */
+/** Repeats a look-up until it has the answer that a test waits for. The test's own timeout ends a wait for nothing. */
 export const eventually = <A, E, R>(look: Effect.Effect<A, E, R>, wanted: (answer: A) => boolean) =>
   Effect.repeat(look, { until: wanted, schedule: Schedule.spaced("50 millis") })
 
@@ -36,7 +36,7 @@ export interface Running {
   readonly stop: (signal: NodeJS.Signals) => Effect.Effect<Exit>
 }
 
-// A worker that is ended before its scopes close leaves nothing behind either.
+// A worker that is ended before its scopes close leaves no process behind either.
 const children = new Set<() => void>()
 process.on("exit", () => {
   for (const kill of children) kill()

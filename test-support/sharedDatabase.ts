@@ -1,5 +1,5 @@
 /**
- * A database that several processes share.
+ * Describes a database that several processes share.
  */
 import { PgClient } from "@effect/sql-pg"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"

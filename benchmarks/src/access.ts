@@ -46,7 +46,7 @@ import * as Revocations from "./revocations.ts"
 
 const layerCrypto = Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer)
 
-/** The services on an SQLite file with the durability that the library defaults to. */
+/** The services on an SQLite file with the library's default durability. */
 const layerServices = (filename: string) =>
   Layer.mergeAll(BootstrapCredentialService.layer, SessionCredentialService.layer).pipe(
     Layer.provideMerge(SqlRepositories.layer),

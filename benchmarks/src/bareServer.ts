@@ -1,6 +1,6 @@
 /**
- * The least that sends events: Node's own server, which writes each to every open answer. It takes the commands of
- * `runServer.ts` that it can answer.
+ * Runs the smallest server that sends events: Node's own, which writes each event to every open response. It takes the
+ * commands of `runServer.ts` that it can answer.
  */
 import * as Http from "node:http"
 import { createInterface } from "node:readline"

@@ -1,5 +1,6 @@
 /**
- * The peer for sessions: better-auth on `node:sqlite` in memory, without its cookie cache, as it is out of the box.
+ * Runs the peer for sessions: better-auth on `node:sqlite` in memory, with its defaults, which leave its cookie cache
+ * off.
  */
 import { betterAuth } from "better-auth"
 import { getMigrations } from "better-auth/db/migration"

@@ -1,5 +1,5 @@
 /**
- * Measures contestants in turns, so that a machine that slows down slows all of them, and quotes medians.
+ * Measures contestants in turns, so that a machine that slows down slows all of them, and reports medians.
  */
 
 /** Describes something to measure: a batch of `operations` at each call. */
@@ -9,7 +9,9 @@ export interface Contestant {
   readonly run: () => Promise<void> | void
 }
 
-/** Returns the median rate of each contestant, in operations per second, over a number of rounds after one to warm up. */
+/**
+ * Returns the median rate of each contestant, in operations per second, over a number of rounds after a warm-up round.
+ */
 export const rates = async (
   contestants: ReadonlyArray<Contestant>,
   rounds = 7

@@ -1,5 +1,5 @@
 /**
- * The peer for streams: `@durable-streams/server`, in memory or on files below the directory that is the argument.
+ * Runs the peer for streams: `@durable-streams/server`, in memory or on files below the directory that is the argument.
  */
 import { DurableStreamTestServer } from "@durable-streams/server"
 import { once } from "node:events"

@@ -52,7 +52,7 @@ export const spawnProgram = async <Hello, Command>(
 /** Starts a server of this folder. */
 export const spawnServer = (program: string, args: ReadonlyArray<string>) => spawnProgram<Hello, Command>(program, args)
 
-/** Starts a PostgreSQL server whose commits are as durable as PostgreSQL makes them unless it is told otherwise. */
+/** Starts a PostgreSQL server with PostgreSQL's default durability of commits. */
 export const spawnPostgres = async () => {
   const program = fileURLToPath(new URL("../../test-support/postgresServer.ts", import.meta.url))
   const child = spawn(process.execPath, [program, "--durable"], { stdio: ["pipe", "pipe", "inherit"], detached: true })

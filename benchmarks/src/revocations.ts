@@ -9,7 +9,7 @@ import type { Command } from "./revoker.ts"
 
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url")
 
-/** A client with a key of its own. */
+/** A client with its own key. */
 const makeClient = (url: string) => {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" })
   const { crv, kty, x, y } = publicKey.export({ format: "jwk" })

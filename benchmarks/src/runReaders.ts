@@ -9,7 +9,7 @@ export interface Address {
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** Opens a stream, hands over the chunks of its answer as they come, and resolves once the head is there. */
+/** Opens a stream, passes on the chunks of its answer as they come, and resolves once the head has arrived. */
 export const open = (address: Address, onChunk: (chunk: Buffer) => void): Promise<Net.Socket> =>
   new Promise((resolve, reject) => {
     const headers = Object.entries({ host: "127.0.0.1", ...address.headers }).map(([name, value]) =>

@@ -44,7 +44,7 @@ export type Command =
   | { readonly append: string; readonly count: number; readonly everyMillis: number }
   /** Starts a run with `fill` events of `bytes` each, ends it and answers its id. */
   | { readonly fill: number; readonly bytes: number }
-  /** Follows a run `follow` times in process, and answers the bytes of heap that one reader takes. */
+  /** Follows a run `follow` times in process, and answers the bytes of heap for each reader. */
   | { readonly follow: number; readonly of: string }
   /** Answers the bytes of heap in use after a collection, and those of the process. */
   | { readonly memory: true }

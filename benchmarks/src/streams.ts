@@ -1,5 +1,6 @@
 /**
- * Appends to streams of the Durable Streams protocol, ours and the peer's: over HTTP, one event a request.
+ * Measures appends to streams of the Durable Streams protocol, Sallyport's and the peer's: over HTTP, one event a
+ * request.
  */
 import { once } from "node:events"
 import { mkdirSync } from "node:fs"
@@ -54,7 +55,7 @@ export const connect = async (hello: Hello) => {
 
 let streams = 0
 
-/** Has writers append to as many streams for a while, and returns the events a second. */
+/** Makes writers append, each to its own stream, for a while, and returns the events a second. */
 export const rate = async (hello: Hello, writers: number, millis: number): Promise<number> => {
   const event = JSON.stringify({ type: "token", text: "x".repeat(80) })
   const open = await Promise.all(
@@ -74,7 +75,7 @@ export const rate = async (hello: Hello, writers: number, millis: number): Promi
   return appended / seconds
 }
 
-/** Measures ours on SQLite and in memory against the peer's two stores, by turns. */
+/** Measures Sallyport on SQLite and in memory against the peer's two stores, in turns. */
 export const appends = async (directory: string): Promise<ReadonlyArray<Row>> => {
   const peerDirectory = join(directory, "peer")
   mkdirSync(peerDirectory)

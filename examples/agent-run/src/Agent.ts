@@ -1,5 +1,5 @@
 /**
- * The agent: it says what it is about to do, calls a slow tool, asks for an approval, and answers.
+ * Implements the agent: it says what it will do, calls a slow tool, asks for an approval, and answers.
  *
  * There is no model behind it, but it runs like one: it takes long, reports in parts, and costs too much to run twice.
  */

@@ -1,8 +1,8 @@
 /**
  * Decisions that runs wait for.
  *
- * A run waits in the process that executes it, so the decision has to reach that process. With more than one, keep decisions in
- * a table and let the run look there too.
+ * A run waits in the process that executes it, so the decision must reach that process. With several processes, keep
+ * decisions in a table and let the run look there too.
  */
 import { Context, Deferred, Effect, Layer } from "effect"
 

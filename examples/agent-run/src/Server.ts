@@ -1,5 +1,6 @@
 /**
- * The server as one layer: the agent's runs behind Sallyport's routes, a page, and one SQLite file for all of it.
+ * Provides the server as one layer: the agent's runs behind Sallyport's routes, a page, and one SQLite file for all of
+ * it.
  */
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
 import {

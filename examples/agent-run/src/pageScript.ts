@@ -1,5 +1,5 @@
 /**
- * The page's script, which a browser runs as it stands.
+ * Holds the page's script, which a browser runs unchanged.
  *
  * It keeps no state beside what it shows. The server keeps the run: a loaded page asks for it by its thread, and an
  * `EventSource` that has lost its connection asks for the events after the last one that it saw.
@@ -89,7 +89,7 @@ const follow = (next) => {
   })
 }
 
-// The key stands for the intent: the same click, however often it has to be sent, starts one run.
+// The key identifies the intent: the same click starts one run, however often it is sent.
 const start = async (key, continuation) => {
   try {
     follow((await post("api/runs", { threadId, input: { release: "1.0" }, continuation }, { "idempotency-key": key })).run)
@@ -124,7 +124,7 @@ $("start").addEventListener("click", () => {
   start(crypto.randomUUID())
 })
 
-// However many pages continue a run, it is continued once: the key is the same.
+// A run is continued once, however many pages do so: they use the same key.
 $("continue").addEventListener("click", () => {
   $("continue").hidden = true
   start("continue " + run.runId, {

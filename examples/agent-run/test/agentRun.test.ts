@@ -15,7 +15,7 @@ const serve = Effect.fnUntraced(function*(directory: string) {
   return { ...running, pairingUrl: line, url: new URL(line).origin }
 })
 
-/** A server with a network before it, and a page that is paired with it. */
+/** Starts a server behind a network, and a page that is paired with it. */
 const scene = Effect.fnUntraced(function*(directory: string): Effect.fn.Return<
   {
     readonly server: Effect.Success<ReturnType<typeof serve>>

@@ -1,5 +1,5 @@
 /**
- * A client: `node src/client.ts <state directory> <relay> <environment id> [one-time code of the relay]`.
+ * Runs a client: `node src/client.ts <state directory> <relay> <environment id> [one-time code of the relay]`.
  *
  * It signs in at the relay with its own key, asks for the environment, shows the verification code while it waits for
  * the owner, and goes on by itself: it follows the environment's access feed until its session ends. Every step is a

@@ -1,5 +1,5 @@
 /**
- * A relay: `node src/relay.ts <state directory> <port>`.
+ * Runs a relay: `node src/relay.ts <state directory> <port>`.
  *
  * It prints one line of JSON with its address and two one-time codes of the account "ada": one to link an environment
  * with, one for a client to sign in with. A real relay has its own sign-in pages, and issues such codes to accounts.
@@ -40,7 +40,7 @@ import { join } from "node:path"
 
 const [directory = "./relay-state", port = "4600"] = process.argv.slice(2)
 
-/** Of Sallyport's own surface a relay needs the sign-in only; an API of the same name takes its handlers. */
+/** A relay needs only the sign-in of Sallyport's own surface; an API of the same name takes its handlers. */
 const SignInApi = HttpApi.make(SallyportApi.identifier).add(SessionGroup)
 
 // The environment of this example is on the same machine. A relay with untrusted accounts must not send requests there.

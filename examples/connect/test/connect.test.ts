@@ -1,5 +1,5 @@
 /**
- * A relay, a backend and a client as three processes that talk over HTTP, and their owner in a terminal.
+ * Runs a relay, a backend and a client as three processes that talk over HTTP, and the owner's commands.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"

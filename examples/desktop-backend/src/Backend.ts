@@ -1,5 +1,6 @@
 /**
- * The backend of the desktop application, as a layer: its page, and Sallyport's sessions and access feed behind it.
+ * Provides the backend of the desktop application as a layer: its page, and Sallyport's sessions and access feed behind
+ * it.
  */
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
 import { AccessGroup } from "@sallyport/contract/AccessGroup"
@@ -43,7 +44,7 @@ const layerServer = (port: number) =>
     )
   }))
 
-/** Builds the backend. It accepts connections when the layer is built; port 0 lets the system choose one. */
+/** Provides the backend. It accepts connections when the layer is built; port 0 lets the system choose one. */
 export const layer = (options: { readonly stateDirectory: string; readonly port: number }) =>
   HttpRouter.serve(Layer.merge(api, Page.layer), { disableListenLog: true, disableLogger: true }).pipe(
     Shutdown.graceful,

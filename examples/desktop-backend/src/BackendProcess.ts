@@ -1,6 +1,6 @@
 /**
- * The backend's side of the handover: takes the credential, seeds it once the server accepts connections, says so, and
- * ends with the application that started it.
+ * Implements the backend's side of the handover: it takes the credential, seeds it once the server accepts connections,
+ * reports that it is ready, and ends with the application that started it.
  */
 import { AccessScope, BootstrapCredentialService } from "@sallyport/core"
 import { SecretFd } from "@sallyport/node"
@@ -65,5 +65,5 @@ export const run = <E, R>(
   }).pipe(Effect.scoped, Effect.raceFirst(parentGone))
 // #endregion run
 
-/** Says that the port is taken, for the application to choose another one. */
+/** Reports that the port is taken, so that the application chooses another one. */
 export const sayPortTaken = (port: number) => say({ _tag: "PortTaken", port })

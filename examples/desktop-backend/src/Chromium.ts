@@ -1,11 +1,12 @@
 /**
- * The browser of the window: a Chromium that npm ships. It has no display; in Electron, a `BrowserWindow` takes its place.
+ * Starts the browser of the window: a Chromium from npm. It has no display; in Electron, a `BrowserWindow` takes its
+ * place.
  */
 import Chromium, { inflate } from "@sparticuz/chromium"
 import { Effect, FileSystem, Path } from "effect"
 import * as Playwright from "playwright-core"
 
-/** Says where an unpacked browser is. */
+/** Describes an unpacked browser. */
 export interface Unpacked {
   readonly executablePath: string
   /** The variables that it needs if the system lacks some of its libraries. */
@@ -29,7 +30,7 @@ export const unpack = Effect.fn("Chromium.unpack")(function*(directory: string) 
     if (inherited === undefined) delete process.env.TMPDIR
     else process.env.TMPDIR = inherited
   })))
-  // The package's own configuration names directories that exist on its usual platform only.
+  // The package's own configuration names directories that only exist on its usual platform.
   const fonts = path.join(directory, "fontconfig")
   yield* fs.makeDirectory(fonts)
   yield* fs.writeFileString(

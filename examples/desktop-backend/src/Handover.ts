@@ -2,7 +2,8 @@
  * The messages between a desktop application and the backend that it starts.
  *
  * - File descriptor 3 is a pipe on which the application writes the seeded credential, and nothing else, and closes it.
- *   Arguments and the environment of a process can be read by others on the machine, and are inherited.
+ *   Other processes on the machine can read the arguments and the environment of a process, and its children inherit
+ *   them.
  * - Standard output begins with one line of JSON, {@link Message}: that the backend is ready, or why it will not be.
  * - Standard input is a pipe on which nothing is ever written. It ends when the application does, even by a crash.
  */

@@ -1,5 +1,6 @@
 /**
- * The page in the window: who is signed in, and whether the access feed is connected. It reconnects by itself.
+ * Serves the page in the window. It shows who is signed in and whether the access feed is connected, and reconnects by
+ * itself.
  */
 import { PairPage } from "@sallyport/http"
 import { Effect } from "effect"
@@ -25,7 +26,7 @@ const response = await fetch("/api/auth/session")
 const state = await response.json()
 status.textContent = state.authenticated ? "Signed in as " + state.session.subject : "Not signed in"
 
-// An EventSource reconnects by itself, and says which event it has seen last.
+// An EventSource reconnects by itself, and sends the id of the last event that it has seen.
 let connections = 0
 const feed = new EventSource("/api/auth/access")
 feed.onopen = () => {

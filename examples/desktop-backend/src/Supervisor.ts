@@ -12,7 +12,7 @@ import * as Handover from "./Handover.ts"
 export interface Backend {
   readonly pid: number
   readonly url: string
-  /** Lets one window in, once, within its lifetime. Each start has another one. */
+  /** Lets one window in, once, within its lifetime. Each start has its own credential. */
   readonly credential: Redacted.Redacted
 }
 
@@ -29,7 +29,7 @@ export interface Options {
   readonly stateDirectory: string
   /** The port of the first start; by default the system chooses one. Later starts keep the port while it is free. */
   readonly port?: number | undefined
-  /** Further settings for the backend's environment. No secret belongs there. */
+  /** Further variables for the backend's environment. Put no secret there. */
   readonly env?: Record<string, string> | undefined
   /** How long a start may take. Default 1 minute. */
   readonly startTimeout?: Duration.Input | undefined
@@ -50,8 +50,8 @@ const decodeMessage = Schema.decodeUnknownOption(Handover.Message)
 const lines = <E>(bytes: Stream.Stream<Uint8Array, E>) => Stream.splitLines(Stream.decodeText(bytes))
 
 /**
- * Keeps a backend running until the scope closes, and returns its state to follow. There is one process at a time: the next
- * one is started when the system has said that the last one is gone.
+ * Keeps a backend running until the scope closes, and returns its state, which callers can follow. There is one process
+ * at a time: the next one starts after the system has reported the end of the last one.
  */
 export const supervise = Effect.fn("Supervisor.supervise")(function*(options: Options) {
   const state = yield* SubscriptionRef.make<State>({ _tag: "Starting" })

@@ -1,5 +1,5 @@
 /**
- * A window on the backend. It signs itself in, and has no network while no backend of ours listens.
+ * Shows a window on the backend. It signs itself in, and has no network unless this application's backend listens.
  */
 import { Effect, Redacted, Schedule, Schema, Stream, SubscriptionRef } from "effect"
 import type { Browser, BrowserContext, Page } from "playwright-core"

@@ -62,7 +62,7 @@ const openWindow = Effect.fnUntraced(function*(state: SubscriptionRef.Subscripti
   return { ...window, requests }
 })
 
-/** Tries a credential, from outside of any window. Returns the status of the answer. */
+/** Tries a credential without a window. Returns the status of the answer. */
 const redeem = ({ credential, url }: Supervisor.Backend) =>
   step(async () => {
     const response = await fetch(`${url}/api/auth/bootstrap`, {
@@ -210,7 +210,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a des
         const window = yield* openWindow(state)
         yield* connected(window, 1)
         assert.strictEqual(yield* text(window, "#status"), "Signed in as owner")
-        // The hour has passed for the backend indeed.
+        // The hour has really passed for the backend.
         const since = yield* step(() =>
           window.page.evaluate(async () => (await (await fetch("/api/auth/session")).json()).session.createdAt)
         )

@@ -1,5 +1,5 @@
 /**
- * Starts the whole application as a process of its own, and ends it in every way that a process can end.
+ * Starts the whole application as a separate process, and ends it in every way that a process can end.
  */
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"

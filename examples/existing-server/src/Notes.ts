@@ -1,5 +1,5 @@
 /**
- * The application's own service: notes, in its own table of its own database.
+ * Provides the application's own service: notes, in its own table of its own database.
  */
 import { Context, Effect, Layer, PubSub, Schema, type Scope, Stream } from "effect"
 import { Migrator, SqlClient, type SqlError, SqlSchema } from "effect/sql"
@@ -29,7 +29,7 @@ export class Notes extends Context.Service<Notes, {
   readonly add: (note: { readonly author: string; readonly text: string }) => Effect.Effect<Note, NotesError>
   /** Returns an author's notes, the oldest first. */
   readonly byAuthor: (author: string) => Effect.Effect<ReadonlyArray<Note>, NotesError>
-  /** Subscribes: the stream has every note that is added after this effect, until its scope closes. */
+  /** Subscribes to new notes: the stream has every note that is added after this effect, until its scope closes. */
   readonly changes: Effect.Effect<Stream.Stream<Note>, never, Scope.Scope>
 }>()("notes/Notes") {}
 

@@ -1,5 +1,5 @@
 /**
- * The application's own API. Each endpoint says which scope it asks for with the contract's `requires`.
+ * Describes the application's own API. Each endpoint states the scope that it requires with the contract's `requires`.
  */
 import { requires } from "@sallyport/contract/Authentication"
 import { Schema } from "effect"

@@ -1,5 +1,5 @@
 /**
- * Answers the endpoints of notes. `CurrentSession` is there because the endpoints declare a scope.
+ * Answers the endpoints of notes. `CurrentSession` is available because the endpoints require a scope.
  */
 import { CurrentSession } from "@sallyport/core"
 import { Authentication } from "@sallyport/http"

@@ -1,5 +1,5 @@
 /**
- * The application's routes that are no part of an API: a page of text, and a WebSocket.
+ * Serves the application's routes that are no part of an API: a page of text, and a WebSocket.
  */
 import { CurrentSession, SessionCredentialService } from "@sallyport/core"
 import { Authentication } from "@sallyport/http"
@@ -32,7 +32,7 @@ const live = HttpRouter.add(
       Stream.filter(({ author }) => author === session.subject),
       Stream.map((note) => JSON.stringify(note)),
       Stream.pipeThroughChannel(HttpServerRequest.upgradeChannel()),
-      // Around the channel, not before it: what ends is the connection, not only what is sent.
+      // Around the channel, not before it, so that the connection ends, not only its input.
       sessions.whileValid(session),
       Stream.runDrain
     )

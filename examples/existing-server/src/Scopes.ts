@@ -1,5 +1,5 @@
 /**
- * The scopes of this application, beside Sallyport's own.
+ * Declares the scopes of this application, beside Sallyport's own.
  */
 import { AccessScope } from "@sallyport/core"
 import { Layer } from "effect"

@@ -1,5 +1,5 @@
 /**
- * The server as one layer: the application's routes and Sallyport's on one router, over one database.
+ * Provides the server as one layer: the application's routes and Sallyport's on one router, over one database.
  */
 // #region mount
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"

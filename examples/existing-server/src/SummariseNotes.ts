@@ -3,9 +3,9 @@ import { RunProgram } from "@sallyport/http"
 import { Effect, Schema } from "effect"
 import { Notes } from "./Notes.ts"
 
-/** Describes what a client may ask for. */
+/** Describes the input of a run. */
 export const Input = Schema.Struct({
-  /** How long to ponder each note, in milliseconds. */
+  /** How long to work on each note, in milliseconds. */
   ponderMillis: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60_000 })).pipe(
     Schema.withDecodingDefaultKey(Effect.succeed(1_000))
   )
@@ -14,7 +14,7 @@ export const Input = Schema.Struct({
 const firstSentence = (text: string): string => /^[^.!?\n]*[.!?]?/.exec(text)?.[0] ?? text
 
 // #region program
-/** Provides the program that `POST /api/runs` executes. It goes on when the client that started it is gone. */
+/** Provides the program that `POST /api/runs` executes. It continues after its client has disconnected. */
 export const layer = RunProgram.layer(Effect.fnUntraced(function*({ input, run, session }) {
   const { ponderMillis } = yield* Schema.decodeUnknownEffect(Input)(input)
   const notes = yield* (yield* Notes).byAuthor(session.subject)

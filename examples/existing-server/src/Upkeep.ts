@@ -3,7 +3,10 @@ import { BootstrapCredentialService, RunEventLog, SessionCredentialService } fro
 import { Layer } from "effect"
 
 // #region upkeep
-/** Sweeps links and sessions, reaps runs whose process is gone, and sweeps old ones. Several processes may do this at once. */
+/**
+ * Sweeps links and sessions, ends runs whose process is gone, and sweeps old runs. Several processes may do this at
+ * once.
+ */
 export const layer = Layer.mergeAll(
   BootstrapCredentialService.layerSweeper(),
   SessionCredentialService.layerSweeper(),

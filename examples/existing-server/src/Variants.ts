@@ -33,7 +33,7 @@ export const underPrefix = Sallyport.layer({ prefix: "/sallyport", continueTo: "
 // #endregion prefix
 
 // #region groups
-/** An API of the same name with some of the groups: the handlers fit it. Links are issued by the host alone. */
+/** An API of the same name with some of the groups: the handlers fit it. Only the host issues links. */
 class SessionsAndRuns extends HttpApi.make("sallyport").add(SessionGroup).add(RunGroup) {}
 
 /** Mounts sessions and runs, without the endpoints of pairing links and without the pairing page. */
@@ -62,7 +62,7 @@ export const fromVariables = Layer.mergeAll(
 // #endregion variables
 
 // #region sessions
-/** Ends sessions as level 2 of NIST SP 800-63B-4 asks, and has clients refresh their tokens every ten minutes. */
+/** Ends sessions as level 2 of NIST SP 800-63B-4 requires, and makes clients refresh their tokens every ten minutes. */
 export const strictSessions = SessionCredentialService.layerWith({
   ...SessionCredentialService.nistAal2,
   refresh: { tokenLifetime: "10 minutes" }
@@ -80,7 +80,7 @@ export const sharedLimits = BootstrapCredentialService.layerWith({
 // #endregion limits
 
 // #region proxies
-/** Believes a load balancer in the private network 10.0.0.0/8 when it says who a request is from. */
+/** Trusts a load balancer in the private network 10.0.0.0/8 to name the sender of a request. */
 export const behindProxies = Layer.merge(
   Sallyport.layer(),
   TrustedProxies.layer([IpNetwork.fromStringUnsafe("10.0.0.0/8")])

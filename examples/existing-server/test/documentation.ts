@@ -25,7 +25,7 @@ export const read = Effect.fnUntraced(function*(file: string) {
   return yield* fs.readFileString(path.join(yield* directory, file))
 })
 
-/** Describes a code block, with the comment that stands before it, if one does. */
+/** Describes a code block, with the comment before it, if there is one. */
 export interface CodeBlock {
   readonly language: string
   readonly code: string

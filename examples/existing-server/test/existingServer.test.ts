@@ -36,7 +36,7 @@ const pair = Effect.fnUntraced(function*(scopes: ReadonlyArray<AccessScope.Acces
   const { access_token } = yield* anonymous.session.token({
     payload: {
       grant_type: tokenExchange,
-      // The contract has a label of its own for what is redacted.
+      // The contract has its own label for redacted values.
       subject_token: Redacted.make(Redacted.value(code), { label: "bootstrap-credential" }),
       subject_token_type: bootstrapTokenType
     }

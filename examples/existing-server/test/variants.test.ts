@@ -144,7 +144,7 @@ describe("variants of the mount", () => {
       Effect.provide(Logger.layer([]))
     ))
 
-  it.live("behind proxies, with RPCs beside it, what is where stays the same", () =>
+  it.live("behind proxies, with RPCs beside it, every route is the same", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(
         yield* statuses(Variants.behindProxies, ["/pair", "/api/auth/session", "/api/auth/sessions"]),

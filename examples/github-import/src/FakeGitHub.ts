@@ -1,5 +1,5 @@
 /**
- * A server on a loopback port that speaks the part of GitHub's REST API that this example uses, with one private repository.
+ * Serves on a loopback port the part of GitHub's REST API that this example uses, with one private repository.
  */
 import { Context, Effect, Layer, Option } from "effect"
 import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"

@@ -1,12 +1,12 @@
 /**
- * Reads the text files of a repository through GitHub's REST API, with the token that the caller uses.
+ * Reads the text files of a repository through GitHub's REST API, with the caller's token.
  */
 import { type Caller, CredentialScopeResolver } from "@sallyport/core/credentials/CredentialScopeResolver"
 import { parseRepository, request, verdictOf } from "@sallyport/core/credentials/GitHubCredential"
 import { Effect, Option, Schema } from "effect"
 import { HttpClient } from "effect/http"
 
-/** Reports why nothing was imported: one of the verdicts on a token, or what a person should do first. */
+/** Reports why nothing was imported: a verdict on the token, or what a person should do first. */
 export class ImportError extends Schema.TaggedError<ImportError>()("ImportError", {
   problem: Schema.Literals(["NeedsToken", "Rejected", "RateLimited", "WrongAddress", "ProviderDown"]),
   sentence: Schema.String,
@@ -64,7 +64,7 @@ export const importRepository = Effect.fn("Import.importRepository")(function*(
         case "RateLimited":
           return yield* new ImportError({
             problem: "RateLimited",
-            sentence: "GitHub answers no more for a while",
+            sentence: "GitHub does not answer at the moment; try again later",
             retryable: true
           })
         case "Rejected":

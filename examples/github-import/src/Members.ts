@@ -1,5 +1,5 @@
 /**
- * Who is in which organisation, from the host's own table. This is all that Sallyport asks a host about organisations.
+ * Looks up memberships in the host's own table. This is all that Sallyport asks a host about organisations.
  */
 import { OrgLookupError, OrgMembership } from "@sallyport/core/credentials/OrgMembership"
 import { Effect, Layer, Schema } from "effect"

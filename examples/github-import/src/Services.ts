@@ -1,5 +1,5 @@
 /**
- * The services of the example on one SQLite database.
+ * Provides the services of the example on one SQLite database.
  */
 import { NodeCrypto } from "@effect/platform-node"
 import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
@@ -13,7 +13,7 @@ import { FetchHttpClient } from "effect/http"
 import * as Members from "./Members.ts"
 
 // #region services
-/** Provides the credentials, the members and a client, on a database file; the key comes from `SALLYPORT_SECRET_KEY`. */
+/** Provides the credentials, the members and a client on a database file. The key is in `SALLYPORT_SECRET_KEY`. */
 export const layer = (options: { readonly filename: string; readonly apiUrl: string; readonly repository: string }) => {
   const requirements = Layer.unwrap(Effect.map(
     GitHubCredential.requirement({ apiUrl: options.apiUrl, repository: options.repository }),

@@ -1,5 +1,5 @@
 /**
- * An owner connects GitHub for the organisation, and a member imports a private repository with that token.
+ * Connects GitHub as an organisation's owner, and imports a private repository as a member with that token.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { CredentialScopeResolver } from "@sallyport/core/credentials/CredentialScopeResolver"
@@ -27,7 +27,7 @@ const story = (apiUrl: string) =>
     for (const [path, text] of imported) yield* Console.log(`${path}: ${text.length} characters`)
   })
 
-// The key of a demonstration whose database is gone when it ends. Yours comes from the environment.
+// The key of a demonstration, whose database is deleted at the end. Take yours from the environment.
 const demonstrationKey = ConfigProvider.layer(
   ConfigProvider.fromEnvRecord({ SALLYPORT_SECRET_KEY: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8" })
 )

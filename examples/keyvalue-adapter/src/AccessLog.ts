@@ -1,9 +1,10 @@
 /**
- * The store that the repositories of this adapter share: a log of changes on a `KeyValueStore`, one key for each.
+ * Provides the store that the repositories of this adapter share: a log of changes on a `KeyValueStore`, one key for
+ * each.
  *
- * A `KeyValueStore` has no transactions, but it sets one key at a time. So a change is one key, whose value holds every row
- * that it puts or removes together with its events. It is there whole, or not at all. The rows themselves are in memory, made
- * from the log when the layer is built.
+ * A `KeyValueStore` has no transactions, but it sets one key atomically. So a change is one key, whose value holds
+ * every row that it puts or removes together with its events. A change is stored whole, or not at all. The rows
+ * themselves are in memory, built from the log when the layer is built.
  */
 import { AccessEvent, BootstrapCredentialRepository, RepositoryError, WakeUps } from "@sallyport/core"
 import * as Session from "@sallyport/core/access/Session"
@@ -34,7 +35,7 @@ export interface State {
   readonly events: ReadonlyArray<AccessEvent.AccessEvent>
 }
 
-/** Describes what an operation does: its answer, and the change that it makes, if it makes one. Events get their numbers later. */
+/** Describes the result of an operation: its answer, and its change, if any. Events get their numbers later. */
 export interface Decision<A> {
   readonly answer: A
   readonly change?: Omit<Change, "events"> & {

@@ -1,5 +1,5 @@
 /**
- * The reading side of the access feed, on the log that the other repositories write.
+ * Reads the access feed from the log that the other repositories write.
  */
 import type { AccessFeedRepository } from "@sallyport/core/access/AccessFeedRepository"
 import { toPairingLink } from "@sallyport/core/access/BootstrapCredentialRepository"

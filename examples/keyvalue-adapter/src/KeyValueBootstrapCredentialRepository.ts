@@ -22,7 +22,7 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
     insert: (row, context) =>
       log.change("insert", ({ links }) => {
         if (Array.from(links.values()).some(({ codeDigest }) => codeDigest === row.codeDigest)) return { answer: false }
-        if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already`)
+        if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already; use another id`)
         const upserted = event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(row) }, context)
         return { answer: true, change: { links: [row], events: [upserted] } }
       }),

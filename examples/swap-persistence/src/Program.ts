@@ -1,10 +1,10 @@
 /**
- * A program on Sallyport's services. It does not say where they keep their state.
+ * Runs a program on Sallyport's services. It does not say where they keep their state.
  */
 import { BootstrapCredentialService, RunEventLog, SessionCredentialService } from "@sallyport/core"
 import { Effect, Layer, Stream } from "effect"
 
-/** Provides the services, on whatever repositories and secrets are provided to them. */
+/** Provides the services, on any repositories and secrets. */
 export const layerServices = Layer.mergeAll(
   BootstrapCredentialService.layer,
   SessionCredentialService.layer,
@@ -12,7 +12,7 @@ export const layerServices = Layer.mergeAll(
 )
 
 // #region sign-in
-/** Lets a device in as an owner's: issues a code, redeems it, and starts a session. Returns its token. */
+/** Signs a device in: issues a code, redeems it, and starts a session. Returns its token. */
 export const signIn = Effect.fn("signIn")(function*(subject: string) {
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
   const sessions = yield* SessionCredentialService.SessionCredentialService
@@ -29,7 +29,7 @@ export const signIn = Effect.fn("signIn")(function*(subject: string) {
 // #endregion sign-in
 
 // #region run
-/** Counts to three in a run, and returns what a reader sees of it, with the run's id. */
+/** Counts to three in a run, and returns the events that a reader sees, with the run's id. */
 export const count = Effect.fn("count")(function*(subject: string, idempotencyKey: string) {
   const log = yield* RunEventLog.RunEventLog
   const owner = { subject }
