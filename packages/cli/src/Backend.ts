@@ -33,7 +33,12 @@ import { holdEarlyRequests } from "./internal/earlyRequests.ts"
 import * as Persistence from "./Persistence.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
-/** Lists what a backend is started with. */
+/**
+ * Lists what a backend is started with.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   readonly host: string
   /** 0 lets the system choose one. */
@@ -83,6 +88,9 @@ const layerServer = (options: Options) =>
 /**
  * Builds the backend: it listens when the layer is built, and stops when its scope closes. The services stay in the
  * output, so that a caller can issue a pairing link, or learn the address that the system chose.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = (options: Options) =>
   Layer.unwrap(Effect.map(

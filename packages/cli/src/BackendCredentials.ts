@@ -13,7 +13,12 @@ import * as Layer from "effect/Layer"
 /** The secret that encrypts the credentials. */
 const keyName = "credentials.key"
 
-/** Provides what can be connected: a GitHub token, the key of a model provider, and a pair of AWS. */
+/**
+ * Provides what can be connected: a GitHub token, the key of a model provider, and a pair of AWS.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerRequirements = Layer.unwrap(Effect.map(
   GitHubCredential.requirement(),
   (github) =>
@@ -30,7 +35,12 @@ export const layerRequirements = Layer.unwrap(Effect.map(
     ])
 )).pipe(Layer.provide(FetchHttpClient.layer))
 
-/** Provides the credentials, for callers who are in the organisations that a layer says. */
+/**
+ * Provides the credentials, for callers who are in the organisations that a layer says.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = <E, R>(memberships: Layer.Layer<OrgMembership, E, R>) =>
   CredentialScopeResolver.layerConfig.pipe(
     Layer.provideMerge(layerRequirements),

@@ -26,7 +26,12 @@ import * as Stream from "effect/Stream"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Persistence from "./Persistence.ts"
 
-/** Lists the exit codes of these commands; 1 is any other failure. */
+/**
+ * Lists the exit codes of these commands; 1 is any other failure.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const exitCodes = {
   ClientNotFound: 3,
   ClientAmbiguous: 4,
@@ -355,7 +360,12 @@ const unlink = Command.make("unlink", {}, () =>
     Command.withDescription("Answer the relay no more, and tell it; what clients have here stays until you revoke them")
   )
 
-/** Decides who may connect through a relay. */
+/**
+ * Decides who may connect through a relay.
+ *
+ * @category commands
+ * @since 0.1.0
+ */
 export const connect = parent.pipe(
   Command.withSubcommands([
     status,

@@ -7,7 +7,12 @@ import * as Authentication from "@sallyport/http/Authentication"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Layer from "effect/Layer"
 
-/** Adds the routes to the router. Until the backend is linked, they answer that there is nothing. */
+/**
+ * Adds the routes to the router. Until the backend is linked, they answer that there is nothing.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = HttpApiBuilder.layer(ConnectEnvironmentApi).pipe(
   Layer.provide(EnvironmentHandlers.layer),
   Layer.provide(Authentication.layerRequestErrors())

@@ -6,7 +6,12 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 
-/** Describes what a client may ask of the run; each has a default. */
+/**
+ * Describes what a client may ask of the run; each has a default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const Input = Schema.Struct({
   /** How far to count: 1 to 10,000. */
   to: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 10_000 })).pipe(
@@ -18,7 +23,12 @@ export const Input = Schema.Struct({
   )
 })
 
-/** Provides the run: an event `{ count }` for each number, and the last one as its result. */
+/**
+ * Provides the run: an event `{ count }` for each number, and the last one as its result.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<RunProgram.RunProgram> = RunProgram.layer(
   Effect.fnUntraced(function*({ input, run }) {
     const { everyMillis, to } = yield* Schema.decodeUnknownEffect(Input)(input)

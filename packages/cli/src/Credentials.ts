@@ -37,7 +37,12 @@ const shared = {
   )
 }
 
-/** Lists the exit codes of these commands; 1 is any other failure. */
+/**
+ * Lists the exit codes of these commands; 1 is any other failure.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const exitCodes: Readonly<
   Record<CredentialScopeResolver.CredentialError["reason"]["_tag"] | "NotValid", number>
 > = {
@@ -255,5 +260,10 @@ const test = Command.make(
     }))
 ).pipe(Command.withDescription("Have the provider check a credential; the exit code is 0 where it works"))
 
-/** Lists, sets, removes and checks credentials. */
+/**
+ * Lists, sets, removes and checks credentials.
+ *
+ * @category commands
+ * @since 0.1.0
+ */
 export const credentials = parent.pipe(Command.withSubcommands([list, status, set, remove, test]))

@@ -9,7 +9,12 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import type * as Layer from "effect/Layer"
 import { body, script, style } from "./internal/demoPage.ts"
 
-/** Adds the page to the router, as `GET /`. */
+/**
+ * Adds the page to the router, as `GET /`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | SecureRandom.SecureRandom> = HttpRouter.use(
   Effect.fnUntraced(function*(router) {
     const random = yield* SecureRandom.SecureRandom

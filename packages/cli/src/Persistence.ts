@@ -24,7 +24,12 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { StateDirectory } from "./StateDirectory.ts"
 
-/** Reports that the database of a backend cannot be used, and why. */
+/**
+ * Reports that the database of a backend cannot be used, and why.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class DatabaseError extends Schema.TaggedError<DatabaseError>()("DatabaseError", {
   /** The file, or the server's address and database, without user and password. */
   database: Schema.String,
@@ -36,7 +41,12 @@ export class DatabaseError extends Schema.TaggedError<DatabaseError>()("Database
   }
 }
 
-/** Reports text that is no address of a PostgreSQL database. It is not quoted: it may hold a password. */
+/**
+ * Reports text that is no address of a PostgreSQL database. It is not quoted: it may hold a password.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidDatabaseUrl extends Schema.TaggedError<InvalidDatabaseUrl>()("InvalidDatabaseUrl", {}) {
   override get message() {
     return "The database URL must have the form postgres://user:password@host:5432/database"
@@ -119,6 +129,9 @@ type Postgres = ReturnType<typeof layerPostgres>
 /**
  * Provides the repositories and the secrets: in the PostgreSQL database where one is named, and in the state directory
  * where none is.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = (options: {
   readonly databaseUrl: Redacted.Redacted | undefined

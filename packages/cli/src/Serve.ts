@@ -121,7 +121,12 @@ const announce = Effect.fnUntraced(
   }
 )
 
-/** Starts the backend and keeps it running until it is told to stop. */
+/**
+ * Starts the backend and keeps it running until it is told to stop.
+ *
+ * @category commands
+ * @since 0.1.0
+ */
 export const serve = Command.make(
   "serve",
   flags,

@@ -9,7 +9,12 @@ import * as UserDirectories from "effect/persistence/UserDirectories"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 
-/** Reports a state directory that cannot be used. It names the directory and what to do about it. */
+/**
+ * Reports a state directory that cannot be used. It names the directory and what to do about it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class StateDirectoryError extends Schema.TaggedError<StateDirectoryError>()("StateDirectoryError", {
   directory: Schema.String,
   problem: Schema.String,
@@ -20,7 +25,12 @@ export class StateDirectoryError extends Schema.TaggedError<StateDirectoryError>
   }
 }
 
-/** Lists where things are in a state directory. */
+/**
+ * Lists where things are in a state directory.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface StateDirectory {
   readonly directory: string
   readonly database: string
@@ -29,7 +39,12 @@ export interface StateDirectory {
   readonly secretKey: string
 }
 
-/** Returns the directory that was named, or the platform's own for the state of programs. */
+/**
+ * Returns the directory that was named, or the platform's own for the state of programs.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const orDefault = Effect.fnUntraced(function*(directory: Option.Option<string>) {
   if (Option.isSome(directory)) return directory.value
   const directories = yield* UserDirectories.UserDirectories
@@ -39,6 +54,9 @@ export const orDefault = Effect.fnUntraced(function*(directory: Option.Option<st
 /**
  * Makes the directory, private to this user, or checks the one that is there: it has to be a directory, this user's own,
  * writable, and closed to everybody else.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const open = Effect.fn("StateDirectory.open")(function*(directory: string): Effect.fn.Return<
   StateDirectory,

@@ -26,7 +26,12 @@ import { Connection } from "./Connection.ts"
 import { Credentials } from "./Credentials.ts"
 import * as Answer from "./internal/answer.ts"
 
-/** Describes how a device pairs. */
+/**
+ * Describes how a device pairs.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface PairOptions {
   /** The code as somebody typed it, in any case, with or without dashes; or what a pairing link's fragment holds. */
   readonly code: Redacted.Redacted
@@ -36,7 +41,12 @@ export interface PairOptions {
   readonly scopes?: ReadonlyArray<AccessScope> | undefined
 }
 
-/** Describes a link that lets another device in. */
+/**
+ * Describes a link that lets another device in.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface LinkOptions {
   /** What the new device may do; by default all that this one may. */
   readonly scopes?: ReadonlyArray<AccessScope> | undefined
@@ -49,13 +59,23 @@ export interface LinkOptions {
   readonly lifetime?: Duration.Input | undefined
 }
 
-/** Describes a link with its code, which is told once. */
+/**
+ * Describes a link with its code, which is told once.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface IssuedLink {
   readonly link: PairingLinkView
   readonly code: Redacted.Redacted
 }
 
-/** Provides who is signed in, and who else may be. */
+/**
+ * Provides who is signed in, and who else may be.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class Access extends Context.Service<Access, {
   /**
    * Returns whether this device is signed in. It is asked for once, and remembered until this client signs in or out, or the
@@ -255,5 +275,10 @@ const make = Effect.gen(function*() {
 const isSignedOut = ({ reason }: ClientError): boolean =>
   reason._tag === "Unauthorized" && reason.code === "unauthorized"
 
-/** Provides who is signed in at the server of the connection. */
+/**
+ * Provides who is signed in at the server of the connection.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<Access, never, Connection | Credentials> = Layer.effect(Access, make)

@@ -9,7 +9,12 @@ import * as WireError from "@sallyport/contract/WireError"
 import * as Schema from "effect/Schema"
 import { TokenStorageError } from "./TokenStorage.ts"
 
-/** Lists how an attempt to reach the server can fail so that another one may succeed. */
+/**
+ * Lists how an attempt to reach the server can fail so that another one may succeed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const FailureKind = Schema.Literals([
   /** The connection could not be made, or broke. */
   "connection",
@@ -20,10 +25,20 @@ export const FailureKind = Schema.Literals([
   /** What came was not what it should have been, such as the page of a captive portal, or a stream with a gap. */
   "garbled"
 ])
-/** @see {@link FailureKind} */
+/**
+ * @see {@link FailureKind}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type FailureKind = typeof FailureKind.Type
 
-/** Says that the server could not be reached, in as many attempts as were allowed. What was asked may have been done. */
+/**
+ * Says that the server could not be reached, in as many attempts as were allowed. What was asked may have been done.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable", {
   /** How the last attempt failed. */
   failure: FailureKind,
@@ -40,7 +55,12 @@ export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable"
   }
 }
 
-/** Says that an answer is none that this client knows, so that the address or a version is wrong. */
+/**
+ * Says that an answer is none that this client knows, so that the address or a version is wrong.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class UnexpectedAnswer extends Schema.TaggedError<UnexpectedAnswer>()("UnexpectedAnswer", {
   /** The status of the answer; 0 where it was the request that failed unexpectedly. */
   status: Schema.Int,
@@ -50,12 +70,22 @@ export class UnexpectedAnswer extends Schema.TaggedError<UnexpectedAnswer>()("Un
   message: Schema.String
 }) {}
 
-/** Says that what was to be sent does not have the form that the server takes. Nothing was sent. */
+/**
+ * Says that what was to be sent does not have the form that the server takes. Nothing was sent.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
   message: Schema.String
 }) {}
 
-/** Lists what a server answers requests for access with. */
+/**
+ * Lists what a server answers requests for access with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const ServerError = Schema.Union([
   WireError.InvalidRequest,
   WireError.Unauthorized,
@@ -72,10 +102,20 @@ export const ServerError = Schema.Union([
   WireError.OAuthTooManyRequests,
   WireError.OAuthUnavailable
 ])
-/** @see {@link ServerError} */
+/**
+ * @see {@link ServerError}
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export type ServerError = typeof ServerError.Type
 
-/** Lists what can go wrong. */
+/**
+ * Lists what can go wrong.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export const ClientErrorReason = Schema.Union([
   ...ServerError.members,
   Unreachable,
@@ -83,10 +123,20 @@ export const ClientErrorReason = Schema.Union([
   InvalidInput,
   TokenStorageError
 ])
-/** @see {@link ClientErrorReason} */
+/**
+ * @see {@link ClientErrorReason}
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export type ClientErrorReason = typeof ClientErrorReason.Type
 
-/** Reports what went wrong with a request; callers branch on the tag of `reason`, and on its code. */
+/**
+ * Reports what went wrong with a request; callers branch on the tag of `reason`, and on its code.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ClientError extends Schema.TaggedError<ClientError>()("ClientError", { reason: ClientErrorReason }) {
   /** The server's sentence, where it was the server that said no. */
   override get message() {

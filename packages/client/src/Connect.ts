@@ -36,7 +36,12 @@ import { SignedOut } from "./RunsError.ts"
 // Errors
 // -----------------------------------------------------------------------------
 
-/** Says that the owner turned the device's request away; it may ask again at a time, where that is known. */
+/**
+ * Says that the owner turned the device's request away; it may ask again at a time, where that is known.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", {
   askAgainAtMillis: Schema.NullOr(Schema.Natural)
 }) {
@@ -48,35 +53,60 @@ export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", {
   }
 }
 
-/** Says that the owner took the device's approval back. */
+/**
+ * Says that the owner took the device's approval back.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Revoked extends Schema.TaggedError<Revoked>()("Revoked", {}) {
   override get message() {
     return "The owner revoked this device's approval; connect again to ask anew"
   }
 }
 
-/** Says that the owner blocked the device for good. */
+/**
+ * Says that the owner blocked the device for good.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Blocked extends Schema.TaggedError<Blocked>()("Blocked", {}) {
   override get message() {
     return "The owner blocked this device; it cannot ask again"
   }
 }
 
-/** Says that nobody decided about the request while it could be decided. */
+/**
+ * Says that nobody decided about the request while it could be decided.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RequestExpired extends Schema.TaggedError<RequestExpired>()("RequestExpired", {}) {
   override get message() {
     return "Nobody decided about the request in time; connect again to ask anew"
   }
 }
 
-/** Says that too many devices of the account wait already. */
+/**
+ * Says that too many devices of the account wait already.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TooManyPending extends Schema.TaggedError<TooManyPending>()("TooManyPending", {}) {
   override get message() {
     return "Too many devices of this account wait for the owner already; try again when some were decided about"
   }
 }
 
-/** Lists what can go wrong. A 401 of the relay is `SignedOut`: the token of the relay is good no more. */
+/**
+ * Lists what can go wrong. A 401 of the relay is `SignedOut`: the token of the relay is good no more.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export const ConnectErrorReason = Schema.Union([
   Rejected,
   Revoked,
@@ -86,10 +116,20 @@ export const ConnectErrorReason = Schema.Union([
   SignedOut,
   ...ClientErrorReason.members
 ])
-/** @see {@link ConnectErrorReason} */
+/**
+ * @see {@link ConnectErrorReason}
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export type ConnectErrorReason = typeof ConnectErrorReason.Type
 
-/** Reports why a device is not connected; callers branch on the tag of `reason`. */
+/**
+ * Reports why a device is not connected; callers branch on the tag of `reason`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ConnectError extends Schema.TaggedError<ConnectError>()("ConnectError", { reason: ConnectErrorReason }) {
   override get message() {
     return this.reason.message
@@ -163,6 +203,9 @@ const exchangeWith = Effect.fnUntraced(function*(prove: Proofs.Prove, options: {
 /**
  * Exchanges a one-time credential of a server, a relay's or an environment's, for a token that is bound to the device's key
  * (RFC 8693, RFC 9449). Made once: the credential can be used up although this fails with `Unreachable`.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const exchange = Effect.fn("Connect.exchange")(function*(options: {
   /** The server's address, as a person would give it: see `Connection.layer`. */
@@ -218,7 +261,12 @@ const waitSeconds = 30
 /** An answer that comes sooner than this without a decision is not asked for again at once. */
 const shortestWaitMillis = 1_000
 
-/** Describes a request that waits for the owner. */
+/**
+ * Describes a request that waits for the owner.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Waiting {
   /** What the device shows; the owner's screen shows the same. */
   readonly verificationCode: string
@@ -226,7 +274,12 @@ export interface Waiting {
   readonly expiresAtMillis: number
 }
 
-/** Describes a device that is connected. */
+/**
+ * Describes a device that is connected.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Connected {
   readonly environmentUrl: string
   /**
@@ -236,7 +289,12 @@ export interface Connected {
   readonly token: Redacted.Redacted
 }
 
-/** Describes what a device connects to, and how. */
+/**
+ * Describes what a device connects to, and how.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface ConnectOptions {
   /** The relay's address, as a person would give it. */
   readonly relayUrl: string
@@ -413,6 +471,9 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
  *
  * Lost connections, a relay that restarts, and 503s are gone over, with waits that grow; while the owner decides, until the
  * request expires. Interrupting it takes nothing back: the request waits on, and connecting again joins it.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const connect = Effect.fn("Connect.connect")(
   (options: ConnectOptions): Effect.Effect<

@@ -11,7 +11,12 @@ import * as Layer from "effect/Layer"
 import { Credentials } from "./Credentials.ts"
 import type { TokenStorageError } from "./TokenStorage.ts"
 
-/** Provides the connection to a server. */
+/**
+ * Provides the connection to a server.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class Connection extends Context.Service<Connection, {
   /** The address below which the server's HTTP routes stand: `http` or `https`, no trailing slash, no query. */
   readonly baseUrl: string
@@ -30,6 +35,9 @@ export class Connection extends Context.Service<Connection, {
  * Provides the connection to the server at an address as a person would give it. `ws` and `wss` are taken for `http` and
  * `https`; a final `/ws`, a query and a fragment are dropped; any other path is kept as the prefix that the routes are
  * mounted under.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = (options: { readonly baseUrl: string }): Layer.Layer<
   Connection,

@@ -16,7 +16,12 @@ import { DeviceKey } from "./DeviceKey.ts"
 import * as Proofs from "./internal/proofs.ts"
 import { TokenStorage, type TokenStorageError } from "./TokenStorage.ts"
 
-/** Proves a session, and keeps what proves it. */
+/**
+ * Proves a session, and keeps what proves it.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class Credentials extends Context.Service<Credentials, {
   /** What a pairing code is exchanged for: a cookie that comes with the answer, or a token in it. */
   readonly exchange: "cookie" | "token"
@@ -52,6 +57,9 @@ const unchanged = HttpClient.mapRequestEffect(
 /**
  * Leaves the cookie to the browser, which sends it with every request to the page's own server, and which no script can
  * read. Where the server has another origin, provide `FetchHttpClient.RequestInit` with `credentials: "include"`.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerCookie: Layer.Layer<Credentials> = Layer.succeed(
   Credentials,
@@ -68,6 +76,9 @@ export const layerCookie: Layer.Layer<Credentials> = Layer.succeed(
 /**
  * Keeps the cookie for as long as the layer lives, and names the server as the origin of requests, as a page of it would.
  * For a program that has to act as a browser; others are better served by a token.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerCookieJar: Layer.Layer<Credentials> = Layer.effect(
   Credentials,
@@ -115,7 +126,12 @@ const withStorage = (tokenType: "Bearer" | "DPoP", present: Present) =>
       forget: storage.remove
     }))
 
-/** Sends the token that `TokenStorage` keeps, as `Authorization: Bearer`. */
+/**
+ * Sends the token that `TokenStorage` keeps, as `Authorization: Bearer`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerBearer: Layer.Layer<Credentials, never, TokenStorage> = Layer.effect(
   Credentials,
   withStorage("Bearer", presentBearer)
@@ -127,6 +143,9 @@ export const layerBearer: Layer.Layer<Credentials, never, TokenStorage> = Layer.
  *
  * A request that the server refuses for want of a nonce, or because this device's clock is wrong, is made again, with
  * what the server said.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerDpop: Layer.Layer<Credentials, never, TokenStorage | DeviceKey> = Layer.effect(
   Credentials,

@@ -22,7 +22,12 @@ import * as KeyDatabase from "./internal/keyDatabase.ts"
 // Errors
 // -----------------------------------------------------------------------------
 
-/** Says that the place where the key is kept cannot be used, so that it is not known whether there is one. */
+/**
+ * Says that the place where the key is kept cannot be used, so that it is not known whether there is one.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class KeyStoreUnavailable extends Schema.TaggedError<KeyStoreUnavailable>()("KeyStoreUnavailable", {
   problem: Schema.String,
   cause: Schema.Defect()
@@ -32,7 +37,12 @@ export class KeyStoreUnavailable extends Schema.TaggedError<KeyStoreUnavailable>
   }
 }
 
-/** Says that something else stands where the key should be. */
+/**
+ * Says that something else stands where the key should be.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class KeyDamaged extends Schema.TaggedError<KeyDamaged>()("KeyDamaged", {
   place: Schema.String,
   problem: Schema.String
@@ -43,14 +53,24 @@ export class KeyDamaged extends Schema.TaggedError<KeyDamaged>()("KeyDamaged", {
   }
 }
 
-/** Says that there is no WebCrypto here: browsers have it in secure contexts only. */
+/**
+ * Says that there is no WebCrypto here: browsers have it in secure contexts only.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class CryptoUnavailable extends Schema.TaggedError<CryptoUnavailable>()("CryptoUnavailable", {}) {
   override get message() {
     return "There is no WebCrypto here to make a key with; serve the page over https, or from a loopback address"
   }
 }
 
-/** Reports why there is no key of the device; callers branch on the tag of `reason`. */
+/**
+ * Reports why there is no key of the device; callers branch on the tag of `reason`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class DeviceKeyError extends Schema.TaggedError<DeviceKeyError>()("DeviceKeyError", {
   reason: Schema.Union([KeyStoreUnavailable, KeyDamaged, CryptoUnavailable])
 }) {
@@ -68,7 +88,12 @@ const damaged = (place: string, problem: string) => new DeviceKeyError({ reason:
 // Service
 // -----------------------------------------------------------------------------
 
-/** Describes the request that a proof is for. */
+/**
+ * Describes the request that a proof is for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ProofRequest {
   readonly method: string
   /** The whole address. A query and a fragment are left out of the proof (RFC 9449 section 4.2). */
@@ -81,7 +106,12 @@ export interface ProofRequest {
   readonly clockOffsetSeconds?: number | undefined
 }
 
-/** Provides the key of this device. The private key can sign, and nothing else. */
+/**
+ * Provides the key of this device. The private key can sign, and nothing else.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class DeviceKey extends Context.Service<DeviceKey, {
   /** The thumbprint of the public key (RFC 7638), by which the owner knows the device. */
   readonly thumbprint: string
@@ -179,13 +209,23 @@ const isKey = (value: unknown, type: KeyType): value is CryptoKey =>
 // Layers
 // -----------------------------------------------------------------------------
 
-/** Provides a key that lives as long as the layer. */
+/**
+ * Provides a key that lives as long as the layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMemory: Layer.Layer<DeviceKey, DeviceKeyError, Requirements> = Layer.effect(
   DeviceKey,
   Effect.flatMap(Effect.flatMap(generate, (pair) => readPair("it", pair)), make)
 )
 
-/** Says where in a browser the key is kept. */
+/**
+ * Says where in a browser the key is kept.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface IndexedDbOptions {
   /** The database, which is this module's alone. Default `sallyport-device-key`. */
   readonly database?: string | undefined
@@ -208,6 +248,9 @@ const fromDatabase = <A>(effect: Effect.Effect<A, KeyDatabase.DatabaseFailed>) =
  * a `CryptoKey` that cannot be exported: a script of the page can use it while the page is open, and cannot take it away.
  *
  * Of tabs that start together exactly one makes the key, and all have it.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerIndexedDb = (
   options?: IndexedDbOptions
@@ -223,11 +266,21 @@ export const layerIndexedDb = (
     })
   )
 
-/** Removes the key of {@link layerIndexedDb}, damaged or not. The device is unknown from then on. */
+/**
+ * Removes the key of {@link layerIndexedDb}, damaged or not. The device is unknown from then on.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const removeFromIndexedDb = (options?: IndexedDbOptions): Effect.Effect<void, DeviceKeyError> =>
   fromDatabase(KeyDatabase.remove(placeOf(options)))
 
-/** Names the secret that holds a device's key. */
+/**
+ * Names the secret that holds a device's key.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const secretName = "connect-device-key"
 
 // RFC 8410 section 7: the PKCS #8 form of an Ed25519 key is these bytes and the seed.
@@ -250,7 +303,12 @@ const readSeed = Effect.fnUntraced(function*(secret: Redacted.Redacted<Uint8Arra
   })
 })
 
-/** Provides the key, on Ed25519, whose 32 bytes the `SecretStore` keeps. The first of all callers has them made. */
+/**
+ * Provides the key, on Ed25519, whose 32 bytes the `SecretStore` keeps. The first of all callers has them made.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerSecretStore: Layer.Layer<DeviceKey, DeviceKeyError, SecretStore.SecretStore | Requirements> = Layer
   .effect(
     DeviceKey,

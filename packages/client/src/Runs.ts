@@ -42,6 +42,9 @@ export { InvalidRunsOptions, type Options } from "./internal/runsOptions.ts"
 /**
  * Describes what somebody wants done, once. It is made once, before the first request, and every request for it carries the
  * same key. It can be kept across a reload, as JSON.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export class RunIntent extends Schema.Class<RunIntent>("@sallyport/client/RunIntent")({
   threadId: Schema.String,
@@ -49,7 +52,12 @@ export class RunIntent extends Schema.Class<RunIntent>("@sallyport/client/RunInt
   input: Schema.Json
 }) {}
 
-/** Describes an event that the program of a run has written. */
+/**
+ * Describes an event that the program of a run has written.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface DataEvent {
   readonly _tag: "Data"
   readonly runId: RunId
@@ -58,7 +66,12 @@ export interface DataEvent {
   readonly data: Schema.Json
 }
 
-/** Describes the end of a run. */
+/**
+ * Describes the end of a run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface EndEvent {
   readonly _tag: "End"
   readonly runId: RunId
@@ -67,10 +80,20 @@ export interface EndEvent {
   readonly end: RunEnd
 }
 
-/** Describes what comes from a run: its data in their order, then its end. */
+/**
+ * Describes what comes from a run: its data in their order, then its end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RunEvent = DataEvent | EndEvent
 
-/** Describes a run to follow. What `start` and `get` return is one. */
+/**
+ * Describes a run to follow. What `start` and `get` return is one.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface FollowOptions {
   readonly runId: string
   /** The number of the last event seen; 0, or absent, to read from the beginning. */
@@ -79,7 +102,12 @@ export interface FollowOptions {
   readonly continuation?: RunContinuation | undefined
 }
 
-/** Describes how to go on where a run has ended without having done its work. */
+/**
+ * Describes how to go on where a run has ended without having done its work.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface RunOptions {
   /**
    * Is asked at the end of each run. Where it answers, another run is started, with the same input unless another one is
@@ -92,14 +120,24 @@ export interface RunOptions {
   readonly maxContinuations?: number | undefined
 }
 
-/** Says why to go on, and with what. */
+/**
+ * Says why to go on, and with what.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Continuation {
   /** Is kept with the new run, and is part of errors. 1 to 255 characters. */
   readonly reason: string
   readonly input?: Schema.Json | undefined
 }
 
-/** Provides runs. */
+/**
+ * Provides runs.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class Runs extends Context.Service<Runs, {
   /** Makes the intent of doing something once, with a key of its own. Sends nothing. */
   readonly intent: (

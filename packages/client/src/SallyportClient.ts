@@ -10,7 +10,12 @@ import * as Connection from "./Connection.ts"
 import type { Credentials } from "./Credentials.ts"
 import * as Runs from "./Runs.ts"
 
-/** Lists the settings of {@link layer}. */
+/**
+ * Lists the settings of {@link layer}.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options<E, R> {
   /** The server's address, as a person would give it: see `Connection.layer`. */
   readonly baseUrl: string

@@ -9,7 +9,12 @@ import * as KeyValueStore from "effect/persistence/KeyValueStore"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 
-/** Reports that the place where the token is kept does not answer. It is never taken for "there is no token". */
+/**
+ * Reports that the place where the token is kept does not answer. It is never taken for "there is no token".
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TokenStorageError extends Schema.TaggedError<TokenStorageError>()("TokenStorageError", {
   operation: Schema.Literals(["read", "write", "remove"]),
   cause: Schema.Defect()
@@ -21,7 +26,12 @@ export class TokenStorageError extends Schema.TaggedError<TokenStorageError>()("
 
 const past = { read: "read", write: "stored", remove: "removed" }
 
-/** Keeps one token, that of the server which the client is made for. */
+/**
+ * Keeps one token, that of the server which the client is made for.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class TokenStorage extends Context.Service<TokenStorage, {
   /** Returns the token, or none where none was stored. */
   readonly get: Effect.Effect<Option.Option<Redacted.Redacted>, TokenStorageError>
@@ -47,10 +57,20 @@ const inMemory = (initial: Option.Option<Redacted.Redacted>) => () => {
   })
 }
 
-/** Keeps the token for as long as the layer lives. */
+/**
+ * Keeps the token for as long as the layer lives.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, inMemory(Option.none()))
 
-/** Keeps a token that is there from the beginning, such as that of `Connect.connect`, for as long as the layer lives. */
+/**
+ * Keeps a token that is there from the beginning, such as that of `Connect.connect`, for as long as the layer lives.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerHolding = (token: Redacted.Redacted): Layer.Layer<TokenStorage> =>
   Layer.sync(TokenStorage, inMemory(Option.some(token)))
 
@@ -59,6 +79,9 @@ export const layerHolding = (token: Redacted.Redacted): Layer.Layer<TokenStorage
  *
  * The store holds the token in the clear: whoever can read the store is signed in. In a browser that is every script of the
  * page, so use the cookie there.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerKeyValueStore = (options?: {
   readonly key?: string | undefined

@@ -1,6 +1,6 @@
 /**
  * Speaks for a relay to the environments that are linked to it: signs a request, sends it to the registered address and to
- * nowhere else, and believes an answer only where each of its fields is a claim of the environment's proof.
+ * nowhere else, and believes an answer only if each of its fields is a claim of the environment's proof.
  */
 import {
   HealthAnswer,
@@ -43,7 +43,12 @@ import * as Jwt from "./internal/jwt.ts"
 
 export { InvalidEnvironmentConnectorOptions, type Options } from "./internal/connectorOptions.ts"
 
-/** Reports that an environment did not answer: it is not there, is too slow, or turned the request down. */
+/**
+ * Reports that an environment did not answer: it is not there, is too slow, or turned the request down.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class EnvironmentUnreachable extends Schema.TaggedError<EnvironmentUnreachable>()("EnvironmentUnreachable", {
   environmentId: Schema.String,
   problem: Schema.String
@@ -53,26 +58,41 @@ export class EnvironmentUnreachable extends Schema.TaggedError<EnvironmentUnreac
   }
 }
 
-/** Reports an answer that is not to be believed. `problem` is for the log. */
+/**
+ * Reports an answer that is not to be believed. `problem` is for the log.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AnswerRefused extends Schema.TaggedError<AnswerRefused>()("AnswerRefused", {
   environmentId: Schema.String,
   problem: Schema.String
 }) {
   override get message() {
-    return `The environment ${this.environmentId} gave an answer that it did not prove; link it anew if its key has changed`
+    return `The environment ${this.environmentId} gave an answer that it did not prove; link it again if its key has changed`
   }
 }
 
-/** Reports an environment that knows no key of the relay: it did not confirm the new one before the old one was dropped. */
+/**
+ * Reports an environment that knows no key of the relay: it did not confirm the new one before the old one was dropped.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RelayKeyUnknown extends Schema.TaggedError<RelayKeyUnknown>()("RelayKeyUnknown", {
   environmentId: Schema.String
 }) {
   override get message() {
-    return `The environment ${this.environmentId} was away while the relay replaced its key; link it anew`
+    return `The environment ${this.environmentId} was away while the relay replaced its key; link it again`
   }
 }
 
-/** Reports that the relay's own key could not be read. `cause` says why. */
+/**
+ * Reports that the relay's own key could not be read. `cause` says why.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RelayKeyUnreadable extends Schema.TaggedError<RelayKeyUnreadable>()("RelayKeyUnreadable", {
   cause: Schema.Defect()
 }) {
@@ -81,7 +101,12 @@ export class RelayKeyUnreadable extends Schema.TaggedError<RelayKeyUnreadable>()
   }
 }
 
-/** Reports why an environment could not be asked, with a reason to branch on. */
+/**
+ * Reports why an environment could not be asked, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class EnvironmentConnectorError
   extends Schema.TaggedError<EnvironmentConnectorError>()("EnvironmentConnectorError", {
     reason: Schema.Union([EnvironmentUnreachable, AnswerRefused, RelayKeyUnknown, RelayKeyUnreadable])
@@ -92,13 +117,23 @@ export class EnvironmentConnectorError
   }
 }
 
-/** Names a client of an account. */
+/**
+ * Names a client of an account.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Client {
   readonly account: string
   readonly proofKeyThumbprint: string
 }
 
-/** Provides a relay's requests to environments. */
+/**
+ * Provides a relay's requests to environments.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class EnvironmentConnector extends Context.Service<EnvironmentConnector, {
   /** The name under which the relay signs. A rotation of its key does not change it. */
   readonly relayId: string

@@ -4,7 +4,7 @@
  *
  * A mint request is verified, then taken to the mode and the client, and only then are its `jti` and `nonce` spent: a
  * failure of ours leaves the request good for another try. A request that turns out to have been spent has its grant
- * revoked, whose code nobody was told.
+ * revoked, whose code no caller was told.
  */
 import type { HealthProof, MintProof, RelayKeyProof, WaitProof } from "@sallyport/contract/ConnectProtocol"
 import {
@@ -48,7 +48,12 @@ type Proof =
   | typeof RelayKeyProof.Type
 type Claims<P> = P extends unknown ? Omit<P, "iss" | "aud" | "iat" | "exp"> : never
 
-/** Provides the handlers of an environment, which lets a client in for the scopes given, by default all that there are. */
+/**
+ * Provides the handlers of an environment, which lets a client in for the scopes given, by default all that there are.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (options: {
   readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
   /** Whom the sessions of clients belong to. By default `owner`. */
@@ -114,7 +119,7 @@ export const layerWith = (options: {
       const mint = Effect.fnUntraced(function*(request: string) {
         const { answer, claims, link, ofRequest } = yield* open(request, typ.mintRequest, MintRequest)
         const fields = { ...ofRequest, account: claims.sub, clientProofKeyThumbprint: claims.cnf.jkt }
-        // An environment is one account's; the relay is not to have anybody else ask for it.
+        // An environment is one account's; the relay is not to have any other caller ask for it.
         if (claims.sub !== link.account) return yield* new Jwt.JwtRefused({ problem: "wrong account" })
         const grant = yield* makeGrant({
           scopes,
@@ -247,5 +252,10 @@ export const layerWith = (options: {
     })
   )
 
-/** Provides the handlers with the defaults of {@link layerWith}. */
+/**
+ * Provides the handlers with the defaults of {@link layerWith}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = layerWith({})

@@ -13,10 +13,18 @@ import * as Schema from "effect/Schema"
 /**
  * Says for how many milliseconds a side of a link believes a key of the other after that one has begun to use another. It is
  * longer than any answer may take, so that what was on its way when the keys changed still counts.
+ *
+ * @category constants
+ * @since 0.1.0
  */
 export const overlapMillis = 600_000
 
-/** Describes a link. */
+/**
+ * Describes a link.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const EnvironmentLink = Schema.Struct({
   environmentId: Identifier,
   /** The account that the environment belongs to at the relay. */
@@ -28,10 +36,20 @@ export const EnvironmentLink = Schema.Struct({
   /** Where the relay was told to reach the environment. A link of an earlier version does not have it. */
   url: Schema.optionalKey(Schema.String)
 })
-/** @see {@link EnvironmentLink} */
+/**
+ * @see {@link EnvironmentLink}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type EnvironmentLink = typeof EnvironmentLink.Type
 
-/** Names the secret that holds the link. */
+/**
+ * Names the secret that holds the link.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const linkName = "connect-link"
 
 const codec = Schema.fromJsonString(EnvironmentLink)
@@ -40,7 +58,7 @@ const unreadable = new SecretStore.SecretStoreError({
   reason: new SecretStore.Corrupt({
     location: `"${linkName}"`,
     problem: "it is not a link that this version knows",
-    remedy: "Link the environment to its relay anew."
+    remedy: "Link the environment to its relay again."
   })
 })
 
@@ -52,7 +70,12 @@ const encode = (link: EnvironmentLink) =>
     (text) => Redacted.make(new TextEncoder().encode(text))
   )
 
-/** Returns the link, or none where the environment is linked to no relay. */
+/**
+ * Returns the link, or none if the environment is linked to no relay.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const get: Effect.Effect<
   Option.Option<EnvironmentLink>,
   SecretStore.SecretStoreError,
@@ -63,7 +86,12 @@ export const get: Effect.Effect<
   return Option.isNone(secret) ? Option.none() : Option.some(yield* decode(secret.value))
 })
 
-/** Stores a link, whatever was there. */
+/**
+ * Stores a link, whatever was there.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const set = Effect.fnUntraced(function*(link: EnvironmentLink): Effect.fn.Return<
   void,
   SecretStore.SecretStoreError,
@@ -94,7 +122,12 @@ const updateKeys = Effect.fnUntraced(function*(
   )
 })
 
-/** Returns the relay's key of a name, where it is believed at a time. */
+/**
+ * Returns the relay's key of a name, if it is believed at a time.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const findRelayKey = (
   link: EnvironmentLink,
   keyId: string | undefined,
@@ -105,6 +138,9 @@ export const findRelayKey = (
 /**
  * Adds a key that the relay told of by the key `by`, and tells whether it is known now. `by` has to be one that the relay goes
  * on using: a key that was replaced brings no other.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const addRelayKey = (options: {
   readonly relayId: string
@@ -122,8 +158,11 @@ export const addRelayKey = (options: {
 }
 
 /**
- * Ends the keys that the relay told of before the one that it has now used, a while from now. Does nothing where they have
+ * Ends the keys that the relay told of before the one that it has now used, a while from now. Does nothing if they have
  * an end already.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const endOlderRelayKeys = Effect.fnUntraced(function*(
   link: EnvironmentLink,
@@ -139,7 +178,12 @@ export const endOlderRelayKeys = Effect.fnUntraced(function*(
   if (change(link.relayKeys) !== link.relayKeys) yield* updateKeys(link.relayId, change)
 })
 
-/** Forgets the link: from then on no request of the relay is answered. */
+/**
+ * Forgets the link: from then on no request of the relay is answered.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const remove: Effect.Effect<void, SecretStore.SecretStoreError, SecretStore.SecretStore> = SecretStore
   .SecretStore
   .use((secrets) => secrets.remove(linkName))

@@ -16,14 +16,24 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Jwt from "./internal/jwt.ts"
 
-/** Signs with one key pair. Its public key is for the other side. */
+/**
+ * Signs with one key pair. Its public key is for the other side.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Identity {
   readonly publicKey: PublicKey
   /** Signs claims, which are good for a minute. */
   readonly sign: (typ: string, claims: Readonly<Record<string, unknown>>) => Effect.Effect<string>
 }
 
-/** Holds the keys under one name. */
+/**
+ * Holds the keys under one name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface KeyRing {
   /** The thumbprint of the first key that there was. A rotation does not change it. */
   readonly id: string
@@ -33,9 +43,19 @@ export interface KeyRing {
   readonly next: Option.Option<{ readonly identity: Identity; readonly sinceMillis: number }>
 }
 
-/** Names the secret of an environment's keys, and that of a relay's. */
+/**
+ * Names the secret of an environment's keys, and that of a relay's.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const environmentKeyName = "connect-environment-key"
-/** @see {@link environmentKeyName} */
+/**
+ * @see {@link environmentKeyName}
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const relayKeyName = "connect-relay-key"
 
 const seedLength = 32
@@ -57,7 +77,7 @@ const broken = (name: string) =>
     reason: new SecretStore.Corrupt({
       location: `"${name}"`,
       problem: "it is not a key that this version knows",
-      remedy: "Restore the secret from a backup, or remove it and link the environment anew."
+      remedy: "Restore the secret from a backup, or remove it and link the environment again."
     })
   })
 
@@ -84,7 +104,12 @@ const decode = Effect.fnUntraced(function*(name: string, secret: Redacted.Redact
   return { id: publicKey.kid, current: secret, next: null }
 })
 
-/** Returns the keys under a name; the first of all callers makes the one that there is then. */
+/**
+ * Returns the keys under a name; the first of all callers makes the one that there is then.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const ring = Effect.fnUntraced(function*(name: string): Effect.fn.Return<
   KeyRing,
   SecretStore.SecretStoreError,
@@ -103,7 +128,12 @@ const nextOf = Effect.fnUntraced(function*({ seed, sinceMillis }: NonNullable<St
   return { identity: yield* identityOf(seed), sinceMillis }
 })
 
-/** Returns the key in use under a name, which the first of all callers makes. */
+/**
+ * Returns the key in use under a name, which the first of all callers makes.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const load = (name: string): Effect.Effect<
   Identity,
   SecretStore.SecretStoreError,
@@ -128,7 +158,12 @@ const modify = Effect.fnUntraced(function*<A>(
   )
 })
 
-/** Begins to replace the key in use under a name: stores the next one, unless one is there, and returns both. */
+/**
+ * Begins to replace the key in use under a name: stores the next one, unless one is there, and returns both.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const begin = Effect.fnUntraced(function*(name: string): Effect.fn.Return<
   { readonly current: Identity; readonly next: Identity; readonly sinceMillis: number },
   SecretStore.SecretStoreError,
@@ -149,8 +184,11 @@ export const begin = Effect.fnUntraced(function*(name: string): Effect.fn.Return
 })
 
 /**
- * Puts the next key under a name in the place of the key in use, where the next one is still the one with the thumbprint
- * `keyId`. Where it is not, somebody else has finished, and nothing is changed.
+ * Puts the next key under a name in the place of the key in use, if the next one is still the one with the thumbprint
+ * `keyId`. If it is not, another caller has finished, and nothing is changed.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const finish = (name: string, keyId: string): Effect.Effect<
   void,
@@ -168,7 +206,10 @@ export const finish = (name: string, keyId: string): Effect.Effect<
 
 /**
  * Makes a new key the one in use under a name, and drops both that were there. The other side learns of it by a link that is
- * made anew.
+ * made again.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const renew = Effect.fnUntraced(function*(name: string): Effect.fn.Return<
   void,

@@ -18,21 +18,31 @@ import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
 import { bounded } from "./internal/boundedHttp.ts"
 
-/** Reports that a relay did not take what the environment asked for, or was not there to take it. `problem` is a sentence. */
+/**
+ * Reports that a relay did not take what the environment asked for, or was not there to take it. `problem` is a sentence.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class LinkFailed extends Schema.TaggedError<LinkFailed>()("LinkFailed", { problem: Schema.String }) {
   override get message() {
     return this.problem
   }
 }
 
-/** Reports that the environment is linked to no relay. */
+/**
+ * Reports that the environment is linked to no relay.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class NotLinked extends Schema.TaggedError<NotLinked>()("NotLinked", {}) {
   override get message() {
     return "This environment is linked to no relay"
   }
 }
 
-/** Speaks to a relay, for an account where there is a token of it. */
+/** Speaks to a relay, for an account if there is a token of it. */
 const clientOf = (relayUrl: string, token?: Redacted.Redacted) =>
   HttpApiClient.make(RelayApi, {
     baseUrl: relayUrl.replace(/\/+$/, ""),
@@ -45,7 +55,12 @@ const Token = Schema.Struct({ access_token: Schema.RedactedFromValue(Schema.Stri
 /** The refusals of a token endpoint that say something of the code, or of the relay; any other says that it is no relay. */
 const CodeRefused = Schema.Struct({ error: Schema.Literals(["invalid_grant", "temporarily_unavailable"]) })
 
-/** Exchanges a one-time code of a relay for a bearer token of the account that issued it. */
+/**
+ * Exchanges a one-time code of a relay for a bearer token of the account that issued it.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const exchangeCode = Effect.fnUntraced(function*(options: {
   readonly relayUrl: string
   readonly code: Redacted.Redacted
@@ -122,6 +137,9 @@ const ask = <A, E, R>(relayUrl: string, request: Effect.Effect<A, E, R>): Effect
  * Registers the environment's address and key with a relay, for the account whose bearer token it is, and stores what the
  * relay says of itself. An environment that is linked already keeps its id. The relay believes this key alone from then on:
  * with `newKey`, which makes one first, a key that was stolen ends here.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const link = Effect.fnUntraced(function*(options: {
   readonly relayUrl: string
@@ -158,7 +176,12 @@ export const link = Effect.fnUntraced(function*(options: {
   return linked
 })
 
-/** Asks a relay how it finds an environment of the account whose bearer token it is. */
+/**
+ * Asks a relay how it finds an environment of the account whose bearer token it is.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const health = Effect.fnUntraced(function*(options: {
   readonly relayUrl: string
   readonly token: Redacted.Redacted
@@ -171,11 +194,16 @@ export const health = Effect.fnUntraced(function*(options: {
   )
 })
 
-/** Tells how a rotation of the environment's key has ended. */
+/**
+ * Tells how a rotation of the environment's key has ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface KeyRotation {
   /** The thumbprint of the key with which the environment signs from now on. */
   readonly keyId: string
-  /** Until when the relay believes the key before it; null where it has yet to see the new one used, which begins that time. */
+  /** Until when the relay believes the key before it; null if it has yet to see the new one used, which begins that time. */
   readonly previousUntilMillis: number | null
 }
 
@@ -183,6 +211,9 @@ export interface KeyRotation {
  * Replaces the environment's key. The next one is stored, then the relay is told of it by the key that it knows, and believes
  * both; from then on the environment signs with the next one, and tells the relay so. May be interrupted anywhere and made
  * again: it goes on with the key that it began with, and no answer of the environment is refused in between.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const rotateKey: Effect.Effect<
   KeyRotation,
@@ -218,8 +249,11 @@ export const rotateKey: Effect.Effect<
 })
 
 /**
- * Ends the link: the relay is told, then the environment forgets it. It forgets it also where the relay cannot be told, which
+ * Ends the link: the relay is told, then the environment forgets it. It forgets it also if the relay cannot be told, which
  * is then the answer; the relay asks it in vain from then on.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const unlink: Effect.Effect<
   Option.Option<LinkFailed>,

@@ -21,10 +21,15 @@ const Linked = Schema.Struct({
   linkedAtMillis: Schema.Natural
 })
 
-/** Describes a linked environment as it is stored. */
+/**
+ * Describes a linked environment as it is stored.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RelayEnvironmentRow = Schema.Struct({
   ...Linked.fields,
-  /** The key that the environment is about to sign with; null where it goes on with the one that it has. */
+  /** The key that the environment is about to sign with; null if it goes on with the one that it has. */
   nextKeyX: Schema.NullOr(Schema.NonEmptyString),
   nextKeyId: Schema.NullOr(Schema.NonEmptyString),
   /** The key that the environment signed with before, and until when that is believed. */
@@ -32,10 +37,20 @@ export const RelayEnvironmentRow = Schema.Struct({
   previousKeyId: Schema.NullOr(Schema.NonEmptyString),
   previousUntilMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link RelayEnvironmentRow} */
+/**
+ * @see {@link RelayEnvironmentRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RelayEnvironmentRow = typeof RelayEnvironmentRow.Type
 
-/** Makes the row of an environment as a link leaves it: with one key. */
+/**
+ * Makes the row of an environment as a link leaves it: with one key.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const linked = ({ account, id, keyId, keyX, linkedAtMillis, relayKeyId, url }: typeof Linked.Type) => ({
   id,
   account,
@@ -51,7 +66,12 @@ export const linked = ({ account, id, keyId, keyX, linkedAtMillis, relayKeyId, u
   previousUntilMillis: null
 })
 
-/** Returns the keys that an environment's answers may be signed with at a time. */
+/**
+ * Returns the keys that an environment's answers may be signed with at a time.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const believedKeys = (
   row: RelayEnvironmentRow,
   nowMillis: number
@@ -65,18 +85,23 @@ export const believedKeys = (
   return keys
 }
 
-/** Provides the atomic steps on linked environments. */
+/**
+ * Provides the atomic steps on linked environments.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class RelayEnvironmentRepository extends Context.Service<RelayEnvironmentRepository, {
   /**
    * Stores an environment, or replaces the address and all keys of one of the same account. Returns false, and changes
-   * nothing, where another account has an environment of this id, and where it would be a new one of an account that has
+   * nothing, if another account has an environment of this id, and where it would be a new one of an account that has
    * `limit` of them, by default any number. Of racers each counts without the others, so that an account may have as many more.
    */
   readonly link: (
     row: typeof Linked.Type,
     options?: { readonly limit?: number | undefined }
   ) => Effect.Effect<boolean, RepositoryError>
-  /** Deletes an account's environment. Returns true to exactly one of n racers; false where there is none. */
+  /** Deletes an account's environment. Returns true to exactly one of n racers; false if there is none. */
   readonly unlink: (options: {
     readonly id: string
     readonly account: string
@@ -115,7 +140,7 @@ export class RelayEnvironmentRepository extends Context.Service<RelayEnvironment
   }) => Effect.Effect<boolean, RepositoryError>
   /**
    * Stores which key of the relay an environment knows. Returns false, and changes nothing, unless it was `from` until then:
-   * an environment that was linked anew meanwhile knows what that link told it.
+   * an environment that was linked again meanwhile knows what that link told it.
    */
   readonly confirmRelayKey: (options: {
     readonly id: string
@@ -130,7 +155,12 @@ export class RelayEnvironmentRepository extends Context.Service<RelayEnvironment
   }) => Effect.Effect<ReadonlyArray<RelayEnvironmentRow>, RepositoryError>
 }>()("@sallyport/connect/RelayEnvironmentRepository") {}
 
-/** Provides the repository in memory. */
+/**
+ * Provides the repository in memory.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMemory: Layer.Layer<RelayEnvironmentRepository> = Layer.sync(RelayEnvironmentRepository, () => {
   const rows = new Map<string, RelayEnvironmentRow>()
   const find = (id: string, account: string): RelayEnvironmentRow | undefined => {
@@ -139,7 +169,7 @@ export const layerMemory: Layer.Layer<RelayEnvironmentRepository> = Layer.sync(R
   }
   const select = (wanted: (row: RelayEnvironmentRow) => boolean, limit: number) =>
     Effect.sync(() => Array.from(rows.values()).filter(wanted).sort((a, b) => a.id < b.id ? -1 : 1).slice(0, limit))
-  /** Changes a row, where there is one to be changed. */
+  /** Changes a row, if there is one to be changed. */
   const update = (id: string, change: (row: RelayEnvironmentRow) => RelayEnvironmentRow | undefined) =>
     Effect.sync(() => {
       const row = rows.get(id)

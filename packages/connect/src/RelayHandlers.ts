@@ -92,7 +92,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       })
 
       /**
-       * Asks an environment. Where the answer was none because of a key, and a key was replaced since the row was read, it is
+       * Asks an environment. If the answer was none because of a key, and a key was replaced since the row was read, it is
        * asked once more.
        */
       const ask = <A extends { readonly proof: string }>(
@@ -141,7 +141,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         return { row, key, claims: verified }
       })
 
-      /** Keeps an answer, which nobody is told before. That nothing was decided yet is none. */
+      /** Keeps an answer, which no caller is told before. That nothing was decided yet is none. */
       const record = Effect.fnUntraced(function*(
         environment: RelayEnvironmentRow,
         answer: MintAnswer | typeof WaitAnswer.Type
@@ -177,7 +177,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         const environment = yield* find(request.environmentId)
         if (!(yield* proofs.hasPending({ ...client, environmentId: environment.id }))) {
           return yield* wire.notFound(
-            { message: "The relay knows of no such request of this client; connect to ask anew" },
+            { message: "The relay knows of no such request of this client; connect to ask again" },
             "connect_client_not_found"
           )
         }

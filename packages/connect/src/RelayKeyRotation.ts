@@ -26,7 +26,12 @@ import {
 
 export { InvalidRelayKeyRotationOptions, type Options } from "./internal/rotationOptions.ts"
 
-/** Tells how far a rotation is. */
+/**
+ * Tells how far a rotation is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Progress {
   /** The thumbprint of the next key, which is the relay's key once the rotation has finished. */
   readonly keyId: string
@@ -94,6 +99,9 @@ const step = Effect.fn("RelayKeyRotation.rotate")(function*({ limitMillis }: Set
  * Begins to replace the relay's key, or goes on where that stands: tells each environment that does not know the next key of
  * it, and finishes when all know it or the limit has passed. May be interrupted anywhere and made again, and several
  * processes may do it at once.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const rotate = (options?: Options): Effect.Effect<
   Progress,

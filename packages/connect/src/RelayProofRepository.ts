@@ -10,7 +10,12 @@ import * as Schema from "effect/Schema"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as Sweeper from "@sallyport/core/Sweeper"
 
-/** Describes a proof as it is stored. */
+/**
+ * Describes a proof as it is stored.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RelayProofRow = Schema.Struct({
   /** The `jti` of the relay's request, which the proof answers: no two proofs have the same. */
   requestId: Schema.NonEmptyString,
@@ -26,13 +31,28 @@ export const RelayProofRow = Schema.Struct({
   /** By the relay's clock. */
   receivedAtMillis: Schema.Natural
 })
-/** @see {@link RelayProofRow} */
+/**
+ * @see {@link RelayProofRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RelayProofRow = typeof RelayProofRow.Type
 
-/** Names a proof in the order of the list. */
+/**
+ * Names a proof in the order of the list.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RelayProofCursor = Pick<RelayProofRow, "receivedAtMillis" | "requestId">
 
-/** Provides the atomic steps on proofs. */
+/**
+ * Provides the atomic steps on proofs.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class RelayProofRepository extends Context.Service<RelayProofRepository, {
   /**
    * Stores a proof in place of the one of the same account, environment, client and status, unless that one was received
@@ -66,7 +86,12 @@ export class RelayProofRepository extends Context.Service<RelayProofRepository, 
 const byLastReceived = (a: RelayProofCursor, b: RelayProofCursor): number =>
   b.receivedAtMillis - a.receivedAtMillis || (a.requestId < b.requestId ? 1 : a.requestId > b.requestId ? -1 : 0)
 
-/** Provides the repository in memory. */
+/**
+ * Provides the repository in memory.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMemory: Layer.Layer<RelayProofRepository> = Layer.sync(RelayProofRepository, () => {
   // By what a proof takes the place of another for; an account's proofs are few, so that they are sorted when they are read.
   const accounts = new Map<string, Map<string, RelayProofRow>>()
@@ -118,6 +143,9 @@ export const layerMemory: Layer.Layer<RelayProofRepository> = Layer.sync(RelayPr
  *
  * `retention` is how long a proof is kept, by default 90 days; `interval` defaults to 1 hour, `batchSize` to 500 proofs. A
  * failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
   options?: Sweeper.RetentionOptions

@@ -38,7 +38,12 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
   ]
 }
 
-/** Creates the table, or brings it up to date. */
+/**
+ * Creates the table, or brings it up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -48,7 +53,12 @@ export const layerMigrations = (
     migrations: { "1_create_relay_environments": Statements.creating(create, options) }
   }))
 
-/** Provides the repository on a table that exists already; it runs no DDL. */
+/**
+ * Provides the repository on a table that exists already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RelayEnvironmentRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -115,12 +125,22 @@ export const layerStorage = (
     })
   )
 
-/** Provides the repository on a table named with a prefix, which is brought up to date first. */
+/**
+ * Provides the repository on a table named with a prefix, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RelayEnvironmentRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository on a table named `sallyport_relay_environments`, which is brought up to date first. */
+/**
+ * Provides the repository on a table named `sallyport_relay_environments`, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<RelayEnvironmentRepository, Migrations.MigrationsError, SqlClient.SqlClient> =
   layerWith()

@@ -1,7 +1,7 @@
 /**
  * Keeps the proofs that a relay had of environments in SQLite or PostgreSQL.
  *
- * The table is `<prefix>relay_proofs`. `RelayProofRepository.layerSweeper` deletes what is older than it is to be kept.
+ * The table is `<prefix>relay_proofs`. `RelayProofRepository.layerSweeper` deletes what is older than its retention.
  * `layer` brings the table up to date before it answers; a host that runs migrations on its own uses `layerMigrations` there
  * and `layerStorage` at run time.
  */
@@ -37,7 +37,12 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
   ]
 }
 
-/** Creates the table of proofs, or brings it up to date. */
+/**
+ * Creates the table of proofs, or brings it up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -47,7 +52,12 @@ export const layerMigrations = (
     migrations: { "1_create_relay_proofs": Statements.creating(create, options) }
   }))
 
-/** Provides the repository on a table that exists already; it runs no DDL. */
+/**
+ * Provides the repository on a table that exists already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RelayProofRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -117,11 +127,21 @@ export const layerStorage = (
     })
   )
 
-/** Provides the repository on a table named with a prefix, which is brought up to date first. */
+/**
+ * Provides the repository on a table named with a prefix, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RelayProofRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository on a table named `sallyport_relay_proofs`, which is brought up to date first. */
+/**
+ * Provides the repository on a table named `sallyport_relay_proofs`, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<RelayProofRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith()

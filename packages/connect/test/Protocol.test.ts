@@ -161,7 +161,7 @@ describe("an environment that speaks to a relay", () => {
 })
 
 describe("an environment with a code of a relay", () => {
-  const code = Redacted.make("a-code-that-nobody-issued")
+  const code = Redacted.make("a-code-never-issued")
   const problemAt = (relayUrl: string) =>
     Effect.map(Effect.flip(Linking.exchangeCode({ relayUrl, code })), ({ message }) => message)
 
@@ -248,7 +248,7 @@ describe("a relay whose account links environments without an end", () => {
 })
 
 describe("an environment whose stored mode cannot be read", () => {
-  it.live("CONN-01 L-32 L-38 lets nobody in, and a relay's request is as good as before once the mode is set", () =>
+  it.live("CONN-01 L-32 L-38 lets no caller in, and a relay's request is as good as before once the mode is set", () =>
     Effect.gen(function*() {
       const key = keyOf(new Uint8Array(32).fill(3))
       yield* EnvironmentLink.set({

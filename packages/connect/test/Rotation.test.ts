@@ -201,7 +201,7 @@ for (const store of stores) {
         assert.strictEqual(yield* healthOf(relay, environment), "refused")
       }).pipe(Effect.scoped))
 
-    it.live("is replaced by nobody who lacks either key", () =>
+    it.live("is replaced by no caller that lacks either key", () =>
       Effect.gen(function*() {
         const { environment, relay } = yield* start(store)
         const { run } = environment
@@ -249,7 +249,7 @@ for (const store of stores) {
   })
 
   describe(`a stolen key on ${store}`, () => {
-    it.live("is good for nothing once its environment is linked anew with a new one", () =>
+    it.live("is good for nothing once its environment is linked again with a new one", () =>
       Effect.gen(function*() {
         const { environment, relay } = yield* start(store)
         const { run } = environment
@@ -332,7 +332,7 @@ for (const store of stores) {
         yield* connects(environment)
         assert.strictEqual((yield* rowOf(relay, environment)).relayKeyId, before.relayKeyId)
 
-        // Whoever goes on with it: the process that began has ended.
+        // A caller that goes on with it: the process that began has ended.
         yield* relay.run(Effect.gen(function*() {
           yield* Layer.build(RelayKeyRotation.layer({ interval: "20 millis" }))
           yield* Effect.repeat(Identity.ring(Identity.relayKeyName), {
@@ -463,7 +463,7 @@ for (const store of stores) {
   })
 
   describe(`the end of a link on ${store}`, () => {
-    it.live("is told to the relay by the environment itself, once, and by nobody else", () =>
+    it.live("is told to the relay by the environment itself, once, and by no other caller", () =>
       Effect.gen(function*() {
         const { environment, relay } = yield* start(store)
         const { run } = environment

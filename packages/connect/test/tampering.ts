@@ -1,6 +1,6 @@
 /**
  * Attacks on a JWT of the protocol, generated from the schema of its claims: every claim and every member of the header
- * changed, removed, retyped and added, with the signature left as it was and signed anew by whoever could; every other kind
+ * changed, removed, retyped and added, with the signature left as it was and signed again by the party that could; every other kind
  * of message in its place; other keys and algorithms; and times that are none of its own.
  */
 import { type PublicKey, typ } from "@sallyport/contract/ConnectProtocol"
@@ -68,7 +68,7 @@ const without = (fields: Fields, name: string): Fields => {
   return rest
 }
 
-/** Another value much like one: of the same type, where that is told. */
+/** Another value much like one: of the same type, if that is told. */
 const near = (value: unknown): unknown =>
   typeof value === "number"
     ? value + 1_000_000
@@ -156,7 +156,7 @@ const kinds: ReadonlyArray<string> = Object.values(typ)
 
 /**
  * Generates the attacks on a message. `bound` names the claims that its reader holds against what it knows, so that another
- * good value is refused even where its author signed it; one of any other claim is another message.
+ * good value is refused even if its author signed it; one of any other claim is another message.
  */
 export const attacksOn = Effect.fnUntraced(function*(message: {
   readonly typ: string
@@ -170,14 +170,14 @@ export const attacksOn = Effect.fnUntraced(function*(message: {
     write(header, claims, write(honest.header, honest.claims, honest.key).split(".")[2] ?? "")
 
   for (const { apply, kind, name, title } of yield* mutationsOf(message.claims)) {
-    add(`${title}, not signed anew`, (honest) => kept(honest.header, apply(honest.claims), honest))
+    add(`${title}, not signed again`, (honest) => kept(honest.header, apply(honest.claims), honest))
     // Times have attacks of their own below.
     if (kind === "changed" && !message.bound.includes(name)) continue
-    add(`${title}, signed anew`, ({ claims, header, key }) => write(header, apply(claims), key))
+    add(`${title}, signed again`, ({ claims, header, key }) => write(header, apply(claims), key))
   }
   for (const [title, change] of headers) {
-    add(`${title}, not signed anew`, (honest) => kept(change(honest.header), honest.claims, honest))
-    add(`${title}, signed anew`, ({ claims, header, key }) => write(change(header), claims, key))
+    add(`${title}, not signed again`, (honest) => kept(change(honest.header), honest.claims, honest))
+    add(`${title}, signed again`, ({ claims, header, key }) => write(change(header), claims, key))
     add(`${title}, by a stranger`, ({ claims, header }) => write(change(header), claims, stranger))
   }
   for (const kind of kinds) {
@@ -188,7 +188,7 @@ export const attacksOn = Effect.fnUntraced(function*(message: {
   add("by a stranger in its author's name", ({ claims, header }) => write(header, claims, stranger))
   add("by a stranger", ({ claims, header }) => write(headerOf(String(header.typ), stranger), claims, stranger))
   for (const alg of ["none", "None", ""]) {
-    add(`signed by nobody with ${alg}`, ({ claims, header }) => write({ ...header, alg }, claims, ""))
+    add(`without a signature, by with ${alg}`, ({ claims, header }) => write({ ...header, alg }, claims, ""))
   }
   add("with the public key as a shared secret", ({ claims, header, key }) => {
     const signed = write({ ...header, alg: "HS256" }, claims, "").slice(0, -1)

@@ -12,7 +12,12 @@ import * as Schema from "effect/Schema"
 import { RequestErrors, requires } from "./Authentication.ts"
 import { InvalidRequest, Unavailable } from "./WireError.ts"
 
-/** Describes a session in the feed. */
+/**
+ * Describes a session in the feed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const FeedSession = Schema.Struct({
   id: Schema.NonEmptyString,
   subject: Schema.String,
@@ -30,7 +35,12 @@ export const FeedSession = Schema.Struct({
   current: Schema.Boolean
 })
 
-/** Describes a pairing link in the feed, without its code. */
+/**
+ * Describes a pairing link in the feed, without its code.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const FeedPairingLink = Schema.Struct({
   id: Schema.NonEmptyString,
   label: Schema.NullOr(Schema.String),
@@ -42,7 +52,12 @@ export const FeedPairingLink = Schema.Struct({
   expiresAt: Schema.DateTimeUtcFromString
 })
 
-/** Describes a credential in the feed, without its value. */
+/**
+ * Describes a credential in the feed, without its value.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const FeedCredential = Schema.Struct({
   scope: Schema.String,
   owner: Schema.String,
@@ -54,7 +69,12 @@ export const FeedCredential = Schema.Struct({
   rejectedUntil: Schema.NullOr(Schema.DateTimeUtcFromString)
 })
 
-/** Describes a client that connects through a relay in the feed. */
+/**
+ * Describes a client that connects through a relay in the feed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const FeedConnectClient = Schema.Struct({
   proofKeyThumbprint: Schema.String,
   account: Schema.String,
@@ -72,7 +92,12 @@ export const FeedConnectClient = Schema.Struct({
   lastSeenAt: Schema.NullOr(Schema.DateTimeUtcFromString)
 })
 
-/** Tells a reader why the feed stops; after a retryable one it may go on from its last revision. */
+/**
+ * Tells a reader why the feed stops; after a retryable one it may go on from its last revision.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const AccessStreamFailure = Schema.Struct({
   code: Schema.String,
   message: Schema.String,
@@ -86,7 +111,12 @@ const change = {
   at: Schema.DateTimeUtcFromString
 }
 
-/** Describes the data of each event that this version knows, by the event's name. */
+/**
+ * Describes the data of each event that this version knows, by the event's name.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const feedData = {
   snapshot: Schema.Struct({
     revision: Schema.Natural,
@@ -117,7 +147,12 @@ export const feedData = {
 
 const id = Schema.optionalKey(Schema.UndefinedOr(Schema.String))
 
-/** Describes an event of a later version: its data is text, and there is nothing to do with it but to keep its id. */
+/**
+ * Describes an event of a later version: its data is text, and there is nothing to do with it but to keep its id.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const UnknownEvent = Schema.Struct({ id, event: Schema.String, data: Schema.String })
 
 const event = <const Name extends keyof typeof feedData>(name: Name) =>
@@ -126,6 +161,9 @@ const event = <const Name extends keyof typeof feedData>(name: Name) =>
 /**
  * The events of the stream. `id` is the revision to resume after. It begins with `snapshot` unless it resumes, and ends
  * after `failure`.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export const AccessStreamEvent = Schema.Union([
   event("snapshot"),
@@ -149,6 +187,9 @@ const message = <const Name extends keyof typeof feedData>(name: Name) =>
 /**
  * The messages of the same endpoint over WebSocket, each as JSON text. A `heartbeat` without data keeps an idle connection
  * alive, and is among those to pass over.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export const AccessMessage = Schema.fromJsonString(Schema.Union([
   message("snapshot"),
@@ -168,7 +209,12 @@ export const AccessMessage = Schema.fromJsonString(Schema.Union([
 
 const cursorText = Schema.String.check(Schema.isMaxLength(64))
 
-/** Groups the endpoint of the access feed. */
+/**
+ * Groups the endpoint of the access feed.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class AccessGroup extends HttpApiGroup.make("access").add(
   HttpApiEndpoint.get("follow", "/api/auth/access", {
     headers: { "last-event-id": Schema.optionalKey(cursorText) },

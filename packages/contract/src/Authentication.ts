@@ -33,16 +33,27 @@ class AuthenticationMiddleware
 /**
  * Lets a request in with the session that it proves, and provides that session as `CurrentSession`. Layers of this type are
  * made with {@link layerAuthentication}.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export type Authentication = AuthenticationMiddleware
 
 /**
  * Stands for {@link Authentication} where endpoints are looked at. It can't be put on one: {@link requires} does that, so that
  * an endpoint that doesn't say which scope it asks for does not compile.
+ *
+ * @category middleware
+ * @since 0.1.0
  */
 export const Authentication: { readonly key: string } = AuthenticationMiddleware
 
-/** Provides what {@link Authentication} does. Servers have it from `@sallyport/http`. */
+/**
+ * Provides what {@link Authentication} does. Servers have it from `@sallyport/http`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerAuthentication = <E, R>(
   make: Effect.Effect<(typeof AuthenticationMiddleware)["Service"], E, R>
 ): Layer.Layer<Authentication, E, Exclude<R, Scope.Scope>> => Layer.effect(AuthenticationMiddleware, make)
@@ -50,18 +61,31 @@ export const layerAuthentication = <E, R>(
 /**
  * Bounds the body of a request, and answers one that does not decode with {@link InvalidRequest}, without echoing what
  * was sent. Keeps every answer out of caches.
+ *
+ * @category middleware
+ * @since 0.1.0
  */
 export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@sallyport/contract/RequestErrors", {
   error: [InvalidRequest, TooLarge, UnsupportedMediaType]
 }) {}
 
-/** Does what {@link RequestErrors} does for the token endpoint, whose errors have OAuth's own form. */
+/**
+ * Does what {@link RequestErrors} does for the token endpoint, whose errors have OAuth's own form.
+ *
+ * @category middleware
+ * @since 0.1.0
+ */
 export class OAuthRequestErrors extends HttpApiMiddleware.Service<OAuthRequestErrors>()(
   "@sallyport/contract/OAuthRequestErrors",
   { error: [OAuthError, TooLarge] }
 ) {}
 
-/** Annotates an endpoint with the scopes that it asks for, all of them; none where any session will do. */
+/**
+ * Annotates an endpoint with the scopes that it asks for, all of them; none where any session will do.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class RequiredScopes extends Context.Service<RequiredScopes, ReadonlyArray<AccessScope>>()(
   "@sallyport/contract/RequiredScopes"
 ) {}
@@ -87,6 +111,9 @@ const securitySchemes = {
 /**
  * Adds the security schemes that {@link requires} refers to to an OpenAPI document. A host annotates its own API with
  * it: `MyApi.annotate(OpenApi.Transform, describeSecurity)`.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const describeSecurity = (document: Record<string, unknown>): Record<string, unknown> => {
   const components = isRecord(document.components) ? document.components : {}

@@ -15,7 +15,12 @@ import * as Schema from "effect/Schema"
 import { RequestErrors, requires } from "./Authentication.ts"
 import { Conflict, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
 
-/** Describes a client that connects through a relay to whoever may decide about it. */
+/**
+ * Describes a client that connects through a relay to whoever may decide about it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class ConnectClientView extends Schema.Class<ConnectClientView>("@sallyport/contract/ConnectClientView")({
   proofKeyThumbprint: Thumbprint,
   account: Account,
@@ -53,7 +58,12 @@ const decision = <const Name extends string, const Path extends "approve" | "rej
     error: [InvalidRequest, NotFound, Conflict, Unavailable]
   }).pipe(requires("connect:manage"))
 
-/** Groups the endpoints of the approval. A server that lets nobody connect through a relay answers 404. */
+/**
+ * Groups the endpoints of the approval. A server that lets nobody connect through a relay answers 404.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class ConnectGroup extends HttpApiGroup.make("connect").add(
   HttpApiEndpoint.get("securityMode", "/api/auth/connect-security-mode", {
     success: Schema.Struct({ mode: SecurityMode }),

@@ -13,12 +13,27 @@ import * as Schema from "effect/Schema"
 import { RequestErrors, requires } from "./Authentication.ts"
 import { InvalidRequest, NotFound, Unauthorized, Unavailable } from "./WireError.ts"
 
-/** Lists what an environment answers about a client, as the `status` of its answer says. */
+/**
+ * Lists what an environment answers about a client, as the `status` of its answer says.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RelayProofStatus = Schema.Literals(["credential", "pending_approval", "refused", "decision"])
-/** @see {@link RelayProofStatus} */
+/**
+ * @see {@link RelayProofStatus}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RelayProofStatus = typeof RelayProofStatus.Type
 
-/** Names the kinds of JWTs, so that none is taken for another. */
+/**
+ * Names the kinds of JWTs, so that none is taken for another.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const typ = {
   mintRequest: "sallyport-mint-request+jwt",
   mintAnswer: "sallyport-mint-answer+jwt",
@@ -34,63 +49,128 @@ export const typ = {
   keyPossession: "sallyport-key-possession+jwt"
 } as const
 
-/** Names whom a proof of a link is for, before the two sides know each other. */
+/**
+ * Names whom a proof of a link is for, before the two sides know each other.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const linkAudience = "sallyport-relay"
 
-/** Bounds how long a JWT of the protocol may be good for, in seconds. */
+/**
+ * Bounds how long a JWT of the protocol may be good for, in seconds.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const maxLifetimeSeconds = 300
 
-/** Describes an identifier that one side chose: 1 to 128 characters of base64url. */
+/**
+ * Describes an identifier that one side chose: 1 to 128 characters of base64url.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const Identifier = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,128}$/))
 /** A value that is used once: at least 128 bits in base64url. */
 const Once = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{22,128}$/))
 /** A whole number of seconds or milliseconds since the epoch. */
 const Time = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
 
-/** Describes a public key of a relay or an environment (RFC 8037), named by its thumbprint. */
+/**
+ * Describes a public key of a relay or an environment (RFC 8037), named by its thumbprint.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const PublicKey = Schema.Struct({
   kty: Schema.Literal("OKP"),
   crv: Schema.Literal("Ed25519"),
   x: Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{43}$/)),
   kid: Thumbprint
 })
-/** @see {@link PublicKey} */
+/**
+ * @see {@link PublicKey}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type PublicKey = typeof PublicKey.Type
 
 const envelope = { iss: Identifier, aud: Identifier, iat: Time, exp: Time }
 const request = { ...envelope, jti: Once, nonce: Once }
 const clientRequest = { ...request, sub: Account, cnf: Schema.Struct({ jkt: Thumbprint }) }
 
-/** Describes the claims with which a relay asks for a credential for a client of an account. */
+/**
+ * Describes the claims with which a relay asks for a credential for a client of an account.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const MintRequest = Schema.Struct({
   ...clientRequest,
   label: Schema.NullOr(ClientLabel),
   deviceType: DeviceType
 })
 
-/** Describes the claims with which a relay waits for the decision about a request. Times of requests are milliseconds. */
+/**
+ * Describes the claims with which a relay waits for the decision about a request. Times of requests are milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const WaitRequest = Schema.Struct({
   ...clientRequest,
   requestedAt: Time,
   waitSeconds: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60 }))
 })
 
-/** Describes the claims with which a relay asks whether an environment is there, and the one it was linked to. */
+/**
+ * Describes the claims with which a relay asks whether an environment is there, and the one it was linked to.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const HealthRequest = Schema.Struct(request)
 
-/** Describes the claims with which a relay tells an environment, by a key that this one knows, of another key of the relay. */
+/**
+ * Describes the claims with which a relay tells an environment, by a key that this one knows, of another key of the relay.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RelayKeyRequest = Schema.Struct({ ...request, key: PublicKey })
 
-/** Describes the claims with which an environment proves, when it is linked, that it holds its key. */
+/**
+ * Describes the claims with which an environment proves, when it is linked, that it holds its key.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const LinkProof = Schema.Struct({ ...envelope, url: Schema.String })
 
-/** Describes the claims with which an environment ends its link. */
+/**
+ * Describes the claims with which an environment ends its link.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const UnlinkProof = Schema.Struct({ ...envelope, jti: Once })
 
-/** Describes the claims with which an environment tells its relay, by the key that this one knows, which key it will sign with. */
+/**
+ * Describes the claims with which an environment tells its relay, by the key that this one knows, which key it will sign with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RotateKeyProof = Schema.Struct({ ...envelope, key: PublicKey })
 
-/** Describes the claims with which an environment proves that it holds the key that a {@link RotateKeyProof} names. */
+/**
+ * Describes the claims with which an environment proves that it holds the key that a {@link RotateKeyProof} names.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const KeyPossessionProof = Schema.Struct(envelope)
 
 const reply = { nonce: Once, requestId: Once }
@@ -126,41 +206,91 @@ const decision = {
 const health = { ...reply, status: Schema.Literal("healthy") }
 const relayKey = { ...reply, status: Schema.Literal("key_known"), keyId: Thumbprint }
 
-/** Describes the claims of an answer to a {@link MintRequest}. */
+/**
+ * Describes the claims of an answer to a {@link MintRequest}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const MintProof = Schema.Union([
   Schema.Struct({ ...envelope, ...credential }),
   Schema.Struct({ ...envelope, ...pendingApproval }),
   Schema.Struct({ ...envelope, ...refused })
 ])
-/** Describes the claims of an answer to a {@link WaitRequest}. */
+/**
+ * Describes the claims of an answer to a {@link WaitRequest}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const WaitProof = Schema.Struct({ ...envelope, ...decision })
-/** Describes the claims of an answer to a {@link HealthRequest}. */
+/**
+ * Describes the claims of an answer to a {@link HealthRequest}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const HealthProof = Schema.Struct({ ...envelope, ...health })
-/** Describes the claims of an answer to a {@link RelayKeyRequest}. */
+/**
+ * Describes the claims of an answer to a {@link RelayKeyRequest}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RelayKeyProof = Schema.Struct({ ...envelope, ...relayKey })
 
 const proof = Schema.String.check(Schema.isMaxLength(8_192))
 const secret = Schema.RedactedFromValue(Schema.String.check(Schema.isMaxLength(512)))
 
-/** Answers a {@link MintRequest}. */
+/**
+ * Answers a {@link MintRequest}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const MintAnswer = Schema.Union([
   Schema.Struct({ ...credential, credential: secret, proof }),
   Schema.Struct({ ...pendingApproval, proof }),
   Schema.Struct({ ...refused, proof })
 ])
-/** @see {@link MintAnswer} */
+/**
+ * @see {@link MintAnswer}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type MintAnswer = typeof MintAnswer.Type
 
-/** Answers a {@link WaitRequest}. */
+/**
+ * Answers a {@link WaitRequest}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const WaitAnswer = Schema.Struct({ ...decision, proof })
-/** Answers a {@link HealthRequest}. */
+/**
+ * Answers a {@link HealthRequest}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const HealthAnswer = Schema.Struct({ ...health, proof })
-/** Answers a {@link RelayKeyRequest}. */
+/**
+ * Answers a {@link RelayKeyRequest}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RelayKeyAnswer = Schema.Struct({ ...relayKey, proof })
 
 const signedRequest = Schema.Struct({ request: Schema.String.check(Schema.isMaxLength(8_192)) })
 
-/** Groups the endpoints of an environment that its relay calls. Whoever calls proves it by the request's signature. */
+/**
+ * Groups the endpoints of an environment that its relay calls. Whoever calls proves it by the request's signature.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class ConnectEnvironmentGroup extends HttpApiGroup.make("environment").add(
   HttpApiEndpoint.post("mint", "/api/connect/mint-credential", {
     payload: signedRequest,
@@ -184,15 +314,30 @@ export class ConnectEnvironmentGroup extends HttpApiGroup.make("environment").ad
   })
 ).middleware(RequestErrors) {}
 
-/** Describes what an environment offers to its relay. */
+/**
+ * Describes what an environment offers to its relay.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class ConnectEnvironmentApi extends HttpApi.make("sallyport-environment").add(ConnectEnvironmentGroup) {}
 
-/** Describes an environment to the account that it belongs to. */
+/**
+ * Describes an environment to the account that it belongs to.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const EnvironmentView = Schema.Struct({ environmentId: Identifier, url: Schema.String, linkedAt: Time })
 
 const environment = { environmentId: Identifier }
 
-/** Describes how a relay finds an environment. */
+/**
+ * Describes how a relay finds an environment.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const EnvironmentHealth = Schema.Struct({
   /**
    * `unreachable` where it gives no answer, `refused` where its answer is not to be believed, and `link_anew` where it knows
@@ -202,10 +347,20 @@ export const EnvironmentHealth = Schema.Struct({
   /** A sentence for people; null where it is healthy. */
   message: Schema.NullOr(Schema.String)
 })
-/** @see {@link EnvironmentHealth} */
+/**
+ * @see {@link EnvironmentHealth}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type EnvironmentHealth = typeof EnvironmentHealth.Type
 
-/** Describes an answer of an environment that the relay believed, with the proof in the environment's own word. */
+/**
+ * Describes an answer of an environment that the relay believed, with the proof in the environment's own word.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const ProofView = Schema.Struct({
   ...environment,
   requestId: Once,
@@ -218,10 +373,20 @@ export const ProofView = Schema.Struct({
   keyId: Thumbprint,
   receivedAt: Time
 })
-/** @see {@link ProofView} */
+/**
+ * @see {@link ProofView}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ProofView = typeof ProofView.Type
 
-/** Describes the data of each event of the stream of decisions, by the event's name. */
+/**
+ * Describes the data of each event of the stream of decisions, by the event's name.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const decisionData = {
   /** `pending` says that nothing is decided yet. Any other status is the last event. */
   decision: Schema.Struct({ approvalStatus: DecisionStatus }),
@@ -229,7 +394,12 @@ export const decisionData = {
   failure: Schema.Struct({ code: Schema.String, message: Schema.String, retryable: Schema.Boolean })
 } as const
 
-/** Describes the events of the stream of decisions. One that is not known here is to be passed over. */
+/**
+ * Describes the events of the stream of decisions. One that is not known here is to be passed over.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const DecisionEvent = Schema.Union([
   Schema.Struct({ event: Schema.Literal("decision"), data: Schema.fromJsonString(decisionData.decision) }),
   Schema.Struct({ event: Schema.Literal("failure"), data: Schema.fromJsonString(decisionData.failure) }),
@@ -239,6 +409,9 @@ export const DecisionEvent = Schema.Union([
 /**
  * Groups the endpoints of a relay. The account is the subject of the session, where there is one. Whoever links and unlinks
  * environments, or reads what was answered to other clients, needs `connect:manage`, which the relay gives to no client.
+ *
+ * @category endpoints
+ * @since 0.1.0
  */
 export class RelayGroup extends HttpApiGroup.make("relay").add(
   HttpApiEndpoint.post("link", "/api/relay/environments", {
@@ -323,5 +496,10 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
   }).pipe(requires(null))
 ).middleware(RequestErrors) {}
 
-/** Describes what a relay offers to environments and clients, beside the endpoints of sessions. */
+/**
+ * Describes what a relay offers to environments and clients, beside the endpoints of sessions.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class RelayApi extends HttpApi.make("sallyport-relay").add(RelayGroup) {}

@@ -17,7 +17,12 @@ import { describeSecurity, RequestErrors, requires } from "./Authentication.ts"
 import { version } from "./internal/version.ts"
 import { Conflict, Forbidden, InvalidRequest, NotFound, TooLarge, Unavailable } from "./WireError.ts"
 
-/** Describes a stored credential, without its value. */
+/**
+ * Describes a stored credential, without its value.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class CredentialView extends Schema.Class<CredentialView>("@sallyport/contract/CredentialView")({
   scope: CredentialScope,
   owner: Schema.NonEmptyString,
@@ -33,7 +38,12 @@ const params = { key: Schema.String.check(Schema.isMaxLength(128)) }
 const scope = Schema.optionalKey(Schema.String.check(Schema.isMaxLength(32)))
 const secret = Schema.RedactedFromValue(Schema.String)
 
-/** Groups the endpoints of credentials. */
+/**
+ * Groups the endpoints of credentials.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class CredentialGroup extends HttpApiGroup.make("credentials").add(
   HttpApiEndpoint.get("list", "/api/credentials", {
     success: Schema.Struct({ credentials: Schema.Array(CredentialView) }),
@@ -76,7 +86,12 @@ export class CredentialGroup extends HttpApiGroup.make("credentials").add(
   }).pipe(requires("credentials:write"))
 ).middleware(RequestErrors) {}
 
-/** Describes the endpoints of credentials as an API. */
+/**
+ * Describes the endpoints of credentials as an API.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class CredentialApi extends HttpApi.make("sallyport")
   .add(CredentialGroup)
   .annotate(OpenApi.Title, "Sallyport credentials")

@@ -10,7 +10,12 @@ import { Label, PairingLinkView } from "./AccessSchemas.ts"
 import { RequestErrors, requires } from "./Authentication.ts"
 import { Forbidden, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
 
-/** Groups the endpoints of pairing links. */
+/**
+ * Groups the endpoints of pairing links.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class PairingGroup extends HttpApiGroup.make("pairing").add(
   HttpApiEndpoint.post("issue", "/api/auth/pairing-links", {
     payload: Schema.Struct({

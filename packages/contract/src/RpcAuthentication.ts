@@ -25,10 +25,18 @@ class RpcAuthenticationMiddleware
  * Lets a call in with the session of whoever makes it, and provides that session as `CurrentSession`. Layers of this type
  * are made with {@link layerRpcAuthentication}. It can't be put on an RPC by itself: {@link requires} does that, so that one
  * that doesn't say which scope it asks for does not compile.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export type RpcAuthentication = RpcAuthenticationMiddleware
 
-/** Provides what {@link RpcAuthentication} does. Servers have it from `@sallyport/http`. */
+/**
+ * Provides what {@link RpcAuthentication} does. Servers have it from `@sallyport/http`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerRpcAuthentication = <E, R>(
   make: Effect.Effect<(typeof RpcAuthenticationMiddleware)["Service"], E, R>
 ): Layer.Layer<RpcAuthentication, E, Exclude<R, Scope.Scope>> => Layer.effect(RpcAuthenticationMiddleware, make)

@@ -16,7 +16,12 @@ import * as Schema from "effect/Schema"
 import { RequestErrors, requires } from "./Authentication.ts"
 import { Conflict, Gone, IdempotencyConflict, InvalidRequest, NotFound, TooLarge, Unavailable } from "./WireError.ts"
 
-/** Describes a run. Times are ISO 8601 text in UTC, by the database's clock. */
+/**
+ * Describes a run. Times are ISO 8601 text in UTC, by the database's clock.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class RunView extends Schema.Class<RunView>("@sallyport/contract/RunView")({
   runId: RunId,
   threadId: Schema.String,
@@ -32,7 +37,12 @@ export class RunView extends Schema.Class<RunView>("@sallyport/contract/RunView"
   continuation: Schema.optionalKey(RunContinuation)
 }) {}
 
-/** Tells a reader why a stream stops before the run's end; after a retryable one it may resume from its last cursor. */
+/**
+ * Tells a reader why a stream stops before the run's end; after a retryable one it may resume from its last cursor.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RunStreamFailure = Schema.Struct({
   code: Schema.Literals(["session_ended", "unavailable", "run_not_found", "cursor_expired"]),
   message: Schema.String,
@@ -45,6 +55,9 @@ export const RunStreamFailure = Schema.Struct({
  *
  * The stream begins with `retry:`, which tells an EventSource how soon to reconnect. Effect's own decoder ends a stream at
  * that with the failure `Sse.Retry`, so read the events with an EventSource, or decode the response without it.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export const RunStreamEvent = Schema.Union([
   Schema.Struct({ id: Schema.String, event: Schema.Literal("data"), data: Schema.fromJsonString(Schema.Json) }),
@@ -59,6 +72,9 @@ export const RunStreamEvent = Schema.Union([
 /**
  * The id of a thread, 1 to 100 characters without control characters. It stands in paths, whose parameters routers bound
  * (`HttpRouter`'s `maxParamLength`): a run of a longer one could be started, and then not be found again.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export const ThreadId = CoreThreadId.check(Schema.isMaxLength(100))
 
@@ -70,7 +86,12 @@ const startPayload = Schema.Struct({
 })
 const cursorText = Schema.String.check(Schema.isMaxLength(64))
 
-/** Groups the endpoints of runs. */
+/**
+ * Groups the endpoints of runs.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class RunGroup extends HttpApiGroup.make("runs").add(
   HttpApiEndpoint.post("start", "/api/runs", {
     headers: { "idempotency-key": IdempotencyKey },

@@ -12,7 +12,12 @@ import { PairingGroup } from "./PairingGroup.ts"
 import { RunGroup } from "./RunGroup.ts"
 import { SessionGroup } from "./SessionGroup.ts"
 
-/** Describes every endpoint of Sallyport. */
+/**
+ * Describes every endpoint of Sallyport.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class SallyportApi extends HttpApi.make("sallyport")
   .add(SessionGroup)
   .add(PairingGroup)

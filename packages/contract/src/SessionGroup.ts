@@ -21,22 +21,52 @@ import {
   Unavailable
 } from "./WireError.ts"
 
-/** The `grant_type` of the token endpoint (RFC 8693 section 2.1). */
+/**
+ * The `grant_type` of the token endpoint (RFC 8693 section 2.1).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
-/** The `grant_type` that exchanges a refresh token (RFC 6749 section 6). */
+/**
+ * The `grant_type` that exchanges a refresh token (RFC 6749 section 6).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const refreshGrant = "refresh_token"
-/** The `subject_token_type` of a pairing code or seeded credential. */
+/**
+ * The `subject_token_type` of a pairing code or seeded credential.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const bootstrapTokenType = "urn:sallyport:token-type:bootstrap-credential"
-/** The `issued_token_type` of what the token endpoint returns (RFC 8693 section 3). */
+/**
+ * The `issued_token_type` of what the token endpoint returns (RFC 8693 section 3).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const accessTokenType = "urn:ietf:params:oauth:token-type:access_token" as const
 
-/** Answers whether the caller is signed in, and how it could be. */
+/**
+ * Answers whether the caller is signed in, and how it could be.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const SessionState = Schema.Union([
   Schema.Struct({ authenticated: Schema.Literal(true), policy: PolicyView, session: SessionView }),
   Schema.Struct({ authenticated: Schema.Literal(false), policy: PolicyView })
 ])
 
-/** Answers a token exchange (RFC 8693 section 2.2.1), or a refresh (RFC 6749 section 6). */
+/**
+ * Answers a token exchange (RFC 8693 section 2.2.1), or a refresh (RFC 6749 section 6).
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const TokenResponse = Schema.Struct({
   access_token: Schema.RedactedFromValue(Schema.String, { label: "session-token" }),
   issued_token_type: Schema.Literal(accessTokenType),
@@ -50,7 +80,12 @@ export const TokenResponse = Schema.Struct({
   scope: Schema.String
 })
 
-/** Groups the endpoints of sessions. */
+/**
+ * Groups the endpoints of sessions.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
 export class SessionGroup extends HttpApiGroup.make("session").add(
   HttpApiEndpoint.get("state", "/api/auth/session", {
     success: SessionState,

@@ -12,14 +12,24 @@ const fields = <const Codes extends ReadonlyArray<string>>(codes: Codes) => ({
   traceId: Schema.String
 })
 
-/** Answers 400: the request does not have the form that the endpoint takes. Nothing was changed. */
+/**
+ * Answers 400: the request does not have the form that the endpoint takes. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()(
   "InvalidRequest",
   fields(["invalid_request", "malformed_code", "malformed_cursor"]),
   { httpApiStatus: 400 }
 ) {}
 
-/** Answers 401: no credential, or one that lets nobody in. */
+/**
+ * Answers 401: no credential, or one that lets nobody in.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Unauthorized extends Schema.TaggedError<Unauthorized>()(
   "Unauthorized",
   {
@@ -30,7 +40,12 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>()(
   { httpApiStatus: 401 }
 ) {}
 
-/** Answers 403: the session is good, but it may not do this, or not from this page. */
+/**
+ * Answers 403: the session is good, but it may not do this, or not from this page.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Forbidden extends Schema.TaggedError<Forbidden>()(
   "Forbidden",
   fields([
@@ -44,7 +59,12 @@ export class Forbidden extends Schema.TaggedError<Forbidden>()(
   { httpApiStatus: 403 }
 ) {}
 
-/** Answers 404: there is no such thing, or it is somebody else's. */
+/**
+ * Answers 404: there is no such thing, or it is somebody else's.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class NotFound extends Schema.TaggedError<NotFound>()(
   "NotFound",
   fields([
@@ -59,7 +79,12 @@ export class NotFound extends Schema.TaggedError<NotFound>()(
   { httpApiStatus: 404 }
 ) {}
 
-/** Answers 409: the request is well-formed, but the present state rules it out. */
+/**
+ * Answers 409: the request is well-formed, but the present state rules it out.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Conflict extends Schema.TaggedError<Conflict>()(
   "Conflict",
   fields([
@@ -77,44 +102,77 @@ export class Conflict extends Schema.TaggedError<Conflict>()(
   { httpApiStatus: 409 }
 ) {}
 
-/** Answers 410: it was there, and is kept no longer. */
+/**
+ * Answers 410: it was there, and is kept no longer.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Gone extends Schema.TaggedError<Gone>()("Gone", fields(["cursor_expired"]), { httpApiStatus: 410 }) {}
 
-/** Answers 413: the request, or what it adds to, is larger than the server takes. */
+/**
+ * Answers 413: the request, or what it adds to, is larger than the server takes.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TooLarge extends Schema.TaggedError<TooLarge>()(
   "TooLarge",
   fields(["body_too_large", "limit_exceeded"]),
   { httpApiStatus: 413 }
 ) {}
 
-/** Answers 415: the body is of a media type that the endpoint does not take. Nothing was changed. */
+/**
+ * Answers 415: the body is of a media type that the endpoint does not take. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class UnsupportedMediaType extends Schema.TaggedError<UnsupportedMediaType>()(
   "UnsupportedMediaType",
   fields(["unsupported_media_type"]),
   { httpApiStatus: 415 }
 ) {}
 
-/** Answers 422: the idempotency key was used before, for another request. */
+/**
+ * Answers 422: the idempotency key was used before, for another request.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>()(
   "IdempotencyConflict",
   fields(["idempotency_conflict"]),
   { httpApiStatus: 422 }
 ) {}
 
-/** Answers 429: there were too many wrong codes. `Retry-After` says in how many seconds to try again. */
+/**
+ * Answers 429: there were too many wrong codes. `Retry-After` says in how many seconds to try again.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TooManyRequests extends Schema.TaggedError<TooManyRequests>()(
   "TooManyRequests",
   fields(["rate_limited"]),
   { httpApiStatus: 429 }
 ) {}
 
-/** Answers 503: the server cannot answer at the moment; it is not the request's fault. */
+/**
+ * Answers 503: the server cannot answer at the moment; it is not the request's fault.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable", fields(["unavailable"]), {
   httpApiStatus: 503
 }) {}
 
 /**
  * Answers 400 at the token endpoint, in the form that OAuth clients know (RFC 6749 section 5.2).
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
   error: Schema.Literals([
@@ -137,6 +195,9 @@ export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
 
 /**
  * Answers 429 at the token endpoint: there were too many wrong codes. `Retry-After` says in how many seconds to try again.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class OAuthTooManyRequests extends Schema.TaggedError<OAuthTooManyRequests>()("OAuthTooManyRequests", {
   /** OAuth has no name of its own for it, and this one says what to do: the same request, later. */
@@ -153,6 +214,9 @@ export class OAuthTooManyRequests extends Schema.TaggedError<OAuthTooManyRequest
 /**
  * Answers 503 at the token endpoint, in the form of {@link OAuthError}: the server cannot answer at the moment, and the
  * same request can be made again.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class OAuthUnavailable extends Schema.TaggedError<OAuthUnavailable>()("OAuthUnavailable", {
   error: Schema.Literal("temporarily_unavailable"),

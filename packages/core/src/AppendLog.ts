@@ -8,7 +8,12 @@ import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** Appends one item, and resolves once it has been committed or refused. */
+/**
+ * Appends one item, and resolves once it has been committed or refused.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Append<Item, Outcome, E> = (item: Item) => Effect.Effect<Outcome, E>
 
 interface Pending<Item, Outcome, E> {
@@ -17,7 +22,12 @@ interface Pending<Item, Outcome, E> {
   cancelled: boolean
 }
 
-/** Describes how items share commits. */
+/**
+ * Describes how items share commits.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface GroupCommitOptions<Item, Outcome, E> {
   /** Commits a batch as one transaction; answers one outcome for each item, in order. */
   readonly commit: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Outcome>, E>
@@ -35,6 +45,9 @@ export interface GroupCommitOptions<Item, Outcome, E> {
  *
  * Items keep the order in which they were handed over. An interrupted caller's item is dropped if it has not been taken
  * for a commit yet. When the scope closes, a commit that has begun is finished, and what still waits fails with `closed`.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const groupCommit = Effect.fnUntraced(function*<Item, Outcome, E>(
   options: GroupCommitOptions<Item, Outcome, E>
@@ -98,7 +111,7 @@ export const groupCommit = Effect.fnUntraced(function*<Item, Outcome, E>(
     Effect.forever(
       someone.pipe(
         // A commit in this process never suspends. Without giving way before it, the first one to append would be
-        // committed alone, and run on to its next append, before anybody else had the chance to join.
+        // committed alone, and run on to its next append, before any other caller had the chance to join.
         Effect.andThen(Effect.yieldNow),
         Effect.andThen(Effect.uninterruptible(commitNext))
       ),
@@ -122,6 +135,9 @@ export const groupCommit = Effect.fnUntraced(function*<Item, Outcome, E>(
 /**
  * Makes several appenders for a store that can commit at the same time, and returns which of them is a key's: the same one
  * each time, so that what is appended under a key keeps its order.
+ *
+ * @category combinators
+ * @since 0.1.0
  */
 export const spread = <Item, Outcome, E, R>(
   count: number,

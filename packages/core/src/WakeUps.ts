@@ -3,7 +3,7 @@
  *
  * A hint says "look now" and is never data: a follower keeps its own cursor and reads the store. It may come for nothing,
  * and several may come as one, but after the last change at least one comes, or the stream of them fails. A follower whose
- * stream failed is out of date until it has subscribed anew and looked.
+ * stream failed is out of date until it has subscribed again and looked.
  */
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -13,10 +13,18 @@ import * as Stream from "effect/Stream"
 /**
  * Says where to look: `anything`, or some keys, each with the position up to which there is something at least. What a
  * key and a position are is the port's to say: a run and the number of an event, for example.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export type WakeUp = "anything" | ReadonlyMap<string, number>
 
-/** Hands hints from those who give them to those who wait for them, in one process. */
+/**
+ * Hands hints from those who give them to those who wait for them, in one process.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface WakeUps<E = never> {
   /** Hints at one key. To be called after the commit; a hint that comes before it is a hint at nothing. */
   readonly notify: (key: string, position: number) => void
@@ -36,7 +44,12 @@ export interface WakeUps<E = never> {
 // Past this many keys, to look at everything costs less than to keep them.
 const maxKeys = 1_000
 
-/** Adds a hint to one that has not been taken yet. */
+/**
+ * Adds a hint to one that has not been taken yet.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
 export const combine = (pending: WakeUp | undefined, wakeUp: WakeUp): WakeUp => {
   if (pending === undefined) return wakeUp
   if (pending === "anything" || wakeUp === "anything") return "anything"
@@ -51,7 +64,12 @@ interface Listener<E> {
   resume: (() => void) | undefined
 }
 
-/** Makes a place to leave hints, with nobody listening. */
+/**
+ * Makes a place to leave hints, without listeners.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = <E = never>(): WakeUps<E> => {
   const listeners = new Set<Listener<E>>()
 

@@ -32,7 +32,7 @@ const sources = globSync("packages/*/src/**/*.{ts,tsx}", { cwd: root }).toSorted
 const examples = sources.flatMap((module) => examplesOf(module, readFileSync(join(root, module), "utf8")))
 
 describe("examples of doc comments", () => {
-  // In the repository, so that they find its packages, and not in node_modules, where Node runs no TypeScript.
+  // In the repository, so that they find its packages, and not in node_modules, if Node runs no TypeScript.
   const directory = mkdtempSync(join(root, ".examples-"))
   const fileOf = (index: number) => join(directory, `example${index}.ts`)
   afterAll(() => rmSync(directory, { recursive: true, force: true }))

@@ -9,6 +9,9 @@ import * as Schema from "effect/Schema"
 /**
  * Decodes the path of a stream below the root of streams: 1 to 512 characters, segments separated by `/`, none of them
  * empty, `.` or `..`, without control characters. The first segment `__ds` is the protocol's own.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export const StreamPath = Schema.String.check(
   Schema.isPattern(
@@ -16,15 +19,30 @@ export const StreamPath = Schema.String.check(
   ),
   Schema.isMaxLength(512)
 ).pipe(Schema.brand("StreamPath"))
-/** @see {@link StreamPath} */
+/**
+ * @see {@link StreamPath}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type StreamPath = typeof StreamPath.Type
 
-/** Tells whether text has the form of a stream's path. */
+/**
+ * Tells whether text has the form of a stream's path.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
 export const isStreamPath: (text: string) => text is StreamPath = Schema.is(StreamPath)
 
-/** Describes a stream as hosts and clients see it. Positions and times are as of when it was looked at. */
+/**
+ * Describes a stream as hosts and clients see it. Positions and times are as of when it was looked at.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface StreamInfo {
-  /** Never used again, also when a stream with the same path is created anew. */
+  /** Never used again, also when a stream with the same path is created again. */
   readonly id: number
   readonly path: string
   /** As it was given at creation. */
@@ -39,7 +57,12 @@ export interface StreamInfo {
   readonly expiresAtMillis: number | null
 }
 
-/** Describes a part of a stream. */
+/**
+ * Describes a part of a stream.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface StreamPage {
   readonly stream: StreamInfo
   readonly from: number
@@ -53,30 +76,56 @@ export interface StreamPage {
   readonly ended: boolean
 }
 
-/** Returns a content type without parameters, in lower case: what has to match for an append. */
+/**
+ * Returns a content type without parameters, in lower case: what has to match for an append.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const mediaType = (contentType: string): string => (contentType.split(";", 1)[0] ?? "").trim().toLowerCase()
 
-/** Tells whether the stream is one of JSON messages. */
+/**
+ * Tells whether the stream is one of JSON messages.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const isJson = (contentType: string): boolean => mediaType(contentType) === "application/json"
 
-/** Tells whether a stream's bytes are text that Server-Sent Events carry as they are. */
+/**
+ * Tells whether a stream's bytes are text that Server-Sent Events carry as they are.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const isText = (contentType: string): boolean => {
   const type = mediaType(contentType)
   return type === "application/json" || type.startsWith("text/")
 }
 
-/** The content type of a stream that was created without one. */
+/**
+ * The content type of a stream that was created without one.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const defaultContentType = "application/octet-stream"
 
 /**
  * Writes a position as an offset: fixed-width decimal digits, so that offsets sort as their positions do. The first part
  * is reserved, and always zero.
+ *
+ * @category converting
+ * @since 0.1.0
  */
 export const formatOffset = (position: number): string => `0000000000000000_${String(position).padStart(16, "0")}`
 
 /**
- * Reads an offset, or `undefined` where the text is none that {@link formatOffset} writes. The sentinels `-1` and `now` are
+ * Reads an offset, or `undefined` if the text is none that {@link formatOffset} writes. The sentinels `-1` and `now` are
  * not positions and are not read here.
+ *
+ * @category converting
+ * @since 0.1.0
  */
 export const parseOffset = (text: string): number | undefined => {
   if (!/^0{16}_[0-9]{16}$/.test(text)) return undefined

@@ -12,21 +12,36 @@ import * as WakeUps from "@sallyport/core/WakeUps"
 import { isJson, mediaType } from "./DurableStream.ts"
 import * as JsonText from "./internal/jsonText.ts"
 
-/** Names a stream. Streams of different owners are kept apart, also under the same path. */
+/**
+ * Names a stream. Streams of different owners are kept apart, also under the same path.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface StreamAddress {
   readonly ownerKey: string
   readonly path: string
 }
 
-/** Names a stream whose data up to a position, exclusive, belongs to a fork. */
+/**
+ * Names a stream whose data up to a position, exclusive, belongs to a fork.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Segment = readonly [streamId: number, until: number]
 
-/** Describes a stream as it is stored. */
+/**
+ * Describes a stream as it is stored.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface StreamRow extends StreamAddress {
   /** Unique, and never used again. A fork's is greater than its source's. */
   readonly id: number
   readonly contentType: string
-  /** What the creation asked for, as text that is equal where that was the same. */
+  /** What the creation asked for, as text that is equal if that was the same. */
   readonly config: string
   readonly ttlMillis: number | null
   readonly expiresAtMillis: number | null
@@ -51,14 +66,24 @@ export interface StreamRow extends StreamAddress {
   readonly deletedAtMillis: number | null
 }
 
-/** Names one append of an idempotent producer. */
+/**
+ * Names one append of an idempotent producer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ProducerPoint {
   readonly producerId: string
   readonly epoch: number
   readonly seq: number
 }
 
-/** Describes a piece of data as it is stored: what one append brought. */
+/**
+ * Describes a piece of data as it is stored: what one append brought.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface StreamRecord {
   readonly start: number
   /** Exclusive. */
@@ -66,10 +91,20 @@ export interface StreamRecord {
   readonly data: Uint8Array
 }
 
-/** Says that there is no such stream, or that it was deleted and stays for its forks. */
+/**
+ * Says that there is no such stream, or that it was deleted and stays for its forks.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Missing = { readonly _tag: "Unknown" } | { readonly _tag: "Gone" }
 
-/** Describes a stream that is to be created. */
+/**
+ * Describes a stream to create.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface CreateOptions extends StreamAddress {
   readonly nowMillis: number
   /** `null` for a fork that takes its source's. */
@@ -84,7 +119,12 @@ export interface CreateOptions extends StreamAddress {
   readonly fork: ForkOptions | null
 }
 
-/** Describes where a fork leaves its source. */
+/**
+ * Describes where a fork leaves its source.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface ForkOptions {
   readonly path: string
   /** A position in the source; `null` for its tail. */
@@ -93,7 +133,12 @@ export interface ForkOptions {
   readonly further: number
 }
 
-/** Describes what came of creating a stream. Of n callers with one path exactly one is answered `Created`. */
+/**
+ * Describes what came of creating a stream. Of n callers with one path exactly one is answered `Created`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type CreateOutcome =
   | { readonly _tag: "Created"; readonly stream: StreamRow }
   /** A stream with this path was created with the same configuration, and is as closed as this one would be. */
@@ -107,12 +152,17 @@ export type CreateOutcome =
   /** The fork's position lies beyond the source's tail, or beyond the append that it refines. */
   | { readonly _tag: "BeyondSource" }
 
-/** Describes what one writer appends to one stream. */
+/**
+ * Describes what one writer appends to one stream.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AppendItem extends StreamAddress {
-  /** `null` where there is no data. */
+  /** `null` if there is no data. */
   readonly contentType: string | null
   readonly data: Uint8Array
-  /** By how much the data moves the tail; 0 only where there is none, to close the stream. */
+  /** By how much the data moves the tail; 0 only if there is none, to close the stream. */
   readonly units: number
   readonly producer: ProducerPoint | null
   /** The `Stream-Seq`; compared with the last one byte by byte. */
@@ -120,7 +170,12 @@ export interface AppendItem extends StreamAddress {
   readonly close: boolean
 }
 
-/** Describes what came of one item of a batch. In every case but `Appended` nothing was changed. */
+/**
+ * Describes what came of one item of a batch. In every case but `Appended` nothing was changed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AppendOutcome =
   | { readonly _tag: "Appended"; readonly streamId: number; readonly tail: number; readonly closed: boolean }
   /** The producer's append was stored before, or the stream was closed before. `seq` is the highest that was accepted. */
@@ -135,7 +190,12 @@ export type AppendOutcome =
   | { readonly _tag: "LimitExceeded" }
   | Missing
 
-/** Describes what came of a read. */
+/**
+ * Describes what came of a read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ReadOutcome =
   | {
     readonly _tag: "Read"
@@ -147,16 +207,31 @@ export type ReadOutcome =
   | { readonly _tag: "BeyondEnd"; readonly stream: StreamRow }
   | Missing
 
-/** Describes what came of deleting a stream. Of n callers exactly one is answered `Deleted`. */
+/**
+ * Describes what came of deleting a stream. Of n callers exactly one is answered `Deleted`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type DeleteOutcome = { readonly _tag: "Deleted" } | Missing
 
-/** Describes where a stream stands, in the form of {@link markOf}. */
+/**
+ * Describes where a stream stands, in the form of {@link markOf}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface StreamHead {
   readonly id: number
   readonly mark: number
 }
 
-/** Counts what a sweep did; where every count is below the limit, nothing is left to sweep. */
+/**
+ * Counts what a sweep did; if every count is below the limit, nothing is left to sweep.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SweepCounts {
   /** Streams that had expired. */
   readonly expired: number
@@ -168,18 +243,31 @@ export interface SweepCounts {
 
 /**
  * Returns the position that wake-ups give for a stream: it rises with the tail, and once more when the stream is closed.
+ *
+ * @category converting
+ * @since 0.1.0
  */
 export const markOf = (stream: { readonly tail: number; readonly closed: boolean }): number =>
   stream.tail * 2 + (stream.closed ? 1 : 0)
 
-/** The mark of a stream that has been deleted. */
+/**
+ * The mark of a stream that has been deleted.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const deletedMark: number = Number.MAX_SAFE_INTEGER
 
-/** Provides the atomic steps on streams. */
+/**
+ * Provides the atomic steps on streams.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class DurableStreamRepository extends Context.Service<DurableStreamRepository, {
   /**
    * Creates a stream, with its first data, or returns the one that is there if it was created the same way. A path whose
-   * stream has expired is free, unless forks stand on it. A fork takes its source's lifetime where it asks for none.
+   * stream has expired is free, unless forks stand on it. A fork takes its source's lifetime if it asks for none.
    */
   readonly create: (options: CreateOptions) => Effect.Effect<CreateOutcome, RepositoryError>
   /**
@@ -197,7 +285,7 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
     options: StreamAddress & { readonly nowMillis: number }
   ) => Effect.Effect<{ readonly _tag: "Found"; readonly stream: StreamRow } | Missing, RepositoryError>
   /**
-   * Returns data from a position on, or the row alone where it is `tail`; at most `maxRecords` records, and none that
+   * Returns data from a position on, or the row alone if it is `tail`; at most `maxRecords` records, and none that
    * begins `maxBytes` or more after the first. It counts as use. The row and the records agree: no record lies beyond the row's tail.
    */
   readonly read: (
@@ -209,7 +297,7 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
     }
   ) => Effect.Effect<ReadOutcome, RepositoryError>
   /**
-   * Deletes a stream. Where forks stand on it, its data stays until the last of them is deleted, and its path stays in
+   * Deletes a stream. If forks stand on it, its data stays until the last of them is deleted, and its path stays in
    * use. Deleting the last fork of a deleted stream frees that too.
    */
   readonly delete: (
@@ -233,7 +321,7 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
   /**
    * Hints that streams may have changed, whichever process changed them: `anything` when it has begun to listen, then
    * after each commit, or some of them together, the ids of streams with their marks, or `anything`. It fails when hints
-   * may have been lost; a reader is then out of date until it has subscribed anew and looked.
+   * may have been lost; a reader is then out of date until it has subscribed again and looked.
    */
   readonly wakeups: Stream.Stream<WakeUps.WakeUp, RepositoryError>
 }>()("@sallyport/durable-streams/DurableStreamRepository") {}
@@ -246,7 +334,12 @@ export class DurableStreamRepository extends Context.Service<DurableStreamReposi
 // of the one before need not be written.
 const slack = 32
 
-/** Returns the deadline of a stream that is used now. */
+/**
+ * Returns the deadline of a stream that is used now.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const deadlineOf = (
   stream: Pick<StreamRow, "ttlMillis" | "expiresAtMillis">,
   nowMillis: number
@@ -255,14 +348,24 @@ export const deadlineOf = (
     ? stream.expiresAtMillis
     : nowMillis + stream.ttlMillis + Math.floor(stream.ttlMillis / slack)
 
-/** Tells whether a use now has to be written, so that the stream does not expire before its time. */
+/**
+ * Tells whether a use now has to be written, so that the stream does not expire before its time.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const needsTouch = (
   stream: Pick<StreamRow, "ttlMillis" | "deadlineMillis">,
   nowMillis: number
 ): boolean =>
   stream.ttlMillis !== null && stream.deadlineMillis !== null && stream.deadlineMillis < nowMillis + stream.ttlMillis
 
-/** Says why a row does not stand for a stream now, or `undefined` where it does. */
+/**
+ * Says why a row does not stand for a stream now, or `undefined` if it does.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const missing = (
   row: Pick<StreamRow, "deadlineMillis" | "deletedAtMillis"> | undefined,
   nowMillis: number
@@ -272,23 +375,43 @@ export const missing = (
   return isExpired(row, nowMillis) ? { _tag: "Unknown" } : undefined
 }
 
-/** Tells whether a stream has expired. */
+/**
+ * Tells whether a stream has expired.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const isExpired = (row: Pick<StreamRow, "deadlineMillis">, nowMillis: number): boolean =>
   row.deadlineMillis !== null && row.deadlineMillis <= nowMillis
 
-/** Tells whether creating a stream again asks for what is there. */
+/**
+ * Tells whether creating a stream again asks for what is there.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const isSame = (stream: StreamRow, options: CreateOptions): boolean =>
   stream.deletedAtMillis === null && stream.config === options.config && stream.closed === options.closed &&
   (options.contentType === null || mediaType(stream.contentType) === mediaType(options.contentType))
 
-/** Returns the lifetime that a new stream gets: what it asks for, or else what its source has. */
+/**
+ * Returns the lifetime that a new stream gets: what it asks for, or else what its source has.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const lifetimeOf = (
   options: CreateOptions,
   source: StreamRow | undefined
 ): Pick<StreamRow, "ttlMillis" | "expiresAtMillis"> =>
   source === undefined || options.ttlMillis !== null || options.expiresAtMillis !== null ? options : source
 
-/** Returns where the data of a fork before its `start` is. */
+/**
+ * Returns where the data of a fork before its `start` is.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const segmentsOf = (source: StreamRow, start: number): ReadonlyArray<Segment> => {
   const inherited: Array<Segment> = []
   let from = 0
@@ -301,7 +424,12 @@ export const segmentsOf = (source: StreamRow, start: number): ReadonlyArray<Segm
   return inherited
 }
 
-/** Cuts a record to the positions from `from` up to `until`. */
+/**
+ * Cuts a record to the positions from `from` up to `until`.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const cut = (contentType: string, record: StreamRecord, from: number, until: number): StreamRecord => {
   if (record.start >= from && record.end <= until) return record
   const start = Math.max(record.start, from)
@@ -312,25 +440,50 @@ export const cut = (contentType: string, record: StreamRecord, from: number, unt
   return { start, end, data }
 }
 
-/** Describes what {@link planAppend} needs to know of a stream, and what it changes. */
+/**
+ * Describes what {@link planAppend} needs to know of a stream, and what it changes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AppendHead = Omit<StreamRow, "config" | "segments" | "start" | "parentId" | "children">
 
-/** Describes a record that an adapter is to store. */
+/**
+ * Describes a record that an adapter is to store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface NewRecord extends StreamRecord {
   readonly streamId: number
   /** The size of the stream's own data before this record. */
   readonly byteStart: number
 }
 
-/** Describes the state of a producer that an adapter is to store. */
+/**
+ * Describes the state of a producer that an adapter is to store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface NewProducer extends ProducerPoint {
   readonly streamId: number
 }
 
-/** Returns the key that {@link planAppend} knows a stream by. */
+/**
+ * Returns the key that {@link planAppend} knows a stream by.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const addressKey = (address: StreamAddress): string => `${address.ownerKey}\n${address.path}`
 
-/** Returns the key that {@link planAppend} knows a producer by. */
+/**
+ * Returns the key that {@link planAppend} knows a producer by.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const producerKey = (streamId: number, producerId: string): string => `${streamId}\n${producerId}`
 
 // `<` compares UTF-16 units, which differs from bytes above U+D7FF. Header values have no such characters.
@@ -340,6 +493,9 @@ const isAfter = (seq: string, last: string | null): boolean => last === null || 
  * Decides, for adapters, the outcome of each item of a batch, given the rows of its streams and producers under a lock.
  *
  * Returns the outcomes, the heads that change, the records and the producers to store.
+ *
+ * @category verdicts
+ * @since 0.1.0
  */
 export const planAppend = (options: {
   readonly items: ReadonlyArray<AppendItem>
@@ -671,7 +827,12 @@ const makeMemory = (): DurableStreamRepository["Service"] => {
   }
 }
 
-/** Provides the repository in memory. Streams end with the layer. */
+/**
+ * Provides the repository in memory. Streams end with the layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMemory: Layer.Layer<DurableStreamRepository> = Layer.sync(
   DurableStreamRepository,
   () => DurableStreamRepository.of(makeMemory())

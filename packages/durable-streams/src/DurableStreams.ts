@@ -110,7 +110,7 @@ export class DurableStreams extends Context.Service<DurableStreams, {
    */
   readonly read: (options: ReadOptions) => Effect.Effect<StreamPage, DurableStreamsError>
   /**
-   * Reads the page after another one; where that was up to date, once there is more. The page may be empty. All readers of
+   * Reads the page after another one; if that was up to date, once there is more. The page may be empty. All readers of
    * this process that wait for the same page share one read. Fails as `read` does.
    */
   readonly readNext: (options: ReadNextOptions) => Effect.Effect<StreamPage, DurableStreamsError>
@@ -120,7 +120,7 @@ export class DurableStreams extends Context.Service<DurableStreams, {
    */
   readonly awaitChange: (page: StreamPage) => Effect.Effect<void, DurableStreamsError>
   /**
-   * Deletes a stream with all its data; where it has forks, its data stays for them. Fails with `StreamNotFound` and
+   * Deletes a stream with all its data; if it has forks, its data stays for them. Fails with `StreamNotFound` and
    * `StreamGone`.
    */
   readonly delete: (options: StreamName) => Effect.Effect<void, DurableStreamsError>
@@ -185,6 +185,9 @@ export const layer: Layer.Layer<DurableStreams, never, DurableStreamRepository> 
  * may do this at once.
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 rows. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
   options?: Sweeper.Options

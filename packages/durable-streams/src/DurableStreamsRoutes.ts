@@ -35,10 +35,20 @@ declare module "@sallyport/core/access/AccessScope" {
   }
 }
 
-/** Lists the scopes that these routes ask for; a host adds them to `AccessScope.Vocabulary`. */
+/**
+ * Lists the scopes that these routes ask for; a host adds them to `AccessScope.Vocabulary`.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const scopes: ReadonlyArray<AccessScope> = ["streams:read", "streams:write"]
 
-/** Says where the routes are, and to whom streams belong; the same for streams and subscriptions. */
+/**
+ * Says where the routes are, and to whom streams belong; the same for streams and subscriptions.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface CommonOptions {
   /** The path below which streams are. Default `/streams`. */
   readonly prefix?: `/${string}` | undefined
@@ -48,7 +58,12 @@ export interface CommonOptions {
   readonly publicUrl?: string | undefined
 }
 
-/** Lists the settings of the routes. */
+/**
+ * Lists the settings of the routes.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options extends CommonOptions, Live.Options {
   /** The largest body of a request. Default 8 MiB. */
   readonly maxBodySize?: ByteSize.Input | undefined
@@ -163,7 +178,12 @@ const preflight = HttpServerResponse.empty({
   }
 })
 
-/** Adds the protocol's routes for streams below the prefix to the router. */
+/**
+ * Adds the protocol's routes for streams below the prefix to the router.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = (options?: Options): Layer.Layer<
   never,
   never,

@@ -3,7 +3,7 @@
  *
  * A run is a stream of JSON with one message for each event, `{ seq, kind, data }`, whose offset counts events; it is closed
  * after the terminal event. Only its program writes to it: everything but reading is answered 405. Reading asks for the
- * scope `runs:read`, and somebody else's run is not found.
+ * scope `runs:read`, and another owner's run is not found.
  */
 import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
@@ -26,7 +26,12 @@ import * as Reader from "./internal/reader.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
 
-/** Lists the settings of the routes. */
+/**
+ * Lists the settings of the routes.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options extends CommonOptions, Live.Options {}
 
 const pageEvents = 256
@@ -126,7 +131,12 @@ const notAllowed = Wire.error(
   }
 )
 
-/** Adds the streams of runs to the router, beside the routes of `DurableStreamsRoutes`. */
+/**
+ * Adds the streams of runs to the router, beside the routes of `DurableStreamsRoutes`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = (options?: Options): Layer.Layer<
   never,
   never,

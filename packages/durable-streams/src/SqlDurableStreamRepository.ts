@@ -101,7 +101,12 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
   ]
 }
 
-/** Creates the tables, or brings them up to date. For a deployment step of its own; `layer` does it by itself. */
+/**
+ * Creates the tables, or brings them up to date. For a deployment step of its own; `layer` does it by itself.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -156,7 +161,12 @@ const toRecord = (row: Stored<StreamRecord> & { readonly data: Uint8Array }): St
   data: row.data
 })
 
-/** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
+/**
+ * Makes the repository, without touching the database. The tables must be there, with the same prefix.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make: (
   options?: Migrations.TableOptions
 ) => Effect.Effect<DurableStreamRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect
@@ -617,17 +627,32 @@ export const make: (
     })
   })
 
-/** Provides the repository on tables that are there already, for a connection without the right to create any. */
+/**
+ * Provides the repository on tables that are there already, for a connection without the right to create any.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<DurableStreamRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(DurableStreamRepository, make(options))
 
-/** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */
+/**
+ * Provides the repository, with a prefix of one's own, after creating or upgrading its tables.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<DurableStreamRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository after creating or upgrading its tables. */
+/**
+ * Provides the repository after creating or upgrading its tables.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<DurableStreamRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith()

@@ -8,13 +8,23 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
-/** Names a subscription. Those of different owners are kept apart, also under the same id. */
+/**
+ * Names a subscription. Those of different owners are kept apart, also under the same id.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SubscriptionName {
   readonly ownerKey: string
   readonly subscriptionId: string
 }
 
-/** Describes what a subscription was created with. */
+/**
+ * Describes what a subscription was created with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SubscriptionConfig {
   readonly type: "webhook" | "pull-wake"
   readonly pattern: string | null
@@ -26,32 +36,47 @@ export interface SubscriptionConfig {
   readonly rootUrl: string
 }
 
-/** Says how far one stream was worked off. */
+/**
+ * Says how far one stream was worked off.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Position {
   readonly path: string
   readonly acked: number
 }
 
-/** Describes the link between a subscription and one stream. */
+/**
+ * Describes the link between a subscription and one stream.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SubscriptionLink extends Position {
   readonly explicit: boolean
   readonly glob: boolean
 }
 
-/** Describes a subscription as it is stored. */
+/**
+ * Describes a subscription as it is stored.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SubscriptionRow extends SubscriptionName, SubscriptionConfig {
   /** The owner as JSON, to act for it. */
   readonly owner: string
-  /** Equal where the same was asked for. */
+  /** Equal if the same was asked for. */
   readonly digest: string
   readonly createdAtMillis: number
   /** Counts the wakes. */
   readonly generation: number
-  /** The wake that somebody is told of, or works on. Null while the subscription is idle. */
+  /** The wake that a worker is told of, or works on. Null while the subscription is idle. */
   readonly wakeId: string | null
   /** Who works on it. */
   readonly holder: string | null
-  /** Until when. Null where the wake has been told and nobody has claimed it. */
+  /** Until when. Null if the wake has been told and no worker has claimed it. */
   readonly leaseExpiresAtMillis: number | null
   /** How often telling of a wake has failed in a row. */
   readonly failures: number
@@ -59,16 +84,31 @@ export interface SubscriptionRow extends SubscriptionName, SubscriptionConfig {
   readonly dueAtMillis: number | null
 }
 
-/** Returns the name of a subscription. */
+/**
+ * Returns the name of a subscription.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const nameOf = ({ ownerKey, subscriptionId }: SubscriptionName): SubscriptionName => ({
   ownerKey,
   subscriptionId
 })
 
-/** Says why a worker was refused; nothing was changed. */
+/**
+ * Says why a worker was refused; nothing was changed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type WorkerRefused = { readonly _tag: "Unknown" } | { readonly _tag: "Fenced" }
 
-/** Provides the atomic steps on subscriptions. */
+/**
+ * Provides the atomic steps on subscriptions.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class StreamSubscriptionRepository extends Context.Service<StreamSubscriptionRepository, {
   /** Creates a subscription with its links. Of n callers exactly one is answered `Created`. */
   readonly create: (
@@ -91,11 +131,11 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
   ) => Effect.Effect<ReadonlyArray<SubscriptionLink>, RepositoryError>
   /** Deletes a subscription with its links, if it is there. */
   readonly delete: (name: SubscriptionName) => Effect.Effect<void, RepositoryError>
-  /** Makes links explicit, and keeps the positions of those that are there. `false` where there is no subscription. */
+  /** Makes links explicit, and keeps the positions of those that are there. `false` if there is no subscription. */
   readonly link: (
     options: SubscriptionName & { readonly links: ReadonlyArray<SubscriptionLink> }
   ) => Effect.Effect<boolean, RepositoryError>
-  /** Ends the explicit part of a link. `false` where there is no subscription. */
+  /** Ends the explicit part of a link. `false` if there is no subscription. */
   readonly unlink: (
     options: SubscriptionName & { readonly path: string }
   ) => Effect.Effect<boolean, RepositoryError>
@@ -120,13 +160,13 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
   readonly wake: (
     options: SubscriptionName & {
       readonly wakeId: string
-      /** Null where the lease begins with a claim. */
+      /** Null if the lease begins with a claim. */
       readonly leaseExpiresAtMillis: number | null
       readonly nowMillis: number
     }
   ) => Effect.Effect<SubscriptionRow | undefined, RepositoryError>
   /**
-   * Gives the wake that nobody has claimed to a worker, or begins one where there is none. Of n workers exactly one is
+   * Gives the wake that no worker has claimed to a worker, or begins one if there is none. Of n workers exactly one is
    * answered `Claimed`, until it is done or its lease expires.
    */
   readonly claim: (
@@ -159,7 +199,7 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
     RepositoryError
   >
   /**
-   * Ends a wake that nobody works on, if `wakeId` is still the current one, or null and there still is none; notes whether
+   * Ends a wake that no worker is at, if `wakeId` is still the current one, or null and there still is none; notes whether
    * it failed, and when to look again.
    */
   readonly rest: (
@@ -179,13 +219,23 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
 // For adapters
 // -----------------------------------------------------------------------------
 
-/** Tells whether somebody is told of a wake, or works on one, so that no other begins. */
+/**
+ * Tells whether a worker is told of a wake, or works on one, so that no other begins.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const isBusy = (
   row: Pick<SubscriptionRow, "wakeId" | "leaseExpiresAtMillis">,
   nowMillis: number
 ): boolean => row.wakeId !== null && (row.leaseExpiresAtMillis === null || row.leaseExpiresAtMillis > nowMillis)
 
-/** Returns the fields of a row in which a wake begins. */
+/**
+ * Returns the fields of a row in which a wake begins.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const begun = (row: SubscriptionRow, wakeId: string, leaseExpiresAtMillis: number | null): SubscriptionRow => ({
   ...row,
   generation: row.generation + 1,
@@ -195,7 +245,12 @@ export const begun = (row: SubscriptionRow, wakeId: string, leaseExpiresAtMillis
   dueAtMillis: leaseExpiresAtMillis
 })
 
-/** Returns a row whose wake has ended. */
+/**
+ * Returns a row whose wake has ended.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const idle = (row: SubscriptionRow): SubscriptionRow => ({
   ...row,
   wakeId: null,
@@ -204,14 +259,24 @@ export const idle = (row: SubscriptionRow): SubscriptionRow => ({
   dueAtMillis: null
 })
 
-/** Returns a row whose wake has ended without having been worked off. */
+/**
+ * Returns a row whose wake has ended without having been worked off.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const rested = (row: SubscriptionRow, failed: boolean, dueAtMillis: number | null): SubscriptionRow => ({
   ...idle(row),
   failures: failed ? row.failures + 1 : row.failures,
   dueAtMillis
 })
 
-/** Says why a worker may not settle a wake, or `undefined` where it may. */
+/**
+ * Says why a worker may not settle a wake, or `undefined` if it may.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const refuse = (
   row: SubscriptionRow | undefined,
   options: { readonly wakeId: string; readonly generation: number; readonly nowMillis: number }
@@ -345,7 +410,12 @@ const makeMemory = (): StreamSubscriptionRepository["Service"] => {
   }
 }
 
-/** Provides the repository in memory. Subscriptions end with the layer. */
+/**
+ * Provides the repository in memory. Subscriptions end with the layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMemory: Layer.Layer<StreamSubscriptionRepository> = Layer.sync(
   StreamSubscriptionRepository,
   () => StreamSubscriptionRepository.of(makeMemory())

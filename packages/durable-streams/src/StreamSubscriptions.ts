@@ -72,7 +72,12 @@ export {
 export type { SigningKey } from "./internal/subscriptionKeys.ts"
 export { InvalidStreamSubscriptionsOptions, type Options } from "./internal/subscriptionOptions.ts"
 
-/** Describes a subscription that is to be created. */
+/**
+ * Describes a subscription to create.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface CreateOptions {
   readonly owner: RunOwner
   readonly subscriptionId: string
@@ -91,13 +96,23 @@ export interface CreateOptions {
   readonly rootUrl: string
 }
 
-/** Describes a subscription. */
+/**
+ * Describes a subscription.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Subscription {
   readonly row: SubscriptionRow
   readonly links: ReadonlyArray<SubscriptionLink>
 }
 
-/** Describes a wake that a worker has claimed. */
+/**
+ * Describes a wake that a worker has claimed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Claim {
   readonly wakeId: string
   readonly generation: number
@@ -107,7 +122,12 @@ export interface Claim {
   readonly streams: ReadonlyArray<PendingStreams.PendingStream>
 }
 
-/** Describes what a worker has done. */
+/**
+ * Describes what a worker has done.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Settlement {
   readonly token: Redacted.Redacted
   readonly subscriptionId: string
@@ -119,7 +139,12 @@ export interface Settlement {
   readonly done: boolean
 }
 
-/** Provides subscriptions. */
+/**
+ * Provides subscriptions.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class StreamSubscriptions extends Context.Service<StreamSubscriptions, {
   /** The key that signs webhooks. */
   readonly signingKey: SubscriptionKeys.SigningKey

@@ -105,7 +105,12 @@ const view = ({ links, row }: Subscription, key: SigningKey) => ({
   description: row.description
 })
 
-/** Adds the protocol's routes for subscriptions to the router, beside those of `DurableStreamsRoutes`. */
+/**
+ * Adds the protocol's routes for subscriptions to the router, beside those of `DurableStreamsRoutes`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = (options?: CommonOptions): Layer.Layer<
   never,
   never,

@@ -288,7 +288,7 @@ describe("subscriptions over HTTP", () => {
       assert.deepStrictEqual(answer.json, { ok: true, next_wake: false })
     }))
 
-  it.live("take a token for its own wake only, whoever holds it, and nothing else for a token", () =>
+  it.live("take a token for its own wake only, whichever worker holds it, and nothing else for a token", () =>
     Effect.gen(function*() {
       const { send, server } = yield* setUp()
       const claim = Effect.fnUntraced(function*(id: string) {
@@ -336,7 +336,7 @@ describe("subscriptions over HTTP", () => {
       assert.strictEqual((yield* send("GET", "__ds/subscriptions/s", undefined, other)).status, 404)
       assert.strictEqual((yield* claim(other)).status, 404)
       assert.deepStrictEqual(codeOf(yield* claim()), "NOTHING_PENDING")
-      // Somebody else's stream is no news.
+      // Another owner's stream is no news.
       yield* send("PUT", "events", [1], other)
       assert.deepStrictEqual(codeOf(yield* claim()), "NOTHING_PENDING")
       yield* send("DELETE", "__ds/subscriptions/s", undefined, other)

@@ -90,7 +90,12 @@ const failureOf = (error: AccessFeedError): EventStream.Failure => ({
   retryable: true
 })
 
-/** Provides the handlers of the group `access`. */
+/**
+ * Provides the handlers of the group `access`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = HttpApiBuilder.group(
   SallyportApi,
   "access",
@@ -114,7 +119,7 @@ export const layer = HttpApiBuilder.group(
         const events = feed.subscribe({ after }).pipe(Stream.map(toWire(session.id)), Stream.mapError(failureOf))
         const options = { until: endOf(session), heartbeatInterval }
         if (!isUpgrade(request)) return EventStream.respond(events, options)
-        // A request that asks for an upgrade and does not complete the handshake is nobody's to answer any more.
+        // A request that asks for an upgrade and does not complete the handshake is for no handler to answer any more.
         return yield* Effect.orDie(EventStream.respondWebSocket(events, options))
       })
     })

@@ -2,11 +2,11 @@
  * Lets requests in: the middleware behind the contract's guarded endpoints, and the one that a host puts before its own
  * routes and WebSocket upgrades. Both do the same.
  *
- * A request proves its session by exactly one credential. An `Authorization` header counts alone: where it is wrong, a
+ * A request proves its session by exactly one credential. An `Authorization` header counts alone: if it is wrong, a
  * good cookie beside it doesn't help. A WebSocket upgrade may carry a ticket as the query parameter `ticket`.
  *
  * A token that is bound to a key comes as `Authorization: DPoP`, with a proof in the header `DPoP` (RFC 9449). Such tokens
- * are taken where the host has put `DpopProof` beside the routes, and the policy knows the address that proofs must name.
+ * are taken if the host has put `DpopProof` beside the routes, and the policy knows the address that proofs must name.
  */
 import {
   type Authentication,
@@ -42,14 +42,24 @@ import * as Dpop from "./internal/dpop.ts"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
-/** Lists the ways in which a request is turned away. */
+/**
+ * Lists the ways in which a request is turned away.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export type AuthenticationError = Unauthorized | Forbidden | Unavailable
 
 // -----------------------------------------------------------------------------
 // Origin
 // -----------------------------------------------------------------------------
 
-/** Tells whether a request asks for a WebSocket. */
+/**
+ * Tells whether a request asks for a WebSocket.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const isUpgrade = (request: HttpServerRequest.HttpServerRequest): boolean =>
   request.headers.upgrade?.toLowerCase() === "websocket"
 
@@ -60,7 +70,7 @@ const changesState = (request: HttpServerRequest.HttpServerRequest): boolean =>
 /**
  * Tells whether a browser vouches that a request comes from a page of this server: `Sec-Fetch-Site: same-origin` (Fetch
  * Metadata), or an `Origin` with the host that the request was sent to. Behind TLS an `http` page of the same host is
- * another origin: whoever sits on the network can make one.
+ * another origin: anyone on the network can make one.
  */
 const isSameOrigin = (request: HttpServerRequest.HttpServerRequest, secure: boolean): boolean => {
   const site = request.headers["sec-fetch-site"]
@@ -73,8 +83,11 @@ const isSameOrigin = (request: HttpServerRequest.HttpServerRequest, secure: bool
 }
 
 /**
- * Fails where a request that carries a cookie, or would set one, was sent by a page of another site. One without any
- * credential, as `curl` sends it, passes where `vouched` is false.
+ * Fails if a request that carries a cookie, or would set one, was sent by a page of another site. One without any
+ * credential, as `curl` sends it, passes if `vouched` is false.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const checkOrigin = (options: { readonly vouched: boolean }): Effect.Effect<
   void,
@@ -99,6 +112,9 @@ export const checkOrigin = (options: { readonly vouched: boolean }): Effect.Effe
 /**
  * Says, on an answer 401 or 403 to the current request, how to do better (RFC 9110 section 11.6.1), with further
  * parameters as RFC 6750 section 3 defines them.
+ *
+ * @category responses
+ * @since 0.1.0
  */
 export const challenge = (
   parameters: Readonly<Record<string, string>> = {}
@@ -168,7 +184,7 @@ const isDpop = (authorization: string): boolean => /^DPoP /i.test(authorization)
 
 /**
  * Returns the session of a token that is bound to a key, and spends the proof that came with it. The proof is spent last,
- * so that nobody without a live session makes the store remember anything.
+ * so that no caller without a live session makes the store remember anything.
  */
 const boundSession = (token: Redacted.Redacted) =>
   Effect.gen(function*() {
@@ -246,9 +262,12 @@ const turnAway = <A, R>(
   }, (reason) => Effect.die(reason))
 
 /**
- * Returns the session that the current request proves, and none where it carries no credential. A wrong credential is
+ * Returns the session that the current request proves, and none if it carries no credential. A wrong credential is
  * `Unauthorized`; a cookie that another site made a browser send is `Forbidden`; a store that does not answer is
  * `Unavailable`.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const authenticate: Effect.Effect<
   Option.Option<Session>,
@@ -272,7 +291,12 @@ const admit = (
   )
 }
 
-/** Returns the session of the current request, which has to hold every one of some scopes. */
+/**
+ * Returns the session of the current request, which has to hold every one of some scopes.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const requireSession = (scopes: ReadonlyArray<AccessScope.AccessScope>): Effect.Effect<
   Session,
   AuthenticationError,
@@ -329,7 +353,12 @@ const requireWith = (
 // Middleware
 // -----------------------------------------------------------------------------
 
-/** Provides the middleware behind every endpoint that declares a scope with the contract's `requires`. */
+/**
+ * Provides the middleware behind every endpoint that declares a scope with the contract's `requires`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<Authentication, never, SessionCredentialService | AuthPolicy> = layerAuthentication(
   Effect.gen(function*() {
     const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
@@ -403,7 +432,12 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
   )
 )
 
-/** Bounds the body of a request unless the host says otherwise. */
+/**
+ * Bounds the body of a request unless the host says otherwise.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.mebibytes(1)
 
 /** Checks a request before its endpoint reads it, and answers what the endpoint cannot read. */
@@ -458,6 +492,9 @@ const guardRequest = <E, R, E2, E3>(
 /**
  * Provides the middleware that bounds bodies and answers what does not decode. It names the fields that are wrong, never
  * their values: they may be secrets. No answer is kept by a cache.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerRequestErrors = (options?: {
   readonly maxBodySize?: ByteSize.Input | undefined

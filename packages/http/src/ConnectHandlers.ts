@@ -16,7 +16,10 @@ const view = (client: ConnectClient): ConnectClientView => new ConnectClientView
 
 /**
  * Provides the handlers of the group `connect`, for a host that provides a `ConnectClientStore`. Without one they answer
- * that there is nobody who connects through a relay.
+ * that there is no client that connects through a relay.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layer = HttpApiBuilder.group(
   SallyportApi,
@@ -25,7 +28,7 @@ export const layer = HttpApiBuilder.group(
     const provided = yield* Effect.serviceOption(ConnectClientStore)
     const store = Option.isSome(provided)
       ? Effect.succeed(provided.value)
-      : Wire.connectNotOffered({ message: "This server lets nobody connect through a relay" })
+      : Wire.connectNotOffered({ message: "This server lets no client connect through a relay" })
 
     const decide = (decision: Decision) =>
       Effect.fn(

@@ -34,7 +34,12 @@ const changing = {
 
 const unexpected = (reason: CredentialError["reason"]) => Effect.die(reason)
 
-/** Provides the handlers of the group `credentials`. */
+/**
+ * Provides the handlers of the group `credentials`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = HttpApiBuilder.group(
   CredentialApi,
   "credentials",
@@ -96,7 +101,12 @@ export const layer = HttpApiBuilder.group(
   })
 )
 
-/** Lists the settings of {@link layerRoutes}. */
+/**
+ * Lists the settings of {@link layerRoutes}.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** The path below which the endpoints are mounted. Default none. */
   readonly prefix?: `/${string}` | undefined
@@ -106,7 +116,12 @@ export interface Options {
   readonly openapiPath?: `/${string}` | undefined
 }
 
-/** Adds the endpoints of credentials to the router, beside those of `Sallyport.layer`. */
+/**
+ * Adds the endpoints of credentials to the router, beside those of `Sallyport.layer`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerRoutes = (options?: Options) => {
   const prefix = options?.prefix
   const api = prefix === undefined ? CredentialApi : CredentialApi.annotate(OpenApi.Servers, [{ url: prefix }])

@@ -16,42 +16,70 @@ import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import * as LiveStream from "./LiveStream.ts"
 
-/** Describes an event on the wire. */
+/**
+ * Describes an event on the wire.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface WireEvent {
-  /** The cursor to resume after; absent where there is none. */
+  /** The cursor to resume after; absent if there is none. */
   readonly id: string | undefined
   readonly event: string
   /** JSON text. */
   readonly data: string
 }
 
-/** Tells a reader why a stream stops. */
+/**
+ * Tells a reader why a stream stops.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export interface Failure<Code extends string = string> {
   readonly code: Code
   readonly message: string
   readonly retryable: boolean
 }
 
-/** Tells clients how long to wait before they connect again. */
+/**
+ * Tells clients how long to wait before they connect again.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const retryDelay: Duration.Duration = Duration.seconds(1)
 
 /**
  * Says how long a connection stays silent at most, by default 15 seconds: proxies cut one that is idle, often after 30. Read
  * when the layer of the handlers is built.
+ *
+ * @category services
+ * @since 0.1.0
  */
 export const HeartbeatInterval: Context.Reference<Duration.Duration> = Context.Reference(
   "@sallyport/http/EventStream/HeartbeatInterval",
   { defaultValue: () => Duration.seconds(15) }
 )
 
-/** Holds what a reader is told whose session ends while it reads. */
+/**
+ * Holds what a reader is told whose session ends while it reads.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const sessionEnded: Failure<"session_ended"> = {
   code: "session_ended",
   message: "Your session has ended; sign in again to go on",
   retryable: false
 }
 
-/** Completes when the reader must stop: with a failure to report, or with none if the server is shutting down. */
+/**
+ * Completes when the reader must stop: with a failure to report, or with none if the server is shutting down.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Ending = Effect.Effect<Option.Option<Failure<"session_ended" | "unavailable">>>
 
 const tell = (end: ConnectionEnd.ConnectionEnd): Option.Option<Failure<"session_ended" | "unavailable">> => {
@@ -67,13 +95,23 @@ const tell = (end: ConnectionEnd.ConnectionEnd): Option.Option<Failure<"session_
   }
 }
 
-/** Returns how to wait until a session's readers must stop; see `ConnectionEnd`. */
+/**
+ * Returns how to wait until a session's readers must stop; see `ConnectionEnd`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const makeEnding: Effect.Effect<(session: Session) => Ending, never, SessionCredentialService> = Effect.map(
   ConnectionEnd.make,
   (awaitEnd) => (session) => Effect.map(awaitEnd(session), tell)
 )
 
-/** Lists what goes into a stream beside its events. */
+/**
+ * Lists what goes into a stream beside its events.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   readonly until: Ending
   readonly heartbeatInterval: Duration.Duration
@@ -111,6 +149,9 @@ const writePage = <A extends object>(toWire: (event: A) => WireEvent) => (page: 
 /**
  * Answers with Server-Sent Events, each written by `toWire`, which is called once for an event that many readers are given.
  * The head goes out at once; comments keep an idle connection alive. An error of the events is a last event `failure`.
+ *
+ * @category responses
+ * @since 0.1.0
  */
 export const respondWith = <A extends object>(
   events: Stream.Stream<A, Failure>,
@@ -133,7 +174,12 @@ export const respondWith = <A extends object>(
     }
   )
 
-/** Answers with events as they are; see {@link respondWith}. */
+/**
+ * Answers with events as they are; see {@link respondWith}.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
 export const respond = (
   events: Stream.Stream<WireEvent, Failure>,
   options: Options
@@ -142,6 +188,9 @@ export const respond = (
 /**
  * Lists how a WebSocket is closed (RFC 6455 section 7.4): the session has ended, which no reconnecting helps; the server
  * cannot go on, and the client may try again; the server stops; the stream is at its end.
+ *
+ * @category constants
+ * @since 0.1.0
  */
 export const closeCodes = { sessionEnded: 4401, unavailable: 1013, stopping: 1001, ended: 1000 } as const
 
@@ -150,8 +199,11 @@ const renderMessage = ({ data, event, id }: WireEvent): string =>
 
 /**
  * Answers the current request, an upgrade, with a WebSocket on which each event is a message of JSON: `event`, `data`, and
- * `id` where there is a cursor. A message `heartbeat` keeps an idle connection alive. What the client sends is not looked
+ * `id` if there is a cursor. A message `heartbeat` keeps an idle connection alive. What the client sends is not looked
  * at. It returns when the connection is closed.
+ *
+ * @category responses
+ * @since 0.1.0
  */
 export const respondWebSocket = (
   events: Stream.Stream<WireEvent, Failure>,

@@ -17,7 +17,12 @@ import type * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
-/** Describes what goes into a stream, and how each part is written. */
+/**
+ * Describes what goes into a stream, and how each part is written.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options<A, Failure, Chunk> {
   readonly events: Stream.Stream<A, Failure>
   /** Ends the stream when it completes, with a failure to tell or without a word. */
@@ -33,9 +38,12 @@ export interface Options<A, Failure, Chunk> {
 /**
  * Makes the stream. A failure of the events is its last chunk, and so is what `until` has to tell: nothing that was on its
  * way goes out after it. A defect of the events is the stream's.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
 export const make = <A, Failure, Chunk>(options: Options<A, Failure, Chunk>): Stream.Stream<Chunk> =>
-  // The scope is provided once: a stream that is unwrapped from an effect provides it anew at each pull.
+  // The scope is provided once: a stream that is unwrapped from an effect provides it again at each pull.
   Stream.fromChannel(Channel.fromTransformBracket((_upstream, _scope, scope) =>
     Effect.map(Scope.provide(begin(options), scope), (take): Pull.Pull<readonly [Chunk]> => take)
   ))

@@ -12,7 +12,12 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import type * as Layer from "effect/Layer"
 import { body, script, style } from "./internal/pairPage.ts"
 
-/** Lists the settings of {@link layer}. */
+/**
+ * Lists the settings of {@link layer}.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** Where the browser goes once it is signed in: a path of this server. Default `/`. */
   readonly continueTo?: `/${string}` | undefined
@@ -21,6 +26,9 @@ export interface Options {
 /**
  * Answers with a self-contained HTML document under a content security policy that admits its own script and style only,
  * in no frame, and kept out of caches.
+ *
+ * @category responses
+ * @since 0.1.0
  */
 export const document = (options: {
   readonly title: string
@@ -60,7 +68,12 @@ ${options.body}
     })
   })
 
-/** Adds the page to the router, as `GET /pair`. */
+/**
+ * Adds the page to the router, as `GET /pair`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = (
   options?: Options
 ): Layer.Layer<never, never, HttpRouter.HttpRouter | SecureRandom.SecureRandom> =>

@@ -9,7 +9,12 @@ import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Wire from "./internal/wire.ts"
 
-/** Provides the handlers of the group `pairing`. */
+/**
+ * Provides the handlers of the group `pairing`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = HttpApiBuilder.group(
   SallyportApi,
   "pairing",

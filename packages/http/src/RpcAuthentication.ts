@@ -114,7 +114,12 @@ export const guard = HttpRouter.middleware(
 
 const bearerForm = /^Bearer +([A-Za-z0-9._-]+) *$/i
 
-/** Provides the middleware behind every RPC that declares a scope with the contract's `requires`, and what {@link guard} needs. */
+/**
+ * Provides the middleware behind every RPC that declares a scope with the contract's `requires`, and what {@link guard} needs.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<
   RpcAuthentication | Layer.Success<typeof TransportSessions.layer>,
   never,

@@ -9,13 +9,28 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as EventStream from "./EventStream.ts"
 
-/** @see {@link EventStream.retryDelay} */
+/**
+ * @see {@link EventStream.retryDelay}
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const retryDelay = EventStream.retryDelay
 
-/** @see {@link EventStream.HeartbeatInterval} */
+/**
+ * @see {@link EventStream.HeartbeatInterval}
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export const HeartbeatInterval = EventStream.HeartbeatInterval
 
-/** @see {@link EventStream.sessionEnded} */
+/**
+ * @see {@link EventStream.sessionEnded}
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const sessionEnded: typeof RunStreamFailure.Type = EventStream.sessionEnded
 
 const failureOf = (error: RunEventLogError): typeof RunStreamFailure.Type => {
@@ -37,6 +52,9 @@ const toWire = (event: RunEventEncoded): EventStream.WireEvent => ({
 
 /**
  * Answers with events as they come; see {@link EventStream.respond}. An error of the log is a last event `failure`.
+ *
+ * @category responses
+ * @since 0.1.0
  */
 export const respond = (
   events: Stream.Stream<RunEventEncoded, RunEventLogError>,

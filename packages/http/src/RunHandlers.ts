@@ -20,7 +20,12 @@ const ownerOf = (session: Session): RunOwner => ({ subject: session.subject })
 
 const owner = Effect.map(CurrentSession, ownerOf)
 
-/** Provides the handlers of the group `runs`; the host provides what a run does as `RunProgram`. */
+/**
+ * Provides the handlers of the group `runs`; the host provides what a run does as `RunProgram`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = HttpApiBuilder.group(
   SallyportApi,
   "runs",

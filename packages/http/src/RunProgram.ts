@@ -9,7 +9,12 @@ import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 
-/** Describes a run that a client has started. */
+/**
+ * Describes a run that a client has started.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RunProgramRequest {
   /** What the client sent, as JSON; the host decodes it. */
   readonly input: Schema.Json
@@ -23,12 +28,20 @@ export interface RunProgramRequest {
  * Provides the program that `POST /api/runs` executes. It runs apart from the request: it goes on when the client is gone,
  * and is interrupted when the run is aborted or the server stops. What it returns is the run's result; a failure ends the
  * run as failed, and is logged, not shown.
+ *
+ * @category services
+ * @since 0.1.0
  */
 export class RunProgram extends Context.Service<RunProgram, {
   readonly execute: (request: RunProgramRequest) => Effect.Effect<Schema.Json | void, unknown, Scope.Scope>
 }>()("@sallyport/http/RunProgram") {}
 
-/** Provides a program, with the services that it needs taken from the layer's own context. */
+/**
+ * Provides a program, with the services that it needs taken from the layer's own context.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = <E, R>(
   execute: (request: RunProgramRequest) => Effect.Effect<Schema.Json | void, E, R>
 ): Layer.Layer<RunProgram, never, Exclude<R, Scope.Scope>> =>

@@ -28,7 +28,12 @@ import * as RunHandlers from "./RunHandlers.ts"
 import type { RunProgram } from "./RunProgram.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 
-/** Lists the settings of {@link layer}. */
+/**
+ * Lists the settings of {@link layer}.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** The path below which all of it is mounted, the pairing page included. Default none. */
   readonly prefix?: `/${string}` | undefined

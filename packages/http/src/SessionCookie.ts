@@ -21,6 +21,9 @@ const browserLifetime = Duration.days(400)
  * Behind TLS it has the `__Host-` prefix (RFC 6265bis section 4.1.3.2). On a loopback address the name carries the port
  * instead: cookies are not kept apart by port, and another server on this machine must not receive the session under the
  * name that it reads.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const name = (host: string | undefined, secure: boolean): string => {
   if (secure) return `__Host-${baseName}`
@@ -28,7 +31,12 @@ export const name = (host: string | undefined, secure: boolean): string => {
   return `${baseName}_${port}`
 }
 
-/** Returns the token that a request carries in its cookie. */
+/**
+ * Returns the token that a request carries in its cookie.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const read = (
   request: HttpServerRequest.HttpServerRequest,
   secure: boolean
@@ -58,13 +66,23 @@ const write = (value: string, maxAge: Duration.Duration) =>
     )
   })
 
-/** Sets the cookie on the response to the current request: `HttpOnly; SameSite=Lax; Path=/`, and `Secure` behind TLS. */
+/**
+ * Sets the cookie on the response to the current request: `HttpOnly; SameSite=Lax; Path=/`, and `Secure` behind TLS.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const set = (
   token: Redacted.Redacted
 ): Effect.Effect<void, never, AuthPolicy | HttpServerRequest.HttpServerRequest> =>
   write(Redacted.value(token), browserLifetime)
 
-/** Removes the cookie with the response to the current request. */
+/**
+ * Removes the cookie with the response to the current request.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const clear: Effect.Effect<void, never, AuthPolicy | HttpServerRequest.HttpServerRequest> = write(
   "",
   Duration.zero

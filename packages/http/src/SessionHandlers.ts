@@ -45,7 +45,7 @@ const policyView = Effect.gen(function*() {
   })
 })
 
-/** Redeems a credential and starts a session of the given method for whoever sent the current request. */
+/** Redeems a credential and starts a session of the given method for the sender of the current request. */
 const signIn = Effect.fnUntraced(function*(options: {
   readonly credential: Redacted.Redacted
   readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
@@ -91,7 +91,7 @@ const signIn = Effect.fnUntraced(function*(options: {
 })
 
 /**
- * Checks and spends the proof that came with a request for a token, and returns the thumbprint of its key; none where no
+ * Checks and spends the proof that came with a request for a token, and returns the thumbprint of its key; none if no
  * proof came. It is spent before the credential is used up, so that a store that fails costs a proof and not the code.
  */
 const provenKey = Effect.gen(function*() {
@@ -112,7 +112,7 @@ const provenKey = Effect.gen(function*() {
   }, (reason) => Effect.die(reason))
 )
 
-/** Fails where the policy in force has no sessions of a method, before anything is used up for one. */
+/** Fails if the policy in force has no sessions of a method, before anything is used up for one. */
 const offersMethod = <E, R>(
   method: SessionMethod,
   refuse: (reason: { readonly message: string }) => Effect.Effect<never, E, R>
@@ -167,13 +167,18 @@ const refresh = Effect.fnUntraced(function*(
 
 const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessScope))
 
-/** Answers 503 where the store does not answer, which is all that these endpoints can fail with. */
+/** Answers 503 if the store does not answer, which is all that these endpoints can fail with. */
 const onlyUnavailable = <A, R>(effect: Effect.Effect<A, SessionCredentialError, R>) =>
   Effect.catchReasons(effect, "SessionCredentialError", {
     SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
   }, (reason) => Effect.die(reason))
 
-/** Provides the handlers of the group `session`. */
+/**
+ * Provides the handlers of the group `session`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = HttpApiBuilder.group(
   SallyportApi,
   "session",

@@ -1,9 +1,9 @@
 /**
  * Which proxies are believed when they say who a request is from.
  *
- * `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` can be written by anybody. Without this module they count
+ * `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` can be written by any client. Without this module they count
  * for nothing, and behind a proxy every request is the proxy's: its address stands in the list of devices, and the wrong
- * codes of one client are counted for all. With it, they count where the connection comes from a proxy that the host
+ * codes of one client are counted for all. With it, they count if the connection comes from a proxy that the host
  * runs itself.
  */
 import * as Effect from "effect/Effect"
@@ -15,7 +15,12 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
-/** Reports text that is neither an address nor a network. */
+/**
+ * Reports text that is neither an address nor a network.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidProxy extends Schema.TaggedError<InvalidProxy>()("InvalidProxy", { text: Schema.String }) {
   override get message() {
     return `${
@@ -25,7 +30,12 @@ export class InvalidProxy extends Schema.TaggedError<InvalidProxy>()("InvalidPro
   }
 }
 
-/** Reads an IP address, or a network in CIDR notation. */
+/**
+ * Reads an IP address, or a network in CIDR notation.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const parse = (text: string): Result.Result<IpNetwork.IpNetwork, InvalidProxy> => {
   const address = NetAddress.ipFromString(text)
   const network = Result.isSuccess(address)

@@ -287,7 +287,7 @@ describe("the policy unsafe-no-auth", () => {
     }))
 })
 
-describe("credentials that let nobody in", () => {
+describe("credentials that lets no caller in", () => {
   it.live("BOOT-05 are all answered alike, byte for byte but for the trace id, and change nothing", () =>
     Effect.gen(function*() {
       const server = yield* start({ links: { lifetime: "1 millis" } })

@@ -341,7 +341,7 @@ describe("a bound session", () => {
       assert.strictEqual((yield* exchanged()).status, 200)
     }))
 
-  it.live("L-23 spends nothing for somebody without a live session, and keeps a digest of a jti alone", () =>
+  it.live("L-23 spends nothing for a caller without a live session, and keeps a digest of a jti alone", () =>
     Effect.gen(function*() {
       const spent: Array<string> = []
       const replays = Layer.succeed(
@@ -368,7 +368,7 @@ describe("a bound session", () => {
 // Independent peers
 // -----------------------------------------------------------------------------
 
-/** Asks for a token and for a resource with oauth4webapi, which retries once where it is told a nonce. */
+/** Asks for a token and for a resource with oauth4webapi, which retries once if it is told a nonce. */
 const throughOAuth4WebApi = Effect.fnUntraced(function*(server: DpopServer) {
   const pairingCode = yield* code(server)
   return yield* Effect.promise(async () => {

@@ -180,7 +180,7 @@ describe("what the contract's errors are answered to", () => {
       assert.match(String(issued.json.code), /^([0-9A-Z]{4}-){6}[0-9A-Z]{4}$/)
     }))
 
-  it.live("codes: 400 for one that cannot be one, 401 for one that lets nobody in; L-11 and neither uses a good one up", () =>
+  it.live("codes: 400 for one that cannot be one, 401 for one that lets no caller in; L-11 and neither uses a good one up", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const code = yield* server.code({ scopes: ["runs:read"] })

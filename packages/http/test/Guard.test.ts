@@ -31,7 +31,7 @@ const whoami = CurrentSession.useSync((session) =>
   HttpServerResponse.jsonUnsafe({ subject: session.subject, method: session.method })
 )
 
-/** Greets whoever was let in, by name, over a socket. */
+/** Greets the caller that was let in, by name, over a socket. */
 const greet = Effect.gen(function*() {
   const { subject } = yield* CurrentSession
   const request = yield* HttpServerRequest.HttpServerRequest
@@ -165,7 +165,7 @@ const open = (url: string): Effect.Effect<string> =>
 // -----------------------------------------------------------------------------
 
 describe("a guarded route of a host", () => {
-  it.live("HTTP-05 gets the session of whoever was let in, by cookie and by token", () =>
+  it.live("HTTP-05 gets the session of the caller that was let in, by cookie and by token", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const byToken = yield* server.send({ path: "/mine", headers: bearer(yield* server.token({ subject: "ada" })) })
@@ -196,7 +196,7 @@ describe("a guarded route of a host", () => {
       assert.strictEqual(same.status, 200)
     }))
 
-  it.live("HTTP-05 lets nobody in while the store does not answer", () =>
+  it.live("HTTP-05 lets no caller in while the store does not answer", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const headers = bearer(yield* server.token())
@@ -302,7 +302,7 @@ describe("an HttpApi of a host", () => {
       assert.strictEqual((yield* post("/loosened", operate)).status, 200)
     }))
 
-  it.live("AUTH-02 lets nobody in through an endpoint that declares no scope", () =>
+  it.live("AUTH-02 lets no caller in through an endpoint that declares no scope", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: UndeclaredRoutes })
       const headers: ReadonlyArray<Http.OutgoingHttpHeaders> = [
@@ -340,7 +340,7 @@ describe("the types", () => {
       () => Authentication.guard(),
       // @ts-expect-error: undefined is no decision; null is.
       () => Authentication.guard(undefined),
-      // @ts-expect-error: a scope that is in nobody's vocabulary.
+      // @ts-expect-error: a scope that is in no vocabulary.
       () => Authentication.guard("runs:reed"),
       // @ts-expect-error: an endpoint without a scope.
       () => endpoint.pipe(requires()),

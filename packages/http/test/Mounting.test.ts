@@ -147,7 +147,7 @@ describe("the surface", () => {
           transformClient: HttpClient.mapRequest(HttpClientRequest.bearerToken(token))
         }).pipe(Effect.provide(FetchHttpClient.layer))
 
-      const stranger = yield* connect("nobody")
+      const stranger = yield* connect("unknown")
       const exchanged = yield* stranger.session.token({
         payload: {
           grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",

@@ -79,7 +79,7 @@ describe("starting a run", () => {
       assert.strictEqual(state.executed, 1)
     }))
 
-  it.live("goes on when whoever started it is gone", () =>
+  it.live("goes on when the client that started it is gone", () =>
     Effect.gen(function*() {
       const { open, program } = yield* gated
       const server = yield* start({ program })
@@ -104,7 +104,7 @@ describe("starting a run", () => {
       const whole = head + body
       for (let sent = 50; sent < whole.length; sent += 97) yield* sendAndLeave(server.port, whole.slice(0, sent))
       assert.strictEqual(server.probe.calls.get("runs.start"), undefined)
-      // Whole, with nobody there to take the answer.
+      // Whole, with no client there to take the answer.
       for (let round = 0; round < 5; round++) yield* sendAndLeave(server.port, whole)
       const found = yield* Effect.repeat(server.log.getByKey({ idempotencyKey: "key", owner: { subject: "owner" } }), {
         until: Option.isSome,
@@ -147,16 +147,16 @@ describe("finding a run again", () => {
       yield* untilEnd(server, token, second.runId)
       assert.strictEqual(runOf(yield* active(server, token, "thread", "first")).runId, first.runId)
       assert.strictEqual(runOf(yield* active(server, token, "thread", "second")).runId, second.runId)
-      const nobody = { status: 200, json: { run: null } }
+      const none = { status: 200, json: { run: null } }
       for (
         const [thread, key, as] of [
           ["thread", "third", token],
           ["another", "first", token],
-          ["thread", "first", yield* server.token({ subject: "somebody else" })]
+          ["thread", "first", yield* server.token({ subject: "another" })]
         ] as const
       ) {
         const { json, status } = yield* active(server, as, thread, key)
-        assert.deepStrictEqual({ status, json }, nobody)
+        assert.deepStrictEqual({ status, json }, none)
       }
       server.probe.failing.add("runs.getByKey")
       assertError(yield* active(server, token, "thread", "first"), {
@@ -312,7 +312,7 @@ describe("ending a run", () => {
     }))
 })
 
-describe("somebody else's run", () => {
+describe("another owner's run", () => {
   it.live("RUN-18 is not there: it is not shown, followed, found or ended, and its key and thread are free", () =>
     Effect.gen(function*() {
       const { program, state } = yield* gated

@@ -103,7 +103,7 @@ describe("proxies", () => {
       for (const routes of [undefined, believing("10.0.0.0/8", "::1/128")]) {
         const server = yield* start({ routes, links: limits })
         assert.strictEqual(yield* address(server, forwarded), "127.0.0.1")
-        // So nobody gets more attempts by making addresses up.
+        // So no caller gets more attempts by making addresses up.
         for (let attempt = 0; attempt < 3; attempt++) {
           yield* server.send(bootstrap(yield* wrongCode, { "x-forwarded-for": `198.51.100.${attempt}` }))
         }

@@ -213,7 +213,7 @@ const proofs: ReadonlyArray<Row> = [
   proof("`x5c`", invalid("unexpected header"), "the key is that of `jwk`; certificates are not read", () => ({
     header: { x5c: ["MIIB"] }
   })),
-  proof("a header parameter that nobody knows", "accepted", "RFC 7515 section 4: it is ignored", () => ({
+  proof("a header parameter that no reader knows", "accepted", "RFC 7515 section 4: it is ignored", () => ({
     header: { kid: "mine", "urn:example:note": 1 }
   })),
 
@@ -656,7 +656,7 @@ const cookies: ReadonlyArray<Row> = [
     }
   },
   {
-    sent: "a proof for a name that somebody points at this machine",
+    sent: "a proof for a name that a user points at this machine",
     verdict: invalid("wrong htu"),
     why: "DNS rebinding: the `Host` of a loopback server is a loopback name",
     craft: (kit) => {

@@ -37,7 +37,7 @@ import { telling } from "../../../test-support/clock.ts"
 // Server
 // -----------------------------------------------------------------------------
 
-/** Answers with the session that was let in, and talks over a socket with whoever upgrades. */
+/** Answers with the session that was let in, and talks over a socket with the client that upgrades. */
 const WhoAmI = HttpRouter.addAll([
   HttpRouter.route(
     "GET",
@@ -147,7 +147,7 @@ export const code = (server: DpopServer, proofKeyThumbprint?: string) =>
     ({ code }) => Redacted.value(code)
   ))
 
-/** Returns the token of a new session, bound to a key where one is given. */
+/** Returns the token of a new session, bound to a key if one is given. */
 export const token = (server: DpopServer, proofKeyThumbprint?: string) =>
   Effect.orDie(Effect.map(
     server.sessions.issue({

@@ -339,9 +339,9 @@ export const raw = (port: number, text: string): Effect.Effect<string> =>
 export interface Following {
   readonly status: number
   readonly headers: Http.IncomingHttpHeaders
-  /** Waits until what has arrived satisfies a condition, and returns it. Dies where the stream ends before. */
+  /** Waits until what has arrived satisfies a condition, and returns it. Dies if the stream ends before. */
   readonly until: (condition: (text: string) => boolean) => Effect.Effect<string>
-  /** Waits for the end: `complete` where the server ended the answer, `cut` where the connection broke. */
+  /** Waits for the end: `complete` if the server ended the answer, `cut` if the connection broke. */
   readonly ended: Effect.Effect<{ readonly how: "complete" | "cut"; readonly text: string }>
   readonly socket: Net.Socket
   readonly response: Http.IncomingMessage

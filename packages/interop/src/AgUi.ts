@@ -19,28 +19,53 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { codeOf, toJson } from "./internal/interop.ts"
 
-/** Says why a run can't be started or followed; `code` is that of the run log's reason, such as `run_not_found`. */
+/**
+ * Says why a run can't be started or followed; `code` is that of the run log's reason, such as `run_not_found`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AgUiError extends Schema.TaggedError<AgUiError>()("AgUiError", {
   code: Schema.String,
   message: Schema.String
 }) {}
 
-/** Describes the events that a program emits. The first and the last event of a run are the run log's to tell. */
+/**
+ * Describes the events that a program emits. The first and the last event of a run are the run log's to tell.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ProgramEvent = Exclude<
   AGUIEvent,
   { readonly type: EventType.RUN_STARTED | EventType.RUN_FINISHED | EventType.RUN_ERROR }
 >
 
-/** Describes how a program finishes: with a result, or with interrupts that another run answers. */
+/**
+ * Describes how a program finishes: with a result, or with interrupts that another run answers.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Finish = Pick<RunFinishedEvent, "result" | "outcome">
 
-/** Executes an agent. `emit` returns once the event is durable. */
+/**
+ * Executes an agent. `emit` returns once the event is durable.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Program<E, R> = (
   input: RunAgentInput,
   emit: (event: ProgramEvent) => Effect.Effect<void, AgUiError>
 ) => Effect.Effect<Finish | void, E, R>
 
-/** Describes an event as a reader gets it. */
+/**
+ * Describes an event as a reader gets it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Delivered {
   /** The cursor to continue after it. None where the event is made up, because the log holds none. */
   readonly cursor: Option.Option<number>
@@ -61,6 +86,9 @@ const notJson = (error: TypeError): AgUiError => new AgUiError({ code: "invalid_
  * before, the program is not executed, and `created` is false.
  *
  * A thread has one running run at a time. Fails with `thread_busy` and the other codes of the run log.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const start = Effect.fn("AgUi.start")(function*<E, R>(
   input: RunAgentInput,
@@ -85,7 +113,12 @@ export const start = Effect.fn("AgUi.start")(function*<E, R>(
   ).pipe(Effect.mapError(problem))
 })
 
-/** Describes which run to follow. */
+/**
+ * Describes which run to follow.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface FollowOptions {
   readonly threadId: string
   readonly runId: string
@@ -112,6 +145,9 @@ const endEvent = (data: string, options: FollowOptions): AGUIEvent => {
  * with a `RUN_ERROR` whose code is `stale_run`.
  *
  * The effect fails with `run_not_found`, `cursor_expired`, `cursor_beyond_end` and `malformed_cursor`.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const follow = Effect.fn("AgUi.follow")(function*(
   options: FollowOptions
@@ -140,7 +176,12 @@ const statuses: Readonly<Record<string, number>> = {
   idempotency_conflict: 422
 }
 
-/** Answers with the status of an error, and with its code and sentence as JSON. */
+/**
+ * Answers with the status of an error, and with its code and sentence as JSON.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
 export const respondError = ({ code, message }: AgUiError): HttpServerResponse.HttpServerResponse =>
   HttpServerResponse.jsonUnsafe({ code, message }, { status: statuses[code] ?? 503 })
 
@@ -150,7 +191,12 @@ const heartbeat = encoder.encode(":\n\n")
 const render = ({ cursor, event }: Delivered): Uint8Array =>
   encoder.encode(`${Option.isSome(cursor) ? `id: ${cursor.value}\n` : ""}data: ${JSON.stringify(event)}\n\n`)
 
-/** Answers with events as Server-Sent Events, with the cursor as `id`, and a comment every 15 seconds at least. */
+/**
+ * Answers with events as Server-Sent Events, with the cursor as `id`, and a comment every 15 seconds at least.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
 export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServerResponse.HttpServerResponse =>
   HttpServerResponse.stream(
     events.pipe(
@@ -168,6 +214,9 @@ export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServer
 /**
  * Handles the `POST` of an AG-UI client: starts the run, or finds the one that its run id stands for, and answers with its
  * events; after the cursor in `Last-Event-ID` where there is one.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const handle = Effect.fn("AgUi.handle")(function*<E, R>(
   owner: RunOwner,

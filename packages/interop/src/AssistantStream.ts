@@ -23,7 +23,12 @@ import { type HeldRun, holdRun } from "./internal/heldRun.ts"
 import { toAsyncIterable } from "./internal/interop.ts"
 import { formatPosition, parsePosition } from "./internal/position.ts"
 
-/** Describes whose streams a store holds. */
+/**
+ * Describes whose streams a store holds.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** Whose the streams are. Somebody else's stream id is another stream. */
   readonly owner: RunOwner
@@ -67,7 +72,12 @@ const encodeChunk = (bytes: Uint8Array): StoredChunk =>
 const decodeChunk = (chunk: StoredChunk): Uint8Array =>
   typeof chunk === "string" ? encoder.encode(chunk) : Result.getOrThrow(Base64.decode(chunk.base64))
 
-/** Makes the store of one owner's streams. Keep it for as long as the process runs: it keeps the leases of its producers. */
+/**
+ * Makes the store of one owner's streams. Keep it for as long as the process runs: it keeps the leases of its producers.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = Effect.fn("AssistantStream.make")(function*(
   { owner }: Options
 ): Effect.fn.Return<ResumableStreamStore, never, RunEventLog> {

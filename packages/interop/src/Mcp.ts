@@ -13,7 +13,12 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
 
-/** Describes whose messages a store holds. */
+/**
+ * Describes whose messages a store holds.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** Whose the session is. */
   readonly owner: RunOwner
@@ -55,7 +60,12 @@ const contentType = "application/json"
 const isAbsent = ({ reason }: DurableStreamsError): boolean =>
   reason._tag === "StreamNotFound" || reason._tag === "StreamGone"
 
-/** Makes the event store of one session. Any process can make it anew, to serve the session's clients on. */
+/**
+ * Makes the event store of one session. Any process can make it anew, to serve the session's clients on.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = Effect.fn("Mcp.make")(function*(
   { owner, retention = "24 hours", session }: Options
 ): Effect.fn.Return<EventStore, never, DurableStreams> {

@@ -19,14 +19,24 @@ import { type HeldRun, holdRun } from "./internal/heldRun.ts"
 import { codeOf, toAsyncIterable, toJson } from "./internal/interop.ts"
 import { formatPosition, parsePosition, type Position } from "./internal/position.ts"
 
-/** Says why a stream can't be written or read on; TanStack AI shows `message` and `code` in a `RUN_ERROR`. */
+/**
+ * Says why a stream can't be written or read on; TanStack AI shows `message` and `code` in a `RUN_ERROR`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TanstackAiError extends Schema.TaggedError<TanstackAiError>()("TanstackAiError", {
   /** `run_not_found`, `run_exists`, `cursor_expired`, `stale_run`, and the other codes and reasons of the run log. */
   code: Schema.String,
   message: Schema.String
 }) {}
 
-/** Names a stream where there is no request to read that from. */
+/**
+ * Names a stream where there is no request to read that from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Source {
   /** The run id of TanStack's client. */
   readonly runId: string
@@ -34,7 +44,12 @@ export interface Source {
   readonly offset?: string | null | undefined
 }
 
-/** Describes whose streams they are and how they are found. */
+/**
+ * Describes whose streams they are and how they are found.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** Whose the run is. Somebody else's run id is another run. */
   readonly owner: RunOwner
@@ -80,6 +95,9 @@ const malformed = (offset: string): TanstackAiError =>
  * Makes the durability of one request: of a `POST` that starts a run, or of a request that joins or resumes one.
  *
  * Fails with `run_id_missing`, and where the store can't tell whether the run has been started before.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
 export const make = Effect.fn("TanstackAi.make")(function*(
   source: Request | Source,

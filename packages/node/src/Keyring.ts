@@ -14,7 +14,12 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 
-/** Reads and writes entries of the OS keyring. An entry belongs to a service (the application) and an account in it. */
+/**
+ * Reads and writes entries of the OS keyring. An entry belongs to a service (the application) and an account in it.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class Keyring extends Context.Service<Keyring, {
   /** Reads an entry; none when there is none. A keyring that is locked or does not answer is an error, never none. */
   readonly read: (
@@ -31,14 +36,24 @@ export class Keyring extends Context.Service<Keyring, {
   readonly remove: (service: string, account: string) => Effect.Effect<void, SecretKeys.SecretKeysError>
 }>()("@sallyport/node/Keyring") {}
 
-/** What this module needs of an entry of `@napi-rs/keyring`. */
+/**
+ * What this module needs of an entry of `@napi-rs/keyring`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Entry {
   readonly getSecret: (signal: AbortSignal) => Promise<ArrayLike<number> | null>
   readonly setSecret: (secret: Uint8Array, signal: AbortSignal) => Promise<void>
   readonly deleteCredential: (signal: AbortSignal) => Promise<unknown>
 }
 
-/** What this module needs of `@napi-rs/keyring`. */
+/**
+ * What this module needs of `@napi-rs/keyring`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface KeyringModule {
   readonly AsyncEntry: new(
     service: string,
@@ -56,7 +71,12 @@ const unavailable = (cause: unknown, remedy: string): SecretKeys.SecretKeysError
     reason: new SecretKeys.SourceUnavailable({ source, cause: toError(cause), remedy })
   })
 
-/** Builds the service on a module that `load` imports. Fails with `SourceUnavailable` when it cannot be loaded. */
+/**
+ * Builds the service on a module that `load` imports. Fails with `SourceUnavailable` when it cannot be loaded.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = (
   load: () => Promise<KeyringModule>
 ): Effect.Effect<Keyring["Service"], SecretKeys.SecretKeysError> =>
@@ -106,13 +126,23 @@ export const make = (
     })
   })
 
-/** Provides the keyring of the user that this process runs as. */
+/**
+ * Provides the keyring of the user that this process runs as.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<Keyring, SecretKeys.SecretKeysError> = Layer.effect(
   Keyring,
   make(() => import("@napi-rs/keyring"))
 )
 
-/** Configures where in the keyring the keys are. */
+/**
+ * Configures where in the keyring the keys are.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** The keyring's name for the application, which its user interface shows. Each key is an account of it, named by its id. */
   readonly service: string
@@ -133,6 +163,9 @@ const vault = (options: Options): Effect.Effect<SecretKeys.Vault, never, Keyring
  * Provides encryption keys from the keyring. The first start makes one, and of several processes that start at once all get the same.
  *
  * Which key is the active one stands in the underlying store; a keyring that has lost it is an error (`KeyMissing`).
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSecretKeys = (options: Options): Layer.Layer<
   SecretKeys.SecretKeys,
@@ -140,7 +173,12 @@ export const layerSecretKeys = (options: Options): Layer.Layer<
   Keyring | SecretStore.SecretStore | Kdf.Kdf | SecureRandom.SecureRandom
 > => Layer.unwrap(Effect.map(vault(options), SecretKeys.layerVault))
 
-/** Adds a key to the keyring, active from the next start of every process on: the first step of a rotation. Returns its id. */
+/**
+ * Adds a key to the keyring, active from the next start of every process on: the first step of a rotation. Returns its id.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const addKey = (options: Options): Effect.Effect<
   string,
   SecretKeys.SecretKeysError | SecretStore.SecretStoreError,

@@ -18,7 +18,12 @@ const hashNames: Record<Digest.Algorithm["name"], string> = {
   "SHA-512": "sha512"
 }
 
-/** Provides `Digest`, synchronous and with the same output as every other layer of it, and `Sha256Hex` beside it. */
+/**
+ * Provides `Digest`, synchronous and with the same output as every other layer of it, and `Sha256Hex` beside it.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<Digest.Digest> = Layer.succeed(
   Digest.Digest,
   Digest.Digest.of({

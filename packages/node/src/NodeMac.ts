@@ -17,7 +17,12 @@ const hashNames = {
   "SHA-512": "sha512"
 } as const
 
-/** Provides `Mac`, synchronous for keys made of bytes, and with the same output as every other layer of it. */
+/**
+ * Provides `Mac`, synchronous for keys made of bytes, and with the same output as every other layer of it.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<Mac.Mac> = Layer.suspend(() => {
   // A key hands out the same array at each call, and never changes it. When the key is gone, so is the object.
   const prepared = new WeakMap<Uint8Array, NodeCrypto.KeyObject>()

@@ -35,5 +35,10 @@ const signatures: Signatures = {
     })
 }
 
-/** Provides the check on `node:crypto`. */
+/**
+ * Provides the check on `node:crypto`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<never> = Layer.succeed(ProofSignature, signatures)

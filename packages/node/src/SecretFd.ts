@@ -12,7 +12,12 @@ import * as NFS from "node:fs"
 import * as Net from "node:net"
 import type { Readable } from "node:stream"
 
-/** Reports a descriptor that is not open, or is not a pipe, socket or file. */
+/**
+ * Reports a descriptor that is not open, or is not a pipe, socket or file.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class NotReadable extends Schema.TaggedError<NotReadable>()("NotReadable", {
   problem: Schema.String,
   cause: Schema.optional(Schema.Defect())
@@ -22,28 +27,48 @@ export class NotReadable extends Schema.TaggedError<NotReadable>()("NotReadable"
   }
 }
 
-/** Reports a parent that closed the descriptor without writing. */
+/**
+ * Reports a parent that closed the descriptor without writing.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Empty extends Schema.TaggedError<Empty>()("Empty", {}) {
   override get message(): string {
     return "it was closed before anything was written to it. See why the parent process ended"
   }
 }
 
-/** Reports more bytes than a secret may have. None of them was kept. */
+/**
+ * Reports more bytes than a secret may have. None of them was kept.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TooLarge extends Schema.TaggedError<TooLarge>()("TooLarge", { maxBytes: Schema.Int }) {
   override get message(): string {
     return `it holds more than ${this.maxBytes} bytes. Write the secret alone to it`
   }
 }
 
-/** Reports a parent that kept the descriptor open. What it had written until then was dropped. */
+/**
+ * Reports a parent that kept the descriptor open. What it had written until then was dropped.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TimedOut extends Schema.TaggedError<TimedOut>()("TimedOut", { timeoutMillis: Schema.Number }) {
   override get message(): string {
     return `it was not closed within ${this.timeoutMillis} ms. Close it in the parent process, and in its other children, after the secret`
   }
 }
 
-/** Wraps every failure to read a secret from a descriptor; branch on `reason` with `Effect.catchReason`. */
+/**
+ * Wraps every failure to read a secret from a descriptor; branch on `reason` with `Effect.catchReason`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SecretFdError extends Schema.TaggedError<SecretFdError>()("SecretFdError", {
   fd: Schema.Number,
   reason: Schema.Union([NotReadable, Empty, TooLarge, TimedOut])
@@ -66,6 +91,9 @@ const openStream = (fd: number): Readable => {
  *
  * At most `maxBytes` (default 64 KiB) and for at most `timeout` (default 10 seconds): a parent that never closes its end is an error, not a start that
  * hangs. The descriptor is closed whatever happens, by interruption too. Read it once, early, before other children are started.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const readSecretFromFd = Effect.fn("SecretFd.readSecretFromFd")(function*(
   fd: number,

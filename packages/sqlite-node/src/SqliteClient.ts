@@ -28,6 +28,7 @@ export { config, type SqliteClientConfig } from "./internal/clientConfig.ts"
  * Marks values that are a `SqliteClient`.
  *
  * @category type IDs
+ * @since 0.1.0
  */
 export const TypeId: TypeId = "~@sallyport/sqlite-node/SqliteClient"
 
@@ -35,6 +36,7 @@ export const TypeId: TypeId = "~@sallyport/sqlite-node/SqliteClient"
  * Names the type of the mark on a `SqliteClient`.
  *
  * @category type IDs
+ * @since 0.1.0
  */
 export type TypeId = "~@sallyport/sqlite-node/SqliteClient"
 
@@ -42,6 +44,7 @@ export type TypeId = "~@sallyport/sqlite-node/SqliteClient"
  * Describes a `SqlClient` on one SQLite database, with the operations that only SQLite has.
  *
  * @category models
+ * @since 0.1.0
  */
 export interface SqliteClient extends Client.SqlClient {
   readonly [TypeId]: TypeId
@@ -73,6 +76,7 @@ export interface SqliteClient extends Client.SqlClient {
  * Reports what a backup copied, in database pages.
  *
  * @category models
+ * @since 0.1.0
  */
 export interface BackupMetadata {
   readonly totalPages: number
@@ -83,6 +87,7 @@ export interface BackupMetadata {
  * Provides the tag of the `SqliteClient` service.
  *
  * @category services
+ * @since 0.1.0
  */
 export const SqliteClient: Context.Service<SqliteClient, SqliteClient> = Context.Service<SqliteClient>(
   "@sallyport/sqlite-node/SqliteClient"
@@ -96,6 +101,7 @@ export const SqliteClient: Context.Service<SqliteClient, SqliteClient> = Context
  * file and the remedy.
  *
  * @category constructors
+ * @since 0.1.0
  */
 export const make = (
   options: SqliteClientConfig

@@ -79,6 +79,9 @@ const replay = (events: ReadonlyArray<AccessEvent>) => {
  * Runs the contract tests of `AccessFeedRepository` against a layer. `name` tells adapters apart in the report.
  *
  * The layer must be a new, empty store each time that it is built, and provide the repositories that write the feed.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E>(
   name: string,

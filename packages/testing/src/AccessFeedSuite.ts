@@ -17,7 +17,7 @@ import { allEvents, at, linkRow, sessionRow, times } from "./internal/accessRows
 
 type Services = AccessRepository
 
-/** Rows of the suite end in the past of the system's clock; these are live for whoever asks now. */
+/** Rows of the suite end in the past of the system's clock; these are live for a caller that asks now. */
 const far = { expiresAtMillis: 4_000_000_000_000 }
 
 const issueLink = (id: string) => AccessRepository.use(({ links }) => links.insert(linkRow(id, far), at(0)))
@@ -75,6 +75,9 @@ const idsOf = (snapshot: AccessSnapshot) => ({
  * Runs the tests of `AccessFeed` on a layer of repositories. `name` tells adapters apart in the report.
  *
  * The layer must be a new, empty store each time that it is built.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): void => {
   describe(`AccessFeed (${name})`, () => {
@@ -188,7 +191,7 @@ export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): 
     )
 
     test(
-      "a reader that takes nothing holds up nobody, and reads on from where it is",
+      "a reader that takes nothing holds up no other reader, and reads on from where it is",
       Effect.gen(function*() {
         const feed = yield* AccessFeed.AccessFeed
         yield* issueLink("first")

@@ -88,6 +88,9 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
  *
  * The layer must be a new, empty store each time that it is built, and provide the access feed of that store beside the
  * repository.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E>(
   name: string,
@@ -227,7 +230,7 @@ export const suite = <E>(
         yield* links.revoke("revoked", at(0))
         const before = yield* allEvents
         const refusals: ReadonlyArray<readonly [RefusalReason, ReturnType<typeof attempt>, number]> = [
-          ["unknown", attempt("nobody"), 0],
+          ["unknown", attempt("unknown"), 0],
           ["revoked", attempt("revoked"), 0],
           ["expired", attempt("bound", { proofKeyThumbprint: "key-1" }), 100],
           ["expired", attempt("bound", { proofKeyThumbprint: "key-1" }), 1_000_000],

@@ -85,10 +85,13 @@ const consumeTicket = (id: string, afterMillis: number) =>
   )
 
 /**
- * Tests a repository with the access feed, the sessions and the pairing links beside it. The layer is built anew for each
- * test. `spoilMode` has the store hold a mode that nobody knows, where that is possible. `peer` provides the same
+ * Tests a repository with the access feed, the sessions and the pairing links beside it. The layer is built again for each
+ * test. `spoilMode` has the store hold a mode that no reader knows, if that is possible. `peer` provides the same
  * repositories on the same store with a connection of their own. `runs` is how many random histories there are of each kind,
  * by default 10.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E, R = never>(
   title: string,
@@ -123,7 +126,7 @@ export const suite = <E, R = never>(
 
     for (const decision of ["rejected", "revoked", "blocked"] as const) {
       test(
-        `CONN-06 L-43 a client that is ${decision} loses its sessions, tickets and grants at once, and nobody else does`,
+        `CONN-06 L-43 a client that is ${decision} loses its sessions, tickets and grants at once, and no other caller does`,
         Effect.gen(function*() {
           yield* request("a", 0)
           yield* request("b", 0)
@@ -425,7 +428,7 @@ export const suite = <E, R = never>(
       }).pipe(Effect.scoped, Effect.provide(Layer.fresh(layer), { local: true }))
 
     it.live.prop(
-      "CONN-03 CONN-04 CONN-05 CONN-06 L-30 L-33 L-39 L-43 in no history is a client let in whose latest decision is another, the feed replays to the table at every step, and nobody who is not let in has access",
+      "CONN-03 CONN-04 CONN-05 CONN-06 L-30 L-33 L-39 L-43 in no history is a client let in whose latest decision is another, the feed replays to the table at every step, and no caller who is not let in has access",
       [Schema.Array(Histories.Step).check(Schema.isMaxLength(24))],
       ([steps]) => history(steps, []),
       { arbitrary: { runs } }
@@ -444,7 +447,7 @@ export const suite = <E, R = never>(
 
     if (spoilMode !== undefined) {
       test(
-        "CONN-01 L-32 L-40 nobody is let in under a mode that cannot be read, and nothing is changed",
+        "CONN-01 L-32 L-40 no caller is let in under a mode that cannot be read, and nothing is changed",
         Effect.gen(function*() {
           const clients = (yield* AccessRepository).clients
           yield* setMode("account", 0)

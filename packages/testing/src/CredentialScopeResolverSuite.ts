@@ -73,6 +73,9 @@ const makeMemberships = () => {
  *
  * The layer must be a new, empty store each time that it is built, and provide the access feed of that store and the
  * cryptography of the platform.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E>(
   name: string,

@@ -3,17 +3,42 @@
  * the credential is, and whether the organisation can be looked up. The tests and the documentation are made of it.
  */
 
-/** The callers of the table: the roles of an active organisation, one that nobody has heard of, and nobody's member. */
+/**
+ * The callers of the table: the roles of an active organisation, one that is not known, and a member of none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const callers = ["owner", "admin", "member", "auditor", "no active org"] as const
-/** @see {@link callers} */
+/**
+ * @see {@link callers}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Caller = typeof callers[number]
 
-/** Where a row is before the operation: the caller's own, the organisation's, both, or none. */
+/**
+ * Where a row is before the operation: the caller's own, the organisation's, both, or none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const rowsBefore = ["nowhere", "user", "org", "user + org"] as const
-/** @see {@link rowsBefore} */
+/**
+ * @see {@link rowsBefore}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Rows = typeof rowsBefore[number]
 
-/** What an operation answers: the scope that it read or changed, `unset`, or the status and reason of an error. */
+/**
+ * What an operation answers: the scope that it read or changed, `unset`, or the status and reason of an error.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Answer =
   | "user"
   | "org"
@@ -23,7 +48,12 @@ export type Answer =
   | "409 NoActiveOrg"
   | "503 OrgLookupFailed"
 
-/** The operations of the table. */
+/**
+ * The operations of the table.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const operations = [
   "resolve",
   "status",
@@ -34,10 +64,20 @@ export const operations = [
   "remove user",
   "remove org"
 ] as const
-/** @see {@link operations} */
+/**
+ * @see {@link operations}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Operation = typeof operations[number]
 
-/** One line of the table. */
+/**
+ * One line of the table.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Case {
   readonly operation: Operation
   readonly caller: Caller
@@ -105,7 +145,12 @@ const cells: Record<Operation, {
 const classOf = (caller: Caller) =>
   caller === "owner" || caller === "admin" ? "manager" : caller === "no active org" ? "alone" : "member"
 
-/** Every line of the table. */
+/**
+ * Every line of the table.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const table: ReadonlyArray<Case> = operations.flatMap((operation) =>
   callers.flatMap((caller) =>
     rowsBefore.flatMap((before, index): ReadonlyArray<Case> => {
@@ -120,7 +165,12 @@ export const table: ReadonlyArray<Case> = operations.flatMap((operation) =>
 
 const cellText = ({ after, answer, before }: Case) => after === before ? answer : `${answer} → ${after}`
 
-/** Renders the table as Markdown: one table for each operation. */
+/**
+ * Renders the table as Markdown: one table for each operation.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const markdown = (): string =>
   operations.map((operation) => {
     const lines = callers.map((caller) => {

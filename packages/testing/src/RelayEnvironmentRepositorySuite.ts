@@ -41,13 +41,18 @@ const adopt = (key: string, previousUntilMillis: number) =>
 const believed = (nowMillis: number) =>
   Effect.map(find, (row) => row === undefined ? [] : believedKeys(row, nowMillis).map((key) => key.x[0]))
 
-/** Runs the contract tests of `RelayEnvironmentRepository` against a layer, which each test builds anew. */
+/**
+ * Runs the contract tests of `RelayEnvironmentRepository` against a layer, which each test builds again.
+ *
+ * @category suites
+ * @since 0.1.0
+ */
 export const suite = <E>(name: string, layer: Layer.Layer<RelayEnvironmentRepository, E>): void => {
   describe(`RelayEnvironmentRepository (${name})`, () => {
     const test = testOn(layer)
 
     test(
-      "keeps an environment for its account alone, and takes a new link from nobody else",
+      "keeps an environment for its account alone, and takes a new link from no other caller",
       Effect.gen(function*() {
         const environments = yield* RelayEnvironmentRepository
         assert.isTrue(yield* environments.link(desk))

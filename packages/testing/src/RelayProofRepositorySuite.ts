@@ -32,7 +32,12 @@ const list = (limit = 100, after?: RelayProofRow, account = "ada") =>
   RelayProofRepository.use((proofs) => proofs.list({ account, limit, after }))
 const ids = Effect.map((rows: ReadonlyArray<RelayProofRow>) => rows.map(({ requestId }) => requestId))
 
-/** Runs the contract tests of `RelayProofRepository` against a layer, which each test builds anew. */
+/**
+ * Runs the contract tests of `RelayProofRepository` against a layer, which each test builds again.
+ *
+ * @category suites
+ * @since 0.1.0
+ */
 export const suite = <E>(name: string, layer: Layer.Layer<RelayProofRepository, E>): void => {
   describe(`RelayProofRepository (${name})`, () => {
     const test = testOn(layer)

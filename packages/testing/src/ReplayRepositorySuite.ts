@@ -15,7 +15,12 @@ const fresh = () => {
   return { digest: id.toString(16).padStart(64, "0"), now: now + id * 1_000_000 }
 }
 
-/** Runs the contract tests of `ReplayRepository` against a layer. `name` tells adapters apart in the report. */
+/**
+ * Runs the contract tests of `ReplayRepository` against a layer. `name` tells adapters apart in the report.
+ *
+ * @category suites
+ * @since 0.1.0
+ */
 export const suite = <E>(name: string, layer: Layer.Layer<ReplayRepository, E>): void =>
   it.layer(layer, { timeout: "30 seconds" })(`ReplayRepository (${name})`, (it) => {
     it.effect("spends a value once until it expires, and again after that", () =>
@@ -84,7 +89,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<ReplayRepository, E>):
         assert.strictEqual(yield* replays.sweep({ nowMillis: now + 9, limit: 100 }), 3)
       }))
 
-    it.effect("lets nobody spend a value twice while expired ones are swept", () =>
+    it.effect("lets no caller spend a value twice while expired ones are swept", () =>
       Effect.gen(function*() {
         const replays = yield* ReplayRepository
         const { digest, now } = fresh()

@@ -31,6 +31,9 @@ const seqs = (all: ReadonlyArray<Run.RunEvent>) => all.map((event) => Option.get
 
 /**
  * Declares the suite for a repository. `layer` is built for each test and expected to be empty.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>): void => {
   const build = (options: RunEventLog.Options) =>

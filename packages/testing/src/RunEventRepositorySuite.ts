@@ -91,7 +91,10 @@ const count = (outcomes: ReadonlyArray<{ readonly _tag: string }>, tag: string) 
 const everyone = { concurrency: "unbounded" } as const
 
 /**
- * Declares the suite for a repository. Each test builds `layer` anew and expects it to be empty.
+ * Declares the suite for a repository. Each test builds `layer` again and expects it to be empty.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>): void => {
   const test = (title: string, effect: Effect.Effect<void, unknown, RunEventRepository>) =>
@@ -195,7 +198,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ])
         assert.deepStrictEqual(yield* append(item(dead, `"zombie"`)), [{ _tag: "Ended", status: "failed" }])
 
-        // A thread that runs for somebody else, or another one, is not concerned.
+        // A thread that runs for another subject, or another one, is not concerned.
         const other = yield* started({ ownerKey: "else", leaseMillis: past })
         yield* start({ threadId: "another", stale })
         assert.strictEqual((yield* get(other)).status, "running")

@@ -95,6 +95,9 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
  *
  * The layer must be a new, empty store each time that it is built, and provide the access feed of that store beside the
  * repository.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E>(
   name: string,

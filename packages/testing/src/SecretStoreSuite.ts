@@ -20,7 +20,12 @@ const freshName = (): string => `suite.${++counter}`
 
 const validName = Schema.String.check(Schema.isPattern(/^[a-z0-9][a-z0-9._-]{0,127}$/))
 
-/** Runs the contract tests of `SecretStore` against a layer. `name` tells adapters apart in the report. */
+/**
+ * Runs the contract tests of `SecretStore` against a layer. `name` tells adapters apart in the report.
+ *
+ * @category suites
+ * @since 0.1.0
+ */
 export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStore, E>): void =>
   it.layer(layer, { timeout: "30 seconds" })(`SecretStore (${name})`, (it) => {
     it.effect("gets what was set, and none for a name that was never set", () =>

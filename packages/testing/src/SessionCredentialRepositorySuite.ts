@@ -182,6 +182,9 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
  *
  * The layer must be a new, empty store each time that it is built, and provide the access feed of that store beside the
  * repository.
+ *
+ * @category suites
+ * @since 0.1.0
  */
 export const suite = <E>(
   name: string,
@@ -220,8 +223,8 @@ export const suite = <E>(
           assert.deepStrictEqual(yield* sessions.findById(row.id), Option.some(row))
           assert.deepStrictEqual(yield* sessions.findByTokenDigest(row.tokenDigest), Option.some(row))
         }
-        assert.deepStrictEqual(yield* sessions.findById(sid("nobody")), Option.none())
-        assert.deepStrictEqual(yield* sessions.findByTokenDigest("nobody"), Option.none())
+        assert.deepStrictEqual(yield* sessions.findById(sid("unknown")), Option.none())
+        assert.deepStrictEqual(yield* sessions.findByTokenDigest("unknown"), Option.none())
         assert.deepStrictEqual(yield* sessions.findByTokenDigest("TOKEN-DIGEST-OF-PLAIN"), Option.none())
         yield* expectFeed("sessionUpserted plain", "sessionUpserted full", "sessionUpserted cookie")
         const [, event] = yield* allEvents
@@ -334,7 +337,7 @@ export const suite = <E>(
             { id: sid(id), dueBeforeMillis: start + dueBefore, lifetimeMillis: 60_000 },
             at(afterMillis)
           )
-        assert.deepStrictEqual(yield* renew("nobody", 0, 5), Option.none())
+        assert.deepStrictEqual(yield* renew("unknown", 0, 5), Option.none())
         assert.deepStrictEqual(yield* renew("live", -1, 5), Option.none())
         assert.deepStrictEqual(yield* renew("expired", 0, 10), Option.none())
         assert.deepStrictEqual(yield* renew("revoked", 0, 5), Option.none())
@@ -460,7 +463,7 @@ export const suite = <E>(
         const before = yield* allEvents
         const ids = ["plain", "expired", "revoked", "bound"]
         const rows = yield* Effect.forEach(ids, found)
-        // Also with a token that was used up: nobody ends a session that is over, or whose key they don't hold.
+        // Also with a token that was used up: no caller ends a session that is over, or whose key they don't hold.
         for (const generation of [0, 1]) {
           const refuse = (id: string, proofKeyThumbprint?: string) =>
             Effect.map(
@@ -472,7 +475,7 @@ export const suite = <E>(
             )
           assert.deepStrictEqual(
             [
-              yield* refuse("nobody"),
+              yield* refuse("unknown"),
               yield* refuse("plain"),
               yield* refuse("expired"),
               yield* refuse("revoked"),
@@ -541,7 +544,7 @@ export const suite = <E>(
         assert.isTrue(yield* inUse("used", 9))
         assert.isTrue(yield* inUse("key-2", 9))
         assert.isTrue(yield* inUse("expiring", 9))
-        for (const keyId of ["expiring", "revoked", "before", "nobody", "USED", ""]) {
+        for (const keyId of ["expiring", "revoked", "before", "unknown", "USED", ""]) {
           assert.isFalse(yield* inUse(keyId, 10), keyId)
         }
       })
@@ -627,11 +630,11 @@ export const suite = <E>(
           yield* revoke(byOthers("ada", "ada-2")),
           yield* revoke(byOthers("ada", "ada-2")),
           yield* revoke(bySession("ada-expired")),
-          yield* revoke(bySession("nobody")),
-          yield* revoke(bySubject("nobody")),
+          yield* revoke(bySession("unknown")),
+          yield* revoke(bySubject("unknown")),
           yield* revoke(bySubject("ADA")),
           yield* revoke(byProofKey("key-1")),
-          yield* revoke(byProofKey("nobody")),
+          yield* revoke(byProofKey("unknown")),
           yield* revoke(bySession("eve-1")),
           yield* revoke(bySession("eve-2")),
           yield* revoke(bySubject("ada"))
@@ -668,7 +671,7 @@ export const suite = <E>(
     )
 
     test(
-      "revoke of everybody but a session that is somebody else's ends all of the subject's",
+      "revoke of every session but a session that is another owner's ends all of the subject's",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("ada-1"), at(0))
@@ -711,7 +714,7 @@ export const suite = <E>(
           bySubject("ada"),
           byProofKey("key-1"),
           bySubject("bob"),
-          byOthers("ada", "nobody"),
+          byOthers("ada", "unknown"),
           ...ids.toReversed().map(bySession)
         ]
         const answers = yield* times(targets.length * 2, (index) => {
@@ -754,7 +757,7 @@ export const suite = <E>(
         yield* sessions.insert(row, at(0))
         yield* sessions.insertTicket(ticketRow("a", "one"))
         yield* sessions.insertTicket(ticketRow("b", "one"))
-        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("nobody", 1)), Option.none())
+        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("unknown", 1)), Option.none())
         assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("a", 4_999)), Option.some(row))
         assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("a", 1)), Option.none())
         const outcomes = yield* times(50, () => sessions.consumeTicket(redeem("b", 1)))
@@ -773,13 +776,13 @@ export const suite = <E>(
         yield* sessions.insertTicket(ticketRow("expired", "live", 50))
         yield* sessions.insertTicket(ticketRow("of revoked", "revoked"))
         yield* sessions.insertTicket(ticketRow("of expired", "expired"))
-        yield* sessions.insertTicket(ticketRow("of nobody", "nobody"))
+        yield* sessions.insertTicket(ticketRow("of none", "unknown"))
         yield* sessions.revoke(bySession("revoked"), at(1))
         // One that was stored while its session was being revoked is as good as none.
         yield* sessions.insertTicket(ticketRow("of revoked, late", "revoked"))
         assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("expired", 50)), Option.none())
         assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("expired", 1)), Option.none())
-        for (const ticket of ["of revoked", "of revoked, late", "of nobody"]) {
+        for (const ticket of ["of revoked", "of revoked, late", "of none"]) {
           assert.deepStrictEqual(yield* sessions.consumeTicket(redeem(ticket, 2)), Option.none())
         }
         assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("of expired", 100)), Option.none())
@@ -801,7 +804,7 @@ export const suite = <E>(
     )
 
     test(
-      "L-19: tickets keep nobody from revoking and deleting a session",
+      "L-19: tickets keeps no caller from revoking and deleting a session",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         for (const id of ["one", "two"]) {

@@ -1,5 +1,5 @@
 /**
- * An HTTP client that reads only so much of an answer, whoever sends it.
+ * An HTTP client that reads only so much of an answer, from any server.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -37,7 +37,7 @@ export const readAtMost = <E>(
   )
 }
 
-/** Returns a client that has read each answer when it gives it, and fails where one is longer than {@link maxAnswerBytes}. */
+/** Returns a client that has read each answer when it gives it, and fails if one is longer than {@link maxAnswerBytes}. */
 export const bounded = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
   HttpClient.transformResponse(
     client,

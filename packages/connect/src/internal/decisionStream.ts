@@ -30,7 +30,7 @@ const heartbeat = encoder.encode(": heartbeat\n\n")
 
 /**
  * Answers with what `ask` says, which is asked again, one at a time, until something is decided. Ends with a failure of
- * `until`, and without a word where it succeeds.
+ * `until`, and without a word if it succeeds.
  */
 export const respond = (options: {
   /** Waits for {@link waitSeconds}. */

@@ -28,7 +28,7 @@ export class InvalidRelayKeyRotationOptions extends Schema.TaggedError<InvalidRe
  * @since 0.1.0
  */
 export interface Options {
-  /** How long environments have to confirm the next key. One that does not has to be linked anew. Default 7 days. */
+  /** How long environments have to confirm the next key. One that does not has to be linked again. Default 7 days. */
   readonly limit?: Duration.Input | undefined
   /** How long to rest between two steps of a rotation that has begun. Default 1 minute. */
   readonly interval?: Duration.Input | undefined

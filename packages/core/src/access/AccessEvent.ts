@@ -9,14 +9,27 @@ import { CredentialScope, ScopedCredential } from "./ScopedCredential.ts"
 import { Session, SessionId } from "./Session.ts"
 
 /**
- * Says who changed something: a subject, `operator` for whoever runs the host, or `system` for upkeep. `connect`, who issued
- * the links of connecting clients, is nobody's subject either.
+ * Says who changed something: a subject, `operator` for the operator of the host, or `system` for upkeep. `connect`, who issued
+ * the links of connecting clients, is no subject's either.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export const Actor = Schema.NonEmptyString
-/** @see {@link Actor} */
+/**
+ * @see {@link Actor}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Actor = typeof Actor.Type
 
-/** Lists what can happen, each with its payload. New types may follow; a reader passes over those it doesn't know. */
+/**
+ * Lists what can happen, each with its payload. New types may follow; a reader passes over those it doesn't know.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const AccessChange = Schema.Union([
   Schema.TaggedStruct("pairingLinkUpserted", { link: PairingLink }),
   Schema.TaggedStruct("pairingLinkRemoved", {
@@ -46,10 +59,20 @@ export const AccessChange = Schema.Union([
     count: Schema.Natural
   })
 ])
-/** @see {@link AccessChange} */
+/**
+ * @see {@link AccessChange}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AccessChange = typeof AccessChange.Type
 
-/** Describes one entry of the access feed. */
+/**
+ * Describes one entry of the access feed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class AccessEvent extends Schema.Class<AccessEvent>("@sallyport/core/access/AccessEvent")({
   /** Counts the store's changes from 1, without gaps. */
   revision: Schema.Natural,
@@ -58,7 +81,12 @@ export class AccessEvent extends Schema.Class<AccessEvent>("@sallyport/core/acce
   at: Schema.DateTimeUtcFromMillis
 }) {}
 
-/** Says who makes a change, and when in milliseconds since the epoch; every write of a repository takes one. */
+/**
+ * Says who makes a change, and when in milliseconds since the epoch; every write of a repository takes one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ChangeContext {
   readonly actor: Actor
   readonly nowMillis: number

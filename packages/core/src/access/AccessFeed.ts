@@ -3,7 +3,7 @@
  * gap or a repeat, whichever process made the change.
  *
  * {@link AccessFeedRepository} says when to look. Its hints may come late or get lost with a connection, and nothing is
- * lost with them: a follower has a cursor of its own, looks anew when it listens again, and looks now and then in any case.
+ * lost with them: a follower has a cursor of its own, looks again when it listens again, and looks now and then in any case.
  */
 import { AccessRepository } from "./AccessRepository.ts"
 import * as Clock from "effect/Clock"
@@ -24,7 +24,12 @@ import { RepositoryError } from "../RepositoryError.ts"
 
 export { InvalidAccessFeedOptions, type Options } from "./internal/feedOptions.ts"
 
-/** Reports that the store could not be read. What was delivered is whole up to its last revision, to go on from later. */
+/**
+ * Reports that the store could not be read. What was delivered is whole up to its last revision, to go on from later.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AccessFeedUnavailable extends Schema.TaggedError<AccessFeedUnavailable>()("AccessFeedUnavailable", {
   cause: RepositoryError
 }) {
@@ -33,7 +38,12 @@ export class AccessFeedUnavailable extends Schema.TaggedError<AccessFeedUnavaila
   }
 }
 
-/** Reports a revision that the store has not come to: it is another store's, or the store was set back. */
+/**
+ * Reports a revision that the store has not come to: it is another store's, or the store was set back.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RevisionUnknown extends Schema.TaggedError<RevisionUnknown>()("RevisionUnknown", {
   after: Schema.Number,
   latest: Schema.Natural
@@ -43,7 +53,12 @@ export class RevisionUnknown extends Schema.TaggedError<RevisionUnknown>()("Revi
   }
 }
 
-/** Reports what went wrong with the access feed, with a reason to branch on. */
+/**
+ * Reports what went wrong with the access feed, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("AccessFeedError", {
   reason: Schema.Union([AccessFeedUnavailable, RevisionUnknown])
 }) {
@@ -52,7 +67,12 @@ export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("Acce
   }
 }
 
-/** Says what is there, or what changed since. */
+/**
+ * Says what is there, or what changed since.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AccessFeedMessage =
   | { readonly _tag: "Snapshot"; readonly snapshot: AccessSnapshot }
   | { readonly _tag: "Change"; readonly event: AccessEvent }
@@ -96,7 +116,7 @@ export type AccessFeedMessage =
 export class AccessFeed extends Context.Service<AccessFeed, {
   /**
    * Reads the events after a revision, then follows the feed for as long as the stream runs. A page is read when the last
-   * one has been taken, so that a slow reader costs no more than a page. Fails with {@link RevisionUnknown} where the
+   * one has been taken, so that a slow reader costs no more than a page. Fails with {@link RevisionUnknown} if the
    * revision lies ahead, and with {@link AccessFeedUnavailable}.
    */
   readonly events: (options: { readonly after: number }) => Stream.Stream<AccessEvent, AccessFeedError>
@@ -104,7 +124,7 @@ export class AccessFeed extends Context.Service<AccessFeed, {
   readonly snapshot: Effect.Effect<AccessSnapshot, AccessFeedError>
   /**
    * Begins with a snapshot and goes on with every later change. With `after` it goes on from there instead; the snapshot
-   * comes first all the same where that revision is unknown, or lies so far back that a snapshot is less to read.
+   * comes first all the same if that revision is unknown, or lies so far back that a snapshot is less to read.
    */
   readonly subscribe: (options?: {
     readonly after?: number | undefined

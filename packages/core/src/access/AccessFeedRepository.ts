@@ -12,22 +12,32 @@ import type { ConnectClient, SecurityMode } from "./ConnectClient.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type { Session } from "./Session.ts"
 
-/** Describes what there is at a revision: what every event up to it leads to, without what has expired. */
+/**
+ * Describes what there is at a revision: what every event up to it leads to, without what has expired.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AccessSnapshot {
   readonly revision: number
   /** The links that can still be redeemed, the newest first. */
   readonly pairingLinks: ReadonlyArray<PairingLink>
   /** The live sessions, in the order of their ids. */
   readonly sessions: ReadonlyArray<Session>
-  /** The clients that connect through a relay, in the order of their thumbprints; absent where a store keeps none. */
+  /** The clients that connect through a relay, in the order of their thumbprints; absent if a store keeps none. */
   readonly connectClients?: ReadonlyArray<ConnectClient> | undefined
-  /** Who may connect through a relay; absent where a store doesn't say, or says what this version doesn't know. */
+  /** Who may connect through a relay; absent if a store doesn't say, or says what this version doesn't know. */
   readonly connectSecurityMode?: SecurityMode | undefined
 }
 
-/** Provides reads of the access feed. */
+/**
+ * Provides reads of the access feed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AccessFeedRepository {
-  /** Returns the newest revision, 0 where nothing has happened yet. */
+  /** Returns the newest revision, 0 if nothing has happened yet. */
   readonly latestRevision: Effect.Effect<number, RepositoryError>
   /**
    * Returns the events after a revision, oldest first, at most `limit`. Revisions are gap-free: a reader that has seen
@@ -45,7 +55,7 @@ export interface AccessFeedRepository {
   /**
    * Hints that there may be events that were not there before, whichever process wrote them: once when it has begun to
    * listen, and again after each commit or some of them together. It fails when hints may have been lost; a reader is then
-   * out of date until it has subscribed anew and read.
+   * out of date until it has subscribed again and read.
    */
   readonly wakeups: Stream.Stream<void, RepositoryError>
 }

@@ -3,7 +3,7 @@
  *
  * A scope is a permission that a session or pairing link carries and a route asks for, written `resource:action`. A host
  * adds its own by extending {@link Registry}, so that a misspelt scope does not compile, and lists them at run time
- * through {@link Vocabulary}, so that nobody is granted a scope that does not exist.
+ * through {@link Vocabulary}, so that no caller is granted a scope that does not exist.
  */
 import * as Context from "effect/Context"
 import * as Schema from "effect/Schema"
@@ -47,7 +47,12 @@ export interface Registry {
   readonly "runs:operate": true
 }
 
-/** Names one permission, such as `runs:read`. */
+/**
+ * Names one permission, such as `runs:read`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AccessScope = keyof Registry & string
 
 const pattern = /^[a-z][a-z0-9-]{0,31}:[a-z][a-z0-9-]{0,31}$/
@@ -57,6 +62,9 @@ const pattern = /^[a-z][a-z0-9-]{0,31}:[a-z][a-z0-9-]{0,31}$/
  *
  * A well-formed scope outside the host's vocabulary decodes: it was granted by a newer or an older version, and no route
  * of this one asks for it.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export const AccessScope = Schema.String.pipe(
   Schema.refine((text): text is AccessScope => pattern.test(text), {
@@ -64,7 +72,12 @@ export const AccessScope = Schema.String.pipe(
   })
 )
 
-/** Lists the scopes that Sallyport's own routes ask for. */
+/**
+ * Lists the scopes that Sallyport's own routes ask for.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const builtin: ReadonlyArray<AccessScope> = [
   "access:read",
   "access:write",
@@ -78,13 +91,21 @@ export const builtin: ReadonlyArray<AccessScope> = [
 /**
  * Provides every scope that this host knows, which is what its operator holds; {@link builtin} unless the host says
  * otherwise.
+ *
+ * @category services
+ * @since 0.1.0
  */
 export const Vocabulary: Context.Reference<ReadonlyArray<AccessScope>> = Context.Reference(
   "@sallyport/core/access/AccessScope/Vocabulary",
   { defaultValue: () => builtin }
 )
 
-/** Returns the members of `asked` that `held` lacks, in the order asked. */
+/**
+ * Returns the members of `asked` that `held` lacks, in the order asked.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
 export const missing = (
   held: ReadonlyArray<AccessScope>,
   asked: ReadonlyArray<AccessScope>

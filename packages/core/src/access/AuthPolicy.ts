@@ -13,17 +13,40 @@ import type { SessionMethod } from "./Session.ts"
  * Names a policy: `desktop-managed-local` for a backend that a desktop application starts and signs in to,
  * `loopback-browser` for one that the machine's own browser pairs with, `remote-reachable` for one behind TLS, and
  * `unsafe-no-auth` for one that lets everybody on the machine in.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export const Kind = Schema.Literals(["desktop-managed-local", "loopback-browser", "remote-reachable", "unsafe-no-auth"])
-/** @see {@link Kind} */
+/**
+ * @see {@link Kind}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Kind = typeof Kind.Type
 
-/** Names a way in: a pairing link, or the credential that a desktop application seeds. */
+/**
+ * Names a way in: a pairing link, or the credential that a desktop application seeds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const BootstrapMethod = Schema.Literals(["pairing-link", "seeded-credential"])
-/** @see {@link BootstrapMethod} */
+/**
+ * @see {@link BootstrapMethod}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type BootstrapMethod = typeof BootstrapMethod.Type
 
-/** Reports a policy that does not fit the address that the server listens on. The server must not start. */
+/**
+ * Reports a policy that does not fit the address that the server listens on. The server must not start.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class PolicyRefused extends Schema.TaggedError<PolicyRefused>()("PolicyRefused", {
   policy: Kind,
   host: Schema.String,
@@ -34,7 +57,12 @@ export class PolicyRefused extends Schema.TaggedError<PolicyRefused>()("PolicyRe
   }
 }
 
-/** Describes the policy in force, as clients see it before they sign in. */
+/**
+ * Describes the policy in force, as clients see it before they sign in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Descriptor {
   readonly kind: Kind
   readonly bootstrapMethods: ReadonlyArray<BootstrapMethod>
@@ -42,14 +70,19 @@ export interface Descriptor {
   /** Whether cookies carry `Secure` and the `__Host-` prefix. */
   readonly secureCookies: boolean
   /**
-   * The address under which clients reach what is at the root of this server, where it is known. A DPoP proof has to name
-   * it. Without it a server on a loopback address goes by the `Host` header, and another one takes no proofs: whoever
+   * The address under which clients reach what is at the root of this server, if it is known. A DPoP proof has to name
+   * it. Without it a server on a loopback address goes by the `Host` header, and another one takes no proofs: the caller that
    * receives a proof could send it on under any `Host` that it was made for.
    */
   readonly publicUrl?: URL | undefined
 }
 
-/** Provides the policy in force. */
+/**
+ * Provides the policy in force.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class AuthPolicy extends Context.Service<AuthPolicy, Descriptor>()("@sallyport/core/access/AuthPolicy") {}
 
 const descriptors: Record<Kind, Omit<Descriptor, "kind" | "publicUrl">> = {
@@ -74,6 +107,9 @@ const descriptors: Record<Kind, Omit<Descriptor, "kind" | "publicUrl">> = {
 /**
  * Tells whether an address is reachable from this machine only: `localhost`, `127.0.0.0/8` or `::1`, the latter also in
  * brackets. Other spellings of these, such as `127.1`, are not recognised: a doubtful address counts as reachable.
+ *
+ * @category predicates
+ * @since 0.1.0
  */
 export const isLoopback = (host: string): boolean => {
   const name = host.toLowerCase().replace(/^\[(.*)\]$/, "$1")

@@ -11,7 +11,12 @@ import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
 import { PairingLink } from "./PairingLink.ts"
 
-/** Describes a pairing link as it is stored. Times are milliseconds since the epoch. */
+/**
+ * Describes a pairing link as it is stored. Times are milliseconds since the epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const PairingLinkRow = Schema.Struct({
   id: Schema.NonEmptyString,
   /** The keyed digest of the code, in lowercase hex. Unique. */
@@ -28,10 +33,20 @@ export const PairingLinkRow = Schema.Struct({
   expiresAtMillis: Schema.Natural,
   revokedAtMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link PairingLinkRow} */
+/**
+ * @see {@link PairingLinkRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type PairingLinkRow = typeof PairingLinkRow.Type
 
-/** Returns what hosts and events see of a row. */
+/**
+ * Returns what hosts and events see of a row.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const toPairingLink = (row: PairingLinkRow): PairingLink =>
   new PairingLink({
     id: row.id,
@@ -44,19 +59,39 @@ export const toPairingLink = (row: PairingLinkRow): PairingLink =>
     expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
   })
 
-/** Tells whether a link can be redeemed at a time. */
+/**
+ * Tells whether a link can be redeemed at a time.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
 export const isRedeemable = (row: PairingLinkRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
 
-/** Says why a code was refused. For the log: a caller learns less. */
+/**
+ * Says why a code was refused. For the log: a caller learns less.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RefusalReason = "unknown" | "revoked" | "expired" | "exhausted" | "proof-key-mismatch" | "scope-not-granted"
 
-/** Describes what came of an attempt to redeem a code. A refusal changed nothing. */
+/**
+ * Describes what came of an attempt to redeem a code. A refusal changed nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ConsumeOutcome =
   | { readonly _tag: "Consumed"; readonly row: PairingLinkRow }
   | { readonly _tag: "Refused"; readonly reason: RefusalReason }
 
-/** Names the first check that a row fails, in the order in which a caller may learn of it. */
+/**
+ * Names the first check that a row fails, in the order in which a caller may learn of it.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const refusal = (row: PairingLinkRow | undefined, attempt: {
   readonly scopes: ReadonlyArray<AccessScope> | undefined
   readonly proofKeyThumbprint: string | undefined
@@ -73,10 +108,15 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
   return undefined
 }
 
-/** Provides the atomic steps on pairing links. */
+/**
+ * Provides the atomic steps on pairing links.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface BootstrapCredentialRepository {
   /**
-   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, where a
+   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, if a
    * link with this digest exists, spent or not. The id is a fresh random value; one that exists already is an error and
    * changes nothing.
    */
@@ -106,7 +146,7 @@ export interface BootstrapCredentialRepository {
   /**
    * Deletes at most `limit` links that were revoked or expired at or before `endedBeforeMillis` (a spent link ends when it
    * expires), those that ended first before others. One that expired unspent gets a `pairingLinkRemoved`. Returns how many
-   * went. A row is deleted by exactly one of n racers; one that somebody else is writing may be left for the next sweep.
+   * went. A row is deleted by exactly one of n racers; one that another caller is writing may be left for the next sweep.
    */
   readonly sweep: (options: {
     readonly endedBeforeMillis: number

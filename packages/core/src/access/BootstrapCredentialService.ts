@@ -71,7 +71,12 @@ export { digestKeyName, seedMinimumLength } from "./internal/credentialDigest.ts
 // Models
 // -----------------------------------------------------------------------------
 
-/** Describes what a redeemed credential grants. */
+/**
+ * Describes what a redeemed credential grants.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Grant {
   readonly linkId: string
   readonly subject: string
@@ -82,7 +87,12 @@ export interface Grant {
   readonly createdBy: string
 }
 
-/** Names the subject of a link whose issuer names none: the one owner of a personal server. */
+/**
+ * Names the subject of a link whose issuer names none: the one owner of a personal server.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const defaultSubject = "owner"
 
 // -----------------------------------------------------------------------------
@@ -123,10 +133,10 @@ export const defaultSubject = "owner"
  */
 export class BootstrapCredentialService extends Context.Service<BootstrapCredentialService, {
   /**
-   * Makes a link and returns its code, which is shown here once and stored nowhere. Fails with {@link ScopeNotHeld} where
+   * Makes a link and returns its code, which is shown here once and stored nowhere. Fails with {@link ScopeNotHeld} if
    * a session hands on more than it holds; the operator holds the whole vocabulary. Fails with {@link SubjectNotAllowed}
-   * where a session names another subject than its own, with {@link LabelNotAllowed}, or with {@link MethodNotOffered}
-   * where there is an `AuthPolicy` in the context of the layer, and it takes no pairing links.
+   * if a session names another subject than its own, with {@link LabelNotAllowed}, or with {@link MethodNotOffered}
+   * if there is an `AuthPolicy` in the context of the layer, and it takes no pairing links.
    */
   readonly issue: (options: {
     readonly issuedBy: Principal
@@ -154,25 +164,25 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    */
   readonly consume: (options: {
     readonly credential: Redacted.Redacted
-    /** What the session is to be allowed; all that the link grants where absent. */
+    /** What the session may do; all that the link grants if absent. */
     readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
     readonly proofKeyThumbprint?: string | undefined
     /** Where the attempt comes from, such as a client's address. One without a source counts in total only. */
     readonly source?: string | undefined
-    /** The ways in that are open, as a policy has them; both where absent. Another one is {@link InvalidCredential}. */
+    /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
     readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
   }) => Effect.Effect<Grant, BootstrapCredentialError>
   /** Returns the links that can still be redeemed, newest first, without their codes. */
   readonly list: Effect.Effect<ReadonlyArray<PairingLink>, BootstrapCredentialError>
-  /** Revokes a link. Fails with {@link LinkNotFound} where it can't be redeemed anyway. */
+  /** Revokes a link. Fails with {@link LinkNotFound} if it can't be redeemed anyway. */
   readonly revoke: (id: string, by: Principal) => Effect.Effect<void, BootstrapCredentialError>
   /**
    * Makes a credential that the host chose redeemable once, as a desktop application does for the window it opens.
    *
    * Waits for `ready`, which completes when the server accepts connections, before its lifetime starts: a slow start does
-   * not eat it up. Fails with {@link AlreadySeeded} where the same credential was seeded before, spent or not, with
-   * {@link WeakCredential} where it is short, with {@link MalformedCode} where it looks like a mistyped code, and with
-   * {@link MethodNotOffered} where there is an `AuthPolicy` in the context of the layer, and it takes no seeded credentials.
+   * not eat it up. Fails with {@link AlreadySeeded} if the same credential was seeded before, spent or not, with
+   * {@link WeakCredential} if it is short, with {@link MalformedCode} if it looks like a mistyped code, and with
+   * {@link MethodNotOffered} if there is an `AuthPolicy` in the context of the layer, and it takes no seeded credentials.
    */
   readonly seed: (options: {
     readonly credential: Redacted.Redacted
@@ -189,8 +199,11 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
 // -----------------------------------------------------------------------------
 
 /**
- * Makes links without storing them, for who stores one in a transaction of its own, such as that of the decision that it
+ * Creates links without storing them, for callers that insert the row in their own transaction: the decision that it
  * follows from. Their codes are for machines, and {@link BootstrapCredentialService}'s `consume` takes them.
+ *
+ * @category constructors
+ * @since 0.1.0
  */
 export const makeGrants = Effect.gen(function*() {
   const random = yield* SecureRandom.SecureRandom
@@ -291,7 +304,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   ): BootstrapCredentialError =>
     fail(reason === "scope-not-granted" ? new ScopeNotGranted({ requested: scopes ?? [] }) : new InvalidCredential())
 
-  /** Fails where the policy in force, or what people are to read of a link, rules it out. */
+  /** Fails if the policy in force, or what people are to read of a link, rules it out. */
   const checkLink = (
     method: BootstrapMethod,
     subject: string,
@@ -305,7 +318,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     return PlainText.isPlainText(label ?? "") ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
   }
 
-  /** Makes an attempt that counts where it is refused; what comes of it otherwise says nothing about who guesses. */
+  /** Makes an attempt that counts if it is refused; what comes of it otherwise says nothing about who guesses. */
   const counting = (source: string | undefined) =>
   <A>(
     attempt: Effect.Effect<A, BootstrapCredentialError>

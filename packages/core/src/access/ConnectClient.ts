@@ -8,39 +8,97 @@ import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
-/** Decodes the thumbprint of a proof key: a SHA-256 JWK thumbprint (RFC 7638) in base64url, 43 characters. */
+/**
+ * Decodes the thumbprint of a proof key: a SHA-256 JWK thumbprint (RFC 7638) in base64url, 43 characters.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const Thumbprint = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{43}$/))
 
 /**
  * Says who may connect: in `account`, every client of an account that the relay vouches for, unless the owner turned it
  * away; in `client-approval`, only clients that the owner approved.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export const SecurityMode = Schema.Literals(["account", "client-approval"])
-/** @see {@link SecurityMode} */
+/**
+ * @see {@link SecurityMode}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type SecurityMode = typeof SecurityMode.Type
 
-/** Names where a client stands. `observed` was let in by its account alone; `pending` waits for the owner. */
+/**
+ * Names where a client stands. `observed` was let in by its account alone; `pending` waits for the owner.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const ClientStatus = Schema.Literals(["observed", "pending", "approved", "rejected", "revoked", "blocked"])
-/** @see {@link ClientStatus} */
+/**
+ * @see {@link ClientStatus}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ClientStatus = typeof ClientStatus.Type
 
-/** Names what a client that waited is told. `pending`: nothing was decided in time; `expired`: its request is no more. */
+/**
+ * Names what a client that waited is told. `pending`: nothing was decided in time; `expired`: its request is no more.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const DecisionStatus = Schema.Literals(["pending", "approved", "rejected", "revoked", "blocked", "expired"])
-/** @see {@link DecisionStatus} */
+/**
+ * @see {@link DecisionStatus}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type DecisionStatus = typeof DecisionStatus.Type
 
-/** Names the kinds of devices that a client can say it is. */
+/**
+ * Names the kinds of devices that a client can say it is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const DeviceType = Schema.Literals(["desktop", "phone", "tablet", "browser", "terminal", "unknown"])
-/** @see {@link DeviceType} */
+/**
+ * @see {@link DeviceType}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type DeviceType = typeof DeviceType.Type
 
-/** Describes a name that a client gives itself: 1 to 128 characters, no control characters, no lone surrogates. */
+/**
+ * Describes a name that a client gives itself: 1 to 128 characters, no control characters, no lone surrogates.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const ClientLabel = Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,128}$/u))
 
-/** Names an account as the relay does, in up to 256 characters. */
+/**
+ * Names an account as the relay does, in up to 256 characters.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const Account = Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,256}$/u))
 
-/** Describes a client to its owner, in lists and in events. */
+/**
+ * Describes a client to its owner, in lists and in events.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class ConnectClient extends Schema.Class<ConnectClient>("@sallyport/core/access/ConnectClient")({
   proofKeyThumbprint: Thumbprint,
   account: Account,
@@ -51,7 +109,7 @@ export class ConnectClient extends Schema.Class<ConnectClient>("@sallyport/core/
   /** What both screens show while the client waits; see {@link verificationCode}. */
   verificationCode: Schema.String,
   firstSeenAt: Schema.DateTimeUtcFromMillis,
-  /** When it asked; anew each time it starts over. */
+  /** When it asked; again each time it starts over. */
   requestedAt: Schema.DateTimeUtcFromMillis,
   /** Until when a pending request can be decided; null for any other status. */
   pendingUntil: Schema.NullOr(Schema.DateTimeUtcFromMillis),
@@ -59,7 +117,7 @@ export class ConnectClient extends Schema.Class<ConnectClient>("@sallyport/core/
   decidedAt: Schema.NullOr(Schema.DateTimeUtcFromMillis),
   decidedBy: Schema.NullOr(Schema.String),
   reason: Schema.NullOr(Schema.String),
-  /** When it was last let in; null where it was not since it asked. */
+  /** When it was last let in; null if it was not since it asked. */
   lastSeenAt: Schema.NullOr(Schema.DateTimeUtcFromMillis)
 }) {}
 
@@ -70,6 +128,9 @@ const encoder = new TextEncoder()
  * Returns the code that the client's screen and the owner's show, `XXXX-XXXX` in Crockford's Base32: 40 bits of the
  * SHA-256 of the thumbprint and the time of the request. The client computes it from its own key, so that who asks in its
  * place, with another key, shows another code.
+ *
+ * @category converting
+ * @since 0.1.0
  */
 export const verificationCode = Effect.fnUntraced(function*(request: {
   readonly proofKeyThumbprint: string

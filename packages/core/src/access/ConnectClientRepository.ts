@@ -2,7 +2,7 @@
  * Where the clients that connect through a relay are kept, and who may: a few atomic steps, without policy.
  *
  * What a step makes of a row is said here once, by {@link requestVerdict} and {@link decisionVerdict}, for every adapter: an
- * adapter holds the mode and the row still, applies the verdict, ends what a client has where the verdict says so, and
+ * adapter holds the mode and the row still, applies the verdict, ends what a client has if the verdict says so, and
  * appends the events, all in one transaction.
  */
 import * as DateTime from "effect/DateTime"
@@ -22,7 +22,12 @@ import {
   Thumbprint
 } from "./ConnectClient.ts"
 
-/** Describes a client as it is stored. Times are milliseconds since the epoch. */
+/**
+ * Describes a client as it is stored. Times are milliseconds since the epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const ConnectClientRow = Schema.Struct({
   proofKeyThumbprint: Thumbprint,
   account: Account,
@@ -32,10 +37,10 @@ export const ConnectClientRow = Schema.Struct({
   verificationCode: Schema.NonEmptyString,
   firstSeenAtMillis: Schema.Natural,
   requestedAtMillis: Schema.Natural,
-  /** Set where the status is `pending`, and only there. */
+  /** Set if the status is `pending`, and only there. */
   pendingUntilMillis: Schema.NullOr(Schema.Natural),
   /**
-   * Set where the status is a decision, and only there. There is one time for whichever decision is the present one, so
+   * Set if the status is a decision, and only there. There is one time for whichever decision is the present one, so
    * that none can stay behind from the one before.
    */
   decidedAtMillis: Schema.NullOr(Schema.Natural),
@@ -47,12 +52,22 @@ export const ConnectClientRow = Schema.Struct({
   /** Until when a rejected client may not ask again; null for any other status. */
   askAgainAtMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link ConnectClientRow} */
+/**
+ * @see {@link ConnectClientRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ConnectClientRow = typeof ConnectClientRow.Type
 
 const toTime = (millis: number | null): DateTime.Utc | null => millis === null ? null : DateTime.makeUnsafe(millis)
 
-/** Returns what owners and events see of a row. */
+/**
+ * Returns what owners and events see of a row.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const toConnectClient = (row: ConnectClientRow): ConnectClient =>
   new ConnectClient({
     proofKeyThumbprint: row.proofKeyThumbprint,
@@ -74,7 +89,12 @@ export const toConnectClient = (row: ConnectClientRow): ConnectClient =>
 // Steps
 // -----------------------------------------------------------------------------
 
-/** Describes a client that asks. */
+/**
+ * Describes a client that asks.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Ask {
   readonly proofKeyThumbprint: string
   readonly account: string
@@ -89,7 +109,12 @@ export interface Ask {
   readonly maxObserved: number
 }
 
-/** Describes what came of a request. Only `Granted` lets the client in. */
+/**
+ * Describes what came of a request. Only `Granted` lets the client in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RequestOutcome =
   | { readonly _tag: "Granted"; readonly row: ConnectClientRow; readonly mode: SecurityMode }
   | { readonly _tag: "Pending"; readonly row: ConnectClientRow }
@@ -97,13 +122,18 @@ export type RequestOutcome =
   | { readonly _tag: "Refused"; readonly row: ConnectClientRow }
   /** The account has as many clients waiting, or let in, as it may. Nothing was changed. */
   | { readonly _tag: "TooMany" }
-  /** The stored mode is none that this version knows. Nothing was changed, and nobody is let in. */
+  /** The stored mode is none that this version knows. Nothing was changed, and no caller is let in. */
   | { readonly _tag: "ModeUnreadable" }
 
-/** Says what a step is to do beside its answer. */
+/**
+ * Says what a step is to do beside its answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Verdict<Outcome> {
   readonly outcome: Outcome
-  /** The row to store, where it changed. */
+  /** The row to store, if it changed. */
   readonly store: ConnectClientRow | undefined
   /** Whether what the client has is to end: its sessions with their tickets, and its links that were not redeemed. */
   readonly endsAccess: boolean
@@ -113,11 +143,21 @@ const keep = <Outcome>(outcome: Outcome): Verdict<Outcome> => ({ outcome, store:
 
 const isSecurityMode = Schema.is(SecurityMode)
 
-/** Says whether a pending row has not expired. */
+/**
+ * Says whether a pending row has not expired.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const isWaiting = (row: ConnectClientRow, nowMillis: number): boolean =>
   row.status === "pending" && row.pendingUntilMillis !== null && row.pendingUntilMillis > nowMillis
 
-/** Decides what a request leads to. `others` counts the account's other clients that wait, or that only it lets in. */
+/**
+ * Decides what a request leads to. `others` counts the account's other clients that wait, or that only it lets in.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const requestVerdict = (input: {
   readonly storedMode: unknown
   readonly row: ConnectClientRow | undefined
@@ -155,7 +195,7 @@ export const requestVerdict = (input: {
 
   if (sameAccount && row.status === "approved") return grant(row, false)
   if (storedMode === "account") {
-    // Whom the owner turned away stays out, whoever vouches for it.
+    // Whom the owner turned away stays out, whichever account vouches for it.
     if (row?.status === "rejected" || row?.status === "revoked") return keep({ _tag: "Refused", row })
     if (sameAccount && row.status === "observed") return grant(row, false)
     if (others.observed >= ask.maxObserved) return keep({ _tag: "TooMany" })
@@ -168,31 +208,51 @@ export const requestVerdict = (input: {
   return { outcome: { _tag: "Pending", row: pending }, store: pending, endsAccess: row !== undefined }
 }
 
-/** Names what an owner decides about a client, as the status that follows. */
+/**
+ * Names what an owner decides about a client, as the status that follows.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Decision = "approved" | "rejected" | "revoked" | "blocked"
 
-/** Describes a decision. */
+/**
+ * Describes a decision.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Deciding {
   readonly proofKeyThumbprint: string
   readonly decision: Decision
   readonly reason: string | null
-  /** The request that the owner saw; a client that has asked anew since is left as it is. Undefined for whichever. */
+  /** The request that the owner saw; a client that has asked again since is left as it is. Undefined for whichever. */
   readonly requestedAtMillis?: number | undefined
   /** How long a client has to wait after its first rejection; twice as long after each further one, up to the maximum. */
   readonly backOffMillis: number
   readonly maxBackOffMillis: number
 }
 
-/** Describes what came of a decision. Only `Decided` changed anything, and not even that where it was decided so before. */
+/**
+ * Describes what came of a decision. Only `Decided` changed anything, and not even that if it was decided so before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type DecisionOutcome =
   | { readonly _tag: "Decided"; readonly row: ConnectClientRow }
   | { readonly _tag: "Unknown" }
   /** The request expired before it was approved. */
   | { readonly _tag: "Expired"; readonly row: ConnectClientRow }
-  /** The client has asked anew since the owner looked. */
+  /** The client has asked again since the owner looked. */
   | { readonly _tag: "Changed"; readonly row: ConnectClientRow }
 
-/** Decides what a decision makes of a row. */
+/**
+ * Decides what a decision makes of a row.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const decisionVerdict = (
   row: ConnectClientRow | undefined,
   deciding: Deciding,
@@ -222,7 +282,12 @@ export const decisionVerdict = (
   return { outcome: { _tag: "Decided", row: decided }, store: decided, endsAccess }
 }
 
-/** Returns the row of an observed client that is trusted when the mode is set. */
+/**
+ * Returns the row of an observed client that is trusted when the mode is set.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const trusted = (row: ConnectClientRow, { actor, nowMillis }: ChangeContext): ConnectClientRow => ({
   ...row,
   status: "approved",
@@ -232,19 +297,34 @@ export const trusted = (row: ConnectClientRow, { actor, nowMillis }: ChangeConte
   rejections: 0
 })
 
-/** Returns the event of a row that was stored. */
+/**
+ * Returns the event of a row that was stored.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const upserted = (row: ConnectClientRow): AccessChange => ({
   _tag: "connectClientUpserted",
   client: toConnectClient(row)
 })
 
-/** Names the mode of a store in which none was set. */
+/**
+ * Names the mode of a store in which none was set.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const initialMode: SecurityMode = "client-approval"
 
-/** Provides the atomic steps on connect clients and the security mode. */
+/**
+ * Provides the atomic steps on connect clients and the security mode.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ConnectClientRepository {
   /**
-   * Takes a client's request, in one step with {@link requestVerdict}: what it answers is so when it commits. Where it is
+   * Takes a client's request, in one step with {@link requestVerdict}: what it answers is so when it commits. If it is
    * `Granted`, `grant` is stored as a pairing link in the same transaction, so that a decision that follows finds it and
    * ends it. Steps on the clients of a store follow each other.
    */
@@ -254,9 +334,9 @@ export interface ConnectClientRepository {
     change: ChangeContext
   ) => Effect.Effect<RequestOutcome, RepositoryError>
   /**
-   * Decides about a client, in one step with {@link decisionVerdict}. Where it ends access, the client's live sessions are
+   * Decides about a client, in one step with {@link decisionVerdict}. If it ends access, the client's live sessions are
    * revoked, their tickets deleted and its open pairing links revoked, and the feed tells of each, in the same
-   * transaction; also where the decision was made before.
+   * transaction; also if the decision was made before.
    */
   readonly decide: (deciding: Deciding, change: ChangeContext) => Effect.Effect<DecisionOutcome, RepositoryError>
   /** Returns a client. */
@@ -276,7 +356,7 @@ export interface ConnectClientRepository {
    */
   readonly isAdmitted: (proofKeyThumbprint: string) => Effect.Effect<boolean, RepositoryError>
   /**
-   * Sets the mode and approves observed clients, all or those named, in one step. Where the mode becomes
+   * Sets the mode and approves observed clients, all or those named, in one step. If the mode becomes
    * `client-approval`, what the other observed clients have ends, as with a decision. Returns those that were approved; a
    * name that is no observed client is passed over.
    */
@@ -285,7 +365,7 @@ export interface ConnectClientRepository {
     readonly trust: "all" | ReadonlyArray<string>
   }, change: ChangeContext) => Effect.Effect<ReadonlyArray<ConnectClientRow>, RepositoryError>
   /**
-   * Deletes at most `limit` clients that nobody misses: pending ones that expired, and observed, rejected and revoked ones
+   * Deletes at most `limit` clients that no owner misses: pending ones that expired, and observed, rejected and revoked ones
    * that did not ask, were not seen and were not decided about since `idleBeforeMillis`. One that has a live session, or a
    * link that can be redeemed, stays, so that turning approval on finds it. Each gets a `connectClientRemoved`. Returns how
    * many went.
@@ -296,7 +376,12 @@ export interface ConnectClientRepository {
   }, change: ChangeContext) => Effect.Effect<number, RepositoryError>
 }
 
-/** Tells whether a client with this row is let in under a mode. */
+/**
+ * Tells whether a client with this row is let in under a mode.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const admits = (storedMode: unknown, row: ConnectClientRow | undefined): boolean =>
   row !== undefined &&
   (row.status === "approved"

@@ -1,5 +1,5 @@
 /**
- * Checks DPoP proofs (RFC 9449): that whoever sends a request holds a key, now, for this request, and with this token.
+ * Checks DPoP proofs (RFC 9449): that the sender of a request holds a key, now, for this request, and with this token.
  */
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
@@ -28,7 +28,12 @@ export { InvalidDpopProofOptions, type Options } from "./internal/dpopOptions.ts
 // Errors
 // -----------------------------------------------------------------------------
 
-/** Lists what can be wrong with a proof, in the order in which it is looked at. */
+/**
+ * Lists what can be wrong with a proof, in the order in which it is looked at.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const Problem = Schema.Literals([
   "missing",
   "more-than-one",
@@ -51,10 +56,20 @@ export const Problem = Schema.Literals([
   "bad-signature",
   "replayed"
 ])
-/** @see {@link Problem} */
+/**
+ * @see {@link Problem}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Problem = typeof Problem.Type
 
-/** Reports a proof that proves nothing (`invalid_dpop_proof`). `serverTime` lets a client with a wrong clock mend it. */
+/**
+ * Reports a proof that proves nothing (`invalid_dpop_proof`). `serverTime` lets a client with a wrong clock mend it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidProof extends Schema.TaggedError<InvalidProof>()("InvalidProof", {
   problem: Problem,
   /** The server's time, in seconds since the epoch. */
@@ -67,7 +82,12 @@ export class InvalidProof extends Schema.TaggedError<InvalidProof>()("InvalidPro
   }
 }
 
-/** Reports a proof without the nonce that the server asks for (`use_dpop_nonce`, RFC 9449 section 8). */
+/**
+ * Reports a proof without the nonce that the server asks for (`use_dpop_nonce`, RFC 9449 section 8).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class NonceRequired extends Schema.TaggedError<NonceRequired>()("NonceRequired", {
   /** What the next proof has to carry; sent as the header `DPoP-Nonce`. */
   nonce: Schema.String
@@ -77,7 +97,12 @@ export class NonceRequired extends Schema.TaggedError<NonceRequired>()("NonceReq
   }
 }
 
-/** Reports that it cannot be told whether a proof was used before. Nobody is let in meanwhile. */
+/**
+ * Reports that it cannot be told whether a proof was used before. No caller is let in meanwhile.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ReplayStoreUnavailable extends Schema.TaggedError<ReplayStoreUnavailable>()("ReplayStoreUnavailable", {
   cause: RepositoryError
 }) {
@@ -86,7 +111,12 @@ export class ReplayStoreUnavailable extends Schema.TaggedError<ReplayStoreUnavai
   }
 }
 
-/** Reports why a proof is not taken, with a reason to branch on. */
+/**
+ * Reports why a proof is not taken, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class DpopProofError extends Schema.TaggedError<DpopProofError>()("DpopProofError", {
   reason: Schema.Union([InvalidProof, NonceRequired, ReplayStoreUnavailable])
 }) {
@@ -99,7 +129,12 @@ export class DpopProofError extends Schema.TaggedError<DpopProofError>()("DpopPr
 // Service
 // -----------------------------------------------------------------------------
 
-/** Describes the request that a proof came with. */
+/**
+ * Describes the request that a proof came with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ProofRequest {
   /** The value of the `DPoP` header. */
   readonly proof: string | undefined
@@ -112,15 +147,25 @@ export interface ProofRequest {
   readonly proofKeyThumbprint?: string | undefined
 }
 
-/** Describes a proof that is right, and has not been spent yet. */
+/**
+ * Describes a proof that is right, and has not been spent yet.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface CheckedProof {
   /** The thumbprint (RFC 7638) of the key that made it. */
   readonly proofKeyThumbprint: string
-  /** Spends the proof. Fails where it was spent before, by this or another process of the same store. */
+  /** Spends the proof. Fails if it was spent before, by this or another process of the same store. */
   readonly spend: Effect.Effect<void, DpopProofError>
 }
 
-/** Provides the check of proofs. */
+/**
+ * Provides the check of proofs.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class DpopProof extends Context.Service<DpopProof, {
   /**
    * Checks a proof for one request and spends it, and returns the thumbprint (RFC 7638) of the key that made it. What is
@@ -128,11 +173,11 @@ export class DpopProof extends Context.Service<DpopProof, {
    */
   readonly verify: (request: ProofRequest) => Effect.Effect<{ readonly proofKeyThumbprint: string }, DpopProofError>
   /**
-   * Checks a proof without spending it, for a caller that has more to check before: what anybody can make the store
-   * remember without a valid token would fill it. Whoever doesn't spend a proof lets it be used again.
+   * Checks a proof without spending it, for a caller that has more to check before: what any client can make the store
+   * remember without a valid token would fill it. A caller that doesn't spend a proof lets it be used again.
    */
   readonly check: (request: ProofRequest) => Effect.Effect<CheckedProof, DpopProofError>
-  /** Returns the nonce for the next proof, or none where no nonces are asked for. */
+  /** Returns the nonce for the next proof, or none if no nonces are asked for. */
   readonly nonce: Effect.Effect<Option.Option<string>>
 }>()("@sallyport/core/access/DpopProof") {}
 
@@ -169,7 +214,7 @@ const isForOtherUse = (algorithm: Algorithm, { alg, crv, key_ops, use }: Readonl
   (use !== undefined && use !== "sig") ||
   (key_ops !== undefined && !(Array.isArray(key_ops) && key_ops.includes("verify")))
 
-/** Takes from a JWK the members that make the key, where they fit the algorithm. Other members don't matter to it. */
+/** Takes from a JWK the members that make the key, if they fit the algorithm. Other members don't matter to it. */
 const publicJwk = (algorithm: Algorithm, jwk: Readonly<Record<string, unknown>>): PublicJwk | undefined => {
   const { crv, kty, x, y } = jwk
   if (isForOtherUse(algorithm, jwk)) return undefined
@@ -217,7 +262,7 @@ const target = (text: string): string | undefined => {
   return `${url.protocol}//${url.host}${normalizePath(url.pathname)}`
 }
 
-/** What is a target as it stands: no query, no fragment, nobody's name, nothing that can be written in another way. */
+/** What is a target as it stands: no query, no fragment, no user's name, nothing that can be written in another way. */
 const plainTarget = /^https?:\/\/[a-z0-9\-.]+(?::[0-9]+)?\/[A-Za-z0-9\-_~/]*$/
 
 /** Tells whether a proof's `htu` is the URL of the request. */
@@ -366,7 +411,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return yield* new DpopProofError({ reason: new NonceRequired({ nonce: yield* nonces.current(nowMillis) }) })
     }
 
-    // Apart, so that proofs that anybody can make, for a request without a token, don't fill up the room of the others.
+    // Apart, so that proofs that any client can make, for a request without a token, don't fill up the room of the others.
     const kind = request.accessToken === undefined ? "dpop-jti-without-token" : "dpop-jti"
     return { proofKeyThumbprint: thumbprint, spend: spend(kind, thumbprint, jti, iatMillis, nowMillis) }
   })

@@ -13,6 +13,9 @@ import * as Redacted from "effect/Redacted"
 /**
  * Says who enters a code: a `device` code has 15 random symbols (75 bits), short enough to type; a `machine` code, which
  * is pasted, has 27 (135 bits).
+ *
+ * @category models
+ * @since 0.1.0
  */
 export type Kind = "device" | "machine"
 
@@ -20,10 +23,20 @@ const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 const randomSymbols: Record<Kind, number> = { device: 15, machine: 27 }
 const groupLength = 4
 
-/** Bounds the text that {@link parse} looks at: the longest code with room for separators. */
+/**
+ * Bounds the text that {@link parse} looks at: the longest code with room for separators.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const maxInputLength = 64
 
-/** Draws a new code, shown as groups of four symbols: `XXXX-XXXX-XXXX-XXXX`. */
+/**
+ * Draws a new code, shown as groups of four symbols: `XXXX-XXXX-XXXX-XXXX`.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const generate = Effect.fnUntraced(function*(kind: Kind): Effect.fn.Return<
   Redacted.Redacted,
   never,
@@ -39,7 +52,10 @@ export const generate = Effect.fnUntraced(function*(kind: Kind): Effect.fn.Retur
 
 /**
  * Reads a code as a person enters it: any case, with or without dashes and spaces, `I` and `L` taken for `1` and `O` for
- * `0`. Returns the symbols without separators, or none where the length, a symbol or the check symbol is wrong.
+ * `0`. Returns the symbols without separators, or none if the length, a symbol or the check symbol is wrong.
+ *
+ * @category converting
+ * @since 0.1.0
  */
 export const parse = (input: string): Option.Option<Redacted.Redacted> => {
   if (input.length > maxInputLength) return Option.none()
@@ -58,6 +74,9 @@ export const parse = (input: string): Option.Option<Redacted.Redacted> => {
 /**
  * Tells whether a text is laid out as {@link generate} shows a code, in four or seven groups of four, whether or not its
  * symbols are right. No `parse` of such a text means that it was mistyped.
+ *
+ * @category predicates
+ * @since 0.1.0
  */
 export const hasCodeForm = (input: string): boolean =>
   /^\s*[0-9a-z]{4}(?:[\s-]+[0-9a-z]{4}){3}(?:(?:[\s-]+[0-9a-z]{4}){3})?\s*$/i.test(input)

@@ -4,7 +4,12 @@
 import * as Schema from "effect/Schema"
 import { AccessScope } from "./AccessScope.ts"
 
-/** Describes a pairing link as lists and events show it: without its code. */
+/**
+ * Describes a pairing link as lists and events show it: without its code.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class PairingLink extends Schema.Class<PairingLink>("@sallyport/core/access/PairingLink")({
   id: Schema.NonEmptyString,
   label: Schema.NullOr(Schema.String),

@@ -1,5 +1,5 @@
 /**
- * The address that pairs whoever opens it.
+ * The address that pairs the browser that opens it.
  *
  * The code stands in the fragment, which browsers neither send to a server nor write into a `Referer`, and the path is
  * the pairing page itself, so no redirect can lose it.
@@ -8,7 +8,12 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
-/** Reports a base URL from which no pairing address can be made, quoted without user information. */
+/**
+ * Reports a base URL from which no pairing address can be made, quoted without user information.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidBaseUrl extends Schema.TaggedError<InvalidBaseUrl>()("InvalidBaseUrl", {
   baseUrl: Schema.String
 }) {
@@ -19,7 +24,12 @@ export class InvalidBaseUrl extends Schema.TaggedError<InvalidBaseUrl>()("Invali
   }
 }
 
-/** Names the page, below the base URL's path, that reads the code. */
+/**
+ * Names the page, below the base URL's path, that reads the code.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const path = "/pair"
 
 /**
@@ -27,6 +37,9 @@ export const path = "/pair"
  *
  * `ws` and `wss` become `http` and `https`; a query, a fragment, user information, a trailing slash and a final `/ws` are
  * dropped; any other path is kept, since a host may mount the routes under a prefix.
+ *
+ * @category converting
+ * @since 0.1.0
  */
 export const httpBase = (baseUrl: string): Result.Result<string, InvalidBaseUrl> => {
   const url = URL.parse(baseUrl.trim())
@@ -41,7 +54,12 @@ export const httpBase = (baseUrl: string): Result.Result<string, InvalidBaseUrl>
 
 const httpProtocols: Record<string, string> = { "http:": "http:", "https:": "https:", "ws:": "http:", "wss:": "https:" }
 
-/** Makes the pairing address: the page below `baseUrl`, with the code in the fragment as `#token=`. */
+/**
+ * Makes the pairing address: the page below `baseUrl`, with the code in the fragment as `#token=`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = (
   baseUrl: string,
   code: Redacted.Redacted

@@ -8,23 +8,48 @@ import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
-/** Lists the algorithms that are taken, all of them asymmetric (RFC 7518, RFC 8037, RFC 9864). */
+/**
+ * Lists the algorithms that are taken, all of them asymmetric (RFC 7518, RFC 8037, RFC 9864).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const algorithms = ["ES256", "ES384", "EdDSA", "Ed25519"] as const
-/** @see {@link algorithms} */
+/**
+ * @see {@link algorithms}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Algorithm = (typeof algorithms)[number]
 
-/** Describes a public key, with the members of its JWK (RFC 7517) that RFC 7638 takes into the thumbprint, and no other. */
+/**
+ * Describes a public key, with the members of its JWK (RFC 7517) that RFC 7638 takes into the thumbprint, and no other.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type PublicJwk =
   | { readonly kty: "EC"; readonly crv: "P-256" | "P-384"; readonly x: string; readonly y: string }
   | { readonly kty: "OKP"; readonly crv: "Ed25519"; readonly x: string }
 
-/** Checks signatures of one key: `signature` in the form that JWS gives it, which for ECDSA is `r || s`. */
+/**
+ * Checks signatures of one key: `signature` in the form that JWS gives it, which for ECDSA is `r || s`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Verify = (signingInput: Uint8Array, signature: Uint8Array) => Effect.Effect<boolean>
 
-/** Describes how keys become checks of signatures. */
+/**
+ * Describes how keys become checks of signatures.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Signatures {
   /**
-   * Prepares a key for checking signatures, so that a caller can keep what it returns. Undefined where the members are not
+   * Prepares a key for checking signatures, so that a caller can keep what it returns. Undefined if the members are not
    * a valid key of the algorithm: a point that is not on the curve, for example.
    */
   readonly prepare: (algorithm: Algorithm, jwk: PublicJwk) => Effect.Effect<Verify | undefined>
@@ -51,7 +76,12 @@ const webCrypto: Signatures = {
   })
 }
 
-/** Provides the check of signatures; on WebCrypto unless a layer says otherwise. */
+/**
+ * Provides the check of signatures; on WebCrypto unless a layer says otherwise.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export const ProofSignature: Context.Reference<Signatures> = Context.Reference(
   "@sallyport/core/access/ProofSignature",
   {
@@ -59,5 +89,10 @@ export const ProofSignature: Context.Reference<Signatures> = Context.Reference(
   }
 )
 
-/** Provides the check on WebCrypto, which is the default. */
+/**
+ * Provides the check on WebCrypto, which is the default.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWebCrypto: Layer.Layer<never> = Layer.succeed(ProofSignature, webCrypto)

@@ -8,7 +8,12 @@ import * as Layer from "effect/Layer"
 import { RepositoryError } from "../RepositoryError.ts"
 import * as Sweeper from "../Sweeper.ts"
 
-/** Describes a value to spend. */
+/**
+ * Describes a value to spend.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Spending {
   /** What kind of value it is, so that equal values of two kinds don't meet: `dpop-jti`, for example. */
   readonly kind: string
@@ -18,7 +23,12 @@ export interface Spending {
   readonly expiresAtMillis: number
 }
 
-/** Provides the atomic step of spending. */
+/**
+ * Provides the atomic step of spending.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class ReplayRepository extends Context.Service<ReplayRepository, {
   /**
    * Spends a value, in one step: true to exactly one of n racers, in one process or many, until it expires. A store that
@@ -27,7 +37,7 @@ export class ReplayRepository extends Context.Service<ReplayRepository, {
   readonly spend: (spending: Spending, nowMillis: number) => Effect.Effect<boolean, RepositoryError>
   /**
    * Deletes at most `limit` values that had expired at `nowMillis`, those that expired first before others on a database,
-   * and returns how many went. One that somebody else is spending again may be left for the next sweep.
+   * and returns how many went. One that another caller is spending again may be left for the next sweep.
    */
   readonly sweep: (options: {
     readonly nowMillis: number
@@ -46,6 +56,9 @@ interface Window {
  * Provides the repository in memory, for one process. It holds at most `capacity` unexpired values of each kind, by
  * default 100,000; beyond that it fails, rather than forget one that could then be used again. A kind that is full does
  * not stand in the way of another.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerMemoryWith = (options: { readonly capacity: number }): Layer.Layer<ReplayRepository> =>
   Layer.sync(ReplayRepository, () => {
@@ -106,13 +119,21 @@ export const layerMemoryWith = (options: { readonly capacity: number }): Layer.L
     })
   })
 
-/** Provides the repository in memory, with room for 100,000 unexpired values of each kind. */
+/**
+ * Provides the repository in memory, with room for 100,000 unexpired values of each kind.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMemory: Layer.Layer<ReplayRepository> = layerMemoryWith({ capacity: 100_000 })
 
 /**
  * Deletes expired values again and again, in batches. Several processes may do this at once.
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 values. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
   options?: Sweeper.Options

@@ -17,7 +17,12 @@ import {
   ScopedCredential
 } from "./ScopedCredential.ts"
 
-/** Describes a credential as it is stored. Times are milliseconds since the epoch. */
+/**
+ * Describes a credential as it is stored. Times are milliseconds since the epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const ScopedCredentialRow = Schema.Struct({
   scope: CredentialScope,
   owner: CredentialOwner,
@@ -33,10 +38,20 @@ export const ScopedCredentialRow = Schema.Struct({
   updatedBy: Schema.NonEmptyString,
   rejectedUntilMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link ScopedCredentialRow} */
+/**
+ * @see {@link ScopedCredentialRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type ScopedCredentialRow = typeof ScopedCredentialRow.Type
 
-/** Returns what hosts and events see of a row. */
+/**
+ * Returns what hosts and events see of a row.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const toScopedCredential = (row: Omit<ScopedCredentialRow, "sealed" | "keyId">): ScopedCredential =>
   new ScopedCredential({
     scope: row.scope,
@@ -49,13 +64,23 @@ export const toScopedCredential = (row: Omit<ScopedCredentialRow, "sealed" | "ke
     rejectedUntil: row.rejectedUntilMillis === null ? null : DateTime.makeUnsafe(row.rejectedUntilMillis)
   })
 
-/** Names an owner in a scope. */
+/**
+ * Names an owner in a scope.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ScopedOwner {
   readonly scope: CredentialScope
   readonly owner: string
 }
 
-/** Describes what came of a removal. */
+/**
+ * Describes what came of a removal.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RemoveOutcome =
   | { readonly _tag: "Removed"; readonly credential: ScopedCredential }
   /** There is a row, and it is not the caller's to remove. Nothing was changed. */
@@ -63,11 +88,16 @@ export type RemoveOutcome =
   /** None of the candidates has a row. */
   | { readonly _tag: "Absent" }
 
-/** Provides the atomic steps on credentials. */
+/**
+ * Provides the atomic steps on credentials.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ScopedCredentialRepository {
   /**
    * Stores a value in one step, in place of the one that is there, whose `createdAtMillis` stays; a mark of rejection goes.
-   * Of n racers each writes its row whole, and the last one's stays. The row at `supersedes`, where there is one, is deleted
+   * Of n racers each writes its row whole, and the last one's stays. The row at `supersedes`, if there is one, is deleted
    * in the same transaction, with its `credentialRemoved`; then `credentialUpserted` is appended. Returns what is stored.
    */
   readonly put: (
@@ -87,7 +117,7 @@ export interface ScopedCredentialRepository {
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<ScopedCredential>, RepositoryError>
   /**
-   * Deletes the row of the first candidate that has one, where that candidate is `removable`, and appends
+   * Deletes the row of the first candidate that has one, if that candidate is `removable`, and appends
    * `credentialRemoved`, in one transaction. Of n racers exactly one gets `Removed` for a row; a racer that loses goes on to
    * no other candidate.
    */
@@ -115,7 +145,7 @@ export interface ScopedCredentialRepository {
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<ScopedCredentialRow>, RepositoryError>
   /**
-   * Replaces the ciphertext of a row by one of the same value under another key, where it still has that revision and that
+   * Replaces the ciphertext of a row by one of the same value under another key, if it still has that revision and that
    * key, in one step. False says that it has not, and that nothing was changed. No event is appended: nothing changes for a
    * reader.
    */

@@ -5,7 +5,12 @@
 import * as Schema from "effect/Schema"
 import { AccessScope } from "./AccessScope.ts"
 
-/** Describes the device that a session was opened from, as it told and as the server saw it. */
+/**
+ * Describes the device that a session was opened from, as it told and as the server saw it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class Device extends Schema.Class<Device>("@sallyport/core/access/Session/Device")({
   /** A name for people, such as "Ada's phone". */
   label: Schema.NullOr(Schema.String),
@@ -14,17 +19,42 @@ export class Device extends Schema.Class<Device>("@sallyport/core/access/Session
   address: Schema.NullOr(Schema.String)
 }) {}
 
-/** Names how a session's token travels and is proven. */
+/**
+ * Names how a session's token travels and is proven.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const SessionMethod = Schema.Literals(["browser-session-cookie", "bearer-access-token", "dpop-access-token"])
-/** @see {@link SessionMethod} */
+/**
+ * @see {@link SessionMethod}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type SessionMethod = typeof SessionMethod.Type
 
-/** Names a session. */
+/**
+ * Names a session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const SessionId = Schema.NonEmptyString.pipe(Schema.brand("SessionId"))
-/** @see {@link SessionId} */
+/**
+ * @see {@link SessionId}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type SessionId = typeof SessionId.Type
 
-/** Describes a session as the principal of a request, in lists and in events: without its token. */
+/**
+ * Describes a session as the principal of a request, in lists and in events: without its token.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class Session extends Schema.Class<Session>("@sallyport/core/access/Session")({
   id: SessionId,
   subject: Schema.NonEmptyString,

@@ -12,7 +12,12 @@ import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope } from "./AccessScope.ts"
 import { Device, Session, SessionId, SessionMethod } from "./Session.ts"
 
-/** Describes a session as it is stored. Times are milliseconds since the epoch; the token is there as a digest only. */
+/**
+ * Describes a session as it is stored. Times are milliseconds since the epoch; the token is there as a digest only.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const SessionRow = Schema.Struct({
   id: SessionId,
   subject: Schema.NonEmptyString,
@@ -22,15 +27,15 @@ export const SessionRow = Schema.Struct({
   device: Device,
   /** SHA-256 of the token, in lowercase hex. Unique. */
   tokenDigest: Schema.NonEmptyString,
-  /** The `kid` of the key that signed the token, and the refresh token where there is one. */
+  /** The `kid` of the key that signed the token, and the refresh token if there is one. */
   keyId: Schema.NonEmptyString,
-  /** When the token ends where that is before the session does, which then takes a refresh token; null otherwise. */
+  /** When the token ends if that is before the session does, which then takes a refresh token; null otherwise. */
   tokenExpiresAtMillis: Schema.NullOr(Schema.Natural),
-  /** SHA-256 of the refresh token, in lowercase hex, or null where the session has none. */
+  /** SHA-256 of the refresh token, in lowercase hex, or null if the session has none. */
   refreshDigest: Schema.NullOr(Schema.NonEmptyString),
   /** That of the refresh token before it, or null before the first refresh. */
   previousRefreshDigest: Schema.NullOr(Schema.NonEmptyString),
-  /** When the refresh token was issued, or null where there is none. */
+  /** When the refresh token was issued, or null if there is none. */
   refreshedAtMillis: Schema.NullOr(Schema.Natural),
   createdAtMillis: Schema.Natural,
   /** When the row was last renewed; activity since then may be up to one renewal interval newer. */
@@ -40,10 +45,20 @@ export const SessionRow = Schema.Struct({
   absoluteExpiresAtMillis: Schema.NullOr(Schema.Natural),
   revokedAtMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link SessionRow} */
+/**
+ * @see {@link SessionRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type SessionRow = typeof SessionRow.Type
 
-/** Returns what hosts and events see of a row. */
+/**
+ * Returns what hosts and events see of a row.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const toSession = (row: SessionRow): Session =>
   new Session({
     id: row.id,
@@ -57,14 +72,29 @@ export const toSession = (row: SessionRow): Session =>
     expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
   })
 
-/** Tells whether a row lets anybody in at a time. */
+/**
+ * Tells whether a row lets a caller in at a time.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
 export const isLive = (row: SessionRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.expiresAtMillis > nowMillis
 
-/** Says why a refresh token was refused. For the log: a caller learns less. */
+/**
+ * Says why a refresh token was refused. For the log: a caller learns less.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mismatch"
 
-/** Describes what came of an attempt to refresh a session. */
+/**
+ * Describes what came of an attempt to refresh a session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RefreshOutcome =
   | { readonly _tag: "Refreshed"; readonly row: SessionRow }
   /** The refresh token is the one before the present one, and that is recent enough. Nothing was changed. */
@@ -74,7 +104,12 @@ export type RefreshOutcome =
   /** Nothing was changed. */
   | { readonly _tag: "Refused"; readonly reason: RefreshRefusal }
 
-/** Judges a refresh token against the row of the session that it was issued for. */
+/**
+ * Judges a refresh token against the row of the session that it was issued for.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
 export const refreshVerdict = (row: SessionRow | undefined, attempt: {
   readonly presentedDigest: string
   readonly proofKeyThumbprint: string | undefined
@@ -95,31 +130,51 @@ export const refreshVerdict = (row: SessionRow | undefined, attempt: {
     : "reused"
 }
 
-/** Selects the sessions that a revocation ends. */
+/**
+ * Selects the sessions that a revocation ends.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RevocationTarget =
   | { readonly _tag: "Session"; readonly id: SessionId }
   | { readonly _tag: "SubjectExcept"; readonly subject: string; readonly keep: SessionId }
   | { readonly _tag: "Subject"; readonly subject: string }
   | { readonly _tag: "ProofKey"; readonly proofKeyThumbprint: string }
 
-/** Describes a stored ticket: a digest, the session that it stands for, and its end. */
+/**
+ * Describes a stored ticket: a digest, the session that it stands for, and its end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const TicketRow = Schema.Struct({
   /** SHA-256 of the ticket, in lowercase hex. */
   ticketDigest: Schema.NonEmptyString,
   sessionId: SessionId,
   expiresAtMillis: Schema.Natural
 })
-/** @see {@link TicketRow} */
+/**
+ * @see {@link TicketRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type TicketRow = typeof TicketRow.Type
 
-/** Provides the atomic steps on sessions and tickets. */
+/**
+ * Provides the atomic steps on sessions and tickets.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SessionCredentialRepository {
   /**
    * Stores a new session and appends `sessionUpserted`, in one transaction. The id and the digest are fresh random
    * values; one that exists already is an error and changes nothing.
    */
   readonly insert: (row: SessionRow, change: ChangeContext) => Effect.Effect<void, RepositoryError>
-  /** Returns the row of a token, live or not; none where no session has this digest. */
+  /** Returns the row of a token, live or not; none if no session has this digest. */
   readonly findByTokenDigest: (tokenDigest: string) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
   /** Returns the row of a session, live or not. */
   readonly findById: (id: SessionId) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
@@ -127,7 +182,7 @@ export interface SessionCredentialRepository {
    * Moves a session's end, in one conditional step: only a row that is live at `change.nowMillis` and was last seen at or
    * before `dueBeforeMillis` is changed. It is then seen now, ends `lifetimeMillis` from now but never past its absolute
    * end, and `sessionUpserted` is appended in the same transaction. Of n racers exactly one gets the row; none says
-   * that the session is not live or was renewed by somebody else, and that nothing was changed.
+   * that the session is not live or was renewed by another caller, and that nothing was changed.
    */
   readonly renew: (options: {
     readonly id: SessionId
@@ -136,9 +191,9 @@ export interface SessionCredentialRepository {
   }, change: ChangeContext) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
   /**
    * Exchanges a session's refresh token, in one step. `presentedDigest` is that of a token that is known to have been
-   * issued for this session. Where it is the present one of a live session, and the bound key was proven, the row takes the
+   * issued for this session. If it is the present one of a live session, and the bound key was proven, the row takes the
    * digests and the key of `next`, is seen now and ends as after {@link renew}, and `sessionUpserted` is appended; of n
-   * racers exactly one gets `Refreshed`. Within `graceMillis` of that, the others, and whoever comes with the same token,
+   * racers exactly one gets `Refreshed`. Within `graceMillis` of that, the others, and the caller that comes with the same token,
    * get `Repeated` and the row. Any other token was used before: a live session is revoked and its tickets deleted,
    * `sessionRemoved` is appended with the actor `system`, and exactly one of n racers gets `Reused`. All of it in one transaction.
    */
@@ -182,7 +237,7 @@ export interface SessionCredentialRepository {
    */
   readonly insertTicket: (row: TicketRow) => Effect.Effect<void, RepositoryError>
   /**
-   * Deletes a ticket and returns its session, in one step: of n racers exactly one gets it. None where the ticket is
+   * Deletes a ticket and returns its session, in one step: of n racers exactly one gets it. None if the ticket is
    * unknown, was used or has expired, or where its session is not live.
    */
   readonly consumeTicket: (options: {
@@ -193,7 +248,7 @@ export interface SessionCredentialRepository {
    * Deletes at most `limit` sessions that were revoked or expired at or before `endedBeforeMillis`, those that ended first
    * before others, with their tickets, and at most `limit` further tickets expired by then. A session that expired without
    * being revoked gets a `sessionRemoved`. Returns how many sessions and further tickets went. A row is deleted by exactly
-   * one of n racers; one that somebody else is writing may be left for the next sweep.
+   * one of n racers; one that another caller is writing may be left for the next sweep.
    */
   readonly sweep: (options: {
     readonly endedBeforeMillis: number

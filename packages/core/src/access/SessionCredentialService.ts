@@ -74,14 +74,24 @@ export {
 // Models
 // -----------------------------------------------------------------------------
 
-/** Describes a session as the device list shows it. */
+/**
+ * Describes a session as the device list shows it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ListedSession {
   readonly session: Session
   /** Whether it is the session that asked for the list. */
   readonly current: boolean
 }
 
-/** Holds what a device is given when its session begins. Neither token is kept anywhere. */
+/**
+ * Holds what a device is given when its session begins. Neither token is kept anywhere.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface IssuedSession {
   readonly token: Redacted.Redacted
   /** When the token ends, unless the session is renewed before, which moves a token without a refresh token along. */
@@ -91,12 +101,22 @@ export interface IssuedSession {
   readonly session: Session
 }
 
-/** Holds the tokens that follow the ones before. */
+/**
+ * Holds the tokens that follow the ones before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RefreshedSession extends IssuedSession {
   readonly refreshToken: Redacted.Redacted
 }
 
-/** Describes the keys that verify tokens as an independent verifier takes them: a JWK Set (RFC 7517) of secret keys. */
+/**
+ * Describes the keys that verify tokens as an independent verifier takes them: a JWK Set (RFC 7517) of secret keys.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface VerificationKeys extends SigningKeys.VerificationKeys {}
 
 // -----------------------------------------------------------------------------
@@ -143,7 +163,7 @@ export interface VerificationKeys extends SigningKeys.VerificationKeys {}
 export class SessionCredentialService extends Context.Service<SessionCredentialService, {
   /**
    * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
-   * in, by default the subject itself. Dies, and stores nothing, where the request is the host's mistake: an empty or
+   * in, by default the subject itself. Dies, and stores nothing, if the request is the host's mistake: an empty or
    * enormous subject, one with control characters, or one of the feed's own actors, `operator`, `system` and `connect`; control
    * characters in what describes the device; a malformed scope; a `dpop-access-token` without the thumbprint of its key.
    */
@@ -166,7 +186,7 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   }) => Effect.Effect<RefreshedSession, SessionCredentialError>
   /**
    * Returns the session of a token, and renews it when its renewal is due. Fails with {@link SessionRefused}, whatever is
-   * wrong with the token, and with {@link SessionStoreUnavailable} where the row cannot be read.
+   * wrong with the token, and with {@link SessionStoreUnavailable} if the row cannot be read.
    *
    * A session that is bound to a key is let in only with the thumbprint of the key that the caller has proven to hold.
    */
@@ -179,8 +199,8 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
     readonly current?: SessionId | undefined
   }) => Effect.Effect<ReadonlyArray<ListedSession>, SessionCredentialError>
   /**
-   * Ends a session by its id. Fails with {@link SessionNotFound} where there is none, and with
-   * {@link CurrentSessionProtected} where it is the session that asks.
+   * Ends a session by its id. Fails with {@link SessionNotFound} if there is none, and with
+   * {@link CurrentSessionProtected} if it is the session that asks.
    */
   readonly revoke: (id: SessionId, by: Principal) => Effect.Effect<void, SessionCredentialError>
   /** Ends the session that asks, as logging out does. Ending it twice is a success. */
@@ -194,7 +214,7 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
     proofKeyThumbprint: string,
     by: Principal
   ) => Effect.Effect<number, SessionCredentialError>
-  /** Makes a ticket for one WebSocket upgrade, where no header can be set: 128 random bits, single use, short-lived. */
+  /** Makes a ticket for one WebSocket upgrade, if no header can be set: 128 random bits, single use, short-lived. */
   readonly issueTicket: (session: Session) => Effect.Effect<Redacted.Redacted, SessionCredentialError>
   /** Redeems a ticket for its session, of n racers once. Fails with {@link TicketRefused}. */
   readonly consumeTicket: (ticket: Redacted.Redacted) => Effect.Effect<Session, SessionCredentialError>
@@ -242,7 +262,12 @@ const isTarget = (target: RevocationTarget, session: Session): boolean => {
   }
 }
 
-/** Names what the service is built on. */
+/**
+ * Names what the service is built on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Requirements =
   | AccessRepository
   | SecretStore.SecretStore
@@ -281,7 +306,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       { actor: row.subject, nowMillis }
     )
     if (Option.isSome(renewed)) return renewed.value
-    // Somebody else renewed or ended it in between: the row says which.
+    // Another caller renewed or ended it in between: the row says which.
     const current = yield* repository.findById(row.id)
     if (Option.isNone(current)) return yield* refused("unknown")
     if (isLive(current.value, nowMillis)) return current.value
@@ -354,7 +379,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       : Clock.clockWith((clock) => verifyDigest(token, sha256(text), clock.currentTimeMillisUnsafe(), proof))
   }
 
-  /** Revokes, then forgets what was revoked, also where an interruption or an error leaves open what was committed. */
+  /** Revokes, then forgets what was revoked, also if an interruption or an error leaves open what was committed. */
   const revokeTarget = (target: RevocationTarget, actor: string) =>
     Effect.flatMap(change(actor), (context) => repository.revoke(target, context)).pipe(
       Effect.tap((ids) =>
@@ -372,7 +397,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       Effect.sync(() => cache.watch(session.id)),
       Effect.fnUntraced(function*(watcher) {
         while (true) {
-          // Made before the look, so that a revocation in between is not missed, and anew for each look: being woken is
+          // Made before the look, so that a revocation in between is not missed, and again for each look: being woken is
           // a hint, and after a revocation that failed the session may well be live.
           watcher.woken = Deferred.makeUnsafe()
           const row = yield* repository.findById(session.id)
@@ -477,7 +502,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           tokenExpiresAtMillis
         }
       }, { actor: claims.sub, nowMillis }).pipe(
-        // The token before ends here at once, also where an error or an interruption leaves open what was committed.
+        // The token before ends here at once, also if an error or an interruption leaves open what was committed.
         Effect.onExit(() => Effect.sync(() => cache.invalidate([claims.sid]))),
         Effect.uninterruptible,
         Effect.mapError(unavailable)
@@ -670,7 +695,7 @@ export const layer: Layer.Layer<SessionCredentialService, SecretStore.SecretStor
 )
 
 /**
- * Deletes sessions that have ended, expired tickets, and signing keys that nobody needs any more, again and again, in
+ * Deletes sessions that have ended, expired tickets, and signing keys that no session needs any more, again and again, in
  * batches. Several processes may do this at once.
  *
  * `retention` is how long a session is kept after its end, by default 1 hour; `interval` defaults to 10 minutes, `batchSize`

@@ -14,19 +14,44 @@ import * as CompactJws from "./internal/compactJws.ts"
 import type { SigningKey, SigningKeys } from "./internal/signingKeys.ts"
 import { SessionId } from "./Session.ts"
 
-/** The `typ` of every session token (RFC 8725 section 3.11), so that no other token of the same key passes for one. */
+/**
+ * The `typ` of every session token (RFC 8725 section 3.11), so that no other token of the same key passes for one.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const type = "sallyport-session+jwt"
 
-/** The `typ` of every refresh token, which is good for new tokens at the token endpoint and for nothing else. */
+/**
+ * The `typ` of every refresh token, which is good for new tokens at the token endpoint and for nothing else.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const refreshType = "sallyport-refresh+jwt"
 
-/** Names what a token is for. */
+/**
+ * Names what a token is for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type TokenType = typeof type | typeof refreshType
 
-/** Bounds the length of a token, in characters; a longer one is refused unread. */
+/**
+ * Bounds the length of a token, in characters; a longer one is refused unread.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const maxLength = 2048
 
-/** Describes what a token says. Times are seconds since the epoch, as in RFC 7519. */
+/**
+ * Describes what a token says. Times are seconds since the epoch, as in RFC 7519.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const Claims = Schema.Struct({
   /** The session. */
   sid: SessionId,
@@ -37,14 +62,24 @@ export const Claims = Schema.Struct({
   /** The token's own end or the session's absolute one, whichever comes first. A sliding end is the row's alone. */
   exp: Schema.optionalKey(Schema.Natural)
 })
-/** @see {@link Claims} */
+/**
+ * @see {@link Claims}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Claims = typeof Claims.Type
 
 const encoder = new TextEncoder()
 
 const encodeSegment = (value: unknown): string => Base64Url.encode(JSON.stringify(value))
 
-/** Signs claims, for a session token unless another type is named. Equal claims make an equal token. */
+/**
+ * Signs claims, for a session token unless another type is named. Equal claims make an equal token.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const sign = Effect.fnUntraced(function*(
   key: SigningKey,
   claims: Claims,
@@ -67,7 +102,12 @@ const Header = Schema.Struct({
 const decodeHeader = Schema.decodeUnknownOption(Header, { onExcessProperty: "error" })
 const decodeClaims = Schema.decodeUnknownOption(Claims)
 
-/** Returns the `kid` that a token of the right form names. It was not looked at whether that key, or any, has signed it. */
+/**
+ * Returns the `kid` that a token of the right form names. It was not looked at whether that key, or any, has signed it.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const keyIdOf = (token: Redacted.Redacted, typ: TokenType = type): Option.Option<string> =>
   CompactJws.parse(Redacted.value(token), maxLength).pipe(
     Option.flatMap(({ header }) => decodeHeader(header)),
@@ -81,6 +121,9 @@ export const keyIdOf = (token: Redacted.Redacted, typ: TokenType = type): Option
  *
  * The form is exact: three segments of canonical base64url, a header of exactly `alg`, `typ` and `kid`. A token that
  * differs from the signed one in any character is refused. Whether it has expired is not looked at.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const verify = Effect.fnUntraced(function*(
   keys: SigningKeys,

@@ -39,7 +39,12 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
   ]
 }
 
-/** Creates the table of counters, or brings it up to date. */
+/**
+ * Creates the table of counters, or brings it up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -202,7 +207,12 @@ const failAs = <A, R>(message: string) => (self: Effect.Effect<A, unknown, R>) =
     (cause) => new RateLimiter.RateLimiterError({ reason: new RateLimiter.RateLimitStoreError({ message, cause }) })
   )
 
-/** Provides the store on a table that exists already; it runs no DDL. */
+/**
+ * Provides the store on a table that exists already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -230,7 +240,7 @@ export const layerStorage = (
         WHERE kind = 'fixed-window' AND key = ? AND expires_at_millis > ${number}`
       )
 
-      // Taking a row's lock and making it where it is not there is one statement too: a sweeper cannot come in between.
+      // Taking a row's lock and making it if it is not there is one statement too: a sweeper cannot come in between.
       const openState = statement<{ readonly state: string | null; readonly expires_at_millis: number }>(
         `INSERT INTO ${table} (kind, key, count, expires_at_millis) VALUES (?, ?, 0, ${number})
         ON CONFLICT (kind, key) DO UPDATE SET count = 0 RETURNING state, expires_at_millis`
@@ -261,14 +271,14 @@ export const layerStorage = (
           return answer
         })
         return {
-          /** Runs a step on a state that is made where there is none. */
+          /** Runs a step on a state that is made if there is none. */
           open: <A>(key: string, step: (state: State | undefined, nowMillis: number) => Step<A, State>) =>
             Effect.gen(function*() {
               const nowMillis = yield* Clock.currentTimeMillis
               const [row] = yield* openState([kind, key, nowMillis])
               return yield* run(key, nowMillis, row, (state) => step(state, nowMillis))
             }).pipe(transaction(kind)),
-          /** Runs a step on a state, and does nothing where there is none. */
+          /** Runs a step on a state, and does nothing if there is none. */
           find: <A>(key: string, step: (state: State, nowMillis: number) => Step<A, State>) =>
             Effect.gen(function*() {
               const nowMillis = yield* Clock.currentTimeMillis
@@ -306,7 +316,7 @@ export const layerStorage = (
             const [full] = yield* read("fixedWindow")(counter([key, now]))
             if (full !== undefined) return [full.count + tokens, full.expires_at_millis - now] as const
             if (limit !== undefined && tokens > limit) return [tokens, 0] as const
-            // It has run out and was swept since, by somebody whose clock is ahead.
+            // It has run out and was swept since, by a process whose clock is ahead.
           }
         },
         failAs("A counter could not be read or written")
@@ -340,13 +350,23 @@ export const layerStorage = (
     })
   )
 
-/** Provides the store on a table named with a prefix, which is brought up to date first. */
+/**
+ * Provides the store on a table named with a prefix, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the store on a table named `sallyport_rate_limits`, which is brought up to date first. */
+/**
+ * Provides the store on a table named `sallyport_rate_limits`, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<RateLimiter.RateLimiterStore, Migrations.MigrationsError, SqlClient.SqlClient> =
   layerWith()
 
@@ -354,6 +374,9 @@ export const layer: Layer.Layer<RateLimiter.RateLimiterStore, Migrations.Migrati
  * Deletes counters that have run out again and again, in batches. Several processes may do this at once.
  *
  * `interval` defaults to 1 minute, `batchSize` to 500 counters. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSweeper = (
   options?: Migrations.TableOptions & Sweeper.Options

@@ -78,11 +78,21 @@ export const layerStorage = (
     })
   )
 
-/** Provides the repository on a table named with a prefix, which is brought up to date first. */
+/**
+ * Provides the repository on a table named with a prefix, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Migrations.TableOptions
 ): Layer.Layer<ReplayRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository on a table named `sallyport_spent_values`, which is brought up to date first. */
+/**
+ * Provides the repository on a table named `sallyport_spent_values`, which is brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<ReplayRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith()

@@ -61,7 +61,12 @@ export {
 export { InvalidConnectClientStoreOptions, type Options } from "./internal/connectOptions.ts"
 export type { Waiter } from "./internal/decisionWaits.ts"
 
-/** Describes what came of a request. Only `Granted` lets the client in. */
+/**
+ * Describes what came of a request. Only `Granted` lets the client in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RequestResult =
   | { readonly _tag: "Granted"; readonly client: ConnectClient; readonly mode: SecurityMode }
   | { readonly _tag: "Pending"; readonly client: ConnectClient }
@@ -114,7 +119,7 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   readonly securityMode: Effect.Effect<SecurityMode, ConnectClientError>
   /**
    * Sets who may connect, and approves clients that only their account let in so far: all of them, or those named by their
-   * whole thumbprints. Where the mode becomes `client-approval`, what the others of them have ends. A session that turns
+   * whole thumbprints. If the mode becomes `client-approval`, what the others of them have ends. A session that turns
    * approval on keeps the client that it is bound to. Returns the clients that were approved.
    */
   readonly setSecurityMode: (options: {
@@ -123,8 +128,8 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
     readonly by: Principal
   }) => Effect.Effect<ReadonlyArray<ConnectClient>, ConnectClientError>
   /**
-   * Takes a client's request, in one atomic step: the answer is the state after it. Where the client is let in, `grant` is
-   * stored as a pairing link in the same step. Fails with {@link SecurityModeUnreadable} where the mode cannot be told.
+   * Takes a client's request, in one atomic step: the answer is the state after it. If the client is let in, `grant` is
+   * stored as a pairing link in the same step. Fails with {@link SecurityModeUnreadable} if the mode cannot be told.
    */
   readonly request: (options: {
     readonly proofKeyThumbprint: string
@@ -136,7 +141,7 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   /**
    * Decides about a client, named by its thumbprint or by a beginning of it that no other client has. What a client that is
    * not approved has ends in the same step. With `code`, the decision is about the request with that verification code
-   * only, and fails with {@link RequestChanged} where it is another one. Deciding the same twice is a success.
+   * only, and fails with {@link RequestChanged} if it is another one. Deciding the same twice is a success.
    */
   readonly decide: (options: {
     readonly client: string
@@ -147,14 +152,14 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   }) => Effect.Effect<ConnectClient, ConnectClientError>
   /** Returns the client with a thumbprint, or with a beginning of it that no other client has. */
   readonly get: (client: string) => Effect.Effect<ConnectClient, ConnectClientError>
-  /** Returns clients, who asked last first; at most `limit`, by default 200, after a client where one is given. */
+  /** Returns clients, who asked last first; at most `limit`, by default 200, after a client if one is given. */
   readonly list: (options?: {
     readonly after?: ConnectClient | undefined
     readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<ConnectClient>, ConnectClientError>
   /**
-   * Tells whether a client would be let in now. Whoever turns a grant into a session asks after the session is stored, and
-   * ends it where the answer is no: a decision in between then finds the session, or is found by it.
+   * Tells whether a client would be let in now. A caller that turns a grant into a session asks after the session is stored, and
+   * ends it if the answer is no: a decision in between then finds the session, or is found by it.
    */
   readonly isAdmitted: (proofKeyThumbprint: string) => Effect.Effect<boolean, ConnectClientError>
   /**
@@ -164,7 +169,12 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   readonly awaitDecision: (waiter: Waiter) => Effect.Effect<DecisionStatus, ConnectClientError>
 }>()("@sallyport/core/connect/ConnectClientStore") {}
 
-/** Names, as `createdBy`, who issued the links that are granted to connecting clients. */
+/**
+ * Names, as `createdBy`, who issued the links that are granted to connecting clients.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const grantedBy = "connect"
 
 const isSecurityMode = Schema.is(SecurityMode)
@@ -278,7 +288,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           proofKeyThumbprint: row.proofKeyThumbprint,
           decision,
           reason: reason ?? null,
-          // An approval is of the request that was looked at, whoever else may have asked with the key since.
+          // An approval is of the request that was looked at, whichever request may have come with the key since.
           requestedAtMillis: code !== undefined || decision === "approved" ? row.requestedAtMillis : undefined,
           backOffMillis,
           maxBackOffMillis

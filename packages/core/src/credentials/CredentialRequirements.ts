@@ -10,20 +10,35 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { CredentialKey, CredentialScope } from "../access/ScopedCredential.ts"
 
-/** Names what a credential is, for who draws the form to enter it. */
+/**
+ * Names what a credential is, for the form to enter it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const CredentialKind = Schema.Literals(["api-key", "oauth", "key-pair"])
-/** @see {@link CredentialKind} */
+/**
+ * @see {@link CredentialKind}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type CredentialKind = typeof CredentialKind.Type
 
-/** Lists what a check of a credential can find. Only `Rejected` says something about the credential against it. */
+/**
+ * Lists what a check of a credential can find. Only `Rejected` says something about the credential against it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const Verdict = Schema.Union([
-  /** The provider takes it; `account` says for whom, where the provider tells. */
+  /** The provider takes it; `account` says for whom, if the provider tells. */
   Schema.TaggedStruct("Valid", { account: Schema.NullOr(Schema.String) }),
   /** There is none, and what was asked for needs one. */
   Schema.TaggedStruct("NeedsToken", {}),
   /** The provider knows it and refuses it: revoked, expired, or without the permissions that are needed. */
   Schema.TaggedStruct("Rejected", { detail: Schema.String }),
-  /** The provider answers nobody who asks with it until a time, or for an unknown time. */
+  /** The provider answers no request with it until a time, or for an unknown time. */
   Schema.TaggedStruct("RateLimited", { until: Schema.NullOr(Schema.DateTimeUtcFromString) }),
   /** What was asked for is not there, or its address is malformed. */
   Schema.TaggedStruct("WrongAddress", { detail: Schema.String }),
@@ -32,15 +47,30 @@ export const Verdict = Schema.Union([
   /** The declaration has no validator. */
   Schema.TaggedStruct("Unchecked", {})
 ])
-/** @see {@link Verdict} */
+/**
+ * @see {@link Verdict}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Verdict = typeof Verdict.Type
 
-/** Checks the parts of a credential, or that there is none, with its provider. Every failure is a {@link Verdict}. */
+/**
+ * Checks the parts of a credential, or that there is none, with its provider. Every failure is a {@link Verdict}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Validator = (
   values: Option.Option<ReadonlyMap<string, Redacted.Redacted>>
 ) => Effect.Effect<Verdict>
 
-/** Declares a credential. */
+/**
+ * Declares a credential.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Requirement {
   readonly key: string
   /** What people call it, such as "GitHub token". */
@@ -55,23 +85,43 @@ export interface Requirement {
   readonly parts?: ReadonlyArray<string> | undefined
   readonly validator?: Validator | undefined
   /**
-   * Lets variables of the process stand in where nobody has connected anything, for every user: the name of the variable of
-   * each part, `value` where there are no parts. Default none.
+   * Lets variables of the process stand in if no user has connected anything, for every user: the name of the variable of
+   * each part, `value` if there are no parts. Default none.
    */
   readonly environment?: Readonly<Record<string, string>> | undefined
 }
 
-/** The part of a credential that is one value. */
+/**
+ * The part of a credential that is one value.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const singlePart = "value"
 
-/** Returns the names of a credential's parts. */
+/**
+ * Returns the names of a credential's parts.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const partsOf = (requirement: Requirement): ReadonlyArray<string> => requirement.parts ?? [singlePart]
 
-/** Returns whom a credential may belong to. */
+/**
+ * Returns whom a credential may belong to.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const scopesOf = (requirement: Requirement): ReadonlyArray<CredentialScope> =>
   requirement.scopes ?? CredentialScope.literals
 
-/** Reports declarations that cannot stand together, or one that cannot stand at all. */
+/**
+ * Reports declarations that cannot stand together, or one that cannot stand at all.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RequirementsError extends Schema.TaggedError<RequirementsError>()("RequirementsError", {
   key: Schema.String,
   problem: Schema.String
@@ -81,7 +131,12 @@ export class RequirementsError extends Schema.TaggedError<RequirementsError>()("
   }
 }
 
-/** Holds the declarations. */
+/**
+ * Holds the declarations.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class CredentialRequirements extends Context.Service<CredentialRequirements, {
   /** Every declaration, in the order of the keys. */
   readonly all: ReadonlyArray<Requirement>
@@ -96,7 +151,7 @@ const problemOf = (requirement: Requirement): string | undefined => {
   const parts = partsOf(requirement)
   if (!isKey(requirement.key)) return "a key has 1 to 128 of a-z, 0-9, \".\", \"_\" and \"-\""
   if (requirement.label.trim() === "") return "its label is empty"
-  if (scopesOf(requirement).length === 0) return "it may belong to nobody"
+  if (scopesOf(requirement).length === 0) return "it may belong to no owner"
   if (parts.length === 0 || !parts.every(isPart)) {
     return "the name of a part has 1 to 64 letters, digits, \"_\" and \"-\""
   }
@@ -108,7 +163,12 @@ const problemOf = (requirement: Requirement): string | undefined => {
     : undefined
 }
 
-/** Provides declarations, those of all features in one list. Fails where one is malformed, or a key is declared twice. */
+/**
+ * Provides declarations, those of all features in one list. Fails if one is malformed, or a key is declared twice.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer = (
   requirements: ReadonlyArray<Requirement>
 ): Layer.Layer<CredentialRequirements, RequirementsError> =>

@@ -86,25 +86,40 @@ export { rotate, type RotationReport } from "./internal/credentialRotation.ts"
 // Models and service
 // -----------------------------------------------------------------------------
 
-/** Holds a credential that is one value. */
+/**
+ * Holds a credential that is one value.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Resolved extends Found {
   readonly value: Redacted.Redacted
 }
 
-/** Holds every part of a bundle, all of one write. */
+/**
+ * Holds every part of a bundle, all of one write.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ResolvedBundle extends Found {
   readonly values: ReadonlyMap<string, Redacted.Redacted>
 }
 
-/** Describes what was written. */
+/**
+ * Describes what was written.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Written {
   readonly credential: ScopedCredential
-  /** A scope that has one too and is read first: whoever wrote goes on getting that one. */
+  /** A scope that has one too and is read first: the writer goes on getting that one. */
   readonly shadowedBy: CredentialScope | null
 }
 
 /**
- * Provides scoped credentials. Each operation looks the caller's organisation up, and fails where that fails.
+ * Provides scoped credentials. Each operation looks the caller's organisation up, and fails if that fails.
  *
  * **Example** (Keeping an API key of a user)
  *
@@ -162,7 +177,7 @@ export class CredentialScopeResolver extends Context.Service<CredentialScopeReso
     caller: Caller,
     key: string
   ) => Effect.Effect<Option.Option<ResolvedBundle>, CredentialError>
-  /** Does what `resolve` does; where nothing is set it fails with {@link NotSet}, which says what to ask people for. */
+  /** Does what `resolve` does; if nothing is set it fails with {@link NotSet}, which says what to ask people for. */
   readonly require: (caller: Caller, key: string) => Effect.Effect<Resolved, CredentialError>
   /** Does what `resolveBundle` does, and fails with {@link NotSet}. */
   readonly requireBundle: (caller: Caller, key: string) => Effect.Effect<ResolvedBundle, CredentialError>
@@ -180,7 +195,7 @@ export class CredentialScopeResolver extends Context.Service<CredentialScopeReso
   }) => Effect.Effect<Written, CredentialError>
   /**
    * Removes the credential that the caller uses: the first that exists in the order of reading, whatever the caller's role
-   * was when it was written. Where that is not the caller's to remove it fails with {@link NotPermitted}, and nothing else is
+   * was when it was written. If that is not the caller's to remove it fails with {@link NotPermitted}, and nothing else is
    * removed in its place. `scope` names another one. A key that is not declared any more can be removed too.
    */
   readonly remove: (caller: Caller, options: {
@@ -191,7 +206,7 @@ export class CredentialScopeResolver extends Context.Service<CredentialScopeReso
   readonly list: (caller: Caller) => Effect.Effect<ReadonlyArray<ScopedCredential>, CredentialError>
   /**
    * Returns the state of every declared credential as the caller would get it, in the order of the keys. Values are
-   * decrypted to see whether they can be, and given to nobody.
+   * decrypted to see whether they can be, and given to no caller.
    */
   readonly status: (caller: Caller) => Effect.Effect<ReadonlyArray<CredentialStatus>, CredentialError>
   /**
@@ -273,7 +288,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     },
     onGap: cache.forgetAll
   })
-  // Values don't outlive the service in memory that somebody may still hold on to.
+  // Values don't outlive the service in memory that a caller may still hold on to.
   yield* Effect.addFinalizer(() => Effect.sync(cache.forgetAll))
 
   const audit = yield* CredentialReads.make(settings.auditMillis)

@@ -5,12 +5,27 @@ import * as Schema from "effect/Schema"
 import { CredentialKind } from "./CredentialRequirements.ts"
 import { CredentialKey, CredentialScope } from "../access/ScopedCredential.ts"
 
-/** Names where a value came from. */
+/**
+ * Names where a value came from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const CredentialSource = Schema.Literals([...CredentialScope.literals, "environment"])
-/** @see {@link CredentialSource} */
+/**
+ * @see {@link CredentialSource}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type CredentialSource = typeof CredentialSource.Type
 
-/** Describes what a member sees of a declared credential. */
+/**
+ * Describes what a member sees of a declared credential.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class CredentialStatus extends Schema.Class<CredentialStatus>("@sallyport/core/credentials/CredentialStatus")({
   key: CredentialKey,
   label: Schema.String,
@@ -19,11 +34,11 @@ export class CredentialStatus extends Schema.Class<CredentialStatus>("@sallyport
   parts: Schema.Array(Schema.String),
   /** `invalid` is one that its provider rejected a short while ago. */
   state: Schema.Literals(["set", "unset", "invalid", "undecryptable"]),
-  /** Whose it is; null where it is unset. */
+  /** Whose it is; null if it is unset. */
   source: Schema.NullOr(CredentialSource),
   /** Scopes that have one too, which `source` comes before. */
   shadowed: Schema.Array(CredentialScope),
-  /** Where a write without a scope would go, or null where the caller may write nowhere. */
+  /** Where a write without a scope would go, or null if the caller may write nowhere. */
   writeScope: Schema.NullOr(CredentialScope),
   updatedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   rejectedUntil: Schema.NullOr(Schema.DateTimeUtcFromString)

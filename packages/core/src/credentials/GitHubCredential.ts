@@ -12,7 +12,12 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { type Requirement, singlePart, type Validator, type Verdict } from "./CredentialRequirements.ts"
 
-/** Names a repository. */
+/**
+ * Names a repository.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Repository {
   readonly owner: string
   readonly repo: string
@@ -25,6 +30,9 @@ const repoPattern = /^[A-Za-z0-9._-]{1,100}$/
  * Reads a repository's address: `owner/repo`, `https://github.com/owner/repo`, `git@github.com:owner/repo` or
  * `ssh://git@github.com/owner/repo`, each with or without `.git` and a slash at the end. `host` is that of another GitHub.
  * Returns none for anything else, so also for an address with a user and password, or of a page inside a repository.
+ *
+ * @category converting
+ * @since 0.1.0
  */
 export const parseRepository = (text: string, host = "github.com"): Option.Option<Repository> => {
   const trimmed = text.trim()
@@ -44,7 +52,12 @@ export const parseRepository = (text: string, host = "github.com"): Option.Optio
     : Option.none()
 }
 
-/** Lists what a check is made of. */
+/**
+ * Lists what a check is made of.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** The repository that the token has to open, in any form of {@link parseRepository}. Without it any token that GitHub knows will do. */
   readonly repository?: string | undefined
@@ -56,7 +69,12 @@ export interface Options {
 
 const defaultApiUrl = "https://api.github.com"
 
-/** Builds a request to GitHub's REST API. A token is sent in a header, which is redacted in logs and spans. */
+/**
+ * Builds a request to GitHub's REST API. A token is sent in a header, which is redacted in logs and spans.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const request = (
   path: string,
   token: Option.Option<Redacted.Redacted>,
@@ -75,7 +93,7 @@ export const request = (
 const digits = (text: string | undefined): number | undefined =>
   text !== undefined && /^\d{1,12}$/.test(text) ? Number(text) : undefined
 
-/** Returns until when GitHub answers nobody, where that is why it refused: its primary limit, or a secondary one. */
+/** Returns until when GitHub answers no request, if that is why it refused: its primary limit, or a secondary one. */
 const rateLimit = (
   { headers, status }: HttpClientResponse.HttpClientResponse,
   nowMillis: number
@@ -93,7 +111,12 @@ const rateLimit = (
 const Account = Schema.Struct({ login: Schema.String })
 const decodeAccount = Schema.decodeUnknownOption(Account)
 
-/** Says what an answer of GitHub's REST API means for the token, if any, that it was asked with. */
+/**
+ * Says what an answer of GitHub's REST API means for the token, if any, that it was asked with.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const verdictOf = Effect.fnUntraced(function*(
   response: HttpClientResponse.HttpClientResponse,
   options: { readonly hasToken: boolean; readonly asked: string }
@@ -124,7 +147,12 @@ export const verdictOf = Effect.fnUntraced(function*(
     : { _tag: "ProviderDown", detail: `GitHub gave an answer that makes no sense here: ${status}` }
 })
 
-/** Builds a validator. Each check is one request. */
+/**
+ * Builds a validator. Each check is one request.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const makeValidator = Effect.fnUntraced(function*(
   options: Options = {}
 ): Effect.fn.Return<Validator, never, HttpClient.HttpClient> {
@@ -154,10 +182,20 @@ export const makeValidator = Effect.fnUntraced(function*(
   })
 })
 
-/** The key under which {@link requirement} declares the token. */
+/**
+ * The key under which {@link requirement} declares the token.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const key = "github.token"
 
-/** Declares the token, checked as {@link Options} say. */
+/**
+ * Declares the token, checked as {@link Options} say.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const requirement = (options?: Options): Effect.Effect<Requirement, never, HttpClient.HttpClient> =>
   Effect.map(makeValidator(options), (validator) => ({
     key,

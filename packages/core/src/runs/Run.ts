@@ -9,52 +9,117 @@ import * as Schema from "effect/Schema"
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
-/** Decodes the id of a run, a lowercase UUIDv7. */
+/**
+ * Decodes the id of a run, a lowercase UUIDv7.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RunId = Schema.String.check(Schema.isPattern(uuid)).pipe(Schema.brand("RunId"))
-/** @see {@link RunId} */
+/**
+ * @see {@link RunId}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RunId = typeof RunId.Type
 
-/** Tells whether text has the form of a run's id; what has not is no run, and needs no look-up. */
+/**
+ * Tells whether text has the form of a run's id; what has not is no run, and needs no look-up.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
 export const isRunId = (text: string): text is RunId => uuid.test(text)
 
 // Control characters are kept out because PostgreSQL stores no NUL, and no log shows the others as they are.
 const key = Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,255}$/u))
 
-/** Decodes the id of a thread: 1 to 255 characters of the host's choice, without control characters. */
+/**
+ * Decodes the id of a thread: 1 to 255 characters of the host's choice, without control characters.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const ThreadId = key
-/** Decodes an idempotency key: 1 to 255 characters of the caller's choice, without control characters. */
+/**
+ * Decodes an idempotency key: 1 to 255 characters of the caller's choice, without control characters.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const IdempotencyKey = key
 
-/** Describes to whom a run belongs: a subject, acting for itself or within an organisation. */
+/**
+ * Describes to whom a run belongs: a subject, acting for itself or within an organisation.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RunOwner = Schema.Struct({
   subject: key,
   org: Schema.optionalKey(Schema.UndefinedOr(key))
 })
-/** @see {@link RunOwner} */
+/**
+ * @see {@link RunOwner}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RunOwner = typeof RunOwner.Type
 
-/** Returns one text for an owner that no other owner has; runs, threads and idempotency keys are kept apart by it. */
+/**
+ * Returns one text for an owner that no other owner has; runs, threads and idempotency keys are kept apart by it.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const ownerKey = (owner: RunOwner): string =>
   JSON.stringify(owner.org === undefined ? [owner.subject] : [owner.subject, owner.org])
 
-/** Lists the states of a run. Only `running` ever changes. */
+/**
+ * Lists the states of a run. Only `running` ever changes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RunStatus = Schema.Literals(["running", "succeeded", "failed", "aborted"])
-/** @see {@link RunStatus} */
+/**
+ * @see {@link RunStatus}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RunStatus = typeof RunStatus.Type
 
-/** Lists the states in which a run has ended. */
+/**
+ * Lists the states in which a run has ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RunEndStatus = Schema.Literals(["succeeded", "failed", "aborted"])
-/** @see {@link RunEndStatus} */
+/**
+ * @see {@link RunEndStatus}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RunEndStatus = typeof RunEndStatus.Type
 
-/** Describes a run as hosts and clients see it. Times are by the database's clock. */
+/**
+ * Describes a run as hosts and clients see it. Times are by the database's clock.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export class Run extends Schema.Class<Run>("@sallyport/core/runs/Run")({
   runId: RunId,
   threadId: Schema.String,
   owner: RunOwner,
   idempotencyKey: Schema.String,
   status: RunStatus,
-  /** Why the run ended, where there is more to say than the status: `stale_run`, `server_shutdown`, the host's own. */
+  /** Why the run ended, if there is more to say than the status: `stale_run`, `server_shutdown`, the host's own. */
   endReason: Schema.NullOr(Schema.String),
   /** Counts the writers that the run has had. A writer with an older epoch is refused. */
   epoch: Schema.Natural,
@@ -72,43 +137,81 @@ export class Run extends Schema.Class<Run>("@sallyport/core/runs/Run")({
 /**
  * Describes what a run continues: the runs that were attempted for the same work before it, the oldest first, and why the
  * last of them was not the end of it, such as `stale_run`. A host keeps it in a run's metadata as `continuation`.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export const RunContinuation = Schema.Struct({
   attemptedRunIds: Schema.NonEmptyArray(RunId).check(Schema.isMaxLength(32)),
   reason: key
 })
-/** @see {@link RunContinuation} */
+/**
+ * @see {@link RunContinuation}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RunContinuation = typeof RunContinuation.Type
 
 const decodeContinued = Schema.decodeUnknownOption(Schema.Struct({ continuation: RunContinuation }))
 
-/** Reads what a run continues from its metadata; none where the host noted nothing of that form. */
+/**
+ * Reads what a run continues from its metadata; none if the host noted nothing of that form.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const continuationOf = (metadata: Schema.Json): Option.Option<RunContinuation> =>
   Option.map(decodeContinued(metadata), ({ continuation }) => continuation)
 
-/** Describes the data of a terminal event. */
+/**
+ * Describes the data of a terminal event.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RunEnd = Schema.Struct({
   status: RunEndStatus,
   reason: Schema.optionalKey(Schema.String),
-  /** What the program returned. Only where it succeeded and returned something. */
+  /** What the program returned. Only if it succeeded and returned something. */
   result: Schema.optionalKey(Schema.Json),
-  /** A sentence for people, without internals. Only where it failed. */
+  /** A sentence for people, without internals. Only if it failed. */
   error: Schema.optionalKey(Schema.Struct({ message: Schema.String }))
 })
-/** @see {@link RunEnd} */
+/**
+ * @see {@link RunEnd}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RunEnd = typeof RunEnd.Type
 
-/** Lists the kinds of events. A terminal event is told by its kind, never by its data. */
+/**
+ * Lists the kinds of events. A terminal event is told by its kind, never by its data.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RunEventKind = Schema.Literals(["data", "end"])
-/** @see {@link RunEventKind} */
+/**
+ * @see {@link RunEventKind}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RunEventKind = typeof RunEventKind.Type
 
-/** Describes one event of a run. */
+/**
+ * Describes one event of a run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RunEvent {
   readonly runId: RunId
   /**
-   * The number of the event, which is also the cursor to continue after it. None where the terminal event is made up from
-   * the run's row because the log holds none: nobody can continue after that.
+   * The number of the event, which is also the cursor to continue after it. None if the terminal event is made up from
+   * the run's row because the log holds none: no reader can continue after that.
    */
   readonly seq: Option.Option<number>
   readonly kind: RunEventKind
@@ -117,7 +220,12 @@ export interface RunEvent {
   readonly atMillis: number
 }
 
-/** Describes an event whose data is still the JSON text that was stored, to be passed on without parsing it. */
+/**
+ * Describes an event whose data is still the JSON text that was stored, to be passed on without parsing it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RunEventEncoded extends Omit<RunEvent, "data"> {
   readonly data: string
 }
@@ -125,6 +233,9 @@ export interface RunEventEncoded extends Omit<RunEvent, "data"> {
 /**
  * Reads a cursor: the decimal number of the last event seen, or 0 to read from the beginning. Anything else, such as a
  * sign, an exponent, a leading zero or a number above 2^53 - 1, is `undefined`.
+ *
+ * @category converting
+ * @since 0.1.0
  */
 export const parseCursor = (text: string): number | undefined => {
   if (!/^(?:0|[1-9][0-9]{0,15})$/.test(text)) return undefined

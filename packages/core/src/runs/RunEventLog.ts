@@ -109,7 +109,7 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * returns the run that an earlier call has started with the same key, whatever became of it.
    *
    * A run of the thread whose lease has expired is ended as `stale_run` in the same step and does not stand in the way, so
-   * that a thread is free after a crash also where no reaper has run yet. Fails with `IdempotencyConflict`, `ThreadBusy`
+   * that a thread is free after a crash also if no reaper has run yet. Fails with `IdempotencyConflict`, `ThreadBusy`
    * and `InvalidInput`. One atomic step.
    */
   readonly start: (request: RunRequest) => Effect.Effect<StartedRun, RunEventLogError>
@@ -145,20 +145,20 @@ export class RunEventLog extends Context.Service<RunEventLog, {
   /**
    * Aborts a run, or the run that a key stands for, also if that has not begun. A program that this process executes is
    * interrupted; that of another process is refused at its next append or heartbeat. Fails with `RunNotFound`, and by key
-   * with `IdempotencyConflict` where the key belongs to another thread.
+   * with `IdempotencyConflict` if the key belongs to another thread.
    */
   readonly abort: (options: AbortOptions) => Effect.Effect<AbortResult, RunEventLogError>
-  /** Returns a run. Fails with `RunNotFound`, also where `owner` is given and the run is another's. */
+  /** Returns a run. Fails with `RunNotFound`, also if `owner` is given and the run is another's. */
   readonly get: (run: NamedRun) => Effect.Effect<Run, RunEventLogError>
   /**
    * Returns the run that an owner's idempotency key stands for, whatever became of it, for as long as the key answers. None
-   * where it stands for none, so that a request that failed on its way has started nothing; a failure of the store is an
+   * if it stands for none, so that a request that failed on its way has started nothing; a failure of the store is an
    * error, never none.
    */
   readonly getByKey: (run: KeyedRun) => Effect.Effect<Option.Option<Run>, RunEventLogError>
   /**
    * Returns the run that a client of this thread should rejoin: the one that is running, else the one that ended last within
-   * the reconnect window, however it ended. None where there is neither; a failure of the store is an error, never none.
+   * the reconnect window, however it ended. None if there is neither; a failure of the store is an error, never none.
    */
   readonly activeForThread: (thread: OwnedThread) => Effect.Effect<Option.Option<Run>, RunEventLogError>
   /**
@@ -168,7 +168,7 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * head: it fails with `InvalidCursor`, `RunNotFound`, `CursorBeyondEnd` and `CursorExpired`. The stream then gives pages
    * as its consumer asks for them, and holds no more than one: the newest from memory, which all readers of the process
    * share, others from the store. A slow reader costs nothing and is never cut off; no event is left out or repeated
-   * between what was stored and what follows. A cursor at the terminal event gives an empty stream. Where the
+   * between what was stored and what follows. A cursor at the terminal event gives an empty stream. If the
    * row has ended without a terminal event, one is made up from it, without a number.
    */
   readonly events: (

@@ -16,7 +16,12 @@ import { RepositoryError } from "../RepositoryError.ts"
 import * as WakeUps from "../WakeUps.ts"
 import { Run, type RunEndStatus, type RunEventKind, RunId, RunStatus } from "./Run.ts"
 
-/** Describes a run as it is stored. */
+/**
+ * Describes a run as it is stored.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export const RunRow = Schema.Struct({
   /** Unique. */
   runId: Schema.String,
@@ -49,10 +54,20 @@ export const RunRow = Schema.Struct({
   /** When the run was made a tombstone: its events are deleted, or about to be. */
   expiredAtMillis: Schema.NullOr(Schema.Natural)
 })
-/** @see {@link RunRow} */
+/**
+ * @see {@link RunRow}
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type RunRow = typeof RunRow.Type
 
-/** Describes an event as it is stored with its run. */
+/**
+ * Describes an event as it is stored with its run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RunEventRow {
   readonly seq: number
   readonly kind: RunEventKind
@@ -61,7 +76,12 @@ export interface RunEventRow {
   readonly atMillis: number
 }
 
-/** Returns what hosts see of a row. */
+/**
+ * Returns what hosts see of a row.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const toRun = (row: RunRow): Run =>
   new Run({
     runId: RunId.make(row.runId),
@@ -79,7 +99,12 @@ export const toRun = (row: RunRow): Run =>
     metadata: JSON.parse(row.metadata)
   })
 
-/** Describes a run that is to be started. */
+/**
+ * Describes a run to start.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface StartOptions {
   /** The id that the run gets if it is created. */
   readonly runId: string
@@ -102,7 +127,12 @@ export interface StartOptions {
   } | undefined
 }
 
-/** Describes what came of starting a run. */
+/**
+ * Describes what came of starting a run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type StartOutcome =
   | { readonly _tag: "Created"; readonly run: RunRow }
   /** A run with this owner and key exists, in whatever state, for the same thread and the same request. */
@@ -112,7 +142,12 @@ export type StartOutcome =
   /** Another run of this owner's thread is running. */
   | { readonly _tag: "ThreadBusy"; readonly runId: string; readonly leaseExpired: boolean }
 
-/** Describes the events that one writer appends to one run; they get consecutive numbers. */
+/**
+ * Describes the events that one writer appends to one run; they get consecutive numbers.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AppendItem {
   readonly runId: string
   readonly epoch: number
@@ -122,13 +157,23 @@ export interface AppendItem {
   readonly byteCount: number
 }
 
-/** Describes why a writer was refused; nothing was changed. */
+/**
+ * Describes why a writer was refused; nothing was changed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type WriterRefused =
   | { readonly _tag: "Ended"; readonly status: RunEndStatus }
   | { readonly _tag: "Fenced"; readonly currentEpoch: number }
   | { readonly _tag: "Unknown" }
 
-/** Describes what came of one item of a batch. */
+/**
+ * Describes what came of one item of a batch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AppendOutcome =
   | {
     readonly _tag: "Appended"
@@ -140,7 +185,12 @@ export type AppendOutcome =
   | { readonly _tag: "LimitExceeded"; readonly limit: "maxEvents" | "maxBytes" }
   | WriterRefused
 
-/** Describes a run's end. */
+/**
+ * Describes a run's end.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface FinishOptions {
   readonly runId: string
   readonly epoch: number
@@ -150,23 +200,43 @@ export interface FinishOptions {
   readonly data: string
 }
 
-/** Describes what came of ending a run. Of n callers exactly one is answered `Finished`. */
+/**
+ * Describes what came of ending a run. Of n callers exactly one is answered `Finished`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type FinishOutcome =
   | { readonly _tag: "Finished"; readonly run: RunRow }
   | WriterRefused
 
-/** Describes what came of a heartbeat. */
+/**
+ * Describes what came of a heartbeat.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type HeartbeatOutcome =
   | { readonly _tag: "Extended"; readonly leaseExpiresAtMillis: number }
   | WriterRefused
 
-/** Describes what came of aborting a run. Of n callers exactly one is answered `Aborted`. */
+/**
+ * Describes what came of aborting a run. Of n callers exactly one is answered `Aborted`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AbortOutcome =
   | { readonly _tag: "Aborted"; readonly run: RunRow }
   | { readonly _tag: "AlreadyEnded"; readonly run: RunRow }
   | { readonly _tag: "Unknown" }
 
-/** Describes what came of aborting by idempotency key. */
+/**
+ * Describes what came of aborting by idempotency key.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AbortByKeyOutcome =
   | Exclude<AbortOutcome, { readonly _tag: "Unknown" }>
   /** No such run has begun; if one begins, it ends at once. */
@@ -174,14 +244,24 @@ export type AbortByKeyOutcome =
   /** The key belongs to a run of another thread. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
 
-/** Describes where the log of a run stands. */
+/**
+ * Describes where the log of a run stands.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RunHead {
   readonly runId: string
   readonly status: RunStatus
   readonly lastSeq: number
 }
 
-/** Counts what a sweep did; where every count is below the limit, nothing is left to sweep. */
+/**
+ * Counts what a sweep did; if every count is below the limit, nothing is left to sweep.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SweepCounts {
   /** Runs made tombstones. */
   readonly expired: number
@@ -193,7 +273,12 @@ export interface SweepCounts {
   readonly aborts: number
 }
 
-/** Provides the atomic steps on runs and their events. */
+/**
+ * Provides the atomic steps on runs and their events.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class RunEventRepository extends Context.Service<RunEventRepository, {
   /** Returns the store's time, by which leases are kept, in milliseconds since the epoch. */
   readonly now: Effect.Effect<number, RepositoryError>
@@ -229,7 +314,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly leaseMillis: number
   }) => Effect.Effect<HeartbeatOutcome, RepositoryError>
   /**
-   * Ends a running run as aborted, with its terminal event, whoever writes it; raises its epoch. With an `ownerKey`, a run
+   * Ends a running run as aborted, with its terminal event, by any writer; raises its epoch. With an `ownerKey`, a run
    * of another owner is unknown.
    */
   readonly abort: (options: {
@@ -240,7 +325,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly data: string
   }) => Effect.Effect<AbortOutcome, RepositoryError>
   /**
-   * Aborts the run of an owner, thread and key, or, where none has begun, notes that it must not. Racing with `start`,
+   * Aborts the run of an owner, thread and key, or, if none has begun, notes that it must not. Racing with `start`,
    * the run ends aborted whichever comes first.
    */
   readonly abortByKey: (options: {
@@ -300,15 +385,25 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   /**
    * Hints that runs may have events that were not there before, whichever process wrote them: `anything` when it has begun
    * to listen, then after each commit, or some of them together, the runs with their last numbers, or `anything`. It fails
-   * when hints may have been lost; a reader is then out of date until it has subscribed anew and read.
+   * when hints may have been lost; a reader is then out of date until it has subscribed again and read.
    */
   readonly wakeups: Stream.Stream<WakeUps.WakeUp, RepositoryError>
 }>()("@sallyport/core/runs/RunEventRepository") {}
 
-/** Describes what {@link planAppend} needs to know of a run. */
+/**
+ * Describes what {@link planAppend} needs to know of a run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type AppendHead = Pick<RunRow, "runId" | "status" | "epoch" | "lastSeq" | "eventCount" | "byteCount">
 
-/** Describes an event that an adapter is to store. */
+/**
+ * Describes an event that an adapter is to store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface NewEvent extends RunEventRow {
   readonly runId: string
 }
@@ -317,6 +412,9 @@ export interface NewEvent extends RunEventRow {
  * Decides, for adapters, the outcome of each item of a batch, given the rows of its runs as they are under a lock.
  *
  * Returns the outcomes, the heads that change, and the events to store.
+ *
+ * @category verdicts
+ * @since 0.1.0
  */
 export const planAppend = (options: {
   readonly items: ReadonlyArray<AppendItem>
@@ -364,6 +462,9 @@ export const planAppend = (options: {
  * Says, for adapters, why a writer with this epoch may not write to a run, or `undefined` if it may.
  *
  * The epoch is looked at only while the run is running: a writer whose run was ended by someone else is told of the end.
+ *
+ * @category verdicts
+ * @since 0.1.0
  */
 export const refuse = (
   head: Pick<RunRow, "status" | "epoch"> | undefined,
@@ -655,6 +756,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
 
 /**
  * Provides a repository in memory, with the process's `Clock`. What it holds ends with the layer's scope.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerMemory: Layer.Layer<RunEventRepository> = Layer.effect(
   RunEventRepository,

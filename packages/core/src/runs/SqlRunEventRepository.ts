@@ -377,7 +377,7 @@ export const make: (
       return plan.outcomes
     })
 
-    // Where every item is fitting, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
+    // If every item is fitting, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
     const appendWhole = statement<{ readonly runId: string; readonly before: unknown; readonly atMillis: unknown }>(
       `WITH fitting AS MATERIALIZED (
       SELECT run.run_id, last_seq AS before, given.count, given.bytes
@@ -659,17 +659,32 @@ export const make: (
   }
 )
 
-/** Provides the repository on tables that are there already, for a connection without the right to create any. */
+/**
+ * Provides the repository on tables that are there already, for a connection without the right to create any.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Migrations.TableOptions
 ): Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(RunEventRepository, make(options))
 
-/** Provides the repository, with a prefix of one's own, after creating or upgrading its tables. */
+/**
+ * Provides the repository, with a prefix of one's own, after creating or upgrading its tables.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options: Migrations.TableOptions
 ): Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the repository after creating or upgrading its tables. */
+/**
+ * Provides the repository after creating or upgrading its tables.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith({})

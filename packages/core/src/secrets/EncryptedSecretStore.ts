@@ -32,7 +32,12 @@ import * as SecretStore from "./SecretStore.ts"
 
 export { InvalidEncryptedSecretStoreOptions, type Options } from "./internal/encryptionOptions.ts"
 
-/** Says what a rotation did. */
+/**
+ * Says what a rotation did.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RotationReport {
   /** The names whose values were encrypted again, sorted. */
   readonly rewritten: ReadonlyArray<SecretStore.SecretName>
@@ -40,7 +45,12 @@ export interface RotationReport {
   readonly unchanged: ReadonlyArray<SecretStore.SecretName>
 }
 
-/** Says which keys an underlying store still needs. */
+/**
+ * Says which keys an underlying store still needs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface KeyUse {
   /** How many stored versions each key encrypts, by the key's id. An older key that is not here can be destroyed. */
   readonly versionsByKeyId: ReadonlyMap<string, number>
@@ -48,7 +58,12 @@ export interface KeyUse {
   readonly plainVersions: number
 }
 
-/** Changes the keys of an encrypted store. `EncryptedSecretStore.layer` provides it beside the store. */
+/**
+ * Changes the keys of an encrypted store. `EncryptedSecretStore.layer` provides it beside the store.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class SecretRotation extends Context.Service<SecretRotation, {
   /**
    * Encrypts every value with the active key that is not, and gives up the older versions that other keys encrypt, so that afterwards nothing needs those
@@ -62,7 +77,7 @@ export class SecretRotation extends Context.Service<SecretRotation, {
   /**
    * Does what `rotate` does, and also encrypts values that were stored before there was encryption.
    *
-   * An unencrypted value is taken as it is, so this is for the once when encryption is turned on, and not for routine: somebody who can write to the
+   * An unencrypted value is taken as it is, so this is for the once when encryption is turned on, and not for routine: a user who can write to the
    * underlying store could have planted it.
    */
   readonly encryptPlain: Effect.Effect<RotationReport, SecretStore.SecretStoreError>
@@ -70,7 +85,7 @@ export class SecretRotation extends Context.Service<SecretRotation, {
   readonly keyUse: Effect.Effect<KeyUse, SecretStore.SecretStoreError>
 }>()("@sallyport/core/secrets/EncryptedSecretStore/SecretRotation") {}
 
-// No store keeps as many versions. A rotation that has written so often is undone by somebody who still encrypts with an older key.
+// No store keeps as many versions. A rotation that has written so often is undone by a user who still encrypts with an older key.
 const maxRewrites = 256
 
 const reserved = (name: string): Effect.Effect<void, SecretStore.SecretStoreError> =>

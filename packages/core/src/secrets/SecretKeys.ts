@@ -1,7 +1,7 @@
 /**
  * Provides the key-encryption keys of `EncryptedSecretStore`: one that encrypts, and older ones that only decrypt.
  *
- * A key is 32 random bytes, and its id is derived from them, so that nobody has to invent ids and no two keys share one. Where keys come from is a
+ * A key is 32 random bytes, and its id is derived from them, so that no operator has to invent ids and no two keys share one. If keys come from is a
  * layer: `layerConfig` (environment), `layerFile`, `layerPassphrase`, `layerVault` (the OS keyring, with `@sallyport/node`), `layerKeys` (the host).
  */
 import * as ByteSize from "effect/ByteSize"
@@ -49,13 +49,23 @@ export {
 // Models and service
 // -----------------------------------------------------------------------------
 
-/** Describes a key-encryption key. `id` is derived from the bytes: 32 lower-case hex digits. It tells keys apart and gives nothing of them away. */
+/**
+ * Describes a key-encryption key. `id` is derived from the bytes: 32 lower-case hex digits. It tells keys apart and gives nothing of them away.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SecretKey {
   readonly id: string
   readonly bytes: Redacted.Redacted<Uint8Array>
 }
 
-/** Holds the keys of a process, read once when the layer is built. */
+/**
+ * Holds the keys of a process, read once when the layer is built.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export class SecretKeys extends Context.Service<SecretKeys, {
   /** The key that new values are encrypted with. */
   readonly active: SecretKey
@@ -63,12 +73,20 @@ export class SecretKeys extends Context.Service<SecretKeys, {
   readonly keys: ReadonlyMap<string, SecretKey>
 }>()("@sallyport/core/secrets/SecretKeys") {}
 
-/** Holds the length of a key in bytes. */
+/**
+ * Holds the length of a key in bytes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const keyLength = 32
 
 /**
  * Names the secret of the underlying store that says which keys a passphrase or a vault has made. It holds salts, parameters and ids, and no key.
  * `EncryptedSecretStore` keeps it out of its own names.
+ *
+ * @category constants
+ * @since 0.1.0
  */
 export const recordName = KeyRecord.recordName
 
@@ -80,7 +98,12 @@ const generateCommand = "openssl rand -base64 32 | tr '+/' '-_' | tr -d '='"
 
 const idInfo = new TextEncoder().encode("sallyport/secret-key-id/v1")
 
-/** Makes a key of 32 bytes, which it copies. `source` is what an error names. */
+/**
+ * Makes a key of 32 bytes, which it copies. `source` is what an error names.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const makeKey = Effect.fnUntraced(function*(
   source: string,
   bytes: Redacted.Redacted<Uint8Array>
@@ -105,7 +128,12 @@ export const makeKey = Effect.fnUntraced(function*(
   return { id: Hex.encode(id), bytes: Redacted.make(copy, { label: "secret key" }) }
 })
 
-/** Makes a key from its text: 43 characters of base64url. White space around it is ignored. */
+/**
+ * Makes a key from its text: 43 characters of base64url. White space around it is ignored.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
 export const parseKey = (
   source: string,
   text: Redacted.Redacted
@@ -123,11 +151,21 @@ export const parseKey = (
       ))
   })
 
-/** Builds the service from keys: the active one, and older ones that only decrypt. */
+/**
+ * Builds the service from keys: the active one, and older ones that only decrypt.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const fromKeys = (active: SecretKey, previous: ReadonlyArray<SecretKey>): SecretKeys["Service"] =>
   SecretKeys.of({ active, keys: new Map([...previous, active].map((key) => [key.id, key])) })
 
-/** Provides keys that the host has got for itself: 32 random bytes each. */
+/**
+ * Provides keys that the host has got for itself: 32 random bytes each.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerKeys = (options: {
   readonly active: Redacted.Redacted<Uint8Array>
   readonly previous?: ReadonlyArray<Redacted.Redacted<Uint8Array>> | undefined
@@ -214,10 +252,13 @@ export const layerConfig = (options?: {
 const maxFileSize = 64 * 1024
 
 /**
- * Provides keys from a file that nobody else may read (mode 0600 or 0400).
+ * Provides keys from a file that no other user may read (mode 0600 or 0400).
  *
  * Each line is a key as base64url, the first the active one and those below it older; empty lines and lines that start with `#` are ignored.
  * A symbolic link is followed, because that is how orchestrators mount secrets; what it leads to must be private.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerFile = (
   path: string
@@ -242,7 +283,9 @@ export const layerFile = (
             new KeyInsecure({
               source,
               problem: `its mode is ${mode}, so other users can reach it`,
-              remedy: `If nobody has read it, run: chmod 600 ${quote(path)} (otherwise make a new key and rotate)`
+              remedy: `If no other user has read it, run: chmod 600 ${
+                quote(path)
+              } (otherwise make a new key and rotate)`
             })
           )
         }
@@ -272,14 +315,24 @@ export const layerFile = (
 // Passphrase
 // -----------------------------------------------------------------------------
 
-/** Says how much work Argon2id does for a passphrase: memory in KiB, passes over it, lanes. */
+/**
+ * Says how much work Argon2id does for a passphrase: memory in KiB, passes over it, lanes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Argon2idCost {
   readonly memory: number
   readonly passes: number
   readonly parallelism: number
 }
 
-/** Holds the second recommended setting of RFC 9106, section 4: 64 MiB, 3 passes, 4 lanes. */
+/**
+ * Holds the second recommended setting of RFC 9106, section 4: 64 MiB, 3 passes, 4 lanes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const defaultCost: Argon2idCost = { memory: 65_536, passes: 3, parallelism: 4 }
 
 const minPassphraseLength = 8
@@ -294,6 +347,9 @@ const isCost = Schema.is(KeyRecord.Argon2idCost)
  *
  * To change the passphrase, give the new one and the old one in `previous`: the start adds a key, `SecretRotation.rotate` re-encrypts, and then the old
  * one can go. To change the cost, give the new `cost`: the next start makes a key with it, and the old one still decrypts.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerPassphrase = (options: {
   readonly passphrase: Redacted.Redacted
@@ -406,6 +462,9 @@ export const layerPassphrase = (options: {
  *
  * To rotate, `set` the secret to 32 new random bytes, restart every process, and encrypt again what the older version
  * encrypts, before so many versions have come that the store drops it.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerSecretStore = (name: string): Layer.Layer<
   SecretKeys,
@@ -433,6 +492,9 @@ export const layerSecretStore = (name: string): Layer.Layer<
 /**
  * Describes a place outside the store that keeps keys by id, such as the keyring of an operating system. It needs no compare-and-set: each key has an entry of
  * its own, and which of them is the active one is decided in the underlying store.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export interface Vault {
   /** What an error calls it. */
@@ -479,7 +541,7 @@ const addToVault = Effect.fnUntraced(function*(vault: Vault, ifNone: boolean) {
     random.randomBytes(keyLength),
     (bytes) => makeKey(vault.source, Redacted.make(bytes))
   )
-  // The key is in the vault before anybody can be told to use it. A crash in between leaves a key that nothing needs.
+  // The key is in the vault before any process can be told to use it. A crash in between leaves a key that nothing needs.
   yield* vault.write(key.id, key.bytes)
   const ids = yield* store.modify(recordName, (record) =>
     Effect.gen(function*() {
@@ -498,6 +560,9 @@ const addToVault = Effect.fnUntraced(function*(vault: Vault, ifNone: boolean) {
  * Adds a key to a vault and makes it the one that processes encrypt with from their next start on. Returns its id.
  *
  * This is the first step of a rotation; `SecretRotation.rotate`, in a process started after it, is the second.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const addVaultKey = Effect.fn("SecretKeys.addVaultKey")(function*(
   vault: Vault
@@ -514,6 +579,9 @@ export const addVaultKey = Effect.fn("SecretKeys.addVaultKey")(function*(
  * Provides keys from a vault. When the store knows of none there, the first is created; of several processes that start at once all get the same.
  *
  * The store's record of ids decides: a vault that has lost the active key is an error (`KeyMissing`), never a reason to make another.
+ *
+ * @category layers
+ * @since 0.1.0
  */
 export const layerVault = (
   vault: Vault

@@ -112,7 +112,12 @@ const decodeName = (name: string): Effect.Effect<SecretName, SecretStoreError> =
     ? Effect.succeed(name)
     : Effect.fail(new SecretStoreError({ reason: new InvalidName({ name: String(name) }) }))
 
-/** Builds a `SecretStore` from an adapter's atomic operations. */
+/**
+ * Builds a `SecretStore` from an adapter's atomic operations.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = (
   primitives: Primitives
 ): Effect.Effect<SecretStore["Service"], never, SecureRandom.SecureRandom> =>

@@ -25,7 +25,12 @@ import * as Statements from "../sql/Statements.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import * as Migrations from "../sql/Migrations.ts"
 
-/** Configures where secrets are kept and how many versions of each. */
+/**
+ * Configures where secrets are kept and how many versions of each.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options extends SecretStore.Options, Migrations.TableOptions {}
 
 const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined): ReadonlyArray<string> => {
@@ -46,7 +51,12 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
   ]
 }
 
-/** Creates the tables of secrets, or brings them up to date. */
+/**
+ * Creates the tables of secrets, or brings them up to date.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
@@ -77,7 +87,12 @@ const storageFailure =
 
 const isSecretName = Schema.is(SecretStore.SecretName)
 
-/** Builds a `SecretStore` on tables that exist already; it runs no DDL. */
+/**
+ * Builds a `SecretStore` on tables that exist already; it runs no DDL.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = Effect.fnUntraced(function*(
   options?: Options
 ): Effect.fn.Return<
@@ -221,13 +236,23 @@ export const make = Effect.fnUntraced(function*(
   return yield* SecretStore.make({ read, write, compareAndSet, list, history })
 })
 
-/** Provides the store on tables that exist already; it runs no DDL. */
+/**
+ * Provides the store on tables that exist already; it runs no DDL.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerStorage = (
   options?: Options
 ): Layer.Layer<SecretStore.SecretStore, Migrations.MigrationsError, SqlClient.SqlClient | SecureRandom.SecureRandom> =>
   Layer.effect(SecretStore.SecretStore, make(options))
 
-/** Provides the store on tables named with a prefix, which are brought up to date first. */
+/**
+ * Provides the store on tables named with a prefix, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layerWith = (
   options?: Options
 ): Layer.Layer<
@@ -236,7 +261,12 @@ export const layerWith = (
   SqlClient.SqlClient | SecureRandom.SecureRandom
 > => Layer.provide(layerStorage(options), layerMigrations(options))
 
-/** Provides the store on tables named `sallyport_…`, which are brought up to date first. */
+/**
+ * Provides the store on tables named `sallyport_…`, which are brought up to date first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
 export const layer: Layer.Layer<
   SecretStore.SecretStore,
   Migrations.MigrationsError,

@@ -12,6 +12,9 @@ import * as Dialect from "./Dialect.ts"
 
 /**
  * Reports that the database has been migrated by a newer version of Sallyport than this one.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class SchemaTooNew extends Schema.TaggedError<SchemaTooNew>()("SchemaTooNew", {
   found: Schema.Natural,
@@ -25,6 +28,9 @@ export class SchemaTooNew extends Schema.TaggedError<SchemaTooNew>()("SchemaTooN
 
 /**
  * Reports that a migration, or the statement that records it, failed; nothing of it was kept.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", {
   cause: Schema.Defect()
@@ -38,6 +44,9 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
 
 /**
  * Reports why a service's tables could not be brought to the version that this Sallyport needs.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class MigrationsError extends Schema.TaggedError<MigrationsError>()("MigrationsError", {
   /** The history table, which names the service and the prefix. */
@@ -50,7 +59,12 @@ export class MigrationsError extends Schema.TaggedError<MigrationsError>()("Migr
   }
 }
 
-/** Names the tables of a service. */
+/**
+ * Names the tables of a service.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface TableOptions {
   /** What every table's name begins with; {@link defaultPrefix} without it. Another prefix is another, empty store. */
   readonly prefix?: string | undefined
@@ -58,6 +72,9 @@ export interface TableOptions {
 
 /**
  * Holds the prefix of every table when a host names no other.
+ *
+ * @category constants
+ * @since 0.1.0
  */
 export const defaultPrefix = "sallyport_"
 
@@ -66,6 +83,9 @@ export const defaultPrefix = "sallyport_"
  *
  * The history table is `<prefix><service>_migrations`. Keys of `migrations` are `<id>_<name>`. The check for a newer
  * schema is made inside the same transaction, under the same lock, so that two versions started at once cannot both pass.
+ *
+ * @category migrations
+ * @since 0.1.0
  */
 export const run = Effect.fn("Migrations.run")(function*(
   options: TableOptions & {

@@ -7,7 +7,14 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
-import type { Parameter } from "./Statements.ts"
+
+/**
+ * Lists what a parameter of a statement can be. Arrays are for PostgreSQL alone.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Parameter = string | number | null | Uint8Array | ReadonlyArray<string> | ReadonlyArray<bigint>
 
 /**
  * Reports a row that is not of the form that this version writes. It names the table and the columns, and nothing of what

@@ -4,7 +4,7 @@
  * Without further ado a process hears of its own commits at once. Those of others are found by looking: on SQLite at
  * `PRAGMA data_version` every 20 milliseconds, which costs a few microseconds; on PostgreSQL by looking at the tables every
  * 250 milliseconds. `PgWakeUps` has PostgreSQL tell instead. In any case there is one source for a client, however many
- * listen, and none while nobody does.
+ * listen, and none while there is no listener.
  */
 import * as WakeUps from "@sallyport/core/WakeUps"
 import * as Context from "effect/Context"
@@ -14,21 +14,36 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 
-/** Lists what changed: keys, each with its newest position. */
+/**
+ * Lists what changed: keys, each with its newest position.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export type Changes = ReadonlyArray<readonly [key: string, position: number]>
 
-/** Gives hints, and takes them, by topic: the name of a table stands for what is in it. */
+/**
+ * Gives hints, and takes them, by topic: the name of a table stands for what is in it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SqlWakeUps {
-  /** Hints at changes once the outermost transaction commits, or at once where there is none. */
+  /** Hints at changes once the outermost transaction commits, or at once if there is none. */
   readonly announce: (topic: string, changes: Changes) => Effect.Effect<void>
   /** Listens while the stream runs; it begins with `anything` once the source is listening, and fails when that is lost. */
   readonly listen: (topic: string) => Stream.Stream<WakeUps.WakeUp, SqlError>
 }
 
-/** Finds out what other processes commit. */
+/**
+ * Finds out what other processes commit.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Source {
   /**
-   * Runs for as long as somebody listens. It calls `ready` when no later commit will go unnoticed, and fails when one may
+   * Runs for as long as there is a listener. It calls `ready` when no later commit will go unnoticed, and fails when one may
    * have.
    */
   readonly run: (options: {
@@ -40,7 +55,12 @@ export interface Source {
   readonly committed?: ((topic: string, changes: Changes) => void) | undefined
 }
 
-/** Makes the wake-ups of a client on a source. */
+/**
+ * Makes the wake-ups of a client on a source.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const make = (sql: SqlClient.SqlClient, source: Source): SqlWakeUps => {
   interface Session {
     readonly ready: Deferred.Deferred<void, SqlError>
@@ -77,7 +97,7 @@ export const make = (sql: SqlClient.SqlClient, source: Source): SqlWakeUps => {
         })
       ),
       Effect.withTracerEnabled(false),
-      // Whoever listens first may be in a transaction; the source must outlive it.
+      // A caller that listens first may be in a transaction; the source must outlive it.
       Effect.updateContext((context: Context.Context<never>) => Context.omit(sql.transactionService)(context))
     )
     return Effect.map(Effect.forkDetach(run), (fiber) => {
@@ -117,7 +137,12 @@ export const make = (sql: SqlClient.SqlClient, source: Source): SqlWakeUps => {
   }
 }
 
-/** Looks at the tables again and again, for databases that do not tell. */
+/**
+ * Looks at the tables again and again, for databases that do not tell.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const polling: Source = {
   run: ({ ready, wake }) =>
     Effect.andThen(
@@ -155,13 +180,23 @@ const dataVersion = (sql: SqlClient.SqlClient): Source => ({
 // A client is told from others, and known again without its transforms, by its transactions.
 const byClient = new WeakMap<object, SqlWakeUps>()
 
-/** The wake-ups that the repositories of one runtime use, where a host provides some. */
+/**
+ * The wake-ups that the repositories of one runtime use, if a host provides some.
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export const Current: Context.Reference<SqlWakeUps | undefined> = Context.Reference(
   "@sallyport/core/sql/SqlWakeUps/Current",
   { defaultValue: (): SqlWakeUps | undefined => undefined }
 )
 
-/** Returns the wake-ups for a client: those that are provided, or else those that all repositories on the client share. */
+/**
+ * Returns the wake-ups for a client: those that are provided, or else those that all repositories on the client share.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const forClient = (sql: SqlClient.SqlClient): Effect.Effect<SqlWakeUps> =>
   Effect.map(Current, (provided) => {
     if (provided !== undefined) return provided

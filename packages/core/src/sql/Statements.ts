@@ -14,20 +14,12 @@ import * as Migrations from "./Migrations.ts"
 import * as Rows from "./Rows.ts"
 
 /**
- * Lists what a parameter of a statement can be. Arrays are for PostgreSQL alone.
- *
- * @category models
- * @since 0.1.0
- */
-export type Parameter = string | number | null | Uint8Array | ReadonlyArray<string> | ReadonlyArray<bigint>
-
-/**
  * Lists the values that a statement takes, in the order in which its text has them.
  *
  * @category models
  * @since 0.1.0
  */
-export type Parameters = ReadonlyArray<Parameter>
+export type Parameters = ReadonlyArray<Rows.Parameter>
 
 /**
  * Makes what puts statements together on tables of a prefix.

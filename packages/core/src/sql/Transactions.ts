@@ -45,7 +45,7 @@ export type Run = (operation: string) => <A, E, R>(self: Effect.Effect<A, E, R>)
  *
  * Each runs as READ COMMITTED on PostgreSQL, whatever the database's default is: a writer that waited for a row then looks
  * at the row again and is refused by its own condition, and a stricter level would fail it instead. Deadlocks, and
- * serialization failures where a default changed meanwhile, are tried again a few times. An operation that a host calls
+ * serialization failures if a default changed meanwhile, are tried again a few times. An operation that a host calls
  * inside a transaction of its own joins that one, with its isolation and without retries.
  *
  * Past the {@link Deadline} the caller gets its error at once; the statement is cancelled, and a connection that does not

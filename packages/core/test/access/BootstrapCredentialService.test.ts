@@ -232,13 +232,13 @@ describe("a pairing link", () => {
       }
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("a revoked link lets nobody in, and is revoked once", () =>
+  it.effect("a revoked link lets no caller in, and is revoked once", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const { code, link } = yield* issue()
       yield* links.revoke(link.id, "operator")
       assert.strictEqual(yield* problem(links.consume({ credential: code })), "InvalidCredential")
-      for (const id of [link.id, "nobody", ""]) {
+      for (const id of [link.id, "unknown", ""]) {
         const error = yield* Effect.flip(links.revoke(id, "operator"))
         assert.strictEqual(error.reason._tag, "LinkNotFound")
       }
@@ -342,7 +342,7 @@ describe("refusals", () => {
         assert.notInclude(lines[0], Redacted.value(attempt.credential))
       }
       errors.push(yield* Effect.flip(links.consume({ credential: bound.code })))
-      // A seeded credential that nobody seeded, and one whose link was swept away.
+      // A seeded credential that no host seeded, and one whose link was swept away.
       errors.push(yield* Effect.flip(links.consume({ credential: Redacted.make(seedText) })))
       yield* TestClock.adjust("1 hour")
       yield* repository.sweep({ endedBeforeMillis: 10_000_000, limit: 100 }, { actor: "system", nowMillis: 10_000_000 })

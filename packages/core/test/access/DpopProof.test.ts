@@ -161,7 +161,7 @@ describe("DpopProof", () => {
       const check = (key: typeof a) => service.check({ proof: key.prove({ iat: now / 1000 }), method, url })
       for (const key of [a, b, a, a, b]) yield* check(key)
       assert.strictEqual(prepared.length, 2)
-      // A key that has not signed what it stands in takes nobody's place.
+      // A key that has not signed what it stands in takes no other proof's place.
       const forged = c.prove({ iat: now / 1000 }).replace(/[^.]+$/, a.prove({ iat: 0 }).split(".")[2] ?? "")
       for (let count = 0; count < 5; count++) {
         assert.strictEqual(

@@ -139,7 +139,7 @@ describe("wrong pairing codes", () => {
       assert.strictEqual(yield* answer("one more"), "Exceeded")
     }))
 
-  it.effect("BOOT-06 are counted with the host's RateLimiter where it has one, and nobody is let in while that is away", () =>
+  it.effect("BOOT-06 are counted with the host's RateLimiter where it has one, and no caller is let in while that is away", () =>
     Effect.gen(function*() {
       const environment = yield* Effect.context<Layer.Success<typeof Environment>>()
       let away = false
@@ -196,7 +196,7 @@ describe("wrong pairing codes", () => {
 })
 
 describe("whom a pairing link may be for", () => {
-  it.effect("a session issues links for its own subject, and the operator for anybody", () =>
+  it.effect("a session issues links for its own subject, and the operator for any subject", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const sessions = yield* SessionCredentialService.SessionCredentialService
@@ -219,7 +219,7 @@ describe("whom a pairing link may be for", () => {
       assert.strictEqual(foreign.link.subject, "eve")
     }).pipe(Effect.provide(services())))
 
-  it.effect("nobody is called as an actor of the feed, and neither subject nor label holds what a store cannot", () =>
+  it.effect("no subject is called as an actor of the feed, and neither subject nor label holds what a store cannot", () =>
     Effect.gen(function*() {
       const links = yield* Links
       yield* takeCalls

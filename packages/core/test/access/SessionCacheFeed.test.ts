@@ -215,7 +215,7 @@ describe("the session cache and the access feed", () => {
       assert.strictEqual(answers.at(-1), "revoked")
     }).pipe(Effect.provide(layer)))
 
-  it.effect("SESS-05 when the feed cannot be read and the store cannot either, nobody is let in", () =>
+  it.effect("SESS-05 when the feed cannot be read and the store cannot either, no caller is let in", () =>
     Effect.gen(function*() {
       const feed = yield* Feed
       const probe = yield* Probe

@@ -539,7 +539,7 @@ describe("revocation", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "revoked")
     }).pipe(Effect.provide(services({ sessions: { recheckInterval: "1 hour" } }))))
 
-  it.effect("SESS-05 when the store fails nobody is let in, except by a row seen within the recheck interval", () =>
+  it.effect("SESS-05 when the store fails no caller is let in, except by a row seen within the recheck interval", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -600,7 +600,7 @@ describe("revocation", () => {
       assert.strictEqual((yield* feed).filter(({ change }) => change._tag === "sessionRemoved").length, 1)
       assert.strictEqual(yield* problem(sessions.verify(token)), "revoked")
       assert.strictEqual(
-        yield* problem(sessions.revoke(SessionId.make("nobody"), "operator")),
+        yield* problem(sessions.revoke(SessionId.make("unknown"), "operator")),
         "SessionNotFound"
       )
     }).pipe(Effect.provide(services())))
@@ -624,7 +624,7 @@ describe("revocation", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "let in")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-11 nobody revokes the current session by its id, and the feed says who revoked which", () =>
+  it.effect("SESS-11 no caller revokes the current session by its id, and the feed says who revoked which", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const current = yield* bearer()

@@ -346,7 +346,7 @@ describe("the sweeper of sessions", () => {
 })
 
 describe("who a session may be for", () => {
-  it.effect("nobody whom the feed would show as the operator or the system, and no text that a store cannot hold", () =>
+  it.effect("no subject whom the feed would show as the operator or the system, and no text that a store cannot hold", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe

@@ -59,10 +59,10 @@ const watched = Effect.fnUntraced(function*() {
   }
 })
 
-/** A token of the right form whose key nobody has. */
+/** A token of the right form whose key no process has. */
 const forged = (index: number) =>
   Redacted.make(
-    [{ alg: "HS256", typ: SessionToken.type, kid: `nobody-${index}` }, { sid: "s", sub: "ada", jti: "j", iat: 1 }]
+    [{ alg: "HS256", typ: SessionToken.type, kid: `unknown-${index}` }, { sid: "s", sub: "ada", jti: "j", iat: 1 }]
       .map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"))
       .concat(Buffer.alloc(32).toString("base64url"))
       .join(".")
@@ -140,7 +140,7 @@ describe("rotation of the signing key", () => {
       assert.isAtMost(watch.reads, 2)
       watch.reads = 0
 
-      // Whoever has a good token waits with them, and is let in.
+      // A caller that has a good token waits with them, and is let in.
       const second = yield* Effect.forkChild(flood)
       yield* TestClock.adjust(1)
       yield* here.rotateSigningKey
@@ -154,7 +154,7 @@ describe("rotation of the signing key", () => {
       assert.strictEqual((yield* takeCalls).findByTokenDigest, 1)
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-02 a clock that is set back keeps nobody waiting for longer than a second", () =>
+  it.effect("SESS-02 a clock that is set back keeps no caller waiting for longer than a second", () =>
     Effect.gen(function*() {
       yield* TestClock.adjust("1 hour")
       const there = yield* process

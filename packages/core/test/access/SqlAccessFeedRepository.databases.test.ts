@@ -80,7 +80,7 @@ const everyOperation = Effect.gen(function*() {
   yield* links.insert(link("link", 2), change)
   yield* links.insert(link("link", 2), change)
   yield* consume("link")
-  yield* consume("nobody")
+  yield* consume("unknown")
   yield* links.list({ nowMillis: now, limit: 10 })
   yield* links.revoke("link", change)
   yield* links.sweep(ended, change)

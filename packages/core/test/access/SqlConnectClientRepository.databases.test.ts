@@ -27,7 +27,7 @@ const spoilMode = Effect.gen(function*() {
 const repositories = SqlAccessRepository.layer
 
 /**
- * The repositories on a connection of their own to the same database. A connection to a file fails at once where another
+ * The repositories on a connection of their own to the same database. A connection to a file fails at once if another
  * has locked it: both are on this thread, and would wait for each other.
  */
 const peer = Layer.unwrap(Effect.gen(function*() {

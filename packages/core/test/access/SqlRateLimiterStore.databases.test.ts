@@ -182,7 +182,7 @@ for (const { layer, name } of databases) {
           assert.strictEqual(texts.length, 4)
         }))
 
-      it.effect("fails with an error of the store where its table is missing, and lets nobody through", () =>
+      it.effect("fails with an error of the store where its table is missing, and lets no caller through", () =>
         Effect.gen(function*() {
           const store = yield* Store
           const request = { key: "k", tokens: 1, limit: 1, refillRate: Duration.seconds(1) }

@@ -37,7 +37,7 @@ for (const { layer, name } of databases) {
         assert.isFalse(yield* spend.pipe(Effect.provide(SqlReplayRepository.layer, { local: true })))
       }).pipe(Effect.provide(layer)))
 
-    it.live("fails, and lets nobody in, where its table is missing", () =>
+    it.live("fails, and lets no caller in, where its table is missing", () =>
       Effect.gen(function*() {
         const replays = yield* ReplayRepository
         const spend = replays.spend({ kind: "dpop-jti", digest: "digest", expiresAtMillis: now + 1 }, now)

@@ -45,7 +45,7 @@ const probing = (probe: Probe["Service"]) =>
     probe.calls.set(operation, (probe.calls.get(operation) ?? 0) + 1)
     probe.traffic.push(args)
     yield* probe.before.get(operation) ?? Effect.void
-    // Words that somebody who sniffs errors from their text would trip over.
+    // Words that a user who sniffs errors from their text would trip over.
     const failure = new RepositoryError({
       operation,
       reason: "Failed",

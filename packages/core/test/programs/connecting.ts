@@ -73,7 +73,7 @@ const program = Effect.gen(function*() {
             deviceType: "phone",
             verificationCode: "CODE",
             pendingMillis: 60_000,
-            // Whom the owner turned away can't begin anew, which would end by itself what was left to it.
+            // Whom the owner turned away can't start over, which would end by itself what was left to it.
             maxPending: 0,
             maxObserved: 100
           }, {

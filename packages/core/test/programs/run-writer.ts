@@ -2,7 +2,7 @@
  * Executes one run that counts, and prints each number once it is durable.
  *
  * The argument says where, how far and when to die: at the `killAt`-th of the steps that it takes, which lie before and
- * after each statement (on SQLite) or message to the server (on PostgreSQL), and around each number that is printed. What it prints is written at once, so that whoever
+ * after each statement (on SQLite) or message to the server (on PostgreSQL), and around each number that is printed. What it prints is written at once, so that the caller that
  * reads it knows what was acknowledged: `executing`, `run <id>`, numbers, `left` when the program ends, and at last `steps <count>`.
  */
 import { NodeRuntime } from "@effect/platform-node"

@@ -749,7 +749,7 @@ describe("RunEventLog", () => {
   })
 
   describe("getByKey", () => {
-    it.effect("RUN-01 L-70 whoever lost the answer to a start finds the run by its key, and nobody else does", () =>
+    it.effect("RUN-01 L-70 a caller that lost the answer to a start finds the run by its key, and no other caller does", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.execute(request(), () => Effect.void)
@@ -823,7 +823,7 @@ describe("RunEventLog", () => {
         const dead = yield* log.start(request({ threadId: "dead", idempotencyKey: "dead" }))
         yield* TestClock.adjust("15 seconds")
         skew.millis = 3_600_000
-        // The reaper is first to see it, well before the next heartbeat; so is whoever wants the thread.
+        // The reaper is first to see it, well before the next heartbeat; so is the caller that wants the thread.
         yield* TestClock.adjust("1 second")
         assert.strictEqual((yield* reasonOf(log.start(request({ idempotencyKey: "2" }))))._tag, "ThreadBusy")
         assert.strictEqual((yield* log.get({ runId: live.run.runId })).status, "running")

@@ -182,7 +182,7 @@ const suite = (
             const round = taken[step] = (taken[step] ?? 0) + 1
             const key = `killed at ${step + 1}, round ${round}`
             const writer = yield* startWriter({ database, key, leaseMillis, to: 2, killAt: step + 1 })
-            // A reader that was there before the end, where there was a run to read.
+            // A reader that was there before the end, if there was a run to read.
             const early = yield* Effect.forkChild(
               Effect.flatMap(
                 writer.until((lines) => runIdIn(lines) !== undefined),

@@ -171,7 +171,7 @@ describe("EncryptedSecretStore", () => {
           assert.deepStrictEqual(yield* stored(underlying, "key"), attempt)
         }
         assert.deepStrictEqual<ReadonlyArray<string>>(yield* store.list, ["key"])
-        // What nobody can read can still be replaced and removed.
+        // What no key can read can still be replaced and removed.
         yield* store.set("key", secret("new"))
         assert.strictEqual(yield* textOf(store, "key"), "new")
       }),

@@ -169,7 +169,7 @@ describe("SecretStore (file system) permissions", () => {
       assert.strictEqual(yield* textOf(yield* start(directory), "key"), "one")
     }))
 
-  // The file system reports the other owner, so that the test also runs where nobody may give files away.
+  // The file system reports the other owner, so that the test also runs where no user may give files away.
   it.effect("SEC-02 a foreign owner of the directory or a file stops the start, with the command that mends it", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
@@ -241,7 +241,7 @@ describe("SecretStore (file system) corruption", () => {
     ["truncated to 3 bytes", (bytes) => bytes.subarray(0, 3)],
     ["longer", (bytes) => Buffer.concat([bytes, Buffer.from([0])])],
     ["zeroed", (bytes) => Buffer.alloc(bytes.length)],
-    ["foreign", () => Buffer.from("a key that somebody pasted into the file, and that is long enough")],
+    ["foreign", () => Buffer.from("a key that a user pasted into the file, and that is long enough")],
     ...Array.from({ length: 54 }, (_, index): readonly [string, (bytes: Buffer) => Uint8Array] => [
       `flipped in byte ${index}`,
       (bytes) => {
@@ -437,7 +437,7 @@ describe("SecretStore (file system) failures", () => {
         yield* Fiber.join(interruption)
         assert.include(["old", "new"], yield* textOf(store, "key"))
         assert.isFalse(NFS.readdirSync(directory).some(isTemporary))
-        // Nobody holds the writers' permit.
+        // No writer holds the writers' permit.
         yield* store.set("key", secret("next"))
         assert.strictEqual(yield* textOf(store, "key"), "next")
       }

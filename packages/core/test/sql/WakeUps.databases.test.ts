@@ -75,7 +75,7 @@ describe("SqlWakeUps", () => {
         yield* Effect.exit(sql.withTransaction(Effect.andThen(insert("c"), Effect.fail("rolled back"))))
         yield* insert("d")
         yield* until(3)
-        // Nobody was woken to look at half of a transaction.
+        // No reader was woken to look at half of a transaction.
         assert.notInclude(seen, 1)
       }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(SqlRepositories.layer, layer))))
   }
@@ -167,7 +167,7 @@ describe("PgWakeUps", () => {
       assert.strictEqual(yield* next, "anything")
     }).pipe(Effect.scoped, Effect.provide(postgres)))
 
-  it.live("listens on one connection for all, and on none once nobody listens; fails all when it is lost", () =>
+  it.live("listens on one connection for all, and on none once no listener is left; fails all when it is lost", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const b = yield* node

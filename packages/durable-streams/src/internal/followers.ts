@@ -23,7 +23,7 @@ export interface Followers {
   readonly follow: (id: number, seen: number) => Effect.Effect<Follower, never, Scope.Scope>
   /** Waits until the reader is signalled. */
   readonly wait: (follower: Follower) => Effect.Effect<void>
-  /** Waits for one signal, as a reader that is there for no longer than that; not at all where it is behind already. */
+  /** Waits for one signal, as a reader that is there for no longer than that; not at all if it is behind already. */
   readonly waitOnce: (id: number, seen: number, isBehind: () => boolean) => Effect.Effect<void>
   /** Signals the readers of a stream. */
   readonly notify: (id: number) => void

@@ -42,7 +42,7 @@ const parse = Option.liftThrowable((body: Uint8Array): unknown => JSON.parse(dec
 const isSpace = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
 
 /**
- * Reads the messages of a body: the elements of an array, or else the one value that it is. `undefined` where it is not
+ * Reads the messages of a body: the elements of an array, or else the one value that it is. `undefined` if it is not
  * JSON.
  */
 export const messagesOf = (body: Uint8Array): Messages | undefined => {

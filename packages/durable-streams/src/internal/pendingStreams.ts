@@ -10,7 +10,12 @@ import { StreamSubscriptionRepository, type SubscriptionRow } from "../StreamSub
 import * as Glob from "./glob.ts"
 import { ofStreams, storage, type StreamSubscriptionsError } from "./subscriptionErrors.ts"
 
-/** Describes a stream with something new. */
+/**
+ * Describes a stream with something new.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface PendingStream {
   readonly path: string
   readonly explicit: boolean
@@ -61,7 +66,7 @@ export const make = Effect.gen(function*() {
     }
   })
 
-  /** Returns where a stream ends; 0 where there is none. */
+  /** Returns where a stream ends; 0 if there is none. */
   const tailOf = (owner: RunOwner, path: string): Effect.Effect<number, StreamSubscriptionsError> =>
     ofStreams(
       Effect.catchReasons(Effect.map(streams.get({ owner, path }), ({ tail }) => tail), "DurableStreamsError", {

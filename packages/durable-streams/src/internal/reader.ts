@@ -23,7 +23,7 @@ export interface Source {
   /** What the entity tags begin with: the same for as long as offsets mean the same data. */
   readonly tag: (stream: StreamInfo) => string
   readonly read: (from: number | "tail") => Effect.Effect<StreamPage, DurableStreamsError>
-  /** Reads the page after another one; where that was up to date, once there is more. The page may be empty. */
+  /** Reads the page after another one; if that was up to date, once there is more. The page may be empty. */
   readonly readNext: (after: StreamPage) => Effect.Effect<StreamPage, DurableStreamsError>
 }
 

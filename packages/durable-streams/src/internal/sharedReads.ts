@@ -14,7 +14,7 @@ import type { DurableStreamsError } from "./streamErrors.ts"
 
 /** Shares the reads of one process. */
 export interface SharedReads {
-  /** Returns the page after another one, read by whoever asks first. */
+  /** Returns the page after another one, read by the first caller. */
   readonly after: (
     page: StreamPage,
     read: Effect.Effect<StreamPage, DurableStreamsError>
@@ -36,7 +36,7 @@ interface Shared {
   readonly fiber: Fiber.Fiber<StreamPage, DurableStreamsError>
 }
 
-/** Tells whether a page may be given to whoever asks next: it is small, and its stream changes by hints alone. */
+/** Tells whether a page may be given to the next caller: it is small, and its stream changes by hints alone. */
 const canShare = ({ pieces, stream, upToDate }: StreamPage, id: number): boolean =>
   upToDate && stream.id === id && stream.ttlMillis === null && stream.expiresAtMillis === null &&
   pieces.reduce((bytes, piece) => bytes + piece.length, 0) <= maxPageBytes
@@ -46,7 +46,7 @@ export const make: Effect.Effect<SharedReads, never, Scope.Scope> = Effect.map(E
   const byStream = new Map<number, Shared>()
 
   const begin = (id: number, from: number, read: Effect.Effect<StreamPage, DurableStreamsError>) =>
-    // Nobody's disconnecting interrupts what others wait for. A store in this process has answered already.
+    // No reader's disconnecting interrupts what others wait for. A store in this process has answered already.
     Effect.map(Effect.forkIn(read, scope, { startImmediately: true }), (fiber): Shared => {
       const shared = { from, fiber }
       byStream.delete(id)

@@ -72,9 +72,9 @@ export interface Appended {
   /** The position after the data. */
   readonly tail: number
   readonly closed: boolean
-  /** True where this append had been stored before, or the stream was closed already. */
+  /** True if this append had been stored before, or the stream was closed already. */
   readonly duplicate: boolean
-  /** The highest number that was accepted of the producer, where there is one. */
+  /** The highest number that was accepted of the producer, if there is one. */
   readonly producerSeq: number | null
 }
 

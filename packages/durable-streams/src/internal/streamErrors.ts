@@ -6,7 +6,12 @@ import * as Schema from "effect/Schema"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import type { Missing } from "../DurableStreamRepository.ts"
 
-/** Says that there is no such stream, or that it is somebody else's. HTTP 404. */
+/**
+ * Says that there is no such stream, or that it is another owner's. HTTP 404.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class StreamNotFound extends Schema.TaggedError<StreamNotFound>()("StreamNotFound", { path: Schema.String }) {
   override get message(): string {
     return `There is no stream ${
@@ -15,21 +20,36 @@ export class StreamNotFound extends Schema.TaggedError<StreamNotFound>()("Stream
   }
 }
 
-/** Says that the stream was deleted and is kept for its forks only. HTTP 410. */
+/**
+ * Says that the stream was deleted and is kept for its forks only. HTTP 410.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class StreamGone extends Schema.TaggedError<StreamGone>()("StreamGone", { path: Schema.String }) {
   override get message(): string {
     return `The stream ${JSON.stringify(this.path)} has been deleted; only its forks can still be read`
   }
 }
 
-/** Says that the path is in use by a stream that was created differently. HTTP 409. */
+/**
+ * Says that the path is in use by a stream that was created differently. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class StreamConflict extends Schema.TaggedError<StreamConflict>()("StreamConflict", { path: Schema.String }) {
   override get message(): string {
     return `The path ${JSON.stringify(this.path)} is in use by a stream with another configuration; choose another path`
   }
 }
 
-/** Says that the stream has been closed, so that nothing more can be appended. HTTP 409. */
+/**
+ * Says that the stream has been closed, so that nothing more can be appended. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class StreamClosed extends Schema.TaggedError<StreamClosed>()("StreamClosed", {
   path: Schema.String,
   tail: Schema.Natural
@@ -39,7 +59,12 @@ export class StreamClosed extends Schema.TaggedError<StreamClosed>()("StreamClos
   }
 }
 
-/** Says that data of another content type was to be appended, or to be inherited by a fork. HTTP 409. */
+/**
+ * Says that data of another content type was to be appended, or to be inherited by a fork. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ContentTypeMismatch extends Schema.TaggedError<ContentTypeMismatch>()("ContentTypeMismatch", {
   path: Schema.String,
   contentType: Schema.String
@@ -49,7 +74,12 @@ export class ContentTypeMismatch extends Schema.TaggedError<ContentTypeMismatch>
   }
 }
 
-/** Says that a `Stream-Seq` is not greater than the last one. HTTP 409. */
+/**
+ * Says that a `Stream-Seq` is not greater than the last one. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SeqRegression extends Schema.TaggedError<SeqRegression>()("SeqRegression", {
   path: Schema.String,
   last: Schema.String
@@ -59,7 +89,12 @@ export class SeqRegression extends Schema.TaggedError<SeqRegression>()("SeqRegre
   }
 }
 
-/** Says that a producer with a later epoch has taken over. HTTP 403. */
+/**
+ * Says that a producer with a later epoch has taken over. HTTP 403.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class StaleEpoch extends Schema.TaggedError<StaleEpoch>()("StaleEpoch", {
   path: Schema.String,
   epoch: Schema.Natural
@@ -70,7 +105,12 @@ export class StaleEpoch extends Schema.TaggedError<StaleEpoch>()("StaleEpoch", {
   }
 }
 
-/** Says that appends of a producer are missing before this one. HTTP 409. */
+/**
+ * Says that appends of a producer are missing before this one. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SequenceGap extends Schema.TaggedError<SequenceGap>()("SequenceGap", {
   path: Schema.String,
   expected: Schema.Natural,
@@ -84,7 +124,12 @@ export class SequenceGap extends Schema.TaggedError<SequenceGap>()("SequenceGap"
   }
 }
 
-/** Says that an argument is out of its domain. HTTP 400. */
+/**
+ * Says that an argument is out of its domain. HTTP 400.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
   field: Schema.String,
   expected: Schema.String
@@ -94,7 +139,12 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInp
   }
 }
 
-/** Says that a position lies after the tail of the stream. HTTP 400. */
+/**
+ * Says that a position lies after the tail of the stream. HTTP 400.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class BeyondTail extends Schema.TaggedError<BeyondTail>()("BeyondTail", { path: Schema.String }) {
   override get message(): string {
     return `The offset lies after the tail of ${JSON.stringify(this.path)}, or of what one append brought; ` +
@@ -102,21 +152,36 @@ export class BeyondTail extends Schema.TaggedError<BeyondTail>()("BeyondTail", {
   }
 }
 
-/** Says that the stream to fork does not exist. HTTP 404. */
+/**
+ * Says that the stream to fork does not exist. HTTP 404.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SourceNotFound extends Schema.TaggedError<SourceNotFound>()("SourceNotFound", { path: Schema.String }) {
   override get message(): string {
     return `There is no stream ${JSON.stringify(this.path)} to fork here; check the path and who is asking`
   }
 }
 
-/** Says that the stream to fork has been deleted. HTTP 409. */
+/**
+ * Says that the stream to fork has been deleted. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SourceGone extends Schema.TaggedError<SourceGone>()("SourceGone", { path: Schema.String }) {
   override get message(): string {
     return `The stream ${JSON.stringify(this.path)} has been deleted and takes no new forks`
   }
 }
 
-/** Says that a configured limit does not admit the data. HTTP 413. */
+/**
+ * Says that a configured limit does not admit the data. HTTP 413.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class LimitExceeded extends Schema.TaggedError<LimitExceeded>()("LimitExceeded", {
   path: Schema.String,
   limit: Schema.Literals(["maxAppendBytes", "maxStreamBytes"]),
@@ -127,14 +192,24 @@ export class LimitExceeded extends Schema.TaggedError<LimitExceeded>()("LimitExc
   }
 }
 
-/** Says that the process is shutting down and takes no more appends. HTTP 503; worth another try elsewhere. */
+/**
+ * Says that the process is shutting down and takes no more appends. HTTP 503; worth another try elsewhere.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ShuttingDown extends Schema.TaggedError<ShuttingDown>()("ShuttingDown", {}) {
   override get message(): string {
     return "The server is shutting down; try again in a moment"
   }
 }
 
-/** Says that the store failed, so that nothing is known; never to be taken for "there is none". HTTP 503. */
+/**
+ * Says that the store failed, so that nothing is known; never to be taken for "there is none". HTTP 503.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class StorageFailure extends Schema.TaggedError<StorageFailure>()("StorageFailure", {
   operation: Schema.String,
   cause: Schema.Defect()
@@ -144,7 +219,12 @@ export class StorageFailure extends Schema.TaggedError<StorageFailure>()("Storag
   }
 }
 
-/** Lists what can go wrong. */
+/**
+ * Lists what can go wrong.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export const DurableStreamsErrorReason = Schema.Union([
   StreamNotFound,
   StreamGone,
@@ -162,10 +242,20 @@ export const DurableStreamsErrorReason = Schema.Union([
   ShuttingDown,
   StorageFailure
 ])
-/** @see {@link DurableStreamsErrorReason} */
+/**
+ * @see {@link DurableStreamsErrorReason}
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export type DurableStreamsErrorReason = typeof DurableStreamsErrorReason.Type
 
-/** Reports what went wrong with a stream; callers branch on the tag of `reason`. */
+/**
+ * Reports what went wrong with a stream; callers branch on the tag of `reason`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class DurableStreamsError extends Schema.TaggedError<DurableStreamsError>()("DurableStreamsError", {
   reason: DurableStreamsErrorReason
 }) {

@@ -234,7 +234,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         return yield* fail(new InvalidInput({ field: "fork.further", expected: "given together with fork.at" }))
       }
     }
-    // A fork takes its source's content type, which is how its first data is to be read. The store checks that it still
+    // A fork takes its source's content type, which is how its first data is read. The store checks that it still
     // has that type.
     const contentType = options.contentType ?? (fork === undefined
       ? defaultContentType
@@ -337,7 +337,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       if (!isStreamPath(path)) return fail(new StreamNotFound({ path }))
       if (data.length === 0 && !close) {
         return fail(
-          new InvalidInput({ field: "data", expected: "at least one byte, unless the stream is to be closed" })
+          new InvalidInput({ field: "data", expected: "at least one byte, unless the request closes the stream" })
         )
       }
       if (data.length > 0 && options.contentType === undefined) {

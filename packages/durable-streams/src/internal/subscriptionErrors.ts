@@ -6,7 +6,12 @@ import * as Schema from "effect/Schema"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import { type DurableStreamsError, InvalidInput, StorageFailure } from "./streamErrors.ts"
 
-/** Says that there is no such subscription, or that it is somebody else's. HTTP 404. */
+/**
+ * Says that there is no such subscription, or that it is another owner's. HTTP 404.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SubscriptionNotFound extends Schema.TaggedError<SubscriptionNotFound>()("SubscriptionNotFound", {
   subscriptionId: Schema.String
 }) {
@@ -15,7 +20,12 @@ export class SubscriptionNotFound extends Schema.TaggedError<SubscriptionNotFoun
   }
 }
 
-/** Says that the id is in use by a subscription that was created differently. HTTP 409. */
+/**
+ * Says that the id is in use by a subscription that was created differently. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SubscriptionConflict extends Schema.TaggedError<SubscriptionConflict>()("SubscriptionConflict", {
   subscriptionId: Schema.String
 }) {
@@ -24,28 +34,48 @@ export class SubscriptionConflict extends Schema.TaggedError<SubscriptionConflic
   }
 }
 
-/** Says that the server does not call the URL of a webhook. HTTP 400. */
+/**
+ * Says that the server does not call the URL of a webhook. HTTP 400.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class WebhookRejected extends Schema.TaggedError<WebhookRejected>()("WebhookRejected", {}) {
   override get message(): string {
     return "This server does not call that webhook; give an https URL with a public host name and without credentials"
   }
 }
 
-/** Says that a worker's wake is over: another one has begun, or its lease has expired. HTTP 409. */
+/**
+ * Says that a worker's wake is over: another one has begun, or its lease has expired. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class WakeFenced extends Schema.TaggedError<WakeFenced>()("WakeFenced", { subscriptionId: Schema.String }) {
   override get message(): string {
     return `This wake of ${JSON.stringify(this.subscriptionId)} is over; stop working on it, and wait for the next one`
   }
 }
 
-/** Says that the token of a wake is none that this server has issued for the subscription. HTTP 401. */
+/**
+ * Says that the token of a wake is none that this server has issued for the subscription. HTTP 401.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TokenInvalid extends Schema.TaggedError<TokenInvalid>()("TokenInvalid", {}) {
   override get message(): string {
     return "Authorization must be: Bearer, a space, and the token that came with the wake"
   }
 }
 
-/** Says that another worker has the wake. HTTP 409. */
+/**
+ * Says that another worker has the wake. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AlreadyClaimed extends Schema.TaggedError<AlreadyClaimed>()("AlreadyClaimed", {
   subscriptionId: Schema.String,
   holder: Schema.String,
@@ -56,7 +86,12 @@ export class AlreadyClaimed extends Schema.TaggedError<AlreadyClaimed>()("Alread
   }
 }
 
-/** Says that there is nothing to claim. HTTP 409. */
+/**
+ * Says that there is nothing to claim. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class NothingPending extends Schema.TaggedError<NothingPending>()("NothingPending", {
   subscriptionId: Schema.String
 }) {
@@ -65,7 +100,12 @@ export class NothingPending extends Schema.TaggedError<NothingPending>()("Nothin
   }
 }
 
-/** Lists what can go wrong. */
+/**
+ * Lists what can go wrong.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export const StreamSubscriptionsErrorReason = Schema.Union([
   SubscriptionNotFound,
   SubscriptionConflict,
@@ -77,10 +117,20 @@ export const StreamSubscriptionsErrorReason = Schema.Union([
   InvalidInput,
   StorageFailure
 ])
-/** @see {@link StreamSubscriptionsErrorReason} */
+/**
+ * @see {@link StreamSubscriptionsErrorReason}
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export type StreamSubscriptionsErrorReason = typeof StreamSubscriptionsErrorReason.Type
 
-/** Reports what went wrong with a subscription; callers branch on the tag of `reason`. */
+/**
+ * Reports what went wrong with a subscription; callers branch on the tag of `reason`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class StreamSubscriptionsError
   extends Schema.TaggedError<StreamSubscriptionsError>()("StreamSubscriptionsError", {
     reason: StreamSubscriptionsErrorReason

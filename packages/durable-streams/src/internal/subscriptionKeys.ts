@@ -14,7 +14,12 @@ import * as Schema from "effect/Schema"
 import type { SubscriptionRow } from "../StreamSubscriptionRepository.ts"
 import { fail, TokenInvalid } from "./subscriptionErrors.ts"
 
-/** Describes the key that signs webhooks, and where to find it by. */
+/**
+ * Describes the key that signs webhooks, and where to find it by.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SigningKey {
   readonly kid: string
   /** The public key as a JWK (RFC 8037). */
@@ -36,7 +41,7 @@ const decodeToken = Schema.decodeUnknownOption(WakeToken)
 /** Signs with the keys, and knows what they have signed. */
 export type SubscriptionKeys = Effect.Success<typeof make>
 
-/** Loads the keys, which are made where there are none yet. */
+/** Loads the keys, which are made if there are none yet. */
 export const make = Effect.gen(function*() {
   const signature = yield* Signature.Signature
   const mac = yield* Mac.Mac

@@ -37,7 +37,7 @@ export const outageOf = (repository: StreamSubscriptionRepository["Service"]): O
     ends: "Subscriptions are looked after again"
   })
 
-/** Makes what begins a wake where there is something to do and nobody at it, and tells the worker in the background. */
+/** Makes what begins a wake if there is something to do and no worker at it, and tells the worker in the background. */
 export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeoutMillis }: {
   readonly keys: SubscriptionKeys.SubscriptionKeys
   readonly pendingOf: PendingStreams.PendingStreams["pendingOf"]
@@ -77,7 +77,7 @@ export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeou
     return Option.isSome(decodeAnswer(yield* Effect.orElseSucceed(response.json, () => null)))
   }, Effect.scoped)
 
-  /** Tells of a wake; true where all that was told is done already. */
+  /** Tells of a wake; true if all that was told is done already. */
   const tell = Effect.fnUntraced(function*(
     row: SubscriptionRow,
     wakeId: string,

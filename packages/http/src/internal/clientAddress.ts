@@ -6,7 +6,7 @@ import * as Result from "effect/Result"
 
 /**
  * Returns what the attempts of a client are counted under: its IPv4 address, or the network of 64 bits that its IPv6
- * address is of, all of which is one customer's. None where the server doesn't know the address.
+ * address is of, all of which is one customer's. None if the server doesn't know the address.
  *
  * Like the address itself it is the connection's, unless the host says which proxies it believes.
  */

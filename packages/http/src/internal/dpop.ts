@@ -12,17 +12,17 @@ import type * as Redacted from "effect/Redacted"
 /** What a challenge says of the proofs that are taken (RFC 9449 section 7.1). */
 export const algs = algorithms.join(" ")
 
-/** Returns the check of proofs, where the host has it and the policy in force takes proofs. */
+/** Returns the check of proofs, if the host has it and the policy in force takes proofs. */
 export const offered: Effect.Effect<Option.Option<DpopProof["Service"]>, never, AuthPolicy> = Effect.gen(function*() {
   const { sessionMethods } = yield* AuthPolicy
   return sessionMethods.includes("dpop-access-token") ? yield* Effect.serviceOption(DpopProof) : Option.none()
 })
 
 /**
- * Returns the URL that the current request was sent to, as its client knows it, or an empty text where that is not to be
+ * Returns the URL that the current request was sent to, as its client knows it, or an empty text if that is not to be
  * told: no proof is for it.
  *
- * Where the host says no public URL, the server is one on a loopback address, and the `Host` header has to name such an
+ * If the host says no public URL, the server is one on a loopback address, and the `Host` header has to name such an
  * address and the port that the server listens on. A proof that another server of this machine was sent, or a page that
  * has its own name point here, is not taken.
  */

@@ -43,7 +43,7 @@ const form = document.getElementById("form")
 const code = document.getElementById("code")
 const submit = document.getElementById("submit")
 const next = document.getElementById("continue")
-// Beside this page, wherever the host has mounted it, and also where the address ends in a slash.
+// Beside this page, wherever the host has mounted it, and also if the address ends in a slash.
 const endpoint = new URL("api/auth/bootstrap", location.origin + location.pathname.replace(/\\/+$/, ""))
 next.href = continueTo
 

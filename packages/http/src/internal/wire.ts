@@ -38,7 +38,7 @@ interface Reason {
 }
 
 /**
- * Fails with a wire error, and logs its code under the trace id: where the fault is ours, as a warning with the cause, which
+ * Fails with a wire error, and logs its code under the trace id: if the fault is ours, as a warning with the cause, which
  * the caller is not told.
  */
 const answer = <E>(

@@ -11,6 +11,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
  * Configures a `SqliteClient`.
  *
  * @category models
+ * @since 0.1.0
  */
 export interface SqliteClientConfig {
   /** A path, a `file:` URI, or `:memory:`. The file is created if it is absent, its directory is not. */

@@ -223,7 +223,7 @@ export const run = Effect.fnUntraced(function*<E>(histories: ReadonlyArray<Reado
   for (const snapshot of snapshots) checkSnapshot(events, snapshot)
   checkOrder(events, taken, spoiled)
 
-  // Nothing is left to whom nobody would let in: under the mode as it is, and once everybody has to be approved.
+  // Nothing is left to whom no mode would let in: under the mode as it is, and once every client has to be approved.
   const clients = (yield* AccessRepository).clients
   const nowMillis = start + afterMillis
   const checkHolders = Effect.fnUntraced(function*(statuses: ReadonlyArray<string>) {

@@ -35,7 +35,7 @@ import * as SessionCredentialRepositorySuite from "../../src/SessionCredentialRe
 export interface Mutant {
   readonly suite: string
   readonly name: string
-  /** How the title of a test begins that must fail; none where all must pass. */
+  /** How the title of a test begins that must fail; none if all must pass. */
   readonly breaks: string | undefined
   readonly declare: () => void
 }
@@ -283,7 +283,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   sessions("logs two tabs out", "SESS-04: of 50 that refresh at once one exchanges the token", (real) => ({
     refresh: (options, change) => real.refresh({ ...options, graceMillis: 0 }, change)
   })),
-  sessions("ends a session for who doesn't hold its key", "SESS-04: refresh changes nothing", (real) => ({
+  sessions("ends a session of a caller that does not hold its key", "SESS-04: refresh changes nothing", (real) => ({
     refresh: Effect.fnUntraced(function*(options, change) {
       const row = Option.getOrUndefined(yield* real.findById(options.id))
       return yield* real.refresh({ ...options, proofKeyThumbprint: row?.proofKeyThumbprint ?? undefined }, change)
@@ -408,7 +408,7 @@ export const mutants: ReadonlyArray<Mutant> = [
       return before === undefined && outcome._tag === "Existing" ? { ...outcome, _tag: "Created" } : outcome
     })
   })),
-  runs("fences nobody", "RUN-05 L-78 a writer with another epoch is refused", (real) => ({
+  runs("fences no writer", "RUN-05 L-78 a writer with another epoch is refused", (real) => ({
     append: Effect.fnUntraced(function*(options) {
       const items = yield* Effect.forEach(
         options.items,

@@ -33,7 +33,7 @@ const retryMillis = 250
 /**
  * Starts following, and returns when it has looked once, or failed to. It ends with the scope.
  *
- * `onEvents` is handed every event after the start, in order; `onGap` is called where some were left out.
+ * `onEvents` is handed every event after the start, in order; `onGap` is called if some were left out.
  */
 export const make = Effect.fnUntraced(function*(options: {
   readonly trustMillis: number
@@ -81,7 +81,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const catchUp = one.withPermit(
     Effect.suspend(() => {
       const nowMillis = clock.currentTimeMillisUnsafe()
-      // Whoever held the permit before may have looked just now.
+      // A caller that held the permit before may have looked just now.
       if (!listening || isConfirmed(nowMillis)) return Effect.succeed(listening)
       return Effect.matchEffect(look, {
         onFailure: (error) => Effect.as(unconfirm(error), false),

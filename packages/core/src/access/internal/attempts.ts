@@ -27,7 +27,7 @@ export interface Reserved {
 export interface Attempts {
   /**
    * Counts an attempt before it is made, so that of n racers no more than the limit make one; {@link Reserved} takes it
-   * back where it was none of those that count.
+   * back if it was none of those that count.
    */
   readonly reserve: (source: string | undefined) => Effect.Effect<Reserved | Exceeded, RepositoryError>
 }

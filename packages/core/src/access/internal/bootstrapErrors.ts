@@ -7,7 +7,12 @@ import { RepositoryError } from "../../RepositoryError.ts"
 import * as AccessScope from "../AccessScope.ts"
 import { BootstrapMethod } from "../AuthPolicy.ts"
 
-/** Reports a code that cannot be one: its length, a symbol or the check symbol is wrong. No attempt was counted. */
+/**
+ * Reports a code that cannot be one: its length, a symbol or the check symbol is wrong. No attempt was counted.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class MalformedCode extends Schema.TaggedError<MalformedCode>()("MalformedCode", {}) {
   override get message() {
     return "This is not a pairing code; check it for a typing error"
@@ -15,8 +20,11 @@ export class MalformedCode extends Schema.TaggedError<MalformedCode>()("Malforme
 }
 
 /**
- * Reports a code that lets nobody in: unknown, expired, revoked, used up, or bound to another key. A caller is not told
+ * Reports a code that lets no caller in: unknown, expired, revoked, used up, or bound to another key. A caller is not told
  * which; the log is.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class InvalidCredential extends Schema.TaggedError<InvalidCredential>()("InvalidCredential", {}) {
   override get message() {
@@ -24,7 +32,12 @@ export class InvalidCredential extends Schema.TaggedError<InvalidCredential>()("
   }
 }
 
-/** Reports that a good code was asked for more than it grants. The code was not used. */
+/**
+ * Reports that a good code was asked for more than it grants. The code was not used.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ScopeNotGranted extends Schema.TaggedError<ScopeNotGranted>()("ScopeNotGranted", {
   requested: Schema.Array(AccessScope.AccessScope)
 }) {
@@ -33,7 +46,12 @@ export class ScopeNotGranted extends Schema.TaggedError<ScopeNotGranted>()("Scop
   }
 }
 
-/** Reports an attempt to hand on scopes that whoever issues the link doesn't hold. No link was made. */
+/**
+ * Reports an attempt to hand on scopes that the issuer of the link doesn't hold. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHeld", {
   missing: Schema.Array(AccessScope.AccessScope)
 }) {
@@ -43,9 +61,12 @@ export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHe
 }
 
 /**
- * Reports a subject that a link cannot be for. Only the operator says whom a link is for (`foreign`); nobody may be called
+ * Reports a subject that a link cannot be for. Only the operator says whom a link is for (`foreign`); no subject may be called
  * as one of the feed's own actors, `operator`, `system` and `connect` (`reserved`); and a name is one line of text (`empty`,
  * `malformed`). No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("SubjectNotAllowed", {
   problem: Schema.Literals(["foreign", "reserved", "empty", "malformed"])
@@ -53,7 +74,7 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
   override get message() {
     switch (this.problem) {
       case "foreign":
-        return "Only the operator issues links for somebody else; leave the subject out to issue one for yourself"
+        return "Only the operator issues links for another subject; leave the subject out to issue one for yourself"
       case "reserved":
         return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
       default:
@@ -62,14 +83,24 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
   }
 }
 
-/** Reports a label that could not be shown on a line: it holds control characters or half of a character. No link was made. */
+/**
+ * Reports a label that could not be shown on a line: it holds control characters or half of a character. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class LabelNotAllowed extends Schema.TaggedError<LabelNotAllowed>()("LabelNotAllowed", {}) {
   override get message() {
     return "A label is a line of text: it cannot hold control characters"
   }
 }
 
-/** Reports a way in that the policy in force does not have. No link was made. */
+/**
+ * Reports a way in that the policy in force does not have. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class MethodNotOffered extends Schema.TaggedError<MethodNotOffered>()("MethodNotOffered", {
   method: BootstrapMethod
 }) {
@@ -78,7 +109,12 @@ export class MethodNotOffered extends Schema.TaggedError<MethodNotOffered>()("Me
   }
 }
 
-/** Reports that too many wrong codes came from one source, or from all together. This one was not looked at. */
+/**
+ * Reports that too many wrong codes came from one source, or from all together. This one was not looked at.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TooManyAttempts extends Schema.TaggedError<TooManyAttempts>()("TooManyAttempts", {
   retryAfterMillis: Schema.Natural
 }) {
@@ -89,7 +125,12 @@ export class TooManyAttempts extends Schema.TaggedError<TooManyAttempts>()("TooM
   }
 }
 
-/** Reports a lifetime that is not positive or is above the configured maximum. No link was made. */
+/**
+ * Reports a lifetime that is not positive or is above the configured maximum. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class LifetimeOutOfBounds extends Schema.TaggedError<LifetimeOutOfBounds>()("LifetimeOutOfBounds", {
   requestedMillis: Schema.Number,
   maximumMillis: Schema.Number
@@ -100,21 +141,36 @@ export class LifetimeOutOfBounds extends Schema.TaggedError<LifetimeOutOfBounds>
   }
 }
 
-/** Reports the id of a link that does not exist or can no longer be redeemed. */
+/**
+ * Reports the id of a link that does not exist or can no longer be redeemed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class LinkNotFound extends Schema.TaggedError<LinkNotFound>()("LinkNotFound", { id: Schema.String }) {
   override get message() {
     return `There is no open pairing link ${this.id}; list the links to see which there are`
   }
 }
 
-/** Reports a credential that was seeded before; a new one has to be made for each start. */
+/**
+ * Reports a credential that was seeded before; a new one has to be made for each start.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class AlreadySeeded extends Schema.TaggedError<AlreadySeeded>()("AlreadySeeded", {}) {
   override get message() {
     return "This credential was seeded before, and may have been used; make a new one for each start of the backend"
   }
 }
 
-/** Reports a seeded credential that could be guessed. */
+/**
+ * Reports a seeded credential that could be guessed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class WeakCredential extends Schema.TaggedError<WeakCredential>()("WeakCredential", {
   minimumLength: Schema.Natural
 }) {
@@ -123,7 +179,12 @@ export class WeakCredential extends Schema.TaggedError<WeakCredential>()("WeakCr
   }
 }
 
-/** Reports that the store could not answer. Nothing was used up, and the call can be made again. */
+/**
+ * Reports that the store could not answer. Nothing was used up, and the call can be made again.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class BootstrapStoreUnavailable
   extends Schema.TaggedError<BootstrapStoreUnavailable>()("BootstrapStoreUnavailable", {
     cause: RepositoryError
@@ -134,7 +195,12 @@ export class BootstrapStoreUnavailable
   }
 }
 
-/** Reports what went wrong with a bootstrap credential, with a reason to branch on. */
+/**
+ * Reports what went wrong with a bootstrap credential, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCredentialError>()(
   "BootstrapCredentialError",
   {

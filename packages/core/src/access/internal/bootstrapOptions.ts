@@ -22,13 +22,23 @@ export class InvalidBootstrapCredentialOptions extends Schema.TaggedError<Invali
   }
 }
 
-/** Bounds attempts: at most `limit` in a window. Each is forgotten after its share of it. */
+/**
+ * Bounds attempts: at most `limit` in a window. Each is forgotten after its share of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AttemptLimit {
   readonly limit?: number | undefined
   readonly window?: Duration.Input | undefined
 }
 
-/** Lists the settings of one-time credentials; each has a default. */
+/**
+ * Lists the settings of one-time credentials; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How long a link can be redeemed unless its issuer says otherwise. Default 5 minutes. */
   readonly lifetime?: Duration.Input | undefined
@@ -39,7 +49,7 @@ export interface Options {
   /**
    * How many well-formed but wrong credentials are taken from one source, by default 10 a minute, and from all together, by
    * default 1,000 a minute. They are counted with the `RateLimiter` in the context when the layer is built, which may be
-   * shared between processes, and in this process where there is none.
+   * shared between processes, and in this process if there is none.
    */
   readonly attempts?: {
     readonly perSource?: AttemptLimit | undefined

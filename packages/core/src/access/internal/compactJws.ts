@@ -22,7 +22,7 @@ export const isCanonicalBase64Url = (text: string): boolean => {
   }
 }
 
-/** Splits a token into exactly three canonical segments; undefined where it is anything else. */
+/** Splits a token into exactly three canonical segments; undefined if it is anything else. */
 export const split = (
   token: string,
   maxLength: number
@@ -58,7 +58,7 @@ const toBytes = (binary: string): Uint8Array => {
 
 const beyondAscii = /[\x80-\xff]/
 
-/** Reads a canonical segment as JSON; none where it is not. */
+/** Reads a canonical segment as JSON; none if it is not. */
 export const readJson = Option.liftThrowable((segment: string): unknown => {
   const binary = toBinary(segment)
   return JSON.parse(beyondAscii.test(binary) ? decoder.decode(toBytes(binary)) : binary)
@@ -67,7 +67,7 @@ export const readJson = Option.liftThrowable((segment: string): unknown => {
 /** Reads a canonical segment as bytes. */
 export const readBytes = (segment: string): Uint8Array => toBytes(toBinary(segment))
 
-/** Splits a token into exactly three canonical segments and reads two of them as JSON; none where it is anything else. */
+/** Splits a token into exactly three canonical segments and reads two of them as JSON; none if it is anything else. */
 export const parse = (token: string, maxLength: number): Option.Option<CompactJws> => {
   const segments = split(token, maxLength)
   if (segments === undefined) return Option.none()

@@ -11,17 +11,27 @@ import { storedMacKey } from "./storedMacKey.ts"
 
 const encoder = new TextEncoder()
 
-/** Names the secret, in the `SecretStore`, that keys the digests of codes. */
+/**
+ * Names the secret, in the `SecretStore`, that keys the digests of codes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const digestKeyName = "pairing-code-key"
 
-/** The least length of a seeded credential: 128 bits in base64url. */
+/**
+ * The least length of a seeded credential: 128 bits in base64url.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const seedMinimumLength = 22
 
 /** Longer input than this is refused unread. */
 export const maxLength = 512
 
 /**
- * Returns what is digested for a credential, or none where it can be neither a code nor a seed. A seed that reads as a
+ * Returns what is digested for a credential, or none if it can be neither a code nor a seed. A seed that reads as a
  * code is digested as one, on both sides, so that a host may seed a code of its own making.
  */
 export const canonical = (text: string): Option.Option<string> => {

@@ -34,7 +34,7 @@ export interface Options {
   readonly maxReplay?: number | undefined
   /** How often a follower looks without a hint. Default 5 seconds. */
   readonly pollInterval?: Duration.Input | undefined
-  /** How long to wait before listening again where listening failed. A follower looks each time. Default 250 milliseconds. */
+  /** How long to wait before listening again if listening failed. A follower looks each time. Default 250 milliseconds. */
   readonly retryDelay?: Duration.Input | undefined
 }
 

@@ -16,7 +16,7 @@ interface Entry {
   lastSeenAtMillis: number
 }
 
-/** Waits for a session's end; `woken` is made anew before each look at the row. */
+/** Waits for a session's end; `woken` is made again before each look at the row. */
 export interface Watcher {
   woken: Deferred.Deferred<void>
 }
@@ -50,7 +50,7 @@ export const make = (settings: {
     /** Tells whether a token was verified, which says nothing of its session's row now. */
     has: (tokenDigest: string): boolean => entries.has(tokenDigest),
 
-    /** Returns the session of a token that was seen before, unless its row is to be looked at. */
+    /** Returns the session of a token that was seen before, unless its row must be read. */
     recall: (tokenDigest: string, nowMillis: number): Session | undefined => {
       const entry = entries.get(tokenDigest)
       // A clock that was set back would prolong the trust, so a time before the last use leads to the row too.
@@ -69,7 +69,7 @@ export const make = (settings: {
     ): Session => {
       const session = toSession(row)
       if (read.generation !== generation) return session
-      // The token before it, where a session has been refreshed.
+      // The token before it, if a session has been refreshed.
       const before = digestBySession.get(row.id)
       if (before !== undefined && before !== tokenDigest) entries.delete(before)
       if (entries.size >= settings.capacity && !entries.has(tokenDigest)) {
@@ -93,13 +93,13 @@ export const make = (settings: {
       return session
     },
 
-    /** Returns when this process has last seen a session; 0 where it doesn't remember it. */
+    /** Returns when this process has last seen a session; 0 if it doesn't remember it. */
     seenAtMillis: (id: SessionId): number => ofSession(id)?.lastSeenAtMillis ?? 0,
 
     /** Forgets a session whose row has told that it is over. */
     forget,
 
-    /** Forgets sessions that change, and others that are concerned, also where they are only being read now. */
+    /** Forgets sessions that change, and others that are concerned, also if they are only being read now. */
     invalidate: (ids: Iterable<SessionId>, isConcerned: (session: Session) => boolean = () => false): void => {
       generation++
       for (const id of ids) forget(id)
@@ -112,7 +112,7 @@ export const make = (settings: {
       for (const id of [...digestBySession.keys(), ...waiting.keys()]) forget(id)
     },
 
-    /** Forgets what an event makes out of date, also where it is only being read from the store now. */
+    /** Forgets what an event makes out of date, also if it is only being read from the store now. */
     onEvents: (events: ReadonlyArray<AccessEvent>): void => {
       for (const { change } of events) {
         if (change._tag === "sessionRemoved") {
@@ -130,7 +130,7 @@ export const make = (settings: {
       }
     },
 
-    /** Adds somebody who waits for the end of a session. */
+    /** Adds a user who waits for the end of a session. */
     watch: (id: SessionId): Watcher => {
       const watcher: Watcher = { woken: Deferred.makeUnsafe() }
       waiting.set(id, (waiting.get(id) ?? new Set()).add(watcher))

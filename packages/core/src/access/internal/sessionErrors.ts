@@ -7,7 +7,10 @@ import { SecretStoreError } from "../../secrets/SecretStore.ts"
 import { SessionId } from "../Session.ts"
 
 /**
- * Reports a token that lets nobody in. A caller is told this and no more; `problem` is for the log.
+ * Reports a token that lets no caller in. A caller is told this and no more; `problem` is for the log.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class SessionRefused extends Schema.TaggedError<SessionRefused>()("SessionRefused", {
   problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "proof-key-mismatch"])
@@ -17,7 +20,12 @@ export class SessionRefused extends Schema.TaggedError<SessionRefused>()("Sessio
   }
 }
 
-/** Reports a ticket that is unknown, was used, has expired, or whose session has ended. */
+/**
+ * Reports a ticket that is unknown, was used, has expired, or whose session has ended.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TicketRefused extends Schema.TaggedError<TicketRefused>()("TicketRefused", {}) {
   override get message() {
     return "The ticket is not valid, or was used already; ask for a new one"
@@ -27,6 +35,9 @@ export class TicketRefused extends Schema.TaggedError<TicketRefused>()("TicketRe
 /**
  * Reports a refresh token that gives no new tokens. A caller is told this and no more; `problem` is for the log. `reused`
  * says that the token had been used before, and that its session was revoked for that.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class RefreshRefused extends Schema.TaggedError<RefreshRefused>()("RefreshRefused", {
   problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "reused", "proof-key-mismatch"])
@@ -36,7 +47,12 @@ export class RefreshRefused extends Schema.TaggedError<RefreshRefused>()("Refres
   }
 }
 
-/** Reports the id of a session that does not exist or has ended. */
+/**
+ * Reports the id of a session that does not exist or has ended.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("SessionNotFound", {
   id: SessionId
 }) {
@@ -45,7 +61,12 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("Sess
   }
 }
 
-/** Reports an attempt to revoke, by its id, the session that asks. */
+/**
+ * Reports an attempt to revoke, by its id, the session that asks.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class CurrentSessionProtected extends Schema.TaggedError<CurrentSessionProtected>()("CurrentSessionProtected", {
   id: SessionId
 }) {
@@ -55,8 +76,11 @@ export class CurrentSessionProtected extends Schema.TaggedError<CurrentSessionPr
 }
 
 /**
- * Reports that the store of sessions, or the one of the signing keys, could not answer. Nobody is let in meanwhile, and the
+ * Reports that the store of sessions, or the one of the signing keys, could not answer. No caller is let in meanwhile, and the
  * call can be made again.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class SessionStoreUnavailable extends Schema.TaggedError<SessionStoreUnavailable>()("SessionStoreUnavailable", {
   cause: Schema.Union([RepositoryError, SecretStoreError])
@@ -66,7 +90,12 @@ export class SessionStoreUnavailable extends Schema.TaggedError<SessionStoreUnav
   }
 }
 
-/** Reports what went wrong with a session, with a reason to branch on. */
+/**
+ * Reports what went wrong with a session, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SessionCredentialError extends Schema.TaggedError<SessionCredentialError>()("SessionCredentialError", {
   reason: Schema.Union([
     SessionRefused,

@@ -21,7 +21,12 @@ export class InvalidSessionCredentialOptions extends Schema.TaggedError<InvalidS
   }
 }
 
-/** Lists the settings of sessions; each has a default. */
+/**
+ * Lists the settings of sessions; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /**
    * How long a session lasts after its last renewal: its idle timeout. Activity less than a renewal interval after one starts none, so a
@@ -36,7 +41,7 @@ export interface Options {
    * Gives bearer and DPoP sessions a token that ends after `tokenLifetime`, whatever its use, and a refresh token for the
    * next one (RFC 6749 section 6). A refresh token is good for one exchange (RFC 9700 section 4.14.2). For `graceWindow`
    * after it, by default 30 seconds, it gives the very same new tokens again, so that two tabs, or a client that lost the
-   * answer, go on. After that its use ends the session: somebody has a copy. Off by default; cookies are never refreshed.
+   * answer, go on. After that its use ends the session: another party has a copy. Off by default; cookies are never refreshed.
    */
   readonly refresh?: {
     readonly tokenLifetime: Duration.Input
@@ -48,8 +53,8 @@ export interface Options {
   readonly cacheCapacity?: number | undefined
   /**
    * How long a remembered token is trusted without a look at its row, and how often a stream held by `whileValid`
-   * looks. A revocation is seen before that: at once where this process makes it, and as soon as the access feed tells of
-   * it where another does. Default 5 seconds.
+   * looks. A revocation is seen before that: at once if this process makes it, and as soon as the access feed tells of
+   * it if another does. Default 5 seconds.
    */
   readonly recheckInterval?: Duration.Input | undefined
   /**
@@ -65,13 +70,26 @@ export interface Options {
  * The standard asks for no limit to inactivity there.
  *
  * The presets set how long a session lasts. How the user was authenticated before is the host's.
+ *
+ * @category constants
+ * @since 0.1.0
  */
 export const nistAal1: Options = { lifetime: "30 days", absoluteLifetime: "30 days" }
 
-/** Sets the limits at level 2 (NIST SP 800-63B-4 section 2.2.3): 24 hours, and 1 hour of inactivity. */
+/**
+ * Sets the limits at level 2 (NIST SP 800-63B-4 section 2.2.3): 24 hours, and 1 hour of inactivity.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const nistAal2: Options = { lifetime: "1 hour", absoluteLifetime: "24 hours" }
 
-/** Sets the limits at level 3 (NIST SP 800-63B-4 section 2.3.3): 12 hours, and 15 minutes of inactivity. */
+/**
+ * Sets the limits at level 3 (NIST SP 800-63B-4 section 2.3.3): 12 hours, and 15 minutes of inactivity.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const nistAal3: Options = { lifetime: "15 minutes", absoluteLifetime: "12 hours" }
 
 /** Holds the settings, durations in whole milliseconds. */

@@ -39,7 +39,7 @@ export const make = Effect.fnUntraced(function*(ring: SigningKeys.KeyRing) {
 
   /**
    * Makes the tokens that follow a refresh token. They are the same each time for the same refresh token, key and times,
-   * and nobody can tell them from the row and the key without having that token.
+   * and no reader of the store can tell them from the row and the key without having that token.
    */
   const successors = Effect.fnUntraced(function*(before: {
     readonly key: SigningKeys.SigningKey

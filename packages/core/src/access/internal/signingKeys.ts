@@ -95,7 +95,7 @@ const importKeys = Effect.fnUntraced(function*([first, ...others]: readonly [Jwk
 })
 
 /**
- * Reads the signing keys, and makes the first one where there is none. Of n processes that start at once, one creates the
+ * Reads the signing keys, and makes the first one if there is none. Of n processes that start at once, one creates the
  * keys and all use them.
  */
 export const load = Effect.fnUntraced(function*(): Effect.fn.Return<
@@ -136,7 +136,7 @@ export const retirementMillis = 3_600_000
 export interface KeyRing {
   /** What is known at the moment. */
   readonly known: () => SigningKeys
-  /** Returns the key that signs, after a look at the store where the last one is old. */
+  /** Returns the key that signs, after a look at the store if the last one is old. */
   readonly active: Effect.Effect<SigningKey, SecretStore.SecretStoreError>
   /**
    * Returns the keys as they are stored after this was called. Those who call it within {@link rereadMillis} of a look at
@@ -164,7 +164,7 @@ export const makeRing = Effect.fnUntraced(function*(): Effect.fn.Return<
   let knownAtMillis = yield* Clock.currentTimeMillis
   // The first token that names an unknown key need not wait.
   let rereadAtMillis = -Infinity
-  // Whoever asks gets a number, and a look at the store serves all who had asked before it.
+  // A caller that asks gets a number, and a look at the store serves all who had asked before it.
   let asked = 0
   let served = 0
   let outcome: Effect.Effect<SigningKeys, SecretStore.SecretStoreError> = Effect.succeed(keys)
@@ -183,7 +183,7 @@ export const makeRing = Effect.fnUntraced(function*(): Effect.fn.Return<
       if (served >= number) return outcome
       return Effect.gen(function*() {
         const nowMillis = yield* Clock.currentTimeMillis
-        // Never longer than the interval, also where the clock was set back.
+        // Never longer than the interval, also if the clock was set back.
         const waitMillis = Math.min(rereadMillis, rereadAtMillis + rereadMillis - nowMillis)
         if (waitMillis > 0) yield* Effect.sleep(waitMillis)
         rereadAtMillis = yield* Clock.currentTimeMillis
@@ -225,7 +225,7 @@ export const makeRing = Effect.fnUntraced(function*(): Effect.fn.Return<
       const [, ...retired] = yield* decode(yield* secrets.get(secretName))
       const unused = new Set<string>()
       for (const { kid, retired_at_millis } of retired) {
-        // In this order: nobody signs with a key any more that was retired so long ago, so what is unused stays so.
+        // In this order: no process signs with a key any more that was retired so long ago, so what is unused stays so.
         if ((retired_at_millis ?? 0) <= before && !(yield* isInUse(kid))) unused.add(kid)
       }
       if (unused.size === 0) return 0

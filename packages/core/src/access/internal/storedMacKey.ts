@@ -6,7 +6,7 @@ import * as SecretStore from "../../secrets/SecretStore.ts"
 const length = 32
 
 /**
- * Returns the key of HMAC-SHA-256 that a store keeps under a name, and makes it where there is none. Fails where what is there
+ * Returns the key of HMAC-SHA-256 that a store keeps under a name, and makes it if there is none. Fails if what is there
  * is too short to be one; `withNewKey` says what becomes of what the old one has made.
  */
 export const storedMacKey = Effect.fnUntraced(function*(name: string, withNewKey: string) {

@@ -5,7 +5,12 @@ import * as Schema from "effect/Schema"
 import { RepositoryError } from "../../RepositoryError.ts"
 import { ConnectClient } from "../../access/ConnectClient.ts"
 
-/** Reports a thumbprint, or the beginning of one, that no client has. */
+/**
+ * Reports a thumbprint, or the beginning of one, that no client has.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ClientNotFound extends Schema.TaggedError<ClientNotFound>()("ClientNotFound", {
   thumbprint: Schema.String
 }) {
@@ -14,7 +19,12 @@ export class ClientNotFound extends Schema.TaggedError<ClientNotFound>()("Client
   }
 }
 
-/** Reports the beginning of a thumbprint that several clients have. */
+/**
+ * Reports the beginning of a thumbprint that several clients have.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ClientAmbiguous extends Schema.TaggedError<ClientAmbiguous>()("ClientAmbiguous", {
   prefix: Schema.String
 }) {
@@ -23,7 +33,12 @@ export class ClientAmbiguous extends Schema.TaggedError<ClientAmbiguous>()("Clie
   }
 }
 
-/** Reports an approval of a request that expired before. Nothing was changed. */
+/**
+ * Reports an approval of a request that expired before. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RequestExpired extends Schema.TaggedError<RequestExpired>()("RequestExpired", {
   client: ConnectClient
 }) {
@@ -32,23 +47,38 @@ export class RequestExpired extends Schema.TaggedError<RequestExpired>()("Reques
   }
 }
 
-/** Reports a decision about a request that is not the present one. Nothing was changed. */
+/**
+ * Reports a decision about a request that is not the present one. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RequestChanged extends Schema.TaggedError<RequestChanged>()("RequestChanged", {
   client: ConnectClient
 }) {
   override get message() {
-    return "The client has asked anew since, with another code; look at its request again before you decide"
+    return "The client has asked again since, with another code; look at its request again before you decide"
   }
 }
 
-/** Reports a stored mode that is none that this version knows. Nobody is let in through a relay meanwhile. */
+/**
+ * Reports a stored mode that is none that this version knows. No caller is let in through a relay meanwhile.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SecurityModeUnreadable extends Schema.TaggedError<SecurityModeUnreadable>()("SecurityModeUnreadable", {}) {
   override get message() {
-    return "The stored security mode is not one that this version knows; nobody is let in until it is set again"
+    return "The stored security mode is not one that this version knows; no caller is let in until it is set again"
   }
 }
 
-/** Reports that the store could not answer. Nothing was changed, and the call can be made again. */
+/**
+ * Reports that the store could not answer. Nothing was changed, and the call can be made again.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ConnectStoreUnavailable extends Schema.TaggedError<ConnectStoreUnavailable>()("ConnectStoreUnavailable", {
   cause: RepositoryError
 }) {
@@ -57,7 +87,12 @@ export class ConnectStoreUnavailable extends Schema.TaggedError<ConnectStoreUnav
   }
 }
 
-/** Reports that as many clients wait for a decision as this process lets wait. */
+/**
+ * Reports that as many clients wait for a decision as this process lets wait.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class TooManyWaiting extends Schema.TaggedError<TooManyWaiting>()("TooManyWaiting", {
   maximum: Schema.Natural
 }) {
@@ -66,7 +101,12 @@ export class TooManyWaiting extends Schema.TaggedError<TooManyWaiting>()("TooMan
   }
 }
 
-/** Reports what went wrong with a connecting client, with a reason to branch on. */
+/**
+ * Reports what went wrong with a connecting client, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ConnectClientError extends Schema.TaggedError<ConnectClientError>()("ConnectClientError", {
   reason: Schema.Union([
     ClientNotFound,

@@ -21,7 +21,12 @@ export class InvalidConnectClientStoreOptions extends Schema.TaggedError<Invalid
   }
 }
 
-/** Lists the settings of connecting clients; each has a default. */
+/**
+ * Lists the settings of connecting clients; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
 export interface Options {
   /** How long a request can be decided. Default 1 day. */
   readonly pendingLifetime?: Duration.Input | undefined

@@ -31,7 +31,7 @@ export const make = <A extends { readonly key: string }>(capacity: number) => {
       else ids.add(id)
     },
 
-    /** Forgets a key, whoever resolved it. */
+    /** Forgets a key, for every caller. */
     forget: (key: string): void => {
       generation++
       for (const id of idsByKey.get(key) ?? []) entries.delete(id)

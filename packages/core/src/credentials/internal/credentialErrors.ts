@@ -10,14 +10,24 @@ import { CredentialScope } from "../../access/ScopedCredential.ts"
 const key = { key: Schema.String }
 const sourceOf = (source: string) => source === "environment" ? "the environment" : `the ${source}`
 
-/** Reports a key that nobody has declared. */
+/**
+ * Reports a key that is not declared.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class UnknownKey extends Schema.TaggedError<UnknownKey>()("UnknownKey", key) {
   override get message() {
     return `No credential ${JSON.stringify(this.key.slice(0, 128))} is declared`
   }
 }
 
-/** Reports a value that lacks parts of a bundle, or has others. Nothing was changed. */
+/**
+ * Reports a value that lacks parts of a bundle, or has others. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class WrongParts extends Schema.TaggedError<WrongParts>()("WrongParts", {
   ...key,
   expected: Schema.Array(Schema.String)
@@ -29,7 +39,12 @@ export class WrongParts extends Schema.TaggedError<WrongParts>()("WrongParts", {
   }
 }
 
-/** Reports a value that is larger than the limit. Nothing was changed. */
+/**
+ * Reports a value that is larger than the limit. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ValueTooLarge extends Schema.TaggedError<ValueTooLarge>()("ValueTooLarge", {
   ...key,
   limitBytes: Schema.Natural
@@ -39,7 +54,12 @@ export class ValueTooLarge extends Schema.TaggedError<ValueTooLarge>()("ValueToo
   }
 }
 
-/** Reports a scope that a credential may not belong to, or that does not exist. Nothing was changed. */
+/**
+ * Reports a scope that a credential may not belong to, or that does not exist. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ScopeNotAllowed extends Schema.TaggedError<ScopeNotAllowed>()("ScopeNotAllowed", {
   ...key,
   scope: Schema.String,
@@ -52,7 +72,12 @@ export class ScopeNotAllowed extends Schema.TaggedError<ScopeNotAllowed>()("Scop
   }
 }
 
-/** Reports an operation on the credential of an organisation or workspace by somebody who is active in none. */
+/**
+ * Reports an operation on the credential of an organisation or workspace by a caller that is active in none.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class NoActiveOrg extends Schema.TaggedError<NoActiveOrg>()("NoActiveOrg", {
   ...key,
   scope: CredentialScope
@@ -62,7 +87,12 @@ export class NoActiveOrg extends Schema.TaggedError<NoActiveOrg>()("NoActiveOrg"
   }
 }
 
-/** Reports an operation that only owners and admins may do. */
+/**
+ * Reports an operation that only owners and admins may do.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class NotPermitted extends Schema.TaggedError<NotPermitted>()("NotPermitted", {
   ...key,
   scope: CredentialScope
@@ -72,7 +102,12 @@ export class NotPermitted extends Schema.TaggedError<NotPermitted>()("NotPermitt
   }
 }
 
-/** Reports that nobody whose credentials the caller uses has connected this one. It says what to ask people for. */
+/**
+ * Reports that no owner whose credentials the caller uses has connected this one. It says what to ask people for.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class NotSet extends Schema.TaggedError<NotSet>()("NotSet", {
   ...key,
   label: Schema.String,
@@ -83,7 +118,12 @@ export class NotSet extends Schema.TaggedError<NotSet>()("NotSet", {
   }
 }
 
-/** Reports a stored value that cannot be decrypted. It is there: nothing else is used in its place. */
+/**
+ * Reports a stored value that cannot be decrypted. It is there: nothing else is used in its place.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Undecryptable extends Schema.TaggedError<Undecryptable>()("Undecryptable", {
   ...key,
   scope: CredentialScope,
@@ -94,7 +134,12 @@ export class Undecryptable extends Schema.TaggedError<Undecryptable>()("Undecryp
   }
 }
 
-/** Reports a credential that its provider has rejected a short while ago. */
+/**
+ * Reports a credential that its provider has rejected a short while ago.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class CredentialRejected extends Schema.TaggedError<CredentialRejected>()("CredentialRejected", {
   ...key,
   scope: CredentialScope,
@@ -107,7 +152,12 @@ export class CredentialRejected extends Schema.TaggedError<CredentialRejected>()
   }
 }
 
-/** Reports that the organisation could not be looked up, or the answer makes no sense. The call can be made again. */
+/**
+ * Reports that the organisation could not be looked up, or the answer makes no sense. The call can be made again.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class OrgLookupFailed extends Schema.TaggedError<OrgLookupFailed>()("OrgLookupFailed", {
   cause: OrgLookupError
 }) {
@@ -116,7 +166,12 @@ export class OrgLookupFailed extends Schema.TaggedError<OrgLookupFailed>()("OrgL
   }
 }
 
-/** Reports that the store could not be read or written, or the cryptography failed. The call can be made again. */
+/**
+ * Reports that the store could not be read or written, or the cryptography failed. The call can be made again.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class CredentialStoreUnavailable
   extends Schema.TaggedError<CredentialStoreUnavailable>()("CredentialStoreUnavailable", { cause: Schema.Defect() })
 {
@@ -125,7 +180,12 @@ export class CredentialStoreUnavailable
   }
 }
 
-/** Reports what went wrong with a credential, with a reason to branch on. */
+/**
+ * Reports what went wrong with a credential, with a reason to branch on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class CredentialError extends Schema.TaggedError<CredentialError>()("CredentialError", {
   reason: Schema.Union([
     UnknownKey,

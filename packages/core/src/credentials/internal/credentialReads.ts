@@ -18,9 +18,9 @@ import type { Caller } from "./credentialRights.ts"
 export interface Found {
   readonly key: string
   readonly source: CredentialSource
-  /** The owner in that scope; the host where the source is the environment. */
+  /** The owner in that scope; the host if the source is the environment. */
   readonly owner: string
-  /** Which write the value is of; null where the source is the environment. */
+  /** Which write the value is of; null if the source is the environment. */
   readonly revision: string | null
 }
 
@@ -48,7 +48,7 @@ export const make = Effect.fnUntraced(function*(
     yield* repository.recordRead({ source, owner, key, count }, { actor: subject, nowMillis })
   })
 
-  /** Puts a read into the feed before the value is given out, or counts it where this caller has just read the same. */
+  /** Puts a read into the feed before the value is given out, or counts it if this caller has just read the same. */
   const audit = (caller: Caller, found: Found): Effect.Effect<void, CredentialError> =>
     Effect.suspend(() => {
       const { key, owner, revision, source } = found

@@ -22,7 +22,7 @@ export interface Caller {
 /** Checks that a text is a scope. */
 export const isScope = Schema.is(CredentialScope)
 
-/** The caller's part in what owns the credentials of a scope; null where there is none. */
+/** The caller's part in what owns the credentials of a scope; null if there is none. */
 export const affiliationOf = (caller: Caller, found: Membership, scope: CredentialScope): Affiliation | null =>
   scope === "user" ? { id: caller.subject, role: "owner" } : found[scope]
 
@@ -59,7 +59,7 @@ export const impliedScope = (found: Membership, requirement: Requirement): Crede
   return allowed.includes("user") ? "user" : "workspace"
 }
 
-/** Checks a scope that somebody named. */
+/** Checks a scope that a caller named. */
 export const scopeOf = (
   requirement: Requirement,
   scope: string

@@ -14,7 +14,12 @@ import { type CredentialError, stored } from "./credentialErrors.ts"
 import { defaultStoreId } from "./credentialOptions.ts"
 import * as Vault from "./credentialVault.ts"
 
-/** Says what a rotation did. */
+/**
+ * Says what a rotation did.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface RotationReport {
   /** How many values were encrypted again. */
   readonly rewritten: number
@@ -30,6 +35,9 @@ const rotationPage = 64
  * Encrypts every value with the active key that is not. Each is one compare-and-set: a concurrent write is never undone. It
  * may be interrupted, killed and run again at any point. A process that still writes with an older key leaves values for the
  * next run, so the keys come first: give the new one to every process, then rotate.
+ *
+ * @category operations
+ * @since 0.1.0
  */
 export const rotate = Effect.fn("CredentialScopeResolver.rotate")(function*(
   options?: { readonly storeId?: string | undefined }
@@ -59,7 +67,7 @@ export const rotate = Effect.fn("CredentialScopeResolver.rotate")(function*(
         const replaced = yield* stored(
           repository.reseal({ place, revision: row.revision, fromSealed: row.sealed, ...sealed })
         )
-        // Whoever has written meanwhile has written with a key of today's.
+        // A caller that has written meanwhile has written with a key of today's.
         if (replaced) rewritten++
         else unchanged++
       }

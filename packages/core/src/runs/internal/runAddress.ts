@@ -11,7 +11,7 @@ const isThreadId = Schema.is(ThreadId)
 const isOwner = Schema.is(RunOwner)
 const shortText = "1 to 255 characters without control characters"
 
-/** Fails with `InvalidInput` where a part is out of its domain. */
+/** Fails with `InvalidInput` if a part is out of its domain. */
 export const checkAddress = (address: {
   readonly threadId?: string
   readonly idempotencyKey?: string

@@ -30,7 +30,7 @@ export interface RunRequest {
  */
 export interface StartedRun {
   readonly run: Run
-  /** False where the key was known, so that an earlier call has started the run. */
+  /** False if the key was known, so that an earlier call has started the run. */
   readonly created: boolean
 }
 

@@ -8,11 +8,26 @@ import type { RunEnd } from "../Run.ts"
 import type { RunRow } from "../RunEventRepository.ts"
 import { encode, utf8Length } from "./runJson.ts"
 
-/** The reason of a run whose process died, or lost its database, for longer than the lease. */
+/**
+ * The reason of a run whose process died, or lost its database, for longer than the lease.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const staleRun = "stale_run"
-/** The reason of a run whose process was shut down. */
+/**
+ * The reason of a run whose process was shut down.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const serverShutdown = "server_shutdown"
-/** The reason of a run that was aborted before it began, unless whoever aborted it gave another. */
+/**
+ * The reason of a run that was aborted before it began, unless the caller that aborted it gave another.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const abortedBeforeStart = "aborted_before_start"
 
 /** Describes an end, with the data of its terminal event. */

@@ -7,14 +7,24 @@ import { RunEndStatus } from "../Run.ts"
 import type { RepositoryError } from "../../RepositoryError.ts"
 import type { WriterRefused } from "../RunEventRepository.ts"
 
-/** Says that there is no such run, or that it is somebody else's. HTTP 404. */
+/**
+ * Says that there is no such run, or that it is another owner's. HTTP 404.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RunNotFound extends Schema.TaggedError<RunNotFound>()("RunNotFound", { runId: Schema.String }) {
   override get message(): string {
     return `There is no run ${this.runId} here; check the id and who is asking`
   }
 }
 
-/** Says that the run has ended, so that nothing more can be written to it. HTTP 409. */
+/**
+ * Says that the run has ended, so that nothing more can be written to it. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RunEnded extends Schema.TaggedError<RunEnded>()("RunEnded", {
   runId: Schema.String,
   status: RunEndStatus
@@ -24,7 +34,12 @@ export class RunEnded extends Schema.TaggedError<RunEnded>()("RunEnded", {
   }
 }
 
-/** Says that the writer has lost the run to a later epoch. HTTP 409. */
+/**
+ * Says that the writer has lost the run to a later epoch. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Fenced extends Schema.TaggedError<Fenced>()("Fenced", {
   runId: Schema.String,
   epoch: Schema.Number,
@@ -32,18 +47,28 @@ export class Fenced extends Schema.TaggedError<Fenced>()("Fenced", {
 }) {
   override get message(): string {
     return `This writer of run ${this.runId} has epoch ${this.epoch}, but the run is at epoch ${this.currentEpoch}; ` +
-      `stop writing, somebody else has taken over`
+      `stop writing, another caller has taken over`
   }
 }
 
-/** Says that a cursor is not the decimal number of an event. HTTP 400. */
+/**
+ * Says that a cursor is not the decimal number of an event. HTTP 400.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidCursor extends Schema.TaggedError<InvalidCursor>()("InvalidCursor", { cursor: Schema.String }) {
   override get message(): string {
     return `${JSON.stringify(this.cursor)} is not a cursor; give the id of the last event seen, or 0 for all`
   }
 }
 
-/** Says that a cursor lies after the newest event. HTTP 409. */
+/**
+ * Says that a cursor lies after the newest event. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class CursorBeyondEnd extends Schema.TaggedError<CursorBeyondEnd>()("CursorBeyondEnd", {
   runId: Schema.String,
   cursor: Schema.Natural,
@@ -55,14 +80,24 @@ export class CursorBeyondEnd extends Schema.TaggedError<CursorBeyondEnd>()("Curs
   }
 }
 
-/** Says that the run's events have been deleted. HTTP 410. */
+/**
+ * Says that the run's events have been deleted. HTTP 410.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class CursorExpired extends Schema.TaggedError<CursorExpired>()("CursorExpired", { runId: Schema.String }) {
   override get message(): string {
     return `The events of run ${this.runId} are past their retention and have been deleted`
   }
 }
 
-/** Says that an idempotency key was used before, for another thread or another request. HTTP 422. */
+/**
+ * Says that an idempotency key was used before, for another thread or another request. HTTP 422.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>()("IdempotencyConflict", {
   idempotencyKey: Schema.String,
   runId: Schema.String
@@ -73,7 +108,12 @@ export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>
   }
 }
 
-/** Says that another run of the thread is still running. HTTP 409. */
+/**
+ * Says that another run of the thread is still running. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ThreadBusy extends Schema.TaggedError<ThreadBusy>()("ThreadBusy", {
   threadId: Schema.String,
   runId: Schema.String
@@ -85,7 +125,12 @@ export class ThreadBusy extends Schema.TaggedError<ThreadBusy>()("ThreadBusy", {
   }
 }
 
-/** Says that a configured limit does not admit an event. HTTP 413. */
+/**
+ * Says that a configured limit does not admit an event. HTTP 413.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class LimitExceeded extends Schema.TaggedError<LimitExceeded>()("LimitExceeded", {
   runId: Schema.String,
   limit: Schema.Literals(["maxEventBytes", "maxEvents", "maxRunBytes"]),
@@ -96,7 +141,12 @@ export class LimitExceeded extends Schema.TaggedError<LimitExceeded>()("LimitExc
   }
 }
 
-/** Says that an argument is out of its domain. HTTP 400. */
+/**
+ * Says that an argument is out of its domain. HTTP 400.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
   field: Schema.String,
   expected: Schema.String
@@ -106,14 +156,24 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInp
   }
 }
 
-/** Says that the process is shutting down and takes no more runs or events. HTTP 503; worth another try elsewhere. */
+/**
+ * Says that the process is shutting down and takes no more runs or events. HTTP 503; worth another try elsewhere.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class ShuttingDown extends Schema.TaggedError<ShuttingDown>()("ShuttingDown", {}) {
   override get message(): string {
     return "The server is shutting down; try again in a moment"
   }
 }
 
-/** Says that the store failed, so that nothing is known; never to be taken for "there is none". HTTP 503. */
+/**
+ * Says that the store failed, so that nothing is known; never to be taken for "there is none". HTTP 503.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class StorageFailure extends Schema.TaggedError<StorageFailure>()("StorageFailure", {
   operation: Schema.String,
   cause: Schema.Defect()
@@ -123,7 +183,12 @@ export class StorageFailure extends Schema.TaggedError<StorageFailure>()("Storag
   }
 }
 
-/** Lists what can go wrong. */
+/**
+ * Lists what can go wrong.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export const RunEventLogErrorReason = Schema.Union([
   RunNotFound,
   RunEnded,
@@ -138,10 +203,20 @@ export const RunEventLogErrorReason = Schema.Union([
   ShuttingDown,
   StorageFailure
 ])
-/** @see {@link RunEventLogErrorReason} */
+/**
+ * @see {@link RunEventLogErrorReason}
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export type RunEventLogErrorReason = typeof RunEventLogErrorReason.Type
 
-/** Reports what went wrong with a run; callers branch on the tag of `reason`. */
+/**
+ * Reports what went wrong with a run; callers branch on the tag of `reason`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class RunEventLogError extends Schema.TaggedError<RunEventLogError>()("RunEventLogError", {
   reason: RunEventLogErrorReason
 }) {

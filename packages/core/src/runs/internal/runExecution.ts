@@ -1,5 +1,5 @@
 /**
- * Executes the programs of runs in this process: detached from whoever asked, with a heart that keeps the lease, and with
+ * Executes the programs of runs in this process: detached from the request, with a heart that keeps the lease, and with
  * an end that is stored whichever way the program ends.
  */
 import * as Cause from "effect/Cause"

@@ -3,7 +3,7 @@
  *
  * What this process appends goes into the tails as it is committed, without a read. What others write is read when the
  * store hints at it, and now and then without a hint. Readers pull: a reader takes from the tail when its consumer asks,
- * and reads pages from the store where the tail does not hold what it needs, so that a slow one delays nobody.
+ * and reads pages from the store if the tail does not hold what it needs, so that a slow one delays no other reader.
  */
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
@@ -71,7 +71,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const advance = (runId: string, position: number): void => {
     const tail = tails.get(runId)
     if (tail === undefined) return
-    // Nobody has come to the end yet; whoever does may have read just before what this is about.
+    // No reader has come to the end yet; the first reader that does may have read just before what this is about.
     if (tail.last < 0) return tails.signal(tail)
     if (!isBehind(tail, position)) return
     behind.set(runId, Math.max(position, behind.get(runId) ?? 0))
@@ -158,7 +158,7 @@ export const make = Effect.fnUntraced(function*(options: {
 
   const follow = (row: RunRow, after: number): Stream.Stream<RunEventEncoded, RunEventLogError> => {
     const runId = row.runId
-    // Nobody hints at a run that had ended before; everything that it will ever have is in the store.
+    // No writer hints at a run that had ended before; everything that it will ever have is in the store.
     const live = row.status === "running"
     const begin = (
       follower: Tails.Follower
@@ -237,7 +237,7 @@ export const make = Effect.fnUntraced(function*(options: {
       })
       return next
     }
-    // The scope is provided once: a stream that is unwrapped from an effect provides it anew at each pull.
+    // The scope is provided once: a stream that is unwrapped from an effect provides it again at each pull.
     return Stream.fromChannel(
       Channel.fromTransformBracket((_upstream, _scope, scope) =>
         Effect.map(Scope.provide(tails.follow(runId, after), scope), begin)
@@ -249,7 +249,7 @@ export const make = Effect.fnUntraced(function*(options: {
     follow,
     committed: (runId, firstSeq, events, atMillis) => {
       const tail = tails.get(runId)
-      // Where the tail lacks what comes before, the hint at this commit has the tailer read it all.
+      // If the tail lacks what comes before, the hint at this commit has the tailer read it all.
       if (tail === undefined || tail.last < firstSeq - 1) return
       tails.push(
         tail,

@@ -23,7 +23,7 @@ const stringify = Option.liftThrowable((value: unknown): string => {
   return text
 })
 
-/** Returns a value as JSON, or `undefined` where it is none: a cycle, a bigint, too deep, or `undefined` itself. */
+/** Returns a value as JSON, or `undefined` if it is none: a cycle, a bigint, too deep, or `undefined` itself. */
 export const encode = (value: unknown): string | undefined => Option.getOrUndefined(stringify(value))
 
 /** Returns the length of a text in bytes of UTF-8, without encoding it. */

@@ -1,7 +1,7 @@
 /**
  * Tells a lease that has run out from a clock that has jumped.
  *
- * Leases are kept by the database's clock. That is the machine's own where the database is a file, and then a correction
+ * Leases are kept by the database's clock. That is the machine's own if the database is a file, and then a correction
  * of the clock, or a laptop that slept, makes every lease look expired while its writer is alive. Against the monotonic
  * clock of the process such a jump shows, and everybody is given the time of a lease to extend theirs.
  */

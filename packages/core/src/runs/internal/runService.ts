@@ -78,7 +78,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       Effect.map(
         storage(repository.append({ items, maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes })),
         (outcomes) => {
-          // In the order of the commit, before anybody is told of it.
+          // In the order of the commit, before any reader is told of it.
           for (let i = 0; i < items.length; i++) {
             const item = items[i]
             const outcome = outcomes[i]
@@ -109,7 +109,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data)
   })
 
-  /** Tells whether a lease that the database takes for expired is: not where its clock has jumped just now. */
+  /** Tells whether a lease that the database takes for expired is: not if its clock has jumped just now. */
   const canExpire = Effect.map(
     leaseClock.watch(storage(repository.now), (now) => now),
     () => leaseClock.canExpire()

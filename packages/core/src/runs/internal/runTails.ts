@@ -1,7 +1,7 @@
 /**
  * The newest events of the runs that have readers in this process, read from the store once and shared by all of them.
  *
- * A tail holds events that are committed, with consecutive numbers. It is bounded, and nobody waits for a reader: one that
+ * A tail holds events that are committed, with consecutive numbers. It is bounded, and no writer waits for a reader: one that
  * falls behind what is held reads pages from the store until it has caught up.
  */
 import * as Effect from "effect/Effect"
@@ -27,7 +27,7 @@ export interface Tail {
   readonly followers: Set<Follower>
   events: Array<RunEventEncoded>
   bytes: number
-  /** The number of the newest event known; -1 before anybody has read up to the end of what is stored. */
+  /** The number of the newest event known; -1 before any reader has read up to the end of what is stored. */
   last: number
 }
 
@@ -39,7 +39,7 @@ export interface Tails {
   /** Lists the runs that have readers. */
   readonly runIds: () => ReadonlyArray<string>
   /**
-   * Adds events to a tail and wakes its readers. What it has already is passed over; after a gap it begins anew, and the
+   * Adds events to a tail and wakes its readers. What it has already is passed over; after a gap it starts over, and the
    * readers before the gap read from the store.
    */
   readonly push: (tail: Tail, events: ReadonlyArray<RunEventEncoded>) => void
@@ -52,7 +52,7 @@ export interface Tails {
 const seqOf = (event: RunEventEncoded | undefined): number =>
   event === undefined || Option.isNone(event.seq) ? 0 : event.seq.value
 
-/** Returns the events after a reader's cursor, at most `limit`; `undefined` where the tail does not hold the next one. */
+/** Returns the events after a reader's cursor, at most `limit`; `undefined` if the tail does not hold the next one. */
 export const take = (follower: Follower, limit: number): ReadonlyArray<RunEventEncoded> | undefined => {
   const { cursor, tail } = follower
   const skipped = cursor - (tail.last - tail.events.length)
@@ -87,7 +87,7 @@ export const make = (options: {
   readonly maxBytes: number
   readonly dispatcher: SchedulerDispatcher
 }): Tails => {
-  // In the order of their last event: where there is too much in all, the tails that have been silent give way.
+  // In the order of their last event: if there is too much in all, the tails that have been silent give way.
   const tails = new Map<string, Tail>()
   let bytes = 0
 
@@ -99,7 +99,7 @@ export const make = (options: {
   }
 
   // A reader that is woken goes on at once, up to what it writes, which goes out when the present task is over. So of many
-  // readers only some are woken in one task: the first don't wait for the last, and neither does anybody else.
+  // readers only some are woken in one task: the first don't wait for the last, and neither does any other caller.
   const sleepers = new Set<Follower>()
   const wakeSome = (): void => {
     let woken = 0

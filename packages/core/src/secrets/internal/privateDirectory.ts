@@ -1,5 +1,5 @@
 /**
- * A directory that nobody else can reach, and files in it that outlive a power cut.
+ * A directory that no other user can reach, and files in it that outlive a power cut.
  */
 import type * as FileSystem from "effect/FileSystem"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ export const quote = (path: string): string => `'${path.replaceAll("'", "'\\''")
 /** Writes a mode as `chmod` takes it. */
 export const octal = (mode: number): string => (mode & 0o7777).toString(8).padStart(4, "0")
 
-/** Answers something else where there is no such file. */
+/** Answers something else if there is no such file. */
 export const ifMissing =
   <B>(orElse: B) => <A, R>(self: Effect.Effect<A, PlatformError, R>): Effect.Effect<A | B, PlatformError, R> =>
     Effect.catchIf(self, (error) => error.reason._tag === "NotFound", () => Effect.succeed(orElse))

@@ -9,7 +9,7 @@ export const checkByteLength = (byteLength: number): Effect.Effect<void> =>
     ? Effect.void
     : Effect.die(new RangeError("byteLength must be a positive safe integer"))
 
-/** Keeps the value that a secret has, and makes random bytes its value where it has none; for a store's `modify`. */
+/** Keeps the value that a secret has, and makes random bytes its value if it has none; for a store's `modify`. */
 export const orRandom = (random: SecureRandom.SecureRandom["Service"], name: string, byteLength: number) =>
   Option.match({
     onSome: (current: Redacted.Redacted<Uint8Array>) => Effect.succeed([current, Option.none()] as const),

@@ -171,7 +171,7 @@ export const open = Effect.fnUntraced(function*(
             Effect.flatMap(fs.exists(temporary), (exists) => exists ? Effect.fail(error) : Effect.succeed(false))
         )
       )
-      // Also when the race is lost: what the winner wrote is read next, and must be durable before anybody builds on it.
+      // Also when the race is lost: what the winner wrote is read next, and must be durable before any process builds on it.
       yield* syncRoot
       return linked
     }).pipe(
@@ -266,7 +266,7 @@ export const open = Effect.fnUntraced(function*(
     for (const entry of entries) {
       const parsed = SecretFile.parseEntry(entry)
       if (parsed === undefined) {
-        // Files of desktops and file systems (.DS_Store, .nfs…) are nobody's secret.
+        // Files of desktops and file systems (.DS_Store, .nfs…) are no secrets.
         if (entry.startsWith(".")) continue
         return yield* new SecretStoreError({
           reason: new Corrupt({

@@ -14,7 +14,12 @@ const describeCause = (cause: unknown): string => {
   return cause.cause instanceof Error ? `${cause.message} (${cause.cause.message})` : cause.message
 }
 
-/** Reports a name outside the alphabet of `SecretName`, or one that the store keeps for itself (`reservedFor`). Nothing was read or written. */
+/**
+ * Reports a name outside the alphabet of `SecretName`, or one that the store keeps for itself (`reservedFor`). Nothing was read or written.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class InvalidName extends Schema.TaggedError<InvalidName>()("InvalidName", {
   name: Schema.String,
   reservedFor: Schema.optional(Schema.String)
@@ -27,7 +32,12 @@ export class InvalidName extends Schema.TaggedError<InvalidName>()("InvalidName"
   }
 }
 
-/** Reports a stored value that is torn, truncated, altered or not written by this store. `location` is the file or row, `remedy` what an operator does. */
+/**
+ * Reports a stored value that is torn, truncated, altered or not written by this store. `location` is the file or row, `remedy` what an operator does.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Corrupt extends Schema.TaggedError<Corrupt>()("Corrupt", {
   location: Schema.String,
   problem: Schema.String,
@@ -38,7 +48,12 @@ export class Corrupt extends Schema.TaggedError<Corrupt>()("Corrupt", {
   }
 }
 
-/** Reports a file or directory that somebody else can read, owns or has replaced by a link. `remedy` holds the exact command that mends it. */
+/**
+ * Reports a file or directory that another caller can read, owns or has replaced by a link. `remedy` holds the exact command that mends it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Insecure extends Schema.TaggedError<Insecure>()("Insecure", {
   location: Schema.String,
   problem: Schema.String,
@@ -49,7 +64,12 @@ export class Insecure extends Schema.TaggedError<Insecure>()("Insecure", {
   }
 }
 
-/** Reports a place where no secret can be stored: not a directory, not writable, or on a file system without hard links. */
+/**
+ * Reports a place where no secret can be stored: not a directory, not writable, or on a file system without hard links.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Unusable extends Schema.TaggedError<Unusable>()("Unusable", {
   location: Schema.String,
   problem: Schema.String,
@@ -63,9 +83,12 @@ export class Unusable extends Schema.TaggedError<Unusable>()("Unusable", {
 }
 
 /**
- * Reports that the storage refused an operation. `method` is the operation of `SecretStore`, `name` the secret where there is one.
+ * Reports that the storage refused an operation. `method` is the operation of `SecretStore`, `name` the secret if there is one.
  *
  * The value read afterwards is the old one or the new one, never a mixture. `cause` says which system call failed.
+ *
+ * @category errors
+ * @since 0.1.0
  */
 export class StorageFailure extends Schema.TaggedError<StorageFailure>()("StorageFailure", {
   method: Schema.String,
@@ -78,7 +101,12 @@ export class StorageFailure extends Schema.TaggedError<StorageFailure>()("Storag
   }
 }
 
-/** Reports a value that is present but that no configured key decrypts. It is never reported as missing. */
+/**
+ * Reports a value that is present but that no configured key decrypts. It is never reported as missing.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class Undecryptable extends Schema.TaggedError<Undecryptable>()("Undecryptable", {
   name: Schema.String,
   problem: Schema.String,
@@ -89,7 +117,12 @@ export class Undecryptable extends Schema.TaggedError<Undecryptable>()("Undecryp
   }
 }
 
-/** Lists why an operation of `SecretStore` can fail. */
+/**
+ * Lists why an operation of `SecretStore` can fail.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export const SecretStoreErrorReason = Schema.Union([
   InvalidName,
   Corrupt,
@@ -99,10 +132,20 @@ export const SecretStoreErrorReason = Schema.Union([
   Undecryptable
 ])
 
-/** Lists why an operation of `SecretStore` can fail. */
+/**
+ * Lists why an operation of `SecretStore` can fail.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export type SecretStoreErrorReason = typeof SecretStoreErrorReason.Type
 
-/** Wraps every failure of `SecretStore`; branch on `reason` with `Effect.catchReason`. Holds names and paths, never a value. */
+/**
+ * Wraps every failure of `SecretStore`; branch on `reason` with `Effect.catchReason`. Holds names and paths, never a value.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SecretStoreError extends Schema.TaggedError<SecretStoreError>()("SecretStoreError", {
   reason: SecretStoreErrorReason
 }) {
@@ -113,7 +156,12 @@ export class SecretStoreError extends Schema.TaggedError<SecretStoreError>()("Se
   }
 }
 
-/** Checks whether a value is a `SecretStoreError`, also one of another copy of this module. */
+/**
+ * Checks whether a value is a `SecretStoreError`, also one of another copy of this module.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
 export const isSecretStoreError = (u: unknown): u is SecretStoreError => Predicate.hasProperty(u, ErrorTypeId)
 
 /** Says that something can be reached by others. */

@@ -12,14 +12,24 @@ const withRemedy = {
   remedy: Schema.String
 }
 
-/** Reports that a source holds no key. */
+/**
+ * Reports that a source holds no key.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class KeyMissing extends Schema.TaggedError<KeyMissing>()("KeyMissing", withRemedy) {
   override get message(): string {
     return `There is no encryption key in ${this.source}. ${this.remedy}`
   }
 }
 
-/** Reports that what a source holds is not a key. */
+/**
+ * Reports that what a source holds is not a key.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class KeyMalformed extends Schema.TaggedError<KeyMalformed>()("KeyMalformed", {
   ...withRemedy,
   problem: Schema.String
@@ -29,7 +39,12 @@ export class KeyMalformed extends Schema.TaggedError<KeyMalformed>()("KeyMalform
   }
 }
 
-/** Reports a key file that other users can read. */
+/**
+ * Reports a key file that other users can read.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class KeyInsecure extends Schema.TaggedError<KeyInsecure>()("KeyInsecure", {
   ...withRemedy,
   problem: Schema.String
@@ -39,7 +54,12 @@ export class KeyInsecure extends Schema.TaggedError<KeyInsecure>()("KeyInsecure"
   }
 }
 
-/** Reports a passphrase that is none of those that the store's keys were made with. */
+/**
+ * Reports a passphrase that is none of those that the store's keys were made with.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class WrongPassphrase
   extends Schema.TaggedError<WrongPassphrase>()("WrongPassphrase", { remedy: Schema.String })
 {
@@ -48,7 +68,12 @@ export class WrongPassphrase
   }
 }
 
-/** Reports a source that this machine does not have: no keyring, no Argon2id. */
+/**
+ * Reports a source that this machine does not have: no keyring, no Argon2id.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SourceUnavailable extends Schema.TaggedError<SourceUnavailable>()("SourceUnavailable", {
   ...withRemedy,
   cause: Schema.optional(Schema.Defect())
@@ -59,7 +84,12 @@ export class SourceUnavailable extends Schema.TaggedError<SourceUnavailable>()("
   }
 }
 
-/** Reports a source that failed to answer. Trying again may succeed. */
+/**
+ * Reports a source that failed to answer. Trying again may succeed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SourceFailure extends Schema.TaggedError<SourceFailure>()("SourceFailure", {
   source: Schema.String,
   cause: Schema.Defect()
@@ -70,7 +100,12 @@ export class SourceFailure extends Schema.TaggedError<SourceFailure>()("SourceFa
   }
 }
 
-/** Lists why keys can be unavailable. */
+/**
+ * Lists why keys can be unavailable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export const SecretKeysErrorReason = Schema.Union([
   KeyMissing,
   KeyMalformed,
@@ -80,10 +115,20 @@ export const SecretKeysErrorReason = Schema.Union([
   SourceFailure
 ])
 
-/** Lists why keys can be unavailable. */
+/**
+ * Lists why keys can be unavailable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export type SecretKeysErrorReason = typeof SecretKeysErrorReason.Type
 
-/** Wraps every failure to get at a key; branch on `reason` with `Effect.catchReason`. Holds names of sources and ids of keys, never a key. */
+/**
+ * Wraps every failure to get at a key; branch on `reason` with `Effect.catchReason`. Holds names of sources and ids of keys, never a key.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
 export class SecretKeysError extends Schema.TaggedError<SecretKeysError>()("SecretKeysError", {
   reason: SecretKeysErrorReason
 }) {
@@ -94,7 +139,12 @@ export class SecretKeysError extends Schema.TaggedError<SecretKeysError>()("Secr
   }
 }
 
-/** Checks whether a value is a `SecretKeysError`, also one of another copy of this module. */
+/**
+ * Checks whether a value is a `SecretKeysError`, also one of another copy of this module.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
 export const isSecretKeysError = (u: unknown): u is SecretKeysError => Predicate.hasProperty(u, ErrorTypeId)
 
 /** Says that what a source holds is not a key. */

@@ -14,7 +14,7 @@ const KeyId = Schema.String.check(Schema.isPattern(/^[0-9a-f]{32}$/))
 
 const naturalUpTo = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 1, maximum }))
 
-/** The cost of Argon2id. The bounds keep somebody who can write to the store from asking for terabytes at the next start. */
+/** The cost of Argon2id. The bounds keep a user who can write to the store from asking for terabytes at the next start. */
 export const Argon2idCost = Schema.Struct({
   memory: naturalUpTo(4 * 1024 * 1024),
   passes: naturalUpTo(64),
@@ -42,7 +42,7 @@ const Record = Schema.fromJsonString(Schema.Struct({
 const decodeRecord = Schema.decodeUnknownEffect(Record)
 const encodeRecord = Schema.encodeSync(Record)
 
-/** Decodes the record; no entries where there is none. */
+/** Decodes the record; no entries if there is none. */
 export const decode = (
   record: Option.Option<Redacted.Redacted<Uint8Array>>
 ): Effect.Effect<ReadonlyArray<Entry>, SecretStoreError> =>

@@ -7,7 +7,12 @@ import type * as Redacted from "effect/Redacted"
 import type { SecretStoreError } from "./secretErrors.ts"
 import type { SecretName } from "./secretName.ts"
 
-/** Holds one stored value and the version it was stored as. A later value of the same secret has a higher version. */
+/**
+ * Holds one stored value and the version it was stored as. A later value of the same secret has a higher version.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SecretVersion {
   readonly version: number
   readonly value: Redacted.Redacted<Uint8Array>
@@ -18,13 +23,21 @@ export interface SecretVersion {
  *
  * `version` is what `Primitives.compareAndSet` compares: two states of a name with the same version hold the same value (or both none), also when
  * the value was removed and created again in between. 0 means that the name was never set.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export interface SecretState {
   readonly version: number
   readonly value: Option.Option<Redacted.Redacted<Uint8Array>>
 }
 
-/** Lists what an adapter supplies. Each operation is one atomic step. */
+/**
+ * Lists what an adapter supplies. Each operation is one atomic step.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Primitives {
   /** Reads the present state of a name. */
   readonly read: (name: SecretName) => Effect.Effect<SecretState, SecretStoreError>
