@@ -17,10 +17,15 @@ const effect = NPath.dirname(fileURLToPath(import.meta.resolve("effect")))
 
 const importMap = JSON.stringify({
   imports: {
+    "@sallyport/client": "/modules/client/src/index.ts",
     "@sallyport/client/": "/modules/client/src/",
     "@sallyport/contract/": "/modules/contract/src/",
     "@sallyport/core/": "/modules/core/src/",
-    "effect/": "/effect/"
+    "effect": "/effect/index.js",
+    "effect/": "/effect/",
+    ...Object.fromEntries(
+      NFS.globSync("*/index.js", { cwd: effect }).map((file) => [`effect/${NPath.dirname(file)}`, `/effect/${file}`])
+    )
   }
 })
 
@@ -34,17 +39,18 @@ const fileOf = (path: string): string | undefined => {
   return NFS.existsSync(found) ? found : undefined
 }
 
-const answer = Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
-  const file = fileOf(request.url)
+const script = (file: string | undefined) => {
   if (file === undefined) return HttpServerResponse.empty({ status: 404 })
   const text = NFS.readFileSync(file, "utf8")
   return HttpServerResponse.text(file.endsWith(".ts") ? stripTypeScriptTypes(text) : text, {
     contentType: "text/javascript"
   })
-})
+}
 
-/** Serves a page at `/` that runs one module of this directory, and the modules that it needs. */
-export const layer = (module: string): Layer.Layer<never, never, HttpRouter.HttpRouter> =>
+const answer = Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) => script(fileOf(url)))
+
+/** Serves a page at `/` that runs one module of this workspace, and the modules that it needs. */
+const layerPage = (address: string): Layer.Layer<never, never, HttpRouter.HttpRouter> =>
   Layer.mergeAll(
     HttpRouter.add("GET", "/modules/*", answer),
     HttpRouter.add("GET", "/effect/*", answer),
@@ -52,8 +58,15 @@ export const layer = (module: string): Layer.Layer<never, never, HttpRouter.Http
       "GET",
       "/",
       HttpServerResponse.html(
-        `<!doctype html><script type="importmap">${importMap}</script>` +
-          `<script type="module" src="/modules/client/test/${module}"></script>`
+        `<!doctype html><script type="importmap">${importMap}</script><script type="module" src="${address}"></script>`
       )
     )
   )
+
+/** Serves a page at `/` that runs one module of this directory. */
+export const layer = (module: string): Layer.Layer<never, never, HttpRouter.HttpRouter> =>
+  layerPage(`/modules/client/test/${module}`)
+
+/** Serves a page at `/` that runs a file from anywhere, as it is when it is asked for. */
+export const layerFile = (file: string): Layer.Layer<never, never, HttpRouter.HttpRouter> =>
+  Layer.merge(layerPage("/program"), HttpRouter.add("GET", "/program", Effect.sync(() => script(file))))

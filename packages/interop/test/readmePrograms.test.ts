@@ -1,0 +1,106 @@
+import { EventType as AgUiEventType } from "@ag-ui/core"
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import { assert } from "@effect/vitest"
+import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js"
+import type { WebStandardStreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
+import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
+import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
+import { EventType, type StreamChunk } from "@tanstack/ai"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as Layer from "effect/Layer"
+import { createServer } from "node:http"
+import { type Driver, load, suite } from "../../../test-support/readmes.ts"
+
+const Runs = RunEventLog.layer.pipe(Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer]))
+
+const textOf = (response: Promise<Response>) => Effect.promise(async () => (await response).text())
+
+let answers = 0
+
+async function* answer(): AsyncIterable<StreamChunk> {
+  answers++
+  yield { type: EventType.RUN_STARTED, threadId: "thread", runId: "run" }
+  yield { type: EventType.TEXT_MESSAGE_START, messageId: "message", role: "assistant" }
+  yield { type: EventType.TEXT_MESSAGE_CONTENT, messageId: "message", delta: "Hello" }
+  yield { type: EventType.TEXT_MESSAGE_END, messageId: "message" }
+  yield { type: EventType.RUN_FINISHED, threadId: "thread", runId: "run" }
+}
+
+const tanstack: Driver = Effect.fnUntraced(function*(program) {
+  // What the program declares: the model of a host, and its users.
+  yield* Effect.acquireRelease(
+    Effect.sync(() => Object.assign(globalThis, { answer, userOf: async () => "ada" })),
+    () => Effect.sync(() => ["answer", "userOf"].forEach((name) => Reflect.deleteProperty(globalThis, name)))
+  )
+  const { GET, POST } = yield* load<Record<"GET" | "POST", (request: Request) => Promise<Response>>>(program)
+  const url = "http://127.0.0.1/chat?runId=run"
+  const post = Effect.suspend(() => textOf(POST(new Request(url, { method: "POST" }))))
+  const join = Effect.suspend(() => textOf(GET(new Request(`${url}&offset=-1`))))
+  for (const text of yield* Effect.all([post, post, join])) {
+    assert.include(text, "Hello")
+    assert.include(text, EventType.RUN_FINISHED)
+  }
+  assert.strictEqual(answers, 1)
+})
+
+const assistant: Driver = Effect.fnUntraced(function*(program) {
+  type Chat = (streamId: string) => Promise<Response>
+  const { makeChat } = yield* load<{ readonly makeChat: Effect.Effect<Chat, never, RunEventLog.RunEventLog> }>(program)
+  const runs = yield* Layer.build(Runs)
+  const chat = yield* Effect.provide(makeChat, runs)
+  assert.include(yield* textOf(chat("stream")), "Hello")
+})
+
+const mcp: Driver = Effect.fnUntraced(function*(program) {
+  const { makeTransport } = yield* load<{
+    readonly makeTransport: Effect.Effect<
+      WebStandardStreamableHTTPServerTransport,
+      never,
+      DurableStreams.DurableStreams
+    >
+  }>(program)
+  const streams = yield* Layer.build(Layer.provide(DurableStreams.layer, DurableStreamRepository.layerMemory))
+  const transport = yield* Effect.provide(makeTransport, streams)
+  yield* Effect.promise(() => new McpServer({ name: "server", version: "1.0.0" }).connect(transport))
+  const response = transport.handleRequest(
+    new Request("http://127.0.0.1/mcp", {
+      method: "POST",
+      headers: { "content-type": "application/json", accept: "application/json, text/event-stream" },
+      body: JSON.stringify({
+        jsonrpc: "2.0",
+        id: 1,
+        method: "initialize",
+        params: { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "client", version: "1.0.0" } }
+      })
+    })
+  )
+  const text = yield* textOf(response)
+  assert.match(text, /^id: /m)
+  assert.include(text, "\"serverInfo\"")
+})
+
+const agui: Driver = Effect.fnUntraced(function*(program) {
+  type Requirements = HttpRouter.HttpRouter | HttpRouter.Request<"Requires", RunEventLog.RunEventLog>
+  const { Routes } = yield* load<{ readonly Routes: Layer.Layer<never, never, Requirements> }>(program)
+  const { address } = yield* Layer.build(
+    HttpRouter.serve(Routes, { disableLogger: true, disableListenLog: true }).pipe(
+      Layer.provide(Runs),
+      Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 }))
+    )
+  ).pipe(Effect.flatMap((server) => Effect.provide(HttpServer.HttpServer, server)))
+  const body = { threadId: "thread", runId: "run", state: {}, messages: [], tools: [], context: [], forwardedProps: {} }
+  const text = yield* textOf(fetch(`${HttpServer.formatAddress(address)}/agent`, {
+    method: "POST",
+    headers: { "content-type": "application/json", connection: "close" },
+    body: JSON.stringify(body)
+  }))
+  assert.include(text, "Hello")
+  assert.include(text, AgUiEventType.RUN_FINISHED)
+})
+
+suite("packages/interop/README.md", tanstack, assistant, mcp, agui)
