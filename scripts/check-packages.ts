@@ -5,7 +5,6 @@
  * Every check prints one line. The last line counts them, and the exit code is 1 if one of them failed.
  */
 import { execFile } from "node:child_process"
-import { existsSync } from "node:fs"
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { homedir, tmpdir } from "node:os"
 import { basename, join } from "node:path"
@@ -210,10 +209,14 @@ const dependencies = async ({ files, manifest, unpacked }: Package) => {
   for (const [name, file] of imported) {
     if (!declared.has(name)) problems.push(`${file} imports ${name}, which is not declared`)
   }
+  // What dependencies ask of their user; vitest is what @effect/vitest asks.
+  const asked = new Set(declared.has("@effect/vitest") ? ["vitest"] : [])
+  for (const name of Object.keys(manifest.dependencies ?? {}).filter((name) => name.startsWith("@sallyport/"))) {
+    const { peerDependencies = {} } = await readManifest(join(root, "packages", basename(name)))
+    for (const peer of Object.keys(peerDependencies)) asked.add(peer)
+  }
   for (const name of declared) {
-    // @effect/vitest expects its user to install vitest.
-    const needed = name === "vitest" && declared.has("@effect/vitest")
-    if (!imported.has(name) && !needed) problems.push(`${name} is declared, but not imported`)
+    if (!imported.has(name) && !asked.has(name)) problems.push(`${name} is declared, but not imported`)
   }
   return problems
 }
@@ -407,11 +410,13 @@ const main = async (temporary: string) => {
   const consumer = join(temporary, "consumer")
   const installed = await check("consumer: installs the tarballs", async () => {
     await makeConsumer(packages, consumer)
-    return packages.flatMap(({ manifest }) =>
-      existsSync(join(consumer, "node_modules", manifest.name, "node_modules"))
-        ? [`${manifest.name} got dependencies of its own, beside the consumer's`]
-        : []
-    )
+    const nested = await Promise.all(packages.map(async ({ manifest }) => {
+      const own = await readdir(join(consumer, "node_modules", manifest.name, "node_modules")).catch(() => [])
+      // An exact version of a library that another one wants newer.
+      return own.filter((name) => !(name in (manifest.dependencies ?? {})))
+        .map((name) => `${manifest.name} got a ${name} of its own, beside the consumer's`)
+    }))
+    return nested.flat()
   })
   if (!installed) return
 
