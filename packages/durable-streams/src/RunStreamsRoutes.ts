@@ -26,6 +26,8 @@ import * as Reader from "./internal/reader.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
 
+export { InvalidStreamsRoutesOptions } from "./internal/live.ts"
+
 /**
  * Lists the settings of the routes.
  *
