@@ -20,12 +20,16 @@ export interface Options<E> {
   readonly wakeUps: Stream.Stream<WakeUp | void, E>
   /** How often to look without a hint. */
   readonly pollInterval: Duration.Duration
-  /** How long to wait after a failure before listening again; twice as long after each further one, up to the interval. */
+  /** How long to wait after a failure before listening again; twice as long after each further one, up to 5 seconds. */
   readonly retryDelay: Duration.Duration
   readonly outage: Outage.Witness
+  /** Is told when the store gives a hint, so that hints are heard again. What is made up here is none. */
+  readonly onHeard?: (() => void) | undefined
   /** Is told when hints may have been lost. */
   readonly onLost?: (() => void) | undefined
 }
+
+const longestRetryMillis = 5_000
 
 /**
  * Returns hints that never fail: those of the store, `anything` once per poll interval, and `anything` after hints may have
@@ -35,7 +39,7 @@ export interface Options<E> {
  * @since 0.1.0
  */
 export const hints = <E>(options: Options<E>): Stream.Stream<WakeUp> => {
-  const { onLost, outage, wakeUps } = options
+  const { onHeard, onLost, outage, wakeUps } = options
   const pollMillis = Duration.toMillis(options.pollInterval)
   const firstDelayMillis = Math.min(pollMillis, Duration.toMillis(options.retryDelay))
   const anything = (): WakeUp => "anything"
@@ -44,6 +48,7 @@ export const hints = <E>(options: Options<E>): Stream.Stream<WakeUp> => {
     const heard = wakeUps.pipe(
       Stream.tap(() => {
         delayMillis = firstDelayMillis
+        onHeard?.()
         return outage.worked
       }),
       Stream.map((wakeUp): WakeUp => wakeUp ?? "anything"),
@@ -55,7 +60,7 @@ export const hints = <E>(options: Options<E>): Stream.Stream<WakeUp> => {
       ),
       Stream.concat(Stream.fromEffect(Effect.suspend(() => {
         const waitMillis = delayMillis
-        delayMillis = Math.min(pollMillis, delayMillis * 2)
+        delayMillis = Math.min(pollMillis, longestRetryMillis, delayMillis * 2)
         return Effect.as(Effect.sleep(waitMillis), anything())
       }))),
       Stream.forever
@@ -75,9 +80,25 @@ export const run = <E, E2, R>(
   options: Options<E> & { readonly look: (wakeUp: WakeUp) => Effect.Effect<void, E2, R> }
 ): Effect.Effect<never, never, R> => {
   const { look, outage } = options
-  return Stream.runForEach(hints(options), (wakeUp) =>
-    Effect.matchCauseEffect(look(wakeUp), {
-      onFailure: outage.failed,
-      onSuccess: () => outage.worked
-    })).pipe(Effect.andThen(Effect.never), Effect.withTracerEnabled(false))
+  return Effect.suspend(() => {
+    // An outage is over when hints are heard and a look has worked; one of the two is not enough.
+    let deaf = false
+    const listening: Outage.Witness = {
+      failed: (cause) => {
+        deaf = true
+        return outage.failed(cause)
+      },
+      worked: Effect.sync(() => {
+        deaf = false
+      })
+    }
+    return Stream.runForEach(
+      hints({ ...options, outage: listening }),
+      (wakeUp) =>
+        Effect.matchCauseEffect(look(wakeUp), {
+          onFailure: outage.failed,
+          onSuccess: () => deaf ? Effect.void : outage.worked
+        })
+    ).pipe(Effect.andThen(Effect.never))
+  }).pipe(Effect.withTracerEnabled(false))
 }

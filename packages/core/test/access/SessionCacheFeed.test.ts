@@ -32,6 +32,7 @@ const broken = new RepositoryError({
   cause: new Error("the connection is gone")
 })
 
+let deaf = false
 const ControlledFeed = Layer.effectContext(
   Effect.gen(function*() {
     const store = yield* AccessRepository
@@ -62,7 +63,9 @@ const ControlledFeed = Layer.effectContext(
             ...real,
             latestRevision: asked(real.latestRevision),
             read: (options) => asked(real.read(options)),
-            wakeups: Stream.suspend(() => feed.failing ? Stream.fail(broken) : real.wakeups).pipe(
+            wakeups: Stream.suspend(() =>
+              deaf ? Stream.fromEffect(Effect.andThen(Effect.sleep("3 seconds"), Effect.fail(broken))) : real.wakeups
+            ).pipe(
               Stream.filter(() => !feed.silent),
               Stream.interruptWhen(lost)
             )
@@ -248,5 +251,21 @@ describe("the session cache and the access feed", () => {
       )
       yield* verdict(token)
       assert.strictEqual(yield* verdict(token), "revoked")
+    }).pipe(Effect.provide(layer)))
+
+  it.effect("SESS-05: hints are lost, the attempt to listen hangs, and reads work: a revocation elsewhere is not missed", () =>
+    Effect.gen(function*() {
+      const feed = yield* Feed
+      const { session, token } = yield* bearer()
+      yield* verdict(token)
+      deaf = true
+      yield* feed.lose
+      yield* TestClock.adjust("1 second")
+      yield* verdict(token)
+      yield* revokeElsewhere(session)
+      yield* settle
+      const got = yield* verdict(token)
+      deaf = false
+      assert.strictEqual(got, "revoked")
     }).pipe(Effect.provide(layer)))
 })

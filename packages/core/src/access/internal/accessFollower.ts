@@ -48,6 +48,8 @@ export const make = Effect.fnUntraced(function*(options: {
 
   let cursor: number | undefined
   let listening = false
+  // Counts how often hints may have been lost: a look that began before confirms nothing.
+  let losses = 0
   // When the look began that has last come to the end of the feed.
   let confirmedAt = -Infinity
 
@@ -56,6 +58,8 @@ export const make = Effect.fnUntraced(function*(options: {
 
   const look: Effect.Effect<void, RepositoryError> = Effect.gen(function*() {
     const startedAt = clock.currentTimeMillisUnsafe()
+    const heard = listening
+    const lossesBefore = losses
     const until = yield* repository.latestRevision
     if (cursor === undefined || until < cursor || until - cursor > maxReplay) {
       if (cursor !== undefined) options.onGap()
@@ -68,7 +72,7 @@ export const make = Effect.fnUntraced(function*(options: {
       // The page may end with events of types that this version doesn't know.
       cursor = events.length < pageSize ? Math.max(last, until) : last
     }
-    confirmedAt = startedAt
+    if (heard && lossesBefore === losses) confirmedAt = startedAt
   })
 
   // Hints still come; the next one who asks has it looked again.
@@ -100,23 +104,24 @@ export const make = Effect.fnUntraced(function*(options: {
     pollInterval: Duration.hours(1),
     retryDelay: Duration.millis(retryMillis),
     outage,
+    onHeard: () => {
+      listening = true
+    },
     onLost: () => {
       listening = false
+      losses++
       confirmedAt = -Infinity
       Deferred.doneUnsafe(started, Effect.void)
     },
     look: () =>
-      Effect.suspend(() => {
-        listening = true
-        return one.withPermit(look).pipe(
-          Effect.tapCause(() =>
-            Effect.sync(() => {
-              confirmedAt = -Infinity
-            })
-          ),
-          Effect.ensuring(Deferred.succeed(started, undefined))
-        )
-      })
+      one.withPermit(look).pipe(
+        Effect.tapCause(() =>
+          Effect.sync(() => {
+            confirmedAt = -Infinity
+          })
+        ),
+        Effect.ensuring(Deferred.succeed(started, undefined))
+      )
   }).pipe(Effect.forkScoped)
   yield* stale.await.pipe(
     Effect.andThen(Effect.suspend(() => {
