@@ -246,7 +246,8 @@ const repositoryError = (error: unknown): RepositoryError | undefined => {
   return repositoryError(Reflect.get(error, "cause") ?? Reflect.get(error, "reason"))
 }
 
-const impatient = Layer.provide(stores, Layer.succeed(Transactions.Deadline, Duration.millis(400)))
+// Shorter than the driver waits for a silent connection, and long enough for a step on a busy machine.
+const impatient = Layer.provide(stores, Layer.succeed(Transactions.Deadline, Duration.seconds(2)))
 
 /** Makes a database with every table, and a client that reaches it through a network that a test can break. */
 const broken = Effect.gen(function*() {
@@ -255,9 +256,9 @@ const broken = Effect.gen(function*() {
   const { config } = yield* Effect.provideContext(PgClient.PgClient, direct)
   const { host, password, port, username } = inject("postgres")
   const net = yield* network({ url: `http://${host}:${port}` })
-  const open = (maxConnections: number, prepare = true) =>
+  const open = (maxConnections: number, prepare = true, kept = impatient) =>
     Layer.build(Layer.fresh(Layer.provideMerge(
-      impatient,
+      kept,
       PgClient.layer({
         host: "127.0.0.1",
         port: Number(new URL(net.url).port),
@@ -330,7 +331,8 @@ describe("PostgreSQL that does not answer", { concurrent: true }, () => {
     it.live(`OPS-02 C-52: ${port}: a connection that is ended in a step is an error that can be retried`, () =>
       Effect.gen(function*() {
         const { admin, open } = yield* broken
-        const store = yield* open(4)
+        // The step must end by its connection, not by its deadline.
+        const store = yield* open(4, true, stores)
         yield* Effect.provideContext(write, store)
         const locked = yield* Deferred.make<void>()
         const release = yield* Deferred.make<void>()
