@@ -132,7 +132,8 @@ describe("sallyport connect link", () => {
         const linked = yield* ended(...args, "--state-dir", yield* freshState, "--json")
         assert.strictEqual(linked.code, 0, linked.stderr)
         assert.deepInclude(JSON.parse(linked.stdout), { relayUrl: proxy.url, health: null })
-        assert.include(linked.stderr, `is not known. The relay at ${proxy.url} cannot be reached`)
+        assert.include(linked.stderr, "It is not known whether the relay reaches this backend at http://127.0.0.1:1.")
+        assert.include(linked.stderr, `The relay at ${proxy.url} cannot be reached`)
       }).pipe(Effect.scoped),
     timeout
   )

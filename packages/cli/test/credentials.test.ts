@@ -49,7 +49,7 @@ describe("sallyport credentials", () => {
         const ofOrg = yield* run(state, ["set", "anthropic.api-key", "--org", "acme", "--scope", "org"], secret)
         assert.strictEqual(ofOrg.code, 0, ofOrg.stderr)
         assert.include(ofOrg.stdout, "Set anthropic.api-key of the org acme.")
-        assert.include(ofOrg.stderr, "user's own comes first")
+        assert.include(ofOrg.stderr, "The user's own credential is read first and stays in use.")
 
         const pair = JSON.stringify({ accessKeyId: "AKIA-s3cret", secretAccessKey: secret })
         assert.strictEqual((yield* run(state, ["set", "aws.access-key"], pair)).code, 0)
