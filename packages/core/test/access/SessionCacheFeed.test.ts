@@ -21,6 +21,8 @@ class Feed extends Context.Service<Feed, {
   failing: boolean
   /** Drops the hints without a failure, as a connection does whose peer has vanished. */
   silent: boolean
+  /** Keeps those who listen waiting for three seconds, and then fails them. */
+  hanging: boolean
   /** Fails those who listen now; those who come later fail while `failing`. */
   lose: Effect.Effect<void>
 }>()("@sallyport/core/test/Feed") {}
@@ -32,7 +34,6 @@ const broken = new RepositoryError({
   cause: new Error("the connection is gone")
 })
 
-let deaf = false
 const ControlledFeed = Layer.effectContext(
   Effect.gen(function*() {
     const store = yield* AccessRepository
@@ -42,6 +43,7 @@ const ControlledFeed = Layer.effectContext(
       reads: 0,
       failing: false,
       silent: false,
+      hanging: false,
       lose: Effect.sync(() => losers.forEach((fail) => fail()))
     })
     const lost = Effect.callback<never, RepositoryError>((resume) => {
@@ -63,9 +65,11 @@ const ControlledFeed = Layer.effectContext(
             ...real,
             latestRevision: asked(real.latestRevision),
             read: (options) => asked(real.read(options)),
-            wakeups: Stream.suspend(() =>
-              deaf ? Stream.fromEffect(Effect.andThen(Effect.sleep("3 seconds"), Effect.fail(broken))) : real.wakeups
-            ).pipe(
+            wakeups: Stream.suspend(() => {
+              if (feed.failing) return Stream.fail(broken)
+              if (feed.hanging) return Stream.fromEffect(Effect.andThen(Effect.sleep("3 seconds"), Effect.fail(broken)))
+              return real.wakeups
+            }).pipe(
               Stream.filter(() => !feed.silent),
               Stream.interruptWhen(lost)
             )
@@ -258,14 +262,12 @@ describe("the session cache and the access feed", () => {
       const feed = yield* Feed
       const { session, token } = yield* bearer()
       yield* verdict(token)
-      deaf = true
+      feed.hanging = true
       yield* feed.lose
       yield* TestClock.adjust("1 second")
       yield* verdict(token)
       yield* revokeElsewhere(session)
       yield* settle
-      const got = yield* verdict(token)
-      deaf = false
-      assert.strictEqual(got, "revoked")
+      assert.strictEqual(yield* verdict(token), "revoked")
     }).pipe(Effect.provide(layer)))
 })
