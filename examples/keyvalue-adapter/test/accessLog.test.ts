@@ -86,7 +86,7 @@ describe("the log of changes on a KeyValueStore", () => {
         yield* insert
         yield* on(store)(consume)
         const error = yield* Effect.flip(consume)
-        assert.include(String(error.cause), "change/2 exists already")
+        assert.include(String(error.cause), "change/2 is there already")
         assert.strictEqual((yield* look).snapshot.revision, 1)
       }).pipe(on(store))
       assert.strictEqual((yield* on(store)(look)).snapshot.pairingLinks[0]?.remainingUses, 1)

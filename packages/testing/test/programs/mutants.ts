@@ -405,7 +405,7 @@ export const mutants: ReadonlyArray<Mutant> = [
       const before = yield* real.getByKey(options)
       yield* Effect.yieldNow
       const outcome = yield* real.start(options)
-      return before === undefined && outcome._tag === "Existing" ? { ...outcome, _tag: "Created" } : outcome
+      return Option.isNone(before) && outcome._tag === "Existing" ? { ...outcome, _tag: "Created" } : outcome
     })
   })),
   runs("fences no writer", "RUN-05 L-78 a writer with another epoch is refused", (real) => ({
