@@ -64,7 +64,11 @@ const ControlledFeed = Layer.effectContext(
             latestRevision: asked(real.latestRevision),
             read: (options) => asked(real.read(options)),
             wakeups: Stream.suspend(() =>
-              deaf ? Stream.fromEffect(Effect.andThen(Effect.sleep("3 seconds"), Effect.fail(broken))) : real.wakeups
+              deaf
+                ? Stream.fromEffect(Effect.andThen(Effect.sleep("3 seconds"), Effect.fail(broken)))
+                : feed.failing
+                ? Stream.fail(broken)
+                : real.wakeups
             ).pipe(
               Stream.filter(() => !feed.silent),
               Stream.interruptWhen(lost)
