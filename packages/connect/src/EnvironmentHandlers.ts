@@ -23,6 +23,7 @@ import { BootstrapCredentialService, makeGrants } from "@sallyport/core/access/B
 import { type ConnectClientError, ConnectClientStore, grantedBy } from "@sallyport/core/connect/ConnectClientStore"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import { Stopping } from "@sallyport/core/Stopping"
 import * as Clock from "effect/Clock"
 import * as Digest from "effect/crypto/Digest"
 import * as Duration from "effect/Duration"
@@ -71,6 +72,7 @@ export const layerWith = (options: {
       const scopes = options.scopes ?? (yield* AccessScope.Vocabulary)
       const makeGrant = yield* makeGrants
       const wire = yield* Wire.make
+      const stopping = yield* Stopping
 
       /** Verifies a request of the relay that the environment is linked to, and returns how to answer it. */
       const open = Effect.fnUntraced(function*<A extends { readonly jti: string; readonly nonce: string }, E>(
@@ -185,12 +187,15 @@ export const layerWith = (options: {
         const { answer, claims, link, ofRequest } = yield* open(request, typ.waitRequest, WaitRequest)
         if (claims.sub !== link.account) return yield* new Jwt.JwtRefused({ problem: "wrong account" })
         if (!(yield* spend(claims))) return yield* new Jwt.JwtRefused({ problem: "replayed" })
-        const approvalStatus = yield* clients.awaitDecision({
+        const decision = clients.awaitDecision({
           proofKeyThumbprint: claims.cnf.jkt,
           account: claims.sub,
           requestedAtMillis: claims.requestedAt,
           timeout: Duration.seconds(claims.waitSeconds)
         })
+        // A server that stops knows of no decision yet.
+        const stopped = Effect.as(Effect.andThen(stopping, Wire.lastAnswer), "pending" as const)
+        const approvalStatus = yield* Effect.raceFirst(decision, stopped)
         return yield* answer(typ.waitAnswer, {
           ...ofRequest,
           account: claims.sub,
@@ -222,16 +227,17 @@ export const layerWith = (options: {
         })
       })
 
-      const settle = <A>(
+      const settle = <A, R>(
         effect: Effect.Effect<
           A,
           | Jwt.JwtRefused
           | ConnectClientError
           | SecretStore.SecretStoreError
           | RepositoryError
-          | WireError.NotFound
+          | WireError.NotFound,
+          R
         >
-      ): Effect.Effect<A, WireError.Unauthorized | WireError.Unavailable | WireError.NotFound> =>
+      ): Effect.Effect<A, WireError.Unauthorized | WireError.Unavailable | WireError.NotFound, R> =>
         Effect.catchTags(effect, {
           JwtRefused: (error) =>
             Effect.andThen(

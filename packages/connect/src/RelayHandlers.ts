@@ -377,7 +377,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           function*({ payload }) {
             const wait = yield* findPending(payload)
             // A wait that is cut short asks again, elsewhere if this relay stops.
-            const cut = Effect.as(awaitEnd(yield* CurrentSession), "pending" as const)
+            const cut = Effect.as(Effect.andThen(awaitEnd(yield* CurrentSession), Wire.lastAnswer), "pending" as const)
             return { approvalStatus: yield* Effect.raceFirst(wait(payload.waitSeconds), cut) }
           },
           Effect.catchTags({ RepositoryError: storeFailed, EnvironmentConnectorError: connectorFailed })

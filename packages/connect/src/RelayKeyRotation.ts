@@ -7,6 +7,7 @@
  * in the `SecretStore` and by a column of each environment's row.
  */
 import { RelayEnvironmentRepository, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
+import * as Outage from "@sallyport/core/Outage"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import type * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
@@ -110,16 +111,19 @@ export const rotate = (options?: Options): Effect.Effect<
 > => Effect.flatMap(settings.fromObject(options ?? {}), step)
 
 const follow = <E>(found: Effect.Effect<Settings, E>): Layer.Layer<never, E, Requirements> =>
-  Layer.effectDiscard(Effect.flatMap(found, (settings) =>
-    Identity.ring(Identity.relayKeyName).pipe(
+  Layer.effectDiscard(Effect.flatMap(found, (settings) => {
+    const outage = Outage.make({
+      begins: "The rotation of the relay's key failed; it goes on later",
+      ends: "The rotation of the relay's key goes on"
+    })()
+    return Identity.ring(Identity.relayKeyName).pipe(
       Effect.flatMap(({ next }) => Option.isSome(next) ? step(settings) : Effect.void),
-      Effect.catchCause((cause) =>
-        Effect.logWarning("The rotation of the relay's key failed; it goes on later", cause)
-      ),
+      Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
       Effect.andThen(Effect.sleep(settings.intervalMillis)),
       Effect.forever,
       Effect.forkScoped
-    )))
+    )
+  }))
 
 /**
  * Goes on with a rotation that was begun, again and again, until it has finished; begins none. A failure is logged, and

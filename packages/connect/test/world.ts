@@ -16,9 +16,10 @@ import * as RelayEnvironmentRepository from "@sallyport/connect/RelayEnvironment
 import * as RelayProofRepository from "@sallyport/connect/RelayProofRepository"
 import * as Repositories from "@sallyport/core/Repositories"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import { Device, endlessSessionId, Session } from "@sallyport/core/access/Session"
+import { Device, endlessSessionId, Session, SessionId } from "@sallyport/core/access/Session"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as Authentication from "@sallyport/http/Authentication"
+import * as Shutdown from "@sallyport/http/Shutdown"
 import * as SqlRelayEnvironmentRepository from "@sallyport/connect/SqlRelayEnvironmentRepository"
 import * as SqlRelayProofRepository from "@sallyport/connect/SqlRelayProofRepository"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
@@ -69,7 +70,7 @@ const authentication = layerAuthentication(
         CurrentSession,
         new Session({
           // A session of its own would need a row: what ends a wait is tested where sessions are.
-          id: endlessSessionId,
+          id: headers["x-session"] === undefined ? endlessSessionId : SessionId.make(headers["x-session"]),
           subject: (headers.authorization ?? "").replace("Bearer ", ""),
           method: "bearer-access-token",
           scopes: [],
@@ -114,6 +115,7 @@ const layerRelay = (store: Store, meanwhile: Meanwhile, options: RelayHandlers.O
     ),
     quiet
   ).pipe(
+    Shutdown.graceful,
     Layer.provideMerge(Layer.merge(
       EnvironmentConnector.layerWith({ timeout: "1 minute" }),
       SessionCredentialService.layer
@@ -132,6 +134,7 @@ const layerEnvironment = (store: Store) =>
     ),
     quiet
   ).pipe(
+    Shutdown.graceful,
     Layer.provideMerge(Layer.merge(ConnectClientStore.layer, BootstrapCredentialService.layer)),
     Layer.provideMerge(Layer.fresh(layerStore[store])),
     Layer.provideMerge(Layer.merge(NodeCrypto.layer, layerServer)),
@@ -155,6 +158,7 @@ export const startRelay = Effect.fnUntraced(function*(store: Store, options: Rel
   const call = <A = Readonly<Record<string, unknown>>>(path: string, request?: {
     readonly account?: string
     readonly key?: string
+    readonly session?: string | undefined
     readonly payload?: unknown
   }): Effect.Effect<Answer<A>> =>
     Effect.promise(async (signal) => {
@@ -163,7 +167,8 @@ export const startRelay = Effect.fnUntraced(function*(store: Store, options: Rel
         headers: {
           authorization: `Bearer ${request?.account ?? "ada"}`,
           "content-type": "application/json",
-          ...(request?.key === undefined ? {} : { "x-key": key(request.key) })
+          ...(request?.key === undefined ? {} : { "x-key": key(request.key) }),
+          ...(request?.session === undefined ? {} : { "x-session": request.session })
         },
         ...(request?.payload === undefined ? {} : { method: "POST", body: JSON.stringify(request.payload) })
       })

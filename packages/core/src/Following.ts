@@ -90,7 +90,8 @@ export const run = <E, E2, R>(
       },
       worked: Effect.sync(() => {
         deaf = false
-      })
+      }),
+      left: outage.left
     }
     return Stream.runForEach(
       hints({ ...options, outage: listening }),
@@ -99,6 +100,6 @@ export const run = <E, E2, R>(
           onFailure: outage.failed,
           onSuccess: () => deaf ? Effect.void : outage.worked
         })
-    ).pipe(Effect.andThen(Effect.never))
+    ).pipe(Effect.andThen(Effect.never), Effect.ensuring(outage.left))
   }).pipe(Effect.withTracerEnabled(false))
 }

@@ -1,5 +1,7 @@
 /**
- * Tells the log of an outage: one line when it begins, with the cause, and one when it is over, with how long it took.
+ * Tells the log of an outage: one line when it begins, with the cause, and one when it is over, with how long it took. One
+ * that begins again at once is over only when everything has worked for two seconds, so that what comes and goes does not
+ * fill the log.
  *
  * @since 0.1.0
  */
@@ -19,7 +21,12 @@ export interface Witness {
   readonly failed: (cause: Cause.Cause<unknown>) => Effect.Effect<void>
   /** Notes a success. */
   readonly worked: Effect.Effect<void>
+  /** Stops watching. A witness that fails and goes away would keep the outage open for ever. */
+  readonly left: Effect.Effect<void>
 }
+
+/** What fails again within this time has not been well in between. */
+const steadyMillis = 2_000
 
 /**
  * Makes what tells of outages of one thing, and returns how another one begins to watch it. However many meet the outage, the
@@ -34,36 +41,41 @@ export const make = (sentences: {
   /** What works again; how long it took follows. */
   readonly ends: string
 }): () => Witness => {
-  let failing = 0
-  let sinceMillis = 0
+  // Those for whom it fails, each with the time since when it has worked again, if it has.
+  const failing = new Map<Witness, number | undefined>()
+  let beganAt = 0
+  let endedAt = -Infinity
+  let isSteady = true
+  const worked = (witness: Witness) =>
+    Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => {
+      const since = failing.get(witness) ?? nowMillis
+      failing.set(witness, since)
+      if (!isSteady && nowMillis - since < steadyMillis) return Effect.void
+      failing.delete(witness)
+      if (failing.size > 0) return Effect.void
+      endedAt = nowMillis
+      return Effect.logInfo(`${sentences.ends}, after ${Duration.format(Duration.millis(since - beganAt))}`)
+    })
   return () => {
-    let fails = false
-    return {
+    const witness: Witness = {
       failed: (cause) =>
         Effect.suspend(() => {
           if (Cause.hasInterruptsOnly(cause)) return Effect.void
-          const first = failing === 0
-          if (!fails) failing++
-          fails = true
-          if (!first) return Effect.logDebug(sentences.begins, cause)
-          return Effect.andThen(
-            Effect.map(Clock.currentTimeMillis, (nowMillis) => {
-              sinceMillis = nowMillis
-            }),
-            Effect.logWarning(sentences.begins, cause)
+          const first = failing.size === 0
+          failing.set(witness, undefined)
+          return !first ? Effect.logDebug(sentences.begins, cause) : Effect.flatMap(
+            Clock.currentTimeMillis,
+            (nowMillis) => {
+              beganAt = nowMillis
+              isSteady = nowMillis - endedAt >= steadyMillis
+              return Effect.logWarning(sentences.begins, cause)
+            }
           )
         }),
-      worked: Effect.suspend(() => {
-        if (!fails) return Effect.void
-        fails = false
-        if (--failing > 0) return Effect.void
-        return Effect.flatMap(
-          Clock.currentTimeMillis,
-          (nowMillis) =>
-            Effect.logInfo(`${sentences.ends}, after ${Duration.format(Duration.millis(nowMillis - sinceMillis))}`)
-        )
-      })
+      worked: Effect.suspend(() => failing.has(witness) ? worked(witness) : Effect.void),
+      left: Effect.sync(() => void failing.delete(witness))
     }
+    return witness
   }
 }
 

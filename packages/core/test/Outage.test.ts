@@ -3,6 +3,7 @@ import * as Following from "@sallyport/core/Following"
 import * as Outage from "@sallyport/core/Outage"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as WakeUps from "@sallyport/core/WakeUps"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
@@ -83,4 +84,42 @@ describe("an outage", () => {
       yield* TestClock.adjust("5 seconds")
       assert.strictEqual(looks, atFirst + 2)
     }))
+
+  it.effect("OPS-06: what comes and goes is one outage, until it has worked for two seconds", () => {
+    const log = captured()
+    return Effect.gen(function*() {
+      let failing = true
+      yield* Effect.forkChild(Following.run({
+        wakeUps: Stream.suspend(() =>
+          Stream.concat(Stream.make("anything" as const), failing ? Stream.fail(broken) : Stream.never)
+        ),
+        pollInterval: Duration.seconds(1),
+        retryDelay: Duration.millis(250),
+        outage: Outage.make({ begins: "gone", ends: "back" })(),
+        look: () => Effect.void
+      }))
+      for (let step = 0; step < 240; step++) yield* TestClock.adjust("250 millis")
+      assert.isAtMost(log.lines.length, 3, log.lines.join(", "))
+      failing = false
+      for (let step = 0; step < 40; step++) yield* TestClock.adjust("250 millis")
+      assert.match(log.lines.at(-1) ?? "", /^Info back, after/)
+      assert.isAtMost(log.lines.length, 4, log.lines.join(", "))
+    }).pipe(Effect.provide(log.layer))
+  })
+
+  it.effect("OPS-06: a witness that fails and goes away keeps no outage open, and the next one is told of", () => {
+    const log = captured()
+    return Effect.gen(function*() {
+      const witness = Outage.make({ begins: "gone", ends: "back" })
+      const gone = witness()
+      yield* gone.failed(Cause.fail("why"))
+      yield* gone.left
+      yield* TestClock.adjust("1 minute")
+      const next = witness()
+      yield* next.failed(Cause.fail("why"))
+      yield* TestClock.adjust("3 seconds")
+      yield* next.worked
+      assert.deepStrictEqual(log.lines, ["Warn gone", "Warn gone", "Info back, after 3s"])
+    }).pipe(Effect.provide(log.layer))
+  })
 })

@@ -210,14 +210,17 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
 
   const keys = yield* SubscriptionKeys.make
   const { forMatching, pendingOf, tailOf } = yield* PendingStreams.make
+  const outage = SubscriptionWakes.outageOf(repository)
   const attend = yield* SubscriptionWakes.make({
     keys,
+    outage,
     pendingOf,
     webhookTimeoutMillis: settings.webhookTimeoutMillis
   })
   yield* SubscriptionUpkeep.start({
     attend,
     interval: settings.intervalMillis,
+    outage,
     reconcileInterval: settings.reconcileMillis
   })
 

@@ -194,6 +194,24 @@ export const respond = (
  */
 export const closeCodes = { sessionEnded: 4401, unavailable: 1013, stopping: 1001, ended: 1000 } as const
 
+/**
+ * Returns the code with which a WebSocket is closed.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const closeCodeOf = ({ _tag }: ConnectionEnd.ConnectionEnd): number => {
+  switch (_tag) {
+    case "SessionEnded":
+      return closeCodes.sessionEnded
+    case "SessionUnknown":
+      return closeCodes.unavailable
+    case "ServerStopping":
+    case "HostEnded":
+      return closeCodes.stopping
+  }
+}
+
 const renderMessage = ({ data, event, id }: WireEvent): string =>
   `{${id === undefined ? "" : `"id":${JSON.stringify(id)},`}"event":${JSON.stringify(event)},"data":${data}}`
 

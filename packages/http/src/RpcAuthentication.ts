@@ -34,6 +34,8 @@ import * as Redacted from "effect/Redacted"
 import * as RpcSchema from "effect/rpc/RpcSchema"
 import * as Scope from "effect/Scope"
 import { isUpgrade, requireSession } from "./Authentication.ts"
+import * as EventStream from "./EventStream.ts"
+import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
 import * as Wire from "./internal/wire.ts"
 
 /** Names the header by which a transport tells its calls whose they are. Its value is random. */
@@ -97,15 +99,17 @@ export const guard = HttpRouter.middleware(
             const key = Base64Url.encode(yield* random.randomBytes(16))
             transports.set(key, { session, authorization: request.headers.authorization })
             yield* Scope.addFinalizer(scope, Effect.sync(() => transports.delete(key)))
-            const guarded = Effect.provideService(
-              httpEffect,
-              HttpServerRequest.HttpServerRequest,
-              request.modify({ headers: Headers.set(request.headers, transportHeader, key) })
-            )
-            if (!isUpgrade(request)) return yield* guarded
+            const named = request.modify({ headers: Headers.set(request.headers, transportHeader, key) })
+            const serve = (request: HttpServerRequest.HttpServerRequest) =>
+              Effect.provideService(httpEffect, HttpServerRequest.HttpServerRequest, request)
+            if (!isUpgrade(request)) return yield* serve(named)
+            const { close, request: upgrade } = yield* ClosableUpgrade.make(named)
             // No call of the socket is let in from then on, and the socket ends.
-            const ended = Effect.andThen(awaitEnd(session), Effect.sync(() => transports.delete(key)))
-            return yield* Effect.raceFirst(guarded, Effect.as(ended, HttpServerResponse.empty()))
+            const ended = Effect.flatMap(awaitEnd(session), (end) => {
+              transports.delete(key)
+              return close(EventStream.closeCodeOf(end))
+            })
+            return yield* Effect.raceFirst(serve(upgrade), Effect.as(ended, HttpServerResponse.empty()))
           })
         })
       )
@@ -180,7 +184,7 @@ export const layer: Layer.Layer<
           ({ _tag }): Effect.Effect<never, Unauthorized | Unavailable> =>
             _tag === "SessionEnded"
               ? Wire.unauthorized({ message: "The session has ended; sign in again" })
-              : Wire.unavailable({ message: "The server ends this stream; call again" })
+              : Wire.ending({ message: "The server ends this stream; call again" })
         )
       )
     })

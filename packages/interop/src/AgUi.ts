@@ -8,6 +8,7 @@ import { type AGUIEvent, EventType, type RunAgentInput, type RunFinishedEvent } 
 import { RunAgentInputSchema } from "@ag-ui/core/schemas"
 import type { RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError, type StartedRun } from "@sallyport/core/runs/RunEventLog"
+import { Stopping } from "@sallyport/core/Stopping"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -241,6 +242,7 @@ export const handle = Effect.fn("AgUi.handle")(function*<E, R>(
     if (!isRunAgentInput(input)) return yield* invalid
     const { runId, threadId } = input
     yield* start(input, owner, program)
-    return respond(yield* follow({ threadId, runId, owner, after: request.headers["last-event-id"] }))
+    const events = yield* follow({ threadId, runId, owner, after: request.headers["last-event-id"] })
+    return respond(Stream.interruptWhen(events, yield* Stopping))
   }).pipe(Effect.catchTag("AgUiError", (error) => Effect.succeed(respondError(error))))
 })

@@ -2,6 +2,16 @@ import * as WireError from "@sallyport/contract/WireError"
 import * as Effect from "effect/Effect"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Hex from "effect/encoding/Hex"
+import * as HttpEffect from "effect/http/HttpEffect"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+
+/**
+ * Closes the connection after the current answer. A client that waits on would otherwise ask again on it, and so hold up a
+ * server that stops.
+ */
+export const lastAnswer = HttpEffect.appendPreResponseHandler((_request, response) =>
+  Effect.succeed(HttpServerResponse.setHeader(response, "connection", "close"))
+)
 
 interface Reason {
   readonly message: string

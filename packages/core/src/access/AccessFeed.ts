@@ -18,9 +18,9 @@ import * as Stream from "effect/Stream"
 import type { AccessEvent } from "./AccessEvent.ts"
 import type { AccessSnapshot } from "./AccessFeedRepository.ts"
 import * as Following from "../Following.ts"
-import * as Outage from "../Outage.ts"
 import { type InvalidAccessFeedOptions, type Options, type Settings, settings } from "./internal/feedOptions.ts"
 import { RepositoryError } from "../RepositoryError.ts"
+import { witnessOf } from "./internal/accessFollower.ts"
 
 export { InvalidAccessFeedOptions, type Options } from "./internal/feedOptions.ts"
 
@@ -143,14 +143,17 @@ const build = Effect.fnUntraced(function*(
     Effect.withSpan("AccessFeed.snapshot")
   )
 
-  const hints = Following.hints({
-    wakeUps: repository.wakeups,
-    pollInterval: Duration.millis(pollMillis),
-    retryDelay: Duration.millis(retryMillis),
-    outage: Outage.ofSource(repository, {
-      begins: "Lost the hints of the access feed; its readers look for changes until they are back",
-      ends: "The hints of the access feed are back"
-    })
+  const hints = Stream.suspend(() => {
+    const outage = witnessOf(repository)
+    return Stream.ensuring(
+      Following.hints({
+        wakeUps: repository.wakeups,
+        pollInterval: Duration.millis(pollMillis),
+        retryDelay: Duration.millis(retryMillis),
+        outage
+      }),
+      outage.left
+    )
   })
 
   const latest = Effect.mapError(repository.latestRevision, unavailable)

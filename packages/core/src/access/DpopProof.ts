@@ -65,7 +65,7 @@ export const Problem = Schema.Literals([
 export type Problem = typeof Problem.Type
 
 /**
- * Reports a proof that proves nothing (`invalid_dpop_proof`). `serverTime` lets a client with a wrong clock mend it.
+ * Reports a proof that proves nothing (`invalid_dpop_proof`). `serverTimeSeconds` lets a client with a wrong clock mend it.
  *
  * @category errors
  * @since 0.1.0

@@ -148,7 +148,7 @@ const build = Effect.fnUntraced(function*(
       )
     )
 
-  /** Decrypts what is stored under a name. `openPlain` says what becomes of a value without an envelope. */
+  /** Decrypts what is stored under a name. `plain` says what becomes of a value without an envelope. */
   const open = Effect.fnUntraced(function*(
     name: string,
     stored: Redacted.Redacted<Uint8Array>,

@@ -137,6 +137,7 @@ const longPoll = Effect.fnUntraced(function*(options: {
   readonly live: LiveOptions
 }): Effect.fn.Return<HttpServerResponse.HttpServerResponse, DurableStreamsError> {
   const { from, live, request, source } = options
+  const extra: Record<string, string> = {}
   let page = yield* source.read(from)
   if (page.pieces.length === 0 && !page.ended) {
     const first = page
@@ -148,7 +149,11 @@ const longPoll = Effect.fnUntraced(function*(options: {
     })
     const found = yield* Effect.raceFirst(
       Effect.timeoutOption(changed, live.longPollMillis),
-      Effect.as(live.until, Option.none())
+      Effect.map(live.until, () => {
+        // The reader would ask again on this connection, and so hold up a server that stops.
+        extra.connection = "close"
+        return Option.none()
+      })
     )
     page = Option.getOrElse(found, () => first)
   }
@@ -156,7 +161,7 @@ const longPoll = Effect.fnUntraced(function*(options: {
   return page.pieces.length === 0
     ? HttpServerResponse.empty({
       status: 204,
-      headers: { ...pageHeaders(page), "cache-control": "no-store", ...(page.ended ? {} : cursor) }
+      headers: { ...pageHeaders(page), "cache-control": "no-store", ...(page.ended ? {} : cursor), ...extra }
     })
     : answerPage(request, source, page, cursor)
 })

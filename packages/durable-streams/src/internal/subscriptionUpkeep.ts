@@ -3,6 +3,7 @@
  * then.
  */
 import { ownerKey } from "@sallyport/core/runs/Run"
+import type * as Outage from "@sallyport/core/Outage"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,12 +11,13 @@ import { DurableStreams } from "../DurableStreams.ts"
 import { nameOf, StreamSubscriptionRepository, type SubscriptionRow } from "../StreamSubscriptionRepository.ts"
 import * as Glob from "./glob.ts"
 import { storage, type StreamSubscriptionsError } from "./subscriptionErrors.ts"
-import { logFailure, outageOf } from "./subscriptionWakes.ts"
+import { logFailure } from "./subscriptionWakes.ts"
 
 /** Has subscriptions attended to until the scope closes. */
-export const start = Effect.fnUntraced(function*({ attend, interval, reconcileInterval }: {
+export const start = Effect.fnUntraced(function*({ attend, interval, outage, reconcileInterval }: {
   readonly attend: (row: SubscriptionRow) => Effect.Effect<void, StreamSubscriptionsError>
   readonly interval: Duration.Input
+  readonly outage: Outage.Witness
   readonly reconcileInterval: Duration.Input
 }) {
   const streams = yield* DurableStreams
@@ -64,7 +66,7 @@ export const start = Effect.fnUntraced(function*({ attend, interval, reconcileIn
   // Under load appends come by the thousand; a look at the subscriptions then serves many.
   yield* someAppend.pipe(
     Effect.andThen(Effect.sleep("5 millis")),
-    Effect.andThen(logFailure(outageOf(repository))(attendDirty)),
+    Effect.andThen(logFailure(outage)(attendDirty)),
     Effect.forever,
     Effect.withTracerEnabled(false),
     Effect.forkScoped
@@ -73,7 +75,7 @@ export const start = Effect.fnUntraced(function*({ attend, interval, reconcileIn
     Effect.suspend(() => storage(repository.due({ nowMillis: clock.currentTimeMillisUnsafe(), limit: 100 }))),
     (rows) => Effect.forEach(rows, attend, { discard: true })
   )
-  yield* logFailure(outageOf(repository))(attendDue).pipe(
+  yield* logFailure(outage)(attendDue).pipe(
     Effect.andThen(Effect.sleep(interval)),
     Effect.forever,
     Effect.withTracerEnabled(false),
@@ -90,7 +92,7 @@ export const start = Effect.fnUntraced(function*({ attend, interval, reconcileIn
       if (rows.length < 100) return
     }
   })
-  yield* logFailure(outageOf(repository))(attendAll).pipe(
+  yield* logFailure(outage)(attendAll).pipe(
     Effect.andThen(Effect.sleep(reconcileInterval)),
     Effect.forever,
     Effect.withTracerEnabled(false),

@@ -30,7 +30,10 @@ const backoff = (failures: number) =>
 export const logFailure = (outage: Outage.Witness) => <E>(effect: Effect.Effect<void, E>): Effect.Effect<void> =>
   Effect.matchCauseEffect(effect, { onFailure: outage.failed, onSuccess: () => outage.worked })
 
-/** Makes a witness of the outages of a store of subscriptions. */
+/**
+ * Makes the witness of the outages of a store of subscriptions. All that looks after them shares it: what waits for the next
+ * append, or for the next worker to tell, could not say that an outage is over.
+ */
 export const outageOf = (repository: StreamSubscriptionRepository["Service"]): Outage.Witness =>
   Outage.ofSource(repository, {
     begins: "Subscriptions cannot be looked after; it is tried again",
@@ -38,9 +41,10 @@ export const outageOf = (repository: StreamSubscriptionRepository["Service"]): O
   })
 
 /** Makes what begins a wake if there is something to do and no worker at it, and tells the worker in the background. */
-export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeoutMillis }: {
+export const make = Effect.fnUntraced(function*({ keys, outage, pendingOf, webhookTimeoutMillis }: {
   readonly keys: SubscriptionKeys.SubscriptionKeys
   readonly pendingOf: PendingStreams.PendingStreams["pendingOf"]
+  readonly outage: Outage.Witness
   readonly webhookTimeoutMillis: number
 }) {
   const streams = yield* DurableStreams
@@ -128,7 +132,12 @@ export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeou
       const telling = tell(woken, wakeId, pending).pipe(
         Effect.matchCauseEffect({
           onFailure: Effect.fnUntraced(function*(cause) {
-            yield* Effect.logWarning(`Could not tell subscription ${woken.subscriptionId} of a wake`, cause)
+            if (woken.failures === 0) {
+              yield* Effect.logWarning(
+                `Could not tell subscription ${woken.subscriptionId} of a wake; it is tried again`,
+                cause
+              )
+            }
             yield* storage(repository.rest({
               ...nameOf(woken),
               wakeId,
@@ -137,6 +146,11 @@ export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeou
             }))
           }),
           onSuccess: Effect.fnUntraced(function*(done) {
+            if (woken.failures > 0) {
+              yield* Effect.logInfo(
+                `Subscription ${woken.subscriptionId} is told of wakes again after ${woken.failures} failures`
+              )
+            }
             if (!done) return yield* storage(repository.told({ ...nameOf(woken), wakeId }))
             const outcome = yield* storage(repository.settle({
               ...nameOf(woken),
@@ -149,7 +163,7 @@ export const make = Effect.fnUntraced(function*({ keys, pendingOf, webhookTimeou
             if (outcome._tag === "Settled") yield* attend(outcome.subscription)
           })
         }),
-        logFailure(outageOf(repository))
+        logFailure(outage)
       )
       yield* Effect.forkIn(telling, scope)
     },

@@ -58,8 +58,9 @@ const answer = <E>(
 
 /** Makes a function that fails with a wire error: its class and code, and the sentence of whatever went wrong. */
 const failure =
-  <Code extends string, E>(error: new(fields: Fields<Code>) => E, code: Code, retryable = false) => (reason: Reason) =>
-    answer(code, reason, (traceId) => new error({ code, message: reason.message, retryable, traceId }), retryable)
+  <Code extends string, E>(error: new(fields: Fields<Code>) => E, code: Code, retryable = false, ours = retryable) =>
+  (reason: Reason) =>
+    answer(code, reason, (traceId) => new error({ code, message: reason.message, retryable, traceId }), ours)
 
 /** Makes a function that fails with an error of the token endpoint. */
 const oauthFailure = (error: WireError.OAuthError["error"]) => (reason: Reason) =>
@@ -172,6 +173,8 @@ export const bodyTooLarge = failure(WireError.TooLarge, "body_too_large")
 export const unsupportedMediaType = failure(WireError.UnsupportedMediaType, "unsupported_media_type")
 export const idempotencyConflict = failure(WireError.IdempotencyConflict, "idempotency_conflict")
 export const unavailable = failure(WireError.Unavailable, "unavailable", true)
+/** Fails as `unavailable` does, for what has to end although nothing went wrong, and logs no warning. */
+export const ending = failure(WireError.Unavailable, "unavailable", true, false)
 
 export const sessionView = (session: Session, current: SessionId | undefined): SessionView =>
   new SessionView({

@@ -30,6 +30,13 @@ const pageSize = 256
 const maxReplay = 10_000
 const retryMillis = 250
 
+/** Returns another witness of the outages of a feed, which all who follow it share. */
+export const witnessOf = (feed: AccessRepository["Service"]["feed"]): Outage.Witness =>
+  Outage.ofSource(feed, {
+    begins: "Lost the access feed; what is cached is looked up in the store until it is back",
+    ends: "The access feed is back"
+  })
+
 /**
  * Starts following, and returns when it has looked once, or failed to. It ends with the scope.
  *
@@ -94,16 +101,12 @@ export const make = Effect.fnUntraced(function*(options: {
     })
   ).pipe(Effect.withTracerEnabled(false))
 
-  const outage = Outage.ofSource(repository, {
-    begins: "Lost the access feed; what is cached is looked up in the store until it is back",
-    ends: "The access feed is back"
-  })
   yield* Following.run({
     wakeUps: repository.wakeups,
     // Who asks has it looked again, so that nothing depends on the time.
     pollInterval: Duration.hours(1),
     retryDelay: Duration.millis(retryMillis),
-    outage,
+    outage: witnessOf(repository),
     onHeard: () => {
       listening = true
     },

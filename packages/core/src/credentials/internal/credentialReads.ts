@@ -2,6 +2,8 @@
  * Who was given a credential: told to the access feed before the first time, and counted into it after that.
  */
 import { AccessRepository } from "../../access/AccessRepository.ts"
+import * as Outage from "../../Outage.ts"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -68,6 +70,10 @@ export const make = Effect.fnUntraced(function*(
       )
     })
 
+  const outage = Outage.make({
+    begins: "Repeated reads of credentials could not be counted into the access feed yet; it is tried again",
+    ends: "Repeated reads of credentials are counted into the access feed again"
+  })()
   const flush = Effect.gen(function*() {
     for (const [id, entry] of Array.from(reads)) {
       const { count } = entry
@@ -76,10 +82,13 @@ export const make = Effect.fnUntraced(function*(
         continue
       }
       entry.count = 0
-      yield* recordReads(entry, count).pipe(Effect.catch((error) => {
-        entry.count += count
-        return Effect.logWarning("Repeated reads of a credential could not be counted into the access feed yet", error)
-      }))
+      yield* recordReads(entry, count).pipe(
+        Effect.andThen(outage.worked),
+        Effect.catch((error) => {
+          entry.count += count
+          return outage.failed(Cause.fail(error))
+        })
+      )
     }
   })
   yield* Effect.addFinalizer(() => flush)

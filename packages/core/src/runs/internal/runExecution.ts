@@ -81,7 +81,7 @@ export const make = Effect.fnUntraced(function*(options: {
     return Effect.withFiber((self) => {
       let lost = false
       const outage = leases()
-      const beat = Effect.flatMap(options.heartbeat(row), (outcome) => {
+      const beat = Effect.flatMap(Effect.tap(options.heartbeat(row), () => outage.worked), (outcome) => {
         if (outcome._tag === "Extended") return Effect.void
         lost = true
         return Effect.as(
@@ -91,9 +91,10 @@ export const make = Effect.fnUntraced(function*(options: {
         )
       })
       const heart = beat.pipe(
-        Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
+        Effect.catchCause(outage.failed),
         Effect.delay(settings.heartbeatInterval),
         Effect.repeat({ while: () => !lost }),
+        Effect.ensuring(outage.left),
         Effect.withTracerEnabled(false)
       )
       return Effect.gen(function*() {

@@ -1,0 +1,24 @@
+/**
+ * A WebSocket that can be closed from outside of what serves it, with a code that says why.
+ */
+import * as Effect from "effect/Effect"
+import type { HttpServerRequest } from "effect/http/HttpServerRequest"
+import * as Socket from "effect/socket/Socket"
+
+/** Returns the request with an upgrade that gives one socket, however often it is asked for, and how to close that. */
+export const make = Effect.fnUntraced(function*(request: HttpServerRequest) {
+  const upgrade = yield* Effect.cached(request.upgrade)
+  const closable: HttpServerRequest = Object.create(request, { upgrade: { value: upgrade } })
+  return {
+    request: closable,
+    /** Closes the socket, unless what serves the request has not opened it. */
+    close: (code: number): Effect.Effect<void> =>
+      upgrade.pipe(
+        Effect.flatMap((socket) => socket.writer),
+        Effect.flatMap((writer) => writer.write(new Socket.CloseEvent(code))),
+        Effect.scoped,
+        Effect.timeoutOption("1 second"),
+        Effect.ignore
+      )
+  }
+})
