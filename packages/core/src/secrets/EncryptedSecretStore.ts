@@ -92,13 +92,13 @@ const reserved = (name: string): Effect.Effect<void, SecretStore.SecretStoreErro
   name === SecretKeys.recordName
     ? Effect.fail(
       new SecretStore.SecretStoreError({
-        reason: new SecretStore.InvalidName({ name, reservedFor: "the list of encryption keys" })
+        reason: new SecretStore.InvalidName({ secretName: name, reservedFor: "the list of encryption keys" })
       })
     )
     : Effect.void
 
 const undecryptable = (name: string, problem: string, remedy: string): SecretStore.SecretStoreError =>
-  new SecretStore.SecretStoreError({ reason: new SecretStore.Undecryptable({ name, problem, remedy }) })
+  new SecretStore.SecretStoreError({ reason: new SecretStore.Undecryptable({ secretName: name, problem, remedy }) })
 
 const restore = "Restore it from a backup, or set it again"
 
@@ -136,7 +136,7 @@ const build = Effect.fnUntraced(function*(
   const activeKey = { id: active.id, bytes: Redacted.value(active.bytes) }
 
   const seal = (
-    method: string,
+    operation: string,
     name: string,
     value: Redacted.Redacted<Uint8Array>,
     sameValue = false
@@ -144,7 +144,9 @@ const build = Effect.fnUntraced(function*(
     sealer.seal(activeKey, algorithm, { storeId, name }, Redacted.value(value), sameValue).pipe(
       Effect.map((bytes) => Redacted.make(bytes, { label: name })),
       Effect.mapError((cause: CryptoError.CryptoError) =>
-        new SecretStore.SecretStoreError({ reason: new SecretStore.StorageFailure({ method, name, cause }) })
+        new SecretStore.SecretStoreError({
+          reason: new SecretStore.StorageFailure({ operation, secretName: name, cause })
+        })
       )
     )
 
@@ -185,7 +187,9 @@ const build = Effect.fnUntraced(function*(
             `it was altered, or belongs to another name, or to another store than "${storeId}"`,
             `${restore}; or correct the option storeId`
           )
-          : new SecretStore.SecretStoreError({ reason: new SecretStore.StorageFailure({ method: "get", name, cause }) })
+          : new SecretStore.SecretStoreError({
+            reason: new SecretStore.StorageFailure({ operation: "get", secretName: name, cause })
+          })
       )
     )
     return Redacted.make(bytes, { label: name })
@@ -284,8 +288,8 @@ const build = Effect.fnUntraced(function*(
     }
     return yield* new SecretStore.SecretStoreError({
       reason: new SecretStore.StorageFailure({
-        method: "rotate",
-        name,
+        operation: "rotate",
+        secretName: name,
         cause: new Error(
           "versions under another key keep appearing; give the new key to every process, restart them, and rotate again"
         )

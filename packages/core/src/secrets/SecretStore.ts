@@ -110,7 +110,7 @@ export class SecretStore extends Context.Service<SecretStore, {
 const decodeName = (name: string): Effect.Effect<SecretName, SecretStoreError> =>
   isSecretName(name)
     ? Effect.succeed(name)
-    : Effect.fail(new SecretStoreError({ reason: new InvalidName({ name: String(name) }) }))
+    : Effect.fail(new SecretStoreError({ reason: new InvalidName({ secretName: String(name) }) }))
 
 /**
  * Builds a `SecretStore` from an adapter's atomic operations.

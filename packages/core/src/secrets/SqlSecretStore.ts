@@ -71,20 +71,22 @@ export const layerMigrations = (
  * Wraps what the store refused. Sentences are kept and the driver's own error is not: PostgreSQL's can quote parameters,
  * which here are secrets.
  */
-const storageFailure =
-  (method: string, name?: SecretStore.SecretName) => (error: RepositoryError): SecretStore.SecretStoreError => {
-    const cause = new Error(error.message)
-    const inner = isSqlError(error.cause) ? error.cause : undefined
-    if (inner !== undefined) {
-      cause.message = inner.message
-      cause.name = inner.reason._tag
-      const system = inner.reason.cause
-      if (system instanceof Error && system.message !== inner.message) cause.cause = new Error(system.message)
-    }
-    return new SecretStore.SecretStoreError({
-      reason: new SecretStore.StorageFailure({ method, cause, ...(name === undefined ? {} : { name }) })
-    })
+const storageFailure = (operation: string, secretName?: SecretStore.SecretName) =>
+(
+  error: RepositoryError
+): SecretStore.SecretStoreError => {
+  const cause = new Error(error.message)
+  const inner = isSqlError(error.cause) ? error.cause : undefined
+  if (inner !== undefined) {
+    cause.message = inner.message
+    cause.name = inner.reason._tag
+    const system = inner.reason.cause
+    if (system instanceof Error && system.message !== inner.message) cause.cause = new Error(system.message)
   }
+  return new SecretStore.SecretStoreError({
+    reason: new SecretStore.StorageFailure({ operation, cause, ...(secretName === undefined ? {} : { secretName }) })
+  })
+}
 
 /**
  * Names what the store is built on.

@@ -389,8 +389,8 @@ describe("refusals", () => {
       const secrets = yield* SecretStore.SecretStore
       const failure = new SecretStore.SecretStoreError({
         reason: new SecretStore.StorageFailure({
-          method: "getOrCreateRandom",
-          name: "pairing-code-key",
+          operation: "getOrCreateRandom",
+          secretName: "pairing-code-key",
           cause: new Error("disk full")
         })
       })

@@ -348,7 +348,7 @@ describe("signing keys", () => {
   it.effect("L-02 keys that cannot be stored or read stop the layer", () =>
     Effect.gen(function*() {
       const failure = new SecretStore.SecretStoreError({
-        reason: new SecretStore.StorageFailure({ method: "create", name: secretName, cause: new Error("disk full") })
+        reason: new SecretStore.StorageFailure({ operation: "create", secretName, cause: new Error("disk full") })
       })
       const secrets = yield* SecretStore.SecretStore
       for (

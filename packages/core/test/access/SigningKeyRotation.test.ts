@@ -44,7 +44,7 @@ const watched = Effect.fnUntraced(function*() {
   const real = yield* SecretStore.SecretStore
   const watch = { reads: 0, failing: false }
   const failure = new SecretStore.SecretStoreError({
-    reason: new SecretStore.StorageFailure({ method: "get", cause: new Error("away") })
+    reason: new SecretStore.StorageFailure({ operation: "get", cause: new Error("away") })
   })
   return {
     watch,

@@ -377,7 +377,7 @@ describe("SecretStore (file system) failures", () => {
           const error = yield* Effect.flip(attempt)
           assert.strictEqual(error.reason._tag, "StorageFailure", step)
           if (error.reason._tag === "StorageFailure") {
-            assert.include(["key", "absent"], error.reason.name)
+            assert.include(["key", "absent"], error.reason.secretName)
             assert.include(error.message, step)
             assert.include(error.message, "ENOSPC: no space left on device")
           }

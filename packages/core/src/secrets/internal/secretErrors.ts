@@ -21,12 +21,12 @@ const describeCause = (cause: unknown): string => {
  * @since 0.1.0
  */
 export class InvalidName extends Schema.TaggedError<InvalidName>()("InvalidName", {
-  name: Schema.String,
+  secretName: Schema.String,
   reservedFor: Schema.optional(Schema.String)
 }) {
   override get message(): string {
     // The name comes from a caller and may be anything, so it is quoted (no line breaks reach a log) and cut.
-    const shown = JSON.stringify(this.name.length > 64 ? `${this.name.slice(0, 64)}…` : this.name)
+    const shown = JSON.stringify(this.secretName.length > 64 ? `${this.secretName.slice(0, 64)}…` : this.secretName)
     if (this.reservedFor !== undefined) return `${shown} is reserved for ${this.reservedFor}. Choose another name.`
     return `${shown} is not a secret name. Use 1 to 128 characters of a-z, 0-9, ".", "_" and "-", starting with a letter or a digit.`
   }
@@ -83,7 +83,7 @@ export class Unusable extends Schema.TaggedError<Unusable>()("Unusable", {
 }
 
 /**
- * Reports that the storage refused an operation. `method` is the operation of `SecretStore`, `name` the secret if there is one.
+ * Reports that the storage refused an operation. `operation` is one of `SecretStore`'s, `secretName` the secret's name if there is one.
  *
  * The value read afterwards is the old one or the new one, never a mixture. `cause` says which system call failed.
  *
@@ -91,13 +91,13 @@ export class Unusable extends Schema.TaggedError<Unusable>()("Unusable", {
  * @since 0.1.0
  */
 export class StorageFailure extends Schema.TaggedError<StorageFailure>()("StorageFailure", {
-  method: Schema.String,
-  name: Schema.optional(Schema.String),
+  operation: Schema.String,
+  secretName: Schema.optional(Schema.String),
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    const subject = this.name === undefined ? "the secret store" : `the secret "${this.name}"`
-    return `SecretStore.${this.method} failed on ${subject}: ${describeCause(this.cause)}`
+    const subject = this.secretName === undefined ? "the secret store" : `the secret "${this.secretName}"`
+    return `SecretStore.${this.operation} failed on ${subject}: ${describeCause(this.cause)}`
   }
 }
 
@@ -108,12 +108,12 @@ export class StorageFailure extends Schema.TaggedError<StorageFailure>()("Storag
  * @since 0.1.0
  */
 export class Undecryptable extends Schema.TaggedError<Undecryptable>()("Undecryptable", {
-  name: Schema.String,
+  secretName: Schema.String,
   problem: Schema.String,
   remedy: Schema.String
 }) {
   override get message(): string {
-    return `The secret "${this.name}" cannot be decrypted: ${this.problem}. ${this.remedy}`
+    return `The secret "${this.secretName}" cannot be decrypted: ${this.problem}. ${this.remedy}`
   }
 }
 
@@ -175,5 +175,8 @@ export const unusable = (location: string, problem: string, remedy: string, caus
   })
 
 /** Says that the platform refused an operation. */
-export const storageFailure = (method: string, name?: SecretName) => (cause: PlatformError): SecretStoreError =>
-  new SecretStoreError({ reason: new StorageFailure({ method, cause, ...(name === undefined ? {} : { name }) }) })
+export const storageFailure =
+  (operation: string, secretName?: SecretName) => (cause: PlatformError): SecretStoreError =>
+    new SecretStoreError({
+      reason: new StorageFailure({ operation, cause, ...(secretName === undefined ? {} : { secretName }) })
+    })
