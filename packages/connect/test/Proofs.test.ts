@@ -16,7 +16,7 @@ interface Page {
 
 for (const store of stores) {
   describe(`a relay's proofs on ${store}`, () => {
-    it.live("CONN-12 say of each client what it was answered, in the environment's own word, and hold no credential", () =>
+    it.live("CONN-12: say of each client what it was answered, in the environment's own word, and hold no credential", () =>
       Effect.gen(function*() {
         const relay = yield* startRelay(store)
         const environment = yield* startEnvironment(store, relay)

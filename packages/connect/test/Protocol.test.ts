@@ -248,7 +248,7 @@ describe("a relay whose account links environments without an end", () => {
 })
 
 describe("an environment whose stored mode cannot be read", () => {
-  it.live("CONN-01 L-32 L-38 lets no caller in, and a relay's request is as good as before once the mode is set", () =>
+  it.live("CONN-01 L-32 L-38: lets no caller in, and a relay's request is as good as before once the mode is set", () =>
     Effect.gen(function*() {
       const key = keyOf(new Uint8Array(32).fill(3))
       yield* EnvironmentLink.set({

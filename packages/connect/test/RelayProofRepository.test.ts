@@ -8,7 +8,7 @@ import { TestClock } from "effect/testing"
 RelayProofRepositorySuite.suite("memory", RelayProofRepository.layerMemory)
 
 describe("the sweeper of proofs", () => {
-  it.effect("L-24 deletes a proof when it has been kept as long as the host says", () =>
+  it.effect("L-24: deletes a proof when it has been kept as long as the host says", () =>
     Effect.gen(function*() {
       const proofs = yield* RelayProofRepository.RelayProofRepository
       yield* proofs.record({

@@ -24,7 +24,7 @@ for (const { layer, name } of databases) {
   RelayProofRepositorySuite.suite(name, Layer.provide(SqlRelayProofRepository.layer, layer))
 
   describe(`the table of proofs on ${name}`, () => {
-    it.live("L-40 refuses rows whose status and time don't fit together", () =>
+    it.live("L-40: refuses rows whose status and time don't fit together", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const insert = (fields: Partial<Record<keyof typeof columns, string | number | null>>) =>

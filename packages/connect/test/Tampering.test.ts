@@ -152,7 +152,7 @@ const requests: ReadonlyArray<{
 describe("an environment", () => {
   for (const request of requests) {
     it.live(
-      `CONN-12 L-06 L-38 refuses a ${request.typ} that was tampered with in any way, spends nothing on it, and takes the untouched one once`,
+      `CONN-12 L-06 L-38: refuses a ${request.typ} that was tampered with in any way, spends nothing on it, and takes the untouched one once`,
       () =>
         Effect.gen(function*() {
           const key = yield* keyNamed(Identity.relayKeyName)
@@ -368,7 +368,7 @@ const fakeEnvironment = (answer: (request: Fields) => unknown) =>
 describe("a relay", () => {
   for (const answer of answers) {
     it.live(
-      `CONN-12 L-06 L-34 believes a ${answer.typ} (${answer.own.status}) only where every field of it is proven, and it answers the very request`,
+      `CONN-12 L-06 L-34: believes a ${answer.typ} (${answer.own.status}) only where every field of it is proven, and it answers the very request`,
       () =>
         Effect.gen(function*() {
           const { relayId } = yield* EnvironmentConnector.EnvironmentConnector
@@ -525,7 +525,7 @@ const statements: ReadonlyArray<{
 describe("a relay that environments talk to", () => {
   for (const statement of statements) {
     it.live(
-      `CONN-12 L-06 refuses a ${statement.typ} that was tampered with in any way, keeps what it has, and takes the untouched one`,
+      `CONN-12 L-06: refuses a ${statement.typ} that was tampered with in any way, keeps what it has, and takes the untouched one`,
       () =>
         Effect.gen(function*() {
           const relay = yield* startRelay("memory")

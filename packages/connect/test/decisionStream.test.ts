@@ -31,7 +31,7 @@ const opening = "retry: 1000\n\n"
 const heartbeat = ": heartbeat\n\n"
 
 describe("a relay's stream of decisions", () => {
-  it.effect("CONN-11 keeps the connection alive while nothing is decided, and ends with the decision", () =>
+  it.effect("CONN-11: keeps the connection alive while nothing is decided, and ends with the decision", () =>
     Effect.gen(function*() {
       const answers: ReadonlyArray<readonly [seconds: number, DecisionStatus]> = [[30, "pending"], [3, "approved"]]
       let asked = 0
@@ -69,7 +69,7 @@ describe("a relay's stream of decisions", () => {
       assert.strictEqual(asked, 10)
     }))
 
-  it.effect("SESS-08 tells why it ends before the decision, and stops asking when its reader goes", () =>
+  it.effect("SESS-08: tells why it ends before the decision, and stops asking when its reader goes", () =>
     Effect.gen(function*() {
       const ended = yield* Deferred.make<void, DecisionStream.Failure>()
       let asking = 0

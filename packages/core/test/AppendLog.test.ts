@@ -10,7 +10,7 @@ interface Item {
 }
 
 describe("appenders beside each other", () => {
-  it.effect("RUN-06 commit at the same time, and keep the order of each key", () =>
+  it.effect("RUN-06: commit at the same time, and keep the order of each key", () =>
     Effect.gen(function*() {
       const together = yield* Deferred.make<void>()
       const committed = new Map<string, Array<number>>()

@@ -440,7 +440,7 @@ describe("layerConfig", () => {
       withVariables(variables)
     )
 
-  it.effect("AUTH-01 chooses the policy of the variables", () =>
+  it.effect("AUTH-01: chooses the policy of the variables", () =>
     Effect.gen(function*() {
       assert.strictEqual((yield* policyOf({})).kind, "loopback-browser")
       assert.strictEqual((yield* policyOf({ SALLYPORT_POLICY: "desktop-managed-local" })).kind, "desktop-managed-local")
@@ -452,7 +452,7 @@ describe("layerConfig", () => {
       assert.deepStrictEqual([remote.kind, remote.publicUrl?.href], ["remote-reachable", "https://example.com/"])
     }))
 
-  it.effect("AUTH-01 OPS-06 refuses a policy that is none, or does not fit the address", () =>
+  it.effect("AUTH-01 OPS-06: refuses a policy that is none, or does not fit the address", () =>
     Effect.gen(function*() {
       const unknown = yield* Effect.flip(policyOf({ SALLYPORT_POLICY: "open" }))
       assert.strictEqual(unknown._tag, "InvalidAuthPolicyOptions")

@@ -230,7 +230,7 @@ describe("streams over HTTP", () => {
       assert.include(text, `"streamNextOffset":"0000000000000000_0000000000000003","streamClosed":true`)
     }))
 
-  it.live("RUN-08 L-82 are read once for all readers that wait for the same data", () =>
+  it.live("RUN-08 L-82: are read once for all readers that wait for the same data", () =>
     Effect.gen(function*() {
       const calls = { read: 0, heads: 0 }
       const server = yield* start({ repositories: counting(calls) })
@@ -262,7 +262,7 @@ describe("streams over HTTP", () => {
       }
     }))
 
-  it.live("SESS-08 L-22 end for a reader whose session is revoked", () =>
+  it.live("SESS-08 L-22: end for a reader whose session is revoked", () =>
     Effect.gen(function*() {
       const calls = { read: 0, heads: 0 }
       const server = yield* start({ repositories: counting(calls), longPollTimeout: "1 hour" })

@@ -104,7 +104,7 @@ describe("runs as streams", () => {
       }))
   }
 
-  it.live("RUN-18 are found by their owner only, and written by their program only", () =>
+  it.live("RUN-18: are found by their owner only, and written by their program only", () =>
     Effect.gen(function*() {
       const { headersOf, log, url } = yield* start
       const { run } = yield* started(log)

@@ -58,7 +58,7 @@ const decodeMessage = Schema.decodeUnknownSync(AccessMessage)
 const decodeEvent = Schema.decodeUnknownSync(AccessStreamEvent)
 
 describe("GET /api/auth/access", () => {
-  it.live("FEED-01 L-42 begins with a snapshot, goes on with every change, and resumes after the last one seen", () =>
+  it.live("FEED-01 L-42: begins with a snapshot, goes on with every change, and resumes after the last one seen", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const token = yield* server.token()
@@ -99,7 +99,7 @@ describe("GET /api/auth/access", () => {
       }
     }).pipe(Effect.scoped))
 
-  it.live("FEED-01 begins with a snapshot where a revision is another store's, and refuses what is none", () =>
+  it.live("FEED-01: begins with a snapshot where a revision is another store's, and refuses what is none", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const token = yield* server.token()
@@ -126,7 +126,7 @@ describe("GET /api/auth/access", () => {
       assert.strictEqual((yield* server.send({ path })).status, 401)
     }).pipe(Effect.scoped))
 
-  it.live("SESS-08 L-22 ends with the session that follows it, and says so", () =>
+  it.live("SESS-08 L-22: ends with the session that follows it, and says so", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const token = yield* server.token()
@@ -140,7 +140,7 @@ describe("GET /api/auth/access", () => {
       assert.include(last?.data, "session_ended")
     }).pipe(Effect.scoped))
 
-  it.live("HTTP-04 sends heartbeats while nothing changes, and ends when the server stops", () =>
+  it.live("HTTP-04: sends heartbeats while nothing changes, and ends when the server stops", () =>
     Effect.gen(function*() {
       const server = yield* start({ heartbeat: "20 millis" })
       const token = yield* server.token()
@@ -163,7 +163,7 @@ describe("GET /api/auth/access", () => {
       assert.notMatch(text, /digest/i)
     }).pipe(Effect.scoped))
 
-  it.live("FEED-02 an independent EventSource reconnects by itself and misses nothing", () =>
+  it.live("FEED-02: an independent EventSource reconnects by itself and misses nothing", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const token = yield* server.token()
@@ -210,7 +210,7 @@ describe("GET /api/auth/access", () => {
 })
 
 describe("the same over WebSocket", () => {
-  it.live("FEED-01 HTTP-05 sends the same events as messages, by bearer token, by ticket and by cookie", () =>
+  it.live("FEED-01 HTTP-05: sends the same events as messages, by bearer token, by ticket and by cookie", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const token = yield* server.token()
@@ -232,7 +232,7 @@ describe("the same over WebSocket", () => {
       assert.strictEqual(decodeMessage((yield* resumed.until(1))[0]).event, "pairingLinkUpserted")
     }).pipe(Effect.scoped))
 
-  it.live("SESS-08 L-22 tells of the session's end and closes with 4401; a stop closes with 1001", () =>
+  it.live("SESS-08 L-22: tells of the session's end and closes with 4401; a stop closes with 1001", () =>
     Effect.gen(function*() {
       const server = yield* start({ heartbeat: "20 millis" })
       const token = yield* server.token()
@@ -252,7 +252,7 @@ describe("the same over WebSocket", () => {
       assert.strictEqual((yield* others.closed).code, 1001)
     }).pipe(Effect.scoped))
 
-  it.live("HTTP-02 is refused to a page of another site, and to a wrong credential", () =>
+  it.live("HTTP-02: is refused to a page of another site, and to a wrong credential", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const cookie = yield* server.cookie
@@ -263,7 +263,7 @@ describe("the same over WebSocket", () => {
     }).pipe(Effect.scoped))
 })
 
-describe("FEED-03 L-41 an older client", () => {
+describe("FEED-03 L-41: an older client", () => {
   const session = {
     id: "s",
     subject: "ada",

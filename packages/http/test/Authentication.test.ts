@@ -26,7 +26,7 @@ describe("the Authorization header", () => {
     "a token beyond any length": `Bearer ${"a".repeat(8000)}`
   })
 
-  it.live("HTTP-02, L-21 is refused where it is wrong, even beside a good cookie", () =>
+  it.live("HTTP-02 L-21: is refused where it is wrong, even beside a good cookie", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const cookie = yield* server.cookie
@@ -45,7 +45,7 @@ describe("the Authorization header", () => {
       assert.strictEqual(state.json.authenticated, true, "the cookie's session has not ended")
     }))
 
-  it.live("HTTP-02 is refused where its session has expired or was revoked, even beside a good cookie", () =>
+  it.live("HTTP-02: is refused where its session has expired or was revoked, even beside a good cookie", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const { session, token } = yield* Effect.orDie(
@@ -115,7 +115,7 @@ describe("the origin of a request with a cookie", () => {
     { "sec-fetch-site": "cross-site", origin: `http://127.0.0.1:${port}` }
   ]
 
-  it.live("HTTP-02 has to be this server for whatever changes something; else it is refused, and nothing changes", () =>
+  it.live("HTTP-02: has to be this server for whatever changes something; else it is refused, and nothing changes", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const cookie = yield* server.cookie
@@ -153,7 +153,7 @@ describe("the origin of a request with a cookie", () => {
       assert.isUndefined(server.probe.calls.get("sessions.revoke"))
     }))
 
-  it.live("HTTP-02 passes where it is this server, and does not matter for what only reads", () =>
+  it.live("HTTP-02: passes where it is this server, and does not matter for what only reads", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const cookie = yield* server.cookie
@@ -177,7 +177,7 @@ describe("the origin of a request with a cookie", () => {
       }
     }))
 
-  it.live("HTTP-02 is not that of a request which names no host, whatever its Origin", () =>
+  it.live("HTTP-02: is not that of a request which names no host, whatever its Origin", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const cookie = (yield* server.cookie).replace(/^[^=]*/, "sallyport_session_80")
@@ -191,7 +191,7 @@ describe("the origin of a request with a cookie", () => {
       }
     }))
 
-  it.live("HTTP-02 behind TLS is not the same host without TLS", () =>
+  it.live("HTTP-02: behind TLS is not the same host without TLS", () =>
     Effect.gen(function*() {
       const server = yield* start({ policy: "remote-reachable" })
       const cookie = yield* server.cookie
@@ -211,7 +211,7 @@ describe("the origin of a request with a cookie", () => {
       assertError(yield* ticket({ host: "sallyport.example", origin: "https://sallyport.example:8443" }), crossOrigin)
     }))
 
-  it.live("HTTP-02 has to be this server for signing in too, but a client without a browser needs none", () =>
+  it.live("HTTP-02: has to be this server for signing in too, but a client without a browser needs none", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const credential = yield* server.code()
@@ -288,7 +288,7 @@ describe("the policy unsafe-no-auth", () => {
 })
 
 describe("credentials that lets no caller in", () => {
-  it.live("BOOT-05 are all answered alike, byte for byte but for the trace id, and change nothing", () =>
+  it.live("BOOT-05: are all answered alike, byte for byte but for the trace id, and change nothing", () =>
     Effect.gen(function*() {
       const server = yield* start({ links: { lifetime: "1 millis" } })
       const expired = yield* server.code()

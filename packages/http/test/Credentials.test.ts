@@ -76,7 +76,7 @@ const statusOf = (answer: Answer, key: string): Record<string, unknown> => {
 }
 
 describe("credentials over HTTP", () => {
-  it.live("SCOPE-01 SCOPE-03 SCOPE-08 L-50 an owner connects, every member sees and uses it, and a member cannot take it away", () =>
+  it.live("SCOPE-01 SCOPE-03 SCOPE-08 L-50: an owner connects, every member sees and uses it, and a member cannot take it away", () =>
     Effect.gen(function*() {
       const { call } = yield* serve
       const set = yield* call("olga", "PUT", "/provider.token", { value: "s3cret-value" })
@@ -110,7 +110,7 @@ describe("credentials over HTTP", () => {
       })
     }))
 
-  it.live("SCOPE-04 SCOPE-06 L-51 L-52 answers 409 without an organisation, 403 without the right and 503 when the look-up fails, and writes nothing", () =>
+  it.live("SCOPE-04 SCOPE-06 L-51 L-52: answers 409 without an organisation, 403 without the right and 503 when the look-up fails, and writes nothing", () =>
     Effect.gen(function*() {
       const { call, state } = yield* serve
       const value = { value: "x", scope: "org" }
@@ -142,7 +142,7 @@ describe("credentials over HTTP", () => {
       }
     }))
 
-  it.live("SCOPE-05 SCOPE-09 refuses unknown keys and scopes, half bundles and large values, without echoing a value", () =>
+  it.live("SCOPE-05 SCOPE-09: refuses unknown keys and scopes, half bundles and large values, without echoing a value", () =>
     Effect.gen(function*() {
       const { call, server } = yield* serve
       const invalid = { status: 400, tag: "InvalidRequest", code: "invalid_request" }
@@ -181,7 +181,7 @@ describe("credentials over HTTP", () => {
       assert.notInclude(server.logged.join("\n"), "s3cret")
     }))
 
-  it.live("SCOPE-11 tests a credential and shows it as invalid while it counts as rejected", () =>
+  it.live("SCOPE-11: tests a credential and shows it as invalid while it counts as rejected", () =>
     Effect.gen(function*() {
       const { call, state } = yield* serve
       yield* call("olga", "PUT", "/provider.token", { value: "x" })
@@ -193,7 +193,7 @@ describe("credentials over HTTP", () => {
       assert.deepInclude(statusOf(yield* call("olga", "GET", "/status"), "provider.token"), { state: "invalid" })
     }))
 
-  it.live("SCOPE-12 FEED-03 the access feed tells of every change and test, without the value, in a form that clients decode", () =>
+  it.live("SCOPE-12 FEED-03: the access feed tells of every change and test, without the value, in a form that clients decode", () =>
     Effect.gen(function*() {
       const { call, server } = yield* serve
       const token = yield* server.token()
@@ -215,7 +215,7 @@ describe("credentials over HTTP", () => {
       assert.notInclude(text, "sealed")
     }))
 
-  it.live("AUTH-02 asks for credentials:read to look and credentials:write to change and test", () =>
+  it.live("AUTH-02: asks for credentials:read to look and credentials:write to change and test", () =>
     Effect.gen(function*() {
       const { server } = yield* serve
       const reader = yield* server.token({ subject: "olga", scopes: ["credentials:read"] })

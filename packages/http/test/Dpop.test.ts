@@ -88,7 +88,7 @@ const firstMessage = (url: string) =>
   })
 
 describe("the token endpoint", () => {
-  it.live("SESS-07, SESS-10 binds the token to the key of the proof, and issues a bearer token where none comes", () =>
+  it.live("SESS-07 SESS-10: binds the token to the key of the proof, and issues a bearer token where none comes", () =>
     Effect.gen(function*() {
       const server = yield* start()
       for (const alg of ["ES256", "ES384", "EdDSA"] as const) {
@@ -144,7 +144,7 @@ describe("the token endpoint", () => {
       assert.strictEqual((yield* exchange(server, pairingCode, proofFor(server, key, request))).status, 200)
     }))
 
-  it.live("SESS-10 a client whose clock is wrong mends it by the server's time", () =>
+  it.live("SESS-10: a client whose clock is wrong mends it by the server's time", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const key = generate()
@@ -222,7 +222,7 @@ describe("the token endpoint", () => {
 })
 
 describe("a bound session", () => {
-  it.live("SESS-09, L-20 gets a ticket with a proof only, which opens one socket that keeps the key", () =>
+  it.live("SESS-09 L-20: gets a ticket with a proof only, which opens one socket that keeps the key", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const key = generate()
@@ -264,7 +264,7 @@ describe("a bound session", () => {
       assert.match(String(after.headers["www-authenticate"]), /^DPoP .*error="invalid_token"/)
     }))
 
-  it.live("SESS-10 of 32 requests with one proof exactly one is let in", () =>
+  it.live("SESS-10: of 32 requests with one proof exactly one is let in", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const key = generate()
@@ -341,7 +341,7 @@ describe("a bound session", () => {
       assert.strictEqual((yield* exchanged()).status, 200)
     }))
 
-  it.live("L-23 spends nothing for a caller without a live session, and keeps a digest of a jti alone", () =>
+  it.live("L-23: spends nothing for a caller without a live session, and keeps a digest of a jti alone", () =>
     Effect.gen(function*() {
       const spent: Array<string> = []
       const replays = Layer.succeed(
@@ -424,18 +424,18 @@ const throughOAuth4WebApi = Effect.fnUntraced(function*(server: DpopServer) {
 })
 
 describe("independent peers", () => {
-  it.live("SESS-10 oauth4webapi gets a bound token and a resource with it", () =>
+  it.live("SESS-10: oauth4webapi gets a bound token and a resource with it", () =>
     Effect.gen(function*() {
       assert.strictEqual(yield* throughOAuth4WebApi(yield* start()), 0)
     }))
 
-  it.live("SESS-10 oauth4webapi retries with the nonce that it is told, once", () =>
+  it.live("SESS-10: oauth4webapi retries with the nonce that it is told, once", () =>
     Effect.gen(function*() {
       const server = yield* start({ dpop: { nonceLifetime: "365 days" } })
       assert.strictEqual(yield* throughOAuth4WebApi(server), 1)
     }))
 
-  it.live("SESS-01 jose verifies a bound token with the exported key, and its proofs are taken", () =>
+  it.live("SESS-01: jose verifies a bound token with the exported key, and its proofs are taken", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const pairingCode = yield* code(server)
@@ -473,7 +473,7 @@ describe("independent peers", () => {
       assert.strictEqual((yield* exchange(server, pairingCode)).status, 200)
     }))
 
-  it.live("SESS-10 oauth4webapi's check of a resource request comes to the table's verdicts", () =>
+  it.live("SESS-10: oauth4webapi's check of a resource request comes to the table's verdicts", () =>
     Effect.gen(function*() {
       // Where it comes to another verdict, and why.
       const differing: Readonly<Record<string, string>> = {

@@ -88,7 +88,7 @@ describe("every guarded endpoint", () => {
       untouched(server)
     }))
 
-  it.live("L-72 answers 503 while its store fails, says nothing of why, and logs the cause under the trace id", () =>
+  it.live("L-72: answers 503 while its store fails, says nothing of why, and logs the cause under the trace id", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const failing: Record<string, string> = {
@@ -343,7 +343,7 @@ describe("a request of the wrong form", () => {
       untouched(server)
     }))
 
-  it.live("HTTP-04 is answered 413 where its body is longer than the limit, with a length and without one", () =>
+  it.live("HTTP-04: is answered 413 where its body is longer than the limit, with a length and without one", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: Sallyport.layer({ maxBodySize: ByteSize.bytes(1000) }) })
       const token = yield* server.token()
@@ -379,7 +379,7 @@ describe("a request of the wrong form", () => {
       untouched(server)
     }))
 
-  it.live("HTTP-04 is bounded in its head: long headers are 431, and no handler sees them", () =>
+  it.live("HTTP-04: is bounded in its head: long headers are 431, and no handler sees them", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const long = "x".repeat(20_000)

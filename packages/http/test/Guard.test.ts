@@ -165,7 +165,7 @@ const open = (url: string): Effect.Effect<string> =>
 // -----------------------------------------------------------------------------
 
 describe("a guarded route of a host", () => {
-  it.live("HTTP-05 gets the session of the caller that was let in, by cookie and by token", () =>
+  it.live("HTTP-05: gets the session of the caller that was let in, by cookie and by token", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const byToken = yield* server.send({ path: "/mine", headers: bearer(yield* server.token({ subject: "ada" })) })
@@ -176,7 +176,7 @@ describe("a guarded route of a host", () => {
       assert.strictEqual((yield* server.send({ path: "/open" })).text, "open")
     }))
 
-  it.live("HTTP-05, HTTP-02 is refused with the contract's errors: no credential, a wrong one, no scope, another site", () =>
+  it.live("HTTP-05 HTTP-02: is refused with the contract's errors: no credential, a wrong one, no scope, another site", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const cookie = yield* server.cookie
@@ -196,7 +196,7 @@ describe("a guarded route of a host", () => {
       assert.strictEqual(same.status, 200)
     }))
 
-  it.live("HTTP-05 lets no caller in while the store does not answer", () =>
+  it.live("HTTP-05: lets no caller in while the store does not answer", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const headers = bearer(yield* server.token())
@@ -207,7 +207,7 @@ describe("a guarded route of a host", () => {
 })
 
 describe("a guarded WebSocket of a host", () => {
-  it.live("HTTP-05 opens with a cookie and this origin, and with a bearer token", () =>
+  it.live("HTTP-05: opens with a cookie and this origin, and with a bearer token", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const cookie = yield* server.cookie
@@ -220,7 +220,7 @@ describe("a guarded WebSocket of a host", () => {
       )
     }))
 
-  it.live("HTTP-02, HTTP-05 stays shut to another site's page, although its browser sends the cookie", () =>
+  it.live("HTTP-02 HTTP-05: stays shut to another site's page, although its browser sends the cookie", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const cookie = yield* server.cookie
@@ -240,7 +240,7 @@ describe("a guarded WebSocket of a host", () => {
       assertRefused(yield* handshake(server, { headers: reader }), forbidden)
     }))
 
-  it.live("HTTP-05 opens with a ticket, which a browser can put nowhere but into the address, once", () =>
+  it.live("HTTP-05: opens with a ticket, which a browser can put nowhere but into the address, once", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const { session } = yield* Effect.orDie(
@@ -257,7 +257,7 @@ describe("a guarded WebSocket of a host", () => {
       }
     }))
 
-  it.live("HTTP-05 takes a ticket for the upgrade only, and no cookie makes up for a spent one", () =>
+  it.live("HTTP-05: takes a ticket for the upgrade only, and no cookie makes up for a spent one", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const session = yield* Effect.orDie(
@@ -276,7 +276,7 @@ describe("a guarded WebSocket of a host", () => {
 })
 
 describe("an HttpApi of a host", () => {
-  it.live("HTTP-05 asks for the scope that its endpoint declares", () =>
+  it.live("HTTP-05: asks for the scope that its endpoint declares", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const reader = bearer(yield* server.token({ subject: "ada", scopes: ["runs:read"] }))
@@ -287,7 +287,7 @@ describe("an HttpApi of a host", () => {
       assertError(yield* server.send({ path: "/notes" }), unauthorized)
     }))
 
-  it.live("AUTH-02 asks for every scope that its endpoint declares, and takes no demand back", () =>
+  it.live("AUTH-02: asks for every scope that its endpoint declares, and takes no demand back", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes })
       const read = bearer(yield* server.token({ scopes: ["runs:read"] }))
@@ -302,7 +302,7 @@ describe("an HttpApi of a host", () => {
       assert.strictEqual((yield* post("/loosened", operate)).status, 200)
     }))
 
-  it.live("AUTH-02 lets no caller in through an endpoint that declares no scope", () =>
+  it.live("AUTH-02: lets no caller in through an endpoint that declares no scope", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: UndeclaredRoutes })
       const headers: ReadonlyArray<Http.OutgoingHttpHeaders> = [
@@ -332,7 +332,7 @@ type NeedsSession<L extends Layer.Any> = HttpRouter.Request<"Requires", CurrentS
   : false
 
 describe("the types", () => {
-  it("AUTH-02 take no route, endpoint or RPC without a scope of the vocabulary, and none for a typing error", () => {
+  it("AUTH-02: take no route, endpoint or RPC without a scope of the vocabulary, and none for a typing error", () => {
     const endpoint = HttpApiEndpoint.get("read", "/notes")
     const rpc = Rpc.make("Read")
     const refused = [
@@ -369,7 +369,7 @@ describe("the types", () => {
     for (const make of taken) assert.isDefined(make())
   })
 
-  it("AUTH-02 leave the session of an endpoint that declares no scope to be provided, which nothing does", () => {
+  it("AUTH-02: leave the session of an endpoint that declares no scope to be provided, which nothing does", () => {
     const withSession = HttpApiBuilder.group(
       OpenApi,
       "open",

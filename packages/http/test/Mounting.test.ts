@@ -243,7 +243,7 @@ describe("the pairing page", () => {
       assert.notStrictEqual(again.headers["content-security-policy"], answer.headers["content-security-policy"])
     }))
 
-  it.live("L-01 takes the code from the fragment, out of the address, and posts it beside itself, wherever it is mounted", () =>
+  it.live("L-01: takes the code from the fragment, out of the address, and posts it beside itself, wherever it is mounted", () =>
     Effect.gen(function*() {
       const code = "0123-4567-89AB-CDEF"
       for (

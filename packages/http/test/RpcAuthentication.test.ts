@@ -91,7 +91,7 @@ const ada = (server: Server, scopes: ReadonlyArray<"runs:read" | "runs:operate">
   Effect.orDie(server.sessions.issue({ subject: "ada", scopes, method: "bearer-access-token" }))
 
 describe("RPCs", () => {
-  it.live("HTTP-06 over HTTP get the principal of the request, and each asks for every scope that it declares", () =>
+  it.live("HTTP-06: over HTTP get the principal of the request, and each asks for every scope that it declares", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: rpcs("http") })
       const token = Redacted.value((yield* ada(server)).token)
@@ -110,7 +110,7 @@ describe("RPCs", () => {
       assert.strictEqual(yield* outcome(browser.Whoami()), "owner by browser-session-cookie")
     }))
 
-  it.live("HTTP-06 a request that proves no session calls nothing, and is answered as on any route", () =>
+  it.live("HTTP-06: a request that proves no session calls nothing, and is answered as on any route", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: rpcs("http") })
       const cookie = yield* server.cookie
@@ -131,7 +131,7 @@ describe("RPCs", () => {
       assert.include(answer.text, "browser-session-cookie")
     }))
 
-  it.live("HTTP-06 what a message says in its headers is not believed, except for a bearer token, which counts alone", () =>
+  it.live("HTTP-06: what a message says in its headers is not believed, except for a bearer token, which counts alone", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: rpcs("http") })
       const token = Redacted.value((yield* ada(server)).token)
@@ -167,7 +167,7 @@ describe("RPCs", () => {
       assert.strictEqual(yield* call([], { ...owner, "sallyport-rpc-principal": "AAAAAAAAAAAAAAAAAAAAAA" }), "owner")
     }))
 
-  it.live("HTTP-06, SESS-08, SESS-09, L-22 over a WebSocket get the session of the upgrade, and end with it, calls, streams and socket", () =>
+  it.live("HTTP-06 SESS-08 SESS-09 L-22: over a WebSocket get the session of the upgrade, and end with it, calls, streams and socket", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: rpcs("websocket") })
       const { session } = yield* ada(server)
@@ -189,7 +189,7 @@ describe("RPCs", () => {
       assert.notInclude(yield* outcome(client.Whoami()), "ada")
     }))
 
-  it.live("HTTP-06, L-20 a ticket opens one socket", () =>
+  it.live("HTTP-06 L-20: a ticket opens one socket", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: rpcs("websocket") })
       const { session } = yield* ada(server)
@@ -229,7 +229,7 @@ describe("RPCs", () => {
       }))
   }
 
-  it.live("HTTP-06 under unsafe-no-auth are everybody's, and don't end", () =>
+  it.live("HTTP-06: under unsafe-no-auth are everybody's, and don't end", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: rpcs("http"), policy: "unsafe-no-auth" })
       const client = yield* httpClient(server, {})

@@ -36,7 +36,7 @@ const quiet = (server: Server, operation: string) =>
 const ids = (text: string) => eventsOf(text).map(({ id }) => id)
 
 describe("the events of a run", () => {
-  it.live("HTTP-04 begin with a head at once, before there is any event", () =>
+  it.live("HTTP-04: begin with a head at once, before there is any event", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const run = yield* begin(server)
@@ -48,7 +48,7 @@ describe("the events of a run", () => {
       assert.strictEqual(yield* stream.until((text) => text !== ""), "retry: 1000\n\n")
     }))
 
-  it.live("HTTP-04 hold a comment now and then while there is nothing to say, also after some events", () =>
+  it.live("HTTP-04: hold a comment now and then while there is nothing to say, also after some events", () =>
     Effect.gen(function*() {
       const server = yield* start({ heartbeat: "10 millis" })
       const run = yield* begin(server)
@@ -59,7 +59,7 @@ describe("the events of a run", () => {
       yield* stream.until((longer) => longer.length > text.length && longer.endsWith(": heartbeat\n\n"))
     }))
 
-  it.live("RUN-08 come as they are appended, each with its cursor, and end with the terminal event", () =>
+  it.live("RUN-08: come as they are appended, each with its cursor, and end with the terminal event", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const run = yield* begin(server)
@@ -80,7 +80,7 @@ describe("the events of a run", () => {
       ])
     }))
 
-  it.live("HTTP-04, RUN-11 continue after Last-Event-ID or ?after=, exclusive, and the header wins", () =>
+  it.live("HTTP-04 RUN-11: continue after Last-Event-ID or ?after=, exclusive, and the header wins", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const run = yield* begin(server)
@@ -100,7 +100,7 @@ describe("the events of a run", () => {
       assert.deepStrictEqual(yield* read("?after=99", { "last-event-id": "4" }), ["5"])
     }))
 
-  it.live("HTTP-04 are 204 after the terminal one, so that an EventSource stops asking", () =>
+  it.live("HTTP-04: are 204 after the terminal one, so that an EventSource stops asking", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const run = yield* begin(server)
@@ -126,7 +126,7 @@ describe("the events of a run", () => {
 })
 
 describe("a reader", () => {
-  it.live("SESS-08, L-22 is told that its session was revoked, and gets no more", () =>
+  it.live("SESS-08 L-22: is told that its session was revoked, and gets no more", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const run = yield* begin(server)
@@ -161,7 +161,7 @@ describe("a reader", () => {
       assert.deepInclude(JSON.parse(eventsOf(text).at(-1)?.data ?? ""), { code: "session_ended", retryable: false })
     }))
 
-  it.live("HTTP-04 is told that the run's store or the session's failed, and that another try may help", () =>
+  it.live("HTTP-04: is told that the run's store or the session's failed, and that another try may help", () =>
     Effect.gen(function*() {
       const server = yield* start({ sessions: { recheckInterval: "5 millis" } })
       const failures = { "runs.read": true, "sessions.findById": false }
@@ -183,7 +183,7 @@ describe("a reader", () => {
       }
     }))
 
-  it.live("L-76 is told that the run's row has gone; the stream does not just close", () =>
+  it.live("L-76: is told that the run's row has gone; the stream does not just close", () =>
     Effect.gen(function*() {
       const server = yield* start({ runs: { pollInterval: "5 millis" } })
       const run = yield* begin(server)
@@ -198,7 +198,7 @@ describe("a reader", () => {
       assert.deepInclude(JSON.parse(last?.data ?? ""), { code: "run_not_found", retryable: false })
     }))
 
-  it.live("RUN-09, L-76 is told the end of a run that ended without a terminal event, with no cursor", () =>
+  it.live("RUN-09 L-76: is told the end of a run that ended without a terminal event, with no cursor", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const run = yield* begin(server)
@@ -216,7 +216,7 @@ describe("a reader", () => {
       assert.deepStrictEqual(JSON.parse(events[0]?.data ?? ""), { status: "succeeded" })
     }))
 
-  it.live("HTTP-04 is let go cleanly when the server stops, which does not wait for it", () =>
+  it.live("HTTP-04: is let go cleanly when the server stops, which does not wait for it", () =>
     Effect.gen(function*() {
       // The stop would wait for an hour otherwise, and this test runs out of time.
       const server = yield* start({ gracefulShutdownTimeout: "1 hour" })
@@ -254,7 +254,7 @@ describe("a reader", () => {
       yield* quiet(server, "runs.heads")
     }))
 
-  it.live("RUN-08 that does not read is not read ahead for", () =>
+  it.live("RUN-08: that does not read is not read ahead for", () =>
     Effect.gen(function*() {
       const server = yield* start({ runs: { pageSize: 4 } })
       const run = yield* begin(server)

@@ -57,7 +57,7 @@ const untilEnd = (server: Server, token: string, runId: unknown) =>
   )
 
 describe("starting a run", () => {
-  it.live("L-70 twice with the same key is one run, at the same time, later, and after its end", () =>
+  it.live("L-70: twice with the same key is one run, at the same time, later, and after its end", () =>
     Effect.gen(function*() {
       const { open, program, state } = yield* gated
       const server = yield* start({ program })
@@ -93,7 +93,7 @@ describe("starting a run", () => {
       assert.deepInclude(run.json, { status: "succeeded", lastSeq: 1, endReason: null })
     }))
 
-  it.live("L-70 RUN-01 a client that disconnects during the POST has started nothing, or one run that its key finds", () =>
+  it.live("L-70 RUN-01: a client that disconnects during the POST has started nothing, or one run that its key finds", () =>
     Effect.gen(function*() {
       const { open, program, state } = yield* gated
       const server = yield* start({ program })
@@ -137,7 +137,7 @@ describe("finding a run again", () => {
       headers: { ...bearer(token), ...(key === undefined ? {} : { "idempotency-key": key }) }
     })
 
-  it.live("L-80, RUN-01 with a key, is the run of that key in that thread, and never another turn", () =>
+  it.live("L-80 RUN-01: with a key, is the run of that key in that thread, and never another turn", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const token = yield* server.token()
@@ -172,7 +172,7 @@ describe("finding a run again", () => {
       })
     }))
 
-  it.live("RUN-17 tells what it continues, for as long as it is kept, and takes nothing for that but its form", () =>
+  it.live("RUN-17: tells what it continues, for as long as it is kept, and takes nothing for that but its form", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const token = yield* server.token()
@@ -212,7 +212,7 @@ describe("finding a run again", () => {
       assert.deepStrictEqual([again.status, runOf(again).runId], [200, view.runId])
     }))
 
-  it.live("RUN-10 is found by its thread while it runs and after it; L-72 a failing store is not taken for none", () =>
+  it.live("RUN-10: is found by its thread while it runs and after it; L-72 a failing store is not taken for none", () =>
     Effect.gen(function*() {
       const { open, program } = yield* gated
       const server = yield* start({ program })
@@ -233,7 +233,7 @@ describe("finding a run again", () => {
       })
     }))
 
-  it.live("L-71 is found within the reconnect window of its end, however long ago it began", () =>
+  it.live("L-71: is found within the reconnect window of its end, however long ago it began", () =>
     Effect.gen(function*() {
       const real = yield* Clock.Clock
       let passedMillis = 0
@@ -292,7 +292,7 @@ describe("ending a run", () => {
       yield* Effect.repeat(Effect.sleep("1 millis"), { until: () => state.interrupted === 1 })
     }))
 
-  it.live("L-79 by its thread and key holds also before it has begun: it never executes", () =>
+  it.live("L-79: by its thread and key holds also before it has begun: it never executes", () =>
     Effect.gen(function*() {
       const { program, state } = yield* gated
       const server = yield* start({ program })
@@ -313,7 +313,7 @@ describe("ending a run", () => {
 })
 
 describe("another owner's run", () => {
-  it.live("RUN-18 is not there: it is not shown, followed, found or ended, and its key and thread are free", () =>
+  it.live("RUN-18: is not there: it is not shown, followed, found or ended, and its key and thread are free", () =>
     Effect.gen(function*() {
       const { program, state } = yield* gated
       const server = yield* start({ program })
@@ -351,7 +351,7 @@ describe("another owner's run", () => {
 })
 
 describe("a client that loses its connection", () => {
-  it.live("HTTP-04 continues with Last-Event-ID and gets every event once (read by an independent EventSource)", () =>
+  it.live("HTTP-04: continues with Last-Event-ID and gets every event once (read by an independent EventSource)", () =>
     Effect.gen(function*() {
       const server = yield* start({ runs: { pageSize: 3 } })
       const token = yield* server.token()

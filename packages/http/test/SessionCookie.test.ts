@@ -20,7 +20,7 @@ const pair = (server: Server, headers: Record<string, string> = {}) =>
   )
 
 describe("the session cookie", () => {
-  it.live("HTTP-01 on a loopback address is HttpOnly, SameSite=Lax, for the whole path, and named after the port", () =>
+  it.live("HTTP-01: on a loopback address is HttpOnly, SameSite=Lax, for the whole path, and named after the port", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const answer = yield* pair(server)
@@ -37,7 +37,7 @@ describe("the session cookie", () => {
       assert.strictEqual(again.json.authenticated, true)
     }))
 
-  it.live("HTTP-01, L-08 of a server that is reachable from outside is Secure and __Host-, without a Domain", () =>
+  it.live("HTTP-01 L-08: of a server that is reachable from outside is Secure and __Host-, without a Domain", () =>
     Effect.gen(function*() {
       const server = yield* start({ policy: "remote-reachable" })
       const answer = yield* pair(server, { host: "sallyport.example" })
@@ -66,7 +66,7 @@ describe("the session cookie", () => {
       assert.strictEqual(plain.json.authenticated, false)
     }))
 
-  it.live("HTTP-01 is not read under the name of another port", () =>
+  it.live("HTTP-01: is not read under the name of another port", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const token = (yield* server.cookie).replace(/^[^=]*=/, "")
@@ -81,7 +81,7 @@ describe("the session cookie", () => {
       assert.isFalse(yield* read("__Host-sallyport_session"))
     }))
 
-  it.live("L-07 is the only place where the token stands", () =>
+  it.live("L-07: is the only place where the token stands", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const answer = yield* pair(server)
@@ -137,7 +137,7 @@ describe("answers about credentials", () => {
       subject_token_type: "urn:sallyport:token-type:bootstrap-credential"
     }).toString()
 
-  it.live("HTTP-01 are kept out of caches, whether they succeed or fail, and wherever they fail", () =>
+  it.live("HTTP-01: are kept out of caches, whether they succeed or fail, and wherever they fail", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const authorized = bearer(yield* server.token())

@@ -47,7 +47,7 @@ const believing = (...networks: ReadonlyArray<string>) =>
   Layer.merge(Sallyport.layer(), TrustedProxies.layer(networks.map((text) => IpNetwork.fromStringUnsafe(text))))
 
 describe("wrong codes", () => {
-  it.live("BOOT-06 are answered 429 with Retry-After at both endpoints, whatever is sent then", () =>
+  it.live("BOOT-06: are answered 429 with Retry-After at both endpoints, whatever is sent then", () =>
     Effect.gen(function*() {
       const server = yield* start({ links: limits })
       for (const request of [bootstrap, exchange, bootstrap]) {
@@ -73,7 +73,7 @@ describe("wrong codes", () => {
       assert.strictEqual((yield* server.links.consume({ credential: Redacted.make(good) })).subject, "owner")
     }))
 
-  it.live("BOOT-06 a typing error is a 400 of its own, and any number of them are no attempt", () =>
+  it.live("BOOT-06: a typing error is a 400 of its own, and any number of them are no attempt", () =>
     Effect.gen(function*() {
       const server = yield* start({ links: limits })
       for (let attempt = 0; attempt < 10; attempt++) {
@@ -93,7 +93,7 @@ describe("proxies", () => {
       return device.address
     })
 
-  it.live("HTTP-03 what they forward counts for nothing unless the host believes them", () =>
+  it.live("HTTP-03: what they forward counts for nothing unless the host believes them", () =>
     Effect.gen(function*() {
       const forwarded = {
         "x-forwarded-for": "198.51.100.7",
@@ -112,7 +112,7 @@ describe("proxies", () => {
       }
     }))
 
-  it.live("HTTP-03 behind one that is believed, a session has the client's address, and each client attempts of its own", () =>
+  it.live("HTTP-03: behind one that is believed, a session has the client's address, and each client attempts of its own", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: believing("127.0.0.0/8", "10.0.0.0/8"), links: limits })
       const of = (text: string) => ({ "x-forwarded-for": text })
@@ -140,7 +140,7 @@ describe("proxies", () => {
       assert.strictEqual(yield* wrong("::ffff:198.51.100.7"), 429)
     }))
 
-  it.live("HTTP-03 the host that a page must be of is the forwarded one only where the proxy is believed", () =>
+  it.live("HTTP-03: the host that a page must be of is the forwarded one only where the proxy is believed", () =>
     Effect.gen(function*() {
       const headers = {
         origin: "https://app.example",
@@ -168,7 +168,7 @@ describe("proxies", () => {
       assert.strictEqual(state.json.authenticated, true)
     }))
 
-  it("HTTP-03 are given as addresses or networks", () => {
+  it("HTTP-03: are given as addresses or networks", () => {
     for (
       const [text, network] of [
         ["10.1.2.3", "10.1.2.3/32"],
@@ -188,7 +188,7 @@ describe("proxies", () => {
 describe("refresh tokens", () => {
   const sessions = { refresh: { tokenLifetime: "10 minutes" } } as const
 
-  it.live("SESS-04 come with a bearer token, and give the next pair once, or the same pair to two tabs at once", () =>
+  it.live("SESS-04: come with a bearer token, and give the next pair once, or the same pair to two tabs at once", () =>
     Effect.gen(function*() {
       const server = yield* start({ sessions })
       const first = yield* server.send(exchange(yield* server.code()))
@@ -217,7 +217,7 @@ describe("refresh tokens", () => {
       assert.strictEqual(yield* get(answers[0]?.json.refresh_token), 401)
     }))
 
-  it.live("SESS-04 one that was used up ends the session; the caller learns no more than that it is no good", () =>
+  it.live("SESS-04: one that was used up ends the session; the caller learns no more than that it is no good", () =>
     Effect.gen(function*() {
       const server = yield* start({ sessions: { refresh: { tokenLifetime: "10 minutes", graceWindow: 1 } } })
       const first = yield* server.send(exchange(yield* server.code()))
@@ -239,7 +239,7 @@ describe("refresh tokens", () => {
       for (const line of server.logged) assert.notInclude(line, String(first.json.refresh_token))
     }))
 
-  it.live("SESS-04 a request without one, for more than the session has, or where there are none, is told so", () =>
+  it.live("SESS-04: a request without one, for more than the session has, or where there are none, is told so", () =>
     Effect.gen(function*() {
       const server = yield* start({ sessions })
       const code = yield* server.code({ scopes: ["runs:read"] })
@@ -270,7 +270,7 @@ describe("refresh tokens", () => {
       assert.deepStrictEqual(oauthError(yield* without.send(refreshWith(token))), [400, "invalid_grant"])
     }))
 
-  it.live("SESS-04 an independent OAuth client refreshes with them", () =>
+  it.live("SESS-04: an independent OAuth client refreshes with them", () =>
     Effect.gen(function*() {
       const server = yield* start({ sessions })
       const issuer = `http://127.0.0.1:${server.port}`
@@ -306,7 +306,7 @@ describe("the policy in force", () => {
       )
     })
 
-  it.live("AUTH-01 session methods that are not listed are not issued, and no code is used up for one", () =>
+  it.live("AUTH-01: session methods that are not listed are not issued, and no code is used up for one", () =>
     Effect.gen(function*() {
       const tokens = yield* under({ sessionMethods: ["bearer-access-token"] })
       const code = yield* tokens.code()
@@ -319,7 +319,7 @@ describe("the policy in force", () => {
       assert.strictEqual((yield* cookies.send(bootstrap(other))).status, 200)
     }))
 
-  it.live("AUTH-01 ways in that are not listed lead nowhere", () =>
+  it.live("AUTH-01: ways in that are not listed lead nowhere", () =>
     Effect.gen(function*() {
       const seeded = "c2VlZGVkLWJ5LXRoZS1kZXNrdG9w"
       const pairing = yield* under({ bootstrapMethods: ["pairing-link"] })
@@ -335,7 +335,7 @@ describe("the policy in force", () => {
 })
 
 describe("what stops a client", () => {
-  it.live("L-17 has a status and a code of its own, whichever it is, and says whether to try again", () =>
+  it.live("L-17: has a status and a code of its own, whichever it is, and says whether to try again", () =>
     Effect.gen(function*() {
       const server = yield* start({ links: limits })
       const list = (headers: Record<string, string>) => server.send({ path: "/api/auth/sessions", headers })

@@ -54,7 +54,7 @@ const post = (body: unknown, headers: Record<string, string> = {}): RequestInit 
 })
 
 describe("the surface as a web-standard handler", () => {
-  it.live("HTTP-06 pairs a browser, answers with its session, and follows what changes", () =>
+  it.live("HTTP-06: pairs a browser, answers with its session, and follows what changes", () =>
     Effect.gen(function*() {
       const { context, json, send } = yield* handler
       const links = Context.get(context, BootstrapCredentialService.BootstrapCredentialService)
@@ -102,7 +102,7 @@ describe("the surface as a web-standard handler", () => {
       yield* Effect.promise(() => reader.cancel())
     }).pipe(Effect.scoped))
 
-  it.live("HTTP-06, HTTP-03 where no address is known, none is made up, and wrong codes are counted in total", () =>
+  it.live("HTTP-06 HTTP-03: where no address is known, none is made up, and wrong codes are counted in total", () =>
     Effect.gen(function*() {
       const { context, json, send } = yield* handler
       const links = Context.get(context, BootstrapCredentialService.BootstrapCredentialService)

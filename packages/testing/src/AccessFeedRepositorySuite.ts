@@ -182,7 +182,7 @@ export const suite = <E>(
     )
 
     test(
-      "FEED-01 a snapshot shows what is live at a time, with the revision that shows it",
+      "FEED-01: a snapshot shows what is live at a time, with the revision that shows it",
       Effect.gen(function*() {
         const feed = (yield* AccessRepository).feed
         const links = (yield* AccessRepository).links
@@ -223,7 +223,7 @@ export const suite = <E>(
     )
 
     test(
-      "FEED-01 a snapshot of more than a page is whole, and in order",
+      "FEED-01: a snapshot of more than a page is whole, and in order",
       Effect.gen(function*() {
         const feed = (yield* AccessRepository).feed
         const links = (yield* AccessRepository).links

@@ -93,7 +93,7 @@ export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): 
       )
 
     test(
-      "FEED-01 replays what follows a revision in pages, then follows, without a gap or a repeat",
+      "FEED-01: replays what follows a revision in pages, then follows, without a gap or a repeat",
       Effect.gen(function*() {
         const feed = yield* AccessFeed.AccessFeed
         yield* times(20, (index) => issueLink(`early-${index}`))
@@ -110,7 +110,7 @@ export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): 
     )
 
     test(
-      "FEED-01 L-42 a subscriber that comes in the middle of a storm has a snapshot and every later change",
+      "FEED-01 L-42: a subscriber that comes in the middle of a storm has a snapshot and every later change",
       Effect.gen(function*() {
         const feed = yield* AccessFeed.AccessFeed
         const storm = yield* Effect.forkChild(times(40, (index) =>
@@ -143,7 +143,7 @@ export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): 
     )
 
     test(
-      "FEED-01 each snapshot of a storm is what the events up to its revision lead to",
+      "FEED-01: each snapshot of a storm is what the events up to its revision lead to",
       Effect.gen(function*() {
         const feed = yield* AccessFeed.AccessFeed
         const storm = yield* Effect.forkChild(times(60, (index) =>
@@ -168,7 +168,7 @@ export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): 
     )
 
     test(
-      "FEED-01 goes on from a revision over a reconnect; a snapshot comes first where it is unknown or far behind",
+      "FEED-01: goes on from a revision over a reconnect; a snapshot comes first where it is unknown or far behind",
       Effect.gen(function*() {
         const feed = yield* AccessFeed.AccessFeed
         yield* times(120, (index) => issueLink(`link-${index}`))

@@ -220,7 +220,7 @@ export const suite = <E>(
     )
 
     test(
-      "BOOT-03, L-11: every refusal names its reason and changes nothing, and the link still works afterwards",
+      "BOOT-03 L-11: every refusal names its reason and changes nothing, and the link still works afterwards",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("bound", { proofKeyThumbprint: "key-1", expiresAtMillis: start + 100 }), at(0))
@@ -283,7 +283,7 @@ export const suite = <E>(
 
     for (const uses of [1, 3]) {
       test(
-        `BOOT-03, L-03: of 50 that consume a link with ${uses} use(s), ${uses} win`,
+        `BOOT-03 L-03: of 50 that consume a link with ${uses} use(s), ${uses} win`,
         Effect.gen(function*() {
           const links = (yield* AccessRepository).links
           yield* links.insert(linkRow("one", { remainingUses: uses }), at(0))
@@ -384,7 +384,7 @@ export const suite = <E>(
     )
 
     test(
-      "BOOT-07, L-24: sweep deletes what has ended, the first ended first, and tells of what expired unspent",
+      "BOOT-07 L-24: sweep deletes what has ended, the first ended first, and tells of what expired unspent",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("live"), at(0))
@@ -442,7 +442,7 @@ export const suite = <E>(
     )
 
     test(
-      "BOOT-02, L-12: no event carries the digest of a code",
+      "BOOT-02 L-12: no event carries the digest of a code",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
         for (const id of ["a", "b", "c", "d"]) yield* links.insert(linkRow(id, { remainingUses: 2 }), at(0))

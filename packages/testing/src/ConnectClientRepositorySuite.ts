@@ -108,7 +108,7 @@ export const suite = <E, R = never>(
       it.live(name, () => effect.pipe(Effect.provide(Layer.fresh(layer), { local: true })))
 
     test(
-      "CONN-03 a client waits until it is approved, and is let in from then on, with its grant in the same step",
+      "CONN-03: a client waits until it is approved, and is let in from then on, with its grant in the same step",
       Effect.gen(function*() {
         const clients = (yield* AccessRepository).clients
         const pending = yield* clients.request(ask("a"), grantRow("early", "a"), at(0, "ada"))
@@ -126,7 +126,7 @@ export const suite = <E, R = never>(
 
     for (const decision of ["rejected", "revoked", "blocked"] as const) {
       test(
-        `CONN-06 L-43 a client that is ${decision} loses its sessions, tickets and grants at once, and no other caller does`,
+        `CONN-06 L-43: a client that is ${decision} loses its sessions, tickets and grants at once, and no other caller does`,
         Effect.gen(function*() {
           yield* request("a", 0)
           yield* request("b", 0)
@@ -151,7 +151,7 @@ export const suite = <E, R = never>(
     }
 
     test(
-      "CONN-04 L-31 L-39 a revoked key, and a key of another account, start over: pending, undecided, not seen",
+      "CONN-04 L-31 L-39: a revoked key, and a key of another account, start over: pending, undecided, not seen",
       Effect.gen(function*() {
         yield* request("a", 0)
         yield* decide("a", "approved", 1)
@@ -186,7 +186,7 @@ export const suite = <E, R = never>(
     )
 
     test(
-      "CONN-05 L-33 a decision takes the place of the one before, with one time, who made it and why",
+      "CONN-05 L-33: a decision takes the place of the one before, with one time, who made it and why",
       Effect.gen(function*() {
         yield* request("a", 0)
         yield* decide("a", "rejected", 1, { reason: "who is this?" })
@@ -209,7 +209,7 @@ export const suite = <E, R = never>(
     )
 
     test(
-      "CONN-08 the label and the code of a request are pinned, and an approval of another request changes nothing",
+      "CONN-08: the label and the code of a request are pinned, and an approval of another request changes nothing",
       Effect.gen(function*() {
         yield* request("a", 0)
         yield* request("a", 1, { label: "Your bank", verificationCode: "OTHER" })
@@ -222,7 +222,7 @@ export const suite = <E, R = never>(
     )
 
     test(
-      "CONN-09 requests expire, are capped per account, and a rejected client waits longer each time",
+      "CONN-09: requests expire, are capped per account, and a rejected client waits longer each time",
       Effect.gen(function*() {
         for (const name of ["a", "b", "c"]) yield* request(name, 0)
         assert.strictEqual((yield* request("d", 1))._tag, "TooMany")
@@ -250,7 +250,7 @@ export const suite = <E, R = never>(
     )
 
     test(
-      "CONN-09 of many clients of one account that ask at once, no more wait than may",
+      "CONN-09: of many clients of one account that ask at once, no more wait than may",
       Effect.gen(function*() {
         const outcomes = yield* times(12, (index) => request("abcdefghijkl".charAt(index), 0))
         assert.deepStrictEqual(
@@ -261,7 +261,7 @@ export const suite = <E, R = never>(
     )
 
     test(
-      "CONN-09 L-24 of thousands of clients of one account that ask, as many are kept as may wait, and other accounts are not shut out",
+      "CONN-09 L-24: of thousands of clients of one account that ask, as many are kept as may wait, and other accounts are not shut out",
       Effect.gen(function*() {
         const clients = (yield* AccessRepository).clients
         const flood = Effect.fnUntraced(function*(wave: string, count: number, afterMillis: number) {
@@ -285,7 +285,7 @@ export const suite = <E, R = never>(
     )
 
     test(
-      "CONN-02 turning approval on trusts the clients seen so far that are named, and ends what the others have",
+      "CONN-02: turning approval on trusts the clients seen so far that are named, and ends what the others have",
       Effect.gen(function*() {
         const clients = (yield* AccessRepository).clients
         yield* setMode("account", 0)
@@ -310,7 +310,7 @@ export const suite = <E, R = never>(
     )
 
     test(
-      "CONN-03 whom the owner turned away stays out where accounts suffice, under whichever account",
+      "CONN-03: whom the owner turned away stays out where accounts suffice, under whichever account",
       Effect.gen(function*() {
         yield* request("a", 0)
         yield* decide("a", "revoked", 1)
@@ -323,7 +323,7 @@ export const suite = <E, R = never>(
 
     for (const turnedAway of ["rejected", "revoked", "blocked", "mode"] as const) {
       test(
-        `CONN-03 CONN-06 L-30 of requests and what turns the client away (${turnedAway}) at once, either is last: no grant stays`,
+        `CONN-03 CONN-06 L-30: of requests and what turns the client away (${turnedAway}) at once, either is last: no grant stays`,
         Effect.gen(function*() {
           const clients = (yield* AccessRepository).clients
           const byMode = turnedAway === "mode"
@@ -345,7 +345,7 @@ export const suite = <E, R = never>(
     }
 
     test(
-      "CONN-10 the feed says who decided, when and why, once; a repeated decision adds nothing",
+      "CONN-10: the feed says who decided, when and why, once; a repeated decision adds nothing",
       Effect.gen(function*() {
         yield* request("a", 0)
         yield* decide("a", "rejected", 7, { reason: "not mine" })
@@ -380,7 +380,7 @@ export const suite = <E, R = never>(
     )
 
     test(
-      "CONN-09 sweeps requests that expired and clients not heard of, and neither approved nor blocked ones",
+      "CONN-09: sweeps requests that expired and clients not heard of, and neither approved nor blocked ones",
       Effect.gen(function*() {
         const clients = (yield* AccessRepository).clients
         for (const name of ["a", "b", "c"]) yield* request(name, 0)
@@ -399,7 +399,7 @@ export const suite = <E, R = never>(
     )
 
     test(
-      "CONN-02 CONN-06 a sweep leaves a client that has a session or a grant, so that turning approval on ends them",
+      "CONN-02 CONN-06: a sweep leaves a client that has a session or a grant, so that turning approval on ends them",
       Effect.gen(function*() {
         const clients = (yield* AccessRepository).clients
         yield* setMode("account", 0)
@@ -428,14 +428,14 @@ export const suite = <E, R = never>(
       }).pipe(Effect.scoped, Effect.provide(Layer.fresh(layer), { local: true }))
 
     it.live.prop(
-      "CONN-03 CONN-04 CONN-05 CONN-06 L-30 L-33 L-39 L-43 in no history is a client let in whose latest decision is another, the feed replays to the table at every step, and no caller who is not let in has access",
+      "CONN-03 CONN-04 CONN-05 CONN-06 L-30 L-33 L-39 L-43: in no history is a client let in whose latest decision is another, the feed replays to the table at every step, and no caller who is not let in has access",
       [Schema.Array(Histories.Step).check(Schema.isMaxLength(24))],
       ([steps]) => history(steps, []),
       { arbitrary: { runs } }
     )
 
     it.live.prop(
-      "CONN-03 CONN-04 CONN-05 CONN-06 L-30 L-33 L-39 L-43 the same holds of several actors at once, in the order in which their steps took effect",
+      "CONN-03 CONN-04 CONN-05 CONN-06 L-30 L-33 L-39 L-43: the same holds of several actors at once, in the order in which their steps took effect",
       [
         Schema.Boolean,
         Schema.Array(Schema.Array(Histories.Step).check(Schema.isMaxLength(8)))
@@ -447,7 +447,7 @@ export const suite = <E, R = never>(
 
     if (spoilMode !== undefined) {
       test(
-        "CONN-01 L-32 L-40 no caller is let in under a mode that cannot be read, and nothing is changed",
+        "CONN-01 L-32 L-40: no caller is let in under a mode that cannot be read, and nothing is changed",
         Effect.gen(function*() {
           const clients = (yield* AccessRepository).clients
           yield* setMode("account", 0)

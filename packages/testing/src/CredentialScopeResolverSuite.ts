@@ -150,7 +150,7 @@ export const suite = <E>(
 
     for (const operation of operations) {
       test(
-        `SCOPE-01 SCOPE-02 SCOPE-03 SCOPE-04 SCOPE-06 L-50 L-51 L-52 L-54 ${operation}, as the table says for each role, place and state of the look-up`,
+        `SCOPE-01 SCOPE-02 SCOPE-03 SCOPE-04 SCOPE-06 L-50 L-51 L-52 L-54: ${operation}, as the table says for each role, place and state of the look-up`,
         Effect.fnUntraced(function*(memberships) {
           const credentials = yield* Resolver
           for (const [index, line] of table.filter((one) => one.operation === operation).entries()) {
@@ -175,7 +175,7 @@ export const suite = <E>(
     }
 
     test(
-      "SCOPE-01 SCOPE-03 SCOPE-08 L-50 L-54 an owner connects, a member uses it and disconnects nothing, and roles may change",
+      "SCOPE-01 SCOPE-03 SCOPE-08 L-50 L-54: an owner connects, a member uses it and disconnects nothing, and roles may change",
       Effect.fnUntraced(function*(memberships) {
         const credentials = yield* Resolver
         const [owner, member] = [{ subject: "olga" }, { subject: "max" }]
@@ -203,7 +203,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-02 L-59 a personal credential before the organisation's is replaced, or reported",
+      "SCOPE-02 L-59: a personal credential before the organisation's is replaced, or reported",
       Effect.fnUntraced(function*(memberships) {
         const credentials = yield* Resolver
         const ada = { subject: "ada" }
@@ -221,7 +221,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-02 L-51 reads the workspace's last, and only its owners and admins write it",
+      "SCOPE-02 L-51: reads the workspace's last, and only its owners and admins write it",
       Effect.fnUntraced(function*(memberships) {
         const credentials = yield* Resolver
         const ada = { subject: "ada" }
@@ -247,7 +247,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-05 L-55 a bundle is written whole, and read whole from one scope",
+      "SCOPE-05 L-55: a bundle is written whole, and read whole from one scope",
       Effect.fnUntraced(function*(memberships) {
         const credentials = yield* Resolver
         const [ada, bob] = [{ subject: "ada" }, { subject: "bob" }]
@@ -281,7 +281,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-05 SCOPE-06 bad input is a typed error, and nothing is written",
+      "SCOPE-05 SCOPE-06: bad input is a typed error, and nothing is written",
       Effect.fnUntraced(function*(memberships) {
         const credentials = yield* Resolver
         const ada = { subject: "ada" }
@@ -308,7 +308,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-07 SCOPE-08 L-56 a ciphertext moved to another row, key, scope or write, damaged or of a lost key is undecryptable, and never unset",
+      "SCOPE-07 SCOPE-08 L-56: a ciphertext moved to another row, key, scope or write, damaged or of a lost key is undecryptable, and never unset",
       Effect.fnUntraced(function*(memberships) {
         const credentials = yield* Resolver
         const repository = (yield* AccessRepository).credentials
@@ -371,7 +371,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-07 SEC-07 rotates every value to a new key, can be repeated, and leaves what it cannot read",
+      "SCOPE-07 SEC-07: rotates every value to a new key, can be repeated, and leaves what it cannot read",
       Effect.fnUntraced(function*(memberships) {
         const credentials = yield* Resolver
         const repository = (yield* AccessRepository).credentials
@@ -405,7 +405,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-12 what another process changes is used at once, once the feed has told of it",
+      "SCOPE-12: what another process changes is used at once, once the feed has told of it",
       Effect.fnUntraced(function*(memberships) {
         const credentials = yield* Resolver
         const ada = { subject: "ada" }
@@ -431,7 +431,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-12 SEC-08 every mutation and read is in the feed, repeated reads are counted, and no value is there or in an error",
+      "SCOPE-12 SEC-08: every mutation and read is in the feed, repeated reads are counted, and no value is there or in an error",
       Effect.fnUntraced(function*(memberships) {
         const ada = { subject: "ada" }
         memberships.join("ada", "acme", "owner")

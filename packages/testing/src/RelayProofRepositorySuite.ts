@@ -139,7 +139,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RelayProofRepository, 
     )
 
     test(
-      "L-24 sweeps what was received long ago in bounded batches, and nothing else",
+      "L-24: sweeps what was received long ago in bounded batches, and nothing else",
       Effect.gen(function*() {
         const proofs = yield* RelayProofRepository
         for (let index = 0; index < 10; index++) {

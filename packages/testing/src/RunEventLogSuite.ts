@@ -43,7 +43,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
   describe(`RunEventLog (${name})`, () => {
-    it.live("RUN-01 RUN-07 L-70 a program is executed once for a key, and readers get its events and its end", () =>
+    it.live("RUN-01 RUN-07 L-70: a program is executed once for a key, and readers get its events and its end", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         let executions = 0
@@ -77,7 +77,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
 
     // Each reader cuts its stream at random places and continues at its cursor, while several writers append.
     it.live.prop(
-      "RUN-03 RUN-08 L-83 nothing is lost, repeated or out of order between what is stored and what follows",
+      "RUN-03 RUN-08 L-83: nothing is lost, repeated or out of order between what is stored and what follows",
       [
         Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 9 }))).check(
           Schema.isMinLength(1),
@@ -112,7 +112,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
       { arbitrary: { runs: 15 } }
     )
 
-    it.live("RUN-12 an abort interrupts the program and ends its readers", () =>
+    it.live("RUN-12: an abort interrupts the program and ends its readers", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const interrupted = yield* Deferred.make<void>()
@@ -134,7 +134,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ])
       }).pipe(Effect.provide(build({}))))
 
-    it.live("RUN-05 RUN-07 L-84 a reader of a run whose process is gone gets one stale_run from the reaper", () =>
+    it.live("RUN-05 RUN-07 L-84: a reader of a run whose process is gone gets one stale_run from the reaper", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request("key"))
@@ -153,7 +153,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ))
       ))
 
-    it.live("RUN-08 a reader follows a run that another process writes", () => {
+    it.live("RUN-08: a reader follows a run that another process writes", () => {
       // Two services on one repository are two processes as far as wake-ups go.
       const settings = { pollInterval: "20 millis" } as const
       return Effect.gen(function*() {

@@ -102,7 +102,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
 
   describe(`RunEventRepository (${name})`, () => {
     test(
-      "RUN-01 a key answers with its run, whatever state that is in, and conflicts for another request or thread",
+      "RUN-01: a key answers with its run, whatever state that is in, and conflicts for another request or thread",
       Effect.gen(function*() {
         const first = request()
         const created = yield* use((repository) => repository.start(first))
@@ -130,7 +130,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-01 L-70 of 16 starts with one key exactly one creates the run",
+      "RUN-01 L-70: of 16 starts with one key exactly one creates the run",
       Effect.gen(function*() {
         const first = request()
         const outcomes = yield* Effect.all(
@@ -144,7 +144,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-02 L-77 of 16 starts on one thread exactly one gets the slot, and the slot is free once the run has ended",
+      "RUN-02 L-77: of 16 starts on one thread exactly one gets the slot, and the slot is free once the run has ended",
       Effect.gen(function*() {
         const outcomes = yield* Effect.all(
           Array.from({ length: 16 }, () => use((repository) => repository.start(request()))),
@@ -166,7 +166,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-02 RUN-07 L-84 a start ends an expired run of its thread in the same step, and never a live one",
+      "RUN-02 RUN-07 L-84: a start ends an expired run of its thread in the same step, and never a live one",
       Effect.gen(function*() {
         const stale = { reason: "stale_run", data: `{"status":"failed"}` }
         const start = (overrides: Partial<StartOptions>) => use((repository) => repository.start(request(overrides)))
@@ -206,7 +206,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-02 a start that races with the heartbeat of an expired run either waits for it or takes its place",
+      "RUN-02: a start that races with the heartbeat of an expired run either waits for it or takes its place",
       Effect.gen(function*() {
         for (let round = 0; round < 10; round++) {
           const dead = yield* started({ threadId: `race ${round}`, leaseMillis: past })
@@ -225,7 +225,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-17 what a host notes about a run, such as the runs that it continues, is kept as it is",
+      "RUN-17: what a host notes about a run, such as the runs that it continues, is kept as it is",
       Effect.gen(function*() {
         const metadata = `{"attempts":["a","b"],"continued":{"reason":"stale_run","\\u0000":1}}`
         const run = yield* started({ metadata })
@@ -239,7 +239,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-16 leases are kept by the store's own clock, which tells its time",
+      "RUN-16: leases are kept by the store's own clock, which tells its time",
       Effect.gen(function*() {
         const before = yield* use((repository) => repository.now)
         const run = yield* started({ leaseMillis: 5_000 })
@@ -252,7 +252,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-03 numbers start at 1 and have no gaps, with many writers at once",
+      "RUN-03: numbers start at 1 and have no gaps, with many writers at once",
       Effect.gen(function*() {
         const run = yield* started()
         const outcomes = (yield* Effect.all(
@@ -276,7 +276,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-06 L-82 a batch keeps the order of each run, and an item that is refused fails alone",
+      "RUN-06 L-82: a batch keeps the order of each run, and an item that is refused fails alone",
       Effect.gen(function*() {
         const one = yield* started({ threadId: "1" })
         const two = yield* started({ threadId: "2" })
@@ -310,7 +310,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-15 an item over the run's number or size of events is refused whole, and smaller ones go on",
+      "RUN-15: an item over the run's number or size of events is refused whole, and smaller ones go on",
       Effect.gen(function*() {
         const run = yield* started()
         const limited = (
@@ -343,7 +343,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-04 L-73 L-74 the terminal event and the state change together, exactly once, and nothing follows",
+      "RUN-04 L-73 L-74: the terminal event and the state change together, exactly once, and nothing follows",
       Effect.gen(function*() {
         const run = yield* started()
         yield* append(item(run, `{"kind":"end","status":"succeeded"}`))
@@ -363,7 +363,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-04 while a run is ended, every append is stored before the end or refused",
+      "RUN-04: while a run is ended, every append is stored before the end or refused",
       Effect.gen(function*() {
         const run = yield* started()
         const appends = Array.from({ length: 20 }, (_, index) => append(item(run, `${index}`)))
@@ -382,7 +382,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-05 L-78 a writer with another epoch is refused, and told the current one",
+      "RUN-05 L-78: a writer with another epoch is refused, and told the current one",
       Effect.gen(function*() {
         const run = yield* started()
         assert.deepStrictEqual(yield* append({ ...item(run, "1"), epoch: 0 }), [{ _tag: "Fenced", currentEpoch: 1 }])
@@ -397,7 +397,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-07 RUN-16 L-84 stale runs are ended by the store's clock with one terminal event, live ones are not",
+      "RUN-07 RUN-16 L-84: stale runs are ended by the store's clock with one terminal event, live ones are not",
       Effect.gen(function*() {
         const live = yield* started({ threadId: "live" })
         const stale = yield* Effect.forEach(
@@ -427,7 +427,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-07 a heartbeat that races with the reaper either keeps the run alive or is refused",
+      "RUN-07: a heartbeat that races with the reaper either keeps the run alive or is refused",
       Effect.gen(function*() {
         const runs = yield* Effect.forEach(
           Array.from({ length: 12 }, (_, index) => `${index}`),
@@ -454,7 +454,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-12 an abort ends a run once, racing with its end, and another owner's run is unknown",
+      "RUN-12: an abort ends a run once, racing with its end, and another owner's run is unknown",
       Effect.gen(function*() {
         const run = yield* started()
         assert.deepStrictEqual(yield* abort(run, "stranger"), { _tag: "Unknown" })
@@ -472,7 +472,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-12 L-79 an abort before the run exists ends it as it begins, and holds no slot",
+      "RUN-12 L-79: an abort before the run exists ends it as it begins, and holds no slot",
       Effect.gen(function*() {
         const first = request()
         const { idempotencyKey, ownerKey, threadId } = first
@@ -500,7 +500,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-12 L-79 an abort by key that races with the start always ends the run",
+      "RUN-12 L-79: an abort by key that races with the start always ends the run",
       Effect.gen(function*() {
         for (let round = 0; round < 10; round++) {
           const first = request({ threadId: `${round}` })
@@ -516,7 +516,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-01 L-70 a run is found by its owner's key, also when it has ended",
+      "RUN-01 L-70: a run is found by its owner's key, also when it has ended",
       Effect.gen(function*() {
         const byKey = (ownerKey: string, idempotencyKey: string) =>
           Effect.map(use((repository) => repository.getByKey({ ownerKey, idempotencyKey })), Option.getOrUndefined)
@@ -530,7 +530,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-10 L-71 a thread's run is the running one, else the one that ended last within the window",
+      "RUN-10 L-71: a thread's run is the running one, else the one that ended last within the window",
       Effect.gen(function*() {
         const active = (windowMillis: number, threadId = "thread", ownerKey = "owner") =>
           Effect.map(
@@ -553,7 +553,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-08 events are read in pages",
+      "RUN-08: events are read in pages",
       Effect.gen(function*() {
         const run = yield* started()
         yield* append(item(run, ...Array.from({ length: 10 }, (_, index) => `${index + 1}`)))
@@ -571,7 +571,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-13 a sweep deletes in bounded batches what is past its retention, and nothing else",
+      "RUN-13: a sweep deletes in bounded batches what is past its retention, and nothing else",
       Effect.gen(function*() {
         const first = request({ threadId: "ended" })
         const ended = expectRun(yield* use((repository) => repository.start(first)))
@@ -605,7 +605,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-08 hints when it listens, and after each commit at the run and at least its last number, or at anything",
+      "RUN-08: hints when it listens, and after each commit at the run and at least its last number, or at anything",
       Effect.gen(function*() {
         const run = yield* started()
         const hints = yield* Queue.unbounded<WakeUp>()

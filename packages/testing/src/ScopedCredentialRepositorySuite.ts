@@ -107,7 +107,7 @@ export const suite = <E>(
     const test = testOn(layer)
 
     test(
-      "SCOPE-12 keeps every field, and appends who wrote it and when, without the ciphertext",
+      "SCOPE-12: keeps every field, and appends who wrote it and when, without the ciphertext",
       Effect.gen(function*() {
         const credentials = (yield* AccessRepository).credentials
         const where = place("org", `Zoë's "org" 📱 \\ ; --`)
@@ -127,7 +127,7 @@ export const suite = <E>(
     )
 
     test(
-      "L-53 replaces a value in one step, which keeps the time of the first and takes the mark away",
+      "L-53: replaces a value in one step, which keeps the time of the first and takes the mark away",
       Effect.gen(function*() {
         const credentials = (yield* AccessRepository).credentials
         const where = place("org", "acme")
@@ -149,7 +149,7 @@ export const suite = <E>(
     )
 
     test(
-      "L-59 removes what a write supersedes in the same step",
+      "L-59: removes what a write supersedes in the same step",
       Effect.gen(function*() {
         const credentials = (yield* AccessRepository).credentials
         yield* credentials.put(written(place("user", "ada"), "r1"), undefined, at(0))
@@ -170,7 +170,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-02 finds the rows of one key in the order of the owners that are asked for",
+      "SCOPE-02: finds the rows of one key in the order of the owners that are asked for",
       Effect.gen(function*() {
         const credentials = (yield* AccessRepository).credentials
         const all = [place("workspace", "w"), place("user", "ada"), place("org", "acme")]
@@ -185,7 +185,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-03 L-54 removes the first that exists where that may be, and nothing in its place",
+      "SCOPE-03 L-54: removes the first that exists where that may be, and nothing in its place",
       Effect.gen(function*() {
         const credentials = (yield* AccessRepository).credentials
         yield* credentials.put(written(place("org", "acme"), "r1"), undefined, at(0))
@@ -212,7 +212,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-03 of 16 racers exactly one removes a row",
+      "SCOPE-03: of 16 racers exactly one removes a row",
       Effect.gen(function*() {
         const credentials = (yield* AccessRepository).credentials
         yield* credentials.put(written(place("user", "ada"), "r1"), undefined, at(0))
@@ -227,7 +227,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-05 of 16 racing writers the last one's row stays, whole",
+      "SCOPE-05: of 16 racing writers the last one's row stays, whole",
       Effect.gen(function*() {
         const credentials = (yield* AccessRepository).credentials
         const where = place("org", "acme")
@@ -247,7 +247,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-11 marks only the revision that was checked, and says whether it changed anything",
+      "SCOPE-11: marks only the revision that was checked, and says whether it changed anything",
       Effect.gen(function*() {
         const credentials = (yield* AccessRepository).credentials
         const where = place("user", "ada")
@@ -265,7 +265,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-12 puts reads into the feed",
+      "SCOPE-12: puts reads into the feed",
       Effect.gen(function*() {
         const credentials = (yield* AccessRepository).credentials
         yield* credentials.recordRead({ source: "org", owner: "acme", key: "github.token", count: 3 }, at(7, "bob"))
@@ -282,7 +282,7 @@ export const suite = <E>(
     )
 
     test(
-      "SCOPE-07 encrypts again only what is still the same, and without an event",
+      "SCOPE-07: encrypts again only what is still the same, and without an event",
       Effect.gen(function*() {
         const credentials = (yield* AccessRepository).credentials
         const where = place("user", "ada")

@@ -93,7 +93,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
         assert.deepStrictEqual(won.flat().map(String), [text(yield* store.get(key))])
       }))
 
-    it.effect("SEC-03 L-05 24 fibers in getOrCreateRandom all get the same bytes, which are kept", () =>
+    it.effect("SEC-03 L-05: 24 fibers in getOrCreateRandom all get the same bytes, which are kept", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = freshName()
@@ -119,7 +119,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
         assert.isTrue(Option.isNone(yield* store.get(key)))
       }))
 
-    it.effect("SEC-09 modify loses no update of 16 fibers", () =>
+    it.effect("SEC-09: modify loses no update of 16 fibers", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = freshName()
@@ -135,7 +135,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
         assert.deepStrictEqual(all.toSorted((a, b) => a - b), Array.from({ length: 16 }, (_, index) => index))
       }))
 
-    it.effect("SEC-09 modify runs again when the value changed meanwhile, also by a removal and a new creation", () =>
+    it.effect("SEC-09: modify runs again when the value changed meanwhile, also by a removal and a new creation", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = freshName()
@@ -167,7 +167,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
         assert.lengthOf(yield* store.history(key), 1)
       }))
 
-    it.effect("SEC-04 removing a missing name is success, and removal ends all versions", () =>
+    it.effect("SEC-04: removing a missing name is success, and removal ends all versions", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = freshName()
@@ -182,7 +182,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
         assert.deepStrictEqual((yield* store.history(key)).map(({ value }) => text(Option.some(value))), ["three"])
       }))
 
-    it.effect("SEC-09 keeps the last two versions, newest first", () =>
+    it.effect("SEC-09: keeps the last two versions, newest first", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = freshName()
@@ -203,7 +203,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
         assert.deepStrictEqual<ReadonlyArray<string>>(names, ["list.a", "list.b"])
       }))
 
-    it.effect("SEC-01 refuses every name outside the alphabet, in every operation", () =>
+    it.effect("SEC-01: refuses every name outside the alphabet, in every operation", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const before = yield* store.list
@@ -248,7 +248,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
       }))
 
     it.effect.prop(
-      "SEC-01 takes a name exactly when it is in the alphabet",
+      "SEC-01: takes a name exactly when it is in the alphabet",
       [Schema.Union([Schema.String, validName])],
       ([candidate]) =>
         Effect.gen(function*() {
@@ -264,7 +264,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
         })
     )
 
-    it.effect("SEC-01 keeps a secret under the longest name, 128 characters", () =>
+    it.effect("SEC-01: keeps a secret under the longest name, 128 characters", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = "a".repeat(128)
@@ -274,7 +274,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
         yield* store.remove(key)
       }))
 
-    it.effect("SEC-08 what it returns prints no secret", () =>
+    it.effect("SEC-08: what it returns prints no secret", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = freshName()

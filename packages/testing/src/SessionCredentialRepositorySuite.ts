@@ -348,7 +348,7 @@ export const suite = <E>(
     )
 
     test(
-      "SESS-03, L-16: of 50 that renew a session at once, one writes",
+      "SESS-03 L-16: of 50 that renew a session at once, one writes",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one"), at(0))
@@ -750,7 +750,7 @@ export const suite = <E>(
     )
 
     test(
-      "SESS-09, L-20: a ticket gives its session once",
+      "SESS-09 L-20: a ticket gives its session once",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         const row = sessionRow("one", { proofKeyThumbprint: "key-1" })

@@ -14,7 +14,7 @@ declare module "@sallyport/core/access/AccessScope" {
 const decode = Schema.decodeUnknownOption(AccessScope.AccessScope)
 
 describe("AccessScope", () => {
-  it("AUTH-02 admits Sallyport's scopes and the host's at compile time, and no other", () => {
+  it("AUTH-02: admits Sallyport's scopes and the host's at compile time, and no other", () => {
     const ours: AccessScope.AccessScope = "runs:operate"
     const hosts: AccessScope.AccessScope = "notes:write"
     // @ts-expect-error: the action is misspelt.
@@ -35,7 +35,7 @@ describe("AccessScope", () => {
     ])
   })
 
-  it("AUTH-02 decodes resource:action and nothing else", () => {
+  it("AUTH-02: decodes resource:action and nothing else", () => {
     for (
       const scope of [
         ...AccessScope.builtin,
@@ -68,7 +68,7 @@ describe("AccessScope", () => {
     ) assert.isTrue(Option.isNone(decode(junk)), JSON.stringify(junk))
   })
 
-  it("AUTH-02 has every built-in scope once", () => {
+  it("AUTH-02: has every built-in scope once", () => {
     assert.strictEqual(new Set(AccessScope.builtin).size, AccessScope.builtin.length)
     // The record is exhaustive by its type, so a scope added to the registry and not to the list is found here. Those of
     // notes are a host's, added by this test and the examples; those of streams belong to their own package.
@@ -84,7 +84,7 @@ describe("AccessScope", () => {
     assert.deepStrictEqual([...AccessScope.builtin].sort(), Object.keys(registry).sort())
   })
 
-  it("AUTH-02 missing is what was asked for and is not held, in the order asked", () => {
+  it("AUTH-02: missing is what was asked for and is not held, in the order asked", () => {
     const scopes = fc.subarray([...AccessScope.builtin])
     fc.assert(
       fc.property(scopes, fc.shuffledSubarray([...AccessScope.builtin]), (held, asked) => {
@@ -94,7 +94,7 @@ describe("AccessScope", () => {
     )
   })
 
-  it.effect("AUTH-02 the vocabulary is the built-in one unless the host extends it", () =>
+  it.effect("AUTH-02: the vocabulary is the built-in one unless the host extends it", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* AccessScope.Vocabulary, AccessScope.builtin)
       const extended: ReadonlyArray<AccessScope.AccessScope> = [...AccessScope.builtin, "notes:write"]

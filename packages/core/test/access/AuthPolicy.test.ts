@@ -51,12 +51,12 @@ const reachable = [
 ]
 
 describe("AuthPolicy", () => {
-  it("AUTH-01 knows loopback addresses, and takes every doubtful one for reachable", () => {
+  it("AUTH-01: knows loopback addresses, and takes every doubtful one for reachable", () => {
     for (const host of loopback) assert.isTrue(AuthPolicy.isLoopback(host), JSON.stringify(host))
     for (const host of reachable) assert.isFalse(AuthPolicy.isLoopback(host), JSON.stringify(host))
   })
 
-  it.effect("AUTH-01 each policy says which bootstrap and session methods the server takes", () =>
+  it.effect("AUTH-01: each policy says which bootstrap and session methods the server takes", () =>
     Effect.gen(function*() {
       const descriptors = yield* Effect.forEach(
         ["desktop-managed-local", "loopback-browser", "remote-reachable", "unsafe-no-auth"] as const,
@@ -87,7 +87,7 @@ describe("AuthPolicy", () => {
       assert.strictEqual(reachable.publicUrl, publicUrl)
     }))
 
-  it.effect("AUTH-01 without a name chooses by the address, and never unsafe-no-auth", () =>
+  it.effect("AUTH-01: without a name chooses by the address, and never unsafe-no-auth", () =>
     Effect.gen(function*() {
       for (const host of loopback) {
         assert.strictEqual((yield* AuthPolicy.make({ host })).kind, "loopback-browser", host)
@@ -99,7 +99,7 @@ describe("AuthPolicy", () => {
       }
     }))
 
-  it.effect("AUTH-01 refuses unsafe-no-auth and the other local policies on an address that others reach", () =>
+  it.effect("AUTH-01: refuses unsafe-no-auth and the other local policies on an address that others reach", () =>
     Effect.gen(function*() {
       for (const host of reachable) {
         for (const kind of ["unsafe-no-auth", "loopback-browser", "desktop-managed-local"] as const) {
@@ -112,7 +112,7 @@ describe("AuthPolicy", () => {
       assert.strictEqual((yield* AuthPolicy.make({ host: "127.0.0.1", kind: "unsafe-no-auth" })).kind, "unsafe-no-auth")
     }))
 
-  it.effect("AUTH-01 a refused policy stops the layer, so that the server does not start", () =>
+  it.effect("AUTH-01: a refused policy stops the layer, so that the server does not start", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(
         Effect.scoped(Layer.build(AuthPolicy.layer({ host: "0.0.0.0", kind: "unsafe-no-auth" })))

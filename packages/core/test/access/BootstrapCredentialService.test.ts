@@ -56,7 +56,7 @@ const withLogs = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   })
 
 describe("a pairing link", () => {
-  it.effect("BOOT-01 has the code of a device unless it is for a machine, and is redeemed in any form of entry", () =>
+  it.effect("BOOT-01: has the code of a device unless it is for a machine, and is redeemed in any form of entry", () =>
     Effect.gen(function*() {
       const links = yield* Links
       assert.match(Redacted.value((yield* issue()).code), /^[0-9A-HJKMNP-TV-Z]{4}(-[0-9A-HJKMNP-TV-Z]{4}){3}$/)
@@ -86,7 +86,7 @@ describe("a pairing link", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-01 a mistyped code is told apart without asking the store, and costs nothing", () =>
+  it.effect("BOOT-01: a mistyped code is told apart without asking the store, and costs nothing", () =>
     Effect.gen(function*() {
       const links = yield* Links
       for (const kind of ["device", "machine"] as const) {
@@ -111,7 +111,7 @@ describe("a pairing link", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-03 L-03 of n racers exactly as many win as there are uses", () =>
+  it.effect("BOOT-03 L-03: of n racers exactly as many win as there are uses", () =>
     Effect.gen(function*() {
       const links = yield* Links
       for (const uses of [1, 3]) {
@@ -126,7 +126,7 @@ describe("a pairing link", () => {
       assert.deepStrictEqual(yield* links.list, [])
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-03 L-11 a request for more than it grants, or without its key, is refused and burns nothing", () =>
+  it.effect("BOOT-03 L-11: a request for more than it grants, or without its key, is refused and burns nothing", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const { code } = yield* issue({ proofKeyThumbprint: "key" })
@@ -159,7 +159,7 @@ describe("a pairing link", () => {
       )
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-03 a redemption that fails in the store is an error; before the commit it burns nothing", () =>
+  it.effect("BOOT-03: a redemption that fails in the store is an error; before the commit it burns nothing", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const probe = yield* Probe
@@ -170,7 +170,7 @@ describe("a pairing link", () => {
       assert.strictEqual(yield* problem(links.consume({ credential: code })), "let in")
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-04 lives five minutes to the millisecond unless its issuer says otherwise", () =>
+  it.effect("BOOT-04: lives five minutes to the millisecond unless its issuer says otherwise", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const lives = Effect.fnUntraced(function*(lifetime: Duration.Input | undefined, millis: number) {
@@ -189,7 +189,7 @@ describe("a pairing link", () => {
       yield* lives(Duration.millis(1.4), 1)
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-04 refuses lifetimes that are not positive or above the maximum, and makes no link", () =>
+  it.effect("BOOT-04: refuses lifetimes that are not positive or above the maximum, and makes no link", () =>
     Effect.gen(function*() {
       const links = yield* Links
       for (const lifetime of ["3600001 millis", "Infinity", 0, -1, NaN, 0.2] as const) {
@@ -209,7 +209,7 @@ describe("a pairing link", () => {
       assert.deepStrictEqual(yield* feed, [])
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-04 the configured lifetime and maximum hold, and ones that contradict each other stop the layer", () =>
+  it.effect("BOOT-04: the configured lifetime and maximum hold, and ones that contradict each other stop the layer", () =>
     Effect.gen(function*() {
       const links = yield* BootstrapCredentialService.make({ lifetime: "1 minute", maximumLifetime: "2 minutes" })
       const ask = (lifetime?: Duration.Input) => links.issue({ issuedBy: "operator", scopes: [], lifetime })
@@ -265,7 +265,7 @@ describe("delegation", () => {
       sessions.issue({ subject: "ada", scopes, method: "bearer-access-token" })
     ).pipe(Effect.map(({ session }) => session))
 
-  it.effect("BOOT-08 a session hands on what it holds and nothing else", () =>
+  it.effect("BOOT-08: a session hands on what it holds and nothing else", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const issuer = yield* sessionWith(["access:write", "runs:read"])
@@ -286,7 +286,7 @@ describe("delegation", () => {
       assert.strictEqual((yield* links.list).length, 4)
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-08 holds along a chain: the session of a link hands on no more than the link granted", () =>
+  it.effect("BOOT-08: holds along a chain: the session of a link hands on no more than the link granted", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const { code } = yield* links.issue({
@@ -301,7 +301,7 @@ describe("delegation", () => {
       assert.strictEqual(yield* problem(links.issue({ issuedBy: second, scopes: ["access:write"] })), "let in")
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-08 the operator holds the host's vocabulary, and no scope outside it", () =>
+  it.effect("BOOT-08: the operator holds the host's vocabulary, and no scope outside it", () =>
     Effect.gen(function*() {
       const narrow: ReadonlyArray<AccessScope.AccessScope> = ["runs:read"]
       const links = yield* Effect.provideService(BootstrapCredentialService.make({}), AccessScope.Vocabulary, narrow)
@@ -313,7 +313,7 @@ describe("delegation", () => {
 })
 
 describe("refusals", () => {
-  it.effect("BOOT-05 every invalid credential is one and the same error, and the log has the reason", () =>
+  it.effect("BOOT-05: every invalid credential is one and the same error, and the log has the reason", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const expired = yield* issue({ lifetime: "1 minute" })
@@ -357,7 +357,7 @@ describe("refusals", () => {
       assert.strictEqual(errors.length, 8)
     }).pipe(Effect.provide(services())))
 
-  it.effect("L-18 a failing store is its own error, whatever the words of its cause, and never an invalid code", () =>
+  it.effect("L-18: a failing store is its own error, whatever the words of its cause, and never an invalid code", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const probe = yield* Probe
@@ -384,7 +384,7 @@ describe("refusals", () => {
       assert.strictEqual(yield* problem(seed), "let in")
     }).pipe(Effect.provide(services())))
 
-  it.effect("L-02 a digest key that cannot be made, read or trusted stops the layer", () =>
+  it.effect("L-02: a digest key that cannot be made, read or trusted stops the layer", () =>
     Effect.gen(function*() {
       const secrets = yield* SecretStore.SecretStore
       const failure = new SecretStore.SecretStoreError({
@@ -428,7 +428,7 @@ describe("a seeded credential", () => {
       })
     )
 
-  it.effect("BOOT-04 L-10 its clock starts when the server is ready, however long that takes", () =>
+  it.effect("BOOT-04 L-10: its clock starts when the server is ready, however long that takes", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const ready = yield* Deferred.make<void>()
@@ -444,7 +444,7 @@ describe("a seeded credential", () => {
       assert.strictEqual(yield* problem(links.consume({ credential: Redacted.make(seedText) })), "let in")
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-04 L-10 it is redeemed once, expires, and cannot be seeded again, spent or not", () =>
+  it.effect("BOOT-04 L-10: it is redeemed once, expires, and cannot be seeded again, spent or not", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const consume = (text: string) => problem(links.consume({ credential: Redacted.make(text) }))
@@ -464,7 +464,7 @@ describe("a seeded credential", () => {
       assert.strictEqual(yield* consume(`${seedText}-2`), "InvalidCredential")
     }).pipe(Effect.provide(services())))
 
-  it.effect("L-10 n seedings of one credential at once make one link", () =>
+  it.effect("L-10: n seedings of one credential at once make one link", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const outcomes = yield* Effect.all(
@@ -475,7 +475,7 @@ describe("a seeded credential", () => {
       assert.strictEqual((yield* links.list).length, 1)
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-04 an interrupted start seeds nothing", () =>
+  it.effect("BOOT-04: an interrupted start seeds nothing", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const seeding = yield* Effect.forkChild(seed({ ready: Effect.never }))
@@ -485,7 +485,7 @@ describe("a seeded credential", () => {
       assert.deepStrictEqual(yield* feed, [])
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-04 one that could be guessed, or that looks like a mistyped code, is refused", () =>
+  it.effect("BOOT-04: one that could be guessed, or that looks like a mistyped code, is refused", () =>
     Effect.gen(function*() {
       for (
         const [credential, reason] of [["", "WeakCredential"], ["A".repeat(21), "WeakCredential"], [
@@ -501,7 +501,7 @@ describe("a seeded credential", () => {
       assert.strictEqual((yield* seed({ credential: "B".repeat(512) })).remainingUses, 1)
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-04 whatever a host seeds can be redeemed, also where it happens to read as a code", () =>
+  it.effect("BOOT-04: whatever a host seeds can be redeemed, also where it happens to read as a code", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const machine = Redacted.value(yield* PairingCode.generate("machine"))
@@ -530,7 +530,7 @@ describe("a seeded credential", () => {
 })
 
 describe("secrets", () => {
-  it.effect("BOOT-02 L-12 rows, lists, feed, errors, spans and logs hold no code and no seeded credential", () =>
+  it.effect("BOOT-02 L-12: rows, lists, feed, errors, spans and logs hold no code and no seeded credential", () =>
     Effect.gen(function*() {
       const spans: Array<Tracer.NativeSpan> = []
       const tracer = Tracer.make({
@@ -599,7 +599,7 @@ describe("secrets", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("BOOT-02 SESS-12 the stored digest is keyed: it cannot be computed from the code, and differs between stores", () =>
+  it.effect("BOOT-02 SESS-12: the stored digest is keyed: it cannot be computed from the code, and differs between stores", () =>
     Effect.gen(function*() {
       const digestOf = Effect.gen(function*() {
         const links = yield* Links
@@ -636,7 +636,7 @@ describe("secrets", () => {
       }).pipe(Effect.provide(services()))
     }))
 
-  it.effect("L-05 services built at once over one store redeem each other's codes", () =>
+  it.effect("L-05: services built at once over one store redeem each other's codes", () =>
     Effect.gen(function*() {
       const made = yield* Effect.all(
         Array.from({ length: 6 }, () => BootstrapCredentialService.make({})),
@@ -649,7 +649,7 @@ describe("secrets", () => {
       }
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("BOOT-02 the feed says who issued, redeemed and revoked", () =>
+  it.effect("BOOT-02: the feed says who issued, redeemed and revoked", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const twice = yield* issue({ uses: 2 })

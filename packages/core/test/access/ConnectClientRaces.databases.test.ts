@@ -101,13 +101,13 @@ const postgresDatabase = Effect.fnUntraced(function*(by: "decisions" | "mode") {
 for (const [name, run] of [["SQLite file", sqliteFile], ["PostgreSQL database", postgresDatabase]] as const) {
   describe(`requests of three processes on one ${name}`, () => {
     it.live(
-      "CONN-03 CONN-06 L-30 L-43 leave no grant and no session of a client that is rejected, revoked or blocked meanwhile",
+      "CONN-03 CONN-06 L-30 L-43: leave no grant and no session of a client that is rejected, revoked or blocked meanwhile",
       () => run("decisions"),
       300_000
     )
 
     it.live(
-      "CONN-02 CONN-06 L-43 leave no grant and no session of a client that its account let in, once approval is turned on",
+      "CONN-02 CONN-06 L-43: leave no grant and no session of a client that its account let in, once approval is turned on",
       () => run("mode"),
       300_000
     )

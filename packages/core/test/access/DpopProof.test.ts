@@ -79,7 +79,7 @@ describe("DpopProof", () => {
       assert.strictEqual(problemOf(yield* Effect.flip(at(10_001))), "from-the-future")
     }).pipe(Effect.provide(layer())))
 
-  it.effect("SESS-10 a proof is refused for as long as any process of the store would take it, its clock behind or not", () =>
+  it.effect("SESS-10: a proof is refused for as long as any process of the store would take it, its clock behind or not", () =>
     Effect.gen(function*() {
       yield* start
       const replays = yield* ReplayRepository.ReplayRepository
@@ -99,7 +99,7 @@ describe("DpopProof", () => {
       assert.strictEqual(yield* replays.sweep({ nowMillis: yield* Clock.currentTimeMillis, limit: 100 }), 1)
     }).pipe(Effect.provide(stores)))
 
-  it.effect("SESS-10 of 64 racers with one proof exactly one spends it", () =>
+  it.effect("SESS-10: of 64 racers with one proof exactly one spends it", () =>
     Effect.gen(function*() {
       yield* start
       const service = yield* DpopProof.DpopProof
@@ -111,7 +111,7 @@ describe("DpopProof", () => {
       assert.strictEqual(exits.filter(({ _tag }) => _tag === "Success").length, 1)
     }).pipe(Effect.provide(layer())))
 
-  it.effect("SESS-10 a nonce is the same to every process, good for its period and the next, and offered when it is not", () =>
+  it.effect("SESS-10: a nonce is the same to every process, good for its period and the next, and offered when it is not", () =>
     Effect.gen(function*() {
       yield* start
       const nonceLifetime = "1 minute"

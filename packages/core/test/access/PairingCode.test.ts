@@ -39,7 +39,7 @@ const generateFrom = (
   )
 
 describe("PairingCode", () => {
-  it.effect("BOOT-01 shows a device code as XXXX-XXXX-XXXX-XXXX of the unambiguous alphabet, and parses it", () =>
+  it.effect("BOOT-01: shows a device code as XXXX-XXXX-XXXX-XXXX of the unambiguous alphabet, and parses it", () =>
     Effect.gen(function*() {
       const seen = new Set<string>()
       for (let index = 0; index < 200; index++) {
@@ -51,7 +51,7 @@ describe("PairingCode", () => {
       assert.strictEqual(seen.size, 200)
     }).pipe(Effect.provide(NodeCrypto.layer)))
 
-  it.effect("BOOT-01 a device code has 75 random bits and a machine code 135: 15 and 27 symbols, each of five bits", () =>
+  it.effect("BOOT-01: a device code has 75 random bits and a machine code 135: 15 and 27 symbols, each of five bits", () =>
     Effect.gen(function*() {
       for (const [kind, symbols] of [["device", 15], ["machine", 27]] as const) {
         for (let position = 0; position < symbols; position++) {
@@ -70,7 +70,7 @@ describe("PairingCode", () => {
       }
     }).pipe(Effect.provide(NodeCrypto.layer)))
 
-  it("BOOT-01 refuses every substitution of one symbol, the check symbol included", () => {
+  it("BOOT-01: refuses every substitution of one symbol, the check symbol included", () => {
     fc.assert(
       fc.property(code, (valid) => {
         for (let position = 0; position < valid.length; position++) {
@@ -84,7 +84,7 @@ describe("PairingCode", () => {
     )
   })
 
-  it("BOOT-01 refuses every transposition of two different symbols, adjacent or not, the check symbol included", () => {
+  it("BOOT-01: refuses every transposition of two different symbols, adjacent or not, the check symbol included", () => {
     fc.assert(
       fc.property(code, (valid) => {
         for (let left = 0; left < valid.length; left++) {
@@ -100,7 +100,7 @@ describe("PairingCode", () => {
     )
   })
 
-  it("BOOT-01 refuses a code with a symbol left out or doubled", () => {
+  it("BOOT-01: refuses a code with a symbol left out or doubled", () => {
     fc.assert(
       fc.property(code, (valid) => {
         for (let position = 0; position < valid.length; position++) {
@@ -112,7 +112,7 @@ describe("PairingCode", () => {
     )
   })
 
-  it("BOOT-01 accepts any case, dashes and spaces anywhere, I and L for 1, O for 0", () => {
+  it("BOOT-01: accepts any case, dashes and spaces anywhere, I and L for 1, O for 0", () => {
     const entered = code.chain((valid) =>
       fc.tuple(
         fc.constant(valid),
@@ -140,7 +140,7 @@ describe("PairingCode", () => {
     )
   })
 
-  it("BOOT-01 refuses U, foreign symbols, wrong lengths and long input", () => {
+  it("BOOT-01: refuses U, foreign symbols, wrong lengths and long input", () => {
     fc.assert(
       fc.property(
         code,
@@ -164,14 +164,14 @@ describe("PairingCode", () => {
     assert.isUndefined(parsed("-".repeat(16)))
   })
 
-  it("BOOT-01 random text of a code's length passes the check at most once in 32", () => {
+  it("BOOT-01: random text of a code's length passes the check at most once in 32", () => {
     const texts = fc.sample(bodyOf(16), { numRuns: 20_000, seed: 7 })
     const passed = texts.filter((text) => parsed(text) !== undefined).length
     assert.isBelow(passed, 20_000 / 32 * 1.25)
     assert.isAbove(passed, 20_000 / 32 * 0.75)
   })
 
-  it("BOOT-01 tells a mistyped code from something else by its layout", () => {
+  it("BOOT-01: tells a mistyped code from something else by its layout", () => {
     for (
       const text of [
         "0000-0000-0000-0001",
@@ -192,7 +192,7 @@ describe("PairingCode", () => {
     ) assert.isFalse(PairingCode.hasCodeForm(text), text)
   })
 
-  it.effect("SEC-08 a code does not show in String, JSON or inspect", () =>
+  it.effect("SEC-08: a code does not show in String, JSON or inspect", () =>
     Effect.gen(function*() {
       const generated = yield* PairingCode.generate("device")
       const read = Option.getOrThrow(PairingCode.parse(Redacted.value(generated)))

@@ -37,7 +37,7 @@ const seed = (links: Service, text: string) =>
   links.seed({ credential: Redacted.make(text), scopes: ["runs:read"], ready: Effect.void })
 
 describe("wrong pairing codes", () => {
-  it.effect("BOOT-06 are limited per source, and the store is not asked any more", () =>
+  it.effect("BOOT-06: are limited per source, and the store is not asked any more", () =>
     Effect.gen(function*() {
       const links = yield* Links
       for (let attempt = 0; attempt < 5; attempt++) {
@@ -58,7 +58,7 @@ describe("wrong pairing codes", () => {
       assert.strictEqual(yield* problem(links.consume({ credential: code, source: "a" })), "let in")
     }).pipe(Effect.provide(limited)))
 
-  it.effect("BOOT-06 are limited in total, and then no source gets a counter of its own", () =>
+  it.effect("BOOT-06: are limited in total, and then no source gets a counter of its own", () =>
     Effect.gen(function*() {
       const links = yield* Links
       for (let attempt = 0; attempt < 12; attempt++) {
@@ -71,7 +71,7 @@ describe("wrong pairing codes", () => {
       assert.strictEqual(yield* problem(wrong(links, "another")), "InvalidCredential")
     }).pipe(Effect.provide(limited)))
 
-  it.effect("BOOT-06 a source that goes on and on does not use up what all have together", () =>
+  it.effect("BOOT-06: a source that goes on and on does not use up what all have together", () =>
     Effect.gen(function*() {
       const links = yield* Links
       for (let attempt = 0; attempt < 100; attempt++) yield* problem(wrong(links, "a"))
@@ -80,7 +80,7 @@ describe("wrong pairing codes", () => {
       }
     }).pipe(Effect.provide(limited)))
 
-  it.effect("BOOT-06 alone count: not a typing error, not a good code, not one that asks for too much, not a failing store", () =>
+  it.effect("BOOT-06: alone count: not a typing error, not a good code, not one that asks for too much, not a failing store", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const probe = yield* Probe
@@ -102,7 +102,7 @@ describe("wrong pairing codes", () => {
       }
     }).pipe(Effect.provide(limited)))
 
-  it.effect("BOOT-06 of n racers no more than the limit are tried", () =>
+  it.effect("BOOT-06: of n racers no more than the limit are tried", () =>
     Effect.gen(function*() {
       const links = yield* Links
       yield* takeCalls
@@ -113,7 +113,7 @@ describe("wrong pairing codes", () => {
       assert.strictEqual((yield* takeCalls)["links.consume"], 5)
     }).pipe(Effect.provide(limited)))
 
-  it.effect("BOOT-06 an attempt that is broken off counts", () =>
+  it.effect("BOOT-06: an attempt that is broken off counts", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const probe = yield* Probe
@@ -123,7 +123,7 @@ describe("wrong pairing codes", () => {
       assert.strictEqual(yield* problem(wrong(links, "a")), "TooManyAttempts")
     }).pipe(Effect.provide(limited)))
 
-  it.effect("BOOT-06 any number of sources leave no more counters than there is room for: the oldest is forgotten", () =>
+  it.effect("BOOT-06: any number of sources leave no more counters than there is room for: the oldest is forgotten", () =>
     Effect.gen(function*() {
       const attempts = yield* Attempts.make("test", {
         perSource: { attempts: 1, windowMillis: 3_600_000 },
@@ -139,7 +139,7 @@ describe("wrong pairing codes", () => {
       assert.strictEqual(yield* answer("one more"), "Exceeded")
     }))
 
-  it.effect("BOOT-06 are counted with the host's RateLimiter where it has one, and no caller is let in while that is away", () =>
+  it.effect("BOOT-06: are counted with the host's RateLimiter where it has one, and no caller is let in while that is away", () =>
     Effect.gen(function*() {
       const environment = yield* Effect.context<Layer.Success<typeof Environment>>()
       let away = false
@@ -175,7 +175,7 @@ describe("wrong pairing codes", () => {
       assert.strictEqual(yield* problem(good(nodes[0], "b")), "BootstrapStoreUnavailable")
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("BOOT-06 limits that cannot work stop the layer", () =>
+  it.effect("BOOT-06: limits that cannot work stop the layer", () =>
     Effect.gen(function*() {
       for (
         const limit of [
@@ -251,7 +251,7 @@ describe("the policy in force", () => {
   const under = (kind: AuthPolicy.Kind) =>
     BootstrapCredentialService.make({}).pipe(Effect.provide(AuthPolicy.layer({ host: "127.0.0.1", kind })))
 
-  it.effect("AUTH-01 a policy without seeded credentials refuses a seed, and one without pairing links a link", () =>
+  it.effect("AUTH-01: a policy without seeded credentials refuses a seed, and one without pairing links a link", () =>
     Effect.gen(function*() {
       const text = (kind: string) => `c2VlZGVkLWJ5LXRoZS1kZXNrdG9w-${kind}`
       const answers: Record<string, ReadonlyArray<string>> = {}
@@ -270,7 +270,7 @@ describe("the policy in force", () => {
       })
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("AUTH-01 what was seeded under one policy is not taken under another, without a look at the store", () =>
+  it.effect("AUTH-01: what was seeded under one policy is not taken under another, without a look at the store", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const credential = Redacted.make("c2VlZGVkLWJ5LXRoZS1kZXNrdG9w")
@@ -290,7 +290,7 @@ describe("the policy in force", () => {
 })
 
 describe("the sweeper of pairing links", () => {
-  it.effect("BOOT-07, L-24 deletes links a day after their end, in batches, and goes on after a failure", () =>
+  it.effect("BOOT-07 L-24: deletes links a day after their end, in batches, and goes on after a failure", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const probe = yield* Probe

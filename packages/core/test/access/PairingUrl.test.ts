@@ -11,7 +11,7 @@ const made = (baseUrl: string, secret = code): URL =>
   new URL(Redacted.value(Result.getOrThrow(PairingUrl.make(baseUrl, secret))))
 
 describe("PairingUrl", () => {
-  it("BOOT-09 L-01 carries the code in the fragment of /pair, never in a path or query, under any prefix", () => {
+  it("BOOT-09 L-01: carries the code in the fragment of /pair, never in a path or query, under any prefix", () => {
     const prefix = fc.array(fc.string({ unit: fc.constantFrom(..."abcxyz019-_."), minLength: 1, maxLength: 8 }), {
       maxLength: 3
     }).filter((segments) =>
@@ -36,7 +36,7 @@ describe("PairingUrl", () => {
     )
   })
 
-  it("BOOT-09 a fragment gives back any credential as it was", () => {
+  it("BOOT-09: a fragment gives back any credential as it was", () => {
     fc.assert(
       fc.property(fc.string({ unit: "grapheme", maxLength: 64 }), (credential) => {
         const url = made("http://127.0.0.1:4590", Redacted.make(credential))
@@ -50,7 +50,7 @@ describe("PairingUrl", () => {
     )
   })
 
-  it("L-13 makes of an address what fetch takes: ws becomes http, a final /ws goes, and so does user information", () => {
+  it("L-13: makes of an address what fetch takes: ws becomes http, a final /ws goes, and so does user information", () => {
     for (
       const [given, base] of [
         ["ws://127.0.0.1:4590", "http://127.0.0.1:4590"],
@@ -75,7 +75,7 @@ describe("PairingUrl", () => {
     }
   })
 
-  it("BOOT-09 refuses what no browser opens, with an error that names the remedy", () => {
+  it("BOOT-09: refuses what no browser opens, with an error that names the remedy", () => {
     for (
       const given of [
         "",
@@ -96,7 +96,7 @@ describe("PairingUrl", () => {
     }
   })
 
-  it("SEC-08 neither the address nor an error shows a code or a password", () => {
+  it("SEC-08: neither the address nor an error shows a code or a password", () => {
     const address = Result.getOrThrow(PairingUrl.make("http://127.0.0.1:4590", code))
     for (
       const shown of [String(address), JSON.stringify(address), inspect(address, { depth: Infinity, showHidden: true })]

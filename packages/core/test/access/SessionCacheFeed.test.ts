@@ -110,7 +110,7 @@ const revokeElsewhere = (session: Effect.Success<ReturnType<typeof bearer>>["ses
 const settle = TestClock.adjust(0)
 
 describe("the session cache and the access feed", () => {
-  it.effect("SESS-05 FEED-02 a revocation by another process is refused as soon as the feed tells of it", () =>
+  it.effect("SESS-05 FEED-02: a revocation by another process is refused as soon as the feed tells of it", () =>
     Effect.gen(function*() {
       const { session, token } = yield* bearer()
       assert.strictEqual(yield* verdict(token), "let in")
@@ -119,7 +119,7 @@ describe("the session cache and the access feed", () => {
       assert.strictEqual(yield* verdict(token), "revoked")
     }).pipe(Effect.provide(layer)))
 
-  it.effect("SESS-08 FEED-02 a stream ends as soon as the feed tells of the end of its session", () =>
+  it.effect("SESS-08 FEED-02: a stream ends as soon as the feed tells of the end of its session", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session } = yield* bearer()
@@ -133,7 +133,7 @@ describe("the session cache and the access feed", () => {
       assert.isUndefined(others.pollUnsafe())
     }).pipe(Effect.provide(layer)))
 
-  it.effect("SESS-06 a token seen before asks neither the sessions nor the feed", () =>
+  it.effect("SESS-06: a token seen before asks neither the sessions nor the feed", () =>
     Effect.gen(function*() {
       const feed = yield* Feed
       const { token } = yield* bearer()
@@ -146,7 +146,7 @@ describe("the session cache and the access feed", () => {
       assert.strictEqual(feed.reads, 0)
     }).pipe(Effect.provide(layer)))
 
-  it.effect("SESS-05 many sessions share one look at the feed, and their rows are left alone", () =>
+  it.effect("SESS-05: many sessions share one look at the feed, and their rows are left alone", () =>
     Effect.gen(function*() {
       const feed = yield* Feed
       const tokens = yield* Effect.forEach(Array.from({ length: 20 }), () => Effect.map(bearer(), ({ token }) => token))
@@ -160,7 +160,7 @@ describe("the session cache and the access feed", () => {
       assert.strictEqual(feed.reads, 1)
     }).pipe(Effect.provide(layer)))
 
-  it.effect("SESS-05 when the feed's hints are lost, each verify reads the row until they are back", () =>
+  it.effect("SESS-05: when the feed's hints are lost, each verify reads the row until they are back", () =>
     Effect.gen(function*() {
       const feed = yield* Feed
       const { session, token } = yield* bearer()
@@ -185,7 +185,7 @@ describe("the session cache and the access feed", () => {
       assert.deepStrictEqual(yield* takeCalls, {})
     }).pipe(Effect.provide(layer)))
 
-  it.effect("SESS-05 FEED-02 what happened while the hints were lost is made up for when they are back", () =>
+  it.effect("SESS-05 FEED-02: what happened while the hints were lost is made up for when they are back", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const feed = yield* Feed
@@ -205,7 +205,7 @@ describe("the session cache and the access feed", () => {
       assert.strictEqual(yield* verdict(token), "revoked")
     }).pipe(Effect.provide(layer)))
 
-  it.effect("SESS-05 a feed that falls silent is found out within the trusted time, also by a busy session", () =>
+  it.effect("SESS-05: a feed that falls silent is found out within the trusted time, also by a busy session", () =>
     Effect.gen(function*() {
       const feed = yield* Feed
       const { session, token } = yield* bearer()
@@ -222,7 +222,7 @@ describe("the session cache and the access feed", () => {
       assert.strictEqual(answers.at(-1), "revoked")
     }).pipe(Effect.provide(layer)))
 
-  it.effect("SESS-05 when the feed cannot be read and the store cannot either, no caller is let in", () =>
+  it.effect("SESS-05: when the feed cannot be read and the store cannot either, no caller is let in", () =>
     Effect.gen(function*() {
       const feed = yield* Feed
       const probe = yield* Probe
@@ -238,7 +238,7 @@ describe("the session cache and the access feed", () => {
       assert.strictEqual(yield* verdict(token), "let in")
     }).pipe(Effect.provide(layer)))
 
-  it.effect("SESS-05 a row that was read before another process's revocation is not remembered after it", () =>
+  it.effect("SESS-05: a row that was read before another process's revocation is not remembered after it", () =>
     Effect.gen(function*() {
       const probe = yield* Probe
       const repository = (yield* AccessRepository).sessions

@@ -39,7 +39,7 @@ const problem = <A>(
 const day = Duration.days(1)
 
 describe("a session", () => {
-  it.effect("SESS-07 L-09 has the method, scopes, device and subject that it was issued with, by verify and by list", () =>
+  it.effect("SESS-07 L-09: has the method, scopes, device and subject that it was issued with, by verify and by list", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       for (const method of ["browser-session-cookie", "bearer-access-token", "dpop-access-token"] as const) {
@@ -69,7 +69,7 @@ describe("a session", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-07 what verify answers is the row's, also where the row changed since the token was seen", () =>
+  it.effect("SESS-07: what verify answers is the row's, also where the row changed since the token was seen", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { token } = yield* bearer()
@@ -91,7 +91,7 @@ describe("a session", () => {
       assert.deepStrictEqual((yield* later.verify(token)).scopes, [])
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-01 unknown, malformed and enormous tokens are refused without a look at the store", () =>
+  it.effect("SESS-01: unknown, malformed and enormous tokens are refused without a look at the store", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { token } = yield* bearer()
@@ -124,7 +124,7 @@ describe("a session", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("L-02 one that cannot be stored is not issued, and a mistaken request leaves nothing behind", () =>
+  it.effect("L-02: one that cannot be stored is not issued, and a mistaken request leaves nothing behind", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -153,7 +153,7 @@ describe("a session", () => {
 
 describe("the sliding window", () => {
   it.effect(
-    "SESS-03 L-17 an active session never expires over a year, and its row is written once per renewal interval",
+    "SESS-03 L-17: an active session never expires over a year, and its row is written once per renewal interval",
     () =>
       Effect.gen(function*() {
         const sessions = yield* Sessions
@@ -178,7 +178,7 @@ describe("the sliding window", () => {
     300_000
   )
 
-  it.effect("SESS-03 L-16 n requests in one interval write the row once, however many are in flight", () =>
+  it.effect("SESS-03 L-16: n requests in one interval write the row once, however many are in flight", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { token } = yield* bearer()
@@ -197,7 +197,7 @@ describe("the sliding window", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-03 a renewal is due after exactly the configured interval", () =>
+  it.effect("SESS-03: a renewal is due after exactly the configured interval", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { token } = yield* bearer()
@@ -212,7 +212,7 @@ describe("the sliding window", () => {
       assert.strictEqual((yield* feed).length, 2)
     }).pipe(Effect.provide(services({ sessions: { lifetime: "1 minute", renewalInterval: "10 seconds" } }))))
 
-  it.effect("SESS-03 a session ends to the millisecond, and no verify revives it", () =>
+  it.effect("SESS-03: a session ends to the millisecond, and no verify revives it", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { token } = yield* bearer()
@@ -229,7 +229,7 @@ describe("the sliding window", () => {
       assert.deepStrictEqual(yield* sessions.list(), [])
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-03 a remembered token is refused once its session has expired", () =>
+  it.effect("SESS-03: a remembered token is refused once its session has expired", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { token } = yield* bearer()
@@ -242,7 +242,7 @@ describe("the sliding window", () => {
       sessions: { lifetime: "10 seconds", renewalInterval: "9 seconds", recheckInterval: "1 hour" }
     }))))
 
-  it.effect("SESS-04 a remembered token is refused at the absolute end, which no renewal interval outlasts", () =>
+  it.effect("SESS-04: a remembered token is refused at the absolute end, which no renewal interval outlasts", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { token } = yield* bearer()
@@ -261,7 +261,7 @@ describe("the sliding window", () => {
       }
     }))))
 
-  it.effect("SESS-03 a revocation that comes between the look at the row and its renewal wins", () =>
+  it.effect("SESS-03: a revocation that comes between the look at the row and its renewal wins", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -274,7 +274,7 @@ describe("the sliding window", () => {
       assert.strictEqual((yield* feed).at(-1)?.change._tag, "sessionRemoved")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-03 a revocation that comes right after the renewal wins too", () =>
+  it.effect("SESS-03: a revocation that comes right after the renewal wins too", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -286,7 +286,7 @@ describe("the sliding window", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "revoked")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-03 n renewals that race with a revocation never leave the session live", () =>
+  it.effect("SESS-03: n renewals that race with a revocation never leave the session live", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       for (let round = 0; round < 20; round++) {
@@ -299,7 +299,7 @@ describe("the sliding window", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-03 when a renewal cannot be stored the session is not let in", () =>
+  it.effect("SESS-03: when a renewal cannot be stored the session is not let in", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -312,7 +312,7 @@ describe("the sliding window", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "let in")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-04 an absolute lifetime ends a session that was active all along, and stands in the token", () =>
+  it.effect("SESS-04: an absolute lifetime ends a session that was active all along, and stands in the token", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { token } = yield* bearer()
@@ -329,7 +329,7 @@ describe("the sliding window", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "expired")
     }).pipe(Effect.provide(services({ sessions: { absoluteLifetime: "90 days" } }))))
 
-  it.effect("SESS-03 settings that cannot work stop the layer", () =>
+  it.effect("SESS-03: settings that cannot work stop the layer", () =>
     Effect.gen(function*() {
       const refused: ReadonlyArray<readonly [SessionCredentialService.Options, string]> = [
         [{ lifetime: "1 day", renewalInterval: "1 day" }, "renewalInterval"],
@@ -378,7 +378,7 @@ describe("revocation", () => {
   const bound = (subject: string, proofKeyThumbprint: string) =>
     Sessions.use((sessions) => sessions.issue({ subject, scopes: [], method: "dpop-access-token", proofKeyThumbprint }))
 
-  it.effect("SESS-05 verify is refused at once after each way to revoke, and nothing else is ended", () =>
+  it.effect("SESS-05: verify is refused at once after each way to revoke, and nothing else is ended", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const check = Effect.fnUntraced(function*(
@@ -413,7 +413,7 @@ describe("revocation", () => {
       yield* check(() => sessions.revokeByProofKey("key-b", "operator"), ["let in", "revoked", "let in"])
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-05 a row that was read before a revocation is not remembered after it", () =>
+  it.effect("SESS-05: a row that was read before a revocation is not remembered after it", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -436,7 +436,7 @@ describe("revocation", () => {
       assert.strictEqual((yield* takeCalls)["findByTokenDigest"], 1)
     }).pipe(Effect.provide(services({ sessions: { recheckInterval: "1 hour" } }))))
 
-  it.effect("SESS-05 a row that is read while the revocation is still on its way back is not remembered after it", () =>
+  it.effect("SESS-05: a row that is read while the revocation is still on its way back is not remembered after it", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -453,7 +453,7 @@ describe("revocation", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "revoked")
     }).pipe(Effect.provide(services({ sessions: { recheckInterval: "1 hour" } }))))
 
-  it.effect("SESS-05 who loses the race to revoke can rely on the refusal as well", () =>
+  it.effect("SESS-05: who loses the race to revoke can rely on the refusal as well", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -487,7 +487,7 @@ describe("revocation", () => {
       }
     }).pipe(Effect.provide(services({ sessions: { recheckInterval: "1 hour" } }))))
 
-  it.effect("SESS-05 a revocation whose answer is lost after the commit leaves no token trusted", () =>
+  it.effect("SESS-05: a revocation whose answer is lost after the commit leaves no token trusted", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -502,7 +502,7 @@ describe("revocation", () => {
       assert.strictEqual(yield* problem(sessions.verify(other.token)), "let in")
     }).pipe(Effect.provide(services({ sessions: { recheckInterval: "1 hour" } }))))
 
-  it.effect("SESS-05 a row that was read before such a revocation is not remembered either", () =>
+  it.effect("SESS-05: a row that was read before such a revocation is not remembered either", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -522,7 +522,7 @@ describe("revocation", () => {
       assert.strictEqual(session.subject, "ada")
     }).pipe(Effect.provide(services({ sessions: { recheckInterval: "1 hour" } }))))
 
-  it.effect("SESS-05 an interrupted revocation still reaches the cache", () =>
+  it.effect("SESS-05: an interrupted revocation still reaches the cache", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -539,7 +539,7 @@ describe("revocation", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "revoked")
     }).pipe(Effect.provide(services({ sessions: { recheckInterval: "1 hour" } }))))
 
-  it.effect("SESS-05 when the store fails no caller is let in, except by a row seen within the recheck interval", () =>
+  it.effect("SESS-05: when the store fails no caller is let in, except by a row seen within the recheck interval", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -558,7 +558,7 @@ describe("revocation", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "let in")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-05 a revocation by another process is seen within the recheck interval, also by a busy session", () =>
+  it.effect("SESS-05: a revocation by another process is seen within the recheck interval, also by a busy session", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const elsewhere = yield* SessionCredentialService.make({})
@@ -574,7 +574,7 @@ describe("revocation", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "revoked")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-05 a clock that is set back does not prolong the trust in the cache", () =>
+  it.effect("SESS-05: a clock that is set back does not prolong the trust in the cache", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const elsewhere = yield* SessionCredentialService.make({})
@@ -586,7 +586,7 @@ describe("revocation", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "revoked")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-05 a session is revoked by exactly one of n racers; logging out twice is a success", () =>
+  it.effect("SESS-05: a session is revoked by exactly one of n racers; logging out twice is a success", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session, token } = yield* bearer()
@@ -605,7 +605,7 @@ describe("revocation", () => {
       )
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-05 a failed revocation is an error, and the session lives on", () =>
+  it.effect("SESS-05: a failed revocation is an error, and the session lives on", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -624,7 +624,7 @@ describe("revocation", () => {
       assert.strictEqual(yield* problem(sessions.verify(token)), "let in")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-11 no caller revokes the current session by its id, and the feed says who revoked which", () =>
+  it.effect("SESS-11: no caller revokes the current session by its id, and the feed says who revoked which", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const current = yield* bearer()
@@ -651,7 +651,7 @@ describe("revocation", () => {
 })
 
 describe("the hot path", () => {
-  it.effect("SESS-06 a token seen before costs no signature check and no call of the repository", () =>
+  it.effect("SESS-06: a token seen before costs no signature check and no call of the repository", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session, token } = yield* bearer()
@@ -675,7 +675,7 @@ describe("the hot path", () => {
       assert.deepStrictEqual(yield* takeCalls, { findByTokenDigest: 1 })
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-06 the cache holds no more than its capacity, and the oldest goes first", () =>
+  it.effect("SESS-06: the cache holds no more than its capacity, and the oldest goes first", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const issued = yield* Effect.forEach(Array.from({ length: 8 }), () => bearer())
@@ -690,7 +690,7 @@ describe("the hot path", () => {
       for (const { token } of issued) assert.strictEqual(yield* problem(sessions.verify(token)), "revoked")
     }).pipe(Effect.provide(services({ sessions: { cacheCapacity: 3 } }))))
 
-  it.effect("SESS-06 tokens that are refused are not remembered", () =>
+  it.effect("SESS-06: tokens that are refused are not remembered", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const kept = yield* bearer()
@@ -709,7 +709,7 @@ describe("live access", () => {
   /** Lets the fibers that were forked reach their first wait. */
   const settle = TestClock.adjust(0)
 
-  it.effect("SESS-08 awaitEnd says how a session ended: revoked at once, expired to the millisecond, swept", () =>
+  it.effect("SESS-08: awaitEnd says how a session ended: revoked at once, expired to the millisecond, swept", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const revoked = yield* bearer()
@@ -732,7 +732,7 @@ describe("live access", () => {
       assert.strictEqual(yield* sessions.awaitEnd(revoked.session), "revoked")
     }).pipe(Effect.provide(services({ sessions: { lifetime: Duration.millis(63_500) } }))))
 
-  it.effect("SESS-08 awaitEnd survives renewals and ends with the renewed session", () =>
+  it.effect("SESS-08: awaitEnd survives renewals and ends with the renewed session", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session, token } = yield* bearer()
@@ -746,7 +746,7 @@ describe("live access", () => {
       assert.strictEqual(yield* Fiber.join(waiting), "expired")
     }).pipe(Effect.provide(services({ sessions: { lifetime: "1 minute" } }))))
 
-  it.effect("SESS-08 awaitEnd sees a revocation by another process within the recheck interval", () =>
+  it.effect("SESS-08: awaitEnd sees a revocation by another process within the recheck interval", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const elsewhere = yield* SessionCredentialService.make({})
@@ -758,7 +758,7 @@ describe("live access", () => {
       assert.strictEqual(yield* Fiber.join(waiting), "revoked")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-08 awaitEnd does not miss a revocation while it looks at the row", () =>
+  it.effect("SESS-08: awaitEnd does not miss a revocation while it looks at the row", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -774,7 +774,7 @@ describe("live access", () => {
       assert.strictEqual(yield* Fiber.join(waiting), "revoked")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-08 awaitEnd fails when the row cannot be read, so that what it guards ends", () =>
+  it.effect("SESS-08: awaitEnd fails when the row cannot be read, so that what it guards ends", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -790,7 +790,7 @@ describe("live access", () => {
       assert.strictEqual((yield* Fiber.join(stream)).reason._tag, "SessionStoreUnavailable")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-08 a revocation that failed wakes those who wait, and they go on waiting without spinning", () =>
+  it.effect("SESS-08: a revocation that failed wakes those who wait, and they go on waiting without spinning", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -810,7 +810,7 @@ describe("live access", () => {
       assert.strictEqual(yield* Fiber.join(waiting), "revoked")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-08 streams end with their session, and only with theirs", () =>
+  it.effect("SESS-08: streams end with their session, and only with theirs", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const mine = yield* bearer()
@@ -833,7 +833,7 @@ describe("live access", () => {
       assert.isAbove(yield* Fiber.join(third), 60)
     }).pipe(Effect.provide(services({ sessions: { lifetime: "1 hour" } }))))
 
-  it.effect("SESS-08 a stream that is opened with an ended session ends", () =>
+  it.effect("SESS-08: a stream that is opened with an ended session ends", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session } = yield* bearer()
@@ -842,7 +842,7 @@ describe("live access", () => {
       assert.deepStrictEqual(yield* sessions.list(), [])
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-08 nothing watches on after a stream has ended or was interrupted", () =>
+  it.effect("SESS-08: nothing watches on after a stream has ended or was interrupted", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session } = yield* bearer()
@@ -870,7 +870,7 @@ describe("live access", () => {
 })
 
 describe("tickets", () => {
-  it.effect("SESS-09 L-20 a ticket is redeemed once by n racers, for its session", () =>
+  it.effect("SESS-09 L-20: a ticket is redeemed once by n racers, for its session", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session } = yield* sessions.issue({
@@ -893,7 +893,7 @@ describe("tickets", () => {
       assert.strictEqual(yield* problem(sessions.consumeTicket(ticket)), "TicketRefused")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-09 a ticket lives 60 seconds", () =>
+  it.effect("SESS-09: a ticket lives 60 seconds", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session } = yield* bearer()
@@ -905,7 +905,7 @@ describe("tickets", () => {
       assert.strictEqual(yield* problem(sessions.consumeTicket(late)), "TicketRefused")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-09 a ticket dies with its session, and is no token, nor a token a ticket", () =>
+  it.effect("SESS-09: a ticket dies with its session, and is no token, nor a token a ticket", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session, token } = yield* bearer()
@@ -926,7 +926,7 @@ describe("tickets", () => {
       assert.strictEqual(yield* problem(sessions.consumeTicket(last)), "TicketRefused")
     }).pipe(Effect.provide(services({ sessions: { lifetime: "10 seconds" } }))))
 
-  it.effect("SESS-09 when the store fails no ticket is made or redeemed", () =>
+  it.effect("SESS-09: when the store fails no ticket is made or redeemed", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -941,7 +941,7 @@ describe("tickets", () => {
 })
 
 describe("the list", () => {
-  it.effect("SESS-11 shows device, address and last seen, fresher than the row, and which one is current", () =>
+  it.effect("SESS-11: shows device, address and last seen, fresher than the row, and which one is current", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const issue = (label: string) =>
@@ -986,7 +986,7 @@ describe("the list", () => {
       assert.isFalse((yield* sessions.list()).some(({ current }) => current))
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-11 lists every live session once, over several pages", () =>
+  it.effect("SESS-11: lists every live session once, over several pages", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const issued = yield* Effect.forEach(Array.from({ length: 600 }), () => bearer())
@@ -997,7 +997,7 @@ describe("the list", () => {
       assert.isAbove((yield* takeCalls)["list"] ?? 0, 2)
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-11 when the store fails there is an error, not a short list", () =>
+  it.effect("SESS-11: when the store fails there is an error, not a short list", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -1008,7 +1008,7 @@ describe("the list", () => {
 })
 
 describe("secrets", () => {
-  it.effect("SESS-12 a dump of rows, feed and secrets holds no token, ticket or signing key that can be used", () =>
+  it.effect("SESS-12: a dump of rows, feed and secrets holds no token, ticket or signing key that can be used", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -1048,7 +1048,7 @@ describe("secrets", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-12 who knows the signing key and the rows cannot make the token of a live session again", () =>
+  it.effect("SESS-12: who knows the signing key and the rows cannot make the token of a live session again", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const keys = yield* SigningKeys.load()
@@ -1066,7 +1066,7 @@ describe("secrets", () => {
       assert.strictEqual((yield* sessions.verify(again)).id, session.id)
     }).pipe(Effect.provide(services())))
 
-  it.effect("SEC-08 results and errors of the service show no token, no ticket and no key", () =>
+  it.effect("SEC-08: results and errors of the service show no token, no ticket and no key", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -1105,7 +1105,7 @@ describe("secrets", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("L-18 what an error is stands in its tags, whatever the words of its cause or of the token", () =>
+  it.effect("L-18: what an error is stands in its tags, whatever the words of its cause or of the token", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe

@@ -42,7 +42,7 @@ for (const { layer, name } of databases) {
       Layer.provideMerge(NodeCrypto.layer)
     )
 
-    it.live("L-19, L-24: nothing that refers to them is in the way, and nothing of theirs is left when it is swept", () =>
+    it.live("L-19 L-24: nothing that refers to them is in the way, and nothing of theirs is left when it is swept", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const sessions = yield* SessionCredentialService.SessionCredentialService

@@ -41,7 +41,7 @@ const problem = <A>(effect: Effect.Effect<A, SessionCredentialService.SessionCre
 const text = Redacted.value
 
 describe("refresh tokens", () => {
-  it.effect("SESS-04 are off by default, and never come with a cookie", () =>
+  it.effect("SESS-04: are off by default, and never come with a cookie", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const request = { subject: "ada", scopes: [] } as const
@@ -56,7 +56,7 @@ describe("refresh tokens", () => {
       assert.deepStrictEqual(cookie.tokenExpiresAt, cookie.session.expiresAt)
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-04 the token ends when its time is up, however busy it is, and the session goes on with the next one", () =>
+  it.effect("SESS-04: the token ends when its time is up, however busy it is, and the session goes on with the next one", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       let { refreshToken, session, token, tokenExpiresAt } = yield* issue()
@@ -79,7 +79,7 @@ describe("refresh tokens", () => {
       assert.strictEqual((yield* sessions.list()).length, 1)
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
-  it.effect("SESS-04 the token before ends with the exchange, also where it was remembered, in this process and in another", () =>
+  it.effect("SESS-04: the token before ends with the exchange, also where it was remembered, in this process and in another", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const other = yield* SessionCredentialService.make(refreshing)
@@ -94,7 +94,7 @@ describe("refresh tokens", () => {
       assert.strictEqual(yield* problem(sessions.verify(next.token)), "let in")
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
-  it.effect("SESS-04 two tabs that refresh within the grace window get the same tokens, in one process or two", () =>
+  it.effect("SESS-04: two tabs that refresh within the grace window get the same tokens, in one process or two", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const other = yield* SessionCredentialService.make(refreshing)
@@ -117,7 +117,7 @@ describe("refresh tokens", () => {
       assert.strictEqual(yield* problem(sessions.refresh(first.refreshToken)), "let in")
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
-  it.effect("SESS-04 what the second tab gets is the same also where the key or the setting changed in between", () =>
+  it.effect("SESS-04: what the second tab gets is the same also where the key or the setting changed in between", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { refreshToken } = yield* issue()
@@ -132,7 +132,7 @@ describe("refresh tokens", () => {
       }
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
-  it.effect("SESS-04 a refresh token that is used again after the grace window ends the session, tokens, streams and all", () =>
+  it.effect("SESS-04: a refresh token that is used again after the grace window ends the session, tokens, streams and all", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { refreshToken, session } = yield* issue()
@@ -152,7 +152,7 @@ describe("refresh tokens", () => {
       assert.deepStrictEqual({ ...last?.change }, { _tag: "sessionRemoved", id: session.id, reason: "revoked" })
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
-  it.effect("SESS-04 a thief who refreshes first is thrown out by the owner, and the other way round", () =>
+  it.effect("SESS-04: a thief who refreshes first is thrown out by the owner, and the other way round", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { refreshToken } = yield* issue()
@@ -163,7 +163,7 @@ describe("refresh tokens", () => {
       assert.strictEqual(yield* problem(sessions.verify(stolen.token)), "revoked")
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
-  it.effect("SESS-04 one that is bound to a key takes its proof, and who doesn't hold the key ends nothing", () =>
+  it.effect("SESS-04: one that is bound to a key takes its proof, and who doesn't hold the key ends nothing", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { refreshToken } = yield* issue({ proofKeyThumbprint: "mine" })
@@ -178,7 +178,7 @@ describe("refresh tokens", () => {
       assert.strictEqual(yield* problem(sessions.verify(next.token)), "proof-key-mismatch")
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
-  it.effect("SESS-04 is no session token, nor a session token a refresh token, and nothing forged is looked up", () =>
+  it.effect("SESS-04: is no session token, nor a session token a refresh token, and nothing forged is looked up", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -201,7 +201,7 @@ describe("refresh tokens", () => {
       assert.strictEqual(yield* problem(sessions.refresh(refreshToken)), "let in")
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
-  it.effect("SESS-04 idle and absolute limits hold for them too", () =>
+  it.effect("SESS-04: idle and absolute limits hold for them too", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const idle = yield* issue()
@@ -224,7 +224,7 @@ describe("refresh tokens", () => {
       assert.strictEqual(yield* problem(sessions.verify(last.token)), "expired")
     }).pipe(Effect.provide(services({ sessions: { ...SessionCredentialService.nistAal2, ...refreshing } }))))
 
-  it.effect("SESS-04 when the store fails nothing is refreshed; when its answer is lost, the client can ask again", () =>
+  it.effect("SESS-04: when the store fails nothing is refreshed; when its answer is lost, the client can ask again", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -242,7 +242,7 @@ describe("refresh tokens", () => {
       assert.strictEqual(yield* problem(sessions.verify(next.token)), "let in")
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
-  it.effect("SESS-12 neither rows, feed and keys nor results hold them, and who has all of those cannot make the next one", () =>
+  it.effect("SESS-12: neither rows, feed and keys nor results hold them, and who has all of those cannot make the next one", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -268,7 +268,7 @@ describe("refresh tokens", () => {
 })
 
 describe("limits to a session", () => {
-  it.effect("SESS-04 the presets are those of NIST SP 800-63B-4: so long at most, and so long without activity", () =>
+  it.effect("SESS-04: the presets are those of NIST SP 800-63B-4: so long at most, and so long without activity", () =>
     Effect.gen(function*() {
       const { nistAal1, nistAal2, nistAal3 } = SessionCredentialService
       const request = { subject: "ada", scopes: [], method: "browser-session-cookie" } as const
@@ -300,7 +300,7 @@ describe("limits to a session", () => {
       }
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SESS-04 an absolute lifetime that is shorter than the idle timeout holds from the beginning", () =>
+  it.effect("SESS-04: an absolute lifetime that is shorter than the idle timeout holds from the beginning", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { session, token, tokenExpiresAt } = yield* sessions.issue({
@@ -319,7 +319,7 @@ describe("limits to a session", () => {
 })
 
 describe("the sweeper of sessions", () => {
-  it.effect("L-24 deletes sessions an hour after their end, with an event for the expired, and goes on after a failure", () =>
+  it.effect("L-24: deletes sessions an hour after their end, with an event for the expired, and goes on after a failure", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe

@@ -53,7 +53,7 @@ const fixture = Effect.gen(function*() {
 })
 
 describe("SessionToken", () => {
-  it.effect("SESS-01 is a compact JWS whose claims come back", () =>
+  it.effect("SESS-01: is a compact JWS whose claims come back", () =>
     Effect.gen(function*() {
       const { header, token, verify } = yield* fixture
       assert.match(token, /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}$/)
@@ -61,7 +61,7 @@ describe("SessionToken", () => {
       assert.deepStrictEqual(yield* verify(token), Option.some(claims))
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SESS-01 a JWT library with the stored JWK verifies an issued token, and another key does not", () =>
+  it.effect("SESS-01: a JWT library with the stored JWK verifies an issued token, and another key does not", () =>
     Effect.gen(function*() {
       const sessions = yield* SessionCredentialService.SessionCredentialService
       const issued = yield* sessions.issue({ subject: "ada", scopes: ["runs:read"], method: "bearer-access-token" })
@@ -83,7 +83,7 @@ describe("SessionToken", () => {
       assert.isTrue(Exit.isFailure(rejected))
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-01 L-06 refuses every other form of a good token", () =>
+  it.effect("SESS-01 L-06: refuses every other form of a good token", () =>
     Effect.gen(function*() {
       const { forge, signed, token, verify } = yield* fixture
       const [head = "", payload = "", signature = ""] = token.split(".")
@@ -127,7 +127,7 @@ describe("SessionToken", () => {
       assert.isTrue(Option.isSome(yield* verify(token)))
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SESS-01 L-06 refuses the non-canonical last characters that lenient decoders take for the same bytes", () =>
+  it.effect("SESS-01 L-06: refuses the non-canonical last characters that lenient decoders take for the same bytes", () =>
     Effect.gen(function*() {
       const { header, signed, verify } = yield* fixture
       const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -153,7 +153,7 @@ describe("SessionToken", () => {
       assert.isAbove(variants, 9)
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SESS-01 refuses every other header, even when it is signed with our key", () =>
+  it.effect("SESS-01: refuses every other header, even when it is signed with our key", () =>
     Effect.gen(function*() {
       const { forge, header, keys, secret, verify } = yield* fixture
       assert.isTrue(Option.isSome(yield* verify(forge(header))), "the forger can forge")
@@ -205,7 +205,7 @@ describe("SessionToken", () => {
       assert.strictEqual(keys.byId.size, 1)
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SESS-01 refuses payloads that are not our claims, even when they are signed with our key", () =>
+  it.effect("SESS-01: refuses payloads that are not our claims, even when they are signed with our key", () =>
     Effect.gen(function*() {
       const { forge, header, signed, verify } = yield* fixture
       const { jti, ...withoutJti } = claims
@@ -230,7 +230,7 @@ describe("SessionToken", () => {
       assert.isAbove(jti.length, 0)
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SESS-01 L-06 any single change of a character, insertion or deletion is refused", () =>
+  it.effect("SESS-01 L-06: any single change of a character, insertion or deletion is refused", () =>
     Effect.gen(function*() {
       const { keys } = yield* fixture
       const ascii = fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code))
@@ -261,7 +261,7 @@ describe("SessionToken", () => {
       assert.strictEqual(keys.byId.size, 1)
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SESS-01 every single character of one token replaced by every other is refused", () =>
+  it.effect("SESS-01: every single character of one token replaced by every other is refused", () =>
     Effect.gen(function*() {
       const { token, verify } = yield* fixture
       const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -284,7 +284,7 @@ const store = (text: string) =>
   SecretStore.SecretStore.use((secrets) => secrets.set(secretName, Redacted.make(new TextEncoder().encode(text))))
 
 describe("signing keys", () => {
-  it.effect("L-05 services that are built at once over one store sign with one key and verify each other's tokens", () =>
+  it.effect("L-05: services that are built at once over one store sign with one key and verify each other's tokens", () =>
     Effect.gen(function*() {
       const made = yield* Effect.all(
         Array.from({ length: 8 }, () => SessionCredentialService.make({})),
@@ -302,7 +302,7 @@ describe("signing keys", () => {
       }
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SESS-01 the stored set is a JWK Set of 256-bit HS256 keys", () =>
+  it.effect("SESS-01: the stored set is a JWK Set of 256-bit HS256 keys", () =>
     Effect.gen(function*() {
       yield* SigningKeys.load()
       const set = yield* storedJwks
@@ -313,7 +313,7 @@ describe("signing keys", () => {
       }
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SEC-08 a corrupt set stops the layer with an error that names the secret and the remedy, not the key", () =>
+  it.effect("SEC-08: a corrupt set stops the layer with an error that names the secret and the remedy, not the key", () =>
     Effect.gen(function*() {
       const k = Base64Url.encode(new TextEncoder().encode("this-is-the-secret-signing-key-!"))
       const jwk = { kty: "oct", alg: "HS256", use: "sig", kid: "k1", k }
@@ -345,7 +345,7 @@ describe("signing keys", () => {
       yield* SessionCredentialService.make({})
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("L-02 keys that cannot be stored or read stop the layer", () =>
+  it.effect("L-02: keys that cannot be stored or read stop the layer", () =>
     Effect.gen(function*() {
       const failure = new SecretStore.SecretStoreError({
         reason: new SecretStore.StorageFailure({ operation: "create", secretName, cause: new Error("disk full") })
@@ -366,7 +366,7 @@ describe("signing keys", () => {
       }
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SESS-01 the first key signs, and every key of the set verifies", () =>
+  it.effect("SESS-01: the first key signs, and every key of the set verifies", () =>
     Effect.gen(function*() {
       const before = yield* SessionCredentialService.make({})
       const old = yield* before.issue({ subject: "ada", scopes: [], method: "bearer-access-token" })
@@ -389,7 +389,7 @@ describe("signing keys", () => {
       assert.strictEqual(error.reason._tag, "SessionRefused")
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SEC-08 a loaded key does not show", () =>
+  it.effect("SEC-08: a loaded key does not show", () =>
     Effect.gen(function*() {
       const keys = yield* SigningKeys.load()
       const jwk = (yield* storedJwks).keys[0]

@@ -69,7 +69,7 @@ const forged = (index: number) =>
   )
 
 describe("rotation of the signing key", () => {
-  it.effect("SESS-02 a new key signs, and the tokens of the keys before it go on", () =>
+  it.effect("SESS-02: a new key signs, and the tokens of the keys before it go on", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const issued = [yield* issue(sessions)]
@@ -88,7 +88,7 @@ describe("rotation of the signing key", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-02 another process takes the token of a new key at once, and signs with it within a minute", () =>
+  it.effect("SESS-02: another process takes the token of a new key at once, and signs with it within a minute", () =>
     Effect.gen(function*() {
       const here = yield* Sessions
       const there = yield* process
@@ -104,7 +104,7 @@ describe("rotation of the signing key", () => {
       assert.strictEqual(kid((yield* issue(there)).token), later)
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-02 of n processes that rotate at once, each makes a key, and none is lost", () =>
+  it.effect("SESS-02: of n processes that rotate at once, each makes a key, and none is lost", () =>
     Effect.gen(function*() {
       const processes = yield* Effect.all(Array.from({ length: 8 }, () => process))
       const [first] = processes
@@ -124,7 +124,7 @@ describe("rotation of the signing key", () => {
       }
     }).pipe(Effect.provide(Environment)))
 
-  it.effect("SESS-02 tokens of unknown keys cost one look at the stored keys a second, however many there are", () =>
+  it.effect("SESS-02: tokens of unknown keys cost one look at the stored keys a second, however many there are", () =>
     Effect.gen(function*() {
       const { store, watch } = yield* watched()
       const there = yield* Effect.provideService(process, SecretStore.SecretStore, store)
@@ -154,7 +154,7 @@ describe("rotation of the signing key", () => {
       assert.strictEqual((yield* takeCalls).findByTokenDigest, 1)
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-02 a clock that is set back keeps no caller waiting for longer than a second", () =>
+  it.effect("SESS-02: a clock that is set back keeps no caller waiting for longer than a second", () =>
     Effect.gen(function*() {
       yield* TestClock.adjust("1 hour")
       const there = yield* process
@@ -168,7 +168,7 @@ describe("rotation of the signing key", () => {
       assert.strictEqual(yield* Fiber.join(verified), "let in")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-02 when the keys cannot be read, a token of an unknown key is not called wrong, and none is issued on old ones", () =>
+  it.effect("SESS-02: when the keys cannot be read, a token of an unknown key is not called wrong, and none is issued on old ones", () =>
     Effect.gen(function*() {
       const { store, watch } = yield* watched()
       const there = yield* Effect.provideService(process, SecretStore.SecretStore, store)
@@ -187,7 +187,7 @@ describe("rotation of the signing key", () => {
       assert.strictEqual(yield* problem(issue(there)), "let in")
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-02, L-24 a retired key is dropped when an hour has passed and no live session needs it, and not before", () =>
+  it.effect("SESS-02 L-24: a retired key is dropped when an hour has passed and no live session needs it, and not before", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const idle = yield* issue(sessions, "idle")
@@ -223,7 +223,7 @@ describe("rotation of the signing key", () => {
       assert.deepStrictEqual(yield* storedKids, [fourth])
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-02 the sweeper drops the keys too", () =>
+  it.effect("SESS-02: the sweeper drops the keys too", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       yield* sessions.rotateSigningKey
@@ -234,7 +234,7 @@ describe("rotation of the signing key", () => {
       assert.strictEqual((yield* storedKids).length, 1)
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-02, SESS-01 the exported keys verify every token with an independent library, and are printed nowhere", () =>
+  it.effect("SESS-02 SESS-01: the exported keys verify every token with an independent library, and are printed nowhere", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const before = yield* issue(sessions)

@@ -298,7 +298,7 @@ describe("Access repositories", () => {
       yield* raceAcrossProcesses({ ...inject("postgres"), database: row?.database ?? "" })
     }).pipe(Effect.provide(Layer.provideMerge(layerWith(), postgres))))
 
-  it.live("BOOT-03, L-03: races have their outcome, and no failure, on a PostgreSQL that defaults to SERIALIZABLE", () =>
+  it.live("BOOT-03 L-03: races have their outcome, and no failure, on a PostgreSQL that defaults to SERIALIZABLE", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const [row] = yield* sql<{ readonly database: string }>`SELECT current_database() AS database`

@@ -56,7 +56,7 @@ for (const { layer, name } of databases) {
   })
 
   describe(`the tables of connect clients on ${name}`, () => {
-    it.live("CONN-05 L-40 refuse rows whose status, device and times don't fit together", () =>
+    it.live("CONN-05 L-40: refuse rows whose status, device and times don't fit together", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const insert = (fields: Record<string, string | number | null>) =>

@@ -147,7 +147,7 @@ for (const { layer, name } of databases) {
           }
         }))
 
-      it.effect("BOOT-06, L-24: what has run out is swept in batches, and nothing else", () =>
+      it.effect("BOOT-06 L-24: what has run out is swept in batches, and nothing else", () =>
         Effect.gen(function*() {
           const sql = yield* SqlClient.SqlClient
           const limiter = yield* RateLimiter.make

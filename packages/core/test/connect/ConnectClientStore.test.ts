@@ -29,7 +29,7 @@ const ask = Effect.fnUntraced(function*(name: string) {
 })
 
 describe("ConnectClientStore", () => {
-  it.effect("CONN-09 CONN-11 lets as many wait in a process as it may, and others again once one has gone", () =>
+  it.effect("CONN-09 CONN-11: lets as many wait in a process as it may, and others again once one has gone", () =>
     Effect.gen(function*() {
       const waiting = yield* Effect.forkChild(yield* ask("a"), { startImmediately: true })
       const leaving = yield* Effect.forkChild(yield* ask("b"), { startImmediately: true })
@@ -46,7 +46,7 @@ describe("ConnectClientStore", () => {
       assert.strictEqual(yield* Fiber.join(waiting), "pending")
     }).pipe(Effect.provide(layer({ maxWaiting: 2 }))))
 
-  it.effect("CONN-09 tells who waits that the request has expired, without being asked", () =>
+  it.effect("CONN-09: tells who waits that the request has expired, without being asked", () =>
     Effect.gen(function*() {
       const waiting = yield* Effect.forkChild(yield* ask("a"), { startImmediately: true })
       yield* TestClock.adjust("10 minutes")

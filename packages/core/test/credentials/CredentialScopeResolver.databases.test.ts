@@ -89,7 +89,7 @@ const killWriters = Effect.fnUntraced(function*<E>(
 
 describe("a crash", () => {
   it.live(
-    "SCOPE-05 SCOPE-07 L-53 SIGKILL in the middle of writing a bundle leaves the old one or the new one, whole, and the SQLite file holds no value",
+    "SCOPE-05 SCOPE-07 L-53: SIGKILL in the middle of writing a bundle leaves the old one or the new one, whole, and the SQLite file holds no value",
     () =>
       Effect.gen(function*() {
         const fs = yield* FileSystem.FileSystem
@@ -106,7 +106,7 @@ describe("a crash", () => {
   )
 
   it.live(
-    "SCOPE-05 SCOPE-07 L-53 SIGKILL in the middle of writing a bundle leaves the old one or the new one, whole, and PostgreSQL holds no value",
+    "SCOPE-05 SCOPE-07 L-53: SIGKILL in the middle of writing a bundle leaves the old one or the new one, whole, and PostgreSQL holds no value",
     () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
@@ -129,7 +129,7 @@ describe("a crash", () => {
 
 describe("the table", () => {
   for (const { layer, name } of databases) {
-    it.live(`SCOPE-07 refuses what makes no sense: its CHECK constraints (${name})`, () =>
+    it.live(`SCOPE-07: refuses what makes no sense: its CHECK constraints (${name})`, () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const good = {

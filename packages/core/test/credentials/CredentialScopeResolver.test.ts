@@ -104,7 +104,7 @@ const reasonOf = <A>(self: Effect.Effect<A, CredentialScopeResolver.CredentialEr
 
 describe("rejections", () => {
   test(
-    "SCOPE-11 a rejected credential is invalid for a limited time, for the whole organisation, and a new value ends it",
+    "SCOPE-11: a rejected credential is invalid for a limited time, for the whole organisation, and a new value ends it",
     Effect.fnUntraced(function*(probe) {
       const credentials = yield* Resolver
       const state = Effect.map(credentials.status({ subject: "bob" }), ([status]) => status?.state)
@@ -132,7 +132,7 @@ describe("rejections", () => {
   )
 
   test(
-    "SCOPE-11 L-57 an outage, a rate limit, a wrong address and a provider that does not answer leave a credential as it was",
+    "SCOPE-11 L-57: an outage, a rate limit, a wrong address and a provider that does not answer leave a credential as it was",
     Effect.fnUntraced(function*(probe) {
       const credentials = yield* Resolver
       const feed = (yield* AccessRepository).feed
@@ -166,7 +166,7 @@ describe("rejections", () => {
   )
 
   test(
-    "SCOPE-09 a check without a credential, or without a validator, says so",
+    "SCOPE-09: a check without a credential, or without a validator, says so",
     Effect.fnUntraced(function*() {
       const credentials = yield* Resolver
       assert.deepStrictEqual(yield* credentials.test(ada, "token"), { _tag: "NeedsToken" })
@@ -182,7 +182,7 @@ describe("the environment", () => {
     Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnvRecord(environment))
 
   test(
-    "SCOPE-10 L-58 is not looked at for a key whose declaration does not ask for it",
+    "SCOPE-10 L-58: is not looked at for a key whose declaration does not ask for it",
     Effect.fnUntraced(function*() {
       const credentials = yield* Resolver
       const environment = withEnvironment({ token: "t", TOKEN: "t", value: "t", VALUE: "t" })
@@ -192,7 +192,7 @@ describe("the environment", () => {
   )
 
   test(
-    "SCOPE-10 SCOPE-12 stands in, last of all and under its own name, where the declaration asks for it",
+    "SCOPE-10 SCOPE-12: stands in, last of all and under its own name, where the declaration asks for it",
     Effect.fnUntraced(function*() {
       const credentials = yield* Resolver
       const environment = withEnvironment({ PROVIDER_TOKEN: "the operator's" })
@@ -222,7 +222,7 @@ describe("declarations", () => {
       }
     )
 
-  it.effect("SCOPE-09 two declarations of one key, and malformed ones, stop the start with the key's name", () =>
+  it.effect("SCOPE-09: two declarations of one key, and malformed ones, stop the start with the key's name", () =>
     Effect.gen(function*() {
       assert.strictEqual(yield* declare({ key: "b", label: "B" }, { key: "a", label: "A" }), "a,b")
       const twice = yield* declare({ key: "a", label: "A" }, { key: "a", label: "Another" })
@@ -244,7 +244,7 @@ describe("declarations", () => {
     }))
 
   test(
-    "SCOPE-09 what is required and not set is asked for by its label and help",
+    "SCOPE-09: what is required and not set is asked for by its label and help",
     Effect.fnUntraced(function*() {
       const credentials = yield* Resolver
       const reason = yield* credentials.require(ada, "token").pipe(
@@ -281,7 +281,7 @@ describe("the cache", () => {
   )
 
   test(
-    "SCOPE-12 a value whose read cannot be recorded is not given out",
+    "SCOPE-12: a value whose read cannot be recorded is not given out",
     Effect.fnUntraced(function*(probe) {
       const credentials = yield* Resolver
       yield* credentials.write(ada, { key: "token", values: single("good") })
@@ -293,7 +293,7 @@ describe("the cache", () => {
   )
 
   test(
-    "SCOPE-12 repeated reads are counted into the feed after some seconds",
+    "SCOPE-12: repeated reads are counted into the feed after some seconds",
     Effect.fnUntraced(function*(probe) {
       const credentials = yield* Resolver
       const feed = (yield* AccessRepository).feed
@@ -312,7 +312,7 @@ describe("the cache", () => {
 })
 
 describe("keys of a secret store", () => {
-  it.effect("SCOPE-07 SEC-07 a new version of the secret encrypts, the one before decrypts, and after a rotation it is not needed", () =>
+  it.effect("SCOPE-07 SEC-07: a new version of the secret encrypts, the one before decrypts, and after a rotation it is not needed", () =>
     Effect.gen(function*() {
       const store = yield* SecretStore.SecretStore
       const load = Effect.provide(SecretKeys.SecretKeys, SecretKeys.layerSecretStore("credentials.key"), {

@@ -41,7 +41,7 @@ const check = Effect.fnUntraced(function*(
 })
 
 describe("GitHubCredential", () => {
-  it.effect("SCOPE-09 tells needs a token, rejected, rate-limited, wrong address and down apart", () =>
+  it.effect("SCOPE-09: tells needs a token, rejected, rate-limited, wrong address and down apart", () =>
     Effect.gen(function*() {
       const repository = "octo/private"
       const token = "ghp_secret"
@@ -63,7 +63,7 @@ describe("GitHubCredential", () => {
       assert.strictEqual(yield* tag({ status: 200 }, {}), "NeedsToken")
     }))
 
-  it.effect("SCOPE-09 SCOPE-11 says until when a limit lasts, in each way in which GitHub tells it", () =>
+  it.effect("SCOPE-09 SCOPE-11: says until when a limit lasts, in each way in which GitHub tells it", () =>
     Effect.gen(function*() {
       const limited = (status: number, headers: Record<string, string>) =>
         Effect.map(check({ status, headers }), ({ verdict }) => verdict)

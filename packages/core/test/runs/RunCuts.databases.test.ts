@@ -217,13 +217,13 @@ const postgresDatabase = Effect.map(
 
 describe("readers through a network that breaks, with eventsource, eventsource-client and Chromium among them", () => {
   it.live(
-    "RUN-03 RUN-08 L-83 5,000 cuts lose, repeat and reorder nothing, on an SQLite file that two processes share",
+    "RUN-03 RUN-08 L-83: 5,000 cuts lose, repeat and reorder nothing, on an SQLite file that two processes share",
     () => Effect.orDie(Effect.flatMap(sqliteFile, (database) => cutting(database, 5_000))).pipe(Effect.scoped),
     300_000
   )
 
   it.live(
-    "RUN-03 RUN-08 L-83 5,000 cuts lose, repeat and reorder nothing, on two nodes with PostgreSQL",
+    "RUN-03 RUN-08 L-83: 5,000 cuts lose, repeat and reorder nothing, on two nodes with PostgreSQL",
     () =>
       Effect.orDie(Effect.flatMap(postgresDatabase, (database) => cutting(database, 5_000))).pipe(
         Effect.scoped,

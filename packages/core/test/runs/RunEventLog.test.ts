@@ -76,7 +76,7 @@ class Greeting extends Context.Service<Greeting, string>()("test/Greeting") {}
 
 describe("RunEventLog", () => {
   describe("start", () => {
-    it.effect("RUN-01 the same key returns the same run; another request or thread is a conflict", () =>
+    it.effect("RUN-01: the same key returns the same run; another request or thread is a conflict", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const first = yield* log.start(request({ request: { a: 1, b: [{ x: "é", y: null }] } }))
@@ -91,7 +91,7 @@ describe("RunEventLog", () => {
         }
       }).pipe(Effect.provide(build())))
 
-    it.effect("RUN-02 a second run of a thread is refused with the id of the running one", () =>
+    it.effect("RUN-02: a second run of a thread is refused with the id of the running one", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request())
@@ -100,7 +100,7 @@ describe("RunEventLog", () => {
         yield* log.start(request({ idempotencyKey: "other", owner: stranger }))
       }).pipe(Effect.provide(build())))
 
-    it.effect("RUN-02 L-84 a run whose process died does not keep its thread busy, also where no reaper runs", () =>
+    it.effect("RUN-02 L-84: a run whose process died does not keep its thread busy, also where no reaper runs", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request())
@@ -121,7 +121,7 @@ describe("RunEventLog", () => {
         assert.isFalse((yield* log.execute(request(), () => Effect.die("executed twice"))).created)
       }).pipe(Effect.provide(build())))
 
-    it.effect("RUN-17 keeps what a host notes about continuations, for as long as the key answers", () =>
+    it.effect("RUN-17: keeps what a host notes about continuations, for as long as the key answers", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const metadata = { attempted: ["first", "second"], autoContinue: { reason: "stale_run", count: 2 } }
@@ -159,7 +159,7 @@ describe("RunEventLog", () => {
         }
       }).pipe(Effect.provide(build())))
 
-    it.effect("L-81 RUN-13 settings out of order stop the layer, naming the two", () =>
+    it.effect("L-81 RUN-13: settings out of order stop the layer, naming the two", () =>
       Effect.gen(function*() {
         for (
           const [options, option, what] of [
@@ -177,7 +177,7 @@ describe("RunEventLog", () => {
   })
 
   describe("execute", () => {
-    it.effect("RUN-07 L-70 goes on after its caller is gone, with the caller's services and a scope of its own", () =>
+    it.effect("RUN-07 L-70: goes on after its caller is gone, with the caller's services and a scope of its own", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const go = yield* Deferred.make<void>()
@@ -198,7 +198,7 @@ describe("RunEventLog", () => {
         assert.isTrue(closed)
       }).pipe(Effect.provide(build())))
 
-    it.effect("RUN-07 L-70 a caller interrupted while the run is being stored leaves a run that is executed", () => {
+    it.effect("RUN-07 L-70: a caller interrupted while the run is being stored leaves a run that is executed", () => {
       const storing = Deferred.makeUnsafe<void>()
       const stored = Deferred.makeUnsafe<void>()
       return Effect.gen(function*() {
@@ -251,7 +251,7 @@ describe("RunEventLog", () => {
       ]
     ]
     for (const [title, program, expected] of ends) {
-      it.effect(`RUN-07 L-76 ends the run after ${title}`, () =>
+      it.effect(`RUN-07 L-76: ends the run after ${title}`, () =>
         Effect.gen(function*() {
           const log = yield* RunEventLog.RunEventLog
           const { run } = yield* log.execute(request(), () => program)
@@ -262,7 +262,7 @@ describe("RunEventLog", () => {
         }).pipe(Effect.provide(build())))
     }
 
-    it.effect("RUN-07 interrupts programs when the service's scope closes, and stores their ends", () =>
+    it.effect("RUN-07: interrupts programs when the service's scope closes, and stores their ends", () =>
       Effect.gen(function*() {
         const repository = yield* Layer.build(RunEventRepository.layerMemory)
         const scope = yield* Scope.make()
@@ -292,7 +292,7 @@ describe("RunEventLog", () => {
         )
       }))
 
-    it.effect("RUN-05 RUN-07 keeps its lease by heartbeats, and stops when another has ended the run", () =>
+    it.effect("RUN-05 RUN-07: keeps its lease by heartbeats, and stops when another has ended the run", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const repository = yield* RunEventRepository.RunEventRepository
@@ -310,7 +310,7 @@ describe("RunEventLog", () => {
         assert.strictEqual((yield* log.get({ runId: run.runId })).status, "aborted")
       }).pipe(Effect.provide(build())))
 
-    it.effect("RUN-04 RUN-07 tries to store the end again while the store is away", () => {
+    it.effect("RUN-04 RUN-07: tries to store the end again while the store is away", () => {
       let failures = 2
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -332,7 +332,7 @@ describe("RunEventLog", () => {
       )))
     })
 
-    it.effect("RUN-12 L-79 a run aborted before it began, or while it was being stored, is not executed", () => {
+    it.effect("RUN-12 L-79: a run aborted before it began, or while it was being stored, is not executed", () => {
       const storing = Deferred.makeUnsafe<string>()
       const stored = Deferred.makeUnsafe<void>()
       return Effect.gen(function*() {
@@ -366,7 +366,7 @@ describe("RunEventLog", () => {
   })
 
   describe("append", () => {
-    it.effect("RUN-06 L-82 what is appended during a commit shares the next one, in order", () => {
+    it.effect("RUN-06 L-82: what is appended during a commit shares the next one, in order", () => {
       const gate = Deferred.makeUnsafe<void>()
       const committing = Deferred.makeUnsafe<void>()
       const batches: Array<number> = []
@@ -398,7 +398,7 @@ describe("RunEventLog", () => {
       )))
     })
 
-    it.effect("RUN-06 L-82 concurrent writers share a commit also where the store never suspends", () => {
+    it.effect("RUN-06 L-82: concurrent writers share a commit also where the store never suspends", () => {
       const batches: Array<number> = []
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -425,7 +425,7 @@ describe("RunEventLog", () => {
       )))
     })
 
-    it.effect("RUN-06 L-83 a batch that the store fails to commit is an error to each of its callers", () => {
+    it.effect("RUN-06 L-83: a batch that the store fails to commit is an error to each of its callers", () => {
       let fail = true
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -445,7 +445,7 @@ describe("RunEventLog", () => {
       )))
     })
 
-    it.effect("RUN-15 limits are typed errors that store nothing", () =>
+    it.effect("RUN-15: limits are typed errors that store nothing", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request())
@@ -465,7 +465,7 @@ describe("RunEventLog", () => {
         yield* log.finish({ runId, epoch, end: { status: "failed", reason: "x" } })
       }).pipe(Effect.provide(build({ maxEventBytes: 40, maxEvents: 4, maxRunBytes: 60 }))))
 
-    it.effect("RUN-04 RUN-05 L-78 refuses ended runs, other epochs and unknown runs", () =>
+    it.effect("RUN-04 RUN-05 L-78: refuses ended runs, other epochs and unknown runs", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request())
@@ -487,7 +487,7 @@ describe("RunEventLog", () => {
   })
 
   describe("reading", () => {
-    it.effect("RUN-11 L-75 a cursor that is no number of an event is refused before any event", () =>
+    it.effect("RUN-11 L-75: a cursor that is no number of an event is refused before any event", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request())
@@ -525,7 +525,7 @@ describe("RunEventLog", () => {
         }
       }).pipe(Effect.provide(build())))
 
-    it.effect("RUN-11 RUN-13 a cursor of a swept run has expired, and its key still answers for a time", () =>
+    it.effect("RUN-11 RUN-13: a cursor of a swept run has expired, and its key still answers for a time", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.execute(request(), () => Effect.void)
@@ -539,7 +539,7 @@ describe("RunEventLog", () => {
         Layer.provideMerge(RunEventLog.layerSweeper({ interval: "1 hour" }), build({ pollInterval: "1 hour" }))
       )))
 
-    it.effect("RUN-11 RUN-13 a reader that a sweep overtakes is told that its cursor has expired", () =>
+    it.effect("RUN-11 RUN-13: a reader that a sweep overtakes is told that its cursor has expired", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request())
@@ -569,7 +569,7 @@ describe("RunEventLog", () => {
         }))
       ))))
 
-    it.effect("RUN-18 another owner's run is not found, whatever is asked of it", () =>
+    it.effect("RUN-18: another owner's run is not found, whatever is asked of it", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request())
@@ -591,7 +591,7 @@ describe("RunEventLog", () => {
         assert.strictEqual((yield* log.get({ runId, owner })).status, "running")
       }).pipe(Effect.provide(build())))
 
-    it.effect("RUN-09 L-73 a row that has ended without a terminal event still ends its readers, without a cursor", () =>
+    it.effect("RUN-09 L-73: a row that has ended without a terminal event still ends its readers, without a cursor", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request())
@@ -618,7 +618,7 @@ describe("RunEventLog", () => {
         }))
       ))))
 
-    it.effect("L-76 a row that goes missing is an error to its readers, not an end", () => {
+    it.effect("L-76: a row that goes missing is an error to its readers, not an end", () => {
       let missing = false
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -639,7 +639,7 @@ describe("RunEventLog", () => {
       )))
     })
 
-    it.effect("RUN-08 L-82 readers share what is read: their number costs the store nothing", () => {
+    it.effect("RUN-08 L-82: readers share what is read: their number costs the store nothing", () => {
       let reads = 0
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -684,7 +684,7 @@ describe("RunEventLog", () => {
       )))
     })
 
-    it.effect("RUN-08 what is kept in memory is bounded, and who falls behind it goes on from the store", () => {
+    it.effect("RUN-08: what is kept in memory is bounded, and who falls behind it goes on from the store", () => {
       let largest = 0
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -722,7 +722,7 @@ describe("RunEventLog", () => {
       }).pipe(Effect.provide(build({ pageSize: 4, maxTailBytes: 500 })))
     })
 
-    it.effect("RUN-08 a reader holds one page, and reads the next when its consumer asks for it", () => {
+    it.effect("RUN-08: a reader holds one page, and reads the next when its consumer asks for it", () => {
       let reads = 0
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -749,7 +749,7 @@ describe("RunEventLog", () => {
   })
 
   describe("getByKey", () => {
-    it.effect("RUN-01 L-70 a caller that lost the answer to a start finds the run by its key, and no other caller does", () =>
+    it.effect("RUN-01 L-70: a caller that lost the answer to a start finds the run by its key, and no other caller does", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.execute(request(), () => Effect.void)
@@ -762,7 +762,7 @@ describe("RunEventLog", () => {
         assert.strictEqual(reason._tag, "InvalidInput")
       }).pipe(Effect.provide(build())))
 
-    it.effect("L-72 a failure of the store is an error, never none", () =>
+    it.effect("L-72: a failure of the store is an error, never none", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const reason = yield* reasonOf(log.getByKey({ idempotencyKey: "key", owner }))
@@ -771,7 +771,7 @@ describe("RunEventLog", () => {
   })
 
   describe("activeForThread", () => {
-    it.effect("RUN-10 L-71 a run is found for ten minutes after its end, however long it took, aborted ones too", () =>
+    it.effect("RUN-10 L-71: a run is found for ten minutes after its end, however long it took, aborted ones too", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const active = log.activeForThread({ threadId: "thread", owner })
@@ -786,7 +786,7 @@ describe("RunEventLog", () => {
         assert.isTrue(Option.isNone(yield* active))
       }).pipe(Effect.provide(build())))
 
-    it.effect("RUN-10 L-72 a failure of the store is an error, never none", () =>
+    it.effect("RUN-10 L-72: a failure of the store is an error, never none", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const reason = yield* reasonOf(log.activeForThread({ threadId: "thread", owner }))
@@ -815,7 +815,7 @@ describe("RunEventLog", () => {
           ))
       )
 
-    it.effect("RUN-16 L-84 the database's clock jumps, or the machine sleeps: no live run is ended, and a dead one is", () => {
+    it.effect("RUN-16 L-84: the database's clock jumps, or the machine sleeps: no live run is ended, and a dead one is", () => {
       const skew = { millis: 0 }
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -837,7 +837,7 @@ describe("RunEventLog", () => {
       }).pipe(Effect.provide(Layer.provideMerge(RunEventLog.layerReaper(), build({}, skewed(skew)))))
     })
 
-    it.effect("RUN-16 the server's clock jumps: leases do not follow it", () => {
+    it.effect("RUN-16: the server's clock jumps: leases do not follow it", () => {
       const skew = { millis: 0 }
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -856,7 +856,7 @@ describe("RunEventLog", () => {
   })
 
   describe("layerReaper", () => {
-    it.effect("RUN-07 RUN-13 L-84 ends a run whose writer is gone soon after its lease, and survives a failure", () => {
+    it.effect("RUN-07 RUN-13 L-84: ends a run whose writer is gone soon after its lease, and survives a failure", () => {
       let failures = 1
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog

@@ -164,7 +164,7 @@ const suite = (
 ) => {
   describe(`a process that executes a run on ${name}`, () => {
     it.live(
-      "RUN-04 RUN-06 RUN-07 L-70 L-84 killed at every step: nothing acknowledged is lost, nothing runs twice, and each " +
+      "RUN-04 RUN-06 RUN-07 L-70 L-84: killed at every step: nothing acknowledged is lost, nothing runs twice, and each " +
         "reader is told of one end within the lease and a second",
       () =>
         withDatabase(Effect.fnUntraced(function*(database) {
@@ -233,7 +233,7 @@ const suite = (
     )
 
     it.live(
-      "RUN-05 RUN-16 L-84 stopped for less than its lease it lives on; for longer, its run ends once and it is let go",
+      "RUN-05 RUN-16 L-84: stopped for less than its lease it lives on; for longer, its run ends once and it is let go",
       () =>
         withDatabase(Effect.fnUntraced(function*(database) {
           // Who waited here for a writer that is stopped in a transaction could not let it go on.
@@ -287,7 +287,7 @@ const suite = (
     )
 
     it.live(
-      "RUN-02 L-84 killed, it does not keep its thread: the next start ends its run, with no reaper anywhere",
+      "RUN-02 L-84: killed, it does not keep its thread: the next start ends its run, with no reaper anywhere",
       () =>
         withDatabase(Effect.fnUntraced(function*(database) {
           const log = yield* logOf(database, Layer.empty)

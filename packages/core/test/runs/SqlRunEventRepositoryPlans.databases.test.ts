@@ -103,7 +103,7 @@ const exercise = Effect.gen(function*() {
 })
 
 describe("the plans of SqlRunEventRepository", () => {
-  it.live("RUN-14 L-82 no statement scans a table on SQLite", () =>
+  it.live("RUN-14 L-82: no statement scans a table on SQLite", () =>
     Effect.gen(function*() {
       const texts = new Map<string, ReadonlyArray<unknown>>()
       yield* exercise.pipe(
@@ -126,7 +126,7 @@ describe("the plans of SqlRunEventRepository", () => {
       }
     }).pipe(Effect.provide(sqliteMemory)))
 
-  it.live("RUN-14 L-82 no statement scans a table on PostgreSQL", () =>
+  it.live("RUN-14 L-82: no statement scans a table on PostgreSQL", () =>
     Effect.gen(function*() {
       const texts = new Map<string, ReadonlyArray<unknown>>()
       yield* exercise.pipe(

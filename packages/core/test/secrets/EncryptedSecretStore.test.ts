@@ -91,7 +91,7 @@ const stored = (underlying: Store, name: string) =>
   Effect.map(underlying.get(name), (value) => Redacted.value(Option.getOrThrow(value)))
 
 describe("EncryptedSecretStore", () => {
-  it.effect("SEC-05 stores an envelope with magic, version, algorithm, key id and nonce, and never the same bytes twice", () =>
+  it.effect("SEC-05: stores an envelope with magic, version, algorithm, key id and nonce, and never the same bytes twice", () =>
     Effect.gen(function*() {
       const key = freshKey()
       const underlying = yield* memory()
@@ -113,7 +113,7 @@ describe("EncryptedSecretStore", () => {
       }
     }))
 
-  it.effect("SEC-05 L-56 a ciphertext moved to another name, another store or under another key does not decrypt", () =>
+  it.effect("SEC-05 L-56: a ciphertext moved to another name, another store or under another key does not decrypt", () =>
     Effect.gen(function*() {
       const key = freshKey()
       const underlying = yield* memory()
@@ -144,7 +144,7 @@ describe("EncryptedSecretStore", () => {
     }))
 
   it.effect(
-    "SEC-05 SEC-06 every altered bit and every truncation is undecryptable, never another value and never missing",
+    "SEC-05 SEC-06: every altered bit and every truncation is undecryptable, never another value and never missing",
     () =>
       Effect.gen(function*() {
         const underlying = yield* memory()
@@ -178,7 +178,7 @@ describe("EncryptedSecretStore", () => {
     300_000
   )
 
-  it.effect("SEC-05 another program that knows the key decrypts a value by the documented format", () =>
+  it.effect("SEC-05: another program that knows the key decrypts a value by the documented format", () =>
     Effect.gen(function*() {
       const key = freshKey()
       const underlying = yield* memory()
@@ -197,7 +197,7 @@ describe("EncryptedSecretStore", () => {
       assert.strictEqual(decipher.update(bytes.subarray(68, -16), undefined, "utf8") + decipher.final("utf8"), "value")
     }))
 
-  it.effect("SEC-06 says what an unreadable value needs", () =>
+  it.effect("SEC-06: says what an unreadable value needs", () =>
     Effect.gen(function*() {
       const underlying = yield* memory()
       const { store } = yield* encrypted(underlying, [freshKey()])
@@ -277,7 +277,7 @@ describe("EncryptedSecretStore", () => {
 
 describe("SecretRotation", () => {
   for (const keepVersions of [1, 2, 5]) {
-    it.effect(`SEC-07 a new key encrypts, old ones decrypt, and after rotate they are not needed (${keepVersions} versions kept)`, () =>
+    it.effect(`SEC-07: a new key encrypts, old ones decrypt, and after rotate they are not needed (${keepVersions} versions kept)`, () =>
       Effect.gen(function*() {
         const underlying = yield* memory({ keepVersions })
         const [oldest, old, next] = [freshKey(), freshKey(), freshKey()]
@@ -311,7 +311,7 @@ describe("SecretRotation", () => {
       }))
   }
 
-  it.effect("SEC-07 rotate changes the algorithm, and SEC-09 versions set later stand above the rotated one", () =>
+  it.effect("SEC-07: rotate changes the algorithm, and SEC-09 versions set later stand above the rotated one", () =>
     Effect.gen(function*() {
       const key = freshKey()
       const underlying = yield* memory({ keepVersions: 3 })
@@ -324,7 +324,7 @@ describe("SecretRotation", () => {
       assert.deepStrictEqual((yield* store.history("key")).map(({ value }) => decode(value)), ["two", "one"])
     }))
 
-  it.effect("SEC-07 a rotation interrupted at any write is finished by the next, and every read in between is whole", () =>
+  it.effect("SEC-07: a rotation interrupted at any write is finished by the next, and every read in between is whole", () =>
     Effect.gen(function*() {
       const [old, next] = [freshKey(), freshKey()]
       const all = Array.from({ length: 4 }, (_, index) => `key-${index}`)
@@ -356,7 +356,7 @@ describe("SecretRotation", () => {
       }
     }))
 
-  it.effect("SEC-07 SEC-09 a set, a modify and a removal in the middle of a rewrite are not lost", () =>
+  it.effect("SEC-07 SEC-09: a set, a modify and a removal in the middle of a rewrite are not lost", () =>
     Effect.gen(function*() {
       const [old, next] = [freshKey(), freshKey()]
       const underlying = yield* memory()
@@ -389,7 +389,7 @@ describe("SecretRotation", () => {
       assert.strictEqual(yield* textOf(alone.store, "same"), "1")
     }))
 
-  it.effect("SEC-07 several rotations at once leave every value whole and one key", () =>
+  it.effect("SEC-07: several rotations at once leave every value whole and one key", () =>
     Effect.gen(function*() {
       const [old, next] = [freshKey(), freshKey()]
       const underlying = yield* memory()
@@ -404,7 +404,7 @@ describe("SecretRotation", () => {
       assert.strictEqual((yield* alone.rotation.keyUse).versionsByKeyId.size, 1)
     }))
 
-  it.effect("SEC-06 SEC-07 a value that no key decrypts stays, is reported, and keeps no other from being rotated", () =>
+  it.effect("SEC-06 SEC-07: a value that no key decrypts stays, is reported, and keeps no other from being rotated", () =>
     Effect.gen(function*() {
       const [lost, old, next] = [freshKey(), freshKey(), freshKey()]
       const underlying = yield* memory()
@@ -426,7 +426,7 @@ describe("SecretRotation", () => {
       )
     }))
 
-  it.effect("SEC-07 a rotation that another process undoes again and again ends with an error that says so", () =>
+  it.effect("SEC-07: a rotation that another process undoes again and again ends with an error that says so", () =>
     Effect.gen(function*() {
       const [old, next] = [freshKey(), freshKey()]
       const underlying = yield* memory()
@@ -466,7 +466,7 @@ const kill = (running: ChildProcess): Promise<unknown> => {
 
 describe("SecretRotation with several processes", () => {
   it.live(
-    "SEC-07 a process killed at any point of a rotation over files loses no value, and the next rotation completes",
+    "SEC-07: a process killed at any point of a rotation over files loses no value, and the next rotation completes",
     () =>
       Effect.gen(function*() {
         const directory = NPath.join(yield* temporaryDirectory, "secrets")
@@ -533,7 +533,7 @@ describe("SecretRotation with several processes", () => {
 })
 
 describe("EncryptedSecretStore disclosure", () => {
-  it.effect("SEC-08 neither files, logs, spans, errors nor JSON hold a value or a key, whatever happens", () =>
+  it.effect("SEC-08: neither files, logs, spans, errors nor JSON hold a value or a key, whatever happens", () =>
     Effect.gen(function*() {
       const directory = NPath.join(yield* temporaryDirectory, "secrets")
       const plain = "hunter2-correct-horse-battery"

@@ -36,7 +36,7 @@ describe("SecretKeys from the environment", () => {
       Effect.provide([NodeCrypto.layer, ConfigProvider.layer(ConfigProvider.fromEnvRecord(env))])
     )
 
-  it.effect("SEC-05 reads the active key, and older ones from a list", () =>
+  it.effect("SEC-05: reads the active key, and older ones from a list", () =>
     Effect.gen(function*() {
       const [active, one, two] = [freshText(), freshText(), freshText()]
       const keys = yield* read({
@@ -70,7 +70,7 @@ describe("SecretKeys from the environment", () => {
       }
     }))
 
-  it.effect("SEC-08 a malformed key is an error that does not show it", () =>
+  it.effect("SEC-08: a malformed key is an error that does not show it", () =>
     Effect.gen(function*() {
       const good = freshText()
       const bad = [
@@ -124,7 +124,7 @@ describe("SecretKeys from a file", () => {
       )
     )
 
-  it.effect("SEC-05 reads keys line by line, the first the active one, also through a link", () =>
+  it.effect("SEC-05: reads keys line by line, the first the active one, also through a link", () =>
     Effect.gen(function*() {
       const [active, older] = [freshText(), freshText()]
       const path = yield* file(`# made in May\n\n${active}\n  ${older}\n`, 0o600)
@@ -136,7 +136,7 @@ describe("SecretKeys from a file", () => {
       assert.strictEqual((yield* read(`${path}.link`)).active.id, keys.active.id)
     }))
 
-  it.effect("SEC-05 refuses a file that others can read, and says how to mend it", () =>
+  it.effect("SEC-05: refuses a file that others can read, and says how to mend it", () =>
     Effect.gen(function*() {
       const path = yield* file(freshText(), 0o600)
       for (const mode of [0o640, 0o604, 0o620, 0o644]) {
@@ -193,7 +193,7 @@ describe("SecretKeys from a passphrase", () => {
       Effect.provide(NodeCrypto.layer)
     )
 
-  it.effect("SEC-05 the same passphrase gives the same key, and each store has a salt of its own", () =>
+  it.effect("SEC-05: the same passphrase gives the same key, and each store has a salt of its own", () =>
     Effect.gen(function*() {
       const store = yield* memory
       const first = yield* open(store, "correct horse")
@@ -208,7 +208,7 @@ describe("SecretKeys from a passphrase", () => {
       assert.notInclude(record, textOf(first))
     }))
 
-  it.effect("SEC-05 the default cost is RFC 9106's second recommended setting, and a compatible encoding is the same passphrase", () =>
+  it.effect("SEC-05: the default cost is RFC 9106's second recommended setting, and a compatible encoding is the same passphrase", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(SecretKeys.defaultCost, { memory: 65_536, passes: 3, parallelism: 4 })
       const store = yield* memory
@@ -217,7 +217,7 @@ describe("SecretKeys from a passphrase", () => {
       assert.strictEqual(decomposed.active.id, composed.active.id)
     }))
 
-  it.effect("SEC-05 a wrong passphrase is an error of its own, before anything is encrypted with it", () =>
+  it.effect("SEC-05: a wrong passphrase is an error of its own, before anything is encrypted with it", () =>
     Effect.gen(function*() {
       const store = yield* memory
       yield* open(store, "correct horse")
@@ -237,7 +237,7 @@ describe("SecretKeys from a passphrase", () => {
       )
     }))
 
-  it.effect("SEC-05 processes that start at once get one key", () =>
+  it.effect("SEC-05: processes that start at once get one key", () =>
     Effect.gen(function*() {
       const store = yield* memory
       const all = yield* Effect.all(Array.from({ length: 8 }, () => open(store, "correct horse")), {
@@ -246,7 +246,7 @@ describe("SecretKeys from a passphrase", () => {
       assert.strictEqual(new Set(all.map(({ active }) => active.id)).size, 1)
     }))
 
-  it.effect("SEC-07 a new passphrase with the old one beside it, or a new cost, makes a new key, and rotation ends the old", () =>
+  it.effect("SEC-07: a new passphrase with the old one beside it, or a new cost, makes a new key, and rotation ends the old", () =>
     Effect.gen(function*() {
       const underlying = yield* memory
       const encrypted = (keys: SecretKeys.SecretKeys["Service"]) =>
@@ -326,7 +326,7 @@ describe("SecretKeys from a vault", () => {
       Effect.provide(NodeCrypto.layer)
     )
 
-  it.effect("SEC-05 the first start makes a key, and of 8 starts at once all get the same and leave no other", () =>
+  it.effect("SEC-05: the first start makes a key, and of 8 starts at once all get the same and leave no other", () =>
     Effect.gen(function*() {
       const store = yield* memory
       const { entries, vault } = makeVault()
@@ -341,7 +341,7 @@ describe("SecretKeys from a vault", () => {
       assert.strictEqual((yield* open(store, vault)).active.id, all[0]?.active.id)
     }))
 
-  it.effect("SEC-07 an added key is active from the next start, older ones decrypt as long as the vault has them", () =>
+  it.effect("SEC-07: an added key is active from the next start, older ones decrypt as long as the vault has them", () =>
     Effect.gen(function*() {
       const store = yield* memory
       const { entries, vault } = makeVault()
@@ -357,7 +357,7 @@ describe("SecretKeys from a vault", () => {
       assert.deepStrictEqual(Array.from((yield* open(store, vault)).keys.keys()), [id])
     }))
 
-  it.effect("SEC-06 a vault that lost the active key is an error, never a reason to make another", () =>
+  it.effect("SEC-06: a vault that lost the active key is an error, never a reason to make another", () =>
     Effect.gen(function*() {
       const store = yield* memory
       const { entries, vault } = makeVault()

@@ -104,7 +104,7 @@ const kill = (running: ChildProcess): Promise<unknown> => {
 }
 
 describe("SecretStore (file system) permissions", () => {
-  it.effect("SEC-02 the directory is 0700 and every file 0600, from its first byte", () =>
+  it.effect("SEC-02: the directory is 0700 and every file 0600, from its first byte", () =>
     Effect.gen(function*() {
       const directory = NPath.join(yield* temporaryDirectory, "a", "b")
       const opened: Array<string> = []
@@ -128,7 +128,7 @@ describe("SecretStore (file system) permissions", () => {
     }))
 
   for (const umask of ["000", "777"]) {
-    it.live(`SEC-02 the umask ${umask} changes no mode`, () =>
+    it.live(`SEC-02: the umask ${umask} changes no mode`, () =>
       Effect.gen(function*() {
         const directory = NPath.join(yield* temporaryDirectory, "secrets")
         const racer = yield* child("secretRacer", [directory, "1", umask])
@@ -142,7 +142,7 @@ describe("SecretStore (file system) permissions", () => {
       }))
   }
 
-  it.effect("SEC-02 a loose directory stops the start, with the command that mends it", () =>
+  it.effect("SEC-02: a loose directory stops the start, with the command that mends it", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       NFS.chmodSync(directory, 0o750)
@@ -154,7 +154,7 @@ describe("SecretStore (file system) permissions", () => {
       yield* start(directory)
     }))
 
-  it.effect("SEC-02 a loose file stops the start and the read, with the command that mends it", () =>
+  it.effect("SEC-02: a loose file stops the start and the read, with the command that mends it", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const store = yield* start(directory)
@@ -170,7 +170,7 @@ describe("SecretStore (file system) permissions", () => {
     }))
 
   // The file system reports the other owner, so that the test also runs where no user may give files away.
-  it.effect("SEC-02 a foreign owner of the directory or a file stops the start, with the command that mends it", () =>
+  it.effect("SEC-02: a foreign owner of the directory or a file stops the start, with the command that mends it", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       yield* (yield* start(directory)).set("key", secret("one"))
@@ -188,7 +188,7 @@ describe("SecretStore (file system) permissions", () => {
       }
     }))
 
-  it.effect("SEC-02 a link in place of the directory or of a file is refused", () =>
+  it.effect("SEC-02: a link in place of the directory or of a file is refused", () =>
     Effect.gen(function*() {
       const root = yield* temporaryDirectory
       const directory = NPath.join(root, "secrets")
@@ -336,7 +336,7 @@ describe("SecretStore (file system) failures", () => {
       cause: Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" })
     })
 
-  it.effect("SEC-04 L-02 each failing step of a write is a StorageFailure, and the value is the old one", () =>
+  it.effect("SEC-04 L-02: each failing step of a write is a StorageFailure, and the value is the old one", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       let fault: string | undefined
@@ -443,7 +443,7 @@ describe("SecretStore (file system) failures", () => {
       }
     }))
 
-  it.effect("SEC-04 a failing read is an error, never a missing secret", () =>
+  it.effect("SEC-04: a failing read is an error, never a missing secret", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       yield* (yield* start(directory)).set("key", secret("one"))
@@ -460,7 +460,7 @@ describe("SecretStore (file system) failures", () => {
       }
     }))
 
-  it.effect("SEC-04 a directory that has gone is an error", () =>
+  it.effect("SEC-04: a directory that has gone is an error", () =>
     Effect.gen(function*() {
       const directory = NPath.join(yield* temporaryDirectory, "secrets")
       const store = yield* start(directory)
@@ -477,7 +477,7 @@ describe("SecretStore (file system) failures", () => {
 })
 
 describe("SecretStore (file system) with several processes", () => {
-  it.effect("SEC-02 a start removes the files of dead writers, and a live writer that loses its own writes again", () =>
+  it.effect("SEC-02: a start removes the files of dead writers, and a live writer that loses its own writes again", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       let started = false
@@ -500,7 +500,7 @@ describe("SecretStore (file system) with several processes", () => {
     }))
 
   for (const step of ["open", "link"] as const) {
-    it.effect(`SEC-09 a writer overtaken before its ${step}, until its version is free again, does not win with it`, () =>
+    it.effect(`SEC-09: a writer overtaken before its ${step}, until its version is free again, does not win with it`, () =>
       Effect.gen(function*() {
         const directory = yield* temporaryDirectory
         const other = yield* start(directory)
@@ -540,7 +540,7 @@ describe("SecretStore (file system) with several processes", () => {
   }
 
   it.live(
-    "SEC-03 L-05 4 processes with 8 fibers each get the same bytes, one creates, and no change is lost",
+    "SEC-03 L-05: 4 processes with 8 fibers each get the same bytes, one creates, and no change is lost",
     () =>
       Effect.gen(function*() {
         const directory = NPath.join(yield* temporaryDirectory, "secrets")
@@ -571,7 +571,7 @@ describe("SecretStore (file system) with several processes", () => {
   )
 
   it.live(
-    "SEC-02 a writer killed at any point leaves whole values, loses nothing acknowledged, and its files go",
+    "SEC-02: a writer killed at any point leaves whole values, loses nothing acknowledged, and its files go",
     () =>
       Effect.gen(function*() {
         const directory = NPath.join(yield* temporaryDirectory, "secrets")
@@ -616,7 +616,7 @@ describe("SecretStore (file system) with several processes", () => {
 })
 
 describe("SecretStore (file system) disclosure", () => {
-  it.effect("SEC-08 no log, span, error or JSON holds a secret, whatever happens", () =>
+  it.effect("SEC-08: no log, span, error or JSON holds a secret, whatever happens", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const plain = "hunter2-correct-horse-battery"

@@ -97,7 +97,7 @@ for (const { layer, name } of databases) {
   describe(`SqlSecretStore (${name})`, () => {
     const Both = SqlSecretStore.layer.pipe(Layer.provideMerge(Layer.mergeAll(layer, NodeCrypto.layer)))
 
-    it.live("SEC-08 under encryption a dump holds none of the values, kept versions included; without it holds them", () =>
+    it.live("SEC-08: under encryption a dump holds none of the values, kept versions included; without it holds them", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const plaintexts = Array.from({ length: 6 }, (_, index) => `correct-horse-battery-${index}`)
@@ -129,7 +129,7 @@ for (const { layer, name } of databases) {
         assert.include((yield* dump).text, plaintexts[0] ?? "")
       }).pipe(Effect.provide(Both)))
 
-    it.live("SEC-08 an error that quotes the row in the database quotes nothing here", () =>
+    it.live("SEC-08: an error that quotes the row in the database quotes nothing here", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const sql = yield* SqlClient.SqlClient
@@ -187,7 +187,7 @@ for (const { layer, name } of databases) {
         assert.deepStrictEqual<ReadonlyArray<string>>(yield* store.list, ["key"])
       }).pipe(Effect.provide(Both)))
 
-    it.live("SEC-04 a value whose row is missing is corrupt, never a missing secret, and a lost table an error", () =>
+    it.live("SEC-04: a value whose row is missing is corrupt, never a missing secret, and a lost table an error", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const sql = yield* SqlClient.SqlClient
@@ -307,7 +307,7 @@ describe("SqlSecretStore with several processes", () => {
     )
 
   it.live(
-    "SEC-03 L-05 of 4 processes on one SQLite file all get the same bytes, one creates, and no change is lost",
+    "SEC-03 L-05: of 4 processes on one SQLite file all get the same bytes, one creates, and no change is lost",
     () =>
       Effect.gen(function*() {
         const filename = yield* temporaryFile
@@ -317,7 +317,7 @@ describe("SqlSecretStore with several processes", () => {
   )
 
   it.live(
-    "SEC-03 L-05 of 4 processes on one PostgreSQL database all get the same bytes, one creates, and no change is lost",
+    "SEC-03 L-05: of 4 processes on one PostgreSQL database all get the same bytes, one creates, and no change is lost",
     () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
@@ -328,7 +328,7 @@ describe("SqlSecretStore with several processes", () => {
   )
 
   it.live(
-    "SEC-07 a process killed at any point of a rotation over SQLite loses no value, the next completes, and the file holds none",
+    "SEC-07: a process killed at any point of a rotation over SQLite loses no value, the next completes, and the file holds none",
     () =>
       Effect.gen(function*() {
         const filename = yield* temporaryFile

@@ -163,7 +163,7 @@ const suite = (
 ) => {
   describe(`two processes on ${name}`, () => {
     test(
-      "SESS-05 SESS-08 FEED-02 L-22 L-42 a session revoked on one is refused on the other, where its streams end " +
+      "SESS-05 SESS-08 FEED-02 L-22 L-42: a session revoked on one is refused on the other, where its streams end " +
         "and other subscribers are told",
       Effect.fnUntraced(function*(database) {
         const [a, b] = yield* Effect.all([startNode(database), startNode(database)])
@@ -194,7 +194,7 @@ const suite = (
     )
 
     test(
-      "FEED-01 a storm of changes on both reaches subscribers of both, each change once and in order",
+      "FEED-01: a storm of changes on both reaches subscribers of both, each change once and in order",
       Effect.fnUntraced(function*(database) {
         const nodes = yield* Effect.all([startNode(database), startNode(database)])
         const [a] = nodes
@@ -216,7 +216,7 @@ const suite = (
     )
 
     test(
-      "RUN-08 a run that one executes is followed on the other, without a gap or a repeat",
+      "RUN-08: a run that one executes is followed on the other, without a gap or a repeat",
       Effect.fnUntraced(function*(database) {
         const [a, b] = yield* Effect.all([startNode(database), startNode(database)])
         const { token } = yield* a.issue("ada")
@@ -249,7 +249,7 @@ suite("one PostgreSQL database", (title, body) =>
 
 describe("PostgreSQL", () => {
   it.live(
-    "SESS-05 FEED-02 L-42 while no node can listen nothing stale is accepted, and nothing is lost after it",
+    "SESS-05 FEED-02 L-42: while no node can listen nothing stale is accepted, and nothing is lost after it",
     () =>
       Effect.gen(function*() {
         const database = yield* postgresDatabase
@@ -290,7 +290,7 @@ describe("PostgreSQL", () => {
   )
 
   it.live(
-    "RUN-08 L-83 a reader on one node follows a run on the other through the loss of every listening connection",
+    "RUN-08 L-83: a reader on one node follows a run on the other through the loss of every listening connection",
     () =>
       Effect.gen(function*() {
         const database = yield* postgresDatabase

@@ -80,7 +80,7 @@ describe("SqlWakeUps", () => {
       }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(SqlRepositories.layer, layer))))
   }
 
-  it.live("FEED-02 L-42 another connection to an SQLite file is heard", () =>
+  it.live("FEED-02 L-42: another connection to an SQLite file is heard", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
