@@ -156,7 +156,7 @@ const replay = async (directory: string): Promise<ReadonlyArray<Row>> => {
   ))
   const raw = new DatabaseSync(filename)
   const page = raw.prepare(
-    "SELECT seq, kind, data, at FROM sallyport_run_events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT 256"
+    "SELECT seq, kind, data, at_millis FROM sallyport_run_events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT 256"
   )
   const measured = await rates([
     {
