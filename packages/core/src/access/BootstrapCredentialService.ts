@@ -46,6 +46,7 @@ import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal } from "./Principal.ts"
+import type { SessionId } from "./Session.ts"
 import * as Sweeper from "../Sweeper.ts"
 
 export {
@@ -85,6 +86,8 @@ export interface Grant {
   readonly proofKeyThumbprint: string | null
   /** Who issued the link. */
   readonly createdBy: string
+  /** The session that issued the link, or null if it was the operator, or a relay's grant. */
+  readonly issuedBy: SessionId | null
 }
 
 /**
@@ -228,6 +231,7 @@ export const makeGrants = Effect.gen(function*() {
       proofKeyThumbprint: grant.proofKeyThumbprint,
       remainingUses: 1,
       createdBy: grant.createdBy,
+      issuedBy: null,
       createdAtMillis: nowMillis,
       expiresAtMillis: nowMillis + grant.lifetimeMillis,
       revokedAtMillis: null
@@ -276,6 +280,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     readonly proofKeyThumbprint: string | undefined
     readonly uses: number
     readonly actor: string
+    readonly issuedBy: SessionId | null
     readonly lifetimeMillis: number
   }) {
     const nowMillis = yield* Clock.currentTimeMillis
@@ -288,6 +293,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       proofKeyThumbprint: link.proofKeyThumbprint ?? null,
       remainingUses: link.uses,
       createdBy: link.actor,
+      issuedBy: link.issuedBy,
       createdAtMillis: nowMillis,
       expiresAtMillis: nowMillis + link.lifetimeMillis,
       revokedAtMillis: null
@@ -366,6 +372,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         proofKeyThumbprint: request.proofKeyThumbprint,
         uses,
         actor: actorOf(request.issuedBy),
+        issuedBy: request.issuedBy === "operator" ? null : request.issuedBy.id,
         lifetimeMillis: millis
       })
       // Two equal codes of 75 random bits among the few that are open: not an outcome to have an error for.
@@ -406,7 +413,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         subject: row.subject,
         scopes: scopes ?? row.scopes,
         proofKeyThumbprint: row.proofKeyThumbprint,
-        createdBy: row.createdBy
+        createdBy: row.createdBy,
+        issuedBy: row.issuedBy
       }
     }),
     list: Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => repository.list({ nowMillis, limit: listLimit })).pipe(
@@ -439,6 +447,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         proofKeyThumbprint: undefined,
         uses: 1,
         actor: "operator",
+        issuedBy: null,
         lifetimeMillis: millis
       })
       return Option.isSome(link) ? link.value : yield* fail(new AlreadySeeded())

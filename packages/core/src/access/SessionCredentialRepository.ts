@@ -24,6 +24,10 @@ export const SessionRow = Schema.Struct({
   method: SessionMethod,
   scopes: Schema.Array(AccessScope),
   proofKeyThumbprint: Schema.NullOr(Schema.String),
+  /** The pairing link that the session came from, or null if the host began it without one. */
+  linkId: Schema.NullOr(Schema.NonEmptyString),
+  /** The session that issued that link, or null if the operator did, or a relay's grant. */
+  parentId: Schema.NullOr(SessionId),
   device: Device,
   /** SHA-256 of the token, in lowercase hex. Unique. */
   tokenDigest: Schema.NonEmptyString,

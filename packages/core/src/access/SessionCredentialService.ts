@@ -173,6 +173,8 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
     readonly method: SessionMethod
     readonly proofKeyThumbprint?: string | undefined
     readonly device?: Partial<typeof Device.Type> | undefined
+    /** The pairing link that the session comes from. What ends all that descends from its issuer ends the session. */
+    readonly link?: { readonly linkId: string; readonly issuedBy: SessionId | null } | undefined
     readonly actor?: string | undefined
   }) => Effect.Effect<IssuedSession, SessionCredentialError>
   /**
@@ -451,6 +453,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         method: request.method,
         scopes: request.scopes,
         proofKeyThumbprint: request.proofKeyThumbprint ?? null,
+        linkId: request.link?.linkId ?? null,
+        parentId: request.link?.issuedBy ?? null,
         device,
         tokenDigest: yield* digestOf(token),
         keyId: key.keyId,

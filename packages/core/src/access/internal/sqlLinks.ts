@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import * as Dialect from "../../sql/Dialect.ts"
 import type { SqlKit } from "../../sql/SqlKit.ts"
 import {
+  anyKey,
   type BootstrapCredentialRepository,
   type ConsumeOutcome,
   PairingLinkRow,
@@ -35,7 +36,8 @@ export const make = (kit: SqlKit, append: Append) => {
   const consume = one(
     `UPDATE ${links} SET remaining_uses = remaining_uses - 1
     WHERE code_digest = ? AND ${redeemable}
-      AND (proof_key_thumbprint IS NULL OR proof_key_thumbprint = ?) AND ${grants}
+      AND (proof_key_thumbprint IS NULL OR proof_key_thumbprint = ?
+        OR (proof_key_thumbprint = '${anyKey}' AND CAST(? AS TEXT) IS NOT NULL)) AND ${grants}
     RETURNING ${columns}`
   )
   const list = kit.all(decode)(
@@ -68,6 +70,7 @@ export const make = (kit: SqlKit, append: Append) => {
         const consumed = yield* consume([
           codeDigest,
           nowMillis,
+          proofKeyThumbprint ?? null,
           proofKeyThumbprint ?? null,
           JSON.stringify(scopes ?? [])
         ])
