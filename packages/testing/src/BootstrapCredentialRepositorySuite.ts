@@ -463,6 +463,7 @@ export const suite = <E>(
       port: "BootstrapCredentialRepository",
       steps: Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120)),
       run: runStep,
+      feed: allEvents,
       layer,
       layerMemory
     })
