@@ -94,6 +94,7 @@ export class Conflict extends Schema.TaggedError<Conflict>()(
     "connect_request_changed",
     "security_mode_unreadable",
     "current_session",
+    "too_many_links",
     "thread_busy",
     "cursor_beyond_end",
     "run_ended",

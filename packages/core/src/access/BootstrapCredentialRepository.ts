@@ -124,6 +124,14 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
 }
 
 /**
+ * Describes what came of an attempt to store a link. Only `inserted` changed anything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type InsertOutcome = "inserted" | "digest-exists" | "issuer-ended" | "too-many-open"
+
+/**
  * Provides the atomic steps on pairing links.
  *
  * @category models
@@ -131,11 +139,16 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
  */
 export interface BootstrapCredentialRepository {
   /**
-   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, if a
-   * link with this digest exists, spent or not. The id is a fresh random value; one that exists already is an error and
-   * changes nothing.
+   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Changes nothing, and says why, if a link with
+   * this digest exists, spent or not; if the session that issues it is not live; or if that session has `maxOpen` links
+   * that can be redeemed, which is unbounded if absent. The id is a fresh random value; one that exists already is an
+   * error and changes nothing.
    */
-  readonly insert: (row: PairingLinkRow, change: ChangeContext) => Effect.Effect<boolean, RepositoryError>
+  readonly insert: (
+    row: PairingLinkRow,
+    change: ChangeContext,
+    maxOpen?: number
+  ) => Effect.Effect<InsertOutcome, RepositoryError>
   /**
    * Takes one use of the link with this digest, in one conditional step that checks expiry, revocation, remaining uses,
    * requested scopes (`undefined` asks for all that the link grants) and the bound proof key. Of n racers exactly
