@@ -86,7 +86,7 @@ export interface CreateOptions {
   readonly target:
     | { readonly type: "webhook"; readonly url: string }
     | { readonly type: "pull-wake"; readonly wakeStream: string }
-  /** `*` stands for one segment of a path or a part of one, `**` for any number of segments. */
+  /** `*` stands for one segment of a path or a part of one, `**` for zero or more segments, `%2A` for a star. */
   readonly pattern?: string | undefined
   /** Paths of streams, which need not exist yet. */
   readonly streams?: ReadonlyArray<string> | undefined
