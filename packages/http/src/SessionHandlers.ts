@@ -69,6 +69,7 @@ const signIn = Effect.fnUntraced(function*(options: {
     scopes: grant.scopes,
     method: options.method,
     proofKeyThumbprint: options.proofKeyThumbprint,
+    link: grant,
     device: {
       label: options.label ?? null,
       userAgent: Text.fromHeader(request.headers["user-agent"]),
