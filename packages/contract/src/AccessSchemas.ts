@@ -4,6 +4,7 @@
 import { AccessScope } from "@sallyport/core/access/AccessScope"
 import { BootstrapMethod, Kind } from "@sallyport/core/access/AuthPolicy"
 import { SessionId, SessionMethod } from "@sallyport/core/access/Session"
+import * as Text from "@sallyport/core/Text"
 import * as Schema from "effect/Schema"
 
 /**
@@ -88,13 +89,12 @@ export class PolicyView extends Schema.Class<PolicyView>("@sallyport/contract/Po
 }) {}
 
 /**
- * Describes a name that a person types for a device or a link: up to 128 characters, no control characters, no lone
- * surrogates.
+ * Describes a name that a person types for a device or a link: a line of up to 128 characters.
  *
  * @category models
  * @since 0.1.0
  */
-export const Label = Schema.Trim.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,128}$/u))
+export const Label = Text.typedLine()
 
 /**
  * Describes a pairing code or a seeded credential, of any form up to 512 characters. The schema sets no label, because

@@ -15,8 +15,10 @@ import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import {
   Forbidden,
+  InternalError,
   InvalidRequest,
   OAuthError,
+  OAuthInternalError,
   TooLarge,
   Unauthorized,
   Unavailable,
@@ -66,7 +68,7 @@ export const layerAuthentication = <E, R>(
  * @since 0.1.0
  */
 export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@sallyport/contract/RequestErrors", {
-  error: [InvalidRequest, TooLarge, UnsupportedMediaType]
+  error: [InvalidRequest, TooLarge, UnsupportedMediaType, InternalError]
 }) {}
 
 /**
@@ -77,7 +79,7 @@ export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@
  */
 export class OAuthRequestErrors extends HttpApiMiddleware.Service<OAuthRequestErrors>()(
   "@sallyport/contract/OAuthRequestErrors",
-  { error: [OAuthError, TooLarge] }
+  { error: [OAuthError, TooLarge, OAuthInternalError] }
 ) {}
 
 /**

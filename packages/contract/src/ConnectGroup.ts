@@ -9,6 +9,7 @@ import {
   SecurityMode,
   Thumbprint
 } from "@sallyport/core/access/ConnectClient"
+import * as Text from "@sallyport/core/Text"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as Schema from "effect/Schema"
@@ -42,7 +43,7 @@ export class ConnectClientView extends Schema.Class<ConnectClientView>("@sallypo
 /** A thumbprint, or a prefix of one that no other client shares. */
 const ClientName = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,43}$/))
 
-const Reason = Schema.Trim.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,256}$/u))
+const Reason = Text.typedLine(256)
 
 const decision = <const Name extends string, const Path extends "approve" | "reject" | "revoke" | "block">(
   name: Name,

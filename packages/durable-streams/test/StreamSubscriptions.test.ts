@@ -181,6 +181,21 @@ describe("subscriptions over HTTP", () => {
       assert.deepStrictEqual((yield* ack(String(one.token))).json, { ok: true, next_wake: true })
     }))
 
+  it.live("C-76: a pattern that ends in two stars links the stream that it begins with, and tells of its appends", () =>
+    Effect.gen(function*() {
+      const { send } = yield* setUp()
+      yield* send("PUT", "events", [1])
+      yield* send("PUT", "eventsource", [1])
+      yield* send("PUT", "__ds/subscriptions/s", { type: "pull-wake", pattern: "events/**", wake_stream: "wake" })
+      const { json } = yield* send("GET", "__ds/subscriptions/s")
+      assert.deepStrictEqual(json.streams, [
+        { path: "events", link_type: "glob", acked_offset: "0000000000000000_0000000000000001" }
+      ])
+      yield* send("POST", "events", [2])
+      const claimed = yield* send("POST", "__ds/subscriptions/s/claim", { worker: "w" })
+      assert.strictEqual(claimed.status, 200)
+    }))
+
   it.live("belong to who created them, and nothing is claimed where there is nothing", () =>
     Effect.gen(function*() {
       const { send, server } = yield* setUp()

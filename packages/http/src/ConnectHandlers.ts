@@ -48,6 +48,7 @@ export const layer = HttpApiBuilder.group(
           ClientAmbiguous: (reason) => Wire.connectClientAmbiguous(reason),
           RequestExpired: (reason) => Wire.connectRequestExpired(reason),
           RequestChanged: (reason) => Wire.connectRequestChanged(reason),
+          ReasonNotAllowed: (reason) => Wire.invalidRequest(reason),
           ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       )

@@ -20,6 +20,7 @@ import {
   type SessionCredentialError,
   SessionCredentialService
 } from "@sallyport/core/access/SessionCredentialService"
+import * as Text from "@sallyport/core/Text"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -72,7 +73,7 @@ const signIn = Effect.fnUntraced(function*(options: {
     link: grant,
     device: {
       label: options.label ?? null,
-      userAgent: request.headers["user-agent"]?.slice(0, 256) ?? null,
+      userAgent: Text.fromHeader(request.headers["user-agent"]),
       address: Option.getOrNull(request.remoteAddress)
     },
     actor: grant.createdBy

@@ -43,7 +43,8 @@ import {
   settings
 } from "./internal/bootstrapOptions.ts"
 import * as CredentialDigest from "./internal/credentialDigest.ts"
-import * as PlainText from "./internal/plainText.ts"
+import * as Text from "../Text.ts"
+import { subjectProblem } from "./internal/subjectProblem.ts"
 import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
@@ -351,9 +352,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     if (Option.isSome(policy) && !policy.value.bootstrapMethods.includes(method)) {
       return Effect.fail(fail(new MethodNotOffered({ method })))
     }
-    const problem = PlainText.subjectProblem(subject)
+    const problem = subjectProblem(subject)
     if (problem !== undefined) return Effect.fail(fail(new SubjectNotAllowed({ problem })))
-    return PlainText.isPlainText(label ?? "") ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
+    return label === undefined || Text.isLine(label) ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
   }
 
   /** Makes an attempt that counts if it is refused; what comes of it otherwise says nothing about who guesses. */

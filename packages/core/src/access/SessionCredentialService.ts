@@ -25,7 +25,8 @@ import * as Stream from "effect/Stream"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { AccessScope } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
-import * as PlainText from "./internal/plainText.ts"
+import * as Text from "../Text.ts"
+import { subjectProblem } from "./internal/subjectProblem.ts"
 import * as SessionCache from "./internal/sessionCache.ts"
 import {
   CurrentSessionProtected,
@@ -441,14 +442,16 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       if (request.method === "dpop-access-token" && request.proofKeyThumbprint === undefined) {
         return yield* Effect.die(new TypeError("A dpop-access-token needs the thumbprint of the key it is bound to"))
       }
-      const subjectProblem = PlainText.subjectProblem(request.subject)
-      if (subjectProblem !== undefined) {
-        return yield* Effect.die(new TypeError(`The subject of a session cannot be ${subjectProblem}`))
+      const problem = subjectProblem(request.subject)
+      if (problem !== undefined) {
+        return yield* Effect.die(new TypeError(`The subject of a session cannot be ${problem}`))
       }
-      const device = new Device({ label: null, userAgent: null, address: null, ...request.device })
-      if (![device.label, device.userAgent, device.address].every((text) => PlainText.isPlainText(text ?? ""))) {
-        return yield* Effect.die(new TypeError("What describes a device cannot hold control characters"))
-      }
+      // What a device says of itself is made plain rather than refused: by now a code may have been used for it.
+      const device = new Device({
+        label: Text.toLine(request.device?.label ?? "", 128),
+        userAgent: Text.toLine(request.device?.userAgent ?? ""),
+        address: Text.toLine(request.device?.address ?? "")
+      })
       const key = yield* Effect.mapError(ring.active, unavailable)
       const nowMillis = yield* Clock.currentTimeMillis
       const id = SessionId.make(yield* random.uuidV7())

@@ -32,6 +32,7 @@ import {
   ClientNotFound,
   type ConnectClientError,
   fail,
+  ReasonNotAllowed,
   RequestChanged,
   RequestExpired,
   SecurityModeUnreadable,
@@ -47,6 +48,7 @@ import * as DecisionWaits from "./internal/decisionWaits.ts"
 import type { Waiter } from "./internal/decisionWaits.ts"
 import { actorOf, type Principal } from "../access/Principal.ts"
 import * as Sweeper from "../Sweeper.ts"
+import * as Text from "../Text.ts"
 
 export {
   ClientAmbiguous,
@@ -56,6 +58,7 @@ export {
   RequestChanged,
   RequestExpired,
   SecurityModeUnreadable,
+  ReasonNotAllowed,
   TooManyWaiting
 } from "./internal/connectErrors.ts"
 export { InvalidConnectClientStoreOptions, type Options } from "./internal/connectOptions.ts"
@@ -280,6 +283,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       }
     }),
     decide: Effect.fn("ConnectClientStore.decide")(function*({ by, client, code, decision, reason }) {
+      if (reason !== undefined && !Text.isLine(reason, 256)) return yield* fail(new ReasonNotAllowed())
       const row = yield* resolve(client)
       if (code !== undefined && code.toUpperCase() !== row.verificationCode) {
         return yield* fail(new RequestChanged({ client: toConnectClient(row) }))

@@ -6,6 +6,7 @@
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Text from "../Text.ts"
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
@@ -32,8 +33,7 @@ export type RunId = typeof RunId.Type
  */
 export const isRunId = (text: string): text is RunId => uuid.test(text)
 
-// Control characters are kept out because PostgreSQL stores no NUL, and no log shows the others as they are.
-const key = Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,255}$/u))
+const key = Text.key()
 
 /**
  * Decodes the id of a thread: 1 to 255 characters of the host's choice, without control characters.

@@ -116,6 +116,29 @@ export const oauthRateLimited = (
       }))
   )
 
+const fault = "The server has a fault; its log has the cause, under this trace id"
+
+/** Fails with a 500, and logs the defect that the caller is not told. */
+const internal = <E>(error: (traceId: string) => E) => (defect: unknown): Effect.Effect<never, E> =>
+  Effect.flatMap(currentTraceId, (traceId) =>
+    Effect.logError("Answered internal_error", Cause.die(defect)).pipe(
+      Effect.annotateLogs({ traceId }),
+      Effect.andThen(Effect.fail(error(traceId)))
+    ))
+
+export const internalError = internal((traceId) =>
+  new WireError.InternalError({ code: "internal_error", message: fault, retryable: false, traceId })
+)
+export const oauthInternalError = internal((traceId) =>
+  new WireError.OAuthInternalError({
+    error: "server_error",
+    code: "internal_error",
+    error_description: fault,
+    retryable: false,
+    traceId
+  })
+)
+
 export const oauthInvalidRequest = oauthFailure("invalid_request")
 export const oauthInvalidGrant = oauthFailure("invalid_grant")
 export const oauthInvalidScope = oauthFailure("invalid_scope")

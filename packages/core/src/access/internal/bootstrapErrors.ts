@@ -78,20 +78,20 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
       case "reserved":
         return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
       default:
-        return "A subject is a line of text: it cannot be empty or hold control characters"
+        return "A subject is a line of up to 512 characters: it cannot be empty, or hold control characters or invisible ones"
     }
   }
 }
 
 /**
- * Reports a label that could not be shown on a line: it holds control characters or half of a character. No link was made.
+ * Reports a label that is no line of up to 128 visible characters. No link was made.
  *
  * @category errors
  * @since 0.1.0
  */
 export class LabelNotAllowed extends Schema.TaggedError<LabelNotAllowed>()("LabelNotAllowed", {}) {
   override get message() {
-    return "A label is a line of text: it cannot hold control characters"
+    return "A label is a line of up to 128 characters: it cannot hold control characters or invisible ones"
   }
 }
 
