@@ -70,6 +70,13 @@ const retrySchedule = Schedule.exponential("4 millis").pipe(Schedule.jittered)
 // A connection that does not begin or end a transaction in this time is closed.
 const controlTimeout = Duration.seconds(2)
 
+/**
+ * Waits for a time, in steps. A process that was stopped meanwhile, or its machine, finds the time over when it goes on, and
+ * the answers of that time unread: it loses one step by that, and has the others to read them.
+ */
+const patience = (time: Duration.Duration): Effect.Effect<unknown> =>
+  Effect.interruptible(Effect.repeat(Effect.sleep(Duration.millis(Duration.toMillis(time) / 4)), { times: 3 }))
+
 const reasonOf = (error: SqlError): RepositoryFailure => {
   switch (error.reason._tag) {
     case "ConnectionError":
@@ -169,7 +176,7 @@ const within = <A, E, R, E2>(
       // A database in this process has answered already.
       const exit = fiber.pollUnsafe()
       if (exit !== undefined) return exit
-      const inTime = Effect.raceFirst(Fiber.await(fiber), Effect.as(Effect.sleep(deadline), late))
+      const inTime = Effect.raceFirst(Fiber.await(fiber), Effect.as(patience(deadline), late))
       return restore(inTime).pipe(
         Effect.onInterrupt(() => Fiber.interrupt(fiber)),
         Effect.flatMap((exit): Effect.Effect<A, E | E2> => {
@@ -212,7 +219,7 @@ const makePgTransaction = (sql: SqlClient.SqlClient, begin: string): Wrap => {
   // A transaction begins and ends uninterruptibly, and on a connection that has gone silent that would be never.
   const bounded = (conn: SqlConnection.Connection, statement: string) =>
     Effect.interruptible(conn.executeRaw(statement, [])).pipe(
-      Effect.timeoutOrElse({ duration: controlTimeout, orElse: () => lost("The connection did not answer") })
+      Effect.raceFirst(Effect.andThen(patience(controlTimeout), lost("The connection did not answer")))
     )
   return SqlClient.makeWithTransaction({
     transactionService: sql.transactionService,
