@@ -20,7 +20,7 @@ const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   "durable-streams": ["core", "http"],
   interop: ["core", "durable-streams"],
   client: ["core", "contract"],
-  testing: ["core", "contract", "connect"],
+  testing: ["core", "contract", "connect", "durable-streams"],
   cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node"]
 }
 

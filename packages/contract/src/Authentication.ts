@@ -15,8 +15,10 @@ import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import {
   Forbidden,
+  InternalError,
   InvalidRequest,
   OAuthError,
+  OAuthInternalError,
   TooLarge,
   Unauthorized,
   Unavailable,
@@ -67,7 +69,7 @@ export const layerAuthentication = <E, R>(
  * @since 0.1.0
  */
 export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@sallyport/contract/RequestErrors", {
-  error: [InvalidRequest, Forbidden, TooLarge, UnsupportedMediaType]
+  error: [InvalidRequest, Forbidden, TooLarge, UnsupportedMediaType, InternalError]
 }) {}
 
 /**
@@ -78,7 +80,7 @@ export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@
  */
 export class OAuthRequestErrors extends HttpApiMiddleware.Service<OAuthRequestErrors>()(
   "@sallyport/contract/OAuthRequestErrors",
-  { error: [OAuthError, Forbidden, TooLarge] }
+  { error: [OAuthError, Forbidden, TooLarge, OAuthInternalError] }
 ) {}
 
 /**

@@ -8,7 +8,7 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import { Label, PairingLinkView } from "./AccessSchemas.ts"
 import { RequestErrors, requires } from "./Authentication.ts"
-import { Forbidden, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
+import { Conflict, Forbidden, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
 
 /**
  * Groups the endpoints of pairing links.
@@ -34,7 +34,7 @@ export class PairingGroup extends HttpApiGroup.make("pairing").add(
       /** The pairing code, shown only here. */
       code: Schema.RedactedFromValue(Schema.String, { label: "pairing-code" })
     }).pipe(HttpApiSchema.status(201)),
-    error: [InvalidRequest, Forbidden, Unavailable]
+    error: [InvalidRequest, Forbidden, Conflict, Unavailable]
   }).pipe(requires("access:write")),
   HttpApiEndpoint.get("list", "/api/auth/pairing-links", {
     success: Schema.Struct({ links: Schema.Array(PairingLinkView) }),

@@ -140,6 +140,8 @@ describe("options in variables", () => {
       defaultMillis: 300_000,
       maximumMillis: 3_600_000,
       listLimit: 1_000,
+      maxOpen: 32,
+      unboundDelegation: false,
       perSource: { attempts: 10, windowMillis: 60_000 },
       total: { attempts: 1_000, windowMillis: 60_000 }
     },
@@ -156,6 +158,8 @@ describe("options in variables", () => {
       defaultMillis: 60_000,
       maximumMillis: 120_000,
       listLimit: 3,
+      maxOpen: 32,
+      unboundDelegation: false,
       perSource: { attempts: 4, windowMillis: 5_000 },
       total: { attempts: 6, windowMillis: 7_000 }
     },

@@ -19,6 +19,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -85,7 +86,7 @@ export interface CreateOptions {
   readonly target:
     | { readonly type: "webhook"; readonly url: string }
     | { readonly type: "pull-wake"; readonly wakeStream: string }
-  /** `*` stands for one segment of a path or a part of one, `**` for any number of segments. */
+  /** `*` stands for one segment of a path or a part of one, `**` for zero or more segments, `%2A` for a star. */
   readonly pattern?: string | undefined
   /** Paths of streams, which need not exist yet. */
   readonly streams?: ReadonlyArray<string> | undefined
@@ -241,7 +242,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
   const find = Effect.fnUntraced(function*(name: { readonly owner: RunOwner; readonly subscriptionId: string }) {
     const { subscriptionId } = name
     const row = yield* storage(repository.get({ ownerKey: ownerKey(name.owner), subscriptionId }))
-    return row ?? (yield* fail(new SubscriptionNotFound({ subscriptionId })))
+    return Option.isSome(row) ? row.value : yield* fail(new SubscriptionNotFound({ subscriptionId }))
   })
 
   const get = Effect.fn("StreamSubscriptions.get")(function*(name: {
@@ -340,8 +341,9 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     if (claims.subscriptionId !== subscriptionId) return yield* fail(new TokenInvalid())
     const fenced = fail(new WakeFenced({ subscriptionId }))
     if (claims.generation !== asked.generation || claims.wakeId !== asked.wakeId) return yield* fenced
-    const row = yield* storage(repository.get(claims))
-    if (row === undefined) return yield* fail(new SubscriptionNotFound({ subscriptionId }))
+    const found = yield* storage(repository.get(claims))
+    if (Option.isNone(found)) return yield* fail(new SubscriptionNotFound({ subscriptionId }))
+    const row = found.value
     const owner = yield* PendingStreams.ownerOf(row)
     const matches = row.pattern === null ? () => false : Glob.matcher(row.pattern)
     const linked = new Set((yield* storage(repository.links(row))).map(({ path }) => path))

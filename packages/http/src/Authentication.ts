@@ -495,7 +495,7 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
 export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.mebibytes(1)
 
 /** Checks a request before its endpoint reads it, and answers what the endpoint cannot read. */
-const guardRequest = <E, R, E2, E3>(
+const guardRequest = <E, R, E2, E3, E4>(
   httpEffect: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>,
   options: {
     readonly endpoint: HttpApiEndpoint.Top
@@ -504,10 +504,11 @@ const guardRequest = <E, R, E2, E3>(
     readonly policy: Option.Option<Descriptor>
     readonly onInvalid: (reason: { readonly message: string }) => Effect.Effect<never, E2>
     readonly onUnsupported: (reason: { readonly message: string }) => Effect.Effect<never, E3>
+    readonly onDefect: (defect: unknown) => Effect.Effect<never, E4>
   }
 ): Effect.Effect<
   HttpServerResponse.HttpServerResponse,
-  E | E2 | E3 | Forbidden | TooLarge,
+  E | E2 | E3 | E4 | Forbidden | TooLarge,
   R | HttpServerRequest.HttpServerRequest
 > =>
   Effect.gen(function*() {
@@ -534,15 +535,16 @@ const guardRequest = <E, R, E2, E3>(
     }
     return yield* httpEffect.pipe(
       Effect.provideService(HttpIncomingMessage.MaxBodySize, options.maxBodySize),
-      Effect.catch((error): Effect.Effect<never, E | E2> =>
-        HttpApiError.HttpApiSchemaError.is(error) && isOfRequest(error)
+      Effect.catch((error): Effect.Effect<never, E | E2 | E4> => {
+        if (!HttpApiError.HttpApiSchemaError.is(error)) return Effect.fail(error)
+        return isOfRequest(error)
           ? options.onInvalid({ message: Wire.describeSchemaError(error) })
-          : Effect.fail(error)
-      ),
+          : options.onDefect(error)
+      }),
       // What goes wrong while a body is read is a defect to the endpoint.
-      Effect.catchDefect((defect): Effect.Effect<never, E2 | TooLarge> => {
+      Effect.catchDefect((defect): Effect.Effect<never, E2 | E4 | TooLarge> => {
         if (!HttpServerError.isHttpServerError(defect) || defect.reason._tag !== "RequestParseError") {
-          return Effect.die(defect)
+          return options.onDefect(defect)
         }
         return defect.reason.reason === "BodyTooLarge"
           ? tooLarge
@@ -575,7 +577,8 @@ export const layerRequestErrors = (options?: {
           ...common,
           endpoint,
           onInvalid: Wire.invalidRequest,
-          onUnsupported: Wire.unsupportedMediaType
+          onUnsupported: Wire.unsupportedMediaType,
+          onDefect: Wire.internalError
         })
       )
     ).pipe(Context.add(
@@ -585,7 +588,8 @@ export const layerRequestErrors = (options?: {
           ...common,
           endpoint,
           onInvalid: Wire.oauthInvalidRequest,
-          onUnsupported: Wire.oauthInvalidRequest
+          onUnsupported: Wire.oauthInvalidRequest,
+          onDefect: Wire.oauthInternalError
         })
       )
     ))

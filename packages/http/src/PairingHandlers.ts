@@ -40,6 +40,8 @@ export const layer = HttpApiBuilder.group(
           SubjectNotAllowed: (reason) => Wire.invalidRequest(reason),
           LabelNotAllowed: (reason) => Wire.invalidRequest(reason),
           LifetimeOutOfBounds: (reason) => Wire.invalidRequest(reason),
+          IssuerEnded: (reason) => Wire.unauthorized(reason),
+          TooManyOpenLinks: (reason) => Wire.tooManyLinks(reason),
           BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),

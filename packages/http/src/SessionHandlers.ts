@@ -68,6 +68,7 @@ const signIn = Effect.fnUntraced(function*(options: {
     scopes: grant.scopes,
     method: options.method,
     proofKeyThumbprint: options.proofKeyThumbprint,
+    link: grant,
     device: {
       label: options.label ?? null,
       userAgent: request.headers["user-agent"]?.slice(0, 256) ?? null,

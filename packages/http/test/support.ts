@@ -41,12 +41,14 @@ import * as Net from "node:net"
 export class Probe extends Context.Service<Probe, {
   readonly calls: Map<string, number>
   readonly failing: Set<string>
+  /** What dies of a fault of ours. */
+  readonly dying: Set<string>
   /** What some operations answer instead of doing their work. */
   readonly answers: Map<string, unknown>
 }>()("@sallyport/http/test/Probe") {
   static readonly layer = Layer.sync(
     Probe,
-    () => Probe.of({ calls: new Map(), failing: new Set(), answers: new Map() })
+    () => Probe.of({ calls: new Map(), failing: new Set(), dying: new Set(), answers: new Map() })
   )
 }
 
@@ -65,6 +67,7 @@ const probed = <S extends object>(
         Effect.suspend(() => {
           probe.calls.set(operation, (probe.calls.get(operation) ?? 0) + 1)
           if (probe.answers.has(operation)) return Effect.succeed(probe.answers.get(operation))
+          if (probe.dying.has(operation)) return Effect.die(error(operation))
           return probe.failing.has(operation) ? Effect.fail(error(operation)) : Reflect.apply(member, target, args)
         })
     }

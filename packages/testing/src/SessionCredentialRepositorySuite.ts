@@ -922,6 +922,7 @@ export const suite = <E>(
       port: "SessionCredentialRepository",
       steps: Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120)),
       run: runStep,
+      feed: allEvents,
       layer,
       layerMemory
     })

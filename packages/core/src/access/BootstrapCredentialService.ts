@@ -15,13 +15,14 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as AccessScope from "./AccessScope.ts"
 import { AuthPolicy, type BootstrapMethod } from "./AuthPolicy.ts"
-import { type PairingLinkRow, type RefusalReason, toPairingLink } from "./BootstrapCredentialRepository.ts"
+import { anyKey, type PairingLinkRow, type RefusalReason, toPairingLink } from "./BootstrapCredentialRepository.ts"
 import * as Attempts from "./internal/attempts.ts"
 import {
   AlreadySeeded,
   type BootstrapCredentialError,
   fail,
   InvalidCredential,
+  IssuerEnded,
   LabelNotAllowed,
   LifetimeOutOfBounds,
   LinkNotFound,
@@ -31,6 +32,7 @@ import {
   ScopeNotHeld,
   SubjectNotAllowed,
   TooManyAttempts,
+  TooManyOpenLinks,
   unavailable,
   WeakCredential
 } from "./internal/bootstrapErrors.ts"
@@ -46,6 +48,7 @@ import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal } from "./Principal.ts"
+import { endlessSessionId, type Session, type SessionId } from "./Session.ts"
 import * as Sweeper from "../Sweeper.ts"
 
 export {
@@ -53,6 +56,7 @@ export {
   BootstrapCredentialError,
   BootstrapStoreUnavailable,
   InvalidCredential,
+  IssuerEnded,
   LabelNotAllowed,
   LifetimeOutOfBounds,
   LinkNotFound,
@@ -62,6 +66,7 @@ export {
   ScopeNotHeld,
   SubjectNotAllowed,
   TooManyAttempts,
+  TooManyOpenLinks,
   WeakCredential
 } from "./internal/bootstrapErrors.ts"
 export { type AttemptLimit, InvalidBootstrapCredentialOptions, type Options } from "./internal/bootstrapOptions.ts"
@@ -85,6 +90,8 @@ export interface Grant {
   readonly proofKeyThumbprint: string | null
   /** Who issued the link. */
   readonly createdBy: string
+  /** The session that issued the link, or null if it was the operator, or a relay's grant. */
+  readonly issuedBy: SessionId | null
 }
 
 /**
@@ -137,6 +144,11 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    * a session hands on more than it holds; the operator holds the whole vocabulary. Fails with {@link SubjectNotAllowed}
    * if a session names another subject than its own, with {@link LabelNotAllowed}, or with {@link MethodNotOffered}
    * if there is an `AuthPolicy` in the context of the layer, and it takes no pairing links.
+   *
+   * A link that a session issues ends with that session: it lasts no longer than the session would without further use,
+   * and fails with {@link IssuerEnded} if the session has ended. A session has a bounded number of open links, past which
+   * this fails with {@link TooManyOpenLinks}. The link of a session that is bound to a key is bound as well: to the key
+   * given, or to whichever key the redeemer proves, unless the option `unboundDelegation` is on.
    */
   readonly issue: (options: {
     readonly issuedBy: Principal
@@ -228,6 +240,7 @@ export const makeGrants = Effect.gen(function*() {
       proofKeyThumbprint: grant.proofKeyThumbprint,
       remainingUses: 1,
       createdBy: grant.createdBy,
+      issuedBy: null,
       createdAtMillis: nowMillis,
       expiresAtMillis: nowMillis + grant.lifetimeMillis,
       revokedAtMillis: null
@@ -256,7 +269,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const repository = (yield* AccessRepository).links
   const random = yield* SecureRandom.SecureRandom
   const vocabulary = yield* AccessScope.Vocabulary
-  const { defaultMillis, listLimit, maximumMillis, perSource, total } = settings
+  const { defaultMillis, listLimit, maximumMillis, maxOpen, perSource, total, unboundDelegation } = settings
   const attempts = yield* Attempts.make("bootstrap", { perSource, total })
   const policy = yield* Effect.serviceOption(AuthPolicy)
   const digestOf = yield* CredentialDigest.make
@@ -276,6 +289,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     readonly proofKeyThumbprint: string | undefined
     readonly uses: number
     readonly actor: string
+    readonly issuer: Session | undefined
     readonly lifetimeMillis: number
   }) {
     const nowMillis = yield* Clock.currentTimeMillis
@@ -288,14 +302,28 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       proofKeyThumbprint: link.proofKeyThumbprint ?? null,
       remainingUses: link.uses,
       createdBy: link.actor,
+      issuedBy: link.issuer?.id ?? null,
       createdAtMillis: nowMillis,
-      expiresAtMillis: nowMillis + link.lifetimeMillis,
+      // A link that a session issued ends with it, and a session that goes on unused ends then at the earliest.
+      expiresAtMillis: Math.min(nowMillis + link.lifetimeMillis, link.issuer?.expiresAt.epochMilliseconds ?? Infinity),
       revokedAtMillis: null
     }
     // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
     const made = toPairingLink(row)
-    const inserted = yield* Effect.mapError(repository.insert(row, { actor: link.actor, nowMillis }), unavailable)
-    return inserted ? Option.some(made) : Option.none<PairingLink>()
+    const outcome = yield* Effect.mapError(
+      repository.insert(row, { actor: link.actor, nowMillis }, maxOpen),
+      unavailable
+    )
+    switch (outcome) {
+      case "inserted":
+        return Option.some(made)
+      case "digest-exists":
+        return Option.none<PairingLink>()
+      case "issuer-ended":
+        return yield* fail(new IssuerEnded())
+      case "too-many-open":
+        return yield* fail(new TooManyOpenLinks({ maximum: maxOpen }))
+    }
   })
 
   const refusalError = (
@@ -343,11 +371,13 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 
   return BootstrapCredentialService.of({
     issue: Effect.fn("BootstrapCredentialService.issue")(function*(request) {
-      const own = request.issuedBy === "operator" ? undefined : request.issuedBy.subject
-      const subject = request.subject ?? own ?? defaultSubject
-      if (own !== undefined && subject !== own) return yield* fail(new SubjectNotAllowed({ problem: "foreign" }))
+      const by = request.issuedBy
+      const subject = request.subject ?? (by === "operator" ? defaultSubject : by.subject)
+      if (by !== "operator" && subject !== by.subject) return yield* fail(new SubjectNotAllowed({ problem: "foreign" }))
+      // The session under `unsafe-no-auth` has no row, and never ends.
+      const issuer = by === "operator" || by.id === endlessSessionId ? undefined : by
       yield* checkLink("pairing-link", subject, request.label)
-      const held = request.issuedBy === "operator" ? vocabulary : request.issuedBy.scopes
+      const held = by === "operator" ? vocabulary : by.scopes
       const missing = AccessScope.missing(held, request.scopes)
       if (missing.length > 0) return yield* fail(new ScopeNotHeld({ missing }))
       const millis = yield* lifetimeMillis(request.lifetime)
@@ -363,9 +393,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         label: request.label,
         subject,
         scopes: request.scopes,
-        proofKeyThumbprint: request.proofKeyThumbprint,
+        proofKeyThumbprint: request.proofKeyThumbprint ??
+          (issuer === undefined || issuer.proofKeyThumbprint === null || unboundDelegation ? undefined : anyKey),
         uses,
-        actor: actorOf(request.issuedBy),
+        actor: actorOf(by),
+        issuer,
         lifetimeMillis: millis
       })
       // Two equal codes of 75 random bits among the few that are open: not an outcome to have an error for.
@@ -406,7 +438,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         subject: row.subject,
         scopes: scopes ?? row.scopes,
         proofKeyThumbprint: row.proofKeyThumbprint,
-        createdBy: row.createdBy
+        createdBy: row.createdBy,
+        issuedBy: row.issuedBy
       }
     }),
     list: Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => repository.list({ nowMillis, limit: listLimit })).pipe(
@@ -439,6 +472,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         proofKeyThumbprint: undefined,
         uses: 1,
         actor: "operator",
+        issuer: undefined,
         lifetimeMillis: millis
       })
       return Option.isSome(link) ? link.value : yield* fail(new AlreadySeeded())

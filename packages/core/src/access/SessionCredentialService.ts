@@ -48,7 +48,7 @@ import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal } from "./Principal.ts"
 import { Device, endlessSessionId, type Session, SessionId, type SessionMethod } from "./Session.ts"
 import { Stopping } from "../Stopping.ts"
-import { isLive, type RevocationTarget, type SessionRow, toSession } from "./SessionCredentialRepository.ts"
+import { isLive, isTarget, type RevocationTarget, type SessionRow, toSession } from "./SessionCredentialRepository.ts"
 import * as SessionToken from "./SessionToken.ts"
 import { Sha256Hex } from "./Sha256.ts"
 import * as Sweeper from "../Sweeper.ts"
@@ -173,6 +173,8 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
     readonly method: SessionMethod
     readonly proofKeyThumbprint?: string | undefined
     readonly device?: Partial<typeof Device.Type> | undefined
+    /** The pairing link that the session comes from. What ends all that descends from its issuer ends the session. */
+    readonly link?: { readonly linkId: string; readonly issuedBy: SessionId | null } | undefined
     readonly actor?: string | undefined
   }) => Effect.Effect<IssuedSession, SessionCredentialError>
   /**
@@ -199,21 +201,40 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
     readonly current?: SessionId | undefined
   }) => Effect.Effect<ReadonlyArray<ListedSession>, SessionCredentialError>
   /**
-   * Ends a session by its id. Fails with {@link SessionNotFound} if there is none, and with
-   * {@link CurrentSessionProtected} if it is the session that asks.
+   * Ends a session by its id, and its open pairing links with it. With `descendants` it also ends the sessions that came
+   * from its links, through every generation, and their links. Fails with {@link SessionNotFound} if no session ended,
+   * and with {@link CurrentSessionProtected} if it is the session that asks.
+   *
+   * Here and below, the session that asks does not end because it descends from what ends, nor does what descends from it.
    */
-  readonly revoke: (id: SessionId, by: Principal) => Effect.Effect<void, SessionCredentialError>
-  /** Ends the session that asks, as logging out does. Ending it twice is a success. */
+  readonly revoke: (id: SessionId, by: Principal, options?: {
+    readonly descendants?: boolean | undefined
+  }) => Effect.Effect<void, SessionCredentialError>
+  /**
+   * Ends the session that asks, and its open pairing links with it, as logging out does. Sessions that came from its links
+   * go on. Ending it twice is a success.
+   */
   readonly logout: (session: Session) => Effect.Effect<void, SessionCredentialError>
-  /** Ends the subject's other sessions and returns how many there were. */
+  /** Ends the subject's other sessions, with all that descends from them, and returns how many sessions there were. */
   readonly revokeOthers: (session: Session) => Effect.Effect<number, SessionCredentialError>
-  /** Ends every session of a subject and returns how many there were. */
+  /**
+   * Ends every session of a subject, with all that descends from them, and the open links for the subject. Returns how
+   * many sessions there were.
+   */
   readonly revokeBySubject: (subject: string, by: Principal) => Effect.Effect<number, SessionCredentialError>
-  /** Ends every session bound to a key and returns how many there were. */
+  /**
+   * Ends every session bound to a key, with all that descends from them, and the open links that only this key redeems.
+   * Returns how many sessions there were.
+   */
   readonly revokeByProofKey: (
     proofKeyThumbprint: string,
     by: Principal
   ) => Effect.Effect<number, SessionCredentialError>
+  /**
+   * Ends every session and open link that was issued before a time, with all that descends from these sessions, and
+   * returns how many sessions there were. It is for a store that came back from a copy, in which what ended since is live.
+   */
+  readonly revokeIssuedBefore: (time: DateTime.DateTime, by: Principal) => Effect.Effect<number, SessionCredentialError>
   /** Makes a ticket for one WebSocket upgrade, if no header can be set: 128 random bits, single use, short-lived. */
   readonly issueTicket: (session: Session) => Effect.Effect<Redacted.Redacted, SessionCredentialError>
   /** Redeems a ticket for its session, of n racers once. Fails with {@link TicketRefused}. */
@@ -249,19 +270,6 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
 /** How many rows a page of {@link SessionCredentialService}'s `list` holds, so that a long list never blocks for long. */
 const listPage = 256
 
-const isTarget = (target: RevocationTarget, session: Session): boolean => {
-  switch (target._tag) {
-    case "Session":
-      return session.id === target.id
-    case "SubjectExcept":
-      return session.subject === target.subject && session.id !== target.keep
-    case "Subject":
-      return session.subject === target.subject
-    case "ProofKey":
-      return session.proofKeyThumbprint === target.proofKeyThumbprint
-  }
-}
-
 /**
  * Names what the service is built on.
  *
@@ -274,6 +282,9 @@ export type Requirements =
   | SecureRandom.SecureRandom
   | Digest.Digest
   | Mac.Mac
+
+/** Returns the session that asks for a revocation. */
+const keptBy = (by: Principal): SessionId | undefined => by === "operator" ? undefined : by.id
 
 const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   SessionCredentialService["Service"],
@@ -385,7 +396,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       Effect.tap((ids) =>
         // A racer may have been the one to revoke a target and not have come to forget it, so its absence from the
         // answer does not say that it is still live.
-        Effect.sync(() => cache.invalidate(ids, (session) => isTarget(target, session)))
+        Effect.sync(() =>
+          cache.invalidate(
+            ids,
+            (session) => isTarget(target, { ...session, createdAtMillis: session.createdAt.epochMilliseconds })
+          )
+        )
       ),
       Effect.tapCause(() => Effect.sync(cache.forgetAll)),
       Effect.uninterruptible,
@@ -451,6 +467,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         method: request.method,
         scopes: request.scopes,
         proofKeyThumbprint: request.proofKeyThumbprint ?? null,
+        linkId: request.link?.linkId ?? null,
+        parentId: request.link?.issuedBy ?? null,
         device,
         tokenDigest: yield* digestOf(token),
         keyId: key.keyId,
@@ -564,11 +582,17 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         if (page.length < listPage) return listed
       }
     }),
-    revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by) {
+    revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by, options) {
       if (by !== "operator" && by.id === id) {
         return yield* new SessionCredentialError({ reason: new CurrentSessionProtected({ id }) })
       }
-      const revoked = yield* revokeTarget({ _tag: "Session", id }, actorOf(by))
+      const target: RevocationTarget = {
+        _tag: "Session",
+        id,
+        descendants: options?.descendants,
+        keep: keptBy(by)
+      }
+      const revoked = yield* revokeTarget(target, actorOf(by))
       if (revoked.length === 0) return yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
     }),
     logout: Effect.fn("SessionCredentialService.logout")(function*(session) {
@@ -579,10 +603,15 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return (yield* revokeTarget(target, session.subject)).length
     }),
     revokeBySubject: Effect.fn("SessionCredentialService.revokeBySubject")(function*(subject, by) {
-      return (yield* revokeTarget({ _tag: "Subject", subject }, actorOf(by))).length
+      return (yield* revokeTarget({ _tag: "Subject", subject, keep: keptBy(by) }, actorOf(by))).length
     }),
     revokeByProofKey: Effect.fn("SessionCredentialService.revokeByProofKey")(function*(proofKeyThumbprint, by) {
-      return (yield* revokeTarget({ _tag: "ProofKey", proofKeyThumbprint }, actorOf(by))).length
+      const target = { _tag: "ProofKey", proofKeyThumbprint, keep: keptBy(by) } as const
+      return (yield* revokeTarget(target, actorOf(by))).length
+    }),
+    revokeIssuedBefore: Effect.fn("SessionCredentialService.revokeIssuedBefore")(function*(time, by) {
+      const target = { _tag: "IssuedBefore", beforeMillis: time.epochMilliseconds, keep: keptBy(by) } as const
+      return (yield* revokeTarget(target, actorOf(by))).length
     }),
     issueTicket: Effect.fn("SessionCredentialService.issueTicket")(function*(session) {
       const ticket = Redacted.make(Base64Url.encode(yield* random.randomBytes(16)), { label: "session-ticket" })

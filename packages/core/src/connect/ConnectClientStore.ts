@@ -140,7 +140,7 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   }) => Effect.Effect<RequestResult, ConnectClientError>
   /**
    * Decides about a client, named by its thumbprint or by a beginning of it that no other client has. What a client that is
-   * not approved has ends in the same step. With `code`, the decision is about the request with that verification code
+   * not approved has, and all that descends from it, ends in the same step. With `code`, the decision is about the request with that verification code
    * only, and fails with {@link RequestChanged} if it is another one. Deciding the same twice is a success.
    */
   readonly decide: (options: {
@@ -229,6 +229,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const rows = yield* Effect.mapError(
         repository.setMode({
           mode,
+          keep: by === "operator" ? undefined : by.id,
           trust: trust === "all" ? "all" : mode === "account" ? trust ?? [] : [...trust ?? [], ...own]
         }, yield* change(actorOf(by))),
         unavailable
@@ -287,6 +288,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         repository.decide({
           proofKeyThumbprint: row.proofKeyThumbprint,
           decision,
+          keep: by === "operator" ? undefined : by.id,
           reason: reason ?? null,
           // An approval is of the request that was looked at, whichever request may have come with the key since.
           requestedAtMillis: code !== undefined || decision === "approved" ? row.requestedAtMillis : undefined,

@@ -232,13 +232,10 @@ export interface RunEventEncoded extends Omit<RunEvent, "data"> {
 
 /**
  * Reads a cursor: the decimal number of the last event seen, or 0 to read from the beginning. Anything else, such as a
- * sign, an exponent, a leading zero or a number above 2^53 - 1, is `undefined`.
+ * sign, an exponent, a leading zero or a number above 2^53 - 1, is none.
  *
  * @category converting
  * @since 0.1.0
  */
-export const parseCursor = (text: string): number | undefined => {
-  if (!/^(?:0|[1-9][0-9]{0,15})$/.test(text)) return undefined
-  const cursor = Number(text)
-  return Number.isSafeInteger(cursor) ? cursor : undefined
-}
+export const parseCursor = (text: string): Option.Option<number> =>
+  /^(?:0|[1-9][0-9]{0,15})$/.test(text) ? Option.liftPredicate(Number(text), Number.isSafeInteger) : Option.none()

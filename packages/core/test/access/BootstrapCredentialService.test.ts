@@ -80,7 +80,8 @@ describe("a pairing link", () => {
             subject: "owner",
             scopes: ["runs:read", "access:read"],
             proofKeyThumbprint: null,
-            createdBy: "operator"
+            createdBy: "operator",
+            issuedBy: null
           })
         }
       }

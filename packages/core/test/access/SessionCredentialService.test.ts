@@ -643,8 +643,11 @@ describe("revocation", () => {
           change
         })),
         [
-          { actor: "ada", change: { _tag: "sessionRemoved", id: other.session.id, reason: "revoked" } },
-          { actor: "operator", change: { _tag: "sessionRemoved", id: current.session.id, reason: "revoked" } }
+          { actor: "ada", change: { _tag: "sessionRemoved", id: other.session.id, subject: "ada", reason: "revoked" } },
+          {
+            actor: "operator",
+            change: { _tag: "sessionRemoved", id: current.session.id, subject: "ada", reason: "revoked" }
+          }
         ]
       )
     }).pipe(Effect.provide(services())))

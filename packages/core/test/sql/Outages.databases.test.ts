@@ -47,6 +47,7 @@ const link = (id: string) => ({
   proofKeyThumbprint: null,
   remainingUses: 1,
   createdBy: "operator",
+  issuedBy: null,
   createdAtMillis: 1_000,
   expiresAtMillis: 9_000,
   revokedAtMillis: null
@@ -58,6 +59,8 @@ const session = (id: string) => ({
   method: "bearer-access-token" as const,
   scopes: [],
   proofKeyThumbprint: null,
+  linkId: null,
+  parentId: null,
   device: new Device({ label: null, userAgent: null, address: null }),
   tokenDigest: `digest of ${id}`,
   keyId: "key",

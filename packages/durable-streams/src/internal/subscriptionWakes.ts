@@ -122,13 +122,14 @@ export const make = Effect.fnUntraced(function*({ keys, outage, pendingOf, webho
         return
       }
       const wakeId = `w_${yield* random.uuidV7()}`
-      const woken = yield* storage(repository.wake({
+      const begun = yield* storage(repository.wake({
         ...nameOf(row),
         wakeId,
         leaseExpiresAtMillis: row.type === "webhook" ? now() + row.leaseMillis : null,
         nowMillis: now()
       }))
-      if (woken === undefined) return
+      if (Option.isNone(begun)) return
+      const woken = begun.value
       const telling = tell(woken, wakeId, pending).pipe(
         Effect.matchCauseEffect({
           onFailure: Effect.fnUntraced(function*(cause) {

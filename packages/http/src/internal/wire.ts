@@ -114,6 +114,29 @@ export const oauthRateLimited = (
       }))
   )
 
+const fault = "The server has a fault; its log has the cause, under this trace id"
+
+/** Fails with a 500, and logs the defect that the caller is not told. */
+const internal = <E>(error: (traceId: string) => E) => (defect: unknown): Effect.Effect<never, E> =>
+  Effect.flatMap(currentTraceId, (traceId) =>
+    Effect.logError("Answered internal_error", Cause.die(defect)).pipe(
+      Effect.annotateLogs({ traceId }),
+      Effect.andThen(Effect.fail(error(traceId)))
+    ))
+
+export const internalError = internal((traceId) =>
+  new WireError.InternalError({ code: "internal_error", message: fault, retryable: false, traceId })
+)
+export const oauthInternalError = internal((traceId) =>
+  new WireError.OAuthInternalError({
+    error: "server_error",
+    code: "internal_error",
+    error_description: fault,
+    retryable: false,
+    traceId
+  })
+)
+
 export const oauthInvalidRequest = oauthFailure("invalid_request")
 export const oauthInvalidGrant = oauthFailure("invalid_grant")
 export const oauthInvalidScope = oauthFailure("invalid_scope")
@@ -165,6 +188,7 @@ export const roleRequired = failure(WireError.Forbidden, "role_required")
 export const noActiveOrg = failure(WireError.Conflict, "no_active_org")
 export const undecryptable = failure(WireError.Conflict, "undecryptable")
 export const limitExceeded = failure(WireError.TooLarge, "limit_exceeded")
+export const tooManyLinks = failure(WireError.Conflict, "too_many_links")
 export const currentSession = failure(WireError.Conflict, "current_session")
 export const threadBusy = failure(WireError.Conflict, "thread_busy")
 export const cursorBeyondEnd = failure(WireError.Conflict, "cursor_beyond_end")

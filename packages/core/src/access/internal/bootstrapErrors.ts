@@ -154,6 +154,32 @@ export class LinkNotFound extends Schema.TaggedError<LinkNotFound>()("LinkNotFou
 }
 
 /**
+ * Reports a session that has ended meanwhile, and issues no link any more. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class IssuerEnded extends Schema.TaggedError<IssuerEnded>()("IssuerEnded", {}) {
+  override get message() {
+    return "Your session has ended; sign in again to issue a pairing link"
+  }
+}
+
+/**
+ * Reports a session that has as many links open as it may have. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyOpenLinks extends Schema.TaggedError<TooManyOpenLinks>()("TooManyOpenLinks", {
+  maximum: Schema.Natural
+}) {
+  override get message() {
+    return `You have ${this.maximum} pairing links open already; revoke one, or wait until one is used or expires`
+  }
+}
+
+/**
  * Reports a credential that was seeded before; a new one has to be made for each start.
  *
  * @category errors
@@ -215,6 +241,8 @@ export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCreden
       TooManyAttempts,
       LifetimeOutOfBounds,
       LinkNotFound,
+      IssuerEnded,
+      TooManyOpenLinks,
       AlreadySeeded,
       WeakCredential,
       BootstrapStoreUnavailable

@@ -209,11 +209,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const eventsEncoded = Effect.fn("RunEventLog.events")(function*(options: EventsOptions) {
     const { after = 0, runId } = options
     const cursor = parseCursor(String(after))
-    if (cursor === undefined) return yield* fail(new InvalidCursor({ cursor: String(after) }))
+    if (Option.isNone(cursor)) return yield* fail(new InvalidCursor({ cursor: String(after) }))
     const row = yield* find(options)
     if (row.expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
-    if (cursor > row.lastSeq) return yield* fail(new CursorBeyondEnd({ runId, cursor, lastSeq: row.lastSeq }))
-    return following.follow(row, cursor)
+    if (cursor.value > row.lastSeq) {
+      return yield* fail(new CursorBeyondEnd({ runId, cursor: cursor.value, lastSeq: row.lastSeq }))
+    }
+    return following.follow(row, cursor.value)
   })
 
   return {

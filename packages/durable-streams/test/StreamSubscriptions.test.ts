@@ -1,153 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import {
-  StreamSubscriptionRepository,
-  type SubscriptionName
-} from "@sallyport/durable-streams/StreamSubscriptionRepository"
 import type { SigningKey } from "@sallyport/durable-streams/StreamSubscriptions"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import { createPublicKey, verify } from "node:crypto"
 import * as Http from "node:http"
-import { persistences, start } from "./support.ts"
-
-// -----------------------------------------------------------------------------
-// Repository
-// -----------------------------------------------------------------------------
-
-const name: SubscriptionName = { ownerKey: "o", subscriptionId: "s" }
-const config = {
-  ...name,
-  type: "pull-wake",
-  pattern: "events/*",
-  webhookUrl: null,
-  wakeStream: "wake",
-  leaseMillis: 1000,
-  description: null,
-  rootUrl: "http://x/streams",
-  owner: "{}",
-  digest: "d",
-  links: [{ path: "events/a", acked: 5, explicit: true, glob: true }],
-  nowMillis: 0
-} as const
-
-for (const { layer, name: persistence } of persistences) {
-  const build = Layer.build(Layer.fresh(layer)).pipe(
-    Effect.map((context) => Context.get(context, StreamSubscriptionRepository))
-  )
-
-  describe(`StreamSubscriptionRepository (${persistence})`, () => {
-    it.live("of those who begin a wake at the same time, one does, and again when the lease has expired", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        yield* repository.create(config)
-        const wake = (nowMillis: number) =>
-          Effect.forEach(
-            Array.from({ length: 10 }, (_, n) => n),
-            (n) =>
-              repository.wake({
-                ...name,
-                wakeId: `${nowMillis}-${n}`,
-                leaseExpiresAtMillis: nowMillis + 100,
-                nowMillis
-              }),
-            { concurrency: "unbounded" }
-          )
-        assert.deepStrictEqual((yield* wake(0)).filter((row) => row !== undefined).map((row) => row.generation), [1])
-        assert.isTrue((yield* wake(99)).every((row) => row === undefined))
-        assert.deepStrictEqual((yield* wake(100)).filter((row) => row !== undefined).map((row) => row.generation), [2])
-        assert.deepStrictEqual((yield* repository.due({ nowMillis: 199, limit: 10 })).length, 0)
-        assert.deepStrictEqual((yield* repository.due({ nowMillis: 200, limit: 10 })).length, 1)
-      }))
-
-    it.live("of workers who claim at the same time, one does; who comes late with a settled wake is fenced", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        yield* repository.create(config)
-        yield* repository.wake({ ...name, wakeId: "w1", leaseExpiresAtMillis: null, nowMillis: 0 })
-        const claims = yield* Effect.forEach(
-          ["a", "b", "c", "d"],
-          (worker) => repository.claim({ ...name, wakeId: "other", worker, leaseExpiresAtMillis: 100, nowMillis: 0 }),
-          { concurrency: "unbounded" }
-        )
-        const claimed = claims.find(({ _tag }) => _tag === "Claimed")
-        assert.deepStrictEqual(claims.map(({ _tag }) => _tag).sort(), ["Claimed", "Held", "Held", "Held"])
-        assert(claimed?._tag === "Claimed")
-        assert.strictEqual(claimed.subscription.wakeId, "w1")
-        assert.strictEqual(claimed.subscription.generation, 1)
-
-        const settle = (options: { wakeId?: string; generation?: number; acked?: number; nowMillis?: number }) =>
-          Effect.map(
-            repository.settle({
-              ...name,
-              wakeId: options.wakeId ?? "w1",
-              generation: options.generation ?? 1,
-              acks: [{ path: "events/a", acked: options.acked ?? 9 }, { path: "events/b", acked: 1 }],
-              leaseExpiresAtMillis: null,
-              nowMillis: options.nowMillis ?? 50
-            }),
-            ({ _tag }) => _tag
-          )
-        assert.strictEqual(yield* settle({ wakeId: "w0" }), "Fenced")
-        assert.strictEqual(yield* settle({ generation: 0 }), "Fenced")
-        assert.strictEqual(yield* settle({ nowMillis: 100 }), "Fenced")
-        const acked = Effect.map(repository.links(name), (links) => links.map((link) => [link.path, link.acked]))
-        assert.deepStrictEqual(yield* acked, [["events/a", 5]])
-        assert.strictEqual(yield* settle({}), "Settled")
-        assert.strictEqual(yield* settle({}), "Fenced")
-        assert.deepStrictEqual(yield* acked, [["events/a", 9], ["events/b", 1]])
-
-        // A position never goes back.
-        yield* repository.wake({ ...name, wakeId: "w2", leaseExpiresAtMillis: 500, nowMillis: 200 })
-        assert.strictEqual(yield* settle({ wakeId: "w2", generation: 2, acked: 3, nowMillis: 201 }), "Settled")
-        assert.deepStrictEqual(yield* acked, [["events/a", 9], ["events/b", 1]])
-      }))
-
-    it.live("keeps a link's position and its pattern when its explicit part comes and goes", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        yield* repository.create(config)
-        const link = (path: string, glob: boolean) =>
-          repository.link({ ...name, links: [{ path, acked: 1, explicit: true, glob }] })
-        assert.isTrue(yield* link("events/a", true))
-        assert.isTrue(yield* link("other", false))
-        yield* repository.unlink({ ...name, path: "events/a" })
-        yield* repository.unlink({ ...name, path: "other" })
-        assert.deepStrictEqual(yield* repository.links(name), [
-          { path: "events/a", acked: 5, explicit: false, glob: true }
-        ])
-        assert.strictEqual((yield* repository.create(config))._tag, "Existing")
-        assert.strictEqual((yield* repository.create({ ...config, digest: "other" }))._tag, "Conflict")
-        yield* repository.delete(name)
-        assert.isFalse(yield* link("events/a", true))
-        assert.deepStrictEqual(yield* repository.links(name), [])
-        assert.isUndefined(yield* repository.get(name))
-      }))
-
-    it.live("notes failures, and when to try again, of the wake that failed only", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        yield* repository.create(config)
-        yield* repository.wake({ ...name, wakeId: "w1", leaseExpiresAtMillis: 100, nowMillis: 0 })
-        yield* repository.rest({ ...name, wakeId: "w0", failed: true, dueAtMillis: 10 })
-        assert.strictEqual((yield* repository.get(name))?.wakeId, "w1")
-        yield* repository.rest({ ...name, wakeId: "w1", failed: true, dueAtMillis: 10 })
-        const row = yield* repository.get(name)
-        assert.deepStrictEqual([row?.wakeId, row?.failures, row?.dueAtMillis], [null, 1, 10])
-        yield* repository.rest({ ...name, wakeId: null, failed: false, dueAtMillis: null })
-        assert.deepStrictEqual(yield* repository.due({ nowMillis: 1000, limit: 10 }), [])
-        const pages = [
-          yield* repository.page({ after: { ownerKey: "", subscriptionId: "" }, limit: 10 }),
-          yield* repository.page({ after: name, limit: 10 })
-        ]
-        assert.deepStrictEqual(pages.map(({ length }) => length), [1, 0])
-      }))
-  })
-}
-
-// -----------------------------------------------------------------------------
-// Over HTTP
-// -----------------------------------------------------------------------------
+import { start } from "./support.ts"
 
 interface Call {
   readonly body: Record<string, unknown>
@@ -323,6 +179,21 @@ describe("subscriptions over HTTP", () => {
       assert.strictEqual(other.status, 400)
       // Nothing was refused for good: the wake is still its worker's.
       assert.deepStrictEqual((yield* ack(String(one.token))).json, { ok: true, next_wake: true })
+    }))
+
+  it.live("C-76: a pattern that ends in two stars links the stream that it begins with, and tells of its appends", () =>
+    Effect.gen(function*() {
+      const { send } = yield* setUp()
+      yield* send("PUT", "events", [1])
+      yield* send("PUT", "eventsource", [1])
+      yield* send("PUT", "__ds/subscriptions/s", { type: "pull-wake", pattern: "events/**", wake_stream: "wake" })
+      const { json } = yield* send("GET", "__ds/subscriptions/s")
+      assert.deepStrictEqual(json.streams, [
+        { path: "events", link_type: "glob", acked_offset: "0000000000000000_0000000000000001" }
+      ])
+      yield* send("POST", "events", [2])
+      const claimed = yield* send("POST", "__ds/subscriptions/s/claim", { worker: "w" })
+      assert.strictEqual(claimed.status, 200)
     }))
 
   it.live("belong to who created them, and nothing is claimed where there is nothing", () =>
