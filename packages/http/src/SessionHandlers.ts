@@ -272,7 +272,15 @@ export const layer = HttpApiBuilder.group(
           const session = yield* CurrentSession
           yield* sessions.logout(session)
           // A cookie beside a bearer token is another session's, which goes on.
-          if (session.method === "browser-session-cookie") yield* SessionCookie.clear
+          if (session.method !== "browser-session-cookie") return
+          // Each cookie of our name that has a session would let the browser in again.
+          const { secureCookies } = yield* AuthPolicy
+          for (const token of SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, secureCookies)) {
+            yield* Effect.flatMap(sessions.verify(token), sessions.logout).pipe(
+              Effect.catchReason("SessionCredentialError", "SessionRefused", () => Effect.void)
+            )
+          }
+          yield* SessionCookie.clear
         },
         provideServices,
         onlyUnavailable

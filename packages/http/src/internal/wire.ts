@@ -262,12 +262,15 @@ export const runView = (run: Run): RunView =>
 /** The errors of a request that is turned away, with which status each is answered. */
 const statusByTag = { Unauthorized: 401, Forbidden: 403, Unavailable: 503 } as const
 
-export const statusOf = (error: WireError.Unauthorized | WireError.Forbidden | WireError.Unavailable): number =>
-  statusByTag[error._tag]
-
-export const toJson = Schema.encodeSync(
+const toJson = Schema.encodeSync(
   Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.Unavailable])
 )
+
+/** Returns the answer that a route without a contract gives for an error. */
+export const toResponse = (
+  error: WireError.Unauthorized | WireError.Forbidden | WireError.Unavailable
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.jsonUnsafe(toJson(error), { status: statusByTag[error._tag] })
 
 const slots: Record<HttpApiError.HttpApiSchemaError["kind"], string> = {
   Params: "path",
