@@ -8,11 +8,16 @@ import { event } from "./AccessLog.ts"
 const redeemable = (row: Links.PairingLinkRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
 
+type Place = Pick<Links.PairingLinkRow, "createdAtMillis" | "id">
+
+const newestFirst = (a: Place, b: Place): number =>
+  b.createdAtMillis - a.createdAtMillis || (a.id === b.id ? 0 : a.id < b.id ? 1 : -1)
+
 /** Returns the rows that can be redeemed, newest first. */
 export const open = (rows: Iterable<Links.PairingLinkRow>, nowMillis: number) =>
   Array.from(rows)
     .filter((row) => redeemable(row, nowMillis))
-    .sort((a, b) => b.createdAtMillis - a.createdAtMillis || (a.id < b.id ? 1 : -1))
+    .sort(newestFirst)
 
 const endedAt = (row: Links.PairingLinkRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
@@ -52,12 +57,20 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
       }),
     // #endregion consume
 
-    list: ({ limit, nowMillis }) => Effect.sync(() => open(log.state.links.values(), nowMillis).slice(0, limit)),
+    list: ({ after, limit, nowMillis, subject }) =>
+      Effect.sync(() =>
+        open(log.state.links.values(), nowMillis)
+          .filter((row) => subject === undefined || row.subject === subject)
+          .filter((row) => after === undefined || newestFirst(after, row) < 0)
+          .slice(0, limit)
+      ),
 
-    revoke: (id, context) =>
+    revoke: (id, context, subject) =>
       log.change("revoke", ({ links }) => {
         const row = links.get(id)
-        if (row === undefined || !redeemable(row, context.nowMillis)) return { answer: false }
+        if (row === undefined || !redeemable(row, context.nowMillis) || (subject ?? row.subject) !== row.subject) {
+          return { answer: false }
+        }
         return {
           answer: true,
           change: {

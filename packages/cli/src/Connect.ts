@@ -218,6 +218,7 @@ const watch = Command.make("watch", {}, () =>
         const pending = (message.snapshot.connectClients ?? []).filter((client) => client.status === "pending")
         return Effect.forEach(pending, show, { discard: true })
       }
+      if (message._tag === "Advanced") return Effect.void
       const { change } = message.event
       switch (change._tag) {
         case "connectClientUpserted":

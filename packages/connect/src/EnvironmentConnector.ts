@@ -32,7 +32,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Identity from "./Identity.ts"
-import { readAtMost } from "./internal/boundedHttp.ts"
+import { readAtMost } from "@sallyport/core/BoundedHttp"
 import {
   type InvalidEnvironmentConnectorOptions,
   type Options,

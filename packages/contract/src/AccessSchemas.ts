@@ -31,6 +31,33 @@ export class SessionView extends Schema.Class<SessionView>("@sallyport/contract/
 }) {}
 
 /**
+ * Describes a session in the list of sessions.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class ListedSessionView extends SessionView.extend<ListedSessionView>("@sallyport/contract/ListedSessionView")({
+  /** How many live sessions descend from it: those that came from its pairing links, and from theirs. */
+  descendants: Schema.Natural
+}) {}
+
+/**
+ * Describes where a page of a list begins: the `next` of the page before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const PageCursor = Schema.NonEmptyString.check(Schema.isMaxLength(96))
+
+/**
+ * Describes where the next page of a list begins, or null after the last one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const NextPage = Schema.NullOr(PageCursor)
+
+/**
  * Describes a pairing link, without its code.
  *
  * @category models
@@ -42,6 +69,8 @@ export class PairingLinkView extends Schema.Class<PairingLinkView>("@sallyport/c
   subject: Schema.NonEmptyString,
   scopes: Schema.Array(AccessScope),
   remainingUses: Schema.Natural,
+  /** Whether the device that redeems it must prove a key, so that its session is bound to that key. */
+  needsProof: Schema.Boolean,
   createdBy: Schema.NonEmptyString,
   createdAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString

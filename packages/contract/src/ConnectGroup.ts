@@ -13,6 +13,7 @@ import * as Text from "@sallyport/core/Text"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as Schema from "effect/Schema"
+import { NextPage, PageCursor } from "./AccessSchemas.ts"
 import { RequestErrors, requires } from "./Authentication.ts"
 import { Conflict, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
 
@@ -82,11 +83,8 @@ export class ConnectGroup extends HttpApiGroup.make("connect").add(
     error: [InvalidRequest, NotFound, Unavailable]
   }).pipe(requires("connect:manage")),
   HttpApiEndpoint.get("clients", "/api/auth/connect-clients", {
-    query: {
-      /** The thumbprint of the last client of the previous page. */
-      after: Schema.optionalKey(Thumbprint)
-    },
-    success: Schema.Struct({ clients: Schema.Array(ConnectClientView) }),
+    query: { after: Schema.optionalKey(PageCursor) },
+    success: Schema.Struct({ clients: Schema.Array(ConnectClientView), next: NextPage }),
     error: [InvalidRequest, NotFound, Unavailable]
   }).pipe(requires("connect:manage")),
   decision("approve", "approve"),

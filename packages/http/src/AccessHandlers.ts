@@ -32,6 +32,7 @@ const encodeSessionRemoved = encoderOf("sessionRemoved")
 const encodeCredentialUpserted = encoderOf("credentialUpserted")
 const encodeCredentialRemoved = encoderOf("credentialRemoved")
 const encodeCredentialRead = encoderOf("credentialRead")
+const encodeRevisionAdvanced = encoderOf("revisionAdvanced")
 
 const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId): string => {
   const head = { revision, actor, at }
@@ -70,6 +71,10 @@ const toWire = (current: SessionId) => (message: AccessFeedMessage): EventStream
   if (message._tag === "Change") {
     const { event } = message
     return { id: String(event.revision), event: event.change._tag, data: dataOf(event, current) }
+  }
+  if (message._tag === "Advanced") {
+    const { revision } = message
+    return { id: String(revision), event: "revisionAdvanced", data: encodeRevisionAdvanced({ revision }) }
   }
   const { connectClients, connectSecurityMode, pairingLinks, revision, sessions } = message.snapshot
   return {
@@ -117,7 +122,7 @@ export const layer = HttpApiBuilder.group(
             message: `${JSON.stringify(text)} is not a revision; give the id of the last event seen, or none`
           })
         }
-        const events = feed.subscribe({ after: Option.getOrUndefined(after) }).pipe(
+        const events = feed.subscribe({ after: Option.getOrUndefined(after), reader: session }).pipe(
           Stream.map(toWire(session.id)),
           Stream.mapError(failureOf)
         )

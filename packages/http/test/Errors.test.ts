@@ -206,7 +206,7 @@ describe("what the contract's errors are answered to", () => {
         assertError(yield* issue({ label }), invalid)
       }
       assertError(yield* issue({ kind: "fridge" }), invalid)
-      assert.deepStrictEqual(yield* Effect.orDie(server.links.list), [])
+      assert.deepStrictEqual(yield* Effect.orDie(server.links.list()), [])
       const issued = yield* issue({ label: "Ada’s 📱", kind: "machine", lifetimeSeconds: 60 })
       assert.strictEqual(issued.status, 201)
       assert.match(String(issued.json.code), /^([0-9A-Z]{4}-){6}[0-9A-Z]{4}$/)

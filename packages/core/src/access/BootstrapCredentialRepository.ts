@@ -68,6 +68,7 @@ export const toPairingLink = (row: PairingLinkRow): PairingLink =>
     subject: row.subject,
     scopes: row.scopes,
     remainingUses: row.remainingUses,
+    needsProof: row.proofKeyThumbprint !== null,
     createdBy: row.createdBy,
     createdAt: DateTime.makeUnsafe(row.createdAtMillis),
     expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
@@ -161,16 +162,22 @@ export interface BootstrapCredentialRepository {
     readonly scopes: ReadonlyArray<AccessScope> | undefined
     readonly proofKeyThumbprint: string | undefined
   }, change: ChangeContext) => Effect.Effect<ConsumeOutcome, RepositoryError>
-  /** Returns the links that can still be redeemed, newest first, at most `limit`. */
+  /**
+   * Returns the links that can still be redeemed, all or those for a subject, newest first, those of one time by their ids
+   * from the last on, after a link or from the start, at most `limit`.
+   */
   readonly list: (options: {
     readonly nowMillis: number
+    readonly subject?: string | undefined
+    readonly after?: Pick<PairingLinkRow, "createdAtMillis" | "id"> | undefined
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<PairingLinkRow>, RepositoryError>
   /**
-   * Revokes a link that can still be redeemed and appends `pairingLinkRemoved`, in one transaction. Returns true to
-   * exactly one of n racers; false says that there is no such link, and that nothing was changed.
+   * Revokes a link that can still be redeemed and is for a subject, if one is given, and appends `pairingLinkRemoved`, in
+   * one transaction. Returns true to exactly one of n racers; false says that there is no such link, and that nothing was
+   * changed.
    */
-  readonly revoke: (id: string, change: ChangeContext) => Effect.Effect<boolean, RepositoryError>
+  readonly revoke: (id: string, change: ChangeContext, subject?: string) => Effect.Effect<boolean, RepositoryError>
   /**
    * Deletes at most `limit` links that were revoked or expired at or before `endedBeforeMillis` (a spent link ends when it
    * expires), those that ended first before others. One that expired unspent gets a `pairingLinkRemoved`. Returns how many

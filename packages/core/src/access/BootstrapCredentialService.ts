@@ -48,7 +48,7 @@ import { subjectProblem } from "./internal/subjectProblem.ts"
 import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
-import { actorOf, type Principal } from "./Principal.ts"
+import { actorOf, type Principal, reachOf } from "./Principal.ts"
 import { endlessSessionId, type Session, type SessionId } from "./Session.ts"
 import * as Sweeper from "../Sweeper.ts"
 
@@ -185,9 +185,19 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
     /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
     readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
   }) => Effect.Effect<Grant, BootstrapCredentialError>
-  /** Returns the links that can still be redeemed, newest first, without their codes. */
-  readonly list: Effect.Effect<ReadonlyArray<PairingLink>, BootstrapCredentialError>
-  /** Revokes a link. Fails with {@link LinkNotFound} if it can't be redeemed anyway. */
+  /**
+   * Returns links that can still be redeemed, all or those for a subject, newest first, without their codes; at most
+   * `limit`, by default 200, after a link if one is given.
+   */
+  readonly list: (options?: {
+    readonly subject?: string | undefined
+    readonly after?: Pick<PairingLink, "createdAt" | "id"> | undefined
+    readonly limit?: number | undefined
+  }) => Effect.Effect<ReadonlyArray<PairingLink>, BootstrapCredentialError>
+  /**
+   * Revokes a link. Fails with {@link LinkNotFound} if it can't be redeemed anyway, or is for another subject than that of a
+   * session without the scope `access:manage`.
+   */
   readonly revoke: (id: string, by: Principal) => Effect.Effect<void, BootstrapCredentialError>
   /**
    * Makes a credential that the host chose redeemable once, as a desktop application does for the window it opens.
@@ -270,7 +280,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const repository = (yield* AccessRepository).links
   const random = yield* SecureRandom.SecureRandom
   const vocabulary = yield* AccessScope.Vocabulary
-  const { defaultMillis, listLimit, maximumMillis, maxOpen, perSource, total, unboundDelegation } = settings
+  const { defaultMillis, maximumMillis, maxOpen, perSource, total, unboundDelegation } = settings
   const attempts = yield* Attempts.make("bootstrap", { perSource, total })
   const policy = yield* Effect.serviceOption(AuthPolicy)
   const digestOf = yield* CredentialDigest.make
@@ -443,14 +453,27 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         issuedBy: row.issuedBy
       }
     }),
-    list: Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => repository.list({ nowMillis, limit: listLimit })).pipe(
-      Effect.map((rows) => rows.map(toPairingLink)),
-      Effect.mapError(unavailable),
-      Effect.withSpan("BootstrapCredentialService.list")
-    ),
+    list: Effect.fn("BootstrapCredentialService.list")(function*(request) {
+      const after = request?.after
+      const rows = yield* Effect.mapError(
+        repository.list({
+          nowMillis: yield* Clock.currentTimeMillis,
+          subject: request?.subject,
+          after: after === undefined
+            ? undefined
+            : { createdAtMillis: after.createdAt.epochMilliseconds, id: after.id },
+          limit: request?.limit ?? 200
+        }),
+        unavailable
+      )
+      return rows.map(toPairingLink)
+    }),
     revoke: Effect.fn("BootstrapCredentialService.revoke")(function*(id, by) {
       const nowMillis = yield* Clock.currentTimeMillis
-      const revoked = yield* Effect.mapError(repository.revoke(id, { actor: actorOf(by), nowMillis }), unavailable)
+      const revoked = yield* Effect.mapError(
+        repository.revoke(id, { actor: actorOf(by), nowMillis }, reachOf(by)),
+        unavailable
+      )
       if (!revoked) return yield* fail(new LinkNotFound({ id }))
     }),
     seed: Effect.fn("BootstrapCredentialService.seed")(function*(request) {

@@ -46,7 +46,7 @@ import {
 import * as SessionTokens from "./internal/sessionTokens.ts"
 import * as SigningKeys from "./internal/signingKeys.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
-import { actorOf, type Principal } from "./Principal.ts"
+import { actorOf, type Principal, reachOf } from "./Principal.ts"
 import { Device, endlessSessionId, type Session, SessionId, type SessionMethod } from "./Session.ts"
 import { Stopping } from "../Stopping.ts"
 import { isLive, isTarget, type RevocationTarget, type SessionRow, toSession } from "./SessionCredentialRepository.ts"
@@ -85,6 +85,8 @@ export interface ListedSession {
   readonly session: Session
   /** Whether it is the session that asked for the list. */
   readonly current: boolean
+  /** How many live sessions descend from it: those that came from its pairing links, and from theirs. */
+  readonly descendants: number
 }
 
 /**
@@ -196,15 +198,21 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   readonly verify: (token: Redacted.Redacted, proof?: {
     readonly proofKeyThumbprint: string
   }) => Effect.Effect<Session, SessionCredentialError>
-  /** Lists the live sessions, all of them or a subject's, each with whether it is the one of `current`. */
+  /**
+   * Lists the live sessions, all of them or a subject's, each with whether it is the one of `current`, in the order of their
+   * ids, which is the order in which they began; after one of them and at most `limit`, if that is given.
+   */
   readonly list: (options?: {
     readonly subject?: string | undefined
     readonly current?: SessionId | undefined
+    readonly after?: SessionId | undefined
+    readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<ListedSession>, SessionCredentialError>
   /**
    * Ends a session by its id, and its open pairing links with it. With `descendants` it also ends the sessions that came
-   * from its links, through every generation, and their links. Fails with {@link SessionNotFound} if no session ended,
-   * and with {@link CurrentSessionProtected} if it is the session that asks.
+   * from its links, through every generation, and their links. Fails with {@link SessionNotFound} if no session ended, or
+   * it is another subject's than that of a session without the scope `access:manage`; and with
+   * {@link CurrentSessionProtected} if it is the session that asks.
    *
    * Here and below, the session that asks does not end because it descends from what ends, nor does what descends from it.
    */
@@ -567,10 +575,15 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     list: Effect.fn("SessionCredentialService.list")(function*(request) {
       const nowMillis = yield* Clock.currentTimeMillis
       const listed: Array<ListedSession> = []
-      let afterId: SessionId | undefined
+      let afterId = request?.after
       while (true) {
+        const limit = Math.min(listPage, (request?.limit ?? Infinity) - listed.length)
         const page = yield* Effect.mapError(
-          repository.list({ nowMillis, subject: request?.subject, afterId, limit: listPage }),
+          repository.list({ nowMillis, subject: request?.subject, afterId, limit }),
+          unavailable
+        )
+        const counts = yield* Effect.mapError(
+          repository.countDescendants({ ids: page.map(({ id }) => id), nowMillis }),
           unavailable
         )
         for (const row of page) {
@@ -579,10 +592,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           const seenAtMillis = cache.seenAtMillis(row.id)
           listed.push({
             session: toSession({ ...row, lastSeenAtMillis: Math.max(row.lastSeenAtMillis, seenAtMillis) }),
-            current: row.id === request?.current
+            current: row.id === request?.current,
+            descendants: counts.get(row.id) ?? 0
           })
         }
-        if (page.length < listPage) return listed
+        if (page.length < listPage || listed.length === request?.limit) return listed
       }
     }),
     revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by, options) {
@@ -592,6 +606,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const target: RevocationTarget = {
         _tag: "Session",
         id,
+        subject: reachOf(by),
         descendants: options?.descendants,
         keep: keptBy(by)
       }

@@ -157,7 +157,7 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   readonly get: (client: string) => Effect.Effect<ConnectClient, ConnectClientError>
   /** Returns clients, who asked last first; at most `limit`, by default 200, after a client if one is given. */
   readonly list: (options?: {
-    readonly after?: ConnectClient | undefined
+    readonly after?: Pick<ConnectClient, "proofKeyThumbprint" | "requestedAt"> | undefined
     readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<ConnectClient>, ConnectClientError>
   /**

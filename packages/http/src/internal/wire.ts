@@ -1,10 +1,12 @@
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import { continuationOf, type Run } from "@sallyport/core/runs/Run"
+import type { ListedSession } from "@sallyport/core/access/SessionCredentialService"
 import type { Session, SessionId } from "@sallyport/core/access/Session"
-import { PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
+import { ListedSessionView, PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
 import { RunView } from "@sallyport/contract/RunGroup"
 import * as WireError from "@sallyport/contract/WireError"
 import * as Cause from "effect/Cause"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as HttpApiError from "effect/http-api/HttpApiError"
 import * as Option from "effect/Option"
@@ -200,6 +202,29 @@ export const unavailable = failure(WireError.Unavailable, "unavailable", true)
 /** Fails as `unavailable` does, for what has to end although nothing went wrong, and logs no warning. */
 export const ending = failure(WireError.Unavailable, "unavailable", true, false)
 
+/** How many entries a page of a list holds at most. */
+export const pageSize = 200
+
+/** Returns where the page after these entries begins, or null if there is none. `placeOf` tells of an entry where it stands. */
+export const nextPage = <A>(page: ReadonlyArray<A>, placeOf: (last: A) => string): string | null => {
+  const last = page.at(-1)
+  return last === undefined || page.length < pageSize ? null : placeOf(last)
+}
+
+/** Writes down where an entry stands in a list that is ordered by a time and an id. */
+export const placeAt = (time: DateTime.Utc, id: string): string => `${time.epochMilliseconds}.${id}`
+
+/** Reads where an entry stands, or fails with a 400. */
+export const readPlace = (
+  after: string | undefined
+): Effect.Effect<{ readonly time: DateTime.Utc; readonly id: string } | undefined, WireError.InvalidRequest> => {
+  if (after === undefined) return Effect.succeed(undefined)
+  const [, millis, id] = /^(\d{1,15})\.(.+)$/.exec(after) ?? []
+  return millis === undefined || id === undefined
+    ? malformedCursor({ message: `${JSON.stringify(after)} is not the next of a page; give that, or none` })
+    : Effect.succeed({ time: DateTime.makeUnsafe(Number(millis)), id })
+}
+
 export const sessionView = (session: Session, current: SessionId | undefined): SessionView =>
   new SessionView({
     id: session.id,
@@ -212,6 +237,9 @@ export const sessionView = (session: Session, current: SessionId | undefined): S
     expiresAt: session.expiresAt,
     current: session.id === current
   })
+
+export const listedSessionView = ({ descendants, session }: ListedSession, current: SessionId): ListedSessionView =>
+  new ListedSessionView({ ...sessionView(session, current), descendants })
 
 export const pairingLinkView = (link: PairingLink): PairingLinkView => new PairingLinkView({ ...link })
 
@@ -234,12 +262,15 @@ export const runView = (run: Run): RunView =>
 /** The errors of a request that is turned away, with which status each is answered. */
 const statusByTag = { Unauthorized: 401, Forbidden: 403, Unavailable: 503 } as const
 
-export const statusOf = (error: WireError.Unauthorized | WireError.Forbidden | WireError.Unavailable): number =>
-  statusByTag[error._tag]
-
-export const toJson = Schema.encodeSync(
+const toJson = Schema.encodeSync(
   Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.Unavailable])
 )
+
+/** Returns the answer that a route without a contract gives for an error. */
+export const toResponse = (
+  error: WireError.Unauthorized | WireError.Forbidden | WireError.Unavailable
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.jsonUnsafe(toJson(error), { status: statusByTag[error._tag] })
 
 const slots: Record<HttpApiError.HttpApiSchemaError["kind"], string> = {
   Params: "path",

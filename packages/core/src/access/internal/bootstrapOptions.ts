@@ -44,8 +44,6 @@ export interface Options {
   readonly lifetime?: Duration.Input | undefined
   /** The longest lifetime that an issuer may ask for. Default 1 hour. */
   readonly maximumLifetime?: Duration.Input | undefined
-  /** How many links a list shows at most, the newest first. Default 1,000. */
-  readonly listLimit?: number | undefined
   /** How many links of one session can be open at once. Default 32. */
   readonly maxOpenPerSession?: number | undefined
   /**
@@ -68,7 +66,6 @@ export interface Options {
 export interface Settings {
   readonly defaultMillis: number
   readonly maximumMillis: number
-  readonly listLimit: number
   readonly maxOpen: number
   readonly unboundDelegation: boolean
   readonly perSource: Attempts.Limit
@@ -90,7 +87,6 @@ export const settings = ServiceOptions.make({
     return {
       defaultMillis,
       maximumMillis,
-      listLimit: yield* read.count("listLimit", 1_000),
       maxOpen: yield* read.count("maxOpenPerSession", 32),
       unboundDelegation: yield* read.flag("unboundDelegation", false),
       perSource: {

@@ -15,6 +15,12 @@ import {
 import { isLive } from "../SessionCredentialRepository.ts"
 import { append, byId, type MemoryState } from "./memoryState.ts"
 
+/** Orders links as lists do. */
+const newestFirst = (
+  a: Pick<PairingLinkRow, "createdAtMillis" | "id">,
+  b: Pick<PairingLinkRow, "createdAtMillis" | "id">
+): number => b.createdAtMillis - a.createdAtMillis || (a.id === b.id ? 0 : a.id < b.id ? 1 : -1)
+
 const endedAt = (row: PairingLinkRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
 
@@ -82,17 +88,22 @@ export const make = (state: MemoryState): BootstrapCredentialRepository => {
         )
         return { _tag: "Consumed", row: consumed }
       }),
-    list: ({ limit, nowMillis }) =>
+    list: ({ after, limit, nowMillis, subject }) =>
       Effect.sync(() =>
         Array.from(links.values())
-          .filter((row) => isRedeemable(row, nowMillis))
-          .sort((a, b) => b.createdAtMillis - a.createdAtMillis || (a.id < b.id ? 1 : -1))
+          .filter((row) =>
+            isRedeemable(row, nowMillis) && (subject === undefined || row.subject === subject) &&
+            (after === undefined || newestFirst(after, row) < 0)
+          )
+          .sort(newestFirst)
           .slice(0, limit)
       ),
-    revoke: (id, change) =>
+    revoke: (id, change, subject) =>
       Effect.sync(() => {
         const row = links.get(id)
-        if (row === undefined || !isRedeemable(row, change.nowMillis)) return false
+        if (row === undefined || !isRedeemable(row, change.nowMillis) || (subject ?? row.subject) !== row.subject) {
+          return false
+        }
         revoke(state, row, change)
         return true
       }),

@@ -41,12 +41,19 @@ export const make = (kit: SqlKit, append: Append) => {
         OR (proof_key_thumbprint = '${anyKey}' AND CAST(? AS TEXT) IS NOT NULL)) AND ${grants}
     RETURNING ${columns}`
   )
-  const list = kit.all(decode)(
-    `SELECT ${columns} FROM ${links} WHERE ${redeemable} ORDER BY created_at_millis DESC, id DESC LIMIT ?`
-  )
-  const revoke = statement<{ readonly subject: string }>(
-    `UPDATE ${links} SET revoked_at_millis = ? WHERE id = ? AND ${redeemable} RETURNING subject`
-  )
+  const listing = (condition: string) =>
+    kit.all(decode)(
+      `SELECT ${columns} FROM ${links} WHERE ${condition} AND ${redeemable} AND (created_at_millis, id) < (?, ?)
+      ORDER BY created_at_millis DESC, id DESC LIMIT ?`
+    )
+  const list = listing("TRUE")
+  const listOfSubject = listing("subject = ?")
+  const revoking = (condition: string) =>
+    statement<{ readonly subject: string }>(
+      `UPDATE ${links} SET revoked_at_millis = ? WHERE ${condition} AND id = ? AND ${redeemable} RETURNING subject`
+    )
+  const revoke = revoking("TRUE")
+  const revokeOfSubject = revoking("subject = ?")
   const lockIssuer = statement(
     `SELECT id FROM ${kit.table("sessions")} WHERE id = ? AND revoked_at_millis IS NULL AND expires_at_millis > ?${
       isPg ? " FOR NO KEY UPDATE" : ""
@@ -109,10 +116,15 @@ export const make = (kit: SqlKit, append: Append) => {
         ], change)
         return { _tag: "Consumed", row } satisfies ConsumeOutcome
       }).pipe(transaction("consume")),
-    list: ({ limit, nowMillis }) => read("list")(list([nowMillis, limit])),
-    revoke: (id, change) =>
+    list: ({ after, limit, nowMillis, subject }) => {
+      const page = [nowMillis, after?.createdAtMillis ?? Number.MAX_SAFE_INTEGER, after?.id ?? "", limit]
+      return read("list")(subject === undefined ? list(page) : listOfSubject([subject, ...page]))
+    },
+    revoke: (id, change, subject) =>
       Effect.gen(function*() {
-        const [revoked] = yield* revoke([change.nowMillis, id, change.nowMillis])
+        const [revoked] = subject === undefined
+          ? yield* revoke([change.nowMillis, id, change.nowMillis])
+          : yield* revokeOfSubject([change.nowMillis, subject, id, change.nowMillis])
         if (revoked === undefined) return false
         yield* append([{ _tag: "pairingLinkRemoved", id, subject: revoked.subject, reason: "revoked" }], change)
         return true
