@@ -7,6 +7,7 @@
  */
 import { ownerKey, RunOwner } from "@sallyport/core/runs/Run"
 import type { SecretStore, SecretStoreError } from "@sallyport/core/secrets/SecretStore"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -17,7 +18,6 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import type * as Signature from "effect/crypto/Signature"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
@@ -33,10 +33,11 @@ import {
   invalid,
   NothingPending,
   storage,
-  type StreamSubscriptionsError,
+  StreamSubscriptionsError,
   SubscriptionConflict,
   SubscriptionNotFound,
   TokenInvalid,
+  TooManySubscriptions,
   WakeFenced,
   WebhookRejected
 } from "./internal/subscriptionErrors.ts"
@@ -67,7 +68,9 @@ export {
   SubscriptionConflict,
   SubscriptionNotFound,
   TokenInvalid,
+  TooManySubscriptions,
   WakeFenced,
+  WebhookFailed,
   WebhookRejected
 } from "./internal/subscriptionErrors.ts"
 export type { SigningKey } from "./internal/subscriptionKeys.ts"
@@ -151,7 +154,7 @@ export class StreamSubscriptions extends Context.Service<StreamSubscriptions, {
   readonly signingKey: SubscriptionKeys.SigningKey
   /**
    * Creates a subscription, or returns the one that is there if it was created the same way. Streams that exist are linked
-   * at their tails. Fails with `InvalidInput`, `WebhookRejected` and `SubscriptionConflict`.
+   * at their tails. Fails with `InvalidInput`, `WebhookRejected`, `TooManySubscriptions` and `SubscriptionConflict`.
    */
   readonly create: (
     options: CreateOptions
@@ -212,11 +215,12 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
   const keys = yield* SubscriptionKeys.make
   const { forMatching, pendingOf, tailOf } = yield* PendingStreams.make
   const outage = SubscriptionWakes.outageOf(repository)
+  const checkAddress = yield* PublicHttp.makeCheck({ loopback: settings.allowLoopback })
   const attend = yield* SubscriptionWakes.make({
     keys,
     outage,
     pendingOf,
-    webhookTimeoutMillis: settings.webhookTimeoutMillis
+    settings
   })
   yield* SubscriptionUpkeep.start({
     attend,
@@ -272,8 +276,13 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       return yield* invalid("wake_stream", "the path of a stream, relative to their root")
     }
     if (target.type === "webhook") {
+      yield* checkAddress(target.url).pipe(
+        Effect.mapError(({ problem }) => new StreamSubscriptionsError({ reason: new WebhookRejected({ problem }) }))
+      )
       const url = URL.parse(target.url)
-      if (url === null || !settings.allowWebhook(url)) return yield* fail(new WebhookRejected())
+      if (url === null || !settings.allowWebhook(url)) {
+        return yield* fail(new WebhookRejected({ problem: "the server's rule for webhooks excludes it" }))
+      }
     }
     const config = {
       type: target.type,
@@ -301,8 +310,10 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
         digest.digestHex(Digest.sha256, encoder.encode(JSON.stringify([config, paths])))
       ),
       links,
+      limit: settings.maxSubscriptions,
       nowMillis: now()
     }))
+    if (outcome._tag === "Full") return yield* fail(new TooManySubscriptions({ limit: settings.maxSubscriptions }))
     if (outcome._tag === "Conflict") return yield* fail(new SubscriptionConflict({ subscriptionId }))
     const row = outcome.subscription
     return { created: outcome._tag === "Created", row, links: yield* storage(repository.links(row)) }
@@ -404,7 +415,6 @@ export type Requirements =
   | DurableStreams
   | StreamSubscriptionRepository
   | SecretStore
-  | HttpClient.HttpClient
   | SecureRandom.SecureRandom
   | Signature.Signature
   | Mac.Mac
