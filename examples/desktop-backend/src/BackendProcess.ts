@@ -21,7 +21,7 @@ const say = (message: typeof Handover.Message.Type) =>
  */
 const seed = Effect.fnUntraced(function*(credential: Redacted.Redacted) {
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
-  for (const link of yield* bootstrap.list) {
+  for (const link of yield* bootstrap.list()) {
     // A link that was redeemed or has expired meanwhile needs no revocation.
     if (link.label === label) {
       yield* Effect.catchReason(

@@ -1,5 +1,6 @@
 /** Pairing links on the log. Each operation is one decision, as its contract demands. */
 import * as Links from "@sallyport/core/access/BootstrapCredentialRepository"
+import { isLive } from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect } from "effect"
 import type { AccessLog, Decision } from "./AccessLog.ts"
 import { event } from "./AccessLog.ts"
@@ -7,11 +8,16 @@ import { event } from "./AccessLog.ts"
 const redeemable = (row: Links.PairingLinkRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
 
+type Place = Pick<Links.PairingLinkRow, "createdAtMillis" | "id">
+
+const newestFirst = (a: Place, b: Place): number =>
+  b.createdAtMillis - a.createdAtMillis || (a.id === b.id ? 0 : a.id < b.id ? 1 : -1)
+
 /** Returns the rows that can be redeemed, newest first. */
 export const open = (rows: Iterable<Links.PairingLinkRow>, nowMillis: number) =>
   Array.from(rows)
     .filter((row) => redeemable(row, nowMillis))
-    .sort((a, b) => b.createdAtMillis - a.createdAtMillis || (a.id < b.id ? 1 : -1))
+    .sort(newestFirst)
 
 const endedAt = (row: Links.PairingLinkRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
@@ -19,12 +25,20 @@ const endedAt = (row: Links.PairingLinkRow): number =>
 /** Creates the pairing links of the log. */
 export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialRepository => {
   return {
-    insert: (row, context) =>
-      log.change("insert", ({ links }) => {
-        if (Array.from(links.values()).some(({ codeDigest }) => codeDigest === row.codeDigest)) return { answer: false }
+    insert: (row, context, maxOpen = Infinity) =>
+      log.change("insert", ({ links, sessions }): Decision<Links.InsertOutcome> | Error => {
+        const issuer = row.issuedBy === null ? undefined : sessions.get(row.issuedBy)
+        if (row.issuedBy !== null && (issuer === undefined || !isLive(issuer, context.nowMillis))) {
+          return { answer: "issuer-ended" }
+        }
+        if (Array.from(links.values()).some(({ codeDigest }) => codeDigest === row.codeDigest)) {
+          return { answer: "digest-exists" }
+        }
+        const ofIssuer = open(links.values(), context.nowMillis).filter(({ issuedBy }) => issuedBy === row.issuedBy)
+        if (row.issuedBy !== null && ofIssuer.length >= maxOpen) return { answer: "too-many-open" }
         if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already; use another id`)
         const upserted = event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(row) }, context)
-        return { answer: true, change: { links: [row], events: [upserted] } }
+        return { answer: "inserted", change: { links: [row], events: [upserted] } }
       }),
 
     // #region consume
@@ -37,23 +51,31 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
         }
         const consumed = { ...row, remainingUses: row.remainingUses - 1 }
         const said = consumed.remainingUses === 0
-          ? event({ _tag: "pairingLinkRemoved", id: row.id, reason: "consumed" }, context)
+          ? event({ _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "consumed" }, context)
           : event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(consumed) }, context)
         return { answer: { _tag: "Consumed", row: consumed }, change: { links: [consumed], events: [said] } }
       }),
     // #endregion consume
 
-    list: ({ limit, nowMillis }) => Effect.sync(() => open(log.state.links.values(), nowMillis).slice(0, limit)),
+    list: ({ after, limit, nowMillis, subject }) =>
+      Effect.sync(() =>
+        open(log.state.links.values(), nowMillis)
+          .filter((row) => subject === undefined || row.subject === subject)
+          .filter((row) => after === undefined || newestFirst(after, row) < 0)
+          .slice(0, limit)
+      ),
 
-    revoke: (id, context) =>
+    revoke: (id, context, subject) =>
       log.change("revoke", ({ links }) => {
         const row = links.get(id)
-        if (row === undefined || !redeemable(row, context.nowMillis)) return { answer: false }
+        if (row === undefined || !redeemable(row, context.nowMillis) || (subject ?? row.subject) !== row.subject) {
+          return { answer: false }
+        }
         return {
           answer: true,
           change: {
             links: [{ ...row, revokedAtMillis: context.nowMillis }],
-            events: [event({ _tag: "pairingLinkRemoved", id, reason: "revoked" }, context)]
+            events: [event({ _tag: "pairingLinkRemoved", id, subject: row.subject, reason: "revoked" }, context)]
           }
         }
       }),
@@ -71,7 +93,9 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
           answer: ended.length,
           change: {
             removedLinks: ended.map(({ id }) => id),
-            events: unspent.map(({ id }) => event({ _tag: "pairingLinkRemoved", id, reason: "expired" }, context))
+            events: unspent.map(({ id, subject }) =>
+              event({ _tag: "pairingLinkRemoved", id, subject, reason: "expired" }, context)
+            )
           }
         }
       })

@@ -15,6 +15,7 @@ const row: BootstrapCredentialRepository.PairingLinkRow = {
   proofKeyThumbprint: null,
   remainingUses: 2,
   createdBy: "operator",
+  issuedBy: null,
   createdAtMillis: 1_000,
   expiresAtMillis: 9_000,
   revokedAtMillis: null

@@ -20,6 +20,18 @@ const sallyport = Command.make("sallyport").pipe(
   Command.withSubcommands([connect, credentials, serve])
 )
 
+// A terminal that is closed ends a server as properly as SIGTERM does.
+process.on("SIGHUP", () => process.emit("SIGTERM"))
+// One who asks again does not want to wait. npm passes on the signal of a terminal that the process has got already.
+const isImpatientAfterMillis = 500
+let askedAtMillis = Infinity
+for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+  process.on(signal, () => {
+    if (performance.now() - askedAtMillis > isImpatientAfterMillis) process.exit(code)
+    askedAtMillis = Math.min(askedAtMillis, performance.now())
+  })
+}
+
 const run = Command.runWith(sallyport, { version: "0.1.0" })
 
 Stdio.Stdio.use(({ args }) => Effect.flatMap(args, (given) => run(ThumbprintArguments.separate(given)))).pipe(

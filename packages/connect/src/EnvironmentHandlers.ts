@@ -50,7 +50,8 @@ type Proof =
 type Claims<P> = P extends unknown ? Omit<P, "iss" | "aud" | "iat" | "exp"> : never
 
 /**
- * Provides the handlers of an environment, which lets a client in for the scopes given, by default all that there are.
+ * Provides the handlers of an environment, which lets a client in for the scopes given, by default all that there are but
+ * `AccessScope.widening`: a client that connects neither lets others in nor decides about clients unless these are named.
  *
  * @category layers
  * @since 0.1.0
@@ -69,7 +70,7 @@ export const layerWith = (options: {
       const replays = yield* ReplayRepository
       const withSecrets = Effect.provideService(SecretStore.SecretStore, yield* SecretStore.SecretStore)
       const digest = yield* Digest.Digest
-      const scopes = options.scopes ?? (yield* AccessScope.Vocabulary)
+      const scopes = options.scopes ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
       const makeGrant = yield* makeGrants
       const wire = yield* Wire.make
       const stopping = yield* Stopping

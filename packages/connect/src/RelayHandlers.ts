@@ -22,6 +22,7 @@ import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
 import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Clock from "effect/Clock"
 import * as Digest from "effect/crypto/Digest"
+import type * as WireError from "@sallyport/contract/WireError"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
@@ -377,8 +378,24 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         wait: Effect.fn(
           function*({ payload }) {
             const wait = yield* findPending(payload)
-            // A wait that is cut short asks again, elsewhere if this relay stops.
-            const cut = Effect.as(Effect.andThen(awaitEnd(yield* CurrentSession), Wire.lastAnswer), "pending" as const)
+            const cut = Effect.flatMap(
+              Effect.tap(awaitEnd(yield* CurrentSession), Wire.lastAnswer),
+              (end): Effect.Effect<
+                "pending",
+                WireError.Unauthorized | WireError.Unavailable
+              > => {
+                switch (end._tag) {
+                  case "SessionEnded":
+                    return wire.unauthorized(sessionEnded)
+                  case "SessionUnknown":
+                    return wire.unavailable(end.error)
+                  case "ServerStopping":
+                  case "HostEnded":
+                    // The client asks again, elsewhere if this relay stops.
+                    return Effect.succeed("pending" as const)
+                }
+              }
+            )
             return { approvalStatus: yield* Effect.raceFirst(wait(payload.waitSeconds), cut) }
           },
           Effect.catchTags({ RepositoryError: storeFailed, EnvironmentConnectorError: connectorFailed })

@@ -5,6 +5,7 @@
  * A wake has a generation, and a lease within which its worker answers. What a worker has done it acknowledges by the
  * position of each stream; what it has not is told again. A worker that lost its lease is fenced by the generation.
  */
+import * as Text from "@sallyport/core/Text"
 import { ownerKey, RunOwner } from "@sallyport/core/runs/Run"
 import type { SecretStore, SecretStoreError } from "@sallyport/core/secrets/SecretStore"
 import * as PublicHttp from "@sallyport/node/PublicHttp"
@@ -202,8 +203,8 @@ export class StreamSubscriptions extends Context.Service<StreamSubscriptions, {
 
 const encoder = new TextEncoder()
 const isOwner = Schema.is(RunOwner)
-const isId = Schema.is(Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}/]{1,255}$/u)))
-const isText = Schema.is(Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,1024}$/u)))
+const isId = (text: string): boolean => Text.isKey(text) && !text.includes("/")
+const isText = (text: string): boolean => Text.isKey(text, 1024)
 
 const build = Effect.fnUntraced(function*(settings: Settings) {
   const repository = yield* StreamSubscriptionRepository

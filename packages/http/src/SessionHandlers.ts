@@ -12,13 +12,15 @@ import {
   InvalidCredential
 } from "@sallyport/core/access/BootstrapCredentialService"
 import { ConnectClientStore, grantedBy } from "@sallyport/core/connect/ConnectClientStore"
+import { reachOf } from "@sallyport/core/access/Principal"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
-import type { SessionMethod } from "@sallyport/core/access/Session"
+import { SessionId, type SessionMethod } from "@sallyport/core/access/Session"
 import {
   type IssuedSession,
   type SessionCredentialError,
   SessionCredentialService
 } from "@sallyport/core/access/SessionCredentialService"
+import * as Text from "@sallyport/core/Text"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -68,9 +70,10 @@ const signIn = Effect.fnUntraced(function*(options: {
     scopes: grant.scopes,
     method: options.method,
     proofKeyThumbprint: options.proofKeyThumbprint,
+    link: grant,
     device: {
       label: options.label ?? null,
-      userAgent: request.headers["user-agent"]?.slice(0, 256) ?? null,
+      userAgent: Text.fromHeader(request.headers["user-agent"]),
       address: Option.getOrNull(request.remoteAddress)
     },
     actor: grant.createdBy
@@ -269,19 +272,36 @@ export const layer = HttpApiBuilder.group(
           const session = yield* CurrentSession
           yield* sessions.logout(session)
           // A cookie beside a bearer token is another session's, which goes on.
-          if (session.method === "browser-session-cookie") yield* SessionCookie.clear
+          if (session.method !== "browser-session-cookie") return
+          // Each cookie of our name that has a session would let the browser in again.
+          const { secureCookies } = yield* AuthPolicy
+          for (const token of SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, secureCookies)) {
+            yield* Effect.flatMap(sessions.verify(token), sessions.logout).pipe(
+              Effect.catchReason("SessionCredentialError", "SessionRefused", () => Effect.void)
+            )
+          }
+          yield* SessionCookie.clear
         },
         provideServices,
         onlyUnavailable
       ),
-      list: Effect.fn(function*() {
-        const { id, subject } = yield* CurrentSession
-        const listed = yield* sessions.list({ subject, current: id })
-        return { sessions: listed.map(({ session }) => Wire.sessionView(session, id)) }
+      list: Effect.fn(function*({ query }) {
+        const current = yield* CurrentSession
+        const listed = yield* sessions.list({
+          subject: reachOf(current),
+          current: current.id,
+          // Sessions are listed in the order of their ids. A text that is none begins a page where it would stand.
+          after: query.after === undefined ? undefined : SessionId.make(query.after),
+          limit: Wire.pageSize
+        })
+        return {
+          sessions: listed.map((one) => Wire.listedSessionView(one, current.id)),
+          next: Wire.nextPage(listed, ({ session }) => session.id)
+        }
       }, onlyUnavailable),
       revoke: Effect.fn(
         function*({ payload }) {
-          yield* sessions.revoke(payload.id, yield* CurrentSession)
+          yield* sessions.revoke(payload.id, yield* CurrentSession, payload)
         },
         Effect.catchReasons("SessionCredentialError", {
           SessionNotFound: (reason) => Wire.sessionNotFound(reason),

@@ -147,7 +147,7 @@ describe("the origin of a request with a cookie", () => {
         }
       }
       assert.strictEqual(yield* sessionCount(server), 2)
-      assert.deepStrictEqual(yield* Effect.orDie(server.links.list), [])
+      assert.deepStrictEqual(yield* Effect.orDie(server.links.list()), [])
       assert.isUndefined(server.probe.calls.get("runs.start"))
       assert.isUndefined(server.probe.calls.get("sessions.insertTicket"))
       assert.isUndefined(server.probe.calls.get("sessions.revoke"))

@@ -155,7 +155,7 @@ describe("the surface", () => {
           subject_token_type: "urn:sallyport:token-type:bootstrap-credential"
         }
       })
-      assert.strictEqual((yield* Effect.flip(stranger.session.list()))._tag, "Unauthorized")
+      assert.strictEqual((yield* Effect.flip(stranger.session.list({ query: {} })))._tag, "Unauthorized")
       const spent = yield* Effect.flip(stranger.session.token({ payload: { grant_type: "other" } }))
       assert.deepInclude(spent, { _tag: "OAuthError", error: "unsupported_grant_type" })
 

@@ -10,6 +10,15 @@ import type { ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
 import { PairingLink } from "./PairingLink.ts"
+import { SessionId } from "./Session.ts"
+
+/**
+ * Stands for the key of a link that takes any key, if the redeemer proves it. No thumbprint is written so.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const anyKey = "*"
 
 /**
  * Describes a pairing link as it is stored. Times are milliseconds since the epoch.
@@ -25,10 +34,15 @@ export const PairingLinkRow = Schema.Struct({
   /** Whom a session that is issued for this link belongs to. */
   subject: Schema.NonEmptyString,
   scopes: Schema.Array(AccessScope),
-  /** The JWK thumbprint (RFC 7638) of the only key that may redeem the link, or null. */
+  /**
+   * The JWK thumbprint (RFC 7638) of the only key that may redeem the link, {@link anyKey} if any key will do that the
+   * redeemer proves, or null.
+   */
   proofKeyThumbprint: Schema.NullOr(Schema.String),
   remainingUses: Schema.Natural,
   createdBy: Schema.NonEmptyString,
+  /** The session that issued the link, whose end is the link's; null if it is the operator's, or a relay's grant. */
+  issuedBy: Schema.NullOr(SessionId),
   createdAtMillis: Schema.Natural,
   expiresAtMillis: Schema.Natural,
   revokedAtMillis: Schema.NullOr(Schema.Natural)
@@ -54,6 +68,7 @@ export const toPairingLink = (row: PairingLinkRow): PairingLink =>
     subject: row.subject,
     scopes: row.scopes,
     remainingUses: row.remainingUses,
+    needsProof: row.proofKeyThumbprint !== null,
     createdBy: row.createdBy,
     createdAt: DateTime.makeUnsafe(row.createdAtMillis),
     expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
@@ -101,12 +116,21 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
   if (row.revokedAtMillis !== null) return "revoked"
   if (row.expiresAtMillis <= attempt.nowMillis) return "expired"
   if (row.remainingUses === 0) return "exhausted"
-  if (row.proofKeyThumbprint !== null && row.proofKeyThumbprint !== attempt.proofKeyThumbprint) {
-    return "proof-key-mismatch"
-  }
+  const isProven = row.proofKeyThumbprint === anyKey
+    ? attempt.proofKeyThumbprint !== undefined
+    : row.proofKeyThumbprint === null || row.proofKeyThumbprint === attempt.proofKeyThumbprint
+  if (!isProven) return "proof-key-mismatch"
   if (attempt.scopes !== undefined && missing(row.scopes, attempt.scopes).length > 0) return "scope-not-granted"
   return undefined
 }
+
+/**
+ * Describes what came of an attempt to store a link. Only `inserted` changed anything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type InsertOutcome = "inserted" | "digest-exists" | "issuer-ended" | "too-many-open"
 
 /**
  * Provides the atomic steps on pairing links.
@@ -116,11 +140,16 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
  */
 export interface BootstrapCredentialRepository {
   /**
-   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, if a
-   * link with this digest exists, spent or not. The id is a fresh random value; one that exists already is an error and
-   * changes nothing.
+   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Changes nothing, and says why, if a link with
+   * this digest exists, spent or not; if the session that issues it is not live; or if that session has `maxOpen` links
+   * that can be redeemed, which is unbounded if absent. The id is a fresh random value; one that exists already is an
+   * error and changes nothing.
    */
-  readonly insert: (row: PairingLinkRow, change: ChangeContext) => Effect.Effect<boolean, RepositoryError>
+  readonly insert: (
+    row: PairingLinkRow,
+    change: ChangeContext,
+    maxOpen?: number
+  ) => Effect.Effect<InsertOutcome, RepositoryError>
   /**
    * Takes one use of the link with this digest, in one conditional step that checks expiry, revocation, remaining uses,
    * requested scopes (`undefined` asks for all that the link grants) and the bound proof key. Of n racers exactly
@@ -133,16 +162,22 @@ export interface BootstrapCredentialRepository {
     readonly scopes: ReadonlyArray<AccessScope> | undefined
     readonly proofKeyThumbprint: string | undefined
   }, change: ChangeContext) => Effect.Effect<ConsumeOutcome, RepositoryError>
-  /** Returns the links that can still be redeemed, newest first, at most `limit`. */
+  /**
+   * Returns the links that can still be redeemed, all or those for a subject, newest first, those of one time by their ids
+   * from the last on, after a link or from the start, at most `limit`.
+   */
   readonly list: (options: {
     readonly nowMillis: number
+    readonly subject?: string | undefined
+    readonly after?: Pick<PairingLinkRow, "createdAtMillis" | "id"> | undefined
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<PairingLinkRow>, RepositoryError>
   /**
-   * Revokes a link that can still be redeemed and appends `pairingLinkRemoved`, in one transaction. Returns true to
-   * exactly one of n racers; false says that there is no such link, and that nothing was changed.
+   * Revokes a link that can still be redeemed and is for a subject, if one is given, and appends `pairingLinkRemoved`, in
+   * one transaction. Returns true to exactly one of n racers; false says that there is no such link, and that nothing was
+   * changed.
    */
-  readonly revoke: (id: string, change: ChangeContext) => Effect.Effect<boolean, RepositoryError>
+  readonly revoke: (id: string, change: ChangeContext, subject?: string) => Effect.Effect<boolean, RepositoryError>
   /**
    * Deletes at most `limit` links that were revoked or expired at or before `endedBeforeMillis` (a spent link ends when it
    * expires), those that ended first before others. One that expired unspent gets a `pairingLinkRemoved`. Returns how many

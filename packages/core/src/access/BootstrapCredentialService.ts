@@ -15,13 +15,14 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as AccessScope from "./AccessScope.ts"
 import { AuthPolicy, type BootstrapMethod } from "./AuthPolicy.ts"
-import { type PairingLinkRow, type RefusalReason, toPairingLink } from "./BootstrapCredentialRepository.ts"
+import { anyKey, type PairingLinkRow, type RefusalReason, toPairingLink } from "./BootstrapCredentialRepository.ts"
 import * as Attempts from "./internal/attempts.ts"
 import {
   AlreadySeeded,
   type BootstrapCredentialError,
   fail,
   InvalidCredential,
+  IssuerEnded,
   LabelNotAllowed,
   LifetimeOutOfBounds,
   LinkNotFound,
@@ -31,6 +32,7 @@ import {
   ScopeNotHeld,
   SubjectNotAllowed,
   TooManyAttempts,
+  TooManyOpenLinks,
   unavailable,
   WeakCredential
 } from "./internal/bootstrapErrors.ts"
@@ -41,11 +43,13 @@ import {
   settings
 } from "./internal/bootstrapOptions.ts"
 import * as CredentialDigest from "./internal/credentialDigest.ts"
-import * as PlainText from "./internal/plainText.ts"
+import * as Text from "../Text.ts"
+import { subjectProblem } from "./internal/subjectProblem.ts"
 import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
-import { actorOf, type Principal } from "./Principal.ts"
+import { actorOf, type Principal, reachOf } from "./Principal.ts"
+import { endlessSessionId, type Session, type SessionId } from "./Session.ts"
 import * as Sweeper from "../Sweeper.ts"
 
 export {
@@ -53,6 +57,7 @@ export {
   BootstrapCredentialError,
   BootstrapStoreUnavailable,
   InvalidCredential,
+  IssuerEnded,
   LabelNotAllowed,
   LifetimeOutOfBounds,
   LinkNotFound,
@@ -62,6 +67,7 @@ export {
   ScopeNotHeld,
   SubjectNotAllowed,
   TooManyAttempts,
+  TooManyOpenLinks,
   WeakCredential
 } from "./internal/bootstrapErrors.ts"
 export { type AttemptLimit, InvalidBootstrapCredentialOptions, type Options } from "./internal/bootstrapOptions.ts"
@@ -85,6 +91,8 @@ export interface Grant {
   readonly proofKeyThumbprint: string | null
   /** Who issued the link. */
   readonly createdBy: string
+  /** The session that issued the link, or null if it was the operator, or a relay's grant. */
+  readonly issuedBy: SessionId | null
 }
 
 /**
@@ -137,6 +145,11 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    * a session hands on more than it holds; the operator holds the whole vocabulary. Fails with {@link SubjectNotAllowed}
    * if a session names another subject than its own, with {@link LabelNotAllowed}, or with {@link MethodNotOffered}
    * if there is an `AuthPolicy` in the context of the layer, and it takes no pairing links.
+   *
+   * A link that a session issues ends with that session: it lasts no longer than the session would without further use,
+   * and fails with {@link IssuerEnded} if the session has ended. A session has a bounded number of open links, past which
+   * this fails with {@link TooManyOpenLinks}. The link of a session that is bound to a key is bound as well: to the key
+   * given, or to whichever key the redeemer proves, unless the option `unboundDelegation` is on.
    */
   readonly issue: (options: {
     readonly issuedBy: Principal
@@ -172,9 +185,19 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
     /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
     readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
   }) => Effect.Effect<Grant, BootstrapCredentialError>
-  /** Returns the links that can still be redeemed, newest first, without their codes. */
-  readonly list: Effect.Effect<ReadonlyArray<PairingLink>, BootstrapCredentialError>
-  /** Revokes a link. Fails with {@link LinkNotFound} if it can't be redeemed anyway. */
+  /**
+   * Returns links that can still be redeemed, all or those for a subject, newest first, without their codes; at most
+   * `limit`, by default 200, after a link if one is given.
+   */
+  readonly list: (options?: {
+    readonly subject?: string | undefined
+    readonly after?: Pick<PairingLink, "createdAt" | "id"> | undefined
+    readonly limit?: number | undefined
+  }) => Effect.Effect<ReadonlyArray<PairingLink>, BootstrapCredentialError>
+  /**
+   * Revokes a link. Fails with {@link LinkNotFound} if it can't be redeemed anyway, or is for another subject than that of a
+   * session without the scope `access:manage`.
+   */
   readonly revoke: (id: string, by: Principal) => Effect.Effect<void, BootstrapCredentialError>
   /**
    * Makes a credential that the host chose redeemable once, as a desktop application does for the window it opens.
@@ -228,6 +251,7 @@ export const makeGrants = Effect.gen(function*() {
       proofKeyThumbprint: grant.proofKeyThumbprint,
       remainingUses: 1,
       createdBy: grant.createdBy,
+      issuedBy: null,
       createdAtMillis: nowMillis,
       expiresAtMillis: nowMillis + grant.lifetimeMillis,
       revokedAtMillis: null
@@ -256,7 +280,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const repository = (yield* AccessRepository).links
   const random = yield* SecureRandom.SecureRandom
   const vocabulary = yield* AccessScope.Vocabulary
-  const { defaultMillis, listLimit, maximumMillis, perSource, total } = settings
+  const { defaultMillis, maximumMillis, maxOpen, perSource, total, unboundDelegation } = settings
   const attempts = yield* Attempts.make("bootstrap", { perSource, total })
   const policy = yield* Effect.serviceOption(AuthPolicy)
   const digestOf = yield* CredentialDigest.make
@@ -276,6 +300,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     readonly proofKeyThumbprint: string | undefined
     readonly uses: number
     readonly actor: string
+    readonly issuer: Session | undefined
     readonly lifetimeMillis: number
   }) {
     const nowMillis = yield* Clock.currentTimeMillis
@@ -288,14 +313,28 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       proofKeyThumbprint: link.proofKeyThumbprint ?? null,
       remainingUses: link.uses,
       createdBy: link.actor,
+      issuedBy: link.issuer?.id ?? null,
       createdAtMillis: nowMillis,
-      expiresAtMillis: nowMillis + link.lifetimeMillis,
+      // A link that a session issued ends with it, and a session that goes on unused ends then at the earliest.
+      expiresAtMillis: Math.min(nowMillis + link.lifetimeMillis, link.issuer?.expiresAt.epochMilliseconds ?? Infinity),
       revokedAtMillis: null
     }
     // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
     const made = toPairingLink(row)
-    const inserted = yield* Effect.mapError(repository.insert(row, { actor: link.actor, nowMillis }), unavailable)
-    return inserted ? Option.some(made) : Option.none<PairingLink>()
+    const outcome = yield* Effect.mapError(
+      repository.insert(row, { actor: link.actor, nowMillis }, maxOpen),
+      unavailable
+    )
+    switch (outcome) {
+      case "inserted":
+        return Option.some(made)
+      case "digest-exists":
+        return Option.none<PairingLink>()
+      case "issuer-ended":
+        return yield* fail(new IssuerEnded())
+      case "too-many-open":
+        return yield* fail(new TooManyOpenLinks({ maximum: maxOpen }))
+    }
   })
 
   const refusalError = (
@@ -313,9 +352,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     if (Option.isSome(policy) && !policy.value.bootstrapMethods.includes(method)) {
       return Effect.fail(fail(new MethodNotOffered({ method })))
     }
-    const problem = PlainText.subjectProblem(subject)
+    const problem = subjectProblem(subject)
     if (problem !== undefined) return Effect.fail(fail(new SubjectNotAllowed({ problem })))
-    return PlainText.isPlainText(label ?? "") ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
+    return label === undefined || Text.isLine(label) ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
   }
 
   /** Makes an attempt that counts if it is refused; what comes of it otherwise says nothing about who guesses. */
@@ -343,11 +382,13 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 
   return BootstrapCredentialService.of({
     issue: Effect.fn("BootstrapCredentialService.issue")(function*(request) {
-      const own = request.issuedBy === "operator" ? undefined : request.issuedBy.subject
-      const subject = request.subject ?? own ?? defaultSubject
-      if (own !== undefined && subject !== own) return yield* fail(new SubjectNotAllowed({ problem: "foreign" }))
+      const by = request.issuedBy
+      const subject = request.subject ?? (by === "operator" ? defaultSubject : by.subject)
+      if (by !== "operator" && subject !== by.subject) return yield* fail(new SubjectNotAllowed({ problem: "foreign" }))
+      // The session under `unsafe-no-auth` has no row, and never ends.
+      const issuer = by === "operator" || by.id === endlessSessionId ? undefined : by
       yield* checkLink("pairing-link", subject, request.label)
-      const held = request.issuedBy === "operator" ? vocabulary : request.issuedBy.scopes
+      const held = by === "operator" ? vocabulary : by.scopes
       const missing = AccessScope.missing(held, request.scopes)
       if (missing.length > 0) return yield* fail(new ScopeNotHeld({ missing }))
       const millis = yield* lifetimeMillis(request.lifetime)
@@ -363,9 +404,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         label: request.label,
         subject,
         scopes: request.scopes,
-        proofKeyThumbprint: request.proofKeyThumbprint,
+        proofKeyThumbprint: request.proofKeyThumbprint ??
+          (issuer === undefined || issuer.proofKeyThumbprint === null || unboundDelegation ? undefined : anyKey),
         uses,
-        actor: actorOf(request.issuedBy),
+        actor: actorOf(by),
+        issuer,
         lifetimeMillis: millis
       })
       // Two equal codes of 75 random bits among the few that are open: not an outcome to have an error for.
@@ -406,17 +449,31 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         subject: row.subject,
         scopes: scopes ?? row.scopes,
         proofKeyThumbprint: row.proofKeyThumbprint,
-        createdBy: row.createdBy
+        createdBy: row.createdBy,
+        issuedBy: row.issuedBy
       }
     }),
-    list: Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => repository.list({ nowMillis, limit: listLimit })).pipe(
-      Effect.map((rows) => rows.map(toPairingLink)),
-      Effect.mapError(unavailable),
-      Effect.withSpan("BootstrapCredentialService.list")
-    ),
+    list: Effect.fn("BootstrapCredentialService.list")(function*(request) {
+      const after = request?.after
+      const rows = yield* Effect.mapError(
+        repository.list({
+          nowMillis: yield* Clock.currentTimeMillis,
+          subject: request?.subject,
+          after: after === undefined
+            ? undefined
+            : { createdAtMillis: after.createdAt.epochMilliseconds, id: after.id },
+          limit: request?.limit ?? 200
+        }),
+        unavailable
+      )
+      return rows.map(toPairingLink)
+    }),
     revoke: Effect.fn("BootstrapCredentialService.revoke")(function*(id, by) {
       const nowMillis = yield* Clock.currentTimeMillis
-      const revoked = yield* Effect.mapError(repository.revoke(id, { actor: actorOf(by), nowMillis }), unavailable)
+      const revoked = yield* Effect.mapError(
+        repository.revoke(id, { actor: actorOf(by), nowMillis }, reachOf(by)),
+        unavailable
+      )
       if (!revoked) return yield* fail(new LinkNotFound({ id }))
     }),
     seed: Effect.fn("BootstrapCredentialService.seed")(function*(request) {
@@ -439,6 +496,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         proofKeyThumbprint: undefined,
         uses: 1,
         actor: "operator",
+        issuer: undefined,
         lifetimeMillis: millis
       })
       return Option.isSome(link) ? link.value : yield* fail(new AlreadySeeded())

@@ -17,6 +17,7 @@ import { AccessRepository } from "./AccessRepository.ts"
 import { migrate } from "./internal/sqlAccessTables.ts"
 import * as Clients from "./internal/sqlClients.ts"
 import * as Credentials from "./internal/sqlCredentials.ts"
+import * as Ends from "./internal/sqlEnds.ts"
 import * as Feed from "./internal/sqlFeed.ts"
 import * as Links from "./internal/sqlLinks.ts"
 import * as Sessions from "./internal/sqlSessions.ts"
@@ -45,11 +46,11 @@ export const layerStorage = (
     Effect.map(SqlKit.make(options), (kit) => {
       const append = Feed.makeAppend(kit)
       const links = Links.make(kit, append)
-      const sessions = Sessions.make(kit, append)
+      const ends = Ends.make(kit)
       return AccessRepository.of({
         links: links.repository,
-        sessions: sessions.repository,
-        clients: Clients.make(kit, append, { links, sessions }),
+        sessions: Sessions.make(kit, append, ends),
+        clients: Clients.make(kit, append, { links, ends }),
         credentials: Credentials.make(kit, append),
         feed: Feed.make(kit)
       })

@@ -32,6 +32,7 @@ import {
   ClientNotFound,
   type ConnectClientError,
   fail,
+  ReasonNotAllowed,
   RequestChanged,
   RequestExpired,
   SecurityModeUnreadable,
@@ -47,6 +48,7 @@ import * as DecisionWaits from "./internal/decisionWaits.ts"
 import type { Waiter } from "./internal/decisionWaits.ts"
 import { actorOf, type Principal } from "../access/Principal.ts"
 import * as Sweeper from "../Sweeper.ts"
+import * as Text from "../Text.ts"
 
 export {
   ClientAmbiguous,
@@ -56,6 +58,7 @@ export {
   RequestChanged,
   RequestExpired,
   SecurityModeUnreadable,
+  ReasonNotAllowed,
   TooManyWaiting
 } from "./internal/connectErrors.ts"
 export { InvalidConnectClientStoreOptions, type Options } from "./internal/connectOptions.ts"
@@ -140,7 +143,7 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   }) => Effect.Effect<RequestResult, ConnectClientError>
   /**
    * Decides about a client, named by its thumbprint or by a beginning of it that no other client has. What a client that is
-   * not approved has ends in the same step. With `code`, the decision is about the request with that verification code
+   * not approved has, and all that descends from it, ends in the same step. With `code`, the decision is about the request with that verification code
    * only, and fails with {@link RequestChanged} if it is another one. Deciding the same twice is a success.
    */
   readonly decide: (options: {
@@ -154,7 +157,7 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   readonly get: (client: string) => Effect.Effect<ConnectClient, ConnectClientError>
   /** Returns clients, who asked last first; at most `limit`, by default 200, after a client if one is given. */
   readonly list: (options?: {
-    readonly after?: ConnectClient | undefined
+    readonly after?: Pick<ConnectClient, "proofKeyThumbprint" | "requestedAt"> | undefined
     readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<ConnectClient>, ConnectClientError>
   /**
@@ -229,6 +232,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const rows = yield* Effect.mapError(
         repository.setMode({
           mode,
+          keep: by === "operator" ? undefined : by.id,
           trust: trust === "all" ? "all" : mode === "account" ? trust ?? [] : [...trust ?? [], ...own]
         }, yield* change(actorOf(by))),
         unavailable
@@ -279,6 +283,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       }
     }),
     decide: Effect.fn("ConnectClientStore.decide")(function*({ by, client, code, decision, reason }) {
+      if (reason !== undefined && !Text.isLine(reason, 256)) return yield* fail(new ReasonNotAllowed())
       const row = yield* resolve(client)
       if (code !== undefined && code.toUpperCase() !== row.verificationCode) {
         return yield* fail(new RequestChanged({ client: toConnectClient(row) }))
@@ -287,6 +292,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         repository.decide({
           proofKeyThumbprint: row.proofKeyThumbprint,
           decision,
+          keep: by === "operator" ? undefined : by.id,
           reason: reason ?? null,
           // An approval is of the request that was looked at, whichever request may have come with the key since.
           requestedAtMillis: code !== undefined || decision === "approved" ? row.requestedAtMillis : undefined,

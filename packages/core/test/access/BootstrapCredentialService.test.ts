@@ -80,7 +80,8 @@ describe("a pairing link", () => {
             subject: "owner",
             scopes: ["runs:read", "access:read"],
             proofKeyThumbprint: null,
-            createdBy: "operator"
+            createdBy: "operator",
+            issuedBy: null
           })
         }
       }
@@ -123,7 +124,7 @@ describe("a pairing link", () => {
         assert.strictEqual(outcomes.filter((outcome) => outcome === "let in").length, uses)
         assert.strictEqual(outcomes.filter((outcome) => outcome === "InvalidCredential").length, 24 - uses)
       }
-      assert.deepStrictEqual(yield* links.list, [])
+      assert.deepStrictEqual(yield* links.list(), [])
     }).pipe(Effect.provide(services())))
 
   it.effect("BOOT-03 L-11: a request for more than it grants, or without its key, is refused and burns nothing", () =>
@@ -149,7 +150,7 @@ describe("a pairing link", () => {
         )
       }
       assert.deepStrictEqual(yield* feed, before)
-      assert.deepStrictEqual((yield* links.list).map(({ remainingUses }) => remainingUses), [1])
+      assert.deepStrictEqual((yield* links.list()).map(({ remainingUses }) => remainingUses), [1])
       const grant = yield* links.consume({ credential: code, scopes: ["runs:read"], proofKeyThumbprint: "key" })
       assert.deepStrictEqual(grant.scopes, ["runs:read"])
       assert.strictEqual(grant.proofKeyThumbprint, "key")
@@ -177,10 +178,10 @@ describe("a pairing link", () => {
         const { code, link } = yield* issue({ uses: 2, ...(lifetime === undefined ? {} : { lifetime }) })
         assert.strictEqual(DateTime.toEpochMillis(link.expiresAt) - DateTime.toEpochMillis(link.createdAt), millis)
         yield* TestClock.adjust(Duration.millis(millis - 1))
-        assert.strictEqual((yield* links.list).length, 1)
+        assert.strictEqual((yield* links.list()).length, 1)
         assert.strictEqual(yield* problem(links.consume({ credential: code })), "let in")
         yield* TestClock.adjust("1 millis")
-        assert.strictEqual((yield* links.list).length, 0)
+        assert.strictEqual((yield* links.list()).length, 0)
         assert.strictEqual(yield* problem(links.consume({ credential: code })), "InvalidCredential")
       })
       yield* lives(undefined, 300_000)
@@ -242,7 +243,7 @@ describe("a pairing link", () => {
         const error = yield* Effect.flip(links.revoke(id, "operator"))
         assert.strictEqual(error.reason._tag, "LinkNotFound")
       }
-      assert.deepStrictEqual(yield* links.list, [])
+      assert.deepStrictEqual(yield* links.list(), [])
     }).pipe(Effect.provide(services())))
 
   it.effect("a number of uses that is none leaves nothing behind", () =>
@@ -283,7 +284,7 @@ describe("delegation", () => {
           assert.include(outcome.failure.message, missing.join(", "))
         }
       }
-      assert.strictEqual((yield* links.list).length, 4)
+      assert.strictEqual((yield* links.list()).length, 4)
     }).pipe(Effect.provide(services())))
 
   it.effect("BOOT-08: holds along a chain: the session of a link hands on no more than the link granted", () =>
@@ -370,7 +371,7 @@ describe("refusals", () => {
         const effect of [
           Effect.asVoid(issue()),
           Effect.asVoid(links.consume({ credential: code })),
-          Effect.asVoid(links.list),
+          Effect.asVoid(links.list()),
           links.revoke(link.id, "operator"),
           Effect.asVoid(seed)
         ]
@@ -472,7 +473,7 @@ describe("a seeded credential", () => {
         { concurrency: "unbounded" }
       )
       assert.deepStrictEqual(outcomes.sort(), [...Array.from({ length: 11 }, () => "AlreadySeeded"), "let in"])
-      assert.strictEqual((yield* links.list).length, 1)
+      assert.strictEqual((yield* links.list()).length, 1)
     }).pipe(Effect.provide(services())))
 
   it.effect("BOOT-04: an interrupted start seeds nothing", () =>
@@ -481,7 +482,7 @@ describe("a seeded credential", () => {
       const seeding = yield* Effect.forkChild(seed({ ready: Effect.never }))
       yield* TestClock.adjust("1 minute")
       yield* Fiber.interrupt(seeding)
-      assert.deepStrictEqual(yield* links.list, [])
+      assert.deepStrictEqual(yield* links.list(), [])
       assert.deepStrictEqual(yield* feed, [])
     }).pipe(Effect.provide(services())))
 
@@ -553,7 +554,7 @@ describe("secrets", () => {
         credentials.push(device.code, machine.code, bound.code, gone.code, seeded)
         outcomes.push(links, device, machine, bound, gone)
         outcomes.push(yield* links.seed({ credential: seeded, scopes: ["runs:read"], ready: Effect.void }))
-        outcomes.push(yield* links.list)
+        outcomes.push(yield* links.list())
         yield* links.revoke(gone.link.id, "operator")
         for (const operation of [undefined, "links.consume"]) {
           if (operation !== undefined) probe.failing.add(operation)
@@ -566,7 +567,7 @@ describe("secrets", () => {
           }
         }
         outcomes.push(yield* Effect.exit(links.seed({ credential: seeded, scopes: [], ready: Effect.void })))
-        outcomes.push(yield* links.list, yield* feed, probe.traffic)
+        outcomes.push(yield* links.list(), yield* feed, probe.traffic)
       })
       const [, lines] = yield* withLogs(Effect.provideService(run, Tracer.Tracer, tracer))
       assert.isAbove(lines.length, 3)

@@ -27,6 +27,8 @@ const session = (id: string): SessionRow => ({
   method: "bearer-access-token",
   scopes: ["runs:read"],
   proofKeyThumbprint: "thumbprint",
+  linkId: null,
+  parentId: null,
   device: new Device({ label: null, userAgent: null, address: null }),
   tokenDigest: `token-digest-of-${id}`,
   keyId: "key-1",
@@ -50,6 +52,7 @@ const link = (id: string, remainingUses = 1): PairingLinkRow => ({
   proofKeyThumbprint: null,
   remainingUses,
   createdBy: "operator",
+  issuedBy: null,
   createdAtMillis: now,
   expiresAtMillis: now + 10_000,
   revokedAtMillis: null

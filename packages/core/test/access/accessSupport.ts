@@ -75,6 +75,7 @@ const ProbedAccess = Layer.effect(
         refresh: probed("refresh", sessions.refresh),
         isKeyInUse: probed("isKeyInUse", sessions.isKeyInUse),
         list: probed("list", sessions.list),
+        countDescendants: probed("countDescendants", sessions.countDescendants),
         revoke: probed("revoke", sessions.revoke),
         insertTicket: probed("insertTicket", sessions.insertTicket),
         consumeTicket: probed("consumeTicket", sessions.consumeTicket),

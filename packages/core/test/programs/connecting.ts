@@ -43,6 +43,8 @@ const program = Effect.gen(function*() {
         method: "dpop-access-token",
         scopes: [],
         proofKeyThumbprint,
+        linkId: null,
+        parentId: null,
         device: new Device({ label: null, userAgent: null, address: null }),
         tokenDigest: `token-${id}`,
         keyId: "key-1",
@@ -85,6 +87,7 @@ const program = Effect.gen(function*() {
             proofKeyThumbprint,
             remainingUses: 1,
             createdBy: "connect",
+            issuedBy: null,
             createdAtMillis: nowMillis,
             expiresAtMillis: nowMillis + 60_000,
             revokedAtMillis: null

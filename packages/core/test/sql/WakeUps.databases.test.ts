@@ -32,6 +32,7 @@ const link = (id: string) => ({
   proofKeyThumbprint: null,
   remainingUses: 1,
   createdBy: "operator",
+  issuedBy: null,
   createdAtMillis: now,
   expiresAtMillis: now + 10_000,
   revokedAtMillis: null

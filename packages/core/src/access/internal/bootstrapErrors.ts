@@ -78,20 +78,20 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
       case "reserved":
         return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
       default:
-        return "A subject is a line of text: it cannot be empty or hold control characters"
+        return "A subject is a line of up to 512 characters: it cannot be empty, or hold control characters or invisible ones"
     }
   }
 }
 
 /**
- * Reports a label that could not be shown on a line: it holds control characters or half of a character. No link was made.
+ * Reports a label that is no line of up to 128 visible characters. No link was made.
  *
  * @category errors
  * @since 0.1.0
  */
 export class LabelNotAllowed extends Schema.TaggedError<LabelNotAllowed>()("LabelNotAllowed", {}) {
   override get message() {
-    return "A label is a line of text: it cannot hold control characters"
+    return "A label is a line of up to 128 characters: it cannot hold control characters or invisible ones"
   }
 }
 
@@ -150,6 +150,32 @@ export class LifetimeOutOfBounds extends Schema.TaggedError<LifetimeOutOfBounds>
 export class LinkNotFound extends Schema.TaggedError<LinkNotFound>()("LinkNotFound", { id: Schema.String }) {
   override get message() {
     return `There is no open pairing link ${this.id}; list the links to see which there are`
+  }
+}
+
+/**
+ * Reports a session that has ended meanwhile, and issues no link any more. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class IssuerEnded extends Schema.TaggedError<IssuerEnded>()("IssuerEnded", {}) {
+  override get message() {
+    return "Your session has ended; sign in again to issue a pairing link"
+  }
+}
+
+/**
+ * Reports a session that has as many links open as it may have. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyOpenLinks extends Schema.TaggedError<TooManyOpenLinks>()("TooManyOpenLinks", {
+  maximum: Schema.Natural
+}) {
+  override get message() {
+    return `You have ${this.maximum} pairing links open already; revoke one, or wait until one is used or expires`
   }
 }
 
@@ -215,6 +241,8 @@ export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCreden
       TooManyAttempts,
       LifetimeOutOfBounds,
       LinkNotFound,
+      IssuerEnded,
+      TooManyOpenLinks,
       AlreadySeeded,
       WeakCredential,
       BootstrapStoreUnavailable

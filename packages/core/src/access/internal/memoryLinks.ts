@@ -6,12 +6,20 @@ import { RepositoryError } from "../../RepositoryError.ts"
 import type { ChangeContext } from "../AccessEvent.ts"
 import {
   type BootstrapCredentialRepository,
+  type InsertOutcome,
   isRedeemable,
   type PairingLinkRow,
   refusal,
   toPairingLink
 } from "../BootstrapCredentialRepository.ts"
+import { isLive } from "../SessionCredentialRepository.ts"
 import { append, byId, type MemoryState } from "./memoryState.ts"
+
+/** Orders links as lists do. */
+const newestFirst = (
+  a: Pick<PairingLinkRow, "createdAtMillis" | "id">,
+  b: Pick<PairingLinkRow, "createdAtMillis" | "id">
+): number => b.createdAtMillis - a.createdAtMillis || (a.id === b.id ? 0 : a.id < b.id ? 1 : -1)
 
 const endedAt = (row: PairingLinkRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
@@ -23,33 +31,34 @@ export const insert = (state: MemoryState, row: PairingLinkRow, change: ChangeCo
   append(state, { _tag: "pairingLinkUpserted", link: toPairingLink(row) }, change)
 }
 
-const revoke = (state: MemoryState, row: PairingLinkRow, change: ChangeContext): void => {
+/** Revokes a link. */
+export const revoke = (state: MemoryState, row: PairingLinkRow, change: ChangeContext): void => {
   state.links.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
-  append(state, { _tag: "pairingLinkRemoved", id: row.id, reason: "revoked" }, change)
+  append(state, { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "revoked" }, change)
 }
 
-/** Returns the links of a proof key that can be redeemed, in the order of their ids. */
-export const ofKey = (
-  state: MemoryState,
-  proofKeyThumbprint: string,
-  nowMillis: number
-): ReadonlyArray<PairingLinkRow> =>
-  Array.from(state.links.values())
-    .filter((row) => row.proofKeyThumbprint === proofKeyThumbprint && isRedeemable(row, nowMillis))
-    .sort(byId)
-
-/** Revokes the links of a proof key that can be redeemed. */
-export const endKey = (state: MemoryState, proofKeyThumbprint: string, change: ChangeContext): void => {
-  for (const row of ofKey(state, proofKeyThumbprint, change.nowMillis)) revoke(state, row, change)
-}
+/** Tells whether a proof key has a link that can be redeemed. */
+export const hasKey = ({ links }: MemoryState, proofKeyThumbprint: string, nowMillis: number): boolean =>
+  Array.from(links.values()).some((row) =>
+    row.proofKeyThumbprint === proofKeyThumbprint && isRedeemable(row, nowMillis)
+  )
 
 /** Makes the pairing links of a store. */
 export const make = (state: MemoryState): BootstrapCredentialRepository => {
   const { linkIds, links } = state
   return {
-    insert: (row, change) =>
-      Effect.suspend(() => {
-        if (linkIds.has(row.codeDigest)) return Effect.succeed(false)
+    insert: (row, change, maxOpen = Infinity) =>
+      Effect.suspend((): Effect.Effect<InsertOutcome, RepositoryError> => {
+        const { issuedBy } = row
+        const issuer = issuedBy === null ? undefined : state.sessions.get(issuedBy)
+        if (issuedBy !== null && (issuer === undefined || !isLive(issuer, change.nowMillis))) {
+          return Effect.succeed("issuer-ended")
+        }
+        if (linkIds.has(row.codeDigest)) return Effect.succeed("digest-exists")
+        const open = Array.from(links.values()).filter((link) =>
+          issuedBy !== null && link.issuedBy === issuedBy && isRedeemable(link, change.nowMillis)
+        )
+        if (open.length >= maxOpen) return Effect.succeed("too-many-open")
         if (links.has(row.id)) {
           return Effect.fail(
             new RepositoryError({
@@ -61,7 +70,7 @@ export const make = (state: MemoryState): BootstrapCredentialRepository => {
           )
         }
         insert(state, row, change)
-        return Effect.succeed(true)
+        return Effect.succeed("inserted")
       }),
     consume: ({ codeDigest, proofKeyThumbprint, scopes }, change) =>
       Effect.sync(() => {
@@ -73,23 +82,28 @@ export const make = (state: MemoryState): BootstrapCredentialRepository => {
         append(
           state,
           consumed.remainingUses === 0
-            ? { _tag: "pairingLinkRemoved", id: row.id, reason: "consumed" }
+            ? { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "consumed" }
             : { _tag: "pairingLinkUpserted", link: toPairingLink(consumed) },
           change
         )
         return { _tag: "Consumed", row: consumed }
       }),
-    list: ({ limit, nowMillis }) =>
+    list: ({ after, limit, nowMillis, subject }) =>
       Effect.sync(() =>
         Array.from(links.values())
-          .filter((row) => isRedeemable(row, nowMillis))
-          .sort((a, b) => b.createdAtMillis - a.createdAtMillis || (a.id < b.id ? 1 : -1))
+          .filter((row) =>
+            isRedeemable(row, nowMillis) && (subject === undefined || row.subject === subject) &&
+            (after === undefined || newestFirst(after, row) < 0)
+          )
+          .sort(newestFirst)
           .slice(0, limit)
       ),
-    revoke: (id, change) =>
+    revoke: (id, change, subject) =>
       Effect.sync(() => {
         const row = links.get(id)
-        if (row === undefined || !isRedeemable(row, change.nowMillis)) return false
+        if (row === undefined || !isRedeemable(row, change.nowMillis) || (subject ?? row.subject) !== row.subject) {
+          return false
+        }
         revoke(state, row, change)
         return true
       }),
@@ -104,7 +118,7 @@ export const make = (state: MemoryState): BootstrapCredentialRepository => {
           links.delete(row.id)
           linkIds.delete(row.codeDigest)
           if (row.revokedAtMillis === null && row.remainingUses > 0) {
-            append(state, { _tag: "pairingLinkRemoved", id: row.id, reason: "expired" }, change)
+            append(state, { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "expired" }, change)
           }
         }
         return ended.length

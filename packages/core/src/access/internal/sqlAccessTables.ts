@@ -40,6 +40,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       proof_key_thumbprint TEXT,
       remaining_uses ${millis} NOT NULL CHECK (remaining_uses >= 0),
       created_by TEXT NOT NULL CHECK (created_by <> ''),
+      issued_by ${id},
       created_at_millis ${millis} NOT NULL CHECK (created_at_millis >= 0),
       expires_at_millis ${millis} NOT NULL CHECK (expires_at_millis >= 0),
       revoked_at_millis ${millis} CHECK (revoked_at_millis >= 0)
@@ -47,6 +48,8 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
     // Links live for minutes: what can still be redeemed is few rows, however many have not been swept.
     `CREATE INDEX ${table("pairing_links_redeemable")} ON ${links} (expires_at_millis)
       WHERE revoked_at_millis IS NULL AND remaining_uses > 0`,
+    `CREATE INDEX ${table("pairing_links_issued")} ON ${links} (issued_by)
+      WHERE revoked_at_millis IS NULL AND remaining_uses > 0 AND issued_by IS NOT NULL`,
     `CREATE INDEX ${table("pairing_links_ended")} ON ${links} ((${ended}), id)`,
 
     `CREATE TABLE ${sessions} (
@@ -56,6 +59,8 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
         CHECK (method IN ('browser-session-cookie', 'bearer-access-token', 'dpop-access-token')),
       scopes TEXT NOT NULL,
       proof_key_thumbprint TEXT,
+      link_id ${id},
+      parent_id ${id},
       device TEXT NOT NULL,
       token_digest TEXT NOT NULL UNIQUE CHECK (token_digest <> ''),
       key_id TEXT NOT NULL CHECK (key_id <> ''),
@@ -69,9 +74,11 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       absolute_expires_at_millis ${millis} CHECK (absolute_expires_at_millis >= expires_at_millis),
       revoked_at_millis ${millis} CHECK (revoked_at_millis >= 0)
     )`,
-    `CREATE INDEX ${table("sessions_subject")} ON ${sessions} (subject, id) WHERE revoked_at_millis IS NULL`,
+    `CREATE INDEX ${table("sessions_subject")} ON ${sessions} (subject, id)`,
     `CREATE INDEX ${table("sessions_proof_key")} ON ${sessions} (proof_key_thumbprint, id)
-      WHERE revoked_at_millis IS NULL AND proof_key_thumbprint IS NOT NULL`,
+      WHERE proof_key_thumbprint IS NOT NULL`,
+    // Descent is looked up through sessions that have ended too, which therefore stay as long as what descends from them.
+    `CREATE INDEX ${table("sessions_parent")} ON ${sessions} (parent_id, id) WHERE parent_id IS NOT NULL`,
     `CREATE INDEX ${table("sessions_ended")} ON ${sessions} ((${ended}), id)`,
     `CREATE INDEX ${table("sessions_key")} ON ${sessions} (key_id, expires_at_millis) WHERE revoked_at_millis IS NULL`,
     // Tickets have no foreign key: they stand for nothing without a live session, which is looked at when one is used, and

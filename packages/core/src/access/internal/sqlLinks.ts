@@ -6,14 +6,16 @@ import * as Option from "effect/Option"
 import * as Dialect from "../../sql/Dialect.ts"
 import type { SqlKit } from "../../sql/SqlKit.ts"
 import {
+  anyKey,
   type BootstrapCredentialRepository,
   type ConsumeOutcome,
+  type InsertOutcome,
   PairingLinkRow,
   refusal,
   toPairingLink
 } from "../BootstrapCredentialRepository.ts"
 import { byId } from "./memoryState.ts"
-import { endedAt, revoking } from "./sqlEnds.ts"
+import { endedAt } from "./sqlEnds.ts"
 import type { Append } from "./sqlFeed.ts"
 
 /** Makes the pairing links of a store, and the steps on them that others take in a transaction of their own. */
@@ -35,32 +37,60 @@ export const make = (kit: SqlKit, append: Append) => {
   const consume = one(
     `UPDATE ${links} SET remaining_uses = remaining_uses - 1
     WHERE code_digest = ? AND ${redeemable}
-      AND (proof_key_thumbprint IS NULL OR proof_key_thumbprint = ?) AND ${grants}
+      AND (proof_key_thumbprint IS NULL OR proof_key_thumbprint = ?
+        OR (proof_key_thumbprint = '${anyKey}' AND CAST(? AS TEXT) IS NOT NULL)) AND ${grants}
     RETURNING ${columns}`
   )
-  const list = kit.all(decode)(
-    `SELECT ${columns} FROM ${links} WHERE ${redeemable} ORDER BY created_at_millis DESC, id DESC LIMIT ?`
+  const listing = (condition: string) =>
+    kit.all(decode)(
+      `SELECT ${columns} FROM ${links} WHERE ${condition} AND ${redeemable} AND (created_at_millis, id) < (?, ?)
+      ORDER BY created_at_millis DESC, id DESC LIMIT ?`
+    )
+  const list = listing("TRUE")
+  const listOfSubject = listing("subject = ?")
+  const revoking = (condition: string) =>
+    statement<{ readonly subject: string }>(
+      `UPDATE ${links} SET revoked_at_millis = ? WHERE ${condition} AND id = ? AND ${redeemable} RETURNING subject`
+    )
+  const revoke = revoking("TRUE")
+  const revokeOfSubject = revoking("subject = ?")
+  const lockIssuer = statement(
+    `SELECT id FROM ${kit.table("sessions")} WHERE id = ? AND revoked_at_millis IS NULL AND expires_at_millis > ?${
+      isPg ? " FOR NO KEY UPDATE" : ""
+    }`
   )
-  const revoke = statement(`UPDATE ${links} SET revoked_at_millis = ? WHERE id = ? AND ${redeemable} RETURNING id`)
-  const endByKeys = revoking<string>(kit, links, `proof_key_thumbprint ${kit.inJson} AND ${redeemable}`)
+  const countOpen = statement<{ readonly open: unknown }>(
+    `SELECT COUNT(*) AS open FROM ${links} WHERE issued_by = ? AND ${redeemable}`
+  )
   const sweep = statement<{
     readonly id: string
+    readonly subject: string
     readonly remaining_uses: unknown
     readonly revoked_at_millis: unknown
   }>(
     `WITH ended AS ${kit.once} (
       SELECT id FROM ${links} WHERE ${ended} <= ? ORDER BY ${ended}, id LIMIT ?${kit.skipLocked}
     )
-    DELETE FROM ${links} WHERE id IN (SELECT id FROM ended) RETURNING id, remaining_uses, revoked_at_millis`
+    DELETE FROM ${links} WHERE id IN (SELECT id FROM ended) RETURNING id, subject, remaining_uses, revoked_at_millis`
   )
 
   const repository: BootstrapCredentialRepository = {
-    insert: (row, change) =>
-      Effect.gen(function*() {
+    insert: (row, change, maxOpen = Infinity) =>
+      Effect.gen(function*(): Effect.fn.Return<InsertOutcome, unknown> {
+        const { issuedBy } = row
+        if (issuedBy !== null) {
+          // Held until the commit: who ends the session finds the link, and no other link of the session is counted meanwhile.
+          if ((yield* lockIssuer([issuedBy, change.nowMillis])).length === 0) return "issuer-ended"
+        }
+        if (Option.isSome(yield* byDigest([row.codeDigest]))) return "digest-exists"
+        if (issuedBy !== null && maxOpen !== Infinity) {
+          const [counted] = yield* countOpen([issuedBy, change.nowMillis])
+          if (Dialect.toNatural(counted?.open) >= maxOpen) return "too-many-open"
+        }
         // The conflict that is an answer is the digest's; one of the id fails the statement.
-        if ((yield* insertNew(rows.values(row))).length === 0) return false
+        if ((yield* insertNew(rows.values(row))).length === 0) return "digest-exists"
         yield* append([{ _tag: "pairingLinkUpserted", link: toPairingLink(row) }], change)
-        return true
+        return "inserted"
       }).pipe(transaction("insert")),
     consume: ({ codeDigest, proofKeyThumbprint, scopes }, change) =>
       Effect.gen(function*() {
@@ -68,6 +98,7 @@ export const make = (kit: SqlKit, append: Append) => {
         const consumed = yield* consume([
           codeDigest,
           nowMillis,
+          proofKeyThumbprint ?? null,
           proofKeyThumbprint ?? null,
           JSON.stringify(scopes ?? [])
         ])
@@ -80,16 +111,22 @@ export const make = (kit: SqlKit, append: Append) => {
         const row = consumed.value
         yield* append([
           row.remainingUses === 0
-            ? { _tag: "pairingLinkRemoved", id: row.id, reason: "consumed" }
+            ? { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "consumed" }
             : { _tag: "pairingLinkUpserted", link: toPairingLink(row) }
         ], change)
         return { _tag: "Consumed", row } satisfies ConsumeOutcome
       }).pipe(transaction("consume")),
-    list: ({ limit, nowMillis }) => read("list")(list([nowMillis, limit])),
-    revoke: (id, change) =>
+    list: ({ after, limit, nowMillis, subject }) => {
+      const page = [nowMillis, after?.createdAtMillis ?? Number.MAX_SAFE_INTEGER, after?.id ?? "", limit]
+      return read("list")(subject === undefined ? list(page) : listOfSubject([subject, ...page]))
+    },
+    revoke: (id, change, subject) =>
       Effect.gen(function*() {
-        if ((yield* revoke([change.nowMillis, id, change.nowMillis])).length === 0) return false
-        yield* append([{ _tag: "pairingLinkRemoved", id, reason: "revoked" }], change)
+        const [revoked] = subject === undefined
+          ? yield* revoke([change.nowMillis, id, change.nowMillis])
+          : yield* revokeOfSubject([change.nowMillis, subject, id, change.nowMillis])
+        if (revoked === undefined) return false
+        yield* append([{ _tag: "pairingLinkRemoved", id, subject: revoked.subject, reason: "revoked" }], change)
         return true
       }).pipe(transaction("revoke")),
     sweep: ({ endedBeforeMillis, limit }, change) =>
@@ -98,7 +135,7 @@ export const make = (kit: SqlKit, append: Append) => {
         yield* append(
           swept
             .filter((row) => row.revoked_at_millis === null && Dialect.toNatural(row.remaining_uses) > 0)
-            .map(({ id }) => ({ _tag: "pairingLinkRemoved", id, reason: "expired" })),
+            .map(({ id, subject }) => ({ _tag: "pairingLinkRemoved", id, subject, reason: "expired" })),
           change
         )
         return swept.length
@@ -107,7 +144,6 @@ export const make = (kit: SqlKit, append: Append) => {
   return {
     repository,
     /** Stores a link whose id and digest are new. */
-    insert: (row: PairingLinkRow) => insert(rows.values(row)),
-    endByKeys
+    insert: (row: PairingLinkRow) => insert(rows.values(row))
   }
 }
