@@ -19,6 +19,7 @@ import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { believedKeys, RelayEnvironmentRepository, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
 import { RelayProofRepository } from "./RelayProofRepository.ts"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Clock from "effect/Clock"
 import * as Digest from "effect/crypto/Digest"
 import type * as WireError from "@sallyport/contract/WireError"
@@ -26,7 +27,7 @@ import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import { EnvironmentConnector, type EnvironmentConnectorError } from "./EnvironmentConnector.ts"
+import { EnvironmentConnector, EnvironmentConnectorError, EnvironmentUnreachable } from "./EnvironmentConnector.ts"
 import { overlapMillis } from "./EnvironmentLink.ts"
 import * as DecisionStream from "./internal/decisionStream.ts"
 import * as Jwt from "./internal/jwt.ts"
@@ -35,15 +36,6 @@ import { type Options, type Settings, settings } from "./internal/relayOptions.t
 import * as Wire from "./internal/wire.ts"
 
 export { InvalidRelayHandlersOptions, type Options } from "./internal/relayOptions.ts"
-
-/** Tells whether a relay may send requests to an address: HTTPS, or with `loopback` this machine as well. */
-const isEnvironmentUrl = (text: string, options?: { readonly loopback?: boolean | undefined }): boolean => {
-  const url = URL.parse(text)
-  if (url === null || url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") return false
-  return url.protocol === "https:" ||
-    (options?.loopback === true && url.protocol === "http:" &&
-      ["127.0.0.1", "[::1]", "localhost"].includes(url.hostname))
-}
 
 const encoder = new TextEncoder()
 
@@ -67,6 +59,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const awaitEnd = yield* ConnectionEnd.make
       const { environmentsPerAccount, loopbackEnvironments, proofsPerAccount, waitsPerAccount, waitsPerClient } =
         yield* found
+      const checkAddress = yield* PublicHttp.makeCheck({ loopback: loopbackEnvironments })
       const openWait = OpenWaits.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
       const storeFailed = () => Wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
 
@@ -99,7 +92,13 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         environment: RelayEnvironmentRow,
         request: (environment: RelayEnvironmentRow) => Effect.Effect<A, EnvironmentConnectorError>
       ) =>
-        request(environment).pipe(
+        checkAddress(environment.url).pipe(
+          Effect.mapError(({ problem }) =>
+            new EnvironmentConnectorError({
+              reason: new EnvironmentUnreachable({ environmentId: environment.id, problem })
+            })
+          ),
+          Effect.andThen(request(environment)),
           Effect.map((answer) => ({ answer, row: environment })),
           Effect.catchTag(
             "EnvironmentConnectorError",
@@ -208,13 +207,9 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           function*({ payload }) {
             const session = yield* CurrentSession
             const { environmentId, key, proof, url } = payload
-            if (!isEnvironmentUrl(url, { loopback: loopbackEnvironments })) {
-              return yield* Wire.invalidRequest({
-                message: loopbackEnvironments
-                  ? "The address of an environment must begin with https://, or be one of this machine"
-                  : "The address of an environment must begin with https://; to allow this machine as well, the relay sets " +
-                    "loopbackEnvironments"
-              })
+            yield* checkAddress(url)
+            if (/[?#]/.test(url)) {
+              return yield* new PublicHttp.AddressRefused({ host: url, problem: "it has a query or a fragment" })
             }
             const claims = yield* Jwt.verify(proof, {
               key,
@@ -253,6 +248,12 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
             return { relayId: connector.relayId, keys: [relayKey], account: session.subject }
           },
           Effect.catchTags({
+            AddressRefused: ({ message }: PublicHttp.AddressRefused) =>
+              Wire.invalidRequest({
+                message: "The address of an environment must begin with https:// and be a public one" +
+                  `${loopbackEnvironments ? ", or plain HTTP on this machine" : ""}. ${message}` +
+                  (loopbackEnvironments ? "" : "; to allow this machine as well, the relay sets loopbackEnvironments")
+              }),
             JwtRefused: (error: Jwt.JwtRefused) => Wire.invalidRequest(error),
             RepositoryError: storeFailed,
             EnvironmentConnectorError: connectorFailed

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as AccessScope from "@sallyport/core/access/AccessScope"
+import type * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { assertError, bearer, eventsOf, follow, type Server, start } from "./support.ts"

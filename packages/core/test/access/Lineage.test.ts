@@ -8,7 +8,7 @@ import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
 import { services } from "./accessSupport.ts"
 
@@ -46,7 +46,7 @@ const redeem = Effect.fnUntraced(function*(code: Redacted.Redacted, proofKeyThum
   return { session, token }
 })
 
-/** Lets a device in that somebody issued a link for. */
+/** Lets a device in that another issued a link for. */
 const pair = (issuedBy: Principal, subject?: string) =>
   Effect.flatMap(offer(issuedBy, subject === undefined ? {} : { subject }), ({ code }) => redeem(code))
 
@@ -102,7 +102,7 @@ describe("lineage", () => {
       assert.strictEqual(yield* isRefused(code), "redeemed")
     }).pipe(Effect.provide(layer())))
 
-  it.effect("SESS-13 C-11: no link for a subject that was put out is redeemed, whoever issued it", () =>
+  it.effect("SESS-13 C-11: no link for a subject that was put out is redeemed, who issued it", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const ada = yield* pair("operator", "ada")

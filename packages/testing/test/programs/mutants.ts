@@ -497,6 +497,13 @@ export const mutants: ReadonlyArray<Mutant> = [
       })
     })
   ),
+  subscriptions("counts, then creates", "C-25 HTTP-09: an owner has no more subscriptions", (real) => ({
+    create: Effect.fnUntraced(function*({ limit, ...options }) {
+      const rows = yield* real.ofOwner(options.ownerKey)
+      yield* Effect.yieldNow
+      return yield* real.create({ ...options, limit: rows.length < limit ? 1_000 : 0 })
+    })
+  })),
   subscriptions("gives a wake to each worker", "of 20 workers that claim at once one gets the wake", (real) => ({
     claim: (options) =>
       Effect.map(real.claim(options), (outcome) => outcome._tag === "Held" ? { ...outcome, _tag: "Claimed" } : outcome)
