@@ -109,6 +109,7 @@ export const make = (kit: SqlKit, append: Append) => {
         ], change)
         return { _tag: "Consumed", row } satisfies ConsumeOutcome
       }).pipe(transaction("consume")),
+    findByCodeDigest: (codeDigest) => read("findByCodeDigest")(byDigest([codeDigest])),
     list: ({ limit, nowMillis }) => read("list")(list([nowMillis, limit])),
     revoke: (id, change) =>
       Effect.gen(function*() {
