@@ -75,7 +75,6 @@ export const layerWith = (options: Options) =>
       const digest = yield* Digest.Digest
       const scopes = options.scopes ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
       const makeGrant = yield* makeGrants
-      const wire = yield* Wire.make
       const stopping = yield* Stopping
 
       /** Verifies a request of the relay that the environment is linked to, and returns how to answer it. */
@@ -85,7 +84,7 @@ export const layerWith = (options: Options) =>
         claims: Schema.Codec<A, E>
       ) {
         const linked = yield* withSecrets(EnvironmentLink.get)
-        if (Option.isNone(linked)) return yield* wire.notFound({ message: "This environment is linked to no relay" })
+        if (Option.isNone(linked)) return yield* Wire.notFound({ message: "This environment is linked to no relay" })
         const link = linked.value
         const nowMillis = yield* Clock.currentTimeMillis
         const key = EnvironmentLink.findRelayKey(link, Jwt.keyIdOf(request), nowMillis)
@@ -246,11 +245,11 @@ export const layerWith = (options: Options) =>
           JwtRefused: (error) =>
             Effect.andThen(
               Effect.logInfo("Refused a request in the name of the relay", { problem: error.problem }),
-              wire.unauthorized(error)
+              Wire.unauthorized(error)
             ),
-          ConnectClientError: (error) => wire.unavailable(error),
-          SecretStoreError: (error) => wire.unavailable(error),
-          RepositoryError: () => wire.unavailable({ message: "The request cannot be taken at the moment" })
+          ConnectClientError: (error) => Wire.unavailable(error),
+          SecretStoreError: (error) => Wire.unavailable(error),
+          RepositoryError: () => Wire.unavailable({ message: "The request cannot be taken at the moment" })
         })
 
       return handlers.handleAll({

@@ -16,7 +16,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
-import { bounded } from "./internal/boundedHttp.ts"
+import { bounded } from "@sallyport/core/BoundedHttp"
 
 /**
  * Reports that a relay did not take what the environment asked for, or was not there to take it. `problem` is a sentence.

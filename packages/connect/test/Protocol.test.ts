@@ -13,12 +13,13 @@ import * as Linking from "@sallyport/connect/Linking"
 import { ConnectEnvironmentApi, typ } from "@sallyport/contract/ConnectProtocol"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
-import { linked } from "@sallyport/connect/RelayEnvironmentRepository"
+import { linked, RelayEnvironmentRepository } from "@sallyport/connect/RelayEnvironmentRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import * as Deferred from "effect/Deferred"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -225,6 +226,93 @@ describe("a relay that strangers link environments to", () => {
         "/api/relay/environments"
       )
       assert.deepStrictEqual(body.environments.map(({ url }) => url), ["https://environment.example/backend"])
+      assert.strictEqual(asked, 0)
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+})
+
+describe("a relay asked to link what is inside", () => {
+  it.live("CONN-15 C-26: refuses every form of it, also by name", () =>
+    Effect.gen(function*() {
+      const resolve = (name: string) =>
+        Effect.succeed([{ address: name === "inside.example" ? "169.254.169.254" : "93.184.216.34", family: 4 }])
+      const relay = yield* startRelay("memory", { loopbackEnvironments: false }).pipe(
+        Effect.provideService(PublicHttp.Resolver, resolve)
+      )
+      const link = (url: string) =>
+        Effect.result(Linking.link({ relayUrl: relay.url, token: Redacted.make("ada"), url }))
+      for (
+        const host of [
+          "127.0.0.1",
+          "localhost",
+          "localhost.",
+          "2130706433",
+          "0x7f000001",
+          "0177.1",
+          "[::1]",
+          "[::ffff:127.0.0.1]",
+          "[::127.0.0.1]",
+          "[64:ff9b::7f00:1]",
+          "[2002:7f00:1::]",
+          "169.254.169.254",
+          "192.168.1.1",
+          "inside.example"
+        ]
+      ) {
+        const result = yield* link(`https://${host}/backend`)
+        assert.include(Result.isFailure(result) ? result.failure.message : "linked", "must begin with https://", host)
+      }
+      assert.isTrue(Result.isSuccess(yield* link("https://outside.example")))
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+
+  it.live("CONN-15 C-26: connects to nothing if a name that it linked leads inside when it is called", () =>
+    Effect.gen(function*() {
+      let connections = 0
+      const beside = yield* fakeServer((response) => response.end("{}"))
+      beside.server.on("connection", () => connections++)
+      for (const calls of [1, 2]) {
+        // At the link, and at the first checks of a call, the name is what it was.
+        let asked = 0
+        const resolve = () =>
+          Effect.sync(() => [{ address: asked++ < calls ? "93.184.216.34" : "127.0.0.1", family: 4 }])
+        const relay = yield* startRelay("memory", { loopbackEnvironments: false }).pipe(
+          Effect.provideService(PublicHttp.Resolver, resolve)
+        )
+        const url = `https://rebind.example:${new URL(beside.url).port}`
+        const { environmentId } = yield* Linking.link({ relayUrl: relay.url, token: Redacted.make("ada"), url })
+        const health = yield* Linking.health({ relayUrl: relay.url, token: Redacted.make("ada"), environmentId })
+        assert.strictEqual(health.status, "unreachable")
+        assert.include(health.message, "not public")
+        assert.strictEqual(asked, calls + 1)
+      }
+      assert.strictEqual(connections, 0)
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+
+  it.live("CONN-15: does not call what was linked on this machine, once it may not be", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const beside = yield* fakeServer((response) => {
+        asked++
+        response.end("{}")
+      })
+      const relay = yield* startRelay("memory", { loopbackEnvironments: false })
+      const { publicKey } = yield* Identity.load(Identity.environmentKeyName)
+      yield* relay.run(RelayEnvironmentRepository.use((environments) =>
+        environments.link(linked({
+          id: "desk",
+          account: "ada",
+          url: beside.url,
+          keyX: publicKey.x,
+          keyId: publicKey.kid,
+          relayKeyId: null,
+          linkedAtMillis: 0
+        }))
+      ))
+      const health = yield* Linking.health({
+        relayUrl: relay.url,
+        token: Redacted.make("ada"),
+        environmentId: "desk"
+      })
+      assert.strictEqual(health.status, "unreachable")
       assert.strictEqual(asked, 0)
     }).pipe(Effect.scoped, Effect.provide(Environment)))
 })

@@ -62,13 +62,14 @@ export const layerAuthentication = <E, R>(
 
 /**
  * Bounds the body of a request, and answers a request that does not decode with {@link InvalidRequest}, without echoing
- * its content. It keeps every answer out of caches.
+ * its content, and one that a page of another origin makes a browser send with {@link Forbidden}. It keeps every answer
+ * out of caches.
  *
  * @category middleware
  * @since 0.1.0
  */
 export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@sallyport/contract/RequestErrors", {
-  error: [InvalidRequest, TooLarge, UnsupportedMediaType, InternalError]
+  error: [InvalidRequest, Forbidden, TooLarge, UnsupportedMediaType, InternalError]
 }) {}
 
 /**
@@ -79,7 +80,7 @@ export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@
  */
 export class OAuthRequestErrors extends HttpApiMiddleware.Service<OAuthRequestErrors>()(
   "@sallyport/contract/OAuthRequestErrors",
-  { error: [OAuthError, TooLarge, OAuthInternalError] }
+  { error: [OAuthError, Forbidden, TooLarge, OAuthInternalError] }
 ) {}
 
 /**

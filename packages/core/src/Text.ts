@@ -8,9 +8,19 @@ import * as Schema from "effect/Schema"
 
 const notKey = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/u
 
-// Beside control characters: what is invisible, or changes the direction or the order of the text around it. The two
-// variation selectors belong to emoji. Tall stacks of marks cover the rows above.
-const notLine = "(?![\\uFE0E\\uFE0F])[\\p{Cc}\\p{Cf}\\p{Cs}\\p{Zl}\\p{Zp}\\p{DI}\\u2800]"
+// The two variation selectors belong to emoji. Joiners do where they join emoji, or letters of a script that is written
+// with them (UAX #31 section 2.3).
+const emoji = "\\p{Extended_Pictographic}"
+const joined = `[${
+  ["Arab", "Beng", "Deva", "Gujr", "Guru", "Khmr", "Knda", "Mlym", "Orya", "Sinh", "Taml", "Telu"]
+    .map((script) => `\\p{Script=${script}}`).join("")
+}]`
+const belongs = `[\\uFE0E\\uFE0F]|(?<=${emoji}[\\uFE0F\\u{1F3FB}-\\u{1F3FF}]?)\\u200D(?=${emoji})|` +
+  `(?<=${joined})[\\u200C\\u200D](?=${joined})`
+
+// Beside control characters: what is invisible, or changes the direction or the order of the text around it. Tall stacks of
+// marks cover the rows above.
+const notLine = `(?!${belongs})[\\p{Cc}\\p{Cf}\\p{Cs}\\p{Zl}\\p{Zp}\\p{DI}\\u2800]`
 const inLine = new RegExp(`${notLine}|\\p{M}{5}`, "u")
 const everyInLine = new RegExp(`${notLine}|(?<=\\p{M}{4})\\p{M}`, "gu")
 const visible = /[\p{L}\p{N}\p{P}\p{S}]/u
@@ -76,7 +86,8 @@ export const typedLine = (max = 128): typeof Schema.Trim => Schema.Trim.check(li
  */
 export const toLine = (text: string, max = 256): string | null => {
   const cut = text.slice(0, 2 * max).replaceAll(/[\s\u2800]+/gu, " ").replaceAll(everyInLine, "\uFFFD").trim()
-  const line = cut.length <= max ? cut : [...cut].slice(0, max).join("").trimEnd()
+  // A joiner at the cut joins nothing any more.
+  const line = cut.length <= max ? cut : [...cut].slice(0, max).join("").replace(/[\s\u200C\u200D]+$/, "")
   return visible.test(line) ? line : null
 }
 
@@ -93,7 +104,7 @@ export const fromHeader = (value: string | undefined, max = 256): string | null 
   const cut = value.slice(0, 4 * max)
   // Half of a character at the cut is dropped, or the rest would be no UTF-8.
   const whole = cut.length === value.length ? cut : cut.replace(/[\u00c0-\u00ff][\u0080-\u00bf]{0,3}$/, "")
-  if (/^[\x00-\x7f]*$/.test(whole) || /[^\x00-\xff]/.test(whole)) return toLine(whole, max)
+  if (/^\p{ASCII}*$/u.test(whole) || /[\u0100-\uffff]/.test(whole)) return toLine(whole, max)
   try {
     return toLine(utf8.decode(Uint8Array.from(whole, (char) => char.charCodeAt(0))), max)
   } catch {

@@ -5,6 +5,7 @@ import * as fc from "fast-check"
 const ofKind = (kind: RegExp) =>
   Array.from({ length: 0x110000 }, (_, code) => String.fromCodePoint(code)).filter((char) => kind.test(char))
 
+const joiners = fc.string({ unit: fc.constantFrom("👩", "\u200d", "\u200c", "م", "क", "\ufe0f", "🏽", " ", "a") })
 const anyText = fc.string({ unit: fc.integer({ min: 0, max: 0xffff }).map((unit) => String.fromCharCode(unit)) })
 
 describe("Text", () => {
@@ -32,7 +33,20 @@ describe("Text", () => {
 
   it("BOOT-11 C-03: a line has something to see, no blanks at its ends, and a length", () => {
     for (
-      const text of ["Ada's phone", "Zoë — ноутбук 📱", "אבג", "Nguyễn ❤️", "x".repeat(128), "😀".repeat(128), "ไม่มีที่นี้"]
+      const text of [
+        "Ada's phone",
+        "Zoë — ноутбук 📱",
+        "אבג",
+        "Nguyễn ❤️",
+        "x".repeat(128),
+        "😀".repeat(128),
+        "ไม่มีที่นี้",
+        "👩‍👩‍👧‍👦 iPad",
+        "🏳️‍🌈",
+        "👩🏽‍💻",
+        "نمی‌خواهم",
+        "क्‍ष"
+      ]
     ) {
       assert.isTrue(Text.isLine(text), text)
       assert.strictEqual(Text.toLine(text), text)
@@ -47,6 +61,12 @@ describe("Text", () => {
         " a",
         "a ",
         "a\n",
+        "a\u200db",
+        "a\u200cb",
+        "👩\u200d",
+        "\u200d👩",
+        "👩\u200dx",
+        "م\u200c",
         `a${"\u0301".repeat(5)}`,
         "x".repeat(129),
         "😀".repeat(129)
@@ -63,7 +83,7 @@ describe("Text", () => {
 
   it("BOOT-11: whatever is sent becomes a line or nothing", () => {
     fc.assert(
-      fc.property(anyText, fc.integer({ min: 1, max: 300 }), (text, max) => {
+      fc.property(fc.oneof(anyText, joiners), fc.integer({ min: 1, max: 300 }), (text, max) => {
         for (const line of [Text.toLine(text, max), Text.fromHeader(text, max)]) {
           assert.isTrue(line === null || Text.isLine(line, max), JSON.stringify(line))
         }

@@ -46,7 +46,7 @@ const redeem = Effect.fnUntraced(function*(code: Redacted.Redacted, proofKeyThum
   return { session, token }
 })
 
-/** Lets a device in with a link of an issuer. */
+/** Lets a device in that another issued a link for. */
 const pair = (issuedBy: Principal, subject?: string) =>
   Effect.flatMap(offer(issuedBy, subject === undefined ? {} : { subject }), ({ code }) => redeem(code))
 
@@ -102,7 +102,7 @@ describe("lineage", () => {
       assert.strictEqual(yield* isRefused(code), "redeemed")
     }).pipe(Effect.provide(layer())))
 
-  it.effect("SESS-13 C-11: no link for a subject that was put out is redeemed, by the operator or by a session", () =>
+  it.effect("SESS-13 C-11: no link for a subject that was put out is redeemed, whether the operator or a session issued it", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const ada = yield* pair("operator", "ada")

@@ -5,6 +5,7 @@ import * as Predicate from "effect/Predicate"
 import * as SqlClient from "effect/sql/SqlClient"
 import type * as SqlConnection from "effect/sql/SqlConnection"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
+import { patience } from "./within.ts"
 
 // A connection that does not begin or end a transaction in this time is closed.
 const controlTimeout = Duration.seconds(2)
@@ -31,7 +32,7 @@ export const makePgTransaction = (sql: SqlClient.SqlClient, begin: string): Wrap
   // A transaction begins and ends uninterruptibly, and on a connection that has gone silent that would be never.
   const bounded = (conn: SqlConnection.Connection, statement: string) =>
     Effect.interruptible(conn.executeRaw(statement, [])).pipe(
-      Effect.timeoutOrElse({ duration: controlTimeout, orElse: () => lost("The connection did not answer") })
+      Effect.raceFirst(Effect.andThen(patience(controlTimeout), lost("The connection did not answer")))
     )
   return SqlClient.makeWithTransaction({
     transactionService: sql.transactionService,
