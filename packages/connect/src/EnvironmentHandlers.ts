@@ -35,6 +35,7 @@ import type * as Schema from "effect/Schema"
 import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
 import * as Jwt from "./internal/jwt.ts"
+import * as Seldom from "./internal/seldom.ts"
 import * as Wire from "./internal/wire.ts"
 
 const encoder = new TextEncoder()
@@ -73,6 +74,7 @@ export const layerWith = (options: {
       const scopes = options.scopes ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
       const makeGrant = yield* makeGrants
       const wire = yield* Wire.make
+      const logRefusal = Seldom.make("Refused a request in the name of the relay", Effect.logInfo)
       const stopping = yield* Stopping
 
       /** Verifies a request of the relay that the environment is linked to, and returns how to answer it. */
@@ -242,7 +244,7 @@ export const layerWith = (options: {
         Effect.catchTags(effect, {
           JwtRefused: (error) =>
             Effect.andThen(
-              Effect.logInfo("Refused a request in the name of the relay", { problem: error.problem }),
+              logRefusal({ problem: error.problem }),
               wire.unauthorized(error)
             ),
           ConnectClientError: (error) => wire.unavailable(error),

@@ -4,6 +4,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Hex from "effect/encoding/Hex"
 import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Seldom from "./seldom.ts"
 
 /**
  * Closes the connection after the current answer. A client that waits on would otherwise ask again on it, and so hold up a
@@ -24,30 +25,33 @@ const traceId = (random: SecureRandom.SecureRandom["Service"]): Effect.Effect<st
   })
 
 /** Makes what fails with the errors of the wire. */
-export const make = Effect.map(SecureRandom.SecureRandom, (random) => ({
-  unauthorized: ({ message }: Reason) =>
-    Effect.flatMap(
-      traceId(random),
-      (traceId) =>
-        Effect.fail(new WireError.Unauthorized({ code: "invalid_credential", message, retryable: false, traceId }))
-    ),
-  invalidRequest: ({ message }: Reason) =>
-    Effect.flatMap(
-      traceId(random),
-      (traceId) =>
-        Effect.fail(new WireError.InvalidRequest({ code: "invalid_request", message, retryable: false, traceId }))
-    ),
-  notFound: ({ message }: Reason, code: WireError.NotFound["code"] = "connect_not_offered") =>
-    Effect.flatMap(
-      traceId(random),
-      (traceId) => Effect.fail(new WireError.NotFound({ code, message, retryable: false, traceId }))
-    ),
-  unavailable: (reason: Reason) =>
-    Effect.flatMap(traceId(random), (traceId) =>
-      Effect.andThen(
-        Effect.logWarning("Answered unavailable", reason),
-        Effect.fail(
-          new WireError.Unavailable({ code: "unavailable", message: reason.message, retryable: true, traceId })
-        )
-      ))
-}))
+export const make = Effect.map(SecureRandom.SecureRandom, (random) => {
+  const logUnavailable = Seldom.make("Answered unavailable", Effect.logWarning)
+  return {
+    unauthorized: ({ message }: Reason) =>
+      Effect.flatMap(
+        traceId(random),
+        (traceId) =>
+          Effect.fail(new WireError.Unauthorized({ code: "invalid_credential", message, retryable: false, traceId }))
+      ),
+    invalidRequest: ({ message }: Reason) =>
+      Effect.flatMap(
+        traceId(random),
+        (traceId) =>
+          Effect.fail(new WireError.InvalidRequest({ code: "invalid_request", message, retryable: false, traceId }))
+      ),
+    notFound: ({ message }: Reason, code: WireError.NotFound["code"] = "connect_not_offered") =>
+      Effect.flatMap(
+        traceId(random),
+        (traceId) => Effect.fail(new WireError.NotFound({ code, message, retryable: false, traceId }))
+      ),
+    unavailable: (reason: Reason) =>
+      Effect.flatMap(traceId(random), (traceId) =>
+        Effect.andThen(
+          logUnavailable(reason),
+          Effect.fail(
+            new WireError.Unavailable({ code: "unavailable", message: reason.message, retryable: true, traceId })
+          )
+        ))
+  }
+})
