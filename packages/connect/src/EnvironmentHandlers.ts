@@ -41,6 +41,7 @@ import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
 import { type Options, settings } from "./internal/environmentOptions.ts"
 import * as Jwt from "./internal/jwt.ts"
+import * as Seldom from "./internal/seldom.ts"
 import * as Wire from "./internal/wire.ts"
 
 export { InvalidEnvironmentOptions, type Options } from "./internal/environmentOptions.ts"
@@ -75,6 +76,7 @@ export const layerWith = (options: Options) =>
       const digest = yield* Digest.Digest
       const scopes = options.scopes ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
       const makeGrant = yield* makeGrants
+      const logRefusal = Seldom.make("Refused a request in the name of the relay", Effect.logInfo)
       const stopping = yield* Stopping
 
       /** Verifies a request of the relay that the environment is linked to, and returns how to answer it. */
@@ -244,7 +246,7 @@ export const layerWith = (options: Options) =>
         Effect.catchTags(effect, {
           JwtRefused: (error) =>
             Effect.andThen(
-              Effect.logInfo("Refused a request in the name of the relay", { problem: error.problem }),
+              logRefusal({ problem: error.problem }),
               Wire.unauthorized(error)
             ),
           ConnectClientError: (error) => Wire.unavailable(error),

@@ -162,7 +162,7 @@ const ask = (credential, preview, state) => {
   $("ask").focus()
 }
 
-// An address may have been opened for who sits here; to type a code and press Pair is an answer, if it changes nothing else.
+// An address may have been opened for another person; to type a code and press Pair is an answer, if it changes nothing else.
 const begin = once(async (credential, typed) => {
   show("Looking at the pairing code…", "busy")
   const state = await call("session")
