@@ -788,6 +788,28 @@ export const suite = <E>(
     )
 
     test(
+      "SESS-19: what was issued before a time ends in steps, each with what descends from it, and the links with the first",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        const later = { createdAtMillis: start + 10, expiresAtMillis: start + 10_000 }
+        for (const id of ["d", "b", "a"]) yield* descend(id, null)
+        yield* descend("c", "a", later)
+        yield* descend("e", "d", later)
+        yield* descend("f", null, later)
+        yield* sessions.revoke(bySession("d"), at(1))
+        const target: RevocationTarget = { _tag: "IssuedBefore", beforeMillis: start + 10 }
+        const steps = Effect.forEach(Array.from({ length: 3 }), () => sessions.revoke({ ...target, limit: 1 }, at(20)))
+        assert.deepStrictEqual(yield* steps, [[sid("a"), sid("c")], [sid("b")], []])
+        assert.deepStrictEqual(yield* sessions.revoke(target, at(20)), [sid("e")])
+        assert.deepStrictEqual(yield* sessions.revoke(target, at(20)), [])
+        assert.deepStrictEqual(
+          (yield* sessions.list({ nowMillis: start + 20, afterId: undefined, limit: 9 })).map(({ id }) => id),
+          [sid("f")]
+        )
+      })
+    )
+
+    test(
       "SESS-13: a sweep leaves a session that has ended as long as one descends from it, so that the descent is known",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
