@@ -31,8 +31,9 @@ import { EnvironmentConnector, EnvironmentConnectorError, EnvironmentUnreachable
 import { overlapMillis } from "./EnvironmentLink.ts"
 import * as DecisionStream from "./internal/decisionStream.ts"
 import * as Jwt from "./internal/jwt.ts"
-import * as OpenWaits from "./internal/openWaits.ts"
+import * as OpenRequests from "./internal/openRequests.ts"
 import { type Options, type Settings, settings } from "./internal/relayOptions.ts"
+import * as Seldom from "./internal/seldom.ts"
 import * as Wire from "./internal/wire.ts"
 
 export { InvalidRelayHandlersOptions, type Options } from "./internal/relayOptions.ts"
@@ -57,10 +58,19 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const replays = yield* ReplayRepository
       const digest = yield* Digest.Digest
       const awaitEnd = yield* ConnectionEnd.make
-      const { environmentsPerAccount, loopbackEnvironments, proofsPerAccount, waitsPerAccount, waitsPerClient } =
-        yield* found
+      const {
+        callsPerAccount,
+        callsPerClient,
+        environmentsPerAccount,
+        loopbackEnvironments,
+        proofsPerAccount,
+        waitsPerAccount,
+        waitsPerClient
+      } = yield* found
       const checkAddress = yield* PublicHttp.makeCheck({ loopback: loopbackEnvironments })
-      const openWait = OpenWaits.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
+      const openWait = OpenRequests.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
+      const openCall = OpenRequests.make({ perClient: callsPerClient, perAccount: callsPerAccount })
+      const logRefusal = Seldom.make("Refused what was said in the name of an environment", Effect.logInfo)
       const storeFailed = () => Wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
 
       const noEnvironment = (id: string) => Wire.notFound({ message: `You have no environment ${id} at this relay` })
@@ -75,6 +85,14 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           return yield* Wire.invalidRequest({ message: "Sign in with a DPoP proof, so that the client has a key" })
         }
         return { account: session.subject, proofKeyThumbprint: session.proofKeyThumbprint }
+      })
+      /** Counts a call of an environment until the answer has been sent, and refuses one too many. */
+      const countCall = Effect.gen(function*() {
+        const { id, proofKeyThumbprint, subject } = yield* CurrentSession
+        if (yield* openCall({ account: subject, proofKeyThumbprint: proofKeyThumbprint ?? id })) return
+        return yield* Wire.unavailable({
+          message: "This client, or its account, has as many requests open as it may at once; try again later"
+        })
       })
       const connectorFailed = (error: EnvironmentConnectorError) => Wire.unavailable(error)
 
@@ -191,7 +209,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       })
       const proofRefused = (error: Jwt.JwtRefused) =>
         Effect.andThen(
-          Effect.logInfo("Refused what was said in the name of an environment", { problem: error.problem }),
+          logRefusal({ problem: error.problem }),
           Wire.unauthorized(error)
         )
       const unavailable = ({ message }: { readonly message: string }) =>
@@ -316,6 +334,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         health: Effect.fn(
           function*({ params }) {
             const environment = yield* find(params.environmentId)
+            yield* countCall
             return yield* ask(environment, connector.health).pipe(
               Effect.map((): EnvironmentHealth => ({ status: "healthy", message: null })),
               Effect.catchTag("EnvironmentConnectorError", ({ message, reason }) => {
@@ -363,6 +382,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           function*({ payload }) {
             const client = yield* currentClient
             const environment = yield* find(payload.environmentId)
+            yield* countCall
             const answer = yield* ask(environment, (row) =>
               connector.mint(row, {
                 ...client,

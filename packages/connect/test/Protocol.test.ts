@@ -317,6 +317,66 @@ describe("a relay asked to link what is inside", () => {
     }).pipe(Effect.scoped, Effect.provide(Environment)))
 })
 
+describe("a relay whose clients ask without waiting for an answer", () => {
+  it.live("CONN-15: has so many calls open for a client, and for an account, and refuses one more at once", () =>
+    Effect.gen(function*() {
+      const relay = yield* startRelay("memory", { callsPerClient: 2, callsPerAccount: 3 })
+      const open: Array<Http.ServerResponse> = []
+      const waiting: Array<() => void> = []
+      const silent = yield* fakeServer((response) => {
+        open.push(response)
+        for (const look of waiting.splice(0)) look()
+      })
+      const asked = (count: number) =>
+        Effect.callback<void>((resume) => {
+          const look = () => void (open.length >= count ? resume(Effect.void) : waiting.push(look))
+          look()
+        })
+      const { publicKey } = yield* Identity.load(Identity.environmentKeyName)
+      for (const account of ["ada", "eve"]) {
+        yield* relay.run(RelayEnvironmentRepository.use((environments) =>
+          environments.link(linked({
+            id: `desk-of-${account}`,
+            account,
+            url: silent.url,
+            keyX: publicKey.x,
+            keyId: publicKey.kid,
+            relayKeyId: null,
+            linkedAtMillis: 0
+          }))
+        ))
+      }
+      const connect = (account: string, key: string) =>
+        relay.call<{ readonly message: string }>("/api/relay/connect", {
+          account,
+          key,
+          payload: { environmentId: `desk-of-${account}` }
+        })
+      const refused = Effect.fnUntraced(function*(call: ReturnType<typeof connect>) {
+        const before = open.length
+        const { body, status } = yield* call
+        assert.deepStrictEqual([status, open.length], [503, before])
+        assert.include(body.message, "as many requests open as it may")
+      })
+      yield* Effect.forkScoped(connect("ada", "a"))
+      yield* Effect.forkScoped(connect("ada", "a"))
+      yield* asked(2)
+      yield* refused(connect("ada", "a"))
+      yield* Effect.forkScoped(connect("ada", "b"))
+      yield* asked(3)
+      yield* refused(connect("ada", "c"))
+      yield* refused(relay.call("/api/relay/environments/desk-of-ada/health"))
+      yield* Effect.forkScoped(connect("eve", "a"))
+      yield* asked(4)
+      // What has been answered counts no more.
+      const first = yield* Effect.forkScoped(Effect.repeat(connect("ada", "c"), { until: () => open.length > 4 }))
+      open[0]?.end("{}")
+      yield* asked(5)
+      open[4]?.end("{}")
+      yield* Fiber.join(first)
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+})
+
 describe("a relay whose account links environments without an end", () => {
   it.live("takes so many, and a new link of one of them", () =>
     Effect.gen(function*() {

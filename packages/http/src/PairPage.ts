@@ -64,6 +64,7 @@ ${options.body}
           `default-src 'none'; script-src 'nonce-${nonce}'; style-src 'nonce-${nonce}'; connect-src 'self'; ` +
           "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin",
         "x-content-type-options": "nosniff"
       }
     })

@@ -102,7 +102,7 @@ describe("lineage", () => {
       assert.strictEqual(yield* isRefused(code), "redeemed")
     }).pipe(Effect.provide(layer())))
 
-  it.effect("SESS-13 C-11: no link for a subject that was put out is redeemed, who issued it", () =>
+  it.effect("SESS-13 C-11: no link for a subject that was put out is redeemed, whether the operator or a session issued it", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const ada = yield* pair("operator", "ada")
