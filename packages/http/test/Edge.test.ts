@@ -4,7 +4,9 @@ import * as PairingCode from "@sallyport/core/access/PairingCode"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
@@ -372,8 +374,9 @@ describe("spans and logs", () => {
       yield* server.stop
       const seen = [
         ...server.logged,
-        ...spans.map((span) =>
-          JSON.stringify([span.name, Array.from(span.attributes), String(span.status), span.events])
+        ...spans.map((span) => JSON.stringify([span.name, Array.from(span.attributes), span.events])),
+        ...spans.map(({ status }) =>
+          status._tag === "Ended" && Exit.isFailure(status.exit) ? Cause.pretty(status.exit.cause) : ""
         )
       ].join("\n")
       assert.isTrue(
