@@ -286,7 +286,7 @@ describe("the cookie beside those of other servers of this machine", () => {
 })
 
 describe("every answer", () => {
-  it.live("HTTP-07: is nosniff and keeps its address to itself: errors, 404, streams, pages and routes of the host", () =>
+  it.live("HTTP-07 HTTP-10: is nosniff and keeps its address to itself: errors, 404, streams, pages and routes of the host", () =>
     Effect.gen(function*() {
       const routes = Layer.mergeAll(
         Sallyport.layer(),
@@ -319,6 +319,10 @@ describe("every answer", () => {
           )
         }
         assert.strictEqual((yield* server.send({ path: "/own" })).headers["referrer-policy"], "no-referrer")
+        const page = yield* server.send({ path: "/pair" })
+        assert.strictEqual(page.headers["referrer-policy"], "no-referrer")
+        assert.strictEqual(page.headers["cross-origin-opener-policy"], "same-origin")
+        assert.match(String(page.headers["content-security-policy"]), /default-src 'none'.*frame-ancestors 'none'/)
       }
     }))
 

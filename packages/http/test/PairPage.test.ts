@@ -37,7 +37,11 @@ describe("the pairing page", () => {
         })
 
         yield* step(() => page.goto(`${url}/pair#token=${Redacted.value(code)}`))
-        yield* text(page, "#change", /^This browser is signed in as owner\. Pairing signs it in as <b>bob<\/b> instead\.$/)
+        yield* text(
+          page,
+          "#change",
+          /^This browser is signed in as owner\. Pairing signs it in as <b>bob<\/b> instead\.$/
+        )
         assert.strictEqual(yield* step(() => page.innerText("#label")), "<img src=x onerror=alert(1)>")
         assert.strictEqual(yield* step(() => page.innerText("#scopes")), "nothing but its own session")
         assert.strictEqual(yield* step(() => page.locator("#ask img, #ask b").count()), 0)
