@@ -19,6 +19,7 @@ import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { believedKeys, RelayEnvironmentRepository, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
 import { RelayProofRepository } from "./RelayProofRepository.ts"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Clock from "effect/Clock"
 import * as Digest from "effect/crypto/Digest"
 import type * as WireError from "@sallyport/contract/WireError"
@@ -26,24 +27,16 @@ import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import { EnvironmentConnector, type EnvironmentConnectorError } from "./EnvironmentConnector.ts"
+import { EnvironmentConnector, EnvironmentConnectorError, EnvironmentUnreachable } from "./EnvironmentConnector.ts"
 import { overlapMillis } from "./EnvironmentLink.ts"
 import * as DecisionStream from "./internal/decisionStream.ts"
 import * as Jwt from "./internal/jwt.ts"
-import * as OpenWaits from "./internal/openWaits.ts"
+import * as OpenRequests from "./internal/openRequests.ts"
 import { type Options, type Settings, settings } from "./internal/relayOptions.ts"
+import * as Seldom from "./internal/seldom.ts"
 import * as Wire from "./internal/wire.ts"
 
 export { InvalidRelayHandlersOptions, type Options } from "./internal/relayOptions.ts"
-
-/** Tells whether a relay may send requests to an address: HTTPS, or with `loopback` this machine as well. */
-const isEnvironmentUrl = (text: string, options?: { readonly loopback?: boolean | undefined }): boolean => {
-  const url = URL.parse(text)
-  if (url === null || url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") return false
-  return url.protocol === "https:" ||
-    (options?.loopback === true && url.protocol === "http:" &&
-      ["127.0.0.1", "[::1]", "localhost"].includes(url.hostname))
-}
 
 const encoder = new TextEncoder()
 
@@ -65,13 +58,22 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const replays = yield* ReplayRepository
       const digest = yield* Digest.Digest
       const awaitEnd = yield* ConnectionEnd.make
-      const wire = yield* Wire.make
-      const { environmentsPerAccount, loopbackEnvironments, proofsPerAccount, waitsPerAccount, waitsPerClient } =
-        yield* found
-      const openWait = OpenWaits.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
-      const storeFailed = () => wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
+      const {
+        callsPerAccount,
+        callsPerClient,
+        environmentsPerAccount,
+        loopbackEnvironments,
+        proofsPerAccount,
+        waitsPerAccount,
+        waitsPerClient
+      } = yield* found
+      const checkAddress = yield* PublicHttp.makeCheck({ loopback: loopbackEnvironments })
+      const openWait = OpenRequests.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
+      const openCall = OpenRequests.make({ perClient: callsPerClient, perAccount: callsPerAccount })
+      const logRefusal = Seldom.make("Refused what was said in the name of an environment", Effect.logInfo)
+      const storeFailed = () => Wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
 
-      const noEnvironment = (id: string) => wire.notFound({ message: `You have no environment ${id} at this relay` })
+      const noEnvironment = (id: string) => Wire.notFound({ message: `You have no environment ${id} at this relay` })
       const find = Effect.fnUntraced(function*(id: string) {
         const session = yield* CurrentSession
         const found = yield* environments.find({ id, account: session.subject })
@@ -80,11 +82,19 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const currentClient = Effect.gen(function*() {
         const session = yield* CurrentSession
         if (session.proofKeyThumbprint === null) {
-          return yield* wire.invalidRequest({ message: "Sign in with a DPoP proof, so that the client has a key" })
+          return yield* Wire.invalidRequest({ message: "Sign in with a DPoP proof, so that the client has a key" })
         }
         return { account: session.subject, proofKeyThumbprint: session.proofKeyThumbprint }
       })
-      const connectorFailed = (error: EnvironmentConnectorError) => wire.unavailable(error)
+      /** Counts a call of an environment until the answer has been sent, and refuses one too many. */
+      const countCall = Effect.gen(function*() {
+        const { id, proofKeyThumbprint, subject } = yield* CurrentSession
+        if (yield* openCall({ account: subject, proofKeyThumbprint: proofKeyThumbprint ?? id })) return
+        return yield* Wire.unavailable({
+          message: "This client, or its account, has as many requests open as it may at once; try again later"
+        })
+      })
+      const connectorFailed = (error: EnvironmentConnectorError) => Wire.unavailable(error)
 
       /** Makes the announced key of an environment, which it has used, the one that it has. */
       const adoptKey = Effect.fnUntraced(function*(id: string, keyId: string) {
@@ -100,7 +110,13 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         environment: RelayEnvironmentRow,
         request: (environment: RelayEnvironmentRow) => Effect.Effect<A, EnvironmentConnectorError>
       ) =>
-        request(environment).pipe(
+        checkAddress(environment.url).pipe(
+          Effect.mapError(({ problem }) =>
+            new EnvironmentConnectorError({
+              reason: new EnvironmentUnreachable({ environmentId: environment.id, problem })
+            })
+          ),
+          Effect.andThen(request(environment)),
           Effect.map((answer) => ({ answer, row: environment })),
           Effect.catchTag(
             "EnvironmentConnectorError",
@@ -126,7 +142,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       ) {
         const row = Option.getOrUndefined(yield* environments.findById(environmentId))
         if (row === undefined) {
-          return yield* wire.notFound({ message: `This relay has no environment ${environmentId}` })
+          return yield* Wire.notFound({ message: `This relay has no environment ${environmentId}` })
         }
         const kid = Jwt.keyIdOf(proof)
         // Not one that comes to an end: it is believed for what was on its way, and for nothing new.
@@ -171,13 +187,13 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       }) {
         const client = { ...(yield* currentClient), requestedAtMillis: request.requestedAt }
         if (!(yield* openWait(client))) {
-          return yield* wire.unavailable({
+          return yield* Wire.unavailable({
             message: "This client, or its account, waits for as many decisions as it may at once; try again later"
           })
         }
         const environment = yield* find(request.environmentId)
         if (!(yield* proofs.hasPending({ ...client, environmentId: environment.id }))) {
-          return yield* wire.notFound(
+          return yield* Wire.notFound(
             { message: "The relay knows of no such request of this client; connect to ask again" },
             "connect_client_not_found"
           )
@@ -193,8 +209,8 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       })
       const proofRefused = (error: Jwt.JwtRefused) =>
         Effect.andThen(
-          Effect.logInfo("Refused what was said in the name of an environment", { problem: error.problem }),
-          wire.unauthorized(error)
+          logRefusal({ problem: error.problem }),
+          Wire.unauthorized(error)
         )
       const unavailable = ({ message }: { readonly message: string }) =>
         Effect.fail<DecisionStream.Failure>({ code: "unavailable", message, retryable: true })
@@ -209,13 +225,9 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           function*({ payload }) {
             const session = yield* CurrentSession
             const { environmentId, key, proof, url } = payload
-            if (!isEnvironmentUrl(url, { loopback: loopbackEnvironments })) {
-              return yield* wire.invalidRequest({
-                message: loopbackEnvironments
-                  ? "The address of an environment must begin with https://, or be one of this machine"
-                  : "The address of an environment must begin with https://; to allow this machine as well, the relay sets " +
-                    "loopbackEnvironments"
-              })
+            yield* checkAddress(url)
+            if (/[?#]/.test(url)) {
+              return yield* new PublicHttp.AddressRefused({ host: url, problem: "it has a query or a fragment" })
             }
             const claims = yield* Jwt.verify(proof, {
               key,
@@ -241,7 +253,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
                 if (Option.isSome(yield* environments.findById(environmentId))) {
                   return yield* noEnvironment(environmentId)
                 }
-                return yield* wire.invalidRequest({
+                return yield* Wire.invalidRequest({
                   message:
                     `You have ${environmentsPerAccount} environments at this relay already; unlink one of them first`
                 })
@@ -254,7 +266,13 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
             return { relayId: connector.relayId, keys: [relayKey], account: session.subject }
           },
           Effect.catchTags({
-            JwtRefused: (error: Jwt.JwtRefused) => wire.invalidRequest(error),
+            AddressRefused: ({ message }: PublicHttp.AddressRefused) =>
+              Wire.invalidRequest({
+                message: "The address of an environment must begin with https:// and be a public one" +
+                  `${loopbackEnvironments ? ", or plain HTTP on this machine" : ""}. ${message}` +
+                  (loopbackEnvironments ? "" : "; to allow this machine as well, the relay sets loopbackEnvironments")
+              }),
+            JwtRefused: (error: Jwt.JwtRefused) => Wire.invalidRequest(error),
             RepositoryError: storeFailed,
             EnvironmentConnectorError: connectorFailed
           })
@@ -305,7 +323,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
                 keyId: claims.key.kid
               })
               if (!announced) {
-                return yield* wire.unavailable({ message: "The environment's key has just changed; try again" })
+                return yield* Wire.unavailable({ message: "The environment's key has just changed; try again" })
               }
             }
             const after = Option.getOrElse(yield* environments.findById(environmentId), () => row)
@@ -316,6 +334,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         health: Effect.fn(
           function*({ params }) {
             const environment = yield* find(params.environmentId)
+            yield* countCall
             return yield* ask(environment, connector.health).pipe(
               Effect.map((): EnvironmentHealth => ({ status: "healthy", message: null })),
               Effect.catchTag("EnvironmentConnectorError", ({ message, reason }) => {
@@ -329,7 +348,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
                   case "RelayKeyUnknown":
                     return found("link_anew")
                   case "RelayKeyUnreadable":
-                    return wire.unavailable(reason)
+                    return Wire.unavailable(reason)
                 }
               })
             )
@@ -363,6 +382,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           function*({ payload }) {
             const client = yield* currentClient
             const environment = yield* find(payload.environmentId)
+            yield* countCall
             const answer = yield* ask(environment, (row) =>
               connector.mint(row, {
                 ...client,
@@ -385,9 +405,9 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
               > => {
                 switch (end._tag) {
                   case "SessionEnded":
-                    return wire.unauthorized(sessionEnded)
+                    return Wire.unauthorized(sessionEnded)
                   case "SessionUnknown":
-                    return wire.unavailable(end.error)
+                    return Wire.unavailable(end.error)
                   case "ServerStopping":
                   case "HostEnded":
                     // The client asks again, elsewhere if this relay stops.

@@ -1,5 +1,6 @@
 export * from "./access/index.ts"
 export * as AppendLog from "./AppendLog.ts"
+export * as BoundedHttp from "./BoundedHttp.ts"
 export * from "./connect/index.ts"
 export * from "./credentials/index.ts"
 export * as Following from "./Following.ts"

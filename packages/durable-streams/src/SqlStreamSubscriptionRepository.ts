@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
 import {
   begun,
   idle,
@@ -131,12 +132,19 @@ export const make: (
     const insert = oneRow(
       `INSERT INTO ${table} (owner_key, subscription_id, owner, digest, type, pattern, webhook_url, wake_stream, lease_millis,
       description, root_url, created_at_millis, generation, failures)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO NOTHING RETURNING ${columns}`
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0) RETURNING ${columns}`
     )
     const byName = oneRow(`SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?`)
     // Every change of a subscription or its links waits for this row.
     const lockByName = oneRow(
       `SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?${isPg ? " FOR UPDATE" : ""}`
+    )
+    // Two who create see each other although neither finds a row. On SQLite the transaction is the lock.
+    const lockOwnerStatement = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+    const lockOwner = (ownerKey: string): Effect.Effect<unknown, SqlError> =>
+      isPg ? lockOwnerStatement([JSON.stringify([table, ownerKey])]) : Effect.void
+    const countOf = statement<{ readonly count: unknown }>(
+      `SELECT count(*) AS "count" FROM ${table} WHERE owner_key = ?`
     )
     const lock = (name: SubscriptionName) => lockByName([name.ownerKey, name.subscriptionId])
     const updateState = statement(
@@ -218,6 +226,16 @@ export const make: (
     return StreamSubscriptionRepository.of({
       create: (options) =>
         transaction("create a subscription")(Effect.gen(function*() {
+          yield* lockOwner(options.ownerKey)
+          const existing = yield* lock(options)
+          if (Option.isSome(existing)) {
+            return {
+              _tag: existing.value.digest === options.digest ? "Existing" : "Conflict",
+              subscription: existing.value
+            } as const
+          }
+          const [counted] = yield* countOf([options.ownerKey])
+          if (Dialect.toNatural(counted?.count) >= options.limit) return { _tag: "Full" } as const
           const created = yield* insert([
             options.ownerKey,
             options.subscriptionId,
@@ -232,18 +250,11 @@ export const make: (
             options.rootUrl,
             options.nowMillis
           ])
-          if (Option.isSome(created)) {
-            yield* insertLinks(options, options.links)
-            return { _tag: "Created", subscription: created.value } as const
+          if (Option.isNone(created)) {
+            return yield* Effect.die(new Error("A subscription that was inserted was not returned"))
           }
-          const existing = yield* lock(options)
-          if (Option.isNone(existing)) {
-            return yield* Effect.die(new Error("A subscription was deleted while it was created"))
-          }
-          return {
-            _tag: existing.value.digest === options.digest ? "Existing" : "Conflict",
-            subscription: existing.value
-          } as const
+          yield* insertLinks(options, options.links)
+          return { _tag: "Created", subscription: created.value } as const
         })),
       get: (name) => kit.read("read a subscription")(byName([name.ownerKey, name.subscriptionId])),
       links: (name) =>

@@ -111,16 +111,21 @@ export type WorkerRefused = { readonly _tag: "Unknown" } | { readonly _tag: "Fen
  * @since 0.1.0
  */
 export class StreamSubscriptionRepository extends Context.Service<StreamSubscriptionRepository, {
-  /** Creates a subscription with its links. Of n callers exactly one is answered `Created`. */
+  /**
+   * Creates a subscription with its links. Of n callers exactly one is answered `Created`; `Full`, if the owner has `limit`
+   * subscriptions already and this is none of them. However many are created at once, an owner has no more than that.
+   */
   readonly create: (
     options: SubscriptionName & SubscriptionConfig & {
       readonly owner: string
       readonly digest: string
       readonly links: ReadonlyArray<SubscriptionLink>
+      readonly limit: number
       readonly nowMillis: number
     }
   ) => Effect.Effect<
-    { readonly _tag: "Created" | "Existing" | "Conflict"; readonly subscription: SubscriptionRow },
+    | { readonly _tag: "Created" | "Existing" | "Conflict"; readonly subscription: SubscriptionRow }
+    | { readonly _tag: "Full" },
     RepositoryError
   >
   /** Returns a subscription. */
@@ -307,12 +312,13 @@ const makeMemory = (): StreamSubscriptionRepository["Service"] => {
   }
 
   return {
-    create: ({ links, nowMillis, ...options }) =>
+    create: ({ limit, links, nowMillis, ...options }) =>
       Effect.sync(() => {
         const existing = entries.get(keyOf(options))
         if (existing !== undefined) {
           return { _tag: existing.row.digest === options.digest ? "Existing" : "Conflict", subscription: existing.row }
         }
+        if (rows().filter(({ ownerKey }) => ownerKey === options.ownerKey).length >= limit) return { _tag: "Full" }
         const row: SubscriptionRow = {
           ...options,
           createdAtMillis: nowMillis,

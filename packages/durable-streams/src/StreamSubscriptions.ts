@@ -8,6 +8,7 @@
 import * as Text from "@sallyport/core/Text"
 import { ownerKey, RunOwner } from "@sallyport/core/runs/Run"
 import type { SecretStore, SecretStoreError } from "@sallyport/core/secrets/SecretStore"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -18,7 +19,6 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import type * as Signature from "effect/crypto/Signature"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
@@ -34,10 +34,11 @@ import {
   invalid,
   NothingPending,
   storage,
-  type StreamSubscriptionsError,
+  StreamSubscriptionsError,
   SubscriptionConflict,
   SubscriptionNotFound,
   TokenInvalid,
+  TooManySubscriptions,
   WakeFenced,
   WebhookRejected
 } from "./internal/subscriptionErrors.ts"
@@ -68,7 +69,9 @@ export {
   SubscriptionConflict,
   SubscriptionNotFound,
   TokenInvalid,
+  TooManySubscriptions,
   WakeFenced,
+  WebhookFailed,
   WebhookRejected
 } from "./internal/subscriptionErrors.ts"
 export type { SigningKey } from "./internal/subscriptionKeys.ts"
@@ -152,7 +155,7 @@ export class StreamSubscriptions extends Context.Service<StreamSubscriptions, {
   readonly signingKey: SubscriptionKeys.SigningKey
   /**
    * Creates a subscription, or returns the one that is there if it was created the same way. Streams that exist are linked
-   * at their tails. Fails with `InvalidInput`, `WebhookRejected` and `SubscriptionConflict`.
+   * at their tails. Fails with `InvalidInput`, `WebhookRejected`, `TooManySubscriptions` and `SubscriptionConflict`.
    */
   readonly create: (
     options: CreateOptions
@@ -213,11 +216,12 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
   const keys = yield* SubscriptionKeys.make
   const { forMatching, pendingOf, tailOf } = yield* PendingStreams.make
   const outage = SubscriptionWakes.outageOf(repository)
+  const checkAddress = yield* PublicHttp.makeCheck({ loopback: settings.allowLoopback })
   const attend = yield* SubscriptionWakes.make({
     keys,
     outage,
     pendingOf,
-    webhookTimeoutMillis: settings.webhookTimeoutMillis
+    settings
   })
   yield* SubscriptionUpkeep.start({
     attend,
@@ -275,8 +279,13 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       return yield* invalid("wake_stream", "the path of a stream, relative to their root")
     }
     if (target.type === "webhook") {
+      yield* checkAddress(target.url).pipe(
+        Effect.mapError(({ problem }) => new StreamSubscriptionsError({ reason: new WebhookRejected({ problem }) }))
+      )
       const url = URL.parse(target.url)
-      if (url === null || !isText(target.url) || !settings.allowWebhook(url)) return yield* fail(new WebhookRejected())
+      if (url === null || !isText(target.url) || !settings.allowWebhook(url)) {
+        return yield* fail(new WebhookRejected({ problem: "the server's rule for webhooks excludes it" }))
+      }
     }
     const config = {
       type: target.type,
@@ -304,8 +313,10 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
         digest.digestHex(Digest.sha256, encoder.encode(JSON.stringify([config, paths])))
       ),
       links,
+      limit: settings.maxSubscriptions,
       nowMillis: now()
     }))
+    if (outcome._tag === "Full") return yield* fail(new TooManySubscriptions({ limit: settings.maxSubscriptions }))
     if (outcome._tag === "Conflict") return yield* fail(new SubscriptionConflict({ subscriptionId }))
     const row = outcome.subscription
     return { created: outcome._tag === "Created", row, links: yield* storage(repository.links(row)) }
@@ -409,7 +420,6 @@ export type Requirements =
   | DurableStreams
   | StreamSubscriptionRepository
   | SecretStore
-  | HttpClient.HttpClient
   | SecureRandom.SecureRandom
   | Signature.Signature
   | Mac.Mac

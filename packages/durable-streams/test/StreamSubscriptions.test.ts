@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import type { SigningKey } from "@sallyport/durable-streams/StreamSubscriptions"
+import type * as StreamSubscriptions from "@sallyport/durable-streams/StreamSubscriptions"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Effect from "effect/Effect"
 import { createPublicKey, verify } from "node:crypto"
 import * as Http from "node:http"
@@ -61,8 +62,32 @@ const worker = (answer: (call: number) => { readonly status: number; readonly bo
     }
   )
 
-const setUp = Effect.fnUntraced(function*() {
-  const server = yield* start({ subscriptions: { interval: "20 millis" } })
+/** Starts a worker that is left alone with each response, and counts its connections. */
+const listening = (answer: (response: Http.ServerResponse) => void) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.callback<Http.Server>((resume) => {
+        const server = Http.createServer((request, response) => {
+          request.resume().on("end", () => answer(response))
+        })
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+      }),
+      (server) =>
+        Effect.sync(() => {
+          server.closeAllConnections()
+          server.close()
+        })
+    ),
+    (server) => {
+      const seen = { connections: 0 }
+      server.on("connection", () => seen.connections++)
+      const address = server.address()
+      return { seen, port: typeof address === "object" && address !== null ? address.port : 0 }
+    }
+  )
+
+const setUp = Effect.fnUntraced(function*(subscriptions?: StreamSubscriptions.Options) {
+  const server = yield* start({ subscriptions: { interval: "20 millis", ...subscriptions } })
   const token = yield* server.token("someone")
   const send = (method: string, path: string, body?: unknown, bearer = token) =>
     Effect.promise(async (signal) => {
@@ -101,8 +126,8 @@ describe("subscriptions over HTTP", () => {
       const first = yield* target.call(0)
       const second = yield* target.call(1)
       assert.isAbove(Number(second.body.generation), Number(first.body.generation))
-      const jwks: { readonly keys: ReadonlyArray<SigningKey["jwk"]> } = yield* Effect.promise(async () =>
-        (await fetch(`${server.url}/streams/__ds/jwks.json`)).json()
+      const jwks: { readonly keys: ReadonlyArray<StreamSubscriptions.SigningKey["jwk"]> } = yield* Effect.promise(
+        async () => (await fetch(`${server.url}/streams/__ds/jwks.json`)).json()
       )
       const [, timestamp, kid, signature] = /^t=(\d+),kid=([^,]+),ed25519=(.+)$/.exec(second.signature) ?? []
       const key = jwks.keys.find((each) => each.kid === kid)
@@ -194,6 +219,129 @@ describe("subscriptions over HTTP", () => {
       yield* send("POST", "events", [2])
       const claimed = yield* send("POST", "__ds/subscriptions/s/claim", { worker: "w" })
       assert.strictEqual(claimed.status, 200)
+    }))
+
+  it.live("C-25: a webhook that answers without an end is cut off, and tried again", () =>
+    Effect.gen(function*() {
+      const { send } = yield* setUp()
+      const chunk = Buffer.alloc(16_384, 0x20)
+      const ends: Array<number> = []
+      const waiting: Array<() => void> = []
+      const target = yield* listening((response) => {
+        response.writeHead(200, { "content-type": "application/json" })
+        let sent = 0
+        const pour = () => {
+          while (!response.destroyed && sent < 600 * 1024 * 1024) {
+            sent += chunk.length
+            if (!response.write(chunk)) return void response.once("drain", pour)
+          }
+          response.end()
+        }
+        response.on("close", () => {
+          ends.push(sent)
+          for (const look of waiting.splice(0)) look()
+        })
+        pour()
+      })
+      const url = `http://127.0.0.1:${target.port}/`
+      yield* send("PUT", "__ds/subscriptions/s", { type: "webhook", streams: ["a"], webhook: { url } })
+      yield* send("PUT", "a", [1])
+      yield* Effect.callback<void>((resume) => {
+        const look = () => void (ends.length > 1 ? resume(Effect.void) : waiting.push(look))
+        look()
+      })
+      // What the sockets hold on both sides was sent in vain.
+      for (const sent of ends) assert.isBelow(sent, 64 * 1024 * 1024)
+      assert.strictEqual((yield* send("GET", "__ds/subscriptions/s")).json.status, "failed")
+    }))
+
+  it.live("C-25: no more webhooks of an owner are called at once than may be, and the others after them", () =>
+    Effect.gen(function*() {
+      const { send, server } = yield* setUp({ maxCalls: 2, webhookTimeout: "1 minute" })
+      const open: Array<Http.ServerResponse> = []
+      const waiting: Array<() => void> = []
+      let most = 0
+      const target = yield* listening((response) => {
+        open.push(response)
+        most = Math.max(most, open.filter((each) => !each.writableEnded).length)
+        for (const look of waiting.splice(0)) look()
+      })
+      const called = (count: number) =>
+        Effect.callback<void>((resume) => {
+          const look = () => void (open.length >= count ? resume(Effect.void) : waiting.push(look))
+          look()
+        })
+      const webhook = { url: `http://127.0.0.1:${target.port}/` }
+      const subscribe = (id: string, token?: string) =>
+        send("PUT", `__ds/subscriptions/${id}`, { type: "webhook", streams: ["a"], webhook }, token)
+      for (let index = 0; index < 6; index++) yield* subscribe(`s${index}`)
+      yield* send("PUT", "a", [1])
+      yield* called(2)
+      // Another owner is not held up.
+      const other = yield* server.token("other")
+      yield* subscribe("s", other)
+      yield* send("PUT", "a", [1], other)
+      yield* called(3)
+      for (let index = 0; index < 7; index++) {
+        yield* called(index + 1)
+        open[index]?.writeHead(200, { "content-type": "application/json" }).end("{\"done\":true}")
+      }
+      assert.isAtMost(most, 3)
+    }))
+
+  it.live("C-25 HTTP-09: an owner has no more of them than may be", () =>
+    Effect.gen(function*() {
+      const { send, server } = yield* setUp({ maxSubscriptions: 2 })
+      const body = { type: "pull-wake", pattern: "a", wake_stream: "wake" }
+      const statuses = yield* Effect.forEach(
+        ["a", "b", "c", "a"],
+        (id) => Effect.map(send("PUT", `__ds/subscriptions/${id}`, body), ({ status }) => status)
+      )
+      assert.deepStrictEqual(statuses, [201, 201, 409, 200])
+      assert.deepStrictEqual(codeOf(yield* send("PUT", "__ds/subscriptions/c", body)), "TOO_MANY_SUBSCRIPTIONS")
+      const other = yield* server.token("other")
+      assert.strictEqual((yield* send("PUT", "__ds/subscriptions/c", body, other)).status, 201)
+      yield* send("DELETE", "__ds/subscriptions/a")
+      assert.strictEqual((yield* send("PUT", "__ds/subscriptions/c", body)).status, 201)
+    }))
+
+  it.live("C-26: call no webhook whose name leads inside, when they are created and when they are called", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      let toldAgain = () => {}
+      const again = Effect.callback<void>((resume) => {
+        toldAgain = () => resume(Effect.void)
+      })
+      const resolve = (name: string) =>
+        Effect.sync(() => {
+          if (name !== "rebind.example") return [{ address: "169.254.169.254", family: 4 }]
+          // Checked once, then called twice.
+          if (++asked === 3) toldAgain()
+          return [{ address: asked === 1 ? "93.184.216.34" : "127.0.0.1", family: 4 }]
+        })
+      const { send } = yield* Effect.provideService(setUp(), PublicHttp.Resolver, resolve)
+      const beside = yield* listening((response) => response.end("{}"))
+      const subscribe = (id: string, url: string) =>
+        send("PUT", `__ds/subscriptions/${id}`, { type: "webhook", streams: ["a"], webhook: { url } })
+      for (
+        const url of [
+          "https://metadata.example/",
+          "https://127.0.0.1/",
+          "https://2130706433/",
+          "https://[::ffff:127.0.0.1]/",
+          "https://[64:ff9b::a00:1]/",
+          "https://localhost/",
+          "https://10.0.0.1/",
+          "http://example.com/"
+        ]
+      ) {
+        assert.deepStrictEqual(codeOf(yield* subscribe("s", url)), "WEBHOOK_URL_REJECTED", url)
+      }
+      assert.strictEqual((yield* subscribe("s", `https://rebind.example:${beside.port}/`)).status, 201)
+      yield* send("PUT", "a", [1])
+      yield* again
+      assert.strictEqual((yield* send("GET", "__ds/subscriptions/s")).json.status, "failed")
+      assert.strictEqual(beside.seen.connections, 0)
     }))
 
   it.live("belong to who created them, and nothing is claimed where there is nothing", () =>

@@ -3,7 +3,6 @@ import { formatOffset, isStreamPath, parseOffset } from "@sallyport/durable-stre
 import * as fc from "fast-check"
 import * as Glob from "../src/internal/glob.ts"
 import * as JsonText from "../src/internal/jsonText.ts"
-import * as WebhookUrl from "../src/internal/webhookUrl.ts"
 
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
@@ -141,43 +140,5 @@ describe("patterns", () => {
     ) {
       assert.isFalse(Glob.matcher(pattern)(path), pattern)
     }
-  })
-})
-
-describe("webhooks", () => {
-  const isPublic = (text: string) => WebhookUrl.isPublic(new URL(text))
-
-  it("are called at public addresses only", () => {
-    for (
-      const url of ["https://example.com/x", "https://8.8.8.8/", "https://[2606:4700::1111]/", "https://a.b.co:8443"]
-    ) {
-      assert.isTrue(isPublic(url), url)
-    }
-    for (
-      const url of [
-        "http://example.com",
-        "https://user:pass@example.com",
-        "https://localhost",
-        "https://intranet",
-        "https://db.internal",
-        "https://printer.local.",
-        "https://127.0.0.1",
-        "https://2130706433",
-        "https://0x7f.1",
-        "https://10.1.2.3",
-        "https://172.20.0.1",
-        "https://192.168.0.1",
-        "https://169.254.169.254",
-        "https://100.64.0.1",
-        "https://0.0.0.0",
-        "https://[::1]",
-        "https://[::ffff:10.0.0.1]",
-        "https://[fe80::1]",
-        "https://[fd00::1]",
-        "https://[2002:a00:1::]",
-        "https://[2001:db8::1]",
-        "ftp://example.com"
-      ]
-    ) assert.isFalse(isPublic(url), url)
   })
 })

@@ -38,6 +38,7 @@ const creation = (subscriptionId = "s", fields?: Partial<Creation>): Creation =>
   owner: "{}",
   digest: "d",
   links: [linkTo("events/a", 5, true)],
+  limit: 100,
   nowMillis: 0,
   ...fields
 })
@@ -96,6 +97,7 @@ const Step = Schema.Union([
     ownerKey,
     subscription,
     digest: Schema.Literals(["d", "d", "e"]),
+    limit: Schema.Literals([1, 100, 100]),
     paths: Schema.Array(path).check(Schema.isMaxLength(3)),
     now: millis
   }),
@@ -144,6 +146,7 @@ const runStep = Effect.fnUntraced(function*(
       return yield* subscriptions.create(creation(step.subscription, {
         ...of,
         digest: step.digest,
+        limit: step.limit,
         links: Array.from(new Set(step.paths), (path) => linkTo(path, 1)),
         nowMillis: step.now
       }))
@@ -203,7 +206,7 @@ export const suite = <E>(title: string, layer: Layer.Layer<StreamSubscriptionRep
     test(
       "creates a subscription with its links, and returns it again if the same was asked for",
       Effect.gen(function*() {
-        const { links: _, nowMillis: __, ...asked } = creation("s", { description: "d" })
+        const { limit: _, links: __, nowMillis: ___, ...asked } = creation("s", { description: "d" })
         const row: SubscriptionRow = {
           ...asked,
           createdAtMillis: 7,
@@ -238,6 +241,23 @@ export const suite = <E>(title: string, layer: Layer.Layer<StreamSubscriptionRep
           ...Array.from({ length: 19 }, () => "Existing")
         ])
         assert.strictEqual((yield* links()).length, 1)
+      })
+    )
+
+    test(
+      "C-25 HTTP-09: an owner has no more subscriptions than the limit, however many are created at once",
+      Effect.gen(function*() {
+        yield* create("s", { ownerKey: "eve" })
+        const outcomes = yield* times(20, (index) => create(`${index}`, { limit: 5 }))
+        assert.deepStrictEqual(outcomes.map(({ _tag }) => _tag).sort(), [
+          ...Array.from({ length: 5 }, () => "Created"),
+          ...Array.from({ length: 15 }, () => "Full")
+        ])
+        const [own] = yield* of((subscriptions) => subscriptions.ofOwner("ada"))
+        assert.strictEqual((yield* create(own?.subscriptionId, { limit: 5 }))._tag, "Existing")
+        assert.deepStrictEqual(yield* create("more", { limit: 5 }), { _tag: "Full" })
+        yield* of((subscriptions) => subscriptions.delete(name(own?.subscriptionId)))
+        assert.strictEqual((yield* create("more", { limit: 5 }))._tag, "Created")
       })
     )
 

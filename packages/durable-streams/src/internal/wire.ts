@@ -87,6 +87,7 @@ const subscriptionStatusOf: Record<
   SubscriptionNotFound: [404, "SUBSCRIPTION_NOT_FOUND"],
   SubscriptionConflict: [409, "SUBSCRIPTION_EXISTS"],
   WebhookRejected: [400, "WEBHOOK_URL_REJECTED"],
+  TooManySubscriptions: [409, "TOO_MANY_SUBSCRIPTIONS"],
   WakeFenced: [409, "FENCED"],
   TokenInvalid: [401, "TOKEN_INVALID"],
   AlreadyClaimed: [409, "ALREADY_CLAIMED"],

@@ -296,6 +296,10 @@ export const mutants: ReadonlyArray<Mutant> = [
   links("revokes again and again", "revoke ends a link once", (real) => ({
     revoke: (id, change) => Effect.as(real.revoke(id, change), true)
   })),
+  links("forgets links that have ended", "BOOT-05: findByCodeDigest returns a link", (real) => ({
+    findByCodeDigest: (digest) =>
+      Effect.map(real.findByCodeDigest(digest), Option.filter((row) => row.revokedAtMillis === null))
+  })),
   links("sweeps without a limit", "BOOT-07 L-24: sweep deletes what has ended", (real) => ({
     sweep: (options, change) => real.sweep({ ...options, limit: Number.MAX_SAFE_INTEGER }, change)
   })),
@@ -497,6 +501,13 @@ export const mutants: ReadonlyArray<Mutant> = [
       })
     })
   ),
+  subscriptions("counts, then creates", "C-25 HTTP-09: an owner has no more subscriptions", (real) => ({
+    create: Effect.fnUntraced(function*({ limit, ...options }) {
+      const rows = yield* real.ofOwner(options.ownerKey)
+      yield* Effect.yieldNow
+      return yield* real.create({ ...options, limit: rows.length < limit ? 1_000 : 0 })
+    })
+  })),
   subscriptions("gives a wake to each worker", "of 20 workers that claim at once one gets the wake", (real) => ({
     claim: (options) =>
       Effect.map(real.claim(options), (outcome) => outcome._tag === "Held" ? { ...outcome, _tag: "Claimed" } : outcome)
