@@ -1,7 +1,7 @@
 /** Pairing links on the log. Each operation is one decision, as its contract demands. */
 import * as Links from "@sallyport/core/access/BootstrapCredentialRepository"
 import { isLive } from "@sallyport/core/access/SessionCredentialRepository"
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
 import type { AccessLog, Decision } from "./AccessLog.ts"
 import { event } from "./AccessLog.ts"
 
@@ -40,6 +40,11 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
         const upserted = event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(row) }, context)
         return { answer: "inserted", change: { links: [row], events: [upserted] } }
       }),
+
+    findByCodeDigest: (codeDigest) =>
+      Effect.sync(() =>
+        Option.fromUndefinedOr(Array.from(log.state.links.values()).find((row) => row.codeDigest === codeDigest))
+      ),
 
     // #region consume
     consume: ({ codeDigest, ...attempt }, context) =>

@@ -14,10 +14,11 @@ import { credentials } from "./Credentials.ts"
 import { describeFailure } from "./internal/describeFailure.ts"
 import * as ThumbprintArguments from "./internal/thumbprintArguments.ts"
 import { serve } from "./Serve.ts"
+import { sessions } from "./Sessions.ts"
 
 const sallyport = Command.make("sallyport").pipe(
   Command.withDescription("Pairing, sessions and resumable runs, as a server to try and to learn from"),
-  Command.withSubcommands([connect, credentials, serve])
+  Command.withSubcommands([connect, credentials, serve, sessions])
 )
 
 // A terminal that is closed ends a server as properly as SIGTERM does.

@@ -5,7 +5,13 @@
  * Nothing here is retried. A request whose answer is lost may have used up a pairing code, and for the other requests
  * the caller knows better whether they still matter.
  */
-import { ListedSessionView, NextPage, PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
+import {
+  ListedSessionView,
+  NextPage,
+  PairingLinkView,
+  PairingPreview,
+  SessionView
+} from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { bootstrapTokenType, SessionState, tokenExchange, TokenResponse } from "@sallyport/contract/SessionGroup"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
@@ -89,6 +95,8 @@ export class Access extends Context.Service<Access, {
   readonly refresh: Effect.Effect<typeof SessionState.Type, ClientError>
   /** Emits the kept answer and every change of it; none while nothing is known. It sends no request itself. */
   readonly changes: Stream.Stream<Option.Option<typeof SessionState.Type>>
+  /** Returns what a pairing code would give, without using it. A wrong code counts as an attempt. */
+  readonly preview: (code: Redacted.Redacted) => Effect.Effect<PairingPreview, ClientError>
   /**
    * Exchanges a pairing code for a session, and keeps its credential. The kept state is dropped, and an older request
    * that answers later does not bring it back.
@@ -249,6 +257,9 @@ const make = Effect.gen(function*() {
     ),
     refresh,
     changes: SubscriptionRef.changes(known),
+    preview: Effect.fn("Access.preview")((code) =>
+      request(exchanging.session.preview({ payload: { credential: code }, responseMode }), PairingPreview)
+    ),
     pair: Effect.fn("Access.pair")(function*(options) {
       // The state is forgotten before and after, and also if it fails: the answer may be lost although the cookie was
       // set.

@@ -44,6 +44,22 @@ describe("pairing", () => {
         assert.deepStrictEqual((yield* access.sessions).map(({ current }) => current), [true])
       }))
 
+    it.live(`BOOT-14: shows what a code would give before it is redeemed (${name})`, () =>
+      Effect.gen(function*() {
+        const server = yield* start()
+        const { access } = yield* connect(server.url, credentials)
+        const code = yield* server.code()
+        for (let repeat = 0; repeat < 2; repeat++) {
+          const { label, lifetimeSeconds, subject } = yield* access.preview(code)
+          assert.deepStrictEqual([subject, label, lifetimeSeconds], ["owner", null, 2_592_000])
+        }
+        assert.isFalse((yield* access.state).authenticated)
+        yield* access.pair({ code })
+        const { reason } = yield* Effect.flip(access.preview(code))
+        assert.strictEqual(reason._tag, "Unauthorized")
+        assert.match(reason.message, /was used/)
+      }))
+
     it.live(`L-15 L-18: fails with the server's sentence and a code, and nothing else (${name})`, () =>
       Effect.gen(function*() {
         const server = yield* start()

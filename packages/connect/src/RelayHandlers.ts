@@ -62,7 +62,6 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const replays = yield* ReplayRepository
       const digest = yield* Digest.Digest
       const awaitEnd = yield* ConnectionEnd.make
-      const wire = yield* Wire.make
       const {
         callsPerAccount,
         callsPerClient,
@@ -82,9 +81,9 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const openWait = OpenRequests.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
       const openCall = OpenRequests.make({ perClient: callsPerClient, perAccount: callsPerAccount })
       const logRefusal = Seldom.make("Refused what was said in the name of an environment", Effect.logInfo)
-      const storeFailed = () => wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
+      const storeFailed = () => Wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
 
-      const noEnvironment = (id: string) => wire.notFound({ message: `You have no environment ${id} at this relay` })
+      const noEnvironment = (id: string) => Wire.notFound({ message: `You have no environment ${id} at this relay` })
       const find = Effect.fnUntraced(function*(id: string) {
         const session = yield* CurrentSession
         const found = yield* environments.find({ id, account: session.subject })
@@ -93,7 +92,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const currentClient = Effect.gen(function*() {
         const session = yield* CurrentSession
         if (session.proofKeyThumbprint === null) {
-          return yield* wire.invalidRequest({ message: "Sign in with a DPoP proof, so that the client has a key" })
+          return yield* Wire.invalidRequest({ message: "Sign in with a DPoP proof, so that the client has a key" })
         }
         return { account: session.subject, proofKeyThumbprint: session.proofKeyThumbprint }
       })
@@ -101,11 +100,11 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const countCall = Effect.gen(function*() {
         const { id, proofKeyThumbprint, subject } = yield* CurrentSession
         if (yield* openCall({ account: subject, proofKeyThumbprint: proofKeyThumbprint ?? id })) return
-        return yield* wire.unavailable({
+        return yield* Wire.busy({
           message: "This client, or its account, has as many requests open as it may at once; try again later"
         })
       })
-      const connectorFailed = (error: EnvironmentConnectorError) => wire.unavailable(error)
+      const connectorFailed = (error: EnvironmentConnectorError) => Wire.unavailable(error)
 
       /** Makes the announced key of an environment, which it has used, the one that it has. */
       const adoptKey = Effect.fnUntraced(function*(id: string, keyId: string) {
@@ -153,7 +152,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       ) {
         const row = Option.getOrUndefined(yield* environments.findById(environmentId))
         if (row === undefined) {
-          return yield* wire.notFound({ message: `This relay has no environment ${environmentId}` })
+          return yield* Wire.notFound({ message: `This relay has no environment ${environmentId}` })
         }
         const kid = Jwt.keyIdOf(proof)
         // Not one that comes to an end: it is believed for what was on its way, and for nothing new.
@@ -198,13 +197,13 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       }) {
         const client = { ...(yield* currentClient), requestedAtMillis: request.requestedAt }
         if (!(yield* openWait(client))) {
-          return yield* wire.unavailable({
+          return yield* Wire.busy({
             message: "This client, or its account, waits for as many decisions as it may at once; try again later"
           })
         }
         const environment = yield* find(request.environmentId)
         if (!(yield* proofs.hasPending({ ...client, environmentId: environment.id }))) {
-          return yield* wire.notFound(
+          return yield* Wire.notFound(
             { message: "The relay knows of no such request of this client; connect to ask again" },
             "connect_client_not_found"
           )
@@ -221,7 +220,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const proofRefused = (error: Jwt.JwtRefused) =>
         Effect.andThen(
           logRefusal({ problem: error.problem }),
-          wire.unauthorized(error)
+          Wire.unauthorized(error)
         )
       const unavailable = ({ message }: { readonly message: string }) =>
         Effect.fail<DecisionStream.Failure>({ code: "unavailable", message, retryable: true })
@@ -268,7 +267,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
                 if (Option.isSome(yield* environments.findById(environmentId))) {
                   return yield* noEnvironment(environmentId)
                 }
-                return yield* wire.invalidRequest({
+                return yield* Wire.invalidRequest({
                   message:
                     `You have ${environmentsPerAccount} environments at this relay already; unlink one of them first`
                 })
@@ -282,13 +281,13 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           },
           Effect.catchTags({
             AddressRefused: ({ message }: PublicHttp.AddressRefused) =>
-              wire.invalidRequest({
+              Wire.invalidRequest({
                 message: "The address of an environment must begin with https:// and be a public one" +
                   `${loopbackEnvironments ? ", or plain HTTP on this machine" : ""}. ${message}` +
                   (loopbackEnvironments ? "" : "; to allow this machine as well, the relay sets loopbackEnvironments")
               }),
             JwtRefused: ({ message, problem }: Jwt.JwtRefused) =>
-              wire.invalidRequest({
+              Wire.invalidRequest({
                 message: `${message} (${problem}); link at the address that the relay gives as its own` +
                   (publicUrl === undefined ? "" : `, ${publicUrl.origin}`)
               }),
@@ -342,7 +341,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
                 keyId: claims.key.kid
               })
               if (!announced) {
-                return yield* wire.unavailable({ message: "The environment's key has just changed; try again" })
+                return yield* Wire.unavailable({ message: "The environment's key has just changed; try again" })
               }
             }
             const after = Option.getOrElse(yield* environments.findById(environmentId), () => row)
@@ -367,7 +366,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
                   case "RelayKeyUnknown":
                     return found("link_anew")
                   case "RelayKeyUnreadable":
-                    return wire.unavailable(reason)
+                    return Wire.unavailable(reason)
                 }
               })
             )
@@ -424,9 +423,9 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
               > => {
                 switch (end._tag) {
                   case "SessionEnded":
-                    return wire.unauthorized(sessionEnded)
+                    return Wire.unauthorized(sessionEnded)
                   case "SessionUnknown":
-                    return wire.unavailable(end.error)
+                    return Wire.unavailable(end.error)
                   case "ServerStopping":
                   case "HostEnded":
                     // The client asks again, elsewhere if this relay stops.

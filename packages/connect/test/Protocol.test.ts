@@ -351,7 +351,7 @@ describe("a proof that an environment made to link itself", () => {
       yield* linkAt(elsewhere, "ada")
       const post = (account: string, payload: unknown) =>
         Effect.map(relay.call("/api/relay/environments", { account, payload }), ({ status }) => status)
-      // A relay that was sent it has nothing for another one, whoever it is there.
+      // A relay that was sent it has nothing for another one, under any account.
       assert.deepStrictEqual([yield* post("eve", payloads[0]), yield* post("ada", payloads[0])], [400, 400])
 
       // What was seen on its way to this relay is good for the account that sent it.
@@ -371,7 +371,7 @@ describe("a proof that an environment made to link itself", () => {
       assert.deepStrictEqual([yield* post("eve", payload), yield* post("ada", payload)], [400, 200])
     }).pipe(Effect.scoped, Effect.provide(Environment)))
 
-  it.live("CONN-15: is for the public address of a relay that has one, which names it to whoever comes another way", () =>
+  it.live("CONN-15: is for the public address of a relay that has one, which names it to a caller that comes another way", () =>
     Effect.gen(function*() {
       const policy = yield* Layer.build(
         AuthPolicy.layer({ host: "127.0.0.1", publicUrl: new URL("https://relay.example/base") })

@@ -104,3 +104,19 @@ export const Label = Text.typedLine()
  * @since 0.1.0
  */
 export const Credential = Schema.RedactedFromValue(Schema.String.check(Schema.isMaxLength(512)))
+
+/**
+ * Describes what a code would give to who redeems it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class PairingPreview extends Schema.Class<PairingPreview>("@sallyport/contract/PairingPreview")({
+  subject: Schema.NonEmptyString,
+  scopes: Schema.Array(AccessScope),
+  label: Schema.NullOr(Schema.String),
+  /** How long the session would go on without being used. */
+  lifetimeSeconds: Schema.Natural,
+  /** Until when the code can be redeemed. */
+  expiresAt: Schema.DateTimeUtcFromString
+}) {}

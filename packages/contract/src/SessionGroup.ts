@@ -6,7 +6,16 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
-import { Credential, Label, ListedSessionView, NextPage, PageCursor, PolicyView, SessionView } from "./AccessSchemas.ts"
+import {
+  Credential,
+  Label,
+  ListedSessionView,
+  NextPage,
+  PageCursor,
+  PairingPreview,
+  PolicyView,
+  SessionView
+} from "./AccessSchemas.ts"
 import { OAuthRequestErrors, RequestErrors, requires } from "./Authentication.ts"
 import {
   Conflict,
@@ -99,6 +108,12 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     payload: Schema.Struct({ credential: Credential, label: Schema.optionalKey(Label) }),
     success: Schema.Struct({ session: SessionView }),
     error: [InvalidRequest, Unauthorized, Forbidden, TooManyRequests, Unavailable]
+  }),
+  // A post, so that the code stands in no address; it changes nothing.
+  HttpApiEndpoint.post("preview", "/api/auth/bootstrap/preview", {
+    payload: Schema.Struct({ credential: Credential }),
+    success: PairingPreview,
+    error: [InvalidRequest, Unauthorized, TooManyRequests, Unavailable]
   }),
   HttpApiEndpoint.post("ticket", "/api/auth/websocket-ticket", {
     success: Schema.Struct({

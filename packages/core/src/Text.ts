@@ -104,7 +104,7 @@ export const fromHeader = (value: string | undefined, max = 256): string | null 
   const cut = value.slice(0, 4 * max)
   // Half of a character at the cut is dropped, or the rest would be no UTF-8.
   const whole = cut.length === value.length ? cut : cut.replace(/[\u00c0-\u00ff][\u0080-\u00bf]{0,3}$/, "")
-  if (/^[\x00-\x7f]*$/.test(whole) || /[^\x00-\xff]/.test(whole)) return toLine(whole, max)
+  if (/^\p{ASCII}*$/u.test(whole) || /[\u0100-\uffff]/.test(whole)) return toLine(whole, max)
   try {
     return toLine(utf8.decode(Uint8Array.from(whole, (char) => char.charCodeAt(0))), max)
   } catch {

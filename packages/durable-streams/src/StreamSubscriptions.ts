@@ -246,7 +246,9 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
 
   const find = Effect.fnUntraced(function*(name: { readonly owner: RunOwner; readonly subscriptionId: string }) {
     const { subscriptionId } = name
-    const row = yield* storage(repository.get({ ownerKey: ownerKey(name.owner), subscriptionId }))
+    const row = isId(subscriptionId)
+      ? yield* storage(repository.get({ ownerKey: ownerKey(name.owner), subscriptionId }))
+      : Option.none()
     return Option.isSome(row) ? row.value : yield* fail(new SubscriptionNotFound({ subscriptionId }))
   })
 
@@ -281,7 +283,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
         Effect.mapError(({ problem }) => new StreamSubscriptionsError({ reason: new WebhookRejected({ problem }) }))
       )
       const url = URL.parse(target.url)
-      if (url === null || !settings.allowWebhook(url)) {
+      if (url === null || !isText(target.url) || !settings.allowWebhook(url)) {
         return yield* fail(new WebhookRejected({ problem: "the server's rule for webhooks excludes it" }))
       }
     }
@@ -386,7 +388,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     create,
     get,
     delete: Effect.fn("StreamSubscriptions.delete")(({ owner, subscriptionId }) =>
-      storage(repository.delete({ ownerKey: ownerKey(owner), subscriptionId }))
+      isId(subscriptionId) ? storage(repository.delete({ ownerKey: ownerKey(owner), subscriptionId })) : Effect.void
     ),
     link: Effect.fn("StreamSubscriptions.link")(function*(asked) {
       yield* checkPaths(asked.streams)
@@ -397,6 +399,8 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       }
     }),
     unlink: Effect.fn("StreamSubscriptions.unlink")(function*({ owner, path, subscriptionId }) {
+      yield* checkPaths([path])
+      if (!isId(subscriptionId)) return yield* fail(new SubscriptionNotFound({ subscriptionId }))
       if (!(yield* storage(repository.unlink({ ownerKey: ownerKey(owner), subscriptionId, path })))) {
         return yield* fail(new SubscriptionNotFound({ subscriptionId }))
       }

@@ -9,7 +9,7 @@
  * are taken if the host has put `DpopProof` beside the routes, and the policy knows the address that proofs must name.
  */
 import {
-  type Authentication,
+  Authentication,
   layerAuthentication,
   OAuthRequestErrors,
   RequestErrors,
@@ -494,6 +494,9 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
  */
 export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.mebibytes(1)
 
+/** Bounds the bodies that anyone may send: to read a mebibyte of brackets takes longer than all else that is done for it. */
+const openMaxBodySize = ByteSize.kibibytes(128)
+
 /** Checks a request before its endpoint reads it, and answers what the endpoint cannot read. */
 const guardRequest = <E, R, E2, E3, E4>(
   httpEffect: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>,
@@ -520,7 +523,9 @@ const guardRequest = <E, R, E2, E3, E4>(
     if (Option.isSome(options.policy) && HttpMethod.hasBody(request.method) && !asked) {
       yield* checkSender(options.policy.value, { vouched: false })
     }
-    const maxBytes = ByteSize.toNumberUnsafe(options.maxBodySize)
+    const signedIn = Array.from(options.endpoint.middlewares).some(({ key }) => key === Authentication.key)
+    const maxBodySize = signedIn ? options.maxBodySize : ByteSize.min(options.maxBodySize, openMaxBodySize)
+    const maxBytes = ByteSize.toNumberUnsafe(maxBodySize)
     const tooLarge = Wire.bodyTooLarge({ message: `A request may have up to ${maxBytes} bytes` })
     if (Number(request.headers["content-length"] ?? 0) > maxBytes) return yield* tooLarge
 
@@ -534,7 +539,7 @@ const guardRequest = <E, R, E2, E3, E4>(
       }
     }
     return yield* httpEffect.pipe(
-      Effect.provideService(HttpIncomingMessage.MaxBodySize, options.maxBodySize),
+      Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
       Effect.catch((error): Effect.Effect<never, E | E2 | E4> => {
         if (!HttpApiError.HttpApiSchemaError.is(error)) return Effect.fail(error)
         return isOfRequest(error)

@@ -1,7 +1,7 @@
 /**
  * Answers the endpoints of sessions: signing in with a cookie, or for a bearer token or one that is bound to a key, the list, and signing out.
  */
-import { PolicyView } from "@sallyport/contract/AccessSchemas"
+import { PairingPreview, PolicyView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { accessTokenType, bootstrapTokenType, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
@@ -23,6 +23,7 @@ import {
 import * as Text from "@sallyport/core/Text"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -223,6 +224,28 @@ export const layer = HttpApiBuilder.group(
         )
         yield* SessionCookie.set(token)
         return { session: Wire.sessionView(session, session.id) }
+      }, provideServices),
+      preview: Effect.fn(function*({ payload }) {
+        const bootstrap = yield* BootstrapCredentialService
+        const { expiresAt, label, lifetime, scopes, subject } = yield* bootstrap.preview({
+          credential: payload.credential,
+          source: sourceOf(yield* HttpServerRequest.HttpServerRequest),
+          methods: (yield* AuthPolicy).bootstrapMethods
+        }).pipe(
+          Effect.catchReasons("BootstrapCredentialError", {
+            MalformedCode: (reason) => Wire.malformedCode(reason),
+            InvalidCredential: (reason) => Effect.andThen(challenge(), Wire.invalidCredential(reason)),
+            TooManyAttempts: (reason) => Wire.rateLimited(reason),
+            BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
+          }, (reason) => Effect.die(reason))
+        )
+        return new PairingPreview({
+          subject,
+          scopes,
+          label,
+          expiresAt,
+          lifetimeSeconds: Math.floor(Duration.toSeconds(lifetime))
+        })
       }, provideServices),
       token: Effect.fn(function*({ payload }) {
         if (payload.grant_type !== tokenExchange && payload.grant_type !== refreshGrant) {

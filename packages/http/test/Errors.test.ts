@@ -398,6 +398,15 @@ describe("a request of the wrong form", () => {
         assertError(answer, tooLarge)
         assert.notInclude(answer.text, secret)
       }
+      // Who is not signed in may send 128 KiB, whatever the host allows its users.
+      const open = yield* start()
+      for (const path of ["/api/auth/bootstrap", "/oauth/token"]) {
+        for (const extra of [0, 1]) {
+          const body = "[".repeat(128 * 1024 + extra)
+          const { status } = yield* open.send({ path, headers: path === "/oauth/token" ? form : json, body })
+          assert.strictEqual(status, extra === 0 ? 400 : 413)
+        }
+      }
       // What is just within the limit is read.
       const fits = JSON.stringify({ credential: "a", label: "" })
       const within = yield* server.send({

@@ -52,6 +52,12 @@ export class Probe extends Context.Service<Probe, {
   )
 }
 
+/** Tells whether PostgreSQL would store all the text in a value, which the repositories in memory here would not notice. */
+const isStorable = (value: unknown): boolean =>
+  typeof value === "string"
+    ? !/[\0\p{Cs}]/u.test(value)
+    : typeof value !== "object" || value === null || Object.entries(value).every((entry) => entry.every(isStorable))
+
 const probed = <S extends object>(
   probe: Probe["Service"],
   name: string,
@@ -66,6 +72,7 @@ const probed = <S extends object>(
       return (...args: ReadonlyArray<unknown>) =>
         Effect.suspend(() => {
           probe.calls.set(operation, (probe.calls.get(operation) ?? 0) + 1)
+          if (!isStorable(args)) return Effect.die(new Error(`${operation} got text that no store could keep`))
           if (probe.answers.has(operation)) return Effect.succeed(probe.answers.get(operation))
           if (probe.dying.has(operation)) return Effect.die(error(operation))
           return probe.failing.has(operation) ? Effect.fail(error(operation)) : Reflect.apply(member, target, args)
@@ -90,7 +97,8 @@ const Repositories = Layer.mergeAll(
       return AccessRepository.of({
         ...store,
         sessions: probed(probe, "sessions", failed, store.sessions),
-        links: probed(probe, "links", failed, store.links)
+        links: probed(probe, "links", failed, store.links),
+        clients: probed(probe, "clients", failed, store.clients)
       })
     })
   ).pipe(Layer.provide(layerMemory)),

@@ -13,6 +13,7 @@ import {
   type RefusalReason
 } from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { allEvents, at, brief, expectFeed, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
@@ -487,6 +488,28 @@ export const suite = <E>(
         assert.deepInclude(events.at(-1), { actor: "ada" })
         assert.deepStrictEqual(events.slice(-1).map(brief), ["pairingLinkRemoved one revoked"])
         assert.deepStrictEqual(yield* links.consume(attempt("one"), at(1)), refused("revoked"))
+      })
+    )
+
+    test(
+      "BOOT-05: findByCodeDigest returns a link in whatever state it is, and none for a code that never existed",
+      Effect.gen(function*() {
+        const links = (yield* AccessRepository).links
+        const digest = (id: string) => attempt(id).codeDigest
+        for (const id of ["open", "spent", "revoked", "expired"]) {
+          yield* links.insert(linkRow(id, { expiresAtMillis: start + (id === "expired" ? 1 : 20) }), at(0))
+        }
+        yield* links.consume(attempt("spent"), at(0))
+        yield* links.revoke("revoked", at(1))
+        const before = yield* allEvents
+        for (const id of ["open", "spent", "revoked", "expired"]) {
+          const row = Option.getOrUndefined(yield* links.findByCodeDigest(digest(id)))
+          assert.strictEqual(row?.id, id)
+          assert.strictEqual(row?.remainingUses, id === "spent" ? 0 : 1)
+          assert.strictEqual(row?.revokedAtMillis, id === "revoked" ? start + 1 : null)
+        }
+        assert.isTrue(Option.isNone(yield* links.findByCodeDigest(digest("unknown"))))
+        assert.deepStrictEqual(yield* allEvents, before)
       })
     )
 

@@ -5,6 +5,7 @@
  */
 import * as DateTime from "effect/DateTime"
 import type * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
@@ -132,6 +133,28 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
  */
 export type InsertOutcome = "inserted" | "digest-exists" | "issuer-ended" | "too-many-open"
 
+/** How long a link is remembered after its end, in milliseconds. */
+const rememberedMillis = 86_400_000
+
+/**
+ * Says how a link has ended, to who has its code, for a day after its end: it was revoked or it has expired. A link
+ * that was used up ends when it would have expired.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const endOf = (row: PairingLinkRow, nowMillis: number): Option.Option<"used" | "expired" | "revoked"> => {
+  const how = row.revokedAtMillis !== null
+    ? "revoked"
+    : row.remainingUses === 0
+    ? "used"
+    : row.expiresAtMillis <= nowMillis
+    ? "expired"
+    : undefined
+  const isRemembered = nowMillis <= (row.revokedAtMillis ?? row.expiresAtMillis) + rememberedMillis
+  return isRemembered ? Option.fromUndefinedOr(how) : Option.none()
+}
+
 /**
  * Provides the atomic steps on pairing links.
  *
@@ -150,6 +173,8 @@ export interface BootstrapCredentialRepository {
     change: ChangeContext,
     maxOpen?: number
   ) => Effect.Effect<InsertOutcome, RepositoryError>
+  /** Returns the link of a code, whether or not it can be redeemed. */
+  readonly findByCodeDigest: (codeDigest: string) => Effect.Effect<Option.Option<PairingLinkRow>, RepositoryError>
   /**
    * Takes one use of the link with this digest, in one conditional step that checks expiry, revocation, remaining uses,
    * requested scopes (`undefined` asks for all that the link grants) and the bound proof key. Of n racers exactly

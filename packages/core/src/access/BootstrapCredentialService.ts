@@ -8,6 +8,7 @@ import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -15,7 +16,14 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as AccessScope from "./AccessScope.ts"
 import { AuthPolicy, type BootstrapMethod } from "./AuthPolicy.ts"
-import { anyKey, type PairingLinkRow, type RefusalReason, toPairingLink } from "./BootstrapCredentialRepository.ts"
+import {
+  anyKey,
+  endOf,
+  type PairingLinkRow,
+  refusal,
+  type RefusalReason,
+  toPairingLink
+} from "./BootstrapCredentialRepository.ts"
 import * as Attempts from "./internal/attempts.ts"
 import {
   AlreadySeeded,
@@ -50,6 +58,7 @@ import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal, reachOf } from "./Principal.ts"
 import { endlessSessionId, type Session, type SessionId } from "./Session.ts"
+import { SessionCredentialService } from "./SessionCredentialService.ts"
 import * as Sweeper from "../Sweeper.ts"
 
 export {
@@ -93,6 +102,22 @@ export interface Grant {
   readonly createdBy: string
   /** The session that issued the link, or null if it was the operator, or a relay's grant. */
   readonly issuedBy: SessionId | null
+}
+
+/**
+ * Describes what a code would give to who redeems it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Preview {
+  readonly subject: string
+  readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+  readonly label: string | null
+  /** How long the session would go on without being used. */
+  readonly lifetime: Duration.Duration
+  /** Until when the code can be redeemed. */
+  readonly expiresAt: DateTime.Utc
 }
 
 /**
@@ -185,6 +210,18 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
     /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
     readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
   }) => Effect.Effect<Grant, BootstrapCredentialError>
+  /**
+   * Tells the holder of a code or a seeded credential what it would give, without using it. It is refused as a redemption
+   * is, and counts as one: a wrong code is an attempt. A code that is bound to one key is {@link InvalidCredential} here: it
+   * says nothing to a caller without that key.
+   */
+  readonly preview: (options: {
+    readonly credential: Redacted.Redacted
+    /** Where the attempt comes from, such as a client's address. One without a source counts in total only. */
+    readonly source?: string | undefined
+    /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
+    readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
+  }) => Effect.Effect<Preview, BootstrapCredentialError, SessionCredentialService>
   /**
    * Returns links that can still be redeemed, all or those for a subject, newest first, without their codes; at most
    * `limit`, by default 200, after a link if one is given.
@@ -337,11 +374,36 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }
   })
 
-  const refusalError = (
+  /** Refuses a code: the log has the reason, and the caller is told how the link has ended, if that was not long ago. */
+  const refuse = Effect.fnUntraced(function*(
+    codeDigest: string,
     reason: RefusalReason,
     scopes: ReadonlyArray<AccessScope.AccessScope> | undefined
-  ): BootstrapCredentialError =>
-    fail(reason === "scope-not-granted" ? new ScopeNotGranted({ requested: scopes ?? [] }) : new InvalidCredential())
+  ) {
+    yield* Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason })
+    if (reason === "scope-not-granted") return yield* fail(new ScopeNotGranted({ requested: scopes ?? [] }))
+    const nowMillis = yield* Clock.currentTimeMillis
+    const row = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
+    const ended = Option.flatMap(row, (row) => endOf(row, nowMillis))
+    return yield* fail(new InvalidCredential(Option.isSome(ended) ? { ended: ended.value } : {}))
+  })
+
+  /** Returns the digest of a code, if it has the form of one that the open ways in take. */
+  const digestOfOffered = Effect.fnUntraced(function*(
+    credential: Redacted.Redacted,
+    methods: ReadonlyArray<BootstrapMethod> | undefined
+  ) {
+    const text = CredentialDigest.canonical(Redacted.value(credential))
+    if (Option.isNone(text)) return yield* fail(new MalformedCode())
+    const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
+    if (methods !== undefined && !methods.includes(method)) {
+      yield* Effect.logInfo("Refused a bootstrap credential").pipe(
+        Effect.annotateLogs({ reason: "method-not-offered" })
+      )
+      return yield* fail(new InvalidCredential())
+    }
+    return yield* digestOf(text.value)
+  })
 
   /** Fails if the policy in force, or what people are to read of a link, rules it out. */
   const checkLink = (
@@ -418,16 +480,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     consume: Effect.fn("BootstrapCredentialService.consume")(function*(
       { credential, methods, proofKeyThumbprint, scopes, source }
     ) {
-      const text = CredentialDigest.canonical(Redacted.value(credential))
-      if (Option.isNone(text)) return yield* fail(new MalformedCode())
-      const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
-      if (methods !== undefined && !methods.includes(method)) {
-        yield* Effect.logInfo("Refused a bootstrap credential").pipe(
-          Effect.annotateLogs({ reason: "method-not-offered" })
-        )
-        return yield* fail(new InvalidCredential())
-      }
-      const codeDigest = yield* digestOf(text.value)
+      const codeDigest = yield* digestOfOffered(credential, methods)
       const nowMillis = yield* Clock.currentTimeMillis
       const row = yield* repository.consume({ codeDigest, scopes, proofKeyThumbprint }, {
         actor: "system",
@@ -437,10 +490,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         Effect.flatMap((outcome) =>
           outcome._tag === "Consumed"
             ? Effect.succeed(outcome.row)
-            : Effect.andThen(
-              Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason: outcome.reason }),
-              Effect.fail(refusalError(outcome.reason, scopes))
-            )
+            : refuse(codeDigest, outcome.reason, scopes)
         ),
         counting(source)
       )
@@ -451,6 +501,30 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         proofKeyThumbprint: row.proofKeyThumbprint,
         createdBy: row.createdBy,
         issuedBy: row.issuedBy
+      }
+    }),
+    preview: Effect.fn("BootstrapCredentialService.preview")(function*({ credential, methods, source }) {
+      const { lifetime } = yield* SessionCredentialService
+      const codeDigest = yield* digestOfOffered(credential, methods)
+      const row = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable).pipe(
+        Effect.flatMap(Effect.fnUntraced(function*(found) {
+          const nowMillis = yield* Clock.currentTimeMillis
+          const row = Option.getOrUndefined(found)
+          // A link for any key tells as much as an unbound one does: its redeemer chooses the key.
+          const proofKeyThumbprint = row?.proofKeyThumbprint === anyKey ? anyKey : undefined
+          const reason = refusal(row, { scopes: undefined, proofKeyThumbprint, nowMillis })
+          return row === undefined || reason !== undefined
+            ? yield* refuse(codeDigest, reason ?? "unknown", undefined)
+            : row
+        })),
+        counting(source)
+      )
+      return {
+        subject: row.subject,
+        scopes: row.scopes,
+        label: row.label,
+        lifetime,
+        expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
       }
     }),
     list: Effect.fn("BootstrapCredentialService.list")(function*(request) {

@@ -14,6 +14,7 @@ import type * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import { identity } from "effect/Function"
@@ -164,6 +165,8 @@ export interface VerificationKeys extends SigningKeys.VerificationKeys {}
  * @since 0.1.0
  */
 export class SessionCredentialService extends Context.Service<SessionCredentialService, {
+  /** How long a session goes on without being used. */
+  readonly lifetime: Duration.Duration
   /**
    * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
    * in, by default the subject itself. Dies, and stores nothing, if the request is the host's mistake: an empty or
@@ -438,6 +441,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     ).pipe(Effect.mapError(unavailable))
 
   return SessionCredentialService.of({
+    lifetime: Duration.millis(lifetimeMillis),
     issue: Effect.fn("SessionCredentialService.issue")(function*(request) {
       if (request.method === "dpop-access-token" && request.proofKeyThumbprint === undefined) {
         return yield* Effect.die(new TypeError("A dpop-access-token needs the thumbprint of the key it is bound to"))

@@ -46,6 +46,7 @@ import {
 } from "./internal/connectOptions.ts"
 import * as DecisionWaits from "./internal/decisionWaits.ts"
 import type { Waiter } from "./internal/decisionWaits.ts"
+import * as AccessFollower from "../access/internal/accessFollower.ts"
 import { actorOf, type Principal } from "../access/Principal.ts"
 import * as Sweeper from "../Sweeper.ts"
 import * as Text from "../Text.ts"
@@ -196,7 +197,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   never,
   Requirements | Scope.Scope
 > {
-  const repository = (yield* AccessRepository).clients
+  const { clients: repository, feed } = yield* AccessRepository
   const digest = yield* Digest.Digest
   const { backOffMillis, maxBackOffMillis, maxObserved, maxPending, pendingMillis } = settings
   const awaitDecision = yield* DecisionWaits.make(repository, settings)
@@ -237,6 +238,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         }, yield* change(actorOf(by))),
         unavailable
       )
+      yield* AccessFollower.lookNow(feed)
       return rows.map(toConnectClient)
     }),
     request: Effect.fn("ConnectClientStore.request")(function*(request) {
@@ -301,6 +303,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         }, yield* change(actorOf(by))),
         unavailable
       )
+      // Before the answer, this process forgets the sessions that the decision has ended.
+      yield* AccessFollower.lookNow(feed)
       switch (outcome._tag) {
         case "Decided":
           return toConnectClient(outcome.row)

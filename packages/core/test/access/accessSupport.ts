@@ -83,6 +83,7 @@ const ProbedAccess = Layer.effect(
       },
       links: {
         insert: probed("links.insert", links.insert),
+        findByCodeDigest: probed("links.find", links.findByCodeDigest),
         consume: probed("links.consume", links.consume),
         list: probed("links.list", links.list),
         revoke: probed("links.revoke", links.revoke),

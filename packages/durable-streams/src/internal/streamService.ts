@@ -79,6 +79,9 @@ const checkPath = (path: string): Effect.Effect<void, DurableStreamsError> =>
     })
   )
 
+/** The last time that a `Date` can hold. Half of it is the longest lifetime, which still ends at a safe integer. */
+const lastMillis = 8.64e15
+
 const isNatural = (value: number): boolean => Number.isSafeInteger(value) && value >= 0
 
 /** Makes the service. */
@@ -211,10 +214,12 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     if (ttlMillis !== null && expiresAtMillis !== null) {
       return yield* fail(new InvalidInput({ field: "ttl", expected: "absent where expiresAtMillis is given" }))
     }
-    if (ttlMillis !== null && !isNatural(ttlMillis)) {
-      return yield* fail(new InvalidInput({ field: "ttl", expected: "a finite duration of whole milliseconds" }))
+    if (ttlMillis !== null && !(isNatural(ttlMillis) && ttlMillis <= lastMillis / 2)) {
+      return yield* fail(
+        new InvalidInput({ field: "ttl", expected: "a duration of whole milliseconds, up to 100,000 years" })
+      )
     }
-    if (expiresAtMillis !== null && !isNatural(expiresAtMillis)) {
+    if (expiresAtMillis !== null && !(isNatural(expiresAtMillis) && expiresAtMillis <= lastMillis)) {
       return yield* fail(new InvalidInput({ field: "expiresAtMillis", expected: "whole milliseconds since 1970" }))
     }
     if (options.contentType !== undefined && !contentTypePattern.test(options.contentType)) {

@@ -5,6 +5,7 @@ import type { Session, SessionId } from "@sallyport/core/access/Session"
 import { ListedSessionView, PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
 import { RunView } from "@sallyport/contract/RunGroup"
 import * as WireError from "@sallyport/contract/WireError"
+import { answer, make as failure, type Reason, traceId as currentTraceId } from "@sallyport/contract/WireFailure"
 import * as Cause from "effect/Cause"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -13,56 +14,8 @@ import * as Option from "effect/Option"
 import * as HttpEffect from "effect/http/HttpEffect"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
-import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
-
-interface Fields<Code extends string> {
-  readonly code: Code
-  readonly message: string
-  readonly retryable: boolean
-  readonly traceId: string
-}
-
-/** An id of the same form for a request that no tracer follows, so that an answer can be found in the log all the same. */
-const randomTraceId: Effect.Effect<string> = Effect.map(
-  Effect.all(Array.from({ length: 4 }, () => Random.nextIntBetween(1, 0xffffffff))),
-  (words) => words.map((word) => word.toString(16).padStart(8, "0")).join("")
-)
-
-const currentTraceId: Effect.Effect<string> = Effect.matchEffect(Effect.currentSpan, {
-  onFailure: () => randomTraceId,
-  onSuccess: (span) => Effect.succeed(span.traceId)
-})
-
-interface Reason {
-  readonly message: string
-}
-
-/**
- * Fails with a wire error, and logs its code under the trace id: if the fault is ours, as a warning with the cause, which
- * the caller is not told.
- */
-const answer = <E>(
-  code: string,
-  reason: Reason,
-  error: (traceId: string) => E,
-  ours = false
-): Effect.Effect<never, E> =>
-  Effect.flatMap(
-    currentTraceId,
-    (traceId) =>
-      (ours ? Effect.logWarning(`Answered ${code}`, Cause.fail(reason)) : Effect.logDebug(`Answered ${code}`)).pipe(
-        Effect.annotateLogs({ traceId }),
-        Effect.andThen(Effect.fail(error(traceId)))
-      )
-  )
-
-/** Makes a function that fails with a wire error: its class and code, and the sentence of whatever went wrong. */
-const failure =
-  <Code extends string, E>(error: new(fields: Fields<Code>) => E, code: Code, retryable = false, ours = retryable) =>
-  (reason: Reason) =>
-    answer(code, reason, (traceId) => new error({ code, message: reason.message, retryable, traceId }), ours)
 
 /** Makes a function that fails with an error of the token endpoint. */
 const oauthFailure = (error: WireError.OAuthError["error"]) => (reason: Reason) =>

@@ -296,6 +296,10 @@ export const mutants: ReadonlyArray<Mutant> = [
   links("revokes again and again", "revoke ends a link once", (real) => ({
     revoke: (id, change) => Effect.as(real.revoke(id, change), true)
   })),
+  links("forgets links that have ended", "BOOT-05: findByCodeDigest returns a link", (real) => ({
+    findByCodeDigest: (digest) =>
+      Effect.map(real.findByCodeDigest(digest), Option.filter((row) => row.revokedAtMillis === null))
+  })),
   links("sweeps without a limit", "BOOT-07 L-24: sweep deletes what has ended", (real) => ({
     sweep: (options, change) => real.sweep({ ...options, limit: Number.MAX_SAFE_INTEGER }, change)
   })),

@@ -20,15 +20,27 @@ export class MalformedCode extends Schema.TaggedError<MalformedCode>()("Malforme
 }
 
 /**
- * Reports a code that lets no caller in: unknown, expired, revoked, used up, or bound to another key. A caller is not told
- * which; the log is.
+ * Reports a code that lets no caller in. For a day after its end, a code that did exist says by `ended` how it ended. One
+ * that never existed, one that is bound to another key, and one that ended longer ago are all the same; the log has the
+ * reason.
  *
  * @category errors
  * @since 0.1.0
  */
-export class InvalidCredential extends Schema.TaggedError<InvalidCredential>()("InvalidCredential", {}) {
+export class InvalidCredential extends Schema.TaggedError<InvalidCredential>()("InvalidCredential", {
+  ended: Schema.optionalKey(Schema.Literals(["used", "expired", "revoked"]))
+}) {
   override get message() {
-    return "The pairing code is not valid, or not any more; ask for a new one"
+    switch (this.ended) {
+      case "used":
+        return "This pairing code was used already; ask for a new one"
+      case "expired":
+        return "This pairing code has expired; ask for a new one"
+      case "revoked":
+        return "This pairing code was revoked; ask for a new one"
+      default:
+        return "The pairing code is not valid, or not any more; ask for a new one"
+    }
   }
 }
 

@@ -2,6 +2,7 @@
  * Keeps pairing links in memory.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { RepositoryError } from "../../RepositoryError.ts"
 import type { ChangeContext } from "../AccessEvent.ts"
 import {
@@ -72,6 +73,8 @@ export const make = (state: MemoryState): BootstrapCredentialRepository => {
         insert(state, row, change)
         return Effect.succeed("inserted")
       }),
+    findByCodeDigest: (codeDigest) =>
+      Effect.sync(() => Option.fromUndefinedOr(links.get(linkIds.get(codeDigest) ?? ""))),
     consume: ({ codeDigest, proofKeyThumbprint, scopes }, change) =>
       Effect.sync(() => {
         const row = links.get(linkIds.get(codeDigest) ?? "")

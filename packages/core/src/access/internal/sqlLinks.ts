@@ -116,6 +116,7 @@ export const make = (kit: SqlKit, append: Append) => {
         ], change)
         return { _tag: "Consumed", row } satisfies ConsumeOutcome
       }).pipe(transaction("consume")),
+    findByCodeDigest: (codeDigest) => read("findByCodeDigest")(byDigest([codeDigest])),
     list: ({ after, limit, nowMillis, subject }) => {
       const page = [nowMillis, after?.createdAtMillis ?? Number.MAX_SAFE_INTEGER, after?.id ?? "", limit]
       return read("list")(subject === undefined ? list(page) : listOfSubject([subject, ...page]))
