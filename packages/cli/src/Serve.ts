@@ -1,7 +1,6 @@
 /**
  * Implements `sallyport serve`: starts the reference backend and shows how to pair with it.
  */
-import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
@@ -95,7 +94,7 @@ const announce = Effect.fnUntraced(
     const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
     const { code, link } = yield* bootstrap.issue({
       issuedBy: "operator",
-      scopes: yield* AccessScope.Vocabulary,
+      scopes: "all",
       label: "start-up"
     })
     const pairingUrl = Redacted.value(yield* Effect.fromResult(PairingUrl.make(baseUrl, code)))

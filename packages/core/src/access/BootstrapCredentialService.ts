@@ -178,7 +178,8 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    */
   readonly issue: (options: {
     readonly issuedBy: Principal
-    readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+    /** `all` is all that the issuer holds; for the operator, the vocabulary that the layer was built with. */
+    readonly scopes: ReadonlyArray<AccessScope.AccessScope> | "all"
     /** Whom the new session belongs to, for the operator to say; the issuing session's subject, or {@link defaultSubject}. */
     readonly subject?: string | undefined
     readonly label?: string | undefined
@@ -246,7 +247,8 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    */
   readonly seed: (options: {
     readonly credential: Redacted.Redacted
-    readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+    /** `all` is the vocabulary that the layer was built with. */
+    readonly scopes: ReadonlyArray<AccessScope.AccessScope> | "all"
     readonly ready: Effect.Effect<void>
     readonly subject?: string | undefined
     readonly label?: string | undefined
@@ -451,7 +453,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const issuer = by === "operator" || by.id === endlessSessionId ? undefined : by
       yield* checkLink("pairing-link", subject, request.label)
       const held = by === "operator" ? vocabulary : by.scopes
-      const missing = AccessScope.missing(held, request.scopes)
+      const scopes = request.scopes === "all" ? held : request.scopes
+      const missing = AccessScope.missing(held, scopes)
       if (missing.length > 0) return yield* fail(new ScopeNotHeld({ missing }))
       const millis = yield* lifetimeMillis(request.lifetime)
       const uses = request.uses ?? 1
@@ -465,7 +468,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         codeDigest: yield* digestOf(Option.getOrThrow(CredentialDigest.canonical(Redacted.value(code)))),
         label: request.label,
         subject,
-        scopes: request.scopes,
+        scopes,
         proofKeyThumbprint: request.proofKeyThumbprint ??
           (issuer === undefined || issuer.proofKeyThumbprint === null || unboundDelegation ? undefined : anyKey),
         uses,
@@ -566,7 +569,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         codeDigest,
         label: request.label,
         subject,
-        scopes: request.scopes,
+        scopes: request.scopes === "all" ? vocabulary : request.scopes,
         proofKeyThumbprint: undefined,
         uses: 1,
         actor: "operator",

@@ -311,6 +311,20 @@ describe("delegation", () => {
       assert.strictEqual(yield* ask(["runs:read"]), "let in")
       assert.strictEqual(yield* ask(["runs:read", "access:write"]), "ScopeNotHeld")
     }).pipe(Effect.provide(Environment)))
+
+  it.effect("BOOT-08 AUTH-02: all is the vocabulary that the service was built with, or what the session holds", () =>
+    Effect.gen(function*() {
+      const hosts: ReadonlyArray<AccessScope.AccessScope> = ["runs:read", "access:write"]
+      const links = yield* Effect.provideService(BootstrapCredentialService.make({}), AccessScope.Vocabulary, hosts)
+      // A caller that has no vocabulary in its context, as most have not, grants the host's all the same.
+      assert.deepStrictEqual((yield* links.issue({ issuedBy: "operator", scopes: "all" })).link.scopes, hosts)
+      const credential = Redacted.make("a-seed-of-22-characters")
+      assert.deepStrictEqual((yield* links.seed({ credential, scopes: "all", ready: Effect.void })).scopes, hosts)
+      const session = yield* Effect.provide(sessionWith(["runs:read"]), services())
+      assert.deepStrictEqual((yield* links.issue({ issuedBy: session, scopes: "all" })).link.scopes, ["runs:read"])
+      // @ts-expect-error: a misspelt "all" is no list of scopes.
+      yield* Effect.exit(Effect.suspend(() => links.issue({ issuedBy: "operator", scopes: "al" })))
+    }).pipe(Effect.provide(Environment)))
 })
 
 describe("refusals", () => {
