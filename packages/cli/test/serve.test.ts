@@ -80,6 +80,29 @@ describe("sallyport serve", () => {
   )
 
   it.live(
+    "HTTP-08 C-43: warns that browsers elsewhere cannot pair over plain http, says what to do, and shows no QR code",
+    () =>
+      Effect.gen(function*() {
+        const args = ["serve", "--port", "0", "--policy", "remote-reachable"]
+        const plain = yield* Sallyport.sallyport([...args, "--state-dir", yield* Sallyport.freshState])
+        yield* plain.printed(/It works once, until .*\n/)
+        yield* plain.stop("SIGTERM")
+        assert.match(plain.stderr(), /level=WARN/)
+        for (const part of ["plain http", "--public-url https://", "127.0.0.1"]) assert.include(plain.stderr(), part)
+        assert.notMatch(plain.stdout(), /[▀▄█]/)
+        assert.match(plain.stdout(), /^Listening on http:\/\/127\.0\.0\.1:\d+\n/)
+
+        const publicUrl = ["--public-url", "https://ide.example.com"]
+        const behind = yield* Sallyport.sallyport([...args, ...publicUrl, "--state-dir", yield* Sallyport.freshState])
+        yield* behind.printed(/[▀▄█]+\n$/)
+        yield* behind.stop("SIGTERM")
+        assert.strictEqual(behind.stderr(), "")
+        assert.include(behind.stdout(), "https://ide.example.com/pair#token=")
+      }),
+    timeout
+  )
+
+  it.live(
     "HTTP-04: stops at SIGTERM, SIGINT and SIGHUP while a stream is open; the reader learns how the run ended",
     () =>
       Effect.forEach(["SIGTERM", "SIGINT", "SIGHUP"] as const, (signal) =>

@@ -5,7 +5,6 @@
 import {
   type EnvironmentHealth,
   KeyPossessionProof,
-  linkAudience,
   LinkProof,
   type MintAnswer,
   RelayApi,
@@ -14,6 +13,7 @@ import {
   UnlinkProof,
   type WaitAnswer
 } from "@sallyport/contract/ConnectProtocol"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { believedKeys, RelayEnvironmentRepository, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
@@ -26,6 +26,7 @@ import type * as WireError from "@sallyport/contract/WireError"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
 import { EnvironmentConnector, EnvironmentConnectorError, EnvironmentUnreachable } from "./EnvironmentConnector.ts"
 import { overlapMillis } from "./EnvironmentLink.ts"
@@ -39,6 +40,9 @@ import * as Wire from "./internal/wire.ts"
 export { InvalidRelayHandlersOptions, type Options } from "./internal/relayOptions.ts"
 
 const encoder = new TextEncoder()
+
+/** Finds the token that a request presents. */
+const presented = /^(?:Bearer|DPoP) +(\S+) *$/i
 
 /** How many proofs a page of an account's list has. */
 const proofsPerPage = 100
@@ -67,6 +71,12 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         waitsPerAccount,
         waitsPerClient
       } = yield* found
+      const publicUrl = Option.getOrUndefined(yield* Effect.serviceOption(AuthPolicy))?.publicUrl
+      /** Lists where an environment that links reaches this relay: a host that names no public URL believes the request. */
+      const originsOf = ({ headers }: { readonly headers: Readonly<Record<string, string | undefined>> }) =>
+        publicUrl === undefined
+          ? ["https", "http"].map((scheme) => URL.parse(`${scheme}://${headers.host}`)?.origin ?? "")
+          : [publicUrl.origin]
       const checkAddress = yield* PublicHttp.makeCheck({ loopback: loopbackEnvironments })
       const openWait = OpenRequests.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
       const openCall = OpenRequests.make({ perClient: callsPerClient, perAccount: callsPerAccount })
@@ -90,7 +100,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const countCall = Effect.gen(function*() {
         const { id, proofKeyThumbprint, subject } = yield* CurrentSession
         if (yield* openCall({ account: subject, proofKeyThumbprint: proofKeyThumbprint ?? id })) return
-        return yield* Wire.unavailable({
+        return yield* Wire.busy({
           message: "This client, or its account, has as many requests open as it may at once; try again later"
         })
       })
@@ -187,7 +197,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       }) {
         const client = { ...(yield* currentClient), requestedAtMillis: request.requestedAt }
         if (!(yield* openWait(client))) {
-          return yield* Wire.unavailable({
+          return yield* Wire.busy({
             message: "This client, or its account, waits for as many decisions as it may at once; try again later"
           })
         }
@@ -222,7 +232,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
 
       return handlers.handleAll({
         link: Effect.fn(
-          function*({ payload }) {
+          function*({ payload, request }) {
             const session = yield* CurrentSession
             const { environmentId, key, proof, url } = payload
             yield* checkAddress(url)
@@ -233,10 +243,14 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
               key,
               typ: typ.link,
               issuer: environmentId,
-              audience: linkAudience,
+              audience: originsOf(request),
               claims: LinkProof
             })
             if (claims.url !== url) return yield* new Jwt.JwtRefused({ problem: "another address" })
+            const token = presented.exec(request.headers.authorization ?? "")?.[1] ?? ""
+            if (claims.ath !== (yield* Jwt.tokenDigest(Redacted.make(token)))) {
+              return yield* new Jwt.JwtRefused({ problem: "another token" })
+            }
             yield* Jwt.checkName(key)
             let relayKey = yield* connector.newestKey
             while (true) {
@@ -272,7 +286,11 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
                   `${loopbackEnvironments ? ", or plain HTTP on this machine" : ""}. ${message}` +
                   (loopbackEnvironments ? "" : "; to allow this machine as well, the relay sets loopbackEnvironments")
               }),
-            JwtRefused: (error: Jwt.JwtRefused) => Wire.invalidRequest(error),
+            JwtRefused: ({ message, problem }: Jwt.JwtRefused) =>
+              Wire.invalidRequest({
+                message: `${message} (${problem}); link at the address that the relay gives as its own` +
+                  (publicUrl === undefined ? "" : `, ${publicUrl.origin}`)
+              }),
             RepositoryError: storeFailed,
             EnvironmentConnectorError: connectorFailed
           })

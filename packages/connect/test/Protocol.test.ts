@@ -11,6 +11,7 @@ import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Identity from "@sallyport/connect/Identity"
 import * as Linking from "@sallyport/connect/Linking"
 import { ConnectEnvironmentApi, typ } from "@sallyport/contract/ConnectProtocol"
+import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import { linked, RelayEnvironmentRepository } from "@sallyport/connect/RelayEnvironmentRepository"
@@ -35,6 +36,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
 import * as Http from "node:http"
 import { type Fields, headerOf, keyOf, timesNow, write } from "./tampering.ts"
+import { tokenDigest } from "../src/internal/jwt.ts"
 import { startRelay } from "./world.ts"
 
 /** A server of the test's own making, which answers as a test says. */
@@ -314,6 +316,73 @@ describe("a relay asked to link what is inside", () => {
       })
       assert.strictEqual(health.status, "unreachable")
       assert.strictEqual(asked, 0)
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+})
+
+describe("a proof that an environment made to link itself", () => {
+  it.live("CONN-15: is good at no other relay, and for no other account", () =>
+    Effect.gen(function*() {
+      const relay = yield* startRelay("memory")
+      const payloads: Array<unknown> = []
+      const thief = yield* Effect.acquireRelease(
+        Effect.callback<Http.Server>((resume) => {
+          const server = Http.createServer((request, response) => {
+            let text = ""
+            request.on("data", (chunk: Buffer) => {
+              text += chunk.toString("utf8")
+            })
+            request.on("end", () => {
+              payloads.push(JSON.parse(text))
+              response.writeHead(503).end()
+            })
+          })
+          server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+        }),
+        (server) =>
+          Effect.sync(() => {
+            server.closeAllConnections()
+            server.close()
+          })
+      )
+      const address = thief.address()
+      const elsewhere = `http://127.0.0.1:${typeof address === "object" ? address?.port : 0}`
+      const linkAt = (relayUrl: string, account: string) =>
+        Effect.result(Linking.link({ relayUrl, token: Redacted.make(account), url: "https://environment.example" }))
+      yield* linkAt(elsewhere, "ada")
+      const post = (account: string, payload: unknown) =>
+        Effect.map(relay.call("/api/relay/environments", { account, payload }), ({ status }) => status)
+      // A relay that was sent it has nothing for another one, under any account.
+      assert.deepStrictEqual([yield* post("eve", payloads[0]), yield* post("ada", payloads[0])], [400, 400])
+
+      // What was seen on its way to this relay is good for the account that sent it.
+      const identity = yield* Identity.load(Identity.environmentKeyName)
+      const proof = yield* identity.sign(typ.link, {
+        iss: identity.publicKey.kid,
+        aud: relay.url,
+        url: "https://environment.example",
+        ath: yield* tokenDigest(Redacted.make("ada"))
+      })
+      const payload = {
+        environmentId: identity.publicKey.kid,
+        url: "https://environment.example",
+        key: identity.publicKey,
+        proof
+      }
+      assert.deepStrictEqual([yield* post("eve", payload), yield* post("ada", payload)], [400, 200])
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+
+  it.live("CONN-15: is for the public address of a relay that has one, which names it to a caller that comes another way", () =>
+    Effect.gen(function*() {
+      const policy = yield* Layer.build(
+        AuthPolicy.layer({ host: "127.0.0.1", publicUrl: new URL("https://relay.example/base") })
+      )
+      const relay = yield* Effect.provideContext(startRelay("memory"), policy)
+      const linking = Linking.link({
+        relayUrl: relay.url,
+        token: Redacted.make("ada"),
+        url: "https://environment.example"
+      })
+      assert.include((yield* Effect.flip(linking)).message, "https://relay.example")
     }).pipe(Effect.scoped, Effect.provide(Environment)))
 })
 

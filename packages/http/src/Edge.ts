@@ -25,16 +25,20 @@ import * as Wire from "./internal/wire.ts"
 export const harden = (
   policy: Descriptor
 ): (response: HttpServerResponse.HttpServerResponse) => HttpServerResponse.HttpServerResponse => {
-  const defaults = {
-    "referrer-policy": "same-origin",
-    ...(policy.kind === "remote-reachable" ? { "strict-transport-security": "max-age=31536000" } : {})
+  const isRemote = policy.kind === "remote-reachable"
+  return (response) => {
+    const headers: Record<string, string> = { "x-content-type-options": "nosniff" }
+    if (response.headers["referrer-policy"] === undefined) headers["referrer-policy"] = "same-origin"
+    if (isRemote && response.headers["strict-transport-security"] === undefined) {
+      headers["strict-transport-security"] = "max-age=31536000"
+    }
+    return HttpServerResponse.setHeaders(response, headers)
   }
-  return (response) =>
-    HttpServerResponse.setHeaders(response, { ...defaults, ...response.headers, "x-content-type-options": "nosniff" })
 }
 
 /** Returns the one form of an address: IPv4 is not written as IPv6, and without a zone. */
 const canonical = (text: string): string => {
+  if (!text.includes(":")) return text
   const parsed = NetAddress.ipFromString(text.replace(/%.*$/, ""))
   return Result.isSuccess(parsed) ? NetAddress.formatIp(NetAddress.toCanonical(parsed.success)) : text
 }
@@ -57,20 +61,21 @@ export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | AuthPolicy
     const hardening = harden(policy)
     const onAnswer = HttpEffect.appendPreResponseHandler((_request, response) => Effect.succeed(hardening(response)))
     const checkHost = Hosts.check(policy)
-    return (httpEffect) =>
-      Effect.andThen(
+    return (httpEffect) => {
+      const app = Effect.updateService(httpEffect, HttpServerRequest.HttpServerRequest, (request) => {
+        const remoteAddress = Option.map(request.remoteAddress, canonical)
+        return Option.getOrUndefined(remoteAddress) === Option.getOrUndefined(request.remoteAddress)
+          ? request
+          : request.modify({ remoteAddress, peerAddress: request.peerAddress })
+      })
+      return Effect.andThen(
         onAnswer,
         Effect.matchEffect(checkHost, {
           onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
-          onSuccess: () =>
-            Effect.updateService(httpEffect, HttpServerRequest.HttpServerRequest, (request) => {
-              const remoteAddress = Option.map(request.remoteAddress, canonical)
-              return Option.getOrUndefined(remoteAddress) === Option.getOrUndefined(request.remoteAddress)
-                ? request
-                : request.modify({ remoteAddress, peerAddress: request.peerAddress })
-            })
+          onSuccess: () => app
         })
       )
+    }
   }),
   { global: true }
 )

@@ -4,7 +4,9 @@ import * as PairingCode from "@sallyport/core/access/PairingCode"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
@@ -284,7 +286,7 @@ describe("the cookie beside those of other servers of this machine", () => {
 })
 
 describe("every answer", () => {
-  it.live("HTTP-07: is nosniff and keeps its address to itself: errors, 404, streams, pages and routes of the host", () =>
+  it.live("HTTP-07 HTTP-10: is nosniff and keeps its address to itself: errors, 404, streams, pages and routes of the host", () =>
     Effect.gen(function*() {
       const routes = Layer.mergeAll(
         Sallyport.layer(),
@@ -317,6 +319,10 @@ describe("every answer", () => {
           )
         }
         assert.strictEqual((yield* server.send({ path: "/own" })).headers["referrer-policy"], "no-referrer")
+        const page = yield* server.send({ path: "/pair" })
+        assert.strictEqual(page.headers["referrer-policy"], "no-referrer")
+        assert.strictEqual(page.headers["cross-origin-opener-policy"], "same-origin")
+        assert.match(String(page.headers["content-security-policy"]), /default-src 'none'.*frame-ancestors 'none'/)
       }
     }))
 
@@ -372,8 +378,9 @@ describe("spans and logs", () => {
       yield* server.stop
       const seen = [
         ...server.logged,
-        ...spans.map((span) =>
-          JSON.stringify([span.name, Array.from(span.attributes), String(span.status), span.events])
+        ...spans.map((span) => JSON.stringify([span.name, Array.from(span.attributes), span.events])),
+        ...spans.map(({ status }) =>
+          status._tag === "Ended" && Exit.isFailure(status.exit) ? Cause.pretty(status.exit.cause) : ""
         )
       ].join("\n")
       assert.isTrue(

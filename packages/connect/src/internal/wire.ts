@@ -16,6 +16,14 @@ export const unauthorized = WireFailure.make(WireError.Unauthorized, "invalid_cr
 export const invalidRequest = WireFailure.make(WireError.InvalidRequest, "invalid_request")
 export const unavailable = WireFailure.make(WireError.Unavailable, "unavailable", true)
 
+/** Refuses a request of a caller that has as many open as it may: its own doing, and no warning for the log. */
+export const busy = (reason: WireFailure.Reason) =>
+  WireFailure.answer(
+    "unavailable",
+    reason,
+    (traceId) => new WireError.Unavailable({ code: "unavailable", message: reason.message, retryable: true, traceId })
+  )
+
 /** Fails with a 404, by default that of an environment that is linked to no relay. */
 export const notFound = (reason: WireFailure.Reason, code: WireError.NotFound["code"] = "connect_not_offered") =>
   WireFailure.make(WireError.NotFound, code)(reason)

@@ -157,8 +157,16 @@ export type RevocationTarget =
   | { readonly _tag: "Subject"; readonly subject: string; readonly keep?: SessionId | undefined }
   /** A key's sessions, all that descends from them, and the links that only this key redeems. */
   | { readonly _tag: "ProofKey"; readonly proofKeyThumbprint: string; readonly keep?: SessionId | undefined }
-  /** Sessions and links from before a time, and all that descends from these sessions. */
-  | { readonly _tag: "IssuedBefore"; readonly beforeMillis: number; readonly keep?: SessionId | undefined }
+  /**
+   * Sessions and links from before a time, and all that descends from these sessions. With `limit`, the first so many live
+   * sessions of them by their ids, so that a step on many stays short.
+   */
+  | {
+    readonly _tag: "IssuedBefore"
+    readonly beforeMillis: number
+    readonly limit?: number | undefined
+    readonly keep?: SessionId | undefined
+  }
 
 /**
  * Tells whether a revocation ends what descends from its target as well.
@@ -230,7 +238,10 @@ export const revocationVerdict = (
     else siblings.push(row)
   }
   const covered = new Map<SessionId, SessionRow>()
-  let generation = sessions.filter((row) => isTarget(target, row))
+  const named = sessions.filter((row) => isTarget(target, row))
+  let generation = target._tag === "IssuedBefore" && target.limit !== undefined
+    ? named.filter((row) => isLive(row, nowMillis)).sort(inOrder).slice(0, target.limit)
+    : named
   while (generation.length > 0) {
     for (const row of generation) covered.set(row.id, row)
     generation = endsDescendants(target)

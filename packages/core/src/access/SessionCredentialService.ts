@@ -245,6 +245,7 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   /**
    * Ends every session and open link that was issued before a time, with all that descends from these sessions, and
    * returns how many sessions there were. It is for a store that came back from a copy, in which what ended since is live.
+   * It goes in steps of 1,000 sessions, each with what descends from them; after a failure it can be called again.
    */
   readonly revokeIssuedBefore: (time: DateTime.DateTime, by: Principal) => Effect.Effect<number, SessionCredentialError>
   /** Makes a ticket for one WebSocket upgrade, if no header can be set: 128 random bits, single use, short-lived. */
@@ -294,6 +295,9 @@ export type Requirements =
   | SecureRandom.SecureRandom
   | Digest.Digest
   | Mac.Mac
+
+/** How many sessions, with what descends from them, a step of `revokeIssuedBefore` ends, so that it stays short. */
+const revocationBatch = 1_000
 
 /** Returns the session that asks for a revocation. */
 const keptBy = (by: Principal): SessionId | undefined => by === "operator" ? undefined : by.id
@@ -633,7 +637,14 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }),
     revokeIssuedBefore: Effect.fn("SessionCredentialService.revokeIssuedBefore")(function*(time, by) {
       const target = { _tag: "IssuedBefore", beforeMillis: time.epochMilliseconds, keep: keptBy(by) } as const
-      return (yield* revokeTarget(target, actorOf(by))).length
+      let count = 0
+      while (true) {
+        const revoked = yield* revokeTarget({ ...target, limit: revocationBatch }, actorOf(by))
+        if (revoked.length === 0) break
+        count += revoked.length
+      }
+      // Last what descends from sessions that had ended before.
+      return count + (yield* revokeTarget(target, actorOf(by))).length
     }),
     issueTicket: Effect.fn("SessionCredentialService.issueTicket")(function*(session) {
       const ticket = Redacted.make(Base64Url.encode(yield* random.randomBytes(16)), { label: "session-ticket" })

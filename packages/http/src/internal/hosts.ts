@@ -18,16 +18,24 @@ export const ReceivedHost = Context.Reference<string | undefined>("@sallyport/ht
  * of such addresses and that of its public URL: a page elsewhere can point its own name here, and is then of the same
  * origin as far as its browser can see. A request without a host comes from no browser.
  */
-export const check = (policy: Descriptor): Effect.Effect<void, Forbidden, HttpServerRequest.HttpServerRequest> =>
-  Effect.gen(function*() {
-    if (policy.kind === "remote-reachable") return
-    const host = (yield* ReceivedHost) ?? (yield* HttpServerRequest.HttpServerRequest).headers.host
-    if (host === undefined) return
+export const check = (
+  policy: Descriptor
+): Effect.Effect<void, Forbidden, HttpServerRequest.HttpServerRequest> => {
+  if (policy.kind === "remote-reachable") return Effect.void
+  // Almost every request has the host of the one before it.
+  let own: string | undefined
+  return Effect.contextWith((context: Context.Context<HttpServerRequest.HttpServerRequest>) => {
+    const host = Context.get(context, ReceivedHost) ??
+      Context.get(context, HttpServerRequest.HttpServerRequest).headers.host
+    if (host === own || host === undefined) return Effect.void
     const hostname = URL.parse(`http://${host}`)?.hostname
-    if (hostname !== undefined && (isLoopback(hostname) || hostname === policy.publicUrl?.hostname)) return
-    return yield* Wire.crossOrigin({
-      message:
-        "This server answers to a loopback name and to its public URL only; to reach it under another name, make " +
-        "that its public URL (--public-url, SALLYPORT_PUBLIC_URL)"
-    })
+    if (hostname === undefined || !(isLoopback(hostname) || hostname === policy.publicUrl?.hostname)) return refused
+    own = host
+    return Effect.void
   })
+}
+
+const refused = Wire.crossOrigin({
+  message: "This server answers to a loopback name and to its public URL only; to reach it under another name, make " +
+    "that its public URL (--public-url, SALLYPORT_PUBLIC_URL)"
+})

@@ -162,7 +162,7 @@ const ask = (credential, preview, state) => {
   $("ask").focus()
 }
 
-// An address may have been opened for another person; to type a code and press Pair is an answer, if it changes nothing else.
+// A link can be opened by accident. A code that is typed is meant, and asks for no more if it replaces no session.
 const begin = once(async (credential, typed) => {
   show("Looking at the pairing code…", "busy")
   const state = await call("session")

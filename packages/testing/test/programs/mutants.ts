@@ -300,6 +300,15 @@ export const mutants: ReadonlyArray<Mutant> = [
     findByCodeDigest: (digest) =>
       Effect.map(real.findByCodeDigest(digest), Option.filter((row) => row.revokedAtMillis === null))
   })),
+  links("lets links go their own way", "SESS-13 HTTP-09: a session issues links while it is live", (real) => ({
+    insert: (row, change, maxOpen) => real.insert({ ...row, issuedBy: null }, change, maxOpen)
+  })),
+  links("counts nothing", "HTTP-09: of 30 links that a session issues at once", (real) => ({
+    insert: (row, change) => real.insert(row, change)
+  })),
+  links("shows everyone's", "SESS-15 HTTP-09 C-15: list gives the links for a subject", (real) => ({
+    list: (options) => real.list({ ...options, subject: undefined })
+  })),
   links("sweeps without a limit", "BOOT-07 L-24: sweep deletes what has ended", (real) => ({
     sweep: (options, change) => real.sweep({ ...options, limit: Number.MAX_SAFE_INTEGER }, change)
   })),
@@ -313,6 +322,10 @@ export const mutants: ReadonlyArray<Mutant> = [
   })),
   sessions("writes at each use", "SESS-03 L-16: of 50 that renew a session at once, one writes", (real) => ({
     renew: (options, change) => real.renew({ ...options, dueBeforeMillis: Number.MAX_SAFE_INTEGER }, change)
+  })),
+  sessions("ends no descendants", "SESS-13: revoke ends the open links of a session", (real) => ({
+    revoke: (target, change) =>
+      real.revoke(target._tag === "Session" ? { ...target, descendants: false } : target, change)
   })),
   sessions("forgets revocations", "finds a session that is revoked", (real) => ({
     findById: (id) => Effect.map(real.findById(id), Option.map((row) => ({ ...row, revokedAtMillis: null })))

@@ -67,9 +67,9 @@ export const make = (kit: SqlKit) => {
   const redeemable = "revoked_at_millis IS NULL AND remaining_uses > 0 AND expires_at_millis > ?"
 
   const lock = statement(`SELECT id FROM ${table("connect_settings")} WHERE id = 1${kit.isPg ? " FOR UPDATE" : ""}`)
-  const select = (condition: string) =>
+  const select = (condition: string, limit = "") =>
     statement<{ readonly id: SessionId }>(
-      `SELECT id FROM ${sessions} WHERE ${condition} ORDER BY id${kit.isPg ? " FOR NO KEY UPDATE" : ""}`
+      `SELECT id FROM ${sessions} WHERE ${condition} ORDER BY id${limit}${kit.isPg ? " FOR NO KEY UPDATE" : ""}`
     )
   const byIdOnly = select("id = ?")
   const byIdOfSubject = select("id = ? AND subject = ?")
@@ -77,8 +77,12 @@ export const make = (kit: SqlKit) => {
   const bySubjectExcept = select("subject = ? AND id <> ?")
   const byKeys = select(`proof_key_thumbprint ${inJson}`)
   const byTime = select("created_at_millis < ?")
+  const someByTime = select(`created_at_millis < ? AND ${live}`, " LIMIT ?")
   const childrenOf = select(`parent_id ${inJson}`)
-  const targets = (target: Target): Effect.Effect<ReadonlyArray<{ readonly id: SessionId }>, SqlError> => {
+  const targets = (
+    target: Target,
+    nowMillis: number
+  ): Effect.Effect<ReadonlyArray<{ readonly id: SessionId }>, SqlError> => {
     switch (target._tag) {
       case "Session":
         return target.subject === undefined ? byIdOnly([target.id]) : byIdOfSubject([target.id, target.subject])
@@ -89,7 +93,9 @@ export const make = (kit: SqlKit) => {
       case "ProofKeys":
         return byKeys([JSON.stringify(target.proofKeyThumbprints)])
       case "IssuedBefore":
-        return byTime([target.beforeMillis])
+        return target.limit === undefined
+          ? byTime([target.beforeMillis])
+          : someByTime([target.beforeMillis, nowMillis, target.limit])
     }
   }
 
@@ -145,12 +151,12 @@ export const make = (kit: SqlKit) => {
         found = (yield* childrenOf([ids])).filter(({ id }) => id !== target.keep)
       }
     })
-    yield* goDown(yield* targets(target))
+    yield* goDown(yield* targets(target, nowMillis))
     const targeted = targetLinks(target, nowMillis)
     if (targeted !== undefined) {
       endedLinks.push(...(yield* targeted))
       // Those who were redeeming one of these links meanwhile have a session by now.
-      yield* goDown(yield* targets(target))
+      if (target._tag !== "IssuedBefore") yield* goDown(yield* targets(target, nowMillis))
     }
     endedSessions.sort(byId)
     endedLinks.sort(byId)
