@@ -5,6 +5,7 @@
  * proof: every field of the body is also a claim of the proof, and the reader compares them.
  */
 import { Account, ClientLabel, DecisionStatus, DeviceType, Thumbprint } from "@sallyport/core/access/ConnectClient"
+import * as Text from "@sallyport/core/Text"
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
@@ -48,14 +49,6 @@ export const typ = {
   rotateKey: "sallyport-rotate-key+jwt",
   keyPossession: "sallyport-key-possession+jwt"
 } as const
-
-/**
- * Names the audience of a proof of a link, made before the two sides know each other.
- *
- * @category constants
- * @since 0.1.0
- */
-export const linkAudience = "sallyport-relay"
 
 /**
  * Limits the lifetime of a JWT of the protocol, in seconds.
@@ -143,12 +136,14 @@ export const HealthRequest = Schema.Struct(request)
 export const RelayKeyRequest = Schema.Struct({ ...request, key: PublicKey })
 
 /**
- * Describes the claims with which an environment proves possession of its key when it is linked.
+ * Describes the claims with which an environment proves possession of its key when it is linked. `aud` is the origin at which
+ * it reaches the relay, and `ath` the digest of the token that it presents there, as in a DPoP proof: the proof is good at no
+ * other relay, and for no other account.
  *
  * @category models
  * @since 0.1.0
  */
-export const LinkProof = Schema.Struct({ ...envelope, url: Schema.String })
+export const LinkProof = Schema.Struct({ ...envelope, aud: Schema.String, url: Schema.String, ath: Thumbprint })
 
 /**
  * Describes the claims with which an environment ends its link.
@@ -475,7 +470,7 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
   HttpApiEndpoint.post("connect", "/api/relay/connect", {
     payload: Schema.Struct({
       ...environment,
-      label: Schema.optionalKey(ClientLabel),
+      label: Schema.optionalKey(Text.typedLine()),
       deviceType: Schema.optionalKey(DeviceType)
     }),
     success: Schema.Struct({ environmentUrl: Schema.String, answer: MintAnswer }),

@@ -150,7 +150,12 @@ describe("refresh tokens", () => {
       assert.strictEqual(yield* problem(sessions.verify(bystander.token)), "let in")
       const last = (yield* feed).at(-1)
       assert.strictEqual(last?.actor, "system")
-      assert.deepStrictEqual({ ...last?.change }, { _tag: "sessionRemoved", id: session.id, reason: "revoked" })
+      assert.deepStrictEqual({ ...last?.change }, {
+        _tag: "sessionRemoved",
+        id: session.id,
+        subject: session.subject,
+        reason: "revoked"
+      })
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
   it.effect("SESS-04: a thief who refreshes first is thrown out by the owner, and the other way round", () =>
@@ -350,7 +355,7 @@ describe("the sweeper of sessions", () => {
 })
 
 describe("who a session may be for", () => {
-  it.effect("no subject whom the feed would show as the operator or the system, and no text that a store cannot hold", () =>
+  it.effect("no subject whom the feed would show as the operator or the system, and none that a store cannot hold", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const probe = yield* Probe
@@ -362,10 +367,7 @@ describe("who a session may be for", () => {
           { ...request, subject: "connect" },
           { ...request, subject: "ada\u0000" },
           { ...request, subject: "a\nb" },
-          { ...request, subject: "\ud800" },
-          { ...request, device: { label: "a\u0000b" } },
-          { ...request, device: { userAgent: "a\u0007" } },
-          { ...request, device: { address: "\udfff" } }
+          { ...request, subject: "\ud800" }
         ]
       ) {
         const exit = yield* Effect.exit(sessions.issue(mistaken))

@@ -15,6 +15,7 @@ import {
   used
 } from "../BootstrapCredentialRepository.ts"
 import type * as SqlClients from "./sqlClients.ts"
+import type * as SqlEnds from "./sqlEnds.ts"
 import type { Append } from "./sqlFeed.ts"
 import type * as SqlLinks from "./sqlLinks.ts"
 import type * as SqlSessions from "./sqlSessions.ts"
@@ -23,6 +24,7 @@ import type * as SqlSessions from "./sqlSessions.ts"
 export const make = ({ transaction }: SqlKit, append: Append, has: {
   readonly links: ReturnType<typeof SqlLinks.make>
   readonly sessions: ReturnType<typeof SqlSessions.make>
+  readonly ends: ReturnType<typeof SqlEnds.make>
   readonly clients: ReturnType<typeof SqlClients.make>
 }): BootstrapCredentialRepository["redeem"] =>
 ({ codeDigest, repeatMillis, replaces, session }, change) =>
@@ -40,9 +42,11 @@ export const make = ({ transaction }: SqlKit, append: Append, has: {
     if (found === undefined || reason !== undefined) return { _tag: "Refused", reason: reason ?? "unknown" }
     if (isAllowed?.(found) === false) return { _tag: "Refused", reason: "client-not-admitted" }
     yield* has.links.takeUse(found.id)
-    const ended = replaces === undefined ? [] : yield* has.sessions.end(replaces, nowMillis)
+    const ended = replaces === undefined
+      ? []
+      : (yield* has.ends.end({ _tag: "Session", id: replaces }, nowMillis)).changes
     const begun = yield* has.sessions.begin(session)
     const link: PairingLinkRow = { ...found, remainingUses: found.remainingUses - 1 }
-    yield* append([...ended, used(link), begun], change)
+    yield* append([used(link), ...ended, begun], change)
     return { _tag: "Redeemed", link }
   }).pipe(transaction("redeem"))
