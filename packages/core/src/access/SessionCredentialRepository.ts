@@ -10,7 +10,7 @@ import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
-import { isRedeemable, type PairingLinkRow } from "./BootstrapCredentialRepository.ts"
+import { isRedeemable, type PairingLinkRow } from "./internal/pairingLinkRow.ts"
 import { Device, Session, SessionId, SessionMethod } from "./Session.ts"
 
 /**
