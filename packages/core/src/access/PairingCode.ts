@@ -24,12 +24,12 @@ const randomSymbols: Record<Kind, number> = { device: 15, machine: 27 }
 const groupLength = 4
 
 /**
- * Bounds the text that {@link parse} looks at: the longest code with room for separators.
+ * Bounds the text that {@link parse} looks at: a pairing address, with room for more.
  *
  * @category constants
  * @since 0.1.0
  */
-export const maxInputLength = 64
+export const maxInputLength = 512
 
 /**
  * Draws a new code, shown as groups of four symbols: `XXXX-XXXX-XXXX-XXXX`.
@@ -50,16 +50,42 @@ export const generate = Effect.fnUntraced(function*(kind: Kind): Effect.fn.Retur
   return Redacted.make(format(symbols), { label: "pairing-code" })
 })
 
+// Dashes of every kind, the minus sign and the hyphen bullet among them.
+const dashes = /[\p{Pd}\u2212\u2043]/gu
+// What nothing is seen of: zero-width characters, direction marks, soft hyphens, blank Braille.
+const invisible = /[\p{Default_Ignorable_Code_Point}\p{Cf}\u2800]/gu
+
+/** Returns a text in the characters of a code: full-width ones become plain, and dashes are one. */
+const plain = (input: string): string =>
+  input.normalize("NFKC").replace(invisible, "").replace(dashes, "-").toUpperCase()
+
 /**
- * Reads a code as a person enters it: any case, with or without dashes and spaces, `I` and `L` taken for `1` and `O` for
- * `0`. Returns the symbols without separators, or none if the length, a symbol or the check symbol is wrong.
+ * Returns the code or the seeded credential of a pairing address, and any other text as it is.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const fromAddress = (input: string): string => {
+  const token = /#(?:[^#]*&)?token=([^&<>"]*)/.exec(input)?.[1]
+  if (token === undefined) return input
+  try {
+    return decodeURIComponent(token).trim()
+  } catch {
+    return token.trim()
+  }
+}
+
+/**
+ * Reads a code as a person enters it: any case and width, with dashes of any kind, spaces and invisible characters or without,
+ * `I` and `L` taken for `1` and `O` for `0`; or the whole pairing address. Returns the symbols without separators, or none
+ * if the length, a symbol or the check symbol is wrong.
  *
  * @category converting
  * @since 0.1.0
  */
 export const parse = (input: string): Option.Option<Redacted.Redacted> => {
   if (input.length > maxInputLength) return Option.none()
-  const symbols = input.toUpperCase().replace(/[\s-]/g, "").replace(/[IL]/g, "1").replace(/O/g, "0")
+  const symbols = plain(fromAddress(input)).replace(/[\s-]/g, "").replace(/[IL]/g, "1").replace(/O/g, "0")
   if (symbols.length !== randomSymbols.device + 1 && symbols.length !== randomSymbols.machine + 1) return Option.none()
   const values: Array<number> = []
   for (const symbol of symbols) {
@@ -79,7 +105,8 @@ export const parse = (input: string): Option.Option<Redacted.Redacted> => {
  * @since 0.1.0
  */
 export const hasCodeForm = (input: string): boolean =>
-  /^\s*[0-9a-z]{4}(?:[\s-]+[0-9a-z]{4}){3}(?:(?:[\s-]+[0-9a-z]{4}){3})?\s*$/i.test(input)
+  input.length <= maxInputLength &&
+  /^\s*[0-9A-Z]{4}(?:[\s-]+[0-9A-Z]{4}){3}(?:(?:[\s-]+[0-9A-Z]{4}){3})?\s*$/.test(plain(input))
 
 const format = (symbols: string): string => {
   const groups: Array<string> = []

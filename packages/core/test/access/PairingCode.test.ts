@@ -70,6 +70,50 @@ describe("PairingCode", () => {
       }
     }).pipe(Effect.provide(NodeCrypto.layer)))
 
+  it("BOOT-13 C-04: reads a code as people enter it, and the whole pairing address", () => {
+    const fullWidth = (text: string) =>
+      text.replace(/[!-~]/g, (char) => String.fromCharCode(char.charCodeAt(0) + 0xfee0))
+    const grouped = (text: string, separator: string) => text.replace(/(.{4})(?=.)/g, `$1${separator}`)
+    const dashes = ["-", "\u2010", "\u2011", "\u2012", "–", "—", "―", "\u2212", "\u2043", "\u00ad", "－", "﹣"]
+    const invisible = [
+      "\u200b",
+      "\u200c",
+      "\u200d",
+      "\u2060",
+      "\ufeff",
+      "\u200e",
+      "\u202e",
+      "\u2066",
+      "\ufe0f",
+      "\u034f"
+    ]
+    fc.assert(
+      fc.property(code, (valid) => {
+        const shown = grouped(valid, "-")
+        const forms = [
+          valid.toLowerCase(),
+          fullWidth(shown),
+          fullWidth(shown.toLowerCase()),
+          ...dashes.map((dash) => grouped(valid, dash)),
+          ...invisible.map((char) => `${char}${grouped(valid, char)}${char}`),
+          grouped(valid, "\u00a0"),
+          grouped(valid, "\u3000"),
+          `http://127.0.0.1:4590/pair#token=${shown}`,
+          `  https://ide.example.com/prefix/pair#token=${shown}\n`,
+          `http://[::1]:4590/pair#theme=dark&token=${shown.toLowerCase()}&more=1`,
+          `ide.example.com/pair#token=${encodeURIComponent(grouped(valid, "–"))}`,
+          `<http://127.0.0.1:4590/pair#token=${shown}>`
+        ]
+        for (const form of forms) assert.strictEqual(parsed(form), valid, JSON.stringify(form))
+        for (const form of [`http://127.0.0.1/pair?token=${shown}`, `#${shown}`, `${shown}${shown}`, `%${shown}`]) {
+          assert.isUndefined(parsed(form), form)
+        }
+      }),
+      { numRuns: 20 }
+    )
+    assert.isUndefined(parsed("http://127.0.0.1/pair#token=%E0%A4%A"))
+  })
+
   it("BOOT-01: refuses every substitution of one symbol, the check symbol included", () => {
     fc.assert(
       fc.property(code, (valid) => {
@@ -145,7 +189,7 @@ describe("PairingCode", () => {
       fc.property(
         code,
         fc.nat(),
-        fc.constantFrom("U", "u", "_", "*", "$", "ß", "\u0000", "٣", "０"),
+        fc.constantFrom("U", "u", "_", "*", "$", "ß", "\u0000", "٣", "Ｕ"),
         (valid, at, symbol) => {
           const position = at % valid.length
           assert.isUndefined(parsed(valid.slice(0, position) + symbol + valid.slice(position + 1)))
@@ -158,8 +202,8 @@ describe("PairingCode", () => {
       })
     )
     const valid = complete("0".repeat(15))
-    assert.strictEqual(parsed(" ".repeat(48) + valid), valid)
-    assert.isUndefined(parsed(" ".repeat(49) + valid))
+    assert.strictEqual(parsed(" ".repeat(496) + valid), valid)
+    assert.isUndefined(parsed(" ".repeat(497) + valid))
     assert.isUndefined(parsed(""))
     assert.isUndefined(parsed("-".repeat(16)))
   })
