@@ -185,6 +185,102 @@ describe("proxies", () => {
   })
 })
 
+describe("a redemption", () => {
+  const attemptKey = "a-key-that-the-client-has-made"
+  const count = (server: Server) => Effect.map(Effect.orDie(server.sessions.list()), (listed) => listed.length)
+  const cookieOf = (answer: Answer) => String(answer.headers["set-cookie"]?.[0]).replace(/;.*/, "")
+
+  it.live("BOOT-10 C-31: asked again with the same key, gives the same session, and with another or without one nothing", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const credential = yield* server.code()
+      const pair = (body: Record<string, string>) =>
+        server.send({ path: "/api/auth/bootstrap", body: { credential, ...body } })
+      const first = yield* pair({ attemptKey })
+      for (let again = 0; again < 2; again++) {
+        const answer = yield* pair({ attemptKey })
+        assert.deepStrictEqual([answer.status, answer.json, cookieOf(answer)], [200, first.json, cookieOf(first)])
+      }
+      assert.strictEqual((yield* pair({ attemptKey: `${attemptKey}-2` })).status, 401)
+      assert.strictEqual((yield* pair({})).status, 401)
+      assert.strictEqual((yield* pair({ attemptKey: "short" })).status, 400)
+
+      const code = yield* server.code()
+      const exchanged = (attempt_key: string) =>
+        Effect.map(
+          server.send(tokenRequest({
+            grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+            subject_token_type: "urn:sallyport:token-type:bootstrap-credential",
+            subject_token: code,
+            attempt_key
+          })),
+          ({ json, status }) => [status, json.access_token]
+        )
+      const token = yield* exchanged(attemptKey)
+      assert.strictEqual(token[0], 200)
+      assert.deepStrictEqual(yield* exchanged(attemptKey), token)
+      assert.strictEqual((yield* exchanged(`${attemptKey}-2`))[0], 400)
+      assert.strictEqual(yield* count(server), 2)
+    }))
+
+  it.live("BOOT-10 C-30: that the store fails is 503, and the code works afterwards", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const code = yield* server.code()
+      for (const operation of ["links.findByCodeDigest", "links.redeem"]) {
+        server.probe.failing.add(operation)
+        assertError(yield* server.send(bootstrap(code)), {
+          status: 503,
+          tag: "Unavailable",
+          code: "unavailable",
+          retryable: true
+        })
+        server.probe.failing.clear()
+      }
+      assert.strictEqual((yield* server.send(bootstrap(code))).status, 200)
+      assert.strictEqual(yield* count(server), 1)
+    }))
+
+  it.live("SESS-20 C-45: in a browser with a session of this server replaces that session", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      let cookie = "another=x"
+      for (let times = 0; times < 4; times++) {
+        const headers = { cookie, origin: `http://127.0.0.1:${server.port}` }
+        const answer = yield* server.send(bootstrap(yield* server.code(), headers))
+        assert.strictEqual(answer.status, 200)
+        if (times > 0) {
+          assert.strictEqual((yield* server.send({ path: "/api/auth/sessions", headers: { cookie } })).status, 401)
+        }
+        cookie = cookieOf(answer)
+        assert.strictEqual(yield* count(server), 1)
+      }
+      // A refusal replaces nothing, and neither does a session of another kind.
+      const headers = { cookie, origin: `http://127.0.0.1:${server.port}` }
+      assert.strictEqual((yield* server.send(bootstrap(yield* wrongCode, headers))).status, 401)
+      assert.strictEqual((yield* server.send({ path: "/api/auth/sessions", headers: { cookie } })).status, 200)
+      yield* server.send(exchange(yield* server.code()))
+      assert.strictEqual(yield* count(server), 2)
+    }))
+
+  it.live("BOOT-12 C-20: wrong codes that a page of another origin posts are not counted", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ links: limits })
+      for (
+        const headers of [{ origin: "http://127.0.0.1:1" }, { origin: "https://evil.example" }, {
+          "sec-fetch-site": "cross-site"
+        }]
+      ) {
+        for (let times = 0; times < 4; times++) {
+          assert.strictEqual((yield* server.send(bootstrap(yield* wrongCode, headers))).status, 403)
+          assert.isAtLeast((yield* server.send(exchange(yield* wrongCode, headers))).status, 400)
+        }
+      }
+      assert.strictEqual((yield* server.send(bootstrap(yield* wrongCode))).status, 401)
+      assert.strictEqual((yield* server.send(bootstrap(yield* server.code()))).status, 200)
+    }))
+})
+
 describe("refresh tokens", () => {
   const sessions = { refresh: { tokenLifetime: "10 minutes" } } as const
 
