@@ -1,8 +1,10 @@
 /** Pairing links on the log. Each operation is one decision, as its contract demands. */
 import * as Links from "@sallyport/core/access/BootstrapCredentialRepository"
-import { Effect } from "effect"
-import type { AccessLog, Decision } from "./AccessLog.ts"
+import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
+import { Effect, Option } from "effect"
+import type { AccessLog, Decision, State } from "./AccessLog.ts"
 import { event } from "./AccessLog.ts"
+import { begin, end } from "./KeyValueSessionCredentialRepository.ts"
 
 const redeemable = (row: Links.PairingLinkRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
@@ -13,6 +15,9 @@ export const open = (rows: Iterable<Links.PairingLinkRow>, nowMillis: number) =>
     .filter((row) => redeemable(row, nowMillis))
     .sort((a, b) => b.createdAtMillis - a.createdAtMillis || (a.id < b.id ? 1 : -1))
 
+const withDigest = ({ links }: State, codeDigest: string) =>
+  Array.from(links.values()).find((row) => row.codeDigest === codeDigest)
+
 const endedAt = (row: Links.PairingLinkRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
 
@@ -20,28 +25,44 @@ const endedAt = (row: Links.PairingLinkRow): number =>
 export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialRepository => {
   return {
     insert: (row, context) =>
-      log.change("insert", ({ links }) => {
-        if (Array.from(links.values()).some(({ codeDigest }) => codeDigest === row.codeDigest)) return { answer: false }
-        if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already; use another id`)
+      log.change("insert", (state) => {
+        if (withDigest(state, row.codeDigest) !== undefined) return { answer: false }
+        if (state.links.has(row.id)) return new Error(`Pairing link ${row.id} exists already; use another id`)
         const upserted = event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(row) }, context)
         return { answer: true, change: { links: [row], events: [upserted] } }
       }),
 
-    // #region consume
-    consume: ({ codeDigest, ...attempt }, context) =>
-      log.change("consume", ({ links }): Decision<Links.ConsumeOutcome> => {
-        const row = Array.from(links.values()).find((row) => row.codeDigest === codeDigest)
-        const reason = Links.refusal(row, { ...attempt, nowMillis: context.nowMillis })
+    findByCodeDigest: (codeDigest) => Effect.sync(() => Option.fromUndefinedOr(withDigest(log.state, codeDigest))),
+
+    // #region redeem
+    redeem: ({ codeDigest, repeatMillis, replaces, session }, context) =>
+      log.change("redeem", (state): Decision<Links.RedeemOutcome> | Error => {
+        const { nowMillis } = context
+        const before = Array.from(state.sessions.values()).find((row) =>
+          row.redemptionDigest !== null && row.redemptionDigest === session.redemptionDigest &&
+          Sessions.isLive(row, nowMillis) && row.createdAtMillis + repeatMillis > nowMillis
+        )
+        if (before !== undefined) return { answer: { _tag: "Repeated", session: before } }
+        const row = withDigest(state, codeDigest)
+        const reason = Links.refusal(row, { ...session, nowMillis })
         if (row === undefined || reason !== undefined) {
           return { answer: { _tag: "Refused", reason: reason ?? "unknown" } }
         }
-        const consumed = { ...row, remainingUses: row.remainingUses - 1 }
-        const said = consumed.remainingUses === 0
-          ? event({ _tag: "pairingLinkRemoved", id: row.id, reason: "consumed" }, context)
-          : event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(consumed) }, context)
-        return { answer: { _tag: "Consumed", row: consumed }, change: { links: [consumed], events: [said] } }
+        const begun = begin(state, session, context)
+        if (begun instanceof Error) return begun
+        const ended = end(state, (row) => row.id === replaces, context)
+        const link = { ...row, remainingUses: row.remainingUses - 1 }
+        return {
+          answer: { _tag: "Redeemed", link },
+          change: {
+            links: [link],
+            sessions: [...ended.sessions, ...begun.sessions],
+            removedTickets: ended.removedTickets,
+            events: [...ended.events, event(Links.used(link), context), ...begun.events]
+          }
+        }
       }),
-    // #endregion consume
+    // #endregion redeem
 
     list: ({ limit, nowMillis }) => Effect.sync(() => open(log.state.links.values(), nowMillis).slice(0, limit)),
 

@@ -1,4 +1,5 @@
 /** Sessions and their tickets on the log. Each operation is one decision, as its contract demands. */
+import type { ChangeContext } from "@sallyport/core/access/AccessEvent"
 import type * as Session from "@sallyport/core/access/Session"
 import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Option } from "effect"
@@ -35,6 +36,22 @@ const ticketsOf = ({ tickets }: State, ids: ReadonlyArray<Session.SessionId>): R
 const withDigest = ({ sessions }: State, tokenDigest: string): Sessions.SessionRow | undefined =>
   Array.from(sessions.values()).find((row) => row.tokenDigest === tokenDigest)
 
+/** Returns the change that begins a session, unless its id or its digest exists. */
+export const begin = (state: State, row: Sessions.SessionRow, context: ChangeContext) =>
+  state.sessions.has(row.id) || withDigest(state, row.tokenDigest) !== undefined
+    ? new Error(`Session ${row.id} exists already`)
+    : { sessions: [row], events: [event({ _tag: "sessionUpserted", session: Sessions.toSession(row) }, context)] }
+
+/** Returns the change that revokes live sessions, with their tickets. */
+export const end = (state: State, isEnded: (row: Sessions.SessionRow) => boolean, context: ChangeContext) => {
+  const rows = live(state.sessions.values(), context.nowMillis).filter(isEnded)
+  return {
+    sessions: rows.map((row) => ({ ...row, revokedAtMillis: context.nowMillis })),
+    removedTickets: ticketsOf(state, rows.map(({ id }) => id)),
+    events: rows.map(({ id }) => event({ _tag: "sessionRemoved", id, reason: "revoked" }, context))
+  }
+}
+
 /** Creates the sessions of the log. */
 export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepository => {
   /** Returns a row as it is after a use: seen now, with its end moved, but never past the absolute end. */
@@ -47,11 +64,8 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
   return {
     insert: (row, context) =>
       log.change("insert", (state) => {
-        if (state.sessions.has(row.id) || withDigest(state, row.tokenDigest) !== undefined) {
-          return new Error(`Session ${row.id} exists already`)
-        }
-        const upserted = event({ _tag: "sessionUpserted", session: Sessions.toSession(row) }, context)
-        return { answer: undefined, change: { sessions: [row], events: [upserted] } }
+        const change = begin(state, row, context)
+        return change instanceof Error ? change : { answer: undefined, change }
       }),
 
     findByTokenDigest: (tokenDigest) => Effect.sync(() => Option.fromUndefinedOr(withDigest(log.state, tokenDigest))),
@@ -73,19 +87,16 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
       log.change("refresh", (state): Decision<Sessions.RefreshOutcome> | Error => {
         const { nowMillis } = context
         const row = state.sessions.get(id)
-        const verdict = Sessions.refreshVerdict(row, { ...attempt, nowMillis })
+        const usedForMillis = nowMillis - (row?.tokensUsedAtMillis ?? nowMillis)
+        const verdict = Sessions.refreshVerdict(row, { ...attempt, nowMillis, usedForMillis })
         if (row === undefined) return { answer: { _tag: "Refused", reason: "unknown" } }
         switch (verdict) {
-          case "current": {
+          case "current":
+          case "extended": {
             if ((withDigest(state, next.tokenDigest)?.id ?? id) !== id) {
               return new Error(`The new token of session ${id} has a digest that exists already`)
             }
-            const refreshed: Sessions.SessionRow = {
-              ...used(row, nowMillis, lifetimeMillis),
-              ...next,
-              previousRefreshDigest: row.refreshDigest,
-              refreshedAtMillis: nowMillis
-            }
+            const refreshed = Sessions.refreshed(row, { verdict, next, lifetimeMillis, nowMillis })
             const upserted = event({ _tag: "sessionUpserted", session: Sessions.toSession(refreshed) }, context)
             return {
               answer: { _tag: "Refreshed", row: refreshed },
@@ -97,15 +108,19 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
           case "reused":
             return {
               answer: { _tag: "Reused" },
-              change: {
-                sessions: [{ ...row, revokedAtMillis: nowMillis }],
-                removedTickets: ticketsOf(state, [id]),
-                events: [event({ _tag: "sessionRemoved", id, reason: "revoked" }, { actor: "system", nowMillis })]
-              }
+              change: end(state, (row) => row.id === id, { actor: "system", nowMillis })
             }
           default:
             return { answer: { _tag: "Refused", reason: verdict } }
         }
+      }),
+
+    useTokens: (tokenDigest, nowMillis) =>
+      log.change("useTokens", (state): Decision<void> => {
+        const row = withDigest(state, tokenDigest)
+        return row === undefined || row.previousRefreshDigest === null || row.tokensUsedAtMillis !== null
+          ? { answer: undefined }
+          : { answer: undefined, change: { sessions: [{ ...row, tokensUsedAtMillis: nowMillis }] } }
       }),
 
     isKeyInUse: ({ keyId, nowMillis }) =>
@@ -122,17 +137,9 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
 
     revoke: (target, context) =>
       log.change("revoke", (state): Decision<ReadonlyArray<Session.SessionId>> => {
-        const rows = live(state.sessions.values(), context.nowMillis).filter(isTarget(target))
-        if (rows.length === 0) return { answer: [] }
-        const ids = rows.map(({ id }) => id)
-        return {
-          answer: ids,
-          change: {
-            sessions: rows.map((row) => ({ ...row, revokedAtMillis: context.nowMillis })),
-            removedTickets: ticketsOf(state, ids),
-            events: ids.map((id) => event({ _tag: "sessionRemoved", id, reason: "revoked" }, context))
-          }
-        }
+        const change = end(state, isTarget(target), context)
+        const answer = change.sessions.map(({ id }) => id)
+        return answer.length === 0 ? { answer } : { answer, change }
       }),
 
     insertTicket: (row) =>

@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as AccessScope from "./AccessScope.ts"
 import { AuthPolicy, type BootstrapMethod } from "./AuthPolicy.ts"
-import { type PairingLinkRow, type RefusalReason, toPairingLink } from "./BootstrapCredentialRepository.ts"
+import { type PairingLinkRow, refusal, type RefusalReason, toPairingLink } from "./BootstrapCredentialRepository.ts"
 import * as Attempts from "./internal/attempts.ts"
 import {
   AlreadySeeded,
@@ -46,7 +46,13 @@ import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal } from "./Principal.ts"
-import type { SessionId } from "./Session.ts"
+import type { Device, SessionId, SessionMethod } from "./Session.ts"
+import {
+  type IssuedSession,
+  type KeyProof,
+  SessionCredentialError,
+  SessionCredentialService
+} from "./SessionCredentialService.ts"
 import * as Sweeper from "../Sweeper.ts"
 
 export {
@@ -73,22 +79,39 @@ export { digestKeyName, seedMinimumLength } from "./internal/credentialDigest.ts
 // -----------------------------------------------------------------------------
 
 /**
- * Describes what a redeemed credential grants.
+ * Describes the redemption of a code.
  *
- * @category models
+ * @category options
  * @since 0.1.0
  */
-export interface Grant {
-  readonly linkId: string
-  readonly subject: string
-  /** What was asked for, or all that the link grants. */
-  readonly scopes: ReadonlyArray<AccessScope.AccessScope>
-  readonly proofKeyThumbprint: string | null
-  /** Who issued the link. */
-  readonly createdBy: string
-  /** The session that issued the link, or null if it was the operator, or a relay's grant. */
-  readonly issuedBy: SessionId | null
+export interface RedeemOptions<E, R> {
+  /** The code as a person enters it, the pairing address with it, or a seeded credential. */
+  readonly credential: Redacted.Redacted
+  /** How the session's token will be presented. */
+  readonly method: SessionMethod
+  /** What the session may do; all that the link grants if absent. */
+  readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
+  readonly device?: Partial<typeof Device.Type> | undefined
+  /**
+   * Proves the key that the session will be bound to. It is asked for only if the code exists, and spent only if nothing
+   * else is wrong, so that no proof of a stranger makes the store remember anything.
+   */
+  readonly proof?: Effect.Effect<KeyProof<E>, E, R> | undefined
+  /**
+   * Names the attempt: a random value that the caller makes for it, and gives again if the answer is lost. The key of a
+   * proof does it too.
+   */
+  readonly attemptKey?: Redacted.Redacted | undefined
+  /** Where the attempt comes from: the address of a client. One without a source counts in total only. */
+  readonly source?: string | undefined
+  /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
+  readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
+  /** The session that the device has had until now, which ends with the redemption. */
+  readonly replaces?: SessionId | undefined
 }
+
+/** For how long an attempt that is made again is given what it got before. */
+const repeatMillis = 60_000
 
 /**
  * Names the subject of a link whose issuer names none: the one owner of a personal server.
@@ -103,27 +126,28 @@ export const defaultSubject = "owner"
 // -----------------------------------------------------------------------------
 
 /**
- * Provides one-time credentials: how they are made, and how one is turned into a grant.
+ * Provides one-time credentials: how they are made, and how one is turned into a session.
  *
  * **Example** (Pairing a device)
  *
  * ```ts
  * import { NodeCrypto } from "@effect/platform-node"
- * import { BootstrapCredentialService, Repositories, SecretStore } from "@sallyport/core"
+ * import { BootstrapCredentialService, Repositories, SecretStore, SessionCredentialService } from "@sallyport/core"
  * import { Console, Effect, Layer, Redacted } from "effect"
  *
  * const program = Effect.gen(function*() {
  *   const pairing = yield* BootstrapCredentialService.BootstrapCredentialService
  *   const { code } = yield* pairing.issue({ issuedBy: "operator", scopes: ["runs:read"] })
- *   const { scopes, subject } = yield* pairing.consume({ credential: code })
- *   yield* Console.log(subject, scopes)
+ *   const { session } = yield* pairing.redeem({ credential: code, method: "bearer-access-token" })
+ *   yield* Console.log(session.subject, session.scopes)
  *   // => owner [ 'runs:read' ]
- *   const { reason } = yield* Effect.flip(pairing.consume({ credential: Redacted.make("mistyped") }))
+ *   const mistyped = { credential: Redacted.make("mistyped"), method: "bearer-access-token" } as const
+ *   const { reason } = yield* Effect.flip(pairing.redeem(mistyped))
  *   yield* Console.log(reason._tag)
  *   // => MalformedCode
  * })
  *
- * const Pairing = BootstrapCredentialService.layer.pipe(
+ * const Pairing = Layer.merge(BootstrapCredentialService.layer, SessionCredentialService.layer).pipe(
  *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory]),
  *   Layer.provide(NodeCrypto.layer)
  * )
@@ -157,24 +181,18 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
     BootstrapCredentialError
   >
   /**
-   * Redeems a code or a seeded credential. One atomic step checks everything and takes one use; a refusal takes none.
-   * Fails with {@link MalformedCode} before the store is asked, with {@link InvalidCredential}, or with
-   * {@link ScopeNotGranted}.
+   * Redeems a code or a seeded credential for a session. One atomic step checks everything, takes one use, looks once more
+   * whether the client with the proven key may come in, ends the session that is replaced, and begins the new one: if it
+   * fails, the code is unspent. The same attempt made again within a minute gets the same session and the same tokens.
    *
-   * Wrong credentials are counted, per source and in total, and past the limit each is answered {@link TooManyAttempts}
-   * without a look at it. A mistyped code doesn't count, nor one that is good. An attempt counts while it is under way, so
-   * of more at once than the limit some are turned away, right or wrong.
+   * Fails with {@link MalformedCode} before the store is asked, with {@link InvalidCredential}, or with
+   * {@link ScopeNotGranted}; a refusal takes no use. Wrong credentials are counted, by source and in total, and past the
+   * limit each is answered {@link TooManyAttempts}. A mistyped code doesn't count, and a right one is never refused for
+   * the wrong ones before it.
    */
-  readonly consume: (options: {
-    readonly credential: Redacted.Redacted
-    /** What the session may do; all that the link grants if absent. */
-    readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
-    readonly proofKeyThumbprint?: string | undefined
-    /** Where the attempt comes from, such as a client's address. One without a source counts in total only. */
-    readonly source?: string | undefined
-    /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
-    readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
-  }) => Effect.Effect<Grant, BootstrapCredentialError>
+  readonly redeem: <E = never, R = never>(
+    options: RedeemOptions<E, R>
+  ) => Effect.Effect<IssuedSession, BootstrapCredentialError | E, SessionCredentialService | R>
   /** Returns the links that can still be redeemed, newest first, without their codes. */
   readonly list: Effect.Effect<ReadonlyArray<PairingLink>, BootstrapCredentialError>
   /** Revokes a link. Fails with {@link LinkNotFound} if it can't be redeemed anyway. */
@@ -203,7 +221,7 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
 
 /**
  * Creates links without storing them, for callers that insert the row in their own transaction: the decision that it
- * follows from. Their codes are for machines, and {@link BootstrapCredentialService}'s `consume` takes them.
+ * follows from. Their codes are for machines, and {@link BootstrapCredentialService}'s `redeem` takes them.
  *
  * @category constructors
  * @since 0.1.0
@@ -304,11 +322,17 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     return inserted ? Option.some(made) : Option.none<PairingLink>()
   })
 
-  const refusalError = (
-    reason: RefusalReason,
-    scopes: ReadonlyArray<AccessScope.AccessScope> | undefined
-  ): BootstrapCredentialError =>
-    fail(reason === "scope-not-granted" ? new ScopeNotGranted({ requested: scopes ?? [] }) : new InvalidCredential())
+  /** Logs why a credential is refused, which the caller isn't told, and counts the attempt if it was a wrong one. */
+  const refuse = Effect.fnUntraced(function*(
+    reason: RefusalReason | "method-not-offered" | "tokens-changed",
+    { scopes, source }: Pick<RedeemOptions<unknown, unknown>, "scopes" | "source">
+  ): Effect.fn.Return<never, BootstrapCredentialError> {
+    yield* Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason })
+    if (reason === "scope-not-granted") return yield* fail(new ScopeNotGranted({ requested: scopes ?? [] }))
+    const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
+    if (Option.isNone(exceeded)) return yield* fail(new InvalidCredential())
+    return yield* fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
+  })
 
   /** Fails if the policy in force, or what people are to read of a link, rules it out. */
   const checkLink = (
@@ -323,29 +347,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     if (problem !== undefined) return Effect.fail(fail(new SubjectNotAllowed({ problem })))
     return PlainText.isPlainText(label ?? "") ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
   }
-
-  /** Makes an attempt that counts if it is refused; what comes of it otherwise says nothing about who guesses. */
-  const counting = (source: string | undefined) =>
-  <A>(
-    attempt: Effect.Effect<A, BootstrapCredentialError>
-  ): Effect.Effect<A, BootstrapCredentialError> =>
-    Effect.flatMap(Effect.mapError(attempts.reserve(source), unavailable), (reservation) => {
-      if (reservation._tag === "Exceeded") {
-        return Effect.andThen(
-          Effect.logInfo("Turned an attempt to redeem a bootstrap credential away: there were too many"),
-          Effect.fail(
-            fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(reservation.retryAfterMillis)) }))
-          )
-        )
-      }
-      // A counter that cannot be taken back counts one too many until it runs out, which is no reason to fail what was done.
-      const refund = Effect.ignore(reservation.refund, { log: "Warn" })
-      return Effect.matchEffect(attempt, {
-        onFailure: (error) =>
-          error.reason._tag === "InvalidCredential" ? Effect.fail(error) : Effect.andThen(refund, Effect.fail(error)),
-        onSuccess: (result) => Effect.as(refund, result)
-      })
-    })
 
   return BootstrapCredentialService.of({
     issue: Effect.fn("BootstrapCredentialService.issue")(function*(request) {
@@ -379,43 +380,70 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       if (Option.isNone(link)) return yield* Effect.die(new Error("A fresh pairing code exists already"))
       return { code, link: link.value }
     }),
-    consume: Effect.fn("BootstrapCredentialService.consume")(function*(
-      { credential, methods, proofKeyThumbprint, scopes, source }
-    ) {
+    redeem: Effect.fn("BootstrapCredentialService.redeem")(function*<E, R>(options: RedeemOptions<E, R>) {
+      const { attemptKey, credential, method, methods, replaces } = options
+      const sessions = yield* SessionCredentialService
       const text = CredentialDigest.canonical(Redacted.value(credential))
       if (Option.isNone(text)) return yield* fail(new MalformedCode())
-      const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
-      if (methods !== undefined && !methods.includes(method)) {
-        yield* Effect.logInfo("Refused a bootstrap credential").pipe(
-          Effect.annotateLogs({ reason: "method-not-offered" })
-        )
-        return yield* fail(new InvalidCredential())
-      }
+      const offered: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
+      if (methods !== undefined && !methods.includes(offered)) return yield* refuse("method-not-offered", options)
       const codeDigest = yield* digestOf(text.value)
-      const nowMillis = yield* Clock.currentTimeMillis
-      const row = yield* repository.consume({ codeDigest, scopes, proofKeyThumbprint }, {
-        actor: "system",
-        nowMillis
-      }).pipe(
-        Effect.mapError(unavailable),
-        Effect.flatMap((outcome) =>
-          outcome._tag === "Consumed"
-            ? Effect.succeed(outcome.row)
-            : Effect.andThen(
-              Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason: outcome.reason }),
-              Effect.fail(refusalError(outcome.reason, scopes))
-            )
-        ),
-        counting(source)
+      const found = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
+      if (Option.isNone(found)) return yield* refuse("unknown", options)
+      const link = found.value
+      const scopes = options.scopes ?? link.scopes
+
+      /** Refuses what can be told to be wrong by now; a used link may have been so by this very attempt. */
+      const check = Effect.fnUntraced(function*(proofKeyThumbprint: string | null) {
+        const nowMillis = yield* Clock.currentTimeMillis
+        const reason = refusal(link, { scopes, proofKeyThumbprint, nowMillis })
+        return reason === undefined || reason === "exhausted" ? reason : yield* refuse(reason, options)
+      })
+      yield* check(link.proofKeyThumbprint)
+      const proof = options.proof === undefined ? undefined : yield* options.proof
+      const proofKeyThumbprint = proof?.proofKeyThumbprint
+      const isUsed = (yield* check(proofKeyThumbprint ?? null)) === "exhausted"
+      const spend = proof === undefined ? Effect.void : proof.spend
+
+      const attempt = attemptKey === undefined ? proofKeyThumbprint : Redacted.value(attemptKey)
+      // The store has no code, so what it has is not enough to make the tokens again.
+      const seed = attempt === undefined ? undefined : Redacted.make(
+        JSON.stringify([text.value, attempt, method, proofKeyThumbprint ?? null, scopes])
       )
-      return {
-        linkId: row.id,
-        subject: row.subject,
-        scopes: scopes ?? row.scopes,
-        proofKeyThumbprint: row.proofKeyThumbprint,
-        createdBy: row.createdBy,
-        issuedBy: row.issuedBy
-      }
+      const redemptionDigest = seed === undefined ? null : yield* digestOf(`redemption:${Redacted.value(seed)}`)
+      return yield* sessions.issueBy(
+        {
+          subject: link.subject,
+          scopes,
+          method,
+          proofKeyThumbprint,
+          device: options.device,
+          link: { linkId: link.id, issuedBy: link.issuedBy },
+          actor: link.createdBy,
+          seed,
+          replaces
+        },
+        Effect.fnUntraced(function*(row, change) {
+          if (!isUsed) yield* spend
+          const session = { ...row, redemptionDigest }
+          const outcome = yield* Effect.mapError(
+            repository.redeem({ codeDigest, session, repeatMillis, replaces }, change),
+            unavailable
+          )
+          if (outcome._tag === "Refused") return yield* refuse(outcome.reason, options)
+          if (outcome._tag === "Redeemed") return session
+          if (isUsed) yield* spend
+          return outcome.session
+        })
+      ).pipe(
+        Effect.catchIf(
+          (error) => error instanceof SessionCredentialError,
+          ({ reason }) =>
+            reason._tag === "SessionStoreUnavailable"
+              ? Effect.fail(unavailable(reason.cause))
+              : refuse("tokens-changed", options)
+        )
+      )
     }),
     list: Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => repository.list({ nowMillis, limit: listLimit })).pipe(
       Effect.map((rows) => rows.map(toPairingLink)),

@@ -9,7 +9,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
-import { AccessScope } from "./AccessScope.ts"
+import { AccessScope, missing } from "./AccessScope.ts"
 import { Device, Session, SessionId, SessionMethod } from "./Session.ts"
 
 /**
@@ -39,8 +39,12 @@ export const SessionRow = Schema.Struct({
   refreshDigest: Schema.NullOr(Schema.NonEmptyString),
   /** That of the refresh token before it, or null before the first refresh. */
   previousRefreshDigest: Schema.NullOr(Schema.NonEmptyString),
-  /** When the refresh token was issued, or null if there is none. */
+  /** When the tokens were issued, or null if there is no refresh token. */
   refreshedAtMillis: Schema.NullOr(Schema.Natural),
+  /** When one of the tokens that followed the ones before was first used, by the store's clock; null until then. */
+  tokensUsedAtMillis: Schema.NullOr(Schema.Natural),
+  /** A keyed digest of the attempt that redeemed a code for the session, by which it is known if it is made again, or null. */
+  redemptionDigest: Schema.NullOr(Schema.NonEmptyString),
   createdAtMillis: Schema.Natural,
   /** When the row was last renewed; activity since then may be up to one renewal interval newer. */
   lastSeenAtMillis: Schema.Natural,
@@ -91,7 +95,7 @@ export const isLive = (row: SessionRow, nowMillis: number): boolean =>
  * @category models
  * @since 0.1.0
  */
-export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mismatch"
+export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mismatch" | "scope-not-held"
 
 /**
  * Describes what came of an attempt to refresh a session.
@@ -101,7 +105,7 @@ export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mism
  */
 export type RefreshOutcome =
   | { readonly _tag: "Refreshed"; readonly row: SessionRow }
-  /** The refresh token is the one before the present one, and that is recent enough. Nothing was changed. */
+  /** The refresh token is the one before the present one, which was not used yet, or not for long. Nothing was changed. */
   | { readonly _tag: "Repeated"; readonly row: SessionRow }
   /** The refresh token was used up before. The session has been revoked by this very attempt. */
   | { readonly _tag: "Reused" }
@@ -109,7 +113,9 @@ export type RefreshOutcome =
   | { readonly _tag: "Refused"; readonly reason: RefreshRefusal }
 
 /**
- * Judges a refresh token against the row of the session that it was issued for.
+ * Judges a refresh token against the row of the session that it was issued for: it is the present one (`current`), or the
+ * one before, whose successors have not been used for long (`repeated`), or were not used before their token expired
+ * (`extended`), or an older one (`reused`).
  *
  * @category verdicts
  * @since 0.1.0
@@ -117,9 +123,12 @@ export type RefreshOutcome =
 export const refreshVerdict = (row: SessionRow | undefined, attempt: {
   readonly presentedDigest: string
   readonly proofKeyThumbprint: string | undefined
+  readonly scopes: ReadonlyArray<AccessScope>
   readonly graceMillis: number
   readonly nowMillis: number
-}): "current" | "repeated" | "reused" | RefreshRefusal => {
+  /** How long ago `tokensUsedAtMillis` was, by the clock that set it. */
+  readonly usedForMillis: number
+}): "current" | "repeated" | "extended" | "reused" | RefreshRefusal => {
   if (row === undefined || row.refreshDigest === null) return "unknown"
   if (row.revokedAtMillis !== null) return "revoked"
   if (row.expiresAtMillis <= attempt.nowMillis) return "expired"
@@ -127,11 +136,50 @@ export const refreshVerdict = (row: SessionRow | undefined, attempt: {
   if (row.proofKeyThumbprint !== null && row.proofKeyThumbprint !== attempt.proofKeyThumbprint) {
     return "proof-key-mismatch"
   }
-  if (row.refreshDigest === attempt.presentedDigest) return "current"
-  return row.previousRefreshDigest === attempt.presentedDigest &&
-      attempt.nowMillis < (row.refreshedAtMillis ?? 0) + attempt.graceMillis
-    ? "repeated"
-    : "reused"
+  const isCurrent = row.refreshDigest === attempt.presentedDigest
+  const isParent = row.previousRefreshDigest === attempt.presentedDigest &&
+    (row.tokensUsedAtMillis === null || attempt.usedForMillis < attempt.graceMillis)
+  if (!isCurrent && !isParent) return "reused"
+  if (missing(row.scopes, attempt.scopes).length > 0) return "scope-not-held"
+  if (isCurrent) return "current"
+  return (row.tokenExpiresAtMillis ?? Infinity) <= attempt.nowMillis ? "extended" : "repeated"
+}
+
+/**
+ * Returns the row of a session whose tokens were exchanged for the next ones: it is seen now, and its end moves.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const refreshed = (row: SessionRow, exchange: {
+  readonly verdict: "current" | "extended"
+  readonly next: NextTokens
+  readonly lifetimeMillis: number
+  readonly nowMillis: number
+}): SessionRow => ({
+  ...row,
+  ...exchange.next,
+  previousRefreshDigest: exchange.verdict === "current" ? row.refreshDigest : row.previousRefreshDigest,
+  refreshedAtMillis: exchange.nowMillis,
+  tokensUsedAtMillis: null,
+  lastSeenAtMillis: exchange.nowMillis,
+  expiresAtMillis: Math.min(
+    exchange.nowMillis + exchange.lifetimeMillis,
+    row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
+  )
+})
+
+/**
+ * Describes the tokens that follow those of a session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NextTokens {
+  readonly tokenDigest: string
+  readonly refreshDigest: string
+  readonly keyId: string
+  readonly tokenExpiresAtMillis: number
 }
 
 /**
@@ -195,25 +243,30 @@ export interface SessionCredentialRepository {
   }, change: ChangeContext) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
   /**
    * Exchanges a session's refresh token, in one step. `presentedDigest` is that of a token that is known to have been
-   * issued for this session. If it is the present one of a live session, and the bound key was proven, the row takes the
-   * digests and the key of `next`, is seen now and ends as after {@link renew}, and `sessionUpserted` is appended; of n
-   * racers exactly one gets `Refreshed`. Within `graceMillis` of that, the others, and the caller that comes with the same token,
-   * get `Repeated` and the row. Any other token was used before: a live session is revoked and its tickets deleted,
-   * `sessionRemoved` is appended with the actor `system`, and exactly one of n racers gets `Reused`. All of it in one transaction.
+   * issued for this session; {@link refreshVerdict} decides, of racers one after the other.
+   *
+   * `current` makes the row what {@link refreshed} returns, and appends `sessionUpserted`; of n racers exactly one gets
+   * `Refreshed`. The others, and the caller that comes with the same token as long as it is the parent of the newest tokens
+   * and these were not used (and `graceMillis` after their first use, by the store's clock), get `Repeated` and the row; or
+   * `Refreshed`, if the token of the row has expired meanwhile, which is then replaced. Any other token was used before: a
+   * live session is revoked as by {@link revoke}, `sessionRemoved` is appended with the actor `system`, and exactly one of
+   * n racers gets `Reused`. All of it is one transaction.
    */
   readonly refresh: (options: {
     readonly id: SessionId
     readonly presentedDigest: string
     readonly proofKeyThumbprint: string | undefined
+    /** What the session has to hold, or nothing is changed. */
+    readonly scopes: ReadonlyArray<AccessScope>
     readonly graceMillis: number
     readonly lifetimeMillis: number
-    readonly next: {
-      readonly tokenDigest: string
-      readonly refreshDigest: string
-      readonly keyId: string
-      readonly tokenExpiresAtMillis: number
-    }
+    readonly next: NextTokens
   }, change: ChangeContext) => Effect.Effect<RefreshOutcome, RepositoryError>
+  /**
+   * Remembers that a token was used which followed another one, unless that is known or the session has another token by
+   * now. The time is the store's; `nowMillis` is for a store without a clock of its own. Nothing is appended to the feed.
+   */
+  readonly useTokens: (tokenDigest: string, nowMillis: number) => Effect.Effect<void, RepositoryError>
   /** Tells whether a live session has a token that was signed with a key. It costs the same however many sessions there are. */
   readonly isKeyInUse: (options: {
     readonly keyId: string

@@ -19,6 +19,7 @@ import * as Clients from "./internal/sqlClients.ts"
 import * as Credentials from "./internal/sqlCredentials.ts"
 import * as Feed from "./internal/sqlFeed.ts"
 import * as Links from "./internal/sqlLinks.ts"
+import * as Redeem from "./internal/sqlRedeem.ts"
 import * as Sessions from "./internal/sqlSessions.ts"
 
 /**
@@ -46,10 +47,11 @@ export const layerStorage = (
       const append = Feed.makeAppend(kit)
       const links = Links.make(kit, append)
       const sessions = Sessions.make(kit, append)
+      const clients = Clients.make(kit, append, { links, sessions })
       return AccessRepository.of({
-        links: links.repository,
+        links: { ...links.repository, redeem: Redeem.make(kit, append, { clients, links, sessions }) },
         sessions: sessions.repository,
-        clients: Clients.make(kit, append, { links, sessions }),
+        clients: clients.repository,
         credentials: Credentials.make(kit, append),
         feed: Feed.make(kit)
       })

@@ -167,11 +167,14 @@ describe("refresh tokens", () => {
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { refreshToken } = yield* issue({ proofKeyThumbprint: "mine" })
-      for (const proof of [undefined, { proofKeyThumbprint: "yours" }]) {
-        assert.strictEqual(yield* problem(sessions.refresh(refreshToken, proof)), "proof-key-mismatch")
+      const holding = (proofKeyThumbprint: string) => ({
+        proof: Effect.succeed({ proofKeyThumbprint, spend: Effect.void })
+      })
+      for (const options of [undefined, holding("yours")]) {
+        assert.strictEqual(yield* problem(sessions.refresh(refreshToken, options)), "proof-key-mismatch")
       }
       const mine = { proofKeyThumbprint: "mine" }
-      const next = yield* sessions.refresh(refreshToken, mine)
+      const next = yield* sessions.refresh(refreshToken, holding("mine"))
       yield* TestClock.adjust("5 minutes")
       assert.strictEqual(yield* problem(sessions.refresh(refreshToken)), "proof-key-mismatch")
       assert.strictEqual(yield* problem(sessions.verify(next.token, mine)), "let in")

@@ -40,6 +40,8 @@ const session = (id: string): SessionRow => ({
   refreshDigest: null,
   previousRefreshDigest: null,
   refreshedAtMillis: null,
+  tokensUsedAtMillis: null,
+  redemptionDigest: null,
   createdAtMillis: now,
   lastSeenAtMillis: now,
   expiresAtMillis: now + 10_000,
@@ -64,8 +66,13 @@ const link = (id: string, remainingUses = 1): PairingLinkRow => ({
 
 const consume = (id: string) =>
   AccessRepository.use(({ links }) =>
-    links.consume(
-      { codeDigest: `code-digest-of-${id}`, scopes: ["runs:read"], proofKeyThumbprint: undefined },
+    links.redeem(
+      {
+        codeDigest: `code-digest-of-${id}`,
+        session: session(crypto.randomUUID()),
+        repeatMillis: 0,
+        replaces: undefined
+      },
       change
     )
   )
@@ -310,6 +317,6 @@ describe("Access repositories", () => {
       const links = (yield* AccessRepository).links
       yield* links.insert(link("one", 3), change)
       const outcomes = yield* Effect.all(Array.from({ length: 50 }, () => consume("one")), { concurrency: "unbounded" })
-      assert.strictEqual(outcomes.filter(({ _tag }) => _tag === "Consumed").length, 3)
+      assert.strictEqual(outcomes.filter(({ _tag }) => _tag === "Redeemed").length, 3)
     }).pipe(Effect.provide(Layer.provideMerge(layerWith(), postgres))))
 })

@@ -2,15 +2,20 @@
  * Keeps pairing links in memory.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { RepositoryError } from "../../RepositoryError.ts"
 import type { ChangeContext } from "../AccessEvent.ts"
 import {
   type BootstrapCredentialRepository,
   isRedeemable,
   type PairingLinkRow,
+  type RedeemOutcome,
   refusal,
-  toPairingLink
+  toPairingLink,
+  used
 } from "../BootstrapCredentialRepository.ts"
+import { mayRedeem } from "../ConnectClientRepository.ts"
+import * as Sessions from "./memorySessions.ts"
 import { append, byId, type MemoryState } from "./memoryState.ts"
 
 const endedAt = (row: PairingLinkRow): number =>
@@ -46,6 +51,7 @@ export const endKey = (state: MemoryState, proofKeyThumbprint: string, change: C
 /** Makes the pairing links of a store. */
 export const make = (state: MemoryState): BootstrapCredentialRepository => {
   const { linkIds, links } = state
+  const byDigest = (codeDigest: string) => links.get(linkIds.get(codeDigest) ?? "")
   return {
     insert: (row, change) =>
       Effect.suspend(() => {
@@ -63,21 +69,28 @@ export const make = (state: MemoryState): BootstrapCredentialRepository => {
         insert(state, row, change)
         return Effect.succeed(true)
       }),
-    consume: ({ codeDigest, proofKeyThumbprint, scopes }, change) =>
-      Effect.sync(() => {
-        const row = links.get(linkIds.get(codeDigest) ?? "")
-        const reason = refusal(row, { scopes, proofKeyThumbprint, nowMillis: change.nowMillis })
-        if (row === undefined || reason !== undefined) return { _tag: "Refused", reason: reason ?? "unknown" }
-        const consumed: PairingLinkRow = { ...row, remainingUses: row.remainingUses - 1 }
-        links.set(row.id, consumed)
-        append(
-          state,
-          consumed.remainingUses === 0
-            ? { _tag: "pairingLinkRemoved", id: row.id, reason: "consumed" }
-            : { _tag: "pairingLinkUpserted", link: toPairingLink(consumed) },
-          change
-        )
-        return { _tag: "Consumed", row: consumed }
+    findByCodeDigest: (codeDigest) => Effect.sync(() => Option.fromUndefinedOr(byDigest(codeDigest))),
+    redeem: ({ codeDigest, repeatMillis, replaces, session }, change) =>
+      Effect.suspend((): Effect.Effect<RedeemOutcome, RepositoryError> => {
+        const { nowMillis } = change
+        const before = Sessions.redeemedBy(state, session.redemptionDigest, { nowMillis, repeatMillis })
+        if (before !== undefined) return Effect.succeed({ _tag: "Repeated", session: before })
+        const row = byDigest(codeDigest)
+        const reason = refusal(row, { ...session, nowMillis })
+        if (row === undefined || reason !== undefined) {
+          return Effect.succeed({ _tag: "Refused", reason: reason ?? "unknown" })
+        }
+        const client = state.clients.get(session.proofKeyThumbprint ?? "")
+        if (!mayRedeem(state.mode, client, row)) {
+          return Effect.succeed({ _tag: "Refused", reason: "client-not-admitted" })
+        }
+        const link: PairingLinkRow = { ...row, remainingUses: row.remainingUses - 1 }
+        const conflict = Sessions.insert(state, session, change, () => {
+          if (replaces !== undefined) Sessions.end(state, replaces, change)
+          links.set(row.id, link)
+          append(state, used(link), change)
+        })
+        return conflict ?? Effect.succeed({ _tag: "Redeemed", link })
       }),
     list: ({ limit, nowMillis }) =>
       Effect.sync(() =>

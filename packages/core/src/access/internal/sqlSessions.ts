@@ -5,8 +5,10 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { RepositoryError } from "../../RepositoryError.ts"
 import type { SqlKit } from "../../sql/SqlKit.ts"
+import type { AccessChange } from "../AccessEvent.ts"
 import type { SessionId } from "../Session.ts"
 import {
+  refreshed,
   type RefreshOutcome,
   refreshVerdict,
   type RevocationTarget,
@@ -44,14 +46,25 @@ export const make = (kit: SqlKit, append: Append) => {
     `UPDATE ${sessions} SET last_seen_at_millis = ?, expires_at_millis = ${untilAbsoluteEnd}
     WHERE id = ? AND last_seen_at_millis <= ? AND ${live} RETURNING ${columns}`
   )
-  const refresh = one(
-    `UPDATE ${sessions} SET token_digest = ?, key_id = ?, token_expires_at_millis = ?,
-      previous_refresh_digest = refresh_digest, refresh_digest = ?, refreshed_at_millis = ?,
-      last_seen_at_millis = ?, expires_at_millis = ${untilAbsoluteEnd}
-    WHERE id = ? AND refresh_digest = ? AND ${live} AND (proof_key_thumbprint IS NULL OR proof_key_thumbprint = ?)
-    RETURNING ${columns}`
+  const locked = isPg ? " FOR NO KEY UPDATE" : ""
+  const lock = statement(`SELECT id FROM ${sessions} WHERE id = ?${locked}`)
+  const selectToRefresh = statement<{ readonly used_for: unknown }>(
+    `SELECT ${columns}, ${kit.now} - tokens_used_at_millis AS used_for FROM ${sessions} WHERE id = ?${locked}`
   )
-  const byIdLocked = one(`SELECT ${columns} FROM ${sessions} WHERE id = ?${isPg ? " FOR NO KEY UPDATE" : ""}`)
+  const refresh = statement(
+    `UPDATE ${sessions} SET token_digest = ?, key_id = ?, token_expires_at_millis = ?, previous_refresh_digest = ?,
+      refresh_digest = ?, refreshed_at_millis = ?, tokens_used_at_millis = NULL, last_seen_at_millis = ?,
+      expires_at_millis = ?
+    WHERE id = ?`
+  )
+  const useTokens = statement(
+    `UPDATE ${sessions} SET tokens_used_at_millis = ${kit.now}
+    WHERE token_digest = ? AND previous_refresh_digest IS NOT NULL AND tokens_used_at_millis IS NULL`
+  )
+  const redeemedBy = one(
+    `SELECT ${columns} FROM ${sessions}
+    WHERE redemption_digest = ? AND stored_at_millis > ${kit.now} - ? AND ${live} ORDER BY id LIMIT 1`
+  )
   const withKey = statement(`SELECT id FROM ${sessions} WHERE key_id = ? AND ${live} LIMIT 1`)
   const list = many(`SELECT ${columns} FROM ${sessions} WHERE id > ? AND ${live} ORDER BY id LIMIT ?`)
   const listOfSubject = many(
@@ -112,14 +125,15 @@ export const make = (kit: SqlKit, append: Append) => {
 
   const upserted = (row: SessionRow) => ({ _tag: "sessionUpserted" as const, session: toSession(row) })
 
+  /** Stores a session whose id and digest are new, and returns its event. */
+  const begin = Effect.fnUntraced(function*(row: SessionRow) {
+    if ((yield* insert(rows.values(row))).length > 0) return upserted(row)
+    return yield* conflict("insert", `Session ${row.id} exists already`)
+  })
+
   const repository: SessionCredentialRepository = {
     insert: (row, change) =>
-      Effect.gen(function*() {
-        if ((yield* insert(rows.values(row))).length === 0) {
-          return yield* conflict("insert", `Session ${row.id} exists already`)
-        }
-        yield* append([upserted(row)], change)
-      }).pipe(transaction("insert")),
+      Effect.flatMap(begin(row), (event) => append([event], change)).pipe(transaction("insert")),
     findByTokenDigest: (tokenDigest) => read("findByTokenDigest")(byDigest([tokenDigest])),
     findById: (id) => read("findById")(findById([id])),
     renew: ({ dueBeforeMillis, id, lifetimeMillis }, change) =>
@@ -129,31 +143,29 @@ export const make = (kit: SqlKit, append: Append) => {
         if (Option.isSome(renewed)) yield* append([upserted(renewed.value)], change)
         return renewed
       }).pipe(transaction("renew")),
-    refresh: ({ graceMillis, id, lifetimeMillis, next, presentedDigest, proofKeyThumbprint }, change) =>
+    refresh: ({ id, lifetimeMillis, next, ...attempt }, change) =>
       Effect.gen(function*(): Effect.fn.Return<RefreshOutcome, unknown> {
         const { nowMillis } = change
-        const refreshed = yield* refresh([
-          next.tokenDigest,
-          next.keyId,
-          next.tokenExpiresAtMillis,
-          next.refreshDigest,
-          nowMillis,
-          nowMillis,
-          nowMillis + lifetimeMillis,
-          id,
-          presentedDigest,
-          nowMillis,
-          proofKeyThumbprint ?? null
-        ])
-        if (Option.isSome(refreshed)) {
-          yield* append([upserted(refreshed.value)], change)
-          return { _tag: "Refreshed", row: refreshed.value }
+        const [found] = yield* selectToRefresh([id])
+        if (found === undefined) return { _tag: "Refused", reason: "unknown" }
+        const row = yield* decode(found)
+        const verdict = refreshVerdict(row, { ...attempt, nowMillis, usedForMillis: Number(found.used_for) })
+        if (verdict === "current" || verdict === "extended") {
+          const after = refreshed(row, { verdict, next, lifetimeMillis, nowMillis })
+          yield* refresh([
+            after.tokenDigest,
+            after.keyId,
+            after.tokenExpiresAtMillis,
+            after.previousRefreshDigest,
+            after.refreshDigest,
+            after.refreshedAtMillis,
+            after.lastSeenAtMillis,
+            after.expiresAtMillis,
+            id
+          ])
+          yield* append([upserted(after)], change)
+          return { _tag: "Refreshed", row: after }
         }
-        const row = Option.getOrUndefined(yield* byIdLocked([id]))
-        const verdict = refreshVerdict(row, { presentedDigest, proofKeyThumbprint, graceMillis, nowMillis })
-        // The update has waited for every writer of the row, so a token that is good now was not then: the session has
-        // begun since.
-        if (row === undefined || verdict === "current") return { _tag: "Refused", reason: "unknown" }
         if (verdict === "repeated") return { _tag: "Repeated", row }
         if (verdict !== "reused") return { _tag: "Refused", reason: verdict }
         yield* revokeById([id], nowMillis)
@@ -161,6 +173,7 @@ export const make = (kit: SqlKit, append: Append) => {
         yield* append([{ _tag: "sessionRemoved", id, reason: "revoked" }], { actor: "system", nowMillis })
         return { _tag: "Reused" }
       }).pipe(transaction("refresh")),
+    useTokens: (tokenDigest) => write("useTokens")(Effect.asVoid(useTokens([tokenDigest]))),
     isKeyInUse: ({ keyId, nowMillis }) =>
       read("isKeyInUse")(Effect.map(withKey([keyId, nowMillis]), (found) => found.length > 0)),
     list: ({ afterId, limit, nowMillis, subject }) =>
@@ -204,6 +217,18 @@ export const make = (kit: SqlKit, append: Append) => {
   }
   return {
     repository,
+    begin,
+    /** Keeps the row of a session as it is until the commit. */
+    lock: (id: SessionId) => isPg ? Effect.asVoid(lock([id])) : Effect.void,
+    /** Revokes a session with its tickets, if it is live, and returns its event. */
+    end: Effect.fnUntraced(function*(id: SessionId, nowMillis: number) {
+      const ids = yield* revokeById([id], nowMillis)
+      yield* dropTickets(ids)
+      return ids.map((id): AccessChange => ({ _tag: "sessionRemoved", id, reason: "revoked" }))
+    }),
+    /** Returns the live session that an attempt has begun, unless that was too long ago. */
+    redeemedBy: (redemptionDigest: string, after: { readonly nowMillis: number; readonly repeatMillis: number }) =>
+      redeemedBy([redemptionDigest, after.repeatMillis, after.nowMillis]),
     /** Revokes the live sessions of proof keys, given as JSON, with their tickets, and returns their ids. */
     endByKeys: (keys: string, nowMillis: number) => Effect.tap(revokeByProofKeys([keys], nowMillis), dropTickets)
   }
