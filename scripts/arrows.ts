@@ -16,11 +16,11 @@ const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   node: ["core"],
   contract: ["core"],
   http: ["core", "contract"],
-  connect: ["core", "contract"],
-  "durable-streams": ["core", "http"],
+  connect: ["core", "contract", "node"],
+  "durable-streams": ["core", "http", "node"],
   interop: ["core", "durable-streams"],
   client: ["core", "contract"],
-  testing: ["core", "contract", "connect"],
+  testing: ["core", "contract", "connect", "durable-streams"],
   cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node"]
 }
 

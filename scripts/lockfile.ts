@@ -1,17 +1,20 @@
 /**
  * Completes the lockfiles, ours and that of the benchmarks, after npm has written them: adds the platform packages that
- * npm left out, so that `npm ci` accepts them on every machine. `--check` fails instead of writing, and also if a
- * lockfile holds a download address.
+ * npm left out, so that `npm ci` accepts them on every machine, and the `integrity` that one lacks. `--check` asks no
+ * registry and fails instead of writing, and also if a lockfile holds a download address.
  *
  * If a registry does not serve an optional package, `npm install` silently leaves it out of the lockfile, and `npm ci`
  * then refuses the lockfile, on that registry and on any other.
  */
-import { readFile, writeFile } from "node:fs/promises"
+import { execFileSync } from "node:child_process"
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 
 interface Entry {
   readonly version?: string | undefined
   readonly resolved?: string | undefined
+  readonly integrity?: string | undefined
   readonly link?: boolean | undefined
   readonly cpu?: ReadonlyArray<string> | undefined
   readonly dev?: boolean | undefined
@@ -42,6 +45,49 @@ const platformOf = (name: string) => {
 }
 
 const problems: Array<string> = []
+
+const nameOf = (path: string): string => path.slice(path.lastIndexOf("node_modules/") + "node_modules/".length)
+
+/** Lists the packages that come from a registry and whose content the lockfile does not pin. */
+const unpinned = (packages: Readonly<Record<string, Entry>>): ReadonlyArray<readonly [path: string, entry: Entry]> =>
+  Object.entries(packages).filter(([path, entry]) =>
+    path.includes("node_modules/") && entry.link !== true && entry.integrity === undefined
+  )
+
+/** Has npm lock some packages in a folder of their own, and returns the integrity of each that the registry serves. */
+const integrityOf = async (
+  found: ReturnType<typeof unpinned>
+): Promise<ReadonlyArray<readonly [path: string, entry: Entry]>> => {
+  const folder = await mkdtemp(join(tmpdir(), "lockfile-"))
+  try {
+    await cp(join(import.meta.dirname, "..", ".npmrc"), join(folder, ".npmrc"))
+    // Under names of their own: a package may be locked in two versions.
+    const optionalDependencies = Object.fromEntries(
+      found.map(([path, { version }], index) => [`package-${index}`, `npm:${nameOf(path)}@${version}`])
+    )
+    await writeFile(join(folder, "package.json"), JSON.stringify({ private: true, optionalDependencies }))
+    execFileSync("npm", ["install", "--package-lock-only", "--ignore-scripts", "--no-audit", "--no-fund"], {
+      cwd: folder,
+      stdio: ["ignore", "ignore", "inherit"]
+    })
+    const { packages }: { readonly packages: Readonly<Record<string, Entry>> } = JSON.parse(
+      await readFile(join(folder, "package-lock.json"), "utf8")
+    )
+    return found.flatMap(([path, entry], index) => {
+      const integrity = packages[`node_modules/package-${index}`]?.integrity
+      if (integrity !== undefined) return [[path, { version: entry.version, integrity, ...entry }]]
+      problems.push(
+        `${path} has no integrity, as the registry does not serve ${
+          nameOf(path)
+        }@${entry.version}; choose a version of ` +
+          "what needs it whose packages are all served"
+      )
+      return []
+    })
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+}
 
 /** Completes one lockfile, named from the root. */
 const complete = async (name: string): Promise<void> => {
@@ -75,15 +121,23 @@ const complete = async (name: string): Promise<void> => {
     }
   }
 
+  const all = { ...lock.packages, ...added }
   const missing = Object.keys(added)
+  const bare = unpinned(all)
   if (process.argv.includes("--check")) {
-    problems.push(...missing.map((path) => `${name}: ${path} is missing; run: npm run lockfile`))
-  } else if (missing.length > 0) {
+    problems.push(
+      ...missing.map((path) => `${name}: ${path} is missing; run: npm run lockfile`),
+      ...bare.map(([path]) =>
+        `${name}: ${path} has no integrity, so that npm would take any content; run: npm run lockfile`
+      )
+    )
+  } else if (bare.length > 0) {
+    const pinned = await integrityOf(bare)
     const packages = Object.fromEntries(
-      Object.entries({ ...lock.packages, ...added }).sort(([a], [b]) => a.localeCompare(b, "en"))
+      Object.entries({ ...all, ...Object.fromEntries(pinned) }).sort(([a], [b]) => a.localeCompare(b, "en"))
     )
     await writeFile(file, `${JSON.stringify({ ...lock, packages }, null, 2)}\n`)
-    process.stdout.write(`${name}: added ${missing.length} platform packages\n`)
+    process.stdout.write(`${name}: added ${missing.length} platform packages and the integrity of ${pinned.length}\n`)
   }
 }
 

@@ -11,24 +11,29 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
+import type { SharedDatabase } from "./sharedDatabase.ts"
 
 /**
  * Provides an SQLite database in memory.
  */
 export const sqliteMemory = Layer.fresh(SqliteClient.layer({ filename: ":memory:" }))
 
-/**
- * Provides an SQLite database in a file of a temporary directory.
- */
-export const sqliteFile = Layer.fresh(Layer.unwrap(Effect.gen(function*() {
+/** Returns the name of an SQLite file in a temporary directory, which is removed with the scope. */
+const temporaryFile = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const directory = yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-sqlite-" })
-  return SqliteClient.layer({ filename: path.join(directory, "test.db") })
-}))).pipe(Layer.provide(NodeServices.layer))
+  return { filename: path.join(directory, "test.db") }
+}).pipe(Effect.provide(NodeServices.layer), Effect.orDie)
+
+/**
+ * Provides an SQLite database in a file of a temporary directory.
+ */
+export const sqliteFile = Layer.fresh(Layer.unwrap(Effect.map(temporaryFile, SqliteClient.layer)))
 
 /**
  * Provides a client of a database on the PostgreSQL server of this test run.
@@ -41,28 +46,33 @@ export const connect = (database: string, maxConnections: number) => {
 const administer = (statement: string) =>
   SqlClient.SqlClient.use((sql) => sql.unsafe(statement)).pipe(Effect.provide(connect("postgres", 1)), Effect.orDie)
 
-const database = (settings: (name: string) => ReadonlyArray<string>) =>
-  Layer.fresh(Layer.unwrap(Effect.gen(function*() {
-    const name = `test_${randomUUID().replaceAll("-", "")}`
-    yield* Effect.acquireRelease(
-      administer(`CREATE DATABASE ${name}`),
-      () => administer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
-    )
-    yield* Effect.forEach(settings(name), administer)
-    return connect(name, 8)
-  })))
+/** Creates a database on the PostgreSQL server of this test run, which is dropped with the scope, and returns its name. */
+const create = Effect.fnUntraced(function*(settings: (name: string) => ReadonlyArray<string>) {
+  const name = `test_${randomUUID().replaceAll("-", "")}`
+  yield* Effect.acquireRelease(
+    administer(`CREATE DATABASE ${name}`),
+    () => administer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
+  )
+  yield* Effect.forEach(settings(name), administer)
+  return name
+})
+
+const plain = create(() => [])
+
+const serializable = create((name) => [`ALTER DATABASE ${name} SET default_transaction_isolation = 'serializable'`])
+
+const clientOfNew = (database: typeof plain) =>
+  Layer.fresh(Layer.unwrap(Effect.map(database, (name) => connect(name, 8))))
 
 /**
  * Provides a database of its own on the PostgreSQL server of this test run.
  */
-export const postgres = database(() => [])
+export const postgres = clientOfNew(plain)
 
 /**
  * Provides a database whose transactions are serializable unless they say otherwise.
  */
-export const postgresSerializable = database((name) => [
-  `ALTER DATABASE ${name} SET default_transaction_isolation = 'serializable'`
-])
+export const postgresSerializable = clientOfNew(serializable)
 
 /**
  * Lists the databases by name.
@@ -73,3 +83,17 @@ export const databases = [
   { name: "PostgreSQL", layer: postgres },
   { name: "PostgreSQL at serializable", layer: postgresSerializable }
 ] as const
+
+const address = (name: string): SharedDatabase => ({ ...inject("postgres"), database: name })
+
+/**
+ * Lists by name the databases that several processes can share. Each is created empty, and removed when its scope closes.
+ */
+export const sharedDatabases: ReadonlyArray<{
+  readonly name: typeof databases[number]["name"]
+  readonly database: Effect.Effect<SharedDatabase, never, Scope.Scope>
+}> = [
+  { name: "SQLite file", database: temporaryFile },
+  { name: "PostgreSQL", database: Effect.map(plain, address) },
+  { name: "PostgreSQL at serializable", database: Effect.map(serializable, address) }
+]

@@ -13,8 +13,8 @@ export interface Network {
   readonly join: (server: { readonly url: string }) => void
   /** Keeps every open connection open, but lets nothing more through it. New ones work. */
   readonly silence: () => void
-  /** Does something to a connection when a client sends a text on it. That text is not passed on. */
-  readonly onText: (text: string, then: "silence" | "cut") => void
+  /** Does something to a connection when a client sends a text on it. That text is not passed on, unless it is to pass. */
+  readonly onText: (text: string, then: "silence" | "cut" | "pass") => void
 }
 
 /** Forwards connections to a server, under an address that outlives it. */
@@ -26,12 +26,12 @@ export const network = (server: { readonly url: string }): Effect.Effect<Network
         const open = new Set<Socket>()
         let port: number | undefined = Number(new URL(server.url).port)
         const silent = new Set<Socket>()
-        const watched = new Map<string, "silence" | "cut">()
+        const watched = new Map<string, "silence" | "cut" | "pass">()
         const forward = (from: Socket, to: Socket, incoming: Socket) =>
           from.on("data", (chunk) => {
             if (silent.has(incoming)) return
             for (const [text, then] of from === incoming ? watched : []) {
-              if (!chunk.includes(text)) continue
+              if (then === "pass" || !chunk.includes(text)) continue
               if (then === "cut") return void incoming.resetAndDestroy()
               return void silent.add(incoming)
             }

@@ -3,7 +3,7 @@
  * the system chooses one.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { AccessScope, BootstrapCredentialService, PairingUrl } from "@sallyport/core"
+import { BootstrapCredentialService, PairingUrl } from "@sallyport/core"
 import { Config, Console, Effect, FileSystem, Layer, Redacted } from "effect"
 import { HttpServer } from "effect/http"
 import * as Server from "./Server.ts"
@@ -11,7 +11,7 @@ import * as Server from "./Server.ts"
 const announce = Effect.gen(function*() {
   const { address } = yield* HttpServer.HttpServer
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
-  const { code } = yield* bootstrap.issue({ issuedBy: "operator", scopes: yield* AccessScope.Vocabulary })
+  const { code } = yield* bootstrap.issue({ issuedBy: "operator", scopes: "all" })
   const url = yield* Effect.fromResult(PairingUrl.make(HttpServer.formatAddress(address), code))
   yield* Console.log(`Open ${Redacted.value(url)} to pair.`)
 })

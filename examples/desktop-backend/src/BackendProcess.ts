@@ -2,7 +2,7 @@
  * Implements the backend's side of the handover: it takes the credential, seeds it once the server accepts connections,
  * reports that it is ready, and ends with the application that started it.
  */
-import { AccessScope, BootstrapCredentialService } from "@sallyport/core"
+import { BootstrapCredentialService } from "@sallyport/core"
 import { SecretFd } from "@sallyport/node"
 import { Config, Console, Effect, Layer, Redacted, Schema, Stdio, Stream } from "effect"
 import { HttpServer } from "effect/http"
@@ -21,7 +21,7 @@ const say = (message: typeof Handover.Message.Type) =>
  */
 const seed = Effect.fnUntraced(function*(credential: Redacted.Redacted) {
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
-  for (const link of yield* bootstrap.list) {
+  for (const link of yield* bootstrap.list()) {
     // A link that was redeemed or has expired meanwhile needs no revocation.
     if (link.label === label) {
       yield* Effect.catchReason(
@@ -37,7 +37,7 @@ const seed = Effect.fnUntraced(function*(credential: Redacted.Redacted) {
     credential,
     label,
     lifetime,
-    scopes: yield* AccessScope.Vocabulary,
+    scopes: "all",
     // The server accepts connections by now, because its layer is built.
     ready: Effect.void
   })

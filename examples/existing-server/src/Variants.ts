@@ -12,6 +12,7 @@ import {
 } from "@sallyport/core"
 import {
   Authentication,
+  Edge,
   RpcAuthentication,
   RunHandlers,
   Sallyport,
@@ -39,7 +40,8 @@ class SessionsAndRuns extends HttpApi.make("sallyport").add(SessionGroup).add(Ru
 /** Mounts sessions and runs, without the endpoints of pairing links and without the pairing page. */
 export const withoutPairing = HttpApiBuilder.layer(SessionsAndRuns, { openapiPath: "/api/openapi.json" }).pipe(
   Layer.provide([SessionHandlers.layer, RunHandlers.layer]),
-  Layer.provide([Authentication.layer, Authentication.layerRequestErrors()])
+  Layer.provide([Authentication.layer, Authentication.layerRequestErrors()]),
+  Layer.merge(Edge.layer)
 )
 // #endregion groups
 

@@ -4,16 +4,21 @@ import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Option } from "effect"
 import type { AccessLog, Decision, State } from "./AccessLog.ts"
 import { event } from "./AccessLog.ts"
-import { begin, end } from "./KeyValueSessionCredentialRepository.ts"
+import { begin, ending } from "./KeyValueSessionCredentialRepository.ts"
 
 const redeemable = (row: Links.PairingLinkRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
+
+type Place = Pick<Links.PairingLinkRow, "createdAtMillis" | "id">
+
+const newestFirst = (a: Place, b: Place): number =>
+  b.createdAtMillis - a.createdAtMillis || (a.id === b.id ? 0 : a.id < b.id ? 1 : -1)
 
 /** Returns the rows that can be redeemed, newest first. */
 export const open = (rows: Iterable<Links.PairingLinkRow>, nowMillis: number) =>
   Array.from(rows)
     .filter((row) => redeemable(row, nowMillis))
-    .sort((a, b) => b.createdAtMillis - a.createdAtMillis || (a.id < b.id ? 1 : -1))
+    .sort(newestFirst)
 
 const withDigest = ({ links }: State, codeDigest: string) =>
   Array.from(links.values()).find((row) => row.codeDigest === codeDigest)
@@ -24,12 +29,19 @@ const endedAt = (row: Links.PairingLinkRow): number =>
 /** Creates the pairing links of the log. */
 export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialRepository => {
   return {
-    insert: (row, context) =>
-      log.change("insert", (state) => {
-        if (withDigest(state, row.codeDigest) !== undefined) return { answer: false }
-        if (state.links.has(row.id)) return new Error(`Pairing link ${row.id} exists already; use another id`)
+    insert: (row, context, maxOpen = Infinity) =>
+      log.change("insert", (state): Decision<Links.InsertOutcome> | Error => {
+        const { links, sessions } = state
+        const issuer = row.issuedBy === null ? undefined : sessions.get(row.issuedBy)
+        if (row.issuedBy !== null && (issuer === undefined || !Sessions.isLive(issuer, context.nowMillis))) {
+          return { answer: "issuer-ended" }
+        }
+        if (withDigest(state, row.codeDigest) !== undefined) return { answer: "digest-exists" }
+        const ofIssuer = open(links.values(), context.nowMillis).filter(({ issuedBy }) => issuedBy === row.issuedBy)
+        if (row.issuedBy !== null && ofIssuer.length >= maxOpen) return { answer: "too-many-open" }
+        if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already; use another id`)
         const upserted = event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(row) }, context)
-        return { answer: true, change: { links: [row], events: [upserted] } }
+        return { answer: "inserted", change: { links: [row], events: [upserted] } }
       }),
 
     findByCodeDigest: (codeDigest) => Effect.sync(() => Option.fromUndefinedOr(withDigest(log.state, codeDigest))),
@@ -50,31 +62,41 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
         }
         const begun = begin(state, session, context)
         if (begun instanceof Error) return begun
-        const ended = end(state, (row) => row.id === replaces, context)
+        const ended = replaces === undefined
+          ? undefined
+          : ending(state, { _tag: "Session", id: replaces }, context).change
         const link = { ...row, remainingUses: row.remainingUses - 1 }
         return {
           answer: { _tag: "Redeemed", link },
           change: {
-            links: [link],
-            sessions: [...ended.sessions, ...begun.sessions],
-            removedTickets: ended.removedTickets,
-            events: [...ended.events, event(Links.used(link), context), ...begun.events]
+            links: [...(ended?.links ?? []), link],
+            sessions: [...(ended?.sessions ?? []), ...begun.sessions],
+            removedTickets: ended?.removedTickets ?? [],
+            events: [...(ended?.events ?? []), event(Links.used(link), context), ...begun.events]
           }
         }
       }),
     // #endregion redeem
 
-    list: ({ limit, nowMillis }) => Effect.sync(() => open(log.state.links.values(), nowMillis).slice(0, limit)),
+    list: ({ after, limit, nowMillis, subject }) =>
+      Effect.sync(() =>
+        open(log.state.links.values(), nowMillis)
+          .filter((row) => subject === undefined || row.subject === subject)
+          .filter((row) => after === undefined || newestFirst(after, row) < 0)
+          .slice(0, limit)
+      ),
 
-    revoke: (id, context) =>
+    revoke: (id, context, subject) =>
       log.change("revoke", ({ links }) => {
         const row = links.get(id)
-        if (row === undefined || !redeemable(row, context.nowMillis)) return { answer: false }
+        if (row === undefined || !redeemable(row, context.nowMillis) || (subject ?? row.subject) !== row.subject) {
+          return { answer: false }
+        }
         return {
           answer: true,
           change: {
             links: [{ ...row, revokedAtMillis: context.nowMillis }],
-            events: [event({ _tag: "pairingLinkRemoved", id, reason: "revoked" }, context)]
+            events: [event({ _tag: "pairingLinkRemoved", id, subject: row.subject, reason: "revoked" }, context)]
           }
         }
       }),
@@ -92,7 +114,9 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
           answer: ended.length,
           change: {
             removedLinks: ended.map(({ id }) => id),
-            events: unspent.map(({ id }) => event({ _tag: "pairingLinkRemoved", id, reason: "expired" }, context))
+            events: unspent.map(({ id, subject }) =>
+              event({ _tag: "pairingLinkRemoved", id, subject, reason: "expired" }, context)
+            )
           }
         }
       })

@@ -1,5 +1,6 @@
 /** Sessions and their tickets on the log. Each operation is one decision, as its contract demands. */
 import type { ChangeContext } from "@sallyport/core/access/AccessEvent"
+import { revocationVerdict } from "@sallyport/core/access/Lineage"
 import type * as Session from "@sallyport/core/access/Session"
 import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Option } from "effect"
@@ -15,19 +16,6 @@ export const live = (rows: Iterable<Sessions.SessionRow>, nowMillis: number) =>
 const endedAt = (row: Sessions.SessionRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
 
-const isTarget = (target: Sessions.RevocationTarget) => (row: Sessions.SessionRow): boolean => {
-  switch (target._tag) {
-    case "Session":
-      return row.id === target.id
-    case "SubjectExcept":
-      return row.subject === target.subject && row.id !== target.keep
-    case "Subject":
-      return row.subject === target.subject
-    case "ProofKey":
-      return row.proofKeyThumbprint === target.proofKeyThumbprint
-  }
-}
-
 const ticketsOf = ({ tickets }: State, ids: ReadonlyArray<Session.SessionId>): ReadonlyArray<string> =>
   Array.from(tickets.values()).filter(({ sessionId }) => ids.includes(sessionId)).map(({ ticketDigest }) =>
     ticketDigest
@@ -42,13 +30,30 @@ export const begin = (state: State, row: Sessions.SessionRow, context: ChangeCon
     ? new Error(`Session ${row.id} exists already`)
     : { sessions: [row], events: [event({ _tag: "sessionUpserted", session: Sessions.toSession(row) }, context)] }
 
-/** Returns the change that revokes live sessions, with their tickets. */
-export const end = (state: State, isEnded: (row: Sessions.SessionRow) => boolean, context: ChangeContext) => {
-  const rows = live(state.sessions.values(), context.nowMillis).filter(isEnded)
+/** Ends what a revocation ends: sessions with their tickets, and links. */
+export const ending = (state: State, target: Sessions.RevocationTarget, context: ChangeContext) => {
+  const ends = revocationVerdict(
+    { sessions: state.sessions.values(), links: state.links.values() },
+    target,
+    context.nowMillis
+  )
+  const ids = ends.sessions.map(({ id }) => id)
+  const revoked = { revokedAtMillis: context.nowMillis }
   return {
-    sessions: rows.map((row) => ({ ...row, revokedAtMillis: context.nowMillis })),
-    removedTickets: ticketsOf(state, rows.map(({ id }) => id)),
-    events: rows.map(({ id }) => event({ _tag: "sessionRemoved", id, reason: "revoked" }, context))
+    ids,
+    change: {
+      sessions: ends.sessions.map((row) => ({ ...row, ...revoked })),
+      links: ends.links.map((row) => ({ ...row, ...revoked })),
+      removedTickets: ticketsOf(state, ids),
+      events: [
+        ...ends.sessions.map(({ id, subject }) =>
+          event({ _tag: "sessionRemoved", id, subject, reason: "revoked" }, context)
+        ),
+        ...ends.links.map(({ id, subject }) =>
+          event({ _tag: "pairingLinkRemoved", id, subject, reason: "revoked" }, context)
+        )
+      ]
+    }
   }
 }
 
@@ -108,7 +113,7 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
           case "reused":
             return {
               answer: { _tag: "Reused" },
-              change: end(state, (row) => row.id === id, { actor: "system", nowMillis })
+              change: ending(state, { _tag: "Session", id }, { actor: "system", nowMillis }).change
             }
           default:
             return { answer: { _tag: "Refused", reason: verdict } }
@@ -135,11 +140,18 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
           .slice(0, limit)
       ),
 
+    countDescendants: ({ ids, nowMillis }) =>
+      Effect.sync(() =>
+        Sessions.countDescendants(
+          ids,
+          Array.from(log.state.sessions.values(), (row) => ({ ...row, isLive: Sessions.isLive(row, nowMillis) }))
+        )
+      ),
+
     revoke: (target, context) =>
       log.change("revoke", (state): Decision<ReadonlyArray<Session.SessionId>> => {
-        const change = end(state, isTarget(target), context)
-        const answer = change.sessions.map(({ id }) => id)
-        return answer.length === 0 ? { answer } : { answer, change }
+        const { change, ids } = ending(state, target, context)
+        return change.events.length === 0 ? { answer: ids } : { answer: ids, change }
       }),
 
     insertTicket: (row) =>
@@ -159,8 +171,9 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
 
     sweep: ({ endedBeforeMillis, limit }, context) =>
       log.change("sweep", (state): Decision<number> => {
+        const parents = new Set(Array.from(state.sessions.values(), ({ parentId }) => parentId))
         const ended = Array.from(state.sessions.values())
-          .filter((row) => endedAt(row) <= endedBeforeMillis)
+          .filter((row) => endedAt(row) <= endedBeforeMillis && !parents.has(row.id))
           .sort((a, b) => endedAt(a) - endedAt(b) || byId(a, b))
           .slice(0, limit)
           .sort(byId)
@@ -179,7 +192,9 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
           change: {
             removedSessions: endedIds,
             removedTickets: [...theirTickets, ...furtherTickets],
-            events: expired.map(({ id }) => event({ _tag: "sessionRemoved", id, reason: "expired" }, context))
+            events: expired.map(({ id, subject }) =>
+              event({ _tag: "sessionRemoved", id, subject, reason: "expired" }, context)
+            )
           }
         }
       })

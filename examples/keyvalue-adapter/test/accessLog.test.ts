@@ -1,7 +1,12 @@
 /** What the contract's suites cannot ask of every adapter: how this one starts, and what it does if the store fails. */
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
-import { type BootstrapCredentialRepository, RepositoryError } from "@sallyport/core"
+import {
+  type BootstrapCredentialRepository,
+  RepositoryError,
+  Session,
+  type SessionCredentialRepository
+} from "@sallyport/core"
 import { Effect, Layer } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as KeyValueRepositories from "../src/KeyValueRepositories.ts"

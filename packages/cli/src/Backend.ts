@@ -68,9 +68,12 @@ const layerServices = Layer.mergeAll(
   Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layerConfig))
 )
 
+// Longer than balancers keep an idle connection, 60 seconds mostly: one that the server closes first costs them a request.
+const keepAliveMillis = 75_000
+
 const layerServer = (options: Options) =>
   Layer.unwrap(Effect.sync(() => {
-    const server = holdEarlyRequests(createServer())
+    const server = holdEarlyRequests(createServer({ keepAliveTimeout: keepAliveMillis }))
     // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))

@@ -11,6 +11,7 @@ import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import { type ConnectClient, SecurityMode } from "@sallyport/core/access/ConnectClient"
 import type { Decision } from "@sallyport/core/access/ConnectClientRepository"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -39,6 +40,7 @@ export const exitCodes = {
   RequestChanged: 6,
   SecurityModeUnreadable: 7,
   ConnectStoreUnavailable: 8,
+  ReasonNotAllowed: 1,
   TooManyWaiting: 1,
   NotLinked: 9,
   RelayNotTold: 10
@@ -92,14 +94,14 @@ const toJson = (client: ConnectClient) => ({
   lastSeenAt: formatTime(client.lastSeenAt)
 })
 
-/** Describes a client in a line. The client's own texts were checked for control characters. */
+/** Describes a client in a line, which its own texts cannot reorder. */
 const toLine = (client: ConnectClient): string =>
   [
     client.proofKeyThumbprint.slice(0, 12),
     client.status.padEnd(8),
     client.status === "pending" ? client.verificationCode : " ".repeat(9),
-    client.account,
-    client.label ?? client.deviceType,
+    Text.shown(client.account),
+    Text.shown(client.label ?? client.deviceType),
     DateTime.formatIso(client.requestedAt).slice(0, 16).replace("T", " ")
   ].join("  ")
 
@@ -216,6 +218,7 @@ const watch = Command.make("watch", {}, () =>
         const pending = (message.snapshot.connectClients ?? []).filter((client) => client.status === "pending")
         return Effect.forEach(pending, show, { discard: true })
       }
+      if (message._tag === "Advanced") return Effect.void
       const { change } = message.event
       switch (change._tag) {
         case "connectClientUpserted":
@@ -255,7 +258,7 @@ const status = Command.make("status", {}, () =>
     yield* Console.log(
       linked === undefined
         ? "Linked to no relay"
-        : `Linked to ${linked.relayUrl} as ${linked.environmentId}, which belongs to ${linked.account}`
+        : `Linked to ${linked.relayUrl} as ${linked.environmentId}, which belongs to ${Text.shown(linked.account)}`
     )
     if (linked?.url !== undefined) yield* Console.log(`Registered there at ${linked.url}`)
     yield* Console.log(`Who may connect: ${mode}`)
@@ -302,7 +305,7 @@ const link = Command.make(
     withStore(Effect.fnUntraced(function*({ json }) {
       const token = yield* Linking.exchangeCode({ relayUrl: relay, code })
       const { account, environmentId } = yield* Linking.link({ relayUrl: relay, token, url, newKey })
-      if (!json) yield* Console.log(`Linked to ${relay} as ${environmentId}, which belongs to ${account}`)
+      if (!json) yield* Console.log(`Linked to ${relay} as ${environmentId}, which belongs to ${Text.shown(account)}`)
       const health = yield* Effect.result(Linking.health({ relayUrl: relay, token, environmentId }))
       if (json) {
         const found = Option.getOrNull(Result.getSuccess(health))

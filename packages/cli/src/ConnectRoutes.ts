@@ -14,6 +14,6 @@ import * as Layer from "effect/Layer"
  * @since 0.1.0
  */
 export const layer = HttpApiBuilder.layer(ConnectEnvironmentApi).pipe(
-  Layer.provide(EnvironmentHandlers.layer),
+  Layer.provide(EnvironmentHandlers.layerConfig),
   Layer.provide(Authentication.layerRequestErrors())
 )

@@ -11,6 +11,7 @@ import * as CredentialRequirements from "@sallyport/core/credentials/CredentialR
 import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
 import { CredentialScope, type ScopedCredential } from "@sallyport/core/access/ScopedCredential"
+import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -121,8 +122,8 @@ const toJson = (credential: ScopedCredential) => ({
 const toLine = (credential: ScopedCredential): string =>
   [
     credential.key.padEnd(20),
-    `${credential.scope} ${credential.owner}`,
-    `by ${credential.updatedBy}`,
+    `${credential.scope} ${Text.shown(credential.owner)}`,
+    `by ${Text.shown(credential.updatedBy)}`,
     DateTime.formatIso(credential.updatedAt).slice(0, 16).replace("T", " ")
   ].join("  ")
 
@@ -207,7 +208,7 @@ const set = Command.make(
         scope: Option.getOrUndefined(scope)
       })
       if (json) return yield* Console.log(JSON.stringify({ credential: toJson(credential), shadowedBy }))
-      yield* Console.log(`Set ${key} of the ${credential.scope} ${credential.owner}.`)
+      yield* Console.log(`Set ${key} of the ${credential.scope} ${Text.shown(credential.owner)}.`)
       if (shadowedBy !== null) {
         yield* Console.error(`The ${shadowedBy}'s own credential is read first and stays in use.`)
       }
@@ -225,7 +226,9 @@ const remove = Command.make(
     withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
       const removed = yield* credentials.remove(principal, { key, scope: Option.getOrUndefined(scope) })
       yield* Console.log(
-        json ? JSON.stringify({ removed: toJson(removed) }) : `Removed ${key} of the ${removed.scope} ${removed.owner}.`
+        json
+          ? JSON.stringify({ removed: toJson(removed) })
+          : `Removed ${key} of the ${removed.scope} ${Text.shown(removed.owner)}.`
       )
     }))
 ).pipe(Command.withDescription("Remove a credential: the one in use, or the one of --scope"))
@@ -235,7 +238,7 @@ const encodeVerdict = Schema.encodeSync(CredentialRequirements.Verdict)
 const describeVerdict = (verdict: CredentialRequirements.Verdict): string => {
   switch (verdict._tag) {
     case "Valid":
-      return verdict.account === null ? "works" : `works, for ${verdict.account}`
+      return verdict.account === null ? "works" : `works, for ${Text.shown(verdict.account)}`
     case "NeedsToken":
       return "is not set"
     case "Rejected":

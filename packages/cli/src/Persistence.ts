@@ -91,11 +91,17 @@ const layerSecretKeys = (state: StateDirectory) =>
     const fs = yield* FileSystem.FileSystem
     const random = yield* SecureRandom.SecureRandom
     const key = Base64Url.encode(yield* random.randomBytes(32))
+    // Linked when it is whole: another start never reads a part of it.
+    const whole = `${state.secretKey}.${Base64Url.encode(yield* random.randomBytes(12))}`
     yield* Effect.scoped(Effect.gen(function*() {
-      const file = yield* fs.open(state.secretKey, { flag: "wx", mode: 0o600 })
+      const file = yield* fs.open(whole, { flag: "wx", mode: 0o600 })
       yield* file.writeAll(new TextEncoder().encode(`${key}\n`))
       yield* file.sync
-    })).pipe(Effect.catchReason("PlatformError", "AlreadyExists", () => Effect.void))
+    })).pipe(
+      Effect.andThen(fs.link(whole, state.secretKey)),
+      Effect.catchReason("PlatformError", "AlreadyExists", () => Effect.void),
+      Effect.ensuring(Effect.ignore(fs.remove(whole, { force: true })))
+    )
     return SecretKeys.layerFile(state.secretKey)
   }))
 

@@ -1,7 +1,6 @@
 /**
  * Implements `sallyport serve`: starts the reference backend and shows how to pair with it.
  */
-import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
@@ -14,12 +13,13 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
-import type * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { renderUnicodeCompact } from "uqr"
+import { networkInterfaces } from "node:os"
 import * as Backend from "./Backend.ts"
+import * as Addresses from "./internal/addresses.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
 const flags = {
@@ -67,9 +67,10 @@ const flags = {
   )
 }
 
-/** Returns the URL that a browser on this machine opens for an address that a server listens on. */
-const localUrl = (address: NetAddress.SocketAddress): string =>
-  HttpServer.formatAddress(address).replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+/** Says why browsers elsewhere cannot pair, and what to do: they keep a session of this policy over TLS only. */
+const insecure =
+  "Browsers on other machines cannot pair over plain http: anyone on the network could take their session. " +
+  "Put a proxy that terminates TLS before this server and start it with --public-url https://…, or listen on 127.0.0.1"
 
 /**
  * Issues the one link of this start and prints it. The reader of the terminal is the operator, so the link carries
@@ -79,7 +80,10 @@ const announce = Effect.fnUntraced(
   function*(options: { readonly publicUrl: string | undefined; readonly json: boolean }) {
     const { address } = yield* HttpServer.HttpServer
     const policy = yield* AuthPolicy.AuthPolicy
-    const baseUrl = yield* Effect.fromResult(PairingUrl.httpBase(options.publicUrl ?? localUrl(address)))
+    const baseUrl = yield* Effect.fromResult(PairingUrl.httpBase(options.publicUrl ?? Addresses.localUrl(address)))
+    const isInsecure = policy.kind === "remote-reachable" && !baseUrl.startsWith("https:")
+    const urls = Addresses.urlsOf(address, networkInterfaces())
+    if (isInsecure) yield* Effect.logWarning(insecure)
     if (policy.kind === "unsafe-no-auth") {
       return yield* Console.log(
         options.json
@@ -90,7 +94,7 @@ const announce = Effect.fnUntraced(
     const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
     const { code, link } = yield* bootstrap.issue({
       issuedBy: "operator",
-      scopes: yield* AccessScope.Vocabulary,
+      scopes: "all",
       label: "start-up"
     })
     const pairingUrl = Redacted.value(yield* Effect.fromResult(PairingUrl.make(baseUrl, code)))
@@ -100,22 +104,23 @@ const announce = Effect.fnUntraced(
           url: baseUrl,
           pairingUrl,
           code: Redacted.value(code),
+          ...(isInsecure ? { urls } : {}),
           expiresAt: DateTime.formatIso(link.expiresAt)
         })
       )
     }
     yield* Console.log(
       [
-        `Listening on ${baseUrl}`,
+        `Listening on ${isInsecure ? urls.join(", ") : baseUrl}`,
         "",
-        "To pair this browser or another device, open",
+        isInsecure ? "To pair a browser of this machine, open" : "To pair this browser or another device, open",
         "",
         `  ${pairingUrl}`,
         "",
         `or enter ${Redacted.value(code)} at ${baseUrl}${PairingUrl.path}. It works once, until ` +
         `${DateTime.formatIso(link.expiresAt).slice(11, 16)} UTC.`,
-        "",
-        renderUnicodeCompact(pairingUrl)
+        // No other device could use the address.
+        ...(isInsecure ? [] : ["", renderUnicodeCompact(pairingUrl)])
       ].join("\n")
     )
   }

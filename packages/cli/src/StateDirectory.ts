@@ -53,7 +53,7 @@ export const orDefault = Effect.fnUntraced(function*(directory: Option.Option<st
 
 /**
  * Creates the directory, private to this user, or checks an existing one: it must be a directory, owned by this user,
- * writable, and closed to all other users.
+ * writable, closed to all other users, and without symbolic links in the places of its files.
  *
  * @category operations
  * @since 0.1.0
@@ -93,25 +93,32 @@ export const open = Effect.fn("StateDirectory.open")(function*(directory: string
     const mode = (info.mode & 0o777).toString(8).padStart(4, "0")
     return yield* fail(`is open to other users (mode ${mode})`, `Run: chmod 700 ${JSON.stringify(resolved)}`)
   }
-  // A new file shows whether the directory is writable, and which user owns the files of this process.
-  const probe = path.join(resolved, ".probe")
-  yield* fs.writeFile(probe, new Uint8Array(), { mode: 0o600 }).pipe(
-    Effect.mapError(() => fail("is not writable", `Run: chmod u+rwx ${JSON.stringify(resolved)}, or use another one.`))
-  )
-  const own = yield* fs.stat(probe).pipe(
-    Effect.ensuring(Effect.ignore(fs.remove(probe))),
-    Effect.mapError(refuse("cannot be listed"))
-  )
-  if (Option.getOrUndefined(own.uid) !== Option.getOrUndefined(info.uid)) {
+  // Nothing is written to find these out: the directory may be another user's, and several processes may start at once.
+  const own = process.geteuid?.()
+  if (own !== undefined && Option.getOrElse(info.uid, () => own) !== own) {
     return yield* fail(
       "belongs to another user",
-      `Run: chown ${Option.getOrElse(own.uid, () => "$USER")} ${JSON.stringify(resolved)}, or use another one.`
+      `Run: chown ${own} ${JSON.stringify(resolved)}, or use another one.`
     )
   }
-  return {
+  yield* Effect.mapError(
+    fs.access(resolved, { readable: true, writable: true }),
+    () => fail("is not writable", `Run: chmod u+rwx ${JSON.stringify(resolved)}, or use another one.`)
+  )
+  const state = {
     directory: resolved,
     database: path.join(resolved, "sallyport.db"),
     secrets: path.join(resolved, "secrets"),
     secretKey: path.join(resolved, "secret-key")
   }
+  // What stands in the place of a file would be written through, wherever it leads.
+  const files = [state.database, `${state.database}-wal`, `${state.database}-shm`, state.secrets, state.secretKey]
+  for (const file of files) {
+    if (Option.isNone(yield* Effect.option(fs.readLink(file)))) continue
+    return yield* fail(
+      `holds a symbolic link, ${path.basename(file)}`,
+      `Put what it leads to in its place, or run: rm ${JSON.stringify(file)}`
+    )
+  }
+  return state
 })

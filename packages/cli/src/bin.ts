@@ -14,11 +14,24 @@ import { credentials } from "./Credentials.ts"
 import { describeFailure } from "./internal/describeFailure.ts"
 import * as ThumbprintArguments from "./internal/thumbprintArguments.ts"
 import { serve } from "./Serve.ts"
+import { sessions } from "./Sessions.ts"
 
 const sallyport = Command.make("sallyport").pipe(
   Command.withDescription("Pairing, sessions and resumable runs, as a server to try and to learn from"),
-  Command.withSubcommands([connect, credentials, serve])
+  Command.withSubcommands([connect, credentials, serve, sessions])
 )
+
+// A terminal that is closed ends a server as properly as SIGTERM does.
+process.on("SIGHUP", () => process.emit("SIGTERM"))
+// One who asks again does not want to wait. npm passes on the signal of a terminal that the process has got already.
+const isImpatientAfterMillis = 500
+let askedAtMillis = Infinity
+for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+  process.on(signal, () => {
+    if (performance.now() - askedAtMillis > isImpatientAfterMillis) process.exit(code)
+    askedAtMillis = Math.min(askedAtMillis, performance.now())
+  })
+}
 
 const run = Command.runWith(sallyport, { version: "0.1.0" })
 

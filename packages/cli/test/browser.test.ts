@@ -44,6 +44,13 @@ const ended = (page: Page) =>
     return end.jsonValue()
   })
 
+/** Opens a pairing address, and pairs when the page asks. */
+const pair = Effect.fnUntraced(function*(page: Page, pairingUrl: string) {
+  yield* step(() => page.goto(pairingUrl))
+  yield* step(() => page.click("#confirm"))
+  yield* text(page, "#status", /^Signed in as owner/)
+})
+
 /** Sends a request with the page's own session. */
 const ask = <A>(page: Page, method: string, path: string, payload?: object) =>
   step(async (): Promise<A> => {
@@ -88,8 +95,7 @@ describe("a browser", () => {
         // It was at the start page before, and is signed in there after pairing: nothing keeps the old answer.
         yield* step(() => page.goto(network.url))
         yield* text(page, "#status", /^This browser is not paired\.$/)
-        yield* step(() => page.goto(server.pairingUrl.replace(server.url, network.url)))
-        yield* text(page, "#status", /^Signed in as owner/)
+        yield* pair(page, server.pairingUrl.replace(server.url, network.url))
         assert.strictEqual(page.url(), `${network.url}/`)
 
         const devtools = yield* step(() => context.newCDPSession(page))
@@ -173,8 +179,7 @@ describe("a browser", () => {
         const server = yield* Sallyport.serve(yield* Sallyport.freshState)
         const chromium = yield* Browser.browser
         const first = yield* open(yield* Browser.profile(chromium))
-        yield* step(() => first.page.goto(server.pairingUrl))
-        yield* text(first.page, "#status", /^Signed in as owner/)
+        yield* pair(first.page, server.pairingUrl)
         const right = yield* issueCode(first.page)
 
         const context = yield* Browser.profile(chromium)
@@ -222,8 +227,7 @@ describe("a browser", () => {
         const other = yield* open(yield* Browser.profile(chromium))
         yield* step(() => other.page.goto(`${server.url}/pair`))
         yield* text(other.page, "#status", /^Enter the code/)
-        yield* step(() => other.page.goto(`${server.url}/pair#token=${again}`))
-        yield* text(other.page, "#status", /^Signed in as owner/)
+        yield* pair(other.page, `${server.url}/pair#token=${again}`)
         assert.deepStrictEqual([...first.problems, ...problems, ...other.problems], [])
       }),
     Programs.timeout
@@ -236,8 +240,7 @@ describe("a browser", () => {
         const server = yield* Sallyport.serve(yield* Sallyport.freshState)
         const chromium = yield* Browser.browser
         const { page, problems } = yield* open(yield* Browser.profile(chromium))
-        yield* step(() => page.goto(server.pairingUrl))
-        yield* text(page, "#status", /^Signed in as owner/)
+        yield* pair(page, server.pairingUrl)
 
         const keys: Array<string | undefined> = []
         let asked = 0
@@ -283,8 +286,7 @@ describe("a browser", () => {
         const chromium = yield* Browser.browser
         const context = yield* Browser.profile(chromium)
         const { page, problems } = yield* open(context)
-        yield* step(() => page.goto(killed.pairingUrl.replace(killed.url, network.url)))
-        yield* text(page, "#status", /^Signed in as owner/)
+        yield* pair(page, killed.pairingUrl.replace(killed.url, network.url))
         const token = yield* Sallyport.pair(killed, yield* issueCode(page))
         yield* step(() => page.click("#start"))
         yield* seen(page, 2)

@@ -32,6 +32,8 @@ const proxyTo = (relayUrl: string) =>
           const answer = await Effect.runPromise(Effect.option(request(relayUrl + path, {
             method: incoming.method ?? "GET",
             headers: {
+              // The relay goes by the address that its caller knows.
+              host: incoming.headers.host ?? "",
               "content-type": incoming.headers["content-type"] ?? "application/json",
               ...(incoming.headers.authorization === undefined ? {} : { authorization: incoming.headers.authorization })
             },

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as NFS from "node:fs"
+import { connect } from "node:net"
 import * as NPath from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { renderUnicodeCompact } from "uqr"
@@ -79,9 +80,32 @@ describe("sallyport serve", () => {
   )
 
   it.live(
-    "HTTP-04: stops at SIGTERM and SIGINT while a stream is open; the reader learns how the run ended",
+    "HTTP-08 C-43: warns that browsers elsewhere cannot pair over plain http, says what to do, and shows no QR code",
     () =>
-      Effect.forEach(["SIGTERM", "SIGINT"] as const, (signal) =>
+      Effect.gen(function*() {
+        const args = ["serve", "--port", "0", "--policy", "remote-reachable"]
+        const plain = yield* Sallyport.sallyport([...args, "--state-dir", yield* Sallyport.freshState])
+        yield* plain.printed(/It works once, until .*\n/)
+        yield* plain.stop("SIGTERM")
+        assert.match(plain.stderr(), /level=WARN/)
+        for (const part of ["plain http", "--public-url https://", "127.0.0.1"]) assert.include(plain.stderr(), part)
+        assert.notMatch(plain.stdout(), /[▀▄█]/)
+        assert.match(plain.stdout(), /^Listening on http:\/\/127\.0\.0\.1:\d+\n/)
+
+        const publicUrl = ["--public-url", "https://ide.example.com"]
+        const behind = yield* Sallyport.sallyport([...args, ...publicUrl, "--state-dir", yield* Sallyport.freshState])
+        yield* behind.printed(/[▀▄█]+\n$/)
+        yield* behind.stop("SIGTERM")
+        assert.strictEqual(behind.stderr(), "")
+        assert.include(behind.stdout(), "https://ide.example.com/pair#token=")
+      }),
+    timeout
+  )
+
+  it.live(
+    "HTTP-04: stops at SIGTERM, SIGINT and SIGHUP while a stream is open; the reader learns how the run ended",
+    () =>
+      Effect.forEach(["SIGTERM", "SIGINT", "SIGHUP"] as const, (signal) =>
         Effect.gen(function*() {
           const state = yield* Sallyport.freshState
           const server = yield* Sallyport.serve(state)
@@ -109,6 +133,29 @@ describe("sallyport serve", () => {
         }), { concurrency: "unbounded", discard: true }),
     timeout
   )
+
+  it.live("a second signal ends at once a server that waits for a body", () =>
+    Effect.gen(function*() {
+      const server = yield* Sallyport.serve(yield* Sallyport.freshState)
+      const hanging = yield* Effect.acquireRelease(
+        Effect.sync(() => connect(Number(new URL(server.url).port), "127.0.0.1")),
+        (socket) => Effect.sync(() => socket.destroy())
+      )
+      hanging.on("error", () => {})
+      hanging.write(
+        "POST /oauth/token HTTP/1.1\r\nhost: localhost\r\n" +
+          "content-type: application/x-www-form-urlencoded\r\ncontent-length: 10\r\n\r\n"
+      )
+      // The server has begun to read it when it has answered something that came later.
+      yield* Sallyport.request(`${server.url}/api/auth/session`)
+      // One that is sent together with the first is npm's copy of it.
+      const [first] = yield* Effect.all([
+        server.stop("SIGTERM"),
+        server.stop("SIGTERM"),
+        Effect.delay(server.stop("SIGTERM"), "700 millis")
+      ], { concurrency: "unbounded" })
+      assert.deepStrictEqual(first, { code: 143, signal: null })
+    }), timeout)
 
   it.live("a request that arrives while the server starts is answered", () =>
     Effect.gen(function*() {

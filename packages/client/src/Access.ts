@@ -5,7 +5,13 @@
  * Nothing here is retried. A request whose answer is lost may have used up a pairing code, and for the other requests
  * the caller knows better whether they still matter.
  */
-import { PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
+import {
+  ListedSessionView,
+  NextPage,
+  PairingLinkView,
+  PairingPreview,
+  SessionView
+} from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { bootstrapTokenType, SessionState, tokenExchange, TokenResponse } from "@sallyport/contract/SessionGroup"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
@@ -89,6 +95,8 @@ export class Access extends Context.Service<Access, {
   readonly refresh: Effect.Effect<typeof SessionState.Type, ClientError>
   /** Emits the kept answer and every change of it; none while nothing is known. It sends no request itself. */
   readonly changes: Stream.Stream<Option.Option<typeof SessionState.Type>>
+  /** Returns what a pairing code would give, without using it. A wrong code counts as an attempt. */
+  readonly preview: (code: Redacted.Redacted) => Effect.Effect<PairingPreview, ClientError>
   /**
    * Exchanges a pairing code for a session, and keeps its credential. The kept state is dropped, and an older request
    * that answers later does not bring it back.
@@ -101,13 +109,18 @@ export class Access extends Context.Service<Access, {
   readonly pair: (options: PairOptions) => Effect.Effect<void, ClientError>
   /** Ends this session on the server, and forgets its credential. A session that had ended before is success. */
   readonly logout: Effect.Effect<void, ClientError>
-  /** Lists this subject's sessions. */
-  readonly sessions: Effect.Effect<ReadonlyArray<SessionView>, ClientError>
-  /** Ends another session. Ending this session is a `Conflict`; use `logout` for it. */
-  readonly revokeSession: (id: SessionId) => Effect.Effect<void, ClientError>
+  /** Lists this subject's sessions, or with the scope `access:manage` everyone's, page after page. */
+  readonly sessions: Effect.Effect<ReadonlyArray<ListedSessionView>, ClientError>
+  /**
+   * Ends another session with its open links, and if asked for with all that descends from it. Ending this session is a
+   * `Conflict`; use `logout` for it.
+   */
+  readonly revokeSession: (id: SessionId, options?: {
+    readonly descendants?: boolean | undefined
+  }) => Effect.Effect<void, ClientError>
   /** Ends all sessions of this subject but this one, and returns how many there were. */
   readonly revokeOtherSessions: Effect.Effect<number, ClientError>
-  /** Lists the pairing links that can still be redeemed. */
+  /** Lists this subject's pairing links that can still be redeemed, or with `access:manage` everyone's, page after page. */
   readonly links: Effect.Effect<ReadonlyArray<PairingLinkView>, ClientError>
   /** Creates a link that lets another device in. */
   readonly issueLink: (options?: LinkOptions) => Effect.Effect<IssuedLink, ClientError>
@@ -120,8 +133,22 @@ const responseMode = "response-only"
 const limit = Duration.seconds(30)
 
 const Nothing = Schema.Null
-const Sessions = Schema.Struct({ sessions: Schema.Array(SessionView) })
-const Links = Schema.Struct({ links: Schema.Array(PairingLinkView) })
+const Sessions = Schema.Struct({ sessions: Schema.Array(ListedSessionView), next: NextPage })
+const Links = Schema.Struct({ links: Schema.Array(PairingLinkView), next: NextPage })
+
+/** Reads the pages of a list, one after the other, and returns all entries. */
+const readPages = Effect.fnUntraced(function*<A, E>(
+  read: (query: { readonly after?: string }) => Effect.Effect<readonly [page: ReadonlyArray<A>, next: string | null], E>
+) {
+  const [all, first] = yield* read({})
+  const entries = Array.from(all)
+  for (let next = first; next !== null;) {
+    const [page, following] = yield* read({ after: next })
+    entries.push(...page)
+    next = following
+  }
+  return entries
+})
 const NewLink = Schema.Struct({
   link: PairingLinkView,
   code: Schema.RedactedFromValue(Schema.String, { label: "pairing-code" })
@@ -230,6 +257,9 @@ const make = Effect.gen(function*() {
     ),
     refresh,
     changes: SubscriptionRef.changes(known),
+    preview: Effect.fn("Access.preview")((code) =>
+      request(exchanging.session.preview({ payload: { credential: code }, responseMode }), PairingPreview)
+    ),
     pair: Effect.fn("Access.pair")(function*(options) {
       // The state is forgotten before and after, and also if it fails: the answer may be lost although the cookie was
       // set.
@@ -245,20 +275,28 @@ const make = Effect.gen(function*() {
         forget
       )
     }).pipe(Effect.withSpan("Access.logout")),
-    sessions: Effect.map(
-      guarded(api.session.list({ responseMode }), Sessions),
-      ({ sessions }) => sessions
+    sessions: readPages((query) =>
+      Effect.map(
+        guarded(api.session.list({ query, responseMode }), Sessions),
+        ({ next, sessions }) => [sessions, next] as const
+      )
     ).pipe(Effect.withSpan("Access.sessions")),
-    revokeSession: Effect.fn("Access.revokeSession")(function*(id) {
-      yield* guarded(api.session.revoke({ payload: { id: id }, responseMode }), Nothing)
+    revokeSession: Effect.fn("Access.revokeSession")(function*(id, options) {
+      const descendants = options?.descendants
+      yield* guarded(
+        api.session.revoke({ payload: { id, ...(descendants === undefined ? {} : { descendants }) }, responseMode }),
+        Nothing
+      )
     }),
     revokeOtherSessions: Effect.map(
       guarded(api.session.revokeOthers({ responseMode }), Schema.Struct({ revoked: Schema.Natural })),
       ({ revoked }) => revoked
     ).pipe(Effect.withSpan("Access.revokeOtherSessions")),
-    links: Effect.map(
-      guarded(api.pairing.list({ responseMode }), Links),
-      ({ links }) => links
+    links: readPages((query) =>
+      Effect.map(
+        guarded(api.pairing.list({ query, responseMode }), Links),
+        ({ links, next }) => [links, next] as const
+      )
     ).pipe(Effect.withSpan("Access.links")),
     issueLink: Effect.fn("Access.issueLink")(function*(options) {
       const { kind, label, lifetime, proofKeyThumbprint, scopes } = options ?? {}

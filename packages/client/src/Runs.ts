@@ -333,7 +333,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
 
     const take = (event: Sse.Event): Step<RunEvent, RunsErrorReason> => {
       // The number of the next event is known, so neither a server nor a proxy can repeat or drop one unnoticed.
-      const cursor = parseCursor(event.id ?? "")
+      const cursor = Option.getOrUndefined(parseCursor(event.id ?? ""))
       const isNext = cursor === trail.cursor + 1
       switch (event.event) {
         case "data": {

@@ -44,6 +44,22 @@ describe("pairing", () => {
         assert.deepStrictEqual((yield* access.sessions).map(({ current }) => current), [true])
       }))
 
+    it.live(`BOOT-14: shows what a code would give before it is redeemed (${name})`, () =>
+      Effect.gen(function*() {
+        const server = yield* start()
+        const { access } = yield* connect(server.url, credentials)
+        const code = yield* server.code()
+        for (let repeat = 0; repeat < 2; repeat++) {
+          const { label, lifetimeSeconds, subject } = yield* access.preview(code)
+          assert.deepStrictEqual([subject, label, lifetimeSeconds], ["owner", null, 2_592_000])
+        }
+        assert.isFalse((yield* access.state).authenticated)
+        yield* access.pair({ code })
+        const { reason } = yield* Effect.flip(access.preview(code))
+        assert.strictEqual(reason._tag, "Unauthorized")
+        assert.match(reason.message, /was used/)
+      }))
+
     it.live(`L-15 L-18: fails with the server's sentence and a code, and nothing else (${name})`, () =>
       Effect.gen(function*() {
         const server = yield* start()
@@ -229,6 +245,28 @@ describe("a session", () => {
       })
       assert.strictEqual(yield* access.revokeOtherSessions, 1)
       assert.deepStrictEqual((yield* access.sessions).map(({ id }) => id), [own.id])
+    }))
+
+  it.live("SESS-13 HTTP-09: lists all sessions, page after page, and ends one with what descends from it", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const { access } = yield* connect(server.url, having(yield* server.token()))
+      const paired = Effect.fnUntraced(function*(issuer: Access.Access["Service"]) {
+        const { code } = yield* issuer.issueLink()
+        const device = yield* connect(server.url, bearer)
+        yield* device.access.pair({ code })
+        return device.access
+      })
+      const child = yield* paired(access)
+      const grandchild = yield* paired(child)
+      for (let index = 0; index < 198; index++) yield* server.token()
+      const sessions = yield* access.sessions
+      assert.deepStrictEqual([sessions.length, new Set(sessions.map(({ id }) => id)).size], [201, 201])
+      const found = sessions.filter(({ current, descendants }) => !current && descendants === 1)
+      assert.strictEqual(found.length, 1)
+      for (const { id } of found) yield* access.revokeSession(id, { descendants: true })
+      for (const out of [child, grandchild]) assert.strictEqual((yield* reasonOf(out.sessions))._tag, "Unauthorized")
+      assert.strictEqual((yield* access.sessions).length, 199)
     }))
 
   it.live("lets others in by links, and takes them back", () =>

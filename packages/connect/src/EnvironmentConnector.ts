@@ -14,6 +14,7 @@ import {
   WaitAnswer,
   WaitProof
 } from "@sallyport/contract/ConnectProtocol"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import type { DeviceType } from "@sallyport/core/access/ConnectClient"
 import { believedKeys, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
@@ -24,7 +25,6 @@ import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
@@ -32,7 +32,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Identity from "./Identity.ts"
-import { readAtMost } from "./internal/boundedHttp.ts"
+import { readAtMost } from "@sallyport/core/BoundedHttp"
 import {
   type InvalidEnvironmentConnectorOptions,
   type Options,
@@ -253,16 +253,18 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           { request: signed }
         )
       )
+      const bytes = yield* readAtMost(response, settings.maxAnswerBytes, () => unreachable("its answer is too long"))
       if (response.status !== 200) return yield* unreachable(`it answered ${response.status}`)
-      return new TextDecoder().decode(
-        yield* readAtMost(response, settings.maxAnswerBytes, () => unreachable("its answer is too long"))
-      )
+      return new TextDecoder().decode(bytes)
     }).pipe(
       Effect.timeoutOrElse({
         duration: settings.timeoutMillis + request.waitSeconds * 1000,
         orElse: () => Effect.fail(unreachable("it took too long"))
       }),
-      Effect.catchTag("HttpClientError", () => Effect.fail(unreachable("it cannot be reached")))
+      Effect.catchTag(
+        "HttpClientError",
+        (error) => Effect.fail(unreachable(PublicHttp.refusalOf(error)?.problem ?? "it cannot be reached"))
+      )
     )
 
     const raw = yield* Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Record(Schema.String, Schema.Json)))(
@@ -375,14 +377,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   })
 })
 
-/** An HTTP client that takes a redirect for what it is: no answer. */
-const layerHttp = Layer.provide(
-  FetchHttpClient.layer,
-  Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual", credentials: "omit" })
-)
+// Plain HTTP to this machine is let pass here: the relay links, and asks, such an environment only if it was told to.
+const layerHttp = PublicHttp.layer({ loopback: true })
 
 /**
- * Creates the service on an HTTP client that must not follow redirects; {@link layer} is what most hosts want.
+ * Creates the service on an HTTP client that must not follow redirects, and must not reach addresses that are not public,
+ * as that of `PublicHttp`; {@link layer} is what most hosts want.
  *
  * @category constructors
  * @since 0.1.0
@@ -394,7 +394,7 @@ export const make = (options: Options): Effect.Effect<
 > => Effect.flatMap(settings.fromObject(options), build)
 
 /**
- * Provides the connector with given options, on `fetch`. Fails if they cannot work.
+ * Provides the connector with given options. It connects to public addresses only. Fails if they cannot work.
  *
  * @category layers
  * @since 0.1.0
@@ -406,7 +406,7 @@ export const layerWith = (options: Options): Layer.Layer<
 > => Layer.provide(Layer.effect(EnvironmentConnector, make(options)), layerHttp)
 
 /**
- * Provides the connector with the options of the configuration, on `fetch`: `SALLYPORT_CONNECTOR_TIMEOUT` and
+ * Provides the connector with the options of the configuration: `SALLYPORT_CONNECTOR_TIMEOUT` and
  * `SALLYPORT_CONNECTOR_MAX_ANSWER_BYTES`.
  *
  * @category layers
@@ -419,7 +419,7 @@ export const layerConfig: Layer.Layer<
 > = Layer.provide(Layer.effect(EnvironmentConnector, Effect.flatMap(settings.fromConfig, build)), layerHttp)
 
 /**
- * Provides the connector with the defaults of {@link Options}, on `fetch`.
+ * Provides the connector with the defaults of {@link Options}. It connects to public addresses only.
  *
  * @category layers
  * @since 0.1.0

@@ -19,7 +19,11 @@ import {
 import type * as WireError from "@sallyport/contract/WireError"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
-import { BootstrapCredentialService, makeGrants } from "@sallyport/core/access/BootstrapCredentialService"
+import {
+  BootstrapCredentialService,
+  defaultSubject,
+  makeGrants
+} from "@sallyport/core/access/BootstrapCredentialService"
 import { type ConnectClientError, ConnectClientStore, grantedBy } from "@sallyport/core/connect/ConnectClientStore"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
@@ -29,13 +33,18 @@ import * as Digest from "effect/crypto/Digest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
 import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
+import { type Options, settings } from "./internal/environmentOptions.ts"
 import * as Jwt from "./internal/jwt.ts"
+import * as Seldom from "./internal/seldom.ts"
 import * as Wire from "./internal/wire.ts"
+
+export { InvalidEnvironmentOptions, type Options } from "./internal/environmentOptions.ts"
 
 const encoder = new TextEncoder()
 
@@ -50,16 +59,12 @@ type Proof =
 type Claims<P> = P extends unknown ? Omit<P, "iss" | "aud" | "iat" | "exp"> : never
 
 /**
- * Provides the handlers of an environment, which lets a client in for the scopes given, by default all that there are.
+ * Provides the handlers of an environment.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerWith = (options: {
-  readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
-  /** Whom the sessions of clients belong to. By default `owner`. */
-  readonly subject?: string | undefined
-}) =>
+export const layerWith = (options: Options) =>
   HttpApiBuilder.group(
     ConnectEnvironmentApi,
     "environment",
@@ -69,9 +74,9 @@ export const layerWith = (options: {
       const replays = yield* ReplayRepository
       const withSecrets = Effect.provideService(SecretStore.SecretStore, yield* SecretStore.SecretStore)
       const digest = yield* Digest.Digest
-      const scopes = options.scopes ?? (yield* AccessScope.Vocabulary)
+      const scopes = options.scopes ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
       const makeGrant = yield* makeGrants
-      const wire = yield* Wire.make
+      const logRefusal = Seldom.make("Refused a request in the name of the relay", Effect.logInfo)
       const stopping = yield* Stopping
 
       /** Verifies a request of the relay that the environment is linked to, and returns how to answer it. */
@@ -81,7 +86,7 @@ export const layerWith = (options: {
         claims: Schema.Codec<A, E>
       ) {
         const linked = yield* withSecrets(EnvironmentLink.get)
-        if (Option.isNone(linked)) return yield* wire.notFound({ message: "This environment is linked to no relay" })
+        if (Option.isNone(linked)) return yield* Wire.notFound({ message: "This environment is linked to no relay" })
         const link = linked.value
         const nowMillis = yield* Clock.currentTimeMillis
         const key = EnvironmentLink.findRelayKey(link, Jwt.keyIdOf(request), nowMillis)
@@ -125,7 +130,7 @@ export const layerWith = (options: {
         if (claims.sub !== link.account) return yield* new Jwt.JwtRefused({ problem: "wrong account" })
         const grant = yield* makeGrant({
           scopes,
-          subject: options.subject ?? "owner",
+          subject: options.subject ?? defaultSubject,
           label: claims.label,
           proofKeyThumbprint: claims.cnf.jkt,
           createdBy: grantedBy,
@@ -241,12 +246,12 @@ export const layerWith = (options: {
         Effect.catchTags(effect, {
           JwtRefused: (error) =>
             Effect.andThen(
-              Effect.logInfo("Refused a request in the name of the relay", { problem: error.problem }),
-              wire.unauthorized(error)
+              logRefusal({ problem: error.problem }),
+              Wire.unauthorized(error)
             ),
-          ConnectClientError: (error) => wire.unavailable(error),
-          SecretStoreError: (error) => wire.unavailable(error),
-          RepositoryError: () => wire.unavailable({ message: "The request cannot be taken at the moment" })
+          ConnectClientError: (error) => Wire.unavailable(error),
+          SecretStoreError: (error) => Wire.unavailable(error),
+          RepositoryError: () => Wire.unavailable({ message: "The request cannot be taken at the moment" })
         })
 
       return handlers.handleAll({
@@ -265,3 +270,11 @@ export const layerWith = (options: {
  * @since 0.1.0
  */
 export const layer = layerWith({})
+
+/**
+ * Provides the handlers with the options of the configuration, in variables that begin with `SALLYPORT_ENVIRONMENT_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = Layer.unwrap(Effect.map(settings.fromConfig, layerWith))

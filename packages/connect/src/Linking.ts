@@ -1,7 +1,7 @@
 /**
  * Links an environment to a relay, replaces its key, and ends the link again: what the environment's side sends.
  */
-import { type EnvironmentHealth, linkAudience, RelayApi, typ } from "@sallyport/contract/ConnectProtocol"
+import { type EnvironmentHealth, RelayApi, typ } from "@sallyport/contract/ConnectProtocol"
 import { bootstrapTokenType, tokenExchange } from "@sallyport/contract/SessionGroup"
 import type * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -16,7 +16,8 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
-import { bounded } from "./internal/boundedHttp.ts"
+import { bounded } from "@sallyport/core/BoundedHttp"
+import * as Jwt from "./internal/jwt.ts"
 
 /**
  * Reports that a relay did not take what the environment asked for, or was not there to take it. `problem` is a sentence.
@@ -158,7 +159,12 @@ export const link = Effect.fnUntraced(function*(options: {
   const environmentId = Option.isSome(before) && before.value.relayUrl === options.relayUrl
     ? before.value.environmentId
     : id
-  const proof = yield* identity.sign(typ.link, { iss: environmentId, aud: linkAudience, url: options.url })
+  const proof = yield* identity.sign(typ.link, {
+    iss: environmentId,
+    aud: URL.parse(options.relayUrl)?.origin ?? options.relayUrl,
+    url: options.url,
+    ath: yield* Jwt.tokenDigest(options.token)
+  })
   const relay = yield* clientOf(options.relayUrl, options.token)
   const answer = yield* ask(
     options.relayUrl,

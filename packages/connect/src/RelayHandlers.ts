@@ -5,7 +5,6 @@
 import {
   type EnvironmentHealth,
   KeyPossessionProof,
-  linkAudience,
   LinkProof,
   type MintAnswer,
   RelayApi,
@@ -14,37 +13,36 @@ import {
   UnlinkProof,
   type WaitAnswer
 } from "@sallyport/contract/ConnectProtocol"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { believedKeys, RelayEnvironmentRepository, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
 import { RelayProofRepository } from "./RelayProofRepository.ts"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Clock from "effect/Clock"
 import * as Digest from "effect/crypto/Digest"
+import type * as WireError from "@sallyport/contract/WireError"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
-import { EnvironmentConnector, type EnvironmentConnectorError } from "./EnvironmentConnector.ts"
+import { EnvironmentConnector, EnvironmentConnectorError, EnvironmentUnreachable } from "./EnvironmentConnector.ts"
 import { overlapMillis } from "./EnvironmentLink.ts"
 import * as DecisionStream from "./internal/decisionStream.ts"
 import * as Jwt from "./internal/jwt.ts"
-import * as OpenWaits from "./internal/openWaits.ts"
+import * as OpenRequests from "./internal/openRequests.ts"
 import { type Options, type Settings, settings } from "./internal/relayOptions.ts"
+import * as Seldom from "./internal/seldom.ts"
 import * as Wire from "./internal/wire.ts"
 
 export { InvalidRelayHandlersOptions, type Options } from "./internal/relayOptions.ts"
 
-/** Tells whether a relay may send requests to an address: HTTPS, or with `loopback` this machine as well. */
-const isEnvironmentUrl = (text: string, options?: { readonly loopback?: boolean | undefined }): boolean => {
-  const url = URL.parse(text)
-  if (url === null || url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") return false
-  return url.protocol === "https:" ||
-    (options?.loopback === true && url.protocol === "http:" &&
-      ["127.0.0.1", "[::1]", "localhost"].includes(url.hostname))
-}
-
 const encoder = new TextEncoder()
+
+/** Finds the token that a request presents. */
+const presented = /^(?:Bearer|DPoP) +(\S+) *$/i
 
 /** How many proofs a page of an account's list has. */
 const proofsPerPage = 100
@@ -64,13 +62,28 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const replays = yield* ReplayRepository
       const digest = yield* Digest.Digest
       const awaitEnd = yield* ConnectionEnd.make
-      const wire = yield* Wire.make
-      const { environmentsPerAccount, loopbackEnvironments, proofsPerAccount, waitsPerAccount, waitsPerClient } =
-        yield* found
-      const openWait = OpenWaits.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
-      const storeFailed = () => wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
+      const {
+        callsPerAccount,
+        callsPerClient,
+        environmentsPerAccount,
+        loopbackEnvironments,
+        proofsPerAccount,
+        waitsPerAccount,
+        waitsPerClient
+      } = yield* found
+      const publicUrl = Option.getOrUndefined(yield* Effect.serviceOption(AuthPolicy))?.publicUrl
+      /** Lists where an environment that links reaches this relay: a host that names no public URL believes the request. */
+      const originsOf = ({ headers }: { readonly headers: Readonly<Record<string, string | undefined>> }) =>
+        publicUrl === undefined
+          ? ["https", "http"].map((scheme) => URL.parse(`${scheme}://${headers.host}`)?.origin ?? "")
+          : [publicUrl.origin]
+      const checkAddress = yield* PublicHttp.makeCheck({ loopback: loopbackEnvironments })
+      const openWait = OpenRequests.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
+      const openCall = OpenRequests.make({ perClient: callsPerClient, perAccount: callsPerAccount })
+      const logRefusal = Seldom.make("Refused what was said in the name of an environment", Effect.logInfo)
+      const storeFailed = () => Wire.unavailable({ message: "The relay's store cannot be reached at the moment" })
 
-      const noEnvironment = (id: string) => wire.notFound({ message: `You have no environment ${id} at this relay` })
+      const noEnvironment = (id: string) => Wire.notFound({ message: `You have no environment ${id} at this relay` })
       const find = Effect.fnUntraced(function*(id: string) {
         const session = yield* CurrentSession
         const found = yield* environments.find({ id, account: session.subject })
@@ -79,11 +92,19 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       const currentClient = Effect.gen(function*() {
         const session = yield* CurrentSession
         if (session.proofKeyThumbprint === null) {
-          return yield* wire.invalidRequest({ message: "Sign in with a DPoP proof, so that the client has a key" })
+          return yield* Wire.invalidRequest({ message: "Sign in with a DPoP proof, so that the client has a key" })
         }
         return { account: session.subject, proofKeyThumbprint: session.proofKeyThumbprint }
       })
-      const connectorFailed = (error: EnvironmentConnectorError) => wire.unavailable(error)
+      /** Counts a call of an environment until the answer has been sent, and refuses one too many. */
+      const countCall = Effect.gen(function*() {
+        const { id, proofKeyThumbprint, subject } = yield* CurrentSession
+        if (yield* openCall({ account: subject, proofKeyThumbprint: proofKeyThumbprint ?? id })) return
+        return yield* Wire.busy({
+          message: "This client, or its account, has as many requests open as it may at once; try again later"
+        })
+      })
+      const connectorFailed = (error: EnvironmentConnectorError) => Wire.unavailable(error)
 
       /** Makes the announced key of an environment, which it has used, the one that it has. */
       const adoptKey = Effect.fnUntraced(function*(id: string, keyId: string) {
@@ -99,7 +120,13 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         environment: RelayEnvironmentRow,
         request: (environment: RelayEnvironmentRow) => Effect.Effect<A, EnvironmentConnectorError>
       ) =>
-        request(environment).pipe(
+        checkAddress(environment.url).pipe(
+          Effect.mapError(({ problem }) =>
+            new EnvironmentConnectorError({
+              reason: new EnvironmentUnreachable({ environmentId: environment.id, problem })
+            })
+          ),
+          Effect.andThen(request(environment)),
           Effect.map((answer) => ({ answer, row: environment })),
           Effect.catchTag(
             "EnvironmentConnectorError",
@@ -125,7 +152,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       ) {
         const row = Option.getOrUndefined(yield* environments.findById(environmentId))
         if (row === undefined) {
-          return yield* wire.notFound({ message: `This relay has no environment ${environmentId}` })
+          return yield* Wire.notFound({ message: `This relay has no environment ${environmentId}` })
         }
         const kid = Jwt.keyIdOf(proof)
         // Not one that comes to an end: it is believed for what was on its way, and for nothing new.
@@ -170,13 +197,13 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       }) {
         const client = { ...(yield* currentClient), requestedAtMillis: request.requestedAt }
         if (!(yield* openWait(client))) {
-          return yield* wire.unavailable({
+          return yield* Wire.busy({
             message: "This client, or its account, waits for as many decisions as it may at once; try again later"
           })
         }
         const environment = yield* find(request.environmentId)
         if (!(yield* proofs.hasPending({ ...client, environmentId: environment.id }))) {
-          return yield* wire.notFound(
+          return yield* Wire.notFound(
             { message: "The relay knows of no such request of this client; connect to ask again" },
             "connect_client_not_found"
           )
@@ -192,8 +219,8 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
       })
       const proofRefused = (error: Jwt.JwtRefused) =>
         Effect.andThen(
-          Effect.logInfo("Refused what was said in the name of an environment", { problem: error.problem }),
-          wire.unauthorized(error)
+          logRefusal({ problem: error.problem }),
+          Wire.unauthorized(error)
         )
       const unavailable = ({ message }: { readonly message: string }) =>
         Effect.fail<DecisionStream.Failure>({ code: "unavailable", message, retryable: true })
@@ -205,25 +232,25 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
 
       return handlers.handleAll({
         link: Effect.fn(
-          function*({ payload }) {
+          function*({ payload, request }) {
             const session = yield* CurrentSession
             const { environmentId, key, proof, url } = payload
-            if (!isEnvironmentUrl(url, { loopback: loopbackEnvironments })) {
-              return yield* wire.invalidRequest({
-                message: loopbackEnvironments
-                  ? "The address of an environment must begin with https://, or be one of this machine"
-                  : "The address of an environment must begin with https://; to allow this machine as well, the relay sets " +
-                    "loopbackEnvironments"
-              })
+            yield* checkAddress(url)
+            if (/[?#]/.test(url)) {
+              return yield* new PublicHttp.AddressRefused({ host: url, problem: "it has a query or a fragment" })
             }
             const claims = yield* Jwt.verify(proof, {
               key,
               typ: typ.link,
               issuer: environmentId,
-              audience: linkAudience,
+              audience: originsOf(request),
               claims: LinkProof
             })
             if (claims.url !== url) return yield* new Jwt.JwtRefused({ problem: "another address" })
+            const token = presented.exec(request.headers.authorization ?? "")?.[1] ?? ""
+            if (claims.ath !== (yield* Jwt.tokenDigest(Redacted.make(token)))) {
+              return yield* new Jwt.JwtRefused({ problem: "another token" })
+            }
             yield* Jwt.checkName(key)
             let relayKey = yield* connector.newestKey
             while (true) {
@@ -240,7 +267,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
                 if (Option.isSome(yield* environments.findById(environmentId))) {
                   return yield* noEnvironment(environmentId)
                 }
-                return yield* wire.invalidRequest({
+                return yield* Wire.invalidRequest({
                   message:
                     `You have ${environmentsPerAccount} environments at this relay already; unlink one of them first`
                 })
@@ -253,7 +280,17 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
             return { relayId: connector.relayId, keys: [relayKey], account: session.subject }
           },
           Effect.catchTags({
-            JwtRefused: (error: Jwt.JwtRefused) => wire.invalidRequest(error),
+            AddressRefused: ({ message }: PublicHttp.AddressRefused) =>
+              Wire.invalidRequest({
+                message: "The address of an environment must begin with https:// and be a public one" +
+                  `${loopbackEnvironments ? ", or plain HTTP on this machine" : ""}. ${message}` +
+                  (loopbackEnvironments ? "" : "; to allow this machine as well, the relay sets loopbackEnvironments")
+              }),
+            JwtRefused: ({ message, problem }: Jwt.JwtRefused) =>
+              Wire.invalidRequest({
+                message: `${message} (${problem}); link at the address that the relay gives as its own` +
+                  (publicUrl === undefined ? "" : `, ${publicUrl.origin}`)
+              }),
             RepositoryError: storeFailed,
             EnvironmentConnectorError: connectorFailed
           })
@@ -304,7 +341,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
                 keyId: claims.key.kid
               })
               if (!announced) {
-                return yield* wire.unavailable({ message: "The environment's key has just changed; try again" })
+                return yield* Wire.unavailable({ message: "The environment's key has just changed; try again" })
               }
             }
             const after = Option.getOrElse(yield* environments.findById(environmentId), () => row)
@@ -315,6 +352,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         health: Effect.fn(
           function*({ params }) {
             const environment = yield* find(params.environmentId)
+            yield* countCall
             return yield* ask(environment, connector.health).pipe(
               Effect.map((): EnvironmentHealth => ({ status: "healthy", message: null })),
               Effect.catchTag("EnvironmentConnectorError", ({ message, reason }) => {
@@ -328,7 +366,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
                   case "RelayKeyUnknown":
                     return found("link_anew")
                   case "RelayKeyUnreadable":
-                    return wire.unavailable(reason)
+                    return Wire.unavailable(reason)
                 }
               })
             )
@@ -362,6 +400,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           function*({ payload }) {
             const client = yield* currentClient
             const environment = yield* find(payload.environmentId)
+            yield* countCall
             const answer = yield* ask(environment, (row) =>
               connector.mint(row, {
                 ...client,
@@ -376,8 +415,24 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         wait: Effect.fn(
           function*({ payload }) {
             const wait = yield* findPending(payload)
-            // A wait that is cut short asks again, elsewhere if this relay stops.
-            const cut = Effect.as(Effect.andThen(awaitEnd(yield* CurrentSession), Wire.lastAnswer), "pending" as const)
+            const cut = Effect.flatMap(
+              Effect.tap(awaitEnd(yield* CurrentSession), Wire.lastAnswer),
+              (end): Effect.Effect<
+                "pending",
+                WireError.Unauthorized | WireError.Unavailable
+              > => {
+                switch (end._tag) {
+                  case "SessionEnded":
+                    return Wire.unauthorized(sessionEnded)
+                  case "SessionUnknown":
+                    return Wire.unavailable(end.error)
+                  case "ServerStopping":
+                  case "HostEnded":
+                    // The client asks again, elsewhere if this relay stops.
+                    return Effect.succeed("pending" as const)
+                }
+              }
+            )
             return { approvalStatus: yield* Effect.raceFirst(wait(payload.waitSeconds), cut) }
           },
           Effect.catchTags({ RepositoryError: storeFailed, EnvironmentConnectorError: connectorFailed })

@@ -315,7 +315,7 @@ describe("what waits at a relay for a decision", () => {
       const mine = yield* open(session)
       const everyones = yield* open()
       yield* revoke
-      assert.strictEqual(yield* Fiber.join(mine.poll), "200 pending")
+      assert.strictEqual(yield* Fiber.join(mine.poll), "401 undefined")
       assert.strictEqual(yield* Fiber.join(mine.following), "complete session_ended")
       yield* Effect.sleep("100 millis")
       assert.deepStrictEqual([everyones.poll.pollUnsafe(), everyones.following.pollUnsafe()], [undefined, undefined])

@@ -11,14 +11,16 @@ import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Identity from "@sallyport/connect/Identity"
 import * as Linking from "@sallyport/connect/Linking"
 import { ConnectEnvironmentApi, typ } from "@sallyport/contract/ConnectProtocol"
+import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
-import { linked } from "@sallyport/connect/RelayEnvironmentRepository"
+import { linked, RelayEnvironmentRepository } from "@sallyport/connect/RelayEnvironmentRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import * as Deferred from "effect/Deferred"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -34,6 +36,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
 import * as Http from "node:http"
 import { type Fields, headerOf, keyOf, timesNow, write } from "./tampering.ts"
+import { tokenDigest } from "../src/internal/jwt.ts"
 import { startRelay } from "./world.ts"
 
 /** A server of the test's own making, which answers as a test says. */
@@ -226,6 +229,220 @@ describe("a relay that strangers link environments to", () => {
       )
       assert.deepStrictEqual(body.environments.map(({ url }) => url), ["https://environment.example/backend"])
       assert.strictEqual(asked, 0)
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+})
+
+describe("a relay asked to link what is inside", () => {
+  it.live("CONN-15 C-26: refuses every form of it, also by name", () =>
+    Effect.gen(function*() {
+      const resolve = (name: string) =>
+        Effect.succeed([{ address: name === "inside.example" ? "169.254.169.254" : "93.184.216.34", family: 4 }])
+      const relay = yield* startRelay("memory", { loopbackEnvironments: false }).pipe(
+        Effect.provideService(PublicHttp.Resolver, resolve)
+      )
+      const link = (url: string) =>
+        Effect.result(Linking.link({ relayUrl: relay.url, token: Redacted.make("ada"), url }))
+      for (
+        const host of [
+          "127.0.0.1",
+          "localhost",
+          "localhost.",
+          "2130706433",
+          "0x7f000001",
+          "0177.1",
+          "[::1]",
+          "[::ffff:127.0.0.1]",
+          "[::127.0.0.1]",
+          "[64:ff9b::7f00:1]",
+          "[2002:7f00:1::]",
+          "169.254.169.254",
+          "192.168.1.1",
+          "inside.example"
+        ]
+      ) {
+        const result = yield* link(`https://${host}/backend`)
+        assert.include(Result.isFailure(result) ? result.failure.message : "linked", "must begin with https://", host)
+      }
+      assert.isTrue(Result.isSuccess(yield* link("https://outside.example")))
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+
+  it.live("CONN-15 C-26: connects to nothing if a name that it linked leads inside when it is called", () =>
+    Effect.gen(function*() {
+      let connections = 0
+      const beside = yield* fakeServer((response) => response.end("{}"))
+      beside.server.on("connection", () => connections++)
+      for (const calls of [1, 2]) {
+        // At the link, and at the first checks of a call, the name is what it was.
+        let asked = 0
+        const resolve = () =>
+          Effect.sync(() => [{ address: asked++ < calls ? "93.184.216.34" : "127.0.0.1", family: 4 }])
+        const relay = yield* startRelay("memory", { loopbackEnvironments: false }).pipe(
+          Effect.provideService(PublicHttp.Resolver, resolve)
+        )
+        const url = `https://rebind.example:${new URL(beside.url).port}`
+        const { environmentId } = yield* Linking.link({ relayUrl: relay.url, token: Redacted.make("ada"), url })
+        const health = yield* Linking.health({ relayUrl: relay.url, token: Redacted.make("ada"), environmentId })
+        assert.strictEqual(health.status, "unreachable")
+        assert.include(health.message, "not public")
+        assert.strictEqual(asked, calls + 1)
+      }
+      assert.strictEqual(connections, 0)
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+
+  it.live("CONN-15: does not call what was linked on this machine, once it may not be", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const beside = yield* fakeServer((response) => {
+        asked++
+        response.end("{}")
+      })
+      const relay = yield* startRelay("memory", { loopbackEnvironments: false })
+      const { publicKey } = yield* Identity.load(Identity.environmentKeyName)
+      yield* relay.run(RelayEnvironmentRepository.use((environments) =>
+        environments.link(linked({
+          id: "desk",
+          account: "ada",
+          url: beside.url,
+          keyX: publicKey.x,
+          keyId: publicKey.kid,
+          relayKeyId: null,
+          linkedAtMillis: 0
+        }))
+      ))
+      const health = yield* Linking.health({
+        relayUrl: relay.url,
+        token: Redacted.make("ada"),
+        environmentId: "desk"
+      })
+      assert.strictEqual(health.status, "unreachable")
+      assert.strictEqual(asked, 0)
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+})
+
+describe("a proof that an environment made to link itself", () => {
+  it.live("CONN-15: is good at no other relay, and for no other account", () =>
+    Effect.gen(function*() {
+      const relay = yield* startRelay("memory")
+      const payloads: Array<unknown> = []
+      const thief = yield* Effect.acquireRelease(
+        Effect.callback<Http.Server>((resume) => {
+          const server = Http.createServer((request, response) => {
+            let text = ""
+            request.on("data", (chunk: Buffer) => {
+              text += chunk.toString("utf8")
+            })
+            request.on("end", () => {
+              payloads.push(JSON.parse(text))
+              response.writeHead(503).end()
+            })
+          })
+          server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+        }),
+        (server) =>
+          Effect.sync(() => {
+            server.closeAllConnections()
+            server.close()
+          })
+      )
+      const address = thief.address()
+      const elsewhere = `http://127.0.0.1:${typeof address === "object" ? address?.port : 0}`
+      const linkAt = (relayUrl: string, account: string) =>
+        Effect.result(Linking.link({ relayUrl, token: Redacted.make(account), url: "https://environment.example" }))
+      yield* linkAt(elsewhere, "ada")
+      const post = (account: string, payload: unknown) =>
+        Effect.map(relay.call("/api/relay/environments", { account, payload }), ({ status }) => status)
+      // A relay that was sent it has nothing for another one, under any account.
+      assert.deepStrictEqual([yield* post("eve", payloads[0]), yield* post("ada", payloads[0])], [400, 400])
+
+      // What was seen on its way to this relay is good for the account that sent it.
+      const identity = yield* Identity.load(Identity.environmentKeyName)
+      const proof = yield* identity.sign(typ.link, {
+        iss: identity.publicKey.kid,
+        aud: relay.url,
+        url: "https://environment.example",
+        ath: yield* tokenDigest(Redacted.make("ada"))
+      })
+      const payload = {
+        environmentId: identity.publicKey.kid,
+        url: "https://environment.example",
+        key: identity.publicKey,
+        proof
+      }
+      assert.deepStrictEqual([yield* post("eve", payload), yield* post("ada", payload)], [400, 200])
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+
+  it.live("CONN-15: is for the public address of a relay that has one, which names it to a caller that comes another way", () =>
+    Effect.gen(function*() {
+      const policy = yield* Layer.build(
+        AuthPolicy.layer({ host: "127.0.0.1", publicUrl: new URL("https://relay.example/base") })
+      )
+      const relay = yield* Effect.provideContext(startRelay("memory"), policy)
+      const linking = Linking.link({
+        relayUrl: relay.url,
+        token: Redacted.make("ada"),
+        url: "https://environment.example"
+      })
+      assert.include((yield* Effect.flip(linking)).message, "https://relay.example")
+    }).pipe(Effect.scoped, Effect.provide(Environment)))
+})
+
+describe("a relay whose clients ask without waiting for an answer", () => {
+  it.live("CONN-15: has so many calls open for a client, and for an account, and refuses one more at once", () =>
+    Effect.gen(function*() {
+      const relay = yield* startRelay("memory", { callsPerClient: 2, callsPerAccount: 3 })
+      const open: Array<Http.ServerResponse> = []
+      const waiting: Array<() => void> = []
+      const silent = yield* fakeServer((response) => {
+        open.push(response)
+        for (const look of waiting.splice(0)) look()
+      })
+      const asked = (count: number) =>
+        Effect.callback<void>((resume) => {
+          const look = () => void (open.length >= count ? resume(Effect.void) : waiting.push(look))
+          look()
+        })
+      const { publicKey } = yield* Identity.load(Identity.environmentKeyName)
+      for (const account of ["ada", "eve"]) {
+        yield* relay.run(RelayEnvironmentRepository.use((environments) =>
+          environments.link(linked({
+            id: `desk-of-${account}`,
+            account,
+            url: silent.url,
+            keyX: publicKey.x,
+            keyId: publicKey.kid,
+            relayKeyId: null,
+            linkedAtMillis: 0
+          }))
+        ))
+      }
+      const connect = (account: string, key: string) =>
+        relay.call<{ readonly message: string }>("/api/relay/connect", {
+          account,
+          key,
+          payload: { environmentId: `desk-of-${account}` }
+        })
+      const refused = Effect.fnUntraced(function*(call: ReturnType<typeof connect>) {
+        const before = open.length
+        const { body, status } = yield* call
+        assert.deepStrictEqual([status, open.length], [503, before])
+        assert.include(body.message, "as many requests open as it may")
+      })
+      yield* Effect.forkScoped(connect("ada", "a"))
+      yield* Effect.forkScoped(connect("ada", "a"))
+      yield* asked(2)
+      yield* refused(connect("ada", "a"))
+      yield* Effect.forkScoped(connect("ada", "b"))
+      yield* asked(3)
+      yield* refused(connect("ada", "c"))
+      yield* refused(relay.call("/api/relay/environments/desk-of-ada/health"))
+      yield* Effect.forkScoped(connect("eve", "a"))
+      yield* asked(4)
+      // What has been answered counts no more.
+      const first = yield* Effect.forkScoped(Effect.repeat(connect("ada", "c"), { until: () => open.length > 4 }))
+      open[0]?.end("{}")
+      yield* asked(5)
+      open[4]?.end("{}")
+      yield* Fiber.join(first)
     }).pipe(Effect.scoped, Effect.provide(Environment)))
 })
 

@@ -16,7 +16,6 @@ import {
   HealthProof,
   HealthRequest,
   KeyPossessionProof,
-  linkAudience,
   LinkProof,
   MintAnswer,
   MintProof,
@@ -460,6 +459,9 @@ describe("a relay", () => {
 const environmentKey = keyOf(new Uint8Array(32).fill(5))
 const url = "http://127.0.0.1:1"
 
+/** The digest of the token with which the relay is called for its account. */
+const tokenDigest = createHash("sha256").update("ada").digest("base64url")
+
 /** What an environment says to its relay unasked, and where. A new one is a line here. */
 const statements: ReadonlyArray<{
   readonly path: string
@@ -468,8 +470,8 @@ const statements: ReadonlyArray<{
   readonly own: Fields
   readonly bound: ReadonlyArray<string>
   readonly by: Key
-  /** Who it is for; the relay by default. */
-  readonly audience?: string
+  /** Whether it is for the relay's origin, and not for its id. */
+  readonly isForOrigin?: boolean
   /** What is sent with it, and the name that it has there. */
   readonly name: string
   readonly beside: (sign: (kind: string, claims: Fields, by: Key) => string) => Fields
@@ -479,10 +481,10 @@ const statements: ReadonlyArray<{
     path: "/api/relay/environments",
     typ: typ.link,
     claims: LinkProof.fields,
-    own: { url },
-    bound: ["iss", "aud", "url"],
+    own: { url, ath: tokenDigest },
+    bound: ["iss", "aud", "url", "ath"],
     by: environmentKey,
-    audience: linkAudience,
+    isForOrigin: true,
     name: "proof",
     beside: () => ({ url, key: environmentKey.publicKey }),
     status: 200
@@ -544,12 +546,12 @@ describe("a relay that environments talk to", () => {
           const beside = { environmentId, ...statement.beside(sign) }
           const post = (payload: unknown) => relay.call(statement.path, { payload })
           if (statement.typ !== typ.link) {
-            const proof = sign(typ.link, { url }, environmentKey, linkAudience)
+            const proof = sign(typ.link, { url, ath: tokenDigest }, environmentKey, relay.url)
             const payload = { environmentId, url, key: environmentKey.publicKey, proof }
             assert.strictEqual((yield* relay.call("/api/relay/environments", { payload })).status, 200)
           }
           const before = yield* environment
-          const claims = claimsFor(statement.own, statement.audience)
+          const claims = claimsFor(statement.own, statement.isForOrigin === true ? relay.url : relayId)
           assert.sameMembers(Object.keys(claims), Object.keys(statement.claims))
           const honest: Honest = { header: headerOf(statement.typ, statement.by), claims, key: statement.by }
           for (const { forge, title } of yield* attacksOn(statement)) {

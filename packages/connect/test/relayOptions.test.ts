@@ -17,6 +17,8 @@ describe("the options of a relay", () => {
           SALLYPORT_RELAY_PROOFS_PER_ACCOUNT: "1",
           SALLYPORT_RELAY_ENVIRONMENTS_PER_ACCOUNT: "2",
           SALLYPORT_RELAY_LOOPBACK_ENVIRONMENTS: "true",
+          SALLYPORT_RELAY_CALLS_PER_CLIENT: "5",
+          SALLYPORT_RELAY_CALLS_PER_ACCOUNT: "6",
           SALLYPORT_RELAY_WAITS_PER_CLIENT: "3",
           SALLYPORT_RELAY_WAITS_PER_ACCOUNT: "4"
         }),
@@ -24,6 +26,8 @@ describe("the options of a relay", () => {
           proofsPerAccount: 1,
           environmentsPerAccount: 2,
           loopbackEnvironments: true,
+          callsPerClient: 5,
+          callsPerAccount: 6,
           waitsPerClient: 3,
           waitsPerAccount: 4
         }

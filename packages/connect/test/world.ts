@@ -126,10 +126,10 @@ const layerRelay = (store: Store, meanwhile: Meanwhile, options: RelayHandlers.O
     Layer.provide(Logger.layer([]))
   )
 
-const layerEnvironment = (store: Store) =>
+const layerEnvironment = (store: Store, options: EnvironmentHandlers.Options) =>
   HttpRouter.serve(
     HttpApiBuilder.layer(ConnectEnvironmentApi).pipe(
-      Layer.provide(EnvironmentHandlers.layer),
+      Layer.provide(EnvironmentHandlers.layerWith(options)),
       Layer.provide(Authentication.layerRequestErrors())
     ),
     quiet
@@ -181,8 +181,13 @@ export const startRelay = Effect.fnUntraced(function*(store: Store, options: Rel
 export type Relay = Effect.Success<ReturnType<typeof startRelay>>
 
 /** Starts an environment, which stops with the scope, and links it to a relay. */
-export const startEnvironment = Effect.fnUntraced(function*(store: Store, relay: Relay, account = "ada") {
-  const services = yield* Layer.build(layerEnvironment(store))
+export const startEnvironment = Effect.fnUntraced(function*(
+  store: Store,
+  relay: Relay,
+  account = "ada",
+  options: EnvironmentHandlers.Options = {}
+) {
+  const services = yield* Layer.build(layerEnvironment(store, options))
   const run = Effect.provideContext(services)
   const url = HttpServer.formatAddress((yield* run(HttpServer.HttpServer)).address)
   const linkWith = (options: { readonly newKey: boolean }) =>

@@ -46,6 +46,8 @@ export const FeedPairingLink = Schema.Struct({
   subject: Schema.String,
   scopes: Schema.Array(Schema.String),
   remainingUses: Schema.Natural,
+  /** Whether the device that redeems it must prove a key, so that its session is bound to that key. */
+  needsProof: Schema.Boolean,
   createdBy: Schema.String,
   createdAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString
@@ -141,6 +143,8 @@ export const feedData = {
     key: Schema.String,
     count: Schema.Natural
   }),
+  /** The feed has come to this revision by changes of others, which the session does not reach. */
+  revisionAdvanced: Schema.Struct({ revision: Schema.Natural }),
   failure: AccessStreamFailure
 } as const
 
@@ -176,6 +180,7 @@ export const AccessStreamEvent = Schema.Union([
   event("credentialUpserted"),
   event("credentialRemoved"),
   event("credentialRead"),
+  event("revisionAdvanced"),
   event("failure"),
   UnknownEvent
 ])
@@ -202,6 +207,7 @@ export const AccessMessage = Schema.fromJsonString(Schema.Union([
   message("credentialUpserted"),
   message("credentialRemoved"),
   message("credentialRead"),
+  message("revisionAdvanced"),
   message("failure"),
   Schema.Struct({ id, event: Schema.String, data: Schema.optionalKey(Schema.Json) })
 ]))
@@ -209,7 +215,8 @@ export const AccessMessage = Schema.fromJsonString(Schema.Union([
 const cursorText = Schema.String.check(Schema.isMaxLength(64))
 
 /**
- * Groups the endpoint of the access feed.
+ * Groups the endpoint of the access feed. A session reads of its own subject; of everyone with the scope `access:manage`,
+ * and of connecting clients with `connect:manage`.
  *
  * @category endpoints
  * @since 0.1.0

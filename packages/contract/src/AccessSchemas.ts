@@ -4,6 +4,7 @@
 import { AccessScope } from "@sallyport/core/access/AccessScope"
 import { BootstrapMethod, Kind } from "@sallyport/core/access/AuthPolicy"
 import { SessionId, SessionMethod } from "@sallyport/core/access/Session"
+import * as Text from "@sallyport/core/Text"
 import * as Schema from "effect/Schema"
 
 /**
@@ -30,6 +31,33 @@ export class SessionView extends Schema.Class<SessionView>("@sallyport/contract/
 }) {}
 
 /**
+ * Describes a session in the list of sessions.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class ListedSessionView extends SessionView.extend<ListedSessionView>("@sallyport/contract/ListedSessionView")({
+  /** How many live sessions descend from it: those that came from its pairing links, and from theirs. */
+  descendants: Schema.Natural
+}) {}
+
+/**
+ * Describes where a page of a list begins: the `next` of the page before.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const PageCursor = Schema.NonEmptyString.check(Schema.isMaxLength(96))
+
+/**
+ * Describes where the next page of a list begins, or null after the last one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const NextPage = Schema.NullOr(PageCursor)
+
+/**
  * Describes a pairing link, without its code.
  *
  * @category models
@@ -41,6 +69,8 @@ export class PairingLinkView extends Schema.Class<PairingLinkView>("@sallyport/c
   subject: Schema.NonEmptyString,
   scopes: Schema.Array(AccessScope),
   remainingUses: Schema.Natural,
+  /** Whether the device that redeems it must prove a key, so that its session is bound to that key. */
+  needsProof: Schema.Boolean,
   createdBy: Schema.NonEmptyString,
   createdAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString
@@ -59,13 +89,12 @@ export class PolicyView extends Schema.Class<PolicyView>("@sallyport/contract/Po
 }) {}
 
 /**
- * Describes a name that a person types for a device or a link: up to 128 characters, no control characters, no lone
- * surrogates.
+ * Describes a name that a person types for a device or a link: a line of up to 128 characters.
  *
  * @category models
  * @since 0.1.0
  */
-export const Label = Schema.Trim.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,128}$/u))
+export const Label = Text.typedLine()
 
 /**
  * Describes a pairing code or a seeded credential, of any form up to 512 characters. The schema sets no label, because
@@ -84,3 +113,19 @@ export const Credential = Schema.RedactedFromValue(Schema.String.check(Schema.is
  * @since 0.1.0
  */
 export const AttemptKey = Schema.RedactedFromValue(Schema.String.check(Schema.isPattern(/^[\x21-\x7e]{16,128}$/)))
+
+/**
+ * Describes what a code would give to who redeems it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class PairingPreview extends Schema.Class<PairingPreview>("@sallyport/contract/PairingPreview")({
+  subject: Schema.NonEmptyString,
+  scopes: Schema.Array(AccessScope),
+  label: Schema.NullOr(Schema.String),
+  /** How long the session would go on without being used. */
+  lifetimeSeconds: Schema.Natural,
+  /** Until when the code can be redeemed. */
+  expiresAt: Schema.DateTimeUtcFromString
+}) {}

@@ -15,8 +15,10 @@ import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import {
   Forbidden,
+  InternalError,
   InvalidRequest,
   OAuthError,
+  OAuthInternalError,
   TooLarge,
   Unauthorized,
   Unavailable,
@@ -60,13 +62,14 @@ export const layerAuthentication = <E, R>(
 
 /**
  * Bounds the body of a request, and answers a request that does not decode with {@link InvalidRequest}, without echoing
- * its content. It keeps every answer out of caches.
+ * its content, and one that a page of another origin makes a browser send with {@link Forbidden}. It keeps every answer
+ * out of caches.
  *
  * @category middleware
  * @since 0.1.0
  */
 export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@sallyport/contract/RequestErrors", {
-  error: [InvalidRequest, TooLarge, UnsupportedMediaType]
+  error: [InvalidRequest, Forbidden, TooLarge, UnsupportedMediaType, InternalError]
 }) {}
 
 /**
@@ -77,7 +80,7 @@ export class RequestErrors extends HttpApiMiddleware.Service<RequestErrors>()("@
  */
 export class OAuthRequestErrors extends HttpApiMiddleware.Service<OAuthRequestErrors>()(
   "@sallyport/contract/OAuthRequestErrors",
-  { error: [OAuthError, TooLarge] }
+  { error: [OAuthError, Forbidden, TooLarge, OAuthInternalError] }
 ) {}
 
 /**

@@ -9,9 +9,11 @@ import {
   SecurityMode,
   Thumbprint
 } from "@sallyport/core/access/ConnectClient"
+import * as Text from "@sallyport/core/Text"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as Schema from "effect/Schema"
+import { NextPage, PageCursor } from "./AccessSchemas.ts"
 import { RequestErrors, requires } from "./Authentication.ts"
 import { Conflict, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
 
@@ -41,7 +43,7 @@ export class ConnectClientView extends Schema.Class<ConnectClientView>("@sallypo
 /** A thumbprint, or a prefix of one that no other client shares. */
 const ClientName = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,43}$/))
 
-const Reason = Schema.Trim.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,256}$/u))
+const Reason = Text.typedLine(256)
 
 const decision = <const Name extends string, const Path extends "approve" | "reject" | "revoke" | "block">(
   name: Name,
@@ -81,11 +83,8 @@ export class ConnectGroup extends HttpApiGroup.make("connect").add(
     error: [InvalidRequest, NotFound, Unavailable]
   }).pipe(requires("connect:manage")),
   HttpApiEndpoint.get("clients", "/api/auth/connect-clients", {
-    query: {
-      /** The thumbprint of the last client of the previous page. */
-      after: Schema.optionalKey(Thumbprint)
-    },
-    success: Schema.Struct({ clients: Schema.Array(ConnectClientView) }),
+    query: { after: Schema.optionalKey(PageCursor) },
+    success: Schema.Struct({ clients: Schema.Array(ConnectClientView), next: NextPage }),
     error: [InvalidRequest, NotFound, Unavailable]
   }).pipe(requires("connect:manage")),
   decision("approve", "approve"),

@@ -50,14 +50,6 @@ export const typ = {
 } as const
 
 /**
- * Names the audience of a proof of a link, made before the two sides know each other.
- *
- * @category constants
- * @since 0.1.0
- */
-export const linkAudience = "sallyport-relay"
-
-/**
  * Limits the lifetime of a JWT of the protocol, in seconds.
  *
  * @category constants
@@ -143,12 +135,14 @@ export const HealthRequest = Schema.Struct(request)
 export const RelayKeyRequest = Schema.Struct({ ...request, key: PublicKey })
 
 /**
- * Describes the claims with which an environment proves possession of its key when it is linked.
+ * Describes the claims with which an environment proves possession of its key when it is linked. `aud` is the origin at which
+ * it reaches the relay, and `ath` the digest of the token that it presents there, as in a DPoP proof: the proof is good at no
+ * other relay, and for no other account.
  *
  * @category models
  * @since 0.1.0
  */
-export const LinkProof = Schema.Struct({ ...envelope, url: Schema.String })
+export const LinkProof = Schema.Struct({ ...envelope, aud: Schema.String, url: Schema.String, ath: Thumbprint })
 
 /**
  * Describes the claims with which an environment ends its link.

@@ -6,12 +6,13 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
-import { Label, PairingLinkView } from "./AccessSchemas.ts"
+import { Label, NextPage, PageCursor, PairingLinkView } from "./AccessSchemas.ts"
 import { RequestErrors, requires } from "./Authentication.ts"
-import { Forbidden, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
+import { Conflict, Forbidden, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
 
 /**
- * Groups the endpoints of pairing links.
+ * Groups the endpoints of pairing links. A session lists and revokes those for its own subject, or with the scope
+ * `access:manage` everyone's.
  *
  * @category endpoints
  * @since 0.1.0
@@ -24,7 +25,10 @@ export class PairingGroup extends HttpApiGroup.make("pairing").add(
       label: Schema.optionalKey(Label),
       /** `machine` makes a longer code, which is pasted rather than typed. */
       kind: Schema.optionalKey(Schema.Literals(["device", "machine"])),
-      /** The JWK thumbprint (RFC 7638) of the only key that can redeem the code, with a DPoP proof. */
+      /**
+       * The JWK thumbprint (RFC 7638) of the only key that can redeem the code, with a DPoP proof. Without it, the code of a
+       * session that is bound to a key is for any key that the new device proves.
+       */
       proofKeyThumbprint: Schema.optionalKey(Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{43}$/))),
       /** How long the code can be redeemed. By default the server's setting. */
       lifetimeSeconds: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0)))
@@ -34,11 +38,12 @@ export class PairingGroup extends HttpApiGroup.make("pairing").add(
       /** The pairing code, shown only here. */
       code: Schema.RedactedFromValue(Schema.String, { label: "pairing-code" })
     }).pipe(HttpApiSchema.status(201)),
-    error: [InvalidRequest, Forbidden, Unavailable]
+    error: [InvalidRequest, Forbidden, Conflict, Unavailable]
   }).pipe(requires("access:write")),
   HttpApiEndpoint.get("list", "/api/auth/pairing-links", {
-    success: Schema.Struct({ links: Schema.Array(PairingLinkView) }),
-    error: Unavailable
+    query: { after: Schema.optionalKey(PageCursor) },
+    success: Schema.Struct({ links: Schema.Array(PairingLinkView), next: NextPage }),
+    error: [InvalidRequest, Unavailable]
   }).pipe(requires("access:read")),
   HttpApiEndpoint.post("revoke", "/api/auth/pairing-links/revoke", {
     payload: Schema.Struct({ id: Schema.NonEmptyString.check(Schema.isMaxLength(64)) }),

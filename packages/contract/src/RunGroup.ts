@@ -13,6 +13,7 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
+import * as SchemaGetter from "effect/SchemaGetter"
 import { RequestErrors, requires } from "./Authentication.ts"
 import { Conflict, Gone, IdempotencyConflict, InvalidRequest, NotFound, TooLarge, Unavailable } from "./WireError.ts"
 
@@ -85,6 +86,28 @@ export const RunStreamEvent = Schema.Union([
  */
 export const ThreadId = CoreThreadId.check(Schema.isMaxLength(100))
 
+const unquoted = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/
+const quoted = /^"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"$/
+
+/**
+ * Decodes the header `Idempotency-Key`: a string of RFC 8941, in quotes, or the bare key; printable ASCII in both.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const IdempotencyKeyHeader = Schema.Trim.check(
+  Schema.makeFilter((text: string) => (text.startsWith("\"") ? quoted : unquoted).test(text), {
+    expected: "a key of printable ASCII characters, bare or as a string in quotes"
+  })
+).pipe(Schema.decodeTo(IdempotencyKey, {
+  decode: SchemaGetter.transform((text: string) =>
+    text.startsWith("\"") ? text.slice(1, -1).replaceAll(/\\(.)/g, "$1") : text
+  ),
+  encode: SchemaGetter.transform((key: string) =>
+    unquoted.test(key) && !key.startsWith("\"") ? key : `"${key.replaceAll(/["\\]/g, "\\$&")}"`
+  )
+}))
+
 const startPayload = Schema.Struct({
   threadId: ThreadId,
   input: Schema.Json,
@@ -101,7 +124,7 @@ const cursorText = Schema.String.check(Schema.isMaxLength(64))
  */
 export class RunGroup extends HttpApiGroup.make("runs").add(
   HttpApiEndpoint.post("start", "/api/runs", {
-    headers: { "idempotency-key": IdempotencyKey },
+    headers: { "idempotency-key": IdempotencyKeyHeader },
     payload: startPayload,
     success: [
       Schema.Struct({ created: Schema.Literal(true), run: RunView }).pipe(HttpApiSchema.status(201)),
@@ -125,7 +148,7 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
   HttpApiEndpoint.get("active", "/api/threads/:id/active-run", {
     params: { id: ThreadId },
     // With a key, the answer is the run that the key started in this thread, whatever its state, and no other run.
-    headers: { "idempotency-key": Schema.optionalKey(IdempotencyKey) },
+    headers: { "idempotency-key": Schema.optionalKey(IdempotencyKeyHeader) },
     success: Schema.Struct({ run: Schema.NullOr(RunView) }),
     error: [InvalidRequest, Unavailable]
   }).pipe(requires("runs:read")),

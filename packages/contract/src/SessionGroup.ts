@@ -6,7 +6,17 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
-import { AttemptKey, Credential, Label, PolicyView, SessionView } from "./AccessSchemas.ts"
+import {
+  AttemptKey,
+  Credential,
+  Label,
+  ListedSessionView,
+  NextPage,
+  PageCursor,
+  PairingPreview,
+  PolicyView,
+  SessionView
+} from "./AccessSchemas.ts"
 import { OAuthRequestErrors, RequestErrors, requires } from "./Authentication.ts"
 import {
   Conflict,
@@ -84,7 +94,8 @@ export const TokenResponse = Schema.Struct({
 })
 
 /**
- * Groups the endpoints of sessions.
+ * Groups the endpoints of sessions. A session lists and ends those of its own subject, or with the scope `access:manage`
+ * everyone's.
  *
  * @category endpoints
  * @since 0.1.0
@@ -103,6 +114,12 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     success: Schema.Struct({ session: SessionView }),
     error: [InvalidRequest, Unauthorized, Forbidden, TooManyRequests, Unavailable]
   }),
+  // A post, so that the code stands in no address; it changes nothing.
+  HttpApiEndpoint.post("preview", "/api/auth/bootstrap/preview", {
+    payload: Schema.Struct({ credential: Credential }),
+    success: PairingPreview,
+    error: [InvalidRequest, Unauthorized, TooManyRequests, Unavailable]
+  }),
   HttpApiEndpoint.post("ticket", "/api/auth/websocket-ticket", {
     success: Schema.Struct({
       ticket: Schema.RedactedFromValue(Schema.String, { label: "session-ticket" })
@@ -114,11 +131,16 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     error: Unavailable
   }).pipe(requires(null)),
   HttpApiEndpoint.get("list", "/api/auth/sessions", {
-    success: Schema.Struct({ sessions: Schema.Array(SessionView) }),
-    error: Unavailable
+    query: { after: Schema.optionalKey(PageCursor) },
+    success: Schema.Struct({ sessions: Schema.Array(ListedSessionView), next: NextPage }),
+    error: [InvalidRequest, Unavailable]
   }).pipe(requires("access:read")),
   HttpApiEndpoint.post("revoke", "/api/auth/sessions/revoke", {
-    payload: Schema.Struct({ id: SessionId.check(Schema.isMaxLength(64)) }),
+    payload: Schema.Struct({
+      id: SessionId.check(Schema.isMaxLength(64)),
+      /** Whether to end all that descends from the session as well. Its own open links end in any case. */
+      descendants: Schema.optionalKey(Schema.Boolean)
+    }),
     success: HttpApiSchema.NoContent,
     error: [NotFound, Conflict, Unavailable]
   }).pipe(requires("access:write")),

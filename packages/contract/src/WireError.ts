@@ -94,6 +94,7 @@ export class Conflict extends Schema.TaggedError<Conflict>()(
     "connect_request_changed",
     "security_mode_unreadable",
     "current_session",
+    "too_many_links",
     "thread_busy",
     "cursor_beyond_end",
     "run_ended",
@@ -170,6 +171,16 @@ export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable"
 }) {}
 
 /**
+ * Answers 500: the server has a fault of its own. Its log has the cause, under the same trace id.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InternalError extends Schema.TaggedError<InternalError>()("InternalError", fields(["internal_error"]), {
+  httpApiStatus: 500
+}) {}
+
+/**
  * Answers 400 at the token endpoint, in the form that OAuth clients know (RFC 6749 section 5.2).
  *
  * @category errors
@@ -224,6 +235,26 @@ export class OAuthUnavailable extends Schema.TaggedError<OAuthUnavailable>()("OA
   error_description: Schema.String,
   traceId: Schema.String
 }, { httpApiStatus: 503 }) {
+  override get message() {
+    return this.error_description
+  }
+}
+
+/**
+ * Answers 500 at the token endpoint, in the form of {@link OAuthError}: the server has a fault of its own. Its log has the
+ * cause, under the same trace id.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OAuthInternalError extends Schema.TaggedError<OAuthInternalError>()("OAuthInternalError", {
+  /** OAuth names no code for this at the token endpoint; this one is that of the authorization endpoint. */
+  error: Schema.Literal("server_error"),
+  code: Schema.Literal("internal_error"),
+  error_description: Schema.String,
+  retryable: Schema.Literal(false),
+  traceId: Schema.String
+}, { httpApiStatus: 500 }) {
   override get message() {
     return this.error_description
   }

@@ -46,7 +46,7 @@ export const layerWith = (
  * const program = Effect.gen(function*() {
  *   const pairing = yield* BootstrapCredentialService.BootstrapCredentialService
  *   yield* pairing.issue({ issuedBy: "operator", scopes: ["runs:read"], label: "phone" })
- *   const links = yield* pairing.list
+ *   const links = yield* pairing.list()
  *   yield* Console.log(links.map(({ label }) => label))
  *   // => [ 'phone' ]
  * })

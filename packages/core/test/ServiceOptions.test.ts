@@ -139,14 +139,15 @@ describe("options in variables", () => {
     defaults: {
       defaultMillis: 300_000,
       maximumMillis: 3_600_000,
-      listLimit: 1_000,
+      maxOpen: 32,
+      unboundDelegation: false,
       perSource: { attempts: 10, windowMillis: 60_000 },
       total: { attempts: 1_000, windowMillis: 60_000 }
     },
     variables: {
       SALLYPORT_PAIRING_LIFETIME: "1 minute",
       SALLYPORT_PAIRING_MAXIMUM_LIFETIME: "2 minutes",
-      SALLYPORT_PAIRING_LIST_LIMIT: "3",
+      SALLYPORT_PAIRING_MAX_OPEN_PER_SESSION: "3",
       SALLYPORT_PAIRING_ATTEMPTS_PER_SOURCE_LIMIT: "4",
       SALLYPORT_PAIRING_ATTEMPTS_PER_SOURCE_WINDOW: "5 seconds",
       SALLYPORT_PAIRING_ATTEMPTS_TOTAL_LIMIT: "6",
@@ -155,7 +156,8 @@ describe("options in variables", () => {
     all: {
       defaultMillis: 60_000,
       maximumMillis: 120_000,
-      listLimit: 3,
+      maxOpen: 3,
+      unboundDelegation: false,
       perSource: { attempts: 4, windowMillis: 5_000 },
       total: { attempts: 6, windowMillis: 7_000 }
     },

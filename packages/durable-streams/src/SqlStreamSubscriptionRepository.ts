@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
 import {
   begun,
   idle,
@@ -126,21 +127,24 @@ export const make: (
     root_url AS "rootUrl", created_at_millis AS "createdAtMillis", generation, wake_id AS "wakeId", holder,
     lease_expires_at_millis AS "leaseExpiresAtMillis", failures, due_at_millis AS "dueAtMillis"`
     const rows = kit.all((row: Stored<SubscriptionRow>) => Effect.succeed(toRow(row)))
-    const firstRow = kit.first((row: Stored<SubscriptionRow>) => Effect.succeed(toRow(row)))
-    const oneRow = (text: string) => {
-      const run = firstRow(text)
-      return (parameters: Statements.Parameters) => Effect.map(run(parameters), Option.getOrUndefined)
-    }
+    const oneRow = kit.first((row: Stored<SubscriptionRow>) => Effect.succeed(toRow(row)))
 
     const insert = oneRow(
       `INSERT INTO ${table} (owner_key, subscription_id, owner, digest, type, pattern, webhook_url, wake_stream, lease_millis,
       description, root_url, created_at_millis, generation, failures)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO NOTHING RETURNING ${columns}`
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0) RETURNING ${columns}`
     )
     const byName = oneRow(`SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?`)
     // Every change of a subscription or its links waits for this row.
     const lockByName = oneRow(
       `SELECT ${columns} FROM ${table} WHERE owner_key = ? AND subscription_id = ?${isPg ? " FOR UPDATE" : ""}`
+    )
+    // Two who create see each other although neither finds a row. On SQLite the transaction is the lock.
+    const lockOwnerStatement = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+    const lockOwner = (ownerKey: string): Effect.Effect<unknown, SqlError> =>
+      isPg ? lockOwnerStatement([JSON.stringify([table, ownerKey])]) : Effect.void
+    const countOf = statement<{ readonly count: unknown }>(
+      `SELECT count(*) AS "count" FROM ${table} WHERE owner_key = ?`
     )
     const lock = (name: SubscriptionName) => lockByName([name.ownerKey, name.subscriptionId])
     const updateState = statement(
@@ -222,6 +226,16 @@ export const make: (
     return StreamSubscriptionRepository.of({
       create: (options) =>
         transaction("create a subscription")(Effect.gen(function*() {
+          yield* lockOwner(options.ownerKey)
+          const existing = yield* lock(options)
+          if (Option.isSome(existing)) {
+            return {
+              _tag: existing.value.digest === options.digest ? "Existing" : "Conflict",
+              subscription: existing.value
+            } as const
+          }
+          const [counted] = yield* countOf([options.ownerKey])
+          if (Dialect.toNatural(counted?.count) >= options.limit) return { _tag: "Full" } as const
           const created = yield* insert([
             options.ownerKey,
             options.subscriptionId,
@@ -236,18 +250,11 @@ export const make: (
             options.rootUrl,
             options.nowMillis
           ])
-          if (created !== undefined) {
-            yield* insertLinks(options, options.links)
-            return { _tag: "Created", subscription: created } as const
+          if (Option.isNone(created)) {
+            return yield* Effect.die(new Error("A subscription that was inserted was not returned"))
           }
-          const existing = yield* lock(options)
-          if (existing === undefined) {
-            return yield* Effect.die(new Error("A subscription was deleted while it was created"))
-          }
-          return {
-            _tag: existing.digest === options.digest ? "Existing" : "Conflict",
-            subscription: existing
-          } as const
+          yield* insertLinks(options, options.links)
+          return { _tag: "Created", subscription: created.value } as const
         })),
       get: (name) => kit.read("read a subscription")(byName([name.ownerKey, name.subscriptionId])),
       links: (name) =>
@@ -268,13 +275,13 @@ export const make: (
         })),
       link: ({ links, ...name }) =>
         transaction("link streams to a subscription")(Effect.gen(function*() {
-          if ((yield* lock(name)) === undefined) return false
+          if (Option.isNone(yield* lock(name))) return false
           yield* insertLinks(name, links)
           return true
         })),
       unlink: ({ path, ...name }) =>
         transaction("unlink a stream from a subscription")(Effect.gen(function*() {
-          if ((yield* lock(name)) === undefined) return false
+          if (Option.isNone(yield* lock(name))) return false
           yield* unlinkGlob([name.ownerKey, name.subscriptionId, path])
           yield* removeLink([name.ownerKey, name.subscriptionId, path])
           return true
@@ -285,14 +292,15 @@ export const make: (
       wake: ({ leaseExpiresAtMillis, nowMillis, wakeId, ...name }) =>
         transaction("begin a wake")(Effect.gen(function*() {
           const row = yield* lock(name)
-          return row === undefined || isBusy(row, nowMillis)
-            ? undefined
-            : yield* store(begun(row, wakeId, leaseExpiresAtMillis))
+          return Option.isNone(row) || isBusy(row.value, nowMillis)
+            ? Option.none()
+            : Option.some(yield* store(begun(row.value, wakeId, leaseExpiresAtMillis)))
         })),
       claim: ({ leaseExpiresAtMillis, nowMillis, wakeId, worker, ...name }) =>
         transaction("claim a wake")(Effect.gen(function*() {
-          const found = yield* lock(name)
-          if (found === undefined) return { _tag: "Unknown" } as const
+          const locked = yield* lock(name)
+          if (Option.isNone(locked)) return { _tag: "Unknown" } as const
+          const found = locked.value
           const isTold = isBusy(found, nowMillis)
           if (isTold && found.holder !== null) return { _tag: "Held", subscription: found } as const
           const row = isTold ? found : begun(found, wakeId, leaseExpiresAtMillis)
@@ -301,7 +309,7 @@ export const make: (
         })),
       settle: ({ acks, leaseExpiresAtMillis, ...settled }) =>
         transaction("settle a wake")(Effect.gen(function*() {
-          const row = yield* lock(settled)
+          const row = Option.getOrUndefined(yield* lock(settled))
           const refused = refuse(row, settled)
           if (row === undefined || refused !== undefined) return refused ?? ({ _tag: "Unknown" } as const)
           yield* moveLinks(settled, acks)
@@ -313,12 +321,16 @@ export const make: (
       rest: ({ dueAtMillis, failed, wakeId, ...name }) =>
         transaction("end a wake")(Effect.gen(function*() {
           const row = yield* lock(name)
-          if (row !== undefined && row.wakeId === wakeId) yield* store(rested(row, failed, dueAtMillis))
+          if (Option.isSome(row) && row.value.wakeId === wakeId) {
+            yield* store(rested(row.value, failed, dueAtMillis))
+          }
         })),
       told: ({ wakeId, ...name }) =>
         transaction("note that a wake was told")(Effect.gen(function*() {
           const row = yield* lock(name)
-          if (row?.wakeId === wakeId && row.failures > 0) yield* store({ ...row, failures: 0 })
+          if (Option.isSome(row) && row.value.wakeId === wakeId && row.value.failures > 0) {
+            yield* store({ ...row.value, failures: 0 })
+          }
         }))
     })
   })

@@ -7,6 +7,7 @@ import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 
 /**
  * Names a subscription. Those of different owners are kept apart, also under the same id.
@@ -110,21 +111,25 @@ export type WorkerRefused = { readonly _tag: "Unknown" } | { readonly _tag: "Fen
  * @since 0.1.0
  */
 export class StreamSubscriptionRepository extends Context.Service<StreamSubscriptionRepository, {
-  /** Creates a subscription with its links. Of n callers exactly one is answered `Created`. */
+  /**
+   * Creates a subscription with its links. Of n callers exactly one is answered `Created`; `Full`, if the owner has `limit`
+   * subscriptions already and this is none of them. However many are created at once, an owner has no more than that.
+   */
   readonly create: (
     options: SubscriptionName & SubscriptionConfig & {
       readonly owner: string
       readonly digest: string
       readonly links: ReadonlyArray<SubscriptionLink>
+      readonly limit: number
       readonly nowMillis: number
     }
   ) => Effect.Effect<
-    { readonly _tag: "Created" | "Existing" | "Conflict"; readonly subscription: SubscriptionRow },
+    | { readonly _tag: "Created" | "Existing" | "Conflict"; readonly subscription: SubscriptionRow }
+    | { readonly _tag: "Full" },
     RepositoryError
   >
-  readonly get: (
-    name: SubscriptionName
-  ) => Effect.Effect<SubscriptionRow | undefined, RepositoryError>
+  /** Returns a subscription. */
+  readonly get: (name: SubscriptionName) => Effect.Effect<Option.Option<SubscriptionRow>, RepositoryError>
   /** Returns the links in the order of their paths. */
   readonly links: (
     name: SubscriptionName
@@ -139,7 +144,7 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
   readonly unlink: (
     options: SubscriptionName & { readonly path: string }
   ) => Effect.Effect<boolean, RepositoryError>
-  /** Lists the subscriptions of an owner. */
+  /** Lists the subscriptions of an owner by id. */
   readonly ofOwner: (
     ownerKey: string
   ) => Effect.Effect<ReadonlyArray<SubscriptionRow>, RepositoryError>
@@ -148,14 +153,14 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
     readonly after: SubscriptionName
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<SubscriptionRow>, RepositoryError>
-  /** Lists at most `limit` subscriptions that are due. */
+  /** Lists at most `limit` subscriptions that are due, those that have been for longest first. */
   readonly due: (options: {
     readonly nowMillis: number
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<SubscriptionRow>, RepositoryError>
   /**
    * Begins a wake, and raises the generation, if the subscription is idle or its lease has expired. Of n callers, in any
-   * number of processes, exactly one gets the row; the others get `undefined`.
+   * number of processes, exactly one gets the row; the others get none.
    */
   readonly wake: (
     options: SubscriptionName & {
@@ -164,7 +169,7 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
       readonly leaseExpiresAtMillis: number | null
       readonly nowMillis: number
     }
-  ) => Effect.Effect<SubscriptionRow | undefined, RepositoryError>
+  ) => Effect.Effect<Option.Option<SubscriptionRow>, RepositoryError>
   /**
    * Gives the wake that no worker has claimed to a worker, or begins one if there is none. Of n workers exactly one is
    * answered `Claimed`, until it is done or its lease expires.
@@ -307,12 +312,13 @@ const makeMemory = (): StreamSubscriptionRepository["Service"] => {
   }
 
   return {
-    create: ({ links, nowMillis, ...options }) =>
+    create: ({ limit, links, nowMillis, ...options }) =>
       Effect.sync(() => {
         const existing = entries.get(keyOf(options))
         if (existing !== undefined) {
           return { _tag: existing.row.digest === options.digest ? "Existing" : "Conflict", subscription: existing.row }
         }
+        if (rows().filter(({ ownerKey }) => ownerKey === options.ownerKey).length >= limit) return { _tag: "Full" }
         const row: SubscriptionRow = {
           ...options,
           createdAtMillis: nowMillis,
@@ -326,7 +332,7 @@ const makeMemory = (): StreamSubscriptionRepository["Service"] => {
         entries.set(keyOf(options), { row, links: new Map(links.map((link) => [link.path, link])) })
         return { _tag: "Created", subscription: row }
       }),
-    get: (name) => Effect.sync(() => entries.get(keyOf(name))?.row),
+    get: (name) => Effect.sync(() => Option.fromUndefinedOr(entries.get(keyOf(name))?.row)),
     links: (name) =>
       Effect.sync(() =>
         Array.from(entries.get(keyOf(name))?.links.values() ?? []).sort((a, b) => compare(a.path, b.path))
@@ -349,7 +355,12 @@ const makeMemory = (): StreamSubscriptionRepository["Service"] => {
         else entry?.links.delete(path)
         return entry !== undefined
       }),
-    ofOwner: (ownerKey) => Effect.sync(() => rows().filter((row) => row.ownerKey === ownerKey)),
+    ofOwner: (ownerKey) =>
+      Effect.sync(() =>
+        rows()
+          .filter((row) => row.ownerKey === ownerKey)
+          .sort((a, b) => compare(a.subscriptionId, b.subscriptionId))
+      ),
     page: ({ after, limit }) =>
       Effect.sync(() =>
         rows()
@@ -361,14 +372,20 @@ const makeMemory = (): StreamSubscriptionRepository["Service"] => {
       ),
     due: ({ limit, nowMillis }) =>
       Effect.sync(() =>
-        rows().filter(({ dueAtMillis }) => dueAtMillis !== null && dueAtMillis <= nowMillis).slice(0, limit)
+        rows()
+          .flatMap((row) =>
+            row.dueAtMillis === null || row.dueAtMillis > nowMillis ? [] : [[row.dueAtMillis, row] as const]
+          )
+          .sort(([a], [b]) => a - b)
+          .slice(0, limit)
+          .map(([, row]) => row)
       ),
     wake: ({ leaseExpiresAtMillis, nowMillis, wakeId, ...name }) =>
       Effect.sync(() => {
         const entry = entries.get(keyOf(name))
-        if (entry === undefined || isBusy(entry.row, nowMillis)) return undefined
+        if (entry === undefined || isBusy(entry.row, nowMillis)) return Option.none()
         entry.row = begun(entry.row, wakeId, leaseExpiresAtMillis)
-        return entry.row
+        return Option.some(entry.row)
       }),
     claim: ({ leaseExpiresAtMillis, nowMillis, wakeId, worker, ...name }) =>
       Effect.sync(() => {

@@ -5,8 +5,10 @@
  * A wake has a generation, and a lease within which its worker answers. What a worker has done it acknowledges by the
  * position of each stream; what it has not is told again. A worker that lost its lease is fenced by the generation.
  */
+import * as Text from "@sallyport/core/Text"
 import { ownerKey, RunOwner } from "@sallyport/core/runs/Run"
 import type { SecretStore, SecretStoreError } from "@sallyport/core/secrets/SecretStore"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -17,8 +19,8 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import type * as Signature from "effect/crypto/Signature"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -32,10 +34,11 @@ import {
   invalid,
   NothingPending,
   storage,
-  type StreamSubscriptionsError,
+  StreamSubscriptionsError,
   SubscriptionConflict,
   SubscriptionNotFound,
   TokenInvalid,
+  TooManySubscriptions,
   WakeFenced,
   WebhookRejected
 } from "./internal/subscriptionErrors.ts"
@@ -66,7 +69,9 @@ export {
   SubscriptionConflict,
   SubscriptionNotFound,
   TokenInvalid,
+  TooManySubscriptions,
   WakeFenced,
+  WebhookFailed,
   WebhookRejected
 } from "./internal/subscriptionErrors.ts"
 export type { SigningKey } from "./internal/subscriptionKeys.ts"
@@ -85,7 +90,7 @@ export interface CreateOptions {
   readonly target:
     | { readonly type: "webhook"; readonly url: string }
     | { readonly type: "pull-wake"; readonly wakeStream: string }
-  /** `*` stands for one segment of a path or a part of one, `**` for any number of segments. */
+  /** `*` stands for one segment of a path or a part of one, `**` for zero or more segments, `%2A` for a star. */
   readonly pattern?: string | undefined
   /** Paths of streams, which need not exist yet. */
   readonly streams?: ReadonlyArray<string> | undefined
@@ -150,7 +155,7 @@ export class StreamSubscriptions extends Context.Service<StreamSubscriptions, {
   readonly signingKey: SubscriptionKeys.SigningKey
   /**
    * Creates a subscription, or returns the one that is there if it was created the same way. Streams that exist are linked
-   * at their tails. Fails with `InvalidInput`, `WebhookRejected` and `SubscriptionConflict`.
+   * at their tails. Fails with `InvalidInput`, `WebhookRejected`, `TooManySubscriptions` and `SubscriptionConflict`.
    */
   readonly create: (
     options: CreateOptions
@@ -198,8 +203,8 @@ export class StreamSubscriptions extends Context.Service<StreamSubscriptions, {
 
 const encoder = new TextEncoder()
 const isOwner = Schema.is(RunOwner)
-const isId = Schema.is(Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}/]{1,255}$/u)))
-const isText = Schema.is(Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,1024}$/u)))
+const isId = (text: string): boolean => Text.isKey(text) && !text.includes("/")
+const isText = (text: string): boolean => Text.isKey(text, 1024)
 
 const build = Effect.fnUntraced(function*(settings: Settings) {
   const repository = yield* StreamSubscriptionRepository
@@ -211,11 +216,12 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
   const keys = yield* SubscriptionKeys.make
   const { forMatching, pendingOf, tailOf } = yield* PendingStreams.make
   const outage = SubscriptionWakes.outageOf(repository)
+  const checkAddress = yield* PublicHttp.makeCheck({ loopback: settings.allowLoopback })
   const attend = yield* SubscriptionWakes.make({
     keys,
     outage,
     pendingOf,
-    webhookTimeoutMillis: settings.webhookTimeoutMillis
+    settings
   })
   yield* SubscriptionUpkeep.start({
     attend,
@@ -240,8 +246,10 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
 
   const find = Effect.fnUntraced(function*(name: { readonly owner: RunOwner; readonly subscriptionId: string }) {
     const { subscriptionId } = name
-    const row = yield* storage(repository.get({ ownerKey: ownerKey(name.owner), subscriptionId }))
-    return row ?? (yield* fail(new SubscriptionNotFound({ subscriptionId })))
+    const row = isId(subscriptionId)
+      ? yield* storage(repository.get({ ownerKey: ownerKey(name.owner), subscriptionId }))
+      : Option.none()
+    return Option.isSome(row) ? row.value : yield* fail(new SubscriptionNotFound({ subscriptionId }))
   })
 
   const get = Effect.fn("StreamSubscriptions.get")(function*(name: {
@@ -271,8 +279,13 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       return yield* invalid("wake_stream", "the path of a stream, relative to their root")
     }
     if (target.type === "webhook") {
+      yield* checkAddress(target.url).pipe(
+        Effect.mapError(({ problem }) => new StreamSubscriptionsError({ reason: new WebhookRejected({ problem }) }))
+      )
       const url = URL.parse(target.url)
-      if (url === null || !settings.allowWebhook(url)) return yield* fail(new WebhookRejected())
+      if (url === null || !isText(target.url) || !settings.allowWebhook(url)) {
+        return yield* fail(new WebhookRejected({ problem: "the server's rule for webhooks excludes it" }))
+      }
     }
     const config = {
       type: target.type,
@@ -300,8 +313,10 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
         digest.digestHex(Digest.sha256, encoder.encode(JSON.stringify([config, paths])))
       ),
       links,
+      limit: settings.maxSubscriptions,
       nowMillis: now()
     }))
+    if (outcome._tag === "Full") return yield* fail(new TooManySubscriptions({ limit: settings.maxSubscriptions }))
     if (outcome._tag === "Conflict") return yield* fail(new SubscriptionConflict({ subscriptionId }))
     const row = outcome.subscription
     return { created: outcome._tag === "Created", row, links: yield* storage(repository.links(row)) }
@@ -340,8 +355,9 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     if (claims.subscriptionId !== subscriptionId) return yield* fail(new TokenInvalid())
     const fenced = fail(new WakeFenced({ subscriptionId }))
     if (claims.generation !== asked.generation || claims.wakeId !== asked.wakeId) return yield* fenced
-    const row = yield* storage(repository.get(claims))
-    if (row === undefined) return yield* fail(new SubscriptionNotFound({ subscriptionId }))
+    const found = yield* storage(repository.get(claims))
+    if (Option.isNone(found)) return yield* fail(new SubscriptionNotFound({ subscriptionId }))
+    const row = found.value
     const owner = yield* PendingStreams.ownerOf(row)
     const matches = row.pattern === null ? () => false : Glob.matcher(row.pattern)
     const linked = new Set((yield* storage(repository.links(row))).map(({ path }) => path))
@@ -372,7 +388,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     create,
     get,
     delete: Effect.fn("StreamSubscriptions.delete")(({ owner, subscriptionId }) =>
-      storage(repository.delete({ ownerKey: ownerKey(owner), subscriptionId }))
+      isId(subscriptionId) ? storage(repository.delete({ ownerKey: ownerKey(owner), subscriptionId })) : Effect.void
     ),
     link: Effect.fn("StreamSubscriptions.link")(function*(asked) {
       yield* checkPaths(asked.streams)
@@ -383,6 +399,8 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       }
     }),
     unlink: Effect.fn("StreamSubscriptions.unlink")(function*({ owner, path, subscriptionId }) {
+      yield* checkPaths([path])
+      if (!isId(subscriptionId)) return yield* fail(new SubscriptionNotFound({ subscriptionId }))
       if (!(yield* storage(repository.unlink({ ownerKey: ownerKey(owner), subscriptionId, path })))) {
         return yield* fail(new SubscriptionNotFound({ subscriptionId }))
       }
@@ -402,7 +420,6 @@ export type Requirements =
   | DurableStreams
   | StreamSubscriptionRepository
   | SecretStore
-  | HttpClient.HttpClient
   | SecureRandom.SecureRandom
   | Signature.Signature
   | Mac.Mac

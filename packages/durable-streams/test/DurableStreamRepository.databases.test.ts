@@ -1,15 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
-  type AppendItem,
-  type CreateOptions,
   DurableStreamRepository,
   layerMemory,
   type StreamRow
 } from "@sallyport/durable-streams/DurableStreamRepository"
 import * as Context from "effect/Context"
+import * as DurableStreamRepositorySuite from "@sallyport/testing/DurableStreamRepositorySuite"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Stream from "effect/Stream"
 import * as fc from "fast-check"
 import { persistences } from "./support.ts"
 
@@ -17,36 +15,6 @@ type Repository = DurableStreamRepository["Service"]
 
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
-
-const creation = (ownerKey: string, path: string, options: Partial<CreateOptions> = {}): CreateOptions => ({
-  ownerKey,
-  path,
-  nowMillis: 0,
-  contentType: "text/plain",
-  config: "",
-  ttlMillis: null,
-  expiresAtMillis: null,
-  closed: false,
-  data: new Uint8Array(),
-  units: 0,
-  fork: null,
-  ...options
-})
-
-const item = (ownerKey: string, path: string, text: string, options: Partial<AppendItem> = {}): AppendItem => {
-  const data = encoder.encode(text)
-  return {
-    ownerKey,
-    path,
-    contentType: "text/plain",
-    data,
-    units: data.length,
-    producer: null,
-    seq: null,
-    close: false,
-    ...options
-  }
-}
 
 // -----------------------------------------------------------------------------
 // Model
@@ -288,7 +256,9 @@ for (const { layer, name } of persistences) {
     Effect.map((context) => Context.get(context, DurableStreamRepository))
   )
 
-  describe(`DurableStreamRepository (${name})`, () => {
+  DurableStreamRepositorySuite.suite(name, layer)
+
+  describe(`DurableStreamRepository, at length (${name})`, () => {
     it.live("answers any sequence of operations as the one in memory does", () =>
       Effect.gen(function*() {
         const tested = yield* build
@@ -310,103 +280,6 @@ for (const { layer, name } of persistences) {
             { numRuns: 300 }
           )
         )
-      }))
-
-    it.live("creates a stream once, however many ask at the same time", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        const outcomes = yield* Effect.forEach(
-          Array.from({ length: 20 }),
-          () => repository.create(creation("o", "p")),
-          { concurrency: "unbounded" }
-        )
-        assert.deepStrictEqual(outcomes.map(({ _tag }) => _tag).sort(), [
-          "Created",
-          ...Array.from({ length: 19 }, () => "Existing")
-        ])
-      }))
-
-    it.live("stores an append of a producer once, however many retries come at the same time", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        yield* repository.create(creation("o", "p"))
-        const point = { producerId: "p", epoch: 0, seq: 0 }
-        const outcomes = yield* Effect.forEach(
-          Array.from({ length: 20 }),
-          () =>
-            repository.append({
-              items: [item("o", "p", "x", { producer: point })],
-              nowMillis: 0,
-              maxStreamBytes: 1000
-            }),
-          { concurrency: "unbounded" }
-        )
-        assert.deepStrictEqual(outcomes.flat().map(({ _tag }) => _tag).sort(), [
-          "Appended",
-          ...Array.from({ length: 19 }, () => "Duplicate")
-        ])
-        const page = yield* repository.read({
-          ownerKey: "o",
-          path: "p",
-          from: 0,
-          maxRecords: 100,
-          maxBytes: 100,
-          nowMillis: 0
-        })
-        assert(page._tag === "Read")
-        assert.strictEqual(page.stream.tail, 1)
-      }))
-
-    it.live("deletes forks and their sources in any order at the same time, and leaves nothing", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        yield* repository.create(creation("o", "source"))
-        const forks = Array.from({ length: 10 }, (_, n) => `fork${n}`)
-        for (const fork of forks) {
-          yield* repository.create(creation("o", fork, { fork: { path: "source", at: null, further: 0 } }))
-        }
-        const outcomes = yield* Effect.forEach(
-          ["source", ...forks].sort(),
-          (path) => repository.delete({ ownerKey: "o", path, nowMillis: 0 }),
-          { concurrency: "unbounded" }
-        )
-        assert.isTrue(outcomes.every(({ _tag }) => _tag === "Deleted"))
-        assert.deepStrictEqual(yield* repository.get({ ownerKey: "o", path: "source", nowMillis: 0 }), {
-          _tag: "Unknown"
-        })
-      }))
-
-    it.live("hints at appends, closing and deletion", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        const created = yield* repository.create(creation("o", "p"))
-        assert(created._tag === "Created")
-        const key = String(created.stream.id)
-        const step = (n: number) =>
-          [
-            repository.append({ items: [item("o", "p", "xy")], nowMillis: 0, maxStreamBytes: 1000 }),
-            repository.append({
-              items: [item("o", "p", "", { contentType: null, close: true })],
-              nowMillis: 0,
-              maxStreamBytes: 1000
-            }),
-            repository.delete({ ownerKey: "o", path: "p", nowMillis: 0 })
-          ][n] ?? Effect.void
-        const marks: Array<number> = []
-        let steps = 0
-        // Each hint is awaited before the next step, because several may come as one.
-        yield* repository.wakeups.pipe(
-          Stream.mapEffect((wakeUp) =>
-            Effect.gen(function*() {
-              if (wakeUp !== "anything") marks.push(wakeUp.get(key) ?? -1)
-              if (wakeUp !== "anything" || steps === 0) yield* step(steps++)
-              return steps
-            })
-          ),
-          Stream.takeUntil((done) => done > 3),
-          Stream.runDrain
-        )
-        assert.deepStrictEqual(marks, [4, 5, Number.MAX_SAFE_INTEGER])
       }))
   })
 }

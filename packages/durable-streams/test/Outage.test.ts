@@ -7,7 +7,6 @@ import { StreamSubscriptionRepository } from "@sallyport/durable-streams/StreamS
 import * as StreamSubscriptions from "@sallyport/durable-streams/StreamSubscriptions"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import { TestClock } from "effect/testing"
 import { layerLines, lines, Store } from "../../../test-support/outage.ts"
@@ -24,7 +23,7 @@ const Process = Layer.mergeAll(
       Context.add(StreamSubscriptionRepository, store.failing(yield* StreamSubscriptionRepository))
     )
   }))),
-  Layer.provide(Layer.mergeAll(memory, SecretStore.layerMemory, FetchHttpClient.layer)),
+  Layer.provide(Layer.mergeAll(memory, SecretStore.layerMemory)),
   Layer.provideMerge(Layer.mergeAll(NodeCrypto.layer, Store.layer, layerLines))
 )
 

@@ -54,16 +54,24 @@ describe("the options of streams and subscriptions", () => {
           pollInterval: 6
         }
       )
-      const { allowWebhook, ...times } = yield* withVariables({
+      const { allowWebhook, ...rest } = yield* withVariables({
         SALLYPORT_SUBSCRIPTIONS_ALLOW_LOOPBACK: "true",
+        SALLYPORT_SUBSCRIPTIONS_MAX_SUBSCRIPTIONS: "4",
+        SALLYPORT_SUBSCRIPTIONS_MAX_CALLS: "5",
         SALLYPORT_SUBSCRIPTIONS_INTERVAL: "1 second",
         SALLYPORT_SUBSCRIPTIONS_RECONCILE_INTERVAL: "2 seconds",
         SALLYPORT_SUBSCRIPTIONS_WEBHOOK_TIMEOUT: "3 seconds"
       })(SubscriptionOptions.settings(undefined).fromConfig)
-      assert.deepStrictEqual(times, { intervalMillis: 1_000, reconcileMillis: 2_000, webhookTimeoutMillis: 3_000 })
-      const loopback = new URL("http://127.0.0.1:1/hook")
-      assert.isTrue(allowWebhook(loopback))
-      assert.isFalse((yield* SubscriptionOptions.settings(undefined).defaults).allowWebhook(loopback))
+      assert.deepStrictEqual(rest, {
+        allowLoopback: true,
+        maxSubscriptions: 4,
+        maxCalls: 5,
+        intervalMillis: 1_000,
+        reconcileMillis: 2_000,
+        webhookTimeoutMillis: 3_000
+      })
+      assert.isTrue(allowWebhook(new URL("http://127.0.0.1:1/hook")))
+      assert.isFalse((yield* SubscriptionOptions.settings(undefined).defaults).allowLoopback)
     }))
 
   it.effect("stop the start by name if they cannot work", () =>

@@ -19,7 +19,6 @@ import * as StreamSubscriptionsRoutes from "@sallyport/durable-streams/StreamSub
 import * as Shutdown from "@sallyport/http/Shutdown"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
@@ -76,7 +75,7 @@ export const start = Effect.fnUntraced(function*(
   const services = Layer.mergeAll(
     StreamSubscriptions.layerWith({ allowLoopback: true, ...options.subscriptions }).pipe(
       Layer.provideMerge(DurableStreams.layerWith(options.streams ?? {})),
-      Layer.provide([options.repositories ?? memory, FetchHttpClient.layer])
+      Layer.provide(options.repositories ?? memory)
     ),
     SessionCredentialService.layerWith({}).pipe(
       Layer.provide(Access.layerMemory),

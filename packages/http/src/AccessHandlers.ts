@@ -9,6 +9,7 @@ import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { parseCursor } from "@sallyport/core/runs/Run"
 import type { SessionId } from "@sallyport/core/access/Session"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Schema from "effect/Schema"
@@ -31,6 +32,7 @@ const encodeSessionRemoved = encoderOf("sessionRemoved")
 const encodeCredentialUpserted = encoderOf("credentialUpserted")
 const encodeCredentialRemoved = encoderOf("credentialRemoved")
 const encodeCredentialRead = encoderOf("credentialRead")
+const encodeRevisionAdvanced = encoderOf("revisionAdvanced")
 
 const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId): string => {
   const head = { revision, actor, at }
@@ -69,6 +71,10 @@ const toWire = (current: SessionId) => (message: AccessFeedMessage): EventStream
   if (message._tag === "Change") {
     const { event } = message
     return { id: String(event.revision), event: event.change._tag, data: dataOf(event, current) }
+  }
+  if (message._tag === "Advanced") {
+    const { revision } = message
+    return { id: String(revision), event: "revisionAdvanced", data: encodeRevisionAdvanced({ revision }) }
   }
   const { connectClients, connectSecurityMode, pairingLinks, revision, sessions } = message.snapshot
   return {
@@ -110,13 +116,16 @@ export const layer = HttpApiBuilder.group(
         const request = yield* HttpServerRequest.HttpServerRequest
         // A reconnecting EventSource sends the header, beside the query that its URL was made with.
         const text = headers["last-event-id"] ?? query.after
-        const after = text === undefined ? undefined : parseCursor(text)
-        if (text !== undefined && after === undefined) {
+        const after = Option.flatMap(Option.fromUndefinedOr(text), parseCursor)
+        if (text !== undefined && Option.isNone(after)) {
           return yield* Wire.malformedCursor({
             message: `${JSON.stringify(text)} is not a revision; give the id of the last event seen, or none`
           })
         }
-        const events = feed.subscribe({ after }).pipe(Stream.map(toWire(session.id)), Stream.mapError(failureOf))
+        const events = feed.subscribe({ after: Option.getOrUndefined(after), reader: session }).pipe(
+          Stream.map(toWire(session.id)),
+          Stream.mapError(failureOf)
+        )
         const options = { until: endOf(session), heartbeatInterval }
         if (!isUpgrade(request)) return EventStream.respond(events, options)
         // A request that asks for an upgrade and does not complete the handshake is for no handler to answer any more.

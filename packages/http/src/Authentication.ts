@@ -9,7 +9,7 @@
  * are taken if the host has put `DpopProof` beside the routes, and the policy knows the address that proofs must name.
  */
 import {
-  type Authentication,
+  Authentication,
   layerAuthentication,
   OAuthRequestErrors,
   RequestErrors,
@@ -21,6 +21,7 @@ import { AuthPolicy, type Descriptor, isLoopback } from "@sallyport/core/access/
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { Device, endlessSessionId, Session } from "@sallyport/core/access/Session"
 import { type SessionCredentialError, SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
+import * as Arr from "effect/Array"
 import * as ByteSize from "effect/ByteSize"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -39,7 +40,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Dpop from "./internal/dpop.ts"
+import * as Hosts from "./internal/hosts.ts"
 import * as Wire from "./internal/wire.ts"
+import * as Edge from "./Edge.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
 /**
@@ -68,23 +71,65 @@ const changesState = (request: HttpServerRequest.HttpServerRequest): boolean =>
   isUpgrade(request) || (request.method !== "GET" && request.method !== "HEAD" && request.method !== "OPTIONS")
 
 /**
- * Tells whether a browser vouches that a request comes from a page of this server: `Sec-Fetch-Site: same-origin` (Fetch
- * Metadata), or an `Origin` with the host that the request was sent to. Behind TLS an `http` page of the same host is
- * another origin: anyone on the network can make one.
+ * Says which page sends a request, as far as its browser tells: one of this server, one of its host without TLS, one of
+ * another origin, or `untold`. Only a browser tells, by `Sec-Fetch-Site` (Fetch Metadata) or by `Origin`.
+ *
+ * A page of this server has the host that the request was sent to, or the origin of the public URL. Behind TLS an `http`
+ * page of the same host is another origin: anyone on the network can make one.
  */
-const isSameOrigin = (request: HttpServerRequest.HttpServerRequest, secure: boolean): boolean => {
-  const site = request.headers["sec-fetch-site"]
-  if (site !== undefined) return site === "same-origin"
-  const origin = URL.parse(request.headers.origin ?? "")
-  if (origin === null || request.headers.host === undefined) return false
-  if (secure && origin.protocol !== "https:" && !isLoopback(origin.hostname)) return false
+const senderOf = (
+  request: HttpServerRequest.HttpServerRequest,
+  { publicUrl, secureCookies }: Descriptor
+): "own" | "insecure" | "foreign" | "untold" => {
+  const { host, origin: claimed, "sec-fetch-site": site } = request.headers
+  if (site !== undefined) return site === "same-origin" ? "own" : "foreign"
+  if (claimed === undefined) return "untold"
+  const origin = URL.parse(claimed)
+  if (origin === null) return "foreign"
+  if (origin.origin === publicUrl?.origin) return "own"
   // Parsed as the origin was, so that a spelt-out default port makes no difference.
-  return URL.parse(`${origin.protocol}//${request.headers.host}`)?.host === origin.host
+  const same = host !== undefined && URL.parse(`${origin.protocol}//${host}`)?.host === origin.host
+  const secure = secureCookies || publicUrl?.protocol === "https:"
+  const insecure = secure && origin.protocol !== "https:" && !isLoopback(origin.hostname)
+  if (insecure && (same || origin.hostname === publicUrl?.hostname)) return "insecure"
+  return same ? "own" : "foreign"
 }
 
 /**
- * Fails if a request that carries a cookie, or would set one, was sent by a page of another site. One without any
- * credential, as `curl` sends it, passes if `vouched` is false.
+ * Fails if a page that is not one of this server sends the current request, or, if `vouched`, unless a page of this server
+ * does.
+ */
+const checkSender = (policy: Descriptor, options: { readonly vouched: boolean }) =>
+  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request): Effect.Effect<void, Forbidden> => {
+    switch (senderOf(request, policy)) {
+      case "own":
+        return Effect.void
+      case "insecure":
+        return Wire.crossOrigin({
+          message:
+            "This server is for https: over plain http a browser keeps no session that others on the network could " +
+            "not take. Open its https address" + (policy.publicUrl === undefined ? "" : `, ${policy.publicUrl.origin}`)
+        })
+      case "foreign":
+        return Wire.crossOrigin({
+          message:
+            "A page of another origin sent this request, and this server takes it from its own pages only. If this " +
+            "page is one of its own, its address has to be the server's public URL"
+        })
+      case "untold":
+        return options.vouched
+          ? Wire.crossOrigin({
+            message:
+              "A request that uses the session cookie must come from a page of this server, and say so with an " +
+              "Origin or Sec-Fetch-Site header; use a bearer token elsewhere"
+          })
+          : Effect.void
+    }
+  })
+
+/**
+ * Fails if a page of another origin sends the current request. One of which no browser tells where it comes from, as
+ * `curl` sends it, passes unless a page of this server has to vouch for it.
  *
  * @category operations
  * @since 0.1.0
@@ -93,17 +138,7 @@ export const checkOrigin = (options: { readonly vouched: boolean }): Effect.Effe
   void,
   Forbidden,
   HttpServerRequest.HttpServerRequest | AuthPolicy
-> =>
-  Effect.gen(function*() {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const { secureCookies } = yield* AuthPolicy
-    const claimed = request.headers["sec-fetch-site"] !== undefined || request.headers.origin !== undefined
-    if (isSameOrigin(request, secureCookies) || (!claimed && !options.vouched)) return
-    return yield* Wire.crossOrigin({
-      message: "A request that uses the session cookie must come from a page of this server, and say so with an " +
-        "Origin or Sec-Fetch-Site header; use a bearer token elsewhere"
-    })
-  })
+> => Effect.flatMap(AuthPolicy, (policy) => checkSender(policy, options))
 
 // -----------------------------------------------------------------------------
 // Authentication
@@ -161,11 +196,9 @@ const ticketOf = (request: HttpServerRequest.HttpServerRequest): Option.Option<R
 /** The session of every request under the policy `unsafe-no-auth`: the owner's, with every scope, and without an end. */
 const endless = Effect.gen(function*() {
   const request = yield* HttpServerRequest.HttpServerRequest
-  // A page elsewhere can point its own name at 127.0.0.1, and its browser would then send requests here.
-  if (!isLoopback((request.headers.host ?? "").replace(/:\d+$/, ""))) {
-    return yield* Wire.crossOrigin({ message: "Without authentication, this server answers to a loopback name only" })
-  }
-  if (changesState(request)) yield* checkOrigin({ vouched: false })
+  const policy = yield* AuthPolicy
+  yield* Hosts.check(policy)
+  if (changesState(request)) yield* checkSender(policy, { vouched: false })
   const now = yield* Clock.currentTimeMillis
   return new Session({
     id: endlessSessionId,
@@ -214,6 +247,20 @@ const boundSession = (token: Redacted.Redacted) =>
     }, (reason) => Effect.die(reason))
   )
 
+/** Returns the session of the first token that has one, and fails as the last does. */
+const verifyFirst = (
+  sessions: SessionCredentialService["Service"],
+  [token, ...others]: Arr.NonEmptyReadonlyArray<Redacted.Redacted>
+): Effect.Effect<Session, SessionCredentialError> =>
+  Arr.isReadonlyArrayNonEmpty(others)
+    ? Effect.catchReason(
+      sessions.verify(token),
+      "SessionCredentialError",
+      "SessionRefused",
+      () => verifyFirst(sessions, others)
+    )
+    : sessions.verify(token)
+
 /** Returns the session of whichever credential counts. */
 const prove = Effect.gen(function*() {
   const request = yield* HttpServerRequest.HttpServerRequest
@@ -236,10 +283,10 @@ const prove = Effect.gen(function*() {
   const ticket = ticketOf(request)
   if (Option.isSome(ticket)) return Option.some(yield* sessions.consumeTicket(ticket.value))
 
-  const cookie = SessionCookie.read(request, policy.secureCookies)
-  if (Option.isNone(cookie)) return Option.none()
-  if (changesState(request)) yield* checkOrigin({ vouched: true })
-  return Option.some(yield* sessions.verify(cookie.value))
+  const cookies = SessionCookie.read(request, policy.secureCookies)
+  if (!Arr.isReadonlyArrayNonEmpty(cookies)) return Option.none()
+  if (changesState(request)) yield* checkSender(policy, { vouched: true })
+  return Option.some(yield* verifyFirst(sessions, cookies))
 })
 
 /** Answers what is wrong with a credential, and logs the reason that the answer keeps to itself. */
@@ -327,7 +374,9 @@ const plainToken = (
     const text = plainBearer.exec(authorization)?.[1]
     return text === undefined ? undefined : Redacted.make(text, { label: "session-token" })
   }
-  return changesState(request) ? undefined : Option.getOrUndefined(SessionCookie.read(request, policy.secureCookies))
+  if (changesState(request)) return undefined
+  const [token, ...others] = SessionCookie.read(request, policy.secureCookies)
+  return others.length === 0 ? token : undefined
 }
 
 /**
@@ -404,13 +453,14 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
     Effect.gen(function*() {
       const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
       const session = requireWith(context, scope === null ? [] : [scope])
+      const harden = Edge.harden(Context.get(context, AuthPolicy))
       return (httpEffect) =>
         session.pipe(
           Effect.matchEffect({
-            onFailure: (error) =>
-              Effect.succeed(HttpServerResponse.jsonUnsafe(Wire.toJson(error), { status: Wire.statusOf(error) })),
+            onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
             onSuccess: (session) => Effect.provideService(httpEffect, CurrentSession, session)
-          })
+          }),
+          Effect.map(harden)
         )
     })
   )
@@ -423,12 +473,16 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
 const isOfRequest = (error: HttpApiError.HttpApiSchemaError): boolean =>
   error.kind !== "Body" && error.kind !== "ResponseHeaders"
 
-/** Keeps the answer out of every cache, as RFC 6749 section 5.1 asks of credentials, unless it says itself what it wants. */
+/**
+ * Keeps the answer out of every cache, as RFC 6749 section 5.1 asks of credentials, unless it says itself what it wants, and
+ * keeps browsers from reading it as anything but what it is.
+ */
 const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
   Effect.succeed(
-    response.headers["cache-control"] === undefined
-      ? HttpServerResponse.setHeaders(response, { "cache-control": "no-store", pragma: "no-cache" })
-      : response
+    HttpServerResponse.setHeaders(response, {
+      "x-content-type-options": "nosniff",
+      ...(response.headers["cache-control"] === undefined ? { "cache-control": "no-store", pragma: "no-cache" } : {})
+    })
   )
 )
 
@@ -440,24 +494,38 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
  */
 export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.mebibytes(1)
 
+/** Bounds the bodies that anyone may send: to read a mebibyte of brackets takes longer than all else that is done for it. */
+const openMaxBodySize = ByteSize.kibibytes(128)
+
 /** Checks a request before its endpoint reads it, and answers what the endpoint cannot read. */
-const guardRequest = <E, R, E2, E3>(
+const guardRequest = <E, R, E2, E3, E4>(
   httpEffect: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>,
   options: {
     readonly endpoint: HttpApiEndpoint.Top
     readonly maxBodySize: ByteSize.ByteSize
+    /** None for a server without sessions of its own. */
+    readonly policy: Option.Option<Descriptor>
     readonly onInvalid: (reason: { readonly message: string }) => Effect.Effect<never, E2>
     readonly onUnsupported: (reason: { readonly message: string }) => Effect.Effect<never, E3>
+    readonly onDefect: (defect: unknown) => Effect.Effect<never, E4>
   }
 ): Effect.Effect<
   HttpServerResponse.HttpServerResponse,
-  E | E2 | E3 | TooLarge,
+  E | E2 | E3 | E4 | Forbidden | TooLarge,
   R | HttpServerRequest.HttpServerRequest
 > =>
   Effect.gen(function*() {
     yield* noStore
     const request = yield* HttpServerRequest.HttpServerRequest
-    const maxBytes = ByteSize.toNumberUnsafe(options.maxBodySize)
+    // A browser asks the server first if a page of another origin wants to send one of these headers. Without them it
+    // just sends the request, which must cost nothing: neither the code that it guesses nor an attempt.
+    const asked = request.headers.authorization !== undefined || request.headers.dpop !== undefined
+    if (Option.isSome(options.policy) && HttpMethod.hasBody(request.method) && !asked) {
+      yield* checkSender(options.policy.value, { vouched: false })
+    }
+    const signedIn = Array.from(options.endpoint.middlewares).some(({ key }) => key === Authentication.key)
+    const maxBodySize = signedIn ? options.maxBodySize : ByteSize.min(options.maxBodySize, openMaxBodySize)
+    const maxBytes = ByteSize.toNumberUnsafe(maxBodySize)
     const tooLarge = Wire.bodyTooLarge({ message: `A request may have up to ${maxBytes} bytes` })
     if (Number(request.headers["content-length"] ?? 0) > maxBytes) return yield* tooLarge
 
@@ -471,16 +539,17 @@ const guardRequest = <E, R, E2, E3>(
       }
     }
     return yield* httpEffect.pipe(
-      Effect.provideService(HttpIncomingMessage.MaxBodySize, options.maxBodySize),
-      Effect.catch((error): Effect.Effect<never, E | E2> =>
-        HttpApiError.HttpApiSchemaError.is(error) && isOfRequest(error)
+      Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
+      Effect.catch((error): Effect.Effect<never, E | E2 | E4> => {
+        if (!HttpApiError.HttpApiSchemaError.is(error)) return Effect.fail(error)
+        return isOfRequest(error)
           ? options.onInvalid({ message: Wire.describeSchemaError(error) })
-          : Effect.fail(error)
-      ),
+          : options.onDefect(error)
+      }),
       // What goes wrong while a body is read is a defect to the endpoint.
-      Effect.catchDefect((defect): Effect.Effect<never, E2 | TooLarge> => {
+      Effect.catchDefect((defect): Effect.Effect<never, E2 | E4 | TooLarge> => {
         if (!HttpServerError.isHttpServerError(defect) || defect.reason._tag !== "RequestParseError") {
-          return Effect.die(defect)
+          return options.onDefect(defect)
         }
         return defect.reason.reason === "BodyTooLarge"
           ? tooLarge
@@ -493,6 +562,10 @@ const guardRequest = <E, R, E2, E3>(
  * Provides the middleware that bounds bodies and answers what does not decode. It names the fields that are wrong, never
  * their values: they may be secrets. No answer is kept by a cache.
  *
+ * If there is an `AuthPolicy` in the context, a request that a page of another origin makes a browser send is `Forbidden`
+ * before anything comes of it, unless it carries an `Authorization` or `DPoP` header: a browser sends these to another
+ * origin only if the server has agreed to it, as with `HttpRouter.cors`.
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -500,28 +573,30 @@ export const layerRequestErrors = (options?: {
   readonly maxBodySize?: ByteSize.ByteSize | undefined
 }): Layer.Layer<RequestErrors | OAuthRequestErrors> => {
   const maxBodySize = options?.maxBodySize ?? defaultMaxBodySize
-  return Layer.mergeAll(
-    Layer.succeed(
+  return Layer.effectContext(Effect.map(Effect.serviceOption(AuthPolicy), (policy) => {
+    const common = { maxBodySize, policy }
+    return Context.make(
       RequestErrors,
       RequestErrors.of((httpEffect, { endpoint }) =>
         guardRequest(httpEffect, {
+          ...common,
           endpoint,
-          maxBodySize,
           onInvalid: Wire.invalidRequest,
-          onUnsupported: Wire.unsupportedMediaType
+          onUnsupported: Wire.unsupportedMediaType,
+          onDefect: Wire.internalError
         })
       )
-    ),
-    Layer.succeed(
+    ).pipe(Context.add(
       OAuthRequestErrors,
       OAuthRequestErrors.of((httpEffect, { endpoint }) =>
         guardRequest(httpEffect, {
+          ...common,
           endpoint,
-          maxBodySize,
           onInvalid: Wire.oauthInvalidRequest,
-          onUnsupported: Wire.oauthInvalidRequest
+          onUnsupported: Wire.oauthInvalidRequest,
+          onDefect: Wire.oauthInternalError
         })
       )
-    )
-  )
+    ))
+  }))
 }

@@ -48,6 +48,7 @@ export const layer = HttpApiBuilder.group(
           ClientAmbiguous: (reason) => Wire.connectClientAmbiguous(reason),
           RequestExpired: (reason) => Wire.connectRequestExpired(reason),
           RequestChanged: (reason) => Wire.connectRequestChanged(reason),
+          ReasonNotAllowed: (reason) => Wire.invalidRequest(reason),
           ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       )
@@ -77,11 +78,17 @@ export const layer = HttpApiBuilder.group(
       clients: Effect.fn(
         function*({ query }) {
           const clients = yield* store
-          const after = query.after === undefined ? undefined : yield* clients.get(query.after)
-          return { clients: (yield* clients.list({ after })).map(view) }
+          const place = yield* Wire.readPlace(query.after)
+          const page = yield* clients.list({
+            after: place === undefined ? undefined : { requestedAt: place.time, proofKeyThumbprint: place.id },
+            limit: Wire.pageSize
+          })
+          return {
+            clients: page.map(view),
+            next: Wire.nextPage(page, (last) => Wire.placeAt(last.requestedAt, last.proofKeyThumbprint))
+          }
         },
         Effect.catchReasons("ConnectClientError", {
-          ClientNotFound: (reason) => Wire.connectClientNotFound(reason),
           ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),

@@ -1,5 +1,6 @@
 /**
- * The page that a pairing address opens. It takes the code from the fragment, signs the browser in, and goes on.
+ * The page that a pairing address opens. It takes the code from the fragment, says what the code gives and what that
+ * changes, and signs the browser in when it is told to; then it goes on. Under `desktop-managed-local` it does not ask.
  *
  * It is one self-contained document: no script, style or font from elsewhere, which its content security policy states.
  */
@@ -63,6 +64,7 @@ ${options.body}
           `default-src 'none'; script-src 'nonce-${nonce}'; style-src 'nonce-${nonce}'; connect-src 'self'; ` +
           "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin",
         "x-content-type-options": "nosniff"
       }
     })

@@ -3,6 +3,7 @@
  */
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
+import { reachOf } from "@sallyport/core/access/Principal"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -40,12 +41,23 @@ export const layer = HttpApiBuilder.group(
           SubjectNotAllowed: (reason) => Wire.invalidRequest(reason),
           LabelNotAllowed: (reason) => Wire.invalidRequest(reason),
           LifetimeOutOfBounds: (reason) => Wire.invalidRequest(reason),
+          IssuerEnded: (reason) => Wire.unauthorized(reason),
+          TooManyOpenLinks: (reason) => Wire.tooManyLinks(reason),
           BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),
       list: Effect.fn(
-        function*() {
-          return { links: (yield* bootstrap.list).map(Wire.pairingLinkView) }
+        function*({ query }) {
+          const place = yield* Wire.readPlace(query.after)
+          const links = yield* bootstrap.list({
+            subject: reachOf(yield* CurrentSession),
+            after: place === undefined ? undefined : { createdAt: place.time, id: place.id },
+            limit: Wire.pageSize
+          })
+          return {
+            links: links.map(Wire.pairingLinkView),
+            next: Wire.nextPage(links, (last) => Wire.placeAt(last.createdAt, last.id))
+          }
         },
         Effect.catchReasons("BootstrapCredentialError", {
           BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)

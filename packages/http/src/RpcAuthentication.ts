@@ -91,8 +91,7 @@ export const guard = HttpRouter.middleware(
       requireSession([]).pipe(
         Effect.provideContext(context),
         Effect.matchEffect({
-          onFailure: (error) =>
-            Effect.succeed(HttpServerResponse.jsonUnsafe(Wire.toJson(error), { status: Wire.statusOf(error) })),
+          onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
           onSuccess: Effect.fnUntraced(function*(session) {
             const request = yield* HttpServerRequest.HttpServerRequest
             const scope = yield* Scope.Scope

@@ -22,6 +22,7 @@ import type { Path } from "effect/Path"
 import * as AccessHandlers from "./AccessHandlers.ts"
 import * as Authentication from "./Authentication.ts"
 import * as ConnectHandlers from "./ConnectHandlers.ts"
+import * as Edge from "./Edge.ts"
 import * as PairingHandlers from "./PairingHandlers.ts"
 import * as PairPage from "./PairPage.ts"
 import * as RunHandlers from "./RunHandlers.ts"
@@ -105,7 +106,7 @@ export const layer = (options?: Options): Layer.Layer<
 > => {
   const prefix = options?.prefix
   const api = prefix === undefined ? SallyportApi : SallyportApi.annotate(OpenApi.Servers, [{ url: prefix }])
-  const routes = Layer.merge(
+  const routes = Layer.mergeAll(
     HttpApiBuilder.layer(api, { openapiPath: options?.openapiPath ?? "/api/openapi.json" }).pipe(
       Layer.provide([
         SessionHandlers.layer,
@@ -116,7 +117,8 @@ export const layer = (options?: Options): Layer.Layer<
       ]),
       Layer.provide([Authentication.layer, Authentication.layerRequestErrors({ maxBodySize: options?.maxBodySize })])
     ),
-    PairPage.layer({ continueTo: options?.continueTo })
+    PairPage.layer({ continueTo: options?.continueTo }),
+    Edge.layer
   )
   return prefix === undefined ? routes : Layer.provide(
     routes,

@@ -1,7 +1,7 @@
 /**
  * Answers the endpoints of sessions: signing in with a cookie, or for a bearer token or one that is bound to a key, the list, and signing out.
  */
-import { PolicyView } from "@sallyport/contract/AccessSchemas"
+import { PairingPreview, PolicyView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { accessTokenType, bootstrapTokenType, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
@@ -9,14 +9,17 @@ import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import { BootstrapCredentialService, type RedeemOptions } from "@sallyport/core/access/BootstrapCredentialService"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import type { InvalidProof, NonceRequired, ReplayStoreUnavailable } from "@sallyport/core/access/DpopProof"
-import type { SessionMethod } from "@sallyport/core/access/Session"
+import { reachOf } from "@sallyport/core/access/Principal"
+import { SessionId, type SessionMethod } from "@sallyport/core/access/Session"
 import {
   type IssuedSession,
   type SessionCredentialError,
   SessionCredentialService
 } from "@sallyport/core/access/SessionCredentialService"
+import * as Text from "@sallyport/core/Text"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -28,15 +31,17 @@ import * as Dpop from "./internal/dpop.ts"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
-/** Returns the session of the browser that sends the current request, if it has a good one. */
+/** Returns the session of the browser that sends the current request, if one of its cookies has a good one. */
 const currentSession = Effect.gen(function*() {
-  const policy = yield* AuthPolicy
-  const cookie = SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, policy.secureCookies)
-  if (Option.isNone(cookie)) return undefined
+  const { secureCookies } = yield* AuthPolicy
   const sessions = yield* SessionCredentialService
-  return yield* sessions.verify(cookie.value).pipe(
-    Effect.catchReason("SessionCredentialError", "SessionRefused", () => Effect.undefined)
-  )
+  for (const token of SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, secureCookies)) {
+    const session = yield* sessions.verify(token).pipe(
+      Effect.catchReason("SessionCredentialError", "SessionRefused", () => Effect.undefined)
+    )
+    if (session !== undefined) return session
+  }
+  return undefined
 })
 
 const policyView = Effect.gen(function*() {
@@ -63,7 +68,7 @@ const signIn = <E = never, R = never>(
       ...redemption,
       device: {
         label: label ?? null,
-        userAgent: request.headers["user-agent"]?.slice(0, 256) ?? null,
+        userAgent: Text.fromHeader(request.headers["user-agent"]),
         address: Option.getOrNull(request.remoteAddress)
       },
       source: Option.getOrUndefined(request.remoteAddress),
@@ -203,6 +208,28 @@ export const layer = HttpApiBuilder.group(
         yield* SessionCookie.set(token)
         return { session: Wire.sessionView(session, session.id) }
       }, provideServices),
+      preview: Effect.fn(function*({ payload }) {
+        const bootstrap = yield* BootstrapCredentialService
+        const { expiresAt, label, lifetime, scopes, subject } = yield* bootstrap.preview({
+          credential: payload.credential,
+          source: Option.getOrUndefined((yield* HttpServerRequest.HttpServerRequest).remoteAddress),
+          methods: (yield* AuthPolicy).bootstrapMethods
+        }).pipe(
+          Effect.catchReasons("BootstrapCredentialError", {
+            MalformedCode: (reason) => Wire.malformedCode(reason),
+            InvalidCredential: (reason) => Effect.andThen(challenge(), Wire.invalidCredential(reason)),
+            TooManyAttempts: (reason) => Wire.rateLimited(reason),
+            BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
+          }, (reason) => Effect.die(reason))
+        )
+        return new PairingPreview({
+          subject,
+          scopes,
+          label,
+          expiresAt,
+          lifetimeSeconds: Math.floor(Duration.toSeconds(lifetime))
+        })
+      }, provideServices),
       token: Effect.fn(function*({ payload }) {
         if (payload.grant_type !== tokenExchange && payload.grant_type !== refreshGrant) {
           const grants = `${tokenExchange} or ${refreshGrant}`
@@ -250,19 +277,36 @@ export const layer = HttpApiBuilder.group(
           const session = yield* CurrentSession
           yield* sessions.logout(session)
           // A cookie beside a bearer token is another session's, which goes on.
-          if (session.method === "browser-session-cookie") yield* SessionCookie.clear
+          if (session.method !== "browser-session-cookie") return
+          // Each cookie of our name that has a session would let the browser in again.
+          const { secureCookies } = yield* AuthPolicy
+          for (const token of SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, secureCookies)) {
+            yield* Effect.flatMap(sessions.verify(token), sessions.logout).pipe(
+              Effect.catchReason("SessionCredentialError", "SessionRefused", () => Effect.void)
+            )
+          }
+          yield* SessionCookie.clear
         },
         provideServices,
         onlyUnavailable
       ),
-      list: Effect.fn(function*() {
-        const { id, subject } = yield* CurrentSession
-        const listed = yield* sessions.list({ subject, current: id })
-        return { sessions: listed.map(({ session }) => Wire.sessionView(session, id)) }
+      list: Effect.fn(function*({ query }) {
+        const current = yield* CurrentSession
+        const listed = yield* sessions.list({
+          subject: reachOf(current),
+          current: current.id,
+          // Sessions are listed in the order of their ids. A text that is none begins a page where it would stand.
+          after: query.after === undefined ? undefined : SessionId.make(query.after),
+          limit: Wire.pageSize
+        })
+        return {
+          sessions: listed.map((one) => Wire.listedSessionView(one, current.id)),
+          next: Wire.nextPage(listed, ({ session }) => session.id)
+        }
       }, onlyUnavailable),
       revoke: Effect.fn(
         function*({ payload }) {
-          yield* sessions.revoke(payload.id, yield* CurrentSession)
+          yield* sessions.revoke(payload.id, yield* CurrentSession, payload)
         },
         Effect.catchReasons("SessionCredentialError", {
           SessionNotFound: (reason) => Wire.sessionNotFound(reason),

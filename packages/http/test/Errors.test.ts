@@ -48,6 +48,24 @@ const guarded: Record<string, { readonly scope: string | null; readonly request:
   }
 }
 
+/** What each of them asks of a store. */
+const operations: Record<string, string> = {
+  ticket: "sessions.insertTicket",
+  logout: "sessions.revoke",
+  "list sessions": "sessions.list",
+  "revoke a session": "sessions.revoke",
+  "revoke others": "sessions.revoke",
+  "issue a link": "links.insert",
+  "list links": "links.list",
+  "revoke a link": "links.revoke",
+  "start a run": "runs.start",
+  "get a run": "runs.get",
+  "follow a run": "runs.get",
+  "find a run": "runs.activeForThread",
+  "abort a run": "runs.abort",
+  "abort a thread": "runs.abortByKey"
+}
+
 const authorized = (request: Request, token: string): Request => ({
   ...request,
   headers: { ...request.headers, ...bearer(token) }
@@ -91,25 +109,9 @@ describe("every guarded endpoint", () => {
   it.live("L-72: answers 503 while its store fails, says nothing of why, and logs the cause under the trace id", () =>
     Effect.gen(function*() {
       const server = yield* start()
-      const failing: Record<string, string> = {
-        ticket: "sessions.insertTicket",
-        logout: "sessions.revoke",
-        "list sessions": "sessions.list",
-        "revoke a session": "sessions.revoke",
-        "revoke others": "sessions.revoke",
-        "issue a link": "links.insert",
-        "list links": "links.list",
-        "revoke a link": "links.revoke",
-        "start a run": "runs.start",
-        "get a run": "runs.get",
-        "follow a run": "runs.get",
-        "find a run": "runs.activeForThread",
-        "abort a run": "runs.abort",
-        "abort a thread": "runs.abortByKey"
-      }
       const token = yield* server.token()
       for (const [name, { request }] of Object.entries(guarded)) {
-        const operation = failing[name] ?? ""
+        const operation = operations[name] ?? ""
         server.probe.failing.add(operation)
         const answer = yield* server.send(authorized(request, token))
         server.probe.failing.delete(operation)
@@ -128,6 +130,35 @@ describe("every guarded endpoint", () => {
         yield* server.send({ path: "/api/auth/session", headers: { cookie: yield* server.cookie } }),
         unavailable
       )
+    }))
+
+  it.live("OPS-02 C-02: answers 500 to a fault of its own, says nothing of it, and logs it once under the trace id", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const token = yield* server.token()
+      for (const [name, { request }] of Object.entries(guarded)) {
+        const operation = operations[name] ?? ""
+        server.probe.dying.add(operation)
+        const answer = yield* server.send(authorized(request, token))
+        server.probe.dying.delete(operation)
+        assertError(answer, { status: 500, tag: "InternalError", code: "internal_error" })
+        const lines = server.logged.filter((line) => line.includes(String(answer.json.traceId)))
+        assert.strictEqual(lines.filter((line) => line.includes("ERROR")).length, 1, name)
+        assert.isTrue(lines.some((line) => line.includes("the disk is on fire")), name)
+      }
+      server.probe.dying.add("sessions.findByTokenDigest")
+      const fresh = bearer(yield* server.token())
+      const unauthenticated = yield* server.send({ path: "/api/auth/sessions", headers: fresh })
+      assertError(unauthenticated, { status: 500, tag: "InternalError", code: "internal_error" })
+      server.probe.dying.clear()
+
+      server.probe.dying.add("sessions.insert")
+      const answer = yield* server.send(exchange({ subject_token: yield* server.code() }))
+      assert.deepStrictEqual(
+        [answer.status, answer.json.error, answer.json.code, answer.json.retryable],
+        [500, "server_error", "internal_error", false]
+      )
+      assert.isTrue(server.logged.some((line) => line.includes(String(answer.json.traceId)) && line.includes("ERROR")))
     }))
 
   it.live("gives answers of its own a trace id of their own", () =>
@@ -175,7 +206,7 @@ describe("what the contract's errors are answered to", () => {
         assertError(yield* issue({ label }), invalid)
       }
       assertError(yield* issue({ kind: "fridge" }), invalid)
-      assert.deepStrictEqual(yield* Effect.orDie(server.links.list), [])
+      assert.deepStrictEqual(yield* Effect.orDie(server.links.list()), [])
       const issued = yield* issue({ label: "Ada’s 📱", kind: "machine", lifetimeSeconds: 60 })
       assert.strictEqual(issued.status, 201)
       assert.match(String(issued.json.code), /^([0-9A-Z]{4}-){6}[0-9A-Z]{4}$/)
@@ -366,6 +397,15 @@ describe("a request of the wrong form", () => {
         const answer = yield* server.send(request)
         assertError(answer, tooLarge)
         assert.notInclude(answer.text, secret)
+      }
+      // Who is not signed in may send 128 KiB, whatever the host allows its users.
+      const open = yield* start()
+      for (const path of ["/api/auth/bootstrap", "/oauth/token"]) {
+        for (const extra of [0, 1]) {
+          const body = "[".repeat(128 * 1024 + extra)
+          const { status } = yield* open.send({ path, headers: path === "/oauth/token" ? form : json, body })
+          assert.strictEqual(status, extra === 0 ? 400 : 413)
+        }
       }
       // What is just within the limit is read.
       const fits = JSON.stringify({ credential: "a", label: "" })

@@ -50,7 +50,12 @@ describe("the surface", () => {
           security: isRecord(operation) ? operation.security : undefined
         }))
       )
-      const open = ["GET /api/auth/session", "POST /api/auth/bootstrap", "POST /oauth/token"]
+      const open = [
+        "GET /api/auth/session",
+        "POST /api/auth/bootstrap",
+        "POST /api/auth/bootstrap/preview",
+        "POST /oauth/token"
+      ]
       const guarded = [
         "GET /api/auth/access",
         "GET /api/auth/connect-clients",
@@ -155,7 +160,7 @@ describe("the surface", () => {
           subject_token_type: "urn:sallyport:token-type:bootstrap-credential"
         }
       })
-      assert.strictEqual((yield* Effect.flip(stranger.session.list()))._tag, "Unauthorized")
+      assert.strictEqual((yield* Effect.flip(stranger.session.list({ query: {} })))._tag, "Unauthorized")
       const spent = yield* Effect.flip(stranger.session.token({ payload: { grant_type: "other" } }))
       assert.deepInclude(spent, { _tag: "OAuthError", error: "unsupported_grant_type" })
 
@@ -182,7 +187,7 @@ const scriptOf = (html: string): string =>
   /<script nonce="[^"]*" type="module">([\s\S]*?)<\/script>/.exec(html)?.[1] ?? ""
 
 /** Runs the page's script where a browser would, as far as it can see, and returns what it did. */
-const open = (html: string, address: string) => {
+const open = Effect.fnUntraced(function*(html: string, address: string) {
   const requests: Array<{ readonly url: string; readonly body: unknown }> = []
   const history: Array<string> = []
   const element = () => ({
@@ -199,13 +204,18 @@ const open = (html: string, address: string) => {
     location: new URL(address),
     history: { replaceState: (_state: unknown, _title: string, url: string) => history.push(url) },
     addEventListener: () => undefined,
-    fetch: (url: URL, init: { readonly body: string }) => {
-      requests.push({ url: String(url), body: JSON.parse(init.body) })
-      return new Promise(() => undefined)
+    fetch: (url: URL, { body }: { readonly body?: string }) => {
+      requests.push({ url: String(url), body: body === undefined ? undefined : JSON.parse(body) })
+      // A browser that is not signed in. The page waits for all else.
+      const state = { authenticated: false, policy: { kind: "loopback-browser" } }
+      return url.pathname.endsWith("/session")
+        ? Promise.resolve({ ok: true, json: () => Promise.resolve(state) })
+        : new Promise(() => undefined)
     }
   })
+  yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
   return { requests, history }
-}
+})
 
 describe("the pairing page", () => {
   it.live("is one self-contained document, which its policy states, in no cache, frame or referrer", () =>
@@ -217,6 +227,7 @@ describe("the pairing page", () => {
       assert.strictEqual(answer.headers["cache-control"], "no-store")
       assert.strictEqual(answer.headers["x-content-type-options"], "nosniff")
       assert.strictEqual(answer.headers["referrer-policy"], "no-referrer")
+      assert.strictEqual(answer.headers["cross-origin-opener-policy"], "same-origin")
       assert.isUndefined(answer.headers["set-cookie"])
       const policy = new Map(
         String(answer.headers["content-security-policy"]).split("; ").map((directive) => {
@@ -243,7 +254,7 @@ describe("the pairing page", () => {
       assert.notStrictEqual(again.headers["content-security-policy"], answer.headers["content-security-policy"])
     }))
 
-  it.live("L-01: takes the code from the fragment, out of the address, and posts it beside itself, wherever it is mounted", () =>
+  it.live("L-01 BOOT-14: takes the code from the fragment, out of the address, and asks what it gives beside itself, wherever it is mounted", () =>
     Effect.gen(function*() {
       const code = "0123-4567-89AB-CDEF"
       for (
@@ -252,14 +263,14 @@ describe("the pairing page", () => {
         const server = yield* start({ routes: Sallyport.layer(prefix === "" ? {} : { prefix }) })
         const { status, text } = yield* server.send({ path })
         assert.strictEqual(status, 200, path)
-        const { history, requests } = open(text, `http://127.0.0.1:4590${path}#token=${code}`)
+        const { history, requests } = yield* open(text, `http://127.0.0.1:4590${path}#token=${code}`)
         assert.deepStrictEqual(history, [path])
-        assert.deepStrictEqual(requests, [{
-          url: `http://127.0.0.1:4590${prefix}/api/auth/bootstrap`,
-          body: { credential: code, label: "Test" }
-        }])
-        assert.deepStrictEqual(open(text, `http://127.0.0.1:4590${path}`).requests, [])
-        assert.deepStrictEqual(open(text, `http://127.0.0.1:4590${path}?token=${code}`).requests, [])
+        assert.deepStrictEqual(requests, [
+          { url: `http://127.0.0.1:4590${prefix}/api/auth/session`, body: undefined },
+          { url: `http://127.0.0.1:4590${prefix}/api/auth/bootstrap/preview`, body: { credential: code } }
+        ])
+        assert.deepStrictEqual((yield* open(text, `http://127.0.0.1:4590${path}`)).requests, [])
+        assert.deepStrictEqual((yield* open(text, `http://127.0.0.1:4590${path}?token=${code}`)).requests, [])
       }
     }))
 

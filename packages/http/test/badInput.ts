@@ -657,8 +657,8 @@ const cookies: ReadonlyArray<Row> = [
   },
   {
     sent: "a proof for a name that a user points at this machine",
-    verdict: invalid("wrong htu"),
-    why: "DNS rebinding: the `Host` of a loopback server is a loopback name",
+    verdict: "cross_origin",
+    why: "DNS rebinding: the `Host` of a loopback server is a loopback name; nothing else of the request is looked at",
     craft: (kit) => {
       const url = `http://rebound.example:${kit.port}/whoami`
       return {

@@ -29,6 +29,7 @@ import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import * as Http from "node:http"
 import * as Net from "node:net"
 
@@ -40,14 +41,22 @@ import * as Net from "node:net"
 export class Probe extends Context.Service<Probe, {
   readonly calls: Map<string, number>
   readonly failing: Set<string>
+  /** What dies of a fault of ours. */
+  readonly dying: Set<string>
   /** What some operations answer instead of doing their work. */
   readonly answers: Map<string, unknown>
 }>()("@sallyport/http/test/Probe") {
   static readonly layer = Layer.sync(
     Probe,
-    () => Probe.of({ calls: new Map(), failing: new Set(), answers: new Map() })
+    () => Probe.of({ calls: new Map(), failing: new Set(), dying: new Set(), answers: new Map() })
   )
 }
+
+/** Tells whether PostgreSQL would store all the text in a value, which the repositories in memory here would not notice. */
+const isStorable = (value: unknown): boolean =>
+  typeof value === "string"
+    ? !/[\0\p{Cs}]/u.test(value)
+    : typeof value !== "object" || value === null || Object.entries(value).every((entry) => entry.every(isStorable))
 
 const probed = <S extends object>(
   probe: Probe["Service"],
@@ -63,7 +72,9 @@ const probed = <S extends object>(
       return (...args: ReadonlyArray<unknown>) =>
         Effect.suspend(() => {
           probe.calls.set(operation, (probe.calls.get(operation) ?? 0) + 1)
+          if (!isStorable(args)) return Effect.die(new Error(`${operation} got text that no store could keep`))
           if (probe.answers.has(operation)) return Effect.succeed(probe.answers.get(operation))
+          if (probe.dying.has(operation)) return Effect.die(error(operation))
           return probe.failing.has(operation) ? Effect.fail(error(operation)) : Reflect.apply(member, target, args)
         })
     }
@@ -86,7 +97,8 @@ const Repositories = Layer.mergeAll(
       return AccessRepository.of({
         ...store,
         sessions: probed(probe, "sessions", failed, store.sessions),
-        links: probed(probe, "links", failed, store.links)
+        links: probed(probe, "links", failed, store.links),
+        clients: probed(probe, "clients", failed, store.clients)
       })
     })
   ).pipe(Layer.provide(layerMemory)),
@@ -118,6 +130,10 @@ export type Routes = Layer.Layer<
 
 export interface ServerOptions {
   readonly policy?: AuthPolicy.Kind | undefined
+  readonly publicUrl?: string | undefined
+  /** The address that the server listens on. Default 127.0.0.1. */
+  readonly host?: string | undefined
+  readonly tracer?: Tracer.Tracer | undefined
   /** What is mounted; the whole surface by default. */
   readonly routes?: Routes | undefined
   readonly program?: (request: RunProgram.RunProgramRequest) => ReturnType<RunProgram.RunProgram["Service"]["execute"]>
@@ -174,7 +190,11 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     SessionCredentialService.layerWith(options.sessions ?? {}),
     BootstrapCredentialService.layerWith(options.links ?? {}),
     RunEventLog.layerWith(options.runs ?? {}),
-    AuthPolicy.layer({ host: "127.0.0.1", kind: options.policy }),
+    AuthPolicy.layer({
+      host: "127.0.0.1",
+      kind: options.policy,
+      publicUrl: options.publicUrl === undefined ? undefined : new URL(options.publicUrl)
+    }),
     RunProgram.layer(options.program ?? counting)
   ).pipe(
     Layer.provideMerge(Repositories),
@@ -194,7 +214,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
           sockets.add(socket)
           socket.on("close", () => sockets.delete(socket))
         }), {
-        host: "127.0.0.1",
+        host: options.host ?? "127.0.0.1",
         port: 0,
         gracefulShutdownTimeout: options.gracefulShutdownTimeout ?? "2 seconds"
       })
@@ -202,7 +222,8 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     Layer.provide([
       Layer.succeed(RunEventStream.HeartbeatInterval, Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")),
       Logger.layer([Logger.map(Logger.formatJson, (line) => void logged.push(line))]),
-      Layer.succeed(References.MinimumLogLevel, "Trace")
+      Layer.succeed(References.MinimumLogLevel, "Trace"),
+      options.tracer === undefined ? Layer.empty : Layer.succeed(Tracer.Tracer, options.tracer)
     ])
   )
   const scope = yield* Effect.flatMap(Scope.Scope, (outer) => Scope.fork(outer))

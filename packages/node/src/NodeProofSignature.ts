@@ -5,6 +5,7 @@
 import { ProofSignature, type PublicJwk, type Signatures, type Verify } from "@sallyport/core/access/ProofSignature"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import { createPublicKey, type KeyObject, verify } from "node:crypto"
 
 /** The hash of the signature, by curve; Ed25519 includes its own. */
@@ -15,24 +16,20 @@ const hashes: Record<PublicJwk["crv"], string | undefined> = {
 }
 
 /** Imports a key once; `createPublicKey` throws if the point is not on the curve. */
-const importKey = (jwk: PublicJwk): KeyObject | undefined => {
-  try {
-    return createPublicKey({ format: "jwk", key: { ...jwk } })
-  } catch {
-    return undefined
-  }
-}
+const importKey = Option.liftThrowable((jwk: PublicJwk): KeyObject =>
+  createPublicKey({ format: "jwk", key: { ...jwk } })
+)
 
 const signatures: Signatures = {
   prepare: (_algorithm, jwk) =>
-    Effect.sync((): Verify | undefined => {
-      const key = importKey(jwk)
-      if (key === undefined) return undefined
-      const hash = hashes[jwk.crv]
-      // JWS encodes the signature as `r || s`; OpenSSL expects DER by default.
-      const options = { key, dsaEncoding: "ieee-p1363" } as const
-      return (signingInput, signature) => Effect.sync(() => verify(hash, signingInput, options, signature))
-    })
+    Effect.sync(() =>
+      Option.map(importKey(jwk), (key): Verify => {
+        const hash = hashes[jwk.crv]
+        // JWS encodes the signature as `r || s`; OpenSSL expects DER by default.
+        const options = { key, dsaEncoding: "ieee-p1363" } as const
+        return (signingInput, signature) => Effect.sync(() => verify(hash, signingInput, options, signature))
+      })
+    )
 }
 
 /**

@@ -19,7 +19,7 @@ import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import { backup } from "node:sqlite"
 import type { SqliteClientConfig } from "./internal/clientConfig.ts"
-import { open } from "./internal/connection.ts"
+import { createPrivately, open } from "./internal/connection.ts"
 import { classify } from "./internal/errors.ts"
 
 export { config, type SqliteClientConfig } from "./internal/clientConfig.ts"
@@ -53,7 +53,7 @@ export interface SqliteClient extends Client.SqlClient {
   readonly config: SqliteClientConfig
 
   /**
-   * Copies the database to the file `destination`, replacing what is there.
+   * Copies the database to the file `destination`, replacing what is there. A new file has the mode 0600.
    *
    * The copy is one consistent state. The connection is held until the copy is complete, so other statements of this
    * client wait, and interruption takes effect only afterwards. The copying itself runs off the main thread. Fails
@@ -137,6 +137,7 @@ export const make = (
       Effect.tryPromise({
         try: async () => {
           let totalPages = 0
+          createPrivately(destination)
           const pages = await backup(db, destination, {
             progress: (info) => {
               totalPages = info.totalPages

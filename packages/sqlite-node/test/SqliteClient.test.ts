@@ -11,7 +11,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as SqlSchema from "effect/sql/SqlSchema"
 import * as String from "effect/String"
-import { existsSync, writeFileSync } from "node:fs"
+import { existsSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { connect, tempDirectory, tempFile } from "./support.ts"
 
@@ -281,6 +281,33 @@ describe("the client", () => {
       assert.deepStrictEqual(yield* restored`SELECT id FROM users`, [{ id: 1 }])
       assert.include((yield* Effect.flip(sql.withTransaction(sql.backup(copy)))).message, "transaction is open")
       assert.include((yield* Effect.flip(sql.backup(join(directory, "no", "copy.db")))).message, "back up")
+    }))
+
+  it.effect("C-60: a new file, what SQLite puts beside it, and a backup are closed to other users; an old file keeps its mode", () =>
+    Effect.gen(function*() {
+      const directory = yield* tempDirectory
+      const modeOf = (name: string) => statSync(join(directory, name)).mode & 0o777
+      const open = Effect.fnUntraced(function*(filename: string) {
+        const sql = yield* connect({ filename })
+        yield* users(sql)
+        yield* sql`INSERT INTO users VALUES (1, 'a')`
+        return sql
+      })
+      const sql = yield* open(join(directory, "a.db"))
+      yield* sql.backup(join(directory, "copy.db"))
+      yield* open(`file://${directory}/b%20c.db?cache=private`)
+      for (const name of ["a.db", "a.db-wal", "a.db-shm", "copy.db", "b c.db", "b c.db-wal", "b c.db-shm"]) {
+        assert.strictEqual(modeOf(name), 0o600, name)
+      }
+      writeFileSync(join(directory, "old.db"), "", { mode: 0o640 })
+      yield* open(join(directory, "old.db"))
+      for (const name of ["old.db", "old.db-wal"]) assert.strictEqual(modeOf(name), 0o640, name)
+      yield* connect({ filename: "file:memory?mode=memory" })
+      assert.include(
+        (yield* Effect.flip(connect({ filename: join(directory, "absent.db"), readonly: true }))).message,
+        "absent.db"
+      )
+      assert.isFalse(existsSync("memory") || existsSync(join(directory, "absent.db")))
     }))
 
   it.effect("loads extensions through its own method only", () =>

@@ -35,7 +35,11 @@ const collect = <A, E, R>(stream: Stream.Stream<A, E, R>): Effect.Effect<Queue.D
   })
 
 const revisionOf = (message: AccessFeed.AccessFeedMessage) =>
-  message._tag === "Snapshot" ? message.snapshot.revision : message.event.revision
+  message._tag === "Snapshot"
+    ? message.snapshot.revision
+    : message._tag === "Advanced"
+    ? message.revision
+    : message.event.revision
 
 /** Applies messages as a client does, and returns the ids that it shows. */
 const stateAfter = (messages: ReadonlyArray<AccessFeed.AccessFeedMessage>) => {
@@ -47,6 +51,7 @@ const stateAfter = (messages: ReadonlyArray<AccessFeed.AccessFeedMessage>) => {
       for (const session of message.snapshot.sessions) sessions.add(session.id)
       continue
     }
+    if (message._tag === "Advanced") continue
     const { change } = message.event
     switch (change._tag) {
       case "pairingLinkUpserted":

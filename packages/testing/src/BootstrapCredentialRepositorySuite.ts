@@ -5,18 +5,29 @@ import { AccessRepository, layerMemory } from "@sallyport/core/access/AccessRepo
 import { assert, describe } from "@effect/vitest"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
+import { SessionId } from "@sallyport/core/access/Session"
 import {
+  anyKey,
   type PairingLinkRow,
   type RedeemOutcome,
   type Redemption,
   type RefusalReason
 } from "@sallyport/core/access/BootstrapCredentialRepository"
-import { SessionId } from "@sallyport/core/access/Session"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { allEvents, at, brief, expectFeed, linkRow, redemption, sessionRow, start, times } from "./internal/accessRows.ts"
+import {
+  allEvents,
+  at,
+  brief,
+  expectFeed,
+  linkRow,
+  redemption,
+  sessionRow,
+  start,
+  times
+} from "./internal/accessRows.ts"
 import { testOn } from "./internal/newStore.ts"
 import { small, testAgainstMemory } from "./internal/steps.ts"
 
@@ -49,7 +60,12 @@ const Step = Schema.Union([
     expiresAt: millis
   }),
   Schema.TaggedStruct("redeem", { ...redeeming, scopes, key, now: millis }),
-  Schema.TaggedStruct("redeem", { ...redeeming, scopes: Schema.Tuple([]), key: Schema.Literal("key-1"), now: small(5) }),
+  Schema.TaggedStruct("redeem", {
+    ...redeeming,
+    scopes: Schema.Tuple([]),
+    key: Schema.Literal("key-1"),
+    now: small(5)
+  }),
   Schema.TaggedStruct("list", { now: millis, limit: small(4) }),
   Schema.TaggedStruct("revoke", { id, now: millis }),
   Schema.TaggedStruct("sweep", { ended: millis, limit: small(4), now: millis })
@@ -126,7 +142,7 @@ export const suite = <E>(
           }),
           linkRow("no scopes", { scopes: [], createdAtMillis: start + 2 })
         ]
-        for (const row of rows) assert.isTrue(yield* links.insert(row, at(5, "ada")))
+        for (const row of rows) assert.strictEqual(yield* links.insert(row, at(5, "ada")), "inserted")
         const found = yield* links.list({ nowMillis: start, limit: 10 })
         assert.deepStrictEqual(found, rows.toReversed())
         const events = yield* allEvents
@@ -147,6 +163,7 @@ export const suite = <E>(
           subject: "org:müller/ö",
           scopes: ["runs:operate", "access:read", "credentials:write"],
           remainingUses: 1_000_000,
+          needsProof: true,
           createdBy: "ada"
         })
         assert.strictEqual(createdAt.epochMilliseconds, start + 1)
@@ -165,9 +182,11 @@ export const suite = <E>(
         yield* links.insert(linkRow("revoked"), at(0))
         yield* links.revoke("revoked", at(0))
         const before = yield* allEvents
-        for (const id of ["live", "spent", "revoked"]) assert.isFalse(yield* again(`code-digest-of-${id}`))
+        for (const id of ["live", "spent", "revoked"]) {
+          assert.strictEqual(yield* again(`code-digest-of-${id}`), "digest-exists")
+        }
         // The same row once more is a digest that exists, and no error.
-        assert.isFalse(yield* links.insert(linkRow("live"), at(0)))
+        assert.strictEqual(yield* links.insert(linkRow("live"), at(0)), "digest-exists")
         assert.deepStrictEqual(yield* allEvents, before)
         assert.deepStrictEqual(yield* links.list({ nowMillis: start, limit: 10 }), [linkRow("live")])
       })
@@ -195,9 +214,111 @@ export const suite = <E>(
           30,
           (index) => links.insert(linkRow(`link-${index}`, { codeDigest: "the same" }), at(0))
         )
-        assert.strictEqual(outcomes.filter((inserted) => inserted).length, 1)
+        assert.strictEqual(outcomes.filter((outcome) => outcome === "inserted").length, 1)
         assert.strictEqual((yield* links.list({ nowMillis: start, limit: 100 })).length, 1)
         assert.strictEqual((yield* allEvents).length, 1)
+      })
+    )
+
+    test(
+      "SESS-13 HTTP-09: a session issues links while it is live, and has so many open at once and no more",
+      Effect.gen(function*() {
+        const { links, sessions } = yield* AccessRepository
+        const issue = (id: string, issuer: string, afterMillis: number, maxOpen = 2) =>
+          links.insert(linkRow(id, { issuedBy: SessionId.make(issuer) }), at(afterMillis), maxOpen)
+        for (const id of ["s", "t"]) yield* sessions.insert(sessionRow(id), at(0))
+        assert.strictEqual(yield* issue("a", "unknown", 0), "issuer-ended")
+        assert.deepStrictEqual(
+          [yield* issue("a", "s", 0), yield* issue("b", "s", 0), yield* issue("c", "s", 0), yield* issue("d", "t", 0)],
+          ["inserted", "inserted", "too-many-open", "inserted"]
+        )
+        // A digest that exists is told before the bound, and links of the operator have none.
+        assert.strictEqual(yield* issue("a", "s", 0), "digest-exists")
+        for (const id of ["e", "f", "g"]) assert.strictEqual(yield* links.insert(linkRow(id), at(0), 2), "inserted")
+        yield* links.redeem(redemption("a"), at(0))
+        assert.strictEqual(yield* issue("h", "s", 0), "inserted")
+        assert.strictEqual(yield* issue("i", "s", 0), "too-many-open")
+        yield* links.revoke("b", at(0))
+        assert.strictEqual(yield* issue("j", "s", 0), "inserted")
+        // The links that are open end 10 seconds after the start, as the session does.
+        assert.strictEqual(yield* issue("k", "s", 10_000), "issuer-ended")
+        yield* sessions.revoke({ _tag: "Session", id: SessionId.make("t") }, at(1))
+        assert.strictEqual(yield* issue("l", "t", 2), "issuer-ended")
+        assert.deepStrictEqual(yield* links.redeem(redemption("d"), at(2)), refused("revoked"))
+      })
+    )
+
+    test(
+      "HTTP-09: of 30 links that a session issues at once, so many are open as may be",
+      Effect.gen(function*() {
+        const { links, sessions } = yield* AccessRepository
+        yield* sessions.insert(sessionRow("s"), at(0))
+        const outcomes = yield* times(
+          30,
+          (index) => links.insert(linkRow(`link-${index}`, { issuedBy: SessionId.make("s") }), at(0), 5)
+        )
+        assert.strictEqual(outcomes.filter((outcome) => outcome === "inserted").length, 5)
+        assert.strictEqual((yield* links.list({ nowMillis: start, limit: 100 })).length, 5)
+      })
+    )
+
+    test(
+      "SESS-13: of a session that ends while it issues links, no link is left open",
+      Effect.gen(function*() {
+        const { links, sessions } = yield* AccessRepository
+        for (let round = 0; round < 5; round++) {
+          const issuer = SessionId.make(`s-${round}`)
+          yield* sessions.insert(sessionRow(issuer), at(0))
+          const issuing = times(6, (index) => links.insert(linkRow(`${issuer}-${index}`, { issuedBy: issuer }), at(0)))
+          const ending = sessions.revoke(
+            round % 2 === 0 ? { _tag: "Session", id: issuer } : { _tag: "Subject", subject: "ada" },
+            at(0)
+          )
+          yield* Effect.all([issuing, ending], { concurrency: "unbounded" })
+          assert.deepStrictEqual(yield* links.list({ nowMillis: start, limit: 100 }), [])
+        }
+      })
+    )
+
+    test(
+      "SESS-14: a link for any key takes an attempt with a proof, whatever the key, and no other",
+      Effect.gen(function*() {
+        const links = (yield* AccessRepository).links
+        yield* links.insert(linkRow("one", { proofKeyThumbprint: anyKey, remainingUses: 2 }), at(0))
+        assert.deepStrictEqual(yield* links.redeem(redemption("one"), at(0)), refused("proof-key-mismatch"))
+        for (const proofKeyThumbprint of ["key-1", "key-2"]) {
+          assert.strictEqual((yield* links.redeem(redemption("one", { proofKeyThumbprint }), at(0)))._tag, "Redeemed")
+        }
+      })
+    )
+
+    test(
+      "SESS-15 HTTP-09 C-15: list gives the links for a subject, or all, page after page, and revoke takes those for a subject",
+      Effect.gen(function*() {
+        const links = (yield* AccessRepository).links
+        const ids = ["a", "b", "c", "d", "e", "f", "g"]
+        for (const [index, id] of ids.entries()) {
+          yield* links.insert(
+            linkRow(id, { subject: index % 2 === 0 ? "ada" : "bob", createdAtMillis: start + (index >> 1) }),
+            at(0)
+          )
+        }
+        const pages = Effect.fnUntraced(function*(subject: string | undefined, limit: number) {
+          const found: Array<PairingLinkRow> = []
+          while (true) {
+            const page = yield* links.list({ nowMillis: start, subject, after: found.at(-1), limit })
+            found.push(...page)
+            if (page.length < limit) return found.map(({ id }) => id)
+          }
+        })
+        for (const limit of [1, 2, 3, 10]) {
+          assert.deepStrictEqual(yield* pages(undefined, limit), ids.toReversed())
+          assert.deepStrictEqual(yield* pages("ada", limit), ["g", "e", "c", "a"])
+          assert.deepStrictEqual(yield* pages("eve", limit), [])
+        }
+        assert.isFalse(yield* links.revoke("a", at(0), "bob"))
+        assert.isTrue(yield* links.revoke("a", at(0), "ada"))
+        assert.deepStrictEqual(yield* pages("ada", 2), ["g", "e", "c"])
       })
     )
 
@@ -367,7 +488,10 @@ export const suite = <E>(
         const links = (yield* AccessRepository).links
         const { sessions } = yield* AccessRepository
         yield* links.insert(linkRow("one", { remainingUses: 2 }), at(0))
-        const attempt = (name: string) => ({ ...redemption("one", { redemptionDigest: name }), repeatMillis: 1_000_000 })
+        const attempt = (name: string) => ({
+          ...redemption("one", { redemptionDigest: name }),
+          repeatMillis: 1_000_000
+        })
         const first = attempt("first")
         assert.strictEqual((yield* links.redeem(first, at(1)))._tag, "Redeemed")
         const repeated: RedeemOutcome = { _tag: "Repeated", session: first.session }
@@ -381,7 +505,10 @@ export const suite = <E>(
         assert.deepStrictEqual(yield* links.redeem(attempt("first"), at(2)), repeated)
         assert.deepStrictEqual(yield* links.redeem(attempt("third"), at(2)), refused("exhausted"))
         // Too late, or after the end of the session, it is an attempt as any other.
-        assert.deepStrictEqual(yield* links.redeem({ ...attempt("first"), repeatMillis: 0 }, at(2)), refused("exhausted"))
+        assert.deepStrictEqual(
+          yield* links.redeem({ ...attempt("first"), repeatMillis: 0 }, at(2)),
+          refused("exhausted")
+        )
         yield* sessions.revoke({ _tag: "Session", id: first.session.id }, at(3))
         assert.deepStrictEqual(yield* links.redeem(attempt("first"), at(3)), refused("exhausted"))
         assert.deepStrictEqual(yield* links.redeem(attempt("second"), at(10_000)), refused("expired"))
@@ -394,8 +521,10 @@ export const suite = <E>(
         const links = (yield* AccessRepository).links
         const { sessions } = yield* AccessRepository
         yield* links.insert(linkRow("one", { remainingUses: 3 }), at(0))
-        const outcomes = yield* times(50, () =>
-          links.redeem({ ...redemption("one", { redemptionDigest: "same" }), repeatMillis: 1_000_000 }, at(1)))
+        const outcomes = yield* times(
+          50,
+          () => links.redeem({ ...redemption("one", { redemptionDigest: "same" }), repeatMillis: 1_000_000 }, at(1))
+        )
         assert.deepStrictEqual(wins(outcomes), [2])
         const [row, ...others] = yield* sessions.list({ nowMillis: start, afterId: undefined, limit: 100 })
         assert.deepStrictEqual(others, [])
@@ -415,9 +544,12 @@ export const suite = <E>(
         yield* sessions.insert(sessionRow("before"), at(0))
         const before = yield* allEvents
         for (
-          const session of [sessionRow("before", { tokenDigest: "another" }), sessionRow("new", {
-            tokenDigest: sessionRow("before").tokenDigest
-          })]
+          const session of [
+            sessionRow("before", { tokenDigest: "another" }),
+            sessionRow("new", {
+              tokenDigest: sessionRow("before").tokenDigest
+            })
+          ]
         ) {
           const attempt = { ...redemption("one"), session, replaces: SessionId.make("before") }
           const error = yield* Effect.flip(links.redeem(attempt, at(1)))
@@ -505,6 +637,28 @@ export const suite = <E>(
     )
 
     test(
+      "BOOT-05: findByCodeDigest returns a link in whatever state it is, and none for a code that never existed",
+      Effect.gen(function*() {
+        const links = (yield* AccessRepository).links
+        const digest = (id: string) => redemption(id).codeDigest
+        for (const id of ["open", "spent", "revoked", "expired"]) {
+          yield* links.insert(linkRow(id, { expiresAtMillis: start + (id === "expired" ? 1 : 20) }), at(0))
+        }
+        yield* links.redeem(redemption("spent"), at(0))
+        yield* links.revoke("revoked", at(1))
+        const before = yield* allEvents
+        for (const id of ["open", "spent", "revoked", "expired"]) {
+          const row = Option.getOrUndefined(yield* links.findByCodeDigest(digest(id)))
+          assert.strictEqual(row?.id, id)
+          assert.strictEqual(row?.remainingUses, id === "spent" ? 0 : 1)
+          assert.strictEqual(row?.revokedAtMillis, id === "revoked" ? start + 1 : null)
+        }
+        assert.isTrue(Option.isNone(yield* links.findByCodeDigest(digest("unknown"))))
+        assert.deepStrictEqual(yield* allEvents, before)
+      })
+    )
+
+    test(
       "BOOT-07 L-24: sweep deletes what has ended, the first ended first, and tells of what expired unspent",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
@@ -538,7 +692,7 @@ export const suite = <E>(
         ])
         assert.isTrue(events.every(({ actor }) => actor === "system"))
         // A swept digest is free again.
-        assert.isTrue(yield* links.insert(linkRow("expired"), at(0)))
+        assert.strictEqual(yield* links.insert(linkRow("expired"), at(0)), "inserted")
       })
     )
 
@@ -582,6 +736,7 @@ export const suite = <E>(
       port: "BootstrapCredentialRepository",
       steps: Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120)),
       run: runStep,
+      feed: allEvents,
       layer,
       layerMemory
     })

@@ -15,6 +15,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { allEvents, at, brief, linkRow, redemption, sessionRow, start, times } from "./internal/accessRows.ts"
 import * as Histories from "./internal/connectHistories.ts"
+import * as Lineage from "./internal/lineageHistories.ts"
 
 type Services = Histories.Services
 
@@ -475,6 +476,13 @@ export const suite = <E, R = never>(
           .check(Schema.isMinLength(2), Schema.isMaxLength(3))
       ],
       ([approved, histories]) => history(approved ? Histories.approvals : [], histories),
+      { arbitrary: { runs } }
+    )
+
+    it.live.prop(
+      "SESS-13 CONN-06 SESS-19: in no history is anything accepted that descends from what was ended, nothing else was ended, and the feed replays to the tables at every step",
+      [Schema.Array(Lineage.Step).check(Schema.isMaxLength(16))],
+      ([steps]) => Effect.provide(Lineage.run([...Lineage.handedOn, ...steps]), Layer.fresh(layer), { local: true }),
       { arbitrary: { runs } }
     )
 

@@ -134,6 +134,33 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ])
       }).pipe(Effect.provide(build({}))))
 
+    it.live("BOOT-11 RUN-24 C-06: a text that no store could keep is refused, and the run goes on", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const { run } = yield* log.start(request("key"))
+        const { epoch, runId } = run
+        const refused = <A>(call: Effect.Effect<A, RunEventLog.RunEventLogError>) =>
+          Effect.map(Effect.flip(call), ({ reason }) => assert.strictEqual(reason._tag, "InvalidInput"))
+        for (const text of ["", "a\u0000b", "\ud800", "a\udc00b", "a\nb", "\u2028", "x".repeat(2 * 1024 * 1024)]) {
+          yield* refused(log.abort({ runId, owner, reason: text }))
+          yield* refused(log.abort({ threadId: "other", idempotencyKey: "other", owner, reason: text }))
+          yield* refused(log.abort({ threadId: text, idempotencyKey: "other", owner }))
+          yield* refused(log.abort({ threadId: "other", idempotencyKey: text, owner }))
+          yield* refused(log.finish({ runId, epoch, end: { status: "failed", reason: text } }))
+          yield* refused(log.start(request(text, "other")))
+          yield* refused(log.start(request("other", text)))
+          yield* refused(log.start({ ...request("other"), owner: { subject: text } }))
+          yield* refused(log.start({ ...request("other"), owner: { subject: "someone", org: text } }))
+          yield* refused(log.getByKey({ idempotencyKey: text, owner }))
+          yield* refused(log.activeForThread({ threadId: text, owner }))
+        }
+        assert.strictEqual((yield* log.get({ runId })).status, "running")
+        yield* log.append({ runId, epoch, events: [{ "a\u0000b": "\ud800" }] })
+        const longest = "😀".repeat(255)
+        assert.strictEqual((yield* log.abort({ runId, owner, reason: longest }))._tag, "Aborted")
+        assert.strictEqual((yield* log.get({ runId })).endReason, longest)
+      }).pipe(Effect.provide(build({}))))
+
     it.live("RUN-05 RUN-07 L-84: a reader of a run whose process is gone gets one stale_run from the reaper", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog

@@ -306,6 +306,7 @@ export const suite = <E>(
       port: "ScopedCredentialRepository",
       steps: Schema.Array(Step).check(Schema.isMinLength(20), Schema.isMaxLength(80)),
       run: runStep,
+      feed: allEvents,
       layer,
       layerMemory
     })

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { allEvents, at, brief, expectFeed, sessionRow, start, times } from "./internal/accessRows.ts"
+import { allEvents, at, brief, expectFeed, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
 import { testOn } from "./internal/newStore.ts"
 import { small, testAgainstMemory } from "./internal/steps.ts"
 
@@ -817,6 +817,131 @@ export const suite = <E>(
       })
     )
 
+    /** Begins a session that came from a link of another, with a link of its own that is open. */
+    const descend = Effect.fnUntraced(function*(id: string, parent: string | null, fields?: Partial<SessionRow>) {
+      const { links, sessions } = yield* AccessRepository
+      yield* sessions.insert(
+        sessionRow(id, {
+          linkId: parent === null ? null : `spent-link-of-${parent}`,
+          parentId: parent === null ? null : sid(parent),
+          ...fields
+        }),
+        at(0)
+      )
+      yield* links.insert(linkRow(`link-of-${id}`, { issuedBy: sid(id) }), at(0))
+    })
+    const openLinks = AccessRepository.use(({ links }) =>
+      Effect.map(links.list({ nowMillis: start, limit: 1_000 }), (rows) => rows.map(({ id }) => id).sort())
+    )
+
+    test(
+      "SESS-13: revoke ends the open links of a session, and what descends from it if asked for, and tells of each",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        yield* descend("a", null)
+        yield* descend("b", "a")
+        yield* descend("c", "b")
+        yield* descend("d", "c")
+        yield* descend("e", null)
+        const count = sessions.countDescendants({ ids: ["a", "c", "e"].map((id) => sid(id)), nowMillis: start })
+        assert.deepStrictEqual(Array.from(yield* count), [[sid("a"), 3], [sid("c"), 1], [sid("e"), 0]])
+        const before = (yield* allEvents).length
+        assert.deepStrictEqual(yield* sessions.revoke(bySession("b"), at(1)), [sid("b")])
+        assert.deepStrictEqual(yield* openLinks, ["link-of-a", "link-of-c", "link-of-d", "link-of-e"])
+        assert.deepStrictEqual(Array.from(yield* count), [[sid("a"), 2], [sid("c"), 1], [sid("e"), 0]])
+        const target: RevocationTarget = { _tag: "Session", id: sid("a"), descendants: true }
+        assert.deepStrictEqual(yield* sessions.revoke({ ...target, subject: "bob" }, at(1)), [])
+        assert.deepStrictEqual(yield* sessions.revoke({ ...target, keep: sid("d") }, at(2)), [sid("a"), sid("c")])
+        assert.deepStrictEqual(yield* openLinks, ["link-of-d", "link-of-e"])
+        // What it ended before is in its way no more.
+        assert.deepStrictEqual(yield* sessions.revoke(target, at(3)), [sid("d")])
+        assert.deepStrictEqual(yield* openLinks, ["link-of-e"])
+        assert.deepStrictEqual(
+          (yield* allEvents).slice(before).map(brief),
+          [
+            "sessionRemoved b revoked",
+            "pairingLinkRemoved link-of-b revoked",
+            "sessionRemoved a revoked",
+            "sessionRemoved c revoked",
+            "pairingLinkRemoved link-of-a revoked",
+            "pairingLinkRemoved link-of-c revoked",
+            "sessionRemoved d revoked",
+            "pairingLinkRemoved link-of-d revoked"
+          ]
+        )
+      })
+    )
+
+    test(
+      "SESS-19: what was issued before a time ends in steps, each with what descends from it, and the links with the first",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        const later = { createdAtMillis: start + 10, expiresAtMillis: start + 10_000 }
+        for (const id of ["d", "b", "a"]) yield* descend(id, null)
+        yield* descend("c", "a", later)
+        yield* descend("e", "d", later)
+        yield* descend("f", null, later)
+        yield* sessions.revoke(bySession("d"), at(1))
+        const target: RevocationTarget = { _tag: "IssuedBefore", beforeMillis: start + 10 }
+        const steps = Effect.forEach(Array.from({ length: 3 }), () => sessions.revoke({ ...target, limit: 1 }, at(20)))
+        assert.deepStrictEqual(yield* steps, [[sid("a"), sid("c")], [sid("b")], []])
+        assert.deepStrictEqual(yield* sessions.revoke(target, at(20)), [sid("e")])
+        assert.deepStrictEqual(yield* sessions.revoke(target, at(20)), [])
+        assert.deepStrictEqual(
+          (yield* sessions.list({ nowMillis: start + 20, afterId: undefined, limit: 9 })).map(({ id }) => id),
+          [sid("f")]
+        )
+      })
+    )
+
+    test(
+      "SESS-13: a sweep leaves a session that has ended as long as one descends from it, so that the descent is known",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        yield* descend("a", null, { proofKeyThumbprint: "key-1" })
+        yield* descend("b", "a", { expiresAtMillis: start + 5 })
+        yield* descend("c", "b", { expiresAtMillis: start + 10_000 })
+        yield* sessions.revoke(bySession("a"), at(1))
+        const sweep = sessions.sweep({ endedBeforeMillis: start + 100, limit: 10 }, at(100))
+        assert.strictEqual(yield* sweep, 0)
+        assert.deepStrictEqual(yield* sessions.revoke(byProofKey("key-1"), at(100)), [sid("c")])
+        assert.deepStrictEqual([yield* sweep, yield* sweep, yield* sweep, yield* sweep], [1, 1, 1, 0])
+        for (const id of ["a", "b", "c"]) assert.isUndefined(yield* found(id))
+      })
+    )
+
+    test(
+      "SESS-13: revocations that meet going down end each session once, with every link, and never fail",
+      Effect.gen(function*() {
+        const { sessions } = yield* AccessRepository
+        const n = 40
+        const ids = Array.from({ length: n }, (_, index) => sid(`session-${10 + index}`))
+        // The ids of parents and children are in no order, and three trees go through both keys.
+        const nth = (index: number) => ids[(index * 17) % n] ?? sid("none")
+        for (let index = 0; index < n; index++) {
+          yield* descend(nth(index), index < 3 ? null : nth(index - 3 + (index % 2)), {
+            proofKeyThumbprint: index % 5 === 0 ? "key-1" : index % 7 === 0 ? "key-2" : null
+          })
+        }
+        const targets: ReadonlyArray<RevocationTarget> = [
+          byProofKey("key-1"),
+          byProofKey("key-2"),
+          ...ids.slice(0, 12).map((id): RevocationTarget => ({ _tag: "Session", id, descendants: true })),
+          ...ids.slice(12, 20).map(bySession),
+          byOthers("ada", ids[3] ?? "none"),
+          bySubject("ada"),
+          { _tag: "IssuedBefore", beforeMillis: start + 1 }
+        ]
+        const answers = yield* Effect.forEach(targets, (target) => sessions.revoke(target, at(1)), {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual(answers.flat().sort(), ids)
+        assert.deepStrictEqual(yield* openLinks, [])
+        const removed = (yield* allEvents).map(brief).filter((event) => event.endsWith("revoked"))
+        assert.deepStrictEqual([removed.length, new Set(removed).size], [2 * n, 2 * n])
+      })
+    )
+
     test(
       "revocations of the same many sessions wait for each other and never fail",
       Effect.gen(function*() {
@@ -1007,6 +1132,7 @@ export const suite = <E>(
       port: "SessionCredentialRepository",
       steps: Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120)),
       run: runStep,
+      feed: allEvents,
       layer,
       layerMemory
     })

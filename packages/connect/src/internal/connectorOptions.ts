@@ -5,7 +5,7 @@ import * as ServiceOptions from "@sallyport/core/ServiceOptions"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { maxAnswerBytes } from "./boundedHttp.ts"
+import { maxAnswerBytes } from "@sallyport/core/BoundedHttp"
 
 /**
  * Reports options of the relay's requests that cannot work, while the layer is built.

@@ -50,6 +50,15 @@ export const keyPairOf = Effect.fnUntraced(function*(
   })
 })
 
+/** Returns the digest of a token for a proof that goes with it: SHA-256, in base64url (RFC 9449 section 4.2). */
+export const tokenDigest = Effect.fnUntraced(function*(
+  token: Redacted.Redacted
+): Effect.fn.Return<string, never, never> {
+  const { subtle } = yield* WebCrypto.WebCrypto
+  const bytes = new TextEncoder().encode(Redacted.value(token))
+  return Base64Url.encode(new Uint8Array(yield* Effect.promise(() => subtle.digest("SHA-256", bytes))))
+})
+
 /** Signs claims, which are good from now for a number of seconds. */
 export const sign = Effect.fnUntraced(function*(key: KeyPair, options: {
   readonly typ: string
@@ -96,7 +105,8 @@ export const verify = Effect.fnUntraced(function*<A, E>(token: string, options: 
   readonly key: Pick<PublicKey, "x" | "kid">
   readonly typ: string
   readonly issuer: string
-  readonly audience: string
+  /** Any of them, if there are several. */
+  readonly audience: string | ReadonlyArray<string>
   readonly claims: Schema.Codec<A, E>
 }) {
   const nowMillis = yield* Clock.currentTimeMillis
@@ -108,7 +118,7 @@ export const verify = Effect.fnUntraced(function*<A, E>(token: string, options: 
         algorithms: ["EdDSA"],
         typ: options.typ,
         issuer: options.issuer,
-        audience: options.audience,
+        audience: typeof options.audience === "string" ? options.audience : [...options.audience],
         currentDate: new Date(nowMillis),
         clockTolerance: skewSeconds,
         requiredClaims: ["iat", "exp"]

@@ -36,6 +36,10 @@ export interface Options {
    * relay send requests to whatever listens beside it. For relays whose accounts are all trusted, and for development.
    */
   readonly loopbackEnvironments?: boolean | undefined
+  /** How many calls of environments one client, or session without a key, may have open at once in a process. Default 8. */
+  readonly callsPerClient?: number | undefined
+  /** How many calls all clients of an account may have open. Default 100. */
+  readonly callsPerAccount?: number | undefined
   /** How many requests of one client may wait for a decision at once in a process, streams among them. Default 8. */
   readonly waitsPerClient?: number | undefined
   /** How many requests of all clients of an account may do so. Default 200. */
@@ -47,6 +51,8 @@ export interface Settings {
   readonly proofsPerAccount: number
   readonly environmentsPerAccount: number
   readonly loopbackEnvironments: boolean
+  readonly callsPerClient: number
+  readonly callsPerAccount: number
   readonly waitsPerClient: number
   readonly waitsPerAccount: number
 }
@@ -60,6 +66,8 @@ export const settings = ServiceOptions.make({
       proofsPerAccount: yield* read.count("proofsPerAccount", 1_000),
       environmentsPerAccount: yield* read.count("environmentsPerAccount", 1_000),
       loopbackEnvironments: yield* read.flag("loopbackEnvironments", false),
+      callsPerClient: yield* read.count("callsPerClient", 8),
+      callsPerAccount: yield* read.count("callsPerAccount", 100),
       waitsPerClient: yield* read.count("waitsPerClient", 8),
       waitsPerAccount: yield* read.count("waitsPerAccount", 200)
     }

@@ -1,7 +1,6 @@
 import * as WireError from "@sallyport/contract/WireError"
+import * as WireFailure from "@sallyport/contract/WireFailure"
 import * as Effect from "effect/Effect"
-import * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Hex from "effect/encoding/Hex"
 import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 
@@ -13,41 +12,18 @@ export const lastAnswer = HttpEffect.appendPreResponseHandler((_request, respons
   Effect.succeed(HttpServerResponse.setHeader(response, "connection", "close"))
 )
 
-interface Reason {
-  readonly message: string
-}
+export const unauthorized = WireFailure.make(WireError.Unauthorized, "invalid_credential")
+export const invalidRequest = WireFailure.make(WireError.InvalidRequest, "invalid_request")
+export const unavailable = WireFailure.make(WireError.Unavailable, "unavailable", true)
 
-const traceId = (random: SecureRandom.SecureRandom["Service"]): Effect.Effect<string> =>
-  Effect.matchEffect(Effect.currentSpan, {
-    onFailure: () => Effect.map(random.randomBytes(16), Hex.encode),
-    onSuccess: (span) => Effect.succeed(span.traceId)
-  })
+/** Refuses a request of a caller that has as many open as it may: its own doing, and no warning for the log. */
+export const busy = (reason: WireFailure.Reason) =>
+  WireFailure.answer(
+    "unavailable",
+    reason,
+    (traceId) => new WireError.Unavailable({ code: "unavailable", message: reason.message, retryable: true, traceId })
+  )
 
-/** Makes what fails with the errors of the wire. */
-export const make = Effect.map(SecureRandom.SecureRandom, (random) => ({
-  unauthorized: ({ message }: Reason) =>
-    Effect.flatMap(
-      traceId(random),
-      (traceId) =>
-        Effect.fail(new WireError.Unauthorized({ code: "invalid_credential", message, retryable: false, traceId }))
-    ),
-  invalidRequest: ({ message }: Reason) =>
-    Effect.flatMap(
-      traceId(random),
-      (traceId) =>
-        Effect.fail(new WireError.InvalidRequest({ code: "invalid_request", message, retryable: false, traceId }))
-    ),
-  notFound: ({ message }: Reason, code: WireError.NotFound["code"] = "connect_not_offered") =>
-    Effect.flatMap(
-      traceId(random),
-      (traceId) => Effect.fail(new WireError.NotFound({ code, message, retryable: false, traceId }))
-    ),
-  unavailable: (reason: Reason) =>
-    Effect.flatMap(traceId(random), (traceId) =>
-      Effect.andThen(
-        Effect.logWarning("Answered unavailable", reason),
-        Effect.fail(
-          new WireError.Unavailable({ code: "unavailable", message: reason.message, retryable: true, traceId })
-        )
-      ))
-}))
+/** Fails with a 404, by default that of an environment that is linked to no relay. */
+export const notFound = (reason: WireFailure.Reason, code: WireError.NotFound["code"] = "connect_not_offered") =>
+  WireFailure.make(WireError.NotFound, code)(reason)

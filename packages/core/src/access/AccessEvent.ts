@@ -34,6 +34,8 @@ export const AccessChange = Schema.Union([
   Schema.TaggedStruct("pairingLinkUpserted", { link: PairingLink }),
   Schema.TaggedStruct("pairingLinkRemoved", {
     id: Schema.NonEmptyString,
+    /** Whom it was for. */
+    subject: Schema.NonEmptyString,
     reason: Schema.Literals(["consumed", "revoked", "expired"])
   }),
   Schema.TaggedStruct("connectClientUpserted", { client: ConnectClient }),
@@ -43,7 +45,12 @@ export const AccessChange = Schema.Union([
   }),
   Schema.TaggedStruct("connectSecurityModeUpdated", { mode: SecurityMode }),
   Schema.TaggedStruct("sessionUpserted", { session: Session }),
-  Schema.TaggedStruct("sessionRemoved", { id: SessionId, reason: Schema.Literals(["revoked", "expired"]) }),
+  Schema.TaggedStruct("sessionRemoved", {
+    id: SessionId,
+    /** Whose it was. */
+    subject: Schema.NonEmptyString,
+    reason: Schema.Literals(["revoked", "expired"])
+  }),
   Schema.TaggedStruct("credentialUpserted", { credential: ScopedCredential }),
   Schema.TaggedStruct("credentialRemoved", {
     scope: CredentialScope,

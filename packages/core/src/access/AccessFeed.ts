@@ -6,6 +6,7 @@
  * lost with them: a follower has a cursor of its own, looks again when it listens again, and looks now and then in any case.
  */
 import { AccessRepository } from "./AccessRepository.ts"
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -18,6 +19,8 @@ import * as Stream from "effect/Stream"
 import type { AccessEvent } from "./AccessEvent.ts"
 import type { AccessSnapshot } from "./AccessFeedRepository.ts"
 import * as Following from "../Following.ts"
+import * as FeedReach from "./internal/feedReach.ts"
+import type { Principal } from "./Principal.ts"
 import { type InvalidAccessFeedOptions, type Options, type Settings, settings } from "./internal/feedOptions.ts"
 import { RepositoryError } from "../RepositoryError.ts"
 import { witnessOf } from "./internal/accessFollower.ts"
@@ -76,6 +79,8 @@ export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("Acce
 export type AccessFeedMessage =
   | { readonly _tag: "Snapshot"; readonly snapshot: AccessSnapshot }
   | { readonly _tag: "Change"; readonly event: AccessEvent }
+  /** The feed has come to a revision by changes that the reader does not reach. */
+  | { readonly _tag: "Advanced"; readonly revision: number }
 
 /**
  * Provides the access feed to readers.
@@ -128,6 +133,12 @@ export class AccessFeed extends Context.Service<AccessFeed, {
    */
   readonly subscribe: (options?: {
     readonly after?: number | undefined
+    /**
+     * Who reads; by default the operator, who reads everything. A session without the scope `access:manage` reads of its
+     * own subject's sessions, links and credentials, and of connecting clients with the scope `connect:manage` only. In
+     * place of other changes it is told how far the feed has come.
+     */
+    readonly reader?: Principal | undefined
   }) => Stream.Stream<AccessFeedMessage, AccessFeedError>
 }>()("@sallyport/core/access/AccessFeed") {}
 
@@ -191,21 +202,37 @@ const build = Effect.fnUntraced(function*(
         ? Effect.succeed(follow(after))
         : Effect.fail(new AccessFeedError({ reason: new RevisionUnknown({ after, latest: newest }) }))))
 
-  const toMessage = (event: AccessEvent): AccessFeedMessage => ({ _tag: "Change", event })
-
   return AccessFeed.of({
     events,
     snapshot,
     subscribe: (options) =>
       Stream.unwrap(Effect.gen(function*() {
         const after = options?.after
+        const reader = options?.reader ?? "operator"
+        const changesAfter = (revision: number) =>
+          follow(revision).pipe(
+            Stream.map((event): AccessFeedMessage =>
+              FeedReach.reaches(reader, event)
+                ? { _tag: "Change", event }
+                : { _tag: "Advanced", revision: event.revision }
+            ),
+            // Of several in a row the last says it all.
+            Stream.mapArray((messages) =>
+              Arr.append(
+                Arr.initNonEmpty(messages).filter((message, index) =>
+                  message._tag !== "Advanced" || messages[index + 1]?._tag !== "Advanced"
+                ),
+                Arr.lastNonEmpty(messages)
+              )
+            )
+          )
         if (after !== undefined && Number.isSafeInteger(after) && after >= 0) {
           const newest = yield* latest
-          if (after <= newest && newest - after <= maxReplay) return Stream.map(follow(after), toMessage)
+          if (after <= newest && newest - after <= maxReplay) return changesAfter(after)
         }
         const first = yield* snapshot
-        return Stream.map(follow(first.revision), toMessage).pipe(
-          Stream.prepend<AccessFeedMessage>([{ _tag: "Snapshot", snapshot: first }])
+        return changesAfter(first.revision).pipe(
+          Stream.prepend<AccessFeedMessage>([{ _tag: "Snapshot", snapshot: FeedReach.snapshotOf(reader, first) }])
         )
       }))
   })

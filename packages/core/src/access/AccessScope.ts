@@ -40,6 +40,7 @@ import * as Schema from "effect/Schema"
 export interface Registry {
   readonly "access:read": true
   readonly "access:write": true
+  readonly "access:manage": true
   readonly "connect:manage": true
   readonly "credentials:read": true
   readonly "credentials:write": true
@@ -81,12 +82,22 @@ export const AccessScope = Schema.String.pipe(
 export const builtin: ReadonlyArray<AccessScope> = [
   "access:read",
   "access:write",
+  "access:manage",
   "connect:manage",
   "credentials:read",
   "credentials:write",
   "runs:read",
   "runs:operate"
 ]
+
+/**
+ * Lists the scopes with which a session could let others in, reach what is not its own, or decide who may connect. A
+ * client that connects through a relay gets none of them unless the host names it.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const widening: ReadonlyArray<AccessScope> = ["access:write", "access:manage", "connect:manage"]
 
 /**
  * Provides every scope that this host knows, which is what its operator holds; {@link builtin} unless the host says

@@ -4,7 +4,10 @@
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as UrlParams from "effect/http/UrlParams"
 import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as ServiceOptions from "../ServiceOptions.ts"
 import type { SessionMethod } from "./Session.ts"
@@ -105,18 +108,19 @@ const descriptors: Record<Kind, Omit<Descriptor, "kind" | "publicUrl">> = {
 }
 
 /**
- * Tells whether an address is reachable from this machine only: `localhost`, `127.0.0.0/8` or `::1`, the latter also in
- * brackets. Other spellings of these, such as `127.1`, are not recognised: a doubtful address counts as reachable.
+ * Tells whether an address is reachable from this machine only: `localhost`, `127.0.0.0/8`, also in its IPv6 form, or
+ * `::1`, with or without brackets. Other spellings of these, such as `127.1`, are not recognised: a doubtful address
+ * counts as reachable.
  *
  * @category predicates
  * @since 0.1.0
  */
 export const isLoopback = (host: string): boolean => {
   const name = host.toLowerCase().replace(/^\[(.*)\]$/, "$1")
-  return name === "localhost" || name === "::1" || loopbackIpv4.test(name)
+  if (name === "localhost") return true
+  const address = NetAddress.ipFromString(name)
+  return Result.isSuccess(address) && NetAddress.isLoopback(NetAddress.toCanonical(address.success))
 }
-
-const loopbackIpv4 = /^(?:::ffff:)?127(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/
 
 /**
  * Lists the options of a policy.
@@ -177,8 +181,25 @@ export const make = (options: Options): Effect.Effect<Descriptor, PolicyRefused>
     )
 }
 
+/** Names the query parameters that prove something: what they hold stands in no span. */
+const secretParameters = ["ticket", "token", "code", "access_token", "refresh_token"]
+
+/** Provides a policy, and keeps what proves something out of the spans of servers and clients in its context. */
+const layerOf = <E, R>(policy: Effect.Effect<Descriptor, E, R>): Layer.Layer<AuthPolicy, E, R> =>
+  Layer.effectContext(Effect.gen(function*() {
+    const redacted = yield* UrlParams.CurrentRedactedNames
+    return Context.make(AuthPolicy, yield* policy).pipe(
+      Context.add(UrlParams.CurrentRedactedNames, [...redacted, ...secretParameters])
+    )
+  }))
+
 /**
  * Provides the policy that {@link make} chooses.
+ *
+ * **Details**
+ *
+ * The layer also adds the query parameters that hold tickets and tokens to `UrlParams.CurrentRedactedNames`. Effect's
+ * spans of HTTP requests have `<redacted>` in their place, for every server that is built over this layer.
  *
  * **Example** (Choosing the policy for an address)
  *
@@ -203,8 +224,7 @@ export const make = (options: Options): Effect.Effect<Descriptor, PolicyRefused>
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options): Layer.Layer<AuthPolicy, PolicyRefused> =>
-  Layer.effect(AuthPolicy, make(options))
+export const layer = (options: Options): Layer.Layer<AuthPolicy, PolicyRefused> => layerOf(make(options))
 
 const webUrl = (written: unknown): URL | undefined => {
   const url = URL.parse(String(written))
@@ -223,8 +243,7 @@ const isKind = Schema.is(Kind)
 export const layerConfig: Layer.Layer<
   AuthPolicy,
   Config.ConfigError | InvalidAuthPolicyOptions | PolicyRefused
-> = Layer.effect(
-  AuthPolicy,
+> = layerOf(
   Effect.gen(function*() {
     const read = ServiceOptions.fromConfig<
       { readonly host: string; readonly policy: Kind; readonly publicUrl: URL },

@@ -5,7 +5,7 @@
  */
 import * as DateTime from "effect/DateTime"
 import type * as Effect from "effect/Effect"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { AccessChange, ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
@@ -70,6 +70,7 @@ export const toPairingLink = (row: PairingLinkRow): PairingLink =>
     subject: row.subject,
     scopes: row.scopes,
     remainingUses: row.remainingUses,
+    needsProof: row.proofKeyThumbprint !== null,
     createdBy: row.createdBy,
     createdAt: DateTime.makeUnsafe(row.createdAtMillis),
     expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
@@ -159,8 +160,38 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
  */
 export const used = (row: PairingLinkRow): AccessChange =>
   row.remainingUses === 0
-    ? { _tag: "pairingLinkRemoved", id: row.id, reason: "consumed" }
+    ? { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "consumed" }
     : { _tag: "pairingLinkUpserted", link: toPairingLink(row) }
+
+/**
+ * Describes what came of an attempt to store a link. Only `inserted` changed anything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type InsertOutcome = "inserted" | "digest-exists" | "issuer-ended" | "too-many-open"
+
+/** How long a link is remembered after its end, in milliseconds. */
+const rememberedMillis = 86_400_000
+
+/**
+ * Says how a link has ended, to who has its code, for a day after its end: it was revoked or it has expired. A link
+ * that was used up ends when it would have expired.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const endOf = (row: PairingLinkRow, nowMillis: number): Option.Option<"used" | "expired" | "revoked"> => {
+  const how = row.revokedAtMillis !== null
+    ? "revoked"
+    : row.remainingUses === 0
+    ? "used"
+    : row.expiresAtMillis <= nowMillis
+    ? "expired"
+    : undefined
+  const isRemembered = nowMillis <= (row.revokedAtMillis ?? row.expiresAtMillis) + rememberedMillis
+  return isRemembered ? Option.fromUndefinedOr(how) : Option.none()
+}
 
 /**
  * Provides the atomic steps on pairing links.
@@ -170,11 +201,16 @@ export const used = (row: PairingLinkRow): AccessChange =>
  */
 export interface BootstrapCredentialRepository {
   /**
-   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Returns false, and changes nothing, if a
-   * link with this digest exists, spent or not. The id is a fresh random value; one that exists already is an error and
-   * changes nothing.
+   * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Changes nothing, and says why, if a link with
+   * this digest exists, spent or not; if the session that issues it is not live; or if that session has `maxOpen` links
+   * that can be redeemed, which is unbounded if absent. The id is a fresh random value; one that exists already is an
+   * error and changes nothing.
    */
-  readonly insert: (row: PairingLinkRow, change: ChangeContext) => Effect.Effect<boolean, RepositoryError>
+  readonly insert: (
+    row: PairingLinkRow,
+    change: ChangeContext,
+    maxOpen?: number
+  ) => Effect.Effect<InsertOutcome, RepositoryError>
   /** Returns the link of a code, whether or not it can be redeemed. */
   readonly findByCodeDigest: (codeDigest: string) => Effect.Effect<Option.Option<PairingLinkRow>, RepositoryError>
   /**
@@ -191,16 +227,22 @@ export interface BootstrapCredentialRepository {
    * digest of the new session are fresh random values; one that exists already is an error and changes nothing.
    */
   readonly redeem: (redemption: Redemption, change: ChangeContext) => Effect.Effect<RedeemOutcome, RepositoryError>
-  /** Returns the links that can still be redeemed, newest first, at most `limit`. */
+  /**
+   * Returns the links that can still be redeemed, all or those for a subject, newest first, those of one time by their ids
+   * from the last on, after a link or from the start, at most `limit`.
+   */
   readonly list: (options: {
     readonly nowMillis: number
+    readonly subject?: string | undefined
+    readonly after?: Pick<PairingLinkRow, "createdAtMillis" | "id"> | undefined
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<PairingLinkRow>, RepositoryError>
   /**
-   * Revokes a link that can still be redeemed and appends `pairingLinkRemoved`, in one transaction. Returns true to
-   * exactly one of n racers; false says that there is no such link, and that nothing was changed.
+   * Revokes a link that can still be redeemed and is for a subject, if one is given, and appends `pairingLinkRemoved`, in
+   * one transaction. Returns true to exactly one of n racers; false says that there is no such link, and that nothing was
+   * changed.
    */
-  readonly revoke: (id: string, change: ChangeContext) => Effect.Effect<boolean, RepositoryError>
+  readonly revoke: (id: string, change: ChangeContext, subject?: string) => Effect.Effect<boolean, RepositoryError>
   /**
    * Deletes at most `limit` links that were revoked or expired at or before `endedBeforeMillis` (a spent link ends when it
    * expires), those that ended first before others. One that expired unspent gets a `pairingLinkRemoved`. Returns how many

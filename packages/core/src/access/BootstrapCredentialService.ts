@@ -8,6 +8,7 @@ import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -15,13 +16,21 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as AccessScope from "./AccessScope.ts"
 import { AuthPolicy, type BootstrapMethod } from "./AuthPolicy.ts"
-import { type PairingLinkRow, refusal, type RefusalReason, toPairingLink } from "./BootstrapCredentialRepository.ts"
+import {
+  anyKey,
+  endOf,
+  type PairingLinkRow,
+  refusal,
+  type RefusalReason,
+  toPairingLink
+} from "./BootstrapCredentialRepository.ts"
 import * as Attempts from "./internal/attempts.ts"
 import {
   AlreadySeeded,
   type BootstrapCredentialError,
   fail,
   InvalidCredential,
+  IssuerEnded,
   LabelNotAllowed,
   LifetimeOutOfBounds,
   LinkNotFound,
@@ -31,6 +40,7 @@ import {
   ScopeNotHeld,
   SubjectNotAllowed,
   TooManyAttempts,
+  TooManyOpenLinks,
   unavailable,
   WeakCredential
 } from "./internal/bootstrapErrors.ts"
@@ -41,12 +51,13 @@ import {
   settings
 } from "./internal/bootstrapOptions.ts"
 import * as CredentialDigest from "./internal/credentialDigest.ts"
-import * as PlainText from "./internal/plainText.ts"
+import * as Text from "../Text.ts"
+import { subjectProblem } from "./internal/subjectProblem.ts"
 import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
-import { actorOf, type Principal } from "./Principal.ts"
-import type { Device, SessionId, SessionMethod } from "./Session.ts"
+import { actorOf, type Principal, reachOf } from "./Principal.ts"
+import { type Device, endlessSessionId, type Session, type SessionId, type SessionMethod } from "./Session.ts"
 import {
   type IssuedSession,
   type KeyProof,
@@ -60,6 +71,7 @@ export {
   BootstrapCredentialError,
   BootstrapStoreUnavailable,
   InvalidCredential,
+  IssuerEnded,
   LabelNotAllowed,
   LifetimeOutOfBounds,
   LinkNotFound,
@@ -69,6 +81,7 @@ export {
   ScopeNotHeld,
   SubjectNotAllowed,
   TooManyAttempts,
+  TooManyOpenLinks,
   WeakCredential
 } from "./internal/bootstrapErrors.ts"
 export { type AttemptLimit, InvalidBootstrapCredentialOptions, type Options } from "./internal/bootstrapOptions.ts"
@@ -112,6 +125,22 @@ export interface RedeemOptions<E, R> {
 
 /** For how long an attempt that is made again is given what it got before. */
 const repeatMillis = 60_000
+
+/**
+ * Describes what a code would give to who redeems it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Preview {
+  readonly subject: string
+  readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+  readonly label: string | null
+  /** How long the session would go on without being used. */
+  readonly lifetime: Duration.Duration
+  /** Until when the code can be redeemed. */
+  readonly expiresAt: DateTime.Utc
+}
 
 /**
  * Names the subject of a link whose issuer names none: the one owner of a personal server.
@@ -164,10 +193,16 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    * a session hands on more than it holds; the operator holds the whole vocabulary. Fails with {@link SubjectNotAllowed}
    * if a session names another subject than its own, with {@link LabelNotAllowed}, or with {@link MethodNotOffered}
    * if there is an `AuthPolicy` in the context of the layer, and it takes no pairing links.
+   *
+   * A link that a session issues ends with that session: it lasts no longer than the session would without further use,
+   * and fails with {@link IssuerEnded} if the session has ended. A session has a bounded number of open links, past which
+   * this fails with {@link TooManyOpenLinks}. The link of a session that is bound to a key is bound as well: to the key
+   * given, or to whichever key the redeemer proves, unless the option `unboundDelegation` is on.
    */
   readonly issue: (options: {
     readonly issuedBy: Principal
-    readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+    /** `all` is all that the issuer holds; for the operator, the vocabulary that the layer was built with. */
+    readonly scopes: ReadonlyArray<AccessScope.AccessScope> | "all"
     /** Whom the new session belongs to, for the operator to say; the issuing session's subject, or {@link defaultSubject}. */
     readonly subject?: string | undefined
     readonly label?: string | undefined
@@ -193,9 +228,31 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
   readonly redeem: <E = never, R = never>(
     options: RedeemOptions<E, R>
   ) => Effect.Effect<IssuedSession, BootstrapCredentialError | E, SessionCredentialService | R>
-  /** Returns the links that can still be redeemed, newest first, without their codes. */
-  readonly list: Effect.Effect<ReadonlyArray<PairingLink>, BootstrapCredentialError>
-  /** Revokes a link. Fails with {@link LinkNotFound} if it can't be redeemed anyway. */
+  /**
+   * Tells the holder of a code or a seeded credential what it would give, without using it. It is refused as a redemption
+   * is, and counts as one: a wrong code is an attempt. A code that is bound to one key is {@link InvalidCredential} here: it
+   * says nothing to a caller without that key.
+   */
+  readonly preview: (options: {
+    readonly credential: Redacted.Redacted
+    /** Where the attempt comes from, such as a client's address. One without a source counts in total only. */
+    readonly source?: string | undefined
+    /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
+    readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
+  }) => Effect.Effect<Preview, BootstrapCredentialError, SessionCredentialService>
+  /**
+   * Returns links that can still be redeemed, all or those for a subject, newest first, without their codes; at most
+   * `limit`, by default 200, after a link if one is given.
+   */
+  readonly list: (options?: {
+    readonly subject?: string | undefined
+    readonly after?: Pick<PairingLink, "createdAt" | "id"> | undefined
+    readonly limit?: number | undefined
+  }) => Effect.Effect<ReadonlyArray<PairingLink>, BootstrapCredentialError>
+  /**
+   * Revokes a link. Fails with {@link LinkNotFound} if it can't be redeemed anyway, or is for another subject than that of a
+   * session without the scope `access:manage`.
+   */
   readonly revoke: (id: string, by: Principal) => Effect.Effect<void, BootstrapCredentialError>
   /**
    * Makes a credential that the host chose redeemable once, as a desktop application does for the window it opens.
@@ -207,7 +264,8 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    */
   readonly seed: (options: {
     readonly credential: Redacted.Redacted
-    readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+    /** `all` is the vocabulary that the layer was built with. */
+    readonly scopes: ReadonlyArray<AccessScope.AccessScope> | "all"
     readonly ready: Effect.Effect<void>
     readonly subject?: string | undefined
     readonly label?: string | undefined
@@ -278,7 +336,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const repository = (yield* AccessRepository).links
   const random = yield* SecureRandom.SecureRandom
   const vocabulary = yield* AccessScope.Vocabulary
-  const { defaultMillis, listLimit, maximumMillis, perSource, total } = settings
+  const { defaultMillis, maximumMillis, maxOpen, perSource, total, unboundDelegation } = settings
   const attempts = yield* Attempts.make("bootstrap", { perSource, total })
   const policy = yield* Effect.serviceOption(AuthPolicy)
   const digestOf = yield* CredentialDigest.make
@@ -298,7 +356,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     readonly proofKeyThumbprint: string | undefined
     readonly uses: number
     readonly actor: string
-    readonly issuedBy: SessionId | null
+    readonly issuer: Session | undefined
     readonly lifetimeMillis: number
   }) {
     const nowMillis = yield* Clock.currentTimeMillis
@@ -311,27 +369,64 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       proofKeyThumbprint: link.proofKeyThumbprint ?? null,
       remainingUses: link.uses,
       createdBy: link.actor,
-      issuedBy: link.issuedBy,
+      issuedBy: link.issuer?.id ?? null,
       createdAtMillis: nowMillis,
-      expiresAtMillis: nowMillis + link.lifetimeMillis,
+      // A link that a session issued ends with it, and a session that goes on unused ends then at the earliest.
+      expiresAtMillis: Math.min(nowMillis + link.lifetimeMillis, link.issuer?.expiresAt.epochMilliseconds ?? Infinity),
       revokedAtMillis: null
     }
     // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
     const made = toPairingLink(row)
-    const inserted = yield* Effect.mapError(repository.insert(row, { actor: link.actor, nowMillis }), unavailable)
-    return inserted ? Option.some(made) : Option.none<PairingLink>()
+    const outcome = yield* Effect.mapError(
+      repository.insert(row, { actor: link.actor, nowMillis }, maxOpen),
+      unavailable
+    )
+    switch (outcome) {
+      case "inserted":
+        return Option.some(made)
+      case "digest-exists":
+        return Option.none<PairingLink>()
+      case "issuer-ended":
+        return yield* fail(new IssuerEnded())
+      case "too-many-open":
+        return yield* fail(new TooManyOpenLinks({ maximum: maxOpen }))
+    }
   })
 
-  /** Logs why a credential is refused, which the caller isn't told, and counts the attempt if it was a wrong one. */
+  /**
+   * Refuses a code and counts the attempt. The log has the reason; the caller is told how the link has ended, if that was
+   * not long ago.
+   */
   const refuse = Effect.fnUntraced(function*(
+    codeDigest: string | undefined,
     reason: RefusalReason | "method-not-offered" | "tokens-changed",
     { scopes, source }: Pick<RedeemOptions<unknown, unknown>, "scopes" | "source">
   ): Effect.fn.Return<never, BootstrapCredentialError> {
     yield* Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason })
     if (reason === "scope-not-granted") return yield* fail(new ScopeNotGranted({ requested: scopes ?? [] }))
     const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
-    if (Option.isNone(exceeded)) return yield* fail(new InvalidCredential())
-    return yield* fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
+    if (Option.isSome(exceeded)) {
+      return yield* fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
+    }
+    const nowMillis = yield* Clock.currentTimeMillis
+    const row = codeDigest === undefined
+      ? Option.none()
+      : yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
+    const ended = Option.flatMap(row, (row) => endOf(row, nowMillis))
+    return yield* fail(new InvalidCredential(Option.isSome(ended) ? { ended: ended.value } : {}))
+  })
+
+  /** Returns a code in its one form, with its digest, if it has the form of one that the open ways in take. */
+  const readOffered = Effect.fnUntraced(function*(
+    { credential, methods, source }: Pick<RedeemOptions<unknown, unknown>, "credential" | "methods" | "source">
+  ) {
+    const text = CredentialDigest.canonical(Redacted.value(credential))
+    if (Option.isNone(text)) return yield* fail(new MalformedCode())
+    const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
+    if (methods !== undefined && !methods.includes(method)) {
+      return yield* refuse(undefined, "method-not-offered", { source })
+    }
+    return { text: text.value, codeDigest: yield* digestOf(text.value) }
   })
 
   /** Fails if the policy in force, or what people are to read of a link, rules it out. */
@@ -343,19 +438,22 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     if (Option.isSome(policy) && !policy.value.bootstrapMethods.includes(method)) {
       return Effect.fail(fail(new MethodNotOffered({ method })))
     }
-    const problem = PlainText.subjectProblem(subject)
+    const problem = subjectProblem(subject)
     if (problem !== undefined) return Effect.fail(fail(new SubjectNotAllowed({ problem })))
-    return PlainText.isPlainText(label ?? "") ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
+    return label === undefined || Text.isLine(label) ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
   }
 
   return BootstrapCredentialService.of({
     issue: Effect.fn("BootstrapCredentialService.issue")(function*(request) {
-      const own = request.issuedBy === "operator" ? undefined : request.issuedBy.subject
-      const subject = request.subject ?? own ?? defaultSubject
-      if (own !== undefined && subject !== own) return yield* fail(new SubjectNotAllowed({ problem: "foreign" }))
+      const by = request.issuedBy
+      const subject = request.subject ?? (by === "operator" ? defaultSubject : by.subject)
+      if (by !== "operator" && subject !== by.subject) return yield* fail(new SubjectNotAllowed({ problem: "foreign" }))
+      // The session under `unsafe-no-auth` has no row, and never ends.
+      const issuer = by === "operator" || by.id === endlessSessionId ? undefined : by
       yield* checkLink("pairing-link", subject, request.label)
-      const held = request.issuedBy === "operator" ? vocabulary : request.issuedBy.scopes
-      const missing = AccessScope.missing(held, request.scopes)
+      const held = by === "operator" ? vocabulary : by.scopes
+      const scopes = request.scopes === "all" ? held : request.scopes
+      const missing = AccessScope.missing(held, scopes)
       if (missing.length > 0) return yield* fail(new ScopeNotHeld({ missing }))
       const millis = yield* lifetimeMillis(request.lifetime)
       const uses = request.uses ?? 1
@@ -369,11 +467,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         codeDigest: yield* digestOf(Option.getOrThrow(CredentialDigest.canonical(Redacted.value(code)))),
         label: request.label,
         subject,
-        scopes: request.scopes,
-        proofKeyThumbprint: request.proofKeyThumbprint,
+        scopes,
+        proofKeyThumbprint: request.proofKeyThumbprint ??
+          (issuer === undefined || issuer.proofKeyThumbprint === null || unboundDelegation ? undefined : anyKey),
         uses,
-        actor: actorOf(request.issuedBy),
-        issuedBy: request.issuedBy === "operator" ? null : request.issuedBy.id,
+        actor: actorOf(by),
+        issuer,
         lifetimeMillis: millis
       })
       // Two equal codes of 75 random bits among the few that are open: not an outcome to have an error for.
@@ -381,15 +480,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return { code, link: link.value }
     }),
     redeem: Effect.fn("BootstrapCredentialService.redeem")(function*<E, R>(options: RedeemOptions<E, R>) {
-      const { attemptKey, credential, method, methods, replaces } = options
+      const { attemptKey, method, replaces } = options
       const sessions = yield* SessionCredentialService
-      const text = CredentialDigest.canonical(Redacted.value(credential))
-      if (Option.isNone(text)) return yield* fail(new MalformedCode())
-      const offered: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
-      if (methods !== undefined && !methods.includes(offered)) return yield* refuse("method-not-offered", options)
-      const codeDigest = yield* digestOf(text.value)
+      const { codeDigest, text } = yield* readOffered(options)
       const found = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
-      if (Option.isNone(found)) return yield* refuse("unknown", options)
+      if (Option.isNone(found)) return yield* refuse(codeDigest, "unknown", options)
       const link = found.value
       const scopes = options.scopes ?? link.scopes
 
@@ -397,7 +492,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const check = Effect.fnUntraced(function*(proofKeyThumbprint: string | null) {
         const nowMillis = yield* Clock.currentTimeMillis
         const reason = refusal(link, { scopes, proofKeyThumbprint, nowMillis })
-        return reason === undefined || reason === "exhausted" ? reason : yield* refuse(reason, options)
+        return reason === undefined || reason === "exhausted" ? reason : yield* refuse(codeDigest, reason, options)
       })
       yield* check(link.proofKeyThumbprint)
       const proof = options.proof === undefined ? undefined : yield* options.proof
@@ -408,7 +503,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const attempt = attemptKey === undefined ? proofKeyThumbprint : Redacted.value(attemptKey)
       // The store has no code, so what it has is not enough to make the tokens again.
       const seed = attempt === undefined ? undefined : Redacted.make(
-        JSON.stringify([text.value, attempt, method, proofKeyThumbprint ?? null, scopes])
+        JSON.stringify([text, attempt, method, proofKeyThumbprint ?? null, scopes])
       )
       const redemptionDigest = seed === undefined ? null : yield* digestOf(`redemption:${Redacted.value(seed)}`)
       return yield* sessions.issueBy(
@@ -430,7 +525,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
             repository.redeem({ codeDigest, session, repeatMillis, replaces }, change),
             unavailable
           )
-          if (outcome._tag === "Refused") return yield* refuse(outcome.reason, options)
+          if (outcome._tag === "Refused") return yield* refuse(codeDigest, outcome.reason, options)
           if (outcome._tag === "Redeemed") return session
           if (isUsed) yield* spend
           return outcome.session
@@ -441,18 +536,50 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           ({ reason }) =>
             reason._tag === "SessionStoreUnavailable"
               ? Effect.fail(unavailable(reason.cause))
-              : refuse("tokens-changed", options)
+              : refuse(codeDigest, "tokens-changed", options)
         )
       )
     }),
-    list: Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => repository.list({ nowMillis, limit: listLimit })).pipe(
-      Effect.map((rows) => rows.map(toPairingLink)),
-      Effect.mapError(unavailable),
-      Effect.withSpan("BootstrapCredentialService.list")
-    ),
+    preview: Effect.fn("BootstrapCredentialService.preview")(function*(options) {
+      const { lifetime } = yield* SessionCredentialService
+      const { codeDigest } = yield* readOffered(options)
+      const row = Option.getOrUndefined(yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable))
+      const nowMillis = yield* Clock.currentTimeMillis
+      // A link for any key tells as much as an unbound one does: its redeemer chooses the key.
+      const proofKeyThumbprint = row?.proofKeyThumbprint === anyKey ? anyKey : null
+      const reason = refusal(row, { scopes: [], proofKeyThumbprint, nowMillis })
+      if (row === undefined || reason !== undefined) {
+        return yield* refuse(codeDigest, reason ?? "unknown", { source: options.source })
+      }
+      return {
+        subject: row.subject,
+        scopes: row.scopes,
+        label: row.label,
+        lifetime,
+        expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
+      }
+    }),
+    list: Effect.fn("BootstrapCredentialService.list")(function*(request) {
+      const after = request?.after
+      const rows = yield* Effect.mapError(
+        repository.list({
+          nowMillis: yield* Clock.currentTimeMillis,
+          subject: request?.subject,
+          after: after === undefined
+            ? undefined
+            : { createdAtMillis: after.createdAt.epochMilliseconds, id: after.id },
+          limit: request?.limit ?? 200
+        }),
+        unavailable
+      )
+      return rows.map(toPairingLink)
+    }),
     revoke: Effect.fn("BootstrapCredentialService.revoke")(function*(id, by) {
       const nowMillis = yield* Clock.currentTimeMillis
-      const revoked = yield* Effect.mapError(repository.revoke(id, { actor: actorOf(by), nowMillis }), unavailable)
+      const revoked = yield* Effect.mapError(
+        repository.revoke(id, { actor: actorOf(by), nowMillis }, reachOf(by)),
+        unavailable
+      )
       if (!revoked) return yield* fail(new LinkNotFound({ id }))
     }),
     seed: Effect.fn("BootstrapCredentialService.seed")(function*(request) {
@@ -471,11 +598,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         codeDigest,
         label: request.label,
         subject,
-        scopes: request.scopes,
+        scopes: request.scopes === "all" ? vocabulary : request.scopes,
         proofKeyThumbprint: undefined,
         uses: 1,
         actor: "operator",
-        issuedBy: null,
+        issuer: undefined,
         lifetimeMillis: millis
       })
       return Option.isSome(link) ? link.value : yield* fail(new AlreadySeeded())

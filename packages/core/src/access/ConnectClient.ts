@@ -7,6 +7,7 @@
 import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Text from "../Text.ts"
 
 /**
  * Decodes the thumbprint of a proof key: a SHA-256 JWK thumbprint (RFC 7638) in base64url, 43 characters.
@@ -78,20 +79,20 @@ export const DeviceType = Schema.Literals(["desktop", "phone", "tablet", "browse
 export type DeviceType = typeof DeviceType.Type
 
 /**
- * Describes a name that a client gives itself: 1 to 128 characters, no control characters, no lone surrogates.
+ * Describes a name that a client gives itself, a line of up to 128 characters.
  *
  * @category models
  * @since 0.1.0
  */
-export const ClientLabel = Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,128}$/u))
+export const ClientLabel = Text.line()
 
 /**
- * Names an account as the relay does, in up to 256 characters.
+ * Names an account as the relay does, in a line of up to 512 characters.
  *
  * @category models
  * @since 0.1.0
  */
-export const Account = Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,256}$/u))
+export const Account = Text.line(512)
 
 /**
  * Describes a client to its owner, in lists and in events.

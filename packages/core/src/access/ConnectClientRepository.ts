@@ -21,6 +21,7 @@ import {
   SecurityMode,
   Thumbprint
 } from "./ConnectClient.ts"
+import type { SessionId } from "./Session.ts"
 
 /**
  * Describes a client as it is stored. Times are milliseconds since the epoch.
@@ -135,7 +136,10 @@ export interface Verdict<Outcome> {
   readonly outcome: Outcome
   /** The row to store, if it changed. */
   readonly store: ConnectClientRow | undefined
-  /** Whether what the client has is to end: its sessions with their tickets, and its links that were not redeemed. */
+  /**
+   * Whether what the client has is to end: its sessions with their tickets, its links that were not redeemed, and all that
+   * descends from these sessions.
+   */
   readonly endsAccess: boolean
 }
 
@@ -231,6 +235,8 @@ export interface Deciding {
   /** How long a client has to wait after its first rejection; twice as long after each further one, up to the maximum. */
   readonly backOffMillis: number
   readonly maxBackOffMillis: number
+  /** The session that decides. Unless it is the client's, neither it ends nor what descends from it. */
+  readonly keep?: SessionId | undefined
 }
 
 /**
@@ -335,8 +341,8 @@ export interface ConnectClientRepository {
   ) => Effect.Effect<RequestOutcome, RepositoryError>
   /**
    * Decides about a client, in one step with {@link decisionVerdict}. If it ends access, the client's live sessions are
-   * revoked, their tickets deleted and its open pairing links revoked, and the feed tells of each, in the same
-   * transaction; also if the decision was made before.
+   * revoked with all that descends from them, their tickets deleted and their open pairing links and the client's
+   * revoked, and the feed tells of each, in the same transaction; also if the decision was made before.
    */
   readonly decide: (deciding: Deciding, change: ChangeContext) => Effect.Effect<DecisionOutcome, RepositoryError>
   /** Returns a client. */
@@ -363,6 +369,8 @@ export interface ConnectClientRepository {
   readonly setMode: (options: {
     readonly mode: SecurityMode
     readonly trust: "all" | ReadonlyArray<string>
+    /** The session that sets the mode. Unless it is a client's, neither it ends nor what descends from it. */
+    readonly keep?: SessionId | undefined
   }, change: ChangeContext) => Effect.Effect<ReadonlyArray<ConnectClientRow>, RepositoryError>
   /**
    * Deletes at most `limit` clients that no owner misses: pending ones that expired, and observed, rejected and revoked ones

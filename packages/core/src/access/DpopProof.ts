@@ -335,10 +335,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 
   // By the header as it was sent, which a client writes in the same way each time, so that it is read and checked once.
   const keys = makeRecentlyUsed<PreparedKey>(settings.keyCacheCapacity)
-  const prepare = ({ algorithm, publicKey }: UnknownKey, thumbprint: string): Effect.Effect<PreparedKey | undefined> =>
+  const prepare = ({ algorithm, publicKey }: UnknownKey, thumbprint: string) =>
     Effect.map(
       signatures.prepare(algorithm, publicKey),
-      (verify) => verify && { thumbprint, verify, signatureLength: signatureLength(publicKey) }
+      Option.map((verify): PreparedKey => ({ thumbprint, verify, signatureLength: signatureLength(publicKey) }))
     )
 
   const hash = (text: string): Effect.Effect<string> =>
@@ -397,7 +397,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     if (request.proofKeyThumbprint !== undefined && request.proofKeyThumbprint !== thumbprint) {
       return yield* invalid("wrong-key")
     }
-    const key = isPrepared(found) ? found : yield* prepare(found, thumbprint)
+    const key = isPrepared(found) ? found : Option.getOrUndefined(yield* prepare(found, thumbprint))
     if (key === undefined) return yield* invalid("invalid-jwk")
     const signature = CompactJws.readBytes(signatureText)
     const signed = encoder.encode(request.proof.slice(0, header.length + 1 + body.length))

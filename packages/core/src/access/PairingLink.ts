@@ -16,6 +16,8 @@ export class PairingLink extends Schema.Class<PairingLink>("@sallyport/core/acce
   subject: Schema.NonEmptyString,
   scopes: Schema.Array(AccessScope),
   remainingUses: Schema.Natural,
+  /** Whether the device that redeems it must prove a key, so that its session is bound to that key. */
+  needsProof: Schema.Boolean,
   /** The subject that issued it, or `operator`. */
   createdBy: Schema.NonEmptyString,
   createdAt: Schema.DateTimeUtcFromMillis,

@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
 
 /**
  * Lists the algorithms that are taken, all of them asymmetric (RFC 7518, RFC 8037, RFC 9864).
@@ -49,10 +50,10 @@ export type Verify = (signingInput: Uint8Array, signature: Uint8Array) => Effect
  */
 export interface Signatures {
   /**
-   * Prepares a key for checking signatures, so that a caller can keep what it returns. Undefined if the members are not
+   * Prepares a key for checking signatures, so that a caller can keep what it returns. None if the members are not
    * a valid key of the algorithm: a point that is not on the curve, for example.
    */
-  readonly prepare: (algorithm: Algorithm, jwk: PublicJwk) => Effect.Effect<Verify | undefined>
+  readonly prepare: (algorithm: Algorithm, jwk: PublicJwk) => Effect.Effect<Option.Option<Verify>>
 }
 
 const parameters = {
@@ -67,11 +68,10 @@ const webCrypto: Signatures = {
     const { import: importParameters, verify } = parameters[jwk.crv]
     return yield* Effect.tryPromise(() => subtle.importKey("jwk", { ...jwk }, importParameters, false, ["verify"]))
       .pipe(
-        Effect.match({
-          onFailure: () => undefined,
-          onSuccess: (key): Verify => (signingInput, signature) =>
-            Effect.promise(() => subtle.verify(verify, key, new Uint8Array(signature), new Uint8Array(signingInput)))
-        })
+        Effect.map((key): Verify => (signingInput, signature) =>
+          Effect.promise(() => subtle.verify(verify, key, new Uint8Array(signature), new Uint8Array(signingInput)))
+        ),
+        Effect.option
       )
   })
 }

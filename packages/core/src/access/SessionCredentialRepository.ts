@@ -183,16 +183,94 @@ export interface NextTokens {
 }
 
 /**
- * Selects the sessions that a revocation ends.
+ * Selects what a revocation ends. `keep` is the session that asks: unless it is a target itself, neither it ends nor what
+ * descends from it.
  *
  * @category models
  * @since 0.1.0
  */
 export type RevocationTarget =
-  | { readonly _tag: "Session"; readonly id: SessionId }
+  /** A session, if it is the subject's that is named; and if asked for, all that descends from it. */
+  | {
+    readonly _tag: "Session"
+    readonly id: SessionId
+    readonly subject?: string | undefined
+    readonly descendants?: boolean | undefined
+    readonly keep?: SessionId | undefined
+  }
+  /** A subject's sessions but one, and all that descends from them. */
   | { readonly _tag: "SubjectExcept"; readonly subject: string; readonly keep: SessionId }
-  | { readonly _tag: "Subject"; readonly subject: string }
-  | { readonly _tag: "ProofKey"; readonly proofKeyThumbprint: string }
+  /** A subject's sessions, all that descends from them, and the links for the subject. */
+  | { readonly _tag: "Subject"; readonly subject: string; readonly keep?: SessionId | undefined }
+  /** A key's sessions, all that descends from them, and the links that only this key redeems. */
+  | { readonly _tag: "ProofKey"; readonly proofKeyThumbprint: string; readonly keep?: SessionId | undefined }
+  /**
+   * Sessions and links from before a time, and all that descends from these sessions. With `limit`, the first so many live
+   * sessions of them by their ids, so that a step on many stays short.
+   */
+  | {
+    readonly _tag: "IssuedBefore"
+    readonly beforeMillis: number
+    readonly limit?: number | undefined
+    readonly keep?: SessionId | undefined
+  }
+
+/**
+ * Tells whether a revocation ends what descends from its target as well.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const endsDescendants = (target: RevocationTarget): boolean =>
+  target._tag !== "Session" || target.descendants === true
+
+/**
+ * Tells whether a revocation names a session, leaving aside what it descends from.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const isTarget = (
+  target: RevocationTarget,
+  session: Pick<SessionRow, "id" | "subject" | "proofKeyThumbprint" | "createdAtMillis">
+): boolean => {
+  switch (target._tag) {
+    case "Session":
+      return session.id === target.id && (target.subject === undefined || session.subject === target.subject)
+    case "SubjectExcept":
+      return session.subject === target.subject && session.id !== target.keep
+    case "Subject":
+      return session.subject === target.subject
+    case "ProofKey":
+      return session.proofKeyThumbprint === target.proofKeyThumbprint
+    case "IssuedBefore":
+      return session.createdAtMillis < target.beforeMillis
+  }
+}
+
+/**
+ * Counts, for each of some sessions, the live sessions that descend from it, through every generation. `rows` are these
+ * sessions and all that descends from them.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const countDescendants = (
+  ids: Iterable<SessionId>,
+  rows: Iterable<{ readonly id: SessionId; readonly parentId: SessionId | null; readonly isLive: boolean }>
+): ReadonlyMap<SessionId, number> => {
+  const counts = new Map<SessionId, number>()
+  for (const id of ids) counts.set(id, 0)
+  const known = new Map(Array.from(rows, (row) => [row.id, row]))
+  for (const row of known.values()) {
+    if (!row.isLive) continue
+    for (let above = row.parentId; above !== null; above = known.get(above)?.parentId ?? null) {
+      const count = counts.get(above)
+      if (count !== undefined) counts.set(above, count + 1)
+    }
+  }
+  return counts
+}
 
 /**
  * Describes a stored ticket: a digest, the session that it stands for, and its end.
@@ -279,10 +357,16 @@ export interface SessionCredentialRepository {
     readonly afterId: SessionId | undefined
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<SessionRow>, RepositoryError>
+  /** Returns how many live sessions descend from each of some sessions, through every generation. */
+  readonly countDescendants: (options: {
+    readonly ids: ReadonlyArray<SessionId>
+    readonly nowMillis: number
+  }) => Effect.Effect<ReadonlyMap<SessionId, number>, RepositoryError>
   /**
-   * Revokes every live session of a target and deletes its tickets, appending a `sessionRemoved` for each in the same
-   * transaction. Returns the ids that this call revoked, in their order: a session is in the answer of exactly one of n
-   * racers.
+   * Revokes the live sessions and the open links that `Lineage.revocationVerdict` finds, deletes the tickets of these
+   * sessions, and appends a `sessionRemoved` or `pairingLinkRemoved` for each, all in one transaction. A link that is
+   * redeemed meanwhile is refused, or the session that comes of it ends too. Returns the ids of the sessions that this
+   * call revoked, in their order: a session is in the answer of exactly one of n racers.
    */
   readonly revoke: (
     target: RevocationTarget,
@@ -303,8 +387,8 @@ export interface SessionCredentialRepository {
   }) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
   /**
    * Deletes at most `limit` sessions that were revoked or expired at or before `endedBeforeMillis`, those that ended first
-   * before others, with their tickets, and at most `limit` further tickets expired by then. A session that expired without
-   * being revoked gets a `sessionRemoved`. Returns how many sessions and further tickets went. A row is deleted by exactly
+   * before others, with their tickets, and at most `limit` further tickets expired by then. A session from which others
+   * descend stays as long as one of their rows. One that expired without being revoked gets a `sessionRemoved`. Returns how many sessions and further tickets went. A row is deleted by exactly
    * one of n racers; one that another caller is writing may be left for the next sweep.
    */
   readonly sweep: (options: {

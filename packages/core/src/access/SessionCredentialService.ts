@@ -14,6 +14,7 @@ import type * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import { identity } from "effect/Function"
@@ -25,7 +26,8 @@ import * as Stream from "effect/Stream"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { AccessScope } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
-import * as PlainText from "./internal/plainText.ts"
+import * as Text from "../Text.ts"
+import { subjectProblem } from "./internal/subjectProblem.ts"
 import * as SessionCache from "./internal/sessionCache.ts"
 import {
   CurrentSessionProtected,
@@ -45,10 +47,10 @@ import {
 import * as SessionTokens from "./internal/sessionTokens.ts"
 import * as SigningKeys from "./internal/signingKeys.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
-import { actorOf, type Principal } from "./Principal.ts"
+import { actorOf, type Principal, reachOf } from "./Principal.ts"
 import { Device, endlessSessionId, type Session, SessionId, type SessionMethod } from "./Session.ts"
 import { Stopping } from "../Stopping.ts"
-import { isLive, type RevocationTarget, type SessionRow, toSession } from "./SessionCredentialRepository.ts"
+import { isLive, isTarget, type RevocationTarget, type SessionRow, toSession } from "./SessionCredentialRepository.ts"
 import * as SessionToken from "./SessionToken.ts"
 import { Sha256Hex } from "./Sha256.ts"
 import * as Sweeper from "../Sweeper.ts"
@@ -84,6 +86,8 @@ export interface ListedSession {
   readonly session: Session
   /** Whether it is the session that asked for the list. */
   readonly current: boolean
+  /** How many live sessions descend from it: those that came from its pairing links, and from theirs. */
+  readonly descendants: number
 }
 
 /**
@@ -189,6 +193,8 @@ export interface VerificationKeys extends SigningKeys.VerificationKeys {}
  * @since 0.1.0
  */
 export class SessionCredentialService extends Context.Service<SessionCredentialService, {
+  /** How long a session goes on without being used. */
+  readonly lifetime: Duration.Duration
   /**
    * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
    * in, by default the subject itself. Dies, and stores nothing, if the request is the host's mistake: an empty or
@@ -232,27 +238,53 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   readonly verify: (token: Redacted.Redacted, proof?: {
     readonly proofKeyThumbprint: string
   }) => Effect.Effect<Session, SessionCredentialError>
-  /** Lists the live sessions, all of them or a subject's, each with whether it is the one of `current`. */
+  /**
+   * Lists the live sessions, all of them or a subject's, each with whether it is the one of `current`, in the order of their
+   * ids, which is the order in which they began; after one of them and at most `limit`, if that is given.
+   */
   readonly list: (options?: {
     readonly subject?: string | undefined
     readonly current?: SessionId | undefined
+    readonly after?: SessionId | undefined
+    readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<ListedSession>, SessionCredentialError>
   /**
-   * Ends a session by its id. Fails with {@link SessionNotFound} if there is none, and with
+   * Ends a session by its id, and its open pairing links with it. With `descendants` it also ends the sessions that came
+   * from its links, through every generation, and their links. Fails with {@link SessionNotFound} if no session ended, or
+   * it is another subject's than that of a session without the scope `access:manage`; and with
    * {@link CurrentSessionProtected} if it is the session that asks.
+   *
+   * Here and below, the session that asks does not end because it descends from what ends, nor does what descends from it.
    */
-  readonly revoke: (id: SessionId, by: Principal) => Effect.Effect<void, SessionCredentialError>
-  /** Ends the session that asks, as logging out does. Ending it twice is a success. */
+  readonly revoke: (id: SessionId, by: Principal, options?: {
+    readonly descendants?: boolean | undefined
+  }) => Effect.Effect<void, SessionCredentialError>
+  /**
+   * Ends the session that asks, and its open pairing links with it, as logging out does. Sessions that came from its links
+   * go on. Ending it twice is a success.
+   */
   readonly logout: (session: Session) => Effect.Effect<void, SessionCredentialError>
-  /** Ends the subject's other sessions and returns how many there were. */
+  /** Ends the subject's other sessions, with all that descends from them, and returns how many sessions there were. */
   readonly revokeOthers: (session: Session) => Effect.Effect<number, SessionCredentialError>
-  /** Ends every session of a subject and returns how many there were. */
+  /**
+   * Ends every session of a subject, with all that descends from them, and the open links for the subject. Returns how
+   * many sessions there were.
+   */
   readonly revokeBySubject: (subject: string, by: Principal) => Effect.Effect<number, SessionCredentialError>
-  /** Ends every session bound to a key and returns how many there were. */
+  /**
+   * Ends every session bound to a key, with all that descends from them, and the open links that only this key redeems.
+   * Returns how many sessions there were.
+   */
   readonly revokeByProofKey: (
     proofKeyThumbprint: string,
     by: Principal
   ) => Effect.Effect<number, SessionCredentialError>
+  /**
+   * Ends every session and open link that was issued before a time, with all that descends from these sessions, and
+   * returns how many sessions there were. It is for a store that came back from a copy, in which what ended since is live.
+   * It goes in steps of 1,000 sessions, each with what descends from them; after a failure it can be called again.
+   */
+  readonly revokeIssuedBefore: (time: DateTime.DateTime, by: Principal) => Effect.Effect<number, SessionCredentialError>
   /** Makes a ticket for one WebSocket upgrade, if no header can be set: 128 random bits, single use, short-lived. */
   readonly issueTicket: (session: Session) => Effect.Effect<Redacted.Redacted, SessionCredentialError>
   /** Redeems a ticket for its session, of n racers once. Fails with {@link TicketRefused}. */
@@ -288,19 +320,6 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
 /** How many rows a page of {@link SessionCredentialService}'s `list` holds, so that a long list never blocks for long. */
 const listPage = 256
 
-const isTarget = (target: RevocationTarget, session: Session): boolean => {
-  switch (target._tag) {
-    case "Session":
-      return session.id === target.id
-    case "SubjectExcept":
-      return session.subject === target.subject && session.id !== target.keep
-    case "Subject":
-      return session.subject === target.subject
-    case "ProofKey":
-      return session.proofKeyThumbprint === target.proofKeyThumbprint
-  }
-}
-
 /**
  * Names what the service is built on.
  *
@@ -313,6 +332,12 @@ export type Requirements =
   | SecureRandom.SecureRandom
   | Digest.Digest
   | Mac.Mac
+
+/** How many sessions, with what descends from them, a step of `revokeIssuedBefore` ends, so that it stays short. */
+const revocationBatch = 1_000
+
+/** Returns the session that asks for a revocation. */
+const keptBy = (by: Principal): SessionId | undefined => by === "operator" ? undefined : by.id
 
 const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   SessionCredentialService["Service"],
@@ -428,7 +453,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       Effect.tap((ids) =>
         // A racer may have been the one to revoke a target and not have come to forget it, so its absence from the
         // answer does not say that it is still live.
-        Effect.sync(() => cache.invalidate(ids, (session) => isTarget(target, session)))
+        Effect.sync(() =>
+          cache.invalidate(
+            ids,
+            (session) => isTarget(target, { ...session, createdAtMillis: session.createdAt.epochMilliseconds })
+          )
+        )
       ),
       Effect.tapCause(() => Effect.sync(cache.forgetAll)),
       Effect.uninterruptible,
@@ -467,14 +497,16 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     if (request.method === "dpop-access-token" && request.proofKeyThumbprint === undefined) {
       return yield* Effect.die(new TypeError("A dpop-access-token needs the thumbprint of the key it is bound to"))
     }
-    const subjectProblem = PlainText.subjectProblem(request.subject)
-    if (subjectProblem !== undefined) {
-      return yield* Effect.die(new TypeError(`The subject of a session cannot be ${subjectProblem}`))
+    const problem = subjectProblem(request.subject)
+    if (problem !== undefined) {
+      return yield* Effect.die(new TypeError(`The subject of a session cannot be ${problem}`))
     }
-    const device = new Device({ label: null, userAgent: null, address: null, ...request.device })
-    if (![device.label, device.userAgent, device.address].every((text) => PlainText.isPlainText(text ?? ""))) {
-      return yield* Effect.die(new TypeError("What describes a device cannot hold control characters"))
-    }
+    // What a device says of itself is made plain rather than refused.
+    const device = new Device({
+      label: Text.toLine(request.device?.label ?? "", 128),
+      userAgent: Text.toLine(request.device?.userAgent ?? ""),
+      address: Text.toLine(request.device?.address ?? "")
+    })
     const key = yield* Effect.mapError(ring.active, unavailable)
     const nowMillis = yield* Clock.currentTimeMillis
     const absoluteExpiresAtMillis = absoluteMillis === null ? null : nowMillis + absoluteMillis
@@ -532,6 +564,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   })
 
   return SessionCredentialService.of({
+    lifetime: Duration.millis(lifetimeMillis),
     issue: Effect.fn("SessionCredentialService.issue")((request) =>
       issueBy(request, (row, context) => Effect.as(Effect.mapError(repository.insert(row, context), unavailable), row))
     ),
@@ -607,10 +640,15 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     list: Effect.fn("SessionCredentialService.list")(function*(request) {
       const nowMillis = yield* Clock.currentTimeMillis
       const listed: Array<ListedSession> = []
-      let afterId: SessionId | undefined
+      let afterId = request?.after
       while (true) {
+        const limit = Math.min(listPage, (request?.limit ?? Infinity) - listed.length)
         const page = yield* Effect.mapError(
-          repository.list({ nowMillis, subject: request?.subject, afterId, limit: listPage }),
+          repository.list({ nowMillis, subject: request?.subject, afterId, limit }),
+          unavailable
+        )
+        const counts = yield* Effect.mapError(
+          repository.countDescendants({ ids: page.map(({ id }) => id), nowMillis }),
           unavailable
         )
         for (const row of page) {
@@ -619,17 +657,25 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           const seenAtMillis = cache.seenAtMillis(row.id)
           listed.push({
             session: toSession({ ...row, lastSeenAtMillis: Math.max(row.lastSeenAtMillis, seenAtMillis) }),
-            current: row.id === request?.current
+            current: row.id === request?.current,
+            descendants: counts.get(row.id) ?? 0
           })
         }
-        if (page.length < listPage) return listed
+        if (page.length < listPage || listed.length === request?.limit) return listed
       }
     }),
-    revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by) {
+    revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by, options) {
       if (by !== "operator" && by.id === id) {
         return yield* new SessionCredentialError({ reason: new CurrentSessionProtected({ id }) })
       }
-      const revoked = yield* revokeTarget({ _tag: "Session", id }, actorOf(by))
+      const target: RevocationTarget = {
+        _tag: "Session",
+        id,
+        subject: reachOf(by),
+        descendants: options?.descendants,
+        keep: keptBy(by)
+      }
+      const revoked = yield* revokeTarget(target, actorOf(by))
       if (revoked.length === 0) return yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
     }),
     logout: Effect.fn("SessionCredentialService.logout")(function*(session) {
@@ -640,10 +686,22 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return (yield* revokeTarget(target, session.subject)).length
     }),
     revokeBySubject: Effect.fn("SessionCredentialService.revokeBySubject")(function*(subject, by) {
-      return (yield* revokeTarget({ _tag: "Subject", subject }, actorOf(by))).length
+      return (yield* revokeTarget({ _tag: "Subject", subject, keep: keptBy(by) }, actorOf(by))).length
     }),
     revokeByProofKey: Effect.fn("SessionCredentialService.revokeByProofKey")(function*(proofKeyThumbprint, by) {
-      return (yield* revokeTarget({ _tag: "ProofKey", proofKeyThumbprint }, actorOf(by))).length
+      const target = { _tag: "ProofKey", proofKeyThumbprint, keep: keptBy(by) } as const
+      return (yield* revokeTarget(target, actorOf(by))).length
+    }),
+    revokeIssuedBefore: Effect.fn("SessionCredentialService.revokeIssuedBefore")(function*(time, by) {
+      const target = { _tag: "IssuedBefore", beforeMillis: time.epochMilliseconds, keep: keptBy(by) } as const
+      let count = 0
+      while (true) {
+        const revoked = yield* revokeTarget({ ...target, limit: revocationBatch }, actorOf(by))
+        if (revoked.length === 0) break
+        count += revoked.length
+      }
+      // Last what descends from sessions that had ended before.
+      return count + (yield* revokeTarget(target, actorOf(by))).length
     }),
     issueTicket: Effect.fn("SessionCredentialService.issueTicket")(function*(session) {
       const ticket = Redacted.make(Base64Url.encode(yield* random.randomBytes(16)), { label: "session-ticket" })

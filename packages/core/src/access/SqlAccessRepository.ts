@@ -17,6 +17,7 @@ import { AccessRepository } from "./AccessRepository.ts"
 import { migrate } from "./internal/sqlAccessTables.ts"
 import * as Clients from "./internal/sqlClients.ts"
 import * as Credentials from "./internal/sqlCredentials.ts"
+import * as Ends from "./internal/sqlEnds.ts"
 import * as Feed from "./internal/sqlFeed.ts"
 import * as Links from "./internal/sqlLinks.ts"
 import * as Redeem from "./internal/sqlRedeem.ts"
@@ -46,10 +47,11 @@ export const layerStorage = (
     Effect.map(SqlKit.make(options), (kit) => {
       const append = Feed.makeAppend(kit)
       const links = Links.make(kit, append)
-      const sessions = Sessions.make(kit, append)
-      const clients = Clients.make(kit, append, { links, sessions })
+      const ends = Ends.make(kit)
+      const sessions = Sessions.make(kit, append, ends)
+      const clients = Clients.make(kit, append, { links, ends })
       return AccessRepository.of({
-        links: { ...links.repository, redeem: Redeem.make(kit, append, { clients, links, sessions }) },
+        links: { ...links.repository, redeem: Redeem.make(kit, append, { clients, ends, links, sessions }) },
         sessions: sessions.repository,
         clients: clients.repository,
         credentials: Credentials.make(kit, append),

@@ -32,6 +32,7 @@ import {
   ClientNotFound,
   type ConnectClientError,
   fail,
+  ReasonNotAllowed,
   RequestChanged,
   RequestExpired,
   SecurityModeUnreadable,
@@ -45,9 +46,12 @@ import {
 } from "./internal/connectOptions.ts"
 import * as DecisionWaits from "./internal/decisionWaits.ts"
 import type { Waiter } from "./internal/decisionWaits.ts"
+import * as AccessFollower from "../access/internal/accessFollower.ts"
 import { actorOf, type Principal } from "../access/Principal.ts"
 import * as Sweeper from "../Sweeper.ts"
+import * as Text from "../Text.ts"
 
+export { grantedBy } from "../access/ConnectClientRepository.ts"
 export {
   ClientAmbiguous,
   ClientNotFound,
@@ -56,9 +60,9 @@ export {
   RequestChanged,
   RequestExpired,
   SecurityModeUnreadable,
+  ReasonNotAllowed,
   TooManyWaiting
 } from "./internal/connectErrors.ts"
-export { grantedBy } from "../access/ConnectClientRepository.ts"
 export { InvalidConnectClientStoreOptions, type Options } from "./internal/connectOptions.ts"
 export type { Waiter } from "./internal/decisionWaits.ts"
 
@@ -141,7 +145,7 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   }) => Effect.Effect<RequestResult, ConnectClientError>
   /**
    * Decides about a client, named by its thumbprint or by a beginning of it that no other client has. What a client that is
-   * not approved has ends in the same step. With `code`, the decision is about the request with that verification code
+   * not approved has, and all that descends from it, ends in the same step. With `code`, the decision is about the request with that verification code
    * only, and fails with {@link RequestChanged} if it is another one. Deciding the same twice is a success.
    */
   readonly decide: (options: {
@@ -155,7 +159,7 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   readonly get: (client: string) => Effect.Effect<ConnectClient, ConnectClientError>
   /** Returns clients, who asked last first; at most `limit`, by default 200, after a client if one is given. */
   readonly list: (options?: {
-    readonly after?: ConnectClient | undefined
+    readonly after?: Pick<ConnectClient, "proofKeyThumbprint" | "requestedAt"> | undefined
     readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<ConnectClient>, ConnectClientError>
   /**
@@ -181,7 +185,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   never,
   Requirements | Scope.Scope
 > {
-  const repository = (yield* AccessRepository).clients
+  const { clients: repository, feed } = yield* AccessRepository
   const digest = yield* Digest.Digest
   const { backOffMillis, maxBackOffMillis, maxObserved, maxPending, pendingMillis } = settings
   const awaitDecision = yield* DecisionWaits.make(repository, settings)
@@ -217,10 +221,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const rows = yield* Effect.mapError(
         repository.setMode({
           mode,
+          keep: by === "operator" ? undefined : by.id,
           trust: trust === "all" ? "all" : mode === "account" ? trust ?? [] : [...trust ?? [], ...own]
         }, yield* change(actorOf(by))),
         unavailable
       )
+      yield* AccessFollower.lookNow(feed)
       return rows.map(toConnectClient)
     }),
     request: Effect.fn("ConnectClientStore.request")(function*(request) {
@@ -267,6 +273,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       }
     }),
     decide: Effect.fn("ConnectClientStore.decide")(function*({ by, client, code, decision, reason }) {
+      if (reason !== undefined && !Text.isLine(reason, 256)) return yield* fail(new ReasonNotAllowed())
       const row = yield* resolve(client)
       if (code !== undefined && code.toUpperCase() !== row.verificationCode) {
         return yield* fail(new RequestChanged({ client: toConnectClient(row) }))
@@ -275,6 +282,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         repository.decide({
           proofKeyThumbprint: row.proofKeyThumbprint,
           decision,
+          keep: by === "operator" ? undefined : by.id,
           reason: reason ?? null,
           // An approval is of the request that was looked at, whichever request may have come with the key since.
           requestedAtMillis: code !== undefined || decision === "approved" ? row.requestedAtMillis : undefined,
@@ -283,6 +291,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         }, yield* change(actorOf(by))),
         unavailable
       )
+      // Before the answer, this process forgets the sessions that the decision has ended.
+      yield* AccessFollower.lookNow(feed)
       switch (outcome._tag) {
         case "Decided":
           return toConnectClient(outcome.row)

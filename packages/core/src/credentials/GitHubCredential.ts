@@ -1,6 +1,8 @@
 /**
  * Declares a GitHub token, and checks it with GitHub's REST API in a way that tells what is wrong apart.
  */
+import * as Text from "../Text.ts"
+import * as BoundedHttp from "../BoundedHttp.ts"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -9,6 +11,7 @@ import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { type Requirement, singlePart, type Validator, type Verdict } from "./CredentialRequirements.ts"
 
@@ -23,7 +26,8 @@ export interface Repository {
   readonly repo: string
 }
 
-const ownerPattern = /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})$/
+// A managed user's name ends in `_` and the short code of the enterprise.
+const ownerPattern = /^[A-Za-z0-9][A-Za-z0-9-]{0,38}(?:_[A-Za-z0-9]{1,39})?$/
 const repoPattern = /^[A-Za-z0-9._-]{1,100}$/
 
 /**
@@ -45,6 +49,7 @@ export const parseRepository = (text: string, host = "github.com"): Option.Optio
     `${host}/`
   ]
   const prefix = prefixes.find((candidate) => trimmed.toLowerCase().startsWith(candidate.toLowerCase())) ?? ""
+  if (trimmed.length > 2_048) return Option.none()
   const [owner = "", repo = "", ...others] = trimmed.slice(prefix.length).replace(/\/$/, "").split("/")
   const name = repo.replace(/\.git$/, "")
   return others.length === 0 && ownerPattern.test(owner) && repoPattern.test(name) && name !== "." && name !== ".."
@@ -91,25 +96,55 @@ export const request = (
 }
 
 const digits = (text: string | undefined): number | undefined =>
-  text !== undefined && /^\d{1,12}$/.test(text) ? Number(text) : undefined
+  text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined
+
+/** Reads `Retry-After`: a number of seconds, or an HTTP date (RFC 9110 section 10.2.3). */
+const retryAt = (text: string | undefined, nowMillis: number): DateTime.Utc | undefined => {
+  const seconds = digits(text)
+  if (seconds !== undefined) return DateTime.makeUnsafe(nowMillis + seconds * 1000)
+  return text !== undefined && /^[A-Z][a-z]+, .{1,40} GMT$/.test(text)
+    ? Option.getOrUndefined(DateTime.make(text))
+    : undefined
+}
 
 /** Returns until when GitHub answers no request, if that is why it refused: its primary limit, or a secondary one. */
 const rateLimit = (
   { headers, status }: HttpClientResponse.HttpClientResponse,
+  message: string,
   nowMillis: number
 ): Option.Option<DateTime.Utc | null> => {
   if (status !== 403 && status !== 429) return Option.none()
-  const retryAfter = digits(headers["retry-after"])
-  if (retryAfter !== undefined) return Option.some(DateTime.makeUnsafe(nowMillis + retryAfter * 1000))
+  const until = retryAt(headers["retry-after"], nowMillis)
+  if (until !== undefined) return Option.some(until)
   const reset = digits(headers["x-ratelimit-reset"])
   if (headers["x-ratelimit-remaining"] === "0") {
     return Option.some(reset === undefined ? null : DateTime.makeUnsafe(reset * 1000))
   }
-  return status === 429 ? Option.some(null) : Option.none()
+  return status === 429 || /rate limit|abuse detection/i.test(message) ? Option.some(null) : Option.none()
 }
 
-const Account = Schema.Struct({ login: Schema.String })
-const decodeAccount = Schema.decodeUnknownOption(Account)
+/**
+ * Matches how GitHub says that the token lacks a right. Any other 403 may be a proxy's, a suspended account's or an
+ * allow list's, and says nothing against the token.
+ */
+const lacksRight =
+  /not accessible by|must have|must be an? |insufficient|scope|grant|forbids access|permission|not authorized|protected by/i
+
+const Body = Schema.Struct({
+  login: Schema.optionalKey(Schema.String),
+  full_name: Schema.optionalKey(Schema.String),
+  message: Schema.optionalKey(Schema.String)
+})
+const decodeBody = Schema.decodeUnknownOption(Schema.fromJsonString(Body))
+
+const account = "the account"
+
+/** Says what to do if an organisation wants the token to be authorised for single sign-on, and where. */
+const singleSignOn = (header: string | undefined): string | undefined => {
+  if (header === undefined) return undefined
+  const url = /^required; url=(https:\/\/[\x21-\x7e]{1,500})$/.exec(header)?.[1]
+  return `The organisation asks for single sign-on; authorise the token for it${url === undefined ? "" : ` at ${url}`}`
+}
 
 /**
  * Says what an answer of GitHub's REST API means for the token, if any, that it was asked with.
@@ -122,21 +157,41 @@ export const verdictOf = Effect.fnUntraced(function*(
   options: { readonly hasToken: boolean; readonly asked: string }
 ): Effect.fn.Return<Verdict> {
   const { asked, hasToken } = options
-  const { status } = response
-  const limited = rateLimit(response, yield* Clock.currentTimeMillis)
+  const { headers, status } = response
+  const read = yield* Effect.result(
+    BoundedHttp.readAtMost(response, BoundedHttp.maxAnswerBytes, () => "too long" as const)
+  )
+  if (Result.isFailure(read) && read.failure !== "too long") {
+    return { _tag: "ProviderDown", detail: "GitHub's answer broke off" }
+  }
+  const body = Option.flatMap(Result.getSuccess(read), (bytes) => decodeBody(new TextDecoder().decode(bytes)))
+  const { login, message = "" } = Option.getOrElse(body, () => Body.make({}))
+  const limited = rateLimit(response, message, yield* Clock.currentTimeMillis)
   if (Option.isSome(limited)) return { _tag: "RateLimited", until: limited.value }
   if (status >= 200 && status < 300) {
-    const body = yield* Effect.option(response.json)
-    const account = Option.flatMap(body, decodeAccount)
-    return { _tag: "Valid", account: Option.match(account, { onNone: () => null, onSome: ({ login }) => login }) }
+    // A page of a proxy, of a portal or of GitHub itself is no answer of the API.
+    return Option.isSome(body)
+      ? { _tag: "Valid", account: login === undefined ? null : Text.toLine(login) }
+      : { _tag: "WrongAddress", detail: "What answers at this address is not GitHub's API; check the API's address" }
   }
   // GitHub answers 404 for what a caller may not see, so that without a token nothing can be told about the address.
   if (!hasToken && (status === 401 || status === 403 || status === 404)) return { _tag: "NeedsToken" }
   switch (status) {
     case 401:
+      if (Option.isNone(body)) break
       return { _tag: "Rejected", detail: "GitHub does not know this token: it is mistyped, expired or revoked" }
-    case 403:
-      return { _tag: "Rejected", detail: `The token may not read ${asked}` }
+    case 403: {
+      // The account of an app's token is the app, which /user tells nothing of.
+      if (asked === account && /not accessible by integration/i.test(message)) return { _tag: "Valid", account: null }
+      if (/repository access blocked/i.test(message)) {
+        return { _tag: "WrongAddress", detail: `GitHub has blocked access to ${asked}` }
+      }
+      const single = singleSignOn(headers["x-github-sso"])
+      if (single !== undefined) return { _tag: "Rejected", detail: single }
+      return lacksRight.test(message)
+        ? { _tag: "Rejected", detail: `The token may not read ${asked}` }
+        : { _tag: "ProviderDown", detail: "GitHub, or what stands before it, answered 403 without a reason known here" }
+    }
     case 404:
     case 410:
     case 451:
@@ -162,7 +217,7 @@ export const makeValidator = Effect.fnUntraced(function*(
   return Effect.fnUntraced(function*(values): Effect.fn.Return<Verdict> {
     const token = Option.flatMap(values, (parts) => Option.fromUndefinedOr(parts.get(singlePart)))
     let path = "/user"
-    let asked = "the account"
+    let asked = account
     if (repository !== undefined) {
       const parsed = parseRepository(repository, host)
       if (Option.isNone(parsed)) {

@@ -6,6 +6,7 @@
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Text from "../Text.ts"
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
@@ -32,8 +33,7 @@ export type RunId = typeof RunId.Type
  */
 export const isRunId = (text: string): text is RunId => uuid.test(text)
 
-// Control characters are kept out because PostgreSQL stores no NUL, and no log shows the others as they are.
-const key = Schema.String.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}]{1,255}$/u))
+const key = Text.key()
 
 /**
  * Decodes the id of a thread: 1 to 255 characters of the host's choice, without control characters.
@@ -232,13 +232,10 @@ export interface RunEventEncoded extends Omit<RunEvent, "data"> {
 
 /**
  * Reads a cursor: the decimal number of the last event seen, or 0 to read from the beginning. Anything else, such as a
- * sign, an exponent, a leading zero or a number above 2^53 - 1, is `undefined`.
+ * sign, an exponent, a leading zero or a number above 2^53 - 1, is none.
  *
  * @category converting
  * @since 0.1.0
  */
-export const parseCursor = (text: string): number | undefined => {
-  if (!/^(?:0|[1-9][0-9]{0,15})$/.test(text)) return undefined
-  const cursor = Number(text)
-  return Number.isSafeInteger(cursor) ? cursor : undefined
-}
+export const parseCursor = (text: string): Option.Option<number> =>
+  /^(?:0|[1-9][0-9]{0,15})$/.test(text) ? Option.liftPredicate(Number(text), Number.isSafeInteger) : Option.none()

@@ -4,11 +4,15 @@
  * Each service has its own history table, because a migrator skips every id at or below the highest one recorded: two
  * services in one table would skip each other's steps.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Dialect from "./Dialect.ts"
+import { CurrentProgress, makePgTransaction, type Progress } from "./internal/pgTransaction.ts"
+import { within } from "./internal/within.ts"
+import { Deadline } from "./Transactions.ts"
 
 /**
  * Reports that the database has been migrated by a newer version of Sallyport than this one.
@@ -43,6 +47,23 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
 }
 
 /**
+ * Reports that the database gave no answer to a migration in time, or to its commit, so that it may have been kept or not.
+ * Migrating again is safe: a step that was kept is not run twice.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class MigrationUnanswered extends Schema.TaggedError<MigrationUnanswered>()("MigrationUnanswered", {
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return `gave no answer to its migration: ${
+      this.cause instanceof Error ? this.cause.message : String(this.cause)
+    }; look whether the database works, and start again: what was migrated is not migrated twice`
+  }
+}
+
+/**
  * Reports why a service's tables could not be brought to the version that this Sallyport needs.
  *
  * @category errors
@@ -51,7 +72,7 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
 export class MigrationsError extends Schema.TaggedError<MigrationsError>()("MigrationsError", {
   /** The history table, which names the service and the prefix. */
   table: Schema.String,
-  reason: Schema.Union([SchemaTooNew, MigrationFailed, Dialect.UnsupportedDialect])
+  reason: Schema.Union([SchemaTooNew, MigrationFailed, MigrationUnanswered, Dialect.UnsupportedDialect])
 }) {
   override get message(): string {
     if (this.reason._tag === "UnsupportedDialect") return this.reason.message
@@ -78,11 +99,23 @@ export interface TableOptions {
  */
 export const defaultPrefix = "sallyport_"
 
+/** Gives a client transactions whose ends are bounded. */
+const bounded = (sql: SqlClient.SqlClient): SqlClient.SqlClient => {
+  // Two processes that start at once wait for each other; a stricter level would fail one of them.
+  const withTransaction = makePgTransaction(sql, "BEGIN ISOLATION LEVEL READ COMMITTED")
+  return new Proxy(sql, {
+    get: (target, property) => property === "withTransaction" ? withTransaction : Reflect.get(target, property)
+  })
+}
+
 /**
  * Runs the pending steps of one service in one transaction, in the order of their ids.
  *
  * The history table is `<prefix><service>_migrations`. Keys of `migrations` are `<id>_<name>`. The check for a newer
  * schema is made inside the same transaction, under the same lock, so that two versions started at once cannot both pass.
+ *
+ * All of it may take thirty times the `Deadline` of an operation, 5 minutes by default: processes that start together
+ * wait for the one that migrates.
  *
  * @category migrations
  * @since 0.1.0
@@ -109,19 +142,21 @@ export const run = Effect.fn("Migrations.run")(function*(
     }
     return steps
   })
-  return yield* Migrator.make({})({ loader, table }).pipe(
-    // Two processes that start at once wait for each other; a stricter level would fail one of them.
-    Effect.provideService(
-      SqlClient.BeginTransaction,
-      dialect === "pg" ? "BEGIN ISOLATION LEVEL READ COMMITTED" : undefined
-    ),
-    Effect.mapError((error) =>
-      new MigrationsError({
-        table,
-        reason: error._tag === "MigrationError" && error.cause instanceof SchemaTooNew
-          ? error.cause
-          : new MigrationFailed({ cause: error })
-      })
-    )
+  const deadline = Duration.times(yield* Deadline, 30)
+  const progress: Progress = { committing: false }
+  const unanswered = (cause: unknown) => new MigrationsError({ table, reason: new MigrationUnanswered({ cause }) })
+  const migrate = Migrator.make({})({ loader, table }).pipe(
+    Effect.provideService(SqlClient.SqlClient, dialect === "pg" ? bounded(sql) : sql),
+    Effect.provideService(CurrentProgress, progress),
+    Effect.mapError((error) => {
+      if (error._tag === "MigrationError" && error.cause instanceof SchemaTooNew) {
+        return new MigrationsError({ table, reason: error.cause })
+      }
+      return progress.committing
+        ? unanswered(error)
+        : new MigrationsError({ table, reason: new MigrationFailed({ cause: error }) })
+    })
   )
+  const late = new Error(`nothing came within ${Duration.format(deadline)}`)
+  return yield* within(migrate, deadline, Effect.suspend(() => Effect.fail(unanswered(late))))
 })

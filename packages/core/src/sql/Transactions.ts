@@ -8,14 +8,14 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
-import type * as SqlConnection from "effect/sql/SqlConnection"
-import { ConnectionError, isSqlError, SqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { RepositoryError, type RepositoryFailure } from "../RepositoryError.ts"
+import { CurrentProgress, makePgTransaction, type Progress, type Wrap } from "./internal/pgTransaction.ts"
+import { within } from "./internal/within.ts"
 import { CorruptRow } from "./Rows.ts"
 
 /**
@@ -67,8 +67,6 @@ export interface Transactions {
 
 const attempts = 8
 const retrySchedule = Schedule.exponential("4 millis").pipe(Schedule.jittered)
-// A connection that does not begin or end a transaction in this time is closed.
-const controlTimeout = Duration.seconds(2)
 
 const reasonOf = (error: SqlError): RepositoryFailure => {
   switch (error.reason._tag) {
@@ -106,15 +104,6 @@ const sqliteFull = 13
 
 const propertyOf = (value: unknown, name: string): unknown =>
   typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined
-
-/** What the operation is at, which decides what is known when it fails. */
-interface Progress {
-  committing: boolean
-}
-
-const CurrentProgress = Context.Reference<Progress>("@sallyport/core/sql/Transactions/CurrentProgress", {
-  defaultValue: () => ({ committing: false })
-})
 
 /** Tells whether a failure says that the database did not keep what the statement was to do. */
 const isRefusal = (error: unknown): boolean =>
@@ -156,31 +145,6 @@ const isContended = (error: RepositoryError): boolean => error.reason === "Conte
 const silence = (deadline: Duration.Duration) =>
   new Error(`No answer within ${Duration.format(deadline)}; the statement was given up`)
 
-const late = Symbol("late")
-
-/** Waits for an effect no longer than a time. One that is late is interrupted, and its end is not waited for. */
-const within = <A, E, R, E2>(
-  self: Effect.Effect<A, E, R>,
-  deadline: Duration.Duration,
-  onLate: Effect.Effect<never, E2>
-): Effect.Effect<A, E | E2, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.forkDetach(self, { startImmediately: true }), (fiber): Effect.Effect<A, E | E2> => {
-      // A database in this process has answered already.
-      const exit = fiber.pollUnsafe()
-      if (exit !== undefined) return exit
-      const inTime = Effect.raceFirst(Fiber.await(fiber), Effect.as(Effect.sleep(deadline), late))
-      return restore(inTime).pipe(
-        Effect.onInterrupt(() => Fiber.interrupt(fiber)),
-        Effect.flatMap((exit): Effect.Effect<A, E | E2> => {
-          if (typeof exit !== "symbol") return exit
-          fiber.interruptUnsafe()
-          return onLate
-        })
-      )
-    })
-  )
-
 // What is known of a client, for all repositories on it; a client is known again without its transforms by this.
 const strictByClient = new WeakMap<object, boolean>()
 
@@ -198,43 +162,6 @@ const isStrict = (sql: SqlClient.SqlClient): Effect.Effect<boolean, SqlError> =>
       }
     )
   })
-
-/** Puts a transaction around statements, or nothing. */
-type Wrap = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SqlError, R>
-
-const lost = (message: string): Effect.Effect<never, SqlError> =>
-  Effect.fail(
-    new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: "commit" }) })
-  )
-
-/** Makes transactions whose ends are bounded: the client's own COMMIT would wait for a silent connection for ever. */
-const makePgTransaction = (sql: SqlClient.SqlClient, begin: string): Wrap => {
-  // A transaction begins and ends uninterruptibly, and on a connection that has gone silent that would be never.
-  const bounded = (conn: SqlConnection.Connection, statement: string) =>
-    Effect.interruptible(conn.executeRaw(statement, [])).pipe(
-      Effect.timeoutOrElse({ duration: controlTimeout, orElse: () => lost("The connection did not answer") })
-    )
-  return SqlClient.makeWithTransaction({
-    transactionService: sql.transactionService,
-    spanAttributes: [["db.system.name", "postgresql"]],
-    acquireConnection: (restore) => restore(sql.reserve),
-    begin: (conn) => Effect.asVoid(bounded(conn, begin)),
-    savepoint: () => Effect.void,
-    rollbackSavepoint: () => Effect.void,
-    commit: (conn) =>
-      Effect.flatMap(CurrentProgress, (progress) => {
-        progress.committing = true
-        return Effect.flatMap(bounded(conn, "COMMIT"), (result) => {
-          // PostgreSQL says so if a statement had failed before.
-          if (propertyOf(result, "command") !== "ROLLBACK") return Effect.void
-          progress.committing = false
-          return lost("The transaction was rolled back")
-        })
-      }),
-    // A connection that fails to roll back is broken, and its pool closes it.
-    rollback: (conn) => Effect.ignore(bounded(conn, "ROLLBACK"))
-  })
-}
 
 /**
  * Makes what runs the operations of repositories on a client.

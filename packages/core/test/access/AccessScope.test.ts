@@ -75,6 +75,7 @@ describe("AccessScope", () => {
     const registry: Record<Exclude<AccessScope.AccessScope, `notes:${string}` | `streams:${string}`>, true> = {
       "access:read": true,
       "access:write": true,
+      "access:manage": true,
       "connect:manage": true,
       "credentials:read": true,
       "credentials:write": true,

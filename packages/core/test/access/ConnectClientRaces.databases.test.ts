@@ -2,19 +2,14 @@
  * Requests and decisions of several processes on one database.
  */
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
-import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { type Decision } from "@sallyport/core/access/ConnectClientRepository"
 import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
-import * as Path from "effect/Path"
 import * as Schedule from "effect/Schedule"
-import * as SqlClient from "effect/sql/SqlClient"
-import { inject } from "vitest"
-import { postgres } from "../../../../test-support/databases.ts"
+import { sharedDatabases } from "../../../../test-support/databases.ts"
+import { clientOf } from "../../../../test-support/sharedDatabase.ts"
 import type { Task } from "../programs/connecting.ts"
 import { startRacers } from "../racers.ts"
 
@@ -79,27 +74,14 @@ const race = Effect.fnUntraced(function*(database: Task["database"], by: "decisi
   assert.deepStrictEqual(yield* live, [])
 }, Effect.scoped)
 
-const sqliteFile = Effect.fnUntraced(
-  function*(by: "decisions" | "mode") {
-    const fs = yield* FileSystem.FileSystem
-    const path = yield* Path.Path
-    const filename = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-connect-" }), "test.db")
-    yield* race({ filename }, by).pipe(
-      Effect.provide(repositories.pipe(Layer.provide(SqliteClient.layer({ filename, busyTimeout: "30 seconds" }))))
-    )
-  },
-  Effect.scoped,
-  Effect.provide(NodeServices.layer)
-)
+for (const { database, name } of sharedDatabases) {
+  const run = (by: "decisions" | "mode") =>
+    Effect.flatMap(
+      database,
+      (shared) => race(shared, by).pipe(Effect.provide(Layer.provide(repositories, clientOf(shared))))
+    ).pipe(Effect.scoped)
 
-const postgresDatabase = Effect.fnUntraced(function*(by: "decisions" | "mode") {
-  const sql = yield* SqlClient.SqlClient
-  const [row] = yield* sql<{ readonly name: string }>`SELECT current_database() AS name`
-  yield* race({ ...inject("postgres"), database: row?.name ?? "" }, by)
-}, Effect.provide(Layer.provideMerge(repositories, postgres)))
-
-for (const [name, run] of [["SQLite file", sqliteFile], ["PostgreSQL database", postgresDatabase]] as const) {
-  describe(`requests of three processes on one ${name}`, () => {
+  describe(`requests of three processes on one database (${name})`, () => {
     it.live(
       "CONN-03 CONN-06 L-30 L-43: leave no grant and no session of a client that is rejected, revoked or blocked meanwhile",
       () => run("decisions"),

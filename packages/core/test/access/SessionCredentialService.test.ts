@@ -124,6 +124,22 @@ describe("a session", () => {
       }
     }).pipe(Effect.provide(services())))
 
+  it.effect("BOOT-11 C-01: what a device says of itself is kept as plain lines, and is never a defect", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Sessions
+      const { session } = yield* sessions.issue({
+        subject: "ada",
+        scopes: [],
+        method: "bearer-access-token",
+        device: { label: "a\u202eb", userAgent: "MyApp\u0000\t\ud800", address: "\n" }
+      })
+      assert.deepStrictEqual({ ...session.device }, {
+        label: "a\ufffdb",
+        userAgent: "MyApp\ufffd \ufffd",
+        address: null
+      })
+    }).pipe(Effect.provide(services())))
+
   it.effect("L-02: one that cannot be stored is not issued, and a mistaken request leaves nothing behind", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
@@ -136,6 +152,7 @@ describe("a session", () => {
         const mistaken of [
           { ...request, subject: "" },
           { ...request, subject: "a".repeat(5_000) },
+          { ...request, subject: "a\u202eb" },
           { ...request, method: "dpop-access-token" }
         ] as const
       ) {
@@ -643,8 +660,11 @@ describe("revocation", () => {
           change
         })),
         [
-          { actor: "ada", change: { _tag: "sessionRemoved", id: other.session.id, reason: "revoked" } },
-          { actor: "operator", change: { _tag: "sessionRemoved", id: current.session.id, reason: "revoked" } }
+          { actor: "ada", change: { _tag: "sessionRemoved", id: other.session.id, subject: "ada", reason: "revoked" } },
+          {
+            actor: "operator",
+            change: { _tag: "sessionRemoved", id: current.session.id, subject: "ada", reason: "revoked" }
+          }
         ]
       )
     }).pipe(Effect.provide(services())))

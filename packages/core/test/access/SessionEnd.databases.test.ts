@@ -64,7 +64,7 @@ for (const { layer, name } of databases) {
         yield* sessions.revoke(second.session.id, "operator")
         assert.strictEqual(yield* sessions.revokeBySubject("ada", "operator"), 1)
         assert.strictEqual((yield* sessions.list({ subject: "ada" })).length, 0)
-        for (const { id, subject } of yield* links.list) if (subject === "ada") yield* links.revoke(id, "operator")
+        for (const { id, subject } of yield* links.list()) if (subject === "ada") yield* links.revoke(id, "operator")
         const rows = (table: string) =>
           Effect.map(
             sql.unsafe<{ readonly subject: string }>(`SELECT subject FROM ${table} ORDER BY 1`),

@@ -149,7 +149,12 @@ describe("refresh tokens", () => {
       assert.strictEqual(yield* problem(sessions.verify(bystander.token)), "let in")
       const last = (yield* feed).at(-1)
       assert.strictEqual(last?.actor, "system")
-      assert.deepStrictEqual({ ...last?.change }, { _tag: "sessionRemoved", id: session.id, reason: "revoked" })
+      assert.deepStrictEqual({ ...last?.change }, {
+        _tag: "sessionRemoved",
+        id: session.id,
+        subject: session.subject,
+        reason: "revoked"
+      })
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
   it.effect("SESS-04: a thief who refreshes first is thrown out by the owner, and the other way round", () =>

@@ -1,21 +1,17 @@
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
-import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import { type PairingLinkRow } from "@sallyport/core/access/BootstrapCredentialRepository"
 import { Device, SessionId } from "@sallyport/core/access/Session"
 import { type SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
 import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as AccessFeedRepositorySuite from "@sallyport/testing/AccessFeedRepositorySuite"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Path from "effect/Path"
 import * as SqlClient from "effect/sql/SqlClient"
-import { inject } from "vitest"
-import { databases, postgres, sqliteMemory } from "../../../../test-support/databases.ts"
+import { databases, postgres, sharedDatabases, sqliteMemory } from "../../../../test-support/databases.ts"
+import { clientOf } from "../../../../test-support/sharedDatabase.ts"
 import type { Task } from "../programs/consumer.ts"
 import { plansOf } from "../../../../test-support/queryPlans.ts"
 import { startRacers } from "../racers.ts"
@@ -291,22 +287,15 @@ describe("Access repositories", () => {
       }
     }).pipe(Effect.provide(Layer.provideMerge(layerWith(), sqliteMemory))))
 
-  it.live("BOOT-03: of two processes that consume links in one SQLite file, each use has one winner", () =>
-    Effect.gen(function*() {
-      const fs = yield* FileSystem.FileSystem
-      const path = yield* Path.Path
-      const filename = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-race-" }), "test.db")
-      yield* raceAcrossProcesses({ filename }).pipe(
-        Effect.provide(layerWith().pipe(Layer.provide(SqliteClient.layer({ filename }))))
-      )
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
-
-  it.live("BOOT-03: of two processes that consume links in one PostgreSQL database, each use has one winner", () =>
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const [row] = yield* sql<{ readonly database: string }>`SELECT current_database() AS database`
-      yield* raceAcrossProcesses({ ...inject("postgres"), database: row?.database ?? "" })
-    }).pipe(Effect.provide(Layer.provideMerge(layerWith(), postgres))))
+  for (const { database, name } of sharedDatabases) {
+    it.live(`BOOT-03: of two processes that consume links in one database, each use has one winner (${name})`, () =>
+      Effect.flatMap(
+        database,
+        (shared) => raceAcrossProcesses(shared).pipe(Effect.provide(Layer.provide(layerWith(), clientOf(shared))))
+      ).pipe(
+        Effect.scoped
+      ))
+  }
 
   it.live("BOOT-03 L-03: races have their outcome, and no failure, on a PostgreSQL that defaults to SERIALIZABLE", () =>
     Effect.gen(function*() {

@@ -1,16 +1,11 @@
-import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
 import * as SqlReplayRepository from "@sallyport/core/access/SqlReplayRepository"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as ReplayRepositorySuite from "@sallyport/testing/ReplayRepositorySuite"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
-import * as Path from "effect/Path"
-import * as SqlClient from "effect/sql/SqlClient"
-import { inject } from "vitest"
-import { databases, postgres, sqliteMemory } from "../../../../test-support/databases.ts"
+import { databases, sharedDatabases, sqliteMemory } from "../../../../test-support/databases.ts"
+import { clientOf } from "../../../../test-support/sharedDatabase.ts"
 import type { Task } from "../programs/spender.ts"
 import { plansOf } from "../../../../test-support/queryPlans.ts"
 import { startRacers } from "../racers.ts"
@@ -75,22 +70,12 @@ describe("ReplayRepository on SQL", () => {
       }
     }).pipe(Effect.provide(Layer.provideMerge(SqlReplayRepository.layer, sqliteMemory))))
 
-  it.live("L-20: of three processes that spend values in one SQLite file, each value has one winner", () =>
-    Effect.gen(function*() {
-      const fs = yield* FileSystem.FileSystem
-      const path = yield* Path.Path
-      const filename = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-replay-" }), "test.db")
-      yield* Effect.gen(function*() {
-        yield* ReplayRepository
-        yield* raceAcrossProcesses({ filename })
-      }).pipe(Effect.provide(SqlReplayRepository.layer.pipe(Layer.provide(SqliteClient.layer({ filename })))))
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
-
-  it.live("L-20: of three processes that spend values in one PostgreSQL database, each value has one winner", () =>
-    Effect.gen(function*() {
-      yield* ReplayRepository
-      const sql = yield* SqlClient.SqlClient
-      const [row] = yield* sql<{ readonly name: string }>`SELECT current_database() AS name`
-      yield* raceAcrossProcesses({ ...inject("postgres"), database: row?.name ?? "" })
-    }).pipe(Effect.provide(Layer.provideMerge(SqlReplayRepository.layer, postgres))))
+  for (const { database, name } of sharedDatabases) {
+    it.live(`L-20: of three processes that spend values in one database, each value has one winner (${name})`, () =>
+      Effect.gen(function*() {
+        const shared = yield* database
+        yield* Layer.build(Layer.provide(SqlReplayRepository.layer, clientOf(shared)))
+        yield* raceAcrossProcesses(shared)
+      }).pipe(Effect.scoped))
+  }
 })

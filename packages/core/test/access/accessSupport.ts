@@ -76,6 +76,7 @@ const ProbedAccess = Layer.effect(
         useTokens: probed("useTokens", sessions.useTokens),
         isKeyInUse: probed("isKeyInUse", sessions.isKeyInUse),
         list: probed("list", sessions.list),
+        countDescendants: probed("countDescendants", sessions.countDescendants),
         revoke: probed("revoke", sessions.revoke),
         insertTicket: probed("insertTicket", sessions.insertTicket),
         consumeTicket: probed("consumeTicket", sessions.consumeTicket),

@@ -3,7 +3,6 @@ import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
 import { CredentialScopeResolver } from "@sallyport/core/credentials/CredentialScopeResolver"
 import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
-import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as CredentialScopeResolverSuite from "@sallyport/testing/CredentialScopeResolverSuite"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -15,8 +14,8 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
-import { inject } from "vitest"
-import { databases, postgres } from "../../../../test-support/databases.ts"
+import { databases, sharedDatabases } from "../../../../test-support/databases.ts"
+import { clientOf } from "../../../../test-support/sharedDatabase.ts"
 import { Resolver, type Task, valuesOf } from "../programs/credentialWriter.ts"
 
 for (const { layer, name } of databases) {
@@ -87,44 +86,43 @@ const killWriters = Effect.fnUntraced(function*<E>(
   return first
 })
 
-describe("a crash", () => {
-  it.live(
-    "SCOPE-05 SCOPE-07 L-53: SIGKILL in the middle of writing a bundle leaves the old one or the new one, whole, and the SQLite file holds no value",
-    () =>
-      Effect.gen(function*() {
-        const fs = yield* FileSystem.FileSystem
-        const path = yield* Path.Path
-        const directory = yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-credentials-" })
-        const filename = path.join(directory, "test.db")
-        yield* killWriters({ filename }, SqliteClient.layer({ filename }))
-        for (const file of yield* fs.readDirectory(directory)) {
-          const text = Buffer.from(yield* fs.readFile(path.join(directory, file))).toString("latin1")
-          for (const secret of ["public-", "private-"]) assert.notInclude(text, secret, file)
-        }
-      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
-    300_000
+/** Reads all that a database holds, as text. */
+const contentOf = Effect.fnUntraced(function*(database: Task["database"]) {
+  if ("filename" in database) {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const directory = path.dirname(database.filename)
+    return yield* Effect.forEach(
+      yield* fs.readDirectory(directory),
+      (file) => Effect.map(fs.readFile(path.join(directory, file)), (bytes) => Buffer.from(bytes).toString("latin1"))
+    )
+  }
+  const sql = yield* SqlClient.SqlClient
+  const tables = yield* sql<{ readonly name: string }>`SELECT table_name AS name FROM information_schema.tables
+    WHERE table_schema = 'public'`
+  assert.isAbove(tables.length, 2)
+  return yield* Effect.forEach(
+    tables,
+    ({ name }) => Effect.map(sql`SELECT CAST(${sql(name)} AS TEXT) FROM ${sql(name)}`, (rows) => JSON.stringify(rows))
   )
+})
 
-  it.live(
-    "SCOPE-05 SCOPE-07 L-53: SIGKILL in the middle of writing a bundle leaves the old one or the new one, whole, and PostgreSQL holds no value",
-    () =>
-      Effect.gen(function*() {
-        const sql = yield* SqlClient.SqlClient
-        const [row] = yield* sql<{ readonly name: string }>`SELECT current_database() AS name`
-        yield* killWriters(
-          { ...inject("postgres"), database: row?.name ?? "" },
-          Layer.succeed(SqlClient.SqlClient, sql)
-        )
-        const tables = yield* sql<{ readonly name: string }>`SELECT table_name AS name FROM information_schema.tables
-          WHERE table_schema = 'public'`
-        assert.isAbove(tables.length, 2)
-        for (const { name } of tables) {
-          const text = JSON.stringify(yield* sql`SELECT CAST(${sql(name)} AS TEXT) FROM ${sql(name)}`)
-          for (const secret of ["public-", "private-"]) assert.notInclude(text, secret, name)
-        }
-      }).pipe(Effect.provide(postgres)),
-    300_000
-  )
+describe("a crash", () => {
+  for (const { database, name } of sharedDatabases) {
+    it.live(
+      `SCOPE-05 SCOPE-07 L-53: SIGKILL in the middle of writing a bundle leaves the old one or the new one, whole, and the database holds no value (${name})`,
+      () =>
+        Effect.gen(function*() {
+          const shared = yield* database
+          yield* killWriters(shared, clientOf(shared))
+          const content = yield* Effect.provide(contentOf(shared), clientOf(shared))
+          for (const text of content) {
+            for (const secret of ["public-", "private-"]) assert.notInclude(text, secret)
+          }
+        }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
+      300_000
+    )
+  }
 })
 
 describe("the table", () => {

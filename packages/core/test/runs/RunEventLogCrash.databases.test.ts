@@ -1,7 +1,6 @@
 /**
  * Processes that die or stop while they execute a run, and what their readers and those who come after them see.
  */
-import { NodeServices } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
@@ -12,21 +11,17 @@ import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
-import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
-import { inject } from "vitest"
-import { postgres } from "../../../../test-support/databases.ts"
+import { sharedDatabases } from "../../../../test-support/databases.ts"
 import type { SharedDatabase } from "../../../../test-support/sharedDatabase.ts"
 import type { Writing } from "../programs/run-writer.ts"
 
@@ -324,17 +319,6 @@ const suite = (
   })
 }
 
-const sqliteFile = Effect.gen(function*() {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  return { filename: path.join(yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-crash-" }), "test.db") }
-}).pipe(Effect.provide(NodeServices.layer))
-
-const postgresDatabase = Effect.map(
-  SqlClient.SqlClient.use((sql) => sql<{ readonly database: string }>`SELECT current_database() AS database`),
-  ([row]) => ({ ...inject("postgres"), database: row?.database ?? "" })
-)
-
-suite("an SQLite file", (body) => Effect.scoped(Effect.flatMap(sqliteFile, body)))
-
-suite("PostgreSQL", (body) => Effect.flatMap(postgresDatabase, body).pipe(Effect.scoped, Effect.provide(postgres)))
+for (const { database, name } of sharedDatabases) {
+  suite(name, (body) => Effect.scoped(Effect.flatMap(database, body)))
+}

@@ -24,8 +24,8 @@ import * as NFS from "node:fs"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { inspect } from "node:util"
-import { inject } from "vitest"
-import { databases, postgres } from "../../../../test-support/databases.ts"
+import { databases, sharedDatabases } from "../../../../test-support/databases.ts"
+import { clientOf } from "../../../../test-support/sharedDatabase.ts"
 import type { Seen, Task } from "../programs/sqlSecretRacer.ts"
 import { startRacers } from "../racers.ts"
 
@@ -306,26 +306,18 @@ describe("SqlSecretStore with several processes", () => {
       Layer.provide([SqliteClient.layer({ filename, busyTimeout: "30 seconds" }), NodeCrypto.layer])
     )
 
-  it.live(
-    "SEC-03 L-05: of 4 processes on one SQLite file all get the same bytes, one creates, and no change is lost",
-    () =>
-      Effect.gen(function*() {
-        const filename = yield* temporaryFile
-        yield* Effect.provide(raceAcrossProcesses({ filename }), openFile(filename))
-      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
-    300_000
-  )
-
-  it.live(
-    "SEC-03 L-05: of 4 processes on one PostgreSQL database all get the same bytes, one creates, and no change is lost",
-    () =>
-      Effect.gen(function*() {
-        const sql = yield* SqlClient.SqlClient
-        const [row] = yield* sql<{ readonly database: string }>`SELECT current_database() AS database`
-        yield* raceAcrossProcesses({ ...inject("postgres"), database: row?.database ?? "" })
-      }).pipe(Effect.provide(SqlSecretStore.layer.pipe(Layer.provideMerge(Layer.merge(postgres, NodeCrypto.layer))))),
-    300_000
-  )
+  for (const { database, name } of sharedDatabases) {
+    it.live(
+      `SEC-03 L-05: of 4 processes on one database all get the same bytes, one creates, and no change is lost (${name})`,
+      () =>
+        Effect.flatMap(database, (shared) =>
+          Effect.provide(
+            raceAcrossProcesses(shared),
+            Layer.provide(SqlSecretStore.layer, [clientOf(shared), NodeCrypto.layer])
+          )).pipe(Effect.scoped),
+      300_000
+    )
+  }
 
   it.live(
     "SEC-07: a process killed at any point of a rotation over SQLite loses no value, the next completes, and the file holds none",

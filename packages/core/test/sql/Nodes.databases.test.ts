@@ -1,18 +1,15 @@
 /**
  * Several processes on one database, each a whole server, as clients and operators of a deployment see them.
  */
-import { NodeServices } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
-import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Http from "node:http"
 import { inject } from "vitest"
-import { postgres } from "../../../../test-support/databases.ts"
+import { postgres, sharedDatabases } from "../../../../test-support/databases.ts"
 import { type Node, startNode } from "../nodes.ts"
 import type { SharedDatabase } from "../../../../test-support/sharedDatabase.ts"
 
@@ -134,12 +131,6 @@ const count = (n: number) => (events: ReadonlyArray<string>) => events.length >=
 // Databases
 // -----------------------------------------------------------------------------
 
-const sqliteFile = Effect.gen(function*() {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  return { filename: path.join(yield* fs.makeTempDirectoryScoped({ prefix: "sallyport-nodes-" }), "test.db") }
-}).pipe(Effect.provide(NodeServices.layer))
-
 const postgresDatabase = Effect.map(
   SqlClient.SqlClient.use((sql) => sql<{ readonly database: string }>`SELECT current_database() AS database`),
   ([row]) => ({ ...inject("postgres"), database: row?.database ?? "" })
@@ -161,7 +152,7 @@ const suite = (
     body: (database: SharedDatabase) => Effect.Effect<void, never, Scope.Scope>
   ) => void
 ) => {
-  describe(`two processes on ${name}`, () => {
+  describe(`two processes on one database (${name})`, () => {
     test(
       "SESS-05 SESS-08 FEED-02 L-22 L-42: a session revoked on one is refused on the other, where its streams end " +
         "and other subscribers are told",
@@ -235,17 +226,12 @@ const suite = (
   })
 }
 
-suite(
-  "one SQLite file",
-  (title, body) => it.live(title, () => Effect.orDie(Effect.flatMap(sqliteFile, body)).pipe(Effect.scoped), 60_000)
-)
-
-suite("one PostgreSQL database", (title, body) =>
-  it.live(
-    title,
-    () => Effect.orDie(Effect.flatMap(postgresDatabase, body)).pipe(Effect.scoped, Effect.provide(postgres)),
-    300_000
-  ))
+for (const { database, name } of sharedDatabases) {
+  suite(
+    name,
+    (title, body) => it.live(title, () => Effect.orDie(Effect.flatMap(database, body)).pipe(Effect.scoped), 300_000)
+  )
+}
 
 describe("PostgreSQL", () => {
   it.live(

@@ -16,6 +16,7 @@ import { RepositoryError } from "@sallyport/core/RepositoryError"
 import { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
 import { SecretName, SecretStore } from "@sallyport/core/secrets/SecretStore"
 import * as SqlSecretStore from "@sallyport/core/secrets/SqlSecretStore"
+import * as Migrations from "@sallyport/core/sql/Migrations"
 import * as Transactions from "@sallyport/core/sql/Transactions"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import { DurableStreamRepository } from "@sallyport/durable-streams/DurableStreamRepository"
@@ -287,7 +288,8 @@ const failure = Effect.fnUntraced(function*<A, E, R>(self: Effect.Effect<A, E, R
   return repositoryError(error) ?? String(error)
 })
 
-const breaking = (net: Network, text: string, then: "silence" | "cut") => Effect.sync(() => net.onText(text, then))
+const breaking = (net: Network, text: string, then: "silence" | "cut" | "pass") =>
+  Effect.sync(() => net.onText(text, then))
 
 // A connection that does not answer is closed after some seconds, which the tests spend together.
 describe("PostgreSQL that does not answer", { concurrent: true }, () => {
@@ -383,6 +385,29 @@ describe("PostgreSQL that does not answer", { concurrent: true }, () => {
         const unchanged = yield* failure(Effect.provideContext(write, another))
         assert.isTrue(unchanged instanceof RepositoryError && unchanged.outcome === "unchanged", String(unchanged))
         assert.isTrue(unchanged instanceof RepositoryError && unchanged.isRetryable)
+      }).pipe(Effect.scoped))
+
+    it.live(`OPS-01 OPS-02: a migration whose commit is not answered (${then}) is an error, and running it again ends it`, () =>
+      Effect.gen(function*() {
+        const { net, open } = yield* broken
+        const migrate = Migrations.run({
+          service: "a",
+          migrations: {
+            "1_first": SqlClient.SqlClient.use((sql) => Effect.asVoid(sql`CREATE TABLE first (id INTEGER NOT NULL)`))
+          }
+        })
+        const client = yield* open(1, false)
+        yield* breaking(net, "COMMIT\0", then)
+        const error = yield* migrate.pipe(
+          Effect.provideService(Transactions.Deadline, Duration.millis(100)),
+          Effect.provideContext(client),
+          Effect.flip
+        )
+        assert.strictEqual(error.reason._tag, "MigrationUnanswered")
+        assert.include(error.message, "start again")
+        yield* breaking(net, "COMMIT\0", "pass")
+        const another = yield* open(1, false)
+        assert.deepStrictEqual(yield* eventually(Effect.provideContext(migrate, another)), [[1, "first"]])
       }).pipe(Effect.scoped))
   }
 })

@@ -4,6 +4,7 @@
 import * as Following from "@sallyport/core/Following"
 import * as Outage from "@sallyport/core/Outage"
 import * as AppendLog from "@sallyport/core/AppendLog"
+import * as Text from "@sallyport/core/Text"
 import { ownerKey, type RunOwner } from "@sallyport/core/runs/Run"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
@@ -69,8 +70,6 @@ const toInfo = (row: StreamRow): StreamInfo => ({
 
 const noData = new Uint8Array()
 const contentTypePattern = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+\/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(?:;[\x20-\x7e]*)?$/
-// Header values. PostgreSQL stores no NUL, and no log shows other control characters as they are.
-const shortText = /^[^\p{Cc}\p{Cs}]{1,255}$/u
 
 const checkPath = (path: string): Effect.Effect<void, DurableStreamsError> =>
   isStreamPath(path) ? Effect.void : fail(
@@ -79,6 +78,9 @@ const checkPath = (path: string): Effect.Effect<void, DurableStreamsError> =>
       expected: "1 to 512 characters, in segments that are not empty, . or .., the first of them not __ds"
     })
   )
+
+/** The last time that a `Date` can hold. Half of it is the longest lifetime, which still ends at a safe integer. */
+const lastMillis = 8.64e15
 
 const isNatural = (value: number): boolean => Number.isSafeInteger(value) && value >= 0
 
@@ -212,10 +214,12 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     if (ttlMillis !== null && expiresAtMillis !== null) {
       return yield* fail(new InvalidInput({ field: "ttl", expected: "absent where expiresAtMillis is given" }))
     }
-    if (ttlMillis !== null && !isNatural(ttlMillis)) {
-      return yield* fail(new InvalidInput({ field: "ttl", expected: "a finite duration of whole milliseconds" }))
+    if (ttlMillis !== null && !(isNatural(ttlMillis) && ttlMillis <= lastMillis / 2)) {
+      return yield* fail(
+        new InvalidInput({ field: "ttl", expected: "a duration of whole milliseconds, up to 100,000 years" })
+      )
     }
-    if (expiresAtMillis !== null && !isNatural(expiresAtMillis)) {
+    if (expiresAtMillis !== null && !(isNatural(expiresAtMillis) && expiresAtMillis <= lastMillis)) {
       return yield* fail(new InvalidInput({ field: "expiresAtMillis", expected: "whole milliseconds since 1970" }))
     }
     if (options.contentType !== undefined && !contentTypePattern.test(options.contentType)) {
@@ -347,14 +351,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         return fail(new LimitExceeded({ path, limit: "maxAppendBytes", max: settings.maxAppendBytes }))
       }
       if (producer !== undefined) {
-        if (!shortText.test(producer.producerId)) {
+        if (!Text.isKey(producer.producerId)) {
           return fail(new InvalidInput({ field: "producerId", expected: "1 to 255 characters, none of them control" }))
         }
         if (!isNatural(producer.epoch) || !isNatural(producer.seq)) {
           return fail(new InvalidInput({ field: "producer", expected: "natural numbers up to 2^53 - 1" }))
         }
       }
-      if (seq !== undefined && !shortText.test(seq)) {
+      if (seq !== undefined && !Text.isKey(seq)) {
         return fail(new InvalidInput({ field: "seq", expected: "1 to 255 characters, none of them control" }))
       }
       let units = data.length

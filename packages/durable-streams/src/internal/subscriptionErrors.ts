@@ -40,9 +40,40 @@ export class SubscriptionConflict extends Schema.TaggedError<SubscriptionConflic
  * @category errors
  * @since 0.1.0
  */
-export class WebhookRejected extends Schema.TaggedError<WebhookRejected>()("WebhookRejected", {}) {
+export class WebhookRejected extends Schema.TaggedError<WebhookRejected>()("WebhookRejected", {
+  problem: Schema.String
+}) {
   override get message(): string {
-    return "This server does not call that webhook; give an https URL with a public host name and without credentials"
+    return `This server does not call that webhook (${this.problem}); give an https URL at a public address`
+  }
+}
+
+/**
+ * Says that a webhook could not be told of a wake, which is tried again. It is for the log, and no caller sees it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class WebhookFailed extends Schema.TaggedError<WebhookFailed>()("WebhookFailed", {
+  subscriptionId: Schema.String,
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `The webhook of ${JSON.stringify(this.subscriptionId)} was not told of a wake: ${this.problem}`
+  }
+}
+
+/**
+ * Says that the owner has as many subscriptions as one may have. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManySubscriptions extends Schema.TaggedError<TooManySubscriptions>()("TooManySubscriptions", {
+  limit: Schema.Natural
+}) {
+  override get message(): string {
+    return `You have ${this.limit} subscriptions, as many as you may; delete one first`
   }
 }
 
@@ -110,6 +141,7 @@ export const StreamSubscriptionsErrorReason = Schema.Union([
   SubscriptionNotFound,
   SubscriptionConflict,
   WebhookRejected,
+  TooManySubscriptions,
   WakeFenced,
   TokenInvalid,
   AlreadyClaimed,

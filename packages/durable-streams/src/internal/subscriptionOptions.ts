@@ -5,7 +5,6 @@ import * as ServiceOptions from "@sallyport/core/ServiceOptions"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as WebhookUrl from "./webhookUrl.ts"
 
 /**
  * Reports options of subscriptions that cannot work, while the layer is built.
@@ -29,10 +28,14 @@ export class InvalidStreamSubscriptionsOptions extends Schema.TaggedError<Invali
  * @since 0.1.0
  */
 export interface Options {
-  /** Also calls webhooks at `http://localhost` and `http://127.0.0.x`, for development. Default no. */
+  /** Also calls webhooks on this machine over plain HTTP, for development. Default no. */
   readonly allowLoopback?: boolean | undefined
-  /** Says which webhooks are called, instead. Default https with a public host name or address, without credentials. */
+  /** Says which of the webhooks that may be called are called. Default all: those at public addresses, over HTTPS. */
   readonly allowWebhook?: ((url: URL) => boolean) | undefined
+  /** How many subscriptions an owner may have. Default 1,000. */
+  readonly maxSubscriptions?: number | undefined
+  /** How many webhooks of an owner are called at once, in one process. The others wait their turn. Default 16. */
+  readonly maxCalls?: number | undefined
   /** How often leases and retries are looked after. Default 500 milliseconds. */
   readonly interval?: Duration.Input | undefined
   /** How often all subscriptions are looked at, for what no append in this process told of. Default 30 seconds. */
@@ -43,7 +46,10 @@ export interface Options {
 
 /** Holds the settings, durations in whole milliseconds. */
 export interface Settings {
+  readonly allowLoopback: boolean
   readonly allowWebhook: (url: URL) => boolean
+  readonly maxSubscriptions: number
+  readonly maxCalls: number
   readonly intervalMillis: number
   readonly reconcileMillis: number
   readonly webhookTimeoutMillis: number
@@ -55,9 +61,11 @@ export const settings = (rule: Options["allowWebhook"]) =>
     prefix: "SALLYPORT_SUBSCRIPTIONS",
     invalid: (problem) => new InvalidStreamSubscriptionsOptions({ problem }),
     decode: Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Options, E>): Effect.fn.Return<Settings, E> {
-      const allowLoopback = yield* read.flag("allowLoopback", false)
       return {
-        allowWebhook: rule ?? ((url) => WebhookUrl.isPublic(url) || (allowLoopback && WebhookUrl.isLoopback(url))),
+        allowLoopback: yield* read.flag("allowLoopback", false),
+        allowWebhook: rule ?? (() => true),
+        maxSubscriptions: yield* read.count("maxSubscriptions", 1_000),
+        maxCalls: yield* read.count("maxCalls", 16),
         intervalMillis: yield* read.millis("interval", "500 millis"),
         reconcileMillis: yield* read.millis("reconcileInterval", "30 seconds"),
         webhookTimeoutMillis: yield* read.millis("webhookTimeout", "10 seconds")

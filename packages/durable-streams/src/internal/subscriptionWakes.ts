@@ -3,10 +3,10 @@
  */
 import * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import { maxAnswerBytes, readAtMost } from "@sallyport/core/BoundedHttp"
 import * as Outage from "@sallyport/core/Outage"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Effect from "effect/Effect"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
-import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
@@ -16,11 +16,15 @@ import * as Scope from "effect/Scope"
 import { DurableStreams } from "../DurableStreams.ts"
 import { isBusy, nameOf, StreamSubscriptionRepository, type SubscriptionRow } from "../StreamSubscriptionRepository.ts"
 import * as PendingStreams from "./pendingStreams.ts"
-import { storage, type StreamSubscriptionsError } from "./subscriptionErrors.ts"
+import { storage, type StreamSubscriptionsError, WebhookFailed } from "./subscriptionErrors.ts"
 import type * as SubscriptionKeys from "./subscriptionKeys.ts"
+import type { Settings } from "./subscriptionOptions.ts"
 
 const encoder = new TextEncoder()
-const decodeAnswer = Schema.decodeUnknownOption(Schema.Struct({ done: Schema.Literal(true) }))
+const decoder = new TextDecoder()
+const decodeAnswer = Schema.decodeUnknownOption(
+  Schema.fromJsonString(Schema.Struct({ done: Schema.Literal(true) }))
+)
 
 /** Returns the time to wait after some failures: from 1 second to 60, give or take a fifth. */
 const backoff = (failures: number) =>
@@ -41,16 +45,16 @@ export const outageOf = (repository: StreamSubscriptionRepository["Service"]): O
   })
 
 /** Makes what begins a wake if there is something to do and no worker at it, and tells the worker in the background. */
-export const make = Effect.fnUntraced(function*({ keys, outage, pendingOf, webhookTimeoutMillis }: {
+export const make = Effect.fnUntraced(function*({ keys, outage, pendingOf, settings }: {
   readonly keys: SubscriptionKeys.SubscriptionKeys
   readonly pendingOf: PendingStreams.PendingStreams["pendingOf"]
   readonly outage: Outage.Witness
-  readonly webhookTimeoutMillis: number
+  readonly settings: Settings
 }) {
   const streams = yield* DurableStreams
   const repository = yield* StreamSubscriptionRepository
   const random = yield* SecureRandom.SecureRandom
-  const client = yield* HttpClient.HttpClient
+  const client = yield* PublicHttp.make({ loopback: settings.allowLoopback })
   const clock = yield* Clock.Clock
   const scope = yield* Scope.Scope
   const now = () => clock.currentTimeMillisUnsafe()
@@ -60,6 +64,8 @@ export const make = Effect.fnUntraced(function*({ keys, outage, pendingOf, webho
     wakeId: string,
     pending: ReadonlyArray<PendingStreams.PendingStream>
   ) {
+    const { subscriptionId } = row
+    const failed = (problem: string) => new WebhookFailed({ subscriptionId, problem })
     const root = `${row.rootUrl}/__ds/subscriptions/${encodeURIComponent(row.subscriptionId)}`
     const body = JSON.stringify({
       subscription_id: row.subscriptionId,
@@ -73,12 +79,16 @@ export const make = Effect.fnUntraced(function*({ keys, outage, pendingOf, webho
     const response = yield* HttpClientRequest.post(row.webhookUrl ?? "").pipe(
       HttpClientRequest.bodyText(body, "application/json"),
       HttpClientRequest.setHeader("webhook-signature", yield* keys.webhookSignature(timestamp, body)),
-      client.execute
+      client.execute,
+      Effect.mapError((error) => failed(PublicHttp.refusalOf(error)?.problem ?? "it cannot be reached"))
     )
-    if (response.status < 200 || response.status > 299) {
-      return yield* Effect.fail(new Error(`The webhook answered ${response.status}`))
-    }
-    return Option.isSome(decodeAnswer(yield* Effect.orElseSucceed(response.json, () => null)))
+    const answer = yield* readAtMost(
+      response,
+      maxAnswerBytes,
+      () => failed(`it answered more than ${maxAnswerBytes} bytes`)
+    )
+    if (response.status < 200 || response.status > 299) return yield* failed(`it answered ${response.status}`)
+    return Option.isSome(decodeAnswer(decoder.decode(answer)))
   }, Effect.scoped)
 
   /** Tells of a wake; true if all that was told is done already. */
@@ -89,9 +99,11 @@ export const make = Effect.fnUntraced(function*({ keys, outage, pendingOf, webho
   ) {
     if (row.type === "webhook") {
       return yield* callWebhook(row, wakeId, pending).pipe(
-        Effect.timeout(Math.min(webhookTimeoutMillis, row.leaseMillis)),
-        // A redirect would lead past the check of the URL.
-        Effect.provideService(FetchHttpClient.RequestInit, { redirect: "error" })
+        Effect.timeoutOrElse({
+          duration: Math.min(settings.webhookTimeoutMillis, row.leaseMillis),
+          orElse: () =>
+            Effect.fail(new WebhookFailed({ subscriptionId: row.subscriptionId, problem: "it took too long" }))
+        })
       )
     }
     yield* streams.append({
@@ -109,6 +121,20 @@ export const make = Effect.fnUntraced(function*({ keys, outage, pendingOf, webho
     return false
   })
 
+  const calls = new Map<string, number>()
+  /** Takes a place among the calls of an owner, if there is one left, and returns what gives it back. */
+  const placeOf = ({ ownerKey, type }: SubscriptionRow): Effect.Effect<void> | undefined => {
+    const count = calls.get(ownerKey) ?? 0
+    if (type !== "webhook") return Effect.void
+    if (count >= settings.maxCalls) return undefined
+    calls.set(ownerKey, count + 1)
+    return Effect.sync(() => {
+      const left = (calls.get(ownerKey) ?? 1) - 1
+      if (left === 0) calls.delete(ownerKey)
+      else calls.set(ownerKey, left)
+    })
+  }
+
   const attend: (row: SubscriptionRow) => Effect.Effect<void, StreamSubscriptionsError> = Effect.fnUntraced(
     function*(row) {
       if (isBusy(row, now())) return
@@ -121,15 +147,22 @@ export const make = Effect.fnUntraced(function*({ keys, outage, pendingOf, webho
         }
         return
       }
+      const release = placeOf(row)
+      if (release === undefined) {
+        const dueAtMillis = now() + settings.intervalMillis
+        return yield* storage(repository.rest({ ...nameOf(row), wakeId: row.wakeId, failed: false, dueAtMillis }))
+      }
       const wakeId = `w_${yield* random.uuidV7()}`
-      const woken = yield* storage(repository.wake({
+      const begun = yield* storage(repository.wake({
         ...nameOf(row),
         wakeId,
         leaseExpiresAtMillis: row.type === "webhook" ? now() + row.leaseMillis : null,
         nowMillis: now()
-      }))
-      if (woken === undefined) return
+      })).pipe(Effect.onError(() => release))
+      if (Option.isNone(begun)) return yield* release
+      const woken = begun.value
       const telling = tell(woken, wakeId, pending).pipe(
+        Effect.ensuring(release),
         Effect.matchCauseEffect({
           onFailure: Effect.fnUntraced(function*(cause) {
             if (woken.failures === 0) {

@@ -7,10 +7,15 @@ import { formatOffset } from "../DurableStream.ts"
 import { type DurableStreamsError, type DurableStreamsErrorReason, InvalidInput } from "../DurableStreams.ts"
 import type { StreamSubscriptionsError, StreamSubscriptionsErrorReason } from "../StreamSubscriptions.ts"
 
-/** Keep a browser from guessing a type, and other sites from embedding a stream. */
+/**
+ * Keep a browser from guessing a type, other sites from embedding a stream, and what a client has stored from running: a
+ * stream that is opened as a page is saved, and a document of one has no origin, no script and nothing to load.
+ */
 export const securityHeaders = {
   "x-content-type-options": "nosniff",
-  "cross-origin-resource-policy": "same-origin"
+  "cross-origin-resource-policy": "same-origin",
+  "content-security-policy": "sandbox; default-src 'none'",
+  "content-disposition": "attachment"
 } as const
 
 /** Answers with an error: a code to branch on, a sentence for people, and whether a retry can help. */
@@ -82,6 +87,7 @@ const subscriptionStatusOf: Record<
   SubscriptionNotFound: [404, "SUBSCRIPTION_NOT_FOUND"],
   SubscriptionConflict: [409, "SUBSCRIPTION_EXISTS"],
   WebhookRejected: [400, "WEBHOOK_URL_REJECTED"],
+  TooManySubscriptions: [409, "TOO_MANY_SUBSCRIPTIONS"],
   WakeFenced: [409, "FENCED"],
   TokenInvalid: [401, "TOKEN_INVALID"],
   AlreadyClaimed: [409, "ALREADY_CLAIMED"],

@@ -3,6 +3,21 @@
 export const body = `<main>
   <h1>Pair this device</h1>
   <p id="status" role="status">Looking for a pairing code…</p>
+  <section id="ask" tabindex="-1" aria-label="What pairing gives" hidden>
+    <dl>
+      <dt>Signs this browser in as</dt>
+      <dd id="subject"></dd>
+      <dt>Pairing link</dt>
+      <dd id="label"></dd>
+      <dt>May use</dt>
+      <dd id="scopes"></dd>
+      <dt>Stays signed in</dt>
+      <dd id="lifetime"></dd>
+    </dl>
+    <p id="change"></p>
+    <button id="confirm" type="button">Pair this browser</button>
+    <button id="cancel" type="button" class="quiet">Not now</button>
+  </section>
   <form id="form" hidden>
     <label for="code">Pairing code</label>
     <input id="code" name="code" autocomplete="one-time-code" autocapitalize="characters" spellcheck="false"
@@ -23,7 +38,14 @@ body { margin: 0; min-height: 100vh; display: grid; place-items: center; backgro
 main { width: min(24rem, 100vw - 3rem); padding: 2rem 0 }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem }
 form { display: grid; gap: .5rem; margin-top: 1.5rem }
-form[hidden], a[hidden] { display: none }
+[hidden] { display: none !important }
+dl { margin: 1.5rem 0 0 }
+dt { font-size: .875rem; color: var(--muted) }
+dd { margin: 0 0 .75rem; font-weight: 600; overflow-wrap: anywhere; unicode-bidi: isolate }
+#scopes { font: .9375rem/1.6 ui-monospace, monospace }
+#change:empty { display: none }
+#change { border-left: 3px solid var(--accent); padding-left: .75rem; overflow-wrap: anywhere }
+#ask:focus { outline: none }
 label { font-weight: 600 }
 input { font: 1.25rem ui-monospace, monospace; padding: .5rem .75rem;
   border: 1px solid var(--muted); border-radius: .5rem; background: Canvas; color: CanvasText }
@@ -31,6 +53,7 @@ input[aria-invalid="true"] { border-color: var(--error) }
 button, a { font: inherit; padding: .6rem 1rem; border: 0; border-radius: .5rem; background: var(--accent);
   color: var(--on-accent); text-decoration: none; justify-self: start; display: inline-block; margin-top: .5rem;
   cursor: pointer }
+button.quiet { background: none; color: inherit; box-shadow: inset 0 0 0 1px var(--muted) }
 button:disabled { opacity: .5; cursor: default }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px }
 #hint { margin: 0; font-size: .875rem; color: var(--muted) }
@@ -38,13 +61,14 @@ button:disabled { opacity: .5; cursor: default }
 `
 
 export const script = `
-const status = document.getElementById("status")
-const form = document.getElementById("form")
-const code = document.getElementById("code")
-const submit = document.getElementById("submit")
-const next = document.getElementById("continue")
+const $ = (id) => document.getElementById(id)
+const status = $("status")
+const form = $("form")
+const code = $("code")
+const next = $("continue")
+const buttons = [$("submit"), $("confirm"), $("cancel")]
 // Beside this page, wherever the host has mounted it, and also if the address ends in a slash.
-const endpoint = new URL("api/auth/bootstrap", location.origin + location.pathname.replace(/\\/+$/, ""))
+const endpoint = (path) => new URL("api/auth/" + path, location.origin + location.pathname.replace(/\\/+$/, ""))
 next.href = continueTo
 
 // The code leaves the address bar and the history before anything else happens.
@@ -61,53 +85,108 @@ const show = (text, state) => {
   code.setAttribute("aria-invalid", String(state === "error"))
 }
 
-const ask = (text, state) => {
+const enter = (text, state) => {
   show(text, state)
+  $("ask").hidden = true
   form.hidden = false
-  submit.disabled = false
   code.focus()
 }
 
-// A click in state would come too late: a second submission is refused here, at once.
+const call = async (path, body) => {
+  const response = await fetch(endpoint(path), body === undefined ? {} : {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body)
+  })
+  const answer = await response.json().catch(() => undefined)
+  if (response.ok && answer !== undefined) return answer
+  throw new Error(
+    typeof answer?.message === "string" ? answer.message : "The server could not pair this device; try again."
+  )
+}
+
+// A click in state would come too late: whatever comes while one step is under way is refused here, at once.
 let busy = false
-const pair = async (credential) => {
+const once = (step) => async (...args) => {
   if (busy) return
   busy = true
-  submit.disabled = true
-  show("Pairing…", "busy")
+  for (const button of buttons) button.disabled = true
   try {
-    const response = await fetch(endpoint, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ credential, label: navigator.userAgentData?.platform || navigator.platform || "Browser" })
-    })
-    if (response.ok) {
-      form.hidden = true
-      show("This device is paired.", "done")
-      next.hidden = false
-      location.replace(continueTo)
-      return
-    }
-    const error = await response.json().catch(() => undefined)
-    ask(typeof error?.message === "string" ? error.message : "The server could not pair this device; try again.", "error")
-  } catch {
-    ask("The server cannot be reached; check that it is running, then try again.", "error")
+    await step(...args)
+  } catch (error) {
+    enter(
+      error instanceof TypeError ? "The server cannot be reached; check that it is running, then try again." : error.message,
+      "error"
+    )
   } finally {
     busy = false
+    for (const button of buttons) button.disabled = false
+    if (!form.hidden) code.focus()
   }
 }
 
+const redeem = async (credential) => {
+  show("Pairing…", "busy")
+  await call("bootstrap", {
+    credential,
+    label: navigator.userAgentData?.platform || navigator.platform || "Browser"
+  })
+  form.hidden = true
+  $("ask").hidden = true
+  show("This device is paired.", "done")
+  next.hidden = false
+  location.replace(continueTo)
+}
+
+const words = (seconds) => {
+  const [unit, length] = seconds >= 172800 ? ["days", 86400] : seconds >= 7200 ? ["hours", 3600] : ["minutes", 60]
+  return Math.round(seconds / length) + " " + unit + " after its last use"
+}
+
+// What the code would give, and what that changes for this browser.
+let asked
+const ask = (credential, preview, state) => {
+  asked = credential
+  $("subject").textContent = preview.subject
+  $("label").textContent = preview.label ?? "without a name"
+  $("scopes").textContent = preview.scopes.join(", ") || "nothing but its own session"
+  $("lifetime").textContent = words(preview.lifetimeSeconds)
+  $("change").textContent = !state.authenticated
+    ? ""
+    : state.session.subject === preview.subject
+    ? "This browser is signed in as " + preview.subject + " already. Pairing gives it a new session."
+    : "This browser is signed in as " + state.session.subject + ". Pairing signs it in as " + preview.subject + " instead."
+  form.hidden = true
+  $("ask").hidden = false
+  show("Pair this browser with the server at " + location.host + "?", "ready")
+  $("ask").focus()
+}
+
+// A link can be opened by accident. A code that is typed is meant, and asks for no more if it replaces no session.
+const begin = once(async (credential, typed) => {
+  show("Looking at the pairing code…", "busy")
+  const state = await call("session")
+  if (state.policy.kind === "desktop-managed-local" || (typed && !state.authenticated)) return redeem(credential)
+  ask(credential, await call("bootstrap/preview", { credential }), state)
+})
+
 form.addEventListener("submit", (event) => {
   event.preventDefault()
-  if (code.value.trim() !== "") pair(code.value.trim())
+  if (code.value.trim() !== "") begin(code.value.trim(), true)
+})
+$("confirm").addEventListener("click", once(() => redeem(asked)))
+$("cancel").addEventListener("click", () => {
+  if (busy) return
+  asked = undefined
+  enter("Nothing was changed. The code can still be used until it expires.", "ready")
 })
 
 // A pairing address that is opened on this page changes the fragment only, and loads nothing.
 addEventListener("hashchange", () => {
   const token = takeToken()
-  if (token) pair(token)
+  if (token) begin(token, false)
 })
 
-if (token) pair(token)
-else ask("Enter the code to let this device in.", "ready")
+if (token) begin(token, false)
+else enter("Enter the code to let this device in.", "ready")
 `

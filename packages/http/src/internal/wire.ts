@@ -1,66 +1,21 @@
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import { continuationOf, type Run } from "@sallyport/core/runs/Run"
+import type { ListedSession } from "@sallyport/core/access/SessionCredentialService"
 import type { Session, SessionId } from "@sallyport/core/access/Session"
-import { PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
+import { ListedSessionView, PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
 import { RunView } from "@sallyport/contract/RunGroup"
 import * as WireError from "@sallyport/contract/WireError"
+import { answer, make as failure, type Reason, traceId as currentTraceId } from "@sallyport/contract/WireFailure"
 import * as Cause from "effect/Cause"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as HttpApiError from "effect/http-api/HttpApiError"
 import * as Option from "effect/Option"
 import * as HttpEffect from "effect/http/HttpEffect"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
-import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
-
-interface Fields<Code extends string> {
-  readonly code: Code
-  readonly message: string
-  readonly retryable: boolean
-  readonly traceId: string
-}
-
-/** An id of the same form for a request that no tracer follows, so that an answer can be found in the log all the same. */
-const randomTraceId: Effect.Effect<string> = Effect.map(
-  Effect.all(Array.from({ length: 4 }, () => Random.nextIntBetween(1, 0xffffffff))),
-  (words) => words.map((word) => word.toString(16).padStart(8, "0")).join("")
-)
-
-const currentTraceId: Effect.Effect<string> = Effect.matchEffect(Effect.currentSpan, {
-  onFailure: () => randomTraceId,
-  onSuccess: (span) => Effect.succeed(span.traceId)
-})
-
-interface Reason {
-  readonly message: string
-}
-
-/**
- * Fails with a wire error, and logs its code under the trace id: if the fault is ours, as a warning with the cause, which
- * the caller is not told.
- */
-const answer = <E>(
-  code: string,
-  reason: Reason,
-  error: (traceId: string) => E,
-  ours = false
-): Effect.Effect<never, E> =>
-  Effect.flatMap(
-    currentTraceId,
-    (traceId) =>
-      (ours ? Effect.logWarning(`Answered ${code}`, Cause.fail(reason)) : Effect.logDebug(`Answered ${code}`)).pipe(
-        Effect.annotateLogs({ traceId }),
-        Effect.andThen(Effect.fail(error(traceId)))
-      )
-  )
-
-/** Makes a function that fails with a wire error: its class and code, and the sentence of whatever went wrong. */
-const failure =
-  <Code extends string, E>(error: new(fields: Fields<Code>) => E, code: Code, retryable = false, ours = retryable) =>
-  (reason: Reason) =>
-    answer(code, reason, (traceId) => new error({ code, message: reason.message, retryable, traceId }), ours)
 
 /** Makes a function that fails with an error of the token endpoint. */
 const oauthFailure = (error: WireError.OAuthError["error"]) => (reason: Reason) =>
@@ -114,6 +69,29 @@ export const oauthRateLimited = (
       }))
   )
 
+const fault = "The server has a fault; its log has the cause, under this trace id"
+
+/** Fails with a 500, and logs the defect that the caller is not told. */
+const internal = <E>(error: (traceId: string) => E) => (defect: unknown): Effect.Effect<never, E> =>
+  Effect.flatMap(currentTraceId, (traceId) =>
+    Effect.logError("Answered internal_error", Cause.die(defect)).pipe(
+      Effect.annotateLogs({ traceId }),
+      Effect.andThen(Effect.fail(error(traceId)))
+    ))
+
+export const internalError = internal((traceId) =>
+  new WireError.InternalError({ code: "internal_error", message: fault, retryable: false, traceId })
+)
+export const oauthInternalError = internal((traceId) =>
+  new WireError.OAuthInternalError({
+    error: "server_error",
+    code: "internal_error",
+    error_description: fault,
+    retryable: false,
+    traceId
+  })
+)
+
 export const oauthInvalidRequest = oauthFailure("invalid_request")
 export const oauthInvalidGrant = oauthFailure("invalid_grant")
 export const oauthInvalidScope = oauthFailure("invalid_scope")
@@ -165,6 +143,7 @@ export const roleRequired = failure(WireError.Forbidden, "role_required")
 export const noActiveOrg = failure(WireError.Conflict, "no_active_org")
 export const undecryptable = failure(WireError.Conflict, "undecryptable")
 export const limitExceeded = failure(WireError.TooLarge, "limit_exceeded")
+export const tooManyLinks = failure(WireError.Conflict, "too_many_links")
 export const currentSession = failure(WireError.Conflict, "current_session")
 export const threadBusy = failure(WireError.Conflict, "thread_busy")
 export const cursorBeyondEnd = failure(WireError.Conflict, "cursor_beyond_end")
@@ -175,6 +154,29 @@ export const idempotencyConflict = failure(WireError.IdempotencyConflict, "idemp
 export const unavailable = failure(WireError.Unavailable, "unavailable", true)
 /** Fails as `unavailable` does, for what has to end although nothing went wrong, and logs no warning. */
 export const ending = failure(WireError.Unavailable, "unavailable", true, false)
+
+/** How many entries a page of a list holds at most. */
+export const pageSize = 200
+
+/** Returns where the page after these entries begins, or null if there is none. `placeOf` tells of an entry where it stands. */
+export const nextPage = <A>(page: ReadonlyArray<A>, placeOf: (last: A) => string): string | null => {
+  const last = page.at(-1)
+  return last === undefined || page.length < pageSize ? null : placeOf(last)
+}
+
+/** Writes down where an entry stands in a list that is ordered by a time and an id. */
+export const placeAt = (time: DateTime.Utc, id: string): string => `${time.epochMilliseconds}.${id}`
+
+/** Reads where an entry stands, or fails with a 400. */
+export const readPlace = (
+  after: string | undefined
+): Effect.Effect<{ readonly time: DateTime.Utc; readonly id: string } | undefined, WireError.InvalidRequest> => {
+  if (after === undefined) return Effect.succeed(undefined)
+  const [, millis, id] = /^(\d{1,15})\.(.+)$/.exec(after) ?? []
+  return millis === undefined || id === undefined
+    ? malformedCursor({ message: `${JSON.stringify(after)} is not the next of a page; give that, or none` })
+    : Effect.succeed({ time: DateTime.makeUnsafe(Number(millis)), id })
+}
 
 export const sessionView = (session: Session, current: SessionId | undefined): SessionView =>
   new SessionView({
@@ -188,6 +190,9 @@ export const sessionView = (session: Session, current: SessionId | undefined): S
     expiresAt: session.expiresAt,
     current: session.id === current
   })
+
+export const listedSessionView = ({ descendants, session }: ListedSession, current: SessionId): ListedSessionView =>
+  new ListedSessionView({ ...sessionView(session, current), descendants })
 
 export const pairingLinkView = (link: PairingLink): PairingLinkView => new PairingLinkView({ ...link })
 
@@ -210,12 +215,15 @@ export const runView = (run: Run): RunView =>
 /** The errors of a request that is turned away, with which status each is answered. */
 const statusByTag = { Unauthorized: 401, Forbidden: 403, Unavailable: 503 } as const
 
-export const statusOf = (error: WireError.Unauthorized | WireError.Forbidden | WireError.Unavailable): number =>
-  statusByTag[error._tag]
-
-export const toJson = Schema.encodeSync(
+const toJson = Schema.encodeSync(
   Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.Unavailable])
 )
+
+/** Returns the answer that a route without a contract gives for an error. */
+export const toResponse = (
+  error: WireError.Unauthorized | WireError.Forbidden | WireError.Unavailable
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.jsonUnsafe(toJson(error), { status: statusByTag[error._tag] })
 
 const slots: Record<HttpApiError.HttpApiSchemaError["kind"], string> = {
   Params: "path",

@@ -1,4 +1,5 @@
 import { isRunId, parseCursor, type RunId } from "@sallyport/core/runs/Run"
+import * as Option from "effect/Option"
 
 /** A position in a run's log. It names the run, so it is never used as a position in another run's log. */
 export interface Position {
@@ -12,6 +13,6 @@ export const formatPosition = ({ runId, seq }: Position): string => `${runId}.${
 export const parsePosition = (text: string): Position | undefined => {
   const dot = text.indexOf(".")
   const runId = text.slice(0, Math.max(dot, 0))
-  const seq = parseCursor(text.slice(dot + 1))
+  const seq = Option.getOrUndefined(parseCursor(text.slice(dot + 1)))
   return seq !== undefined && isRunId(runId) ? { runId, seq } : undefined
 }

@@ -10,6 +10,7 @@ import { SafeIntegers } from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import { SqlError, SqlSyntaxError, UnknownError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
+import { closeSync, openSync } from "node:fs"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
 import type { SqliteClientConfig } from "./clientConfig.ts"
 import { fromThrown, isBusy, openError } from "./errors.ts"
@@ -273,6 +274,21 @@ const configureWaiting = (db: DatabaseSync, options: SqliteClientConfig, busyTim
   }
 }
 
+/**
+ * Creates the file of a database, closed to other users, if there is none: SQLite would leave its mode to the umask. What
+ * SQLite puts beside it has the mode of the file.
+ */
+export const createPrivately = (filename: string): void => {
+  try {
+    const [, uri, query] = /^file:(?:\/\/(?:localhost)?(?=\/))?([^?#]*)\??([^#]*)/.exec(filename) ?? []
+    const path = uri === undefined ? filename : decodeURIComponent(uri)
+    if (path === "" || path === ":memory:" || (new URLSearchParams(query).get("mode") ?? "rwc") !== "rwc") return
+    closeSync(openSync(path, "wx", 0o600))
+  } catch {
+    // It exists, or SQLite will say what is wrong with it.
+  }
+}
+
 /** Opens the database of `options` and closes it with the scope. */
 export const open = (options: SqliteClientConfig): Effect.Effect<SqliteConnection, SqlError, Scope.Scope> =>
   Effect.map(
@@ -281,6 +297,7 @@ export const open = (options: SqliteClientConfig): Effect.Effect<SqliteConnectio
         let db: DatabaseSync | undefined
         const busyTimeout = Math.min(Math.ceil(Duration.toMillis(options.busyTimeout ?? "5 seconds")), maxBusyTimeout)
         try {
+          if (options.readonly !== true) createPrivately(options.filename)
           db = new DatabaseSync(options.filename, {
             readOnly: options.readonly === true,
             // Node refuses to open a database that allows extensions while its permission model is on.

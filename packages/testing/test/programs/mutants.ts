@@ -7,6 +7,8 @@ import * as Access from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import type * as AccessFeedRepository from "@sallyport/core/access/AccessFeedRepository"
 import type * as BootstrapCredentialRepository from "@sallyport/core/access/BootstrapCredentialRepository"
+import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
+import * as StreamSubscriptionRepository from "@sallyport/durable-streams/StreamSubscriptionRepository"
 import * as RelayEnvironmentRepository from "@sallyport/connect/RelayEnvironmentRepository"
 import * as RelayProofRepository from "@sallyport/connect/RelayProofRepository"
 import * as ReplayRepository from "@sallyport/core/access/ReplayRepository"
@@ -23,6 +25,7 @@ import * as Stream from "effect/Stream"
 import * as AccessFeedRepositorySuite from "../../src/AccessFeedRepositorySuite.ts"
 import * as AccessFeedSuite from "../../src/AccessFeedSuite.ts"
 import * as BootstrapCredentialRepositorySuite from "../../src/BootstrapCredentialRepositorySuite.ts"
+import * as DurableStreamRepositorySuite from "../../src/DurableStreamRepositorySuite.ts"
 import * as RelayEnvironmentRepositorySuite from "../../src/RelayEnvironmentRepositorySuite.ts"
 import * as RelayProofRepositorySuite from "../../src/RelayProofRepositorySuite.ts"
 import * as ReplayRepositorySuite from "../../src/ReplayRepositorySuite.ts"
@@ -31,6 +34,7 @@ import * as RunEventRepositorySuite from "../../src/RunEventRepositorySuite.ts"
 import * as ScopedCredentialRepositorySuite from "../../src/ScopedCredentialRepositorySuite.ts"
 import * as SecretStoreSuite from "../../src/SecretStoreSuite.ts"
 import * as SessionCredentialRepositorySuite from "../../src/SessionCredentialRepositorySuite.ts"
+import * as StreamSubscriptionRepositorySuite from "../../src/StreamSubscriptionRepositorySuite.ts"
 
 export interface Mutant {
   readonly suite: string
@@ -75,6 +79,8 @@ type Environments = RelayEnvironmentRepository.RelayEnvironmentRepository["Servi
 type Proofs = RelayProofRepository.RelayProofRepository["Service"]
 type Runs = RunEventRepository.RunEventRepository["Service"]
 type Credentials = ScopedCredentialRepository.ScopedCredentialRepository
+type Streams = DurableStreamRepository.DurableStreamRepository["Service"]
+type Subscriptions = StreamSubscriptionRepository.StreamSubscriptionRepository["Service"]
 type Secrets = SecretStore.SecretStore["Service"]
 
 const links = (name: string, breaks: string | undefined, change: (real: Links) => Partial<Links>): Mutant => ({
@@ -195,6 +201,36 @@ const proofs = (name: string, breaks: string | undefined, change: (real: Proofs)
     )
 })
 
+const streams = (name: string, breaks: string | undefined, change: (real: Streams) => Partial<Streams>): Mutant => ({
+  suite: "DurableStreamRepository",
+  name,
+  breaks,
+  declare: () =>
+    DurableStreamRepositorySuite.suite(
+      name,
+      alter(DurableStreamRepository.DurableStreamRepository, DurableStreamRepository.layerMemory, change)
+    )
+})
+
+const subscriptions = (
+  name: string,
+  breaks: string | undefined,
+  change: (real: Subscriptions) => Partial<Subscriptions>
+): Mutant => ({
+  suite: "StreamSubscriptionRepository",
+  name,
+  breaks,
+  declare: () =>
+    StreamSubscriptionRepositorySuite.suite(
+      name,
+      alter(
+        StreamSubscriptionRepository.StreamSubscriptionRepository,
+        StreamSubscriptionRepository.layerMemory,
+        change
+      )
+    )
+})
+
 /** Spends in two steps: it looks, and then writes. */
 const readThenSpend = Layer.sync(ReplayRepository.ReplayRepository, () => {
   const spent = new Map<string, number>()
@@ -233,7 +269,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   secrets("unbroken", undefined, asItIs),
   replays("unbroken", undefined, ReplayRepository.layerMemory),
 
-  links("redeem reads, then writes", "BOOT-03, L-03: of 50 that redeem a link with 1 use(s), 1 win", (real) => ({
+  links("redeem reads, then writes", "BOOT-03 L-03: of 50 that redeem a link with 1 use(s), 1 win", (real) => ({
     redeem: Effect.fnUntraced(function*(redemption, change) {
       const open = yield* real.list({ nowMillis: change.nowMillis, limit: 1_000 })
       const row = open.find(({ codeDigest }) => codeDigest === redemption.codeDigest)
@@ -244,7 +280,7 @@ export const mutants: ReadonlyArray<Mutant> = [
         : { _tag: "Redeemed", link: { ...row, remainingUses: row.remainingUses - 1 } }
     })
   })),
-  links("a refusal takes a use", "BOOT-03, L-11: every refusal names its reason and changes nothing", (real) => ({
+  links("a refusal takes a use", "BOOT-03 L-11: every refusal names its reason and changes nothing", (real) => ({
     redeem: Effect.fnUntraced(function*(redemption, change) {
       const outcome = yield* real.redeem(redemption, change)
       if (outcome._tag === "Refused" && outcome.reason === "scope-not-granted") {
@@ -253,22 +289,35 @@ export const mutants: ReadonlyArray<Mutant> = [
       return outcome
     })
   })),
-  links("compares thumbprints in any case", "BOOT-03, L-11: every refusal names its reason", (real) => ({
+  links("compares thumbprints in any case", "BOOT-03 L-11: every refusal names its reason", (real) => ({
     redeem: (redemption, change) => {
       const proofKeyThumbprint = redemption.session.proofKeyThumbprint?.toLowerCase() ?? null
       return real.redeem({ ...redemption, session: { ...redemption.session, proofKeyThumbprint } }, change)
     }
   })),
-  links("does not know an attempt again", "BOOT-10, C-31: the same attempt", (real) => ({
+  links("does not know an attempt again", "BOOT-10 C-31: the same attempt", (real) => ({
     redeem: (redemption, change) => real.redeem({ ...redemption, repeatMillis: 0 }, change)
   })),
-  links("lets the session that is replaced go on", "SESS-20, C-45", (real) => ({
+  links("lets the session that is replaced go on", "SESS-20 C-45", (real) => ({
     redeem: (redemption, change) => real.redeem({ ...redemption, replaces: undefined }, change)
   })),
   links("revokes again and again", "revoke ends a link once", (real) => ({
     revoke: (id, change) => Effect.as(real.revoke(id, change), true)
   })),
-  links("sweeps without a limit", "BOOT-07, L-24: sweep deletes what has ended", (real) => ({
+  links("forgets links that have ended", "BOOT-05: findByCodeDigest returns a link", (real) => ({
+    findByCodeDigest: (digest) =>
+      Effect.map(real.findByCodeDigest(digest), Option.filter((row) => row.revokedAtMillis === null))
+  })),
+  links("lets links go their own way", "SESS-13 HTTP-09: a session issues links while it is live", (real) => ({
+    insert: (row, change, maxOpen) => real.insert({ ...row, issuedBy: null }, change, maxOpen)
+  })),
+  links("counts nothing", "HTTP-09: of 30 links that a session issues at once", (real) => ({
+    insert: (row, change) => real.insert(row, change)
+  })),
+  links("shows everyone's", "SESS-15 HTTP-09 C-15: list gives the links for a subject", (real) => ({
+    list: (options) => real.list({ ...options, subject: undefined })
+  })),
+  links("sweeps without a limit", "BOOT-07 L-24: sweep deletes what has ended", (real) => ({
     sweep: (options, change) => real.sweep({ ...options, limit: Number.MAX_SAFE_INTEGER }, change)
   })),
 
@@ -279,8 +328,12 @@ export const mutants: ReadonlyArray<Mutant> = [
       return yield* real.renew(options, { ...change, nowMillis })
     })
   })),
-  sessions("writes at each use", "SESS-03, L-16: of 50 that renew a session at once, one writes", (real) => ({
+  sessions("writes at each use", "SESS-03 L-16: of 50 that renew a session at once, one writes", (real) => ({
     renew: (options, change) => real.renew({ ...options, dueBeforeMillis: Number.MAX_SAFE_INTEGER }, change)
+  })),
+  sessions("ends no descendants", "SESS-13: revoke ends the open links of a session", (real) => ({
+    revoke: (target, change) =>
+      real.revoke(target._tag === "Session" ? { ...target, descendants: false } : target, change)
   })),
   sessions("forgets revocations", "finds a session that is revoked", (real) => ({
     findById: (id) => Effect.map(real.findById(id), Option.map((row) => ({ ...row, revokedAtMillis: null })))
@@ -306,7 +359,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   sessions("lists everybody's sessions", "list returns the live sessions of one subject", (real) => ({
     list: (options) => real.list({ ...options, subject: undefined })
   })),
-  sessions("gives a ticket twice", "SESS-09, L-20: a ticket gives its session once", (real) => ({
+  sessions("gives a ticket twice", "SESS-09 L-20: a ticket gives its session once", (real) => ({
     consumeTicket: Effect.fnUntraced(function*(options) {
       const session = yield* real.consumeTicket(options)
       if (Option.isSome(session)) {
@@ -356,7 +409,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   feed("tells of what cannot be read yet", "a storm of changes leaves no gap", (real) => ({
     latestRevision: Effect.map(real.latestRevision, (revision) => revision + 1)
   })),
-  feed("shows what has expired", "FEED-01 a snapshot shows what is live at a time", (real) => ({
+  feed("shows what has expired", "FEED-01: a snapshot shows what is live at a time", (real) => ({
     snapshot: () => real.snapshot({ nowMillis: 0 })
   })),
   feed("hints at nothing", "hints when it listens", () => ({ wakeups: Stream.never })),
@@ -423,7 +476,107 @@ export const mutants: ReadonlyArray<Mutant> = [
       real.list({ ...options, ...(after === undefined ? {} : { after: { ...after, requestId: "" } }) })
   })),
 
-  runs("creates a run for each who asks at once", "RUN-01 L-70 of 16 starts with one key", (real) => ({
+  streams("unbroken", undefined, asItIs),
+  streams("creates by reading, then writing", "L-03 L-77: of 20 that create a stream at once", (real) => ({
+    create: Effect.fnUntraced(function*(options) {
+      const before = yield* real.get(options)
+      yield* Effect.yieldNow
+      const outcome = yield* real.create(options)
+      return before._tag === "Unknown" && outcome._tag === "Existing" ? { ...outcome, _tag: "Created" } : outcome
+    })
+  })),
+  streams("forgets its producers", "of 20 retries of one append at once one is stored", (real) => ({
+    append: (options) => real.append({ ...options, items: options.items.map((item) => ({ ...item, producer: null })) })
+  })),
+  streams("stores nothing of a batch with a refused item", "appends a batch in its order", (real) => ({
+    append: Effect.fnUntraced(function*(options) {
+      const found = yield* Effect.forEach(
+        options.items,
+        (item) => real.get({ ...item, nowMillis: options.nowMillis })
+      )
+      return found.every(({ _tag }) => _tag === "Found")
+        ? yield* real.append(options)
+        : options.items.map(() => ({ _tag: "Unknown" }) as const)
+    })
+  })),
+  streams("lets streams expire that are read", "reads and appends keep a stream from expiring", (real) => ({
+    read: Effect.fnUntraced(function*(options) {
+      const found = yield* real.get(options)
+      return found._tag === "Found" ? yield* real.read({ ...options, nowMillis: 0 }) : found
+    })
+  })),
+  streams("lists by a pattern", "lists live streams of one owner by prefix", (real) => ({
+    list: Effect.fnUntraced(function*(options) {
+      const rows = yield* real.list({ ...options, prefix: "" })
+      const prefix = new RegExp(`^${options.prefix.replaceAll("_", ".").replaceAll("%", ".*")}`)
+      return rows.filter(({ path }) => prefix.test(path))
+    })
+  })),
+  streams("leaves bounds to the reader", "reads from any position, within its bounds", (real) => ({
+    read: (options) => real.read({ ...options, maxBytes: Number.MAX_SAFE_INTEGER })
+  })),
+  streams("sweeps without a limit", "L-24: sweeps what has expired in bounded batches", (real) => ({
+    sweep: (options) => real.sweep({ ...options, limit: Number.MAX_SAFE_INTEGER })
+  })),
+  streams("hints at nothing", "hints at appends", () => ({ wakeups: Stream.make("anything") })),
+
+  subscriptions("unbroken", undefined, asItIs),
+  subscriptions(
+    "begins a wake by reading, then writing",
+    "of 20 that begin a wake at once one gets the row",
+    (real) => ({
+      wake: Effect.fnUntraced(function*(options) {
+        const found = yield* real.get(options)
+        yield* Effect.yieldNow
+        const woken = yield* real.wake(options)
+        const isIdle = Option.exists(
+          found,
+          (row) => !StreamSubscriptionRepository.isBusy(row, options.nowMillis)
+        )
+        return isIdle && Option.isNone(woken) ? yield* real.get(options) : woken
+      })
+    })
+  ),
+  subscriptions("counts, then creates", "C-25 HTTP-09: an owner has no more subscriptions", (real) => ({
+    create: Effect.fnUntraced(function*({ limit, ...options }) {
+      const rows = yield* real.ofOwner(options.ownerKey)
+      yield* Effect.yieldNow
+      return yield* real.create({ ...options, limit: rows.length < limit ? 1_000 : 0 })
+    })
+  })),
+  subscriptions("gives a wake to each worker", "of 20 workers that claim at once one gets the wake", (real) => ({
+    claim: (options) =>
+      Effect.map(real.claim(options), (outcome) => outcome._tag === "Held" ? { ...outcome, _tag: "Claimed" } : outcome)
+  })),
+  subscriptions("fences no worker", "L-78: settles a wake for its worker alone", (real) => ({
+    settle: Effect.fnUntraced(function*(options) {
+      const found = yield* real.get(options)
+      return yield* real.settle({ ...options, generation: Option.isSome(found) ? found.value.generation : 0 })
+    })
+  })),
+  subscriptions("takes a link's place", "keeps a link's position and its pattern", (real) => ({
+    link: Effect.fnUntraced(function*(options) {
+      for (const { path } of options.links) {
+        yield* real.unlink({ ...options, path })
+      }
+      return yield* real.link(options)
+    })
+  })),
+  subscriptions("rests whatever wake there is", "notes failures, and when to try again", (real) => ({
+    rest: Effect.fnUntraced(function*(options) {
+      const found = yield* real.get(options)
+      yield* real.rest({ ...options, wakeId: Option.isSome(found) ? found.value.wakeId : null })
+    })
+  })),
+  subscriptions("takes the first that it finds for due", "lists the subscriptions of an owner", (real) => ({
+    due: (options) =>
+      Effect.map(
+        real.due({ ...options, limit: 1_000 }),
+        (rows) => rows.toSorted((a, b) => a.ownerKey < b.ownerKey ? 1 : -1).slice(0, options.limit)
+      )
+  })),
+
+  runs("creates a run for each who asks at once", "RUN-01 L-70: of 16 starts with one key", (real) => ({
     start: Effect.fnUntraced(function*(options) {
       const before = yield* real.getByKey(options)
       yield* Effect.yieldNow
@@ -431,7 +584,7 @@ export const mutants: ReadonlyArray<Mutant> = [
       return Option.isNone(before) && outcome._tag === "Existing" ? { ...outcome, _tag: "Created" } : outcome
     })
   })),
-  runs("fences no writer", "RUN-05 L-78 a writer with another epoch is refused", (real) => ({
+  runs("fences no writer", "RUN-05 L-78: a writer with another epoch is refused", (real) => ({
     append: Effect.fnUntraced(function*(options) {
       const items = yield* Effect.forEach(
         options.items,
@@ -444,14 +597,14 @@ export const mutants: ReadonlyArray<Mutant> = [
       return yield* real.append({ ...options, items })
     })
   })),
-  runs("ends a run twice", "RUN-04 L-73 L-74 the terminal event and the state change together", (real) => ({
+  runs("ends a run twice", "RUN-04 L-73 L-74: the terminal event and the state change together", (real) => ({
     finish: Effect.fnUntraced(function*(options) {
       const outcome = yield* real.finish(options)
       const run = yield* real.get(options.runId)
       return outcome._tag === "Ended" && Option.isSome(run) ? { _tag: "Finished", run: run.value } : outcome
     })
   })),
-  runLog("lets everybody execute", "RUN-01 RUN-07 L-70 a program is executed once for a key", (real) => ({
+  runLog("lets everybody execute", "RUN-01 RUN-07 L-70: a program is executed once for a key", (real) => ({
     start: (options) =>
       Effect.map(
         real.start(options),
@@ -461,20 +614,20 @@ export const mutants: ReadonlyArray<Mutant> = [
 
   credentials(
     "removes the next one instead",
-    "SCOPE-03 L-54 removes the first that exists where that may be",
+    "SCOPE-03 L-54: removes the first that exists where that may be",
     (real) => ({
       remove: ({ candidates, key }, change) =>
         real.remove({ key, candidates: candidates.filter(({ removable }) => removable) }, change)
     })
   ),
-  credentials("keeps what a write supersedes", "L-59 removes what a write supersedes", (real) => ({
+  credentials("keeps what a write supersedes", "L-59: removes what a write supersedes", (real) => ({
     put: (row, _supersedes, change) => real.put(row, undefined, change)
   })),
-  credentials("does not tell of reads", "SCOPE-12 puts reads into the feed", () => ({
+  credentials("does not tell of reads", "SCOPE-12: puts reads into the feed", () => ({
     recordRead: () => Effect.void
   })),
 
-  secrets("getOrCreateRandom reads, then writes", "SEC-03 L-05 24 fibers in getOrCreateRandom", (real) => ({
+  secrets("getOrCreateRandom reads, then writes", "SEC-03 L-05: 24 fibers in getOrCreateRandom", (real) => ({
     getOrCreateRandom: Effect.fnUntraced(function*(name, byteLength) {
       const found = yield* real.get(name)
       yield* Effect.yieldNow
@@ -483,7 +636,7 @@ export const mutants: ReadonlyArray<Mutant> = [
       return yield* real.getOrCreateRandom(name, byteLength)
     })
   })),
-  secrets("modify reads, then writes", "SEC-09 modify loses no update of 16 fibers", (real) => ({
+  secrets("modify reads, then writes", "SEC-09: modify loses no update of 16 fibers", (real) => ({
     modify: Effect.fnUntraced(function*(name, f) {
       const [answer, next] = yield* f(yield* real.get(name))
       yield* Effect.yieldNow

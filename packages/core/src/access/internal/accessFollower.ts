@@ -30,6 +30,15 @@ const pageSize = 256
 const maxReplay = 10_000
 const retryMillis = 250
 
+const lookingNow = new WeakMap<object, Set<Effect.Effect<void>>>()
+
+/**
+ * Has everyone who follows a feed in this process look at once, and waits for it: after a change that a cache of another
+ * service has to know of before its caller goes on. A look that fails makes that cache untrusted.
+ */
+export const lookNow = (feed: AccessRepository["Service"]["feed"]): Effect.Effect<void> =>
+  Effect.suspend(() => Effect.forEach(lookingNow.get(feed) ?? [], (look) => look, { discard: true }))
+
 /** Returns another witness of the outages of a feed, which all who follow it share. */
 export const witnessOf = (feed: AccessRepository["Service"]["feed"]): Outage.Witness =>
   Outage.ofSource(feed, {
@@ -100,6 +109,16 @@ export const make = Effect.fnUntraced(function*(options: {
       })
     })
   ).pipe(Effect.withTracerEnabled(false))
+
+  const now = one.withPermit(look).pipe(Effect.catch(unconfirm), Effect.withTracerEnabled(false))
+  yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      const all = lookingNow.get(repository) ?? new Set()
+      lookingNow.set(repository, all.add(now))
+      return all
+    }),
+    (all) => Effect.sync(() => all.delete(now))
+  )
 
   yield* Following.run({
     wakeUps: repository.wakeups,

@@ -21,15 +21,27 @@ export class MalformedCode extends Schema.TaggedError<MalformedCode>()("Malforme
 }
 
 /**
- * Reports a code that lets no caller in: unknown, expired, revoked, used up, or bound to another key. A caller is not told
- * which; the log is.
+ * Reports a code that lets no caller in. For a day after its end, a code that did exist says by `ended` how it ended. One
+ * that never existed, one that is bound to another key, and one that ended longer ago are all the same; the log has the
+ * reason.
  *
  * @category errors
  * @since 0.1.0
  */
-export class InvalidCredential extends Schema.TaggedError<InvalidCredential>()("InvalidCredential", {}) {
+export class InvalidCredential extends Schema.TaggedError<InvalidCredential>()("InvalidCredential", {
+  ended: Schema.optionalKey(Schema.Literals(["used", "expired", "revoked"]))
+}) {
   override get message() {
-    return "The pairing code is not valid, or not any more; ask for a new one"
+    switch (this.ended) {
+      case "used":
+        return "This pairing code was used already; ask for a new one"
+      case "expired":
+        return "This pairing code has expired; ask for a new one"
+      case "revoked":
+        return "This pairing code was revoked; ask for a new one"
+      default:
+        return "The pairing code is not valid, or not any more; ask for a new one"
+    }
   }
 }
 
@@ -79,20 +91,20 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
       case "reserved":
         return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
       default:
-        return "A subject is a line of text: it cannot be empty or hold control characters"
+        return "A subject is a line of up to 512 characters: it cannot be empty, or hold control characters or invisible ones"
     }
   }
 }
 
 /**
- * Reports a label that could not be shown on a line: it holds control characters or half of a character. No link was made.
+ * Reports a label that is no line of up to 128 visible characters. No link was made.
  *
  * @category errors
  * @since 0.1.0
  */
 export class LabelNotAllowed extends Schema.TaggedError<LabelNotAllowed>()("LabelNotAllowed", {}) {
   override get message() {
-    return "A label is a line of text: it cannot hold control characters"
+    return "A label is a line of up to 128 characters: it cannot hold control characters or invisible ones"
   }
 }
 
@@ -151,6 +163,32 @@ export class LifetimeOutOfBounds extends Schema.TaggedError<LifetimeOutOfBounds>
 export class LinkNotFound extends Schema.TaggedError<LinkNotFound>()("LinkNotFound", { id: Schema.String }) {
   override get message() {
     return `There is no open pairing link ${this.id}; list the links to see which there are`
+  }
+}
+
+/**
+ * Reports a session that has ended meanwhile, and issues no link any more. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class IssuerEnded extends Schema.TaggedError<IssuerEnded>()("IssuerEnded", {}) {
+  override get message() {
+    return "Your session has ended; sign in again to issue a pairing link"
+  }
+}
+
+/**
+ * Reports a session that has as many links open as it may have. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyOpenLinks extends Schema.TaggedError<TooManyOpenLinks>()("TooManyOpenLinks", {
+  maximum: Schema.Natural
+}) {
+  override get message() {
+    return `You have ${this.maximum} pairing links open already; revoke one, or wait until one is used or expires`
   }
 }
 
@@ -216,6 +254,8 @@ export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCreden
       TooManyAttempts,
       LifetimeOutOfBounds,
       LinkNotFound,
+      IssuerEnded,
+      TooManyOpenLinks,
       AlreadySeeded,
       WeakCredential,
       BootstrapStoreUnavailable

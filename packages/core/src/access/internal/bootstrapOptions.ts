@@ -44,8 +44,13 @@ export interface Options {
   readonly lifetime?: Duration.Input | undefined
   /** The longest lifetime that an issuer may ask for. Default 1 hour. */
   readonly maximumLifetime?: Duration.Input | undefined
-  /** How many links a list shows at most, the newest first. Default 1,000. */
-  readonly listLimit?: number | undefined
+  /** How many links of one session can be open at once. Default 32. */
+  readonly maxOpenPerSession?: number | undefined
+  /**
+   * Lets a session that is bound to a key issue links that need no proof, so that the new session may be unbound. Off by
+   * default: who steals the use of a bound session for a moment could otherwise make one of it that lasts.
+   */
+  readonly unboundDelegation?: boolean | undefined
   /**
    * How many well-formed but wrong credentials are taken from one source, by default 10 a minute, and from all together, by
    * default 1,000 a minute. They are counted with the `RateLimiter` in the context when the layer is built, which may be
@@ -61,7 +66,8 @@ export interface Options {
 export interface Settings {
   readonly defaultMillis: number
   readonly maximumMillis: number
-  readonly listLimit: number
+  readonly maxOpen: number
+  readonly unboundDelegation: boolean
   readonly perSource: Attempts.Limit
   readonly total: Attempts.Limit
 }
@@ -81,7 +87,8 @@ export const settings = ServiceOptions.make({
     return {
       defaultMillis,
       maximumMillis,
-      listLimit: yield* read.count("listLimit", 1_000),
+      maxOpen: yield* read.count("maxOpenPerSession", 32),
+      unboundDelegation: yield* read.flag("unboundDelegation", false),
       perSource: {
         attempts: yield* read.count("attempts.perSource.limit", 10),
         windowMillis: yield* read.millis("attempts.perSource.window", "1 minute")

@@ -15,6 +15,7 @@ import {
   upserted,
   type Verdict
 } from "../ConnectClientRepository.ts"
+import type { SessionId } from "../Session.ts"
 import * as Links from "./memoryLinks.ts"
 import * as Sessions from "./memorySessions.ts"
 import { append, type MemoryState } from "./memoryState.ts"
@@ -43,22 +44,18 @@ const newestFirst = (
   b.requestedAtMillis - a.requestedAtMillis ||
   (a.proofKeyThumbprint === b.proofKeyThumbprint ? 0 : a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
 
-const endKey = (state: MemoryState, proofKeyThumbprint: string, change: ChangeContext): void => {
-  Sessions.endKey(state, proofKeyThumbprint, change)
-  Links.endKey(state, proofKeyThumbprint, change)
-}
-
 const hasAccess = (state: MemoryState, proofKeyThumbprint: string, nowMillis: number): boolean =>
-  Sessions.hasKey(state, proofKeyThumbprint, nowMillis) || Links.ofKey(state, proofKeyThumbprint, nowMillis).length > 0
+  Sessions.hasKey(state, proofKeyThumbprint, nowMillis) || Links.hasKey(state, proofKeyThumbprint, nowMillis)
 
 const apply = <Outcome>(
   state: MemoryState,
   key: string,
   verdict: Verdict<Outcome>,
+  keep: SessionId | undefined,
   change: ChangeContext
 ): Outcome => {
   if (verdict.store !== undefined) state.clients.set(key, verdict.store)
-  if (verdict.endsAccess) endKey(state, key, change)
+  if (verdict.endsAccess) Sessions.end(state, { _tag: "ProofKey", proofKeyThumbprint: key, keep }, change)
   if (verdict.store !== undefined) append(state, upserted(verdict.store), change)
   return verdict.outcome
 }
@@ -86,6 +83,7 @@ export const make = (state: MemoryState): ConnectClientRepository => {
             },
             nowMillis
           }),
+          undefined,
           change
         )
         if (outcome._tag === "Granted" && grant !== undefined) Links.insert(state, grant, change)
@@ -97,6 +95,7 @@ export const make = (state: MemoryState): ConnectClientRepository => {
           state,
           deciding.proofKeyThumbprint,
           decisionVerdict(clients.get(deciding.proofKeyThumbprint), deciding, change),
+          deciding.keep,
           change
         )
       ),
@@ -130,7 +129,11 @@ export const make = (state: MemoryState): ConnectClientRepository => {
           if (options.trust === "all" || options.trust.includes(row.proofKeyThumbprint)) {
             approved.push(trusted(row, change))
           } else if (options.mode === "client-approval") {
-            endKey(state, row.proofKeyThumbprint, change)
+            Sessions.end(
+              state,
+              { _tag: "ProofKey", proofKeyThumbprint: row.proofKeyThumbprint, keep: options.keep },
+              change
+            )
           }
         }
         if (changed) append(state, { _tag: "connectSecurityModeUpdated", mode: options.mode }, change)

@@ -7,16 +7,19 @@ import { RepositoryError } from "../../RepositoryError.ts"
 import type { ChangeContext } from "../AccessEvent.ts"
 import {
   type BootstrapCredentialRepository,
+  type InsertOutcome,
   isRedeemable,
   type PairingLinkRow,
-  type RedeemOutcome,
-  refusal,
-  toPairingLink,
-  used
+  toPairingLink
 } from "../BootstrapCredentialRepository.ts"
-import { mayRedeem } from "../ConnectClientRepository.ts"
-import * as Sessions from "./memorySessions.ts"
+import { isLive } from "../SessionCredentialRepository.ts"
 import { append, byId, type MemoryState } from "./memoryState.ts"
+
+/** Orders links as lists do. */
+const newestFirst = (
+  a: Pick<PairingLinkRow, "createdAtMillis" | "id">,
+  b: Pick<PairingLinkRow, "createdAtMillis" | "id">
+): number => b.createdAtMillis - a.createdAtMillis || (a.id === b.id ? 0 : a.id < b.id ? 1 : -1)
 
 const endedAt = (row: PairingLinkRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
@@ -28,34 +31,35 @@ export const insert = (state: MemoryState, row: PairingLinkRow, change: ChangeCo
   append(state, { _tag: "pairingLinkUpserted", link: toPairingLink(row) }, change)
 }
 
-const revoke = (state: MemoryState, row: PairingLinkRow, change: ChangeContext): void => {
+/** Revokes a link. */
+export const revoke = (state: MemoryState, row: PairingLinkRow, change: ChangeContext): void => {
   state.links.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
-  append(state, { _tag: "pairingLinkRemoved", id: row.id, reason: "revoked" }, change)
+  append(state, { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "revoked" }, change)
 }
 
-/** Returns the links of a proof key that can be redeemed, in the order of their ids. */
-export const ofKey = (
-  state: MemoryState,
-  proofKeyThumbprint: string,
-  nowMillis: number
-): ReadonlyArray<PairingLinkRow> =>
-  Array.from(state.links.values())
-    .filter((row) => row.proofKeyThumbprint === proofKeyThumbprint && isRedeemable(row, nowMillis))
-    .sort(byId)
-
-/** Revokes the links of a proof key that can be redeemed. */
-export const endKey = (state: MemoryState, proofKeyThumbprint: string, change: ChangeContext): void => {
-  for (const row of ofKey(state, proofKeyThumbprint, change.nowMillis)) revoke(state, row, change)
-}
+/** Tells whether a proof key has a link that can be redeemed. */
+export const hasKey = ({ links }: MemoryState, proofKeyThumbprint: string, nowMillis: number): boolean =>
+  Array.from(links.values()).some((row) =>
+    row.proofKeyThumbprint === proofKeyThumbprint && isRedeemable(row, nowMillis)
+  )
 
 /** Makes the pairing links of a store. */
-export const make = (state: MemoryState): BootstrapCredentialRepository => {
+export const make = (state: MemoryState): Omit<BootstrapCredentialRepository, "redeem"> => {
   const { linkIds, links } = state
   const byDigest = (codeDigest: string) => links.get(linkIds.get(codeDigest) ?? "")
   return {
-    insert: (row, change) =>
-      Effect.suspend(() => {
-        if (linkIds.has(row.codeDigest)) return Effect.succeed(false)
+    insert: (row, change, maxOpen = Infinity) =>
+      Effect.suspend((): Effect.Effect<InsertOutcome, RepositoryError> => {
+        const { issuedBy } = row
+        const issuer = issuedBy === null ? undefined : state.sessions.get(issuedBy)
+        if (issuedBy !== null && (issuer === undefined || !isLive(issuer, change.nowMillis))) {
+          return Effect.succeed("issuer-ended")
+        }
+        if (linkIds.has(row.codeDigest)) return Effect.succeed("digest-exists")
+        const open = Array.from(links.values()).filter((link) =>
+          issuedBy !== null && link.issuedBy === issuedBy && isRedeemable(link, change.nowMillis)
+        )
+        if (open.length >= maxOpen) return Effect.succeed("too-many-open")
         if (links.has(row.id)) {
           return Effect.fail(
             new RepositoryError({
@@ -67,42 +71,25 @@ export const make = (state: MemoryState): BootstrapCredentialRepository => {
           )
         }
         insert(state, row, change)
-        return Effect.succeed(true)
+        return Effect.succeed("inserted")
       }),
     findByCodeDigest: (codeDigest) => Effect.sync(() => Option.fromUndefinedOr(byDigest(codeDigest))),
-    redeem: ({ codeDigest, repeatMillis, replaces, session }, change) =>
-      Effect.suspend((): Effect.Effect<RedeemOutcome, RepositoryError> => {
-        const { nowMillis } = change
-        const before = Sessions.redeemedBy(state, session.redemptionDigest, { nowMillis, repeatMillis })
-        if (before !== undefined) return Effect.succeed({ _tag: "Repeated", session: before })
-        const row = byDigest(codeDigest)
-        const reason = refusal(row, { ...session, nowMillis })
-        if (row === undefined || reason !== undefined) {
-          return Effect.succeed({ _tag: "Refused", reason: reason ?? "unknown" })
-        }
-        const client = state.clients.get(session.proofKeyThumbprint ?? "")
-        if (!mayRedeem(state.mode, client, row)) {
-          return Effect.succeed({ _tag: "Refused", reason: "client-not-admitted" })
-        }
-        const link: PairingLinkRow = { ...row, remainingUses: row.remainingUses - 1 }
-        const conflict = Sessions.insert(state, session, change, () => {
-          if (replaces !== undefined) Sessions.end(state, replaces, change)
-          links.set(row.id, link)
-          append(state, used(link), change)
-        })
-        return conflict ?? Effect.succeed({ _tag: "Redeemed", link })
-      }),
-    list: ({ limit, nowMillis }) =>
+    list: ({ after, limit, nowMillis, subject }) =>
       Effect.sync(() =>
         Array.from(links.values())
-          .filter((row) => isRedeemable(row, nowMillis))
-          .sort((a, b) => b.createdAtMillis - a.createdAtMillis || (a.id < b.id ? 1 : -1))
+          .filter((row) =>
+            isRedeemable(row, nowMillis) && (subject === undefined || row.subject === subject) &&
+            (after === undefined || newestFirst(after, row) < 0)
+          )
+          .sort(newestFirst)
           .slice(0, limit)
       ),
-    revoke: (id, change) =>
+    revoke: (id, change, subject) =>
       Effect.sync(() => {
         const row = links.get(id)
-        if (row === undefined || !isRedeemable(row, change.nowMillis)) return false
+        if (row === undefined || !isRedeemable(row, change.nowMillis) || (subject ?? row.subject) !== row.subject) {
+          return false
+        }
         revoke(state, row, change)
         return true
       }),
@@ -117,7 +104,7 @@ export const make = (state: MemoryState): BootstrapCredentialRepository => {
           links.delete(row.id)
           linkIds.delete(row.codeDigest)
           if (row.revokedAtMillis === null && row.remainingUses > 0) {
-            append(state, { _tag: "pairingLinkRemoved", id: row.id, reason: "expired" }, change)
+            append(state, { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "expired" }, change)
           }
         }
         return ended.length

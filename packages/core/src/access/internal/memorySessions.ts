@@ -7,6 +7,7 @@ import { RepositoryError } from "../../RepositoryError.ts"
 import type { ChangeContext } from "../AccessEvent.ts"
 import type { SessionId } from "../Session.ts"
 import {
+  countDescendants,
   isLive,
   refreshed,
   type RefreshOutcome,
@@ -16,54 +17,40 @@ import {
   type SessionRow,
   toSession
 } from "../SessionCredentialRepository.ts"
+import { revocationVerdict } from "../Lineage.ts"
+import * as Links from "./memoryLinks.ts"
 import { append, byId, type MemoryState } from "./memoryState.ts"
 
 const endedAt = (row: SessionRow): number => Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
-
-const targets = (target: RevocationTarget): (row: SessionRow) => boolean => {
-  switch (target._tag) {
-    case "Session":
-      return (row) => row.id === target.id
-    case "SubjectExcept":
-      return (row) => row.subject === target.subject && row.id !== target.keep
-    case "Subject":
-      return (row) => row.subject === target.subject
-    case "ProofKey":
-      return (row) => row.proofKeyThumbprint === target.proofKeyThumbprint
-  }
-}
 
 const dropTickets = ({ tickets }: MemoryState, id: SessionId): void => {
   for (const ticket of tickets.values()) if (ticket.sessionId === id) tickets.delete(ticket.ticketDigest)
 }
 
-const revoke = (
+/** Ends what a revocation ends, and returns the ids of the sessions among it. */
+export const end = (
   state: MemoryState,
-  hit: (row: SessionRow) => boolean,
+  target: RevocationTarget,
   change: ChangeContext
 ): ReadonlyArray<SessionId> => {
-  const revoked: Array<SessionId> = []
-  for (const row of Array.from(state.sessions.values()).sort(byId)) {
-    if (!isLive(row, change.nowMillis) || !hit(row)) continue
-    state.sessions.set(row.id, { ...row, revokedAtMillis: change.nowMillis })
+  const { nowMillis } = change
+  const ends = revocationVerdict(
+    { sessions: state.sessions.values(), links: state.links.values() },
+    target,
+    nowMillis
+  )
+  for (const row of ends.sessions) {
+    state.sessions.set(row.id, { ...row, revokedAtMillis: nowMillis })
     dropTickets(state, row.id)
-    append(state, { _tag: "sessionRemoved", id: row.id, reason: "revoked" }, change)
-    revoked.push(row.id)
+    append(state, { _tag: "sessionRemoved", id: row.id, subject: row.subject, reason: "revoked" }, change)
   }
-  return revoked
+  for (const row of ends.links) Links.revoke(state, row, change)
+  return ends.sessions.map(({ id }) => id)
 }
-
-/** Revokes the live sessions of a proof key. */
-export const endKey = (state: MemoryState, proofKeyThumbprint: string, change: ChangeContext): void =>
-  void revoke(state, targets({ _tag: "ProofKey", proofKeyThumbprint }), change)
 
 /** Tells whether a proof key has a live session. */
 export const hasKey = ({ sessions }: MemoryState, proofKeyThumbprint: string, nowMillis: number): boolean =>
   Array.from(sessions.values()).some((row) => row.proofKeyThumbprint === proofKeyThumbprint && isLive(row, nowMillis))
-
-/** Revokes a session, if it is live. */
-export const end = (state: MemoryState, id: SessionId, change: ChangeContext): void =>
-  void revoke(state, targets({ _tag: "Session", id }), change)
 
 /** Returns the live session that an attempt has begun, unless that was too long ago. */
 export const redeemedBy = (
@@ -71,10 +58,12 @@ export const redeemedBy = (
   redemptionDigest: string | null,
   after: { readonly nowMillis: number; readonly repeatMillis: number }
 ): SessionRow | undefined =>
-  redemptionDigest === null ? undefined : Array.from(sessions.values()).find((row) =>
-    row.redemptionDigest === redemptionDigest && isLive(row, after.nowMillis) &&
-    row.createdAtMillis + after.repeatMillis > after.nowMillis
-  )
+  redemptionDigest === null ?
+    undefined :
+    Array.from(sessions.values()).find((row) =>
+      row.redemptionDigest === redemptionDigest && isLive(row, after.nowMillis) &&
+      row.createdAtMillis + after.repeatMillis > after.nowMillis
+    )
 
 /** Stores a session whose id and digest are new, and appends what comes before it; or returns that they are not. */
 export const insert = (
@@ -157,9 +146,7 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
           case "repeated":
             return Effect.succeed({ _tag: "Repeated", row })
           case "reused":
-            sessions.set(id, { ...row, revokedAtMillis: nowMillis })
-            dropTickets(state, id)
-            append(state, { _tag: "sessionRemoved", id, reason: "revoked" }, { actor: "system", nowMillis })
+            end(state, { _tag: "Session", id }, { actor: "system", nowMillis })
             return Effect.succeed({ _tag: "Reused" })
           default:
             return Effect.succeed({ _tag: "Refused", reason: verdict })
@@ -186,7 +173,14 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
           .sort(byId)
           .slice(0, limit)
       ),
-    revoke: (target, change) => Effect.sync(() => revoke(state, targets(target), change)),
+    countDescendants: ({ ids, nowMillis }) =>
+      Effect.sync(() =>
+        countDescendants(
+          ids,
+          Array.from(sessions.values(), (row) => ({ ...row, isLive: isLive(row, nowMillis) }))
+        )
+      ),
+    revoke: (target, change) => Effect.sync(() => end(state, target, change)),
     insertTicket: (row) =>
       Effect.suspend(() => {
         if (tickets.has(row.ticketDigest)) {
@@ -214,8 +208,9 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
       }),
     sweep: ({ endedBeforeMillis, limit }, change) =>
       Effect.sync(() => {
+        const parents = new Set(Array.from(sessions.values(), ({ parentId }) => parentId))
         const ended = Array.from(sessions.values())
-          .filter((row) => endedAt(row) <= endedBeforeMillis)
+          .filter((row) => endedAt(row) <= endedBeforeMillis && !parents.has(row.id))
           .sort((a, b) => endedAt(a) - endedAt(b) || byId(a, b))
           .slice(0, limit)
           .sort(byId)
@@ -224,7 +219,7 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
           sessionIds.delete(row.tokenDigest)
           dropTickets(state, row.id)
           if (row.revokedAtMillis === null) {
-            append(state, { _tag: "sessionRemoved", id: row.id, reason: "expired" }, change)
+            append(state, { _tag: "sessionRemoved", id: row.id, subject: row.subject, reason: "expired" }, change)
           }
         }
         const expired = Array.from(tickets.values())

@@ -77,10 +77,12 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       absolute_expires_at_millis ${millis} CHECK (absolute_expires_at_millis >= expires_at_millis),
       revoked_at_millis ${millis} CHECK (revoked_at_millis >= 0)
     )`,
-    `CREATE INDEX ${table("sessions_redemption")} ON ${sessions} (redemption_digest) WHERE redemption_digest IS NOT NULL`,
-    `CREATE INDEX ${table("sessions_subject")} ON ${sessions} (subject, id) WHERE revoked_at_millis IS NULL`,
+    `CREATE INDEX ${
+      table("sessions_redemption")
+    } ON ${sessions} (redemption_digest) WHERE redemption_digest IS NOT NULL`,
+    `CREATE INDEX ${table("sessions_subject")} ON ${sessions} (subject, id)`,
     `CREATE INDEX ${table("sessions_proof_key")} ON ${sessions} (proof_key_thumbprint, id)
-      WHERE revoked_at_millis IS NULL AND proof_key_thumbprint IS NOT NULL`,
+      WHERE proof_key_thumbprint IS NOT NULL`,
     // Descent is looked up through sessions that have ended too, which therefore stay as long as what descends from them.
     `CREATE INDEX ${table("sessions_parent")} ON ${sessions} (parent_id, id) WHERE parent_id IS NOT NULL`,
     `CREATE INDEX ${table("sessions_ended")} ON ${sessions} ((${ended}), id)`,

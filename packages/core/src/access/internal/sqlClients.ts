@@ -2,7 +2,7 @@
  * Keeps connect clients in the table `<prefix>connect_clients`, and the security mode in `<prefix>connect_settings`.
  *
  * On PostgreSQL a step takes its locks in one order: the row of the mode, clients, sessions by id, tickets by digest, links by
- * id, the feed's head. The first makes the steps on the clients of a store follow each other, so that a verdict on what was
+ * id, the same again for each generation that descends from these sessions, the feed's head. The first makes the steps on the clients of a store follow each other, so that a verdict on what was
  * read is one on what is written.
  */
 import * as Effect from "effect/Effect"
@@ -22,16 +22,17 @@ import {
   upserted,
   type Verdict
 } from "../ConnectClientRepository.ts"
+import type { SessionId } from "../Session.ts"
+import type * as SqlEnds from "./sqlEnds.ts"
 import type { Append } from "./sqlFeed.ts"
 import type * as SqlLinks from "./sqlLinks.ts"
-import type * as SqlSessions from "./sqlSessions.ts"
 
 const observedPage = 256
 
 /** Makes the connect clients of a store. */
 export const make = (kit: SqlKit, append: Append, has: {
   readonly links: ReturnType<typeof SqlLinks.make>
-  readonly sessions: ReturnType<typeof SqlSessions.make>
+  readonly ends: ReturnType<typeof SqlEnds.make>
 }) => {
   const { read, statement, transaction } = kit
   const rows = kit.rows("connect_clients", ConnectClientRow)
@@ -90,28 +91,24 @@ export const make = (kit: SqlKit, append: Append, has: {
     ) RETURNING ${key}`
   )
 
-  /** Ends what keys have: their sessions, with the tickets, and their open links. */
-  const endKeys = Effect.fnUntraced(function*(thumbprints: ReadonlyArray<string>, nowMillis: number) {
-    if (thumbprints.length === 0) return []
-    const keys = JSON.stringify(thumbprints)
-    const changes: Array<AccessChange> = []
-    for (const id of yield* has.sessions.endByKeys(keys, nowMillis)) {
-      changes.push({ _tag: "sessionRemoved", id, reason: "revoked" })
-    }
-    for (const id of yield* has.links.endByKeys([keys, nowMillis], nowMillis)) {
-      changes.push({ _tag: "pairingLinkRemoved", id, reason: "revoked" })
-    }
-    return changes
-  })
+  /** Ends what keys have, and returns the events. */
+  const endKeys = (proofKeyThumbprints: ReadonlyArray<string>, keep: SessionId | undefined, nowMillis: number) =>
+    proofKeyThumbprints.length === 0
+      ? Effect.succeed([])
+      : Effect.map(
+        has.ends.end({ _tag: "ProofKeys", proofKeyThumbprints, keep }, nowMillis),
+        ({ changes }): Array<AccessChange> => changes
+      )
 
   /** Writes what a verdict asks for, and returns its events, to be appended last. */
   const apply = Effect.fnUntraced(function*<Outcome>(
     thumbprint: string,
     verdict: Verdict<Outcome>,
+    keep: SessionId | undefined,
     { nowMillis }: ChangeContext
   ) {
     if (verdict.store !== undefined) yield* write(verdict.store)
-    const changes: Array<AccessChange> = verdict.endsAccess ? yield* endKeys([thumbprint], nowMillis) : []
+    const changes: Array<AccessChange> = verdict.endsAccess ? yield* endKeys([thumbprint], keep, nowMillis) : []
     if (verdict.store !== undefined) changes.push(upserted(verdict.store))
     return changes
   })
@@ -131,7 +128,7 @@ export const make = (kit: SqlKit, append: Append, has: {
           others: { waiting: Dialect.toNatural(others?.waiting), observed: Dialect.toNatural(others?.observed) },
           nowMillis
         })
-        const changes = yield* apply(thumbprint, verdict, change)
+        const changes = yield* apply(thumbprint, verdict, undefined, change)
         if (verdict.outcome._tag === "Granted" && grant !== undefined) {
           yield* has.links.insert(grant)
           changes.push({ _tag: "pairingLinkUpserted", link: toPairingLink(grant) })
@@ -144,7 +141,7 @@ export const make = (kit: SqlKit, append: Append, has: {
         yield* lockMode
         const row = Option.getOrUndefined(yield* byKey([deciding.proofKeyThumbprint]))
         const verdict = decisionVerdict(row, deciding, change)
-        yield* append(yield* apply(deciding.proofKeyThumbprint, verdict, change), change)
+        yield* append(yield* apply(deciding.proofKeyThumbprint, verdict, deciding.keep, change), change)
         return verdict.outcome
       }).pipe(transaction("decide")),
     find: (thumbprint) => read("find")(byKey([thumbprint])),
@@ -160,7 +157,7 @@ export const make = (kit: SqlKit, append: Append, has: {
         const storedMode = yield* lockMode
         return admits(storedMode, Option.getOrUndefined(yield* byKey([thumbprint])))
       }).pipe(transaction("isAdmitted")),
-    setMode: ({ mode, trust }, change) =>
+    setMode: ({ keep, mode, trust }, change) =>
       Effect.gen(function*() {
         const before = yield* lockMode
         yield* writeMode([mode])
@@ -177,7 +174,9 @@ export const make = (kit: SqlKit, append: Append, has: {
           if (page.length < observedPage) break
         }
         for (const row of approved) yield* write(row)
-        const changes: Array<AccessChange> = mode === "client-approval" ? yield* endKeys(others, change.nowMillis) : []
+        const changes: Array<AccessChange> = mode === "client-approval"
+          ? yield* endKeys(others, keep, change.nowMillis)
+          : []
         if (before !== mode) changes.push({ _tag: "connectSecurityModeUpdated", mode })
         for (const row of approved) changes.push(upserted(row))
         yield* append(changes, change)

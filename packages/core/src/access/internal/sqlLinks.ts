@@ -2,15 +2,17 @@
  * Keeps pairing links in the table `<prefix>pairing_links`.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Dialect from "../../sql/Dialect.ts"
 import type { SqlKit } from "../../sql/SqlKit.ts"
 import {
   type BootstrapCredentialRepository,
+  type InsertOutcome,
   PairingLinkRow,
   toPairingLink
 } from "../BootstrapCredentialRepository.ts"
 import { byId } from "./memoryState.ts"
-import { endedAt, revoking } from "./sqlEnds.ts"
+import { endedAt } from "./sqlEnds.ts"
 import type { Append } from "./sqlFeed.ts"
 
 /** Makes the pairing links of a store, and the steps on them that others take in a transaction of their own. */
@@ -28,36 +30,69 @@ export const make = (kit: SqlKit, append: Append) => {
   const byDigest = one(`SELECT ${columns} FROM ${links} WHERE code_digest = ?`)
   const byDigestLocked = one(`SELECT ${columns} FROM ${links} WHERE code_digest = ?${isPg ? " FOR NO KEY UPDATE" : ""}`)
   const takeUse = statement(`UPDATE ${links} SET remaining_uses = remaining_uses - 1 WHERE id = ?`)
-  const list = kit.all(decode)(
-    `SELECT ${columns} FROM ${links} WHERE ${redeemable} ORDER BY created_at_millis DESC, id DESC LIMIT ?`
+  const listing = (condition: string) =>
+    kit.all(decode)(
+      `SELECT ${columns} FROM ${links} WHERE ${condition} AND ${redeemable} AND (created_at_millis, id) < (?, ?)
+      ORDER BY created_at_millis DESC, id DESC LIMIT ?`
+    )
+  const list = listing("TRUE")
+  const listOfSubject = listing("subject = ?")
+  const revoking = (condition: string) =>
+    statement<{ readonly subject: string }>(
+      `UPDATE ${links} SET revoked_at_millis = ? WHERE ${condition} AND id = ? AND ${redeemable} RETURNING subject`
+    )
+  const revoke = revoking("TRUE")
+  const revokeOfSubject = revoking("subject = ?")
+  const lockIssuer = statement(
+    `SELECT id FROM ${kit.table("sessions")} WHERE id = ? AND revoked_at_millis IS NULL AND expires_at_millis > ?${
+      isPg ? " FOR NO KEY UPDATE" : ""
+    }`
   )
-  const revoke = statement(`UPDATE ${links} SET revoked_at_millis = ? WHERE id = ? AND ${redeemable} RETURNING id`)
-  const endByKeys = revoking<string>(kit, links, `proof_key_thumbprint ${kit.inJson} AND ${redeemable}`)
+  const countOpen = statement<{ readonly open: unknown }>(
+    `SELECT COUNT(*) AS open FROM ${links} WHERE issued_by = ? AND ${redeemable}`
+  )
   const sweep = statement<{
     readonly id: string
+    readonly subject: string
     readonly remaining_uses: unknown
     readonly revoked_at_millis: unknown
   }>(
     `WITH ended AS ${kit.once} (
       SELECT id FROM ${links} WHERE ${ended} <= ? ORDER BY ${ended}, id LIMIT ?${kit.skipLocked}
     )
-    DELETE FROM ${links} WHERE id IN (SELECT id FROM ended) RETURNING id, remaining_uses, revoked_at_millis`
+    DELETE FROM ${links} WHERE id IN (SELECT id FROM ended) RETURNING id, subject, remaining_uses, revoked_at_millis`
   )
 
   const repository: Omit<BootstrapCredentialRepository, "redeem"> = {
-    insert: (row, change) =>
-      Effect.gen(function*() {
+    insert: (row, change, maxOpen = Infinity) =>
+      Effect.gen(function*(): Effect.fn.Return<InsertOutcome, unknown> {
+        const { issuedBy } = row
+        if (issuedBy !== null) {
+          // Held until the commit: who ends the session finds the link, and no other link of the session is counted meanwhile.
+          if ((yield* lockIssuer([issuedBy, change.nowMillis])).length === 0) return "issuer-ended"
+        }
+        if (Option.isSome(yield* byDigest([row.codeDigest]))) return "digest-exists"
+        if (issuedBy !== null && maxOpen !== Infinity) {
+          const [counted] = yield* countOpen([issuedBy, change.nowMillis])
+          if (Dialect.toNatural(counted?.open) >= maxOpen) return "too-many-open"
+        }
         // The conflict that is an answer is the digest's; one of the id fails the statement.
-        if ((yield* insertNew(rows.values(row))).length === 0) return false
+        if ((yield* insertNew(rows.values(row))).length === 0) return "digest-exists"
         yield* append([{ _tag: "pairingLinkUpserted", link: toPairingLink(row) }], change)
-        return true
+        return "inserted"
       }).pipe(transaction("insert")),
     findByCodeDigest: (codeDigest) => read("findByCodeDigest")(byDigest([codeDigest])),
-    list: ({ limit, nowMillis }) => read("list")(list([nowMillis, limit])),
-    revoke: (id, change) =>
+    list: ({ after, limit, nowMillis, subject }) => {
+      const page = [nowMillis, after?.createdAtMillis ?? Number.MAX_SAFE_INTEGER, after?.id ?? "", limit]
+      return read("list")(subject === undefined ? list(page) : listOfSubject([subject, ...page]))
+    },
+    revoke: (id, change, subject) =>
       Effect.gen(function*() {
-        if ((yield* revoke([change.nowMillis, id, change.nowMillis])).length === 0) return false
-        yield* append([{ _tag: "pairingLinkRemoved", id, reason: "revoked" }], change)
+        const [revoked] = subject === undefined
+          ? yield* revoke([change.nowMillis, id, change.nowMillis])
+          : yield* revokeOfSubject([change.nowMillis, subject, id, change.nowMillis])
+        if (revoked === undefined) return false
+        yield* append([{ _tag: "pairingLinkRemoved", id, subject: revoked.subject, reason: "revoked" }], change)
         return true
       }).pipe(transaction("revoke")),
     sweep: ({ endedBeforeMillis, limit }, change) =>
@@ -66,7 +101,7 @@ export const make = (kit: SqlKit, append: Append) => {
         yield* append(
           swept
             .filter((row) => row.revoked_at_millis === null && Dialect.toNatural(row.remaining_uses) > 0)
-            .map(({ id }) => ({ _tag: "pairingLinkRemoved", id, reason: "expired" })),
+            .map(({ id, subject }) => ({ _tag: "pairingLinkRemoved", id, subject, reason: "expired" })),
           change
         )
         return swept.length
@@ -79,7 +114,6 @@ export const make = (kit: SqlKit, append: Append) => {
     /** Takes one use of a link that has one. */
     takeUse: (id: string) => takeUse([id]),
     /** Stores a link whose id and digest are new. */
-    insert: (row: PairingLinkRow) => insert(rows.values(row)),
-    endByKeys
+    insert: (row: PairingLinkRow) => insert(rows.values(row))
   }
 }

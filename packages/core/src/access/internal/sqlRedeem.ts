@@ -15,12 +15,14 @@ import {
   used
 } from "../BootstrapCredentialRepository.ts"
 import type * as SqlClients from "./sqlClients.ts"
+import type * as SqlEnds from "./sqlEnds.ts"
 import type { Append } from "./sqlFeed.ts"
 import type * as SqlLinks from "./sqlLinks.ts"
 import type * as SqlSessions from "./sqlSessions.ts"
 
 /** Makes the step that redeems a link. */
 export const make = ({ transaction }: SqlKit, append: Append, has: {
+  readonly ends: ReturnType<typeof SqlEnds.make>
   readonly links: ReturnType<typeof SqlLinks.make>
   readonly sessions: ReturnType<typeof SqlSessions.make>
   readonly clients: ReturnType<typeof SqlClients.make>
@@ -40,7 +42,9 @@ export const make = ({ transaction }: SqlKit, append: Append, has: {
     if (found === undefined || reason !== undefined) return { _tag: "Refused", reason: reason ?? "unknown" }
     if (isAllowed?.(found) === false) return { _tag: "Refused", reason: "client-not-admitted" }
     yield* has.links.takeUse(found.id)
-    const ended = replaces === undefined ? [] : yield* has.sessions.end(replaces, nowMillis)
+    const ended = replaces === undefined
+      ? []
+      : (yield* has.ends.end({ _tag: "Session", id: replaces }, nowMillis)).changes
     const begun = yield* has.sessions.begin(session)
     const link: PairingLinkRow = { ...found, remainingUses: found.remainingUses - 1 }
     yield* append([...ended, used(link), begun], change)

@@ -3,29 +3,33 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Dialect from "../../sql/Dialect.ts"
 import { RepositoryError } from "../../RepositoryError.ts"
 import type { SqlKit } from "../../sql/SqlKit.ts"
-import type { AccessChange } from "../AccessEvent.ts"
 import type { SessionId } from "../Session.ts"
 import {
+  countDescendants,
   refreshed,
   type RefreshOutcome,
   refreshVerdict,
-  type RevocationTarget,
   type SessionCredentialRepository,
   SessionRow,
   TicketRow,
   toSession
 } from "../SessionCredentialRepository.ts"
 import { byId } from "./memoryState.ts"
-import { endedAt, revoking } from "./sqlEnds.ts"
+import * as SqlEnds from "./sqlEnds.ts"
 import type { Append } from "./sqlFeed.ts"
 
 const conflict = (operation: string, message: string) =>
   new RepositoryError({ operation, reason: "Conflict", outcome: "unchanged", cause: new Error(message) })
 
 /** Makes the sessions of a store, and the steps on them that others take in a transaction of their own. */
-export const make = (kit: SqlKit, append: Append) => {
+export const make = (
+  kit: SqlKit,
+  append: Append,
+  ends: ReturnType<typeof SqlEnds.make>
+) => {
   const { isPg, read, statement, transaction, write } = kit
   const rows = kit.rows("sessions", SessionRow)
   const ticketRows = kit.rows("session_tickets", TicketRow)
@@ -71,55 +75,33 @@ export const make = (kit: SqlKit, append: Append) => {
     `SELECT ${columns} FROM ${sessions} WHERE subject = ? AND id > ? AND ${live} ORDER BY id LIMIT ?`
   )
 
-  const revokeWhere = (condition: string) => {
-    const run = revoking<SessionId>(kit, sessions, `${condition} AND ${live}`)
-    return (parameters: ReadonlyArray<string>, nowMillis: number) => run([...parameters, nowMillis], nowMillis)
-  }
-  const revokeById = revokeWhere("id = ?")
-  const revokeBySubject = revokeWhere("subject = ?")
-  const revokeBySubjectExcept = revokeWhere("subject = ? AND id <> ?")
-  const revokeByProofKey = revokeWhere("proof_key_thumbprint = ?")
-  const revokeByProofKeys = revokeWhere(`proof_key_thumbprint ${kit.inJson}`)
-  const revoke = (target: RevocationTarget, nowMillis: number) => {
-    switch (target._tag) {
-      case "Session":
-        return revokeById([target.id], nowMillis)
-      case "Subject":
-        return revokeBySubject([target.subject], nowMillis)
-      case "SubjectExcept":
-        return revokeBySubjectExcept([target.subject, target.keep], nowMillis)
-      case "ProofKey":
-        return revokeByProofKey([target.proofKeyThumbprint], nowMillis)
-    }
-  }
+  const lineage = statement<{ readonly id: SessionId; readonly parent_id: SessionId | null; readonly live: unknown }>(
+    `WITH RECURSIVE descent (id) AS (
+      SELECT id FROM ${sessions} WHERE id ${kit.inJson}
+      UNION SELECT child.id FROM descent JOIN ${sessions} AS child ON child.parent_id = descent.id
+    )
+    SELECT id, parent_id, CASE WHEN ${live} THEN 1 ELSE 0 END AS live FROM ${sessions}
+    WHERE id IN (SELECT id FROM descent)`
+  )
 
   const insertTicket = statement(`${ticketRows.insert} ON CONFLICT DO NOTHING RETURNING ticket_digest`)
   const takeTicket = kit.first(ticketRows.decode)(
     `DELETE FROM ${tickets} WHERE ticket_digest = ? RETURNING ${ticketRows.columns}`
   )
   const liveById = one(`SELECT ${columns} FROM ${sessions} WHERE id = ? AND ${live}`)
-  const dropTicketsOf = statement(
-    isPg
-      ? `DELETE FROM ${tickets} WHERE ticket_digest IN (
-          SELECT ticket_digest FROM ${tickets} WHERE session_id ${kit.inJson} ORDER BY ticket_digest FOR UPDATE
-        )`
-      : `DELETE FROM ${tickets} WHERE session_id ${kit.inJson}`
-  )
-  const dropTickets = (ids: ReadonlyArray<SessionId>) =>
-    ids.length === 0 ? Effect.void : dropTicketsOf([JSON.stringify(ids)])
-
-  const sweeping = <Row extends object>(table: string, key: string, end: string, returning: string) =>
+  const sweeping = <Row extends object>(table: string, key: string, end: string, returning: string, unless = "") =>
     statement<Row>(
       `WITH ended AS ${kit.once} (
-        SELECT ${key} FROM ${table} WHERE ${end} <= ? ORDER BY ${end}, ${key} LIMIT ?${kit.skipLocked}
+        SELECT ${key} FROM ${table} WHERE ${end} <= ?${unless} ORDER BY ${end}, ${key} LIMIT ?${kit.skipLocked}
       )
       DELETE FROM ${table} WHERE ${key} IN (SELECT ${key} FROM ended) RETURNING ${returning}`
     )
-  const sweepSessions = sweeping<{ readonly id: SessionId; readonly revoked_at_millis: unknown }>(
+  const sweepSessions = sweeping<SqlEnds.Ended<SessionId> & { readonly revoked_at_millis: unknown }>(
     sessions,
     "id",
-    endedAt(kit),
-    "id, revoked_at_millis"
+    SqlEnds.endedAt(kit),
+    "id, subject, revoked_at_millis",
+    ` AND NOT EXISTS (SELECT 1 FROM ${sessions} AS child WHERE child.parent_id = ${sessions}.id)`
   )
   const sweepTickets = sweeping(tickets, "ticket_digest", "expires_at_millis", "ticket_digest")
 
@@ -132,8 +114,7 @@ export const make = (kit: SqlKit, append: Append) => {
   })
 
   const repository: SessionCredentialRepository = {
-    insert: (row, change) =>
-      Effect.flatMap(begin(row), (event) => append([event], change)).pipe(transaction("insert")),
+    insert: (row, change) => Effect.flatMap(begin(row), (event) => append([event], change)).pipe(transaction("insert")),
     findByTokenDigest: (tokenDigest) => read("findByTokenDigest")(byDigest([tokenDigest])),
     findById: (id) => read("findById")(findById([id])),
     renew: ({ dueBeforeMillis, id, lifetimeMillis }, change) =>
@@ -168,9 +149,8 @@ export const make = (kit: SqlKit, append: Append) => {
         }
         if (verdict === "repeated") return { _tag: "Repeated", row }
         if (verdict !== "reused") return { _tag: "Refused", reason: verdict }
-        yield* revokeById([id], nowMillis)
-        yield* dropTickets([id])
-        yield* append([{ _tag: "sessionRemoved", id, reason: "revoked" }], { actor: "system", nowMillis })
+        const { changes } = yield* ends.end({ _tag: "Session", id }, nowMillis)
+        yield* append(changes, { actor: "system", nowMillis })
         return { _tag: "Reused" }
       }).pipe(transaction("refresh")),
     useTokens: (tokenDigest) => write("useTokens")(Effect.asVoid(useTokens([tokenDigest]))),
@@ -182,11 +162,23 @@ export const make = (kit: SqlKit, append: Append) => {
           ? list([afterId ?? "", nowMillis, limit])
           : listOfSubject([subject, afterId ?? "", nowMillis, limit])
       ),
+    countDescendants: ({ ids, nowMillis }) =>
+      read("countDescendants")(
+        Effect.map(lineage([JSON.stringify(ids), nowMillis]), (rows) =>
+          countDescendants(
+            ids,
+            rows.map((row) => ({ id: row.id, parentId: row.parent_id, isLive: Dialect.toNatural(row.live) === 1 }))
+          ))
+      ),
     revoke: (target, change) =>
       Effect.gen(function*() {
-        const ids = yield* revoke(target, change.nowMillis)
-        yield* dropTickets(ids)
-        yield* append(ids.map((id) => ({ _tag: "sessionRemoved", id, reason: "revoked" })), change)
+        const { changes, ids } = yield* ends.end(
+          target._tag === "ProofKey"
+            ? { _tag: "ProofKeys", proofKeyThumbprints: [target.proofKeyThumbprint], keep: target.keep }
+            : target,
+          change.nowMillis
+        )
+        yield* append(changes, change)
         return ids
       }).pipe(transaction("revoke")),
     insertTicket: (row) =>
@@ -204,12 +196,12 @@ export const make = (kit: SqlKit, append: Append) => {
     sweep: ({ endedBeforeMillis, limit }, change) =>
       Effect.gen(function*() {
         const swept = Array.from(yield* sweepSessions([endedBeforeMillis, limit])).sort(byId)
-        yield* dropTickets(swept.map(({ id }) => id))
+        yield* ends.dropTickets(swept.map(({ id }) => id))
         const expired = yield* sweepTickets([endedBeforeMillis, limit])
         yield* append(
           swept
             .filter((row) => row.revoked_at_millis === null)
-            .map(({ id }) => ({ _tag: "sessionRemoved", id, reason: "expired" })),
+            .map(({ id, subject }) => ({ _tag: "sessionRemoved", id, subject, reason: "expired" })),
           change
         )
         return swept.length + expired.length
@@ -220,16 +212,8 @@ export const make = (kit: SqlKit, append: Append) => {
     begin,
     /** Keeps the row of a session as it is until the commit. */
     lock: (id: SessionId) => isPg ? Effect.asVoid(lock([id])) : Effect.void,
-    /** Revokes a session with its tickets, if it is live, and returns its event. */
-    end: Effect.fnUntraced(function*(id: SessionId, nowMillis: number) {
-      const ids = yield* revokeById([id], nowMillis)
-      yield* dropTickets(ids)
-      return ids.map((id): AccessChange => ({ _tag: "sessionRemoved", id, reason: "revoked" }))
-    }),
     /** Returns the live session that an attempt has begun, unless that was too long ago. */
     redeemedBy: (redemptionDigest: string, after: { readonly nowMillis: number; readonly repeatMillis: number }) =>
-      redeemedBy([redemptionDigest, after.repeatMillis, after.nowMillis]),
-    /** Revokes the live sessions of proof keys, given as JSON, with their tickets, and returns their ids. */
-    endByKeys: (keys: string, nowMillis: number) => Effect.tap(revokeByProofKeys([keys], nowMillis), dropTickets)
+      redeemedBy([redemptionDigest, after.repeatMillis, after.nowMillis])
   }
 }

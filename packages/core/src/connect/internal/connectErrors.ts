@@ -102,6 +102,18 @@ export class TooManyWaiting extends Schema.TaggedError<TooManyWaiting>()("TooMan
 }
 
 /**
+ * Reports a reason that is no line of up to 256 visible characters. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ReasonNotAllowed extends Schema.TaggedError<ReasonNotAllowed>()("ReasonNotAllowed", {}) {
+  override get message() {
+    return "A reason is a line of up to 256 characters: it cannot hold control characters or invisible ones"
+  }
+}
+
+/**
  * Reports what went wrong with a connecting client, with a reason to branch on.
  *
  * @category errors
@@ -115,6 +127,7 @@ export class ConnectClientError extends Schema.TaggedError<ConnectClientError>()
     RequestChanged,
     SecurityModeUnreadable,
     ConnectStoreUnavailable,
+    ReasonNotAllowed,
     TooManyWaiting
   ])
 }) {

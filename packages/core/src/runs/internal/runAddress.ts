@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Text from "../../Text.ts"
 import { IdempotencyKey, RunOwner, ThreadId } from "../Run.ts"
 import { fail, InvalidInput, type RunEventLogError } from "./runErrors.ts"
 
@@ -28,3 +29,9 @@ export const checkAddress = (address: {
   }
   return Effect.void
 }
+
+/** Fails with `InvalidInput` if the reason of an end is not one that every store can keep. */
+export const checkReason = (reason: string | undefined): Effect.Effect<void, RunEventLogError> =>
+  reason === undefined || Text.isKey(reason)
+    ? Effect.void
+    : fail(new InvalidInput({ field: "reason", expected: shortText }))

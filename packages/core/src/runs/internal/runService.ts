@@ -10,7 +10,7 @@ import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
 import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent } from "../Run.ts"
 import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
-import { checkAddress } from "./runAddress.ts"
+import { checkAddress, checkReason } from "./runAddress.ts"
 import type {
   AbortOptions,
   AbortResult,
@@ -209,11 +209,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const eventsEncoded = Effect.fn("RunEventLog.events")(function*(options: EventsOptions) {
     const { after = 0, runId } = options
     const cursor = parseCursor(String(after))
-    if (cursor === undefined) return yield* fail(new InvalidCursor({ cursor: String(after) }))
+    if (Option.isNone(cursor)) return yield* fail(new InvalidCursor({ cursor: String(after) }))
     const row = yield* find(options)
     if (row.expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
-    if (cursor > row.lastSeq) return yield* fail(new CursorBeyondEnd({ runId, cursor, lastSeq: row.lastSeq }))
-    return following.follow(row, cursor)
+    if (cursor.value > row.lastSeq) {
+      return yield* fail(new CursorBeyondEnd({ runId, cursor: cursor.value, lastSeq: row.lastSeq }))
+    }
+    return following.follow(row, cursor.value)
   })
 
   return {
@@ -239,6 +241,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       if (outcome._tag !== "Extended") return yield* fail(refusal(runId, epoch, outcome))
     }),
     finish: Effect.fn("RunEventLog.finish")(function*({ end, epoch, runId }: WrittenRun & { readonly end: RunEnd }) {
+      yield* checkReason(end.reason)
       const data = encode(end)
       if (data === undefined) return yield* fail(new InvalidInput({ field: "end", expected: "JSON" }))
       if (utf8Length(data) > settings.maxEventBytes) {
@@ -249,6 +252,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     }),
     abort: Effect.fn("RunEventLog.abort")(
       function*(options: AbortOptions): Effect.fn.Return<AbortResult, RunEventLogError> {
+        yield* checkReason(options.reason)
         const reason = options.reason ?? null
         const data = endData({ status: "aborted", ...(reason === null ? {} : { reason }) })
         if ("runId" in options) {

@@ -1,10 +1,4 @@
-const notPlain = /[\p{Cc}\p{Cs}]/u
-
-/**
- * Tells whether a text can be stored anywhere and shown on a line: no control characters, NUL among them, which PostgreSQL
- * doesn't take, and no lone surrogates, which are no UTF-8.
- */
-export const isPlainText = (text: string): boolean => !notPlain.test(text)
+import * as Text from "../../Text.ts"
 
 /** The names that the access feed has for others than people: actors, and who issued a connecting client's link. */
 const reservedSubjects: ReadonlyArray<string> = ["operator", "system", "connect"]
@@ -13,7 +7,7 @@ const reservedSubjects: ReadonlyArray<string> = ["operator", "system", "connect"
 export const subjectProblem = (subject: string): "empty" | "malformed" | "reserved" | undefined =>
   subject === ""
     ? "empty"
-    : !isPlainText(subject)
+    : !Text.isLine(subject, 512)
     ? "malformed"
     : reservedSubjects.includes(subject)
     ? "reserved"

@@ -1,153 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import {
-  StreamSubscriptionRepository,
-  type SubscriptionName
-} from "@sallyport/durable-streams/StreamSubscriptionRepository"
-import type { SigningKey } from "@sallyport/durable-streams/StreamSubscriptions"
-import * as Context from "effect/Context"
+import type * as StreamSubscriptions from "@sallyport/durable-streams/StreamSubscriptions"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import { createPublicKey, verify } from "node:crypto"
 import * as Http from "node:http"
-import { persistences, start } from "./support.ts"
-
-// -----------------------------------------------------------------------------
-// Repository
-// -----------------------------------------------------------------------------
-
-const name: SubscriptionName = { ownerKey: "o", subscriptionId: "s" }
-const config = {
-  ...name,
-  type: "pull-wake",
-  pattern: "events/*",
-  webhookUrl: null,
-  wakeStream: "wake",
-  leaseMillis: 1000,
-  description: null,
-  rootUrl: "http://x/streams",
-  owner: "{}",
-  digest: "d",
-  links: [{ path: "events/a", acked: 5, explicit: true, glob: true }],
-  nowMillis: 0
-} as const
-
-for (const { layer, name: persistence } of persistences) {
-  const build = Layer.build(Layer.fresh(layer)).pipe(
-    Effect.map((context) => Context.get(context, StreamSubscriptionRepository))
-  )
-
-  describe(`StreamSubscriptionRepository (${persistence})`, () => {
-    it.live("of those who begin a wake at the same time, one does, and again when the lease has expired", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        yield* repository.create(config)
-        const wake = (nowMillis: number) =>
-          Effect.forEach(
-            Array.from({ length: 10 }, (_, n) => n),
-            (n) =>
-              repository.wake({
-                ...name,
-                wakeId: `${nowMillis}-${n}`,
-                leaseExpiresAtMillis: nowMillis + 100,
-                nowMillis
-              }),
-            { concurrency: "unbounded" }
-          )
-        assert.deepStrictEqual((yield* wake(0)).filter((row) => row !== undefined).map((row) => row.generation), [1])
-        assert.isTrue((yield* wake(99)).every((row) => row === undefined))
-        assert.deepStrictEqual((yield* wake(100)).filter((row) => row !== undefined).map((row) => row.generation), [2])
-        assert.deepStrictEqual((yield* repository.due({ nowMillis: 199, limit: 10 })).length, 0)
-        assert.deepStrictEqual((yield* repository.due({ nowMillis: 200, limit: 10 })).length, 1)
-      }))
-
-    it.live("of workers who claim at the same time, one does; who comes late with a settled wake is fenced", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        yield* repository.create(config)
-        yield* repository.wake({ ...name, wakeId: "w1", leaseExpiresAtMillis: null, nowMillis: 0 })
-        const claims = yield* Effect.forEach(
-          ["a", "b", "c", "d"],
-          (worker) => repository.claim({ ...name, wakeId: "other", worker, leaseExpiresAtMillis: 100, nowMillis: 0 }),
-          { concurrency: "unbounded" }
-        )
-        const claimed = claims.find(({ _tag }) => _tag === "Claimed")
-        assert.deepStrictEqual(claims.map(({ _tag }) => _tag).sort(), ["Claimed", "Held", "Held", "Held"])
-        assert(claimed?._tag === "Claimed")
-        assert.strictEqual(claimed.subscription.wakeId, "w1")
-        assert.strictEqual(claimed.subscription.generation, 1)
-
-        const settle = (options: { wakeId?: string; generation?: number; acked?: number; nowMillis?: number }) =>
-          Effect.map(
-            repository.settle({
-              ...name,
-              wakeId: options.wakeId ?? "w1",
-              generation: options.generation ?? 1,
-              acks: [{ path: "events/a", acked: options.acked ?? 9 }, { path: "events/b", acked: 1 }],
-              leaseExpiresAtMillis: null,
-              nowMillis: options.nowMillis ?? 50
-            }),
-            ({ _tag }) => _tag
-          )
-        assert.strictEqual(yield* settle({ wakeId: "w0" }), "Fenced")
-        assert.strictEqual(yield* settle({ generation: 0 }), "Fenced")
-        assert.strictEqual(yield* settle({ nowMillis: 100 }), "Fenced")
-        const acked = Effect.map(repository.links(name), (links) => links.map((link) => [link.path, link.acked]))
-        assert.deepStrictEqual(yield* acked, [["events/a", 5]])
-        assert.strictEqual(yield* settle({}), "Settled")
-        assert.strictEqual(yield* settle({}), "Fenced")
-        assert.deepStrictEqual(yield* acked, [["events/a", 9], ["events/b", 1]])
-
-        // A position never goes back.
-        yield* repository.wake({ ...name, wakeId: "w2", leaseExpiresAtMillis: 500, nowMillis: 200 })
-        assert.strictEqual(yield* settle({ wakeId: "w2", generation: 2, acked: 3, nowMillis: 201 }), "Settled")
-        assert.deepStrictEqual(yield* acked, [["events/a", 9], ["events/b", 1]])
-      }))
-
-    it.live("keeps a link's position and its pattern when its explicit part comes and goes", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        yield* repository.create(config)
-        const link = (path: string, glob: boolean) =>
-          repository.link({ ...name, links: [{ path, acked: 1, explicit: true, glob }] })
-        assert.isTrue(yield* link("events/a", true))
-        assert.isTrue(yield* link("other", false))
-        yield* repository.unlink({ ...name, path: "events/a" })
-        yield* repository.unlink({ ...name, path: "other" })
-        assert.deepStrictEqual(yield* repository.links(name), [
-          { path: "events/a", acked: 5, explicit: false, glob: true }
-        ])
-        assert.strictEqual((yield* repository.create(config))._tag, "Existing")
-        assert.strictEqual((yield* repository.create({ ...config, digest: "other" }))._tag, "Conflict")
-        yield* repository.delete(name)
-        assert.isFalse(yield* link("events/a", true))
-        assert.deepStrictEqual(yield* repository.links(name), [])
-        assert.isUndefined(yield* repository.get(name))
-      }))
-
-    it.live("notes failures, and when to try again, of the wake that failed only", () =>
-      Effect.gen(function*() {
-        const repository = yield* build
-        yield* repository.create(config)
-        yield* repository.wake({ ...name, wakeId: "w1", leaseExpiresAtMillis: 100, nowMillis: 0 })
-        yield* repository.rest({ ...name, wakeId: "w0", failed: true, dueAtMillis: 10 })
-        assert.strictEqual((yield* repository.get(name))?.wakeId, "w1")
-        yield* repository.rest({ ...name, wakeId: "w1", failed: true, dueAtMillis: 10 })
-        const row = yield* repository.get(name)
-        assert.deepStrictEqual([row?.wakeId, row?.failures, row?.dueAtMillis], [null, 1, 10])
-        yield* repository.rest({ ...name, wakeId: null, failed: false, dueAtMillis: null })
-        assert.deepStrictEqual(yield* repository.due({ nowMillis: 1000, limit: 10 }), [])
-        const pages = [
-          yield* repository.page({ after: { ownerKey: "", subscriptionId: "" }, limit: 10 }),
-          yield* repository.page({ after: name, limit: 10 })
-        ]
-        assert.deepStrictEqual(pages.map(({ length }) => length), [1, 0])
-      }))
-  })
-}
-
-// -----------------------------------------------------------------------------
-// Over HTTP
-// -----------------------------------------------------------------------------
+import { start } from "./support.ts"
 
 interface Call {
   readonly body: Record<string, unknown>
@@ -205,8 +62,32 @@ const worker = (answer: (call: number) => { readonly status: number; readonly bo
     }
   )
 
-const setUp = Effect.fnUntraced(function*() {
-  const server = yield* start({ subscriptions: { interval: "20 millis" } })
+/** Starts a worker that is left alone with each response, and counts its connections. */
+const listening = (answer: (response: Http.ServerResponse) => void) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.callback<Http.Server>((resume) => {
+        const server = Http.createServer((request, response) => {
+          request.resume().on("end", () => answer(response))
+        })
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+      }),
+      (server) =>
+        Effect.sync(() => {
+          server.closeAllConnections()
+          server.close()
+        })
+    ),
+    (server) => {
+      const seen = { connections: 0 }
+      server.on("connection", () => seen.connections++)
+      const address = server.address()
+      return { seen, port: typeof address === "object" && address !== null ? address.port : 0 }
+    }
+  )
+
+const setUp = Effect.fnUntraced(function*(subscriptions?: StreamSubscriptions.Options) {
+  const server = yield* start({ subscriptions: { interval: "20 millis", ...subscriptions } })
   const token = yield* server.token("someone")
   const send = (method: string, path: string, body?: unknown, bearer = token) =>
     Effect.promise(async (signal) => {
@@ -245,8 +126,8 @@ describe("subscriptions over HTTP", () => {
       const first = yield* target.call(0)
       const second = yield* target.call(1)
       assert.isAbove(Number(second.body.generation), Number(first.body.generation))
-      const jwks: { readonly keys: ReadonlyArray<SigningKey["jwk"]> } = yield* Effect.promise(async () =>
-        (await fetch(`${server.url}/streams/__ds/jwks.json`)).json()
+      const jwks: { readonly keys: ReadonlyArray<StreamSubscriptions.SigningKey["jwk"]> } = yield* Effect.promise(
+        async () => (await fetch(`${server.url}/streams/__ds/jwks.json`)).json()
       )
       const [, timestamp, kid, signature] = /^t=(\d+),kid=([^,]+),ed25519=(.+)$/.exec(second.signature) ?? []
       const key = jwks.keys.find((each) => each.kid === kid)
@@ -323,6 +204,144 @@ describe("subscriptions over HTTP", () => {
       assert.strictEqual(other.status, 400)
       // Nothing was refused for good: the wake is still its worker's.
       assert.deepStrictEqual((yield* ack(String(one.token))).json, { ok: true, next_wake: true })
+    }))
+
+  it.live("C-76: a pattern that ends in two stars links the stream that it begins with, and tells of its appends", () =>
+    Effect.gen(function*() {
+      const { send } = yield* setUp()
+      yield* send("PUT", "events", [1])
+      yield* send("PUT", "eventsource", [1])
+      yield* send("PUT", "__ds/subscriptions/s", { type: "pull-wake", pattern: "events/**", wake_stream: "wake" })
+      const { json } = yield* send("GET", "__ds/subscriptions/s")
+      assert.deepStrictEqual(json.streams, [
+        { path: "events", link_type: "glob", acked_offset: "0000000000000000_0000000000000001" }
+      ])
+      yield* send("POST", "events", [2])
+      const claimed = yield* send("POST", "__ds/subscriptions/s/claim", { worker: "w" })
+      assert.strictEqual(claimed.status, 200)
+    }))
+
+  it.live("C-25: a webhook that answers without an end is cut off, and tried again", () =>
+    Effect.gen(function*() {
+      const { send } = yield* setUp()
+      const chunk = Buffer.alloc(16_384, 0x20)
+      const ends: Array<number> = []
+      const waiting: Array<() => void> = []
+      const target = yield* listening((response) => {
+        response.writeHead(200, { "content-type": "application/json" })
+        let sent = 0
+        const pour = () => {
+          while (!response.destroyed && sent < 600 * 1024 * 1024) {
+            sent += chunk.length
+            if (!response.write(chunk)) return void response.once("drain", pour)
+          }
+          response.end()
+        }
+        response.on("close", () => {
+          ends.push(sent)
+          for (const look of waiting.splice(0)) look()
+        })
+        pour()
+      })
+      const url = `http://127.0.0.1:${target.port}/`
+      yield* send("PUT", "__ds/subscriptions/s", { type: "webhook", streams: ["a"], webhook: { url } })
+      yield* send("PUT", "a", [1])
+      yield* Effect.callback<void>((resume) => {
+        const look = () => void (ends.length > 1 ? resume(Effect.void) : waiting.push(look))
+        look()
+      })
+      // What the sockets hold on both sides was sent in vain.
+      for (const sent of ends) assert.isBelow(sent, 64 * 1024 * 1024)
+      assert.strictEqual((yield* send("GET", "__ds/subscriptions/s")).json.status, "failed")
+    }))
+
+  it.live("C-25: no more webhooks of an owner are called at once than may be, and the others after them", () =>
+    Effect.gen(function*() {
+      const { send, server } = yield* setUp({ maxCalls: 2, webhookTimeout: "1 minute" })
+      const open: Array<Http.ServerResponse> = []
+      const waiting: Array<() => void> = []
+      let most = 0
+      const target = yield* listening((response) => {
+        open.push(response)
+        most = Math.max(most, open.filter((each) => !each.writableEnded).length)
+        for (const look of waiting.splice(0)) look()
+      })
+      const called = (count: number) =>
+        Effect.callback<void>((resume) => {
+          const look = () => void (open.length >= count ? resume(Effect.void) : waiting.push(look))
+          look()
+        })
+      const webhook = { url: `http://127.0.0.1:${target.port}/` }
+      const subscribe = (id: string, token?: string) =>
+        send("PUT", `__ds/subscriptions/${id}`, { type: "webhook", streams: ["a"], webhook }, token)
+      for (let index = 0; index < 6; index++) yield* subscribe(`s${index}`)
+      yield* send("PUT", "a", [1])
+      yield* called(2)
+      // Another owner is not held up.
+      const other = yield* server.token("other")
+      yield* subscribe("s", other)
+      yield* send("PUT", "a", [1], other)
+      yield* called(3)
+      for (let index = 0; index < 7; index++) {
+        yield* called(index + 1)
+        open[index]?.writeHead(200, { "content-type": "application/json" }).end("{\"done\":true}")
+      }
+      assert.isAtMost(most, 3)
+    }))
+
+  it.live("C-25 HTTP-09: an owner has no more of them than may be", () =>
+    Effect.gen(function*() {
+      const { send, server } = yield* setUp({ maxSubscriptions: 2 })
+      const body = { type: "pull-wake", pattern: "a", wake_stream: "wake" }
+      const statuses = yield* Effect.forEach(
+        ["a", "b", "c", "a"],
+        (id) => Effect.map(send("PUT", `__ds/subscriptions/${id}`, body), ({ status }) => status)
+      )
+      assert.deepStrictEqual(statuses, [201, 201, 409, 200])
+      assert.deepStrictEqual(codeOf(yield* send("PUT", "__ds/subscriptions/c", body)), "TOO_MANY_SUBSCRIPTIONS")
+      const other = yield* server.token("other")
+      assert.strictEqual((yield* send("PUT", "__ds/subscriptions/c", body, other)).status, 201)
+      yield* send("DELETE", "__ds/subscriptions/a")
+      assert.strictEqual((yield* send("PUT", "__ds/subscriptions/c", body)).status, 201)
+    }))
+
+  it.live("C-26: call no webhook whose name leads inside, when they are created and when they are called", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      let toldAgain = () => {}
+      const again = Effect.callback<void>((resume) => {
+        toldAgain = () => resume(Effect.void)
+      })
+      const resolve = (name: string) =>
+        Effect.sync(() => {
+          if (name !== "rebind.example") return [{ address: "169.254.169.254", family: 4 }]
+          // Checked once, then called twice.
+          if (++asked === 3) toldAgain()
+          return [{ address: asked === 1 ? "93.184.216.34" : "127.0.0.1", family: 4 }]
+        })
+      const { send } = yield* Effect.provideService(setUp(), PublicHttp.Resolver, resolve)
+      const beside = yield* listening((response) => response.end("{}"))
+      const subscribe = (id: string, url: string) =>
+        send("PUT", `__ds/subscriptions/${id}`, { type: "webhook", streams: ["a"], webhook: { url } })
+      for (
+        const url of [
+          "https://metadata.example/",
+          "https://127.0.0.1/",
+          "https://2130706433/",
+          "https://[::ffff:127.0.0.1]/",
+          "https://[64:ff9b::a00:1]/",
+          "https://localhost/",
+          "https://10.0.0.1/",
+          "http://example.com/"
+        ]
+      ) {
+        assert.deepStrictEqual(codeOf(yield* subscribe("s", url)), "WEBHOOK_URL_REJECTED", url)
+      }
+      assert.strictEqual((yield* subscribe("s", `https://rebind.example:${beside.port}/`)).status, 201)
+      yield* send("PUT", "a", [1])
+      yield* again
+      assert.strictEqual((yield* send("GET", "__ds/subscriptions/s")).json.status, "failed")
+      assert.strictEqual(beside.seen.connections, 0)
     }))
 
   it.live("belong to who created them, and nothing is claimed where there is nothing", () =>

@@ -1,5 +1,7 @@
 /**
- * An HTTP client that reads only so much of an answer, from any server.
+ * Reads only so much of an answer, whatever server it comes from.
+ *
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -7,10 +9,20 @@ import * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Stream from "effect/Stream"
 
-/** How many bytes an answer of the protocol may have, unless it is said otherwise. */
+/**
+ * Limits an answer, in bytes, unless it is said otherwise: 64 KiB.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
 export const maxAnswerBytes = 65_536
 
-/** Reads the whole body of a response, and fails with `tooLong` as soon as it is longer than may be. */
+/**
+ * Reads the whole body of a response, and fails with `tooLong` as soon as it is longer than may be.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const readAtMost = <E>(
   response: HttpClientResponse.HttpClientResponse,
   maxBytes: number,
@@ -37,7 +49,12 @@ export const readAtMost = <E>(
   )
 }
 
-/** Returns a client that has read each answer when it gives it, and fails if one is longer than {@link maxAnswerBytes}. */
+/**
+ * Returns a client that has read each answer when it gives it, and fails if one is longer than {@link maxAnswerBytes}.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
 export const bounded = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
   HttpClient.transformResponse(
     client,

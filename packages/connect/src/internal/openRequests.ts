@@ -1,11 +1,11 @@
 /**
- * Counts the requests that wait for a decision, in one process, and lets only so many be open for a client, and for all
+ * Counts the requests of one kind that are open, in one process, and lets only so many be open for a client, and for all
  * clients of an account together.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** Opens a wait until the scope closes, and tells whether there was room for it. */
+/** Opens a request until the scope closes, and tells whether there was room for it. */
 export type Open = (client: {
   readonly account: string
   readonly proofKeyThumbprint: string

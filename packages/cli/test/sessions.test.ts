@@ -1,0 +1,71 @@
+/** `sallyport sessions`, beside a backend that runs. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { exchange, freshState, get, pair, post, sallyport, serve, type Server } from "../../../test-support/backend.ts"
+import { timeout } from "../../../test-support/programs.ts"
+
+const link = (server: Server, token: string) =>
+  Effect.map(
+    post(server, "/api/auth/pairing-links", token, {}),
+    (answer) => answer.json<{ readonly code: string }>().code
+  )
+
+/** Asks again and again until a token is refused, which the access feed brings about. */
+const untilRefused = (server: Server, token: string) =>
+  Effect.repeat(
+    get(server, "/api/auth/sessions", token),
+    { until: ({ status }) => status === 401 }
+  )
+
+interface Listed {
+  readonly sessions: ReadonlyArray<{ readonly id: string; readonly createdAt: string; readonly descendants: number }>
+  readonly links: ReadonlyArray<{ readonly id: string; readonly createdBy: string }>
+}
+
+describe("sallyport sessions", () => {
+  it.live(
+    "SESS-13 SESS-19 C-34: lists sessions and links, and ends one, what descends from it, or all from before a time",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* freshState
+        const server = yield* serve(state)
+        const run = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+          const running = yield* sallyport(["sessions", ...args, "--state-dir", state, "--json"])
+          const { code } = yield* running.exit
+          return { code, stderr: running.stderr(), stdout: running.stdout() }
+        })
+        const listed = Effect.fnUntraced(function*(what: "list" | "links") {
+          const { stdout } = yield* run(what)
+          const json: Listed = JSON.parse(stdout)
+          return json
+        })
+        const first = yield* pair(server)
+        const child = yield* pair(server, yield* link(server, first))
+        const open = yield* link(server, child)
+        const { sessions } = yield* listed("list")
+        assert.deepStrictEqual(sessions.map(({ descendants }) => descendants), [1, 0])
+        assert.deepStrictEqual((yield* listed("links")).links.map(({ createdBy }) => createdBy), ["owner"])
+
+        assert.strictEqual((yield* run("revoke", sessions[1]?.id ?? "")).code, 0)
+        yield* untilRefused(server, child)
+        assert.strictEqual((yield* exchange(server, open)).status, 400)
+        const unknown = yield* run("revoke", sessions[1]?.id ?? "")
+        assert.strictEqual(unknown.code, 3)
+        assert.include(unknown.stderr, "There is no live session")
+        for (const wrong of [[], ["--issued-before", "2026-01-01"], ["x", "--all"]]) {
+          assert.strictEqual((yield* run("revoke", ...wrong)).code, 1)
+        }
+
+        const before = (yield* listed("list")).sessions
+        const since = new Date(Date.parse(before[0]?.createdAt ?? "") + 1).toISOString()
+        const second = yield* pair(server, yield* link(server, first))
+        const all = yield* run("revoke", "--all", "--issued-before", since)
+        assert.deepStrictEqual(JSON.parse(all.stdout), { revoked: 2 })
+        yield* untilRefused(server, first)
+        // What the old session has let in since is out as well.
+        yield* untilRefused(server, second)
+        assert.deepStrictEqual((yield* listed("list")).sessions, [])
+      }).pipe(Effect.scoped),
+    timeout
+  )
+})

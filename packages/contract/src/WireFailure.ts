@@ -1,0 +1,75 @@
+/**
+ * How an answer that is an error is made and logged: with the trace id under which the log has its reason.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+
+/** An id of the same form for a request that no tracer follows, so that an answer can be found in the log all the same. */
+const randomTraceId: Effect.Effect<string> = Effect.map(
+  Effect.all(Array.from({ length: 4 }, () => Random.nextIntBetween(1, 0xffffffff))),
+  (words) => words.map((word) => word.toString(16).padStart(8, "0")).join("")
+)
+
+/**
+ * Returns the trace id of the current request, or one of its own if no tracer follows it.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const traceId: Effect.Effect<string> = Effect.matchEffect(Effect.currentSpan, {
+  onFailure: () => randomTraceId,
+  onSuccess: (span) => Effect.succeed(span.traceId)
+})
+
+/**
+ * Describes why a request is answered with an error, in a sentence for the caller.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Reason {
+  readonly message: string
+}
+
+/**
+ * Fails with an error, and logs its code under the trace id: if the fault is ours, as a warning with the cause, which the
+ * caller is not told.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const answer = <E>(
+  code: string,
+  reason: Reason,
+  error: (traceId: string) => E,
+  ours = false
+): Effect.Effect<never, E> =>
+  Effect.flatMap(
+    traceId,
+    (traceId) =>
+      (ours ? Effect.logWarning(`Answered ${code}`, Cause.fail(reason)) : Effect.logDebug(`Answered ${code}`)).pipe(
+        Effect.annotateLogs({ traceId }),
+        Effect.andThen(Effect.fail(error(traceId)))
+      )
+  )
+
+/**
+ * Makes a function that fails with a wire error: its class and code, and the sentence of whatever went wrong.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <Code extends string, E>(
+  error: new(fields: {
+    readonly code: Code
+    readonly message: string
+    readonly retryable: boolean
+    readonly traceId: string
+  }) => E,
+  code: Code,
+  retryable = false,
+  ours = retryable
+) =>
+(reason: Reason): Effect.Effect<never, E> =>
+  answer(code, reason, (traceId) => new error({ code, message: reason.message, retryable, traceId }), ours)

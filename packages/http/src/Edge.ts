@@ -1,0 +1,81 @@
+/**
+ * What every request passes first and every answer passes last, whatever route of the router it is for.
+ */
+import { AuthPolicy, type Descriptor } from "@sallyport/core/access/AuthPolicy"
+import * as Effect from "effect/Effect"
+import * as HttpEffect from "effect/http/HttpEffect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import type * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Hosts from "./internal/hosts.ts"
+import * as Wire from "./internal/wire.ts"
+
+/**
+ * Makes a function that adds what a browser has to be told on every answer: to take it for what it says it is, not to tell
+ * its address to other sites, and, under `remote-reachable`, to come back over TLS only. What the answer says itself of the
+ * last two stays.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
+export const harden = (
+  policy: Descriptor
+): (response: HttpServerResponse.HttpServerResponse) => HttpServerResponse.HttpServerResponse => {
+  const isRemote = policy.kind === "remote-reachable"
+  return (response) => {
+    const headers: Record<string, string> = { "x-content-type-options": "nosniff" }
+    if (response.headers["referrer-policy"] === undefined) headers["referrer-policy"] = "same-origin"
+    if (isRemote && response.headers["strict-transport-security"] === undefined) {
+      headers["strict-transport-security"] = "max-age=31536000"
+    }
+    return HttpServerResponse.setHeaders(response, headers)
+  }
+}
+
+/** Returns the one form of an address: IPv4 is not written as IPv6, and without a zone. */
+const canonical = (text: string): string => {
+  if (!text.includes(":")) return text
+  const parsed = NetAddress.ipFromString(text.replace(/%.*$/, ""))
+  return Result.isSuccess(parsed) ? NetAddress.formatIp(NetAddress.toCanonical(parsed.success)) : text
+}
+
+/**
+ * Guards the whole router: a request to a name that is not the server's is refused, each client's address has one form,
+ * and no answer, an error or a 404 among them, goes without the headers of {@link harden}. `Sallyport.layer` has it; a host that mounts
+ * the groups one by one adds it beside them.
+ *
+ * **Details**
+ *
+ * A server on a loopback address answers to the names of such addresses and to that of its public URL. A page elsewhere
+ * can point its own name at 127.0.0.1, and for its browser is then a page of this server.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | AuthPolicy> = HttpRouter.middleware(
+  Effect.map(AuthPolicy, (policy) => {
+    const hardening = harden(policy)
+    const onAnswer = HttpEffect.appendPreResponseHandler((_request, response) => Effect.succeed(hardening(response)))
+    const checkHost = Hosts.check(policy)
+    return (httpEffect) => {
+      const app = Effect.updateService(httpEffect, HttpServerRequest.HttpServerRequest, (request) => {
+        const remoteAddress = Option.map(request.remoteAddress, canonical)
+        return Option.getOrUndefined(remoteAddress) === Option.getOrUndefined(request.remoteAddress)
+          ? request
+          : request.modify({ remoteAddress, peerAddress: request.peerAddress })
+      })
+      return Effect.andThen(
+        onAnswer,
+        Effect.matchEffect(checkHost, {
+          onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
+          onSuccess: () => app
+        })
+      )
+    }
+  }),
+  { global: true }
+)
