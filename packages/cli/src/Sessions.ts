@@ -9,6 +9,7 @@ import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCre
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import { SessionId } from "@sallyport/core/access/Session"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
+import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -90,9 +91,9 @@ const sessionJson = ({ descendants, session }: SessionCredentialService.ListedSe
 const sessionLine = ({ descendants, session }: SessionCredentialService.ListedSession): string =>
   [
     session.id,
-    session.subject,
+    Text.shown(session.subject),
     session.method,
-    session.device.label ?? session.device.address ?? "no name",
+    Text.shown(session.device.label ?? session.device.address ?? "no name"),
     `seen ${shortTime(session.lastSeenAt)}`,
     ...(descendants === 0 ? [] : [`${descendants} descend from it`])
   ].join("  ")
@@ -114,7 +115,13 @@ const linkJson = (link: PairingLink) => ({
 })
 
 const linkLine = (link: PairingLink): string =>
-  [link.id, link.subject, link.label ?? "no name", `by ${link.createdBy}`, `until ${shortTime(link.expiresAt)}`]
+  [
+    link.id,
+    Text.shown(link.subject),
+    Text.shown(link.label ?? "no name"),
+    `by ${Text.shown(link.createdBy)}`,
+    `until ${shortTime(link.expiresAt)}`
+  ]
     .join("  ")
 
 const links = Command.make("links", { subject }, ({ subject }) =>

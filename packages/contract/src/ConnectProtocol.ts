@@ -5,6 +5,7 @@
  * proof: every field of the body is also a claim of the proof, and the reader compares them.
  */
 import { Account, ClientLabel, DecisionStatus, DeviceType, Thumbprint } from "@sallyport/core/access/ConnectClient"
+import * as Text from "@sallyport/core/Text"
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
@@ -469,7 +470,7 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
   HttpApiEndpoint.post("connect", "/api/relay/connect", {
     payload: Schema.Struct({
       ...environment,
-      label: Schema.optionalKey(ClientLabel),
+      label: Schema.optionalKey(Text.typedLine()),
       deviceType: Schema.optionalKey(DeviceType)
     }),
     success: Schema.Struct({ environmentUrl: Schema.String, answer: MintAnswer }),

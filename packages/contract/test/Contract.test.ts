@@ -42,6 +42,7 @@ describe("the contract", () => {
     assert.deepStrictEqual(scopes, {
       "session.state": null,
       "session.bootstrap": null,
+      "session.preview": null,
       "session.token": null,
       "session.ticket": [],
       "session.logout": [],
@@ -95,9 +96,11 @@ describe("the contract", () => {
       IdempotencyConflict: 422,
       TooManyRequests: 429,
       Unavailable: 503,
+      InternalError: 500,
       OAuthError: 400,
       OAuthTooManyRequests: 429,
-      OAuthUnavailable: 503
+      OAuthUnavailable: 503,
+      OAuthInternalError: 500
     })
   })
 

@@ -2,7 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { readFile } from "node:fs/promises"
 import { begin, end, type Kit, markdown, type Row, type Section, sections } from "./badInput.ts"
-import { type DpopServer, generate, signingKey, start, token } from "./dpopSupport.ts"
+import * as fc from "fast-check"
+import { claimsOf, type DpopServer, generate, headerOf, prove, signingKey, start, token } from "./dpopSupport.ts"
 import type { Answer } from "./support.ts"
 
 const nonceMillis = 300_000
@@ -85,6 +86,65 @@ describe("SESS-10 SESS-01 L-06: bad input", () => {
         }))
     })
   }
+
+  it.live("BOOT-11: no change of a proof or a token becomes a defect", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ frozen: true, policy: "remote-reachable", publicUrl })
+      const kit = yield* makeKit(server, { title: "", about: "", nonces: false, rows: [] })
+      const good = prove(
+        kit.key,
+        headerOf(kit.key),
+        claimsOf({ method: "GET", url: kit.url, nowMillis: kit.nowMillis, token: kit.token })
+      )
+      const headerChar = fc.integer({ min: 0x20, max: 0xff }).filter((code) => code !== 0x7f).map((code) =>
+        String.fromCharCode(code)
+      )
+      // Some characters of the text become others, or it is cut, repeated, or something else altogether.
+      const changed = (text: string) =>
+        fc.oneof(
+          fc.tuple(fc.nat(text.length - 1), fc.nat(20), fc.string({ unit: headerChar, maxLength: 20 })).map((
+            [at, count, other]
+          ) => text.slice(0, at) + other + text.slice(at + count)),
+          fc.nat(text.length).map((end) => text.slice(0, end)),
+          fc.integer({ min: 2, max: 8 }).map((count) => text.repeat(count)),
+          fc.tuple(fc.jsonValue(), fc.jsonValue()).map(([header, claims]) =>
+            prove(kit.key, JSON.stringify(header), JSON.stringify(claims))
+          ),
+          fc.dictionary(fc.constantFrom("typ", "alg", "jwk", "kid", "crit", "b64", "__proto__"), fc.jsonValue()).map((
+            header
+          ) =>
+            prove(
+              kit.key,
+              { ...headerOf(kit.key), ...header },
+              claimsOf({ method: "GET", url: kit.url, nowMillis: kit.nowMillis, token: kit.token })
+            )
+          ),
+          fc.dictionary(fc.constantFrom("jti", "htm", "htu", "iat", "ath", "nonce", "__proto__"), fc.jsonValue(), {
+            minKeys: 1
+          }).map((claims) =>
+            prove(kit.key, headerOf(kit.key), {
+              ...claimsOf({ method: "GET", url: kit.url, nowMillis: kit.nowMillis, token: kit.token }),
+              ...claims
+            })
+          )
+        )
+      const either = fc.oneof(
+        changed(good).map((dpop) => ({ token: kit.token, dpop })),
+        changed(kit.token).map((token) => ({ token, dpop: good }))
+      ).filter(({ dpop, token }) => dpop !== good || token !== kit.token)
+      yield* Effect.promise(() =>
+        fc.assert(
+          fc.asyncProperty(either, ({ dpop, token }) =>
+            Effect.runPromise(Effect.map(
+              server.send({ path: "/whoami", headers: { authorization: `DPoP ${token}`, dpop } }),
+              // A claim that the check does not read may be anything.
+              ({ status, text }) =>
+                assert.isTrue(status === 401 || status === 400 || status === 200, `${status} ${text}`)
+            ))),
+          { numRuns: 500 }
+        )
+      )
+    }), 60_000)
 
   it("is in the documentation as it is tested (npm run bad-input writes the table)", async () => {
     const page = await readFile(new URL("../../../docs/dpop-and-tokens.md", import.meta.url), "utf8")

@@ -11,6 +11,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import { CredentialApi } from "@sallyport/contract/CredentialGroup"
+import { fuzz, surfaceOf } from "../../../test-support/fuzz.ts"
 import { type Answer, assertError, bearer, eventsOf, follow, start } from "./support.ts"
 
 const decodeEvent = Schema.decodeUnknownSync(AccessStreamEvent)
@@ -76,6 +78,18 @@ const statusOf = (answer: Answer, key: string): Record<string, unknown> => {
 }
 
 describe("credentials over HTTP", () => {
+  it.live("BOOT-11: requests of any bytes get an answer, which is never a defect", () =>
+    Effect.gen(function*() {
+      const { server } = yield* serve
+      yield* fuzz({
+        port: server.port,
+        surface: surfaceOf(CredentialApi),
+        credentials: Effect.map(server.token({ subject: "olga" }), (token) => [`authorization: Bearer ${token}`]),
+        runs: 400
+      })
+      assert.deepStrictEqual(server.logged.filter((line) => /"level":"(?:ERROR|FATAL)"/.test(line)), [])
+    }), 60_000)
+
   it.live("SCOPE-01 SCOPE-03 SCOPE-08 L-50: an owner connects, every member sees and uses it, and a member cannot take it away", () =>
     Effect.gen(function*() {
       const { call } = yield* serve

@@ -12,7 +12,10 @@ const loopback = [
   "::1",
   "[::1]",
   "::ffff:127.0.0.1",
-  "[::FFFF:127.0.0.1]"
+  "[::FFFF:127.0.0.1]",
+  "::ffff:7f00:1",
+  "[::ffff:7f00:1]",
+  "0:0:0:0:0:0:0:1"
 ]
 
 // Addresses of other machines, and spellings of loopback that are doubtful enough to count as reachable.

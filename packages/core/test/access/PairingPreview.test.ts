@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { anyKey } from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as PairingCode from "@sallyport/core/access/PairingCode"
 import * as DateTime from "effect/DateTime"
@@ -76,6 +77,8 @@ describe("a preview", () => {
     Effect.gen(function*() {
       const bound = yield* issue({ proofKeyThumbprint: "key" })
       assert.strictEqual(yield* refusal(preview(bound.code)), "invalid: undefined")
+      const forAnyKey = yield* issue({ proofKeyThumbprint: anyKey })
+      assert.strictEqual(yield* refusal(preview(forAnyKey.code)), "let in", "who redeems it chooses the key")
       const { code } = yield* issue()
       const links = yield* Links
       assert.strictEqual(yield* refusal(links.preview({ credential: code, methods: [] })), "invalid: undefined")
