@@ -96,7 +96,8 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
           createdAtMillis: start + step.now,
           redemptionDigest: step.attempt === null ? null : `attempt-${step.attempt}`
         }),
-        repeatMillis: step.repeats ? 1_000_000 : 0,
+        // Steps go back in time, which the clock of a database does not.
+        repeatMillis: step.repeats ? 1_000_000 : -1_000_000,
         replaces: step.replaces === null ? undefined : SessionId.make(`session-${step.replaces}`)
       }, at(step.now))
     case "list":

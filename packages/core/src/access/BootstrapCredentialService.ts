@@ -489,15 +489,19 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const scopes = options.scopes ?? link.scopes
 
       /** Refuses what can be told to be wrong by now; a used link may have been so by this very attempt. */
-      const check = Effect.fnUntraced(function*(proofKeyThumbprint: string | null) {
+      const check = Effect.fnUntraced(function*(
+        proofKeyThumbprint: string | null,
+        scopes: ReadonlyArray<AccessScope.AccessScope>
+      ) {
         const nowMillis = yield* Clock.currentTimeMillis
         const reason = refusal(link, { scopes, proofKeyThumbprint, nowMillis })
         return reason === undefined || reason === "exhausted" ? reason : yield* refuse(codeDigest, reason, options)
       })
-      yield* check(link.proofKeyThumbprint)
+      // Who lacks the key does not learn what the link grants.
+      yield* check(link.proofKeyThumbprint, [])
       const proof = options.proof === undefined ? undefined : yield* options.proof
       const proofKeyThumbprint = proof?.proofKeyThumbprint
-      const isUsed = (yield* check(proofKeyThumbprint ?? null)) === "exhausted"
+      const isUsed = (yield* check(proofKeyThumbprint ?? null, scopes)) === "exhausted"
       const spend = proof === undefined ? Effect.void : proof.spend
 
       const attempt = attemptKey === undefined ? proofKeyThumbprint : Redacted.value(attemptKey)

@@ -591,7 +591,7 @@ describe("secrets", () => {
       const [, lines] = yield* withLogs(Effect.provideService(run, Tracer.Tracer, tracer))
       assert.isAbove(lines.length, 3)
       const names = new Set(spans.map(({ name }) => name))
-      for (const method of ["issue", "consume", "list", "revoke", "seed"]) {
+      for (const method of ["issue", "redeem", "list", "revoke", "seed"]) {
         assert.isTrue(names.has(`BootstrapCredentialService.${method}`), method)
       }
       const walked = [

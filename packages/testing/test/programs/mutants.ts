@@ -338,7 +338,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   sessions("forgets revocations", "finds a session that is revoked", (real) => ({
     findById: (id) => Effect.map(real.findById(id), Option.map((row) => ({ ...row, revokedAtMillis: null })))
   })),
-  sessions("lets a refresh token be used for good", "SESS-16, C-32: the refresh token before", (real) => ({
+  sessions("lets a refresh token be used for good", "SESS-16 C-32: the refresh token before", (real) => ({
     refresh: (options, change) => real.refresh({ ...options, graceMillis: Number.MAX_SAFE_INTEGER }, change)
   })),
   sessions("logs two tabs out", "SESS-04: of 50 that refresh at once one exchanges the token", (real) => ({
@@ -372,14 +372,14 @@ export const mutants: ReadonlyArray<Mutant> = [
       return session
     })
   })),
-  sessions("ends a session whose answer was lost", "SESS-16, C-32: the refresh token before", (real) => ({
+  sessions("ends a session whose answer was lost", "SESS-16 C-32: the refresh token before", (real) => ({
     refresh: Effect.fnUntraced(function*(options, change) {
       const row = Option.getOrUndefined(yield* real.findById(options.id))
       if (row !== undefined) yield* real.useTokens(row.tokenDigest, change.nowMillis)
       return yield* real.refresh(options, change)
     })
   })),
-  sessions("looks at scopes too late", "SESS-16, C-23", (real) => ({
+  sessions("looks at scopes too late", "SESS-16 C-23", (real) => ({
     refresh: Effect.fnUntraced(function*(options, change) {
       const outcome = yield* real.refresh({ ...options, scopes: [] }, change)
       return outcome._tag === "Refreshed" && options.scopes.includes("runs:operate")

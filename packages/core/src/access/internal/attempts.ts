@@ -44,7 +44,7 @@ export const networksOf = (source: string): ReadonlyArray<string> => {
   const parsed = NetAddress.ipFromString(source.replace(/%.*$/, ""))
   if (Result.isFailure(parsed)) return [source.replace(notPrintable, "?").slice(0, 128)]
   const address = NetAddress.toCanonical(parsed.success)
-  return (NetAddress.isIpv4Address(address) ? [24, 32] : [48, 56, 64, 128])
+  return (NetAddress.isIpv4Address(address) ? [32] : [48, 56, 64, 128])
     .map((bits) => IpNetwork.format(IpNetwork.fromAddressUnsafe(address, bits)))
 }
 
