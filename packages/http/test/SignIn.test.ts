@@ -46,6 +46,76 @@ const limits = { attempts: { perSource: { limit: 3, window: "1 minute" } } } as 
 const believing = (...networks: ReadonlyArray<string>) =>
   Layer.merge(Sallyport.layer(), TrustedProxies.layer(networks.map((text) => IpNetwork.fromStringUnsafe(text))))
 
+describe("codes as people enter them", () => {
+  it.live("BOOT-13 C-04: full-width, with other dashes, invisible characters or as the whole address, let in", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const forms: ReadonlyArray<(code: string) => string> = [
+        (code) => code.replaceAll("-", "\u2013"),
+        (code) => `${code.slice(0, 6)}\u200b${code.slice(6)}`,
+        (code) => Array.from(code, (char) => String.fromCodePoint(char.charCodeAt(0) + 0xfee0)).join(""),
+        (code) => `http://127.0.0.1:${server.port}/pair#token=${code}`
+      ]
+      for (const form of forms) {
+        for (const request of [bootstrap, exchange]) {
+          const answer = yield* server.send(request(form(yield* server.code())))
+          assert.strictEqual(answer.status, 200, answer.text)
+        }
+      }
+    }))
+})
+
+describe("attempts that are made again", () => {
+  it.live("BOOT-10 C-31: the same attempt gets the same session, another one is told that the code was used", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const code = yield* server.code()
+      const attempt = (attemptKey: string): Request => ({
+        path: "/api/auth/bootstrap",
+        body: { credential: code, attemptKey }
+      })
+      const [first, second] = [yield* server.send(attempt("a".repeat(16))), yield* server.send(attempt("a".repeat(16)))]
+      assert.deepStrictEqual([first.status, second.status], [200, 200])
+      assert.deepStrictEqual(second.json.session, first.json.session)
+      assert.deepStrictEqual(second.headers["set-cookie"], first.headers["set-cookie"])
+      assertError(yield* server.send(attempt("b".repeat(16))), {
+        status: 401,
+        tag: "Unauthorized",
+        code: "invalid_credential"
+      })
+      assertError(yield* server.send(attempt("short")), {
+        status: 400,
+        tag: "InvalidRequest",
+        code: "invalid_request"
+      })
+      assert.strictEqual((yield* Effect.orDie(server.sessions.list())).length, 1)
+    }))
+
+  it.live("BOOT-10 C-30: a store that fails costs no code", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      for (const request of [bootstrap, exchange]) {
+        const code = yield* server.code()
+        server.probe.failing.add("links.redeem")
+        assert.strictEqual((yield* server.send(request(code))).status, 503)
+        server.probe.failing.clear()
+        assert.strictEqual((yield* server.send(request(code))).status, 200)
+      }
+    }))
+
+  it.live("SESS-20 C-45: a browser that pairs again has one session", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      let cookie: string | undefined
+      for (let time = 0; time < 4; time++) {
+        const answer = yield* server.send(bootstrap(yield* server.code(), cookie === undefined ? {} : { cookie }))
+        assert.strictEqual(answer.status, 200, answer.text)
+        cookie = String(answer.headers["set-cookie"]?.[0]).replace(/;.*/, "")
+      }
+      assert.strictEqual((yield* Effect.orDie(server.sessions.list())).length, 1)
+    }))
+})
+
 describe("wrong codes", () => {
   it.live("BOOT-06: are answered 429 with Retry-After at both endpoints, whatever is sent then", () =>
     Effect.gen(function*() {

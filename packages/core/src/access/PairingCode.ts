@@ -24,12 +24,26 @@ const randomSymbols: Record<Kind, number> = { device: 15, machine: 27 }
 const groupLength = 4
 
 /**
- * Bounds the text that {@link parse} looks at: the longest code with room for separators.
+ * Bounds the text that {@link parse} looks at, in characters: room for a pairing address.
  *
  * @category constants
  * @since 0.1.0
  */
-export const maxInputLength = 64
+export const maxInputLength = 512
+
+/**
+ * Returns what was entered with plain letters and with `-` for every dash and blank. Of a pairing address it is what stands
+ * in the fragment.
+ */
+const plain = (input: string): string => {
+  const [, token = input] = /#(?:[^#]*&)?token=([^&#]*)/.exec(input) ?? []
+  // A browser may have encoded what was copied from its address bar.
+  return token.replaceAll("%20", " ").normalize("NFKC")
+    // What is seen as no character of its own, such as the zero-width space that a messenger adds.
+    .replace(/[\p{Cf}\p{DI}\p{M}]/gu, "")
+    // A minus sign, and the long vowel mark of Japanese keyboards, are dashes to those who type them.
+    .replace(/[\s\p{Pd}\u2212\u30FC]+/gu, "-")
+}
 
 /**
  * Draws a new code, shown as groups of four symbols: `XXXX-XXXX-XXXX-XXXX`.
@@ -51,15 +65,15 @@ export const generate = Effect.fnUntraced(function*(kind: Kind): Effect.fn.Retur
 })
 
 /**
- * Reads a code as a person enters it: any case, with or without dashes and spaces, `I` and `L` taken for `1` and `O` for
- * `0`. Returns the symbols without separators, or none if the length, a symbol or the check symbol is wrong.
+ * Reads a code as a person enters it: any case and width, with or without dashes and spaces of any kind, with invisible
+ * characters in it, as the whole pairing address; `I` and `L` are taken for `1` and `O` for `0`. Returns the symbols without separators, or none if the length, a symbol or the check symbol is wrong.
  *
  * @category converting
  * @since 0.1.0
  */
 export const parse = (input: string): Option.Option<Redacted.Redacted> => {
   if (input.length > maxInputLength) return Option.none()
-  const symbols = input.toUpperCase().replace(/[\s-]/g, "").replace(/[IL]/g, "1").replace(/O/g, "0")
+  const symbols = plain(input).toUpperCase().replaceAll("-", "").replace(/[IL]/g, "1").replace(/O/g, "0")
   if (symbols.length !== randomSymbols.device + 1 && symbols.length !== randomSymbols.machine + 1) return Option.none()
   const values: Array<number> = []
   for (const symbol of symbols) {
@@ -79,7 +93,7 @@ export const parse = (input: string): Option.Option<Redacted.Redacted> => {
  * @since 0.1.0
  */
 export const hasCodeForm = (input: string): boolean =>
-  /^\s*[0-9a-z]{4}(?:[\s-]+[0-9a-z]{4}){3}(?:(?:[\s-]+[0-9a-z]{4}){3})?\s*$/i.test(input)
+  input.length <= maxInputLength && /^-?[0-9a-z]{4}(?:-[0-9a-z]{4}){3}(?:(?:-[0-9a-z]{4}){3})?-?$/i.test(plain(input))
 
 const format = (symbols: string): string => {
   const groups: Array<string> = []

@@ -140,12 +140,49 @@ describe("PairingCode", () => {
     )
   })
 
+  const shown = (valid: string) => valid.replaceAll(/.{4}(?=.)/g, "$&-")
+
+  it("BOOT-13 C-04: accepts full-width forms, any dash or blank, invisible characters, and the whole pairing address", () => {
+    const wide = (text: string) =>
+      Array.from(text, (char) => String.fromCodePoint(char.charCodeAt(0) + 0xfee0)).join("")
+    const separators = "-‐‑‒–—―−﹣－ｰー \t\n\u00a0\u2009\u3000\u200b\u200d\u2060\ufeff\u00ad\u202e\u2066\ufe0f"
+    fc.assert(fc.property(code, fc.constantFrom(...separators), fc.boolean(), (valid, separator, lower) => {
+      const text = lower ? valid.toLowerCase() : valid
+      for (
+        const entered of [
+          wide(text),
+          shown(text).replaceAll("-", separator),
+          `${separator}${shown(text)}${separator}`,
+          Array.from(text).join(separator),
+          `http://127.0.0.1:4590/pair#token=${shown(text)}`,
+          `  https://ide.example.com/pair/#token=${encodeURIComponent(shown(text))}\n`,
+          `https://ide.example.com/a/pair#next=1&token=${shown(text)}&x=y`,
+          `<https://ide.example.com/pair#token=${shown(text)}`
+        ]
+      ) assert.strictEqual(parsed(entered), valid, JSON.stringify(entered))
+    }))
+  })
+
+  it("BOOT-13: a mistyped code is told as one in each of these forms", () => {
+    for (
+      const text of [
+        "ＡＢＣＤ－ＥＦＧＨ－JKMN－PQRS",
+        "ABCD–EFGH–JKMN–PQRS",
+        "AB\u200bCD-EFGH-JKMN-PQRS",
+        "http://x/pair#token=ABCD-EFGH-JKMN-PQRS"
+      ]
+    ) {
+      assert.isUndefined(parsed(text), text)
+      assert.isTrue(PairingCode.hasCodeForm(text), text)
+    }
+  })
+
   it("BOOT-01: refuses U, foreign symbols, wrong lengths and long input", () => {
     fc.assert(
       fc.property(
         code,
         fc.nat(),
-        fc.constantFrom("U", "u", "_", "*", "$", "ß", "\u0000", "٣", "０"),
+        fc.constantFrom("U", "u", "_", "*", "$", "ß", "\u0000", "٣"),
         (valid, at, symbol) => {
           const position = at % valid.length
           assert.isUndefined(parsed(valid.slice(0, position) + symbol + valid.slice(position + 1)))
@@ -158,8 +195,8 @@ describe("PairingCode", () => {
       })
     )
     const valid = complete("0".repeat(15))
-    assert.strictEqual(parsed(" ".repeat(48) + valid), valid)
-    assert.isUndefined(parsed(" ".repeat(49) + valid))
+    assert.strictEqual(parsed(" ".repeat(496) + valid), valid)
+    assert.isUndefined(parsed(" ".repeat(497) + valid))
     assert.isUndefined(parsed(""))
     assert.isUndefined(parsed("-".repeat(16)))
   })

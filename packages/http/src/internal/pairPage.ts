@@ -125,10 +125,19 @@ const once = (step) => async (...args) => {
   }
 }
 
+// If the answer is lost, the next click asks for the same session. No page without TLS has crypto.randomUUID.
+const attempts = new Map()
+const attemptKey = (credential) => {
+  const made = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("")
+  if (!attempts.has(credential)) attempts.set(credential, made)
+  return attempts.get(credential)
+}
+
 const redeem = async (credential) => {
   show("Pairing…", "busy")
   await call("bootstrap", {
     credential,
+    attemptKey: attemptKey(credential),
     label: navigator.userAgentData?.platform || navigator.platform || "Browser"
   })
   form.hidden = true
