@@ -131,7 +131,13 @@ describe("variants of the mount", () => {
       const attempt = (index: number) =>
         Effect.flatMap(PairingCode.generate("device"), (credential) =>
           Effect.map(
-            Effect.flip((nodes[index % 2] ?? nodes[0]).consume({ credential, source: "198.51.100.7" })),
+            Effect.flip(
+              (nodes[index % 2] ?? nodes[0]).redeem({
+                credential,
+                method: "bearer-access-token",
+                source: "198.51.100.7"
+              })
+            ),
             ({ reason }) => reason._tag
           ))
       const answers = yield* Effect.forEach([0, 1, 2, 3, 4, 5], attempt)

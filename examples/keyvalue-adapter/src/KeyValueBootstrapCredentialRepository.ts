@@ -1,9 +1,10 @@
 /** Pairing links on the log. Each operation is one decision, as its contract demands. */
 import * as Links from "@sallyport/core/access/BootstrapCredentialRepository"
-import { isLive } from "@sallyport/core/access/SessionCredentialRepository"
+import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Option } from "effect"
-import type { AccessLog, Decision } from "./AccessLog.ts"
+import type { AccessLog, Decision, State } from "./AccessLog.ts"
 import { event } from "./AccessLog.ts"
+import { begin, ending } from "./KeyValueSessionCredentialRepository.ts"
 
 const redeemable = (row: Links.PairingLinkRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
@@ -19,6 +20,9 @@ export const open = (rows: Iterable<Links.PairingLinkRow>, nowMillis: number) =>
     .filter((row) => redeemable(row, nowMillis))
     .sort(newestFirst)
 
+const withDigest = ({ links }: State, codeDigest: string) =>
+  Array.from(links.values()).find((row) => row.codeDigest === codeDigest)
+
 const endedAt = (row: Links.PairingLinkRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
 
@@ -26,14 +30,13 @@ const endedAt = (row: Links.PairingLinkRow): number =>
 export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialRepository => {
   return {
     insert: (row, context, maxOpen = Infinity) =>
-      log.change("insert", ({ links, sessions }): Decision<Links.InsertOutcome> | Error => {
+      log.change("insert", (state): Decision<Links.InsertOutcome> | Error => {
+        const { links, sessions } = state
         const issuer = row.issuedBy === null ? undefined : sessions.get(row.issuedBy)
-        if (row.issuedBy !== null && (issuer === undefined || !isLive(issuer, context.nowMillis))) {
+        if (row.issuedBy !== null && (issuer === undefined || !Sessions.isLive(issuer, context.nowMillis))) {
           return { answer: "issuer-ended" }
         }
-        if (Array.from(links.values()).some(({ codeDigest }) => codeDigest === row.codeDigest)) {
-          return { answer: "digest-exists" }
-        }
+        if (withDigest(state, row.codeDigest) !== undefined) return { answer: "digest-exists" }
         const ofIssuer = open(links.values(), context.nowMillis).filter(({ issuedBy }) => issuedBy === row.issuedBy)
         if (row.issuedBy !== null && ofIssuer.length >= maxOpen) return { answer: "too-many-open" }
         if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already; use another id`)
@@ -41,26 +44,39 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
         return { answer: "inserted", change: { links: [row], events: [upserted] } }
       }),
 
-    findByCodeDigest: (codeDigest) =>
-      Effect.sync(() =>
-        Option.fromUndefinedOr(Array.from(log.state.links.values()).find((row) => row.codeDigest === codeDigest))
-      ),
+    findByCodeDigest: (codeDigest) => Effect.sync(() => Option.fromUndefinedOr(withDigest(log.state, codeDigest))),
 
-    // #region consume
-    consume: ({ codeDigest, ...attempt }, context) =>
-      log.change("consume", ({ links }): Decision<Links.ConsumeOutcome> => {
-        const row = Array.from(links.values()).find((row) => row.codeDigest === codeDigest)
-        const reason = Links.refusal(row, { ...attempt, nowMillis: context.nowMillis })
+    // #region redeem
+    redeem: ({ codeDigest, repeatMillis, replaces, session }, context) =>
+      log.change("redeem", (state): Decision<Links.RedeemOutcome> | Error => {
+        const { nowMillis } = context
+        const before = Array.from(state.sessions.values()).find((row) =>
+          row.redemptionDigest !== null && row.redemptionDigest === session.redemptionDigest &&
+          Sessions.isLive(row, nowMillis) && row.createdAtMillis + repeatMillis > nowMillis
+        )
+        if (before !== undefined) return { answer: { _tag: "Repeated", session: before } }
+        const row = withDigest(state, codeDigest)
+        const reason = Links.refusal(row, { ...session, nowMillis })
         if (row === undefined || reason !== undefined) {
           return { answer: { _tag: "Refused", reason: reason ?? "unknown" } }
         }
-        const consumed = { ...row, remainingUses: row.remainingUses - 1 }
-        const said = consumed.remainingUses === 0
-          ? event({ _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "consumed" }, context)
-          : event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(consumed) }, context)
-        return { answer: { _tag: "Consumed", row: consumed }, change: { links: [consumed], events: [said] } }
+        const begun = begin(state, session, context)
+        if (begun instanceof Error) return begun
+        const ended = replaces === undefined
+          ? undefined
+          : ending(state, { _tag: "Session", id: replaces }, context).change
+        const link = { ...row, remainingUses: row.remainingUses - 1 }
+        return {
+          answer: { _tag: "Redeemed", link },
+          change: {
+            links: [...(ended?.links ?? []), link],
+            sessions: [...(ended?.sessions ?? []), ...begun.sessions],
+            removedTickets: ended?.removedTickets ?? [],
+            events: [...(ended?.events ?? []), event(Links.used(link), context), ...begun.events]
+          }
+        }
       }),
-    // #endregion consume
+    // #endregion redeem
 
     list: ({ after, limit, nowMillis, subject }) =>
       Effect.sync(() =>

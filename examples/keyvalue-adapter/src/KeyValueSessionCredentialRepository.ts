@@ -1,5 +1,6 @@
 /** Sessions and their tickets on the log. Each operation is one decision, as its contract demands. */
-import type { AccessEvent } from "@sallyport/core"
+import type { ChangeContext } from "@sallyport/core/access/AccessEvent"
+import { revocationVerdict } from "@sallyport/core/access/Lineage"
 import type * as Session from "@sallyport/core/access/Session"
 import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Option } from "effect"
@@ -23,9 +24,15 @@ const ticketsOf = ({ tickets }: State, ids: ReadonlyArray<Session.SessionId>): R
 const withDigest = ({ sessions }: State, tokenDigest: string): Sessions.SessionRow | undefined =>
   Array.from(sessions.values()).find((row) => row.tokenDigest === tokenDigest)
 
+/** Returns the change that begins a session, unless its id or its digest exists. */
+export const begin = (state: State, row: Sessions.SessionRow, context: ChangeContext) =>
+  state.sessions.has(row.id) || withDigest(state, row.tokenDigest) !== undefined
+    ? new Error(`Session ${row.id} exists already`)
+    : { sessions: [row], events: [event({ _tag: "sessionUpserted", session: Sessions.toSession(row) }, context)] }
+
 /** Ends what a revocation ends: sessions with their tickets, and links. */
-const ending = (state: State, target: Sessions.RevocationTarget, context: AccessEvent.ChangeContext) => {
-  const ends = Sessions.revocationVerdict(
+export const ending = (state: State, target: Sessions.RevocationTarget, context: ChangeContext) => {
+  const ends = revocationVerdict(
     { sessions: state.sessions.values(), links: state.links.values() },
     target,
     context.nowMillis
@@ -62,11 +69,8 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
   return {
     insert: (row, context) =>
       log.change("insert", (state) => {
-        if (state.sessions.has(row.id) || withDigest(state, row.tokenDigest) !== undefined) {
-          return new Error(`Session ${row.id} exists already`)
-        }
-        const upserted = event({ _tag: "sessionUpserted", session: Sessions.toSession(row) }, context)
-        return { answer: undefined, change: { sessions: [row], events: [upserted] } }
+        const change = begin(state, row, context)
+        return change instanceof Error ? change : { answer: undefined, change }
       }),
 
     findByTokenDigest: (tokenDigest) => Effect.sync(() => Option.fromUndefinedOr(withDigest(log.state, tokenDigest))),
@@ -88,19 +92,16 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
       log.change("refresh", (state): Decision<Sessions.RefreshOutcome> | Error => {
         const { nowMillis } = context
         const row = state.sessions.get(id)
-        const verdict = Sessions.refreshVerdict(row, { ...attempt, nowMillis })
+        const usedForMillis = nowMillis - (row?.tokensUsedAtMillis ?? nowMillis)
+        const verdict = Sessions.refreshVerdict(row, { ...attempt, nowMillis, usedForMillis })
         if (row === undefined) return { answer: { _tag: "Refused", reason: "unknown" } }
         switch (verdict) {
-          case "current": {
+          case "current":
+          case "extended": {
             if ((withDigest(state, next.tokenDigest)?.id ?? id) !== id) {
               return new Error(`The new token of session ${id} has a digest that exists already`)
             }
-            const refreshed: Sessions.SessionRow = {
-              ...used(row, nowMillis, lifetimeMillis),
-              ...next,
-              previousRefreshDigest: row.refreshDigest,
-              refreshedAtMillis: nowMillis
-            }
+            const refreshed = Sessions.refreshed(row, { verdict, next, lifetimeMillis, nowMillis })
             const upserted = event({ _tag: "sessionUpserted", session: Sessions.toSession(refreshed) }, context)
             return {
               answer: { _tag: "Refreshed", row: refreshed },
@@ -117,6 +118,14 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
           default:
             return { answer: { _tag: "Refused", reason: verdict } }
         }
+      }),
+
+    useTokens: (tokenDigest, nowMillis) =>
+      log.change("useTokens", (state): Decision<void> => {
+        const row = withDigest(state, tokenDigest)
+        return row === undefined || row.previousRefreshDigest === null || row.tokensUsedAtMillis !== null
+          ? { answer: undefined }
+          : { answer: undefined, change: { sessions: [{ ...row, tokensUsedAtMillis: nowMillis }] } }
       }),
 
     isKeyInUse: ({ keyId, nowMillis }) =>

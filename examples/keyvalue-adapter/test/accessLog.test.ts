@@ -1,7 +1,12 @@
 /** What the contract's suites cannot ask of every adapter: how this one starts, and what it does if the store fails. */
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
-import { type BootstrapCredentialRepository, RepositoryError } from "@sallyport/core"
+import {
+  type BootstrapCredentialRepository,
+  RepositoryError,
+  Session,
+  type SessionCredentialRepository
+} from "@sallyport/core"
 import { Effect, Layer } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as KeyValueRepositories from "../src/KeyValueRepositories.ts"
@@ -22,11 +27,34 @@ const row: BootstrapCredentialRepository.PairingLinkRow = {
 }
 
 const insert = AccessRepository.use(({ links }) => links.insert(row, { actor: "operator", nowMillis: 1_000 }))
-const consume = AccessRepository.use(({ links }) =>
-  links.consume({ codeDigest: "digest", scopes: undefined, proofKeyThumbprint: undefined }, {
-    actor: "system",
-    nowMillis: 2_000
-  })
+const session = (id: string): SessionCredentialRepository.SessionRow => ({
+  id: Session.SessionId.make(id),
+  subject: row.subject,
+  method: "bearer-access-token",
+  scopes: [],
+  proofKeyThumbprint: null,
+  linkId: row.id,
+  parentId: null,
+  device: new Session.Device({ label: null, userAgent: null, address: null }),
+  tokenDigest: `token of ${id}`,
+  keyId: "key",
+  tokenExpiresAtMillis: null,
+  refreshDigest: null,
+  previousRefreshDigest: null,
+  refreshedAtMillis: null,
+  tokensUsedAtMillis: null,
+  redemptionDigest: null,
+  createdAtMillis: 2_000,
+  lastSeenAtMillis: 2_000,
+  expiresAtMillis: 9_000,
+  absoluteExpiresAtMillis: null,
+  revokedAtMillis: null
+})
+const redeem = AccessRepository.use(({ links }) =>
+  links.redeem(
+    { codeDigest: "digest", session: session(crypto.randomUUID()), repeatMillis: 0, replaces: undefined },
+    { actor: "system", nowMillis: 2_000 }
+  )
 )
 
 /** The state as a client sees it. */
@@ -46,12 +74,12 @@ describe("the log of changes on a KeyValueStore", () => {
   it.effect("shows after a restart what it showed before", () =>
     Effect.gen(function*() {
       const store = yield* memory
-      const before = yield* Effect.andThen(Effect.andThen(insert, consume), look).pipe(on(store))
-      assert.strictEqual(before.snapshot.revision, 2)
+      const before = yield* Effect.andThen(Effect.andThen(insert, redeem), look).pipe(on(store))
+      assert.strictEqual(before.snapshot.revision, 3)
       assert.strictEqual(before.snapshot.pairingLinks[0]?.remainingUses, 1)
       assert.deepStrictEqual(yield* on(store)(look), before)
-      const after = yield* Effect.andThen(consume, look).pipe(on(store))
-      assert.deepStrictEqual(after.events.map(({ revision }) => revision), [1, 2, 3])
+      const after = yield* Effect.andThen(redeem, look).pipe(on(store))
+      assert.deepStrictEqual(after.events.map(({ revision }) => revision), [1, 2, 3, 4, 5])
       assert.deepStrictEqual(after.snapshot.pairingLinks, [])
     }))
 
@@ -70,13 +98,13 @@ describe("the log of changes on a KeyValueStore", () => {
         yield* insert
         const before = yield* look
         full = true
-        const error = yield* Effect.flip(consume)
+        const error = yield* Effect.flip(redeem)
         assert.instanceOf(error, RepositoryError.RepositoryError)
-        assert.strictEqual(error.operation, "consume")
+        assert.strictEqual(error.operation, "redeem")
         assert.deepStrictEqual(yield* look, before)
         full = false
-        assert.strictEqual((yield* consume)._tag, "Consumed")
-        assert.strictEqual((yield* look).snapshot.revision, 2)
+        assert.strictEqual((yield* redeem)._tag, "Redeemed")
+        assert.strictEqual((yield* look).snapshot.revision, 3)
       }).pipe(on(failing))
     }))
 
@@ -85,8 +113,8 @@ describe("the log of changes on a KeyValueStore", () => {
       const store = yield* memory
       yield* Effect.gen(function*() {
         yield* insert
-        yield* on(store)(consume)
-        const error = yield* Effect.flip(consume)
+        yield* on(store)(redeem)
+        const error = yield* Effect.flip(redeem)
         assert.include(String(error.cause), "change/2 is there already")
         assert.strictEqual((yield* look).snapshot.revision, 1)
       }).pipe(on(store))
@@ -96,7 +124,7 @@ describe("the log of changes on a KeyValueStore", () => {
   it.effect("does not start on a change that is damaged", () =>
     Effect.gen(function*() {
       const store = yield* memory
-      yield* on(store)(Effect.andThen(insert, consume))
+      yield* on(store)(Effect.andThen(insert, redeem))
       const whole = yield* store.get("sallyport/change/2")
       yield* store.set("sallyport/change/2", whole?.slice(0, -20) ?? "")
       const error = yield* Effect.flip(on(store)(look))

@@ -12,18 +12,11 @@ export const layerServices = Layer.mergeAll(
 )
 
 // #region sign-in
-/** Signs a device in: issues a code, redeems it, and starts a session. Returns its token. */
+/** Signs a device in: issues a code, and redeems it for a session. Returns its token. */
 export const signIn = Effect.fn("signIn")(function*(subject: string) {
   const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
-  const sessions = yield* SessionCredentialService.SessionCredentialService
   const { code } = yield* bootstrap.issue({ issuedBy: "operator", subject, scopes: ["runs:read", "runs:operate"] })
-  const grant = yield* bootstrap.consume({ credential: code })
-  const { token } = yield* sessions.issue({
-    subject: grant.subject,
-    scopes: grant.scopes,
-    method: "bearer-access-token",
-    actor: grant.createdBy
-  })
+  const { token } = yield* bootstrap.redeem({ credential: code, method: "bearer-access-token" })
   return token
 })
 // #endregion sign-in

@@ -106,6 +106,15 @@ export const Label = Text.typedLine()
 export const Credential = Schema.RedactedFromValue(Schema.String.check(Schema.isMaxLength(512)))
 
 /**
+ * Names an attempt to redeem a code: a random value that the client makes, and sends again with the same request if the
+ * answer is lost. For a minute the server gives the same answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const AttemptKey = Schema.RedactedFromValue(Schema.String.check(Schema.isPattern(/^[\x21-\x7e]{16,128}$/)))
+
+/**
  * Describes what a code would give to who redeems it.
  *
  * @category models

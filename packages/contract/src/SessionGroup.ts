@@ -7,6 +7,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import {
+  AttemptKey,
   Credential,
   Label,
   ListedSessionView,
@@ -105,7 +106,11 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     error: [Unauthorized, Forbidden, Unavailable]
   }),
   HttpApiEndpoint.post("bootstrap", "/api/auth/bootstrap", {
-    payload: Schema.Struct({ credential: Credential, label: Schema.optionalKey(Label) }),
+    payload: Schema.Struct({
+      credential: Credential,
+      label: Schema.optionalKey(Label),
+      attemptKey: Schema.optionalKey(AttemptKey)
+    }),
     success: Schema.Struct({ session: SessionView }),
     error: [InvalidRequest, Unauthorized, Forbidden, TooManyRequests, Unavailable]
   }),
@@ -151,6 +156,7 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
       subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       subject_token_type: Schema.optionalKey(Schema.String),
       refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+      attempt_key: Schema.optionalKey(AttemptKey),
       scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(4096)))
     }).pipe(HttpApiSchema.asFormUrlEncoded()),
     success: TokenResponse,

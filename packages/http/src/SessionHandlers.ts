@@ -6,14 +6,10 @@ import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { accessTokenType, bootstrapTokenType, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
-import {
-  BootstrapCredentialError,
-  BootstrapCredentialService,
-  InvalidCredential
-} from "@sallyport/core/access/BootstrapCredentialService"
-import { ConnectClientStore, grantedBy } from "@sallyport/core/connect/ConnectClientStore"
-import { reachOf } from "@sallyport/core/access/Principal"
+import { BootstrapCredentialService, type RedeemOptions } from "@sallyport/core/access/BootstrapCredentialService"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import type { InvalidProof, NonceRequired, ReplayStoreUnavailable } from "@sallyport/core/access/DpopProof"
+import { reachOf } from "@sallyport/core/access/Principal"
 import { SessionId, type SessionMethod } from "@sallyport/core/access/Session"
 import {
   type IssuedSession,
@@ -31,10 +27,22 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { authenticate, challenge, checkOrigin } from "./Authentication.ts"
-import { sourceOf } from "./internal/clientAddress.ts"
 import * as Dpop from "./internal/dpop.ts"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
+
+/** Returns the session of the browser that sends the current request, if one of its cookies has a good one. */
+const currentSession = Effect.gen(function*() {
+  const { secureCookies } = yield* AuthPolicy
+  const sessions = yield* SessionCredentialService
+  for (const token of SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, secureCookies)) {
+    const session = yield* sessions.verify(token).pipe(
+      Effect.catchReason("SessionCredentialError", "SessionRefused", () => Effect.undefined)
+    )
+    if (session !== undefined) return session
+  }
+  return undefined
+})
 
 const policyView = Effect.gen(function*() {
   const { bootstrapMethods, kind, sessionMethods } = yield* AuthPolicy
@@ -48,73 +56,47 @@ const policyView = Effect.gen(function*() {
   })
 })
 
-/** Redeems a credential and starts a session of the given method for the sender of the current request. */
-const signIn = Effect.fnUntraced(function*(options: {
-  readonly credential: Redacted.Redacted
-  readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
-  readonly method: SessionMethod
-  readonly proofKeyThumbprint?: string | undefined
-  readonly label?: string | undefined
-}) {
-  const request = yield* HttpServerRequest.HttpServerRequest
-  const bootstrap = yield* BootstrapCredentialService
-  const sessions = yield* SessionCredentialService
-  const grant = yield* bootstrap.consume({
-    credential: options.credential,
-    scopes: options.scopes,
-    proofKeyThumbprint: options.proofKeyThumbprint,
-    source: sourceOf(request),
-    methods: (yield* AuthPolicy).bootstrapMethods
+/** Redeems a credential for a session of the given method, which is that of the sender of the current request. */
+const signIn = <E = never, R = never>(
+  options: Omit<RedeemOptions<E, R>, "device" | "methods" | "source"> & { readonly label?: string | undefined }
+) =>
+  Effect.gen(function*() {
+    const { label, ...redemption } = options
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const bootstrap = yield* BootstrapCredentialService
+    return yield* bootstrap.redeem({
+      ...redemption,
+      device: {
+        label: label ?? null,
+        userAgent: Text.fromHeader(request.headers["user-agent"]),
+        address: Option.getOrNull(request.remoteAddress)
+      },
+      source: Option.getOrUndefined(request.remoteAddress),
+      methods: (yield* AuthPolicy).bootstrapMethods
+    })
   })
-  const issued = yield* sessions.issue({
-    subject: grant.subject,
-    scopes: grant.scopes,
-    method: options.method,
-    proofKeyThumbprint: options.proofKeyThumbprint,
-    link: grant,
-    device: {
-      label: options.label ?? null,
-      userAgent: Text.fromHeader(request.headers["user-agent"]),
-      address: Option.getOrNull(request.remoteAddress)
-    },
-    actor: grant.createdBy
-  })
-  if (grant.createdBy === grantedBy && options.proofKeyThumbprint !== undefined) {
-    // The client may have been turned away between the two steps above. Its session is stored by now: a decision that
-    // comes later ends it, and one that came before is found here.
-    const clients = yield* Effect.serviceOption(ConnectClientStore)
-    const admitted = Option.isSome(clients)
-      ? yield* Effect.orElseSucceed(clients.value.isAdmitted(options.proofKeyThumbprint), () => false)
-      : false
-    if (!admitted) {
-      yield* sessions.revokeByProofKey(options.proofKeyThumbprint, "operator")
-      return yield* new BootstrapCredentialError({ reason: new InvalidCredential() })
-    }
-  }
-  return issued
-})
 
 /**
- * Checks and spends the proof that came with a request for a token, and returns the thumbprint of its key; none if no
- * proof came. It is spent before the credential is used up, so that a store that fails costs a proof and not the code.
+ * Returns the check of the proof that came with a request for a token, and none if no proof came. It is made and spent
+ * only for a credential that this server has issued, and before that is used up: a replay store that fails costs a proof and
+ * not the credential.
  */
-const provenKey = Effect.gen(function*() {
+const proofOfKey = Effect.gen(function*() {
   const { headers } = yield* HttpServerRequest.HttpServerRequest
   if (headers.dpop === undefined) return undefined
   const dpop = yield* Dpop.offered
   if (Option.isNone(dpop)) {
     return yield* Wire.oauthInvalidRequest({ message: "This server takes no DPoP proofs; ask for a bearer token" })
   }
-  const proof = yield* Dpop.check(dpop.value, undefined)
-  yield* proof.spend
-  return proof.proofKeyThumbprint
-}).pipe(
-  Effect.catchReasons("DpopProofError", {
-    InvalidProof: (reason) => Wire.oauthDpopFailure("invalid_dpop_proof", reason),
-    NonceRequired: (reason) => Wire.oauthDpopFailure("use_dpop_nonce", reason),
-    ReplayStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
-  }, (reason) => Effect.die(reason))
-)
+  return Dpop.check(dpop.value, undefined)
+})
+
+/** Answers what is wrong with a proof. */
+const proofRefusals = {
+  InvalidProof: (reason: InvalidProof) => Wire.oauthDpopFailure("invalid_dpop_proof", reason),
+  NonceRequired: (reason: NonceRequired) => Wire.oauthDpopFailure("use_dpop_nonce", reason),
+  ReplayStoreUnavailable: (reason: ReplayStoreUnavailable) => Wire.oauthUnavailable(reason)
+}
 
 /** Fails if the policy in force has no sessions of a method, before anything is used up for one. */
 const offersMethod = <E, R>(
@@ -150,23 +132,21 @@ const refresh = Effect.fnUntraced(function*(
 ) {
   if (!given(refreshToken)) return yield* Wire.oauthInvalidRequest({ message: "A refresh_token is needed" })
   const sessions = yield* SessionCredentialService
-  const proofKeyThumbprint = yield* provenKey
-  const refreshed = yield* sessions.refresh(
-    refreshToken,
-    proofKeyThumbprint === undefined ? undefined : { proofKeyThumbprint }
-  ).pipe(
+  const proof = yield* proofOfKey
+  const refreshed = yield* sessions.refresh(refreshToken, { proof, scopes }).pipe(
+    Effect.catchReasons("DpopProofError", proofRefusals, (reason) => Effect.die(reason)),
     Effect.catchReasons("SessionCredentialError", {
       RefreshRefused: Effect.fnUntraced(function*(reason) {
         yield* Effect.logInfo("Refused a refresh token").pipe(Effect.annotateLogs({ problem: reason.problem }))
-        return yield* Wire.oauthInvalidGrant(reason)
+        return yield* reason.problem === "scope-not-held"
+          ? Wire.oauthInvalidScope(reason)
+          : Wire.oauthInvalidGrant(reason)
       }),
       SessionStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
     }, (reason) => Effect.die(reason))
   )
   // The scopes are the session's; to ask for fewer changes nothing, and the answer says so. It never has more.
-  return AccessScope.missing(refreshed.session.scopes, scopes ?? []).length > 0
-    ? yield* Wire.oauthInvalidScope({ message: "The session does not have all of these scopes; leave scope out" })
-    : yield* tokenResponse(refreshed)
+  return yield* tokenResponse(refreshed)
 })
 
 const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessScope))
@@ -211,15 +191,18 @@ export const layer = HttpApiBuilder.group(
       bootstrap: Effect.fn(function*({ payload }) {
         yield* checkOrigin({ vouched: false })
         yield* offersMethod("browser-session-cookie", Wire.methodNotOffered)
-        const { session, token } = yield* signIn({ ...payload, method: "browser-session-cookie" }).pipe(
+        // A browser has one session of this server: the one that it had until now ends when the new one begins.
+        const before = yield* onlyUnavailable(currentSession)
+        const { session, token } = yield* signIn({
+          ...payload,
+          method: "browser-session-cookie",
+          replaces: before?.method === "browser-session-cookie" ? before.id : undefined
+        }).pipe(
           Effect.catchReasons("BootstrapCredentialError", {
             MalformedCode: (reason) => Wire.malformedCode(reason),
             InvalidCredential: (reason) => Effect.andThen(challenge(), Wire.invalidCredential(reason)),
             TooManyAttempts: (reason) => Wire.rateLimited(reason),
             BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
-          }, (reason) => Effect.die(reason)),
-          Effect.catchReasons("SessionCredentialError", {
-            SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
           }, (reason) => Effect.die(reason))
         )
         yield* SessionCookie.set(token)
@@ -229,7 +212,7 @@ export const layer = HttpApiBuilder.group(
         const bootstrap = yield* BootstrapCredentialService
         const { expiresAt, label, lifetime, scopes, subject } = yield* bootstrap.preview({
           credential: payload.credential,
-          source: sourceOf(yield* HttpServerRequest.HttpServerRequest),
+          source: Option.getOrUndefined((yield* HttpServerRequest.HttpServerRequest).remoteAddress),
           methods: (yield* AuthPolicy).bootstrapMethods
         }).pipe(
           Effect.catchReasons("BootstrapCredentialError", {
@@ -265,24 +248,23 @@ export const layer = HttpApiBuilder.group(
             message: `A subject_token is needed, with the subject_token_type ${bootstrapTokenType}`
           })
         }
-        const proofKeyThumbprint = yield* provenKey
-        const method = proofKeyThumbprint === undefined ? "bearer-access-token" : "dpop-access-token"
+        const proof = yield* proofOfKey
+        const method = proof === undefined ? "bearer-access-token" : "dpop-access-token"
         yield* offersMethod(method, Wire.oauthInvalidRequest)
         const issued = yield* signIn({
           credential: payload.subject_token,
           scopes: scopes.value,
           method,
-          proofKeyThumbprint
+          proof,
+          attemptKey: payload.attempt_key
         }).pipe(
+          Effect.catchReasons("DpopProofError", proofRefusals, (reason) => Effect.die(reason)),
           Effect.catchReasons("BootstrapCredentialError", {
             MalformedCode: (reason) => Wire.oauthInvalidGrant(reason),
             InvalidCredential: (reason) => Wire.oauthInvalidGrant(reason),
             ScopeNotGranted: (reason) => Wire.oauthInvalidScope(reason),
             TooManyAttempts: (reason) => Wire.oauthRateLimited(reason),
             BootstrapStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
-          }, (reason) => Effect.die(reason)),
-          Effect.catchReasons("SessionCredentialError", {
-            SessionStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
           }, (reason) => Effect.die(reason))
         )
         return yield* tokenResponse(issued)

@@ -152,7 +152,7 @@ describe("every guarded endpoint", () => {
       assertError(unauthenticated, { status: 500, tag: "InternalError", code: "internal_error" })
       server.probe.dying.clear()
 
-      server.probe.dying.add("sessions.insert")
+      server.probe.dying.add("links.redeem")
       const answer = yield* server.send(exchange({ subject_token: yield* server.code() }))
       assert.deepStrictEqual(
         [answer.status, answer.json.error, answer.json.code, answer.json.retryable],
@@ -551,7 +551,7 @@ describe("the token endpoint", () => {
         "nothing used the code up"
       )
 
-      for (const operation of ["links.consume", "sessions.insert"]) {
+      for (const operation of ["links.findByCodeDigest", "links.redeem"]) {
         server.probe.failing.add(operation)
         const answer = yield* server.send(exchange({ subject_token: yield* server.code() }))
         assert.deepStrictEqual([answer.status, answer.json.error], [503, "temporarily_unavailable"])

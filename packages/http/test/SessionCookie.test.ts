@@ -176,7 +176,7 @@ describe("answers about credentials", () => {
         assert.strictEqual(answer.headers.pragma, "no-cache", name)
       }
 
-      server.probe.failing.add("links.consume")
+      server.probe.failing.add("links.redeem")
       const unavailable = yield* server.send({
         path: "/api/auth/bootstrap",
         body: { credential: yield* server.code() }

@@ -12,7 +12,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
-import { allEvents, at, brief, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
+import { allEvents, at, brief, linkRow, redemption, sessionRow, start, times } from "./internal/accessRows.ts"
 import { testOn } from "./internal/newStore.ts"
 
 const upTo = (n: number) => Array.from({ length: n }, (_, index) => index + 1)
@@ -33,10 +33,7 @@ const write = Effect.fnUntraced(function*(index: number) {
         : sessions.findById(id)
     case 2:
     case 3:
-      return yield* links.consume(
-        { codeDigest: `code-digest-of-link-${row}`, scopes: undefined, proofKeyThumbprint: undefined },
-        at(index)
-      )
+      return yield* links.redeem(redemption(`link-${row}`, { subject: row % 2 === 0 ? "ada" : "bob" }), at(index))
     case 4:
       return yield* sessions.renew({ id, dueBeforeMillis: start + index, lifetimeMillis: 10_000 }, at(index))
     case 5:
@@ -107,12 +104,10 @@ export const suite = <E>(
         const sessions = (yield* AccessRepository).sessions
         yield* links.insert(linkRow("link"), at(1, "operator"))
         yield* sessions.insert(sessionRow("session"), at(2, "ada"))
-        yield* links.consume(
-          { codeDigest: "code-digest-of-link", scopes: undefined, proofKeyThumbprint: undefined },
-          at(3, `Zoë's "phone" 📱`)
-        )
+        const redeemed = redemption("link", { subject: "bob" })
+        yield* links.redeem(redeemed, at(3, `Zoë's "phone" 📱`))
         yield* sessions.revoke({ _tag: "Subject", subject: "ada" }, at(4, "system"))
-        assert.strictEqual(yield* feed.latestRevision, 4)
+        assert.strictEqual(yield* feed.latestRevision, 5)
         const events = yield* feed.read({ after: 0, limit: 100 })
         assert.deepStrictEqual(
           events.map((event) => [event.revision, brief(event), event.actor, event.at.epochMilliseconds - start]),
@@ -120,7 +115,8 @@ export const suite = <E>(
             [1, "pairingLinkUpserted link 1", "operator", 1],
             [2, "sessionUpserted session", "ada", 2],
             [3, "pairingLinkRemoved link consumed", `Zoë's "phone" 📱`, 3],
-            [4, "sessionRemoved session revoked", "system", 4]
+            [4, `sessionUpserted ${redeemed.session.id}`, `Zoë's "phone" 📱`, 3],
+            [5, "sessionRemoved session revoked", "system", 4]
           ]
         )
       })
@@ -194,11 +190,7 @@ export const suite = <E>(
         yield* links.insert(linkRow("short", { expiresAtMillis: start + 10 }), at(3))
         yield* links.insert(linkRow("older", { remainingUses: 2 }), at(4))
         yield* links.insert(linkRow("newer", { createdAtMillis: start + 5 }), at(5))
-        const use = (id: string) =>
-          links.consume(
-            { codeDigest: `code-digest-of-${id}`, scopes: undefined, proofKeyThumbprint: undefined },
-            at(6)
-          )
+        const use = (id: string) => links.redeem(redemption(id, { expiresAtMillis: start + 10 }), at(6))
         yield* use("used")
         yield* use("older")
         yield* links.revoke("revoked", at(7))

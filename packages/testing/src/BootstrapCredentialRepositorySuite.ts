@@ -8,36 +8,46 @@ import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import { SessionId } from "@sallyport/core/access/Session"
 import {
   anyKey,
-  type ConsumeOutcome,
   type PairingLinkRow,
+  type RedeemOutcome,
+  type Redemption,
   type RefusalReason
 } from "@sallyport/core/access/BootstrapCredentialRepository"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { allEvents, at, brief, expectFeed, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
+import {
+  allEvents,
+  at,
+  brief,
+  expectFeed,
+  linkRow,
+  redemption,
+  sessionRow,
+  start,
+  times
+} from "./internal/accessRows.ts"
 import { testOn } from "./internal/newStore.ts"
 import { small, testAgainstMemory } from "./internal/steps.ts"
 
-const attempt = (id: string, options?: {
-  readonly scopes?: ReadonlyArray<AccessScope> | undefined
-  readonly proofKeyThumbprint?: string | undefined
-}) => ({
-  codeDigest: `code-digest-of-${id}`,
-  scopes: options?.scopes,
-  proofKeyThumbprint: options?.proofKeyThumbprint
-})
+const refused = (reason: RefusalReason): RedeemOutcome => ({ _tag: "Refused", reason })
 
-const refused = (reason: RefusalReason): ConsumeOutcome => ({ _tag: "Refused", reason })
-
-const wins = (outcomes: ReadonlyArray<ConsumeOutcome>) =>
-  outcomes.flatMap((outcome) => outcome._tag === "Consumed" ? [outcome.row.remainingUses] : [])
+const wins = (outcomes: ReadonlyArray<RedeemOutcome>) =>
+  outcomes.flatMap((outcome) => outcome._tag === "Redeemed" ? [outcome.link.remainingUses] : [])
 
 const id = Schema.Literals(["a", "b", "c", "d"])
 const scopes = Schema.Array(Schema.Literals(["access:read", "runs:read", "runs:operate"])).check(Schema.isMaxLength(3))
 const key = Schema.NullOr(Schema.Literals(["key-1", "key-2"]))
 const millis = small(20)
+
+const redeeming = {
+  id,
+  session: small(20),
+  replaces: Schema.NullOr(small(20)),
+  attempt: Schema.NullOr(small(3)),
+  repeats: Schema.Boolean
+}
 
 const Step = Schema.Union([
   Schema.TaggedStruct("insert", {
@@ -49,8 +59,13 @@ const Step = Schema.Union([
     createdAt: millis,
     expiresAt: millis
   }),
-  Schema.TaggedStruct("consume", { id, scopes: Schema.NullOr(scopes), key, now: millis }),
-  Schema.TaggedStruct("consume", { id, scopes: Schema.Null, key: Schema.Literal("key-1"), now: small(5) }),
+  Schema.TaggedStruct("redeem", { ...redeeming, scopes, key, now: millis }),
+  Schema.TaggedStruct("redeem", {
+    ...redeeming,
+    scopes: Schema.Tuple([]),
+    key: Schema.Literal("key-1"),
+    now: small(5)
+  }),
   Schema.TaggedStruct("list", { now: millis, limit: small(4) }),
   Schema.TaggedStruct("revoke", { id, now: millis }),
   Schema.TaggedStruct("sweep", { ended: millis, limit: small(4), now: millis })
@@ -72,11 +87,19 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
         }),
         at(step.createdAt)
       )
-    case "consume":
-      return yield* links.consume(
-        attempt(step.id, { scopes: step.scopes ?? undefined, proofKeyThumbprint: step.key ?? undefined }),
-        at(step.now)
-      )
+    case "redeem":
+      return yield* links.redeem({
+        codeDigest: `code-digest-of-${step.id}`,
+        session: sessionRow(`session-${step.session}`, {
+          scopes: step.scopes,
+          proofKeyThumbprint: step.key,
+          createdAtMillis: start + step.now,
+          redemptionDigest: step.attempt === null ? null : `attempt-${step.attempt}`
+        }),
+        // Steps go back in time, which the clock of a database does not.
+        repeatMillis: step.repeats ? 1_000_000 : -1_000_000,
+        replaces: step.replaces === null ? undefined : SessionId.make(`session-${step.replaces}`)
+      }, at(step.now))
     case "list":
       return yield* links.list({ nowMillis: start + step.now, limit: step.limit })
     case "revoke":
@@ -156,7 +179,7 @@ export const suite = <E>(
         const again = (codeDigest: string) => links.insert(linkRow("other", { codeDigest, label: "second" }), at(0))
         yield* links.insert(linkRow("live"), at(0))
         yield* links.insert(linkRow("spent"), at(0))
-        yield* links.consume(attempt("spent"), at(0))
+        yield* links.redeem(redemption("spent"), at(0))
         yield* links.insert(linkRow("revoked"), at(0))
         yield* links.revoke("revoked", at(0))
         const before = yield* allEvents
@@ -179,7 +202,7 @@ export const suite = <E>(
         assert.instanceOf(error, RepositoryError)
         assert.strictEqual(error.operation, "insert")
         assert.deepStrictEqual(yield* links.list({ nowMillis: start, limit: 10 }), [linkRow("one")])
-        assert.deepStrictEqual(yield* links.consume(attempt("other"), at(0)), refused("unknown"))
+        assert.deepStrictEqual(yield* links.redeem(redemption("other"), at(0)), refused("unknown"))
         yield* expectFeed("pairingLinkUpserted one 1")
       })
     )
@@ -213,7 +236,7 @@ export const suite = <E>(
         // A digest that exists is told before the bound, and links of the operator have none.
         assert.strictEqual(yield* issue("a", "s", 0), "digest-exists")
         for (const id of ["e", "f", "g"]) assert.strictEqual(yield* links.insert(linkRow(id), at(0), 2), "inserted")
-        yield* links.consume(attempt("a"), at(0))
+        yield* links.redeem(redemption("a"), at(0))
         assert.strictEqual(yield* issue("h", "s", 0), "inserted")
         assert.strictEqual(yield* issue("i", "s", 0), "too-many-open")
         yield* links.revoke("b", at(0))
@@ -222,7 +245,7 @@ export const suite = <E>(
         assert.strictEqual(yield* issue("k", "s", 10_000), "issuer-ended")
         yield* sessions.revoke({ _tag: "Session", id: SessionId.make("t") }, at(1))
         assert.strictEqual(yield* issue("l", "t", 2), "issuer-ended")
-        assert.deepStrictEqual(yield* links.consume(attempt("d"), at(2)), refused("revoked"))
+        assert.deepStrictEqual(yield* links.redeem(redemption("d"), at(2)), refused("revoked"))
       })
     )
 
@@ -263,9 +286,9 @@ export const suite = <E>(
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("one", { proofKeyThumbprint: anyKey, remainingUses: 2 }), at(0))
-        assert.deepStrictEqual(yield* links.consume(attempt("one"), at(0)), refused("proof-key-mismatch"))
+        assert.deepStrictEqual(yield* links.redeem(redemption("one"), at(0)), refused("proof-key-mismatch"))
         for (const proofKeyThumbprint of ["key-1", "key-2"]) {
-          assert.strictEqual((yield* links.consume(attempt("one", { proofKeyThumbprint }), at(0)))._tag, "Consumed")
+          assert.strictEqual((yield* links.redeem(redemption("one", { proofKeyThumbprint }), at(0)))._tag, "Redeemed")
         }
       })
     )
@@ -301,29 +324,36 @@ export const suite = <E>(
     )
 
     test(
-      "consume takes one use after the other, and the last one removes the link",
+      "redeem takes one use after the other and begins a session for each, and the last one removes the link",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
         const row = linkRow("one", { remainingUses: 2 })
         yield* links.insert(row, at(0))
-        assert.deepStrictEqual(yield* links.consume(attempt("one"), at(1, "device")), {
-          _tag: "Consumed",
-          row: { ...row, remainingUses: 1 }
+        const first = redemption("one")
+        const second = redemption("one")
+        assert.deepStrictEqual(yield* links.redeem(first, at(1, "device")), {
+          _tag: "Redeemed",
+          link: { ...row, remainingUses: 1 }
         })
-        assert.deepStrictEqual(yield* links.consume(attempt("one"), at(2)), {
-          _tag: "Consumed",
-          row: { ...row, remainingUses: 0 }
+        assert.deepStrictEqual(yield* links.redeem(second, at(2)), {
+          _tag: "Redeemed",
+          link: { ...row, remainingUses: 0 }
         })
-        assert.deepStrictEqual(yield* links.consume(attempt("one"), at(3)), refused("exhausted"))
+        assert.deepStrictEqual(yield* links.redeem(redemption("one"), at(3)), refused("exhausted"))
         assert.deepStrictEqual(yield* links.list({ nowMillis: start, limit: 10 }), [])
         yield* expectFeed(
           "pairingLinkUpserted one 2",
           "pairingLinkUpserted one 1",
-          "pairingLinkRemoved one consumed"
+          `sessionUpserted ${first.session.id}`,
+          "pairingLinkRemoved one consumed",
+          `sessionUpserted ${second.session.id}`
         )
-        const [, second] = yield* allEvents
-        assert.strictEqual(second?.actor, "device")
-        assert.strictEqual(second?.at.epochMilliseconds, start + 1)
+        const { sessions } = yield* AccessRepository
+        assert.deepStrictEqual(yield* sessions.findById(first.session.id), Option.some(first.session))
+        for (const event of (yield* allEvents).slice(1, 3)) {
+          assert.strictEqual(event.actor, "device")
+          assert.strictEqual(event.at.epochMilliseconds, start + 1)
+        }
       })
     )
 
@@ -333,57 +363,58 @@ export const suite = <E>(
         const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("bound", { proofKeyThumbprint: "key-1", expiresAtMillis: start + 100 }), at(0))
         yield* links.insert(linkRow("spent"), at(0))
-        yield* links.consume(attempt("spent"), at(0))
+        yield* links.redeem(redemption("spent"), at(0))
         yield* links.insert(linkRow("revoked"), at(0))
         yield* links.revoke("revoked", at(0))
         const before = yield* allEvents
-        const refusals: ReadonlyArray<readonly [RefusalReason, ReturnType<typeof attempt>, number]> = [
-          ["unknown", attempt("unknown"), 0],
-          ["revoked", attempt("revoked"), 0],
-          ["expired", attempt("bound", { proofKeyThumbprint: "key-1" }), 100],
-          ["expired", attempt("bound", { proofKeyThumbprint: "key-1" }), 1_000_000],
-          ["exhausted", attempt("spent"), 0],
-          ["proof-key-mismatch", attempt("bound"), 0],
-          ["proof-key-mismatch", attempt("bound", { proofKeyThumbprint: "key-2" }), 0],
-          ["proof-key-mismatch", attempt("bound", { proofKeyThumbprint: "KEY-1" }), 0],
-          ["scope-not-granted", attempt("bound", { proofKeyThumbprint: "key-1", scopes: ["runs:operate"] }), 0],
+        const refusals: ReadonlyArray<readonly [RefusalReason, Redemption, number]> = [
+          ["unknown", redemption("unknown"), 0],
+          ["revoked", redemption("revoked"), 0],
+          ["expired", redemption("bound", { proofKeyThumbprint: "key-1" }), 100],
+          ["expired", redemption("bound", { proofKeyThumbprint: "key-1" }), 1_000_000],
+          ["exhausted", redemption("spent"), 0],
+          ["proof-key-mismatch", redemption("bound"), 0],
+          ["proof-key-mismatch", redemption("bound", { proofKeyThumbprint: "key-2" }), 0],
+          ["proof-key-mismatch", redemption("bound", { proofKeyThumbprint: "KEY-1" }), 0],
+          ["scope-not-granted", redemption("bound", { proofKeyThumbprint: "key-1", scopes: ["runs:operate"] }), 0],
           [
             "scope-not-granted",
-            attempt("bound", { proofKeyThumbprint: "key-1", scopes: ["access:read", "access:write"] }),
+            redemption("bound", { proofKeyThumbprint: "key-1", scopes: ["access:read", "access:write"] }),
             0
           ]
         ]
         for (const [reason, options, afterMillis] of refusals) {
-          assert.deepStrictEqual(yield* links.consume(options, at(afterMillis)), refused(reason))
+          assert.deepStrictEqual(yield* links.redeem(options, at(afterMillis)), refused(reason))
+          const { sessions } = yield* AccessRepository
+          assert.deepStrictEqual(yield* sessions.findById(options.session.id), Option.none())
         }
         assert.deepStrictEqual(yield* allEvents, before)
-        const last = yield* links.consume(
-          attempt("bound", { proofKeyThumbprint: "key-1", scopes: ["runs:read", "access:read", "runs:read"] }),
+        const last = yield* links.redeem(
+          redemption("bound", { proofKeyThumbprint: "key-1", scopes: ["runs:read", "access:read", "runs:read"] }),
           at(99)
         )
-        assert.strictEqual(last._tag, "Consumed")
+        assert.strictEqual(last._tag, "Redeemed")
       })
     )
 
     test(
-      "consume takes an attempt that asks for nothing, for all, or for a part, and one with a key that is not asked for",
+      "redeem takes an attempt that asks for nothing, for all, or for a part, and one with a key that is not asked for",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
-        const row = linkRow("one", { remainingUses: 5 })
+        const row = linkRow("one", { remainingUses: 4 })
         yield* links.insert(row, at(0))
-        const scopes: ReadonlyArray<ReadonlyArray<AccessScope> | undefined> = [
-          undefined,
+        const scopes: ReadonlyArray<ReadonlyArray<AccessScope>> = [
           [],
           ["runs:read"],
           ["runs:read", "access:read"]
         ]
         for (const asked of scopes) {
-          const outcome = yield* links.consume(attempt("one", { scopes: asked, proofKeyThumbprint: "any" }), at(0))
-          assert.strictEqual(outcome._tag, "Consumed")
+          const outcome = yield* links.redeem(redemption("one", { scopes: asked, proofKeyThumbprint: "any" }), at(0))
+          assert.strictEqual(outcome._tag, "Redeemed")
         }
         yield* links.insert(linkRow("no scopes", { scopes: [] }), at(0))
         assert.deepStrictEqual(
-          yield* links.consume(attempt("no scopes", { scopes: ["runs:read"] }), at(0)),
+          yield* links.redeem(redemption("no scopes", { scopes: ["runs:read"] }), at(0)),
           refused("scope-not-granted")
         )
       })
@@ -391,19 +422,24 @@ export const suite = <E>(
 
     for (const uses of [1, 3]) {
       test(
-        `BOOT-03 L-03: of 50 that consume a link with ${uses} use(s), ${uses} win`,
+        `BOOT-03 L-03: of 50 that redeem a link with ${uses} use(s), ${uses} win`,
         Effect.gen(function*() {
           const links = (yield* AccessRepository).links
           yield* links.insert(linkRow("one", { remainingUses: uses }), at(0))
-          const outcomes = yield* times(50, () => links.consume(attempt("one"), at(1)))
+          const outcomes = yield* times(50, () => links.redeem(redemption("one"), at(1)))
           assert.deepStrictEqual(wins(outcomes).sort(), Array.from({ length: uses }, (_, index) => index))
           assert.strictEqual(
             outcomes.filter((outcome) => outcome._tag === "Refused" && outcome.reason === "exhausted").length,
             50 - uses
           )
           const events = (yield* allEvents).map(brief)
-          assert.strictEqual(events.length, 1 + uses)
-          assert.strictEqual(events.at(-1), "pairingLinkRemoved one consumed")
+          assert.strictEqual(events.length, 1 + 2 * uses)
+          assert.strictEqual(events.at(-2), "pairingLinkRemoved one consumed")
+          const { sessions } = yield* AccessRepository
+          assert.strictEqual(
+            (yield* sessions.list({ nowMillis: start, afterId: undefined, limit: 100 })).length,
+            uses
+          )
         })
       )
     }
@@ -414,36 +450,146 @@ export const suite = <E>(
         const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("one", { remainingUses: 3, proofKeyThumbprint: "key-1" }), at(0))
         const outcomes = yield* times(60, (index) =>
-          links.consume(
+          links.redeem(
             index % 3 === 0
-              ? attempt("one", { proofKeyThumbprint: "key-1" })
+              ? redemption("one", { proofKeyThumbprint: "key-1" })
               : index % 3 === 1
-              ? attempt("one", { proofKeyThumbprint: "key-2" })
-              : attempt("one", { proofKeyThumbprint: "key-1", scopes: ["access:write"] }),
+              ? redemption("one", { proofKeyThumbprint: "key-2" })
+              : redemption("one", { proofKeyThumbprint: "key-1", scopes: ["access:write"] }),
             at(1)
           ))
         assert.deepStrictEqual(wins(outcomes.filter((_, index) => index % 3 === 0)).sort(), [0, 1, 2])
         assert.deepStrictEqual(wins(outcomes.filter((_, index) => index % 3 !== 0)), [])
-        assert.strictEqual((yield* allEvents).length, 4)
+        assert.strictEqual((yield* allEvents).length, 1 + 2 * 3)
       })
     )
 
     test(
-      "a link that is revoked and consumed at once goes one way, and its feed says which",
+      "a link that is revoked and redeemed at once goes one way, and its feed says which",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
         const rounds = 10
         for (let round = 0; round < rounds; round++) yield* links.insert(linkRow(`link-${round}`), at(0))
         for (let round = 0; round < rounds; round++) {
           const id = `link-${round}`
-          const [consumed, revoked] = yield* Effect.all(
-            [links.consume(attempt(id), at(1)), links.revoke(id, at(1))],
+          const [redeemed, revoked] = yield* Effect.all(
+            [links.redeem(redemption(id), at(1)), links.revoke(id, at(1))],
             { concurrency: "unbounded" }
           )
-          assert.strictEqual(consumed._tag === "Consumed", !revoked)
+          assert.strictEqual(redeemed._tag === "Redeemed", !revoked)
         }
         const removed = (yield* allEvents).filter(({ change }) => change._tag === "pairingLinkRemoved")
         assert.strictEqual(removed.length, rounds)
+      })
+    )
+
+    test(
+      "BOOT-10 C-31: the same attempt made again is given the session of the first, and takes no use",
+      Effect.gen(function*() {
+        const links = (yield* AccessRepository).links
+        const { sessions } = yield* AccessRepository
+        yield* links.insert(linkRow("one", { remainingUses: 2 }), at(0))
+        const attempt = (name: string) => ({
+          ...redemption("one", { redemptionDigest: name }),
+          repeatMillis: 1_000_000
+        })
+        const first = attempt("first")
+        assert.strictEqual((yield* links.redeem(first, at(1)))._tag, "Redeemed")
+        const repeated: RedeemOutcome = { _tag: "Repeated", session: first.session }
+        const before = yield* allEvents
+        for (const afterMillis of [1, 9_999]) {
+          assert.deepStrictEqual(yield* links.redeem(attempt("first"), at(afterMillis)), repeated)
+        }
+        assert.deepStrictEqual(yield* allEvents, before)
+        // Another attempt is another session; the first one is known again also after the last use.
+        assert.strictEqual((yield* links.redeem(attempt("second"), at(2)))._tag, "Redeemed")
+        assert.deepStrictEqual(yield* links.redeem(attempt("first"), at(2)), repeated)
+        assert.deepStrictEqual(yield* links.redeem(attempt("third"), at(2)), refused("exhausted"))
+        // Too late, or after the end of the session, it is an attempt as any other.
+        assert.deepStrictEqual(
+          yield* links.redeem({ ...attempt("first"), repeatMillis: 0 }, at(2)),
+          refused("exhausted")
+        )
+        yield* sessions.revoke({ _tag: "Session", id: first.session.id }, at(3))
+        assert.deepStrictEqual(yield* links.redeem(attempt("first"), at(3)), refused("exhausted"))
+        assert.deepStrictEqual(yield* links.redeem(attempt("second"), at(10_000)), refused("expired"))
+      })
+    )
+
+    test(
+      "BOOT-10 C-31: of 50 that make the same attempt at once all get one session",
+      Effect.gen(function*() {
+        const links = (yield* AccessRepository).links
+        const { sessions } = yield* AccessRepository
+        yield* links.insert(linkRow("one", { remainingUses: 3 }), at(0))
+        const outcomes = yield* times(
+          50,
+          () => links.redeem({ ...redemption("one", { redemptionDigest: "same" }), repeatMillis: 1_000_000 }, at(1))
+        )
+        assert.deepStrictEqual(wins(outcomes), [2])
+        const [row, ...others] = yield* sessions.list({ nowMillis: start, afterId: undefined, limit: 100 })
+        assert.deepStrictEqual(others, [])
+        const repeated = outcomes.filter((outcome) => outcome._tag === "Repeated")
+        assert.strictEqual(repeated.length, 49)
+        for (const { session } of repeated) assert.deepStrictEqual(session, row)
+        assert.strictEqual((yield* allEvents).length, 3)
+      })
+    )
+
+    test(
+      "BOOT-10: a session whose id or digest exists takes no use and replaces nothing",
+      Effect.gen(function*() {
+        const links = (yield* AccessRepository).links
+        const { sessions } = yield* AccessRepository
+        yield* links.insert(linkRow("one"), at(0))
+        yield* sessions.insert(sessionRow("before"), at(0))
+        const before = yield* allEvents
+        for (
+          const session of [
+            sessionRow("before", { tokenDigest: "another" }),
+            sessionRow("new", {
+              tokenDigest: sessionRow("before").tokenDigest
+            })
+          ]
+        ) {
+          const attempt = { ...redemption("one"), session, replaces: SessionId.make("before") }
+          const error = yield* Effect.flip(links.redeem(attempt, at(1)))
+          assert.deepInclude({ ...error }, { reason: "Conflict", outcome: "unchanged" })
+        }
+        assert.deepStrictEqual(yield* allEvents, before)
+        assert.deepStrictEqual(wins([yield* links.redeem(redemption("one"), at(1))]), [0])
+      })
+    )
+
+    test(
+      "SESS-20 C-45: redeem ends the session that is replaced, with its tickets, in the same step",
+      Effect.gen(function*() {
+        const links = (yield* AccessRepository).links
+        const { sessions } = yield* AccessRepository
+        yield* links.insert(linkRow("one", { remainingUses: 2 }), at(0))
+        const old = sessionRow("old")
+        yield* sessions.insert(old, at(0))
+        yield* sessions.insertTicket({ ticketDigest: "ticket", sessionId: old.id, expiresAtMillis: start + 5_000 })
+        const attempt = (scopes: ReadonlyArray<AccessScope>) => ({ ...redemption("one", { scopes }), replaces: old.id })
+        assert.deepStrictEqual(yield* links.redeem(attempt(["access:write"]), at(1)), refused("scope-not-granted"))
+        assert.deepStrictEqual(yield* sessions.findById(old.id), Option.some(old))
+        const first = attempt([])
+        assert.deepStrictEqual(wins([yield* links.redeem(first, at(1, "ada"))]), [1])
+        const live = yield* sessions.list({ nowMillis: start + 1, afterId: undefined, limit: 10 })
+        assert.deepStrictEqual(live, [first.session])
+        assert.isTrue(Option.isNone(yield* sessions.consumeTicket({ ticketDigest: "ticket", nowMillis: start + 1 })))
+        // One that is over already is no obstacle, and nothing is told of it.
+        const second = attempt([])
+        assert.deepStrictEqual(wins([yield* links.redeem(second, at(2))]), [0])
+        yield* expectFeed(
+          "pairingLinkUpserted one 2",
+          "sessionUpserted old",
+          "sessionRemoved old revoked",
+          "pairingLinkUpserted one 1",
+          `sessionUpserted ${first.session.id}`,
+          "pairingLinkRemoved one consumed",
+          `sessionUpserted ${second.session.id}`
+        )
       })
     )
 
@@ -458,7 +604,7 @@ export const suite = <E>(
         yield* links.insert(linkRow("newest", { createdAtMillis: start + 2, remainingUses: 2 }), at(0))
         yield* links.insert(linkRow("expired", { expiresAtMillis: start + 5 }), at(0))
         yield* links.insert(linkRow("spent"), at(0))
-        yield* links.consume(attempt("spent"), at(1))
+        yield* links.redeem(redemption("spent"), at(1))
         yield* links.insert(linkRow("revoked"), at(0))
         yield* links.revoke("revoked", at(1))
         const ids = (limit: number) =>
@@ -476,7 +622,7 @@ export const suite = <E>(
         const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("one"), at(0))
         yield* links.insert(linkRow("spent"), at(0))
-        yield* links.consume(attempt("spent"), at(0))
+        yield* links.redeem(redemption("spent"), at(0))
         yield* links.insert(linkRow("expired", { expiresAtMillis: start + 1 }), at(0))
         const before = yield* allEvents
         for (const id of ["unknown", "spent", "expired"]) assert.isFalse(yield* links.revoke(id, at(1)))
@@ -487,7 +633,7 @@ export const suite = <E>(
         assert.strictEqual(events.length, before.length + 1)
         assert.deepInclude(events.at(-1), { actor: "ada" })
         assert.deepStrictEqual(events.slice(-1).map(brief), ["pairingLinkRemoved one revoked"])
-        assert.deepStrictEqual(yield* links.consume(attempt("one"), at(1)), refused("revoked"))
+        assert.deepStrictEqual(yield* links.redeem(redemption("one"), at(1)), refused("revoked"))
       })
     )
 
@@ -495,11 +641,11 @@ export const suite = <E>(
       "BOOT-05: findByCodeDigest returns a link in whatever state it is, and none for a code that never existed",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
-        const digest = (id: string) => attempt(id).codeDigest
+        const digest = (id: string) => redemption(id).codeDigest
         for (const id of ["open", "spent", "revoked", "expired"]) {
           yield* links.insert(linkRow(id, { expiresAtMillis: start + (id === "expired" ? 1 : 20) }), at(0))
         }
-        yield* links.consume(attempt("spent"), at(0))
+        yield* links.redeem(redemption("spent"), at(0))
         yield* links.revoke("revoked", at(1))
         const before = yield* allEvents
         for (const id of ["open", "spent", "revoked", "expired"]) {
@@ -521,7 +667,7 @@ export const suite = <E>(
         yield* links.insert(linkRow("expired-late", { expiresAtMillis: start + 30 }), at(0))
         yield* links.insert(linkRow("expired", { expiresAtMillis: start + 20 }), at(0))
         yield* links.insert(linkRow("spent", { expiresAtMillis: start + 10 }), at(0))
-        yield* links.consume(attempt("spent"), at(0))
+        yield* links.redeem(redemption("spent"), at(0))
         yield* links.insert(linkRow("revoked"), at(0))
         yield* links.revoke("revoked", at(5))
         const before = (yield* allEvents).length
@@ -531,11 +677,11 @@ export const suite = <E>(
         assert.strictEqual(yield* sweep(4, 100), 0)
         assert.strictEqual(yield* sweep(100, 0), 0)
         assert.strictEqual(yield* sweep(100, 1), 1)
-        assert.deepStrictEqual(yield* links.consume(attempt("revoked"), at(0)), refused("unknown"))
-        assert.deepStrictEqual(yield* links.consume(attempt("spent"), at(0)), refused("exhausted"))
+        assert.deepStrictEqual(yield* links.redeem(redemption("revoked"), at(0)), refused("unknown"))
+        assert.deepStrictEqual(yield* links.redeem(redemption("spent"), at(0)), refused("exhausted"))
         assert.strictEqual(yield* sweep(29, 100), 2)
-        assert.deepStrictEqual(yield* links.consume(attempt("spent"), at(0)), refused("unknown"))
-        assert.deepStrictEqual(yield* links.consume(attempt("expired-late"), at(50)), refused("expired"))
+        assert.deepStrictEqual(yield* links.redeem(redemption("spent"), at(0)), refused("unknown"))
+        assert.deepStrictEqual(yield* links.redeem(redemption("expired-late"), at(50)), refused("expired"))
         assert.strictEqual(yield* sweep(30, 100), 1)
         assert.strictEqual(yield* sweep(30, 100), 0)
 
@@ -576,9 +722,9 @@ export const suite = <E>(
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
         for (const id of ["a", "b", "c", "d"]) yield* links.insert(linkRow(id, { remainingUses: 2 }), at(0))
-        yield* links.consume(attempt("a"), at(1))
-        yield* links.consume(attempt("a"), at(1))
-        yield* links.consume(attempt("b"), at(1))
+        yield* links.redeem(redemption("a"), at(1))
+        yield* links.redeem(redemption("a"), at(1))
+        yield* links.redeem(redemption("b"), at(1))
         yield* links.revoke("c", at(1))
         yield* links.sweep({ endedBeforeMillis: start + 10_000, limit: 100 }, at(20_000))
         const text = JSON.stringify(yield* allEvents)

@@ -13,7 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { allEvents, at, brief, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
+import { allEvents, at, brief, linkRow, redemption, sessionRow, start, times } from "./internal/accessRows.ts"
 import * as Histories from "./internal/connectHistories.ts"
 import * as Lineage from "./internal/lineageHistories.ts"
 
@@ -122,6 +122,39 @@ export const suite = <E, R = never>(
         assert.deepStrictEqual(yield* access(2), ["grant"])
         assert.isTrue(yield* clients.isAdmitted(key("a")))
         assert.isFalse(yield* clients.isAdmitted(key("b")))
+      })
+    )
+
+    test(
+      "BOOT-10 CONN-06: a code is redeemed only by a client that is admitted at that moment, and a refusal leaves it unspent",
+      Effect.gen(function*() {
+        const links = (yield* AccessRepository).links
+        const redeem = (id: string, name: string, afterMillis: number) =>
+          Effect.map(
+            links.redeem(redemption(id, { proofKeyThumbprint: key(name) }), at(afterMillis)),
+            (outcome) => outcome._tag === "Refused" ? outcome.reason : outcome._tag
+          )
+        // Grants of clients that are unknown, waiting and approved, and the operator's own links for the same keys.
+        for (const name of ["a", "b", "c"]) yield* links.insert(grantRow(`grant-${name}`, name), at(0))
+        for (const name of ["b", "c", "d"]) {
+          yield* links.insert(linkRow(`own-${name}`, { proofKeyThumbprint: key(name) }), at(0))
+        }
+        yield* request("b", 1)
+        assert.strictEqual(yield* redeem("grant-a", "a", 1), "client-not-admitted")
+        assert.strictEqual(yield* redeem("grant-b", "b", 1), "client-not-admitted")
+        yield* decide("b", "approved", 2)
+        assert.strictEqual(yield* redeem("grant-b", "b", 2), "Redeemed")
+        assert.strictEqual(yield* redeem("own-b", "b", 2), "Redeemed")
+        yield* request("c", 3)
+        yield* decide("c", "blocked", 4)
+        // The decision has ended what was open. What is given to a blocked client later is refused as well.
+        yield* links.insert(linkRow("later", { proofKeyThumbprint: key("c") }), at(5))
+        yield* links.insert(linkRow("for-anyone"), at(5))
+        assert.strictEqual(yield* redeem("later", "c", 5), "client-not-admitted")
+        assert.strictEqual(yield* redeem("for-anyone", "c", 5), "client-not-admitted")
+        assert.strictEqual(yield* redeem("for-anyone", "d", 5), "Redeemed")
+        assert.strictEqual(yield* redeem("own-d", "d", 5), "Redeemed")
+        assert.deepStrictEqual((yield* access(5)).filter((id) => !id.startsWith("session")), ["grant-a", "later"])
       })
     )
 

@@ -3,6 +3,7 @@
  */
 import { AccessRepository, layerMemory } from "@sallyport/core/access/AccessRepository"
 import { assert, describe } from "@effect/vitest"
+import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import { Device, SessionId } from "@sallyport/core/access/Session"
 import { type RevocationTarget, type SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
@@ -48,12 +49,15 @@ const refreshable = (id: string, generation: number, afterMillis: number): Parti
 /** Presents the refresh token of a generation, for the next one. */
 const exchange = (id: string, generation: number, fields: {
   readonly proofKeyThumbprint?: string
+  readonly scopes?: ReadonlyArray<AccessScope>
+  readonly graceMillis?: number
   readonly branch?: string
 } = {}) => ({
   id: sid(id),
   presentedDigest: refreshDigest(id, generation),
   proofKeyThumbprint: fields.proofKeyThumbprint,
-  graceMillis: 100,
+  scopes: fields.scopes ?? [],
+  graceMillis: fields.graceMillis ?? 3_600_000,
   lifetimeMillis: 60_000,
   next: {
     tokenDigest: `token-digest-${generation + 1}-of-${id}${fields.branch ?? ""}`,
@@ -86,10 +90,12 @@ const Step = Schema.Union([
     presented: small(3),
     next: small(3),
     key: Schema.NullOr(key),
-    grace: millis,
+    scopes: Schema.Literals(["runs:read", "runs:operate"]),
+    grace: Schema.Literals([0, 3_600_000]),
     lifetime: millis,
     now: millis
   }),
+  Schema.TaggedStruct("useTokens", { id, next: small(3), now: millis }),
   Schema.TaggedStruct("isKeyInUse", { keyId: Schema.Literals(["key-1", "key-2"]), now: millis }),
   Schema.TaggedStruct("list", {
     now: millis,
@@ -108,6 +114,9 @@ const Step = Schema.Union([
   Schema.TaggedStruct("consumeTicket", { ticket: id, now: millis }),
   Schema.TaggedStruct("sweep", { ended: millis, limit: small(4), now: millis })
 ])
+
+/** Returns a row without the one time that is the store's own. */
+const timeless = (row: SessionRow) => ({ ...row, tokensUsedAtMillis: row.tokensUsedAtMillis === null ? null : "then" })
 
 /** Runs a step and returns its answer as plain data. */
 const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
@@ -130,7 +139,10 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
       )
     }
     case "find":
-      return [yield* sessions.findById(sid(step.id)), yield* sessions.findByTokenDigest(`token-digest-of-${step.id}`)]
+      return [
+        Option.map(yield* sessions.findById(sid(step.id)), timeless),
+        yield* sessions.findByTokenDigest(`token-digest-of-${step.id}`)
+      ]
     case "renew":
       return yield* sessions.renew(
         { id: sid(step.id), dueBeforeMillis: start + step.due, lifetimeMillis: step.lifetime },
@@ -141,6 +153,7 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
         id: sid(step.id),
         presentedDigest: refreshDigest(step.id, step.presented),
         proofKeyThumbprint: step.key ?? undefined,
+        scopes: [step.scopes],
         graceMillis: step.grace,
         lifetimeMillis: step.lifetime,
         next: {
@@ -150,6 +163,8 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
           tokenExpiresAtMillis: start + step.now + 5
         }
       }, at(step.now))
+    case "useTokens":
+      return yield* sessions.useTokens(`new-token-of-${step.id}-${step.next}`, start + step.now)
     case "isKeyInUse":
       return yield* sessions.isKeyInUse({ keyId: step.keyId, nowMillis: start + step.now })
     case "list":
@@ -405,31 +420,101 @@ export const suite = <E>(
     )
 
     test(
-      "SESS-04: within the grace window the refresh token before gives the row again; after it, it ends the session",
+      "SESS-16 C-32: the refresh token before gives the row again, however late, until a token that followed is used",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one", refreshable("one", 0, 0)), at(0))
         yield* sessions.insertTicket(ticketRow("one", "one"))
+        const { next } = exchange("one", 0)
         yield* sessions.refresh(exchange("one", 0), at(10))
         const row = yield* found("one")
         if (row === undefined) return assert.fail()
-        for (const afterMillis of [10, 109]) {
-          const again = yield* sessions.refresh(exchange("one", 0, { branch: "-again" }), at(afterMillis))
+        for (const afterMillis of [10, 4_999]) {
+          const again = yield* sessions.refresh(
+            exchange("one", 0, { branch: "-again", graceMillis: 0 }),
+            at(afterMillis)
+          )
           assert.deepStrictEqual(again, { _tag: "Repeated", row })
         }
+        // A token that is not the session's, or any more, was not used.
+        for (const tokenDigest of ["unknown", "token-digest-of-one"]) {
+          yield* sessions.useTokens(tokenDigest, start + 11)
+        }
         assert.deepStrictEqual(yield* found("one"), row)
+
+        yield* sessions.useTokens(next.tokenDigest, start + 11)
+        const used = yield* found("one")
+        if (used === undefined) return assert.fail()
+        assert.isNumber(used.tokensUsedAtMillis)
+        assert.deepStrictEqual({ ...used, tokensUsedAtMillis: null }, { ...row })
+        yield* sessions.useTokens(next.tokenDigest, start + 12)
+        assert.deepStrictEqual(yield* found("one"), used)
+        const within = yield* sessions.refresh(exchange("one", 0, { branch: "-again" }), at(12))
+        assert.deepStrictEqual(within, { _tag: "Repeated", row: used })
         yield* expectFeed("sessionUpserted one", "sessionUpserted one")
-        assert.deepStrictEqual(yield* sessions.refresh(exchange("one", 0), at(110, "ada")), { _tag: "Reused" })
-        assert.strictEqual((yield* found("one"))?.revokedAtMillis, start + 110)
-        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("one", 111)), Option.none())
+
+        const late = exchange("one", 0, { graceMillis: 0 })
+        assert.deepStrictEqual(yield* sessions.refresh(late, at(13, "ada")), { _tag: "Reused" })
+        assert.strictEqual((yield* found("one"))?.revokedAtMillis, start + 13)
+        assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("one", 14)), Option.none())
         for (const generation of [0, 1, 2]) {
           assert.deepStrictEqual(
-            yield* sessions.refresh(exchange("one", generation), at(111)),
+            yield* sessions.refresh(exchange("one", generation), at(14)),
             { _tag: "Refused", reason: "revoked" }
           )
         }
         yield* expectFeed("sessionUpserted one", "sessionUpserted one", "sessionRemoved one revoked")
         assert.strictEqual((yield* allEvents).at(-1)?.actor, "system")
+      })
+    )
+
+    test(
+      "SESS-16 C-32: a token that has expired unused is replaced for the caller that comes back with the one before",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        yield* sessions.insert(sessionRow("one", refreshable("one", 0, 0)), at(0))
+        yield* sessions.refresh(exchange("one", 0, { graceMillis: 0 }), at(10))
+        const row = yield* found("one")
+        if (row === undefined) return assert.fail()
+        const again = exchange("one", 0, { graceMillis: 0 })
+        const next = { ...again.next, tokenDigest: "another token", tokenExpiresAtMillis: start + 15_000 }
+        const outcomes = yield* times(10, () => sessions.refresh({ ...again, next }, at(5_000)))
+        const after: SessionRow = {
+          ...row,
+          ...next,
+          refreshedAtMillis: start + 5_000,
+          lastSeenAtMillis: start + 5_000,
+          expiresAtMillis: start + 65_000
+        }
+        assert.strictEqual(outcomes.filter(({ _tag }) => _tag === "Refreshed").length, 1)
+        for (const outcome of outcomes) assert.deepStrictEqual("row" in outcome ? outcome.row : undefined, after)
+        assert.deepStrictEqual(yield* found("one"), after)
+        assert.deepStrictEqual(yield* sessions.findByTokenDigest(row.tokenDigest), Option.none())
+        // The refresh token that may have arrived the first time is as good as before.
+        assert.strictEqual((yield* sessions.refresh(exchange("one", 1), at(5_001)))._tag, "Refreshed")
+      })
+    )
+
+    test(
+      "SESS-16 C-23: a scope that the session does not hold changes nothing, and the refresh token works afterwards",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        const row = sessionRow("one", refreshable("one", 0, 0))
+        yield* sessions.insert(row, at(0))
+        for (const scopes of [["runs:operate"], ["runs:read", "access:write"]] as const) {
+          assert.deepStrictEqual(
+            yield* sessions.refresh(exchange("one", 0, { scopes }), at(1)),
+            { _tag: "Refused", reason: "scope-not-held" }
+          )
+        }
+        assert.deepStrictEqual(yield* found("one"), row)
+        yield* expectFeed("sessionUpserted one")
+        const held = yield* sessions.refresh(exchange("one", 0, { scopes: ["runs:read", "access:read"] }), at(2))
+        assert.strictEqual(held._tag, "Refreshed")
+        const before = yield* found("one")
+        const greedy = yield* sessions.refresh(exchange("one", 0, { scopes: ["runs:operate"] }), at(3))
+        assert.deepStrictEqual(greedy, { _tag: "Refused", reason: "scope-not-held" })
+        assert.deepStrictEqual(yield* found("one"), before)
       })
     )
 

@@ -15,6 +15,7 @@ import * as Clients from "./internal/memoryClients.ts"
 import * as Credentials from "./internal/memoryCredentials.ts"
 import * as Feed from "./internal/memoryFeed.ts"
 import * as Links from "./internal/memoryLinks.ts"
+import * as Redeem from "./internal/memoryRedeem.ts"
 import * as Sessions from "./internal/memorySessions.ts"
 import * as MemoryState from "./internal/memoryState.ts"
 import * as Unsupported from "./internal/unsupportedParts.ts"
@@ -65,7 +66,7 @@ export const unsupported: Pick<AccessRepository["Service"], "clients" | "credent
 export const layerMemory: Layer.Layer<AccessRepository> = Layer.sync(AccessRepository, () => {
   const state = MemoryState.make()
   return AccessRepository.of({
-    links: Links.make(state),
+    links: { ...Links.make(state), redeem: Redeem.make(state) },
     sessions: Sessions.make(state),
     clients: Clients.make(state),
     credentials: Credentials.make(state),

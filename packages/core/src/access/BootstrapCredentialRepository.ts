@@ -7,11 +7,12 @@ import * as DateTime from "effect/DateTime"
 import type * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { ChangeContext } from "./AccessEvent.ts"
+import type { AccessChange, ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
 import { PairingLink } from "./PairingLink.ts"
 import { SessionId } from "./Session.ts"
+import type { SessionRow } from "./SessionCredentialRepository.ts"
 
 /**
  * Stands for the key of a link that takes any key, if the redeemer proves it. No thumbprint is written so.
@@ -90,16 +91,42 @@ export const isRedeemable = (row: PairingLinkRow, nowMillis: number): boolean =>
  * @category models
  * @since 0.1.0
  */
-export type RefusalReason = "unknown" | "revoked" | "expired" | "exhausted" | "proof-key-mismatch" | "scope-not-granted"
+export type RefusalReason =
+  | "unknown"
+  | "revoked"
+  | "expired"
+  | "exhausted"
+  | "proof-key-mismatch"
+  | "scope-not-granted"
+  | "client-not-admitted"
 
 /**
- * Describes what came of an attempt to redeem a code. A refusal changed nothing.
+ * Describes an attempt to redeem a code.
  *
  * @category models
  * @since 0.1.0
  */
-export type ConsumeOutcome =
-  | { readonly _tag: "Consumed"; readonly row: PairingLinkRow }
+export interface Redemption {
+  readonly codeDigest: string
+  /** The session to begin. Its scopes are what is asked for, and its key is the one that was proven. */
+  readonly session: SessionRow
+  /** How long after it began a session is the answer to the same attempt, by the store's clock. */
+  readonly repeatMillis: number
+  /** The session that ends when the new one begins. */
+  readonly replaces: SessionId | undefined
+}
+
+/**
+ * Describes what came of an attempt to redeem a code.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RedeemOutcome =
+  | { readonly _tag: "Redeemed"; readonly link: PairingLinkRow }
+  /** The same attempt was made before, and has begun this session. Nothing was changed. */
+  | { readonly _tag: "Repeated"; readonly session: SessionRow }
+  /** Nothing was changed. */
   | { readonly _tag: "Refused"; readonly reason: RefusalReason }
 
 /**
@@ -109,8 +136,8 @@ export type ConsumeOutcome =
  * @since 0.1.0
  */
 export const refusal = (row: PairingLinkRow | undefined, attempt: {
-  readonly scopes: ReadonlyArray<AccessScope> | undefined
-  readonly proofKeyThumbprint: string | undefined
+  readonly scopes: ReadonlyArray<AccessScope>
+  readonly proofKeyThumbprint: string | null
   readonly nowMillis: number
 }): RefusalReason | undefined => {
   if (row === undefined) return "unknown"
@@ -118,12 +145,23 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
   if (row.expiresAtMillis <= attempt.nowMillis) return "expired"
   if (row.remainingUses === 0) return "exhausted"
   const isProven = row.proofKeyThumbprint === anyKey
-    ? attempt.proofKeyThumbprint !== undefined
+    ? attempt.proofKeyThumbprint !== null
     : row.proofKeyThumbprint === null || row.proofKeyThumbprint === attempt.proofKeyThumbprint
   if (!isProven) return "proof-key-mismatch"
-  if (attempt.scopes !== undefined && missing(row.scopes, attempt.scopes).length > 0) return "scope-not-granted"
+  if (missing(row.scopes, attempt.scopes).length > 0) return "scope-not-granted"
   return undefined
 }
+
+/**
+ * Returns the event of a link that has been redeemed once more.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const used = (row: PairingLinkRow): AccessChange =>
+  row.remainingUses === 0
+    ? { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "consumed" }
+    : { _tag: "pairingLinkUpserted", link: toPairingLink(row) }
 
 /**
  * Describes what came of an attempt to store a link. Only `inserted` changed anything.
@@ -176,17 +214,19 @@ export interface BootstrapCredentialRepository {
   /** Returns the link of a code, whether or not it can be redeemed. */
   readonly findByCodeDigest: (codeDigest: string) => Effect.Effect<Option.Option<PairingLinkRow>, RepositoryError>
   /**
-   * Takes one use of the link with this digest, in one conditional step that checks expiry, revocation, remaining uses,
-   * requested scopes (`undefined` asks for all that the link grants) and the bound proof key. Of n racers exactly
-   * `remainingUses` get the row, whose `remainingUses` is that after the step. Appends `pairingLinkUpserted`, or
-   * `pairingLinkRemoved` after the last use, in the same transaction. A refusal changes nothing; its reason is what
-   * {@link refusal} finds right after.
+   * Takes one use of a link and begins a session for it, in one step: if it fails, the code is unspent and there is no
+   * session.
+   *
+   * First it looks for a live session with the `redemptionDigest` of the one to begin, that was stored less than
+   * `repeatMillis` ago by the store's clock: that is `Repeated`. Otherwise {@link refusal} decides, of racers one after the
+   * other, so that exactly `remainingUses` of them get `Redeemed`; and the client with the session's key, if there is one,
+   * has to be admitted at that moment (`mayRedeem` of `ConnectClientRepository`).
+   *
+   * The session of `replaces` is revoked as by `revoke`, if it is live. The events are `sessionRemoved` for that one,
+   * `pairingLinkUpserted`, or `pairingLinkRemoved` after the last use, and `sessionUpserted`, in this order. The id and the
+   * digest of the new session are fresh random values; one that exists already is an error and changes nothing.
    */
-  readonly consume: (options: {
-    readonly codeDigest: string
-    readonly scopes: ReadonlyArray<AccessScope> | undefined
-    readonly proofKeyThumbprint: string | undefined
-  }, change: ChangeContext) => Effect.Effect<ConsumeOutcome, RepositoryError>
+  readonly redeem: (redemption: Redemption, change: ChangeContext) => Effect.Effect<RedeemOutcome, RepositoryError>
   /**
    * Returns the links that can still be redeemed, all or those for a subject, newest first, those of one time by their ids
    * from the last on, after a link or from the start, at most `limit`.

@@ -57,8 +57,13 @@ import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal, reachOf } from "./Principal.ts"
-import { endlessSessionId, type Session, type SessionId } from "./Session.ts"
-import { SessionCredentialService } from "./SessionCredentialService.ts"
+import { type Device, endlessSessionId, type Session, type SessionId, type SessionMethod } from "./Session.ts"
+import {
+  type IssuedSession,
+  type KeyProof,
+  SessionCredentialError,
+  SessionCredentialService
+} from "./SessionCredentialService.ts"
 import * as Sweeper from "../Sweeper.ts"
 
 export {
@@ -87,22 +92,39 @@ export { digestKeyName, seedMinimumLength } from "./internal/credentialDigest.ts
 // -----------------------------------------------------------------------------
 
 /**
- * Describes what a redeemed credential grants.
+ * Describes the redemption of a code.
  *
- * @category models
+ * @category options
  * @since 0.1.0
  */
-export interface Grant {
-  readonly linkId: string
-  readonly subject: string
-  /** What was asked for, or all that the link grants. */
-  readonly scopes: ReadonlyArray<AccessScope.AccessScope>
-  readonly proofKeyThumbprint: string | null
-  /** Who issued the link. */
-  readonly createdBy: string
-  /** The session that issued the link, or null if it was the operator, or a relay's grant. */
-  readonly issuedBy: SessionId | null
+export interface RedeemOptions<E, R> {
+  /** The code as a person enters it, the pairing address with it, or a seeded credential. */
+  readonly credential: Redacted.Redacted
+  /** How the session's token will be presented. */
+  readonly method: SessionMethod
+  /** What the session may do; all that the link grants if absent. */
+  readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
+  readonly device?: Partial<typeof Device.Type> | undefined
+  /**
+   * Proves the key that the session will be bound to. It is asked for only if the code exists, and spent only if nothing
+   * else is wrong, so that no proof of a stranger makes the store remember anything.
+   */
+  readonly proof?: Effect.Effect<KeyProof<E>, E, R> | undefined
+  /**
+   * Names the attempt: a random value that the caller makes for it, and gives again if the answer is lost. The key of a
+   * proof does it too.
+   */
+  readonly attemptKey?: Redacted.Redacted | undefined
+  /** Where the attempt comes from: the address of a client. One without a source counts in total only. */
+  readonly source?: string | undefined
+  /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
+  readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
+  /** The session that the device has had until now, which ends with the redemption. */
+  readonly replaces?: SessionId | undefined
 }
+
+/** For how long an attempt that is made again is given what it got before. */
+const repeatMillis = 60_000
 
 /**
  * Describes what a code would give to who redeems it.
@@ -133,27 +155,28 @@ export const defaultSubject = "owner"
 // -----------------------------------------------------------------------------
 
 /**
- * Provides one-time credentials: how they are made, and how one is turned into a grant.
+ * Provides one-time credentials: how they are made, and how one is turned into a session.
  *
  * **Example** (Pairing a device)
  *
  * ```ts
  * import { NodeCrypto } from "@effect/platform-node"
- * import { BootstrapCredentialService, Repositories, SecretStore } from "@sallyport/core"
+ * import { BootstrapCredentialService, Repositories, SecretStore, SessionCredentialService } from "@sallyport/core"
  * import { Console, Effect, Layer, Redacted } from "effect"
  *
  * const program = Effect.gen(function*() {
  *   const pairing = yield* BootstrapCredentialService.BootstrapCredentialService
  *   const { code } = yield* pairing.issue({ issuedBy: "operator", scopes: ["runs:read"] })
- *   const { scopes, subject } = yield* pairing.consume({ credential: code })
- *   yield* Console.log(subject, scopes)
+ *   const { session } = yield* pairing.redeem({ credential: code, method: "bearer-access-token" })
+ *   yield* Console.log(session.subject, session.scopes)
  *   // => owner [ 'runs:read' ]
- *   const { reason } = yield* Effect.flip(pairing.consume({ credential: Redacted.make("mistyped") }))
+ *   const mistyped = { credential: Redacted.make("mistyped"), method: "bearer-access-token" } as const
+ *   const { reason } = yield* Effect.flip(pairing.redeem(mistyped))
  *   yield* Console.log(reason._tag)
  *   // => MalformedCode
  * })
  *
- * const Pairing = BootstrapCredentialService.layer.pipe(
+ * const Pairing = Layer.merge(BootstrapCredentialService.layer, SessionCredentialService.layer).pipe(
  *   Layer.provide([Repositories.layerMemory, SecretStore.layerMemory]),
  *   Layer.provide(NodeCrypto.layer)
  * )
@@ -193,24 +216,18 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
     BootstrapCredentialError
   >
   /**
-   * Redeems a code or a seeded credential. One atomic step checks everything and takes one use; a refusal takes none.
-   * Fails with {@link MalformedCode} before the store is asked, with {@link InvalidCredential}, or with
-   * {@link ScopeNotGranted}.
+   * Redeems a code or a seeded credential for a session. One atomic step checks everything, takes one use, looks once more
+   * whether the client with the proven key may come in, ends the session that is replaced, and begins the new one: if it
+   * fails, the code is unspent. The same attempt made again within a minute gets the same session and the same tokens.
    *
-   * Wrong credentials are counted, per source and in total, and past the limit each is answered {@link TooManyAttempts}
-   * without a look at it. A mistyped code doesn't count, nor one that is good. An attempt counts while it is under way, so
-   * of more at once than the limit some are turned away, right or wrong.
+   * Fails with {@link MalformedCode} before the store is asked, with {@link InvalidCredential}, or with
+   * {@link ScopeNotGranted}; a refusal takes no use. Wrong credentials are counted, by source and in total, and past the
+   * limit each is answered {@link TooManyAttempts}. A mistyped code doesn't count, and a right one is never refused for
+   * the wrong ones before it.
    */
-  readonly consume: (options: {
-    readonly credential: Redacted.Redacted
-    /** What the session may do; all that the link grants if absent. */
-    readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
-    readonly proofKeyThumbprint?: string | undefined
-    /** Where the attempt comes from, such as a client's address. One without a source counts in total only. */
-    readonly source?: string | undefined
-    /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
-    readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
-  }) => Effect.Effect<Grant, BootstrapCredentialError>
+  readonly redeem: <E = never, R = never>(
+    options: RedeemOptions<E, R>
+  ) => Effect.Effect<IssuedSession, BootstrapCredentialError | E, SessionCredentialService | R>
   /**
    * Tells the holder of a code or a seeded credential what it would give, without using it. It is refused as a redemption
    * is, and counts as one: a wrong code is an attempt. A code that is bound to one key is {@link InvalidCredential} here: it
@@ -262,7 +279,7 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
 
 /**
  * Creates links without storing them, for callers that insert the row in their own transaction: the decision that it
- * follows from. Their codes are for machines, and {@link BootstrapCredentialService}'s `consume` takes them.
+ * follows from. Their codes are for machines, and {@link BootstrapCredentialService}'s `redeem` takes them.
  *
  * @category constructors
  * @since 0.1.0
@@ -376,35 +393,40 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }
   })
 
-  /** Refuses a code: the log has the reason, and the caller is told how the link has ended, if that was not long ago. */
+  /**
+   * Refuses a code and counts the attempt. The log has the reason; the caller is told how the link has ended, if that was
+   * not long ago.
+   */
   const refuse = Effect.fnUntraced(function*(
-    codeDigest: string,
-    reason: RefusalReason,
-    scopes: ReadonlyArray<AccessScope.AccessScope> | undefined
-  ) {
+    codeDigest: string | undefined,
+    reason: RefusalReason | "method-not-offered" | "tokens-changed",
+    { scopes, source }: Pick<RedeemOptions<unknown, unknown>, "scopes" | "source">
+  ): Effect.fn.Return<never, BootstrapCredentialError> {
     yield* Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason })
     if (reason === "scope-not-granted") return yield* fail(new ScopeNotGranted({ requested: scopes ?? [] }))
+    const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
+    if (Option.isSome(exceeded)) {
+      return yield* fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
+    }
     const nowMillis = yield* Clock.currentTimeMillis
-    const row = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
+    const row = codeDigest === undefined
+      ? Option.none()
+      : yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
     const ended = Option.flatMap(row, (row) => endOf(row, nowMillis))
     return yield* fail(new InvalidCredential(Option.isSome(ended) ? { ended: ended.value } : {}))
   })
 
-  /** Returns the digest of a code, if it has the form of one that the open ways in take. */
-  const digestOfOffered = Effect.fnUntraced(function*(
-    credential: Redacted.Redacted,
-    methods: ReadonlyArray<BootstrapMethod> | undefined
+  /** Returns a code in its one form, with its digest, if it has the form of one that the open ways in take. */
+  const readOffered = Effect.fnUntraced(function*(
+    { credential, methods, source }: Pick<RedeemOptions<unknown, unknown>, "credential" | "methods" | "source">
   ) {
     const text = CredentialDigest.canonical(Redacted.value(credential))
     if (Option.isNone(text)) return yield* fail(new MalformedCode())
     const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
     if (methods !== undefined && !methods.includes(method)) {
-      yield* Effect.logInfo("Refused a bootstrap credential").pipe(
-        Effect.annotateLogs({ reason: "method-not-offered" })
-      )
-      return yield* fail(new InvalidCredential())
+      return yield* refuse(undefined, "method-not-offered", { source })
     }
-    return yield* digestOf(text.value)
+    return { text: text.value, codeDigest: yield* digestOf(text.value) }
   })
 
   /** Fails if the policy in force, or what people are to read of a link, rules it out. */
@@ -420,29 +442,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     if (problem !== undefined) return Effect.fail(fail(new SubjectNotAllowed({ problem })))
     return label === undefined || Text.isLine(label) ? Effect.void : Effect.fail(fail(new LabelNotAllowed()))
   }
-
-  /** Makes an attempt that counts if it is refused; what comes of it otherwise says nothing about who guesses. */
-  const counting = (source: string | undefined) =>
-  <A>(
-    attempt: Effect.Effect<A, BootstrapCredentialError>
-  ): Effect.Effect<A, BootstrapCredentialError> =>
-    Effect.flatMap(Effect.mapError(attempts.reserve(source), unavailable), (reservation) => {
-      if (reservation._tag === "Exceeded") {
-        return Effect.andThen(
-          Effect.logInfo("Turned an attempt to redeem a bootstrap credential away: there were too many"),
-          Effect.fail(
-            fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(reservation.retryAfterMillis)) }))
-          )
-        )
-      }
-      // A counter that cannot be taken back counts one too many until it runs out, which is no reason to fail what was done.
-      const refund = Effect.ignore(reservation.refund, { log: "Warn" })
-      return Effect.matchEffect(attempt, {
-        onFailure: (error) =>
-          error.reason._tag === "InvalidCredential" ? Effect.fail(error) : Effect.andThen(refund, Effect.fail(error)),
-        onSuccess: (result) => Effect.as(refund, result)
-      })
-    })
 
   return BootstrapCredentialService.of({
     issue: Effect.fn("BootstrapCredentialService.issue")(function*(request) {
@@ -480,48 +479,82 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       if (Option.isNone(link)) return yield* Effect.die(new Error("A fresh pairing code exists already"))
       return { code, link: link.value }
     }),
-    consume: Effect.fn("BootstrapCredentialService.consume")(function*(
-      { credential, methods, proofKeyThumbprint, scopes, source }
-    ) {
-      const codeDigest = yield* digestOfOffered(credential, methods)
-      const nowMillis = yield* Clock.currentTimeMillis
-      const row = yield* repository.consume({ codeDigest, scopes, proofKeyThumbprint }, {
-        actor: "system",
-        nowMillis
-      }).pipe(
-        Effect.mapError(unavailable),
-        Effect.flatMap((outcome) =>
-          outcome._tag === "Consumed"
-            ? Effect.succeed(outcome.row)
-            : refuse(codeDigest, outcome.reason, scopes)
-        ),
-        counting(source)
+    redeem: Effect.fn("BootstrapCredentialService.redeem")(function*<E, R>(options: RedeemOptions<E, R>) {
+      const { attemptKey, method, replaces } = options
+      const sessions = yield* SessionCredentialService
+      const { codeDigest, text } = yield* readOffered(options)
+      const found = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
+      if (Option.isNone(found)) return yield* refuse(codeDigest, "unknown", options)
+      const link = found.value
+      const scopes = options.scopes ?? link.scopes
+
+      /** Refuses what can be told to be wrong by now; a used link may have been so by this very attempt. */
+      const check = Effect.fnUntraced(function*(
+        proofKeyThumbprint: string | null,
+        scopes: ReadonlyArray<AccessScope.AccessScope>
+      ) {
+        const nowMillis = yield* Clock.currentTimeMillis
+        const reason = refusal(link, { scopes, proofKeyThumbprint, nowMillis })
+        return reason === undefined || reason === "exhausted" ? reason : yield* refuse(codeDigest, reason, options)
+      })
+      // Who lacks the key does not learn what the link grants.
+      yield* check(link.proofKeyThumbprint, [])
+      const proof = options.proof === undefined ? undefined : yield* options.proof
+      const proofKeyThumbprint = proof?.proofKeyThumbprint
+      const isUsed = (yield* check(proofKeyThumbprint ?? null, scopes)) === "exhausted"
+      const spend = proof === undefined ? Effect.void : proof.spend
+
+      const attempt = attemptKey === undefined ? proofKeyThumbprint : Redacted.value(attemptKey)
+      // The store has no code, so what it has is not enough to make the tokens again.
+      const seed = attempt === undefined ? undefined : Redacted.make(
+        JSON.stringify([text, attempt, method, proofKeyThumbprint ?? null, scopes])
       )
-      return {
-        linkId: row.id,
-        subject: row.subject,
-        scopes: scopes ?? row.scopes,
-        proofKeyThumbprint: row.proofKeyThumbprint,
-        createdBy: row.createdBy,
-        issuedBy: row.issuedBy
-      }
+      const redemptionDigest = seed === undefined ? null : yield* digestOf(`redemption:${Redacted.value(seed)}`)
+      return yield* sessions.issueBy(
+        {
+          subject: link.subject,
+          scopes,
+          method,
+          proofKeyThumbprint,
+          device: options.device,
+          link: { linkId: link.id, issuedBy: link.issuedBy },
+          actor: link.createdBy,
+          seed,
+          replaces
+        },
+        Effect.fnUntraced(function*(row, change) {
+          if (!isUsed) yield* spend
+          const session = { ...row, redemptionDigest }
+          const outcome = yield* Effect.mapError(
+            repository.redeem({ codeDigest, session, repeatMillis, replaces }, change),
+            unavailable
+          )
+          if (outcome._tag === "Refused") return yield* refuse(codeDigest, outcome.reason, options)
+          if (outcome._tag === "Redeemed") return session
+          if (isUsed) yield* spend
+          return outcome.session
+        })
+      ).pipe(
+        Effect.catchIf(
+          (error) => error instanceof SessionCredentialError,
+          ({ reason }) =>
+            reason._tag === "SessionStoreUnavailable"
+              ? Effect.fail(unavailable(reason.cause))
+              : refuse(codeDigest, "tokens-changed", options)
+        )
+      )
     }),
-    preview: Effect.fn("BootstrapCredentialService.preview")(function*({ credential, methods, source }) {
+    preview: Effect.fn("BootstrapCredentialService.preview")(function*(options) {
       const { lifetime } = yield* SessionCredentialService
-      const codeDigest = yield* digestOfOffered(credential, methods)
-      const row = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable).pipe(
-        Effect.flatMap(Effect.fnUntraced(function*(found) {
-          const nowMillis = yield* Clock.currentTimeMillis
-          const row = Option.getOrUndefined(found)
-          // A link for any key tells as much as an unbound one does: its redeemer chooses the key.
-          const proofKeyThumbprint = row?.proofKeyThumbprint === anyKey ? anyKey : undefined
-          const reason = refusal(row, { scopes: undefined, proofKeyThumbprint, nowMillis })
-          return row === undefined || reason !== undefined
-            ? yield* refuse(codeDigest, reason ?? "unknown", undefined)
-            : row
-        })),
-        counting(source)
-      )
+      const { codeDigest } = yield* readOffered(options)
+      const row = Option.getOrUndefined(yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable))
+      const nowMillis = yield* Clock.currentTimeMillis
+      // A link for any key tells as much as an unbound one does: its redeemer chooses the key.
+      const proofKeyThumbprint = row?.proofKeyThumbprint === anyKey ? anyKey : null
+      const reason = refusal(row, { scopes: [], proofKeyThumbprint, nowMillis })
+      if (row === undefined || reason !== undefined) {
+        return yield* refuse(codeDigest, reason ?? "unknown", { source: options.source })
+      }
       return {
         subject: row.subject,
         scopes: row.scopes,

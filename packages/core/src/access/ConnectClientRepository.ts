@@ -395,3 +395,24 @@ export const admits = (storedMode: unknown, row: ConnectClientRow | undefined): 
   (row.status === "approved"
     ? isSecurityMode(storedMode)
     : storedMode === "account" && row.status === "observed")
+
+/**
+ * Names, as the creator of links, the decision that lets a connecting client in.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const grantedBy = "connect"
+
+/**
+ * Tells whether the holder of a key may redeem a link: one that was granted to it as a client only while the client is
+ * admitted, and another one unless the client is blocked.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const mayRedeem = (
+  storedMode: unknown,
+  row: ConnectClientRow | undefined,
+  link: { readonly createdBy: string }
+): boolean => link.createdBy === grantedBy ? admits(storedMode, row) : row?.status !== "blocked"

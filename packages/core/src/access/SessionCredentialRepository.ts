@@ -9,8 +9,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
-import { AccessScope } from "./AccessScope.ts"
-import { isRedeemable, type PairingLinkRow } from "./BootstrapCredentialRepository.ts"
+import { AccessScope, missing } from "./AccessScope.ts"
 import { Device, Session, SessionId, SessionMethod } from "./Session.ts"
 
 /**
@@ -40,8 +39,12 @@ export const SessionRow = Schema.Struct({
   refreshDigest: Schema.NullOr(Schema.NonEmptyString),
   /** That of the refresh token before it, or null before the first refresh. */
   previousRefreshDigest: Schema.NullOr(Schema.NonEmptyString),
-  /** When the refresh token was issued, or null if there is none. */
+  /** When the tokens were issued, or null if there is no refresh token. */
   refreshedAtMillis: Schema.NullOr(Schema.Natural),
+  /** When one of the tokens that followed the ones before was first used, by the store's clock; null until then. */
+  tokensUsedAtMillis: Schema.NullOr(Schema.Natural),
+  /** A keyed digest of the attempt that redeemed a code for the session, by which it is known if it is made again, or null. */
+  redemptionDigest: Schema.NullOr(Schema.NonEmptyString),
   createdAtMillis: Schema.Natural,
   /** When the row was last renewed; activity since then may be up to one renewal interval newer. */
   lastSeenAtMillis: Schema.Natural,
@@ -92,7 +95,7 @@ export const isLive = (row: SessionRow, nowMillis: number): boolean =>
  * @category models
  * @since 0.1.0
  */
-export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mismatch"
+export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mismatch" | "scope-not-held"
 
 /**
  * Describes what came of an attempt to refresh a session.
@@ -102,7 +105,7 @@ export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mism
  */
 export type RefreshOutcome =
   | { readonly _tag: "Refreshed"; readonly row: SessionRow }
-  /** The refresh token is the one before the present one, and that is recent enough. Nothing was changed. */
+  /** The refresh token is the one before the present one, which was not used yet, or not for long. Nothing was changed. */
   | { readonly _tag: "Repeated"; readonly row: SessionRow }
   /** The refresh token was used up before. The session has been revoked by this very attempt. */
   | { readonly _tag: "Reused" }
@@ -110,7 +113,9 @@ export type RefreshOutcome =
   | { readonly _tag: "Refused"; readonly reason: RefreshRefusal }
 
 /**
- * Judges a refresh token against the row of the session that it was issued for.
+ * Judges a refresh token against the row of the session that it was issued for: it is the present one (`current`), or the
+ * one before, whose successors have not been used for long (`repeated`), or were not used before their token expired
+ * (`extended`), or an older one (`reused`).
  *
  * @category verdicts
  * @since 0.1.0
@@ -118,9 +123,12 @@ export type RefreshOutcome =
 export const refreshVerdict = (row: SessionRow | undefined, attempt: {
   readonly presentedDigest: string
   readonly proofKeyThumbprint: string | undefined
+  readonly scopes: ReadonlyArray<AccessScope>
   readonly graceMillis: number
   readonly nowMillis: number
-}): "current" | "repeated" | "reused" | RefreshRefusal => {
+  /** How long ago `tokensUsedAtMillis` was, by the clock that set it. */
+  readonly usedForMillis: number
+}): "current" | "repeated" | "extended" | "reused" | RefreshRefusal => {
   if (row === undefined || row.refreshDigest === null) return "unknown"
   if (row.revokedAtMillis !== null) return "revoked"
   if (row.expiresAtMillis <= attempt.nowMillis) return "expired"
@@ -128,11 +136,50 @@ export const refreshVerdict = (row: SessionRow | undefined, attempt: {
   if (row.proofKeyThumbprint !== null && row.proofKeyThumbprint !== attempt.proofKeyThumbprint) {
     return "proof-key-mismatch"
   }
-  if (row.refreshDigest === attempt.presentedDigest) return "current"
-  return row.previousRefreshDigest === attempt.presentedDigest &&
-      attempt.nowMillis < (row.refreshedAtMillis ?? 0) + attempt.graceMillis
-    ? "repeated"
-    : "reused"
+  const isCurrent = row.refreshDigest === attempt.presentedDigest
+  const isParent = row.previousRefreshDigest === attempt.presentedDigest &&
+    (row.tokensUsedAtMillis === null || attempt.usedForMillis < attempt.graceMillis)
+  if (!isCurrent && !isParent) return "reused"
+  if (missing(row.scopes, attempt.scopes).length > 0) return "scope-not-held"
+  if (isCurrent) return "current"
+  return (row.tokenExpiresAtMillis ?? Infinity) <= attempt.nowMillis ? "extended" : "repeated"
+}
+
+/**
+ * Returns the row of a session whose tokens were exchanged for the next ones: it is seen now, and its end moves.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const refreshed = (row: SessionRow, exchange: {
+  readonly verdict: "current" | "extended"
+  readonly next: NextTokens
+  readonly lifetimeMillis: number
+  readonly nowMillis: number
+}): SessionRow => ({
+  ...row,
+  ...exchange.next,
+  previousRefreshDigest: exchange.verdict === "current" ? row.refreshDigest : row.previousRefreshDigest,
+  refreshedAtMillis: exchange.nowMillis,
+  tokensUsedAtMillis: null,
+  lastSeenAtMillis: exchange.nowMillis,
+  expiresAtMillis: Math.min(
+    exchange.nowMillis + exchange.lifetimeMillis,
+    row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
+  )
+})
+
+/**
+ * Describes the tokens that follow those of a session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NextTokens {
+  readonly tokenDigest: string
+  readonly refreshDigest: string
+  readonly keyId: string
+  readonly tokenExpiresAtMillis: number
 }
 
 /**
@@ -198,66 +245,6 @@ export const isTarget = (
       return session.proofKeyThumbprint === target.proofKeyThumbprint
     case "IssuedBefore":
       return session.createdAtMillis < target.beforeMillis
-  }
-}
-
-const isTargetLink = (target: RevocationTarget, link: PairingLinkRow): boolean => {
-  switch (target._tag) {
-    case "Subject":
-      return link.subject === target.subject
-    case "ProofKey":
-      return link.proofKeyThumbprint === target.proofKeyThumbprint
-    case "IssuedBefore":
-      return link.createdAtMillis < target.beforeMillis
-    default:
-      return false
-  }
-}
-
-const inOrder = (a: { readonly id: string }, b: { readonly id: string }): number => a.id < b.id ? -1 : 1
-
-/**
- * Says which live sessions and open links of a store a revocation ends, in the order of their ids. The session that issues a link
- * stands above the one that comes from it, through every generation, also if a session in between has ended before.
- * The open links of each session that ends, or had ended, end with it.
- *
- * @category verdicts
- * @since 0.1.0
- */
-export const revocationVerdict = (
-  store: { readonly sessions: Iterable<SessionRow>; readonly links: Iterable<PairingLinkRow> },
-  target: RevocationTarget,
-  nowMillis: number
-): { readonly sessions: ReadonlyArray<SessionRow>; readonly links: ReadonlyArray<PairingLinkRow> } => {
-  const sessions = Array.from(store.sessions)
-  const children = new Map<SessionId, Array<SessionRow>>()
-  for (const row of sessions) {
-    if (row.parentId === null) continue
-    const siblings = children.get(row.parentId)
-    if (siblings === undefined) children.set(row.parentId, [row])
-    else siblings.push(row)
-  }
-  const covered = new Map<SessionId, SessionRow>()
-  const named = sessions.filter((row) => isTarget(target, row))
-  let generation = target._tag === "IssuedBefore" && target.limit !== undefined
-    ? named.filter((row) => isLive(row, nowMillis)).sort(inOrder).slice(0, target.limit)
-    : named
-  while (generation.length > 0) {
-    for (const row of generation) covered.set(row.id, row)
-    generation = endsDescendants(target)
-      ? generation.flatMap(({ id }) => children.get(id) ?? []).filter(({ id }) =>
-        id !== target.keep && !covered.has(id)
-      )
-      : []
-  }
-  return {
-    sessions: Array.from(covered.values()).filter((row) => isLive(row, nowMillis)).sort(inOrder),
-    links: Array.from(store.links)
-      .filter((row) =>
-        isRedeemable(row, nowMillis) &&
-        (isTargetLink(target, row) || (row.issuedBy !== null && covered.has(row.issuedBy)))
-      )
-      .sort(inOrder)
   }
 }
 
@@ -334,26 +321,30 @@ export interface SessionCredentialRepository {
   }, change: ChangeContext) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
   /**
    * Exchanges a session's refresh token, in one step. `presentedDigest` is that of a token that is known to have been
-   * issued for this session. If it is the present one of a live session, and the bound key was proven, the row takes the
-   * digests and the key of `next`, is seen now and ends as after {@link renew}, and `sessionUpserted` is appended; of n
-   * racers exactly one gets `Refreshed`. Within `graceMillis` of that, the others, and the caller that comes with the same token,
-   * get `Repeated` and the row. Any other token was used before: a live session is revoked and its tickets deleted,
-   * its open links are revoked, `sessionRemoved` is appended with the actor `system`, and exactly one of n racers gets
-   * `Reused`. All of it in one transaction.
+   * issued for this session; {@link refreshVerdict} decides, of racers one after the other.
+   *
+   * `current` makes the row what {@link refreshed} returns, and appends `sessionUpserted`; of n racers exactly one gets
+   * `Refreshed`. The others, and the caller that comes with the same token as long as it is the parent of the newest tokens
+   * and these were not used (and `graceMillis` after their first use, by the store's clock), get `Repeated` and the row; or
+   * `Refreshed`, if the token of the row has expired meanwhile, which is then replaced. Any other token was used before: a
+   * live session is revoked as by {@link revoke}, `sessionRemoved` is appended with the actor `system`, and exactly one of
+   * n racers gets `Reused`. All of it is one transaction.
    */
   readonly refresh: (options: {
     readonly id: SessionId
     readonly presentedDigest: string
     readonly proofKeyThumbprint: string | undefined
+    /** What the session has to hold, or nothing is changed. */
+    readonly scopes: ReadonlyArray<AccessScope>
     readonly graceMillis: number
     readonly lifetimeMillis: number
-    readonly next: {
-      readonly tokenDigest: string
-      readonly refreshDigest: string
-      readonly keyId: string
-      readonly tokenExpiresAtMillis: number
-    }
+    readonly next: NextTokens
   }, change: ChangeContext) => Effect.Effect<RefreshOutcome, RepositoryError>
+  /**
+   * Remembers that a token was used which followed another one, unless that is known or the session has another token by
+   * now. The time is the store's; `nowMillis` is for a store without a clock of its own. Nothing is appended to the feed.
+   */
+  readonly useTokens: (tokenDigest: string, nowMillis: number) => Effect.Effect<void, RepositoryError>
   /** Tells whether a live session has a token that was signed with a key. It costs the same however many sessions there are. */
   readonly isKeyInUse: (options: {
     readonly keyId: string
@@ -372,7 +363,7 @@ export interface SessionCredentialRepository {
     readonly nowMillis: number
   }) => Effect.Effect<ReadonlyMap<SessionId, number>, RepositoryError>
   /**
-   * Revokes the live sessions and the open links that {@link revocationVerdict} finds, deletes the tickets of these
+   * Revokes the live sessions and the open links that `Lineage.revocationVerdict` finds, deletes the tickets of these
    * sessions, and appends a `sessionRemoved` or `pairingLinkRemoved` for each, all in one transaction. A link that is
    * redeemed meanwhile is refused, or the session that comes of it ends too. Returns the ids of the sessions that this
    * call revoked, in their order: a session is in the answer of exactly one of n racers.

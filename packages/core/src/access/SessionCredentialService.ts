@@ -116,6 +116,34 @@ export interface RefreshedSession extends IssuedSession {
 }
 
 /**
+ * Describes a session to start.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface IssueOptions {
+  readonly subject: string
+  readonly scopes: ReadonlyArray<AccessScope>
+  readonly method: SessionMethod
+  readonly proofKeyThumbprint?: string | undefined
+  readonly device?: Partial<typeof Device.Type> | undefined
+  /** The pairing link that the session comes from. What ends all that descends from its issuer ends the session. */
+  readonly link?: { readonly linkId: string; readonly issuedBy: SessionId | null } | undefined
+  readonly actor?: string | undefined
+}
+
+/**
+ * Describes a key that a caller has proven to hold, as `DpopProof` finds it. `spend` makes the proof good for nothing else.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeyProof<E> {
+  readonly proofKeyThumbprint: string
+  readonly spend: Effect.Effect<void, E>
+}
+
+/**
  * Describes the keys that verify tokens as an independent verifier takes them: a JWK Set (RFC 7517) of secret keys.
  *
  * @category models
@@ -173,25 +201,34 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
    * enormous subject, one with control characters, or one of the feed's own actors, `operator`, `system` and `connect`; control
    * characters in what describes the device; a malformed scope; a `dpop-access-token` without the thumbprint of its key.
    */
-  readonly issue: (options: {
-    readonly subject: string
-    readonly scopes: ReadonlyArray<AccessScope>
-    readonly method: SessionMethod
-    readonly proofKeyThumbprint?: string | undefined
-    readonly device?: Partial<typeof Device.Type> | undefined
-    /** The pairing link that the session comes from. What ends all that descends from its issuer ends the session. */
-    readonly link?: { readonly linkId: string; readonly issuedBy: SessionId | null } | undefined
-    readonly actor?: string | undefined
-  }) => Effect.Effect<IssuedSession, SessionCredentialError>
+  readonly issue: (options: IssueOptions) => Effect.Effect<IssuedSession, SessionCredentialError>
   /**
-   * Exchanges a refresh token for new tokens of its session; the token before ends at once. Within the grace window the
-   * same refresh token gives the same new tokens again. Fails with {@link RefreshRefused} otherwise, whatever is wrong with
-   * the token; one that was used up before ends its session. A session that is bound to a key takes the thumbprint of the
-   * key that the caller has proven to hold.
+   * Starts a session as `issue` does, in a step of the caller's that stores the row together with what it follows from, as
+   * the redemption of a pairing code does. The step answers the row that it has stored; or one that it had stored for the
+   * same request before, whose tokens are then returned again. For that they are derived from a `seed`, a secret that only
+   * the caller of the request knows. Fails with {@link SessionRefused} if that session has other tokens by now.
    */
-  readonly refresh: (refreshToken: Redacted.Redacted, proof?: {
-    readonly proofKeyThumbprint: string
-  }) => Effect.Effect<RefreshedSession, SessionCredentialError>
+  readonly issueBy: <E>(
+    options: IssueOptions & {
+      readonly seed?: Redacted.Redacted | undefined
+      /** The session that the step ends. */
+      readonly replaces?: SessionId | undefined
+    },
+    store: (row: SessionRow, change: ChangeContext) => Effect.Effect<SessionRow, E>
+  ) => Effect.Effect<IssuedSession, SessionCredentialError | E>
+  /**
+   * Exchanges a refresh token for new tokens of its session; the token before ends at once. Until one of the new tokens is
+   * used, and for the grace window after that, the same refresh token gives the same ones again, or equally good ones if
+   * they have expired meanwhile: an answer that was lost costs nothing. Fails with {@link RefreshRefused} otherwise; a
+   * refresh token older than that ends its session. `scopes` are what the session must hold, or nothing is exchanged.
+   *
+   * A session that is bound to a key takes a `proof` of the key. It is asked for only if the refresh token is one that this
+   * server has signed, and spent before the token is.
+   */
+  readonly refresh: <E = never, R = never>(refreshToken: Redacted.Redacted, options?: {
+    readonly proof?: Effect.Effect<KeyProof<E>, E, R> | undefined
+    readonly scopes?: ReadonlyArray<AccessScope> | undefined
+  }) => Effect.Effect<RefreshedSession, SessionCredentialError | E, R>
   /**
    * Returns the session of a token, and renews it when its renewal is due. Fails with {@link SessionRefused}, whatever is
    * wrong with the token, and with {@link SessionStoreUnavailable} if the row cannot be read.
@@ -311,7 +348,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const random = yield* SecureRandom.SecureRandom
   const { absoluteMillis, lifetimeMillis, recheckMillis, refreshing, renewalMillis, ticketMillis } = settings
   const ring = yield* SigningKeys.makeRing()
-  const { digestOf, sign, successors, verify: verifySignature } = yield* SessionTokens.make(ring)
+  const { digestOf, firstTokens, successors, verify: verifySignature } = yield* SessionTokens.make(ring)
   const cache = SessionCache.make({ capacity: settings.cacheCapacity, recheckMillis, renewalMillis })
   const follower = yield* AccessFollower.make({
     trustMillis: settings.trustMillis,
@@ -361,6 +398,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       }
       if ((found.value.tokenExpiresAtMillis ?? Infinity) <= nowMillis) return yield* refused("expired")
       const row = yield* renewIfDue(found.value, nowMillis)
+      // From its first use on, the refresh token before these tokens is good for the grace window only.
+      if (row.previousRefreshDigest !== null && row.tokensUsedAtMillis === null) {
+        yield* repository.useTokens(tokenDigest, nowMillis)
+      }
       return cache.remember(tokenDigest, row, { generation, nowMillis })
     },
     (effect) =>
@@ -444,77 +485,91 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       (watcher) => Effect.sync(() => cache.unwatch(session.id, watcher))
     ).pipe(Effect.mapError(unavailable))
 
+  /** Returns the key that signed the tokens of a row. */
+  const keyOf = (row: SessionRow) => {
+    const known = ring.known().byId.get(row.keyId)
+    return known === undefined
+      ? Effect.map(ring.reread, ({ byId }) => byId.get(row.keyId))
+      : Effect.succeed(known)
+  }
+
+  const issueBy: SessionCredentialService["Service"]["issueBy"] = Effect.fnUntraced(function*(request, store) {
+    if (request.method === "dpop-access-token" && request.proofKeyThumbprint === undefined) {
+      return yield* Effect.die(new TypeError("A dpop-access-token needs the thumbprint of the key it is bound to"))
+    }
+    const problem = subjectProblem(request.subject)
+    if (problem !== undefined) {
+      return yield* Effect.die(new TypeError(`The subject of a session cannot be ${problem}`))
+    }
+    // What a device says of itself is made plain rather than refused.
+    const device = new Device({
+      label: Text.toLine(request.device?.label ?? "", 128),
+      userAgent: Text.toLine(request.device?.userAgent ?? ""),
+      address: Text.toLine(request.device?.address ?? "")
+    })
+    const key = yield* Effect.mapError(ring.active, unavailable)
+    const nowMillis = yield* Clock.currentTimeMillis
+    const absoluteExpiresAtMillis = absoluteMillis === null ? null : nowMillis + absoluteMillis
+    const isRefreshed = refreshing !== undefined && request.method !== "browser-session-cookie"
+    const unsigned: SessionRow = {
+      id: SessionId.make(yield* random.uuidV7()),
+      subject: request.subject,
+      method: request.method,
+      scopes: request.scopes,
+      proofKeyThumbprint: request.proofKeyThumbprint ?? null,
+      linkId: request.link?.linkId ?? null,
+      parentId: request.link?.issuedBy ?? null,
+      device,
+      tokenDigest: "",
+      keyId: key.keyId,
+      tokenExpiresAtMillis: isRefreshed ? nowMillis + refreshing.tokenMillis : null,
+      refreshDigest: null,
+      previousRefreshDigest: null,
+      refreshedAtMillis: isRefreshed ? nowMillis : null,
+      tokensUsedAtMillis: null,
+      redemptionDigest: null,
+      createdAtMillis: nowMillis,
+      lastSeenAtMillis: nowMillis,
+      expiresAtMillis: Math.min(nowMillis + lifetimeMillis, absoluteExpiresAtMillis ?? Infinity),
+      absoluteExpiresAtMillis,
+      revokedAtMillis: null
+    }
+    const seed = request.seed ?? Redacted.make(Base64Url.encode(yield* random.randomBytes(32)))
+    const first = yield* firstTokens(key, unsigned, seed)
+    const row: SessionRow = { ...unsigned, tokenDigest: first.tokenDigest, refreshDigest: first.refreshDigest }
+    if (
+      Math.max(Redacted.value(first.token).length, Redacted.value(first.refreshToken ?? first.token).length) >
+        SessionToken.maxLength
+    ) {
+      return yield* Effect.die(new RangeError("The subject is too long: its token would be refused as too long"))
+    }
+    // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
+    toSession(row)
+    const stored = yield* store(row, { actor: request.actor ?? request.subject, nowMillis }).pipe(
+      Effect.onExit(() =>
+        Effect.sync(() => request.replaces === undefined ? undefined : cache.invalidate([request.replaces]))
+      ),
+      Effect.uninterruptible
+    )
+    const issued = ({ refreshToken, token }: typeof first): IssuedSession => ({
+      token,
+      tokenExpiresAt: tokenEnd(stored),
+      refreshToken,
+      session: toSession(stored)
+    })
+    if (stored.id === row.id) return issued(first)
+    const keyBefore = yield* Effect.mapError(keyOf(stored), unavailable)
+    const again = keyBefore === undefined ? undefined : yield* firstTokens(keyBefore, stored, seed)
+    return again?.tokenDigest === stored.tokenDigest ? issued(again) : yield* refused("unknown")
+  })
+
   return SessionCredentialService.of({
     lifetime: Duration.millis(lifetimeMillis),
-    issue: Effect.fn("SessionCredentialService.issue")(function*(request) {
-      if (request.method === "dpop-access-token" && request.proofKeyThumbprint === undefined) {
-        return yield* Effect.die(new TypeError("A dpop-access-token needs the thumbprint of the key it is bound to"))
-      }
-      const problem = subjectProblem(request.subject)
-      if (problem !== undefined) {
-        return yield* Effect.die(new TypeError(`The subject of a session cannot be ${problem}`))
-      }
-      // What a device says of itself is made plain rather than refused: by now a code may have been used for it.
-      const device = new Device({
-        label: Text.toLine(request.device?.label ?? "", 128),
-        userAgent: Text.toLine(request.device?.userAgent ?? ""),
-        address: Text.toLine(request.device?.address ?? "")
-      })
-      const key = yield* Effect.mapError(ring.active, unavailable)
-      const nowMillis = yield* Clock.currentTimeMillis
-      const id = SessionId.make(yield* random.uuidV7())
-      const absoluteExpiresAtMillis = absoluteMillis === null ? null : nowMillis + absoluteMillis
-      const tokenExpiresAtMillis = refreshing === undefined || request.method === "browser-session-cookie"
-        ? null
-        : nowMillis + refreshing.tokenMillis
-      const claims = (endMillis: number) =>
-        Effect.map(random.randomBytes(16), (jti): SessionToken.Claims => ({
-          sid: id,
-          sub: request.subject,
-          jti: Base64Url.encode(jti),
-          iat: Math.floor(nowMillis / 1000),
-          ...(endMillis === Infinity ? {} : { exp: Math.floor(endMillis / 1000) })
-        }))
-      const absoluteEndMillis = absoluteExpiresAtMillis ?? Infinity
-      const token = yield* sign(key, yield* claims(Math.min(tokenExpiresAtMillis ?? Infinity, absoluteEndMillis)))
-      const refreshToken = tokenExpiresAtMillis === null
-        ? undefined
-        : yield* sign(key, yield* claims(absoluteEndMillis), SessionToken.refreshType)
-      const row: SessionRow = {
-        id,
-        subject: request.subject,
-        method: request.method,
-        scopes: request.scopes,
-        proofKeyThumbprint: request.proofKeyThumbprint ?? null,
-        linkId: request.link?.linkId ?? null,
-        parentId: request.link?.issuedBy ?? null,
-        device,
-        tokenDigest: yield* digestOf(token),
-        keyId: key.keyId,
-        tokenExpiresAtMillis,
-        refreshDigest: refreshToken === undefined ? null : yield* digestOf(refreshToken),
-        previousRefreshDigest: null,
-        refreshedAtMillis: refreshToken === undefined ? null : nowMillis,
-        createdAtMillis: nowMillis,
-        lastSeenAtMillis: nowMillis,
-        expiresAtMillis: Math.min(nowMillis + lifetimeMillis, absoluteEndMillis),
-        absoluteExpiresAtMillis,
-        revokedAtMillis: null
-      }
-      if (
-        Math.max(Redacted.value(token).length, Redacted.value(refreshToken ?? token).length) > SessionToken.maxLength
-      ) {
-        return yield* Effect.die(new RangeError("The subject is too long: its token would be refused as too long"))
-      }
-      // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
-      const session = toSession(row)
-      yield* Effect.mapError(
-        repository.insert(row, { actor: request.actor ?? request.subject, nowMillis }),
-        unavailable
-      )
-      return { token, tokenExpiresAt: tokenEnd(row), refreshToken, session }
-    }),
-    refresh: Effect.fn("SessionCredentialService.refresh")(function*(refreshToken, proof) {
+    issue: Effect.fn("SessionCredentialService.issue")((request) =>
+      issueBy(request, (row, context) => Effect.as(Effect.mapError(repository.insert(row, context), unavailable), row))
+    ),
+    issueBy,
+    refresh: Effect.fn("SessionCredentialService.refresh")(function*(refreshToken, options) {
       const refuse = (problem: RefreshRefused["problem"]) =>
         new SessionCredentialError({ reason: new RefreshRefused({ problem }) })
       if (refreshing === undefined) return yield* refuse("unknown")
@@ -522,6 +577,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const verified = yield* Effect.mapError(verifySignature(refreshToken, SessionToken.refreshType), unavailable)
       if (Option.isNone(verified)) return yield* refuse("malformed")
       const claims = verified.value
+      const proof = options?.proof === undefined ? undefined : yield* options.proof
+      if (proof !== undefined) yield* proof.spend
       const key = yield* Effect.mapError(ring.active, unavailable)
       const nowMillis = yield* Clock.currentTimeMillis
       const tokenExpiresAtMillis = nowMillis + refreshing.tokenMillis
@@ -530,6 +587,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         id: claims.sid,
         presentedDigest: yield* digestOf(refreshToken),
         proofKeyThumbprint: proof?.proofKeyThumbprint,
+        scopes: options?.scopes ?? [],
         graceMillis: refreshing.graceMillis,
         lifetimeMillis,
         next: {
@@ -554,8 +612,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           }
         case "Repeated": {
           const { row } = outcome
-          const keyBefore = ring.known().byId.get(row.keyId) ??
-            (yield* Effect.mapError(ring.reread, unavailable)).byId.get(row.keyId)
+          const keyBefore = yield* Effect.mapError(keyOf(row), unavailable)
           if (keyBefore === undefined || row.refreshedAtMillis === null || row.tokenExpiresAtMillis === null) {
             return yield* refuse("unknown")
           }

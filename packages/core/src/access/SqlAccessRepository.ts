@@ -20,6 +20,7 @@ import * as Credentials from "./internal/sqlCredentials.ts"
 import * as Ends from "./internal/sqlEnds.ts"
 import * as Feed from "./internal/sqlFeed.ts"
 import * as Links from "./internal/sqlLinks.ts"
+import * as Redeem from "./internal/sqlRedeem.ts"
 import * as Sessions from "./internal/sqlSessions.ts"
 
 /**
@@ -47,10 +48,12 @@ export const layerStorage = (
       const append = Feed.makeAppend(kit)
       const links = Links.make(kit, append)
       const ends = Ends.make(kit)
+      const sessions = Sessions.make(kit, append, ends)
+      const clients = Clients.make(kit, append, { links, ends })
       return AccessRepository.of({
-        links: links.repository,
-        sessions: Sessions.make(kit, append, ends),
-        clients: Clients.make(kit, append, { links, ends }),
+        links: { ...links.repository, redeem: Redeem.make(kit, append, { clients, ends, links, sessions }) },
+        sessions: sessions.repository,
+        clients: clients.repository,
         credentials: Credentials.make(kit, append),
         feed: Feed.make(kit)
       })

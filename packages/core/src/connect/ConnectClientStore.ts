@@ -51,6 +51,7 @@ import { actorOf, type Principal } from "../access/Principal.ts"
 import * as Sweeper from "../Sweeper.ts"
 import * as Text from "../Text.ts"
 
+export { grantedBy } from "../access/ConnectClientRepository.ts"
 export {
   ClientAmbiguous,
   ClientNotFound,
@@ -162,24 +163,11 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
     readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<ConnectClient>, ConnectClientError>
   /**
-   * Tells whether a client would be let in now. A caller that turns a grant into a session asks after the session is stored, and
-   * ends it if the answer is no: a decision in between then finds the session, or is found by it.
-   */
-  readonly isAdmitted: (proofKeyThumbprint: string) => Effect.Effect<boolean, ConnectClientError>
-  /**
    * Waits until the request that a client made is decided, or the time is up, and says how. It learns of a decision as soon
    * as the access feed tells of it, whichever process decides.
    */
   readonly awaitDecision: (waiter: Waiter) => Effect.Effect<DecisionStatus, ConnectClientError>
 }>()("@sallyport/core/connect/ConnectClientStore") {}
-
-/**
- * Names, as `createdBy`, who issued the links that are granted to connecting clients.
- *
- * @category constants
- * @since 0.1.0
- */
-export const grantedBy = "connect"
 
 const isSecurityMode = Schema.is(SecurityMode)
 const isThumbprint = Schema.is(Thumbprint)
@@ -333,9 +321,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       )
       return rows.map(toConnectClient)
     }),
-    isAdmitted: Effect.fn("ConnectClientStore.isAdmitted")((key) =>
-      Effect.mapError(repository.isAdmitted(key), unavailable)
-    ),
     awaitDecision
   })
 })

@@ -20,7 +20,7 @@ import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as TestClock from "effect/testing/TestClock"
 import * as Tracer from "effect/Tracer"
-import { Environment, feed, Probe, services, shown, takeCalls } from "./accessSupport.ts"
+import { Environment, feed, Probe, redeem, services, shown, takeCalls } from "./accessSupport.ts"
 
 const Links = BootstrapCredentialService.BootstrapCredentialService
 
@@ -36,7 +36,7 @@ const issue = (options: {
 type Failure = BootstrapCredentialService.BootstrapCredentialError
 
 /** Returns the reason of a refusal, or that there was none. */
-const problem = <A>(effect: Effect.Effect<A, Failure>): Effect.Effect<string> =>
+const problem = <A, R>(effect: Effect.Effect<A, Failure, R>): Effect.Effect<string, never, R> =>
   Effect.match(effect, { onFailure: ({ reason }) => reason._tag, onSuccess: () => "let in" })
 
 const seedText = "c2VlZGVkLWJ5LXRoZS1kZXNrdG9wLWFwcA"
@@ -73,15 +73,12 @@ describe("a pairing link", () => {
       ]
       for (const kind of ["device", "machine"] as const) {
         for (const form of forms) {
-          const { code, link } = yield* issue({ kind })
-          const grant = yield* links.consume({ credential: Redacted.make(form(Redacted.value(code))) })
-          assert.deepStrictEqual(grant, {
-            linkId: link.id,
+          const { code } = yield* issue({ kind })
+          const session = yield* redeem(links, { credential: Redacted.make(form(Redacted.value(code))) })
+          assert.deepInclude({ ...session }, {
             subject: "owner",
             scopes: ["runs:read", "access:read"],
-            proofKeyThumbprint: null,
-            createdBy: "operator",
-            issuedBy: null
+            proofKeyThumbprint: null
           })
         }
       }
@@ -103,12 +100,12 @@ describe("a pairing link", () => {
             // Not to the length of a device's code: one in 32 of those has a good check symbol.
             kind === "device" ? text.slice(1) : text.slice(0, 18)
           ]
-        ) assert.strictEqual(yield* problem(links.consume({ credential: Redacted.make(typo) })), "MalformedCode", typo)
+        ) assert.strictEqual(yield* problem(redeem(links, { credential: Redacted.make(typo) })), "MalformedCode", typo)
         assert.deepStrictEqual(yield* takeCalls, {})
-        assert.strictEqual(yield* problem(links.consume({ credential: code })), "let in")
+        assert.strictEqual(yield* problem(redeem(links, { credential: code })), "let in")
       }
       for (const junk of ["", " ", "x", "A".repeat(21), "A".repeat(513), "A".repeat(1_000_000), "\u0000".repeat(16)]) {
-        assert.strictEqual(yield* problem(links.consume({ credential: Redacted.make(junk) })), "MalformedCode")
+        assert.strictEqual(yield* problem(redeem(links, { credential: Redacted.make(junk) })), "MalformedCode")
       }
     }).pipe(Effect.provide(services())))
 
@@ -118,7 +115,7 @@ describe("a pairing link", () => {
       for (const uses of [1, 3]) {
         const { code } = yield* issue({ uses })
         const outcomes = yield* Effect.all(
-          Array.from({ length: 24 }, () => problem(links.consume({ credential: code }))),
+          Array.from({ length: 24 }, () => problem(redeem(links, { credential: code }))),
           { concurrency: "unbounded" }
         )
         assert.strictEqual(outcomes.filter((outcome) => outcome === "let in").length, uses)
@@ -134,28 +131,28 @@ describe("a pairing link", () => {
       const before = yield* feed
       for (let repeat = 0; repeat < 3; repeat++) {
         const greedy = yield* Effect.flip(
-          links.consume({ credential: code, scopes: ["runs:read", "access:write"], proofKeyThumbprint: "key" })
+          redeem(links, { credential: code, scopes: ["runs:read", "access:write"], proofKeyThumbprint: "key" })
         )
         assert.strictEqual(greedy.reason._tag, "ScopeNotGranted")
         assert.include(greedy.message, "access:write")
-        assert.strictEqual(yield* problem(links.consume({ credential: code })), "InvalidCredential")
+        assert.strictEqual(yield* problem(redeem(links, { credential: code })), "InvalidCredential")
         assert.strictEqual(
-          yield* problem(links.consume({ credential: code, proofKeyThumbprint: "another" })),
+          yield* problem(redeem(links, { credential: code, proofKeyThumbprint: "another" })),
           "InvalidCredential"
         )
         // Who lacks the key does not learn what the link grants.
         assert.strictEqual(
-          yield* problem(links.consume({ credential: code, scopes: ["access:write"] })),
+          yield* problem(redeem(links, { credential: code, scopes: ["access:write"] })),
           "InvalidCredential"
         )
       }
       assert.deepStrictEqual(yield* feed, before)
       assert.deepStrictEqual((yield* links.list()).map(({ remainingUses }) => remainingUses), [1])
-      const grant = yield* links.consume({ credential: code, scopes: ["runs:read"], proofKeyThumbprint: "key" })
+      const grant = yield* redeem(links, { credential: code, scopes: ["runs:read"], proofKeyThumbprint: "key" })
       assert.deepStrictEqual(grant.scopes, ["runs:read"])
       assert.strictEqual(grant.proofKeyThumbprint, "key")
       assert.strictEqual(
-        yield* problem(links.consume({ credential: code, proofKeyThumbprint: "key" })),
+        yield* problem(redeem(links, { credential: code, proofKeyThumbprint: "key" })),
         "InvalidCredential"
       )
     }).pipe(Effect.provide(services())))
@@ -165,10 +162,10 @@ describe("a pairing link", () => {
       const links = yield* Links
       const probe = yield* Probe
       const { code } = yield* issue()
-      probe.failing.add("links.consume")
-      assert.strictEqual(yield* problem(links.consume({ credential: code })), "BootstrapStoreUnavailable")
+      probe.failing.add("links.redeem")
+      assert.strictEqual(yield* problem(redeem(links, { credential: code })), "BootstrapStoreUnavailable")
       probe.failing.clear()
-      assert.strictEqual(yield* problem(links.consume({ credential: code })), "let in")
+      assert.strictEqual(yield* problem(redeem(links, { credential: code })), "let in")
     }).pipe(Effect.provide(services())))
 
   it.effect("BOOT-04: lives five minutes to the millisecond unless its issuer says otherwise", () =>
@@ -179,10 +176,10 @@ describe("a pairing link", () => {
         assert.strictEqual(DateTime.toEpochMillis(link.expiresAt) - DateTime.toEpochMillis(link.createdAt), millis)
         yield* TestClock.adjust(Duration.millis(millis - 1))
         assert.strictEqual((yield* links.list()).length, 1)
-        assert.strictEqual(yield* problem(links.consume({ credential: code })), "let in")
+        assert.strictEqual(yield* problem(redeem(links, { credential: code })), "let in")
         yield* TestClock.adjust("1 millis")
         assert.strictEqual((yield* links.list()).length, 0)
-        assert.strictEqual(yield* problem(links.consume({ credential: code })), "InvalidCredential")
+        assert.strictEqual(yield* problem(redeem(links, { credential: code })), "InvalidCredential")
       })
       yield* lives(undefined, 300_000)
       yield* lives("1 millis", 1)
@@ -238,7 +235,7 @@ describe("a pairing link", () => {
       const links = yield* Links
       const { code, link } = yield* issue()
       yield* links.revoke(link.id, "operator")
-      assert.strictEqual(yield* problem(links.consume({ credential: code })), "InvalidCredential")
+      assert.strictEqual(yield* problem(redeem(links, { credential: code })), "InvalidCredential")
       for (const id of [link.id, "unknown", ""]) {
         const error = yield* Effect.flip(links.revoke(id, "operator"))
         assert.strictEqual(error.reason._tag, "LinkNotFound")
@@ -294,10 +291,9 @@ describe("delegation", () => {
         issuedBy: yield* sessionWith(["access:write", "runs:read"]),
         scopes: ["access:write"]
       })
-      const grant = yield* links.consume({ credential: code })
-      assert.strictEqual(grant.subject, "ada")
-      assert.strictEqual(grant.createdBy, "ada")
-      const second = yield* sessionWith(grant.scopes)
+      const second = yield* redeem(links, { credential: code })
+      assert.strictEqual(second.subject, "ada")
+      assert.strictEqual((yield* feed).at(-1)?.actor, "ada")
       assert.strictEqual(yield* problem(links.issue({ issuedBy: second, scopes: ["runs:read"] })), "ScopeNotHeld")
       assert.strictEqual(yield* problem(links.issue({ issuedBy: second, scopes: ["access:write"] })), "let in")
     }).pipe(Effect.provide(services())))
@@ -336,7 +332,7 @@ describe("refusals", () => {
       const revoked = yield* issue()
       yield* links.revoke(revoked.link.id, "operator")
       const spent = yield* issue()
-      yield* links.consume({ credential: spent.code })
+      yield* redeem(links, { credential: spent.code })
       const bound = yield* issue({ proofKeyThumbprint: "key" })
       const repository = (yield* AccessRepository).links
       const swept = yield* issue()
@@ -351,18 +347,18 @@ describe("refusals", () => {
       const errors: Array<Failure> = []
       const told: Array<Failure> = []
       for (const [reason, attempt] of Object.entries(cases)) {
-        const [error, lines] = yield* withLogs(Effect.flip(links.consume(attempt)))
+        const [error, lines] = yield* withLogs(Effect.flip(redeem(links, attempt)))
         ;(["expired", "revoked", "exhausted"].includes(reason) ? told : errors).push(error)
         assert.strictEqual(lines.length, 1, reason)
         assert.include(lines[0], reason)
         assert.notInclude(lines[0], Redacted.value(attempt.credential))
       }
-      errors.push(yield* Effect.flip(links.consume({ credential: bound.code })))
+      errors.push(yield* Effect.flip(redeem(links, { credential: bound.code })))
       // A seeded credential that no host seeded, and one whose link was swept away.
-      errors.push(yield* Effect.flip(links.consume({ credential: Redacted.make(seedText) })))
+      errors.push(yield* Effect.flip(redeem(links, { credential: Redacted.make(seedText) })))
       yield* TestClock.adjust("1 hour")
       yield* repository.sweep({ endedBeforeMillis: 10_000_000, limit: 100 }, { actor: "system", nowMillis: 10_000_000 })
-      errors.push(yield* Effect.flip(links.consume({ credential: swept.code })))
+      errors.push(yield* Effect.flip(redeem(links, { credential: swept.code })))
       const [first] = errors
       for (const error of errors) {
         assert.deepStrictEqual(error, first)
@@ -382,20 +378,24 @@ describe("refusals", () => {
       const links = yield* Links
       const probe = yield* Probe
       const { code, link } = yield* issue()
-      for (const operation of ["links.insert", "links.consume", "links.list", "links.revoke"]) {
+      for (const operation of ["links.insert", "links.redeem", "links.list", "links.revoke"]) {
         probe.failing.add(operation)
       }
       const seed = links.seed({ credential: Redacted.make(seedText), scopes: [], ready: Effect.void })
       for (
         const effect of [
           Effect.asVoid(issue()),
-          Effect.asVoid(links.consume({ credential: code })),
+          Effect.asVoid(redeem(links, { credential: code })),
           Effect.asVoid(links.list()),
           links.revoke(link.id, "operator"),
           Effect.asVoid(seed)
         ]
       ) {
-        const error = yield* Effect.flip(effect)
+        const error = yield* Effect.flip<
+          void,
+          Failure,
+          BootstrapCredentialService.BootstrapCredentialService | SessionCredentialService.SessionCredentialService
+        >(effect)
         assert.strictEqual(error.reason._tag, "BootstrapStoreUnavailable")
         assert.include(error.message, "try again")
         assert.include(shown(error), "expired, revoked or not found")
@@ -455,19 +455,19 @@ describe("a seeded credential", () => {
       const seeding = yield* Effect.forkChild(seed({ ready: Deferred.await(ready) }))
       yield* TestClock.adjust("1 hour")
       assert.isUndefined(seeding.pollUnsafe())
-      assert.strictEqual(yield* problem(links.consume({ credential: Redacted.make(seedText) })), "InvalidCredential")
+      assert.strictEqual(yield* problem(redeem(links, { credential: Redacted.make(seedText) })), "InvalidCredential")
       yield* Deferred.succeed(ready, undefined)
       const link = yield* Fiber.join(seeding)
       assert.strictEqual(DateTime.toEpochMillis(link.createdAt), 3_600_000)
       assert.strictEqual(DateTime.toEpochMillis(link.expiresAt), 3_600_000 + 300_000)
       yield* TestClock.adjust(Duration.millis(299_999))
-      assert.strictEqual(yield* problem(links.consume({ credential: Redacted.make(seedText) })), "let in")
+      assert.strictEqual(yield* problem(redeem(links, { credential: Redacted.make(seedText) })), "let in")
     }).pipe(Effect.provide(services())))
 
   it.effect("BOOT-04 L-10: it is redeemed once, expires, and cannot be seeded again, spent or not", () =>
     Effect.gen(function*() {
       const links = yield* Links
-      const consume = (text: string) => problem(links.consume({ credential: Redacted.make(text) }))
+      const consume = (text: string) => problem(redeem(links, { credential: Redacted.make(text) }))
       yield* seed()
       assert.strictEqual(yield* problem(Effect.provideService(seed(), Links, links)), "AlreadySeeded")
       const outcomes = yield* Effect.all(Array.from({ length: 12 }, () => consume(seedText)), {
@@ -537,12 +537,12 @@ describe("a seeded credential", () => {
         // The machine's code in another form is the same credential.
         if (Exit.isFailure(seeded)) assert.strictEqual(credential.length, 28)
         else {assert.strictEqual(
-            yield* problem(links.consume({ credential: Redacted.make(credential) })),
+            yield* problem(redeem(links, { credential: Redacted.make(credential) })),
             "let in",
             credential
           )}
         assert.strictEqual(
-          yield* problem(links.consume({ credential: Redacted.make(credential) })),
+          yield* problem(redeem(links, { credential: Redacted.make(credential) })),
           "InvalidCredential"
         )
       }
@@ -575,13 +575,13 @@ describe("secrets", () => {
         outcomes.push(yield* links.seed({ credential: seeded, scopes: ["runs:read"], ready: Effect.void }))
         outcomes.push(yield* links.list())
         yield* links.revoke(gone.link.id, "operator")
-        for (const operation of [undefined, "links.consume"]) {
+        for (const operation of [undefined, "links.redeem"]) {
           if (operation !== undefined) probe.failing.add(operation)
           for (const credential of credentials) {
-            outcomes.push(yield* Effect.exit(links.consume({ credential, scopes: ["connect:manage"] })))
-            outcomes.push(yield* Effect.exit(links.consume({ credential })))
+            outcomes.push(yield* Effect.exit(redeem(links, { credential, scopes: ["connect:manage"] })))
+            outcomes.push(yield* Effect.exit(redeem(links, { credential })))
             outcomes.push(
-              yield* Effect.exit(links.consume({ credential: Redacted.make(`${Redacted.value(credential)}7`) }))
+              yield* Effect.exit(redeem(links, { credential: Redacted.make(`${Redacted.value(credential)}7`) }))
             )
           }
         }
@@ -591,7 +591,7 @@ describe("secrets", () => {
       const [, lines] = yield* withLogs(Effect.provideService(run, Tracer.Tracer, tracer))
       assert.isAbove(lines.length, 3)
       const names = new Set(spans.map(({ name }) => name))
-      for (const method of ["issue", "consume", "list", "revoke", "seed"]) {
+      for (const method of ["issue", "redeem", "list", "revoke", "seed"]) {
         assert.isTrue(names.has(`BootstrapCredentialService.${method}`), method)
       }
       const walked = [
@@ -649,10 +649,10 @@ describe("secrets", () => {
         const repository = (yield* AccessRepository).links
         const [row] = yield* repository.list({ nowMillis: 0, limit: 10 })
         assert.strictEqual(
-          yield* problem(links.consume({ credential: Redacted.make(row?.codeDigest ?? "") })),
+          yield* problem(redeem(links, { credential: Redacted.make(row?.codeDigest ?? "") })),
           "InvalidCredential"
         )
-        assert.strictEqual(yield* problem(links.consume({ credential: code })), "let in")
+        assert.strictEqual(yield* problem(redeem(links, { credential: code })), "let in")
       }).pipe(Effect.provide(services()))
     }))
 
@@ -665,16 +665,16 @@ describe("secrets", () => {
       for (const [index, issuer] of made.entries()) {
         const { code } = yield* issuer.issue({ issuedBy: "operator", scopes: [] })
         const redeemer = made[(index + 1) % made.length] ?? issuer
-        assert.strictEqual(yield* problem(redeemer.consume({ credential: code })), "let in")
+        assert.strictEqual(yield* problem(redeem(redeemer, { credential: code })), "let in")
       }
-    }).pipe(Effect.provide(Environment)))
+    }).pipe(Effect.provide(services())))
 
   it.effect("BOOT-02: the feed says who issued, redeemed and revoked", () =>
     Effect.gen(function*() {
       const links = yield* Links
       const twice = yield* issue({ uses: 2 })
-      yield* links.consume({ credential: twice.code })
-      yield* links.consume({ credential: twice.code })
+      yield* redeem(links, { credential: twice.code })
+      yield* redeem(links, { credential: twice.code })
       const other = yield* issue()
       yield* links.revoke(other.link.id, "operator")
       assert.deepStrictEqual(
@@ -685,8 +685,10 @@ describe("secrets", () => {
         ]),
         [
           ["pairingLinkUpserted", "operator", 2],
-          ["pairingLinkUpserted", "system", 1],
-          ["pairingLinkRemoved", "system", "consumed"],
+          ["pairingLinkUpserted", "operator", 1],
+          ["sessionUpserted", "operator", ""],
+          ["pairingLinkRemoved", "operator", "consumed"],
+          ["sessionUpserted", "operator", ""],
           ["pairingLinkUpserted", "operator", 1],
           ["pairingLinkRemoved", "operator", "revoked"]
         ]

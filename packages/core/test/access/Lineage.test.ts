@@ -34,14 +34,11 @@ const offer = (issuedBy: Principal, options: {
 
 /** Redeems a code for a session, as a device does. */
 const redeem = Effect.fnUntraced(function*(code: Redacted.Redacted, proofKeyThumbprint?: string) {
-  const grant = yield* (yield* Links).consume({ credential: code, proofKeyThumbprint })
   const method: SessionMethod = proofKeyThumbprint === undefined ? "bearer-access-token" : "dpop-access-token"
-  const { session, token } = yield* (yield* Sessions).issue({
-    subject: grant.subject,
-    scopes: grant.scopes,
+  const { session, token } = yield* (yield* Links).redeem({
+    credential: code,
     method,
-    proofKeyThumbprint,
-    link: grant
+    proof: proofKeyThumbprint === undefined ? undefined : Effect.succeed({ proofKeyThumbprint, spend: Effect.void })
   })
   return { session, token }
 })

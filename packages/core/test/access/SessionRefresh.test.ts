@@ -132,7 +132,7 @@ describe("refresh tokens", () => {
       }
     }).pipe(Effect.provide(services({ sessions: refreshing }))))
 
-  it.effect("SESS-04: a refresh token that is used again after the grace window ends the session, tokens, streams and all", () =>
+  it.effect("SESS-04: a refresh token that is used again, some time after its successor was, ends the session, tokens, streams and all", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { refreshToken, session } = yield* issue()
@@ -140,6 +140,7 @@ describe("refresh tokens", () => {
       const next = yield* sessions.refresh(refreshToken)
       const ended = yield* Effect.forkChild(sessions.awaitEnd(session))
       const ticket = yield* sessions.issueTicket(session)
+      yield* sessions.verify(next.token)
       yield* TestClock.adjust("30 seconds")
       assert.strictEqual(yield* problem(sessions.refresh(refreshToken)), "reused")
       assert.strictEqual(yield* problem(sessions.verify(next.token)), "revoked")
@@ -172,11 +173,14 @@ describe("refresh tokens", () => {
     Effect.gen(function*() {
       const sessions = yield* Sessions
       const { refreshToken } = yield* issue({ proofKeyThumbprint: "mine" })
-      for (const proof of [undefined, { proofKeyThumbprint: "yours" }]) {
-        assert.strictEqual(yield* problem(sessions.refresh(refreshToken, proof)), "proof-key-mismatch")
+      const holding = (proofKeyThumbprint: string) => ({
+        proof: Effect.succeed({ proofKeyThumbprint, spend: Effect.void })
+      })
+      for (const options of [undefined, holding("yours")]) {
+        assert.strictEqual(yield* problem(sessions.refresh(refreshToken, options)), "proof-key-mismatch")
       }
       const mine = { proofKeyThumbprint: "mine" }
-      const next = yield* sessions.refresh(refreshToken, mine)
+      const next = yield* sessions.refresh(refreshToken, holding("mine"))
       yield* TestClock.adjust("5 minutes")
       assert.strictEqual(yield* problem(sessions.refresh(refreshToken)), "proof-key-mismatch")
       assert.strictEqual(yield* problem(sessions.verify(next.token, mine)), "let in")
@@ -363,10 +367,7 @@ describe("who a session may be for", () => {
           { ...request, subject: "connect" },
           { ...request, subject: "ada\u0000" },
           { ...request, subject: "a\nb" },
-          { ...request, subject: "\ud800" },
-          { ...request, device: { label: "a\u0000b" } },
-          { ...request, device: { userAgent: "a\u0007" } },
-          { ...request, device: { address: "\udfff" } }
+          { ...request, subject: "\ud800" }
         ]
       ) {
         const exit = yield* Effect.exit(sessions.issue(mistaken))

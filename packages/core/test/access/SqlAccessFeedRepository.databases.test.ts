@@ -36,6 +36,8 @@ const session = (id: string): SessionRow => ({
   refreshDigest: null,
   previousRefreshDigest: null,
   refreshedAtMillis: null,
+  tokensUsedAtMillis: null,
+  redemptionDigest: null,
   createdAtMillis: now,
   lastSeenAtMillis: now,
   expiresAtMillis: now + 10_000,
@@ -58,10 +60,15 @@ const link = (id: string, remainingUses = 1): PairingLinkRow => ({
   revokedAtMillis: null
 })
 
-const consume = (id: string) =>
+const redeem = (id: string, sessionId: string = crypto.randomUUID()) =>
   AccessRepository.use(({ links }) =>
-    links.consume(
-      { codeDigest: `code-digest-of-${id}`, scopes: ["runs:read"], proofKeyThumbprint: undefined },
+    links.redeem(
+      {
+        codeDigest: `code-digest-of-${id}`,
+        session: session(sessionId),
+        repeatMillis: 0,
+        replaces: undefined
+      },
       change
     )
   )
@@ -78,8 +85,8 @@ const everyOperation = Effect.gen(function*() {
   const ended = { endedBeforeMillis: now + 20_000, limit: 10 }
   yield* links.insert(link("link", 2), change)
   yield* links.insert(link("link", 2), change)
-  yield* consume("link")
-  yield* consume("unknown")
+  yield* redeem("link", "redeemed")
+  yield* redeem("unknown")
   yield* links.list({ nowMillis: now, limit: 10 })
   yield* links.revoke("link", change)
   yield* links.sweep(ended, change)
@@ -117,7 +124,7 @@ const raceAcrossProcesses = Effect.fnUntraced(function*(database: Task["database
   const events = yield* feed.read({ after: 0, limit: 1_000 })
   assert.deepStrictEqual(
     events.map((event) => event.revision),
-    Array.from({ length: ids.length + expected.length }, (_, index) => index + 1)
+    Array.from({ length: ids.length + 2 * expected.length }, (_, index) => index + 1)
   )
   assert.deepStrictEqual(
     events.flatMap(({ change }) => change._tag === "pairingLinkRemoved" ? [change.id] : []).sort(),
@@ -156,7 +163,7 @@ for (const { layer, name } of databases) {
             feed.read({ after: 0, limit: 1 }),
             links.list({ nowMillis: now, limit: 1 }),
             links.insert(link("one"), change),
-            consume("one"),
+            redeem("one"),
             sessions.findByTokenDigest("digest"),
             sessions.revoke({ _tag: "Subject", subject: "ada" }, change)
           ]
@@ -168,7 +175,7 @@ for (const { layer, name } of databases) {
               "read",
               "list",
               "insert",
-              "consume",
+              "redeem",
               "findByTokenDigest",
               "revoke"
             ].map((operation) => ["RepositoryError", operation])
@@ -187,7 +194,7 @@ for (const { layer, name } of databases) {
         const id = SessionId.make("one")
         const failing: Operations = [
           links.insert(link("two"), change),
-          consume("one"),
+          redeem("one"),
           links.revoke("one", change),
           links.sweep({ endedBeforeMillis: now + 10_000, limit: 10 }, change),
           sessions.insert(session("two"), change),
@@ -218,7 +225,7 @@ for (const { layer, name } of databases) {
         yield* sql`UPDATE sallyport_access_feed SET payload = '{"_tag":"garbage-garbage"}' WHERE revision = 1`
         const failing: Operations = [
           sessions.findByTokenDigest("token-digest-of-one"),
-          consume("one"),
+          redeem("one"),
           AccessRepository.use(({ feed }) => feed.read({ after: 0, limit: 10 }))
         ]
         const errors = yield* Effect.forEach(failing, (operation) => Effect.flip(operation))
@@ -281,7 +288,7 @@ describe("Access repositories", () => {
     }).pipe(Effect.provide(Layer.provideMerge(layerWith(), sqliteMemory))))
 
   for (const { database, name } of sharedDatabases) {
-    it.live(`BOOT-03: of two processes that consume links in one database, each use has one winner (${name})`, () =>
+    it.live(`BOOT-03: of two processes that redeem links in one database, each use has one winner (${name})`, () =>
       Effect.flatMap(
         database,
         (shared) => raceAcrossProcesses(shared).pipe(Effect.provide(Layer.provide(layerWith(), clientOf(shared))))
@@ -298,7 +305,7 @@ describe("Access repositories", () => {
       yield* sql`ALTER DATABASE ${sql(row?.database ?? "")} SET default_transaction_isolation = 'serializable'`
       const links = (yield* AccessRepository).links
       yield* links.insert(link("one", 3), change)
-      const outcomes = yield* Effect.all(Array.from({ length: 50 }, () => consume("one")), { concurrency: "unbounded" })
-      assert.strictEqual(outcomes.filter(({ _tag }) => _tag === "Consumed").length, 3)
+      const outcomes = yield* Effect.all(Array.from({ length: 50 }, () => redeem("one")), { concurrency: "unbounded" })
+      assert.strictEqual(outcomes.filter(({ _tag }) => _tag === "Redeemed").length, 3)
     }).pipe(Effect.provide(Layer.provideMerge(layerWith(), postgres))))
 })

@@ -73,6 +73,7 @@ const ProbedAccess = Layer.effect(
         findById: probed("findById", sessions.findById),
         renew: probed("renew", sessions.renew),
         refresh: probed("refresh", sessions.refresh),
+        useTokens: probed("useTokens", sessions.useTokens),
         isKeyInUse: probed("isKeyInUse", sessions.isKeyInUse),
         list: probed("list", sessions.list),
         countDescendants: probed("countDescendants", sessions.countDescendants),
@@ -84,7 +85,7 @@ const ProbedAccess = Layer.effect(
       links: {
         insert: probed("links.insert", links.insert),
         findByCodeDigest: probed("links.find", links.findByCodeDigest),
-        consume: probed("links.consume", links.consume),
+        redeem: probed("links.redeem", links.redeem),
         list: probed("links.list", links.list),
         revoke: probed("links.revoke", links.revoke),
         sweep: probed("links.sweep", links.sweep)
@@ -108,6 +109,22 @@ export const services = (options: {
     SessionCredentialService.layerWith(options.sessions ?? {}),
     BootstrapCredentialService.layerWith(options.links ?? {})
   ).pipe(Layer.provideMerge(Environment))
+
+/** Redeems a credential for a bearer session, bound to a key if one is given, and returns that session. */
+export const redeem = (
+  links: BootstrapCredentialService.BootstrapCredentialService["Service"],
+  { proofKeyThumbprint, ...options }:
+    & Omit<BootstrapCredentialService.RedeemOptions<never, never>, "method" | "proof">
+    & { readonly proofKeyThumbprint?: string | undefined }
+) =>
+  Effect.map(
+    links.redeem({
+      ...options,
+      method: "bearer-access-token",
+      proof: proofKeyThumbprint === undefined ? undefined : Effect.succeed({ proofKeyThumbprint, spend: Effect.void })
+    }),
+    ({ session }) => session
+  )
 
 /** Reads the whole feed. */
 export const feed: Effect.Effect<ReadonlyArray<AccessEvent>, never, AccessRepository> = Effect

@@ -7,6 +7,7 @@
  */
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { Device, SessionId } from "@sallyport/core/access/Session"
+import type { SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
 import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -29,15 +30,9 @@ const program = Effect.gen(function*() {
   return yield* Effect.gen(function*() {
     const repository = (yield* AccessRepository).clients
     const links = (yield* AccessRepository).links
-    const sessions = (yield* AccessRepository).sessions
     const change = { actor: "client", nowMillis }
     const redeem = Effect.fnUntraced(function*(id: string, proofKeyThumbprint: string) {
-      const consumed = yield* links.consume(
-        { codeDigest: `digest-of-${id}`, scopes: undefined, proofKeyThumbprint },
-        change
-      )
-      if (consumed._tag === "Refused") return
-      yield* sessions.insert({
+      const session: SessionRow = {
         id: SessionId.make(id),
         subject: "owner",
         method: "dpop-access-token",
@@ -52,14 +47,15 @@ const program = Effect.gen(function*() {
         refreshDigest: null,
         previousRefreshDigest: null,
         refreshedAtMillis: null,
+        tokensUsedAtMillis: null,
+        redemptionDigest: null,
         createdAtMillis: nowMillis,
         lastSeenAtMillis: nowMillis,
         expiresAtMillis: nowMillis + 60_000,
         absoluteExpiresAtMillis: null,
         revokedAtMillis: null
-      }, change)
-      if (yield* repository.isAdmitted(proofKeyThumbprint)) return
-      yield* sessions.revoke({ _tag: "ProofKey", proofKeyThumbprint }, change)
+      }
+      yield* links.redeem({ codeDigest: `digest-of-${id}`, session, repeatMillis: 0, replaces: undefined }, change)
     })
     process.stdout.write("ready\n")
     yield* Effect.promise(() => lines.next())

@@ -1,10 +1,12 @@
 /**
- * Consumes pairing links as one of several processes on one database.
+ * Redeems pairing links as one of several processes on one database.
  *
- * The first line of standard input says where and what; the links are consumed when the second arrives, so that several
+ * The first line of standard input says where and what; the links are redeemed when the second arrives, so that several
  * of these begin together. What was won is the last line of standard output.
  */
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
+import { Device, SessionId } from "@sallyport/core/access/Session"
+import type { SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
 import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -17,6 +19,33 @@ export interface Task {
   readonly digests: ReadonlyArray<string>
   readonly rounds: number
   readonly nowMillis: number
+}
+
+const session = (nowMillis: number): SessionRow => {
+  const id = crypto.randomUUID()
+  return {
+    id: SessionId.make(id),
+    subject: "owner",
+    method: "bearer-access-token",
+    scopes: ["runs:read"],
+    proofKeyThumbprint: null,
+    linkId: null,
+    parentId: null,
+    device: new Device({ label: null, userAgent: null, address: null }),
+    tokenDigest: `token-${id}`,
+    keyId: "key-1",
+    tokenExpiresAtMillis: null,
+    refreshDigest: null,
+    previousRefreshDigest: null,
+    refreshedAtMillis: null,
+    tokensUsedAtMillis: null,
+    redemptionDigest: null,
+    createdAtMillis: nowMillis,
+    lastSeenAtMillis: nowMillis,
+    expiresAtMillis: nowMillis + 60_000,
+    absoluteExpiresAtMillis: null,
+    revokedAtMillis: null
+  }
 }
 
 const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
@@ -34,11 +63,11 @@ const program = Effect.gen(function*() {
       attempts,
       (codeDigest) =>
         Effect.map(
-          links.consume(
-            { codeDigest, scopes: ["runs:read"], proofKeyThumbprint: undefined },
+          links.redeem(
+            { codeDigest, session: session(nowMillis), repeatMillis: 0, replaces: undefined },
             { actor: "device", nowMillis }
           ),
-          (outcome) => outcome._tag === "Consumed" ? [codeDigest] : []
+          (outcome) => outcome._tag === "Redeemed" ? [codeDigest] : []
         ),
       { concurrency: 8 }
     )

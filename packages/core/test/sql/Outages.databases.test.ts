@@ -68,6 +68,8 @@ const session = (id: string) => ({
   refreshDigest: null,
   previousRefreshDigest: null,
   refreshedAtMillis: null,
+  tokensUsedAtMillis: null,
+  redemptionDigest: null,
   createdAtMillis: 1_000,
   lastSeenAtMillis: 1_000,
   expiresAtMillis: 9_000,

@@ -1,7 +1,7 @@
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert } from "@effect/vitest"
 import type { AccessEvent, ChangeContext } from "@sallyport/core/access/AccessEvent"
-import type { PairingLinkRow } from "@sallyport/core/access/BootstrapCredentialRepository"
+import type { PairingLinkRow, Redemption } from "@sallyport/core/access/BootstrapCredentialRepository"
 import { Device, SessionId } from "@sallyport/core/access/Session"
 import type { SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
@@ -31,6 +31,8 @@ export const sessionRow = (id: string, fields?: Partial<SessionRow>): SessionRow
   refreshDigest: null,
   previousRefreshDigest: null,
   refreshedAtMillis: null,
+  tokensUsedAtMillis: null,
+  redemptionDigest: null,
   createdAtMillis: start,
   lastSeenAtMillis: start,
   expiresAtMillis: start + 10_000,
@@ -54,6 +56,16 @@ export const linkRow = (id: string, fields?: Partial<PairingLinkRow>): PairingLi
   expiresAtMillis: start + 10_000,
   revokedAtMillis: null,
   ...fields
+})
+
+let redemptions = 0
+
+/** Redeems the link of an id for a new session, which asks for all that {@link linkRow} grants unless `fields` say otherwise. */
+export const redemption = (id: string, fields?: Partial<SessionRow>): Redemption => ({
+  codeDigest: `code-digest-of-${id}`,
+  session: sessionRow(`session-${++redemptions}-of-${id}`, fields),
+  repeatMillis: 0,
+  replaces: undefined
 })
 
 /** Reads the whole feed. */

@@ -16,7 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { allEvents, linkRow, sessionRow, start } from "./accessRows.ts"
+import { allEvents, linkRow, redemption, start } from "./accessRows.ts"
 
 /** What a history needs of a store. */
 export type Services = AccessRepository
@@ -121,7 +121,6 @@ export const run = Effect.fnUntraced(function*<E>(histories: ReadonlyArray<Reado
 
   const take = Effect.fnUntraced(function*(step: Step, actor: string) {
     const clients = (yield* AccessRepository).clients
-    const sessions = (yield* AccessRepository).sessions
     const links = (yield* AccessRepository).links
     const now = (): ChangeContext => ({ actor, nowMillis: start + afterMillis })
     switch (step._tag) {
@@ -145,26 +144,14 @@ export const run = Effect.fnUntraced(function*<E>(histories: ReadonlyArray<Reado
         return { _tag: "request", step, outcome } satisfies Taken
       }
       case "redeem": {
-        // As the token endpoint does: the grant is used up, a session is stored, and only then is the client asked about.
         const index = grants.findIndex((grant) => grant.name === step.name)
         const [grant] = index < 0 ? [] : grants.splice(index, 1)
         if (grant === undefined) return { _tag: "redeem" } satisfies Taken
         const proofKeyThumbprint = key(step.name)
-        const consumed = yield* again(links.consume(
-          { codeDigest: linkRow(grant.id).codeDigest, scopes: undefined, proofKeyThumbprint },
+        yield* again(links.redeem(
+          redemption(grant.id, { proofKeyThumbprint, expiresAtMillis: start + 1_000_000 }),
           now()
         ))
-        if (consumed._tag === "Consumed") {
-          yield* pause(step.yields)
-          yield* again(sessions.insert(
-            sessionRow(`session-${grant.id}`, { proofKeyThumbprint, expiresAtMillis: start + 1_000_000 }),
-            now()
-          ))
-          yield* pause(step.yields)
-          if (!(yield* again(clients.isAdmitted(proofKeyThumbprint)))) {
-            yield* again(sessions.revoke({ _tag: "ProofKey", proofKeyThumbprint }, now()))
-          }
-        }
         return { _tag: "redeem" } satisfies Taken
       }
       case "decide": {
@@ -257,8 +244,8 @@ const checkOrder = (events: ReadonlyArray<AccessEvent>, taken: ReadonlyMap<strin
       latest.delete(change.proofKeyThumbprint)
     }
     const entry = taken.get(actor)
-    // A redeemer changes the store several times; every other step once, so that its events stand together.
-    if (entry === undefined || entry._tag === "redeem") continue
+    // Every step changes the store once, so that its events stand together.
+    if (entry === undefined) continue
     if (seen.has(actor)) {
       assert.strictEqual(events[index - 1]?.actor, actor, `the events of ${actor} are one change`)
       continue

@@ -139,15 +139,6 @@ export const run = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
       case "redeem": {
         const link = pick(offered, step.which)
         if (link === undefined) return
-        const consumed = yield* links.consume({
-          codeDigest: linkRow(link.id).codeDigest,
-          scopes: undefined,
-          proofKeyThumbprint: step.key === null ? undefined : key(step.key)
-        }, change)
-        const isProven = link.key === null || (link.key === anyKey ? step.key !== null : link.key === step.key)
-        assert.strictEqual(consumed._tag, isThere(link) && isProven ? "Consumed" : "Refused", `${link.id} is redeemed`)
-        if (consumed._tag === "Refused") return
-        link.ended = true
         const known: Known = {
           id: `session-${born.length}`,
           subject: link.subject,
@@ -157,21 +148,29 @@ export const run = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
           endsAfter: now + 100,
           ended: false
         }
-        yield* sessions.insert(
-          sessionRow(known.id, {
-            subject: known.subject,
-            proofKeyThumbprint: known.key === null ? null : key(known.key),
-            linkId: link.id,
-            parentId: consumed.row.issuedBy,
-            refreshDigest: `refresh-0-${known.id}`,
-            refreshedAtMillis: start + now,
-            tokenExpiresAtMillis: start + now + 100,
-            createdAtMillis: start + now,
-            lastSeenAtMillis: start + now,
-            expiresAtMillis: start + known.endsAfter
-          }),
-          change
+        const session = sessionRow(known.id, {
+          subject: known.subject,
+          proofKeyThumbprint: known.key === null ? null : key(known.key),
+          linkId: link.id,
+          parentId: link.above === undefined ? null : sid(link.above.id),
+          refreshDigest: `refresh-0-${known.id}`,
+          refreshedAtMillis: start + now,
+          tokenExpiresAtMillis: start + now + 100,
+          createdAtMillis: start + now,
+          lastSeenAtMillis: start + now,
+          expiresAtMillis: start + known.endsAfter
+        })
+        const { codeDigest } = linkRow(link.id)
+        const outcome = yield* links.redeem({ codeDigest, session, repeatMillis: 0, replaces: undefined }, change)
+        const isProven = link.key === null || (link.key === anyKey ? step.key !== null : link.key === step.key)
+        const isAdmitted = step.key === null || status.get(step.key) !== "blocked"
+        assert.strictEqual(
+          outcome._tag,
+          isThere(link) && isProven && isAdmitted ? "Redeemed" : "Refused",
+          `${link.id} is redeemed`
         )
+        if (outcome._tag === "Refused") return
+        link.ended = true
         born.push(known)
         return
       }
@@ -235,6 +234,7 @@ export const run = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
           id: sid(known.id),
           presentedDigest: step.again ? `refresh-used-${known.id}` : `refresh-0-${known.id}`,
           proofKeyThumbprint: known.key === null ? undefined : key(known.key),
+          scopes: [],
           graceMillis: 0,
           lifetimeMillis: 100,
           next: {

@@ -269,29 +269,37 @@ export const mutants: ReadonlyArray<Mutant> = [
   secrets("unbroken", undefined, asItIs),
   replays("unbroken", undefined, ReplayRepository.layerMemory),
 
-  links("consume reads, then writes", "BOOT-03 L-03: of 50 that consume a link with 1 use(s), 1 win", (real) => ({
-    consume: Effect.fnUntraced(function*(options, change) {
+  links("redeem reads, then writes", "BOOT-03 L-03: of 50 that redeem a link with 1 use(s), 1 win", (real) => ({
+    redeem: Effect.fnUntraced(function*(redemption, change) {
       const open = yield* real.list({ nowMillis: change.nowMillis, limit: 1_000 })
-      const row = open.find(({ codeDigest }) => codeDigest === options.codeDigest)
+      const row = open.find(({ codeDigest }) => codeDigest === redemption.codeDigest)
       yield* Effect.yieldNow
-      const outcome = yield* real.consume(options, change)
-      return row === undefined || outcome._tag === "Consumed" || outcome.reason !== "exhausted"
+      const outcome = yield* real.redeem(redemption, change)
+      return row === undefined || outcome._tag !== "Refused" || outcome.reason !== "exhausted"
         ? outcome
-        : { _tag: "Consumed", row: { ...row, remainingUses: row.remainingUses - 1 } }
+        : { _tag: "Redeemed", link: { ...row, remainingUses: row.remainingUses - 1 } }
     })
   })),
   links("a refusal takes a use", "BOOT-03 L-11: every refusal names its reason and changes nothing", (real) => ({
-    consume: Effect.fnUntraced(function*(options, change) {
-      const outcome = yield* real.consume(options, change)
+    redeem: Effect.fnUntraced(function*(redemption, change) {
+      const outcome = yield* real.redeem(redemption, change)
       if (outcome._tag === "Refused" && outcome.reason === "scope-not-granted") {
-        yield* real.consume({ ...options, scopes: undefined }, change)
+        yield* real.redeem({ ...redemption, session: { ...redemption.session, scopes: [] } }, change)
       }
       return outcome
     })
   })),
   links("compares thumbprints in any case", "BOOT-03 L-11: every refusal names its reason", (real) => ({
-    consume: (options, change) =>
-      real.consume({ ...options, proofKeyThumbprint: options.proofKeyThumbprint?.toLowerCase() }, change)
+    redeem: (redemption, change) => {
+      const proofKeyThumbprint = redemption.session.proofKeyThumbprint?.toLowerCase() ?? null
+      return real.redeem({ ...redemption, session: { ...redemption.session, proofKeyThumbprint } }, change)
+    }
+  })),
+  links("does not know an attempt again", "BOOT-10 C-31: the same attempt", (real) => ({
+    redeem: (redemption, change) => real.redeem({ ...redemption, repeatMillis: 0 }, change)
+  })),
+  links("lets the session that is replaced go on", "SESS-20 C-45", (real) => ({
+    redeem: (redemption, change) => real.redeem({ ...redemption, replaces: undefined }, change)
   })),
   links("revokes again and again", "revoke ends a link once", (real) => ({
     revoke: (id, change) => Effect.as(real.revoke(id, change), true)
@@ -330,11 +338,14 @@ export const mutants: ReadonlyArray<Mutant> = [
   sessions("forgets revocations", "finds a session that is revoked", (real) => ({
     findById: (id) => Effect.map(real.findById(id), Option.map((row) => ({ ...row, revokedAtMillis: null })))
   })),
-  sessions("lets a refresh token be used for good", "SESS-04: within the grace window", (real) => ({
+  sessions("lets a refresh token be used for good", "SESS-16 C-32: the refresh token before", (real) => ({
     refresh: (options, change) => real.refresh({ ...options, graceMillis: Number.MAX_SAFE_INTEGER }, change)
   })),
   sessions("logs two tabs out", "SESS-04: of 50 that refresh at once one exchanges the token", (real) => ({
-    refresh: (options, change) => real.refresh({ ...options, graceMillis: 0 }, change)
+    refresh: Effect.fnUntraced(function*(options, change) {
+      const outcome = yield* real.refresh(options, change)
+      return outcome._tag === "Repeated" ? { _tag: "Reused" } : outcome
+    })
   })),
   sessions("ends a session of a caller that does not hold its key", "SESS-04: refresh changes nothing", (real) => ({
     refresh: Effect.fnUntraced(function*(options, change) {
@@ -361,8 +372,20 @@ export const mutants: ReadonlyArray<Mutant> = [
       return session
     })
   })),
-  sessions("takes old refresh tokens for good", "SESS-04: within the grace window", (real) => ({
-    refresh: (options, change) => real.refresh({ ...options, graceMillis: Number.MAX_SAFE_INTEGER }, change)
+  sessions("ends a session whose answer was lost", "SESS-16 C-32: the refresh token before", (real) => ({
+    refresh: Effect.fnUntraced(function*(options, change) {
+      const row = Option.getOrUndefined(yield* real.findById(options.id))
+      if (row !== undefined) yield* real.useTokens(row.tokenDigest, change.nowMillis)
+      return yield* real.refresh(options, change)
+    })
+  })),
+  sessions("looks at scopes too late", "SESS-16 C-23", (real) => ({
+    refresh: Effect.fnUntraced(function*(options, change) {
+      const outcome = yield* real.refresh({ ...options, scopes: [] }, change)
+      return outcome._tag === "Refreshed" && options.scopes.includes("runs:operate")
+        ? { _tag: "Refused", reason: "scope-not-held" }
+        : outcome
+    })
   })),
   sessions(
     "exchanges a refresh token twice",

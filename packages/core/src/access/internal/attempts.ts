@@ -1,8 +1,11 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as IpNetwork from "effect/net/IpNetwork"
+import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as RateLimiter from "effect/persistence/RateLimiter"
+import * as Result from "effect/Result"
 import { RepositoryError } from "../../RepositoryError.ts"
 
 /** Bounds attempts: so many of them, and each is forgotten after its share of the window. */
@@ -17,19 +20,32 @@ export interface Exceeded {
   readonly retryAfterMillis: number
 }
 
-/** Says that an attempt was counted, and takes it back. */
-export interface Reserved {
-  readonly _tag: "Reserved"
-  readonly refund: Effect.Effect<void, RepositoryError>
-}
-
-/** Counts attempts per source and in total. */
+/** Counts wrong attempts per source and in total. */
 export interface Attempts {
   /**
-   * Counts an attempt before it is made, so that of n racers no more than the limit make one; {@link Reserved} takes it
-   * back if it was none of those that count.
+   * Counts a wrong attempt, or answers how many milliseconds it takes until there is room for one. Of n racers no more than
+   * the limit are counted.
    */
-  readonly reserve: (source: string | undefined) => Effect.Effect<Reserved | Exceeded, RepositoryError>
+  readonly count: (source: string | undefined) => Effect.Effect<Option.Option<number>, RepositoryError>
+}
+
+/** One counter: its key, and how many attempts it takes. */
+interface Counter {
+  readonly key: string
+  readonly limit: Limit
+}
+
+/**
+ * Returns the networks that an address is part of, the widest first: all of an IPv6 network of 64 bits is one customer's,
+ * and of 56 or 48 bits often. What is no address stands for itself.
+ */
+export const networksOf = (source: string): ReadonlyArray<string> => {
+  // A zone, as in fe80::1%eth0, is not part of an address.
+  const parsed = NetAddress.ipFromString(source.replace(/%.*$/, ""))
+  if (Result.isFailure(parsed)) return [source.replace(notPrintable, "?").slice(0, 128)]
+  const address = NetAddress.toCanonical(parsed.success)
+  return (NetAddress.isIpv4Address(address) ? [32] : [48, 56, 64, 128])
+    .map((bits) => IpNetwork.format(IpNetwork.fromAddressUnsafe(address, bits)))
 }
 
 /** Adds tokens to a counter unless that exceeds the limit. */
@@ -103,29 +119,31 @@ export const make = Effect.fnUntraced(function*(name: string, limits: {
 }): Effect.fn.Return<Attempts> {
   const limiter = yield* Effect.serviceOption(RateLimiter.RateLimiter)
   const take = Option.isSome(limiter) ? shared(limiter.value) : local()
-  const totalKey = `sallyport/${name}/total`
-  const giveBack = (key: string, limit: Limit) => Effect.asVoid(take(key, -1, limit))
+  const { perSource, total } = limits
+
+  /** The counters of an attempt, the widest first. A network of many addresses takes more than one of them may. */
+  const countersOf = (source: string | undefined): ReadonlyArray<Counter> => [
+    { key: `sallyport/${name}/total`, limit: total },
+    ...(source === undefined ? [] : networksOf(source)).map((network, index, networks): Counter => ({
+      key: `sallyport/${name}/source/${network}`,
+      limit: { ...perSource, attempts: perSource.attempts * 2 ** Math.max(0, networks.length - 2 - index) }
+    }))
+  ]
 
   return {
-    reserve: Effect.fnUntraced(function*(source) {
-      const sourceKey = source === undefined
-        ? undefined
-        : `sallyport/${name}/source/${source.replace(notPrintable, "?").slice(0, 128)}`
-      // While there are too many in total, no source gets a counter of its own, so there are never many of those.
-      const total = yield* take(totalKey, 0, limits.total)
-      if ("_tag" in total) return total
-      if (total.remaining <= 0) return { _tag: "Exceeded", retryAfterMillis: total.resetMillis }
-      if (sourceKey !== undefined) {
-        const ofSource = yield* take(sourceKey, 1, limits.perSource)
-        if ("_tag" in ofSource) return ofSource
+    count: Effect.fnUntraced(function*(source) {
+      const counted: Array<Counter> = []
+      // While a wide one is full, no narrow one is made, so there are never many of those.
+      for (const counter of countersOf(source)) {
+        const outcome = yield* take(counter.key, 1, counter.limit)
+        if ("_tag" in outcome) {
+          // What one source sends past its limit is not held against the others.
+          for (const { key, limit } of counted) yield* take(key, -1, limit)
+          return Option.some(outcome.retryAfterMillis)
+        }
+        counted.push(counter)
       }
-      const refundSource = sourceKey === undefined ? Effect.void : giveBack(sourceKey, limits.perSource)
-      const counted = yield* take(totalKey, 1, limits.total)
-      if ("_tag" in counted) {
-        yield* refundSource
-        return counted
-      }
-      return { _tag: "Reserved", refund: Effect.andThen(refundSource, giveBack(totalKey, limits.total)) }
+      return Option.none()
     })
   }
 })

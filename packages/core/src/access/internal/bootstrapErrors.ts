@@ -4,6 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import { RepositoryError } from "../../RepositoryError.ts"
+import { SecretStoreError } from "../../secrets/SecretStore.ts"
 import * as AccessScope from "../AccessScope.ts"
 import { BootstrapMethod } from "../AuthPolicy.ts"
 
@@ -218,14 +219,14 @@ export class WeakCredential extends Schema.TaggedError<WeakCredential>()("WeakCr
 }
 
 /**
- * Reports that the store could not answer. Nothing was used up, and the call can be made again.
+ * Reports that the store, or the one of the signing keys, could not answer. Nothing was used up, and the call can be made again.
  *
  * @category errors
  * @since 0.1.0
  */
 export class BootstrapStoreUnavailable
   extends Schema.TaggedError<BootstrapStoreUnavailable>()("BootstrapStoreUnavailable", {
-    cause: RepositoryError
+    cause: Schema.Union([RepositoryError, SecretStoreError])
   })
 {
   override get message() {
@@ -270,4 +271,4 @@ export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCreden
 export const fail = (reason: BootstrapCredentialError["reason"]) => new BootstrapCredentialError({ reason })
 
 /** Reports that the store could not answer. */
-export const unavailable = (cause: RepositoryError) => fail(new BootstrapStoreUnavailable({ cause }))
+export const unavailable = (cause: RepositoryError | SecretStoreError) => fail(new BootstrapStoreUnavailable({ cause }))

@@ -10,7 +10,6 @@ import {
   type InsertOutcome,
   isRedeemable,
   type PairingLinkRow,
-  refusal,
   toPairingLink
 } from "../BootstrapCredentialRepository.ts"
 import { isLive } from "../SessionCredentialRepository.ts"
@@ -45,8 +44,9 @@ export const hasKey = ({ links }: MemoryState, proofKeyThumbprint: string, nowMi
   )
 
 /** Makes the pairing links of a store. */
-export const make = (state: MemoryState): BootstrapCredentialRepository => {
+export const make = (state: MemoryState): Omit<BootstrapCredentialRepository, "redeem"> => {
   const { linkIds, links } = state
+  const byDigest = (codeDigest: string) => links.get(linkIds.get(codeDigest) ?? "")
   return {
     insert: (row, change, maxOpen = Infinity) =>
       Effect.suspend((): Effect.Effect<InsertOutcome, RepositoryError> => {
@@ -73,24 +73,7 @@ export const make = (state: MemoryState): BootstrapCredentialRepository => {
         insert(state, row, change)
         return Effect.succeed("inserted")
       }),
-    findByCodeDigest: (codeDigest) =>
-      Effect.sync(() => Option.fromUndefinedOr(links.get(linkIds.get(codeDigest) ?? ""))),
-    consume: ({ codeDigest, proofKeyThumbprint, scopes }, change) =>
-      Effect.sync(() => {
-        const row = links.get(linkIds.get(codeDigest) ?? "")
-        const reason = refusal(row, { scopes, proofKeyThumbprint, nowMillis: change.nowMillis })
-        if (row === undefined || reason !== undefined) return { _tag: "Refused", reason: reason ?? "unknown" }
-        const consumed: PairingLinkRow = { ...row, remainingUses: row.remainingUses - 1 }
-        links.set(row.id, consumed)
-        append(
-          state,
-          consumed.remainingUses === 0
-            ? { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "consumed" }
-            : { _tag: "pairingLinkUpserted", link: toPairingLink(consumed) },
-          change
-        )
-        return { _tag: "Consumed", row: consumed }
-      }),
+    findByCodeDigest: (codeDigest) => Effect.sync(() => Option.fromUndefinedOr(byDigest(codeDigest))),
     list: ({ after, limit, nowMillis, subject }) =>
       Effect.sync(() =>
         Array.from(links.values())

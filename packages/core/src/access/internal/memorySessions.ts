@@ -9,14 +9,15 @@ import type { SessionId } from "../Session.ts"
 import {
   countDescendants,
   isLive,
+  refreshed,
   type RefreshOutcome,
   refreshVerdict,
   type RevocationTarget,
-  revocationVerdict,
   type SessionCredentialRepository,
   type SessionRow,
   toSession
 } from "../SessionCredentialRepository.ts"
+import { revocationVerdict } from "../Lineage.ts"
 import * as Links from "./memoryLinks.ts"
 import { append, byId, type MemoryState } from "./memoryState.ts"
 
@@ -51,6 +52,41 @@ export const end = (
 export const hasKey = ({ sessions }: MemoryState, proofKeyThumbprint: string, nowMillis: number): boolean =>
   Array.from(sessions.values()).some((row) => row.proofKeyThumbprint === proofKeyThumbprint && isLive(row, nowMillis))
 
+/** Returns the live session that an attempt has begun, unless that was too long ago. */
+export const redeemedBy = (
+  { sessions }: MemoryState,
+  redemptionDigest: string | null,
+  after: { readonly nowMillis: number; readonly repeatMillis: number }
+): SessionRow | undefined =>
+  redemptionDigest === null ?
+    undefined :
+    Array.from(sessions.values()).find((row) =>
+      row.redemptionDigest === redemptionDigest && isLive(row, after.nowMillis) &&
+      row.createdAtMillis + after.repeatMillis > after.nowMillis
+    )
+
+/** Stores a session whose id and digest are new, and appends what comes before it; or returns that they are not. */
+export const insert = (
+  state: MemoryState,
+  row: SessionRow,
+  change: ChangeContext,
+  before?: () => void
+): RepositoryError | undefined => {
+  if (state.sessions.has(row.id) || state.sessionIds.has(row.tokenDigest)) {
+    return new RepositoryError({
+      operation: "insert",
+      reason: "Conflict",
+      outcome: "unchanged",
+      cause: new Error(`Session ${row.id} exists already`)
+    })
+  }
+  before?.()
+  state.sessions.set(row.id, row)
+  state.sessionIds.set(row.tokenDigest, row.id)
+  append(state, { _tag: "sessionUpserted", session: toSession(row) }, change)
+  return undefined
+}
+
 /** Makes the sessions of a store. */
 export const make = (state: MemoryState): SessionCredentialRepository => {
   const { sessionIds, sessions, tickets } = state
@@ -59,23 +95,7 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
     return id === undefined ? undefined : sessions.get(id)
   }
   return {
-    insert: (row, change) =>
-      Effect.suspend(() => {
-        if (sessions.has(row.id) || sessionIds.has(row.tokenDigest)) {
-          return Effect.fail(
-            new RepositoryError({
-              operation: "insert",
-              reason: "Conflict",
-              outcome: "unchanged",
-              cause: new Error(`Session ${row.id} exists already`)
-            })
-          )
-        }
-        sessions.set(row.id, row)
-        sessionIds.set(row.tokenDigest, row.id)
-        append(state, { _tag: "sessionUpserted", session: toSession(row) }, change)
-        return Effect.void
-      }),
+    insert: (row, change) => Effect.suspend(() => insert(state, row, change) ?? Effect.void),
     findByTokenDigest: (tokenDigest) => Effect.sync(() => Option.fromUndefinedOr(byDigest(tokenDigest))),
     findById: (id) => Effect.sync(() => Option.fromUndefinedOr(sessions.get(id))),
     renew: ({ dueBeforeMillis, id, lifetimeMillis }, change) =>
@@ -96,14 +116,16 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
         append(state, { _tag: "sessionUpserted", session: toSession(renewed) }, change)
         return Option.some(renewed)
       }),
-    refresh: ({ graceMillis, id, lifetimeMillis, next, presentedDigest, proofKeyThumbprint }, change) =>
+    refresh: ({ id, lifetimeMillis, next, ...attempt }, change) =>
       Effect.suspend((): Effect.Effect<RefreshOutcome, RepositoryError> => {
         const { nowMillis } = change
         const row = sessions.get(id)
-        const verdict = refreshVerdict(row, { presentedDigest, proofKeyThumbprint, graceMillis, nowMillis })
+        const usedForMillis = nowMillis - (row?.tokensUsedAtMillis ?? nowMillis)
+        const verdict = refreshVerdict(row, { ...attempt, nowMillis, usedForMillis })
         if (row === undefined) return Effect.succeed({ _tag: "Refused", reason: "unknown" })
         switch (verdict) {
-          case "current": {
+          case "current":
+          case "extended": {
             if ((sessionIds.get(next.tokenDigest) ?? id) !== id) {
               return Effect.fail(
                 new RepositoryError({
@@ -114,22 +136,12 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
                 })
               )
             }
-            const refreshed: SessionRow = {
-              ...row,
-              ...next,
-              previousRefreshDigest: row.refreshDigest,
-              refreshedAtMillis: nowMillis,
-              lastSeenAtMillis: nowMillis,
-              expiresAtMillis: Math.min(
-                nowMillis + lifetimeMillis,
-                row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
-              )
-            }
-            sessions.set(id, refreshed)
+            const after = refreshed(row, { verdict, next, lifetimeMillis, nowMillis })
+            sessions.set(id, after)
             sessionIds.delete(row.tokenDigest)
             sessionIds.set(next.tokenDigest, id)
-            append(state, { _tag: "sessionUpserted", session: toSession(refreshed) }, change)
-            return Effect.succeed({ _tag: "Refreshed", row: refreshed })
+            append(state, { _tag: "sessionUpserted", session: toSession(after) }, change)
+            return Effect.succeed({ _tag: "Refreshed", row: after })
           }
           case "repeated":
             return Effect.succeed({ _tag: "Repeated", row })
@@ -139,6 +151,12 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
           default:
             return Effect.succeed({ _tag: "Refused", reason: verdict })
         }
+      }),
+    useTokens: (tokenDigest, nowMillis) =>
+      Effect.sync(() => {
+        const row = byDigest(tokenDigest)
+        if (row === undefined || row.previousRefreshDigest === null || row.tokensUsedAtMillis !== null) return
+        sessions.set(row.id, { ...row, tokensUsedAtMillis: nowMillis })
       }),
     isKeyInUse: ({ keyId, nowMillis }) =>
       Effect.sync(() => {

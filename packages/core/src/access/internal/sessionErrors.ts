@@ -33,17 +33,28 @@ export class TicketRefused extends Schema.TaggedError<TicketRefused>()("TicketRe
 }
 
 /**
- * Reports a refresh token that gives no new tokens. A caller is told this and no more; `problem` is for the log. `reused`
- * says that the token had been used before, and that its session was revoked for that.
+ * Reports a refresh token that gives no new tokens. `reused` says that the token had been used before, and that its session
+ * was revoked for that; `scope-not-held` that the token is good and was not used, because more was asked for than the
+ * session may do. A caller is told no more than that it is good or not; `problem` is for the log.
  *
  * @category errors
  * @since 0.1.0
  */
 export class RefreshRefused extends Schema.TaggedError<RefreshRefused>()("RefreshRefused", {
-  problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "reused", "proof-key-mismatch"])
+  problem: Schema.Literals([
+    "malformed",
+    "unknown",
+    "revoked",
+    "expired",
+    "reused",
+    "proof-key-mismatch",
+    "scope-not-held"
+  ])
 }) {
   override get message() {
-    return "The refresh token is not valid, or not any more; sign in again"
+    return this.problem === "scope-not-held"
+      ? "The session does not have all of these scopes; leave scope out"
+      : "The refresh token is not valid, or not any more; sign in again"
   }
 }
 

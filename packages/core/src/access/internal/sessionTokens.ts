@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import type { SessionRow } from "../SessionCredentialRepository.ts"
 import * as SessionToken from "../SessionToken.ts"
 import type * as SigningKeys from "./signingKeys.ts"
 
@@ -38,6 +39,41 @@ export const make = Effect.fnUntraced(function*(ring: SigningKeys.KeyRing) {
   })
 
   /**
+   * Makes the tokens that a session begins with, the refresh token among them if the row says when its token ends. They are
+   * the same each time for the same row, key and seed, and no reader of the store can make them without the seed.
+   */
+  const firstTokens = Effect.fnUntraced(
+    function*(key: SigningKeys.SigningKey, row: SessionRow, secret: Redacted.Redacted) {
+      const seed = yield* Effect.orDie(mac.sign(key.key, encoder.encode(`session of ${Redacted.value(secret)}`)))
+      const claims = (jti: Uint8Array, endMillis: number | null): SessionToken.Claims => ({
+        sid: row.id,
+        sub: row.subject,
+        jti: Base64Url.encode(jti),
+        iat: Math.floor(row.createdAtMillis / 1000),
+        ...(endMillis === null ? {} : { exp: Math.floor(endMillis / 1000) })
+      })
+      const { absoluteExpiresAtMillis, tokenExpiresAtMillis } = row
+      const token = yield* sign(
+        key,
+        claims(
+          seed.subarray(0, 16),
+          tokenExpiresAtMillis === null
+            ? absoluteExpiresAtMillis
+            : Math.min(tokenExpiresAtMillis, absoluteExpiresAtMillis ?? Infinity)
+        )
+      )
+      const tokenDigest = yield* digestOf(token)
+      if (tokenExpiresAtMillis === null) return { token, tokenDigest, refreshToken: undefined, refreshDigest: null }
+      const refreshToken = yield* sign(
+        key,
+        claims(seed.subarray(16, 32), absoluteExpiresAtMillis),
+        SessionToken.refreshType
+      )
+      return { token, tokenDigest, refreshToken, refreshDigest: yield* digestOf(refreshToken) }
+    }
+  )
+
+  /**
    * Makes the tokens that follow a refresh token. They are the same each time for the same refresh token, key and times,
    * and no reader of the store can tell them from the row and the key without having that token.
    */
@@ -60,13 +96,14 @@ export const make = Effect.fnUntraced(function*(ring: SigningKeys.KeyRing) {
       iat,
       exp: Math.min(Math.floor(before.tokenExpiresAtMillis / 1000), claims.exp ?? Infinity)
     })
+    // The same also if the token expires unused and another one is made in its place: it may have arrived.
     const refreshToken = yield* sign(
       key,
-      { ...claims, jti: Base64Url.encode(seed.subarray(16, 32)), iat },
+      { ...claims, jti: Base64Url.encode(seed.subarray(16, 32)) },
       SessionToken.refreshType
     )
     return { token, refreshToken, tokenDigest: yield* digestOf(token), refreshDigest: yield* digestOf(refreshToken) }
   })
 
-  return { digestOf, sign, verify, successors }
+  return { digestOf, firstTokens, verify, successors }
 })

@@ -9,7 +9,7 @@ import { initialMode } from "../ConnectClientRepository.ts"
 import { endedAt } from "./sqlEnds.ts"
 
 const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined): ReadonlyArray<string> => {
-  const { bigint: millis, clustered, id, isPg, table } = Statements.make(sql, options)
+  const { bigint: millis, clustered, id, isPg, now, table } = Statements.make(sql, options)
   const ended = endedAt({ isPg })
   const links = table("pairing_links")
   const sessions = table("sessions")
@@ -68,12 +68,18 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       refresh_digest TEXT CHECK (refresh_digest <> ''),
       previous_refresh_digest TEXT CHECK (previous_refresh_digest <> ''),
       refreshed_at_millis ${millis} CHECK (refreshed_at_millis >= 0),
+      tokens_used_at_millis ${millis} CHECK (tokens_used_at_millis >= 0),
+      redemption_digest TEXT CHECK (redemption_digest <> ''),
+      stored_at_millis ${millis} NOT NULL DEFAULT (${now}),
       created_at_millis ${millis} NOT NULL CHECK (created_at_millis >= 0),
       last_seen_at_millis ${millis} NOT NULL CHECK (last_seen_at_millis >= 0),
       expires_at_millis ${millis} NOT NULL CHECK (expires_at_millis >= 0),
       absolute_expires_at_millis ${millis} CHECK (absolute_expires_at_millis >= expires_at_millis),
       revoked_at_millis ${millis} CHECK (revoked_at_millis >= 0)
     )`,
+    `CREATE INDEX ${
+      table("sessions_redemption")
+    } ON ${sessions} (redemption_digest) WHERE redemption_digest IS NOT NULL`,
     `CREATE INDEX ${table("sessions_subject")} ON ${sessions} (subject, id)`,
     `CREATE INDEX ${table("sessions_proof_key")} ON ${sessions} (proof_key_thumbprint, id)
       WHERE proof_key_thumbprint IS NOT NULL`,

@@ -16,6 +16,7 @@ import {
   type ConnectClientRepository,
   ConnectClientRow,
   decisionVerdict,
+  mayRedeem,
   requestVerdict,
   trusted,
   upserted,
@@ -32,7 +33,7 @@ const observedPage = 256
 export const make = (kit: SqlKit, append: Append, has: {
   readonly links: ReturnType<typeof SqlLinks.make>
   readonly ends: ReturnType<typeof SqlEnds.make>
-}): ConnectClientRepository => {
+}) => {
   const { read, statement, transaction } = kit
   const rows = kit.rows("connect_clients", ConnectClientRow)
   const { columns } = rows
@@ -48,6 +49,9 @@ export const make = (kit: SqlKit, append: Append, has: {
   const selectMode = statement<{ readonly mode: unknown }>(`SELECT mode FROM ${settings} WHERE id = 1`)
   const selectModeLocked = statement<{ readonly mode: unknown }>(
     `SELECT mode FROM ${settings} WHERE id = 1${kit.isPg ? " FOR UPDATE" : ""}`
+  )
+  const selectModeShared = statement<{ readonly mode: unknown }>(
+    `SELECT mode FROM ${settings} WHERE id = 1${kit.isPg ? " FOR SHARE" : ""}`
   )
   const readMode = Effect.map(selectMode([]), modeOf)
   const lockMode = Effect.map(selectModeLocked([]), modeOf)
@@ -109,7 +113,7 @@ export const make = (kit: SqlKit, append: Append, has: {
     return changes
   })
 
-  return {
+  const repository: ConnectClientRepository = {
     request: (ask, grant, change) =>
       Effect.gen(function*() {
         const { nowMillis } = change
@@ -191,5 +195,14 @@ export const make = (kit: SqlKit, append: Append, has: {
         )
         return gone.length
       }).pipe(transaction("sweep"))
+  }
+  return {
+    repository,
+    /** Tells whether the holder of a key may redeem a link. No step on the clients comes between that and the commit. */
+    lookAt: Effect.fnUntraced(function*(thumbprint: string) {
+      const storedMode = modeOf(yield* selectModeShared([]))
+      const row = Option.getOrUndefined(yield* byKey([thumbprint]))
+      return (link: { readonly createdBy: string }): boolean => mayRedeem(storedMode, row, link)
+    })
   }
 }

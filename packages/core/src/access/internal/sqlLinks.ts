@@ -6,12 +6,9 @@ import * as Option from "effect/Option"
 import * as Dialect from "../../sql/Dialect.ts"
 import type { SqlKit } from "../../sql/SqlKit.ts"
 import {
-  anyKey,
   type BootstrapCredentialRepository,
-  type ConsumeOutcome,
   type InsertOutcome,
   PairingLinkRow,
-  refusal,
   toPairingLink
 } from "../BootstrapCredentialRepository.ts"
 import { byId } from "./memoryState.ts"
@@ -31,16 +28,8 @@ export const make = (kit: SqlKit, append: Append) => {
   const insertNew = statement(`${rows.insert} ON CONFLICT (code_digest) DO NOTHING RETURNING id`)
   const insert = statement(rows.insert)
   const byDigest = one(`SELECT ${columns} FROM ${links} WHERE code_digest = ?`)
-  const grants = isPg
-    ? "CAST(scopes AS JSONB) @> CAST(? AS JSONB)"
-    : "NOT EXISTS (SELECT 1 FROM json_each(?) AS asked WHERE asked.value NOT IN (SELECT value FROM json_each(scopes)))"
-  const consume = one(
-    `UPDATE ${links} SET remaining_uses = remaining_uses - 1
-    WHERE code_digest = ? AND ${redeemable}
-      AND (proof_key_thumbprint IS NULL OR proof_key_thumbprint = ?
-        OR (proof_key_thumbprint = '${anyKey}' AND CAST(? AS TEXT) IS NOT NULL)) AND ${grants}
-    RETURNING ${columns}`
-  )
+  const byDigestLocked = one(`SELECT ${columns} FROM ${links} WHERE code_digest = ?${isPg ? " FOR NO KEY UPDATE" : ""}`)
+  const takeUse = statement(`UPDATE ${links} SET remaining_uses = remaining_uses - 1 WHERE id = ?`)
   const listing = (condition: string) =>
     kit.all(decode)(
       `SELECT ${columns} FROM ${links} WHERE ${condition} AND ${redeemable} AND (created_at_millis, id) < (?, ?)
@@ -74,7 +63,7 @@ export const make = (kit: SqlKit, append: Append) => {
     DELETE FROM ${links} WHERE id IN (SELECT id FROM ended) RETURNING id, subject, remaining_uses, revoked_at_millis`
   )
 
-  const repository: BootstrapCredentialRepository = {
+  const repository: Omit<BootstrapCredentialRepository, "redeem"> = {
     insert: (row, change, maxOpen = Infinity) =>
       Effect.gen(function*(): Effect.fn.Return<InsertOutcome, unknown> {
         const { issuedBy } = row
@@ -92,30 +81,6 @@ export const make = (kit: SqlKit, append: Append) => {
         yield* append([{ _tag: "pairingLinkUpserted", link: toPairingLink(row) }], change)
         return "inserted"
       }).pipe(transaction("insert")),
-    consume: ({ codeDigest, proofKeyThumbprint, scopes }, change) =>
-      Effect.gen(function*() {
-        const { nowMillis } = change
-        const consumed = yield* consume([
-          codeDigest,
-          nowMillis,
-          proofKeyThumbprint ?? null,
-          proofKeyThumbprint ?? null,
-          JSON.stringify(scopes ?? [])
-        ])
-        if (Option.isNone(consumed)) {
-          const row = Option.getOrUndefined(yield* byDigest([codeDigest]))
-          // A link stored since the update was refused is one that this attempt came too early for.
-          const reason = refusal(row, { scopes, proofKeyThumbprint, nowMillis }) ?? "unknown"
-          return { _tag: "Refused", reason } satisfies ConsumeOutcome
-        }
-        const row = consumed.value
-        yield* append([
-          row.remainingUses === 0
-            ? { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "consumed" }
-            : { _tag: "pairingLinkUpserted", link: toPairingLink(row) }
-        ], change)
-        return { _tag: "Consumed", row } satisfies ConsumeOutcome
-      }).pipe(transaction("consume")),
     findByCodeDigest: (codeDigest) => read("findByCodeDigest")(byDigest([codeDigest])),
     list: ({ after, limit, nowMillis, subject }) => {
       const page = [nowMillis, after?.createdAtMillis ?? Number.MAX_SAFE_INTEGER, after?.id ?? "", limit]
@@ -144,6 +109,10 @@ export const make = (kit: SqlKit, append: Append) => {
   }
   return {
     repository,
+    /** Returns the link of a code, whose row no other step changes until the commit. */
+    byDigestLocked: (codeDigest: string) => byDigestLocked([codeDigest]),
+    /** Takes one use of a link that has one. */
+    takeUse: (id: string) => takeUse([id]),
     /** Stores a link whose id and digest are new. */
     insert: (row: PairingLinkRow) => insert(rows.values(row))
   }

@@ -9,6 +9,7 @@ import type { SqlKit } from "../../sql/SqlKit.ts"
 import type { SessionId } from "../Session.ts"
 import {
   countDescendants,
+  refreshed,
   type RefreshOutcome,
   refreshVerdict,
   type SessionCredentialRepository,
@@ -23,12 +24,12 @@ import type { Append } from "./sqlFeed.ts"
 const conflict = (operation: string, message: string) =>
   new RepositoryError({ operation, reason: "Conflict", outcome: "unchanged", cause: new Error(message) })
 
-/** Makes the sessions of a store. */
+/** Makes the sessions of a store, and the steps on them that others take in a transaction of their own. */
 export const make = (
   kit: SqlKit,
   append: Append,
   ends: ReturnType<typeof SqlEnds.make>
-): SessionCredentialRepository => {
+) => {
   const { isPg, read, statement, transaction, write } = kit
   const rows = kit.rows("sessions", SessionRow)
   const ticketRows = kit.rows("session_tickets", TicketRow)
@@ -49,14 +50,25 @@ export const make = (
     `UPDATE ${sessions} SET last_seen_at_millis = ?, expires_at_millis = ${untilAbsoluteEnd}
     WHERE id = ? AND last_seen_at_millis <= ? AND ${live} RETURNING ${columns}`
   )
-  const refresh = one(
-    `UPDATE ${sessions} SET token_digest = ?, key_id = ?, token_expires_at_millis = ?,
-      previous_refresh_digest = refresh_digest, refresh_digest = ?, refreshed_at_millis = ?,
-      last_seen_at_millis = ?, expires_at_millis = ${untilAbsoluteEnd}
-    WHERE id = ? AND refresh_digest = ? AND ${live} AND (proof_key_thumbprint IS NULL OR proof_key_thumbprint = ?)
-    RETURNING ${columns}`
+  const locked = isPg ? " FOR NO KEY UPDATE" : ""
+  const lock = statement(`SELECT id FROM ${sessions} WHERE id = ?${locked}`)
+  const selectToRefresh = statement<{ readonly used_for: unknown }>(
+    `SELECT ${columns}, ${kit.now} - tokens_used_at_millis AS used_for FROM ${sessions} WHERE id = ?${locked}`
   )
-  const byIdLocked = one(`SELECT ${columns} FROM ${sessions} WHERE id = ?${isPg ? " FOR NO KEY UPDATE" : ""}`)
+  const refresh = statement(
+    `UPDATE ${sessions} SET token_digest = ?, key_id = ?, token_expires_at_millis = ?, previous_refresh_digest = ?,
+      refresh_digest = ?, refreshed_at_millis = ?, tokens_used_at_millis = NULL, last_seen_at_millis = ?,
+      expires_at_millis = ?
+    WHERE id = ?`
+  )
+  const useTokens = statement(
+    `UPDATE ${sessions} SET tokens_used_at_millis = ${kit.now}
+    WHERE token_digest = ? AND previous_refresh_digest IS NOT NULL AND tokens_used_at_millis IS NULL`
+  )
+  const redeemedBy = one(
+    `SELECT ${columns} FROM ${sessions}
+    WHERE redemption_digest = ? AND stored_at_millis > ${kit.now} - ? AND ${live} ORDER BY id LIMIT 1`
+  )
   const withKey = statement(`SELECT id FROM ${sessions} WHERE key_id = ? AND ${live} LIMIT 1`)
   const list = many(`SELECT ${columns} FROM ${sessions} WHERE id > ? AND ${live} ORDER BY id LIMIT ?`)
   const listOfSubject = many(
@@ -95,14 +107,14 @@ export const make = (
 
   const upserted = (row: SessionRow) => ({ _tag: "sessionUpserted" as const, session: toSession(row) })
 
+  /** Stores a session whose id and digest are new, and returns its event. */
+  const begin = Effect.fnUntraced(function*(row: SessionRow) {
+    if ((yield* insert(rows.values(row))).length > 0) return upserted(row)
+    return yield* conflict("insert", `Session ${row.id} exists already`)
+  })
+
   const repository: SessionCredentialRepository = {
-    insert: (row, change) =>
-      Effect.gen(function*() {
-        if ((yield* insert(rows.values(row))).length === 0) {
-          return yield* conflict("insert", `Session ${row.id} exists already`)
-        }
-        yield* append([upserted(row)], change)
-      }).pipe(transaction("insert")),
+    insert: (row, change) => Effect.flatMap(begin(row), (event) => append([event], change)).pipe(transaction("insert")),
     findByTokenDigest: (tokenDigest) => read("findByTokenDigest")(byDigest([tokenDigest])),
     findById: (id) => read("findById")(findById([id])),
     renew: ({ dueBeforeMillis, id, lifetimeMillis }, change) =>
@@ -112,37 +124,36 @@ export const make = (
         if (Option.isSome(renewed)) yield* append([upserted(renewed.value)], change)
         return renewed
       }).pipe(transaction("renew")),
-    refresh: ({ graceMillis, id, lifetimeMillis, next, presentedDigest, proofKeyThumbprint }, change) =>
+    refresh: ({ id, lifetimeMillis, next, ...attempt }, change) =>
       Effect.gen(function*(): Effect.fn.Return<RefreshOutcome, unknown> {
         const { nowMillis } = change
-        const refreshed = yield* refresh([
-          next.tokenDigest,
-          next.keyId,
-          next.tokenExpiresAtMillis,
-          next.refreshDigest,
-          nowMillis,
-          nowMillis,
-          nowMillis + lifetimeMillis,
-          id,
-          presentedDigest,
-          nowMillis,
-          proofKeyThumbprint ?? null
-        ])
-        if (Option.isSome(refreshed)) {
-          yield* append([upserted(refreshed.value)], change)
-          return { _tag: "Refreshed", row: refreshed.value }
+        const [found] = yield* selectToRefresh([id])
+        if (found === undefined) return { _tag: "Refused", reason: "unknown" }
+        const row = yield* decode(found)
+        const verdict = refreshVerdict(row, { ...attempt, nowMillis, usedForMillis: Number(found.used_for) })
+        if (verdict === "current" || verdict === "extended") {
+          const after = refreshed(row, { verdict, next, lifetimeMillis, nowMillis })
+          yield* refresh([
+            after.tokenDigest,
+            after.keyId,
+            after.tokenExpiresAtMillis,
+            after.previousRefreshDigest,
+            after.refreshDigest,
+            after.refreshedAtMillis,
+            after.lastSeenAtMillis,
+            after.expiresAtMillis,
+            id
+          ])
+          yield* append([upserted(after)], change)
+          return { _tag: "Refreshed", row: after }
         }
-        const row = Option.getOrUndefined(yield* byIdLocked([id]))
-        const verdict = refreshVerdict(row, { presentedDigest, proofKeyThumbprint, graceMillis, nowMillis })
-        // The update has waited for every writer of the row, so a token that is good now was not then: the session has
-        // begun since.
-        if (row === undefined || verdict === "current") return { _tag: "Refused", reason: "unknown" }
         if (verdict === "repeated") return { _tag: "Repeated", row }
         if (verdict !== "reused") return { _tag: "Refused", reason: verdict }
         const { changes } = yield* ends.end({ _tag: "Session", id }, nowMillis)
         yield* append(changes, { actor: "system", nowMillis })
         return { _tag: "Reused" }
       }).pipe(transaction("refresh")),
+    useTokens: (tokenDigest) => write("useTokens")(Effect.asVoid(useTokens([tokenDigest]))),
     isKeyInUse: ({ keyId, nowMillis }) =>
       read("isKeyInUse")(Effect.map(withKey([keyId, nowMillis]), (found) => found.length > 0)),
     list: ({ afterId, limit, nowMillis, subject }) =>
@@ -196,5 +207,13 @@ export const make = (
         return swept.length + expired.length
       }).pipe(transaction("sweep"))
   }
-  return repository
+  return {
+    repository,
+    begin,
+    /** Keeps the row of a session as it is until the commit. */
+    lock: (id: SessionId) => isPg ? Effect.asVoid(lock([id])) : Effect.void,
+    /** Returns the live session that an attempt has begun, unless that was too long ago. */
+    redeemedBy: (redemptionDigest: string, after: { readonly nowMillis: number; readonly repeatMillis: number }) =>
+      redeemedBy([redemptionDigest, after.repeatMillis, after.nowMillis])
+  }
 }
