@@ -191,6 +191,37 @@ describe("a client refreshes its token", () => {
       assert.deepStrictEqual(server.requests, answers.map(() => "POST /oauth/token"))
     }))
 
+  it.live("SESS-16: a refused refresh does not remove what another client has stored meanwhile", () =>
+    Effect.gen(function*() {
+      const storage = yield* memory
+      const later = {
+        token: Redacted.make("later"),
+        refresh: { token: Redacted.make("later-refresh"), dueAtMillis: Number.MAX_SAFE_INTEGER }
+      }
+      const server = yield* pretend((request, response) => {
+        const refused = request.url === "/oauth/token"
+        if (refused) Effect.runSync(storage.set(later))
+        response.writeHead(refused ? 400 : 200, { "content-type": "application/json" })
+        response.end(
+          refused
+            ? JSON.stringify({
+              _tag: "OAuthError",
+              error: "invalid_grant",
+              error_description: "Used",
+              traceId: "0".repeat(32)
+            })
+            : JSON.stringify({ sessions: [], next: null })
+        )
+      })
+      const { access } = yield* connect(server.url, Layer.provide(Credentials.layerBearer, keptIn(storage)))
+      yield* storage.set({
+        token: Redacted.make("old"),
+        refresh: { token: Redacted.make("old-refresh"), dueAtMillis: 0 }
+      })
+      assert.deepStrictEqual(yield* access.sessions, [])
+      assert.deepStrictEqual(yield* tokensOf(storage), later)
+    }))
+
   it.live("SESS-16: a refresh goes on for the others if the request that started it is given up", () =>
     Effect.gen(function*() {
       const { seen, server } = yield* refreshing()

@@ -63,6 +63,9 @@ export const make = Effect.fnUntraced(
           limit
         ).pipe(Effect.asSome, Effect.catchIf(isRefused, () => Effect.succeedNone))
         if (Option.isNone(answer)) {
+          // Without Web Locks another tab may have stored later tokens meanwhile.
+          const later = yield* storage.tokens
+          if (Option.isSome(later) && !due(later.value)) return later
           yield* storage.remove
           return Option.none()
         }
