@@ -217,7 +217,7 @@ const make = Effect.gen(function*() {
       )
       return
     }
-    const { access_token, token_type } = yield* request(
+    const answer = yield* request(
       exchanging.session.token({
         payload: {
           grant_type: tokenExchange,
@@ -229,6 +229,7 @@ const make = Effect.gen(function*() {
       }),
       TokenResponse
     )
+    const { access_token, token_type } = answer
     if (token_type !== credentials.tokenType) {
       return yield* new ClientError({
         reason: new UnexpectedAnswer({
@@ -239,7 +240,7 @@ const make = Effect.gen(function*() {
         })
       })
     }
-    yield* credentials.keep(access_token).pipe(
+    yield* credentials.keep(answer).pipe(
       // A session without a holder is better ended than left to expire.
       Effect.tapError(() =>
         Effect.ignore(

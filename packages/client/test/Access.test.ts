@@ -314,8 +314,10 @@ describe("the token", () => {
       Credentials.layerBearer,
       Layer.succeed(TokenStorage.TokenStorage, {
         get: operation === "get" ? storage : Effect.succeedNone,
+        tokens: operation === "get" ? storage : Effect.succeedNone,
         set: () => operation === "set" ? storage : Effect.void,
-        remove: Effect.void
+        remove: Effect.void,
+        exclusive: (effect) => effect
       })
     )
   }
