@@ -208,10 +208,7 @@ const redeemRow = async (directory: string): Promise<Row> => {
   const raw = new DatabaseSync(join(directory, "raw.db"))
   raw.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
   raw.exec("CREATE TABLE links (digest TEXT PRIMARY KEY, uses INTEGER NOT NULL, expires_at INTEGER NOT NULL)")
-  raw.exec("CREATE TABLE sessions (id TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, expires_at INTEGER NOT NULL)")
-  raw.exec("CREATE TABLE events (revision INTEGER PRIMARY KEY, payload TEXT NOT NULL)")
-  const begun = raw.prepare("INSERT INTO sessions VALUES (?, ?, ?)")
-  const told = raw.prepare("INSERT INTO events (payload) VALUES (?)")
+  raw.exec("CREATE TABLE sessions (id TEXT PRIMARY KEY, subject TEXT NOT NULL, expires_at INTEGER NOT NULL)")
   const insert = raw.prepare("INSERT INTO links VALUES (?, 1, ?)")
   raw.exec("BEGIN")
   for (let index = 0; index < batch * (rounds + 1); index++) insert.run(String(index), Date.now() + 3_600_000)
@@ -219,6 +216,8 @@ const redeemRow = async (directory: string): Promise<Row> => {
   const update = raw.prepare(
     "UPDATE links SET uses = uses - 1 WHERE digest = ? AND uses > 0 AND expires_at > ? RETURNING *"
   )
+
+  const begin = raw.prepare("INSERT INTO sessions VALUES (?, 'owner', ?)")
 
   const measured = await rates([
     {
@@ -241,12 +240,9 @@ const redeemRow = async (directory: string): Promise<Row> => {
       operations: batch,
       run: () => {
         for (let index = 0; index < batch; index++) {
-          const id = String(nextRow++)
           raw.exec("BEGIN IMMEDIATE")
-          if (update.get(id, Date.now()) === undefined) throw new Error("not redeemed")
-          begun.run(id, `digest-${id}`, Date.now())
-          told.run(`used ${id}`)
-          told.run(`begun ${id}`)
+          if (update.get(String(nextRow), Date.now()) === undefined) throw new Error("not redeemed")
+          begin.run(String(nextRow++), Date.now() + 3_600_000)
           raw.exec("COMMIT")
         }
       }
@@ -257,9 +253,9 @@ const redeemRow = async (directory: string): Promise<Row> => {
   return {
     path: "redeem, durable",
     ours: rate(measured, "ours"),
-    against: "the raw statements in one transaction, durable",
+    against: "raw UPDATE and INSERT, durable",
     theirs: rate(measured, "raw"),
-    atLeast: 0.6
+    atLeast: 0.5
   }
 }
 

@@ -70,7 +70,11 @@ export class AccessLog extends Context.Service<AccessLog, {
 const key = (number: number) => `change/${number}`
 
 const fail = (operation: string) => (cause: unknown) =>
-  Effect.fail(new RepositoryError.RepositoryError({ operation, reason: "Failed", outcome: "unknown", cause }))
+  Effect.fail(
+    cause instanceof RepositoryError.RepositoryError
+      ? cause
+      : new RepositoryError.RepositoryError({ operation, reason: "Failed", outcome: "unknown", cause })
+  )
 
 const make = Effect.gen(function*() {
   const store = KeyValueStore.prefix(yield* KeyValueStore.KeyValueStore, "sallyport/")
@@ -120,7 +124,14 @@ const make = Effect.gen(function*() {
     change: (operation, decide) =>
       Effect.gen(function*() {
         const decision = decide(state)
-        if (decision instanceof Error) return yield* Effect.fail(decision)
+        if (decision instanceof Error) {
+          return yield* new RepositoryError.RepositoryError({
+            operation,
+            reason: "Conflict",
+            outcome: "unchanged",
+            cause: decision
+          })
+        }
         if (decision.change === undefined) return decision.answer
         const change: Change = {
           ...decision.change,

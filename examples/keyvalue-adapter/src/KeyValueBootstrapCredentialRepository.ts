@@ -1,10 +1,10 @@
 /** Pairing links on the log. Each operation is one decision, as its contract demands. */
 import * as Links from "@sallyport/core/access/BootstrapCredentialRepository"
-import { isLive } from "@sallyport/core/access/SessionCredentialRepository"
+import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Option } from "effect"
 import type { AccessLog, Decision, State } from "./AccessLog.ts"
 import { event } from "./AccessLog.ts"
-import { begin, ending, live } from "./KeyValueSessionCredentialRepository.ts"
+import { begin, ending } from "./KeyValueSessionCredentialRepository.ts"
 
 const redeemable = (row: Links.PairingLinkRow, nowMillis: number): boolean =>
   row.revokedAtMillis === null && row.remainingUses > 0 && row.expiresAtMillis > nowMillis
@@ -33,7 +33,7 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
       log.change("insert", (state): Decision<Links.InsertOutcome> | Error => {
         const { links, sessions } = state
         const issuer = row.issuedBy === null ? undefined : sessions.get(row.issuedBy)
-        if (row.issuedBy !== null && (issuer === undefined || !isLive(issuer, context.nowMillis))) {
+        if (row.issuedBy !== null && (issuer === undefined || !Sessions.isLive(issuer, context.nowMillis))) {
           return { answer: "issuer-ended" }
         }
         if (withDigest(state, row.codeDigest) !== undefined) return { answer: "digest-exists" }
@@ -50,9 +50,9 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
     redeem: ({ codeDigest, repeatMillis, replaces, session }, context) =>
       log.change("redeem", (state): Decision<Links.RedeemOutcome> | Error => {
         const { nowMillis } = context
-        const before = live(state.sessions.values(), nowMillis).find((row) =>
+        const before = Array.from(state.sessions.values()).find((row) =>
           row.redemptionDigest !== null && row.redemptionDigest === session.redemptionDigest &&
-          Math.max(0, nowMillis - row.createdAtMillis) < repeatMillis
+          Sessions.isLive(row, nowMillis) && row.createdAtMillis + repeatMillis > nowMillis
         )
         if (before !== undefined) return { answer: { _tag: "Repeated", session: before } }
         const row = withDigest(state, codeDigest)
@@ -62,21 +62,17 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
         }
         const begun = begin(state, session, context)
         if (begun instanceof Error) return begun
+        const ended = replaces === undefined
+          ? undefined
+          : ending(state, { _tag: "Session", id: replaces }, context).change
         const link = { ...row, remainingUses: row.remainingUses - 1 }
-        const used = { links: [link], events: [event(Links.used(link), context)] }
-        const answer: Links.RedeemOutcome = { _tag: "Redeemed", link }
-        if (replaces === undefined) {
-          return { answer, change: { ...used, ...begun, events: [...used.events, ...begun.events] } }
-        }
-        const links = new Map(state.links).set(link.id, link)
-        const ended = ending({ ...state, links }, { _tag: "Session", id: replaces }, context).change
         return {
-          answer,
+          answer: { _tag: "Redeemed", link },
           change: {
-            links: [link, ...ended.links],
-            sessions: [...ended.sessions, ...begun.sessions],
-            removedTickets: ended.removedTickets,
-            events: [...used.events, ...ended.events, ...begun.events]
+            links: [...(ended?.links ?? []), link],
+            sessions: [...(ended?.sessions ?? []), ...begun.sessions],
+            removedTickets: ended?.removedTickets ?? [],
+            events: [...(ended?.events ?? []), event(Links.used(link), context), ...begun.events]
           }
         }
       }),

@@ -1,5 +1,6 @@
 /** Sessions and their tickets on the log. Each operation is one decision, as its contract demands. */
-import type { AccessEvent } from "@sallyport/core"
+import type { ChangeContext } from "@sallyport/core/access/AccessEvent"
+import { revocationVerdict } from "@sallyport/core/access/Lineage"
 import type * as Session from "@sallyport/core/access/Session"
 import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Option } from "effect"
@@ -24,14 +25,14 @@ const withDigest = ({ sessions }: State, tokenDigest: string): Sessions.SessionR
   Array.from(sessions.values()).find((row) => row.tokenDigest === tokenDigest)
 
 /** Returns the change that begins a session, unless its id or its digest exists. */
-export const begin = (state: State, row: Sessions.SessionRow, context: AccessEvent.ChangeContext) =>
+export const begin = (state: State, row: Sessions.SessionRow, context: ChangeContext) =>
   state.sessions.has(row.id) || withDigest(state, row.tokenDigest) !== undefined
     ? new Error(`Session ${row.id} exists already`)
     : { sessions: [row], events: [event({ _tag: "sessionUpserted", session: Sessions.toSession(row) }, context)] }
 
 /** Ends what a revocation ends: sessions with their tickets, and links. */
-export const ending = (state: State, target: Sessions.RevocationTarget, context: AccessEvent.ChangeContext) => {
-  const ends = Sessions.revocationVerdict(
+export const ending = (state: State, target: Sessions.RevocationTarget, context: ChangeContext) => {
+  const ends = revocationVerdict(
     { sessions: state.sessions.values(), links: state.links.values() },
     target,
     context.nowMillis

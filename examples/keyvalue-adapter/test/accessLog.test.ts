@@ -1,9 +1,12 @@
 /** What the contract's suites cannot ask of every adapter: how this one starts, and what it does if the store fails. */
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert, describe, it } from "@effect/vitest"
-import { type BootstrapCredentialRepository, RepositoryError } from "@sallyport/core"
-import * as Session from "@sallyport/core/access/Session"
-import type * as SessionCredentialRepository from "@sallyport/core/access/SessionCredentialRepository"
+import {
+  type BootstrapCredentialRepository,
+  RepositoryError,
+  Session,
+  type SessionCredentialRepository
+} from "@sallyport/core"
 import { Effect, Layer } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as KeyValueRepositories from "../src/KeyValueRepositories.ts"

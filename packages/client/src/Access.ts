@@ -2,8 +2,8 @@
  * Signs this device in and manages access to the account: pairing, the session's state, the other sessions, pairing
  * links.
  *
- * Only pairing is tried again if its answer is lost, because the server knows the attempt again. For the other requests the
- * caller knows better whether they still matter.
+ * Nothing here is retried. A request whose answer is lost may have used up a pairing code, and for the other requests
+ * the caller knows better whether they still matter.
  */
 import {
   ListedSessionView,
@@ -18,16 +18,13 @@ import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import type { SessionId } from "@sallyport/core/access/Session"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
-import { SecureRandom } from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
-import * as Base64Url from "effect/encoding/Base64Url"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
+import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -106,8 +103,8 @@ export class Access extends Context.Service<Access, {
    *
    * **Gotchas**
    *
-   * A request whose answer is lost is sent again, twice. If this fails with `Unreachable` nevertheless, the code may be used
-   * up. Call `refresh` to find out whether this device is signed in; if it is not, ask for a new link.
+   * If this fails with `Unreachable`, the code may be used up nevertheless. Call `refresh` to find out whether this
+   * device is signed in; if it is not, ask for a new link.
    */
   readonly pair: (options: PairOptions) => Effect.Effect<void, ClientError>
   /** Ends this session on the server, and forgets its credential. A session that had ended before is success. */
@@ -160,7 +157,6 @@ const NewLink = Schema.Struct({
 const make = Effect.gen(function*() {
   const { anonymousHttpClient: anonymous, httpClient } = yield* Connection
   const credentials = yield* Credentials
-  const random = yield* SecureRandom
   const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
   const open = yield* HttpApiClient.makeWith(SallyportApi, { httpClient: anonymous })
   const exchanging = yield* HttpApiClient.makeWith(SallyportApi, {
@@ -210,50 +206,30 @@ const make = Effect.gen(function*() {
     }
   }).pipe(Effect.withSpan("Access.refresh"))
 
-  /**
-   * Sends a redemption again if no answer came. The key that it names the attempt by makes the server give the same answer,
-   * if it has given one.
-   */
-  const redeeming = <S extends Schema.ConstraintDecoder<unknown>>(
-    send: (attemptKey: Redacted.Redacted) => Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
-    schema: S
-  ): Effect.Effect<S["Type"], ClientError> =>
-    Effect.flatMap(
-      random.randomBytes(16),
-      (bytes) =>
-        Effect.retry(request(send(Redacted.make(Base64Url.encode(bytes))), schema), {
-          while: ({ reason }) => reason._tag === "Unreachable",
-          times: 2,
-          schedule: Schedule.spaced("500 millis")
-        })
-    )
-
   const redeem = Effect.fnUntraced(function*({ code, label, scopes }: PairOptions) {
     if (credentials.exchange === "cookie") {
-      yield* redeeming(
-        (attemptKey) =>
-          api.session.bootstrap({
-            payload: { credential: code, attemptKey, ...(label === undefined ? {} : { label }) },
-            responseMode
-          }),
+      yield* request(
+        api.session.bootstrap({
+          payload: { credential: code, ...(label === undefined ? {} : { label }) },
+          responseMode
+        }),
         Schema.Struct({ session: SessionView })
       )
       return
     }
-    const { access_token, token_type } = yield* redeeming(
-      (attempt_key) =>
-        exchanging.session.token({
-          payload: {
-            grant_type: tokenExchange,
-            subject_token: code,
-            subject_token_type: bootstrapTokenType,
-            attempt_key,
-            ...(scopes === undefined ? {} : { scope: scopes.join(" ") })
-          },
-          responseMode
-        }),
+    const answer = yield* request(
+      exchanging.session.token({
+        payload: {
+          grant_type: tokenExchange,
+          subject_token: code,
+          subject_token_type: bootstrapTokenType,
+          ...(scopes === undefined ? {} : { scope: scopes.join(" ") })
+        },
+        responseMode
+      }),
       TokenResponse
     )
+    const { access_token, token_type } = answer
     if (token_type !== credentials.tokenType) {
       return yield* new ClientError({
         reason: new UnexpectedAnswer({
@@ -264,7 +240,7 @@ const make = Effect.gen(function*() {
         })
       })
     }
-    yield* credentials.keep(access_token).pipe(
+    yield* credentials.keep(answer).pipe(
       // A session without a holder is better ended than left to expire.
       Effect.tapError(() =>
         Effect.ignore(
@@ -354,4 +330,4 @@ const isSignedOut = ({ reason }: ClientError): boolean =>
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<Access, never, Connection | Credentials | SecureRandom> = Layer.effect(Access, make)
+export const layer: Layer.Layer<Access, never, Connection | Credentials> = Layer.effect(Access, make)

@@ -2,6 +2,7 @@
  * Sends the session's credential: a cookie that the browser keeps, a cookie that the client keeps, a bearer token, or a
  * token that is bound to the device's key.
  */
+import type { TokenResponse } from "@sallyport/contract/SessionGroup"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Cookies from "effect/http/Cookies"
@@ -14,6 +15,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Ref from "effect/Ref"
 import { DeviceKey } from "./DeviceKey.ts"
 import * as Proofs from "./internal/proofs.ts"
+import * as Refreshing from "./internal/refreshing.ts"
 import { TokenStorage, type TokenStorageError } from "./TokenStorage.ts"
 
 /**
@@ -43,8 +45,8 @@ export class Credentials extends Context.Service<Credentials, {
   ) => HttpClient.HttpClient.With<HttpClientError | TokenStorageError>
   /** The kind of token that an exchange must return. */
   readonly tokenType: "Bearer" | "DPoP"
-  /** Keeps the token of an exchange. */
-  readonly keep: (token: Redacted.Redacted) => Effect.Effect<void, TokenStorageError>
+  /** Keeps the tokens of an exchange. */
+  readonly keep: (answer: typeof TokenResponse.Type) => Effect.Effect<void, TokenStorageError>
   /** Forgets the credential, if there is one. */
   readonly forget: Effect.Effect<void, TokenStorageError>
 }>()("@sallyport/client/Credentials") {}
@@ -104,12 +106,7 @@ export const layerCookieJar: Layer.Layer<Credentials> = Layer.effect(
   })
 )
 
-type Present = <E>(
-  client: HttpClient.HttpClient,
-  token: Effect.Effect<Option.Option<Redacted.Redacted>, E>
-) => HttpClient.HttpClient.With<HttpClientError | E>
-
-const presentBearer: Present = (client, token) =>
+const presentBearer: Refreshing.Present = (client, token) =>
   HttpClient.mapRequestEffect(client, (request) =>
     Effect.map(
       token,
@@ -119,19 +116,30 @@ const presentBearer: Present = (client, token) =>
       })
     ))
 
-const withStorage = (tokenType: "Bearer" | "DPoP", present: Present) =>
-  Effect.map(TokenStorage, (storage) =>
-    Credentials.of({
+const withStorage = (tokenType: "Bearer" | "DPoP", present: Refreshing.Present) =>
+  Effect.gen(function*() {
+    const storage = yield* TokenStorage
+    return Credentials.of({
       exchange: "token",
       tokenType,
-      authenticate: (client) => present(client, storage.get),
+      authenticate: yield* Refreshing.make(storage, tokenType, present),
       present: (client, token) => present<TokenStorageError>(client, Effect.succeed(token)),
-      keep: storage.set,
-      forget: storage.remove
-    }))
+      // A refresh that is under way must not bring other tokens back.
+      keep: (answer) => storage.exclusive(Effect.flatMap(Refreshing.tokensOf(answer), storage.set)),
+      forget: storage.exclusive(storage.remove)
+    })
+  })
 
 /**
  * Sends the token that `TokenStorage` keeps, as `Authorization: Bearer`.
+ *
+ * **Details**
+ *
+ * If the server gave a refresh token with it, the token is exchanged shortly before it ends, and when the server
+ * refuses it: once for all requests of the program, and for all clients of the storage. The old tokens stay stored until
+ * the new ones have arrived, so a lost answer ends nothing, and the next request asks again. If the server refuses the
+ * refresh token, the tokens are removed, and requests fail as signed out. If the server cannot be asked, the request
+ * that waits for the token fails as it would have failed itself.
  *
  * @category layers
  * @since 0.1.0
@@ -149,7 +157,8 @@ export const layerBearer: Layer.Layer<Credentials, never, TokenStorage> = Layer.
  * **Details**
  *
  * If the server refuses a request because it lacks a nonce, or because this device's clock is wrong, the request is
- * sent again with the server's nonce or time.
+ * sent again with the server's nonce or time. Tokens are refreshed as those of {@link layerBearer}, with a proof of the
+ * same key.
  *
  * @category layers
  * @since 0.1.0

@@ -1,13 +1,15 @@
 /**
- * Keeps the token of a client that uses a bearer token.
+ * Keeps the token of a client that does not use a cookie, with the refresh token for the next one.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as KeyValueStore from "effect/persistence/KeyValueStore"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
+import * as WebLock from "./internal/webLock.ts"
 
 /**
  * Reports that the token's storage does not answer. It never means "there is no token".
@@ -27,7 +29,30 @@ export class TokenStorageError extends Schema.TaggedError<TokenStorageError>()("
 const past = { read: "read", write: "stored", remove: "removed" }
 
 /**
- * Keeps one token, for the server of the client.
+ * Describes what is kept of a session: its token, and how to get the next one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Tokens = Schema.Struct({
+  token: Schema.RedactedFromValue(Schema.String, { label: "session-token" }),
+  /** What the token is exchanged by; missing if the server uses no refresh tokens. */
+  refresh: Schema.optionalKey(Schema.Struct({
+    token: Schema.RedactedFromValue(Schema.String, { label: "refresh-token" }),
+    /** When the exchange is due, by this device's clock: a little before the token ends. */
+    dueAtMillis: Schema.Int
+  }))
+})
+/**
+ * @see {@link Tokens}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Tokens = typeof Tokens.Type
+
+/**
+ * Keeps the tokens of one session, for the server of the client.
  *
  * @category services
  * @since 0.1.0
@@ -35,30 +60,47 @@ const past = { read: "read", write: "stored", remove: "removed" }
 export class TokenStorage extends Context.Service<TokenStorage, {
   /** Returns the token, or none if none is stored. */
   readonly get: Effect.Effect<Option.Option<Redacted.Redacted>, TokenStorageError>
-  /** Stores a token, and replaces the one before. */
-  readonly set: (token: Redacted.Redacted) => Effect.Effect<void, TokenStorageError>
-  /** Removes the token. A missing token is success. */
+  /** Returns all that is stored, which one `set` has written. */
+  readonly tokens: Effect.Effect<Option.Option<Tokens>, TokenStorageError>
+  /** Stores the tokens in one step, and replaces those before. */
+  readonly set: (tokens: Tokens) => Effect.Effect<void, TokenStorageError>
+  /** Removes the tokens. Missing tokens are success. */
   readonly remove: Effect.Effect<void, TokenStorageError>
+  /**
+   * Runs an effect while no other client of the same storage runs one. It keeps two clients from exchanging the same
+   * refresh token.
+   */
+  readonly exclusive: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }>()("@sallyport/client/TokenStorage") {}
 
-const redact = (token: string) => Redacted.make(token, { label: "session-token" })
-
-const inMemory = (initial: Option.Option<Redacted.Redacted>) => () => {
-  let token = initial
+const make = (
+  storage: Omit<TokenStorage["Service"], "get" | "exclusive">,
+  shared: TokenStorage["Service"]["exclusive"] = (effect) => effect
+) => {
+  const own = Semaphore.makeUnsafe(1)
   return TokenStorage.of({
-    get: Effect.sync(() => token),
+    ...storage,
+    get: Effect.map(storage.tokens, Option.map(({ token }) => token)),
+    exclusive: (effect) => own.withPermits(1)(shared(effect))
+  })
+}
+
+const inMemory = (initial: Option.Option<Tokens>) => () => {
+  let tokens = initial
+  return make({
+    tokens: Effect.sync(() => tokens),
     set: (next) =>
       Effect.sync(() => {
-        token = Option.some(next)
+        tokens = Option.some(next)
       }),
     remove: Effect.sync(() => {
-      token = Option.none()
+      tokens = Option.none()
     })
   })
 }
 
 /**
- * Keeps the token for as long as the layer lives.
+ * Keeps the tokens for as long as the layer lives.
  *
  * @category layers
  * @since 0.1.0
@@ -72,15 +114,21 @@ export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, i
  * @since 0.1.0
  */
 export const layerHolding = (token: Redacted.Redacted): Layer.Layer<TokenStorage> =>
-  Layer.sync(TokenStorage, inMemory(Option.some(token)))
+  Layer.sync(TokenStorage, inMemory(Option.some({ token })))
 
 /**
- * Keeps the token in a `KeyValueStore` under `key`. Default `sallyport-session`; two servers need two keys.
+ * Keeps the tokens in a `KeyValueStore` under `key`, as JSON. Default `sallyport-session`; two servers need two keys.
+ *
+ * **Details**
+ *
+ * Clients may share the store. In a browser, tabs with `KeyValueStore.layerStorage(() => localStorage)` refresh once
+ * for all of them, by a Web Lock named after the key. Without Web Locks two tabs may refresh at the same time: the
+ * server gives both the same tokens.
  *
  * **Gotchas**
  *
- * The store holds the token in the clear: a program that can read the store is signed in. In a browser that is every
- * script of the page, so use the cookie there.
+ * The store holds the tokens in the clear: a program that can read the store is signed in. In a browser that is every
+ * script of the page, so use the cookie there, or tokens that are bound to the device's key.
  *
  * @category layers
  * @since 0.1.0
@@ -94,14 +142,23 @@ export const layerKeyValueStore = (options?: {
       const key = options?.key ?? "sallyport-session"
       const store = yield* KeyValueStore.KeyValueStore
       const failing = (operation: TokenStorageError["operation"]) =>
-        Effect.mapError((cause: KeyValueStore.KeyValueStoreError) => new TokenStorageError({ operation, cause }))
-      return TokenStorage.of({
-        get: store.get(key).pipe(
-          Effect.map((token) => Option.map(Option.fromUndefinedOr(token), redact)),
+        Effect.mapError((cause: unknown) => new TokenStorageError({ operation, cause }))
+      return make({
+        tokens: store.get(key).pipe(
+          Effect.flatMap((stored) => stored === undefined ? Effect.succeedNone : Effect.asSome(readTokens(stored))),
           failing("read")
         ),
-        set: (token) => failing("write")(store.set(key, Redacted.value(token))),
+        set: (tokens) => failing("write")(Effect.flatMap(encodeTokens(tokens), (text) => store.set(key, text))),
         remove: failing("remove")(store.remove(key))
-      })
+      }, WebLock.hold(`@sallyport/client/TokenStorage/${key}`))
     })
+  )
+
+const StoredTokens = Schema.fromJsonString(Tokens)
+const encodeTokens = Schema.encodeEffect(StoredTokens)
+/** Reads what is stored. The schema's error is not kept, because it holds the tokens. */
+const readTokens = (stored: string) =>
+  Effect.mapError(
+    Schema.decodeUnknownEffect(StoredTokens)(stored),
+    () => new Error("What is stored are no tokens of this client")
   )

@@ -15,6 +15,8 @@ import * as TokenStorage from "@sallyport/client/TokenStorage"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as DpopProof from "@sallyport/core/access/DpopProof"
+import * as ReplayRepository from "@sallyport/core/access/ReplayRepository"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
@@ -58,7 +60,11 @@ export const temporaryDirectory: Effect.Effect<string, never, Scope.Scope> = Eff
 // Servers
 // -----------------------------------------------------------------------------
 
-const Memory = Layer.mergeAll(AccessRepository.layerMemory, RunEventRepository.layerMemory)
+const Memory = Layer.mergeAll(
+  AccessRepository.layerMemory,
+  ReplayRepository.layerMemory,
+  RunEventRepository.layerMemory
+)
 
 /** Names the storages of a server of this process. */
 export const storages = { memory: "memory", SQLite: "sqlite" } as const
@@ -69,6 +75,10 @@ export interface ServerOptions {
   readonly program?: (request: RunProgram.RunProgramRequest) => Effect.Effect<Schema.Json | void, unknown>
   readonly heartbeat?: Duration.Input | undefined
   readonly sessions?: SessionCredentialService.Options | undefined
+  /** The address that clients use, if it is not the server's own. */
+  readonly publicUrl?: string | undefined
+  /** What it requires of proofs; it takes none by default. */
+  readonly dpop?: DpopProof.Options | undefined
   /** What the host serves beside it. */
   readonly routes?: Layer.Layer<never, never, HttpRouter.HttpRouter> | undefined
 }
@@ -106,7 +116,11 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     SessionCredentialService.layerWith(options.sessions ?? {}),
     BootstrapCredentialService.layer,
     RunEventLog.layer,
-    AuthPolicy.layer({ host: "127.0.0.1" }),
+    options.dpop === undefined ? Layer.empty : DpopProof.layerWith(options.dpop),
+    AuthPolicy.layer({
+      host: "127.0.0.1",
+      ...(options.publicUrl === undefined ? {} : { publicUrl: new URL(options.publicUrl) })
+    }),
     RunProgram.layer(options.program ?? counting)
   ).pipe(
     Layer.provideMerge(repositories),
@@ -357,7 +371,7 @@ export const having = (token: Redacted.Redacted): Layer.Layer<Credentials.Creden
       TokenStorage.TokenStorage,
       Effect.gen(function*() {
         const storage = yield* TokenStorage.TokenStorage
-        yield* Effect.orDie(storage.set(token))
+        yield* Effect.orDie(storage.set({ token }))
         return storage
       })
     ).pipe(Layer.provide(TokenStorage.layerMemory))

@@ -31,12 +31,12 @@ import * as Dpop from "./internal/dpop.ts"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
-/** Returns the session of the browser that sends the current request, if it has a good one. */
+/** Returns the session of the browser that sends the current request, if one of its cookies has a good one. */
 const currentSession = Effect.gen(function*() {
-  const policy = yield* AuthPolicy
+  const { secureCookies } = yield* AuthPolicy
   const sessions = yield* SessionCredentialService
-  for (const cookie of SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, policy.secureCookies)) {
-    const session = yield* sessions.verify(cookie).pipe(
+  for (const token of SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, secureCookies)) {
+    const session = yield* sessions.verify(token).pipe(
       Effect.catchReason("SessionCredentialError", "SessionRefused", () => Effect.undefined)
     )
     if (session !== undefined) return session

@@ -331,7 +331,7 @@ describe("credentials that lets no caller in", () => {
       }
       assert.strictEqual(answers["bound to a key"], answers.unknown)
       assert.strictEqual(new Set(Object.values(answers)).size, 4)
-      assert.strictEqual(yield* sessionCount(server), 1)
+      assert.strictEqual(yield* sessionCount(server), 1, "that of the used code")
     }))
 })
 

@@ -73,7 +73,7 @@ describe("pages of other origins", () => {
           }
         }
       }
-      assert.isUndefined(server.probe.calls.get("links.redeem"))
+      assert.isUndefined(server.probe.calls.get("links.consume"))
       assert.strictEqual((yield* server.send(bootstrap(good[0], { "sec-fetch-site": "same-origin" }))).status, 200)
       assert.strictEqual((yield* server.send(exchange(good[1]))).status, 200, "a program says nothing of pages")
     }))

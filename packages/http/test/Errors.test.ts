@@ -226,7 +226,7 @@ describe("what the contract's errors are answered to", () => {
       for (const credential of ["x".repeat(513), "x".repeat(100_000), null, 1, ["a"], { a: 1 }]) {
         assertError(yield* bootstrap(credential), invalid)
       }
-      assert.isUndefined(server.probe.calls.get("links.redeem"))
+      assert.isUndefined(server.probe.calls.get("links.consume"))
       assertError(yield* bootstrap("\u0000".repeat(30)), {
         status: 401,
         tag: "Unauthorized",

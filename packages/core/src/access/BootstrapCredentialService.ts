@@ -58,7 +58,6 @@ import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal, reachOf } from "./Principal.ts"
 import { type Device, endlessSessionId, type Session, type SessionId, type SessionMethod } from "./Session.ts"
-import type { SessionRow } from "./SessionCredentialRepository.ts"
 import {
   type IssuedSession,
   type KeyProof,
@@ -395,12 +394,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   })
 
   /**
-   * Refuses a code: the log has the reason, and the caller is told how the link has ended, if that was not long ago. The
-   * attempt is counted, unless it was one with a right code that asked for too much.
+   * Refuses a code and counts the attempt. The log has the reason; the caller is told how the link has ended, if that was
+   * not long ago.
    */
   const refuse = Effect.fnUntraced(function*(
-    codeDigest: string,
-    reason: RefusalReason | "tokens-changed",
+    codeDigest: string | undefined,
+    reason: RefusalReason | "method-not-offered" | "tokens-changed",
     { scopes, source }: Pick<RedeemOptions<unknown, unknown>, "scopes" | "source">
   ): Effect.fn.Return<never, BootstrapCredentialError> {
     yield* Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason })
@@ -410,24 +409,22 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return yield* fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
     }
     const nowMillis = yield* Clock.currentTimeMillis
-    const row = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
+    const row = codeDigest === undefined
+      ? Option.none()
+      : yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
     const ended = Option.flatMap(row, (row) => endOf(row, nowMillis))
     return yield* fail(new InvalidCredential(Option.isSome(ended) ? { ended: ended.value } : {}))
   })
 
-  /** Returns what is digested of a code, and its digest, if it has the form of one that the open ways in take. */
+  /** Returns a code in its one form, with its digest, if it has the form of one that the open ways in take. */
   const readOffered = Effect.fnUntraced(function*(
-    credential: Redacted.Redacted,
-    methods: ReadonlyArray<BootstrapMethod> | undefined
+    { credential, methods, source }: Pick<RedeemOptions<unknown, unknown>, "credential" | "methods" | "source">
   ) {
     const text = CredentialDigest.canonical(Redacted.value(credential))
     if (Option.isNone(text)) return yield* fail(new MalformedCode())
     const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
     if (methods !== undefined && !methods.includes(method)) {
-      yield* Effect.logInfo("Refused a bootstrap credential").pipe(
-        Effect.annotateLogs({ reason: "method-not-offered" })
-      )
-      return yield* fail(new InvalidCredential())
+      return yield* refuse(undefined, "method-not-offered", { source })
     }
     return { text: text.value, codeDigest: yield* digestOf(text.value) }
   })
@@ -483,31 +480,35 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return { code, link: link.value }
     }),
     redeem: Effect.fn("BootstrapCredentialService.redeem")(function*<E, R>(options: RedeemOptions<E, R>) {
-      const { attemptKey, credential, method, methods, replaces } = options
+      const { attemptKey, method, replaces } = options
       const sessions = yield* SessionCredentialService
-      const { codeDigest, text } = yield* readOffered(credential, methods)
+      const { codeDigest, text } = yield* readOffered(options)
       const found = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
       if (Option.isNone(found)) return yield* refuse(codeDigest, "unknown", options)
       const link = found.value
       const scopes = options.scopes ?? link.scopes
 
       /** Refuses what can be told to be wrong by now; a used link may have been so by this very attempt. */
-      const check = Effect.fnUntraced(function*(attempt: Pick<SessionRow, "proofKeyThumbprint" | "scopes">) {
+      const check = Effect.fnUntraced(function*(
+        proofKeyThumbprint: string | null,
+        scopes: ReadonlyArray<AccessScope.AccessScope>
+      ) {
         const nowMillis = yield* Clock.currentTimeMillis
-        const reason = refusal(link, { ...attempt, nowMillis })
+        const reason = refusal(link, { scopes, proofKeyThumbprint, nowMillis })
         return reason === undefined || reason === "exhausted" ? reason : yield* refuse(codeDigest, reason, options)
       })
-      yield* check({ proofKeyThumbprint: link.proofKeyThumbprint, scopes: [] })
+      // Who lacks the key does not learn what the link grants.
+      yield* check(link.proofKeyThumbprint, [])
       const proof = options.proof === undefined ? undefined : yield* options.proof
       const proofKeyThumbprint = proof?.proofKeyThumbprint
-      const isUsed = (yield* check({ proofKeyThumbprint: proofKeyThumbprint ?? null, scopes })) === "exhausted"
+      const isUsed = (yield* check(proofKeyThumbprint ?? null, scopes)) === "exhausted"
       const spend = proof === undefined ? Effect.void : proof.spend
 
       const attempt = attemptKey === undefined ? proofKeyThumbprint : Redacted.value(attemptKey)
       // The store has no code, so what it has is not enough to make the tokens again.
-      const seed = attempt === undefined
-        ? undefined
-        : Redacted.make(JSON.stringify([text, attempt, method, proofKeyThumbprint ?? null, scopes]))
+      const seed = attempt === undefined ? undefined : Redacted.make(
+        JSON.stringify([text, attempt, method, proofKeyThumbprint ?? null, scopes])
+      )
       const redemptionDigest = seed === undefined ? null : yield* digestOf(`redemption:${Redacted.value(seed)}`)
       return yield* sessions.issueBy(
         {
@@ -543,16 +544,16 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         )
       )
     }),
-    preview: Effect.fn("BootstrapCredentialService.preview")(function*({ credential, methods, source }) {
+    preview: Effect.fn("BootstrapCredentialService.preview")(function*(options) {
       const { lifetime } = yield* SessionCredentialService
-      const { codeDigest } = yield* readOffered(credential, methods)
+      const { codeDigest } = yield* readOffered(options)
       const row = Option.getOrUndefined(yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable))
       const nowMillis = yield* Clock.currentTimeMillis
       // A link for any key tells as much as an unbound one does: its redeemer chooses the key.
       const proofKeyThumbprint = row?.proofKeyThumbprint === anyKey ? anyKey : null
       const reason = refusal(row, { scopes: [], proofKeyThumbprint, nowMillis })
       if (row === undefined || reason !== undefined) {
-        return yield* refuse(codeDigest, reason ?? "unknown", { source })
+        return yield* refuse(codeDigest, reason ?? "unknown", { source: options.source })
       }
       return {
         subject: row.subject,

@@ -24,12 +24,26 @@ const randomSymbols: Record<Kind, number> = { device: 15, machine: 27 }
 const groupLength = 4
 
 /**
- * Bounds the text that {@link parse} looks at: a pairing address, with room for more.
+ * Bounds the text that {@link parse} looks at, in characters: room for a pairing address.
  *
  * @category constants
  * @since 0.1.0
  */
 export const maxInputLength = 512
+
+/**
+ * Returns what was entered with plain letters and with `-` for every dash and blank. Of a pairing address it is what stands
+ * in the fragment.
+ */
+const plain = (input: string): string => {
+  const [, token = input] = /#(?:[^#]*&)?token=([^&#]*)/.exec(input) ?? []
+  // A browser may have encoded what was copied from its address bar.
+  return token.replaceAll("%20", " ").normalize("NFKC")
+    // What is seen as no character of its own, such as the zero-width space that a messenger adds.
+    .replace(/[\p{Cf}\p{DI}\p{M}]/gu, "")
+    // A minus sign, and the long vowel mark of Japanese keyboards, are dashes to those who type them.
+    .replace(/[\s\p{Pd}\u2212\u30FC]+/gu, "-")
+}
 
 /**
  * Draws a new code, shown as groups of four symbols: `XXXX-XXXX-XXXX-XXXX`.
@@ -50,42 +64,16 @@ export const generate = Effect.fnUntraced(function*(kind: Kind): Effect.fn.Retur
   return Redacted.make(format(symbols), { label: "pairing-code" })
 })
 
-// Dashes of every kind, the minus sign and the hyphen bullet among them.
-const dashes = /[\p{Pd}\u2212\u2043]/gu
-// What nothing is seen of: zero-width characters, direction marks, soft hyphens, blank Braille.
-const invisible = /[\p{Default_Ignorable_Code_Point}\p{Cf}\u2800]/gu
-
-/** Returns a text in the characters of a code: full-width ones become plain, and dashes are one. */
-const plain = (input: string): string =>
-  input.normalize("NFKC").replace(invisible, "").replace(dashes, "-").toUpperCase()
-
 /**
- * Returns the code or the seeded credential of a pairing address, and any other text as it is.
- *
- * @category converting
- * @since 0.1.0
- */
-export const fromAddress = (input: string): string => {
-  const token = /#(?:[^#]*&)?token=([^&<>"]*)/.exec(input)?.[1]
-  if (token === undefined) return input
-  try {
-    return decodeURIComponent(token).trim()
-  } catch {
-    return token.trim()
-  }
-}
-
-/**
- * Reads a code as a person enters it: any case and width, with dashes of any kind, spaces and invisible characters or without,
- * `I` and `L` taken for `1` and `O` for `0`; or the whole pairing address. Returns the symbols without separators, or none
- * if the length, a symbol or the check symbol is wrong.
+ * Reads a code as a person enters it: any case and width, with or without dashes and spaces of any kind, with invisible
+ * characters in it, as the whole pairing address; `I` and `L` are taken for `1` and `O` for `0`. Returns the symbols without separators, or none if the length, a symbol or the check symbol is wrong.
  *
  * @category converting
  * @since 0.1.0
  */
 export const parse = (input: string): Option.Option<Redacted.Redacted> => {
   if (input.length > maxInputLength) return Option.none()
-  const symbols = plain(fromAddress(input)).replace(/[\s-]/g, "").replace(/[IL]/g, "1").replace(/O/g, "0")
+  const symbols = plain(input).toUpperCase().replaceAll("-", "").replace(/[IL]/g, "1").replace(/O/g, "0")
   if (symbols.length !== randomSymbols.device + 1 && symbols.length !== randomSymbols.machine + 1) return Option.none()
   const values: Array<number> = []
   for (const symbol of symbols) {
@@ -105,8 +93,7 @@ export const parse = (input: string): Option.Option<Redacted.Redacted> => {
  * @since 0.1.0
  */
 export const hasCodeForm = (input: string): boolean =>
-  input.length <= maxInputLength &&
-  /^\s*[0-9A-Z]{4}(?:[\s-]+[0-9A-Z]{4}){3}(?:(?:[\s-]+[0-9A-Z]{4}){3})?\s*$/.test(plain(input))
+  input.length <= maxInputLength && /^-?[0-9a-z]{4}(?:-[0-9a-z]{4}){3}(?:(?:-[0-9a-z]{4}){3})?-?$/i.test(plain(input))
 
 const format = (symbols: string): string => {
   const groups: Array<string> = []

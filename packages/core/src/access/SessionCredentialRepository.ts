@@ -10,7 +10,6 @@ import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
-import { isRedeemable, type PairingLinkRow } from "./internal/pairingLinkRow.ts"
 import { Device, Session, SessionId, SessionMethod } from "./Session.ts"
 
 /**
@@ -249,66 +248,6 @@ export const isTarget = (
   }
 }
 
-const isTargetLink = (target: RevocationTarget, link: PairingLinkRow): boolean => {
-  switch (target._tag) {
-    case "Subject":
-      return link.subject === target.subject
-    case "ProofKey":
-      return link.proofKeyThumbprint === target.proofKeyThumbprint
-    case "IssuedBefore":
-      return link.createdAtMillis < target.beforeMillis
-    default:
-      return false
-  }
-}
-
-const inOrder = (a: { readonly id: string }, b: { readonly id: string }): number => a.id < b.id ? -1 : 1
-
-/**
- * Says which live sessions and open links of a store a revocation ends, in the order of their ids. The session that issues a link
- * stands above the one that comes from it, through every generation, also if a session in between has ended before.
- * The open links of each session that ends, or had ended, end with it.
- *
- * @category verdicts
- * @since 0.1.0
- */
-export const revocationVerdict = (
-  store: { readonly sessions: Iterable<SessionRow>; readonly links: Iterable<PairingLinkRow> },
-  target: RevocationTarget,
-  nowMillis: number
-): { readonly sessions: ReadonlyArray<SessionRow>; readonly links: ReadonlyArray<PairingLinkRow> } => {
-  const sessions = Array.from(store.sessions)
-  const children = new Map<SessionId, Array<SessionRow>>()
-  for (const row of sessions) {
-    if (row.parentId === null) continue
-    const siblings = children.get(row.parentId)
-    if (siblings === undefined) children.set(row.parentId, [row])
-    else siblings.push(row)
-  }
-  const covered = new Map<SessionId, SessionRow>()
-  const named = sessions.filter((row) => isTarget(target, row))
-  let generation = target._tag === "IssuedBefore" && target.limit !== undefined
-    ? named.filter((row) => isLive(row, nowMillis)).sort(inOrder).slice(0, target.limit)
-    : named
-  while (generation.length > 0) {
-    for (const row of generation) covered.set(row.id, row)
-    generation = endsDescendants(target)
-      ? generation.flatMap(({ id }) => children.get(id) ?? []).filter(({ id }) =>
-        id !== target.keep && !covered.has(id)
-      )
-      : []
-  }
-  return {
-    sessions: Array.from(covered.values()).filter((row) => isLive(row, nowMillis)).sort(inOrder),
-    links: Array.from(store.links)
-      .filter((row) =>
-        isRedeemable(row, nowMillis) &&
-        (isTargetLink(target, row) || (row.issuedBy !== null && covered.has(row.issuedBy)))
-      )
-      .sort(inOrder)
-  }
-}
-
 /**
  * Counts, for each of some sessions, the live sessions that descend from it, through every generation. `rows` are these
  * sessions and all that descends from them.
@@ -424,7 +363,7 @@ export interface SessionCredentialRepository {
     readonly nowMillis: number
   }) => Effect.Effect<ReadonlyMap<SessionId, number>, RepositoryError>
   /**
-   * Revokes the live sessions and the open links that {@link revocationVerdict} finds, deletes the tickets of these
+   * Revokes the live sessions and the open links that `Lineage.revocationVerdict` finds, deletes the tickets of these
    * sessions, and appends a `sessionRemoved` or `pairingLinkRemoved` for each, all in one transaction. A link that is
    * redeemed meanwhile is refused, or the session that comes of it ends too. Returns the ids of the sessions that this
    * call revoked, in their order: a session is in the answer of exactly one of n racers.

@@ -7,7 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
-import { feed, redeem as redeemOn, services } from "./accessSupport.ts"
+import { feed, redeem as redeemCode, services } from "./accessSupport.ts"
 
 const Links = BootstrapCredentialService.BootstrapCredentialService
 
@@ -18,7 +18,7 @@ const issue = (
 const preview = (credential: Redacted.Redacted, source?: string) =>
   Links.use((links) => links.preview({ credential, source }))
 
-const redeem = (credential: Redacted.Redacted) => Links.use((links) => redeemOn(links, { credential }))
+const redeem = (credential: Redacted.Redacted) => Links.use((links) => redeemCode(links, { credential }))
 
 /** Says how a code was refused. */
 const refusal = <A, R>(effect: Effect.Effect<A, BootstrapCredentialService.BootstrapCredentialError, R>) =>
@@ -67,7 +67,7 @@ describe("a preview", () => {
       assert.strictEqual(yield* refusal(preview(yield* PairingCode.generate("device"), "a")), "TooManyAttempts")
       const wrong = yield* PairingCode.generate("device")
       assert.strictEqual(
-        yield* refusal(Links.use((links) => redeemOn(links, { credential: wrong, source: "a" }))),
+        yield* refusal(Links.use((links) => redeemCode(links, { credential: wrong, source: "a" }))),
         "TooManyAttempts"
       )
       assert.strictEqual(yield* refusal(preview(code, "b")), "let in")

@@ -21,7 +21,7 @@ export const body = `<main>
   <form id="form" hidden>
     <label for="code">Pairing code</label>
     <input id="code" name="code" autocomplete="one-time-code" autocapitalize="characters" spellcheck="false"
-      placeholder="XXXX-XXXX-XXXX-XXXX" maxlength="512" required aria-describedby="status hint">
+      placeholder="XXXX-XXXX-XXXX-XXXX" maxlength="64" required aria-describedby="status hint">
     <p id="hint">It is shown by the server at its start, or by a device that is already paired.</p>
     <button id="submit" type="submit">Pair</button>
   </form>
@@ -125,20 +125,21 @@ const once = (step) => async (...args) => {
   }
 }
 
+// If the answer is lost, the next click asks for the same session. No page without TLS has crypto.randomUUID.
+const attempts = new Map()
+const attemptKey = (credential) => {
+  const made = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("")
+  if (!attempts.has(credential)) attempts.set(credential, made)
+  return attempts.get(credential)
+}
+
 const redeem = async (credential) => {
   show("Pairing…", "busy")
-  // The key tells the server that it is the same attempt, if the answer is lost and the request is sent again.
-  const attemptKey = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("")
-  const body = { credential, attemptKey, label: navigator.userAgentData?.platform || navigator.platform || "Browser" }
-  for (let retries = 2;; retries--) {
-    try {
-      await call("bootstrap", body)
-      break
-    } catch (error) {
-      if (!(error instanceof TypeError) || retries === 0) throw error
-      await new Promise((resolve) => setTimeout(resolve, 500))
-    }
-  }
+  await call("bootstrap", {
+    credential,
+    attemptKey: attemptKey(credential),
+    label: navigator.userAgentData?.platform || navigator.platform || "Browser"
+  })
   form.hidden = true
   $("ask").hidden = true
   show("This device is paired.", "done")

@@ -35,28 +35,17 @@ interface Counter {
   readonly limit: Limit
 }
 
-/** A network, and how many times what one source may try is taken from all of it. */
-export interface Network {
-  readonly name: string
-  readonly times: number
-}
-
-const v4Networks = [{ bits: 24, times: 2 }, { bits: 32, times: 1 }]
-const v6Networks = [{ bits: 48, times: 4 }, { bits: 56, times: 2 }, { bits: 64, times: 1 }, { bits: 128, times: 1 }]
-
 /**
  * Returns the networks that an address is part of, the widest first: all of an IPv6 network of 64 bits is one customer's,
  * and of 56 or 48 bits often. What is no address stands for itself.
  */
-export const networksOf = (source: string): ReadonlyArray<Network> => {
+export const networksOf = (source: string): ReadonlyArray<string> => {
   // A zone, as in fe80::1%eth0, is not part of an address.
   const parsed = NetAddress.ipFromString(source.replace(/%.*$/, ""))
-  if (Result.isFailure(parsed)) return [{ name: source.replace(notPrintable, "?").slice(0, 128), times: 1 }]
+  if (Result.isFailure(parsed)) return [source.replace(notPrintable, "?").slice(0, 128)]
   const address = NetAddress.toCanonical(parsed.success)
-  return (NetAddress.isIpv4Address(address) ? v4Networks : v6Networks).map(({ bits, times }) => ({
-    name: IpNetwork.format(IpNetwork.fromAddressUnsafe(address, bits)),
-    times
-  }))
+  return (NetAddress.isIpv4Address(address) ? [32] : [48, 56, 64, 128])
+    .map((bits) => IpNetwork.format(IpNetwork.fromAddressUnsafe(address, bits)))
 }
 
 /** Adds tokens to a counter unless that exceeds the limit. */
@@ -132,12 +121,12 @@ export const make = Effect.fnUntraced(function*(name: string, limits: {
   const take = Option.isSome(limiter) ? shared(limiter.value) : local()
   const { perSource, total } = limits
 
-  /** The counters of an attempt, the widest first. */
+  /** The counters of an attempt, the widest first. A network of many addresses takes more than one of them may. */
   const countersOf = (source: string | undefined): ReadonlyArray<Counter> => [
     { key: `sallyport/${name}/total`, limit: total },
-    ...(source === undefined ? [] : networksOf(source)).map(({ name: network, times }): Counter => ({
+    ...(source === undefined ? [] : networksOf(source)).map((network, index, networks): Counter => ({
       key: `sallyport/${name}/source/${network}`,
-      limit: { ...perSource, attempts: perSource.attempts * times }
+      limit: { ...perSource, attempts: perSource.attempts * 2 ** Math.max(0, networks.length - 2 - index) }
     }))
   ]
 

@@ -34,8 +34,7 @@ export const maxLength = 512
  * Returns what is digested for a credential, or none if it can be neither a code nor a seed. A seed that reads as a
  * code is digested as one, on both sides, so that a host may seed a code of its own making.
  */
-export const canonical = (entered: string): Option.Option<string> => {
-  const text = PairingCode.fromAddress(entered)
+export const canonical = (text: string): Option.Option<string> => {
   const code = PairingCode.parse(text)
   if (Option.isSome(code)) return Option.some(`code:${Redacted.value(code.value)}`)
   return text.length < seedMinimumLength || text.length > maxLength || PairingCode.hasCodeForm(text)

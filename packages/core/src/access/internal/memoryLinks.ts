@@ -46,6 +46,7 @@ export const hasKey = ({ links }: MemoryState, proofKeyThumbprint: string, nowMi
 /** Makes the pairing links of a store. */
 export const make = (state: MemoryState): Omit<BootstrapCredentialRepository, "redeem"> => {
   const { linkIds, links } = state
+  const byDigest = (codeDigest: string) => links.get(linkIds.get(codeDigest) ?? "")
   return {
     insert: (row, change, maxOpen = Infinity) =>
       Effect.suspend((): Effect.Effect<InsertOutcome, RepositoryError> => {
@@ -72,8 +73,7 @@ export const make = (state: MemoryState): Omit<BootstrapCredentialRepository, "r
         insert(state, row, change)
         return Effect.succeed("inserted")
       }),
-    findByCodeDigest: (codeDigest) =>
-      Effect.sync(() => Option.fromUndefinedOr(links.get(linkIds.get(codeDigest) ?? ""))),
+    findByCodeDigest: (codeDigest) => Effect.sync(() => Option.fromUndefinedOr(byDigest(codeDigest))),
     list: ({ after, limit, nowMillis, subject }) =>
       Effect.sync(() =>
         Array.from(links.values())

@@ -13,11 +13,11 @@ import {
   type RefreshOutcome,
   refreshVerdict,
   type RevocationTarget,
-  revocationVerdict,
   type SessionCredentialRepository,
   type SessionRow,
   toSession
 } from "../SessionCredentialRepository.ts"
+import { revocationVerdict } from "../Lineage.ts"
 import * as Links from "./memoryLinks.ts"
 import { append, byId, type MemoryState } from "./memoryState.ts"
 
@@ -60,9 +60,9 @@ export const redeemedBy = (
 ): SessionRow | undefined =>
   redemptionDigest === null ?
     undefined :
-    Array.from(sessions.values()).sort(byId).find((row) =>
+    Array.from(sessions.values()).find((row) =>
       row.redemptionDigest === redemptionDigest && isLive(row, after.nowMillis) &&
-      Math.max(0, after.nowMillis - row.createdAtMillis) < after.repeatMillis
+      row.createdAtMillis + after.repeatMillis > after.nowMillis
     )
 
 /** Stores a session whose id and digest are new, and appends what comes before it; or returns that they are not. */

@@ -39,10 +39,9 @@ export interface Options {
   readonly absoluteLifetime?: Duration.Input | undefined
   /**
    * Gives bearer and DPoP sessions a token that ends after `tokenLifetime`, whatever its use, and a refresh token for the
-   * next one (RFC 6749 section 6). A refresh token is good for one exchange (RFC 9700 section 4.14.2). It gives the same new
-   * tokens again until one of them is used, so that a client that lost the answer goes on, and for `graceWindow` after
-   * that, by default 30 seconds, so that two tabs go on. After that its use ends the session: another party has a copy.
-   * Off by default; cookies are never refreshed.
+   * next one (RFC 6749 section 6). A refresh token is good for one exchange (RFC 9700 section 4.14.2). For `graceWindow`
+   * after it, by default 30 seconds, it gives the very same new tokens again, so that two tabs, or a client that lost the
+   * answer, go on. After that its use ends the session: another party has a copy. Off by default; cookies are never refreshed.
    */
   readonly refresh?: {
     readonly tokenLifetime: Duration.Input

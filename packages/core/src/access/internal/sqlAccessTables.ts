@@ -77,8 +77,9 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       absolute_expires_at_millis ${millis} CHECK (absolute_expires_at_millis >= expires_at_millis),
       revoked_at_millis ${millis} CHECK (revoked_at_millis >= 0)
     )`,
-    `CREATE INDEX ${table("sessions_redemption")} ON ${sessions} (redemption_digest)
-      WHERE redemption_digest IS NOT NULL`,
+    `CREATE INDEX ${
+      table("sessions_redemption")
+    } ON ${sessions} (redemption_digest) WHERE redemption_digest IS NOT NULL`,
     `CREATE INDEX ${table("sessions_subject")} ON ${sessions} (subject, id)`,
     `CREATE INDEX ${table("sessions_proof_key")} ON ${sessions} (proof_key_thumbprint, id)
       WHERE proof_key_thumbprint IS NOT NULL`,

@@ -22,9 +22,9 @@ import type * as SqlSessions from "./sqlSessions.ts"
 
 /** Makes the step that redeems a link. */
 export const make = ({ transaction }: SqlKit, append: Append, has: {
+  readonly ends: ReturnType<typeof SqlEnds.make>
   readonly links: ReturnType<typeof SqlLinks.make>
   readonly sessions: ReturnType<typeof SqlSessions.make>
-  readonly ends: ReturnType<typeof SqlEnds.make>
   readonly clients: ReturnType<typeof SqlClients.make>
 }): BootstrapCredentialRepository["redeem"] =>
 ({ codeDigest, repeatMillis, replaces, session }, change) =>
@@ -47,6 +47,6 @@ export const make = ({ transaction }: SqlKit, append: Append, has: {
       : (yield* has.ends.end({ _tag: "Session", id: replaces }, nowMillis)).changes
     const begun = yield* has.sessions.begin(session)
     const link: PairingLinkRow = { ...found, remainingUses: found.remainingUses - 1 }
-    yield* append([used(link), ...ended, begun], change)
+    yield* append([...ended, used(link), begun], change)
     return { _tag: "Redeemed", link }
   }).pipe(transaction("redeem"))

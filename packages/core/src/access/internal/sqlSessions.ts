@@ -24,7 +24,7 @@ import type { Append } from "./sqlFeed.ts"
 const conflict = (operation: string, message: string) =>
   new RepositoryError({ operation, reason: "Conflict", outcome: "unchanged", cause: new Error(message) })
 
-/** Makes the sessions of a store. */
+/** Makes the sessions of a store, and the steps on them that others take in a transaction of their own. */
 export const make = (
   kit: SqlKit,
   append: Append,

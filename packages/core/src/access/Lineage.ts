@@ -1,0 +1,72 @@
+/**
+ * What a revocation ends: sessions, their links, and what descends from them.
+ */
+import { isRedeemable, type PairingLinkRow } from "./BootstrapCredentialRepository.ts"
+import type { SessionId } from "./Session.ts"
+import {
+  endsDescendants,
+  isLive,
+  isTarget,
+  type RevocationTarget,
+  type SessionRow
+} from "./SessionCredentialRepository.ts"
+
+const isTargetLink = (target: RevocationTarget, link: PairingLinkRow): boolean => {
+  switch (target._tag) {
+    case "Subject":
+      return link.subject === target.subject
+    case "ProofKey":
+      return link.proofKeyThumbprint === target.proofKeyThumbprint
+    case "IssuedBefore":
+      return link.createdAtMillis < target.beforeMillis
+    default:
+      return false
+  }
+}
+
+const inOrder = (a: { readonly id: string }, b: { readonly id: string }): number => a.id < b.id ? -1 : 1
+
+/**
+ * Says which live sessions and open links of a store a revocation ends, in the order of their ids. The session that issues a link
+ * stands above the one that comes from it, through every generation, also if a session in between has ended before.
+ * The open links of each session that ends, or had ended, end with it.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const revocationVerdict = (
+  store: { readonly sessions: Iterable<SessionRow>; readonly links: Iterable<PairingLinkRow> },
+  target: RevocationTarget,
+  nowMillis: number
+): { readonly sessions: ReadonlyArray<SessionRow>; readonly links: ReadonlyArray<PairingLinkRow> } => {
+  const sessions = Array.from(store.sessions)
+  const children = new Map<SessionId, Array<SessionRow>>()
+  for (const row of sessions) {
+    if (row.parentId === null) continue
+    const siblings = children.get(row.parentId)
+    if (siblings === undefined) children.set(row.parentId, [row])
+    else siblings.push(row)
+  }
+  const covered = new Map<SessionId, SessionRow>()
+  const named = sessions.filter((row) => isTarget(target, row))
+  let generation = target._tag === "IssuedBefore" && target.limit !== undefined
+    ? named.filter((row) => isLive(row, nowMillis)).sort(inOrder).slice(0, target.limit)
+    : named
+  while (generation.length > 0) {
+    for (const row of generation) covered.set(row.id, row)
+    generation = endsDescendants(target)
+      ? generation.flatMap(({ id }) => children.get(id) ?? []).filter(({ id }) =>
+        id !== target.keep && !covered.has(id)
+      )
+      : []
+  }
+  return {
+    sessions: Array.from(covered.values()).filter((row) => isLive(row, nowMillis)).sort(inOrder),
+    links: Array.from(store.links)
+      .filter((row) =>
+        isRedeemable(row, nowMillis) &&
+        (isTargetLink(target, row) || (row.issuedBy !== null && covered.has(row.issuedBy)))
+      )
+      .sort(inOrder)
+  }
+}
