@@ -62,17 +62,18 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
         }
         const begun = begin(state, session, context)
         if (begun instanceof Error) return begun
+        const link = { ...row, remainingUses: row.remainingUses - 1 }
+        const links = new Map(state.links).set(link.id, link)
         const ended = replaces === undefined
           ? undefined
-          : ending(state, { _tag: "Session", id: replaces }, context).change
-        const link = { ...row, remainingUses: row.remainingUses - 1 }
+          : ending({ ...state, links }, { _tag: "Session", id: replaces }, context).change
         return {
           answer: { _tag: "Redeemed", link },
           change: {
-            links: [...(ended?.links ?? []), link],
+            links: [link, ...(ended?.links ?? [])],
             sessions: [...(ended?.sessions ?? []), ...begun.sessions],
             removedTickets: ended?.removedTickets ?? [],
-            events: [...(ended?.events ?? []), event(Links.used(link), context), ...begun.events]
+            events: [event(Links.used(link), context), ...(ended?.events ?? []), ...begun.events]
           }
         }
       }),

@@ -341,6 +341,40 @@ describe("a bound session", () => {
       assert.strictEqual((yield* exchanged()).status, 200)
     }))
 
+  it.live("BOOT-12 C-22: no proof is spent for a code that is none, is unknown or has ended, nor for a made-up refresh token", () =>
+    Effect.gen(function*() {
+      let spent = 0
+      const replays = Layer.succeed(
+        ReplayRepository,
+        ReplayRepository.of({ spend: () => Effect.sync(() => ++spent > 0), sweep: () => Effect.succeed(0) })
+      )
+      const server = yield* start({ replays })
+      const key = generate()
+      const proof = () => proofFor(server, key, { method: "POST", path: "/oauth/token" })
+      const used = yield* code(server)
+      assert.strictEqual((yield* exchange(server, used, proof())).status, 200)
+      assert.strictEqual(spent, 1)
+      for (const wrong of ["x", "7777-7777-7777-7778", "an-unknown-seeded-credential"]) {
+        for (let times = 0; times < 20; times++) {
+          assert.isAtLeast((yield* exchange(server, wrong, proof())).status, 400)
+        }
+      }
+      const another = generate()
+      const stolen = proofFor(server, another, { method: "POST", path: "/oauth/token" })
+      assert.isAtLeast((yield* exchange(server, used, stolen)).status, 400)
+      const refreshed = yield* server.send({
+        method: "POST",
+        path: "/oauth/token",
+        headers: { "content-type": "application/x-www-form-urlencoded", dpop: proof() },
+        body: new URLSearchParams({ grant_type: "refresh_token", refresh_token: "made.up.token" }).toString()
+      })
+      assert.strictEqual(refreshed.status, 400)
+      assert.strictEqual(spent, 1)
+      // The same key has the same attempt, which is answered again, and spends its proof.
+      assert.strictEqual((yield* exchange(server, used, proof())).status, 200)
+      assert.strictEqual(spent, 2)
+    }))
+
   it.live("L-23: spends nothing for a caller without a live session, and keeps a digest of a jti alone", () =>
     Effect.gen(function*() {
       const spent: Array<string> = []

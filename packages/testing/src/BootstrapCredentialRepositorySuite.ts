@@ -584,11 +584,40 @@ export const suite = <E>(
         yield* expectFeed(
           "pairingLinkUpserted one 2",
           "sessionUpserted old",
-          "sessionRemoved old revoked",
           "pairingLinkUpserted one 1",
+          "sessionRemoved old revoked",
           `sessionUpserted ${first.session.id}`,
           "pairingLinkRemoved one consumed",
           `sessionUpserted ${second.session.id}`
+        )
+      })
+    )
+
+    test(
+      "SESS-13 SESS-20: a link that the replaced session had issued ends with it, though it is the one that is redeemed",
+      Effect.gen(function*() {
+        const links = (yield* AccessRepository).links
+        const { sessions } = yield* AccessRepository
+        const old = sessionRow("old")
+        yield* sessions.insert(old, at(0))
+        for (const id of ["one", "other"]) {
+          yield* links.insert(linkRow(id, { issuedBy: old.id, remainingUses: 2 }), at(0))
+        }
+        const first = { ...redemption("one"), replaces: old.id }
+        assert.deepStrictEqual(wins([yield* links.redeem(first, at(1))]), [1])
+        assert.deepStrictEqual(yield* links.list({ nowMillis: start + 1, limit: 10 }), [])
+        for (const id of ["one", "other"]) {
+          assert.deepStrictEqual(yield* links.redeem(redemption(id), at(2)), refused("revoked"))
+        }
+        yield* expectFeed(
+          "sessionUpserted old",
+          "pairingLinkUpserted one 2",
+          "pairingLinkUpserted other 2",
+          "pairingLinkUpserted one 1",
+          "sessionRemoved old revoked",
+          "pairingLinkRemoved one revoked",
+          "pairingLinkRemoved other revoked",
+          `sessionUpserted ${first.session.id}`
         )
       })
     )

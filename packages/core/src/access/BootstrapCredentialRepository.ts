@@ -222,8 +222,8 @@ export interface BootstrapCredentialRepository {
    * other, so that exactly `remainingUses` of them get `Redeemed`; and the client with the session's key, if there is one,
    * has to be admitted at that moment (`mayRedeem` of `ConnectClientRepository`).
    *
-   * The session of `replaces` is revoked as by `revoke`, if it is live. The events are `sessionRemoved` for that one,
-   * `pairingLinkUpserted`, or `pairingLinkRemoved` after the last use, and `sessionUpserted`, in this order. The id and the
+   * The session of `replaces` is revoked as by `revoke`, if it is live. The events are `pairingLinkUpserted`, or
+   * `pairingLinkRemoved` after the last use, those of that revocation, and `sessionUpserted`, in this order. The id and the
    * digest of the new session are fresh random values; one that exists already is an error and changes nothing.
    */
   readonly redeem: (redemption: Redemption, change: ChangeContext) => Effect.Effect<RedeemOutcome, RepositoryError>

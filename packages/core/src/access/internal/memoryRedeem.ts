@@ -33,9 +33,10 @@ export const make =
       }
       const link: PairingLinkRow = { ...row, remainingUses: row.remainingUses - 1 }
       const conflict = Sessions.insert(state, session, change, () => {
-        if (replaces !== undefined) Sessions.end(state, { _tag: "Session", id: replaces }, change)
         state.links.set(row.id, link)
         append(state, used(link), change)
+        // After the use: the link may be one that the session had issued, and ends with it.
+        if (replaces !== undefined) Sessions.end(state, { _tag: "Session", id: replaces }, change)
       })
       return conflict ?? Effect.succeed({ _tag: "Redeemed", link })
     })

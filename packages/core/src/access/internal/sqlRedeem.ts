@@ -47,6 +47,6 @@ export const make = ({ transaction }: SqlKit, append: Append, has: {
       : (yield* has.ends.end({ _tag: "Session", id: replaces }, nowMillis)).changes
     const begun = yield* has.sessions.begin(session)
     const link: PairingLinkRow = { ...found, remainingUses: found.remainingUses - 1 }
-    yield* append([...ended, used(link), begun], change)
+    yield* append([used(link), ...ended, begun], change)
     return { _tag: "Redeemed", link }
   }).pipe(transaction("redeem"))
