@@ -253,6 +253,7 @@ const strangersTest = `
 import { NodeCrypto } from "@effect/platform-node"
 import * as Connect from "@sallyport/connect"
 import * as Core from "@sallyport/core"
+import * as Streams from "@sallyport/durable-streams"
 import * as Suites from "@sallyport/testing"
 import { Layer } from "effect"
 
@@ -261,6 +262,8 @@ const layer = Layer.provideMerge(
     Core.Repositories.layerMemory,
     Connect.RelayEnvironmentRepository.layerMemory,
     Connect.RelayProofRepository.layerMemory,
+    Streams.DurableStreamRepository.layerMemory,
+    Streams.StreamSubscriptionRepository.layerMemory,
     Core.AccessRepository.layerMemory,
     Core.SecretStore.layerMemory
   ),

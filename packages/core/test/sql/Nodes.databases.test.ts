@@ -190,14 +190,16 @@ const suite = (
         const nodes = yield* Effect.all([startNode(database), startNode(database)])
         const [a] = nodes
         const { token } = yield* a.issue("ada")
+        // A session may have 32 links open at once.
+        const { token: another } = yield* a.issue("ada")
         const readings = yield* Effect.forEach(nodes, (node) => followSse(node, "/api/auth/access?after=0", token))
         yield* Effect.forEach(
-          Array.from({ length: 60 }, (_, index) => nodes[index % 2] ?? a),
-          (node) => post(node, "/api/auth/pairing-links", token, {}),
+          Array.from({ length: 60 }, (_, index) => index),
+          (index) => post(nodes[index % 2] ?? a, "/api/auth/pairing-links", index % 4 < 2 ? token : another, {}),
           { concurrency: 12 }
         )
         for (const reading of readings) {
-          const events = yield* reading.until(count(61))
+          const events = yield* reading.until(count(62))
           assert.deepStrictEqual(
             events.map((event) => Number(event.split(" ")[0])),
             events.map((_, index) => index + 1)
