@@ -32,7 +32,7 @@ export const make =
         return Effect.succeed({ _tag: "Refused", reason: "client-not-admitted" })
       }
       const link: PairingLinkRow = { ...row, remainingUses: row.remainingUses - 1 }
-      const conflict = Sessions.insert(state, session, change, () => {
+      const conflict = Sessions.insert(state, session, change, "redeem", () => {
         state.links.set(row.id, link)
         append(state, used(link), change)
         // After the use: the link may be one that the session had issued, and ends with it.

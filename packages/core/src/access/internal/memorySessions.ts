@@ -70,11 +70,12 @@ export const insert = (
   state: MemoryState,
   row: SessionRow,
   change: ChangeContext,
+  operation: string,
   before?: () => void
 ): RepositoryError | undefined => {
   if (state.sessions.has(row.id) || state.sessionIds.has(row.tokenDigest)) {
     return new RepositoryError({
-      operation: "insert",
+      operation,
       reason: "Conflict",
       outcome: "unchanged",
       cause: new Error(`Session ${row.id} exists already`)
@@ -95,7 +96,7 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
     return id === undefined ? undefined : sessions.get(id)
   }
   return {
-    insert: (row, change) => Effect.suspend(() => insert(state, row, change) ?? Effect.void),
+    insert: (row, change) => Effect.suspend(() => insert(state, row, change, "insert") ?? Effect.void),
     findByTokenDigest: (tokenDigest) => Effect.sync(() => Option.fromUndefinedOr(byDigest(tokenDigest))),
     findById: (id) => Effect.sync(() => Option.fromUndefinedOr(sessions.get(id))),
     renew: ({ dueBeforeMillis, id, lifetimeMillis }, change) =>

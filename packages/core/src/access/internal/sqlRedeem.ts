@@ -45,7 +45,7 @@ export const make = ({ transaction }: SqlKit, append: Append, has: {
     const ended = replaces === undefined
       ? []
       : (yield* has.ends.end({ _tag: "Session", id: replaces }, nowMillis)).changes
-    const begun = yield* has.sessions.begin(session)
+    const begun = yield* has.sessions.begin(session, "redeem")
     const link: PairingLinkRow = { ...found, remainingUses: found.remainingUses - 1 }
     yield* append([used(link), ...ended, begun], change)
     return { _tag: "Redeemed", link }

@@ -108,13 +108,14 @@ export const make = (
   const upserted = (row: SessionRow) => ({ _tag: "sessionUpserted" as const, session: toSession(row) })
 
   /** Stores a session whose id and digest are new, and returns its event. */
-  const begin = Effect.fnUntraced(function*(row: SessionRow) {
+  const begin = Effect.fnUntraced(function*(row: SessionRow, operation: string) {
     if ((yield* insert(rows.values(row))).length > 0) return upserted(row)
-    return yield* conflict("insert", `Session ${row.id} exists already`)
+    return yield* conflict(operation, `Session ${row.id} exists already`)
   })
 
   const repository: SessionCredentialRepository = {
-    insert: (row, change) => Effect.flatMap(begin(row), (event) => append([event], change)).pipe(transaction("insert")),
+    insert: (row, change) =>
+      Effect.flatMap(begin(row, "insert"), (event) => append([event], change)).pipe(transaction("insert")),
     findByTokenDigest: (tokenDigest) => read("findByTokenDigest")(byDigest([tokenDigest])),
     findById: (id) => read("findById")(findById([id])),
     renew: ({ dueBeforeMillis, id, lifetimeMillis }, change) =>
