@@ -175,8 +175,8 @@ export type InsertOutcome = "inserted" | "digest-exists" | "issuer-ended" | "too
 const rememberedMillis = 86_400_000
 
 /**
- * Says how a link has ended, to who has its code, for a day after its end: it was revoked or it has expired. A link
- * that was used up ends when it would have expired.
+ * Says how a link has ended, to the holder of its code, for a day after its end: it was used up, was revoked or has
+ * expired. A link that was used up ends when it would have expired.
  *
  * @category verdicts
  * @since 0.1.0

@@ -394,8 +394,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   })
 
   /**
-   * Refuses a code and counts the attempt. The log has the reason; the caller is told how the link has ended, if that was
-   * not long ago.
+   * Refuses a code and counts the attempt. The log has the reason; the caller is told how the link of the code, if there is
+   * one, has ended, if that was not long ago.
    */
   const refuse = Effect.fnUntraced(function*(
     codeDigest: string | undefined,
@@ -484,7 +484,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const sessions = yield* SessionCredentialService
       const { codeDigest, text } = yield* readOffered(options)
       const found = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
-      if (Option.isNone(found)) return yield* refuse(codeDigest, "unknown", options)
+      if (Option.isNone(found)) return yield* refuse(undefined, "unknown", options)
       const link = found.value
       const scopes = options.scopes ?? link.scopes
 
@@ -552,9 +552,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       // A link for any key tells as much as an unbound one does: its redeemer chooses the key.
       const proofKeyThumbprint = row?.proofKeyThumbprint === anyKey ? anyKey : null
       const reason = refusal(row, { scopes: [], proofKeyThumbprint, nowMillis })
-      if (row === undefined || reason !== undefined) {
-        return yield* refuse(codeDigest, reason ?? "unknown", { source: options.source })
-      }
+      if (row === undefined) return yield* refuse(undefined, "unknown", { source: options.source })
+      if (reason !== undefined) return yield* refuse(codeDigest, reason, { source: options.source })
       return {
         subject: row.subject,
         scopes: row.scopes,
