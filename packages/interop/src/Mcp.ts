@@ -176,7 +176,7 @@ export const make = Effect.fn("Mcp.make")(function*(
 
   /** Sends the messages of a page, and returns where to read on, or none after the last. */
   const sendPage = Effect.fnUntraced(function*({ id, position, streamId }: Place, send: Send) {
-    const page = yield* streams.read({ ...name(streamId), from: position })
+    const page = yield* streams.read({ ...name(streamId), from: { streamId: id, position } })
     const text = page.pieces.map((piece) => decoder.decode(piece)).join(",")
     const messages: ReadonlyArray<Message> = JSON.parse(`[${text}]`)
     for (const [index, message] of messages.entries()) {
