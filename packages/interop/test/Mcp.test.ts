@@ -214,12 +214,14 @@ describe("Mcp in one process", () => {
             }
             const sent: Array<Promise<void>> = []
             yield* Effect.promise(async () => {
-              let n = 0
-              const timer = setInterval(() => sent.push(send(++n)), 1)
-              while (n < 5) await new Promise((resolve) => setTimeout(resolve, 1))
+              const timer = setInterval(() => sent.push(send(sent.length + 1)), 1)
+              const until = async (count: number) => {
+                while (sent.length < count) await new Promise((resolve) => setTimeout(resolve, 1))
+              }
+              await until(5)
               await store.replayEventsAfter(first, { send: async (_id, one) => void seen.push(one) })
               isLive = true
-              while (n < 60) await new Promise((resolve) => setTimeout(resolve, 1))
+              await until(60)
               clearInterval(timer)
               await Promise.all(sent)
             })
