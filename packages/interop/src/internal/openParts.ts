@@ -65,6 +65,6 @@ export const make = () => {
       else open.set(key, part.end)
     },
     /** Returns the events that close what is open, what was opened last first. */
-    ends: (): ReadonlyArray<AGUIEvent> => Array.from(open.values()).reverse()
+    ends: (): ReadonlyArray<AGUIEvent> => Array.from(open.values()).toReversed()
   }
 }
