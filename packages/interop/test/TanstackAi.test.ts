@@ -188,11 +188,54 @@ describe("TanstackAi in one process", () => {
       const refused = yield* Effect.promise(() =>
         adapter.append([chunk]).then(() => undefined, (error: unknown) => error)
       )
-      assert.include(refused, { code: "run_ended" })
+      assert.include(refused, { code: "aborted" })
       const reader = yield* TanstackAi.make({ runId: "aborted", offset: "-1" }, { owner })
       const text = yield* Effect.promise(() => resumeServerSentEventsResponse({ adapter: reader }).text())
-      assert.match(text, /"code":"changed my mind"/)
+      assert.match(text, /"message":"The run was aborted: changed my mind"[^\n]*"code":"aborted"/)
       yield* Effect.promise(() => adapter.close())
+    }).pipe(Effect.provide(layer)))
+
+  it.effect("C-83: a run that is stopped before its POST, or during it, ends with the code aborted and logs nothing", () =>
+    Effect.gen(function*() {
+      const log = yield* RunEventLog.RunEventLog
+      const logged: Array<unknown> = []
+      const key = (runId: string) => ({
+        threadId: `tanstack-ai/${runId}`,
+        idempotencyKey: `tanstack-ai/${runId}`,
+        owner
+      })
+      const abort = (runId: string) => Effect.runPromise(log.abort({ ...key(runId), reason: "changed my mind" }))
+      async function* stopped(runId: string): AsyncIterable<StreamChunk> {
+        yield { type: EventType.RUN_STARTED, threadId: "thread", runId }
+        await abort(runId)
+        yield* hello()
+      }
+      const restore = [console.error, console.log, console.warn] as const
+      yield* Effect.acquireUseRelease(
+        Effect.sync(() => {
+          console.error = console.log = console.warn = (...line) => void logged.push(line)
+        }),
+        () =>
+          Effect.gen(function*() {
+            yield* Effect.promise(() => abort("before"))
+            for (const [runId, stream] of [["before", hello()], ["during", stopped("during")]] as const) {
+              const text = yield* produce({ runId }, stream)
+              const errors = text.split("\n\n").filter((event) => event.includes("RUN_ERROR"))
+              assert.strictEqual(errors.length, 1, text)
+              assert.include(errors[0], "\"code\":\"aborted\"")
+              assert.strictEqual(yield* status(runId), "aborted")
+              // A client that asks again is told the same.
+              const again = yield* produce({ runId, offset: "-1" }, hello())
+              assert.include(again, "\"code\":\"aborted\"")
+              assert.notInclude(again, "hello")
+            }
+          }),
+        () =>
+          Effect.sync(() => {
+            ;[console.error, console.log, console.warn] = restore
+          })
+      )
+      assert.deepStrictEqual(logged, [])
     }).pipe(Effect.provide(layer)))
 
   it.effect("a snapshot is what is stored now, and nothing for a run that is unknown", () =>
