@@ -5,6 +5,7 @@ import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as DpopProof from "@sallyport/core/access/DpopProof"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
@@ -19,6 +20,7 @@ import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
+import * as WebSockets from "@sallyport/node/WebSockets"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -97,6 +99,12 @@ export class InvalidServerTimeouts extends Schema.TaggedError<InvalidServerTimeo
   }
 }
 
+/**
+ * After which time a connection is cut on which nothing moves. Streams of events move at each heartbeat, so that this is one
+ * whose client reads nothing, or is gone without a word.
+ */
+const stalledMillis = 120_000
+
 /** Decodes the timeouts to what `node:http` takes. It looks for connections that are over time twice within the shortest. */
 const serverOptions = Effect.fnUntraced(function*(options: Options) {
   const read = ServiceOptions.fromObject<Options, InvalidServerTimeouts>(
@@ -120,7 +128,7 @@ const serverOptions = Effect.fnUntraced(function*(options: Options) {
 
 const layerServer = (options: Options) =>
   Layer.unwrap(Effect.map(serverOptions(options), (timeouts) => {
-    const server = holdEarlyRequests(createServer(timeouts))
+    const server = holdEarlyRequests(createServer(timeouts)).setTimeout(stalledMillis)
     // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))
@@ -130,7 +138,8 @@ const layerServer = (options: Options) =>
       NodeHttpServer.layer(() => server, {
         host: options.host,
         port: options.port,
-        gracefulShutdownTimeout: "2 seconds"
+        gracefulShutdownTimeout: "2 seconds",
+        websocket: WebSockets.serverOptions
       })
     )
   }))
@@ -158,7 +167,7 @@ export const layer = (options: Options) =>
           DemoPage.layer,
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
-          Layer.provide(CountingRun.layer)
+          Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])
         ),
         { disableListenLog: true, disableLogger: true }
       ).pipe(
