@@ -9,7 +9,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import { RequestErrors, requires } from "./Authentication.ts"
-import { InvalidRequest, Unavailable } from "./WireError.ts"
+import { InvalidRequest, TooManyRequests, Unavailable } from "./WireError.ts"
 
 /**
  * Describes a session in the feed.
@@ -231,6 +231,6 @@ export class AccessGroup extends HttpApiGroup.make("access").add(
       ticket: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(512)))
     },
     success: HttpApiSchema.StreamSse({ events: AccessStreamEvent }),
-    error: [InvalidRequest, Unavailable]
+    error: [InvalidRequest, TooManyRequests, Unavailable]
   }).pipe(requires("access:read"))
 ).middleware(RequestErrors) {}
