@@ -71,6 +71,7 @@ export const run = async (options: {
   readonly restMillis: number
   /** Adds observations of its own, made before the nodes start. */
   readonly scenarios?: ReadonlyArray<Observation>
+  readonly onProgress?: (line: string) => void
 }): Promise<Result> => {
   const { millis, random, restMillis, seed, store } = options
   const observations: Array<Observation> = [...options.scenarios ?? []]
@@ -95,6 +96,7 @@ export const run = async (options: {
       waiting = waiting.filter((other) => other !== kind)
       const fault = random.pick(faults.filter((one) => one.kind === kind))
       if (fault === undefined) continue
+      options.onProgress?.(`${store.name}: ${kind}`)
       await fault.inject()
       injected.set(fault.kind, (injected.get(fault.kind) ?? 0) + 1)
       for (const node of nodes) {
@@ -108,6 +110,7 @@ export const run = async (options: {
       }
       await Nodes.sleep(random.between(100, restMillis))
     }
+    options.onProgress?.(`${store.name}: the clients end`)
     await workload.stop()
     // The reaper ends the runs of a killed node when their leases are over.
     const settled = performance.now() + 30_000

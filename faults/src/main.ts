@@ -31,7 +31,16 @@ for (const kind of kinds) {
   const server = kind === "postgres" ? await spawnPostgres() : undefined
   const store = server === undefined ? Stores.sqlite(random) : await Stores.postgres(random, server.address)
   try {
-    results.push(await Campaign.run({ store, seed, random, millis, restMillis: 2_000 }))
+    results.push(
+      await Campaign.run({
+        store,
+        seed,
+        random,
+        millis,
+        restMillis: 2_000,
+        onProgress: (line) => process.stderr.write(`${line}\n`)
+      })
+    )
   } finally {
     await store.close()
     await server?.stop()
