@@ -32,7 +32,7 @@ export const startNodes = async (store: Store, observe: (observation: Observatio
   const nodes = store.nodes.map((options, index) =>
     Nodes.make({ index, observe, stateDirectory: options.stateDirectory, env: { ...env, ...options.env } })
   )
-  for (const node of nodes) await node.start("nothing")
+  await Promise.all(nodes.map((node) => node.start("nothing")))
   return nodes
 }
 
@@ -77,6 +77,18 @@ export const run = async (options: {
   const observations: Array<Observation> = [...options.scenarios ?? []]
   const observe = (observation: Observation) => void observations.push(observation)
   const injected = new Map<string, number>()
+  const count = (kind: string) => injected.set(kind, (injected.get(kind) ?? 0) + 1)
+  // The tables are being made meanwhile.
+  for (const { env: variables, stateDirectory } of [...store.nodes, ...store.nodes]) {
+    const backend = Nodes.spawnBackend(["serve", "--port", "0", "--state-dir", stateDirectory, "--json"], {
+      ...env,
+      ...variables
+    })
+    await Nodes.sleep(random.between(400, 1_500))
+    backend.child.kill("SIGKILL")
+    await backend.ended
+    count("first start killed")
+  }
   const nodes = await startNodes(store, observe)
   try {
     const client = Client.make(observe)
@@ -98,7 +110,7 @@ export const run = async (options: {
       if (fault === undefined) continue
       options.onProgress?.(`${store.name}: ${kind}`)
       await fault.inject()
-      injected.set(fault.kind, (injected.get(fault.kind) ?? 0) + 1)
+      count(fault.kind)
       for (const node of nodes) {
         observe({
           _tag: "Checked",
