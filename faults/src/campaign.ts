@@ -28,9 +28,13 @@ const env = {
 }
 
 /** Starts the nodes of a store. */
-export const startNodes = async (store: Store, observe: (observation: Observation) => void) => {
+export const startNodes = async (
+  store: Store,
+  observe: (observation: Observation) => void,
+  more: Record<string, string> = {}
+) => {
   const nodes = store.nodes.map((options, index) =>
-    Nodes.make({ index, observe, stateDirectory: options.stateDirectory, env: { ...env, ...options.env } })
+    Nodes.make({ index, observe, stateDirectory: options.stateDirectory, env: { ...env, ...more, ...options.env } })
   )
   await Promise.all(nodes.map((node) => node.start("nothing")))
   return nodes
