@@ -174,13 +174,12 @@ const event = <const Name extends keyof typeof feedData>(name: Name) =>
   Schema.Struct({ id, event: Schema.Literal(name), data: Schema.fromJsonString(feedData[name]) })
 
 /**
- * Describes the events of the stream. `id` is the revision to resume after. The stream begins with `snapshot` unless it
- * resumes, and ends after `failure`.
+ * Describes the events that this version knows.
  *
  * @category models
  * @since 0.1.0
  */
-export const AccessStreamEvent = Schema.Union([
+export const KnownEvent = Schema.Union([
   event("snapshot"),
   event("pairingLinkUpserted"),
   event("pairingLinkRemoved"),
@@ -193,9 +192,17 @@ export const AccessStreamEvent = Schema.Union([
   event("credentialRemoved"),
   event("credentialRead"),
   event("revisionAdvanced"),
-  event("failure"),
-  UnknownEvent
+  event("failure")
 ])
+
+/**
+ * Describes the events of the stream. `id` is the revision to resume after. The stream begins with `snapshot` unless it
+ * resumes, and ends after `failure`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const AccessStreamEvent = Schema.Union([...KnownEvent.members, UnknownEvent])
 
 const message = <const Name extends keyof typeof feedData>(name: Name) =>
   Schema.Struct({ id, event: Schema.Literal(name), data: feedData[name] })
