@@ -177,7 +177,7 @@ describe("sallyport serve on PostgreSQL", () => {
       ["no password", Effect.succeed(at({ user: username })), "correct the user and the password in the URL"],
       [
         "a user that does not exist",
-        Effect.succeed(at({ user: `nobody-here:${password}` })),
+        Effect.succeed(at({ user: `no-such-user:${password}` })),
         "refuses the user or the password"
       ],
       ["a user who is not let in", changed((name) => [`ALTER ROLE ${name} NOLOGIN`]), "pg_hba.conf"],
