@@ -98,7 +98,10 @@ const layerSecretKeys = (state: StateDirectory) =>
 const layerPostgres = (options: PgDatabase.Options, state: StateDirectory) =>
   Layer.suspend(() => {
     const database = Option.getOrElse(PgDatabase.nameOf(options.url), () => "the database")
-    const client = PgDatabase.layer(options)
+    const client = PgDatabase.layer(options).pipe(
+      Layer.tap((context) => Effect.provideContext(PgDatabase.check, context)),
+      Layer.catchTag("UnusableDatabase", failAs(database))
+    )
     return Layer.merge(
       Layer.merge(PgRepositories.layer, layerRateLimiter).pipe(
         Layer.provide(client),

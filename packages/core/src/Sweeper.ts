@@ -88,12 +88,41 @@ export const settings = (
   })
 }
 
+/** By how much the time of day may move ahead before it counts as a jump, and for how long a jump must last to be believed. */
+const maxJumpMillis = 5_000
+const believedAfterMillis = 60_000
+const restMillis = 400
+
+/**
+ * Makes what tells whether the time of day can be trusted to end what is due by it: it has not jumped ahead of the time
+ * that has gone by since the look before, or has stayed there for a minute and a look. So nothing ends early because a clock
+ * was set wrong and right again.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeSteadiness: Effect.Effect<Effect.Effect<boolean>> = Effect.gen(function*() {
+  const look = Effect.map(Effect.all([Clock.currentTimeMillis, Clock.monotonicTimeNanos]), ([nowMillis, nanos]) => {
+    const elapsedMillis = Number(nanos / 1_000_000n)
+    return { elapsedMillis, offsetMillis: nowMillis - elapsedMillis }
+  })
+  let looks = [yield* look]
+  return Effect.map(look, (now) => {
+    // The last look that is older than a minute counts too, and those between two batches need not be kept.
+    const old = looks.findLastIndex(({ elapsedMillis }) => now.elapsedMillis - elapsedMillis >= believedAfterMillis)
+    if (old > 0) looks = looks.slice(old)
+    const last = looks.at(-1)
+    if (last === undefined || now.elapsedMillis - last.elapsedMillis >= restMillis) looks.push(now)
+    return now.offsetMillis - Math.min(...looks.map(({ offsetMillis }) => offsetMillis)) <= maxJumpMillis
+  })
+})
+
 /**
  * Runs a sweep again and again for as long as the layer lives, from a second after it was built: batch after batch while
  * one comes back full, then once per interval. A failure is logged, and tried again after the interval.
  *
  * `sweep` is made once. It deletes at most `limit` rows that had ended at `endedBeforeMillis`, which is the retention
- * before now, and answers how many those were.
+ * before now, and answers how many those were. While the time of day has just jumped ahead, nothing is swept.
  *
  * @category layers
  * @since 0.1.0
@@ -117,19 +146,23 @@ export const layer = <E, E2, R>(sweeper: {
       begins: `The sweeper of ${name} fails; it tries again`,
       ends: `The sweeper of ${name} works again`
     })()
-    yield* Effect.flatMap(
-      Clock.currentTimeMillis,
-      (nowMillis) => sweep(batchSize, nowMillis, nowMillis - retentionMillis)
-    ).pipe(
-      // Others get their turn between two batches.
-      Effect.tap(() => Effect.yieldNow),
-      Effect.repeat({ while: (swept) => swept >= batchSize }),
-      Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
-      Effect.andThen(Effect.sleep(intervalMillis)),
-      Effect.forever,
-      // A start that fails must change nothing, and fails within this time.
-      Effect.delay("1 second"),
-      Effect.withTracerEnabled(false),
-      Effect.forkScoped
-    )
+    const steadiness = yield* makeSteadiness
+    yield* Effect.flatMap(steadiness, (steady) =>
+      steady
+        ? Effect.flatMap(
+          Clock.currentTimeMillis,
+          (nowMillis) => sweep(batchSize, nowMillis, nowMillis - retentionMillis)
+        )
+        : Effect.succeed(0)).pipe(
+        // Others get their turn between two batches.
+        Effect.tap(() => Effect.yieldNow),
+        Effect.repeat({ while: (swept) => swept >= batchSize }),
+        Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
+        Effect.andThen(Effect.sleep(intervalMillis)),
+        Effect.forever,
+        // A start that fails must change nothing, and fails within this time.
+        Effect.delay("1 second"),
+        Effect.withTracerEnabled(false),
+        Effect.forkScoped
+      )
   }))

@@ -15,7 +15,10 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as DatabaseCheck from "./internal/databaseCheck.ts"
 import * as DatabaseUrl from "./internal/databaseUrl.ts"
+
+export { UnusableDatabase } from "./internal/databaseCheck.ts"
 
 /**
  * Lists the options of a database.
@@ -125,3 +128,16 @@ export const layerConfig: Layer.Layer<
   PgClient.PgClient | SqlClient.SqlClient,
   Config.ConfigError | InvalidPgDatabaseOptions | SqlError
 > = provide(settings.fromConfig)
+
+/**
+ * Looks whether the ambient database can be used, and fails with what is wrong and what to do: a server that is not
+ * reached or refuses the user, a server older than PostgreSQL 13, a replica, a database that is not in UTF-8, a user who
+ * may not create tables. It changes nothing. A host provides it below its repositories, to refuse to start.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const check: Effect.Effect<void, DatabaseCheck.UnusableDatabase, PgClient.PgClient> = Effect.flatMap(
+  PgClient.PgClient,
+  DatabaseCheck.check
+)

@@ -10,12 +10,15 @@ import { PgClient } from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Outage from "@sallyport/core/Outage"
 import * as WakeUps from "@sallyport/core/WakeUps"
+import * as Cause from "effect/Cause"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import * as SqlWakeUps from "@sallyport/core/sql/SqlWakeUps"
@@ -27,13 +30,16 @@ export { InvalidPgWakeUpsOptions, type Options } from "./internal/wakeUpOptions.
 const maxPayloadBytes = 7_900
 
 const Payload = Schema.fromJsonString(Schema.Struct({
-  /** The sender's listening connection, so that it recognises its own notifications; null if it does not listen. */
-  from: Schema.NullOr(Schema.Number),
+  /** The sender, so that it recognises its own notifications. The server's number of a connection would not do: behind a
+   * pooler two senders may have the same. */
+  from: Schema.String,
+  /** Which probe of the sender this is, if it is one. */
+  probe: Schema.optional(Schema.Number),
   topics: Schema.Record(Schema.String, Schema.Union([Schema.Null, Schema.Record(Schema.String, Schema.Number)]))
 }))
 const decode = Schema.decodeUnknownOption(Payload)
 
-const encode = (from: number | null, pending: ReadonlyMap<string, WakeUps.WakeUp>): string => {
+const encode = (from: string, pending: ReadonlyMap<string, WakeUps.WakeUp>): string => {
   const render = (keys: boolean) =>
     JSON.stringify({
       from,
@@ -52,6 +58,8 @@ const encode = (from: number | null, pending: ReadonlyMap<string, WakeUps.WakeUp
   return isShort(bare) ? bare : ""
 }
 
+const deaf = new Error("A notification that this process sent did not come back")
+
 const silent = new SqlError({
   reason: new ConnectionError({
     cause: new Error("No answer within the heartbeat"),
@@ -60,6 +68,9 @@ const silent = new SqlError({
   })
 })
 
+/** How often to look if notifications do not come: another process's revocation is seen within 250 milliseconds. */
+const deafPollMillis = 50
+
 const provide = <E>(settings: Effect.Effect<Settings, E>): Layer.Layer<never, E, PgClient> =>
   Layer.effect(
     SqlWakeUps.Current,
@@ -67,12 +78,20 @@ const provide = <E>(settings: Effect.Effect<Settings, E>): Layer.Layer<never, E,
       const pg = yield* PgClient
       const { channel, coalesceMillis, heartbeatMillis } = yield* settings
 
-      let from: number | null = null
+      const from = String(yield* Random.next)
       let pending = new Map<string, WakeUps.WakeUp>()
       const waiting = Latch.makeUnsafe(false)
       const outage = Outage.make({
         begins: "Other processes cannot be notified of changes; they find them by polling until they can",
         ends: "Other processes are notified of changes again"
+      })()
+
+      const deafness = Outage.make({
+        begins:
+          "Notifications of PostgreSQL do not reach this process, as behind a pooler that hands connections out by " +
+          `transaction; it looks for changes every ${deafPollMillis} milliseconds until they do. Name the server itself, ` +
+          "or a pooler that hands connections out by session",
+        ends: "Notifications of PostgreSQL reach this process again"
       })()
 
       const flush = Effect.suspend(() => {
@@ -109,32 +128,45 @@ const provide = <E>(settings: Effect.Effect<Settings, E>): Layer.Layer<never, E,
               (session) => session.pin
             )
             const notifications = yield* connection.listen(channel)
-            const { rows } = yield* connection.query("SELECT pg_backend_pid() AS pid")
-            yield* Effect.acquireRelease(
-              Effect.sync(() => {
-                from = Number(rows[0]?.pid)
-              }),
-              () =>
-                Effect.sync(() => {
-                  from = null
-                })
-            )
             yield* ready
+            // Until a notification has come back from the server, others may go unnoticed as well.
+            let hears = false
+            let probe = 0
+            let returned = Latch.makeUnsafe(false)
             const receive = Effect.forever(Effect.map(Queue.take(notifications), ({ payload }) => {
               const message = decode(payload)
               if (Option.isNone(message)) return wake(undefined, "anything")
-              if (message.value.from === from) return
+              if (message.value.from === from) return message.value.probe === probe && returned.openUnsafe()
               for (const [topic, keys] of Object.entries(message.value.topics)) {
                 wake(topic, keys === null ? "anything" : new Map(Object.entries(keys)))
               }
             }))
+            const poll = Effect.sync(() => {
+              if (!hears) wake(undefined, "anything")
+            }).pipe(Effect.delay(deafPollMillis), Effect.forever)
             // A connection whose peer has vanished is silent, and so is an idle one.
-            const beat = connection.query("SELECT 1").pipe(
-              Effect.timeoutOrElse({ duration: heartbeatMillis, orElse: () => Effect.fail(silent) }),
-              Effect.delay(heartbeatMillis),
-              Effect.forever
+            const answers = connection.query("SELECT 1").pipe(
+              Effect.timeoutOrElse({ duration: heartbeatMillis, orElse: () => Effect.fail(silent) })
             )
-            return yield* Effect.raceFirst(receive, beat)
+            const beat = Effect.gen(function*() {
+              returned = Latch.makeUnsafe(false)
+              probe++
+              const sent = yield* pg.notify(channel, JSON.stringify({ from, probe, topics: {} })).pipe(
+                Effect.timeout(heartbeatMillis),
+                Effect.exit
+              )
+              // If the pool cannot send, nothing is known, and the notifications of commits say so.
+              if (Exit.isSuccess(sent)) {
+                hears = yield* returned.await.pipe(Effect.timeout(heartbeatMillis), Effect.isSuccess)
+              }
+              // What comes late has waited in a pooler.
+              probe++
+              yield* answers
+              if (Exit.isSuccess(sent)) {
+                yield* hears ? deafness.worked : deafness.failed(Cause.fail(deaf))
+              }
+            }).pipe(Effect.andThen(Effect.sleep(heartbeatMillis)), Effect.forever)
+            return yield* Effect.raceAllFirst([receive, poll, beat])
           })),
         committed: (topic, changes) => {
           pending.set(topic, WakeUps.combine(pending.get(topic), new Map(changes)))

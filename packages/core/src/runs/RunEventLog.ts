@@ -261,8 +261,9 @@ export const layerReaper = (
       begins: "The run log's reaper fails; runs whose process died stay as they are until it works again",
       ends: "The run log's reaper works again"
     })()
+    const steadiness = yield* Sweeper.makeSteadiness
     // Not a `Sweeper`, which rests for a second first: runs of a process that died are ended as soon as another one is there.
-    yield* log.reap({ limit }).pipe(
+    yield* Effect.flatMap(steadiness, (steady) => steady ? log.reap({ limit }) : Effect.succeed([])).pipe(
       Effect.repeat({ while: (runs) => runs.length === limit }),
       Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
       Effect.andThen(Effect.sleep(intervalMillis)),
