@@ -32,17 +32,17 @@ const tell = (step: Readonly<Record<string, unknown>>) => Console.log(JSON.strin
 
 const tokenName = "relay-token"
 
-/** Returns the token of the relay: a new one for a code, or the one of the last run. */
+/** Returns the token of the relay: a new one for a code, or the one of the last run. The relay uses no refresh tokens. */
 const signIn = Effect.gen(function*() {
   const secrets = yield* SecretStore.SecretStore
   if (code === undefined) {
     const kept = Option.getOrUndefined(yield* secrets.get(tokenName))
     if (kept === undefined) return yield* Effect.die("Not signed in at the relay yet: give one of its one-time codes")
-    return Redacted.make(new TextDecoder().decode(Redacted.value(kept)))
+    return { token: Redacted.make(new TextDecoder().decode(Redacted.value(kept))) }
   }
-  const token = yield* Connect.exchange({ url: relayUrl, credential: Redacted.make(code) })
-  yield* secrets.set(tokenName, Redacted.make(new TextEncoder().encode(Redacted.value(token))))
-  return token
+  const tokens = yield* Connect.exchange({ url: relayUrl, credential: Redacted.make(code) })
+  yield* secrets.set(tokenName, Redacted.make(new TextEncoder().encode(Redacted.value(tokens.token))))
+  return tokens
 })
 
 /** Uses the session at the environment until it ends. */
@@ -71,17 +71,16 @@ const program = Effect.gen(function*() {
   const { thumbprint } = yield* DeviceKey.DeviceKey
   const connected = yield* Connect.connect({
     relayUrl,
-    relayToken: yield* signIn,
     environmentId,
     label: "The example's client",
     deviceType: "terminal",
     onWaiting: ({ verificationCode }) => tell({ step: "waiting", thumbprint, verificationCode })
-  })
+  }).pipe(Effect.provide(Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(yield* signIn))))
   yield* Effect.provide(
     follow,
     SallyportClient.layer({
       baseUrl: connected.environmentUrl,
-      credentials: Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(connected.token))
+      credentials: Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(connected.tokens))
     })
   )
   return 5

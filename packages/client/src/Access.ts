@@ -2,8 +2,8 @@
  * Signs this device in and manages access to the account: pairing, the session's state, the other sessions, pairing
  * links.
  *
- * Nothing here is retried. A request whose answer is lost may have used up a pairing code, and for the other requests
- * the caller knows better whether they still matter.
+ * Only pairing is retried, if its answer is lost: its attempt key makes that safe. For the other requests the caller
+ * knows better whether they still matter.
  */
 import {
   EndedView,
@@ -18,14 +18,17 @@ import { bootstrapTokenType, SessionState, tokenExchange, TokenResponse } from "
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import type { SessionId } from "@sallyport/core/access/Session"
 import * as Context from "effect/Context"
+import { SecureRandom } from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -33,6 +36,7 @@ import { ClientError, UnexpectedAnswer } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
 import { Credentials } from "./Credentials.ts"
 import * as Answer from "./internal/answer.ts"
+import { type BudgetSettings, makeBudget, now } from "./internal/budget.ts"
 
 /**
  * Describes how a device pairs.
@@ -106,10 +110,15 @@ export class Access extends Context.Service<Access, {
    * Exchanges a pairing code for a session, and keeps its credential. The kept state is dropped, and an older request
    * that answers later does not bring it back.
    *
+   * **Details**
+   *
+   * If the answer is lost, the client asks again for up to a minute. It sends the same attempt key each time, so that the
+   * server answers with the same session, and uses the code once. Pairing again with the same code joins the attempt.
+   *
    * **Gotchas**
    *
-   * If this fails with `Unreachable`, the code may be used up nevertheless. Call `refresh` to find out whether this
-   * device is signed in; if it is not, ask for a new link.
+   * If this fails with `Unreachable`, the code may be used up nevertheless. Pair again within a minute of the first
+   * request; later, call `refresh` to find out whether this device is signed in, and if it is not, ask for a new link.
    */
   readonly pair: (options: PairOptions) => Effect.Effect<void, ClientError>
   /** Ends this session on the server, and forgets its credential. A session that had ended before is success. */
@@ -139,6 +148,15 @@ const logoutPath = HttpApiClient.urlBuilder(SallyportApi).session.logout()
 const responseMode = "response-only"
 const limit = Duration.seconds(30)
 
+/** How often pairing is asked again. The last request leaves within the minute in which the server answers it. */
+const pairing: BudgetSettings = {
+  maxAttempts: 5,
+  maxDuration: 45_000,
+  baseDelay: 250,
+  maxDelay: 4_000,
+  maxAttemptDuration: Duration.toMillis(limit)
+}
+
 const Nothing = Schema.Null
 const Sessions = Schema.Struct({ sessions: Schema.Array(ListedSessionView), next: NextPage })
 const Links = Schema.Struct({ links: Schema.Array(PairingLinkView), next: NextPage })
@@ -164,6 +182,7 @@ const NewLink = Schema.Struct({
 const make = Effect.gen(function*() {
   const { anonymousHttpClient: anonymous, httpClient } = yield* Connection
   const credentials = yield* Credentials
+  const random = yield* SecureRandom
   const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
   const open = yield* HttpApiClient.makeWith(SallyportApi, { httpClient: anonymous })
   const exchanging = yield* HttpApiClient.makeWith(SallyportApi, {
@@ -186,6 +205,35 @@ const make = Effect.gen(function*() {
       new ClientError({
         reason: error._tag === "Broken" ? error.answer ?? Answer.unreachable(error, 1) : error
       }))
+
+  // The attempt that may have used up its code without an answer.
+  let attempt: { readonly code: Redacted.Redacted; readonly key: Redacted.Redacted } | undefined
+  const attemptKey = Effect.fnUntraced(function*(code: Redacted.Redacted) {
+    if (attempt !== undefined && Redacted.value(attempt.code) === Redacted.value(code)) return attempt.key
+    const key = Redacted.make(Base64Url.encode(yield* random.randomBytes(16)), { label: "attempt-key" })
+    attempt = { code, key }
+    return key
+  })
+
+  /** Sends a request to redeem a code, and again if its answer is lost. */
+  const redemption = Effect.fnUntraced(function*<S extends Schema.ConstraintDecoder<unknown>>(
+    send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
+    schema: S
+  ): Effect.fn.Return<S["Type"], ClientError> {
+    const budget = makeBudget(pairing)
+    while (true) {
+      const startedAt = yield* now
+      const answer = yield* Effect.result(Answer.call(send, schema, limit))
+      if (Result.isSuccess(answer)) {
+        attempt = undefined
+        return answer.success
+      }
+      const { failure } = answer
+      if (failure._tag !== "Broken") return yield* new ClientError({ reason: failure })
+      if (failure.answer !== undefined) return yield* new ClientError({ reason: failure.answer })
+      yield* Effect.mapError(budget.spend(failure, startedAt), (reason) => new ClientError({ reason }))
+    }
+  })
 
   /**
    * Sends a request that needs a session. If the server refuses it, the next reader of the state asks the server again.
@@ -214,22 +262,24 @@ const make = Effect.gen(function*() {
   }).pipe(Effect.withSpan("Access.refresh"))
 
   const redeem = Effect.fnUntraced(function*({ code, label, scopes }: PairOptions) {
+    const key = yield* attemptKey(code)
     if (credentials.exchange === "cookie") {
-      yield* request(
+      yield* redemption(
         api.session.bootstrap({
-          payload: { credential: code, ...(label === undefined ? {} : { label }) },
+          payload: { credential: code, attemptKey: key, ...(label === undefined ? {} : { label }) },
           responseMode
         }),
         Schema.Struct({ session: SessionView })
       )
       return
     }
-    const answer = yield* request(
+    const answer = yield* redemption(
       exchanging.session.token({
         payload: {
           grant_type: tokenExchange,
           subject_token: code,
           subject_token_type: bootstrapTokenType,
+          attempt_key: key,
           ...(scopes === undefined ? {} : { scope: scopes.join(" ") })
         },
         responseMode
@@ -346,4 +396,4 @@ const isSignedOut = ({ reason }: ClientError): boolean =>
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<Access, never, Connection | Credentials> = Layer.effect(Access, make)
+export const layer: Layer.Layer<Access, never, Connection | Credentials | SecureRandom> = Layer.effect(Access, make)

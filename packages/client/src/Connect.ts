@@ -24,14 +24,17 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { ClientErrorReason, InvalidInput, UnexpectedAnswer } from "./ClientError.ts"
+import { Credentials } from "./Credentials.ts"
 import { DeviceKey } from "./DeviceKey.ts"
 import { Broken, call, garbled, type Refusal, unreachable } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget, now } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
 import * as Proofs from "./internal/proofs.ts"
+import { tokensOf } from "./internal/refreshing.ts"
 import { defaults, toSettings } from "./internal/runsOptions.ts"
 import type * as Runs from "./Runs.ts"
 import { SignedOut } from "./RunsError.ts"
+import type { Tokens } from "./TokenStorage.ts"
 
 // -----------------------------------------------------------------------------
 // Errors
@@ -161,27 +164,25 @@ const turnedAway = (status: "rejected" | "revoked" | "blocked" | "too_many", ask
 
 const responseMode = "response-only"
 
-/** Returns a client of the server at an address that a person entered. Its requests prove the device's key. */
-const clientFor = Effect.fnUntraced(function*(prove: Proofs.Prove, options: {
-  readonly url: string
-  readonly token: Option.Option<Redacted.Redacted>
-}) {
+/** Returns the base URL of the server at an address that a person entered, and a client of it. */
+const serverAt = Effect.fnUntraced(function*(url: string) {
   const base = yield* Effect.mapError(
-    Effect.fromResult(PairingUrl.httpBase(options.url)),
+    Effect.fromResult(PairingUrl.httpBase(url)),
     ({ message }) => new InvalidInput({ message })
   )
-  const http = HttpClient.mapRequest(yield* HttpClient.HttpClient, HttpClientRequest.prependUrl(base))
-  return prove<never>(http, Effect.succeed(options.token))
+  return { base, http: HttpClient.mapRequest(yield* HttpClient.HttpClient, HttpClientRequest.prependUrl(base)) }
 })
 
 const exchangeWith = Effect.fnUntraced(function*(prove: Proofs.Prove, options: {
   readonly url: string
   readonly credential: Redacted.Redacted
   readonly limit: Duration.Duration
-}): Effect.fn.Return<Redacted.Redacted, Broken | Refusal, HttpClient.HttpClient> {
-  const httpClient = yield* clientFor(prove, { url: options.url, token: Option.none() })
-  const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
-  const { access_token, token_type } = yield* call(
+}): Effect.fn.Return<Tokens, Broken | Refusal, HttpClient.HttpClient> {
+  const { http } = yield* serverAt(options.url)
+  const api = yield* HttpApiClient.makeWith(SallyportApi, {
+    httpClient: prove<never>(http, Effect.succeedNone)
+  })
+  const answer = yield* call(
     api.session.token({
       payload: {
         grant_type: tokenExchange,
@@ -193,7 +194,7 @@ const exchangeWith = Effect.fnUntraced(function*(prove: Proofs.Prove, options: {
     TokenResponse,
     options.limit
   )
-  if (token_type === "DPoP") return access_token
+  if (answer.token_type === "DPoP") return yield* tokensOf(answer)
   return yield* new UnexpectedAnswer({
     status: 200,
     code: null,
@@ -202,8 +203,8 @@ const exchangeWith = Effect.fnUntraced(function*(prove: Proofs.Prove, options: {
 })
 
 /**
- * Exchanges a one-time credential of a relay or an environment for a token that is bound to the device's key (RFC 8693,
- * RFC 9449).
+ * Exchanges a one-time credential of a relay or an environment for tokens that are bound to the device's key (RFC 8693,
+ * RFC 9449): the session's token, and the refresh token if the server uses them.
  *
  * **Gotchas**
  *
@@ -216,7 +217,7 @@ export const exchange = Effect.fn("Connect.exchange")(function*(options: {
   /** The server's address, as a person enters it: see `Connection.layer`. */
   readonly url: string
   readonly credential: Redacted.Redacted
-}): Effect.fn.Return<Redacted.Redacted, ConnectError, DeviceKey | HttpClient.HttpClient> {
+}): Effect.fn.Return<Tokens, ConnectError, DeviceKey | HttpClient.HttpClient> {
   const prove = Proofs.make(yield* DeviceKey)
   const { requestTimeout } = yield* defaults
   return yield* exchangeWith(prove, { ...options, limit: requestTimeout }).pipe(
@@ -288,10 +289,10 @@ export interface Waiting {
 export interface Connected {
   readonly environmentUrl: string
   /**
-   * The token of a session at the environment, bound to the device's key, for `TokenStorage.layerHolding` and
+   * The tokens of a session at the environment, bound to the device's key, for `TokenStorage.layerHolding` and
    * `Credentials.layerDpop`.
    */
-  readonly token: Redacted.Redacted
+  readonly tokens: Tokens
 }
 
 /**
@@ -303,8 +304,6 @@ export interface Connected {
 export interface ConnectOptions {
   /** The relay's address, as a person enters it. */
   readonly relayUrl: string
-  /** A token of the relay, bound to the device's key: the result of {@link exchange}. */
-  readonly relayToken: Redacted.Redacted
   readonly environmentId: string
   /** The device's name in the owner's list, up to 128 characters. */
   readonly label?: string | undefined
@@ -328,7 +327,7 @@ const WaitAnswer = Schema.Struct({ approvalStatus: DecisionStatus })
 const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect.fn.Return<
   Connected,
   ConnectErrorReason,
-  DeviceKey | HttpClient.HttpClient | Digest.Digest
+  Credentials | DeviceKey | HttpClient.HttpClient | Digest.Digest
 > {
   const key = yield* DeviceKey
   const { environmentId } = options
@@ -337,7 +336,8 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
     ({ message }) => new InvalidInput({ message })
   )
   const prove = Proofs.make(key)
-  const httpClient = yield* clientFor(prove, { url: options.relayUrl, token: Option.some(options.relayToken) })
+  const { base, http } = yield* serverAt(options.relayUrl)
+  const httpClient = (yield* Credentials).authenticate(http, base)
   const { relay } = yield* HttpApiClient.makeWith(RelayApi, { httpClient })
   // A stream's connection ends with its scope, also while it has no reader.
   const { decisions } = yield* HttpApiClient.group(RelayApi, {
@@ -414,13 +414,13 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
     switch (answer.status) {
       case "credential": {
         const startedAt = yield* now
-        const token = yield* Effect.result(
+        const tokens = yield* Effect.result(
           exchangeWith(prove, { url: environmentUrl, credential: answer.credential, limit: settings.requestTimeout })
         )
-        if (Result.isSuccess(token)) return { environmentUrl, token: token.success }
-        if (token.failure._tag !== "Broken") return yield* Effect.fail(token.failure)
+        if (Result.isSuccess(tokens)) return { environmentUrl, tokens: tokens.success }
+        if (tokens.failure._tag !== "Broken") return yield* Effect.fail(tokens.failure)
         // The credential may be used up, so the client asks for another one.
-        yield* rounds.spend(token.failure, startedAt)
+        yield* rounds.spend(tokens.failure, startedAt)
         break
       }
       case "refused":
@@ -480,6 +480,9 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
  *
  * **Details**
  *
+ * The requests to the relay carry the `Credentials` of the context: `Credentials.layerDpop` with the tokens that
+ * {@link exchange} returned. A token that ends during the wait is refreshed, and the storage keeps the later ones.
+ *
  * It retries after lost connections, restarts of the relay and 503s, with growing waits; while the owner decides, until
  * the request expires.
  *
@@ -494,6 +497,6 @@ export const connect = Effect.fn("Connect.connect")(
   (options: ConnectOptions): Effect.Effect<
     Connected,
     ConnectError,
-    DeviceKey | HttpClient.HttpClient | Digest.Digest
+    Credentials | DeviceKey | HttpClient.HttpClient | Digest.Digest
   > => Effect.mapError(connectWith(options), toConnectError)
 )

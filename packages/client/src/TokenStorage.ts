@@ -108,13 +108,13 @@ const inMemory = (initial: Option.Option<Tokens>) => () => {
 export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, inMemory(Option.none()))
 
 /**
- * Keeps a given token, such as the one from `Connect.connect`, for as long as the layer lives.
+ * Keeps given tokens, such as those from `Connect.connect`, and the later ones for as long as the layer lives.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerHolding = (token: Redacted.Redacted): Layer.Layer<TokenStorage> =>
-  Layer.sync(TokenStorage, inMemory(Option.some({ token })))
+export const layerHolding = (tokens: Tokens): Layer.Layer<TokenStorage> =>
+  Layer.sync(TokenStorage, inMemory(Option.some(tokens)))
 
 /**
  * Keeps the tokens in a `KeyValueStore` under `key`, as JSON. Default `sallyport-session`; two servers need two keys.

@@ -181,17 +181,67 @@ describe("pairing", () => {
       assert.deepInclude(reason, { _tag: "Forbidden", code: "scope_required" })
     }))
 
-  it.live("may have used up the code if the answer is lost, and says so", () =>
-    Effect.gen(function*() {
-      const server = yield* start()
-      const wire = yield* network(server.port, (nth) => nth === 1 ? { answerBytes: 1 } : {})
-      const { access } = yield* connect(wire.url, bearer)
-      const code = yield* server.code()
-      const reason = yield* reasonOf(access.pair({ code }))
-      assert.deepInclude(reason, { _tag: "Unreachable", failure: "connection", attempts: 1 })
-      // The client sent it once: the second attempt is this test's, and finds the code used up.
-      assert.deepInclude(yield* reasonOf(access.pair({ code })), { _tag: "OAuthError", error: "invalid_grant" })
-    }))
+  for (const [name, credentials] of Object.entries(kinds)) {
+    for (const answerBytes of [1, 200, 400]) {
+      it.live(
+        `BOOT-10 C-31: asks again after two answers are lost at byte ${answerBytes}, and has one session (${name})`,
+        () =>
+          Effect.gen(function*() {
+            const server = yield* start()
+            const wire = yield* network(server.port, (nth) => nth <= 2 ? { answerBytes } : {})
+            const { access } = yield* connect(wire.url, credentials)
+            yield* access.pair({ code: yield* server.code() })
+            assert.isAtLeast(wire.cuts(), 1)
+            assert.deepStrictEqual((yield* access.sessions).map(({ current }) => current), [true])
+          })
+      )
+    }
+
+    it.live(`BOOT-10 C-31: joins its attempt when a person pairs again with the same code (${name})`, () =>
+      Effect.gen(function*() {
+        const server = yield* start()
+        let isCut = true
+        const wire = yield* network(server.port, () => isCut ? { answerBytes: 1 } : {})
+        const { access } = yield* connect(wire.url, credentials)
+        const code = yield* server.code()
+        assert.deepInclude(yield* reasonOf(access.pair({ code })), {
+          _tag: "Unreachable",
+          failure: "connection",
+          attempts: 5
+        })
+        isCut = false
+        yield* access.pair({ code })
+        assert.lengthOf(yield* access.sessions, 1)
+        // A finished attempt is not repeated: the code is used up.
+        assert.match((yield* Effect.flip(access.pair({ code }))).message, /was used/)
+      }))
+
+    it.live(`BOOT-10: sends each code with a key of its own, and the same one each time (${name})`, () =>
+      Effect.gen(function*() {
+        const keys: Array<string> = []
+        const server = yield* pretend(({ body, url }, response) => {
+          if (url?.includes("session") === true) {
+            return refuse(response, 503, { _tag: "Unavailable", code: "unavailable" })
+          }
+          const field = /"?attempt_?[kK]ey"?[=:]"?([A-Za-z0-9_-]+)/.exec(body)
+          keys.push(field?.[1] ?? "none")
+          // The first answer is lost, the second says that the store is away.
+          if (keys.length % 2 === 1) response.destroy()
+          else refuse(response, 503, { _tag: "Unavailable", code: "unavailable", retryable: true })
+        })
+        const { access } = yield* connect(server.url, credentials)
+        for (const code of ["one", "one", "two"]) {
+          // What the server says itself is told at once.
+          const { reason } = yield* Effect.flip(access.pair({ code: Redacted.make(code) }))
+          assert.strictEqual(reason._tag, "Unavailable")
+        }
+        assert.lengthOf(keys, 6)
+        assert.lengthOf(new Set(keys.slice(0, 4)), 1)
+        assert.lengthOf(new Set(keys.slice(4)), 1)
+        assert.notStrictEqual(keys[0], keys[4])
+        for (const key of keys) assert.match(key, /^[\w-]{22}$/)
+      }))
+  }
 })
 
 describe("a session", () => {

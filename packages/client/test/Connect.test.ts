@@ -12,6 +12,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Context from "effect/Context"
 import * as Fiber from "effect/Fiber"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
@@ -35,22 +36,27 @@ const Device = DeviceKey.layerMemory.pipe(
   Layer.provideMerge(Layer.mergeAll(FetchHttpClient.layer, SecureRandom.layerWebCrypto, Digest.layerWebCrypto))
 )
 
+const holding = (tokens: TokenStorage.Tokens) => Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(tokens))
+
+/** Connects with tokens of a pretended relay. */
+const connectTo = (options: Connect.ConnectOptions) =>
+  Effect.provide(Connect.connect(options), holding({ token: Redacted.make("the-token") }))
+
 /** Asks in the background. `waiting` has what the device was told to show. */
 const asking = Effect.fnUntraced(function*(
   world: World,
-  relayToken: Redacted.Redacted,
+  relayTokens: TokenStorage.Tokens,
   options: Partial<Connect.ConnectOptions> = {}
 ) {
   const waiting = yield* Queue.unbounded<Connect.Waiting>()
   const fiber = yield* Connect.connect({
     relayUrl: world.relay.url,
-    relayToken,
     environmentId: world.environmentId,
     label: "A test",
     onWaiting: (shown) => Queue.offer(waiting, shown),
     retry: impatient,
     ...options
-  }).pipe(Effect.forkScoped)
+  }).pipe(Effect.provide(holding(relayTokens)), Effect.forkScoped)
   return { waiting, fiber, shown: Queue.take(waiting) }
 })
 
@@ -101,7 +107,7 @@ describe("a device that connects", () => {
         const { access, runs } = yield* connect(
           connected.environmentUrl,
           Credentials.layerDpop.pipe(
-            Layer.provide([TokenStorage.layerHolding(connected.token), Layer.succeed(DeviceKey.DeviceKey, key)])
+            Layer.provide([TokenStorage.layerHolding(connected.tokens), Layer.succeed(DeviceKey.DeviceKey, key)])
           )
         )
         const state = yield* access.state
@@ -115,7 +121,7 @@ describe("a device that connects", () => {
         assert.lengthOf(events, 6)
         const stolen = yield* connect(
           connected.environmentUrl,
-          Layer.provide(Credentials.layerBearer, TokenStorage.layerHolding(connected.token))
+          Layer.provide(Credentials.layerBearer, TokenStorage.layerHolding(connected.tokens))
         )
         assert.strictEqual((yield* Effect.flip(stolen.access.sessions)).reason._tag, "Unauthorized")
       }).pipe(Effect.provide(Device)))
@@ -241,9 +247,8 @@ describe("a device that connects", () => {
               return Effect.runFork(Effect.map(Deferred.await(decision), (approvalStatus) => json({ approvalStatus })))
           }
         })
-        const fiber = yield* Connect.connect({
+        const fiber = yield* connectTo({
           relayUrl: relay.url,
-          relayToken: Redacted.make("token"),
           environmentId: "environment",
           onWaiting: () => Effect.void,
           retry: { ...impatient, heartbeatInterval: "100 millis" }
@@ -277,9 +282,8 @@ describe("a device that connects", () => {
         response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(pendingAnswer))
       })
       const codes: Array<string> = []
-      const error = yield* Effect.flip(Connect.connect({
+      const error = yield* Effect.flip(connectTo({
         relayUrl: relay.url,
-        relayToken: Redacted.make("token"),
         environmentId: "environment",
         onWaiting: ({ verificationCode }) => Effect.sync(() => void codes.push(verificationCode)),
         retry: impatient
@@ -295,9 +299,8 @@ describe("a device that connects", () => {
     Effect.gen(function*() {
       const relay = yield* pretend((_, response) => refuse(response, 503, { _tag: "Unavailable", code: "unavailable" }))
       const ask = (url: string) =>
-        Effect.flip(Connect.connect({
+        Effect.flip(connectTo({
           relayUrl: url,
-          relayToken: Redacted.make("the-token"),
           environmentId: "environment",
           onWaiting: () => Effect.void,
           retry: { ...impatient, maxAttempts: 4 }
@@ -326,9 +329,8 @@ describe("a device that connects", () => {
             answer: { ...pendingAnswer.answer, requestedAt, requestExpiresAt: requestedAt + 60_000 }
           })
       })
-      const error = yield* Effect.flip(Connect.connect({
+      const error = yield* Effect.flip(connectTo({
         relayUrl: relay.url,
-        relayToken: Redacted.make("token"),
         environmentId: "environment",
         onWaiting: () => Effect.void,
         waiting: "long-poll",
@@ -353,7 +355,7 @@ describe("a device that connects", () => {
       }
       // The device decides by itself whether its code becomes a token that is bound to its key.
       const plain = yield* Linking.exchangeCode({ relayUrl: relay, code: yield* world.code })
-      const kinds = [[Credentials.layerDpop, yield* signIn(world)], [Credentials.layerBearer, plain]] as const
+      const kinds = [[Credentials.layerDpop, (yield* signIn(world)).token], [Credentials.layerBearer, plain]] as const
       for (const [layer, token] of kinds) {
         const { present } = yield* Credentials.Credentials.pipe(
           Effect.provide(Layer.provide(layer, TokenStorage.layerMemory))
@@ -385,7 +387,7 @@ describe("a device that connects", () => {
         const { present } = yield* Credentials.Credentials.pipe(
           Effect.provide(Layer.provide(Credentials.layerDpop, TokenStorage.layerMemory))
         )
-        const http = present(yield* HttpClient.HttpClient, Option.some(yield* signIn(world)))
+        const http = present(yield* HttpClient.HttpClient, Option.some((yield* signIn(world)).token))
         const relay = `${world.relay.url}/api/relay`
         const { environmentId } = world
         const post = (path: string, payload: object) =>
@@ -432,6 +434,46 @@ describe("a device that connects", () => {
       assert.strictEqual((yield* reasonOf(fiber))._tag, "SignedOut")
       const again = yield* asking(world, token)
       assert.strictEqual((yield* reasonOf(again.fiber))._tag, "SignedOut")
+    }).pipe(Effect.provide(Device)))
+
+  it.live("SESS-16: refreshes the relay's tokens while it connects, and gets those of the environment with it", () =>
+    Effect.gen(function*() {
+      const world = yield* start({ sessions: { refresh: { tokenLifetime: "1 hour" } } })
+      const exchanges = () => world.requests.filter((request) => request === "POST /oauth/token").length
+      const key = yield* DeviceKey.DeviceKey
+      const first = yield* signIn(world)
+      const { refresh } = first
+      assert.isDefined(refresh)
+      // One token is due, the other one is refused.
+      for (const held of [{ ...first, refresh: { ...refresh, dueAtMillis: 0 } }, undefined]) {
+        const before = exchanges()
+        const stale = held ?? { ...(yield* signIn(world)), token: Redacted.make("a token that is refused") }
+        const signIns = exchanges() - before
+        const storage = yield* Layer.build(TokenStorage.layerHolding(stale))
+        const fiber = yield* Connect.connect({
+          relayUrl: world.relay.url,
+          environmentId: world.environmentId,
+          onWaiting: () =>
+            Effect.orDie(world.clients.decide({ client: key.thumbprint, decision: "approved", by: "operator" })),
+          retry: impatient
+        }).pipe(Effect.provide(Layer.provide(Credentials.layerDpop, Layer.succeedContext(storage))), Effect.forkScoped)
+        const { environmentUrl, tokens } = yield* Fiber.join(fiber)
+        assert.strictEqual(exchanges() - before - signIns, 1)
+        const kept = Option.getOrThrow(yield* Context.get(storage, TokenStorage.TokenStorage).tokens)
+        assert.notStrictEqual(Redacted.value(kept.token), Redacted.value(stale.token))
+        assert.isDefined(kept.refresh)
+
+        // The environment's tokens are refreshed by the client that holds them.
+        assert.isDefined(tokens.refresh)
+        const due = { ...tokens, refresh: { ...tokens.refresh, dueAtMillis: 0 } }
+        const { access } = yield* connect(
+          environmentUrl,
+          holding(due).pipe(
+            Layer.provide(Layer.succeed(DeviceKey.DeviceKey, key))
+          )
+        )
+        assert.include((yield* access.sessions).map(({ current }) => current), true)
+      }
     }).pipe(Effect.provide(Device)))
 })
 

@@ -48,6 +48,8 @@ const account = "ada"
 export interface WorldOptions {
   readonly clients?: ConnectClientStore.Options | undefined
   readonly relay?: RelayHandlers.Options | undefined
+  /** How sessions last at the relay and at the environment. */
+  readonly sessions?: SessionCredentialService.Options | undefined
   /** What the environment requires of proofs. */
   readonly dpop?: DpopProof.Options | undefined
   /** What becomes of connections to the environment. */
@@ -105,7 +107,7 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
   const way = yield* network(0, options.fate)
   const environmentServices = Layer.mergeAll(
     ConnectClientStore.layerWith(options.clients ?? {}),
-    SessionCredentialService.layer,
+    SessionCredentialService.layerWith(options.sessions ?? {}),
     BootstrapCredentialService.layer,
     RunEventLog.layer,
     DpopProof.layerWith(options.dpop ?? {}),
@@ -137,7 +139,7 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
   const relay = yield* network(0)
   const relayServices = yield* Effect.orDie(Layer.build(
     Layer.mergeAll(
-      SessionCredentialService.layer,
+      SessionCredentialService.layerWith(options.sessions ?? {}),
       BootstrapCredentialService.layer,
       DpopProof.layer,
       EnvironmentConnector.layer,

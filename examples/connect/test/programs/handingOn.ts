@@ -34,11 +34,11 @@ const signIn = Effect.gen(function*() {
   const secrets = yield* SecretStore.SecretStore
   if (code === undefined) {
     const kept = Option.getOrThrow(yield* secrets.get(tokenName))
-    return Redacted.make(new TextDecoder().decode(Redacted.value(kept)))
+    return { token: Redacted.make(new TextDecoder().decode(Redacted.value(kept))) }
   }
-  const token = yield* Connect.exchange({ url: relayUrl, credential: Redacted.make(code) })
-  yield* secrets.set(tokenName, Redacted.make(new TextEncoder().encode(Redacted.value(token))))
-  return token
+  const tokens = yield* Connect.exchange({ url: relayUrl, credential: Redacted.make(code) })
+  yield* secrets.set(tokenName, Redacted.make(new TextEncoder().encode(Redacted.value(tokens.token))))
+  return tokens
 })
 
 const clientOf = <E, R>(baseUrl: string, credentials: Layer.Layer<Credentials.Credentials, E, R>) =>
@@ -71,15 +71,14 @@ const handOn = Effect.fnUntraced(function*(baseUrl: string) {
 
 const program = Effect.gen(function*() {
   const { thumbprint } = yield* DeviceKey.DeviceKey
-  const { environmentUrl, token } = yield* Connect.connect({
+  const { environmentUrl, tokens } = yield* Connect.connect({
     relayUrl,
-    relayToken: yield* signIn,
     environmentId,
     onWaiting: ({ verificationCode }) => tell({ step: "waiting", thumbprint, verificationCode })
-  })
+  }).pipe(Effect.provide(Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(yield* signIn))))
   yield* Effect.provide(
     handOn(environmentUrl),
-    clientOf(environmentUrl, Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(token)))
+    clientOf(environmentUrl, Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(tokens)))
   )
 }).pipe(
   Effect.provide(DeviceKey.layerSecretStore),

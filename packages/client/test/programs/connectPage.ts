@@ -36,10 +36,10 @@ const Order = Schema.fromJsonString(Schema.Struct({
 
 const signIn = Effect.fnUntraced(function*(relayUrl: string, code: string | undefined) {
   const kept = localStorage.getItem("relay-token")
-  if (kept !== null || code === undefined) return Redacted.make(kept ?? "")
-  const token = yield* Connect.exchange({ url: relayUrl, credential: Redacted.make(code) })
-  localStorage.setItem("relay-token", Redacted.value(token))
-  return token
+  if (kept !== null || code === undefined) return { token: Redacted.make(kept ?? "") }
+  const tokens = yield* Connect.exchange({ url: relayUrl, credential: Redacted.make(code) })
+  localStorage.setItem("relay-token", Redacted.value(tokens.token))
+  return tokens
 })
 
 const use = Effect.gen(function*() {
@@ -64,17 +64,18 @@ const connect = Effect.fnUntraced(function*({ code, environmentId, relayUrl }: t
   if (relayUrl === undefined || environmentId === undefined) return
   const connected = yield* Connect.connect({
     relayUrl,
-    relayToken: yield* signIn(relayUrl, code),
     environmentId,
     deviceType: "browser",
     onWaiting: ({ verificationCode }) => show({ verificationCode }),
     retry: { baseDelay: "50 millis", maxAttempts: 3 }
-  })
+  }).pipe(
+    Effect.provide(Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(yield* signIn(relayUrl, code))))
+  )
   yield* Effect.provide(
     use,
     SallyportClient.layer({
       baseUrl: connected.environmentUrl,
-      credentials: Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(connected.token))
+      credentials: Layer.provide(Credentials.layerDpop, TokenStorage.layerHolding(connected.tokens))
     })
   )
 })
