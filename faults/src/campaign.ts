@@ -27,17 +27,21 @@ const env = {
   SALLYPORT_PAIRING_MAX_OPEN_PER_SESSION: "100000"
 }
 
-/** Starts the nodes of a store. */
+/** Starts the nodes of a store, and its servers of streams. */
 export const startNodes = async (
   store: Store,
   observe: (observation: Observation) => void,
   more: Record<string, string> = {}
 ) => {
-  const nodes = store.nodes.map((options, index) =>
-    Nodes.make({ index, observe, stateDirectory: options.stateDirectory, env: { ...env, ...more, ...options.env } })
+  const nodes = store.nodes.map(({ env: variables, stateDirectory }, index) =>
+    Nodes.make({ index, observe, state: { stateDirectory }, env: { ...env, ...more, ...variables } })
+  )
+  const streams = store.nodes.map(({ env: variables }, index) =>
+    Nodes.make({ index: nodes.length + index, observe, state: { streams: store.streams }, env: variables })
   )
   await Promise.all(nodes.map((node) => node.start("nothing")))
-  return nodes
+  await Promise.all(streams.map((node) => node.start("nothing")))
+  return { nodes, streams, all: [...nodes, ...streams] }
 }
 
 const faultsOf = (nodes: ReadonlyArray<Nodes.Node>, random: Random): ReadonlyArray<Fault> =>
@@ -60,7 +64,8 @@ const recovered = async (node: Nodes.Node, client: Client.Client): Promise<boole
   const from = performance.now()
   while (performance.now() - from < 30_000) {
     const answer = await client.send(node, "GET /api/auth/session", "/api/auth/session")
-    if (answer?.status === 200) return true
+    // A server of streams has no such address.
+    if (answer?.status === 200 || answer?.status === 404) return true
     await Nodes.sleep(100)
   }
   return false
@@ -84,22 +89,19 @@ export const run = async (options: {
   const count = (kind: string) => injected.set(kind, (injected.get(kind) ?? 0) + 1)
   // The tables are being made meanwhile.
   for (const { env: variables, stateDirectory } of [...store.nodes, ...store.nodes]) {
-    const backend = Nodes.spawnBackend(["serve", "--port", "0", "--state-dir", stateDirectory, "--json"], {
-      ...env,
-      ...variables
-    })
+    const backend = Nodes.spawnServer({ stateDirectory }, { ...env, ...variables })
     await Nodes.sleep(random.between(400, 1_500))
     backend.child.kill("SIGKILL")
     await backend.ended
     count("first start killed")
   }
-  const nodes = await startNodes(store, observe)
+  const { all, nodes, streams } = await startNodes(store, observe)
   try {
     const client = Client.make(observe)
-    const workload = await Workload.start({ nodes, random, observe, paceMillis: 150 })
+    const workload = await Workload.start({ nodes, streams, random, observe, paceMillis: 150 })
     const faults = [
       ...store.faults,
-      ...faultsOf(nodes, random),
+      ...faultsOf(all, random),
       { kind: "dead reader", inject: () => workload.deadReader(random.between(500, 4_000)) }
     ]
     const kinds = [...new Set(faults.map(({ kind }) => kind))]
@@ -115,7 +117,7 @@ export const run = async (options: {
       options.onProgress?.(`${store.name}: ${kind}`)
       await fault.inject()
       count(fault.kind)
-      for (const node of nodes) {
+      for (const node of all) {
         observe({
           _tag: "Checked",
           scenario: "a node serves again",
@@ -131,9 +133,9 @@ export const run = async (options: {
     // The reaper ends the runs of a killed node when their leases are over.
     const settled = performance.now() + 30_000
     while (performance.now() < settled && await store.openRuns() > 0) await Nodes.sleep(500)
-    for (const node of nodes) await node.terminate()
+    for (const node of all) await node.terminate()
     return { store: store.name, seed, injected, verdict: judge({ observations, tables: await store.tables() }) }
   } finally {
-    for (const node of nodes) await node.kill()
+    for (const node of all) await node.kill()
   }
 }

@@ -12,6 +12,7 @@ const deadlineMillis = 40_000
 export interface Answer {
   readonly status: number
   readonly text: string
+  readonly headers: Http.IncomingHttpHeaders
   readonly sentAt: number
   readonly answeredAt: number
 }
@@ -80,7 +81,7 @@ export const make = (observe: (observation: Observation) => void) => {
         response.on("end", () => {
           const status = response.statusCode ?? 0
           answered(node, operation, status, text)
-          finish({ status, text, sentAt, answeredAt: performance.now() })
+          finish({ status, text, headers: response.headers, sentAt, answeredAt: performance.now() })
         })
       })
       const watch = setInterval(() => {

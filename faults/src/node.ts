@@ -7,7 +7,8 @@ import { fileURLToPath } from "node:url"
 import type { Observation } from "./history.ts"
 import type { Command, Sample } from "./preload.ts"
 
-const bin = fileURLToPath(new URL("../../packages/cli/src/bin.ts", import.meta.url))
+const backendProgram = fileURLToPath(new URL("../../packages/cli/src/bin.ts", import.meta.url))
+const streamProgram = fileURLToPath(new URL("./streamServer.ts", import.meta.url))
 const preload = new URL("./preload.ts", import.meta.url).href
 
 /** How long a start may take until the node answers, on a machine that others use too. */
@@ -20,14 +21,19 @@ process.on("exit", () => {
   for (const child of children) child.kill("SIGKILL")
 })
 
-/** Starts the command as a process with the preload, and keeps what it prints. */
-export const spawnBackend = (args: ReadonlyArray<string>, env: Record<string, string>) => {
+/** Says where a backend keeps its state; or the file of a server of streams, which needs none on PostgreSQL. */
+export type State = { readonly stateDirectory: string } | { readonly streams: string }
+
+/** Starts a server as a process with the preload, and keeps what it prints. */
+export const spawnServer = (state: State, env: Record<string, string>, port = "0") => {
+  const command = "streams" in state
+    ? [streamProgram, port, state.streams]
+    : [backendProgram, "serve", "--port", port, "--state-dir", state.stateDirectory, "--json"]
   const child = spawn(process.execPath, [
     "--expose-gc",
     "--conditions=sallyport-source",
     `--import=${preload}`,
-    bin,
-    ...args
+    ...command
   ], { stdio: ["ignore", "pipe", "pipe", "ipc"], env: { ...process.env, ...env } })
   children.add(child)
   const printed = { stdout: "", stderr: "" }
@@ -46,9 +52,11 @@ export const spawnBackend = (args: ReadonlyArray<string>, env: Record<string, st
 
 const hasExited = ({ exitCode, signalCode }: ChildProcess) => exitCode !== null || signalCode !== null
 
-/** Waits until the line that announces a server is complete, or the process has ended. */
-export const announced = async (backend: ReturnType<typeof spawnBackend>) => {
+/** Waits until the line that announces a server is complete, or the process has ended; one that hangs is killed. */
+export const announced = async (backend: ReturnType<typeof spawnServer>) => {
+  const until = performance.now() + 3 * readyMillis
   while (!backend.printed.stdout.includes("\n")) {
+    if (performance.now() > until) backend.child.kill("SIGKILL")
     if (hasExited(backend.child)) return undefined
     await sleep(20)
   }
@@ -59,7 +67,7 @@ export const announced = async (backend: ReturnType<typeof spawnBackend>) => {
 /** Waits. */
 export const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
-/** Is one node of the backend. */
+/** Is one node: of the backend, or a server of streams. */
 export interface Node {
   readonly index: number
   readonly url: () => string
@@ -80,12 +88,12 @@ export interface Node {
 /** Makes a node, which is not started yet. */
 export const make = (options: {
   readonly index: number
-  readonly stateDirectory: string
+  readonly state: State
   readonly env: Record<string, string>
   readonly observe: (observation: Observation) => void
 }): Node => {
-  const { env, index, observe, stateDirectory } = options
-  let backend: ReturnType<typeof spawnBackend> | undefined
+  const { env, index, observe, state } = options
+  let backend: ReturnType<typeof spawnServer> | undefined
   let announcement: { readonly url: string; readonly code: string } | undefined
   let expected: "SIGKILL" | "SIGTERM" | "none" = "none"
   const frozen: Array<{ readonly from: number; to: number }> = []
@@ -94,7 +102,7 @@ export const make = (options: {
     const startedAt = performance.now()
     expected = "none"
     const port = announcement === undefined ? "0" : new URL(announcement.url).port
-    const current = backend = spawnBackend(["serve", "--port", port, "--state-dir", stateDirectory, "--json"], env)
+    const current = backend = spawnServer(state, env, port)
     current.child.once("exit", (code) => {
       if (expected !== "none") return
       observe({ _tag: "Ended", node: index, by: "none", code, millis: 0, stderr: current.printed.stderr })

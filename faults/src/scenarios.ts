@@ -12,7 +12,7 @@ import type { Random } from "./random.ts"
 
 /** Starts a backend that must say what is wrong, and refuse to start unless nothing is left to harm, and returns what is wrong with that. */
 const refusal = async (stateDirectory: string, names: RegExp, mayStart: boolean): Promise<string | undefined> => {
-  const backend = Nodes.spawnBackend(["serve", "--port", "0", "--state-dir", stateDirectory, "--json"], {})
+  const backend = Nodes.spawnServer({ stateDirectory }, {})
   const announcement = await Nodes.announced(backend)
   if (announcement !== undefined) {
     backend.child.kill("SIGTERM")
@@ -28,7 +28,7 @@ const refusal = async (stateDirectory: string, names: RegExp, mayStart: boolean)
 
 /** Makes a directory with state, with a session in it. */
 const stopped = async (stateDirectory: string) => {
-  const node = Nodes.make({ index: 0, stateDirectory, env: {}, observe: () => {} })
+  const node = Nodes.make({ index: 0, state: { stateDirectory }, env: {}, observe: () => {} })
   await node.start("nothing")
   await node.terminate()
 }
@@ -66,7 +66,7 @@ const damages: ReadonlyArray<
 
 /** Starts several backends on one new directory at once: all are good, and what one gives out is good at the others. */
 const startsAtOnce = async (stateDirectory: string): Promise<string | undefined> => {
-  const nodes = [0, 1, 2].map((index) => Nodes.make({ index, stateDirectory, env: {}, observe: () => {} }))
+  const nodes = [0, 1, 2].map((index) => Nodes.make({ index, state: { stateDirectory }, env: {}, observe: () => {} }))
   const client = Client.make(() => {})
   try {
     await Promise.all(nodes.map((node) => node.start("nothing")))

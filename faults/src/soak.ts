@@ -51,21 +51,21 @@ const measure = async (node: Node, store: Stores.Store): Promise<ReadonlyArray<n
 const soak = async (store: Stores.Store, random: Random.Random): Promise<boolean> => {
   const observations: Array<Observation> = []
   const observe = (observation: Observation) => void observations.push(observation)
-  const nodes = await startNodes(store, observe, { SALLYPORT_SESSION_CACHE_CAPACITY: "500" })
+  const { all, streams, nodes } = await startNodes(store, observe, { SALLYPORT_SESSION_CACHE_CAPACITY: "500" })
   try {
-    const workload = await Workload.start({ nodes, random, observe, paceMillis: 100 })
-    const samples = nodes.map((): Array<ReadonlyArray<number>> => [])
+    const workload = await Workload.start({ nodes, streams, random, observe, paceMillis: 100 })
+    const samples = all.map((): Array<ReadonlyArray<number>> => [])
     const everyMillis = Math.max(1_000, millis / 120)
     const until = performance.now() + millis
     while (performance.now() < until) {
       await sleep(everyMillis)
-      for (const [index, node] of nodes.entries()) {
+      for (const [index, node] of all.entries()) {
         const sample = await measure(node, store)
         if (sample !== undefined) samples[index]?.push(sample)
       }
     }
     await workload.stop()
-    for (const node of nodes) await node.terminate()
+    for (const node of all) await node.terminate()
     const { checked, violations } = judge({ observations, tables: await store.tables() })
     const requests = checked.get("no request hangs") ?? 0
     console.log(`\n${store.name}: ${requests} requests in ${Math.round(millis / 60_000)} minutes\n`)
@@ -75,14 +75,23 @@ const soak = async (store: Stores.Store, random: Random.Random): Promise<boolean
       for (const [column, { name, suffix, unit, ...options }] of measures.entries()) {
         const { allowed, growth, isGrowing, median } = Trend.of(ofNode.map((sample) => sample[column] ?? 0), options)
         const texts = [median, growth, allowed].map((value) => `${(value / unit).toFixed(1)} ${suffix}`.trim())
-        console.log(`| ${[index, name, ...texts, isGrowing ? "grows" : ""].join(" | ")} |`)
+        console.log(
+          `| ${
+            [
+              index < nodes.length ? `backend ${index}` : `streams ${index - nodes.length}`,
+              name,
+              ...texts,
+              isGrowing ? "grows" : ""
+            ].join(" | ")
+          } |`
+        )
         isGood &&= !isGrowing
       }
     }
     for (const { check, evidence } of violations.slice(0, 50)) console.log(`  ${check}: ${evidence.slice(0, 1_000)}`)
     return isGood
   } finally {
-    for (const node of nodes) await node.kill()
+    for (const node of all) await node.kill()
   }
 }
 

@@ -29,6 +29,8 @@ export interface Store {
   readonly name: string
   /** Lists the nodes, each with its state directory and its variables. */
   readonly nodes: ReadonlyArray<{ readonly stateDirectory: string; readonly env: Record<string, string> }>
+  /** Says where the streams are: in the same database, served by as many processes of their own. */
+  readonly streams: string
   readonly faults: ReadonlyArray<Fault>
   readonly tables: () => Promise<Tables>
   /** Counts the runs that have not ended. */
@@ -139,6 +141,7 @@ export const sqlite = (random: Random): Store => {
   return {
     name: "SQLite file",
     nodes: [{ stateDirectory, env: {} }],
+    streams: filename,
     faults: [
       { kind: "SQLite's lock held", inject: () => holdLock(filename, random.between(300, 8_000)) },
       ...isMounted ? [{ kind: "disk full", inject: () => fillDisk(directory, random.between(300, 4_000)) }] : []
@@ -181,6 +184,7 @@ export const postgres = async (random: Random, server: PostgresAddress): Promise
         SALLYPORT_SECRET_KEY: key
       }
     })),
+    streams: "",
     faults: [
       {
         kind: "connections cut",

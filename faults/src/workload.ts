@@ -24,12 +24,14 @@ const exchangeType = "urn:ietf:params:oauth:grant-type:token-exchange"
 /** Starts the clients. They go on until they are stopped. */
 export const start = async (options: {
   readonly nodes: ReadonlyArray<Node>
+  /** The servers of streams. */
+  readonly streams: ReadonlyArray<Node>
   readonly random: Random
   readonly observe: (observation: Observation) => void
   /** How long each client rests between two requests, at most. */
   readonly paceMillis: number
 }) => {
-  const { nodes, observe, paceMillis, random } = options
+  const { nodes, observe, paceMillis, random, streams } = options
   const client = makeClient(observe)
   const sessions: Array<Session> = []
   let isOver = false
@@ -268,6 +270,52 @@ export const start = async (options: {
     }
   }
 
+  const anyStreams = () => random.pick(streams) ?? firstNode
+  const paths = ["/streams/one", "/streams/two", "/streams/three"]
+
+  /** Appends numbers to a stream, each again with the same number until it is acknowledged, at whichever server. */
+  const appending = (path: string) => {
+    let isCreated = false
+    let next = 0
+    return async () => {
+      const headers = { "content-type": "application/json" }
+      if (!isCreated) {
+        const created = await client.insist(anyStreams, `PUT ${path}`, path, { method: "PUT", headers }, over)
+        isCreated = created !== undefined && created.answer.status < 300
+        return
+      }
+      const producer = { "producer-id": "writer", "producer-epoch": "0", "producer-seq": String(next) }
+      const request = { body: String(next), headers: { ...headers, ...producer } }
+      const appended = await client.insist(anyStreams, `POST ${path}`, path, request, over)
+      if (appended === undefined) return
+      const { status, text } = appended.answer
+      if (status < 300) observe({ _tag: "Appended", stream: path, value: next++ })
+      else {observe({
+          _tag: "Checked",
+          scenario: "an append is accepted",
+          problem: `${path} ${next}: ${status} ${text}`
+        })}
+    }
+  }
+
+  /** Reads a stream from its beginning to its end. */
+  const readWhole = async (path: string) => {
+    const values: Array<number> = []
+    for (let offset = "-1";;) {
+      const page = await client.send(anyStreams(), `GET ${path}`, `${path}?offset=${offset}`)
+      if (page?.status === 404) return
+      const next = page?.headers["stream-next-offset"]
+      if (page?.status !== 200 || typeof next !== "string") {
+        await sleep(200)
+        continue
+      }
+      values.push(...parse<ReadonlyArray<number>>(page))
+      if (page.headers["stream-up-to-date"] === "true") break
+      offset = next
+    }
+    observe({ _tag: "StreamRead", stream: path, values })
+  }
+
   const loop = async (work: () => Promise<void>) => {
     while (!over()) {
       await work()
@@ -285,7 +333,8 @@ export const start = async (options: {
     loop(running),
     loop(following),
     loop(() => credential("anthropic.api-key")),
-    loop(await refreshing())
+    loop(await refreshing()),
+    ...paths.map((path) => loop(appending(path)))
   ]
 
   return {
@@ -312,6 +361,7 @@ export const start = async (options: {
     stop: async () => {
       isOver = true
       await Promise.all(loops)
+      for (const path of paths) await readWhole(path)
     }
   }
 }

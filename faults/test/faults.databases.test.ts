@@ -19,7 +19,14 @@ const campaign = async (millis: number, make: (random: Random.Random) => Promise
 
 /** Fails unless the campaign has looked at what matters most. */
 const assertChecked = ({ verdict }: Campaign.Result) => {
-  for (const check of ["a run ends exactly once", "what was revoked stays refused", "a node comes back"]) {
+  for (
+    const check of [
+      "an acknowledged append is stored",
+      "a run ends exactly once",
+      "what was revoked stays refused",
+      "a node comes back"
+    ]
+  ) {
     assert.isAbove(verdict.checked.get(check) ?? 0, 0, check)
   }
 }
