@@ -149,12 +149,21 @@ describe("sallyport connect", () => {
         assert.deepInclude(status, { code: 0, stdout: "Linked to no relay\nWho may connect: account\n" })
         yield* ask(state, [first, second, third])
 
-        const misspelt = yield* show(state, "link", "--relay", "http://127.0.0.1:1", "--code", "c", "--url", "host")
-        assert.strictEqual(misspelt.code, 1)
+        const misspelt = yield* show(
+          state,
+          "link",
+          "--relay",
+          "http://127.0.0.1:1",
+          "--code",
+          "c",
+          "--public-url",
+          "host"
+        )
+        assert.strictEqual(misspelt.code, 2)
         assert.include(misspelt.stdout + misspelt.stderr, `"host". Expected an address such as https://host`)
 
         const wrong = yield* show(state, "security", "everyone")
-        assert.strictEqual(wrong.code, 1)
+        assert.strictEqual(wrong.code, 2)
         assert.include(wrong.stdout + wrong.stderr, `"account" | "client-approval"`)
         const trustsUnknown = yield* run(state, "security", "client-approval", "--trust", "unknown")
         assert.strictEqual(trustsUnknown.code, 3)
