@@ -128,7 +128,7 @@ const security = Command.make(
         const observed = (yield* clientsOf(server)).filter((client) => client.status === "observed")
         return { approved, named, observed }
       })
-    })
+    }, true)
     yield* Terminal.print(flags.json, Output.Security, { mode: mode.value, approved }, () =>
       [
         mode.value,
@@ -265,11 +265,12 @@ const onlyOnStore = (what: string, instead = "it there") =>
 /** Runs a command that only the backend's own store can answer. */
 const withStore = Effect.fnUntraced(function*<A, E, R>(
   name: string,
-  run: (json: boolean) => Effect.Effect<A, E, R>
+  run: (json: boolean) => Effect.Effect<A, E, R>,
+  creates = false
 ) {
   const flags = yield* parent
   if (Option.isSome(flags.url)) return yield* onlyOnStore(`connect ${name}`)
-  return yield* Effect.provide(run(flags.json), StoreCommands.layer(flags))
+  return yield* Effect.provide(run(flags.json), StoreCommands.layer(flags, creates))
 })
 
 const status = Command.make("status", {}, () =>
@@ -365,7 +366,8 @@ const link = Command.make(
           onFailure: ({ message }) => `It is not known whether the relay reaches this backend at ${url}. ${message}`
         })
         if (warning !== undefined) yield* Console.error(`sallyport: ${warning}`)
-      }, Effect.provide(StoreCommands.layerHttp))
+      }, Effect.provide(StoreCommands.layerHttp)),
+      true
     )
 ).pipe(Command.withDescription("Link this backend to a relay"))
 

@@ -61,7 +61,7 @@ const ask = Effect.fnUntraced(
   function*<A, B, E, E2, R, R2>(from: {
     readonly store: (caller: Caller) => Effect.Effect<A, E, R>
     readonly server: (server: StoreCommands.Server) => Effect.Effect<B, E2, R2>
-  }) {
+  }, creates = false) {
     const flags = yield* parent
     const { org, url, user } = flags
     if (Option.isSome(url) && (Option.isSome(org) || Option.isSome(user))) {
@@ -80,7 +80,7 @@ const ask = Effect.fnUntraced(
         (credentials) => from.store({ principal: { subject }, credentials })
       ).pipe(Effect.provide(BackendCredentials.layer(memberships))),
       server: from.server
-    })
+    }, creates)
   },
   Effect.mapError((error) =>
     error instanceof CredentialScopeResolver.CredentialError && error.reason._tag === "UnknownKey"
@@ -217,7 +217,7 @@ const set = Command.make(
           }
         })
       })
-    })
+    }, true)
     yield* Terminal.print(
       json,
       Output.CredentialSet,

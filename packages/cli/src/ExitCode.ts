@@ -32,16 +32,16 @@ export const exitCodes = {
   NotLinked: 9,
   /** The change was made here, and the relay could not be told. */
   RelayNotTold: 10,
-  /** A value does not have the form that is taken. */
-  InvalidInput: 11,
+  /** No backend has kept state there; nothing was created. */
+  NoState: 11,
   /** The caller may not do this. */
   NotAllowed: 12,
   /** The provider does not accept the credential, or could not be asked. */
   NotValid: 13,
   /** The question was answered with no, or could not be asked and `--yes` was not given; nothing was changed. */
   NotConfirmed: 14,
-  /** No backend has kept state there; nothing was created. */
-  NoState: 15,
+  /** A value does not have the form that is taken. */
+  InvalidInput: 15,
   /** The server does not accept the token. */
   SignedOut: 16,
   /** The present state does not allow it, such as a thread with a running run. */

@@ -6,10 +6,12 @@ import { ListedSessionView, PairingLinkView } from "@sallyport/contract/AccessSc
 import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import { EnvironmentHealth } from "@sallyport/contract/ConnectProtocol"
 import { CredentialView } from "@sallyport/contract/CredentialGroup"
+import { RunView } from "@sallyport/contract/RunGroup"
 import { CredentialScope } from "@sallyport/core/access/ScopedCredential"
 import { SecurityMode } from "@sallyport/core/access/ConnectClient"
 import { Verdict } from "@sallyport/core/credentials/CredentialRequirements"
 import { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
+import { RunEventKind } from "@sallyport/core/runs/Run"
 import * as Schema from "effect/Schema"
 
 /**
@@ -198,3 +200,92 @@ export const RotatedKey = Schema.Struct({
  * @since 0.1.0
  */
 export const Unlinked = Schema.Struct({ link: Schema.Null, relayTold: Schema.Boolean })
+
+/**
+ * Describes what `runs start` and `runs abort` print.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Run = Schema.Struct({ run: RunView })
+
+/**
+ * Describes a line of `runs tail`. `seq` is the number to go on after; null for an end that has none.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RunEvent = Schema.Struct({ seq: Schema.NullOr(Schema.Natural), kind: RunEventKind, data: Schema.Json })
+
+/**
+ * Describes what `runs sweep` prints: how many runs it ended, and how many rows of each kind it deleted.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Swept = Schema.Struct({
+  ended: Schema.Natural,
+  expired: Schema.Natural,
+  events: Schema.Natural,
+  removed: Schema.Natural,
+  aborts: Schema.Natural
+})
+
+/**
+ * Describes a line of `feed tail`. `id` is the number to go on after, and `data` has the form that the contract's
+ * `AccessGroup.feedData` has for the event.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const FeedEvent = Schema.Struct({ id: Schema.NullOr(Schema.String), event: Schema.String, data: Schema.Json })
+
+/**
+ * Describes what `secrets list` and `secrets verify` print; `problem` says why a secret cannot be read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Secrets = Schema.Struct({
+  secrets: Schema.Array(Schema.Struct({
+    name: Schema.String,
+    versions: Schema.Natural,
+    problem: Schema.NullOr(Schema.String)
+  }))
+})
+
+/**
+ * Describes what `secrets rotate` prints.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RotatedSigningKey = Schema.Struct({ keyId: Schema.String })
+
+/**
+ * Describes what `status` prints. What the token of `--url` may not read is null.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Status = Schema.Struct({
+  sessions: Schema.Natural,
+  links: Schema.Natural,
+  waitingClients: Schema.NullOr(Schema.Natural),
+  securityMode: Schema.NullOr(SecurityMode)
+})
+
+/**
+ * Describes what `doctor` prints: each check with what it found, and how to mend it if that is not part of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Doctor = Schema.Struct({
+  checks: Schema.Array(Schema.Struct({
+    check: Schema.String,
+    state: Schema.Literals(["good", "doubtful", "bad"]),
+    detail: Schema.String,
+    remedy: Schema.NullOr(Schema.String)
+  }))
+})

@@ -16,14 +16,30 @@ import { describeFailure } from "./internal/describeFailure.ts"
 import { exitCodeOf } from "./internal/failures.ts"
 import * as Help from "./internal/help.ts"
 import * as ThumbprintArguments from "./internal/thumbprintArguments.ts"
+import { feed } from "./Feed.ts"
 import * as Links from "./Links.ts"
+import { runs } from "./Runs.ts"
+import { secrets } from "./Secrets.ts"
 import { serve } from "./Serve.ts"
 import { sessions } from "./Sessions.ts"
+import * as Status from "./Status.ts"
 
 const root = Command.make("sallyport").pipe(
   Command.withDescription("Pairing, sessions and resumable runs, as a server to try and to learn from")
 )
-const commands = [serve, Links.pair, Links.links, sessions, connect, credentials] as const
+const commands = [
+  serve,
+  Status.status,
+  Status.doctor,
+  Links.pair,
+  Links.links,
+  sessions,
+  connect,
+  credentials,
+  secrets,
+  runs,
+  feed
+] as const
 const sallyport = root.pipe(
   Command.withSubcommands([...commands, completionsOf(Command.withSubcommands(root, commands))])
 )

@@ -9,6 +9,8 @@ import * as Persistence from "@sallyport/cli/Persistence"
 import * as StateDirectory from "@sallyport/cli/StateDirectory"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { exitCodes } from "@sallyport/cli/ExitCode"
+import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { freshState, get, pair, post, request, sallyport, serve } from "../../../test-support/backend.ts"
@@ -134,17 +136,18 @@ describe("sallyport connect", () => {
   )
 
   it.live(
-    "CONN-01 CONN-02: shows and sets who may connect, and trusts the clients that are named and no others",
+    "CONN-01 CONN-02 C-64: creates nothing where no state is, shows and sets who may connect, and trusts the clients that are named and no others",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
-        const begun = yield* run(state, "status")
-        assert.deepStrictEqual(JSON.parse(begun.stdout), { mode: "client-approval", link: null })
-        assert.include(begun.stderr, `No backend has kept state in ${state} yet`)
-        const none = yield* show(state, "clients")
-        assert.deepInclude(none, { code: 0, stdout: "No client has asked to connect yet\n", stderr: "" })
+        const misspeltState = yield* run(state, "status")
+        assert.deepInclude(misspeltState, { code: exitCodes.NoState, stdout: "" })
+        assert.include(misspeltState.stderr, `No backend has kept state in ${state} yet. Nothing was created`)
+        assert.isFalse(NFS.existsSync(state))
 
         assert.strictEqual((yield* show(state, "security", "account")).stdout, "account\n")
+        const none = yield* show(state, "clients")
+        assert.deepInclude(none, { code: 0, stdout: "No client has asked to connect yet\n", stderr: "" })
         const status = yield* show(state, "status")
         assert.deepInclude(status, { code: 0, stdout: "Linked to no relay\nWho may connect: account\n" })
         yield* ask(state, [first, second, third])
@@ -186,11 +189,12 @@ describe("sallyport connect", () => {
         assert.deepStrictEqual(all.approved.map((client) => client.proofKeyThumbprint), [third])
 
         const listed = (yield* show(state, "clients")).stdout.trimEnd().split("\n")
+        assert.match(listed.shift() ?? "", /^CLIENT +STATUS +CODE +ACCOUNT +DEVICE +ASKED$/)
         assert.lengthOf(listed, 3)
         const [waiting] = listed.filter((line) => line.startsWith("fisherbbbbbb"))
         assert.match(
           waiting ?? "",
-          /^fisherbbbbbb {2}pending {3}[0-9A-Z]{4}-[0-9A-Z]{4} {2}ada {2}Ada's phone {2}\d{4}-\d\d-\d\d \d\d:\d\d$/
+          /^fisherbbbbbb {2}pending {3}[0-9A-Z]{4}-[0-9A-Z]{4} {2}ada {2,}Ada's phone {2}\d{4}-\d\d-\d\d \d\d:\d\d$/
         )
       }).pipe(Effect.scoped),
     timeout

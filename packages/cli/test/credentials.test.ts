@@ -56,7 +56,7 @@ describe("sallyport credentials", () => {
         const pair = JSON.stringify({ accessKeyId: "AKIA-s3cret", secretAccessKey: secret })
         assert.strictEqual((yield* run(state, ["set", "aws.access-key"], pair)).code, 0)
         const half = yield* run(state, ["set", "aws.access-key"], JSON.stringify({ accessKeyId: "AKIA-s3cret" }))
-        assert.deepStrictEqual([half.code, half.stdout], [11, ""])
+        assert.deepStrictEqual([half.code, half.stdout], [15, ""])
         assert.notInclude(half.stderr, "s3cret")
 
         const listed = yield* run(state, ["list", "--org", "acme", "--json"])
@@ -109,8 +109,8 @@ describe("sallyport credentials", () => {
           const [code, args, input] of [
             [3, ["set", "unknown.key"], "x"],
             [3, ["test", "unknown.key"], ""],
-            [11, ["set", "github.token"], "\n"],
-            [11, ["set", "github.token"], "x".repeat(70_000)],
+            [15, ["set", "github.token"], "\n"],
+            [15, ["set", "github.token"], "x".repeat(70_000)],
             [12, ["set", "github.token", "--scope", "org"], "x"],
             [12, ["remove", "github.token", "--scope", "workspace", "--yes"], ""],
             [3, ["remove", "github.token", "--yes"], ""],

@@ -23,6 +23,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -102,20 +103,41 @@ const noteNewState = Effect.fnUntraced(function*({ database, directory }: StateD
   yield* Console.error(`sallyport: No backend has kept state in ${directory} yet; --state-dir names another directory`)
 })
 
-/** Provides the repositories, the secrets and the cryptography of the store that the flags name. */
-export const layerStore = ({ databaseUrl, stateDir }: StoreFlags) =>
-  StateDirectory.orDefault(stateDir).pipe(
-    Effect.flatMap(StateDirectory.open),
-    Effect.tap((state) => Option.isSome(databaseUrl) ? Effect.void : noteNewState(state)),
-    Effect.map((state) => Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })),
+/** Refuses a directory without state, which may be misspelt. Nothing is created. */
+const requireState = Effect.fnUntraced(function*(directory: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const resolved = path.resolve(directory)
+  if (yield* Effect.orElseSucceed(fs.exists(path.join(resolved, "sallyport.db")), () => true)) return
+  return yield* new CommandFailed({
+    code: "NoState",
+    message: `No backend has kept state in ${resolved} yet. Nothing was created; ` +
+      `name the directory with --state-dir, or start the backend with "sallyport serve"`
+  })
+})
+
+export const layerCrypto = NodeCrypto.layer
+
+/**
+ * Provides the repositories, the secrets and the cryptography of the store that the flags name. A command that `creates`
+ * something may come before the first start of the backend.
+ */
+export const layerStore = ({ databaseUrl, stateDir }: StoreFlags, creates: boolean) =>
+  Effect.gen(function*() {
+    const directory = yield* StateDirectory.orDefault(stateDir)
+    if (!creates && Option.isNone(databaseUrl)) yield* requireState(directory)
+    const state = yield* StateDirectory.open(directory)
+    if (Option.isNone(databaseUrl)) yield* noteNewState(state)
+    return Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })
+  }).pipe(
     Layer.unwrap,
-    Layer.provideMerge(NodeCrypto.layer),
+    Layer.provideMerge(layerCrypto),
     // A store that cannot be opened is unavailable, like one that is lost later.
     Layer.catchTag("DatabaseError", ({ message }) =>
       Layer.effectContext(Effect.fail(new CommandFailed({ code: "Unavailable", message }))))
   )
 
-const layerServices = Layer.mergeAll(
+export const layerServices = Layer.mergeAll(
   AccessFeed.layerConfig,
   BootstrapCredentialService.layerConfig,
   ConnectClientStore.layerConfig,
@@ -124,7 +146,8 @@ const layerServices = Layer.mergeAll(
 )
 
 /** Provides the services on the store that the flags name. */
-export const layer = (flags: StoreFlags) => Layer.provideMerge(layerServices, layerStore(flags))
+export const layer = (flags: StoreFlags, creates = false) =>
+  Layer.provideMerge(layerServices, layerStore(flags, creates))
 
 /** A code or a token is sent only to the named server: redirects are not followed. */
 export const layerHttp = Layer.provide(
@@ -178,10 +201,10 @@ export type Server = Effect.Success<ReturnType<typeof connectTo>>
 export const ask = Effect.fnUntraced(function*<A, B, E, E2, R, R2>(flags: Flags, from: {
   readonly store: Effect.Effect<A, E, R>
   readonly server: (server: Server) => Effect.Effect<B, E2, R2>
-}) {
+}, creates = false) {
   return Option.isSome(flags.url)
     ? yield* Effect.flatMap(connectTo(flags.url.value, flags), from.server).pipe(Effect.provide(layerHttp))
-    : yield* Effect.provide(from.store, layer(flags))
+    : yield* Effect.provide(from.store, layer(flags, creates))
 })
 
 /** How many entries a page of a list holds at most. */

@@ -144,3 +144,17 @@ export const confirm = Effect.fnUntraced(function*(yes: boolean, question: strin
   if (yield* Prompt.run(Prompt.Confirm({ message: question }))) return
   return yield* new CommandFailed({ code: "NotConfirmed", message: "Nothing was changed" })
 })
+
+const notLine = /[\u007F-\u009F\u2028\u2029\p{Cf}\p{Cs}]/gu
+
+/** Writes a JSON value in one line, in which no character moves the cursor or the text around it. */
+export const jsonLine = (value: Schema.Json): string =>
+  JSON.stringify(value).replaceAll(
+    notLine,
+    (char) => char.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join("")
+  )
+
+/** Tells a person on a terminal how far a long command has come. */
+export const progress = Effect.fnUntraced(function*(text: string) {
+  if ((yield* TerminalCapabilities.TerminalCapabilities).canAnimate) yield* Console.error(`… ${text}`)
+})
