@@ -43,7 +43,8 @@ export const exitCodes = {
   ReasonNotAllowed: 1,
   TooManyWaiting: 1,
   NotLinked: 9,
-  RelayNotTold: 10
+  RelayNotTold: 10,
+  NoState: StoreCommands.noStateExitCode
 } as const
 
 const parent = Command.make("connect").pipe(
@@ -60,12 +61,13 @@ const layerHttp = Layer.provide(
 /** Runs a command on the backend's store. */
 const withStore = Effect.fnUntraced(
   function*<A, E, R>(
-    run: (options: { readonly json: boolean }) => Effect.Effect<A, E, R>
+    run: (options: { readonly json: boolean }) => Effect.Effect<A, E, R>,
+    creates = false
   ) {
     const flags = yield* parent
     const services = Layer.provideMerge(
       Layer.merge(ConnectClientStore.layerConfig, AccessFeed.layerConfig),
-      StoreCommands.layerStore(flags)
+      StoreCommands.layerStore(flags, creates)
     )
     return yield* Effect.provide(run(flags), services)
   },
@@ -124,38 +126,41 @@ const security = Command.make(
     )
   },
   ({ mode, trust, trustAll }) =>
-    withStore(Effect.fnUntraced(function*({ json }) {
-      const clients = yield* ConnectClientStore.ConnectClientStore
-      if (Option.isNone(mode)) {
-        const current = yield* clients.securityMode
-        return yield* Console.log(json ? JSON.stringify({ mode: current }) : current)
-      }
-      const named = yield* Effect.forEach(trust, (client) => clients.get(client))
-      const approved = yield* clients.setSecurityMode({
-        mode: mode.value,
-        trust: trustAll ? "all" : named.map((client) => client.proofKeyThumbprint),
-        by: "operator"
-      })
-      if (json) return yield* Console.log(JSON.stringify({ mode: mode.value, approved: approved.map(toJson) }))
-      yield* Console.log(mode.value)
-      for (const client of approved) yield* Console.log(toLine(client))
-      for (const client of named) {
-        if (client.status === "observed" || client.status === "approved") continue
-        yield* Console.log(
-          `${client.proofKeyThumbprint.slice(0, 12)} is ${client.status} and was not changed; approve it with ` +
-            `"sallyport connect approve"`
-        )
-      }
-      if (mode.value === "client-approval") {
-        const observed = (yield* clients.list()).filter((client) => client.status === "observed")
-        if (observed.length > 0) {
+    withStore(
+      Effect.fnUntraced(function*({ json }) {
+        const clients = yield* ConnectClientStore.ConnectClientStore
+        if (Option.isNone(mode)) {
+          const current = yield* clients.securityMode
+          return yield* Console.log(json ? JSON.stringify({ mode: current }) : current)
+        }
+        const named = yield* Effect.forEach(trust, (client) => clients.get(client))
+        const approved = yield* clients.setSecurityMode({
+          mode: mode.value,
+          trust: trustAll ? "all" : named.map((client) => client.proofKeyThumbprint),
+          by: "operator"
+        })
+        if (json) return yield* Console.log(JSON.stringify({ mode: mode.value, approved: approved.map(toJson) }))
+        yield* Console.log(mode.value)
+        for (const client of approved) yield* Console.log(toLine(client))
+        for (const client of named) {
+          if (client.status === "observed" || client.status === "approved") continue
           yield* Console.log(
-            `${observed.length} clients seen so far need approval now; trust them one by one with ` +
-              `"sallyport connect approve", or all with --trust-all`
+            `${client.proofKeyThumbprint.slice(0, 12)} is ${client.status} and was not changed; approve it with ` +
+              `"sallyport connect approve"`
           )
         }
-      }
-    }))
+        if (mode.value === "client-approval") {
+          const observed = (yield* clients.list()).filter((client) => client.status === "observed")
+          if (observed.length > 0) {
+            yield* Console.log(
+              `${observed.length} clients seen so far need approval now; trust them one by one with ` +
+                `"sallyport connect approve", or all with --trust-all`
+            )
+          }
+        }
+      }),
+      Option.isSome(mode)
+    )
 ).pipe(Command.withDescription("Show or set who may connect"))
 
 const list = Command.make("clients", {}, () =>
@@ -302,21 +307,24 @@ const link = Command.make(
     )
   },
   ({ code, newKey, relay, url }) =>
-    withStore(Effect.fnUntraced(function*({ json }) {
-      const token = yield* Linking.exchangeCode({ relayUrl: relay, code })
-      const { account, environmentId } = yield* Linking.link({ relayUrl: relay, token, url, newKey })
-      if (!json) yield* Console.log(`Linked to ${relay} as ${environmentId}, which belongs to ${Text.shown(account)}`)
-      const health = yield* Effect.result(Linking.health({ relayUrl: relay, token, environmentId }))
-      if (json) {
-        const found = Option.getOrNull(Result.getSuccess(health))
-        yield* Console.log(JSON.stringify({ environmentId, account, relayUrl: relay, health: found }))
-      }
-      const warning = Result.match(health, {
-        onSuccess: (found) => describeHealth(found, url),
-        onFailure: ({ message }) => `It is not known whether the relay reaches this backend at ${url}. ${message}`
-      })
-      if (warning !== undefined) yield* Console.error(`sallyport: ${warning}`)
-    }, Effect.provide(layerHttp)))
+    withStore(
+      Effect.fnUntraced(function*({ json }) {
+        const token = yield* Linking.exchangeCode({ relayUrl: relay, code })
+        const { account, environmentId } = yield* Linking.link({ relayUrl: relay, token, url, newKey })
+        if (!json) yield* Console.log(`Linked to ${relay} as ${environmentId}, which belongs to ${Text.shown(account)}`)
+        const health = yield* Effect.result(Linking.health({ relayUrl: relay, token, environmentId }))
+        if (json) {
+          const found = Option.getOrNull(Result.getSuccess(health))
+          yield* Console.log(JSON.stringify({ environmentId, account, relayUrl: relay, health: found }))
+        }
+        const warning = Result.match(health, {
+          onSuccess: (found) => describeHealth(found, url),
+          onFailure: ({ message }) => `It is not known whether the relay reaches this backend at ${url}. ${message}`
+        })
+        if (warning !== undefined) yield* Console.error(`sallyport: ${warning}`)
+      }, Effect.provide(layerHttp)),
+      true
+    )
 ).pipe(Command.withDescription("Link this backend to a relay"))
 
 const rotateKey = Command.make("rotate-key", {}, () =>

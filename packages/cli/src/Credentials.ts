@@ -49,7 +49,7 @@ const shared = {
  * @since 0.1.0
  */
 export const exitCodes: Readonly<
-  Record<CredentialScopeResolver.CredentialError["reason"]["_tag"] | "NotValid", number>
+  Record<CredentialScopeResolver.CredentialError["reason"]["_tag"] | "NotValid" | "NoState", number>
 > = {
   UnknownKey: 3,
   NotSet: 4,
@@ -62,7 +62,8 @@ export const exitCodes: Readonly<
   CredentialRejected: 9,
   NotValid: 9,
   OrgLookupFailed: 8,
-  CredentialStoreUnavailable: 8
+  CredentialStoreUnavailable: 8,
+  NoState: StoreCommands.noStateExitCode
 }
 
 const parent = Command.make("credentials").pipe(
@@ -77,14 +78,15 @@ const withStore = Effect.fnUntraced(
       readonly json: boolean
       readonly principal: CredentialScopeResolver.Caller
       readonly credentials: CredentialScopeResolver.CredentialScopeResolver["Service"]
-    }) => Effect.Effect<A, E, R>
+    }) => Effect.Effect<A, E, R>,
+    creates = false
   ) {
     const flags = yield* parent
     const { json, org, user } = flags
     const memberships = OrgMembership.layerStatic(
       new Map([[user, { org: Option.isSome(org) ? { id: org.value, role: "owner" } : null }]])
     )
-    const services = Layer.provide(BackendCredentials.layer(memberships), StoreCommands.layerStore(flags))
+    const services = Layer.provide(BackendCredentials.layer(memberships), StoreCommands.layerStore(flags, creates))
     return yield* Effect.gen(function*() {
       const credentials = yield* CredentialScopeResolver.CredentialScopeResolver
       return yield* run({ json, principal: { subject: user }, credentials })
@@ -197,22 +199,25 @@ const set = Command.make(
   "set",
   { key, scope },
   ({ key, scope }) =>
-    withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
-      // The key and the right are checked before the question, so that a person never types a secret for nothing.
-      yield* credentials.writeScope(principal, key)
-      const found = (yield* credentials.status(principal)).find((one) => one.key === key)
-      const values = yield* readValues(key, found?.parts ?? [CredentialRequirements.singlePart])
-      const { credential, shadowedBy } = yield* credentials.write(principal, {
-        key,
-        values,
-        scope: Option.getOrUndefined(scope)
-      })
-      if (json) return yield* Console.log(JSON.stringify({ credential: toJson(credential), shadowedBy }))
-      yield* Console.log(`Set ${key} of the ${credential.scope} ${Text.shown(credential.owner)}.`)
-      if (shadowedBy !== null) {
-        yield* Console.error(`The ${shadowedBy}'s own credential is read first and stays in use.`)
-      }
-    }))
+    withStore(
+      Effect.fnUntraced(function*({ credentials, json, principal }) {
+        // The key and the right are checked before the question, so that a person never types a secret for nothing.
+        yield* credentials.writeScope(principal, key)
+        const found = (yield* credentials.status(principal)).find((one) => one.key === key)
+        const values = yield* readValues(key, found?.parts ?? [CredentialRequirements.singlePart])
+        const { credential, shadowedBy } = yield* credentials.write(principal, {
+          key,
+          values,
+          scope: Option.getOrUndefined(scope)
+        })
+        if (json) return yield* Console.log(JSON.stringify({ credential: toJson(credential), shadowedBy }))
+        yield* Console.log(`Set ${key} of the ${credential.scope} ${Text.shown(credential.owner)}.`)
+        if (shadowedBy !== null) {
+          yield* Console.error(`The ${shadowedBy}'s own credential is read first and stays in use.`)
+        }
+      }),
+      true
+    )
 ).pipe(
   Command.withDescription(
     "Store a credential, typed in or from standard input: the value, or a bundle's parts as a JSON object"

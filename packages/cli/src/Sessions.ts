@@ -27,7 +27,12 @@ import * as StoreCommands from "./internal/storeCommands.ts"
  * @category constants
  * @since 0.1.0
  */
-export const exitCodes = { SessionNotFound: 3, SessionStoreUnavailable: 8, BootstrapStoreUnavailable: 8 } as const
+export const exitCodes = {
+  SessionNotFound: 3,
+  SessionStoreUnavailable: 8,
+  BootstrapStoreUnavailable: 8,
+  NoState: StoreCommands.noStateExitCode
+} as const
 
 const codeOf = (reason: string): number =>
   reason === "SessionNotFound" || reason === "SessionStoreUnavailable" || reason === "BootstrapStoreUnavailable"
@@ -45,7 +50,7 @@ const withStore = Effect.fnUntraced(
     const flags = yield* parent
     const services = Layer.provide(
       Layer.merge(SessionCredentialService.layerConfig, BootstrapCredentialService.layerConfig),
-      StoreCommands.layerStore(flags)
+      StoreCommands.layerStore(flags, false)
     )
     return yield* Effect.provide(run(flags), services)
   },

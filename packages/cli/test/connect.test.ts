@@ -9,6 +9,8 @@ import * as Persistence from "@sallyport/cli/Persistence"
 import * as StateDirectory from "@sallyport/cli/StateDirectory"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { randomBytes } from "node:crypto"
+import { existsSync, mkdirSync, writeFileSync } from "node:fs"
 import * as NPath from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { freshState, get, pair, post, request, sallyport, serve } from "../../../test-support/backend.ts"
@@ -138,9 +140,12 @@ describe("sallyport connect", () => {
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
-        const begun = yield* run(state, "status")
-        assert.deepStrictEqual(JSON.parse(begun.stdout), { mode: "client-approval", link: null })
+        const begun = yield* run(state, "security", "client-approval")
         assert.include(begun.stderr, `No backend has kept state in ${state} yet`)
+        assert.deepStrictEqual(JSON.parse((yield* run(state, "status")).stdout), {
+          mode: "client-approval",
+          link: null
+        })
         const none = yield* show(state, "clients")
         assert.deepInclude(none, { code: 0, stdout: "No client has asked to connect yet\n", stderr: "" })
 
@@ -257,12 +262,13 @@ describe("sallyport connect", () => {
         const lost = yield* run(state, "clients")
         assert.strictEqual(lost.code, 8)
         assert.match(lost.stderr, /^sallyport: The store of connecting clients cannot be reached .*\n$/)
-        const unopened = yield* run(
-          yield* freshState,
-          "clients",
-          "--database-url",
-          "postgres://ada:hunter2@127.0.0.1:1/none"
-        )
+        const url = "postgres://ada:hunter2@127.0.0.1:1/none"
+        const shared = yield* freshState
+        assert.strictEqual((yield* run(shared, "clients", "--database-url", url)).code, 11)
+        assert.isFalse(existsSync(shared))
+        mkdirSync(shared, { mode: 0o700 })
+        writeFileSync(NPath.join(shared, "secret-key"), randomBytes(32).toString("base64url"), { mode: 0o600 })
+        const unopened = yield* run(shared, "clients", "--database-url", url)
         assert.strictEqual(unopened.code, 8)
         assert.include(unopened.stderr, "postgres://127.0.0.1:1/none")
         assert.notInclude(unopened.stderr, "hunter2")

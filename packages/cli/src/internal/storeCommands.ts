@@ -3,6 +3,7 @@
  * that name the store, the store itself, and the exit code of a failure.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as ByteSize from "effect/ByteSize"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
@@ -42,19 +43,6 @@ const noteNewState = Effect.fnUntraced(function*({ database, directory }: StateD
   yield* Console.error(`sallyport: No backend has kept state in ${directory} yet; --state-dir names another directory`)
 })
 
-/** Provides the repositories, the secrets and the cryptography of the store that the flags name. */
-export const layerStore = ({ databaseUrl, stateDir }: {
-  readonly databaseUrl: Option.Option<Redacted.Redacted>
-  readonly stateDir: Option.Option<string>
-}) =>
-  StateDirectory.orDefault(stateDir).pipe(
-    Effect.flatMap(StateDirectory.open),
-    Effect.tap((state) => Option.isSome(databaseUrl) ? Effect.void : noteNewState(state)),
-    Effect.map((state) => Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })),
-    Layer.unwrap,
-    Layer.provideMerge(NodeCrypto.layer)
-  )
-
 /** Ends a command with a sentence, and an exit code to branch on. */
 export class CommandFailed extends Schema.TaggedError<CommandFailed>()("CommandFailed", {
   sentence: Schema.String,
@@ -67,6 +55,54 @@ export class CommandFailed extends Schema.TaggedError<CommandFailed>()("CommandF
     return this.exitCode
   }
 }
+
+/** The exit code of a command that found no state to work on. */
+export const noStateExitCode = 11
+
+/** Tells whether there is a directory, or a file that is not empty. */
+const isKept = Effect.fnUntraced(function*(location: string) {
+  const fs = yield* FileSystem.FileSystem
+  const info = yield* Effect.option(fs.stat(location))
+  return Option.exists(info, ({ size, type }) => type === "Directory" || ByteSize.isGreaterThan(size, ByteSize.zero))
+})
+
+/**
+ * Finds the state that a backend has kept, and creates nothing: the directory may be misspelt, and an empty state would look
+ * like one without clients, sessions or credentials.
+ */
+const findState = Effect.fnUntraced(function*(directory: string, isShared: boolean) {
+  const state = yield* StateDirectory.at(directory)
+  if (isShared && Option.isSome(yield* Config.option(Config.Redacted(Persistence.keyVariable)))) return state
+  const isThere = Option.isSome(yield* StateDirectory.find(directory))
+  const needed = isShared ? [state.secretKey] : [state.database, state.secrets]
+  const missing = yield* Effect.filter(needed, (location) => Effect.map(isKept(location), (kept) => !kept))
+  if (isThere && missing.length === 0) return state
+  const lacks = isThere && missing.length < needed.length ? `; ${missing.join(" and ")} is not there` : ""
+  return yield* new CommandFailed({
+    sentence: `No backend has kept state in ${state.directory} yet${lacks}. Nothing was created; ` +
+      `name the directory with --state-dir, or start the backend with "sallyport serve"`,
+    exitCode: noStateExitCode
+  })
+})
+
+/**
+ * Provides the repositories, the secrets and the cryptography of the store that the flags name. A command that `creates`
+ * something may come before the first start of the backend.
+ */
+export const layerStore = ({ databaseUrl, stateDir }: {
+  readonly databaseUrl: Option.Option<Redacted.Redacted>
+  readonly stateDir: Option.Option<string>
+}, creates: boolean) =>
+  Effect.gen(function*() {
+    const directory = yield* StateDirectory.orDefault(stateDir)
+    const isShared = Option.isSome(databaseUrl)
+    const state = yield* (creates ? StateDirectory.open(directory) : findState(directory, isShared))
+    if (!isShared) yield* noteNewState(state)
+    return Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })
+  }).pipe(
+    Layer.unwrap,
+    Layer.provideMerge(NodeCrypto.layer)
+  )
 
 /** Ends a command with the sentence of a service's error, and the exit code of its reason. */
 export const failWith =
