@@ -209,6 +209,10 @@ const redeemRow = async (directory: string): Promise<Row> => {
   raw.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
   raw.exec("CREATE TABLE links (digest TEXT PRIMARY KEY, uses INTEGER NOT NULL, expires_at INTEGER NOT NULL)")
   raw.exec("CREATE TABLE sessions (id TEXT PRIMARY KEY, subject TEXT NOT NULL, expires_at INTEGER NOT NULL)")
+  raw.exec("CREATE INDEX sessions_subject ON sessions (subject, expires_at)")
+  raw.exec("CREATE TABLE head (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL)")
+  raw.exec("CREATE TABLE feed (revision INTEGER PRIMARY KEY, type TEXT NOT NULL, payload TEXT NOT NULL)")
+  raw.exec("INSERT INTO head VALUES (1, 0)")
   const insert = raw.prepare("INSERT INTO links VALUES (?, 1, ?)")
   raw.exec("BEGIN")
   for (let index = 0; index < batch * (rounds + 1); index++) insert.run(String(index), Date.now() + 3_600_000)
@@ -218,6 +222,10 @@ const redeemRow = async (directory: string): Promise<Row> => {
   )
 
   const begin = raw.prepare("INSERT INTO sessions VALUES (?, 'owner', ?)")
+  const advance = raw.prepare("UPDATE head SET revision = revision + 2 WHERE id = 1 RETURNING revision")
+  const tell = raw.prepare("INSERT INTO feed VALUES (?, ?, ?)")
+  // What an event of a session weighs.
+  const payload = JSON.stringify({ session: "x".repeat(400) })
 
   const measured = await rates([
     {
@@ -243,6 +251,9 @@ const redeemRow = async (directory: string): Promise<Row> => {
           raw.exec("BEGIN IMMEDIATE")
           if (update.get(String(nextRow), Date.now()) === undefined) throw new Error("not redeemed")
           begin.run(String(nextRow++), Date.now() + 3_600_000)
+          const revision = Number(advance.get()?.revision)
+          tell.run(revision - 1, "pairingLinkUpserted", payload)
+          tell.run(revision, "sessionUpserted", payload)
           raw.exec("COMMIT")
         }
       }
@@ -253,9 +264,9 @@ const redeemRow = async (directory: string): Promise<Row> => {
   return {
     path: "redeem, durable",
     ours: rate(measured, "ours"),
-    against: "raw UPDATE and INSERT, durable",
+    against: "the raw writes in one transaction",
     theirs: rate(measured, "raw"),
-    atLeast: 0.5
+    atLeast: 0.6
   }
 }
 

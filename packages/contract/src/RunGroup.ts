@@ -52,8 +52,16 @@ export const RunStreamFailure = Schema.Struct({
 })
 
 /**
+ * Names the `id` of an `end` that has no cursor: an EventSource that has been told of it says so when it comes back.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const endTold = "ended"
+
+/**
  * Describes the events of the stream. `id` is the cursor to resume after; an `end` that was made from the run's row has
- * none.
+ * none, and the id {@link endTold}, after which a reader that comes back is answered with 204.
  *
  * **Details**
  *
@@ -141,7 +149,7 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
     params: { id: Schema.String },
     headers: { "last-event-id": Schema.optionalKey(cursorText) },
     query: { after: Schema.optionalKey(cursorText) },
-    // 204 if the cursor is that of the terminal event: an EventSource then stops asking.
+    // 204 if the reader has been told of the end: an EventSource then stops asking.
     success: [HttpApiSchema.StreamSse({ events: RunStreamEvent }), HttpApiSchema.NoContent],
     error: [InvalidRequest, NotFound, Conflict, Gone, Unavailable]
   }).pipe(requires("runs:read")),

@@ -4,6 +4,7 @@
  * A position counts bytes, or in a stream of `application/json` messages, from 0. A fork counts on from where it left its
  * source, so that an offset means the same in both.
  */
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /**
@@ -112,23 +113,37 @@ export const isText = (contentType: string): boolean => {
 export const defaultContentType = "application/octet-stream"
 
 /**
- * Writes a position as an offset: fixed-width decimal digits, so that offsets sort as their positions do. The first part
- * is reserved, and always zero.
+ * Describes a position in one stream. A stream that was created again under the same path is another one.
  *
- * @category converting
+ * @category models
  * @since 0.1.0
  */
-export const formatOffset = (position: number): string => `0000000000000000_${String(position).padStart(16, "0")}`
+export interface StreamOffset {
+  /** The stream's number, 0 for the stream of a run. */
+  readonly streamId: number
+  readonly position: number
+}
+
+const digits = (value: number): string => String(value).padStart(16, "0")
 
 /**
- * Reads an offset, or `undefined` if the text is none that {@link formatOffset} writes. The sentinels `-1` and `now` are
- * not positions and are not read here.
+ * Writes an offset in fixed-width decimal digits, so that offsets sort as their positions do.
  *
  * @category converting
  * @since 0.1.0
  */
-export const parseOffset = (text: string): number | undefined => {
-  if (!/^0{16}_[0-9]{16}$/.test(text)) return undefined
-  const position = Number(text.slice(17))
-  return Number.isSafeInteger(position) ? position : undefined
+export const formatOffset = ({ position, streamId }: StreamOffset): string => `${digits(streamId)}_${digits(position)}`
+
+/**
+ * Reads an offset as {@link formatOffset} writes it. The sentinels `-1` and `now` are not positions and are not read here.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const parseOffset = (text: string): Option.Option<StreamOffset> => {
+  if (!/^[0-9]{16}_[0-9]{16}$/.test(text)) return Option.none()
+  const offset = { streamId: Number(text.slice(0, 16)), position: Number(text.slice(17)) }
+  return Number.isSafeInteger(offset.streamId) && Number.isSafeInteger(offset.position)
+    ? Option.some(offset)
+    : Option.none()
 }

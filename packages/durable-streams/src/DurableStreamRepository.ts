@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
 import * as WakeUps from "@sallyport/core/WakeUps"
-import { isJson, mediaType } from "./DurableStream.ts"
+import { isJson, mediaType, type StreamOffset } from "./DurableStream.ts"
 import * as JsonText from "./internal/jsonText.ts"
 
 /**
@@ -127,6 +127,8 @@ export interface CreateOptions extends StreamAddress {
  */
 export interface ForkOptions {
   readonly path: string
+  /** The stream that `at` is a position of; `null` for whichever has the path. */
+  readonly streamId: number | null
   /** A position in the source; `null` for its tail. */
   readonly at: number | null
   /** How many bytes or messages further, within what one append brought. */
@@ -179,8 +181,14 @@ export interface AppendItem extends StreamAddress {
 export type AppendOutcome =
   | { readonly _tag: "Appended"; readonly streamId: number; readonly tail: number; readonly closed: boolean }
   /** The producer's append was stored before, or the stream was closed before. `seq` is the highest that was accepted. */
-  | { readonly _tag: "Duplicate"; readonly tail: number; readonly closed: boolean; readonly seq: number }
-  | { readonly _tag: "Closed"; readonly tail: number }
+  | {
+    readonly _tag: "Duplicate"
+    readonly streamId: number
+    readonly tail: number
+    readonly closed: boolean
+    readonly seq: number
+  }
+  | { readonly _tag: "Closed"; readonly streamId: number; readonly tail: number }
   | { readonly _tag: "TypeMismatch"; readonly contentType: string }
   | { readonly _tag: "StaleEpoch"; readonly epoch: number }
   /** A new epoch has to begin with 0. */
@@ -425,6 +433,19 @@ export const segmentsOf = (source: StreamRow, start: number): ReadonlyArray<Segm
 }
 
 /**
+ * Tells whether a position of a stream is one of this stream: of itself, or of an ancestor before the fork. The beginning is
+ * the same in all.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const hasPosition = (
+  row: Pick<StreamRow, "id" | "segments">,
+  { position, streamId }: StreamOffset
+): boolean =>
+  position === 0 || streamId === row.id || row.segments.some(([id, until]) => id === streamId && position <= until)
+
+/**
  * Cuts a record to the positions from `from` up to `until`.
  *
  * @category converting
@@ -531,15 +552,15 @@ export const planAppend = (options: {
       const { closedBy } = head
       if (producer === null) {
         return item.close && item.units === 0
-          ? { _tag: "Duplicate", tail: head.tail, closed: true, seq: 0 }
-          : { _tag: "Closed", tail: head.tail }
+          ? { _tag: "Duplicate", streamId: head.id, tail: head.tail, closed: true, seq: 0 }
+          : { _tag: "Closed", streamId: head.id, tail: head.tail }
       }
       const isClosing = closedBy !== null && closedBy.producerId === producer.producerId &&
         closedBy.epoch === producer.epoch && closedBy.seq === producer.seq
-      if (isClosing) return { _tag: "Duplicate", tail: head.tail, closed: true, seq: producer.seq }
+      if (isClosing) return { _tag: "Duplicate", streamId: head.id, tail: head.tail, closed: true, seq: producer.seq }
       return state !== undefined && producer.epoch < state.epoch
         ? { _tag: "StaleEpoch", epoch: state.epoch }
-        : { _tag: "Closed", tail: head.tail }
+        : { _tag: "Closed", streamId: head.id, tail: head.tail }
     }
     if (item.units > 0 && mediaType(item.contentType ?? "") !== mediaType(head.contentType)) {
       return { _tag: "TypeMismatch", contentType: head.contentType }
@@ -550,7 +571,9 @@ export const planAppend = (options: {
         if (producer.seq !== 0) return { _tag: "EpochStart" }
       } else {
         const last = state?.seq ?? -1
-        if (producer.seq <= last) return { _tag: "Duplicate", tail: head.tail, closed: false, seq: last }
+        if (producer.seq <= last) {
+          return { _tag: "Duplicate", streamId: head.id, tail: head.tail, closed: false, seq: last }
+        }
         if (producer.seq !== last + 1) return { _tag: "SequenceGap", expected: last + 1 }
       }
     }
@@ -677,6 +700,9 @@ const makeMemory = (): DurableStreamRepository["Service"] => {
         return { _tag: "SourceMismatch", contentType }
       }
       const at = fork.at ?? tail
+      if (fork.streamId !== null && !hasPosition(found.row, { streamId: fork.streamId, position: at })) {
+        return { _tag: "SourceGone" }
+      }
       start = at + fork.further
       if (at > tail || (fork.further > 0 && start > (at < tail ? recordAt(found.row, at)?.end ?? 0 : 0))) {
         return { _tag: "BeyondSource" }

@@ -22,7 +22,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { formatOffset, parseOffset, type StreamInfo } from "./DurableStream.ts"
 import type { ProducerPoint } from "./DurableStreamRepository.ts"
-import { DurableStreams, DurableStreamsError } from "./DurableStreams.ts"
+import { type CreateOptions, DurableStreams, DurableStreamsError } from "./DurableStreams.ts"
 import * as Live from "./internal/live.ts"
 import * as Reader from "./internal/reader.ts"
 import * as Request from "./internal/request.ts"
@@ -133,7 +133,7 @@ const lifetimeOf = (headers: Headers): Effect.Effect<{
 const decodePath = Option.liftThrowable(decodeURIComponent)
 
 const forkOf = (headers: Headers, prefix: string): Effect.Effect<
-  { readonly path: string; readonly at?: number; readonly further?: number } | undefined,
+  CreateOptions["fork"],
   DurableStreamsError
 > => {
   const from = headers["stream-forked-from"]
@@ -146,13 +146,15 @@ const forkOf = (headers: Headers, prefix: string): Effect.Effect<
   }
   const path = from.startsWith(`${prefix}/`) ? decodePath(from.slice(prefix.length + 1)) : Option.none()
   if (Option.isNone(path)) return fail("Stream-Forked-From", `the path of a stream of this server, below ${prefix}/`)
-  const at = offset === undefined ? undefined : offset === "-1" ? 0 : parseOffset(offset)
-  if (offset !== undefined && at === undefined) {
+  const at = offset === undefined ? Option.none() : offset === "-1"
+    ? Option.some({ streamId: 0, position: 0 })
+    : parseOffset(offset)
+  if (offset !== undefined && Option.isNone(at)) {
     return fail("Stream-Fork-Offset", "-1 or an offset that this server has answered")
   }
   const further = sub === undefined ? 0 : toNatural(sub)
   if (further === undefined) return fail("Stream-Fork-Sub-Offset", "a natural number in decimal digits")
-  return Effect.succeed({ path: path.value, further, ...(at === undefined ? {} : { at }) })
+  return Effect.succeed({ path: path.value, further, at: Option.getOrUndefined(at) })
 }
 
 // -----------------------------------------------------------------------------
@@ -280,7 +282,7 @@ export const layer = (options?: Options): Layer.Layer<
       })
       const answered: Record<string, string> = {
         ...Wire.securityHeaders,
-        "stream-next-offset": formatOffset(appended.tail)
+        "stream-next-offset": formatOffset({ streamId: appended.streamId, position: appended.tail })
       }
       if (appended.closed) answered["stream-closed"] = "true"
       if (producer !== undefined) {

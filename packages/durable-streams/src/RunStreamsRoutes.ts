@@ -18,7 +18,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type { StreamInfo, StreamPage } from "./DurableStream.ts"
+import type { StreamInfo, StreamOffset, StreamPage } from "./DurableStream.ts"
 import { BeyondTail, DurableStreamsError, StorageFailure, StreamGone, StreamNotFound } from "./DurableStreams.ts"
 import type { CommonOptions } from "./DurableStreamsRoutes.ts"
 import * as Live from "./internal/live.ts"
@@ -81,10 +81,10 @@ const sourceOf = (log: RunEventLog["Service"], owner: RunOwner, runId: string) =
   }).pipe(Effect.catchTag("RunEventLogError", toError(path)))
 
   const read = Effect.fnUntraced(
-    function*(asked: number | "tail"): Effect.fn.Return<StreamPage, DurableStreamsError | RunEventLogError> {
+    function*(asked: StreamOffset | 0 | "tail"): Effect.fn.Return<StreamPage, DurableStreamsError | RunEventLogError> {
       const run = yield* get
       const stream = describe(path, run)
-      const from = asked === "tail" ? run.lastSeq : asked
+      const from = asked === "tail" ? run.lastSeq : asked === 0 ? 0 : asked.position
       const nothing = { stream, from, next: from, pieces: [], upToDate: true }
       // A terminal event that was made up has the number after the last, and no event comes after it.
       if (stream.closed && from === run.lastSeq + 1) return { ...nothing, ended: true }
@@ -111,7 +111,7 @@ const sourceOf = (log: RunEventLog["Service"], owner: RunOwner, runId: string) =
     tag: () => runId,
     read,
     readNext: (page) => {
-      const next = read(page.next)
+      const next = read({ streamId: 0, position: page.next })
       if (!page.upToDate) return next
       return events(page.next).pipe(
         Effect.flatMap((following) => Stream.runHead(following)),

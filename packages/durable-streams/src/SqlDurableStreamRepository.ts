@@ -28,6 +28,7 @@ import {
   deletedMark,
   type DeleteOutcome,
   DurableStreamRepository,
+  hasPosition,
   isExpired,
   isSame,
   lifetimeOf,
@@ -305,6 +306,9 @@ export const make: (
           return { _tag: "SourceMismatch", contentType }
         }
         const at = fork.at ?? tail
+        if (fork.streamId !== null && !hasPosition(source, { streamId: fork.streamId, position: at })) {
+          return { _tag: "SourceGone" }
+        }
         start = at + fork.further
         if (at > tail) return { _tag: "BeyondSource" }
         if (fork.further > 0 && start > (at < tail ? yield* endOfRecordAt(source, at) : 0)) {

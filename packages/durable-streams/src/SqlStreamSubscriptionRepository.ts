@@ -58,6 +58,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       owner_key TEXT NOT NULL,
       subscription_id TEXT NOT NULL,
       path ${id} NOT NULL,
+      stream_id ${bigint} NOT NULL CHECK (stream_id >= 0),
       acked ${bigint} NOT NULL CHECK (acked >= 0),
       is_explicit ${bigint} NOT NULL CHECK (is_explicit IN (0, 1)),
       is_glob ${bigint} NOT NULL CHECK (is_glob IN (0, 1)),
@@ -167,8 +168,8 @@ export const make: (
       )
 
     const insertLink = statement(
-      `INSERT INTO ${linksTable} AS link (owner_key, subscription_id, path, acked, is_explicit, is_glob)
-    VALUES (?, ?, ?, ?, ?, ?)
+      `INSERT INTO ${linksTable} AS link (owner_key, subscription_id, path, stream_id, acked, is_explicit, is_glob)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (owner_key, subscription_id, path) DO UPDATE SET
       is_explicit = CASE WHEN excluded.is_explicit > link.is_explicit THEN 1 ELSE link.is_explicit END`
     )
@@ -180,6 +181,7 @@ export const make: (
             name.ownerKey,
             name.subscriptionId,
             link.path,
+            link.streamId,
             link.acked,
             link.explicit ? 1 : 0,
             link.glob ? 1 : 0
@@ -187,22 +189,26 @@ export const make: (
         { discard: true }
       )
     const moveLink = statement(
-      `INSERT INTO ${linksTable} AS link (owner_key, subscription_id, path, acked, is_explicit, is_glob)
-    VALUES (?, ?, ?, ?, 0, 1)
+      `INSERT INTO ${linksTable} AS link (owner_key, subscription_id, path, stream_id, acked, is_explicit, is_glob)
+    VALUES (?, ?, ?, ?, ?, 0, 1)
     ON CONFLICT (owner_key, subscription_id, path) DO UPDATE SET
-      acked = CASE WHEN excluded.acked > link.acked THEN excluded.acked ELSE link.acked END`
+      stream_id = excluded.stream_id, acked = excluded.acked
+    WHERE (excluded.stream_id, excluded.acked) > (link.stream_id, link.acked)`
     )
     const moveLinks = (name: SubscriptionName, acks: ReadonlyArray<Position>) =>
-      Effect.forEach(acks, ({ acked, path }) => moveLink([name.ownerKey, name.subscriptionId, path, acked]), {
-        discard: true
-      })
+      Effect.forEach(
+        acks,
+        ({ acked, path, streamId }) => moveLink([name.ownerKey, name.subscriptionId, path, streamId, acked]),
+        { discard: true }
+      )
     const readLinks = statement<{
       readonly path: string
+      readonly streamId: unknown
       readonly acked: unknown
       readonly explicit: unknown
       readonly glob: unknown
     }>(
-      `SELECT path, acked, is_explicit AS "explicit", is_glob AS "glob" FROM ${linksTable}
+      `SELECT path, stream_id AS "streamId", acked, is_explicit AS "explicit", is_glob AS "glob" FROM ${linksTable}
     WHERE owner_key = ? AND subscription_id = ? ORDER BY path`
     )
     const unlinkGlob = statement(
@@ -262,6 +268,7 @@ export const make: (
           Effect.map(readLinks([name.ownerKey, name.subscriptionId]), (found) =>
             found.map((link) => ({
               path: link.path,
+              streamId: Dialect.toNatural(link.streamId),
               acked: Dialect.toNatural(link.acked),
               explicit: Dialect.toNatural(link.explicit) === 1,
               glob: Dialect.toNatural(link.glob) === 1

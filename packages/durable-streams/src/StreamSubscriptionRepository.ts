@@ -45,6 +45,8 @@ export interface SubscriptionConfig {
  */
 export interface Position {
   readonly path: string
+  /** The stream that had the path, 0 if there was none. Of one that has it now and has another number nothing is worked off. */
+  readonly streamId: number
   readonly acked: number
 }
 
@@ -188,7 +190,8 @@ export class StreamSubscriptionRepository extends Context.Service<StreamSubscrip
   >
   /**
    * Moves positions forward, and ends the wake or extends its lease, all in one, if the wake is the current one and its
-   * lease has not expired. Positions never move back.
+   * lease has not expired. Positions never move back; those of a stream that was
+   * created later are ahead.
    */
   readonly settle: (
     options: SubscriptionName & {
@@ -402,9 +405,11 @@ const makeMemory = (): StreamSubscriptionRepository["Service"] => {
         const entry = entries.get(keyOf(options))
         const refused = refuse(entry?.row, options)
         if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
-        for (const { acked, path } of acks) {
-          const link = entry.links.get(path) ?? { path, acked: 0, explicit: false, glob: true }
-          entry.links.set(path, { ...link, acked: Math.max(link.acked, acked) })
+        for (const { acked, path, streamId } of acks) {
+          const link = entry.links.get(path) ?? { path, streamId, acked: 0, explicit: false, glob: true }
+          if (streamId > link.streamId || (streamId === link.streamId && acked > link.acked)) {
+            entry.links.set(path, { ...link, streamId, acked })
+          } else entry.links.set(path, link)
         }
         entry.row = {
           ...(leaseExpiresAtMillis === null

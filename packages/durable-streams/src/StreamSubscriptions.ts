@@ -236,9 +236,10 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
   const linksAtTail = (owner: RunOwner, paths: ReadonlyArray<string>, pattern: string | null) => {
     const matches = pattern === null ? () => false : Glob.matcher(pattern)
     return Effect.forEach(paths, (path) =>
-      Effect.map(tailOf(owner, path), (acked): SubscriptionLink => ({
+      Effect.map(tailOf(owner, path), ({ id, tail }): SubscriptionLink => ({
         path,
-        acked,
+        streamId: id,
+        acked: tail,
         explicit: true,
         glob: matches(path)
       })))
@@ -298,8 +299,8 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     const links = yield* linksAtTail(owner, paths, pattern)
     const linked = new Set(paths)
     if (pattern !== null) {
-      yield* forMatching(owner, pattern, ({ path, tail }) => {
-        if (!linked.has(path)) links.push({ path, acked: tail, explicit: false, glob: true })
+      yield* forMatching(owner, pattern, ({ id, path, tail }) => {
+        if (!linked.has(path)) links.push({ path, streamId: id, acked: tail, explicit: false, glob: true })
         return true
       })
     }
@@ -364,10 +365,14 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     const positions: Array<Position> = []
     for (const { offset, path } of acks) {
       const acked = parseOffset(offset)
-      if (acked === undefined) return yield* invalid("acks.offset", "an offset that this server has answered")
+      if (Option.isNone(acked)) return yield* invalid("acks.offset", "an offset that this server has answered")
       if (!linked.has(path) && !matches(path)) return yield* invalid("acks.stream", "a stream of this subscription")
-      if (acked > (yield* tailOf(owner, path))) return yield* invalid("acks.offset", "at most the tail of the stream")
-      positions.push({ path, acked })
+      const { position, streamId } = acked.value
+      const stream = yield* tailOf(owner, path)
+      if (streamId > stream.id || (streamId === stream.id && position > stream.tail)) {
+        return yield* invalid("acks.offset", "at most the tail of the stream")
+      }
+      positions.push({ path, streamId, acked: position })
     }
     const outcome = yield* storage(repository.settle({
       ...nameOf(row),

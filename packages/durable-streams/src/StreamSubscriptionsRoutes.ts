@@ -92,7 +92,7 @@ const view = ({ links, row }: Subscription, key: SigningKey) => ({
   streams: links.map((link) => ({
     path: link.path,
     link_type: link.explicit ? "explicit" : "glob",
-    acked_offset: formatOffset(link.acked)
+    acked_offset: formatOffset({ streamId: link.streamId, position: link.acked })
   })),
   webhook: row.webhookUrl === null ? null : {
     url: row.webhookUrl,

@@ -203,7 +203,7 @@ const run = (repository: Repository, scope: string, operations: ReadonlyArray<Op
               ttlMillis,
               expiresAtMillis: null,
               closed,
-              fork
+              fork: fork === null ? null : { ...fork, streamId: null }
             })
           ))
           break

@@ -99,7 +99,7 @@ const setUp = Effect.fnUntraced(function*(subscriptions?: StreamSubscriptions.Op
       })
       const text = await response.text()
       const json: Record<string, unknown> = text === "" ? {} : JSON.parse(text)
-      return { status: response.status, json }
+      return { status: response.status, headers: response.headers, json }
     })
   return { server, send }
 })
@@ -150,13 +150,13 @@ describe("subscriptions over HTTP", () => {
         webhook: { url: target.url },
         lease_ttl_ms: 1000
       })
-      yield* send("PUT", "a", [1])
+      const offset = (yield* send("PUT", "a", [1])).headers.get("stream-next-offset")
       const first = yield* target.call(0)
       const settle = (call: Call) =>
         send("POST", "__ds/subscriptions/s/callback", {
           wake_id: call.body.wake_id,
           generation: call.body.generation,
-          acks: [{ stream: "a", offset: "0000000000000000_0000000000000001" }],
+          acks: [{ stream: "a", offset }],
           done: true
         }, String(call.body.callback_token))
       yield* target.call(1)
@@ -175,9 +175,9 @@ describe("subscriptions over HTTP", () => {
       const claim = Effect.fnUntraced(function*(id: string) {
         yield* send("PUT", `wake/${id}`, [])
         yield* send("PUT", `__ds/subscriptions/${id}`, { type: "pull-wake", streams: [id], wake_stream: `wake/${id}` })
-        yield* send("PUT", id, [1])
+        const offset = (yield* send("PUT", id, [1])).headers.get("stream-next-offset") ?? ""
         const { json } = yield* send("POST", `__ds/subscriptions/${id}/claim`, { worker: "w" })
-        return json
+        return { wake_id: json.wake_id, generation: json.generation, token: json.token, offset }
       })
       const one = yield* claim("one")
       const two = yield* claim("two")
@@ -194,12 +194,12 @@ describe("subscriptions over HTTP", () => {
       assert.deepStrictEqual([held.status, codeOf(held)], [409, "ALREADY_CLAIMED"])
       const beyond = yield* send("POST", "__ds/subscriptions/one/ack", {
         ...body,
-        acks: [{ stream: "one", offset: "0000000000000000_0000000000000002" }]
+        acks: [{ stream: "one", offset: one.offset.replace(/1$/, "2") }]
       }, String(one.token))
       assert.strictEqual(beyond.status, 400)
       const other = yield* send("POST", "__ds/subscriptions/one/ack", {
         ...body,
-        acks: [{ stream: "two", offset: "0000000000000000_0000000000000001" }]
+        acks: [{ stream: "two", offset: two.offset }]
       }, String(one.token))
       assert.strictEqual(other.status, 400)
       // Nothing was refused for good: the wake is still its worker's.
@@ -209,16 +209,47 @@ describe("subscriptions over HTTP", () => {
   it.live("C-76: a pattern that ends in two stars links the stream that it begins with, and tells of its appends", () =>
     Effect.gen(function*() {
       const { send } = yield* setUp()
-      yield* send("PUT", "events", [1])
+      const tail = (yield* send("PUT", "events", [1])).headers.get("stream-next-offset")
       yield* send("PUT", "eventsource", [1])
       yield* send("PUT", "__ds/subscriptions/s", { type: "pull-wake", pattern: "events/**", wake_stream: "wake" })
       const { json } = yield* send("GET", "__ds/subscriptions/s")
       assert.deepStrictEqual(json.streams, [
-        { path: "events", link_type: "glob", acked_offset: "0000000000000000_0000000000000001" }
+        { path: "events", link_type: "glob", acked_offset: tail }
       ])
       yield* send("POST", "events", [2])
       const claimed = yield* send("POST", "__ds/subscriptions/s/claim", { worker: "w" })
       assert.strictEqual(claimed.status, 200)
+    }))
+
+  it.live("C-74: all of a stream that was created again is news, whatever was worked off of the one before", () =>
+    Effect.gen(function*() {
+      const { send } = yield* setUp()
+      for (const path of ["events/a", "b"]) yield* send("PUT", path, [1, 2, 3])
+      yield* send("PUT", "__ds/subscriptions/s", {
+        type: "pull-wake",
+        pattern: "events/*",
+        streams: ["b"],
+        wake_stream: "wake"
+      })
+      const first = new Map<string, string | null>()
+      for (const path of ["events/a", "b"]) {
+        yield* send("DELETE", path)
+        first.set(path, (yield* send("PUT", path, [4, 5])).headers.get("stream-next-offset"))
+      }
+      const { json } = yield* send("POST", "__ds/subscriptions/s/claim", { worker: "w" })
+      assert.deepStrictEqual<unknown>(
+        json.streams,
+        ["events/a", "b"].map((path) => {
+          const tail = first.get(path) ?? ""
+          return {
+            path,
+            link_type: path === "b" ? "explicit" : "glob",
+            acked_offset: `${tail.slice(0, 16)}_0000000000000000`,
+            tail_offset: tail,
+            has_pending: true
+          }
+        })
+      )
     }))
 
   it.live("C-25: a webhook that answers without an end is cut off, and tried again", () =>

@@ -32,10 +32,12 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as RpcSchema from "effect/rpc/RpcSchema"
+import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import * as Scope from "effect/Scope"
 import { isUpgrade, requireSession } from "./Authentication.ts"
 import * as EventStream from "./EventStream.ts"
 import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
+import * as RpcRefusal from "./internal/rpcRefusal.ts"
 import * as Wire from "./internal/wire.ts"
 
 /** Names the header by which a transport tells its calls whose they are. Its value is random. */
@@ -56,7 +58,8 @@ class TransportSessions extends Context.Service<TransportSessions, Map<string, T
 
 /**
  * Guards the route of an RPC server. A request or upgrade without a live session is turned away before it can call
- * anything, with the same typed JSON as on any other route. Needs {@link layer} beside it.
+ * anything: its calls fail with the typed error of the middleware, and an upgrade is answered with the same typed JSON as on
+ * any other route. Needs {@link layer} beside it.
  *
  * **Example** (Serving RPCs on a WebSocket)
  *
@@ -87,11 +90,12 @@ export const guard = HttpRouter.middleware(
     const awaitEnd = yield* ConnectionEnd.make
     const transports = yield* TransportSessions
     const random = yield* SecureRandom.SecureRandom
+    const serialization = yield* RpcSerialization.RpcSerialization
     return (httpEffect) =>
       requireSession([]).pipe(
         Effect.provideContext(context),
         Effect.matchEffect({
-          onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
+          onFailure: (error) => RpcRefusal.respond(error, serialization),
           onSuccess: Effect.fnUntraced(function*(session) {
             const request = yield* HttpServerRequest.HttpServerRequest
             const scope = yield* Scope.Scope

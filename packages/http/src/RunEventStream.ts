@@ -1,7 +1,7 @@
 /**
  * Writes a run's events as Server-Sent Events.
  */
-import type { RunStreamFailure } from "@sallyport/contract/RunGroup"
+import { endTold, type RunStreamFailure } from "@sallyport/contract/RunGroup"
 import type { RunEventEncoded } from "@sallyport/core/runs/Run"
 import type { RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -45,7 +45,7 @@ const failureOf = (error: RunEventLogError): typeof RunStreamFailure.Type => {
 }
 
 const toWire = (event: RunEventEncoded): EventStream.WireEvent => ({
-  id: Option.isSome(event.seq) ? String(event.seq.value) : undefined,
+  id: Option.isSome(event.seq) ? String(event.seq.value) : event.kind === "end" ? endTold : undefined,
   event: event.kind,
   data: event.data
 })

@@ -1,6 +1,7 @@
 /**
  * Answers the endpoints of runs: starting one, following it as Server-Sent Events, finding it again, ending it.
  */
+import { endTold } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import type { RunOwner } from "@sallyport/core/runs/Run"
@@ -78,6 +79,7 @@ export const layer = HttpApiBuilder.group(
             owner: ownerOf(session)
           }
           const run = yield* log.get(reader)
+          if (run.status !== "running" && reader.after === endTold) return HttpServerResponse.empty({ status: 204 })
           const events = yield* log.eventsEncoded(reader)
           if (run.status !== "running" && reader.after === String(run.lastSeq)) {
             // At the end of an ended run: unless its log lacks the terminal event, there is nothing to say, ever.

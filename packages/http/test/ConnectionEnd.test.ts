@@ -14,7 +14,21 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
+import * as Net from "node:net"
 import { type Server, start } from "./support.ts"
+
+/** Answers with a WebSocket that sends `open`, and then what it is sent. */
+const echo = HttpRouter.add(
+  "GET",
+  "/host/echo",
+  Effect.scoped(Effect.gen(function*() {
+    const socket = yield* Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => request.upgrade)
+    const reader = yield* socket.reader
+    const writer = yield* socket.writer
+    yield* writer.write("open")
+    return yield* Effect.forever(Effect.flatMap(reader.pull, (chunk) => writer.writeAll(chunk)))
+  })).pipe(Effect.orDie)
+)
 
 /** A WebSocket of a host, which sends `open` and then nothing. */
 const hostRoutes = Layer.unwrap(SessionCredentialService.useSync((sessions) =>
@@ -32,7 +46,28 @@ const hostRoutes = Layer.unwrap(SessionCredentialService.useSync((sessions) =>
       return HttpServerResponse.empty()
     })
   )
-)).pipe(Layer.provide(Authentication.guard("runs:read").layer), Layer.merge(Sallyport.layer()))
+)).pipe(
+  Layer.merge(echo),
+  Layer.provide(Authentication.guard("runs:read").layer),
+  Layer.merge(Sallyport.layer())
+)
+
+/** Opens a WebSocket by hand, to end it as no client would do it on request. */
+const upgrade = (server: Server, path: string) =>
+  Effect.callback<Net.Socket>((resume) => {
+    const socket = Net.connect(server.port, "127.0.0.1", () => {
+      socket.write(
+        `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+          "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+      )
+    })
+    let text = ""
+    socket.on("error", () => undefined)
+    socket.on("data", (chunk) => {
+      text += chunk.toString("latin1")
+      if (text.includes("open")) resume(Effect.succeed(socket))
+    })
+  })
 
 interface Opened {
   /** Completes with how the connection was closed. */
@@ -90,6 +125,35 @@ describe("a WebSocket", () => {
         assert.isTrue(socket.isOpen())
         yield* server.stop
         yield* socket.closed
+      }))
+  }
+
+  for (
+    const [how, frame] of [
+      ["with 1000", [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]],
+      ["by leaving its page (1001)", [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]],
+      ["without a code (1005)", [0x88, 0x80, 0, 0, 0, 0]],
+      ["by dying (1006)", undefined],
+      ["with a code of its own (4000)", [0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa0]]
+    ] as const
+  ) {
+    it.live(`C-78: of a host that its client closes ${how} fails nothing and logs no fault`, () =>
+      Effect.gen(function*() {
+        for (const path of ["/host/socket", "/host/echo"]) {
+          const server = yield* start({ routes: hostRoutes, logRequests: true })
+          const { session } = yield* Effect.orDie(
+            server.sessions.issue({ subject: "ada", scopes: ["runs:read"], method: "bearer-access-token" })
+          )
+          const ticket = Redacted.value(yield* Effect.orDie(server.sessions.issueTicket(session)))
+          const raw = yield* upgrade(server, `${path}?ticket=${ticket}`)
+          if (frame === undefined) raw.destroy()
+          else raw.end(Buffer.from(frame))
+          const answered = () => server.logged.filter((line) => line.includes("/host/"))
+          yield* Effect.repeat(Effect.sleep("2 millis"), { until: () => answered().length > 0 })
+          for (const line of answered()) {
+            assert.notMatch(line, /"http.status":5|SocketError|    at /)
+          }
+        }
       }))
   }
 })

@@ -1,5 +1,6 @@
 import * as NodeSocket from "@effect/platform-node/NodeSocket"
 import { assert, describe, it } from "@effect/vitest"
+import { Forbidden, Unauthorized } from "@sallyport/contract/WireError"
 import { requires } from "@sallyport/contract/RpcAuthentication"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import type { Session } from "@sallyport/core/access/Session"
@@ -43,23 +44,30 @@ const Handlers = NoteRpcs.toLayer({
   Ticks: () => Stream.concat(Stream.make(1, 2, 3), Stream.never)
 })
 
-const rpcs = (protocol: "http" | "websocket") =>
+const rpcs = (
+  protocol: "http" | "websocket",
+  serialization: Layer.Layer<RpcSerialization.RpcSerialization> = RpcSerialization.layerNdjson
+) =>
   RpcServer.layerHttp({ group: NoteRpcs, path: "/rpc", protocol }).pipe(
     Layer.provide(Handlers),
     Layer.provide(RpcAuthentication.guard.layer),
     Layer.provide(RpcAuthentication.layer),
-    Layer.provide(RpcSerialization.layerNdjson),
+    Layer.provide(serialization),
     Layer.merge(Sallyport.layer())
   )
 
 /** Calls over HTTP, with headers on each request. */
-const httpClient = (server: Server, headers: Record<string, string>) =>
+const httpClient = (
+  server: Server,
+  headers: Record<string, string>,
+  serialization: Layer.Layer<RpcSerialization.RpcSerialization> = RpcSerialization.layerNdjson
+) =>
   Effect.flatMap(
     Layer.build(
       RpcClient.layerProtocolHttp({
         url: `http://127.0.0.1:${server.port}/rpc`,
         transformClient: HttpClient.mapRequest(HttpClientRequest.setHeaders(headers))
-      }).pipe(Layer.provide([FetchHttpClient.layer, RpcSerialization.layerNdjson]))
+      }).pipe(Layer.provide([FetchHttpClient.layer, serialization]))
     ),
     (context) => Effect.provideContext(RpcClient.make(NoteRpcs), context)
   )
@@ -110,13 +118,48 @@ describe("RPCs", () => {
       assert.strictEqual(yield* outcome(browser.Whoami()), "owner by browser-session-cookie")
     }))
 
-  it.live("HTTP-06: a request that proves no session calls nothing, and is answered as on any route", () =>
+  for (
+    const [name, serialization] of [
+      ["JSON lines", RpcSerialization.layerNdjson],
+      ["JSON", RpcSerialization.layerJson],
+      ["JSON-RPC", RpcSerialization.layerNdJsonRpc()]
+    ] as const
+  ) {
+    it.live(`HTTP-06 C-77: a client whose token is wrong gets the middleware's typed error, in ${name}`, () =>
+      Effect.gen(function*() {
+        const server = yield* start({ routes: rpcs("http", serialization) })
+        const { session, token } = yield* ada(server)
+        const good = bearer(Redacted.value(token))
+        for (const headers of [{}, bearer("nonsense"), { authorization: "Basic YTpi" }]) {
+          const client = yield* httpClient(server, headers, serialization)
+          const error = yield* Effect.flip(client.Whoami())
+          assert.instanceOf(error, Unauthorized)
+          const errors = yield* Effect.all([Effect.flip(client.Read()), Effect.flip(client.Whoami())], {
+            concurrency: "unbounded"
+          })
+          for (const error of errors) assert.instanceOf(error, Unauthorized)
+          assert.instanceOf(yield* Effect.flip(Stream.runCollect(client.Ticks())), Unauthorized)
+        }
+        const page = yield* httpClient(
+          server,
+          { cookie: yield* server.cookie, origin: "https://evil.example" },
+          serialization
+        )
+        assert.instanceOf(yield* Effect.flip(page.Whoami()), Forbidden)
+        const client = yield* httpClient(server, good, serialization)
+        assert.strictEqual((yield* client.Whoami()).subject, "ada")
+        yield* Effect.orDie(server.sessions.revoke(session.id, "operator"))
+        assert.instanceOf(yield* Effect.flip(client.Whoami()), Unauthorized)
+      }))
+  }
+
+  it.live("HTTP-06: a request that proves no session calls nothing, and what holds no call is answered as on any route", () =>
     Effect.gen(function*() {
       const server = yield* start({ routes: rpcs("http") })
       const cookie = yield* server.cookie
       const body = JSON.stringify({ _tag: "Request", id: "1", tag: "Whoami", payload: null, headers: [] }) + "\n"
-      const post = (headers: Record<string, string>) =>
-        server.send({ path: "/rpc", headers: { "content-type": "application/ndjson", ...headers }, body })
+      const post = (headers: Record<string, string>, content = "nonsense") =>
+        server.send({ path: "/rpc", headers: { "content-type": "application/ndjson", ...headers }, body: content })
       const unauthorized = { status: 401, tag: "Unauthorized", code: "unauthorized" }
       assertError(yield* post({}), unauthorized)
       assertError(yield* post(bearer("nonsense")), unauthorized)
@@ -126,7 +169,10 @@ describe("RPCs", () => {
         tag: "Forbidden",
         code: "cross_origin"
       })
-      const answer = yield* post({ cookie, "sec-fetch-site": "same-origin" })
+      const calls = yield* post(bearer("nonsense"), body)
+      assert.strictEqual(calls.status, 401)
+      assert.include(calls.text, "\"code\":\"unauthorized\"")
+      const answer = yield* post({ cookie, "sec-fetch-site": "same-origin" }, body)
       assert.strictEqual(answer.status, 200)
       assert.include(answer.text, "browser-session-cookie")
     }))

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
+import { EventSource } from "eventsource"
 import * as Net from "node:net"
 import { bearer, eventsOf, follow, type Server, start } from "./support.ts"
 
@@ -198,7 +199,7 @@ describe("a reader", () => {
       assert.deepInclude(JSON.parse(last?.data ?? ""), { code: "run_not_found", retryable: false })
     }))
 
-  it.live("RUN-09 L-76: is told the end of a run that ended without a terminal event, with no cursor", () =>
+  it.live("RUN-09 L-76 C-75: is told the end of a run that ended without a terminal event, with no cursor, and once", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const run = yield* begin(server)
@@ -212,8 +213,33 @@ describe("a reader", () => {
       assert.strictEqual(answer.status, 200)
       const events = eventsOf(answer.text)
       assert.strictEqual(events.length, 1)
-      assert.deepInclude(events[0], { id: undefined, event: "end" })
+      assert.deepInclude(events[0], { id: "ended", event: "end" })
       assert.deepStrictEqual(JSON.parse(events[0]?.data ?? ""), { status: "succeeded" })
+
+      const authorization = bearer(yield* server.token())
+      const cursors: Array<string | null> = []
+      let ends = 0
+      const source = yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const source = new EventSource(`http://127.0.0.1:${server.port}${run.path}?after=1`, {
+            fetch: (input, init) => {
+              const headers = new Headers({ ...init.headers, ...authorization })
+              cursors.push(headers.get("last-event-id"))
+              return fetch(input, { ...init, headers })
+            }
+          })
+          source.addEventListener("end", () => ends++)
+          return source
+        }),
+        (source) => Effect.sync(() => source.close())
+      )
+      yield* Effect.repeat(Effect.sleep("2 millis"), { until: () => source.readyState === EventSource.CLOSED })
+      assert.deepStrictEqual([ends, cursors], [1, [null, "ended"]])
+      // It says nothing of a run that goes on.
+      const other = yield* begin(server, "other")
+      server.probe.answers.clear()
+      const refused = yield* server.send({ path: other.path, headers: { ...authorization, "last-event-id": "ended" } })
+      assert.strictEqual(refused.status, 400)
     }))
 
   it.live("HTTP-04: is let go cleanly when the server stops, which does not wait for it", () =>

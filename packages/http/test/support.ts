@@ -129,6 +129,8 @@ export type Routes = Layer.Layer<
 >
 
 export interface ServerOptions {
+  /** Logs each request, as Effect's server does by default. */
+  readonly logRequests?: boolean | undefined
   readonly policy?: AuthPolicy.Kind | undefined
   readonly publicUrl?: string | undefined
   /** The address that the server listens on. Default 127.0.0.1. */
@@ -203,7 +205,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
   const logged: Array<string> = []
   const sockets = new Set<Net.Socket>()
   const layer = HttpRouter.serve(options.routes ?? Sallyport.layer(), {
-    disableLogger: true,
+    disableLogger: options.logRequests !== true,
     disableListenLog: true
   }).pipe(
     Shutdown.graceful,

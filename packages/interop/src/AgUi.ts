@@ -19,6 +19,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { codeOf, toJson } from "./internal/interop.ts"
+import * as OpenParts from "./internal/openParts.ts"
 
 /**
  * Reports why a run cannot be started or followed; `code` is the code of the run log's reason, such as `run_not_found`.
@@ -145,7 +146,8 @@ const endEvent = (data: string, options: FollowOptions): AGUIEvent => {
 
 /**
  * Reads the events of a run after a cursor, then follows it to `RUN_FINISHED` or `RUN_ERROR`. A run whose process died
- * ends with a `RUN_ERROR` whose code is `stale_run`.
+ * ends with a `RUN_ERROR` whose code is `stale_run`. What is open when a run finishes is closed first, by events that are
+ * not in the log and have no cursor.
  *
  * **Details**
  *
@@ -166,12 +168,40 @@ export const follow = Effect.fn("AgUi.follow")(function*(
       message: `There is no run ${runId}, or it is no longer kept; start another run`
     })
   }
-  const events = yield* Effect.mapError(log.eventsEncoded({ runId: found.value.runId, after, owner }), problem)
-  const toDelivered = ({ data, kind, seq }: RunEventEncoded): Delivered => ({
-    cursor: seq,
-    event: kind === "end" ? endEvent(data, options) : JSON.parse(data)
+  const name = { runId: found.value.runId, owner }
+  const events = yield* Effect.mapError(log.eventsEncoded({ ...name, after }), problem)
+  const isWhole = Number(after ?? 0) === 0
+  const parts = OpenParts.make()
+  let isFirst = isWhole
+
+  const deliver = (event: AGUIEvent, cursor: Option.Option<number> = Option.none()): Delivered => ({ event, cursor })
+
+  /** Returns the end of the run, after the ends of what is open, which are not in the log. */
+  const endOf = Effect.fnUntraced(function*({ data, seq }: RunEventEncoded) {
+    const end = endEvent(data, options)
+    if (end.type !== EventType.RUN_FINISHED) return [deliver(end, seq)]
+    if (!isWhole) {
+      // What the reader saw before may have opened something.
+      yield* Stream.unwrap(log.eventsEncoded(name)).pipe(
+        Stream.takeWhile(({ kind }) => kind === "data"),
+        Stream.runForEach(({ data }) => Effect.sync(() => parts.add(JSON.parse(data))))
+      )
+    }
+    return [...parts.ends().map((event) => deliver(event)), deliver(end, seq)]
   })
-  return events.pipe(Stream.map(toDelivered), Stream.mapError(problem))
+
+  const next = (event: RunEventEncoded): Effect.Effect<ReadonlyArray<Delivered>, RunEventLogError> => {
+    // A run that was stopped before its program began has nothing but an end, and each run of AG-UI has a beginning.
+    const first = isFirst && event.kind === "end"
+      ? [deliver({ type: EventType.RUN_STARTED, threadId: options.threadId, runId })]
+      : []
+    isFirst = false
+    if (event.kind === "end") return Effect.map(endOf(event), (ends) => [...first, ...ends])
+    const data: AGUIEvent = JSON.parse(event.data)
+    if (isWhole) parts.add(data)
+    return Effect.succeed([deliver(data, event.seq)])
+  }
+  return events.pipe(Stream.mapEffect(next), Stream.flattenIterable, Stream.mapError(problem))
 })
 
 const statuses: Readonly<Record<string, number>> = {
@@ -200,8 +230,8 @@ const render = ({ cursor, event }: Delivered): Uint8Array =>
   encoder.encode(`${Option.isSome(cursor) ? `id: ${cursor.value}\n` : ""}data: ${JSON.stringify(event)}\n\n`)
 
 /**
- * Returns a response with events as Server-Sent Events, with the cursor as `id`, and a comment at least every 15
- * seconds.
+ * Returns a response with events as Server-Sent Events, with the cursor as `id`, and a comment at once and at least every
+ * 15 seconds.
  *
  * @category responses
  * @since 0.1.0
@@ -212,11 +242,13 @@ export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServer
       Stream.map(render),
       Stream.merge(Stream.fromSchedule(Schedule.spaced(Duration.seconds(15))).pipe(Stream.map(() => heartbeat)), {
         haltStrategy: "left"
-      })
+      }),
+      // A run may be quiet for long, and the head of the answer goes out with its first bytes.
+      Stream.prepend([heartbeat])
     ),
     {
       contentType: "text/event-stream",
-      headers: { "cache-control": "no-cache", "x-accel-buffering": "no" }
+      headers: { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" }
     }
   )
 

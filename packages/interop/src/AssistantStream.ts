@@ -70,6 +70,16 @@ type StoredChunk = string | { readonly base64: string }
 const encodeChunk = (bytes: Uint8Array): StoredChunk =>
   Option.getOrElse(decodeText(bytes), () => ({ base64: Base64.encode(bytes) }))
 
+// As JSON a byte takes at most six, and an event of a run holds 1 MiB by default.
+const maxPieceBytes = 128 * 1024
+
+/** Cuts a chunk into pieces that fit into an event. Readers get the same bytes, in more chunks. */
+const piecesOf = (chunk: Uint8Array): ReadonlyArray<StoredChunk> =>
+  Array.from(
+    { length: Math.max(1, Math.ceil(chunk.length / maxPieceBytes)) },
+    (_, index) => encodeChunk(chunk.subarray(index * maxPieceBytes, (index + 1) * maxPieceBytes))
+  )
+
 const decodeChunk = (chunk: StoredChunk): Uint8Array =>
   typeof chunk === "string" ? encoder.encode(chunk) : Result.getOrThrow(Base64.decode(chunk.base64))
 
@@ -173,9 +183,9 @@ export const make = Effect.fn("AssistantStream.make")(function*(
     acquireLease: (streamId) => run(acquireLease(streamId)),
     append: (streamId, chunk, lease) =>
       run(Effect.suspend(() => {
-        const stored = encodeChunk(chunk)
+        const events = piecesOf(chunk)
         return Effect.flatMap(writerOf(streamId, lease), ({ epoch, runId }) =>
-          log.append({ runId, epoch, events: [stored] }).pipe(
+          log.append({ runId, epoch, events }).pipe(
             Effect.asVoid,
             Effect.catch(refused(streamId, runId))
           ))

@@ -81,14 +81,19 @@ const endOf = (chunk: StreamChunk): RunEnd | undefined => {
   if (chunk.type === "RUN_FINISHED") return { status: "succeeded" }
   if (chunk.type !== "RUN_ERROR") return undefined
   return {
-    status: chunk.code === "aborted" ? "aborted" : "failed",
+    status: chunk.code === abortedCode ? "aborted" : "failed",
     reason: toldReason,
     error: { message: chunk.message }
   }
 }
 
-const problem = (error: RunEventLogError): TanstackAiError =>
-  new TanstackAiError({ code: codeOf(error.reason), message: error.message })
+const abortedCode = "aborted"
+
+const problem = (error: RunEventLogError): TanstackAiError => {
+  const { reason } = error
+  const code = reason._tag === "RunEnded" && reason.status === "aborted" ? abortedCode : codeOf(reason)
+  return new TanstackAiError({ code, message: error.message })
+}
 
 const malformed = (offset: string): TanstackAiError =>
   new TanstackAiError({
@@ -172,10 +177,12 @@ export const make = Effect.fn("TanstackAi.make")(function*(
     const { error, reason, status }: RunEnd = JSON.parse(event.data)
     if (status === "succeeded" || reason === toldReason) return Effect.void
     return Effect.fail(
-      new TanstackAiError({
-        code: reason ?? status,
-        message: error?.message ?? (status === "aborted" ? "The run was aborted" : "The run failed")
-      })
+      status === "aborted"
+        ? new TanstackAiError({
+          code: abortedCode,
+          message: `The run was aborted${reason === undefined ? "" : `: ${reason}`}`
+        })
+        : new TanstackAiError({ code: reason ?? status, message: error?.message ?? "The run failed" })
     )
   }
 
@@ -194,7 +201,14 @@ export const make = Effect.fn("TanstackAi.make")(function*(
       run(Effect.gen(function*() {
         if (chunks.length === 0) return []
         const { append, run: { runId } } = yield* hold
-        const { firstSeq } = yield* Effect.mapError(append(yield* Effect.forEach(chunks, toJson)), problem)
+        const { firstSeq } = yield* Effect.mapError(append(yield* Effect.forEach(chunks, toJson)), problem).pipe(
+          // The library stores the error of a run that it could not write to. A run that was stopped has its end.
+          Effect.catchIf(
+            ({ code }) => code === abortedCode && chunks.every(({ type }) => type === "RUN_ERROR"),
+            () =>
+              Effect.map(Effect.mapError(log.get({ runId, owner }), problem), ({ lastSeq }) => ({ firstSeq: lastSeq }))
+          )
+        )
         end = chunks.reduce<RunEnd | undefined>((last, chunk) => endOf(chunk) ?? last, end)
         return chunks.map((_, index) => formatPosition({ runId, seq: firstSeq + index }))
       })),

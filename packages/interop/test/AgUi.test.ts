@@ -1,4 +1,5 @@
-import { EventType, HttpAgent } from "@ag-ui/client"
+import { HttpAgent } from "@ag-ui/client"
+import { type AGUIEvent, EventType } from "@ag-ui/core"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
 import * as AgUi from "@sallyport/interop/AgUi"
@@ -7,8 +8,11 @@ import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import * as fc from "fast-check"
 import { network } from "../../../test-support/network.ts"
 import { counted, database, host } from "./support.ts"
 
@@ -135,6 +139,21 @@ describe("AgUi over a network", () => {
 
 const layer = RunEventLog.layer.pipe(Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer]))
 
+/** Answers late, as a store behind a network does. */
+const slowly = (delayMillis: number) =>
+  RunEventLog.layer.pipe(
+    Layer.provide(Layer.effect(
+      RunEventRepository.RunEventRepository,
+      Effect.map(RunEventRepository.RunEventRepository, (repository) => ({
+        ...repository,
+        append: (options: Parameters<typeof repository.append>[0]) =>
+          Effect.delay(repository.append(options), delayMillis),
+        read: (options: Parameters<typeof repository.read>[0]) => Effect.delay(repository.read(options), delayMillis)
+      }))
+    )),
+    Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer])
+  )
+
 describe("AgUi in one process", () => {
   const owner = { subject: "someone" }
   const input = { threadId: "thread", runId: "run", state: {}, messages: [], tools: [], context: [] }
@@ -179,5 +198,136 @@ describe("AgUi in one process", () => {
       assert.strictEqual(yield* code({ owner: { subject: "another user" } }), "run_not_found")
       assert.strictEqual(yield* code({ after: "-1" }), "malformed_cursor")
       assert.strictEqual(yield* code({ after: 99 }), "cursor_beyond_end")
+    }).pipe(Effect.provide(layer)))
+
+  /** Hands events to the library's client, which verifies that they are a run, and returns why they are none. */
+  const verified = (events: ReadonlyArray<AGUIEvent>) =>
+    Effect.promise(async () => {
+      const body = events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join("")
+      const agent = new HttpAgent({
+        url: "http://127.0.0.1/agui",
+        fetch: async () => new Response(body, { headers: { "content-type": "text/event-stream" } })
+      })
+      return await agent.runAgent({ runId: "run" }).then(() => undefined, (error: unknown) => String(error))
+    })
+
+  const part = (kind: number, id: string): readonly [AgUi.ProgramEvent, AgUi.ProgramEvent] => {
+    const messageId = id
+    switch (kind) {
+      case 0:
+        return [
+          { type: EventType.TEXT_MESSAGE_START, messageId, role: "assistant" },
+          { type: EventType.TEXT_MESSAGE_END, messageId }
+        ]
+      case 1:
+        return [
+          { type: EventType.TOOL_CALL_START, toolCallId: id, toolCallName: "tool" },
+          { type: EventType.TOOL_CALL_END, toolCallId: id }
+        ]
+      case 2:
+        return [{ type: EventType.REASONING_START, messageId }, { type: EventType.REASONING_END, messageId }]
+      case 3:
+        return [
+          { type: EventType.REASONING_MESSAGE_START, messageId, role: "reasoning" },
+          { type: EventType.REASONING_MESSAGE_END, messageId }
+        ]
+      case 4:
+        return [{ type: EventType.STEP_STARTED, stepName: id }, { type: EventType.STEP_FINISHED, stepName: id }]
+      case 5:
+        return [
+          { type: EventType.STEP_STARTED, stepName: "step", subagentRunId: id },
+          { type: EventType.STEP_FINISHED, stepName: "step", subagentRunId: id }
+        ]
+      default:
+        return [
+          { type: EventType.SUBAGENT_STARTED, subagentRunId: id, name: "subagent" },
+          { type: EventType.SUBAGENT_FINISHED, subagentRunId: id }
+        ]
+    }
+  }
+
+  it.live(
+    "C-71: what is sent is a run to the library, wherever it is stopped or resumed and however slow the store is",
+    () =>
+      Effect.promise(() =>
+        fc.assert(
+          fc.asyncProperty(
+            fc.array(fc.tuple(fc.nat(6), fc.constantFrom("", "a", "b")), { maxLength: 12 }),
+            fc.constantFrom("returned", "failed", "died", "stopped", "never begun"),
+            fc.nat(20),
+            fc.nat(2),
+            (toggles, how, cut, delayMillis) =>
+              Effect.runPromise(
+                Effect.gen(function*() {
+                  const log = yield* RunEventLog.RunEventLog
+                  const reached = yield* Deferred.make<void>()
+                  const key = { threadId: "ag-ui/thread", idempotencyKey: "ag-ui/run", owner }
+                  if (how === "never begun") yield* log.abort(key)
+                  yield* AgUi.start(
+                    input,
+                    owner,
+                    Effect.fnUntraced(function*(_input, emit) {
+                      const open = new Set<string>()
+                      for (const [kind, id] of toggles) {
+                        const name = `${kind}${id}`
+                        // A subagent is not begun again.
+                        if (kind === 6 && open.has(`${name}!`)) continue
+                        const [start, end] = part(kind, id)
+                        yield* emit(open.has(name) ? end : start)
+                        if (!open.delete(name)) open.add(name).add(`${name}!`)
+                      }
+                      yield* Deferred.succeed(reached, void 0)
+                      if (how === "failed") return yield* Effect.fail("failed")
+                      if (how === "died") return yield* Effect.die("died")
+                      if (how === "stopped") return yield* Effect.never
+                    })
+                  )
+                  if (how === "stopped") {
+                    yield* Deferred.await(reached)
+                    yield* log.abort(key)
+                  }
+                  const follow = (after?: number) =>
+                    Effect.flatMap(
+                      AgUi.follow({ threadId: "thread", runId: "run", owner, after }),
+                      (events) => Stream.runCollect(events)
+                    )
+                  const whole = yield* follow()
+                  assert.isUndefined(yield* verified(whole.map(({ event }) => event)))
+                  const last = whole.at(-1)?.event.type
+                  assert.strictEqual(
+                    last,
+                    how === "failed" || how === "died" ? EventType.RUN_ERROR : EventType.RUN_FINISHED
+                  )
+                  const stored = whole.flatMap(({ cursor }) => Option.toArray(cursor))
+                  const after = stored[cut % stored.length] ?? 0
+                  const seen = whole.filter(({ cursor }) => Option.exists(cursor, (seq) => seq <= after))
+                  if (last === seen.at(-1)?.event.type) return
+                  const resumed = [...seen, ...(yield* follow(after))]
+                  assert.isUndefined(yield* verified(resumed.map(({ event }) => event)))
+                  assert.deepStrictEqual(
+                    resumed.slice(seen.length),
+                    whole.slice(whole.length - (resumed.length - seen.length))
+                  )
+                }).pipe(Effect.provide(slowly(delayMillis)))
+              )
+          ),
+          { numRuns: 150 }
+        )
+      ),
+    60_000
+  )
+
+  it.effect("C-72: the head of an answer goes out at once, and tells those between to pass it on as it is", () =>
+    Effect.gen(function*() {
+      const begun = yield* Deferred.make<void>()
+      yield* AgUi.start(input, owner, () => Effect.andThen(Deferred.succeed(begun, void 0), Effect.never))
+      yield* Deferred.await(begun)
+      const events = yield* AgUi.follow({ threadId: "thread", runId: "run", owner, after: 1 })
+      const response = HttpServerResponse.toWeb(AgUi.respond(events))
+      assert.strictEqual(response.headers.get("cache-control"), "no-cache, no-transform")
+      const reader = response.body?.getReader()
+      const first = yield* Effect.promise(async () => await reader?.read())
+      assert.strictEqual(new TextDecoder().decode(first?.value), ":\n\n")
+      yield* Effect.promise(async () => await reader?.cancel())
     }).pipe(Effect.provide(layer)))
 })

@@ -136,6 +136,27 @@ describe("AssistantStream in one process", () => {
       assert.strictEqual(yield* Effect.promise(() => store.status("bytes")), "done")
     }).pipe(Effect.provide(layer)))
 
+  it.effect("C-84: a chunk that is larger than an event comes back as it was, in pieces", () =>
+    Effect.gen(function*() {
+      const store = yield* AssistantStream.make({ owner })
+      const bytes = Uint8Array.from({ length: 1_500_000 }, (_, index) => index % 7 === 0 ? 0xc3 : index % 32)
+      for (
+        const [streamId, chunk] of [["bytes", bytes], [
+          "text",
+          new TextEncoder().encode("é\u0001".repeat(500_000))
+        ]] as const
+      ) {
+        yield* Effect.promise(async () => {
+          await store.acquire(streamId)
+          await store.append(streamId, chunk)
+          await store.append(streamId, new Uint8Array())
+          await store.finalize(streamId, "done")
+        })
+        const read = yield* collect(store.read(streamId, "", new AbortController().signal))
+        assert.isTrue(Buffer.concat(read.map(({ chunk }) => chunk)).equals(chunk))
+      }
+    }).pipe(Effect.provide(layer)))
+
   it.effect("a failure reaches its readers", () =>
     Effect.gen(function*() {
       const context = createResumableStreamContext({ store: yield* AssistantStream.make({ owner }) })

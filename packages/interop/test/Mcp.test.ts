@@ -6,6 +6,7 @@ import * as Mcp from "@sallyport/interop/Mcp"
 import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
 import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -138,6 +139,98 @@ describe("Mcp in one process", () => {
         numbers.slice(1).filter((n) => n % 2 === 1).map((n) => [ids[n - 1] ?? "", message(n)])
       )
     }).pipe(Effect.provide(layer)))
+
+  /** Counts the appends, each of which takes a while, as a store behind a network does. */
+  const slow = (delay: Duration.Input, counted: { appends: number }) =>
+    Layer.effect(
+      DurableStreams.DurableStreams,
+      Effect.map(DurableStreams.DurableStreams, (streams) => ({
+        ...streams,
+        append: (options: DurableStreams.AppendOptions) => {
+          counted.appends++
+          return Effect.delay(streams.append(options), delay)
+        },
+        read: (options: DurableStreams.ReadOptions) => Effect.tap(streams.read(options), () => Effect.sleep(delay))
+      }))
+    ).pipe(Layer.provide(layer))
+
+  it.live("C-73: messages that are handed over at once share an append", () => {
+    const counted = { appends: 0 }
+    return Effect.gen(function*() {
+      const store = yield* Mcp.make(options)
+      const all = Array.from({ length: 150 }, (_, n) => n)
+      const ids = yield* Effect.promise(() => Promise.all(all.map((n) => store.storeEvent("stream", message(n)))))
+      assert.strictEqual(counted.appends, 1)
+      const more = yield* Effect.promise(() =>
+        Promise.all(all.map((n) => store.storeEvent("stream", message(150 + n))))
+      )
+      assert.strictEqual(counted.appends, 2)
+      assert.deepStrictEqual(
+        (yield* replay(store, ids[0] ?? "")).seen,
+        [...ids, ...more].slice(1).map((id, n) => [id, message(n + 1)])
+      )
+    }).pipe(Effect.provide(slow("10 millis", counted)))
+  })
+
+  it.effect("C-73: of messages that share an append, only the one that is too large fails", () =>
+    Effect.gen(function*() {
+      const store = yield* Mcp.make(options)
+      const large: JSONRPCMessage = { jsonrpc: "2.0", method: "count", params: { text: "x".repeat(2_000) } }
+      const settled = yield* Effect.promise(() =>
+        Promise.allSettled(
+          [message(1), message(2), large, message(3), message(4)].map((one) => store.storeEvent("stream", one))
+        )
+      )
+      assert.deepStrictEqual(settled.map(({ status }) => status), [
+        "fulfilled",
+        "fulfilled",
+        "rejected",
+        "fulfilled",
+        "fulfilled"
+      ])
+      const [first] = settled
+      assert.deepStrictEqual(
+        (yield* replay(store, first?.status === "fulfilled" ? first.value : "")).seen.map(([, message]) => message),
+        [message(2), message(3), message(4)]
+      )
+    }).pipe(Effect.provide(
+      DurableStreams.layerWith({ maxAppendBytes: 1_000 }).pipe(Layer.provide(DurableStreamRepository.layerMemory))
+    )))
+
+  it.live(
+    "C-70: a message that is stored during the last read of a replay is in the replay, or passed on after it",
+    () =>
+      Effect.gen(function*() {
+        for (const delay of [0, 3, 10]) {
+          yield* Effect.gen(function*() {
+            const store = yield* Mcp.make(options)
+            const first = yield* Effect.promise(() => store.storeEvent("stream", message(0)))
+            const seen: Array<JSONRPCMessage> = []
+            let isLive = false
+            // As the transport does: what is stored before it has heard of the replay's return is for the replay.
+            const send = async (n: number) => {
+              await store.storeEvent("stream", message(n))
+              if (isLive) seen.push(message(n))
+            }
+            const sent: Array<Promise<void>> = []
+            yield* Effect.promise(async () => {
+              const timer = setInterval(() => sent.push(send(sent.length + 1)), 1)
+              const until = async (count: number) => {
+                while (sent.length < count) await new Promise((resolve) => setTimeout(resolve, 1))
+              }
+              await until(5)
+              await store.replayEventsAfter(first, { send: async (_id, one) => void seen.push(one) })
+              isLive = true
+              await until(60)
+              clearInterval(timer)
+              await Promise.all(sent)
+            })
+            assert.deepStrictEqual(seen, sent.map((_, n) => message(n + 1)))
+          }).pipe(Effect.provide(slow(delay, { appends: 0 })))
+        }
+      }),
+    30_000
+  )
 
   it.effect("an event of another session, owner or time is unknown", () =>
     Effect.gen(function*() {

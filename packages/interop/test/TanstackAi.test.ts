@@ -1,5 +1,5 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import * as TanstackAi from "@sallyport/interop/TanstackAi"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
@@ -188,11 +188,55 @@ describe("TanstackAi in one process", () => {
       const refused = yield* Effect.promise(() =>
         adapter.append([chunk]).then(() => undefined, (error: unknown) => error)
       )
-      assert.include(refused, { code: "run_ended" })
+      assert.include(refused, { code: "aborted" })
       const reader = yield* TanstackAi.make({ runId: "aborted", offset: "-1" }, { owner })
       const text = yield* Effect.promise(() => resumeServerSentEventsResponse({ adapter: reader }).text())
-      assert.match(text, /"code":"changed my mind"/)
+      assert.match(text, /"message":"The run was aborted: changed my mind"[^\n]*"code":"aborted"/)
       yield* Effect.promise(() => adapter.close())
+    }).pipe(Effect.provide(layer)))
+
+  it.effect("C-83: a run that is stopped before its POST, or during it, ends with the code aborted and logs nothing", () =>
+    Effect.gen(function*() {
+      const log = yield* RunEventLog.RunEventLog
+      const logged: Array<unknown> = []
+      const key = (runId: string) => ({
+        threadId: `tanstack-ai/${runId}`,
+        idempotencyKey: `tanstack-ai/${runId}`,
+        owner
+      })
+      const abort = (runId: string) => Effect.runPromise(log.abort({ ...key(runId), reason: "changed my mind" }))
+      async function* stopped(runId: string): AsyncIterable<StreamChunk> {
+        yield { type: EventType.RUN_STARTED, threadId: "thread", runId }
+        await abort(runId)
+        yield* hello()
+      }
+      for (const method of ["error", "log", "warn"] as const) {
+        vi.spyOn(console, method).mockImplementation((...line) => void logged.push(line))
+      }
+      yield* Effect.addFinalizer(() => Effect.sync(() => vi.restoreAllMocks()))
+      yield* Effect.promise(() => abort("before"))
+      for (const [runId, stream] of [["before", hello()], ["during", stopped("during")]] as const) {
+        const text = yield* produce({ runId }, stream)
+        const errors = text.split("\n\n").filter((event) => event.includes("RUN_ERROR"))
+        assert.strictEqual(errors.length, 1, text)
+        assert.include(errors[0], "\"code\":\"aborted\"")
+        assert.strictEqual(yield* status(runId), "aborted")
+        // A client that asks again is told the same.
+        const again = yield* produce({ runId, offset: "-1" }, hello())
+        assert.include(again, "\"code\":\"aborted\"")
+        assert.notInclude(again, "hello")
+      }
+      assert.deepStrictEqual(logged, [])
+    }).pipe(Effect.provide(layer)))
+
+  it.effect("C-84: a chunk that is too large for an event is refused with the name of the limit, and ends the run", () =>
+    Effect.gen(function*() {
+      async function* large(): AsyncIterable<StreamChunk> {
+        yield { type: EventType.TEXT_MESSAGE_CONTENT, messageId: "message", delta: "x".repeat(1_500_000) }
+      }
+      const text = yield* produce({ runId: "large" }, large())
+      assert.match(text, /maxEventBytes \(1048576\).*"code":"limit_exceeded"/)
+      assert.strictEqual(yield* status("large"), "failed")
     }).pipe(Effect.provide(layer)))
 
   it.effect("a snapshot is what is stored now, and nothing for a run that is unknown", () =>

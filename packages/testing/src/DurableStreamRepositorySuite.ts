@@ -71,7 +71,7 @@ const created = Effect.fnUntraced(function*(path: string, fields?: Partial<Creat
 })
 const forkOf = (path: string, at: number | null = null, further = 0): Partial<CreateOptions> => ({
   contentType: null,
-  fork: { path, at, further }
+  fork: { path, streamId: null, at, further }
 })
 const append = (items: ReadonlyArray<AppendItem>, nowMillis = 0, maxStreamBytes = 1_000) =>
   of((streams) => streams.append({ items, nowMillis, maxStreamBytes }))
@@ -319,7 +319,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<DurableStreamRepositor
           closing("p")
         ])
         assert.deepStrictEqual(
-          outcomes.map((outcome) => outcome._tag === "Appended" ? { ...outcome, streamId: 0 } : outcome),
+          outcomes.map((outcome) => "streamId" in outcome ? { ...outcome, streamId: 0 } : outcome),
           [
             { _tag: "Appended", streamId: 0, tail: 2, closed: false },
             { _tag: "Unknown" },
@@ -331,8 +331,8 @@ export const suite = <E>(name: string, layer: Layer.Layer<DurableStreamRepositor
             { _tag: "LimitExceeded" },
             { _tag: "Appended", streamId: 0, tail: 4, closed: false },
             { _tag: "Appended", streamId: 0, tail: 4, closed: true },
-            { _tag: "Closed", tail: 4 },
-            { _tag: "Duplicate", tail: 4, closed: true, seq: 0 }
+            { _tag: "Closed", streamId: 0, tail: 4 },
+            { _tag: "Duplicate", streamId: 0, tail: 4, closed: true, seq: 0 }
           ]
         )
         assert.deepStrictEqual(yield* pieces("p"), ["ab", "d", "h"])
@@ -345,7 +345,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<DurableStreamRepositor
     test(
       "L-78: takes each append of a producer once, tells a gap, and refuses an earlier epoch",
       Effect.gen(function*() {
-        yield* created("p")
+        const { id: streamId } = yield* created("p")
         const by = (epoch: number, seq: number, fields?: Partial<AppendItem>) =>
           Effect.map(
             append([item("p", `${epoch}${seq}`, { producer: { producerId: "w", epoch, seq }, ...fields })]),
@@ -353,16 +353,22 @@ export const suite = <E>(name: string, layer: Layer.Layer<DurableStreamRepositor
           )
         assert.deepStrictEqual(yield* by(0, 1), { _tag: "SequenceGap", expected: 0 })
         assert.strictEqual(yield* by(0, 0), 2)
-        assert.deepStrictEqual(yield* by(0, 0), { _tag: "Duplicate", tail: 2, closed: false, seq: 0 })
+        assert.deepStrictEqual(yield* by(0, 0), { _tag: "Duplicate", streamId, tail: 2, closed: false, seq: 0 })
         assert.strictEqual(yield* by(0, 1), 4)
-        assert.deepStrictEqual(yield* by(0, 0), { _tag: "Duplicate", tail: 4, closed: false, seq: 1 })
+        assert.deepStrictEqual(yield* by(0, 0), { _tag: "Duplicate", streamId, tail: 4, closed: false, seq: 1 })
         assert.deepStrictEqual(yield* by(0, 3), { _tag: "SequenceGap", expected: 2 })
         assert.deepStrictEqual(yield* by(1, 1), { _tag: "EpochStart" })
         assert.strictEqual(yield* by(1, 0), 6)
         assert.deepStrictEqual(yield* by(0, 2), { _tag: "StaleEpoch", epoch: 1 })
         assert.strictEqual(yield* by(1, 1, { close: true }), 8)
-        assert.deepStrictEqual(yield* by(1, 1, { close: true }), { _tag: "Duplicate", tail: 8, closed: true, seq: 1 })
-        assert.deepStrictEqual(yield* by(1, 2), { _tag: "Closed", tail: 8 })
+        assert.deepStrictEqual(yield* by(1, 1, { close: true }), {
+          _tag: "Duplicate",
+          streamId,
+          tail: 8,
+          closed: true,
+          seq: 1
+        })
+        assert.deepStrictEqual(yield* by(1, 2), { _tag: "Closed", streamId, tail: 8 })
         assert.deepStrictEqual((yield* found("p")).closedBy, { producerId: "w", epoch: 1, seq: 1 })
         assert.deepStrictEqual(yield* pieces("p"), ["00", "01", "10", "11"])
       })

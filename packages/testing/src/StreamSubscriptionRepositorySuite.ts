@@ -24,7 +24,13 @@ type Creation = Parameters<Repository["create"]>[0]
 
 const name = (subscriptionId = "s", ownerKey = "ada"): SubscriptionName => ({ ownerKey, subscriptionId })
 
-const linkTo = (path: string, acked: number, glob = false): SubscriptionLink => ({ path, acked, explicit: true, glob })
+const linkTo = (path: string, acked: number, glob = false): SubscriptionLink => ({
+  path,
+  streamId: 1,
+  acked,
+  explicit: true,
+  glob
+})
 
 const creation = (subscriptionId = "s", fields?: Partial<Creation>): Creation => ({
   ...name(subscriptionId),
@@ -116,7 +122,7 @@ const Step = Schema.Union([
     subscription,
     wakeId,
     generation: small(3),
-    acks: Schema.Array(Schema.Struct({ path, acked: millis })).check(Schema.isMaxLength(3)),
+    acks: Schema.Array(Schema.Struct({ path, streamId: small(3), acked: millis })).check(Schema.isMaxLength(3)),
     lease,
     now: millis
   }),
@@ -316,7 +322,7 @@ export const suite = <E>(title: string, layer: Layer.Layer<StreamSubscriptionRep
       Effect.gen(function*() {
         yield* create()
         yield* wake("w1", 0, 100)
-        const acks = [{ path: "events/a", acked: 9 }, { path: "events/b", acked: 1 }]
+        const acks = [{ path: "events/a", streamId: 1, acked: 9 }, { path: "events/b", streamId: 2, acked: 1 }]
         const outcome = (options: Partial<Parameters<typeof settle>[0]>) =>
           Effect.map(settle({ wakeId: "w1", generation: 1, nowMillis: 50, acks, ...options }), ({ _tag }) => _tag)
         assert.strictEqual(yield* outcome({ wakeId: "w0" }), "Fenced")
@@ -338,10 +344,36 @@ export const suite = <E>(title: string, layer: Layer.Layer<StreamSubscriptionRep
         )
         yield* wake("w2", 200, 500)
         assert.strictEqual(
-          yield* outcome({ wakeId: "w2", generation: 2, nowMillis: 201, acks: [{ path: "events/a", acked: 3 }] }),
+          yield* outcome({
+            wakeId: "w2",
+            generation: 2,
+            nowMillis: 201,
+            acks: [{ path: "events/a", streamId: 1, acked: 3 }]
+          }),
           "Settled"
         )
         assert.deepStrictEqual(yield* links(), [["events/a", 9, true, true], ["events/b", 1, false, true]])
+      })
+    )
+
+    test(
+      "C-74: moves a link on to the stream that was created later under the same path, and not back to one before",
+      Effect.gen(function*() {
+        yield* create()
+        const subscriptions = yield* StreamSubscriptionRepository
+        const acks = [[3, 2], [2, 9], [3, 1], [3, 4], [1, 8]] as const
+        const seen: Array<readonly [number, number]> = []
+        for (const [at, [streamId, acked]] of acks.entries()) {
+          yield* wake(`w${at}`, at, 100)
+          yield* settle({
+            wakeId: `w${at}`,
+            generation: at + 1,
+            nowMillis: at,
+            acks: [{ path: "events/a", streamId, acked }]
+          })
+          for (const link of yield* subscriptions.links(name())) seen.push([link.streamId, link.acked])
+        }
+        assert.deepStrictEqual(seen, [[3, 2], [3, 2], [3, 2], [3, 4], [3, 4]])
       })
     )
 

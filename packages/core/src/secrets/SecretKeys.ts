@@ -278,7 +278,7 @@ export const layerFile = (
         if (info.type !== "File") {
           return yield* malformed(source, "it is not a regular file", `Create one with: ${create}`)
         }
-        // The owner has put the key there, and need not be this user.
+        // Its owner has put the key there, and need not be this user.
         const identity = { ...(yield* PrivateFiles.CurrentIdentity), user: info.uid }
         if (PrivateFiles.verdict(identity, info) !== "Private") {
           const mode = octal(info.mode)

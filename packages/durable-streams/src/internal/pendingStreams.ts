@@ -4,7 +4,7 @@
 import { RunOwner } from "@sallyport/core/runs/Run"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { formatOffset } from "../DurableStream.ts"
+import { formatOffset, type StreamInfo } from "../DurableStream.ts"
 import { DurableStreams } from "../DurableStreams.ts"
 import { StreamSubscriptionRepository, type SubscriptionRow } from "../StreamSubscriptionRepository.ts"
 import * as Glob from "./glob.ts"
@@ -18,6 +18,7 @@ import { ofStreams, storage, type StreamSubscriptionsError } from "./subscriptio
  */
 export interface PendingStream {
   readonly path: string
+  readonly streamId: number
   readonly explicit: boolean
   readonly acked: number
   readonly tail: number
@@ -27,8 +28,8 @@ export interface PendingStream {
 export const viewOf = (stream: PendingStream) => ({
   path: stream.path,
   link_type: stream.explicit ? "explicit" : "glob",
-  acked_offset: formatOffset(stream.acked),
-  tail_offset: formatOffset(stream.tail),
+  acked_offset: formatOffset({ streamId: stream.streamId, position: stream.acked }),
+  tail_offset: formatOffset({ streamId: stream.streamId, position: stream.tail }),
   has_pending: stream.tail > stream.acked
 })
 
@@ -50,7 +51,7 @@ export const make = Effect.gen(function*() {
   const forMatching = Effect.fnUntraced(function*(
     owner: RunOwner,
     pattern: string,
-    visit: (stream: { readonly path: string; readonly tail: number }) => boolean
+    visit: (stream: { readonly id: number; readonly path: string; readonly tail: number }) => boolean
   ) {
     const matches = Glob.matcher(pattern)
     const prefix = Glob.literalPrefix(pattern)
@@ -66,12 +67,15 @@ export const make = Effect.gen(function*() {
     }
   })
 
-  /** Returns where a stream ends; 0 if there is none. */
-  const tailOf = (owner: RunOwner, path: string): Effect.Effect<number, StreamSubscriptionsError> =>
+  /** Returns which stream has a path and where it ends; 0 and 0 if there is none. */
+  const tailOf = (
+    owner: RunOwner,
+    path: string
+  ): Effect.Effect<Pick<StreamInfo, "id" | "tail">, StreamSubscriptionsError> =>
     ofStreams(
-      Effect.catchReasons(Effect.map(streams.get({ owner, path }), ({ tail }) => tail), "DurableStreamsError", {
-        StreamNotFound: () => Effect.succeed(0),
-        StreamGone: () => Effect.succeed(0)
+      Effect.catchReasons(streams.get({ owner, path }), "DurableStreamsError", {
+        StreamNotFound: () => Effect.succeed({ id: 0, tail: 0 }),
+        StreamGone: () => Effect.succeed({ id: 0, tail: 0 })
       })
     )
 
@@ -84,22 +88,23 @@ export const make = Effect.gen(function*() {
     const pending: Array<PendingStream> = []
     const seen = new Set<string>()
     if (row.pattern !== null) {
-      yield* forMatching(owner, row.pattern, ({ path, tail }) => {
+      yield* forMatching(owner, row.pattern, ({ id, path, tail }) => {
         // A worker's own wakes are no news to it.
         if (path === row.wakeStream) return true
         const link = links.get(path)
         seen.add(path)
-        // A stream without a link was created after the subscription, and all of it is new.
-        const acked = link?.acked ?? 0
-        if (tail > acked) pending.push({ path, explicit: link?.explicit ?? false, acked, tail })
+        // A stream without a link, or with that of one before it, was created after the subscription: all of it is new.
+        const acked = link?.streamId === id ? link.acked : 0
+        if (tail > acked) pending.push({ path, streamId: id, explicit: link?.explicit ?? false, acked, tail })
         return pending.length < maxPending
       })
     }
-    for (const { acked, explicit, path } of links.values()) {
+    for (const { explicit, path, ...link } of links.values()) {
       if (pending.length >= maxPending) break
       if (!explicit || seen.has(path)) continue
-      const tail = yield* tailOf(owner, path)
-      if (tail > acked) pending.push({ path, explicit, acked, tail })
+      const { id, tail } = yield* tailOf(owner, path)
+      const acked = link.streamId === id ? link.acked : 0
+      if (tail > acked) pending.push({ path, streamId: id, explicit, acked, tail })
     }
     return pending
   })

@@ -13,7 +13,15 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import type * as Pull from "effect/Pull"
 import * as Stream from "effect/Stream"
-import { formatOffset, isJson, isText, parseOffset, type StreamInfo, type StreamPage } from "../DurableStream.ts"
+import {
+  formatOffset,
+  isJson,
+  isText,
+  parseOffset,
+  type StreamInfo,
+  type StreamOffset,
+  type StreamPage
+} from "../DurableStream.ts"
 import { DurableStreamsError } from "../DurableStreams.ts"
 import * as Cursor from "./cursor.ts"
 import * as Wire from "./wire.ts"
@@ -22,7 +30,7 @@ import * as Wire from "./wire.ts"
 export interface Source {
   /** What the entity tags begin with: the same for as long as offsets mean the same data. */
   readonly tag: (stream: StreamInfo) => string
-  readonly read: (from: number | "tail") => Effect.Effect<StreamPage, DurableStreamsError>
+  readonly read: (from: StreamOffset | 0 | "tail") => Effect.Effect<StreamPage, DurableStreamsError>
   /** Reads the page after another one; if that was up to date, once there is more. The page may be empty. */
   readonly readNext: (after: StreamPage) => Effect.Effect<StreamPage, DurableStreamsError>
 }
@@ -85,11 +93,13 @@ const fail = (field: string, expected: string) =>
 const offsetExpected = "-1, now, or an offset that this server has answered"
 
 /** Reads the position where a reader wants to begin. */
-const positionOf = (offset: string | undefined): Effect.Effect<number | "tail", DurableStreamsError> => {
+const positionOf = (offset: string | undefined): Effect.Effect<StreamOffset | 0 | "tail", DurableStreamsError> => {
   if (offset === undefined || offset === "-1") return Effect.succeed(0)
   if (offset === "now") return Effect.succeed("tail")
-  const position = parseOffset(offset)
-  return position === undefined ? fail("offset", offsetExpected) : Effect.succeed(position)
+  return Option.match(parseOffset(offset), {
+    onNone: () => fail("offset", offsetExpected),
+    onSome: (position) => Effect.succeed(position)
+  })
 }
 
 const one = (params: SearchParams, name: string): Effect.Effect<string | undefined, DurableStreamsError> => {
@@ -105,7 +115,7 @@ const pageHeaders = (page: StreamPage): Record<string, string> => {
   const headers: Record<string, string> = {
     ...Wire.securityHeaders,
     vary: "authorization, cookie",
-    "stream-next-offset": formatOffset(page.next)
+    "stream-next-offset": formatOffset({ streamId: page.stream.id, position: page.next })
   }
   if (page.upToDate) headers["stream-up-to-date"] = "true"
   if (page.ended) headers["stream-closed"] = "true"
@@ -132,7 +142,7 @@ const answerPage = (
 const longPoll = Effect.fnUntraced(function*(options: {
   readonly request: HttpServerRequest.HttpServerRequest
   readonly source: Source
-  readonly from: number | "tail"
+  readonly from: StreamOffset | 0 | "tail"
   readonly cursor: string | undefined
   readonly live: LiveOptions
 }): Effect.fn.Return<HttpServerResponse.HttpServerResponse, DurableStreamsError> {
@@ -222,7 +232,7 @@ const heartbeat = encoder.encode(": heartbeat\n\n")
 /** Writes a page with the control event that follows it. */
 const writeEvents = (page: StreamPage, { next, text }: Rendered, cursor: number): Uint8Array => {
   const control = {
-    streamNextOffset: formatOffset(next),
+    streamNextOffset: formatOffset({ streamId: page.stream.id, position: next }),
     ...(page.ended ? { streamClosed: true } : { streamCursor: String(cursor) }),
     ...(page.upToDate ? { upToDate: true } : {})
   }
@@ -330,6 +340,6 @@ export const respond = Effect.fnUntraced(function*(options: {
 export const describe = (stream: StreamInfo): Record<string, string> => ({
   ...Wire.securityHeaders,
   "cache-control": "no-store",
-  "stream-next-offset": formatOffset(stream.tail),
+  "stream-next-offset": formatOffset({ streamId: stream.id, position: stream.tail }),
   ...(stream.closed ? { "stream-closed": "true" } : {})
 })

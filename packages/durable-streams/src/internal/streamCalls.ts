@@ -3,7 +3,7 @@
  */
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import type * as Duration from "effect/Duration"
-import type { StreamPage } from "../DurableStream.ts"
+import type { StreamOffset, StreamPage } from "../DurableStream.ts"
 import type { ProducerPoint } from "../DurableStreamRepository.ts"
 
 /**
@@ -37,7 +37,7 @@ export interface CreateOptions extends StreamName {
   readonly fork?: {
     readonly path: string
     /** Defaults to the source's tail. */
-    readonly at?: number | undefined
+    readonly at?: number | StreamOffset | undefined
     /** Within what one append brought; needs `at`. */
     readonly further?: number | undefined
   } | undefined
@@ -69,6 +69,7 @@ export interface AppendOptions extends StreamName {
  * @since 0.1.0
  */
 export interface Appended {
+  readonly streamId: number
   /** The position after the data. */
   readonly tail: number
   readonly closed: boolean
@@ -85,8 +86,11 @@ export interface Appended {
  * @since 0.1.0
  */
 export interface ReadOptions extends StreamName {
-  /** A position, or `tail` for what comes after now. Defaults to 0. */
-  readonly from?: number | "tail" | undefined
+  /**
+   * A position of whichever stream has the path, a position of one stream, or `tail` for what comes after now. Defaults to
+   * 0.
+   */
+  readonly from?: number | StreamOffset | "tail" | undefined
 }
 
 /**

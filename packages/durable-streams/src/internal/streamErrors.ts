@@ -21,14 +21,16 @@ export class StreamNotFound extends Schema.TaggedError<StreamNotFound>()("Stream
 }
 
 /**
- * Says that the stream was deleted and is kept for its forks only. HTTP 410.
+ * Says that the stream was deleted: it is kept for its forks only, or another stream has its path now. HTTP 410.
  *
  * @category errors
  * @since 0.1.0
  */
 export class StreamGone extends Schema.TaggedError<StreamGone>()("StreamGone", { path: Schema.String }) {
   override get message(): string {
-    return `The stream ${JSON.stringify(this.path)} has been deleted; only its forks can still be read`
+    return `The stream ${
+      JSON.stringify(this.path)
+    } has been deleted; read its forks, or what is at that path now from its beginning`
   }
 }
 
@@ -52,6 +54,7 @@ export class StreamConflict extends Schema.TaggedError<StreamConflict>()("Stream
  */
 export class StreamClosed extends Schema.TaggedError<StreamClosed>()("StreamClosed", {
   path: Schema.String,
+  streamId: Schema.Natural,
   tail: Schema.Natural
 }) {
   override get message(): string {

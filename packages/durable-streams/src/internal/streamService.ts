@@ -22,6 +22,7 @@ import {
   type AppendItem,
   type AppendOutcome,
   DurableStreamRepository,
+  hasPosition,
   markOf,
   type StreamRow
 } from "../DurableStreamRepository.ts"
@@ -54,6 +55,7 @@ import {
   storage,
   StreamClosed,
   StreamConflict,
+  StreamGone,
   StreamNotFound
 } from "./streamErrors.ts"
 import type { Settings } from "./streamOptions.ts"
@@ -156,9 +158,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   })
 
   const read = Effect.fnUntraced(function*(
-    { from = 0, owner, path }: ReadOptions
+    { from: asked = 0, owner, path }: ReadOptions
   ): Effect.fn.Return<StreamPage, DurableStreamsError> {
     if (!isStreamPath(path)) return yield* fail(new StreamNotFound({ path }))
+    const from = typeof asked === "object" ? asked.position : asked
     const outcome = yield* storage(repository.read({
       ownerKey: ownerKey(owner),
       path,
@@ -167,6 +170,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       maxBytes: settings.pageBytes,
       nowMillis: now()
     }))
+    if ("stream" in outcome && typeof asked === "object" && !hasPosition(outcome.stream, asked)) {
+      return yield* fail(new StreamGone({ path }))
+    }
     if (outcome._tag === "BeyondEnd") return yield* fail(new BeyondTail({ path }))
     if (outcome._tag !== "Read") return yield* absent(path, outcome)
     const { records, stream } = outcome
@@ -201,7 +207,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     })
 
   const readNext = ({ after, owner, path }: ReadNextOptions): Effect.Effect<StreamPage, DurableStreamsError> => {
-    const next = Effect.suspend(() => Effect.withTracerEnabled(read({ owner, path, from: after.next }), false))
+    const from = { streamId: after.stream.id, position: after.next }
+    const next = Effect.suspend(() => Effect.withTracerEnabled(read({ owner, path, from }), false))
     return after.upToDate ? Effect.andThen(awaitChange(after), shared.after(after, next)) : next
   }
 
@@ -229,12 +236,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return yield* fail(new LimitExceeded({ path, limit: "maxAppendBytes", max: settings.maxAppendBytes }))
     }
     const further = fork?.further ?? 0
+    const { position: at, streamId } = typeof fork?.at === "object" ? fork.at : { position: fork?.at, streamId: null }
     if (fork !== undefined) {
       yield* checkPath(fork.path)
-      if (!isNatural(further) || !isNatural(fork.at ?? 0)) {
+      if (!isNatural(further) || !isNatural(at ?? 0)) {
         return yield* fail(new InvalidInput({ field: "fork", expected: "a position and a natural number" }))
       }
-      if (further > 0 && fork.at === undefined) {
+      if (further > 0 && at === undefined) {
         return yield* fail(new InvalidInput({ field: "fork.further", expected: "given together with fork.at" }))
       }
     }
@@ -263,14 +271,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       config: JSON.stringify([
         ttlMillis,
         expiresAtMillis,
-        ...(fork === undefined ? [] : [fork.path, fork.at ?? null, further])
+        ...(fork === undefined ? [] : [fork.path, at ?? null, further, streamId])
       ]),
       ttlMillis,
       expiresAtMillis,
       closed,
       data: stored,
       units,
-      fork: fork === undefined ? null : { path: fork.path, at: fork.at ?? null, further },
+      fork: fork === undefined ? null : { path: fork.path, streamId, at: at ?? null, further },
       nowMillis: now()
     }))
     switch (outcome._tag) {
@@ -303,6 +311,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     switch (outcome._tag) {
       case "Appended":
         return Effect.succeed({
+          streamId: outcome.streamId,
           tail: outcome.tail,
           closed: outcome.closed,
           duplicate: false,
@@ -310,13 +319,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         })
       case "Duplicate":
         return Effect.succeed({
+          streamId: outcome.streamId,
           tail: outcome.tail,
           closed: outcome.closed,
           duplicate: true,
           producerSeq: producer === undefined ? null : outcome.seq
         })
       case "Closed":
-        return fail(new StreamClosed({ path, tail: outcome.tail }))
+        return fail(new StreamClosed({ path, streamId: outcome.streamId, tail: outcome.tail }))
       case "TypeMismatch":
         return fail(new ContentTypeMismatch({ path, contentType: outcome.contentType }))
       case "StaleEpoch":

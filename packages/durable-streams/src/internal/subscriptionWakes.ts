@@ -189,7 +189,7 @@ export const make = Effect.fnUntraced(function*({ keys, outage, pendingOf, setti
               ...nameOf(woken),
               wakeId,
               generation: woken.generation,
-              acks: pending.map(({ path, tail }) => ({ path, acked: tail })),
+              acks: pending.map(({ path, streamId, tail }) => ({ path, streamId, acked: tail })),
               leaseExpiresAtMillis: null,
               nowMillis: now()
             }))

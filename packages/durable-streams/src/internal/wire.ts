@@ -58,7 +58,10 @@ const statusOf: Record<DurableStreamsErrorReason["_tag"], readonly [status: numb
 const headersOf = (reason: DurableStreamsErrorReason): Readonly<Record<string, string>> => {
   switch (reason._tag) {
     case "StreamClosed":
-      return { "stream-closed": "true", "stream-next-offset": formatOffset(reason.tail) }
+      return {
+        "stream-closed": "true",
+        "stream-next-offset": formatOffset({ streamId: reason.streamId, position: reason.tail })
+      }
     case "StaleEpoch":
       return { "producer-epoch": String(reason.epoch) }
     case "SequenceGap":

@@ -215,7 +215,8 @@ export const runView = (run: Run): RunView =>
 /** The errors of a request that is turned away, with which status each is answered. */
 const statusByTag = { Unauthorized: 401, Forbidden: 403, Unavailable: 503 } as const
 
-const toJson = Schema.encodeSync(
+/** Encodes the error of a request that is turned away. */
+export const toJson = Schema.encodeSync(
   Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.Unavailable])
 )
 
