@@ -181,7 +181,7 @@ export const pair = Command.make(
           }
         })
       })
-    }, true)
+    })
     const pairingUrl = yield* Effect.fromResult(PairingUrl.make(baseUrl, code))
     yield* Terminal.print(
       flags.json,

@@ -229,7 +229,7 @@ const issue = Command.make(
           expiresAt: DateTime.makeUnsafe(nowMillis + answer.expires_in * 1000)
         }
       })
-    }, true)
+    })
     yield* Terminal.print(flags.json, Output.IssuedToken, issued, () => Redacted.value(issued.token))
   })
 ).pipe(

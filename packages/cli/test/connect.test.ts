@@ -10,6 +10,7 @@ import * as StateDirectory from "@sallyport/cli/StateDirectory"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { exitCodes } from "@sallyport/cli/ExitCode"
+import { randomBytes } from "node:crypto"
 import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import { DatabaseSync } from "node:sqlite"
@@ -270,12 +271,13 @@ describe("sallyport connect", () => {
         const lost = yield* run(state, "clients")
         assert.strictEqual(lost.code, 8)
         assert.match(lost.stderr, /^sallyport: The store of connecting clients cannot be reached .*\n$/)
-        const unopened = yield* run(
-          yield* freshState,
-          "clients",
-          "--database-url",
-          "postgres://ada:hunter2@127.0.0.1:1/none"
-        )
+        const url = "postgres://ada:hunter2@127.0.0.1:1/none"
+        const shared = yield* freshState
+        assert.strictEqual((yield* run(shared, "clients", "--database-url", url)).code, exitCodes.NoState)
+        assert.isFalse(NFS.existsSync(shared))
+        NFS.mkdirSync(shared, { mode: 0o700 })
+        NFS.writeFileSync(NPath.join(shared, "secret-key"), randomBytes(32).toString("base64url"), { mode: 0o600 })
+        const unopened = yield* run(shared, "clients", "--database-url", url)
         assert.strictEqual(unopened.code, 8)
         assert.include(unopened.stderr, "postgres://127.0.0.1:1/none")
         assert.notInclude(unopened.stderr, "hunter2")

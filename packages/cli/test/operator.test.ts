@@ -128,6 +128,7 @@ describe("sallyport, for an operator", () => {
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
+        assert.strictEqual((yield* run(["connect", "security", "account", "--state-dir", state])).code, 0)
         const issued = yield* run(["sessions", "issue", "--label", "漢字 \u202Eevil", "--state-dir", state])
         assert.strictEqual(issued.code, exitCodes.InvalidInput)
         assert.strictEqual((yield* run(["sessions", "issue", "--label", "漢字の端末", "--state-dir", state])).code, 0)

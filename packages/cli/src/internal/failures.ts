@@ -61,6 +61,7 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   RefreshRefused: "SignedOut",
   RequestChanged: "Changed",
   RequestExpired: "Expired",
+  RevisionExpired: "Expired",
   RevisionUnknown: "InvalidInput",
   RunEnded: "Conflict",
   RunNotFound: "NotFound",

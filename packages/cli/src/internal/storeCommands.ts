@@ -12,6 +12,7 @@ import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as ByteSize from "effect/ByteSize"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
@@ -23,7 +24,6 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -103,15 +103,28 @@ const noteNewState = Effect.fnUntraced(function*({ database, directory }: StateD
   yield* Console.error(`sallyport: No backend has kept state in ${directory} yet; --state-dir names another directory`)
 })
 
-/** Refuses a directory without state, which may be misspelt. Nothing is created. */
-const requireState = Effect.fnUntraced(function*(directory: string) {
+/** Tells whether there is a directory, or a file that is not empty. */
+const isKept = Effect.fnUntraced(function*(location: string) {
   const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const resolved = path.resolve(directory)
-  if (yield* Effect.orElseSucceed(fs.exists(path.join(resolved, "sallyport.db")), () => true)) return
+  const info = yield* Effect.option(fs.stat(location))
+  return Option.exists(info, ({ size, type }) => type === "Directory" || ByteSize.isGreaterThan(size, ByteSize.zero))
+})
+
+/**
+ * Finds the state that a backend has kept, and creates nothing: the directory may be misspelt, and an empty state would look
+ * like one without clients, sessions or credentials.
+ */
+const findState = Effect.fnUntraced(function*(directory: string, isShared: boolean) {
+  const state = yield* StateDirectory.at(directory)
+  if (isShared && Option.isSome(yield* Config.option(Config.Redacted(Persistence.keyVariable)))) return state
+  const isThere = Option.isSome(yield* StateDirectory.find(directory))
+  const needed = isShared ? [state.secretKey] : [state.database, state.secrets]
+  const missing = yield* Effect.filter(needed, (location) => Effect.map(isKept(location), (kept) => !kept))
+  if (isThere && missing.length === 0) return state
+  const lacks = isThere && missing.length < needed.length ? `; ${missing.join(" and ")} is not there` : ""
   return yield* new CommandFailed({
     code: "NoState",
-    message: `No backend has kept state in ${resolved} yet. Nothing was created; ` +
+    message: `No backend has kept state in ${state.directory} yet${lacks}. Nothing was created; ` +
       `name the directory with --state-dir, or start the backend with "sallyport serve"`
   })
 })
@@ -125,9 +138,9 @@ export const layerCrypto = NodeCrypto.layer
 export const layerStore = ({ databaseUrl, stateDir }: StoreFlags, creates: boolean) =>
   Effect.gen(function*() {
     const directory = yield* StateDirectory.orDefault(stateDir)
-    if (!creates && Option.isNone(databaseUrl)) yield* requireState(directory)
-    const state = yield* StateDirectory.open(directory)
-    if (Option.isNone(databaseUrl)) yield* noteNewState(state)
+    const isShared = Option.isSome(databaseUrl)
+    const state = yield* (creates ? StateDirectory.open(directory) : findState(directory, isShared))
+    if (!isShared) yield* noteNewState(state)
     return Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })
   }).pipe(
     Layer.unwrap,

@@ -17,6 +17,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
+import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -333,11 +334,27 @@ export type Requirements =
   | Digest.Digest
   | Mac.Mac
 
+/** Ends the wait for a renewal, which then goes on by itself. */
+const late = Effect.as(Effect.sleep("50 millis"), undefined)
+
 /** How many sessions, with what descends from them, a step of `revokeIssuedBefore` ends, so that it stays short. */
 const revocationBatch = 1_000
 
 /** Returns the session that asks for a revocation. */
 const keptBy = (by: Principal): SessionId | undefined => by === "operator" ? undefined : by.id
+
+/** Warns of sessions whose tokens no key verifies any more. A store that can't be read is told of by those who need it. */
+const warnIfSignedOut = (repository: AccessRepository["Service"]["sessions"]) =>
+  Clock.currentTimeMillis.pipe(
+    Effect.flatMap((nowMillis) => repository.list({ nowMillis, afterId: undefined, limit: 1 })),
+    Effect.flatMap((sessions) =>
+      sessions.length === 0 ? Effect.void : Effect.logWarning(
+        `The keys that sign sessions are gone from the secret store, and there are sessions: new keys are made, and ` +
+          `everyone has to pair again. If you have a copy of the secrets, stop this server and put the copy in its place`
+      )
+    ),
+    Effect.ignore
+  )
 
 const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   SessionCredentialService["Service"],
@@ -347,7 +364,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const repository = (yield* AccessRepository).sessions
   const random = yield* SecureRandom.SecureRandom
   const { absoluteMillis, lifetimeMillis, recheckMillis, refreshing, renewalMillis, ticketMillis } = settings
-  const ring = yield* SigningKeys.makeRing()
+  const ring = yield* SigningKeys.makeRing(warnIfSignedOut(repository))
   const { digestOf, firstTokens, successors, verify: verifySignature } = yield* SessionTokens.make(ring)
   const cache = SessionCache.make({ capacity: settings.cacheCapacity, recheckMillis, renewalMillis })
   const follower = yield* AccessFollower.make({
@@ -362,13 +379,23 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 
   const endProblem = (row: SessionRow): "revoked" | "expired" => row.revokedAtMillis === null ? "expired" : "revoked"
 
+  const renewing = new Set<SessionId>()
+
   const renewIfDue = Effect.fnUntraced(function*(row: SessionRow, nowMillis: number) {
     const dueBeforeMillis = nowMillis - renewalMillis
-    if (row.lastSeenAtMillis > dueBeforeMillis) return row
-    const renewed = yield* repository.renew(
+    if (row.lastSeenAtMillis > dueBeforeMillis || renewing.has(row.id)) return row
+    renewing.add(row.id)
+    const renewal = yield* repository.renew(
       { id: row.id, dueBeforeMillis, lifetimeMillis },
       { actor: row.subject, nowMillis }
+    ).pipe(
+      Effect.ensuring(Effect.sync(() => renewing.delete(row.id))),
+      Effect.forkDetach({ startImmediately: true })
     )
+    // The row says that the session is live: requests don't wait for a store that makes writers wait.
+    const ended = renewal.pollUnsafe() ?? (yield* Effect.raceFirst(Fiber.await(renewal), late))
+    if (ended === undefined) return row
+    const renewed = yield* ended
     if (Option.isSome(renewed)) return renewed.value
     // Another caller renewed or ended it in between: the row says which.
     const current = yield* repository.findById(row.id)
