@@ -23,7 +23,11 @@ import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
 import * as Output from "./Output.ts"
 
-const view = (link: PairingLink) => new PairingLinkView({ ...link })
+const view = (link: PairingLink) =>
+  new PairingLinkView({
+    ...link,
+    sessionLifetimeSeconds: link.sessionLifetime === null ? null : Duration.toSeconds(link.sessionLifetime)
+  })
 
 const parent = Command.make("links").pipe(
   Command.withSharedFlags(StoreCommands.flags),

@@ -15,6 +15,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -33,8 +34,14 @@ const subject = Flag.String("subject").pipe(
   Flag.optional
 )
 
-const view = ({ descendants, session }: SessionCredentialService.ListedSession) =>
-  new ListedSessionView({ ...session, current: false, descendants })
+const view = ({ connections, descendants, session }: SessionCredentialService.ListedSession) =>
+  new ListedSessionView({
+    ...session,
+    lifetimeSeconds: session.lifetime === null ? null : Duration.toSeconds(session.lifetime),
+    current: false,
+    connections,
+    descendants
+  })
 
 const table = Terminal.table<ListedSessionView>([
   { name: "SESSION", of: ({ id }) => id, whole: true },
@@ -115,7 +122,7 @@ const revoke = Command.make(
           SessionCredentialService.SessionCredentialService,
           (sessions) => sessions.revoke(session, "operator", { descendants })
         ),
-        server: ({ api }) => api.session.revoke({ payload: { id: session, descendants } })
+        server: ({ api }) => api.session.revoke({ payload: { id: session, alsoLetIn: descendants } })
       })
       return yield* Terminal.print(flags.json, Output.Revoked, { revoked: session }, () => `Revoked ${session}`)
     }
@@ -124,7 +131,7 @@ const revoke = Command.make(
       ? DateTime.makeUnsafe(issuedBefore.value)
       : DateTime.add(yield* DateTime.now, { milliseconds: 1 })
     yield* Terminal.confirm(yes, "End these sessions and the links with them? Every device has to be paired again.")
-    const revoked = yield* Effect.provide(
+    const { sessions: revoked } = yield* Effect.provide(
       Effect.flatMap(
         SessionCredentialService.SessionCredentialService,
         (sessions) => sessions.revokeIssuedBefore(time, "operator")
@@ -175,9 +182,9 @@ const revokeOthers = Command.make(
   Effect.fnUntraced(function*({ keep, yes }) {
     const flags = yield* parent
     yield* Terminal.confirm(yes, "End all other sessions of the same subject, and all that descends from them?")
-    const revoked = yield* StoreCommands.ask(flags, {
+    const { sessions: revoked } = yield* StoreCommands.ask(flags, {
       store: revokeBeside(keep),
-      server: ({ api }) => Effect.map(api.session.revokeOthers(), ({ revoked }) => revoked)
+      server: ({ api }) => api.session.revokeOthers()
     })
     yield* Terminal.print(flags.json, Output.RevokedCount, { revoked }, () => `Revoked ${revoked} other sessions`)
   })

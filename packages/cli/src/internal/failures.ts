@@ -69,6 +69,7 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   ScopeNotGranted: "NotAllowed",
   ScopeNotHeld: "NotAllowed",
   SecurityModeUnreadable: "Unreadable",
+  SessionLifetimeOutOfBounds: "InvalidInput",
   SessionNotFound: "NotFound",
   SessionRefused: "SignedOut",
   SessionStoreUnavailable: "Unavailable",

@@ -13,6 +13,7 @@ import * as SessionCredentialService from "@sallyport/core/access/SessionCredent
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as ByteSize from "effect/ByteSize"
+import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
@@ -32,17 +33,41 @@ import * as Persistence from "../Persistence.ts"
 import * as StateDirectory from "../StateDirectory.ts"
 import { jsonFlag } from "./terminal.ts"
 
+/** Lists the flags for a PostgreSQL database. */
+export const databaseFlags = (description: string) => ({
+  databaseUrl: Flag.Redacted("database-url").pipe(
+    Flag.withDescription(description),
+    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
+    Flag.optional
+  ),
+  databasePrepare: Flag.Boolean("database-prepare").pipe(
+    Flag.withDescription(
+      "Keep statements prepared; --no-database-prepare is for poolers that hand connections out by transaction"
+    ),
+    Flag.withFallbackConfig(Config.Boolean("SALLYPORT_DATABASE_PREPARE")),
+    Flag.optional
+  )
+})
+
+/** Names a database. */
+interface DatabaseFlags {
+  readonly databaseUrl: Option.Option<Redacted.Redacted>
+  readonly databasePrepare: Option.Option<boolean>
+}
+
+/** Returns the database that the flags name, if they name one. */
+export const databaseOf = (flags: DatabaseFlags): PgDatabase.Options | undefined =>
+  Option.getOrUndefined(
+    Option.map(flags.databaseUrl, (url) => ({ url, prepare: Option.getOrUndefined(flags.databasePrepare) }))
+  )
+
 /** Lists the flags for the store and the form of the answer, for `Command.withSharedFlags`. */
 export const storeFlags = {
   stateDir: Flag.String("state-dir").pipe(
     Flag.withDescription("Where the backend keeps its state; by default the platform's directory for state"),
     Flag.optional
   ),
-  databaseUrl: Flag.Redacted("database-url").pipe(
-    Flag.withDescription("The PostgreSQL database of the backend, if it keeps its state in one"),
-    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
-    Flag.optional
-  ),
+  ...databaseFlags("The PostgreSQL database of the backend, if it keeps its state in one"),
   ...jsonFlag
 }
 
@@ -83,8 +108,7 @@ export const scopesOf = Effect.fnUntraced(function*(given: ReadonlyArray<string>
 })
 
 /** Names a store. */
-export interface StoreFlags {
-  readonly databaseUrl: Option.Option<Redacted.Redacted>
+export interface StoreFlags extends DatabaseFlags {
   readonly stateDir: Option.Option<string>
 }
 
@@ -135,13 +159,13 @@ export const layerCrypto = NodeCrypto.layer
  * Provides the repositories, the secrets and the cryptography of the store that the flags name. A command that `creates`
  * something may come before the first start of the backend.
  */
-export const layerStore = ({ databaseUrl, stateDir }: StoreFlags, creates: boolean) =>
+export const layerStore = ({ stateDir, ...flags }: StoreFlags, creates: boolean) =>
   Effect.gen(function*() {
     const directory = yield* StateDirectory.orDefault(stateDir)
-    const isShared = Option.isSome(databaseUrl)
+    const isShared = Option.isSome(flags.databaseUrl)
     const state = yield* (creates ? StateDirectory.open(directory) : findState(directory, isShared))
     if (!isShared) yield* noteNewState(state)
-    return Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })
+    return Persistence.layer({ database: databaseOf(flags), state })
   }).pipe(
     Layer.unwrap,
     Layer.provideMerge(layerCrypto),
@@ -186,12 +210,10 @@ const readToken = Effect.fnUntraced(function*(tokenFile: Option.Option<string>) 
 })
 
 /** Connects to the backend at an address. */
-const connectTo = Effect.fnUntraced(function*(url: string, { databaseUrl, stateDir, tokenFile }: Flags) {
+const connectTo = Effect.fnUntraced(function*(url: string, { stateDir, tokenFile }: Flags) {
   if (Option.isSome(stateDir)) {
     return yield* new CommandFailed({ code: "Usage", message: "Give --url or --state-dir, not both" })
   }
-  // The variable may be set for a backend of this machine; the address is what was typed.
-  if (Option.isSome(databaseUrl)) yield* Effect.logDebug("--url is used, and not the database")
   const baseUrl = yield* Effect.fromResult(PairingUrl.httpBase(url))
   const token = yield* readToken(tokenFile)
   const httpClient = (yield* HttpClient.HttpClient).pipe(
