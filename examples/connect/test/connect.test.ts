@@ -33,7 +33,7 @@ const worldWith = Effect.fnUntraced(function*(variables: Record<string, string>,
     const { code } = yield* running.exit
     return { code, stdout: running.stdout(), stderr: running.stderr() }
   })
-  const linked = yield* owner("link", "--relay", relay.url, "--code", relay.linkCode, "--url", environment.url)
+  const linked = yield* owner("link", "--relay", relay.url, "--code", relay.linkCode, "--public-url", environment.url)
   assert.strictEqual(linked.code, 0, linked.stderr)
   const { environmentId }: { readonly environmentId: string } = JSON.parse(linked.stdout)
   const client = Effect.fnUntraced(function*(...code: ReadonlyArray<string>) {

@@ -6,6 +6,7 @@
  */
 import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Linking from "@sallyport/connect/Linking"
+import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import type { EnvironmentHealth } from "@sallyport/contract/ConnectProtocol"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import { type ConnectClient, SecurityMode } from "@sallyport/core/access/ConnectClient"
@@ -19,91 +20,65 @@ import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import { CommandFailed } from "./ExitCode.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
-import * as Persistence from "./Persistence.ts"
-
-/**
- * Lists the exit codes of these commands; 1 is any other failure.
- *
- * @category constants
- * @since 0.1.0
- */
-export const exitCodes = {
-  ClientNotFound: 3,
-  ClientAmbiguous: 4,
-  RequestExpired: 5,
-  RequestChanged: 6,
-  SecurityModeUnreadable: 7,
-  ConnectStoreUnavailable: 8,
-  ReasonNotAllowed: 1,
-  TooManyWaiting: 1,
-  NotLinked: 9,
-  RelayNotTold: 10
-} as const
+import * as Terminal from "./internal/terminal.ts"
+import * as Output from "./Output.ts"
 
 const parent = Command.make("connect").pipe(
   Command.withSharedFlags(StoreCommands.flags),
   Command.withDescription("Decide who may connect through a relay")
 )
 
-/** A code or a token is sent only to the named relay: redirects are not followed. */
-const layerHttp = Layer.provide(
-  FetchHttpClient.layer,
-  Layer.succeed(FetchHttpClient.RequestInit, { redirect: "error", credentials: "omit" })
-)
+const view = (client: ConnectClient) => new ConnectClientView({ ...client })
 
-/** Runs a command on the backend's store. */
-const withStore = Effect.fnUntraced(
-  function*<A, E, R>(
-    run: (options: { readonly json: boolean }) => Effect.Effect<A, E, R>
-  ) {
-    const flags = yield* parent
-    const services = Layer.provideMerge(
-      Layer.merge(ConnectClientStore.layerConfig, AccessFeed.layerConfig),
-      StoreCommands.layerStore(flags)
-    )
-    return yield* Effect.provide(run(flags), services)
-  },
-  Effect.catchIf(
-    (error) => error instanceof ConnectClientStore.ConnectClientError,
-    StoreCommands.failWith(exitCodes)
-  ),
-  // A store that cannot be opened is unavailable, like one that is lost later.
-  Effect.catchIf(
-    (error) => error instanceof Persistence.DatabaseError,
-    ({ message }) =>
-      Effect.fail(
-        new StoreCommands.CommandFailed({ sentence: message, exitCode: exitCodes.ConnectStoreUnavailable })
-      )
-  )
-)
-
-const formatTime = (time: DateTime.Utc | null): string | null => time === null ? null : DateTime.formatIso(time)
-
-const toJson = (client: ConnectClient) => ({
-  ...client,
-  firstSeenAt: formatTime(client.firstSeenAt),
-  requestedAt: formatTime(client.requestedAt),
-  pendingUntil: formatTime(client.pendingUntil),
-  decidedAt: formatTime(client.decidedAt),
-  lastSeenAt: formatTime(client.lastSeenAt)
-})
+const short = ({ proofKeyThumbprint }: { readonly proofKeyThumbprint: string }) => proofKeyThumbprint.slice(0, 12)
 
 /** Describes a client in a line, which its own texts cannot reorder. */
-const toLine = (client: ConnectClient): string =>
+const toLine = (client: ConnectClientView): string =>
   [
-    client.proofKeyThumbprint.slice(0, 12),
+    short(client),
     client.status.padEnd(8),
     client.status === "pending" ? client.verificationCode : " ".repeat(9),
     Text.shown(client.account),
     Text.shown(client.label ?? client.deviceType),
-    DateTime.formatIso(client.requestedAt).slice(0, 16).replace("T", " ")
+    Terminal.shortTime(client.requestedAt)
   ].join("  ")
+
+const table = Terminal.table<ConnectClientView>([
+  { name: "CLIENT", of: short, whole: true },
+  {
+    name: "STATUS",
+    of: ({ status }) => status,
+    whole: true,
+    paint: ({ status }, { bad, doubtful, good }) =>
+      status === "approved" ? good : status === "pending" || status === "observed" ? doubtful : bad
+  },
+  { name: "CODE", of: ({ status, verificationCode }) => status === "pending" ? verificationCode : "", whole: true },
+  { name: "ACCOUNT", of: ({ account }) => account },
+  { name: "DEVICE", of: ({ deviceType, label }) => label ?? deviceType },
+  { name: "ASKED", of: ({ requestedAt }) => Terminal.shortTime(requestedAt), whole: true }
+])
+
+const clientsOf = ({ api }: StoreCommands.Server) =>
+  StoreCommands.serverPages((query) =>
+    Effect.map(api.connect.clients({ query }), ({ clients, next }) => [clients, next] as const)
+  )
+
+/** Finds the client that a prefix of its thumbprint names, and no other. */
+const theOne = Effect.fnUntraced(function*(clients: ReadonlyArray<ConnectClientView>, name: string) {
+  const [client, ...others] = clients.filter(({ proofKeyThumbprint }) => proofKeyThumbprint.startsWith(name))
+  if (client !== undefined && others.length === 0) return client
+  return yield* client === undefined
+    ? new CommandFailed({ code: "NotFound", message: `There is no client ${JSON.stringify(name)}` })
+    : new CommandFailed({
+      code: "Ambiguous",
+      message: `Several clients begin with ${JSON.stringify(name)}; give more of the thumbprint`
+    })
+})
 
 const security = Command.make(
   "security",
@@ -123,56 +98,77 @@ const security = Command.make(
       Flag.between(0, 1_000)
     )
   },
-  ({ mode, trust, trustAll }) =>
-    withStore(Effect.fnUntraced(function*({ json }) {
-      const clients = yield* ConnectClientStore.ConnectClientStore
-      if (Option.isNone(mode)) {
-        const current = yield* clients.securityMode
-        return yield* Console.log(json ? JSON.stringify({ mode: current }) : current)
-      }
-      const named = yield* Effect.forEach(trust, (client) => clients.get(client))
-      const approved = yield* clients.setSecurityMode({
-        mode: mode.value,
-        trust: trustAll ? "all" : named.map((client) => client.proofKeyThumbprint),
-        by: "operator"
+  Effect.fnUntraced(function*({ mode, trust, trustAll }) {
+    const flags = yield* parent
+    if (Option.isNone(mode)) {
+      const current = yield* StoreCommands.ask(flags, {
+        store: Effect.flatMap(ConnectClientStore.ConnectClientStore, (clients) => clients.securityMode),
+        server: ({ api }) => Effect.map(api.connect.securityMode(), ({ mode }) => mode)
       })
-      if (json) return yield* Console.log(JSON.stringify({ mode: mode.value, approved: approved.map(toJson) }))
-      yield* Console.log(mode.value)
-      for (const client of approved) yield* Console.log(toLine(client))
-      for (const client of named) {
-        if (client.status === "observed" || client.status === "approved") continue
-        yield* Console.log(
-          `${client.proofKeyThumbprint.slice(0, 12)} is ${client.status} and was not changed; approve it with ` +
-            `"sallyport connect approve"`
-        )
-      }
-      if (mode.value === "client-approval") {
+      return yield* Terminal.print(flags.json, Output.Security, { mode: current }, () => current)
+    }
+    const { approved, named, observed } = yield* StoreCommands.ask(flags, {
+      store: Effect.gen(function*() {
+        const clients = yield* ConnectClientStore.ConnectClientStore
+        const named = yield* Effect.forEach(trust, (client) => clients.get(client))
+        const approved = yield* clients.setSecurityMode({
+          mode: mode.value,
+          trust: trustAll ? "all" : named.map((client) => client.proofKeyThumbprint),
+          by: "operator"
+        })
         const observed = (yield* clients.list()).filter((client) => client.status === "observed")
-        if (observed.length > 0) {
-          yield* Console.log(
+        return { approved: approved.map(view), named: named.map(view), observed: observed.map(view) }
+      }),
+      server: Effect.fnUntraced(function*(server) {
+        const known = trust.length === 0 ? [] : yield* clientsOf(server)
+        const named = yield* Effect.forEach(trust, (name) => theOne(known, name))
+        const { approved } = yield* server.api.connect.setSecurityMode({
+          payload: { mode: mode.value, trust: trustAll ? "all" : named.map((client) => client.proofKeyThumbprint) }
+        })
+        const observed = (yield* clientsOf(server)).filter((client) => client.status === "observed")
+        return { approved, named, observed }
+      })
+    }, true)
+    yield* Terminal.print(flags.json, Output.Security, { mode: mode.value, approved }, () =>
+      [
+        mode.value,
+        ...approved.map(toLine),
+        ...named.filter(({ status }) => status !== "observed" && status !== "approved").map((client) =>
+          `${short(client)} is ${client.status} and was not changed; approve it with "sallyport connect approve"`
+        ),
+        ...(mode.value === "client-approval" && observed.length > 0
+          ? [
             `${observed.length} clients seen so far need approval now; trust them one by one with ` +
-              `"sallyport connect approve", or all with --trust-all`
-          )
-        }
-      }
-    }))
+            `"sallyport connect approve", or all with --trust-all`
+          ]
+          : [])
+      ].join("\n"))
+  })
 ).pipe(Command.withDescription("Show or set who may connect"))
 
-const list = Command.make("clients", {}, () =>
-  withStore(Effect.fnUntraced(function*({ json }) {
-    const clients = yield* ConnectClientStore.ConnectClientStore
-    let after: ConnectClient | undefined
-    const all: Array<ConnectClient> = []
-    while (true) {
-      const page: ReadonlyArray<ConnectClient> = yield* clients.list({ after, limit: 200 })
-      all.push(...page)
-      after = page.at(-1)
-      if (page.length < 200) break
-    }
-    if (json) return yield* Console.log(JSON.stringify({ clients: all.map(toJson) }))
-    if (all.length === 0) return yield* Console.log("No client has asked to connect yet")
-    for (const client of all) yield* Console.log(toLine(client))
-  }))).pipe(Command.withDescription("List the clients, the newest request first"))
+const list = Command.make(
+  "clients",
+  {},
+  Effect.fnUntraced(function*() {
+    const flags = yield* parent
+    const clients = yield* StoreCommands.ask(flags, {
+      store: Effect.flatMap(ConnectClientStore.ConnectClientStore, (store) =>
+        Effect.map(
+          StoreCommands.pages((after: ConnectClient | undefined) =>
+            store.list({ after, limit: StoreCommands.pageSize })
+          ),
+          (clients) => clients.map(view)
+        )),
+      server: clientsOf
+    })
+    yield* Terminal.print(
+      flags.json,
+      Output.ConnectClients,
+      { clients },
+      (screen) => clients.length === 0 ? "No client has asked to connect yet" : table(clients, screen)
+    )
+  })
+).pipe(Command.withDescription("List the clients, the newest request first"))
 
 const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Decision, description: string) =>
   Command.make(
@@ -187,82 +183,121 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
       ),
       reason: Flag.String("reason").pipe(Flag.withDescription("Why, for the record"), Flag.optional)
     },
-    ({ client, code, reason }) =>
-      withStore(Effect.fnUntraced(function*({ json }) {
-        const clients = yield* ConnectClientStore.ConnectClientStore
-        const decided = yield* clients.decide({
-          client,
-          decision,
-          by: "operator",
-          code: Option.getOrUndefined(code),
-          reason: Option.getOrUndefined(reason)
-        })
-        yield* Console.log(json ? JSON.stringify({ client: toJson(decided) }) : toLine(decided))
-      }))
+    Effect.fnUntraced(function*({ client, code, reason }) {
+      const flags = yield* parent
+      const decided = yield* StoreCommands.ask(flags, {
+        store: Effect.flatMap(ConnectClientStore.ConnectClientStore, (clients) =>
+          Effect.map(
+            clients.decide({
+              client,
+              decision,
+              by: "operator",
+              code: Option.getOrUndefined(code),
+              reason: Option.getOrUndefined(reason)
+            }),
+            view
+          )),
+        server: ({ api }) =>
+          Effect.map(
+            api.connect[name]({
+              payload: {
+                client,
+                ...Option.match(code, { onNone: () => ({}), onSome: (code) => ({ code }) }),
+                ...Option.match(reason, { onNone: () => ({}), onSome: (reason) => ({ reason }) })
+              }
+            }),
+            ({ client }) => client
+          )
+      })
+      yield* Terminal.print(flags.json, Output.Decision, { client: decided }, () => toLine(decided))
+    })
   ).pipe(Command.withDescription(description))
 
-const watch = Command.make("watch", {}, () =>
-  withStore(Effect.fnUntraced(function*({ json }) {
-    const feed = yield* AccessFeed.AccessFeed
+const watch = Command.make(
+  "watch",
+  {},
+  Effect.fnUntraced(function*() {
+    const flags = yield* parent
+    if (Option.isSome(flags.url)) return yield* onlyOnStore("connect watch", `"sallyport feed tail"`)
     // A change that the line does not show, such as when a client was last seen, is not printed for a person.
     const shown = new Map<string, string>()
-    const show = (client: ConnectClient) => {
-      if (json) return Console.log(JSON.stringify({ client: toJson(client) }))
+    const tell = (change: typeof Output.ConnectChange.Type, line: string) =>
+      Terminal.print(flags.json, Output.ConnectChange, change, () => line)
+    const show = (client: ConnectClientView) => {
       const line = toLine(client)
-      if (shown.get(client.proofKeyThumbprint) === line) return Effect.void
+      if (!flags.json && shown.get(client.proofKeyThumbprint) === line) return Effect.void
       shown.set(client.proofKeyThumbprint, line)
-      return Console.log(line)
+      return tell({ client }, line)
     }
-    yield* Stream.runForEach(feed.subscribe(), (message) => {
+    const feed = Stream.unwrap(Effect.map(AccessFeed.AccessFeed, (feed) => feed.subscribe()))
+    yield* Stream.runForEach(feed, (message) => {
       if (message._tag === "Snapshot") {
         const pending = (message.snapshot.connectClients ?? []).filter((client) => client.status === "pending")
-        return Effect.forEach(pending, show, { discard: true })
+        return Effect.forEach(pending, (client) => show(view(client)), { discard: true })
       }
       if (message._tag === "Advanced") return Effect.void
       const { change } = message.event
       switch (change._tag) {
         case "connectClientUpserted":
-          return show(change.client)
+          return show(view(change.client))
         case "connectClientRemoved":
           shown.delete(change.proofKeyThumbprint)
-          return Console.log(
-            json
-              ? JSON.stringify({ removed: change.proofKeyThumbprint, reason: change.reason })
-              : `${change.proofKeyThumbprint.slice(0, 12)}  ${change.reason}`
+          return tell(
+            { removed: change.proofKeyThumbprint, reason: change.reason },
+            `${short(change)}  ${change.reason}`
           )
         case "connectSecurityModeUpdated":
-          return Console.log(json ? JSON.stringify({ mode: change.mode }) : `The mode is ${change.mode}`)
+          return tell({ mode: change.mode }, `The mode is ${change.mode}`)
         default:
           return Effect.void
       }
-    })
-  }))).pipe(Command.withDescription("Show the waiting clients, then every change, until interrupted"))
+    }).pipe(Effect.provide(StoreCommands.layer(flags)))
+  })
+).pipe(Command.withDescription("Show the waiting clients, then every change, until interrupted"))
+
+/** Refuses what changes the link of this machine's backend, or reads its secrets, for a backend elsewhere. */
+const onlyOnStore = (what: string, instead = "it there") =>
+  new CommandFailed({
+    code: "Usage",
+    message: `"sallyport ${what}" works on the backend's own store, and not with --url; run ${instead}`
+  })
+
+/** Runs a command that only the backend's own store can answer. */
+const withStore = Effect.fnUntraced(function*<A, E, R>(
+  name: string,
+  run: (json: boolean) => Effect.Effect<A, E, R>,
+  creates = false
+) {
+  const flags = yield* parent
+  if (Option.isSome(flags.url)) return yield* onlyOnStore(`connect ${name}`)
+  return yield* Effect.provide(run(flags.json), StoreCommands.layer(flags, creates))
+})
 
 const status = Command.make("status", {}, () =>
-  withStore(Effect.fnUntraced(function*({ json }) {
-    const clients = yield* ConnectClientStore.ConnectClientStore
-    const linked = Option.getOrUndefined(yield* EnvironmentLink.get)
-    const mode = yield* clients.securityMode
-    if (json) {
-      return yield* Console.log(JSON.stringify({
-        mode,
-        link: linked === undefined ? null : {
-          environmentId: linked.environmentId,
-          account: linked.account,
-          relayUrl: linked.relayUrl,
-          relayId: linked.relayId,
-          url: linked.url ?? null
-        }
-      }))
-    }
-    yield* Console.log(
-      linked === undefined
-        ? "Linked to no relay"
-        : `Linked to ${linked.relayUrl} as ${linked.environmentId}, which belongs to ${Text.shown(linked.account)}`
-    )
-    if (linked?.url !== undefined) yield* Console.log(`Registered there at ${linked.url}`)
-    yield* Console.log(`Who may connect: ${mode}`)
-  }))).pipe(Command.withDescription("Show which relay this backend is linked to, and who may connect"))
+  withStore(
+    "status",
+    Effect.fnUntraced(function*(json) {
+      const clients = yield* ConnectClientStore.ConnectClientStore
+      const linked = yield* EnvironmentLink.get
+      const mode = yield* clients.securityMode
+      yield* Terminal.print(
+        json,
+        Output.ConnectStatus,
+        { mode, link: Option.getOrNull(Option.map(linked, linkView)) },
+        () =>
+          [
+            ...Option.match(linked, {
+              onNone: () => ["Linked to no relay"],
+              onSome: ({ account, environmentId, relayUrl, url }) => [
+                `Linked to ${relayUrl} as ${environmentId}, which belongs to ${Text.shown(account)}`,
+                ...(url === undefined ? [] : [`Registered there at ${url}`])
+              ]
+            }),
+            `Who may connect: ${mode}`
+          ].join("\n")
+      )
+    })
+  )).pipe(Command.withDescription("Show which relay this backend is linked to, and who may connect"))
 
 /** Refuses a misspelt address before the one-time code is used up. */
 const isAddress = Flag.filter(
@@ -270,9 +305,17 @@ const isAddress = Flag.filter(
   () => "Expected an address such as https://host"
 )
 
+const linkView = ({ account, environmentId, relayId, relayUrl, url }: EnvironmentLink.EnvironmentLink) => ({
+  environmentId,
+  account,
+  relayUrl,
+  relayId,
+  url: url ?? null
+})
+
 /** Says why clients do not get through yet, in this program's words: the relay's text may hold anything. */
 const describeHealth = ({ status }: EnvironmentHealth, url: string): string | undefined => {
-  const remedy = "start it there, or link it again with another --url"
+  const remedy = "start it there, or link it again with another --public-url"
   switch (status) {
     case "healthy":
       return undefined
@@ -292,7 +335,7 @@ const link = Command.make(
       Flag.withDescription("A one-time code of your account at the relay"),
       Flag.withFallbackConfig(Config.Redacted("SALLYPORT_LINK_CODE"))
     ),
-    url: Flag.String("url").pipe(
+    url: Flag.String("public-url").pipe(
       Flag.withDescription("The address under which the relay reaches this backend"),
       isAddress
     ),
@@ -302,65 +345,79 @@ const link = Command.make(
     )
   },
   ({ code, newKey, relay, url }) =>
-    withStore(Effect.fnUntraced(function*({ json }) {
-      const token = yield* Linking.exchangeCode({ relayUrl: relay, code })
-      const { account, environmentId } = yield* Linking.link({ relayUrl: relay, token, url, newKey })
-      if (!json) yield* Console.log(`Linked to ${relay} as ${environmentId}, which belongs to ${Text.shown(account)}`)
-      const health = yield* Effect.result(Linking.health({ relayUrl: relay, token, environmentId }))
-      if (json) {
-        const found = Option.getOrNull(Result.getSuccess(health))
-        yield* Console.log(JSON.stringify({ environmentId, account, relayUrl: relay, health: found }))
-      }
-      const warning = Result.match(health, {
-        onSuccess: (found) => describeHealth(found, url),
-        onFailure: ({ message }) => `It is not known whether the relay reaches this backend at ${url}. ${message}`
-      })
-      if (warning !== undefined) yield* Console.error(`sallyport: ${warning}`)
-    }, Effect.provide(layerHttp)))
+    withStore(
+      "link",
+      Effect.fnUntraced(function*(json) {
+        const token = yield* Linking.exchangeCode({ relayUrl: relay, code })
+        const { account, environmentId } = yield* Linking.link({ relayUrl: relay, token, url, newKey })
+        if (!json) yield* Console.log(`Linked to ${relay} as ${environmentId}, which belongs to ${Text.shown(account)}`)
+        const health = yield* Effect.result(Linking.health({ relayUrl: relay, token, environmentId }))
+        if (json) {
+          const found = Option.getOrNull(Result.getSuccess(health))
+          yield* Terminal.print(
+            json,
+            Output.Linked,
+            { environmentId, account, relayUrl: relay, health: found },
+            () => ""
+          )
+        }
+        const warning = Result.match(health, {
+          onSuccess: (found) => describeHealth(found, url),
+          onFailure: ({ message }) => `It is not known whether the relay reaches this backend at ${url}. ${message}`
+        })
+        if (warning !== undefined) yield* Console.error(`sallyport: ${warning}`)
+      }, Effect.provide(StoreCommands.layerHttp)),
+      true
+    )
 ).pipe(Command.withDescription("Link this backend to a relay"))
 
 const rotateKey = Command.make("rotate-key", {}, () =>
-  withStore(Effect.fnUntraced(
-    function*({ json }) {
-      const { keyId, previousUntilMillis } = yield* Linking.rotateKey
-      const until = previousUntilMillis === null ? null : DateTime.formatIso(DateTime.makeUnsafe(previousUntilMillis))
-      yield* Console.log(
-        json
-          ? JSON.stringify({ keyId, previousUntil: until })
-          : `This backend signs with the key ${keyId} now. The relay accepts the previous key until ${
-            until ?? "ten minutes after it has seen the new one"
-          }`
-      )
-    },
-    Effect.provide(layerHttp),
-    Effect.catchTag("NotLinked", ({ message }) =>
-      Effect.fail(
-        new StoreCommands.CommandFailed({
-          sentence: `${message}; link it with "sallyport connect link"`,
-          exitCode: exitCodes.NotLinked
-        })
-      ))
-  ))).pipe(
+  withStore(
+    "rotate-key",
+    Effect.fnUntraced(
+      function*(json) {
+        const { keyId, previousUntilMillis } = yield* Linking.rotateKey
+        const previousUntil = previousUntilMillis === null ? null : DateTime.makeUnsafe(previousUntilMillis)
+        yield* Terminal.print(json, Output.RotatedKey, { keyId, previousUntil }, () =>
+          `This backend signs with the key ${keyId} now. The relay accepts the previous key until ${
+            previousUntil === null ? "ten minutes after it has seen the new one" : DateTime.formatIso(previousUntil)
+          }`)
+      },
+      Effect.provide(StoreCommands.layerHttp),
+      Effect.catchTag("NotLinked", ({ message }) =>
+        new CommandFailed({ code: "NotLinked", message: `${message}; link it with "sallyport connect link"` }))
+    )
+  )).pipe(
     Command.withDescription("Replace the key by which the relay knows this backend; run it again after an interruption")
   )
 
-const unlink = Command.make("unlink", {}, () =>
-  withStore(Effect.fnUntraced(
-    function*({ json }) {
-      const untold = yield* Effect.catchTag(Linking.unlink, "NotLinked", () => Effect.succeed(Option.none()))
-      yield* Console.log(
-        json ? JSON.stringify({ link: null, relayTold: Option.isNone(untold) }) : "No longer linked to a relay"
-      )
-      if (Option.isSome(untold)) {
-        return yield* new StoreCommands.CommandFailed({
-          sentence: `The relay still lists this backend, which no longer answers it. Unlink it there as ` +
-            `well, with your account. ${untold.value.message}`,
-          exitCode: exitCodes.RelayNotTold
-        })
-      }
-    },
-    Effect.provide(layerHttp)
-  ))).pipe(
+const unlink = Command.make("unlink", Terminal.yesFlag, ({ yes }) =>
+  withStore(
+    "unlink",
+    Effect.fnUntraced(
+      function*(json) {
+        yield* Terminal.confirm(
+          yes,
+          "Unlink this backend from its relay? Linking it again needs a code of the account."
+        )
+        const untold = yield* Effect.catchTag(Linking.unlink, "NotLinked", () => Effect.succeed(Option.none()))
+        yield* Terminal.print(
+          json,
+          Output.Unlinked,
+          { link: null, relayTold: Option.isNone(untold) },
+          () => "No longer linked to a relay"
+        )
+        if (Option.isSome(untold)) {
+          return yield* new CommandFailed({
+            code: "RelayNotTold",
+            message: `The relay still lists this backend, which no longer answers it. Unlink it there as ` +
+              `well, with your account. ${untold.value.message}`
+          })
+        }
+      },
+      Effect.provide(StoreCommands.layerHttp)
+    )
+  )).pipe(
     Command.withDescription(
       "Stop answering the relay, and tell it; clients keep their access here until you revoke them"
     )

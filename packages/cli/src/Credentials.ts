@@ -6,9 +6,11 @@
  * typed in without an echo or read from standard input, and are never an argument, which other users of the machine
  * could read.
  */
+import { CredentialView } from "@sallyport/contract/CredentialGroup"
 import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"
 import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
 import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
+import type { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
 import { CredentialScope, type ScopedCredential } from "@sallyport/core/access/ScopedCredential"
 import * as Text from "@sallyport/core/Text"
@@ -19,20 +21,22 @@ import * as Prompt from "effect/cli/Prompt"
 import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as BackendCredentials from "./BackendCredentials.ts"
+import { CommandFailed } from "./ExitCode.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
+import * as Terminal from "./internal/terminal.ts"
+import * as Output from "./Output.ts"
 
 const shared = {
   ...StoreCommands.flags,
   user: Flag.String("user").pipe(
-    Flag.withDescription("The user whose credentials are shown and changed"),
-    Flag.withDefault(defaultSubject)
+    Flag.withDescription("The user whose credentials are shown and changed; with --url the subject of the token"),
+    Flag.optional
   ),
   org: Flag.String("org").pipe(
     Flag.withDescription(
@@ -42,63 +46,49 @@ const shared = {
   )
 }
 
-/**
- * Lists the exit codes of these commands; 1 is any other failure.
- *
- * @category constants
- * @since 0.1.0
- */
-export const exitCodes: Readonly<
-  Record<CredentialScopeResolver.CredentialError["reason"]["_tag"] | "NotValid", number>
-> = {
-  UnknownKey: 3,
-  NotSet: 4,
-  WrongParts: 5,
-  ValueTooLarge: 5,
-  ScopeNotAllowed: 6,
-  NoActiveOrg: 6,
-  NotPermitted: 6,
-  Undecryptable: 7,
-  CredentialRejected: 9,
-  NotValid: 9,
-  OrgLookupFailed: 8,
-  CredentialStoreUnavailable: 8
-}
-
 const parent = Command.make("credentials").pipe(
   Command.withSharedFlags(shared),
   Command.withDescription("Connect providers for a user or an organisation")
 )
 
-/** Runs a command on the backend's store. */
-const withStore = Effect.fnUntraced(
-  function*<A, E, R>(
-    run: (options: {
-      readonly json: boolean
-      readonly principal: CredentialScopeResolver.Caller
-      readonly credentials: CredentialScopeResolver.CredentialScopeResolver["Service"]
-    }) => Effect.Effect<A, E, R>
-  ) {
+interface Caller {
+  readonly principal: CredentialScopeResolver.Caller
+  readonly credentials: CredentialScopeResolver.CredentialScopeResolver["Service"]
+}
+
+/** Gets an answer from the backend that the flags name: as a user of the store, or as the holder of the token. */
+const ask = Effect.fnUntraced(
+  function*<A, B, E, E2, R, R2>(from: {
+    readonly store: (caller: Caller) => Effect.Effect<A, E, R>
+    readonly server: (server: StoreCommands.Server) => Effect.Effect<B, E2, R2>
+  }, creates = false) {
     const flags = yield* parent
-    const { json, org, user } = flags
+    const { org, url, user } = flags
+    if (Option.isSome(url) && (Option.isSome(org) || Option.isSome(user))) {
+      return yield* new CommandFailed({
+        code: "Usage",
+        message: "With --url the token says whose credentials they are; leave --user and --org out"
+      })
+    }
+    const subject = Option.getOrElse(user, () => defaultSubject)
     const memberships = OrgMembership.layerStatic(
-      new Map([[user, { org: Option.isSome(org) ? { id: org.value, role: "owner" } : null }]])
+      new Map([[subject, { org: Option.isSome(org) ? { id: org.value, role: "owner" } : null }]])
     )
-    const services = Layer.provide(BackendCredentials.layer(memberships), StoreCommands.layerStore(flags))
-    return yield* Effect.gen(function*() {
-      const credentials = yield* CredentialScopeResolver.CredentialScopeResolver
-      return yield* run({ json, principal: { subject: user }, credentials })
-    }).pipe(Effect.provide(services))
+    return yield* StoreCommands.ask(flags, {
+      store: Effect.flatMap(
+        CredentialScopeResolver.CredentialScopeResolver,
+        (credentials) => from.store({ principal: { subject }, credentials })
+      ).pipe(Effect.provide(BackendCredentials.layer(memberships))),
+      server: from.server
+    }, creates)
   },
-  Effect.catchIf(
-    (error) => error instanceof CredentialScopeResolver.CredentialError,
-    (error) =>
-      error.reason._tag === "UnknownKey"
-        ? new StoreCommands.CommandFailed({
-          sentence: `${error.message}; "sallyport credentials status" lists those that are`,
-          exitCode: exitCodes.UnknownKey
-        })
-        : StoreCommands.failWith(exitCodes)(error)
+  Effect.mapError((error) =>
+    error instanceof CredentialScopeResolver.CredentialError && error.reason._tag === "UnknownKey"
+      ? new CommandFailed({
+        code: "NotFound",
+        message: `${error.message}; "sallyport credentials status" lists those that are`
+      })
+      : error
   )
 )
 
@@ -109,52 +99,56 @@ const scope = Flag.Literals("scope", CredentialScope.literals).pipe(
   Flag.optional
 )
 
-const toJson = (credential: ScopedCredential) => ({
-  scope: credential.scope,
-  owner: credential.owner,
-  key: credential.key,
-  createdAt: DateTime.formatIso(credential.createdAt),
-  updatedAt: DateTime.formatIso(credential.updatedAt),
-  updatedBy: credential.updatedBy,
-  rejectedUntil: credential.rejectedUntil === null ? null : DateTime.formatIso(credential.rejectedUntil)
-})
+const view = (credential: ScopedCredential) => new CredentialView({ ...credential })
 
-const toLine = (credential: ScopedCredential): string =>
-  [
-    credential.key.padEnd(20),
-    `${credential.scope} ${Text.shown(credential.owner)}`,
-    `by ${Text.shown(credential.updatedBy)}`,
-    DateTime.formatIso(credential.updatedAt).slice(0, 16).replace("T", " ")
-  ].join("  ")
+const table = Terminal.table<CredentialView>([
+  { name: "CREDENTIAL", of: ({ key }) => key },
+  { name: "OF THE", of: ({ owner, scope }) => `${scope} ${owner}` },
+  { name: "BY", of: ({ updatedBy }) => updatedBy },
+  { name: "CHANGED", of: ({ updatedAt }) => Terminal.shortTime(updatedAt), whole: true }
+])
 
-const list = Command.make("list", {}, () =>
-  withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
-    const found = yield* credentials.list(principal)
-    if (json) return yield* Console.log(JSON.stringify(found.map(toJson)))
-    yield* Console.log(found.length === 0 ? "Nothing is connected." : found.map(toLine).join("\n"))
-  }))).pipe(Command.withDescription("List what is stored, without values"))
+const list = Command.make(
+  "list",
+  {},
+  Effect.fnUntraced(function*() {
+    const { json } = yield* parent
+    const credentials = yield* ask({
+      store: ({ credentials, principal }) => Effect.map(credentials.list(principal), (found) => found.map(view)),
+      server: (server) => Effect.map(server.credentials.credentials.list(), ({ credentials }) => credentials)
+    })
+    yield* Terminal.print(
+      json,
+      Output.Credentials,
+      { credentials },
+      (screen) => credentials.length === 0 ? "Nothing is connected." : table(credentials, screen)
+    )
+  })
+).pipe(Command.withDescription("List what is stored, without values"))
+
+const states = Terminal.table<CredentialStatus>([
+  { name: "CREDENTIAL", of: ({ key }) => key },
+  {
+    name: "STATE",
+    of: ({ state }) => state,
+    whole: true,
+    paint: ({ state }, { bad, doubtful, good }) => state === "set" ? good : state === "unset" ? doubtful : bad
+  },
+  { name: "OF THE", of: ({ source }) => source ?? "" },
+  { name: "BEFORE THAT OF THE", of: ({ shadowed }) => shadowed.join(" and ") }
+])
 
 const status = Command.make(
   "status",
   {},
-  () =>
-    withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
-      const found = yield* credentials.status(principal)
-      if (json) {
-        return yield* Console.log(JSON.stringify(found.map((one) => ({
-          ...one,
-          updatedAt: one.updatedAt === null ? null : DateTime.formatIso(one.updatedAt),
-          rejectedUntil: one.rejectedUntil === null ? null : DateTime.formatIso(one.rejectedUntil)
-        }))))
-      }
-      yield* Console.log(
-        found.map((one) =>
-          `${one.key.padEnd(20)}  ${one.state}${one.source === null ? "" : ` (${one.source})`}${
-            one.shadowed.length === 0 ? "" : `, before that of the ${one.shadowed.join(" and ")}`
-          }`
-        ).join("\n")
-      )
-    }))
+  Effect.fnUntraced(function*() {
+    const { json } = yield* parent
+    const credentials = yield* ask({
+      store: ({ credentials, principal }) => credentials.status(principal),
+      server: (server) => Effect.map(server.credentials.credentials.status(), ({ credentials }) => credentials)
+    })
+    yield* Terminal.print(json, Output.CredentialStates, { credentials }, (screen) => states(credentials, screen))
+  })
 ).pipe(Command.withDescription("Show the state of every credential that can be connected"))
 
 /** Larger than the largest value with its names, so that the service refuses a value that is too large. */
@@ -196,44 +190,87 @@ const readValues = Effect.fnUntraced(function*(name: string, parts: ReadonlyArra
 const set = Command.make(
   "set",
   { key, scope },
-  ({ key, scope }) =>
-    withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
-      // The key and the right are checked before the question, so that a person never types a secret for nothing.
-      yield* credentials.writeScope(principal, key)
-      const found = (yield* credentials.status(principal)).find((one) => one.key === key)
-      const values = yield* readValues(key, found?.parts ?? [CredentialRequirements.singlePart])
-      const { credential, shadowedBy } = yield* credentials.write(principal, {
-        key,
-        values,
-        scope: Option.getOrUndefined(scope)
+  Effect.fnUntraced(function*({ key, scope }) {
+    const { json } = yield* parent
+    const partsOf = (found: ReadonlyArray<CredentialStatus>) =>
+      found.find((one) => one.key === key)?.parts ?? [CredentialRequirements.singlePart]
+    const { credential, shadowedBy } = yield* ask({
+      store: Effect.fnUntraced(function*({ credentials, principal }) {
+        // The key and the right are checked before the question, so that a person never types a secret for nothing.
+        yield* credentials.writeScope(principal, key)
+        const values = yield* readValues(key, partsOf(yield* credentials.status(principal)))
+        const { credential, shadowedBy } = yield* credentials.write(principal, {
+          key,
+          values,
+          scope: Option.getOrUndefined(scope)
+        })
+        return { credential: view(credential), shadowedBy }
+      }),
+      server: Effect.fnUntraced(function*(server) {
+        const { credentials } = yield* server.credentials.credentials.status()
+        const values = yield* readValues(key, partsOf(credentials))
+        return yield* server.credentials.credentials.set({
+          params: { key },
+          payload: {
+            values: Object.fromEntries(values),
+            ...Option.match(scope, { onNone: () => ({}), onSome: (scope) => ({ scope }) })
+          }
+        })
       })
-      if (json) return yield* Console.log(JSON.stringify({ credential: toJson(credential), shadowedBy }))
-      yield* Console.log(`Set ${key} of the ${credential.scope} ${Text.shown(credential.owner)}.`)
-      if (shadowedBy !== null) {
-        yield* Console.error(`The ${shadowedBy}'s own credential is read first and stays in use.`)
-      }
-    }))
+    }, true)
+    yield* Terminal.print(
+      json,
+      Output.CredentialSet,
+      { credential, shadowedBy },
+      () => `Set ${key} of the ${credential.scope} ${Text.shown(credential.owner)}.`
+    )
+    if (shadowedBy !== null && !json) {
+      yield* Console.error(`The ${shadowedBy}'s own credential is read first and stays in use.`)
+    }
+  })
 ).pipe(
   Command.withDescription(
     "Store a credential, typed in or from standard input: the value, or a bundle's parts as a JSON object"
   )
 )
 
+/** Removes a credential of a server, which says what it was before. */
+const removeFrom = Effect.fnUntraced(function*(
+  server: StoreCommands.Server,
+  key: string,
+  scope: Option.Option<CredentialScope>
+) {
+  const api = server.credentials.credentials
+  const source = (yield* api.status()).credentials.find((one) => one.key === key)?.source
+  const wanted: string | null | undefined = Option.getOrElse(scope, () => source)
+  const found = (yield* api.list()).credentials.find((one) => one.key === key && one.scope === wanted)
+  yield* api.remove({
+    params: { key },
+    query: Option.match(scope, { onNone: () => ({}), onSome: (scope) => ({ scope }) })
+  })
+  if (found !== undefined) return found
+  return yield* new CommandFailed({ code: "Changed", message: `${key} was removed while another program set it` })
+})
+
 const remove = Command.make(
   "remove",
-  { key, scope },
-  ({ key, scope }) =>
-    withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
-      const removed = yield* credentials.remove(principal, { key, scope: Option.getOrUndefined(scope) })
-      yield* Console.log(
-        json
-          ? JSON.stringify({ removed: toJson(removed) })
-          : `Removed ${key} of the ${removed.scope} ${Text.shown(removed.owner)}.`
-      )
-    }))
+  { key, scope, ...Terminal.yesFlag },
+  Effect.fnUntraced(function*({ key, scope, yes }) {
+    const { json } = yield* parent
+    yield* Terminal.confirm(yes, `Remove ${Text.shown(key)}? Its value is not kept.`)
+    const removed = yield* ask({
+      store: ({ credentials, principal }) =>
+        Effect.map(credentials.remove(principal, { key, scope: Option.getOrUndefined(scope) }), view),
+      server: (server) => removeFrom(server, key, scope)
+    })
+    yield* Terminal.print(
+      json,
+      Output.CredentialRemoved,
+      { removed },
+      () => `Removed ${key} of the ${removed.scope} ${Text.shown(removed.owner)}.`
+    )
+  })
 ).pipe(Command.withDescription("Remove a credential: the one in use, or the one of --scope"))
-
-const encodeVerdict = Schema.encodeSync(CredentialRequirements.Verdict)
 
 const describeVerdict = (verdict: CredentialRequirements.Verdict): string => {
   switch (verdict._tag) {
@@ -257,16 +294,17 @@ const describeVerdict = (verdict: CredentialRequirements.Verdict): string => {
 const test = Command.make(
   "test",
   { key },
-  ({ key }) =>
-    withStore(Effect.fnUntraced(function*({ credentials, json, principal }) {
-      const verdict = yield* credentials.test(principal, key)
-      const sentence = `${key} ${describeVerdict(verdict)}`
-      if (json) yield* Console.log(JSON.stringify(encodeVerdict(verdict)))
-      if (verdict._tag !== "Valid" && verdict._tag !== "Unchecked") {
-        return yield* new StoreCommands.CommandFailed({ sentence, exitCode: exitCodes.NotValid })
-      }
-      if (!json) yield* Console.log(`${sentence}.`)
-    }))
+  Effect.fnUntraced(function*({ key }) {
+    const { json } = yield* parent
+    const verdict = yield* ask({
+      store: ({ credentials, principal }) => credentials.test(principal, key),
+      server: (server) => Effect.map(server.credentials.credentials.test({ params: { key } }), ({ verdict }) => verdict)
+    })
+    const sentence = `${key} ${describeVerdict(verdict)}`
+    const isGood = verdict._tag === "Valid" || verdict._tag === "Unchecked"
+    if (json || isGood) yield* Terminal.print(json, Output.CredentialVerdict, { verdict }, () => `${sentence}.`)
+    if (!isGood) return yield* new CommandFailed({ code: "NotValid", message: sentence })
+  })
 ).pipe(Command.withDescription("Have the provider check a credential; the exit code is 0 if it works"))
 
 /**

@@ -12,6 +12,7 @@ import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import * as SqlSecretStore from "@sallyport/core/secrets/SqlSecretStore"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as ByteSize from "effect/ByteSize"
 import * as Config from "effect/Config"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -52,6 +53,20 @@ const layerRateLimiter = Layer.merge(
   SqlRateLimiterStore.layerSweeper()
 )
 
+/** Warns if the secrets of a backend are there and its database is not: what it held is lost, unless there is a copy. */
+const warnIfVanished = Effect.fnUntraced(function*({ database, secrets }: StateDirectory) {
+  const fs = yield* FileSystem.FileSystem
+  const kept = yield* Effect.orElseSucceed(fs.readDirectory(secrets), () => [])
+  if (!kept.some((name) => !name.startsWith("."))) return
+  const info = yield* Effect.option(fs.stat(database))
+  if (Option.exists(info, ({ size }) => ByteSize.isGreaterThan(size, ByteSize.zero))) return
+  yield* Effect.logWarning(
+    `The database ${database} is ${Option.isNone(info) ? "gone" : "empty"}, and the secrets of a backend are in ` +
+      `${secrets}: it starts without the sessions, pairing links and runs that it had. If you have a copy of the ` +
+      `database, stop this backend and put the copy in its place`
+  )
+})
+
 /** Provides the repositories on the SQLite file of a state directory, and the secrets in files beside it. */
 const layerSqlite = (state: StateDirectory) =>
   Layer.merge(
@@ -60,10 +75,15 @@ const layerSqlite = (state: StateDirectory) =>
       Layer.catchTag(["SqlError", "MigrationsError"], failAs(state.database))
     ),
     SecretStore.layerFileSystem(state.secrets)
-  )
+  ).pipe(Layer.provide(Layer.effectDiscard(warnIfVanished(state))))
 
-/** The variable that holds the key of the secrets in a shared database, unless a file does. */
-const keyVariable = "SALLYPORT_SECRET_KEY"
+/**
+ * Names the variable that holds the key of the secrets in a shared database, unless a file does.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const keyVariable = "SALLYPORT_SECRET_KEY"
 
 /**
  * Provides the key that encrypts the secrets of a shared database: from the environment, or from a file in the state

@@ -5,6 +5,7 @@ import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
+import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
@@ -16,10 +17,12 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { renderUnicodeCompact } from "uqr"
 import { networkInterfaces } from "node:os"
 import * as Backend from "./Backend.ts"
+import { CommandFailed } from "./ExitCode.ts"
 import * as Addresses from "./internal/addresses.ts"
+import { describeFailure } from "./internal/describeFailure.ts"
+import { pairingText } from "./internal/pairingText.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
@@ -112,12 +115,12 @@ const announce = Effect.fnUntraced(
       scopes: "all",
       label: "start-up"
     })
-    const pairingUrl = Redacted.value(yield* Effect.fromResult(PairingUrl.make(baseUrl, code)))
+    const pairingUrl = yield* Effect.fromResult(PairingUrl.make(baseUrl, code))
     if (options.json) {
       return yield* Console.log(
         JSON.stringify({
           url: baseUrl,
-          pairingUrl,
+          pairingUrl: Redacted.value(pairingUrl),
           code: Redacted.value(code),
           ...(isInsecure ? { urls } : {}),
           expiresAt: DateTime.formatIso(link.expiresAt)
@@ -125,18 +128,15 @@ const announce = Effect.fnUntraced(
       )
     }
     yield* Console.log(
-      [
-        `Listening on ${isInsecure ? urls.join(", ") : baseUrl}`,
-        "",
-        isInsecure ? "To pair a browser of this machine, open" : "To pair this browser or another device, open",
-        "",
-        `  ${pairingUrl}`,
-        "",
-        `or enter ${Redacted.value(code)} at ${baseUrl}${PairingUrl.path}. It works once, until ` +
-        `${DateTime.formatIso(link.expiresAt).slice(11, 16)} UTC.`,
-        // No other device could use the address.
-        ...(isInsecure ? [] : ["", renderUnicodeCompact(pairingUrl)])
-      ].join("\n")
+      `Listening on ${isInsecure ? urls.join(", ") : baseUrl}\n\n` + pairingText({
+        what: isInsecure ? "To pair a browser of this machine, open" : "To pair this browser or another device, open",
+        baseUrl,
+        code,
+        pairingUrl,
+        expiresAt: link.expiresAt,
+        // No other device could use the address of a server without TLS.
+        qr: !isInsecure
+      })
     )
   }
 )
@@ -173,7 +173,10 @@ export const serve = Command.make(
       })
       const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
       return yield* Layer.launch(Layer.provide(announcement, backend))
-    }
+    },
+    Effect.mapError((error) =>
+      new CommandFailed({ code: "Failed", message: describeFailure(Cause.fail(error)) ?? "The server cannot start" })
+    )
   )
 ).pipe(
   Command.withDescription("Start the reference backend and print a pairing URL"),

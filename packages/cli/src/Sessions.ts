@@ -1,159 +1,93 @@
 /**
- * Implements `sallyport sessions`: shows who is signed in and who may still pair, and ends sessions, whether the backend
- * runs or not.
+ * Implements `sallyport sessions`: shows who is signed in, issues a token, and ends sessions, whether the backend runs or
+ * not.
  *
- * The commands act on the backend's own store. A running backend learns of a change through the access feed, and ends
- * what was revoked at once.
+ * The commands act on the backend's own store, or with `--url` on a server that runs. A running backend learns of a change
+ * of its store through the access feed, and ends what was revoked at once.
  */
-import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
-import type { PairingLink } from "@sallyport/core/access/PairingLink"
+import { ListedSessionView } from "@sallyport/contract/AccessSchemas"
+import * as SessionGroup from "@sallyport/contract/SessionGroup"
+import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
 import { SessionId } from "@sallyport/core/access/Session"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
-import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
+import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
+import * as Redacted from "effect/Redacted"
+import { CommandFailed } from "./ExitCode.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
-
-/**
- * Lists the exit codes of these commands; 1 is any other failure.
- *
- * @category constants
- * @since 0.1.0
- */
-export const exitCodes = { SessionNotFound: 3, SessionStoreUnavailable: 8, BootstrapStoreUnavailable: 8 } as const
-
-const codeOf = (reason: string): number =>
-  reason === "SessionNotFound" || reason === "SessionStoreUnavailable" || reason === "BootstrapStoreUnavailable"
-    ? exitCodes[reason]
-    : 1
+import * as Terminal from "./internal/terminal.ts"
+import * as Output from "./Output.ts"
 
 const parent = Command.make("sessions").pipe(
   Command.withSharedFlags(StoreCommands.flags),
-  Command.withDescription("Show who is signed in, and end sessions")
+  Command.withDescription("Show who is signed in, issue a token, and end sessions")
 )
-
-/** Runs a command on the backend's store. */
-const withStore = Effect.fnUntraced(
-  function*<A, E, R>(run: (options: { readonly json: boolean }) => Effect.Effect<A, E, R>) {
-    const flags = yield* parent
-    const services = Layer.provide(
-      Layer.merge(SessionCredentialService.layerConfig, BootstrapCredentialService.layerConfig),
-      StoreCommands.layerStore(flags)
-    )
-    return yield* Effect.provide(run(flags), services)
-  },
-  Effect.catchIf(
-    (error) =>
-      error instanceof SessionCredentialService.SessionCredentialError ||
-      error instanceof BootstrapCredentialService.BootstrapCredentialError,
-    ({ message, reason }) =>
-      Effect.fail(new StoreCommands.CommandFailed({ sentence: message, exitCode: codeOf(reason._tag) }))
-  )
-)
-
-const pageSize = 200
-
-/** Reads a list page by page, and hands on each entry. */
-const pages = <A, E, R>(read: (after: A | undefined) => Effect.Effect<ReadonlyArray<A>, E, R>) =>
-  Stream.paginate(
-    undefined,
-    (after: A | undefined) =>
-      Effect.map(read(after), (page) =>
-        [page, page.length < pageSize ? Option.none() : Option.some(page.at(-1))] as const)
-  )
-
-const shortTime = (time: DateTime.Utc) => DateTime.formatIso(time).slice(0, 16).replace("T", " ")
 
 const subject = Flag.String("subject").pipe(
   Flag.withDescription("Show only what belongs to this subject"),
   Flag.optional
 )
 
-const lifetimeJson = (lifetime: Duration.Duration | null) => lifetime === null ? null : Duration.toSeconds(lifetime)
-const timeJson = (time: DateTime.Utc | null) => time === null ? null : DateTime.formatIso(time)
+const view = ({ connections, descendants, session }: SessionCredentialService.ListedSession) =>
+  new ListedSessionView({
+    ...session,
+    lifetimeSeconds: session.lifetime === null ? null : Duration.toSeconds(session.lifetime),
+    current: false,
+    connections,
+    descendants
+  })
 
-const sessionJson = ({ descendants, session }: SessionCredentialService.ListedSession) => ({
-  id: session.id,
-  subject: session.subject,
-  method: session.method,
-  scopes: session.scopes,
-  device: { ...session.device },
-  letInBy: session.letInBy,
-  descendants,
-  lifetimeSeconds: lifetimeJson(session.lifetime),
-  createdAt: DateTime.formatIso(session.createdAt),
-  lastSeenAt: DateTime.formatIso(session.lastSeenAt),
-  expiresAt: DateTime.formatIso(session.expiresAt),
-  absoluteExpiresAt: timeJson(session.absoluteExpiresAt)
+const table = Terminal.table<ListedSessionView>([
+  { name: "SESSION", of: ({ id }) => id, whole: true },
+  { name: "SUBJECT", of: ({ subject }) => subject },
+  {
+    name: "DEVICE",
+    of: ({ current, device }) => (device.label ?? device.address ?? "no name") + (current ? " (this one)" : "")
+  },
+  { name: "LET IN", of: ({ descendants }) => String(descendants), whole: true },
+  { name: "LAST SEEN", of: ({ lastSeenAt }) => Terminal.shortTime(lastSeenAt), whole: true }
+])
+
+const every = Effect.gen(function*() {
+  const sessions = yield* SessionCredentialService.SessionCredentialService
+  return yield* StoreCommands.pages((after: SessionCredentialService.ListedSession | undefined) =>
+    sessions.list({ after: after?.session.id, limit: StoreCommands.pageSize })
+  )
 })
 
-const sessionLine = ({ descendants, session }: SessionCredentialService.ListedSession): string =>
-  [
-    session.id,
-    Text.shown(session.subject),
-    session.method,
-    Text.shown(session.device.label ?? session.device.address ?? "no name"),
-    session.device.kind,
-    `seen ${shortTime(session.lastSeenAt)}`,
-    ...(descendants === 0 ? [] : [`${descendants} descend from it`])
-  ].join("  ")
+const list = Command.make(
+  "list",
+  { subject },
+  Effect.fnUntraced(function*({ subject }) {
+    const flags = yield* parent
+    const found = yield* StoreCommands.ask(flags, {
+      store: Effect.map(every, (sessions) => sessions.map(view)),
+      server: ({ api }) =>
+        StoreCommands.serverPages((query) =>
+          Effect.map(api.session.list({ query }), ({ next, sessions }) => [sessions, next] as const)
+        )
+    })
+    const sessions = found.filter((session) => Option.getOrElse(subject, () => session.subject) === session.subject)
+    yield* Terminal.print(
+      flags.json,
+      Output.Sessions,
+      { sessions },
+      (screen) => sessions.length === 0 ? "No one is signed in" : table(sessions, screen)
+    )
+  })
+).pipe(Command.withDescription("List the sessions, the oldest first, with how many each has let in"))
 
-const list = Command.make("list", { subject }, ({ subject }) =>
-  withStore(Effect.fnUntraced(function*({ json }) {
-    const sessions = yield* SessionCredentialService.SessionCredentialService
-    const read = (after: SessionCredentialService.ListedSession | undefined) =>
-      sessions.list({ subject: Option.getOrUndefined(subject), after: after?.session.id, limit: pageSize })
-    const found = yield* Stream.runCollect(pages(read))
-    if (json) return yield* Console.log(JSON.stringify({ sessions: found.map(sessionJson) }))
-    yield* Console.log(found.length === 0 ? "No one is signed in" : found.map(sessionLine).join("\n"))
-  }))).pipe(Command.withDescription("List the sessions, the oldest first"))
-
-const linkJson = ({ sessionLifetime, ...link }: PairingLink) => ({
-  ...link,
-  sessionLifetimeSeconds: lifetimeJson(sessionLifetime),
-  sessionEndsAt: timeJson(link.sessionEndsAt),
-  createdAt: DateTime.formatIso(link.createdAt),
-  expiresAt: DateTime.formatIso(link.expiresAt)
-})
-
-const linkLine = (link: PairingLink): string =>
-  [
-    link.id,
-    Text.shown(link.subject),
-    Text.shown(link.label ?? "no name"),
-    `by ${Text.shown(link.createdBy)}`,
-    `until ${shortTime(link.expiresAt)}`
-  ]
-    .join("  ")
-
-const links = Command.make("links", { subject }, ({ subject }) =>
-  withStore(Effect.fnUntraced(function*({ json }) {
-    const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
-    const found = yield* Stream.runCollect(pages((after: PairingLink | undefined) =>
-      bootstrap.list({ subject: Option.getOrUndefined(subject), after, limit: pageSize })
-    ))
-    if (json) {
-      return yield* Console.log(JSON.stringify({ links: found.map(linkJson) }))
-    }
-    yield* Console.log(found.length === 0 ? "No pairing link is open" : found.map(linkLine).join("\n"))
-  }))).pipe(Command.withDescription("List the pairing links that can still be redeemed, the newest first"))
-
-/** Says what ended beside the session that was named. */
-const endedWith = ({ links, sessions }: SessionCredentialService.Ended): string => {
-  const others = [
-    ...(sessions > 1 ? [`${sessions - 1} sessions that it let in`] : []),
-    ...(links > 0 ? [`${links} open links`] : [])
-  ]
-  return others.length === 0 ? "" : `, with ${others.join(" and ")}`
-}
+const onlyOnStore = (what: string) =>
+  new CommandFailed({
+    code: "Usage",
+    message: `${what} works on the backend's store, where it runs, and not with --url`
+  })
 
 const revoke = Command.make(
   "revoke",
@@ -170,33 +104,47 @@ const revoke = Command.make(
     issuedBefore: Flag.Date("issued-before").pipe(
       Flag.withDescription("With --all: end what was issued before this time, such as 2026-11-29T04:00:00Z"),
       Flag.optional
-    )
+    ),
+    ...Terminal.yesFlag
   },
-  ({ all, descendants, id, issuedBefore }) =>
-    withStore(Effect.fnUntraced(function*({ json }) {
-      const sessions = yield* SessionCredentialService.SessionCredentialService
-      if (all === Option.isSome(id) || (!all && Option.isSome(issuedBefore))) {
-        return yield* new StoreCommands.CommandFailed({
-          sentence: "Name one session, or give --all; --issued-before goes with --all",
-          exitCode: 1
-        })
-      }
-      if (Option.isSome(id)) {
-        const ended = yield* sessions.revoke(SessionId.make(id.value), "operator", { descendants })
-        return yield* Console.log(
-          json ? JSON.stringify({ revoked: id.value }) : `Revoked ${id.value}${endedWith(ended)}`
-        )
-      }
-      const time = Option.isSome(issuedBefore)
-        ? DateTime.makeUnsafe(issuedBefore.value)
-        : DateTime.add(yield* DateTime.now, { milliseconds: 1 })
-      const ended = yield* sessions.revokeIssuedBefore(time, "operator")
-      yield* Console.log(
-        json
-          ? JSON.stringify({ revoked: ended.sessions })
-          : `Revoked ${ended.sessions} sessions and ${ended.links} links`
-      )
-    }))
+  Effect.fnUntraced(function*({ all, descendants, id, issuedBefore, yes }) {
+    const flags = yield* parent
+    if (all === Option.isSome(id) || (!all && Option.isSome(issuedBefore))) {
+      return yield* new CommandFailed({
+        code: "Usage",
+        message: "Name one session, or give --all; --issued-before goes with --all"
+      })
+    }
+    if (Option.isSome(id)) {
+      const session = SessionId.make(id.value)
+      yield* StoreCommands.ask(flags, {
+        store: Effect.flatMap(
+          SessionCredentialService.SessionCredentialService,
+          (sessions) => sessions.revoke(session, "operator", { descendants })
+        ),
+        server: ({ api }) => api.session.revoke({ payload: { id: session, alsoLetIn: descendants } })
+      })
+      return yield* Terminal.print(flags.json, Output.Revoked, { revoked: session }, () => `Revoked ${session}`)
+    }
+    if (Option.isSome(flags.url)) return yield* onlyOnStore("--all")
+    const time = Option.isSome(issuedBefore)
+      ? DateTime.makeUnsafe(issuedBefore.value)
+      : DateTime.add(yield* DateTime.now, { milliseconds: 1 })
+    yield* Terminal.confirm(yes, "End these sessions and the links with them? Every device has to be paired again.")
+    const { sessions: revoked } = yield* Effect.provide(
+      Effect.flatMap(
+        SessionCredentialService.SessionCredentialService,
+        (sessions) => sessions.revokeIssuedBefore(time, "operator")
+      ),
+      StoreCommands.layer(flags)
+    )
+    yield* Terminal.print(
+      flags.json,
+      Output.RevokedCount,
+      { revoked },
+      () => `Revoked ${revoked} sessions, and the links with them`
+    )
+  })
 ).pipe(
   Command.withDescription("End a session with its open links; or all, such as after a restore from a copy"),
   Command.withExamples([
@@ -207,10 +155,104 @@ const revoke = Command.make(
   ])
 )
 
+/** Ends the sessions beside one of a store, which no session of its own asks. */
+const revokeBeside = Effect.fnUntraced(function*(keep: Option.Option<string>) {
+  if (Option.isNone(keep)) {
+    return yield* new CommandFailed({ code: "Usage", message: "Name the session that goes on, with --keep" })
+  }
+  const kept = (yield* every).find(({ session }) => session.id === keep.value)
+  if (kept === undefined) {
+    return yield* new CommandFailed({
+      code: "NotFound",
+      message: `There is no live session ${JSON.stringify(keep.value)}; "sallyport sessions list" lists them`
+    })
+  }
+  return yield* (yield* SessionCredentialService.SessionCredentialService).revokeOthers(kept.session)
+})
+
+const revokeOthers = Command.make(
+  "revoke-others",
+  {
+    keep: Flag.String("keep").pipe(
+      Flag.withDescription("The session that goes on; with --url it is the one of the token"),
+      Flag.optional
+    ),
+    ...Terminal.yesFlag
+  },
+  Effect.fnUntraced(function*({ keep, yes }) {
+    const flags = yield* parent
+    yield* Terminal.confirm(yes, "End all other sessions of the same subject, and all that descends from them?")
+    const { sessions: revoked } = yield* StoreCommands.ask(flags, {
+      store: revokeBeside(keep),
+      server: ({ api }) => api.session.revokeOthers()
+    })
+    yield* Terminal.print(flags.json, Output.RevokedCount, { revoked }, () => `Revoked ${revoked} other sessions`)
+  })
+).pipe(Command.withDescription("End the other sessions of a session's subject, with all that descends from them"))
+
+const issue = Command.make(
+  "issue",
+  {
+    label: Flag.String("label").pipe(Flag.withDescription("The name under which the session is listed")),
+    scope: StoreCommands.scopeFlag,
+    subject: StoreCommands.subjectFlag
+  },
+  Effect.fnUntraced(function*({ label, scope, subject }) {
+    const flags = yield* parent
+    const scopes = yield* StoreCommands.scopesOf(scope)
+    const issued = yield* StoreCommands.ask(flags, {
+      store: Effect.gen(function*() {
+        const bootstrap = yield* BootstrapCredentialService
+        const { code } = yield* bootstrap.issue({
+          issuedBy: "operator",
+          scopes: scopes ?? "all",
+          subject: Option.getOrUndefined(subject),
+          label,
+          kind: "machine"
+        })
+        const { session, token, tokenExpiresAt } = yield* bootstrap.redeem({
+          credential: code,
+          method: "bearer-access-token",
+          device: { label }
+        })
+        return { token, scopes: session.scopes, expiresAt: tokenExpiresAt }
+      }),
+      server: Effect.fnUntraced(function*({ api }) {
+        if (Option.isSome(subject)) return yield* onlyOnStore("--subject")
+        const { code } = yield* api.pairing.issue({
+          payload: { label, kind: "machine", ...(scopes === undefined ? {} : { scopes }) }
+        })
+        const answer = yield* api.session.token({
+          payload: {
+            grant_type: SessionGroup.tokenExchange,
+            subject_token: code,
+            subject_token_type: SessionGroup.bootstrapTokenType
+          }
+        })
+        const nowMillis = yield* Clock.currentTimeMillis
+        return {
+          token: answer.access_token,
+          scopes: answer.scope.split(" "),
+          expiresAt: DateTime.makeUnsafe(nowMillis + answer.expires_in * 1000)
+        }
+      })
+    })
+    yield* Terminal.print(flags.json, Output.IssuedToken, issued, () => Redacted.value(issued.token))
+  })
+).pipe(
+  Command.withDescription("Start a session for a program, and print its token, which is shown only here"),
+  Command.withExamples([
+    {
+      command: "sallyport sessions issue --label backup --scope runs:read > token",
+      description: "A token for a program that reads runs"
+    }
+  ])
+)
+
 /**
- * Lists and ends sessions, and lists pairing links.
+ * Lists, issues and ends sessions.
  *
  * @category commands
  * @since 0.1.0
  */
-export const sessions = parent.pipe(Command.withSubcommands([list, links, revoke]))
+export const sessions = parent.pipe(Command.withSubcommands([list, issue, revoke, revokeOthers]))

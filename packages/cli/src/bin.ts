@@ -11,14 +11,37 @@ import * as Runtime from "effect/Runtime"
 import * as Stdio from "effect/Stdio"
 import { connect } from "./Connect.ts"
 import { credentials } from "./Credentials.ts"
+import { completionsOf } from "./internal/completions.ts"
 import { describeFailure } from "./internal/describeFailure.ts"
+import { exitCodeOf } from "./internal/failures.ts"
+import * as Help from "./internal/help.ts"
 import * as ThumbprintArguments from "./internal/thumbprintArguments.ts"
+import { feed } from "./Feed.ts"
+import * as Links from "./Links.ts"
+import { runs } from "./Runs.ts"
+import { secrets } from "./Secrets.ts"
 import { serve } from "./Serve.ts"
 import { sessions } from "./Sessions.ts"
+import * as Status from "./Status.ts"
 
-const sallyport = Command.make("sallyport").pipe(
-  Command.withDescription("Pairing, sessions and resumable runs, as a server to try and to learn from"),
-  Command.withSubcommands([connect, credentials, serve, sessions])
+const root = Command.make("sallyport").pipe(
+  Command.withDescription("Pairing, sessions and resumable runs, as a server to try and to learn from")
+)
+const commands = [
+  serve,
+  Status.status,
+  Status.doctor,
+  Links.pair,
+  Links.links,
+  sessions,
+  connect,
+  credentials,
+  secrets,
+  runs,
+  feed
+] as const
+const sallyport = root.pipe(
+  Command.withSubcommands([...commands, completionsOf(Command.withSubcommands(root, commands))])
 )
 
 // A terminal that is closed ends a server as properly as SIGTERM does.
@@ -41,11 +64,16 @@ Stdio.Stdio.use(({ args }) => Effect.flatMap(args, (given) => run(ThumbprintArgu
     return sentence === undefined ? Effect.void : Console.error(`sallyport: ${sentence}`)
   }),
   // Output for programs goes to standard output; messages for a person go to standard error.
+  Effect.provide(Help.layer),
   Effect.provide([NodeServices.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
   NodeRuntime.runMain({
     disableErrorReporting: true,
     // A server that SIGTERM or SIGINT stops has not failed.
-    teardown: (exit, onExit) =>
-      Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? onExit(0) : Runtime.defaultTeardown(exit, onExit)
+    teardown: (exit, onExit) => {
+      if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return onExit(0)
+      const failed = Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isFailReason) : undefined
+      if (failed === undefined) return Runtime.defaultTeardown(exit, onExit)
+      onExit(exitCodeOf(failed.error))
+    }
   })
 )

@@ -9,6 +9,9 @@ import * as Persistence from "@sallyport/cli/Persistence"
 import * as StateDirectory from "@sallyport/cli/StateDirectory"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { exitCodes } from "@sallyport/cli/ExitCode"
+import { randomBytes } from "node:crypto"
+import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { freshState, get, pair, post, request, sallyport, serve } from "../../../test-support/backend.ts"
@@ -134,27 +137,37 @@ describe("sallyport connect", () => {
   )
 
   it.live(
-    "CONN-01 CONN-02: shows and sets who may connect, and trusts the clients that are named and no others",
+    "CONN-01 CONN-02 C-64: creates nothing where no state is, shows and sets who may connect, and trusts the clients that are named and no others",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
-        const begun = yield* run(state, "status")
-        assert.deepStrictEqual(JSON.parse(begun.stdout), { mode: "client-approval", link: null })
-        assert.include(begun.stderr, `No backend has kept state in ${state} yet`)
-        const none = yield* show(state, "clients")
-        assert.deepInclude(none, { code: 0, stdout: "No client has asked to connect yet\n", stderr: "" })
+        const misspeltState = yield* run(state, "status")
+        assert.deepInclude(misspeltState, { code: exitCodes.NoState, stdout: "" })
+        assert.include(misspeltState.stderr, `No backend has kept state in ${state} yet. Nothing was created`)
+        assert.isFalse(NFS.existsSync(state))
 
         assert.strictEqual((yield* show(state, "security", "account")).stdout, "account\n")
+        const none = yield* show(state, "clients")
+        assert.deepInclude(none, { code: 0, stdout: "No client has asked to connect yet\n", stderr: "" })
         const status = yield* show(state, "status")
         assert.deepInclude(status, { code: 0, stdout: "Linked to no relay\nWho may connect: account\n" })
         yield* ask(state, [first, second, third])
 
-        const misspelt = yield* show(state, "link", "--relay", "http://127.0.0.1:1", "--code", "c", "--url", "host")
-        assert.strictEqual(misspelt.code, 1)
+        const misspelt = yield* show(
+          state,
+          "link",
+          "--relay",
+          "http://127.0.0.1:1",
+          "--code",
+          "c",
+          "--public-url",
+          "host"
+        )
+        assert.strictEqual(misspelt.code, 2)
         assert.include(misspelt.stdout + misspelt.stderr, `"host". Expected an address such as https://host`)
 
         const wrong = yield* show(state, "security", "everyone")
-        assert.strictEqual(wrong.code, 1)
+        assert.strictEqual(wrong.code, 2)
         assert.include(wrong.stdout + wrong.stderr, `"account" | "client-approval"`)
         const trustsUnknown = yield* run(state, "security", "client-approval", "--trust", "unknown")
         assert.strictEqual(trustsUnknown.code, 3)
@@ -177,11 +190,12 @@ describe("sallyport connect", () => {
         assert.deepStrictEqual(all.approved.map((client) => client.proofKeyThumbprint), [third])
 
         const listed = (yield* show(state, "clients")).stdout.trimEnd().split("\n")
+        assert.match(listed.shift() ?? "", /^CLIENT +STATUS +CODE +ACCOUNT +DEVICE +ASKED$/)
         assert.lengthOf(listed, 3)
         const [waiting] = listed.filter((line) => line.startsWith("fisherbbbbbb"))
         assert.match(
           waiting ?? "",
-          /^fisherbbbbbb {2}pending {3}[0-9A-Z]{4}-[0-9A-Z]{4} {2}ada {2}Ada's phone {2}\d{4}-\d\d-\d\d \d\d:\d\d$/
+          /^fisherbbbbbb {2}pending {3}[0-9A-Z]{4}-[0-9A-Z]{4} {2}ada {2,}Ada's phone {2}\d{4}-\d\d-\d\d \d\d:\d\d$/
         )
       }).pipe(Effect.scoped),
     timeout
@@ -257,12 +271,13 @@ describe("sallyport connect", () => {
         const lost = yield* run(state, "clients")
         assert.strictEqual(lost.code, 8)
         assert.match(lost.stderr, /^sallyport: The store of connecting clients cannot be reached .*\n$/)
-        const unopened = yield* run(
-          yield* freshState,
-          "clients",
-          "--database-url",
-          "postgres://ada:hunter2@127.0.0.1:1/none"
-        )
+        const url = "postgres://ada:hunter2@127.0.0.1:1/none"
+        const shared = yield* freshState
+        assert.strictEqual((yield* run(shared, "clients", "--database-url", url)).code, exitCodes.NoState)
+        assert.isFalse(NFS.existsSync(shared))
+        NFS.mkdirSync(shared, { mode: 0o700 })
+        NFS.writeFileSync(NPath.join(shared, "secret-key"), randomBytes(32).toString("base64url"), { mode: 0o600 })
+        const unopened = yield* run(shared, "clients", "--database-url", url)
         assert.strictEqual(unopened.code, 8)
         assert.include(unopened.stderr, "postgres://127.0.0.1:1/none")
         assert.notInclude(unopened.stderr, "hunter2")

@@ -79,7 +79,7 @@ const world = Effect.gen(function*() {
   const backend = yield* serve(state)
   const begin = (...args: ReadonlyArray<string>) => sallyport(["connect", ...args, "--state-dir", state, "--json"])
   const run = (...args: ReadonlyArray<string>) => ended(...args, "--state-dir", state, "--json")
-  const linked = yield* run("link", "--relay", proxy.url, "--code", relay.linkCode, "--url", backend.url)
+  const linked = yield* run("link", "--relay", proxy.url, "--code", relay.linkCode, "--public-url", backend.url)
   assert.strictEqual(linked.code, 0, linked.stderr)
   const { environmentId, health: found }: { readonly environmentId: string; readonly health: unknown } = JSON.parse(
     linked.stdout
@@ -102,12 +102,22 @@ describe("sallyport connect link", () => {
         const { relay } = yield* startRelay
         const state = yield* freshState
         const url = "http://127.0.0.1:1"
-        const link = ended("link", "--relay", relay.url, "--code", relay.linkCode, "--url", url, "--state-dir", state)
+        const link = ended(
+          "link",
+          "--relay",
+          relay.url,
+          "--code",
+          relay.linkCode,
+          "--public-url",
+          url,
+          "--state-dir",
+          state
+        )
         const linked = yield* link
         assert.strictEqual(linked.code, 0, linked.stderr)
         assert.include(
           linked.stderr,
-          `sallyport: The relay cannot reach this backend at ${url} yet; start it there, or link it again with another --url\n`
+          `sallyport: The relay cannot reach this backend at ${url} yet; start it there, or link it again with another --public-url\n`
         )
         const again = yield* link
         assert.strictEqual(again.code, 1)
@@ -130,7 +140,7 @@ describe("sallyport connect link", () => {
         const { proxy, relay, relayProcess } = yield* startRelay
         proxy.hooks.before = (path) =>
           path.endsWith("/health") ? Effect.runPromise(relayProcess.stop("SIGKILL")) : undefined
-        const args = ["link", "--relay", proxy.url, "--code", relay.linkCode, "--url", "http://127.0.0.1:1"]
+        const args = ["link", "--relay", proxy.url, "--code", relay.linkCode, "--public-url", "http://127.0.0.1:1"]
         const linked = yield* ended(...args, "--state-dir", yield* freshState, "--json")
         assert.strictEqual(linked.code, 0, linked.stderr)
         assert.deepInclude(JSON.parse(linked.stdout), { relayUrl: proxy.url, health: null })
@@ -187,10 +197,10 @@ describe("sallyport connect unlink", () => {
   it.live("tells the relay, forgets a relay that cannot be told, and says which it was", () =>
     Effect.gen(function*() {
       const { health, run } = yield* world
-      const unlinked = yield* run("unlink")
+      const unlinked = yield* run("unlink", "--yes")
       assert.deepInclude(unlinked, { code: 0, stdout: `{"link":null,"relayTold":true}\n` }, unlinked.stderr)
       assert.deepStrictEqual((yield* health)[0], 404)
-      assert.deepInclude(yield* run("unlink"), { code: 0 })
+      assert.deepInclude(yield* run("unlink", "--yes"), { code: 0 })
       const rotated = yield* run("rotate-key")
       assert.strictEqual(rotated.code, 9)
       assert.include(rotated.stderr, "linked to no relay")
@@ -200,7 +210,7 @@ describe("sallyport connect unlink", () => {
     Effect.gen(function*() {
       const { relayProcess, run } = yield* world
       yield* relayProcess.stop("SIGKILL")
-      const unlinked = yield* run("unlink")
+      const unlinked = yield* run("unlink", "--yes")
       assert.strictEqual(unlinked.code, 10)
       assert.strictEqual(unlinked.stdout, `{"link":null,"relayTold":false}\n`)
       assert.include(unlinked.stderr, "Unlink it there as well")

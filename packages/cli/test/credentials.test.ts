@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Output from "@sallyport/cli/Output"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import * as NFS from "node:fs"
@@ -54,13 +56,13 @@ describe("sallyport credentials", () => {
         const pair = JSON.stringify({ accessKeyId: "AKIA-s3cret", secretAccessKey: secret })
         assert.strictEqual((yield* run(state, ["set", "aws.access-key"], pair)).code, 0)
         const half = yield* run(state, ["set", "aws.access-key"], JSON.stringify({ accessKeyId: "AKIA-s3cret" }))
-        assert.deepStrictEqual([half.code, half.stdout], [5, ""])
+        assert.deepStrictEqual([half.code, half.stdout], [15, ""])
         assert.notInclude(half.stderr, "s3cret")
 
         const listed = yield* run(state, ["list", "--org", "acme", "--json"])
-        const places = listed.json()
+        const { credentials } = Schema.decodeUnknownSync(Output.Credentials)(listed.json())
         assert.deepStrictEqual(
-          Array.isArray(places) ? places.map(({ key, owner, scope }) => [scope, owner, key]) : [],
+          credentials.map(({ key, owner, scope }) => [scope, owner, key]),
           [
             ["user", "owner", "anthropic.api-key"],
             ["user", "owner", "aws.access-key"],
@@ -69,29 +71,29 @@ describe("sallyport credentials", () => {
         )
         assert.match(
           (yield* run(state, ["list"])).stdout,
-          /^anthropic\.api-key +user owner .*\naws\.access-key +user owner/
+          /^CREDENTIAL .*\nanthropic\.api-key +user owner .*\naws\.access-key +user owner/
         )
         const status = yield* run(state, ["status", "--org", "acme"])
-        assert.match(status.stdout, /anthropic\.api-key +set \(user\), before that of the org/)
+        assert.match(status.stdout, /anthropic\.api-key +set +user +org/)
         assert.match(status.stdout, /github\.token +unset/)
 
         const unchecked = yield* run(state, ["test", "aws.access-key", "--json"])
-        assert.deepStrictEqual([unchecked.code, unchecked.json()], [0, { _tag: "Unchecked" }])
+        assert.deepStrictEqual([unchecked.code, unchecked.json()], [0, { verdict: { _tag: "Unchecked" } }])
         const unset = yield* run(state, ["test", "github.token", "--json"])
-        assert.deepStrictEqual([unset.code, unset.json()], [9, { _tag: "NeedsToken" }])
+        assert.deepStrictEqual([unset.code, unset.json()], [13, { verdict: { _tag: "NeedsToken" } }])
         assert.deepInclude(yield* run(state, ["test", "github.token"]), {
-          code: 9,
+          code: 13,
           stdout: "",
           stderr: "sallyport: github.token is not set\n"
         })
         const shown = yield* run(state, ["test", "aws.access-key"])
         assert.deepInclude(shown, { stdout: "aws.access-key is set; there is no way to check it.\n", stderr: "" })
 
-        const removed = yield* run(state, ["remove", "anthropic.api-key", "--org", "acme"])
+        const removed = yield* run(state, ["remove", "anthropic.api-key", "--org", "acme", "--yes"])
         assert.include(removed.stdout, "Removed anthropic.api-key of the user owner.")
-        const org = yield* run(state, ["remove", "anthropic.api-key", "--org", "acme", "--json"])
+        const org = yield* run(state, ["remove", "anthropic.api-key", "--org", "acme", "--json", "--yes"])
         assert.include(org.stdout, `"scope":"org"`)
-        assert.strictEqual((yield* run(state, ["remove", "anthropic.api-key"])).code, 4)
+        assert.strictEqual((yield* run(state, ["remove", "anthropic.api-key", "--yes"])).code, 3)
 
         assert.notInclude(yield* bytesBelow(state), "s3cret")
       }),
@@ -107,25 +109,26 @@ describe("sallyport credentials", () => {
           const [code, args, input] of [
             [3, ["set", "unknown.key"], "x"],
             [3, ["test", "unknown.key"], ""],
-            [5, ["set", "github.token"], "\n"],
-            [5, ["set", "github.token"], "x".repeat(70_000)],
-            [6, ["set", "github.token", "--scope", "org"], "x"],
-            [6, ["remove", "github.token", "--scope", "workspace"], ""],
-            [4, ["remove", "github.token"], ""],
-            [1, ["set", "github.token", "--scope", "solo"], "x"],
-            [1, ["set", "github.token", "s3cret-as-argument"], ""]
+            [15, ["set", "github.token"], "\n"],
+            [15, ["set", "github.token"], "x".repeat(70_000)],
+            [12, ["set", "github.token", "--scope", "org"], "x"],
+            [12, ["remove", "github.token", "--scope", "workspace", "--yes"], ""],
+            [3, ["remove", "github.token", "--yes"], ""],
+            [14, ["remove", "github.token"], ""],
+            [2, ["set", "github.token", "--scope", "solo"], "x"],
+            [2, ["set", "github.token", "s3cret-as-argument"], ""]
           ] as const
         ) {
           const refused = yield* run(state, args, input)
           assert.strictEqual(refused.code, code, `${args.join(" ")}: ${refused.stderr}`)
-          if (code === 3) {
+          if (args[1] === "unknown.key") {
             assert.include(
               refused.stderr,
               `No credential "unknown.key" is declared; "sallyport credentials status" lists those that are\n`
             )
           }
         }
-        assert.deepStrictEqual((yield* run(state, ["list", "--json"])).json(), [])
+        assert.deepStrictEqual((yield* run(state, ["list", "--json"])).json(), { credentials: [] })
       }),
     Programs.timeout
   )

@@ -29,20 +29,21 @@ describe("sallyport sessions", () => {
       Effect.gen(function*() {
         const state = yield* freshState
         const server = yield* serve(state)
-        const run = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
-          const running = yield* sallyport(["sessions", ...args, "--state-dir", state, "--json"])
+        const command = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+          const running = yield* sallyport([...args, "--state-dir", state, "--json"])
           const { code } = yield* running.exit
           return { code, stderr: running.stderr(), stdout: running.stdout() }
         })
-        const listed = Effect.fnUntraced(function*(what: "list" | "links") {
-          const { stdout } = yield* run(what)
+        const run = (...args: ReadonlyArray<string>) => command("sessions", ...args)
+        const listed = Effect.fnUntraced(function*(what: "sessions" | "links") {
+          const { stdout } = yield* command(what, "list")
           const json: Listed = JSON.parse(stdout)
           return json
         })
         const first = yield* pair(server)
         const child = yield* pair(server, yield* link(server, first))
         const open = yield* link(server, child)
-        const { sessions } = yield* listed("list")
+        const { sessions } = yield* listed("sessions")
         assert.deepStrictEqual(sessions.map(({ descendants }) => descendants), [1, 0])
         assert.deepStrictEqual((yield* listed("links")).links.map(({ createdBy }) => createdBy), ["owner"])
 
@@ -53,18 +54,18 @@ describe("sallyport sessions", () => {
         assert.strictEqual(unknown.code, 3)
         assert.include(unknown.stderr, "There is no live session")
         for (const wrong of [[], ["--issued-before", "2026-01-01"], ["x", "--all"]]) {
-          assert.strictEqual((yield* run("revoke", ...wrong)).code, 1)
+          assert.strictEqual((yield* run("revoke", ...wrong)).code, 2)
         }
 
-        const before = (yield* listed("list")).sessions
+        const before = (yield* listed("sessions")).sessions
         const since = new Date(Date.parse(before[0]?.createdAt ?? "") + 1).toISOString()
         const second = yield* pair(server, yield* link(server, first))
-        const all = yield* run("revoke", "--all", "--issued-before", since)
+        const all = yield* run("revoke", "--all", "--issued-before", since, "--yes")
         assert.deepStrictEqual(JSON.parse(all.stdout), { revoked: 2 })
         yield* untilRefused(server, first)
         // What the old session has let in since is out as well.
         yield* untilRefused(server, second)
-        assert.deepStrictEqual((yield* listed("list")).sessions, [])
+        assert.deepStrictEqual((yield* listed("sessions")).sessions, [])
       }).pipe(Effect.scoped),
     timeout
   )

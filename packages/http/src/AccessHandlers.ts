@@ -34,7 +34,7 @@ const encodeCredentialRemoved = encoderOf("credentialRemoved")
 const encodeCredentialRead = encoderOf("credentialRead")
 const encodeRevisionAdvanced = encoderOf("revisionAdvanced")
 
-const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId): string => {
+const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId | undefined): string => {
   const head = { revision, actor, at }
   switch (change._tag) {
     case "pairingLinkUpserted":
@@ -66,8 +66,13 @@ const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId
   }
 }
 
-/** Renders what the feed says for a reader. */
-const toWire = (current: SessionId) => (message: AccessFeedMessage): EventStream.WireEvent => {
+/**
+ * Renders what the feed says for a reader: the session that asked, or the operator.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const wireEvent = (current: SessionId | undefined) => (message: AccessFeedMessage): EventStream.WireEvent => {
   if (message._tag === "Change") {
     const { event } = message
     return { id: String(event.revision), event: event.change._tag, data: dataOf(event, current) }
@@ -125,7 +130,7 @@ export const layer = HttpApiBuilder.group(
         }
         yield* admit(session)
         const events = feed.subscribe({ after: Option.getOrUndefined(after), reader: session }).pipe(
-          Stream.map(toWire(session.id)),
+          Stream.map(wireEvent(session.id)),
           Stream.mapError(failureOf)
         )
         const options = { until: endOf(session), heartbeatInterval }

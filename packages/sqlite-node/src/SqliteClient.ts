@@ -18,7 +18,7 @@ import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import { backup } from "node:sqlite"
 import type { SqliteClientConfig } from "./internal/clientConfig.ts"
-import { createPrivately, open } from "./internal/connection.ts"
+import { createPrivately, open, warnIfReplaced } from "./internal/connection.ts"
 import { classify } from "./internal/errors.ts"
 
 export { config, type SqliteClientConfig } from "./internal/clientConfig.ts"
@@ -108,6 +108,7 @@ export const make = (
   Effect.gen(function*() {
     const connection = yield* open(options)
     const { db } = connection
+    yield* warnIfReplaced(db)
     const acquirers = Client.makeSqliteAcquirers({
       connection: Effect.succeed(connection),
       semaphore: connection.permit,

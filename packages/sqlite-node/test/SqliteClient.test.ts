@@ -3,7 +3,9 @@ import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Exit from "effect/Exit"
@@ -11,7 +13,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as SqlSchema from "effect/sql/SqlSchema"
 import * as String from "effect/String"
-import { existsSync, statSync, writeFileSync } from "node:fs"
+import { copyFileSync, existsSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { connect, tempDirectory, tempFile } from "./support.ts"
 
@@ -306,6 +308,45 @@ describe("the client", () => {
       )
       assert.isFalse(existsSync("memory") || existsSync(join(directory, "absent.db")))
     }))
+
+  for (
+    const [what, word, change] of [
+      ["deleted", "deleted", (filename: string) => rmSync(filename)],
+      ["replaced by a copy", "replaced", (filename: string) => {
+        copyFileSync(filename, `${filename}.copy`)
+        renameSync(`${filename}.copy`, filename)
+      }],
+      ["moved away", "deleted", (filename: string) => renameSync(filename, `${filename}.moved`)]
+    ] as const
+  ) {
+    it.live(
+      `OPS-07 C-65: a file that is ${what} under an open client is told of in one warning`,
+      () =>
+        Effect.gen(function*() {
+          const warnings: Array<unknown> = []
+          const noted = yield* Deferred.make<void>()
+          const logger = Logger.make(({ message }) => {
+            warnings.push(message)
+            Deferred.doneUnsafe(noted, Effect.void)
+          })
+          yield* Effect.gen(function*() {
+            const filename = yield* tempFile
+            const sql = yield* connect({ filename })
+            yield* connect({ filename: ":memory:" })
+            yield* users(sql)
+            assert.deepStrictEqual(warnings, [])
+            change(filename)
+            yield* Deferred.await(noted)
+            yield* Effect.sleep("2500 millis")
+            assert.strictEqual(warnings.length, 1)
+            assert.include(`${warnings[0]}`, filename)
+            assert.include(`${warnings[0]}`, word)
+            yield* sql`SELECT * FROM users`
+          }).pipe(Effect.provide(Logger.layer([logger])))
+        }),
+      60_000
+    )
+  }
 
   it.effect("loads extensions through its own method only", () =>
     Effect.gen(function*() {

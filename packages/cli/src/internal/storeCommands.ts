@@ -1,21 +1,37 @@
 /**
- * Provides the frame of the commands that work on a backend's own store, whether the backend runs or not: the flags
- * that name the store, the store itself, and the exit code of a failure.
+ * Provides the frame of the operator's commands: the flags that name a backend, and the backend itself, by its own store
+ * whether it runs or not, or by its address if it runs elsewhere.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { CredentialApi } from "@sallyport/contract/CredentialGroup"
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import * as AccessFeed from "@sallyport/core/access/AccessFeed"
+import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as PairingUrl from "@sallyport/core/access/PairingUrl"
+import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
+import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as ByteSize from "effect/ByteSize"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as HttpApiClient from "effect/http-api/HttpApiClient"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
-import * as Runtime from "effect/Runtime"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { CommandFailed } from "../ExitCode.ts"
 import * as Persistence from "../Persistence.ts"
 import * as StateDirectory from "../StateDirectory.ts"
+import { jsonFlag } from "./terminal.ts"
 
 /** Lists the flags for a PostgreSQL database. */
 export const databaseFlags = (description: string) => ({
@@ -33,26 +49,73 @@ export const databaseFlags = (description: string) => ({
   )
 })
 
-/** Returns the database that the flags name, if they name one. */
-export const databaseOf = (flags: {
+/** Names a database. */
+interface DatabaseFlags {
   readonly databaseUrl: Option.Option<Redacted.Redacted>
   readonly databasePrepare: Option.Option<boolean>
-}): PgDatabase.Options | undefined =>
+}
+
+/** Returns the database that the flags name, if they name one. */
+export const databaseOf = (flags: DatabaseFlags): PgDatabase.Options | undefined =>
   Option.getOrUndefined(
     Option.map(flags.databaseUrl, (url) => ({ url, prepare: Option.getOrUndefined(flags.databasePrepare) }))
   )
 
 /** Lists the flags for the store and the form of the answer, for `Command.withSharedFlags`. */
-export const flags = {
+export const storeFlags = {
   stateDir: Flag.String("state-dir").pipe(
     Flag.withDescription("Where the backend keeps its state; by default the platform's directory for state"),
     Flag.optional
   ),
   ...databaseFlags("The PostgreSQL database of the backend, if it keeps its state in one"),
-  json: Flag.Boolean("json").pipe(
-    Flag.withDescription("Print JSON instead of text"),
-    Flag.withDefault(false)
+  ...jsonFlag
+}
+
+/** Adds to {@link storeFlags} those of a backend that runs elsewhere. Its token stands in no argument. */
+export const flags = {
+  ...storeFlags,
+  url: Flag.String("url").pipe(
+    Flag.withDescription("The address of a backend that runs, instead of its store; with a token in SALLYPORT_TOKEN"),
+    Flag.optional
+  ),
+  tokenFile: Flag.String("token-file").pipe(
+    Flag.withDescription("With --url: the file that holds the token, instead of SALLYPORT_TOKEN"),
+    Flag.optional
   )
+}
+
+export const scopeFlag = Flag.String("scope").pipe(
+  Flag.withDescription("What it may do, such as runs:read; can be repeated; by default all that the issuer may do"),
+  Flag.between(0, 64)
+)
+
+export const subjectFlag = Flag.String("subject").pipe(
+  Flag.withDescription("Whom it is for, if not the owner of the server"),
+  Flag.optional
+)
+
+const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessScope))
+
+/** Reads the values of {@link scopeFlag}; none of them is all. */
+export const scopesOf = Effect.fnUntraced(function*(given: ReadonlyArray<string>) {
+  if (given.length === 0) return undefined
+  const scopes = decodeScopes(given)
+  if (Option.isSome(scopes)) return scopes.value
+  return yield* new CommandFailed({
+    code: "Usage",
+    message: "A scope has the form resource:action, such as runs:read"
+  })
+})
+
+/** Names a store. */
+export interface StoreFlags extends DatabaseFlags {
+  readonly stateDir: Option.Option<string>
+}
+
+/** Names a backend. */
+export interface Flags extends StoreFlags {
+  readonly url: Option.Option<string>
+  readonly tokenFile: Option.Option<string>
 }
 
 /**
@@ -64,33 +127,142 @@ const noteNewState = Effect.fnUntraced(function*({ database, directory }: StateD
   yield* Console.error(`sallyport: No backend has kept state in ${directory} yet; --state-dir names another directory`)
 })
 
-/** Provides the repositories, the secrets and the cryptography of the store that the flags name. */
-export const layerStore = ({ stateDir, ...flags }: Parameters<typeof databaseOf>[0] & {
-  readonly stateDir: Option.Option<string>
-}) =>
-  StateDirectory.orDefault(stateDir).pipe(
-    Effect.flatMap(StateDirectory.open),
-    Effect.tap((state) => Option.isSome(flags.databaseUrl) ? Effect.void : noteNewState(state)),
-    Effect.map((state) => Persistence.layer({ database: databaseOf(flags), state })),
+/** Tells whether there is a directory, or a file that is not empty. */
+const isKept = Effect.fnUntraced(function*(location: string) {
+  const fs = yield* FileSystem.FileSystem
+  const info = yield* Effect.option(fs.stat(location))
+  return Option.exists(info, ({ size, type }) => type === "Directory" || ByteSize.isGreaterThan(size, ByteSize.zero))
+})
+
+/**
+ * Finds the state that a backend has kept, and creates nothing: the directory may be misspelt, and an empty state would look
+ * like one without clients, sessions or credentials.
+ */
+const findState = Effect.fnUntraced(function*(directory: string, isShared: boolean) {
+  const state = yield* StateDirectory.at(directory)
+  if (isShared && Option.isSome(yield* Config.option(Config.Redacted(Persistence.keyVariable)))) return state
+  const isThere = Option.isSome(yield* StateDirectory.find(directory))
+  const needed = isShared ? [state.secretKey] : [state.database, state.secrets]
+  const missing = yield* Effect.filter(needed, (location) => Effect.map(isKept(location), (kept) => !kept))
+  if (isThere && missing.length === 0) return state
+  const lacks = isThere && missing.length < needed.length ? `; ${missing.join(" and ")} is not there` : ""
+  return yield* new CommandFailed({
+    code: "NoState",
+    message: `No backend has kept state in ${state.directory} yet${lacks}. Nothing was created; ` +
+      `name the directory with --state-dir, or start the backend with "sallyport serve"`
+  })
+})
+
+export const layerCrypto = NodeCrypto.layer
+
+/**
+ * Provides the repositories, the secrets and the cryptography of the store that the flags name. A command that `creates`
+ * something may come before the first start of the backend.
+ */
+export const layerStore = ({ stateDir, ...flags }: StoreFlags, creates: boolean) =>
+  Effect.gen(function*() {
+    const directory = yield* StateDirectory.orDefault(stateDir)
+    const isShared = Option.isSome(flags.databaseUrl)
+    const state = yield* (creates ? StateDirectory.open(directory) : findState(directory, isShared))
+    if (!isShared) yield* noteNewState(state)
+    return Persistence.layer({ database: databaseOf(flags), state })
+  }).pipe(
     Layer.unwrap,
-    Layer.provideMerge(NodeCrypto.layer)
+    Layer.provideMerge(layerCrypto),
+    // A store that cannot be opened is unavailable, like one that is lost later.
+    Layer.catchTag("DatabaseError", ({ message }) =>
+      Layer.effectContext(Effect.fail(new CommandFailed({ code: "Unavailable", message }))))
   )
 
-/** Ends a command with a sentence, and an exit code to branch on. */
-export class CommandFailed extends Schema.TaggedError<CommandFailed>()("CommandFailed", {
-  sentence: Schema.String,
-  exitCode: Schema.Natural
-}) {
-  override get message() {
-    return this.sentence
-  }
-  override get [Runtime.errorExitCode]() {
-    return this.exitCode
-  }
-}
+export const layerServices = Layer.mergeAll(
+  AccessFeed.layerConfig,
+  BootstrapCredentialService.layerConfig,
+  ConnectClientStore.layerConfig,
+  RunEventLog.layerConfig,
+  SessionCredentialService.layerConfig
+)
 
-/** Ends a command with the sentence of a service's error, and the exit code of its reason. */
-export const failWith =
-  <Reason extends string>(exitCodes: Readonly<Record<Reason, number>>) =>
-  (error: { readonly message: string; readonly reason: { readonly _tag: Reason } }): CommandFailed =>
-    new CommandFailed({ sentence: error.message, exitCode: exitCodes[error.reason._tag] })
+/** Provides the services on the store that the flags name. */
+export const layer = (flags: StoreFlags, creates = false) =>
+  Layer.provideMerge(layerServices, layerStore(flags, creates))
+
+/** A code or a token is sent only to the named server: redirects are not followed. */
+export const layerHttp = Layer.provide(
+  FetchHttpClient.layer,
+  Layer.succeed(FetchHttpClient.RequestInit, { redirect: "error", credentials: "omit" })
+)
+
+const readToken = Effect.fnUntraced(function*(tokenFile: Option.Option<string>) {
+  const token = Option.isSome(tokenFile)
+    ? Option.some(Redacted.make(
+      (yield* FileSystem.FileSystem.use((fs) => fs.readFileString(tokenFile.value)).pipe(
+        Effect.mapError(({ reason }) =>
+          new CommandFailed({ code: "Usage", message: `The token cannot be read: ${reason.message}; see --token-file` })
+        )
+      )).trim()
+    ))
+    : yield* Config.option(Config.Redacted("SALLYPORT_TOKEN"))
+  if (Option.isSome(token) && Redacted.value(token.value) !== "") return token.value
+  return yield* new CommandFailed({
+    code: "Usage",
+    message: `--url needs a token: put it into SALLYPORT_TOKEN, or name a file with --token-file`
+  })
+})
+
+/** Connects to the backend at an address. */
+const connectTo = Effect.fnUntraced(function*(url: string, { stateDir, tokenFile }: Flags) {
+  if (Option.isSome(stateDir)) {
+    return yield* new CommandFailed({ code: "Usage", message: "Give --url or --state-dir, not both" })
+  }
+  const baseUrl = yield* Effect.fromResult(PairingUrl.httpBase(url))
+  const token = yield* readToken(tokenFile)
+  const httpClient = (yield* HttpClient.HttpClient).pipe(
+    HttpClient.mapRequest((request) =>
+      HttpClientRequest.bearerToken(HttpClientRequest.prependUrl(request, baseUrl), token)
+    )
+  )
+  return {
+    baseUrl,
+    httpClient,
+    api: yield* HttpApiClient.makeWith(SallyportApi, { httpClient }),
+    credentials: yield* HttpApiClient.makeWith(CredentialApi, { httpClient })
+  }
+})
+
+/** Reaches a backend that runs, under a token of its own. */
+export type Server = Effect.Success<ReturnType<typeof connectTo>>
+
+/** Gets an answer from the backend that the flags name: from its store, or from the server itself. */
+export const ask = Effect.fnUntraced(function*<A, B, E, E2, R, R2>(flags: Flags, from: {
+  readonly store: Effect.Effect<A, E, R>
+  readonly server: (server: Server) => Effect.Effect<B, E2, R2>
+}, creates = false) {
+  return Option.isSome(flags.url)
+    ? yield* Effect.flatMap(connectTo(flags.url.value, flags), from.server).pipe(Effect.provide(layerHttp))
+    : yield* Effect.provide(from.store, layer(flags, creates))
+})
+
+/** How many entries a page of a list holds at most. */
+export const pageSize = 200
+
+/** Reads a list of a store page by page. */
+export const pages = <A, E, R>(read: (after: A | undefined) => Effect.Effect<ReadonlyArray<A>, E, R>) =>
+  Stream.runCollect(Stream.paginate(
+    undefined,
+    (after: A | undefined) =>
+      Effect.map(
+        read(after),
+        (page) => [page, page.length < pageSize ? Option.none() : Option.some(page.at(-1))] as const
+      )
+  ))
+
+/** Reads a list of a server page by page. */
+export const serverPages = <A, E, R>(
+  read: (query: { readonly after?: string }) => Effect.Effect<readonly [ReadonlyArray<A>, string | null], E, R>
+) =>
+  Stream.runCollect(Stream.paginate(
+    {},
+    (query: { readonly after?: string }) =>
+      Effect.map(read(query), ([page, next]) =>
+        [page, next === null ? Option.none() : Option.some({ after: next })] as const)
+  ))

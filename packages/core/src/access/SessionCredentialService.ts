@@ -384,6 +384,19 @@ const revocationBatch = 1_000
 /** Returns the session that asks for a revocation. */
 const keptBy = (by: Principal): SessionId | undefined => by === "operator" ? undefined : by.id
 
+/** Warns of sessions whose tokens no key verifies any more. A store that can't be read is told of by those who need it. */
+const warnIfSignedOut = (repository: AccessRepository["Service"]["sessions"]) =>
+  Clock.currentTimeMillis.pipe(
+    Effect.flatMap((nowMillis) => repository.list({ nowMillis, afterId: undefined, limit: 1 })),
+    Effect.flatMap((sessions) =>
+      sessions.length === 0 ? Effect.void : Effect.logWarning(
+        `The keys that sign sessions are gone from the secret store, and there are sessions: new keys are made, and ` +
+          `everyone has to pair again. If you have a copy of the secrets, stop this server and put the copy in its place`
+      )
+    ),
+    Effect.ignore
+  )
+
 const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   SessionCredentialService["Service"],
   SecretStore.SecretStoreError,
@@ -392,7 +405,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const repository = (yield* AccessRepository).sessions
   const random = yield* SecureRandom.SecureRandom
   const { absoluteMillis, lifetimeMillis, recheckMillis, refreshing, renewalMillis, ticketMillis } = settings
-  const ring = yield* SigningKeys.makeRing()
+  const ring = yield* SigningKeys.makeRing(warnIfSignedOut(repository))
   const { digestOf, firstTokens, successors, verify: verifySignature } = yield* SessionTokens.make(ring)
   /** Returns how old the last renewal of a session must be for the next one. */
   const renewalOf = ({ lifetimeMillis }: SessionRow): number =>

@@ -11,7 +11,7 @@ import { SafeIntegers } from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import { SqlError, SqlSyntaxError, UnknownError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
-import { closeSync, openSync } from "node:fs"
+import { closeSync, openSync, statSync } from "node:fs"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
 import type { SqliteClientConfig } from "./clientConfig.ts"
 import { fromThrown, openError } from "./errors.ts"
@@ -274,6 +274,48 @@ export const createPrivately = (filename: string): void => {
     // It exists, or SQLite will say what is wrong with it.
   }
 }
+
+// How often the file is looked at; a look costs some microseconds.
+const lookMillis = 1_000
+
+/** Tells files apart; undefined if it can't be known. */
+const identityOf = (path: string): string | undefined => {
+  try {
+    const found = statSync(path, { bigint: true, throwIfNoEntry: false })
+    return found === undefined ? "gone" : `${found.dev}:${found.ino}`
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Warns once if another file is in the place of an open database, or none: SQLite goes on with the one that it has opened,
+ * which no name leads to any more.
+ */
+export const warnIfReplaced = (db: DatabaseSync): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.suspend(() => {
+    const path = db.location()
+    if (path === null) return Effect.void
+    const opened = identityOf(path)
+    const look = Effect.callback<string | undefined>((resume) => {
+      // The file is the system's, and so is the time; and it keeps no process alive.
+      const timer = setTimeout(() => resume(Effect.sync(() => identityOf(path))), lookMillis).unref()
+      return Effect.sync(() => clearTimeout(timer))
+    })
+    return look.pipe(
+      Effect.repeat({ until: (identity) => identity !== undefined && identity !== opened }),
+      Effect.flatMap((identity) =>
+        Effect.logWarning(
+          `The database file ${path} was ${
+            identity === "gone" ? "deleted" : "replaced"
+          } while it was open: what this ` +
+            `process writes is lost when it ends. Put the right file in its place, and restart this process`
+        )
+      ),
+      Effect.withTracerEnabled(false),
+      Effect.forkScoped
+    )
+  })
 
 /** Opens the database of `options` and closes it with the scope. */
 export const open = (options: SqliteClientConfig): Effect.Effect<SqliteConnection, SqlError, Scope.Scope> => {

@@ -152,14 +152,15 @@ export interface KeyRing {
   readonly export: Effect.Effect<Redacted.Redacted<VerificationKeys>, SecretStore.SecretStoreError>
 }
 
-/** Loads the keys and returns the ring of them. */
-export const makeRing = Effect.fnUntraced(function*(): Effect.fn.Return<
+/** Loads the keys and returns the ring of them. `onNew` is told if there were none. */
+export const makeRing = Effect.fnUntraced(function*(onNew: Effect.Effect<void> = Effect.void): Effect.fn.Return<
   KeyRing,
   SecretStore.SecretStoreError,
   SecretStore.SecretStore | SecureRandom.SecureRandom
 > {
   const secrets = yield* SecretStore.SecretStore
   const random = yield* SecureRandom.SecureRandom
+  if (Option.isNone(yield* secrets.get(secretName))) yield* onNew
   let keys = yield* load()
   let knownAtMillis = yield* Clock.currentTimeMillis
   // The first token that names an unknown key need not wait.

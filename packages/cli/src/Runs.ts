@@ -1,0 +1,205 @@
+/**
+ * Implements `sallyport runs`: follows a run, starts one on a server, aborts one, and sweeps what is past its retention.
+ */
+import { RunView } from "@sallyport/contract/RunGroup"
+import { continuationOf, type Run } from "@sallyport/core/runs/Run"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as Text from "@sallyport/core/Text"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { CommandFailed } from "./ExitCode.ts"
+import * as ServerSentEvents from "./internal/serverSentEvents.ts"
+import * as StoreCommands from "./internal/storeCommands.ts"
+import * as Terminal from "./internal/terminal.ts"
+import * as Output from "./Output.ts"
+
+const parent = Command.make("runs").pipe(
+  Command.withSharedFlags(StoreCommands.flags),
+  Command.withDescription("Follow, start and abort runs")
+)
+
+const view = (run: Run) =>
+  new RunView({
+    ...run,
+    ...Option.match(continuationOf(run.metadata), {
+      onNone: () => ({}),
+      onSome: (continuation) => ({ continuation })
+    })
+  })
+
+const runArgument = Argument.String("run").pipe(Argument.withDescription("The run's id"))
+
+const print = (run: RunView) =>
+  Effect.flatMap(
+    parent,
+    ({ json }) =>
+      Terminal.print(json, Output.Run, { run }, () =>
+        `${run.runId}  ${run.status}${run.endReason === null ? "" : ` (${Text.shown(run.endReason)})`}  ` +
+        `${run.lastSeq} events  thread ${Text.shown(run.threadId)}`)
+  )
+
+const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Json))
+
+const tail = Command.make(
+  "tail",
+  {
+    run: runArgument,
+    after: Flag.Int("after").pipe(
+      Flag.withSchema(Schema.Natural),
+      Flag.withDescription("Begin after the event with this number"),
+      Flag.withDefault(0)
+    )
+  },
+  Effect.fnUntraced(function*({ after, run }) {
+    const flags = yield* parent
+    const show = (event: typeof Output.RunEvent.Type) =>
+      Terminal.print(
+        flags.json,
+        Output.RunEvent,
+        event,
+        () => `${String(event.seq ?? "").padStart(6)}  ${event.kind}  ${Terminal.jsonLine(event.data)}`
+      )
+    yield* StoreCommands.ask(flags, {
+      store: Effect.gen(function*() {
+        const runs = yield* RunEventLog.RunEventLog
+        const events = yield* runs.events({ runId: run, after: String(after) })
+        yield* Stream.runForEach(events, ({ data, kind, seq }) => show({ seq: Option.getOrNull(seq), kind, data }))
+      }),
+      server: ({ api }) =>
+        Stream.runForEach(
+          ServerSentEvents.read(
+            api.runs.events({
+              params: { id: run },
+              headers: {},
+              query: { after: String(after) },
+              responseMode: "response-only"
+            }),
+            "end"
+          ),
+          ({ data, event, id }) =>
+            event !== "data" && event !== "end"
+              ? Effect.void
+              : Effect.flatMap(
+                decodeJson(data),
+                (data) => show({ seq: id !== undefined && /^\d+$/.test(id) ? Number(id) : null, kind: event, data })
+              )
+        )
+    })
+  })
+).pipe(Command.withDescription("Show a run's events, the stored ones and then the new ones, to its end"))
+
+const abort = Command.make(
+  "abort",
+  { run: runArgument },
+  Effect.fnUntraced(function*({ run }) {
+    const flags = yield* parent
+    const aborted = yield* StoreCommands.ask(flags, {
+      store: Effect.gen(function*() {
+        const runs = yield* RunEventLog.RunEventLog
+        const result = yield* runs.abort({ runId: run })
+        return view(result._tag === "Registered" ? yield* runs.get({ runId: run }) : result.run)
+      }),
+      server: ({ api }) => api.runs.abort({ params: { id: run } })
+    })
+    yield* print(aborted)
+  })
+).pipe(Command.withDescription("Abort a run; one that has ended stays as it is"))
+
+const start = Command.make(
+  "start",
+  {
+    thread: Argument.String("thread").pipe(Argument.withDescription("The id of the thread")),
+    input: Flag.String("input").pipe(
+      Flag.withSchema(Schema.fromJsonString(Schema.Json)),
+      Flag.withDescription("The input, as JSON"),
+      Flag.withDefault({})
+    ),
+    key: Flag.String("key").pipe(
+      Flag.withDescription("The idempotency key: the same key starts no second run; by default a new one"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function*({ input, key, thread }) {
+    const flags = yield* parent
+    const { run } = yield* StoreCommands.ask(flags, {
+      store: new CommandFailed({
+        code: "Usage",
+        message: "A run is executed by a server; name one that runs with --url"
+      }),
+      server: Effect.fnUntraced(function*({ api }) {
+        const idempotencyKey = Option.isSome(key)
+          ? key.value
+          : yield* SecureRandom.SecureRandom.use((random) => random.uuidV7())
+        return yield* api.runs.start({
+          headers: { "idempotency-key": idempotencyKey },
+          payload: { threadId: thread, input }
+        })
+      }, Effect.provide(StoreCommands.layerCrypto))
+    })
+    yield* print(run)
+  })
+).pipe(
+  Command.withDescription("Start a run on a server"),
+  Command.withExamples([
+    {
+      command: `sallyport runs start demonstration --input '{"to":5}' --url http://127.0.0.1:4590`,
+      description: "Start the demonstration run"
+    }
+  ])
+)
+
+/** How many rows of a kind a step handles. */
+const sweepBatch = 500
+
+const sweep = Command.make(
+  "sweep",
+  Terminal.yesFlag,
+  Effect.fnUntraced(function*({ yes }) {
+    const flags = yield* parent
+    if (Option.isSome(flags.url)) {
+      return yield* new CommandFailed({
+        code: "Usage",
+        message: "A server sweeps by itself; \"runs sweep\" works on the backend's own store, and not with --url"
+      })
+    }
+    yield* Terminal.confirm(yes, "End the runs whose process has died, and delete what is past its retention?")
+    const swept = yield* Effect.gen(function*() {
+      const runs = yield* RunEventLog.RunEventLog
+      let ended = 0
+      while (true) {
+        const reaped = yield* runs.reap({ limit: sweepBatch })
+        ended += reaped.length
+        if (reaped.length < sweepBatch) break
+      }
+      const total = { expired: 0, events: 0, removed: 0, aborts: 0 }
+      while (true) {
+        const counts = yield* runs.sweep({ limit: sweepBatch })
+        for (const kind of ["expired", "events", "removed", "aborts"] as const) total[kind] += counts[kind]
+        if (Math.max(...Object.values(counts)) < sweepBatch) break
+        yield* Terminal.progress(`${total.events} events deleted`)
+      }
+      return { ended, ...total }
+    }).pipe(Effect.provide(StoreCommands.layer(flags)))
+    yield* Terminal.print(
+      flags.json,
+      Output.Swept,
+      swept,
+      () =>
+        `Ended ${swept.ended} runs whose process had died, and deleted ${swept.events} events of ${swept.expired} runs`
+    )
+  })
+).pipe(Command.withDescription("End the runs whose process has died, and delete what is past its retention"))
+
+/**
+ * Follows, starts, aborts and sweeps runs.
+ *
+ * @category commands
+ * @since 0.1.0
+ */
+export const runs = parent.pipe(Command.withSubcommands([tail, start, abort, sweep]))

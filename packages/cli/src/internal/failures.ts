@@ -1,0 +1,140 @@
+/** Tells of any failure of a command which exit code and which sentence it has. */
+import { LinkFailed, NotLinked } from "@sallyport/connect/Linking"
+import * as WireError from "@sallyport/contract/WireError"
+import { AccessFeedError } from "@sallyport/core/access/AccessFeed"
+import { BootstrapCredentialError } from "@sallyport/core/access/BootstrapCredentialService"
+import { SessionCredentialError } from "@sallyport/core/access/SessionCredentialService"
+import { ConnectClientError } from "@sallyport/core/connect/ConnectClientStore"
+import { CredentialError } from "@sallyport/core/credentials/CredentialScopeResolver"
+import { RunEventLogError } from "@sallyport/core/runs/RunEventLog"
+import { SecretStoreError } from "@sallyport/core/secrets/SecretStore"
+import * as CliError from "effect/cli/CliError"
+import * as HttpClientError from "effect/http/HttpClientError"
+import * as Schema from "effect/Schema"
+import { CommandFailed, type ExitCode, exitCodes } from "../ExitCode.ts"
+
+const serviceErrors = [
+  AccessFeedError,
+  BootstrapCredentialError,
+  ConnectClientError,
+  CredentialError,
+  RunEventLogError,
+  SecretStoreError,
+  SessionCredentialError
+] as const
+
+type ServiceError = InstanceType<typeof serviceErrors[number]>
+
+/** The exit code of each reason of the services' errors. */
+const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> = {
+  AccessFeedUnavailable: "Unavailable",
+  AlreadySeeded: "Conflict",
+  BootstrapStoreUnavailable: "Unavailable",
+  ClientAmbiguous: "Ambiguous",
+  ClientNotFound: "NotFound",
+  ConnectStoreUnavailable: "Unavailable",
+  Corrupt: "Unreadable",
+  CredentialRejected: "NotValid",
+  CredentialStoreUnavailable: "Unavailable",
+  CurrentSessionProtected: "Conflict",
+  CursorBeyondEnd: "InvalidInput",
+  CursorExpired: "Expired",
+  Fenced: "Conflict",
+  IdempotencyConflict: "Conflict",
+  Insecure: "Unreadable",
+  InvalidCredential: "InvalidInput",
+  InvalidCursor: "InvalidInput",
+  InvalidInput: "InvalidInput",
+  InvalidName: "InvalidInput",
+  IssuerEnded: "Conflict",
+  LabelNotAllowed: "InvalidInput",
+  LifetimeOutOfBounds: "InvalidInput",
+  LimitExceeded: "InvalidInput",
+  LinkNotFound: "NotFound",
+  MalformedCode: "InvalidInput",
+  MethodNotOffered: "NotAllowed",
+  NoActiveOrg: "NotAllowed",
+  NotPermitted: "NotAllowed",
+  NotSet: "NotFound",
+  OrgLookupFailed: "Unavailable",
+  ReasonNotAllowed: "InvalidInput",
+  RefreshRefused: "SignedOut",
+  RequestChanged: "Changed",
+  RequestExpired: "Expired",
+  RevisionExpired: "Expired",
+  RevisionUnknown: "InvalidInput",
+  RunEnded: "Conflict",
+  RunNotFound: "NotFound",
+  ScopeNotAllowed: "NotAllowed",
+  ScopeNotGranted: "NotAllowed",
+  ScopeNotHeld: "NotAllowed",
+  SecurityModeUnreadable: "Unreadable",
+  SessionLifetimeOutOfBounds: "InvalidInput",
+  SessionNotFound: "NotFound",
+  SessionRefused: "SignedOut",
+  SessionStoreUnavailable: "Unavailable",
+  ShuttingDown: "Unavailable",
+  StorageFailure: "Unavailable",
+  SubjectNotAllowed: "InvalidInput",
+  ThreadBusy: "Conflict",
+  TicketRefused: "SignedOut",
+  TooManyAttempts: "Conflict",
+  TooManyOpenLinks: "Conflict",
+  TooManyWaiting: "Conflict",
+  Undecryptable: "Unreadable",
+  UnknownKey: "NotFound",
+  Unusable: "Unreadable",
+  ValueTooLarge: "InvalidInput",
+  WeakCredential: "InvalidInput",
+  WrongParts: "InvalidInput"
+}
+
+/** The errors that a server answers, and the exit code of each. */
+const wireErrors = [
+  [WireError.InvalidRequest, "InvalidInput"],
+  [WireError.Unauthorized, "SignedOut"],
+  [WireError.Forbidden, "NotAllowed"],
+  [WireError.NotFound, "NotFound"],
+  [WireError.Gone, "Expired"],
+  [WireError.TooLarge, "InvalidInput"],
+  [WireError.UnsupportedMediaType, "Failed"],
+  [WireError.IdempotencyConflict, "Conflict"],
+  [WireError.TooManyRequests, "Conflict"],
+  [WireError.Unavailable, "Unavailable"],
+  [WireError.InternalError, "Failed"]
+] as const
+
+const codeByConflict: Readonly<Record<WireError.Conflict["code"], ExitCode>> = {
+  connect_client_ambiguous: "Ambiguous",
+  connect_request_expired: "Expired",
+  connect_request_changed: "Changed",
+  security_mode_unreadable: "Unreadable",
+  current_session: "Conflict",
+  too_many_links: "Conflict",
+  thread_busy: "Conflict",
+  cursor_beyond_end: "InvalidInput",
+  run_ended: "Conflict",
+  no_active_org: "NotAllowed",
+  undecryptable: "Unreadable"
+}
+
+const isServiceError = (error: unknown): error is ServiceError => serviceErrors.some((type) => error instanceof type)
+
+/** Returns the exit code of what a command failed with. Help that was asked for is no failure. */
+export const exitCodeOf = (error: unknown): number =>
+  CliError.isCliError(error) && error._tag === "ShowHelp" && error.errors.length === 0
+    ? 0
+    : exitCodes[codeOf(error)]
+
+/** Names the exit code of what a command failed with, by its type. */
+export const codeOf = (error: unknown): ExitCode => {
+  if (error instanceof CommandFailed) return error.code
+  if (CliError.isCliError(error)) return "Usage"
+  if (isServiceError(error)) return codeByReason[error.reason._tag]
+  if (error instanceof NotLinked) return "NotLinked"
+  if (error instanceof LinkFailed) return "Failed"
+  if (error instanceof WireError.Conflict) return codeByConflict[error.code]
+  if (HttpClientError.isHttpClientError(error)) return "Unavailable"
+  if (Schema.isSchemaError(error)) return "Failed"
+  return wireErrors.find(([type]) => error instanceof type)?.[1] ?? "Failed"
+}
