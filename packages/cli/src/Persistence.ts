@@ -57,7 +57,8 @@ const layerRateLimiter = Layer.merge(
 const warnIfVanished = Effect.fnUntraced(function*({ database, secrets }: StateDirectory) {
   const fs = yield* FileSystem.FileSystem
   const kept = yield* Effect.orElseSucceed(fs.readDirectory(secrets), () => [])
-  if (!kept.some((name) => !name.startsWith("."))) return
+  // Of all secrets these come after the tables, so another process that starts for the first time is not taken for a loss.
+  if (!kept.some((name) => name.startsWith("session-signing-keys~"))) return
   const info = yield* Effect.option(fs.stat(database))
   if (Option.exists(info, ({ size }) => ByteSize.isGreaterThan(size, ByteSize.zero))) return
   yield* Effect.logWarning(

@@ -150,3 +150,26 @@ describe("a backend whose state has vanished", () => {
     timeout
   )
 })
+
+describe("a new state directory", () => {
+  it.live(
+    "OPS-08 C-60: four backends that start on it at once are all let in, share its keys, and find nothing lost",
+    () =>
+      Effect.gen(function*() {
+        for (let round = 0; round < 3; round++) {
+          const state = yield* Sallyport.freshState
+          const servers = yield* Effect.all(Array.from({ length: 4 }, () => Sallyport.serve(state)), {
+            concurrency: "unbounded"
+          })
+          const [first] = servers
+          const token = first === undefined ? "" : yield* Sallyport.pair(first)
+          for (const server of servers) {
+            assert.strictEqual((yield* Sallyport.get(server, "/api/auth/session", token)).status, 200)
+            yield* server.stop("SIGTERM")
+            assert.strictEqual(server.stderr(), "")
+          }
+        }
+      }),
+    timeout
+  )
+})

@@ -7,8 +7,9 @@ import * as Schema from "effect/Schema"
 
 /**
  * Lists why a repository fails: the store is out of reach or at its limits; it did not answer in time; it kept refusing the
- * step because of others that ran at the same time; a value that has to be unique exists already; a row is not of the form
- * that this version writes; the store is of a kind that Sallyport does not know; or anything else, which is a fault.
+ * step because of others that ran at the same time; a value that has to be unique exists already; the store is damaged, or
+ * a row is not of the form that this version writes; the store is of a kind that Sallyport does not know; or anything else,
+ * which is a fault.
  *
  * @category models
  * @since 0.1.0
@@ -34,7 +35,7 @@ const sentences: Readonly<Record<RepositoryFailure, string>> = {
   TimedOut: "the store did not answer in time",
   Contended: "other steps at the same time kept getting in the way",
   Conflict: "a value that has to be unique exists already",
-  Corrupt: "a row is not of the form that this version of Sallyport writes",
+  Corrupt: "it is damaged, or a row is not of the form that this version of Sallyport writes",
   Unsupported: "the store is of a kind that Sallyport does not support",
   Failed: "the store refused a statement; see the cause"
 }

@@ -74,6 +74,8 @@ const reasonOf = (error: SqlError): RepositoryFailure => {
     case "AuthenticationError":
     case "LockTimeoutError":
       return "Unavailable"
+    case "AuthorizationError":
+      return sqliteCodeOf(error.reason.cause) === sqliteReadOnly ? "Unavailable" : "Failed"
     case "StatementTimeoutError":
       return "TimedOut"
     case "DeadlockError":
@@ -82,7 +84,7 @@ const reasonOf = (error: SqlError): RepositoryFailure => {
     case "UniqueViolation":
       return "Conflict"
     case "UnknownError":
-      return isOutage(error.reason.cause) ? "Unavailable" : "Failed"
+      return isOutage(error.reason.cause) ? "Unavailable" : isDamage(error.reason.cause) ? "Corrupt" : "Failed"
     default:
       return "Failed"
   }
@@ -91,23 +93,41 @@ const reasonOf = (error: SqlError): RepositoryFailure => {
 /**
  * Tells whether a server says that it cannot work now: classes 53 (no resources left), 57 (it stops, or an operator ended the
  * connection) and 58 (its system fails) of PostgreSQL, and 25006 (it became read-only), 25P03 (it ended an idle
- * transaction); a full disk or one that fails, of SQLite.
+ * transaction); a disk of SQLite's that is full, fails, or became read-only.
  */
 const isOutage = (cause: unknown): boolean => {
   const code = propertyOf(cause, "code")
-  const errno = propertyOf(cause, "errno")
+  const sqliteCode = sqliteCodeOf(cause)
   return (typeof code === "string" && /^(53|57|58)|^25006$|^25P03$/.test(code)) ||
-    (typeof errno === "number" && [sqliteIoError, sqliteFull].includes(errno & 0xff))
+    sqliteCode === sqliteIoError || sqliteCode === sqliteFull
 }
+
+/** Tells whether SQLite found its file damaged, or that it is no database. */
+const isDamage = (cause: unknown): boolean => {
+  const code = sqliteCodeOf(cause)
+  return code === sqliteCorrupt || code === sqliteNotADatabase
+}
+
+const sqliteReadOnly = 8
 const sqliteIoError = 10
+const sqliteCorrupt = 11
 const sqliteFull = 13
+const sqliteNotADatabase = 26
+
+/** Returns SQLite's primary code: drivers keep it, or its extended form, in one of two places. */
+const sqliteCodeOf = (cause: unknown): number | undefined => {
+  const code = propertyOf(cause, "errcode") ?? propertyOf(cause, "errno")
+  return typeof code === "number" ? code & 0xff : undefined
+}
 
 const propertyOf = (value: unknown, name: string): unknown =>
   typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined
 
 /** Tells whether a failure says that the database did not keep what the statement was to do. */
 const isRefusal = (error: unknown): boolean =>
-  !isSqlError(error) || !["ConnectionError", "UnknownError"].includes(error.reason._tag)
+  !isSqlError(error) || !["ConnectionError", "UnknownError"].includes(error.reason._tag) ||
+  // What a full disk did not take, SQLite has taken back.
+  sqliteCodeOf(error.reason.cause) === sqliteFull
 
 /** Finds what failed: also an `SqlError` that ended a transaction as a defect. */
 const failureOf = (cause: Cause.Cause<unknown>): Option.Option<unknown> => {
@@ -179,7 +199,12 @@ export const make = Effect.fnUntraced(function*(
   const begun = (begin: string): Wrap =>
     isPg
       ? makePgTransaction(sql, begin)
-      : (self) => Effect.provideService(sql.withTransaction(self), SqlClient.BeginTransaction, begin)
+      : (self) =>
+        Effect.provideService(
+          sql.withTransaction(Effect.tap(self, Effect.map(CurrentProgress, (progress) => progress.committing = true))),
+          SqlClient.BeginTransaction,
+          begin
+        )
   const committed = begun(isPg ? "BEGIN ISOLATION LEVEL READ COMMITTED" : "BEGIN IMMEDIATE")
   const single: Wrap = isPg
     ? (self) => Effect.flatMap(isStrict(sql), (strict) => (strict ? committed : bare)(self))
