@@ -21,9 +21,7 @@ export const Change = Schema.Struct({
   removedSessions: Schema.optionalKey(Schema.Array(Session.SessionId)),
   tickets: Schema.optionalKey(Schema.Array(SessionCredentialRepository.TicketRow)),
   removedTickets: Schema.optionalKey(Schema.Array(Schema.String)),
-  events: Schema.optionalKey(Schema.Array(AccessEvent.AccessEvent)),
-  /** The revision up to which events are not kept any more. */
-  sweptRevision: Schema.optionalKey(Schema.Natural)
+  events: Schema.optionalKey(Schema.Array(AccessEvent.AccessEvent))
 })
 /** @see {@link Change} */
 export type Change = typeof Change.Type
@@ -34,9 +32,7 @@ export interface State {
   readonly links: ReadonlyMap<string, BootstrapCredentialRepository.PairingLinkRow>
   readonly sessions: ReadonlyMap<Session.SessionId, SessionCredentialRepository.SessionRow>
   readonly tickets: ReadonlyMap<string, SessionCredentialRepository.TicketRow>
-  /** The events that are kept, which follow the revision up to which they are not. */
   readonly events: ReadonlyArray<AccessEvent.AccessEvent>
-  readonly sweptRevision: number
 }
 
 /** Describes the result of an operation: its answer, and its change, if any. Events get their numbers later. */
@@ -86,7 +82,6 @@ const make = Effect.gen(function*() {
   const sessions = new Map<Session.SessionId, SessionCredentialRepository.SessionRow>()
   const tickets = new Map<string, SessionCredentialRepository.TicketRow>()
   const events: Array<AccessEvent.AccessEvent> = []
-  let sweptRevision = 0
   let number = 0
 
   const apply = (change: Change) => {
@@ -97,10 +92,6 @@ const make = Effect.gen(function*() {
     for (const row of change.tickets ?? []) tickets.set(row.ticketDigest, row)
     for (const digest of change.removedTickets ?? []) tickets.delete(digest)
     events.push(...(change.events ?? []))
-    if (change.sweptRevision !== undefined) {
-      events.splice(0, change.sweptRevision - sweptRevision)
-      sweptRevision = change.sweptRevision
-    }
     number++
   }
 
@@ -124,15 +115,7 @@ const make = Effect.gen(function*() {
 
   const wakeups = WakeUps.make()
   const semaphore = yield* Semaphore.make(1)
-  const state: State = {
-    links,
-    sessions,
-    tickets,
-    events,
-    get sweptRevision() {
-      return sweptRevision
-    }
-  }
+  const state: State = { links, sessions, tickets, events }
 
   return AccessLog.of({
     state,
@@ -153,7 +136,7 @@ const make = Effect.gen(function*() {
         const change: Change = {
           ...decision.change,
           events: (decision.change.events ?? []).map((event, index) =>
-            new AccessEvent.AccessEvent({ ...event, revision: sweptRevision + events.length + index + 1 })
+            new AccessEvent.AccessEvent({ ...event, revision: events.length + index + 1 })
           )
         }
         // This process doesn't know the stored change: it is another process's, or its own, whose `set` failed and
@@ -163,7 +146,7 @@ const make = Effect.gen(function*() {
         }
         yield* store.set(key(number + 1), yield* Effect.orDie(Schema.encodeEffect(Stored)(change)))
         apply(change)
-        wakeups.notify("access_feed", sweptRevision + events.length)
+        wakeups.notify("access_feed", events.length)
         return decision.answer
       }).pipe(
         Effect.uninterruptible,

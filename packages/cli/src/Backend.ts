@@ -3,7 +3,6 @@
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
@@ -80,7 +79,6 @@ const layerServices = Layer.mergeAll(
   Layer.provide(DpopProof.layerConfig, NodeProofSignature.layer),
   // The backend has one owner, and no organisations.
   BackendCredentials.layer(OrgMembership.layerNone),
-  AccessFeed.layerSweeperConfig,
   ReplayRepository.layerSweeper(),
   BootstrapCredentialService.layerSweeper(),
   Layer.provide(SessionCredentialService.layerSweeper(), SessionCredentialService.layerConfig),

@@ -46,8 +46,8 @@ for (
     }]
   ] as const
 ) {
-  describe(name, () => {
-    it.live("OPS-06: is one line of the log for each answer, under the trace id that the answer tells", () => {
+  describe("the routes of streams", () => {
+    it.live(`OPS-06: tell of ${name} in one line of the log for each answer, under the trace id that the answer tells`, () => {
       const lines: Array<string> = []
       return Effect.gen(function*() {
         let broken = false

@@ -230,68 +230,6 @@ export const suite = <E>(
     )
 
     test(
-      "OPS-09: a sweep deletes the oldest events in batches, never the newest, and says up to where",
-      Effect.gen(function*() {
-        const { feed, links } = yield* AccessRepository
-        const sweep = (afterMillis: number, limit = 100) =>
-          feed.sweep({ endedBeforeMillis: start + afterMillis, limit })
-        const kept = Effect.map(feed.read({ after: 0, limit: 100 }), (events) => events.map(({ revision }) => revision))
-        assert.strictEqual(yield* sweep(100), 0)
-        assert.strictEqual(yield* feed.sweptRevision, 0)
-        for (const n of upTo(10)) yield* links.insert(linkRow(`link-${n}`), at(n))
-        assert.strictEqual(yield* sweep(0), 0)
-        assert.strictEqual(yield* sweep(5, 3), 3)
-        assert.strictEqual(yield* feed.sweptRevision, 3)
-        assert.strictEqual(yield* sweep(5, 3), 2)
-        assert.strictEqual(yield* sweep(5, 3), 0)
-        assert.deepStrictEqual(yield* kept, [6, 7, 8, 9, 10])
-        assert.deepStrictEqual((yield* feed.read({ after: 7, limit: 2 })).map(({ revision }) => revision), [8, 9])
-        assert.strictEqual(yield* sweep(1_000), 4)
-        assert.strictEqual(yield* sweep(1_000), 0)
-        assert.deepStrictEqual([yield* feed.sweptRevision, yield* feed.latestRevision], [9, 10])
-        assert.deepStrictEqual(yield* kept, [10])
-        yield* links.insert(linkRow("next"), at(11))
-        assert.deepStrictEqual(yield* kept, [10, 11])
-        assert.strictEqual((yield* feed.snapshot({ nowMillis: start })).revision, 11)
-      })
-    )
-
-    test(
-      "OPS-09: a sweep stops at an event that is too young, also if older times follow it",
-      Effect.gen(function*() {
-        const { feed, links } = yield* AccessRepository
-        // The clock of one writer was ahead.
-        for (const [index, millis] of [1, 2, 500, 3, 4].entries()) {
-          yield* links.insert(linkRow(`link-${index}`), at(millis))
-        }
-        assert.strictEqual(yield* feed.sweep({ endedBeforeMillis: start + 10, limit: 100 }), 2)
-        assert.deepStrictEqual((yield* feed.read({ after: 0, limit: 100 })).map(({ revision }) => revision), [3, 4, 5])
-      })
-    )
-
-    test(
-      "OPS-09: sweeps beside each other and beside writers leave a whole feed",
-      Effect.gen(function*() {
-        const { feed, links } = yield* AccessRepository
-        yield* Effect.all([
-          times(60, (index) => links.insert(linkRow(`link-${index}`), at(index))),
-          ...Array.from(
-            { length: 3 },
-            () =>
-              times(
-                40,
-                (index) => Effect.andThen(feed.sweep({ endedBeforeMillis: start + index, limit: 5 }), Effect.yieldNow)
-              )
-          )
-        ], { concurrency: "unbounded" })
-        const swept = yield* feed.sweptRevision
-        const left = (yield* feed.read({ after: 0, limit: 100 })).map(({ revision }) => revision)
-        assert.strictEqual(yield* feed.latestRevision, 60)
-        assert.deepStrictEqual(left, upTo(60).slice(swept))
-      })
-    )
-
-    test(
       "hints when it listens, and after each change",
       Effect.gen(function*() {
         const feed = (yield* AccessRepository).feed

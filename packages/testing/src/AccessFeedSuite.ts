@@ -196,50 +196,6 @@ export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): 
     )
 
     test(
-      "OPS-09 FEED-01: a reader that comes from before what is kept gets a snapshot, and so does one that falls behind it",
-      Effect.gen(function*() {
-        const feed = yield* AccessFeed.AccessFeed
-        const repository = (yield* AccessRepository).feed
-        const sweep = repository.sweep({ endedBeforeMillis: far.expiresAtMillis, limit: 100 })
-        yield* times(20, (index) => issueLink(`link-${index}`))
-        assert.strictEqual(yield* sweep, 19)
-        const first = (after: number) =>
-          Effect.map(
-            Stream.runHead(feed.subscribe({ after })),
-            (message) => message._tag === "Some" ? [message.value._tag, revisionOf(message.value)] : []
-          )
-        assert.deepStrictEqual(yield* first(0), ["Snapshot", 20])
-        assert.deepStrictEqual(yield* first(18), ["Snapshot", 20])
-        assert.deepStrictEqual(yield* first(19), ["Change", 20])
-        const behind = yield* Effect.flip(Stream.runDrain(feed.events({ after: 5 })))
-        assert.strictEqual(behind.reason._tag, "RevisionUnknown")
-        assert.include(behind.message, "not kept any more")
-
-        // The store goes on while this reader is at its first event, and forgets what comes after the reader's page.
-        const messages: Array<AccessFeed.AccessFeedMessage> = []
-        yield* feed.subscribe({ after: 19 }).pipe(
-          Stream.takeUntil((message) => revisionOf(message) === 51),
-          Stream.runForEach((message) =>
-            Effect.gen(function*() {
-              messages.push(message)
-              if (messages.length === 1) {
-                yield* times(30, (index) => issueLink(`more-${index}`))
-                yield* sweep
-              }
-              if (message._tag === "Snapshot") yield* issueLink("last")
-            })
-          )
-        )
-        assert.deepStrictEqual(messages.map((message) => [message._tag, revisionOf(message)]), [
-          ["Change", 20],
-          ["Snapshot", 50],
-          ["Change", 51]
-        ])
-        assert.deepStrictEqual(stateAfter(messages), idsOf(yield* feed.snapshot))
-      })
-    )
-
-    test(
       "a reader that takes nothing holds up no other reader, and reads on from where it is",
       Effect.gen(function*() {
         const feed = yield* AccessFeed.AccessFeed

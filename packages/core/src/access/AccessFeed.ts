@@ -8,7 +8,7 @@
 import { AccessRepository } from "./AccessRepository.ts"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -23,7 +23,6 @@ import * as FeedReach from "./internal/feedReach.ts"
 import type { Principal } from "./Principal.ts"
 import { type InvalidAccessFeedOptions, type Options, type Settings, settings } from "./internal/feedOptions.ts"
 import { RepositoryError } from "../RepositoryError.ts"
-import * as Sweeper from "../Sweeper.ts"
 import { witnessOf } from "./internal/accessFollower.ts"
 
 export { InvalidAccessFeedOptions, type Options } from "./internal/feedOptions.ts"
@@ -43,8 +42,7 @@ export class AccessFeedUnavailable extends Schema.TaggedError<AccessFeedUnavaila
 }
 
 /**
- * Reports a revision that a reader cannot go on from: the store has not come to it, because it is another store's or the store
- * was set back; or what follows it is not kept any more.
+ * Reports a revision that the store has not come to: it is another store's, or the store was set back.
  *
  * @category errors
  * @since 0.1.0
@@ -54,9 +52,7 @@ export class RevisionUnknown extends Schema.TaggedError<RevisionUnknown>()("Revi
   latest: Schema.Natural
 }) {
   override get message() {
-    return this.after > this.latest
-      ? `There is no revision ${this.after}, the newest is ${this.latest}; begin with a snapshot`
-      : `What follows revision ${this.after} is not kept any more; begin with a snapshot`
+    return `There is no revision ${this.after}, the newest is ${this.latest}; begin with a snapshot`
   }
 }
 
@@ -126,15 +122,14 @@ export class AccessFeed extends Context.Service<AccessFeed, {
   /**
    * Reads the events after a revision, then follows the feed for as long as the stream runs. A page is read when the last
    * one has been taken, so that a slow reader costs no more than a page. Fails with {@link RevisionUnknown} if the
-   * revision lies ahead, or so far back that what follows it is not kept, and with {@link AccessFeedUnavailable}.
+   * revision lies ahead, and with {@link AccessFeedUnavailable}.
    */
   readonly events: (options: { readonly after: number }) => Stream.Stream<AccessEvent, AccessFeedError>
   /** Returns what is there, with the revision to go on from. */
   readonly snapshot: Effect.Effect<AccessSnapshot, AccessFeedError>
   /**
    * Begins with a snapshot and goes on with every later change. With `after` it goes on from there instead; the snapshot
-   * comes first all the same if that revision is unknown, or lies so far back that a snapshot is less to read. A
-   * reader that falls so far behind that the feed is not kept for it gets another one.
+   * comes first all the same if that revision is unknown, or lies so far back that a snapshot is less to read.
    */
   readonly subscribe: (options?: {
     readonly after?: number | undefined
@@ -179,18 +174,7 @@ const build = Effect.fnUntraced(function*(
     Stream.unwrap(Effect.map(latest, (until) => {
       if (until <= cursor.revision) return Stream.empty
       const page = Effect.suspend(() => repository.read({ after: cursor.revision, limit: pageSize })).pipe(
-        Effect.tap((events) =>
-          events[0]?.revision === cursor.revision + 1 ? Effect.void : Effect.flatMap(
-            repository.sweptRevision,
-            (swept) =>
-              swept <= cursor.revision
-                ? Effect.void
-                : Effect.fail(new RevisionUnknown({ after: cursor.revision, latest: until }))
-          )
-        ),
-        Effect.mapError((error) =>
-          error._tag === "RevisionUnknown" ? new AccessFeedError({ reason: error }) : unavailable(error)
-        ),
+        Effect.mapError(unavailable),
         Effect.map((events): readonly [ReadonlyArray<AccessEvent>, boolean] => {
           const last = events[events.length - 1]
           if (last !== undefined) cursor.revision = last.revision
@@ -242,21 +226,14 @@ const build = Effect.fnUntraced(function*(
               )
             )
           )
-        /** Follows from a revision, or from a snapshot: again from one if the reader is so slow that the feed is not kept for it. */
-        const from = (revision: number | undefined): Stream.Stream<AccessFeedMessage, AccessFeedError> =>
-          revision === undefined
-            ? Stream.unwrap(Effect.map(snapshot, (first) =>
-              Stream.prepend(from(first.revision), [
-                { _tag: "Snapshot" as const, snapshot: FeedReach.snapshotOf(reader, first) }
-              ])))
-            : changesAfter(revision).pipe(
-              Stream.catch((error) => error.reason._tag === "RevisionUnknown" ? from(undefined) : Stream.fail(error))
-            )
         if (after !== undefined && Number.isSafeInteger(after) && after >= 0) {
           const newest = yield* latest
-          if (after <= newest && newest - after <= maxReplay) return from(after)
+          if (after <= newest && newest - after <= maxReplay) return changesAfter(after)
         }
-        return from(undefined)
+        const first = yield* snapshot
+        return changesAfter(first.revision).pipe(
+          Stream.prepend<AccessFeedMessage>([{ _tag: "Snapshot", snapshot: FeedReach.snapshotOf(reader, first) }])
+        )
       }))
   })
 })
@@ -304,39 +281,3 @@ export const layer: Layer.Layer<AccessFeed, never, AccessRepository> = Layer.eff
   AccessFeed,
   Effect.flatMap(settings.defaults, build)
 )
-
-/**
- * Does what {@link layerSweeper} does, with the retention of the configuration, `SALLYPORT_FEED_RETENTION`.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerSweeperConfig: Layer.Layer<
-  never,
-  Config.ConfigError | Sweeper.InvalidSweeperOptions,
-  AccessRepository
-> = Layer.unwrap(Effect.map(
-  Config.Duration("SALLYPORT_FEED_RETENTION").pipe(Config.withDefault(undefined)),
-  (retention) => layerSweeper({ retention })
-))
-
-/**
- * Deletes events that are older than the retention, by default 90 days, in batches. The newest is always kept. The feed is the
- * audit trail: copy it elsewhere first if it has to be kept for longer. Readers that come from before what is kept get a
- * snapshot.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerSweeper = (
-  options?: Sweeper.RetentionOptions
-): Layer.Layer<never, Sweeper.InvalidSweeperOptions, AccessRepository> =>
-  Sweeper.layer({
-    name: "events of the access feed",
-    options,
-    defaults: { interval: "10 minutes", batchSize: 500, retention: "90 days" },
-    sweep: Effect.map(
-      AccessRepository,
-      ({ feed }) => (limit, _nowMillis, endedBeforeMillis) => feed.sweep({ endedBeforeMillis, limit })
-    )
-  })

@@ -39,12 +39,9 @@ export interface AccessSnapshot {
 export interface AccessFeedRepository {
   /** Returns the newest revision, 0 if nothing has happened yet. */
   readonly latestRevision: Effect.Effect<number, RepositoryError>
-  /** Returns the revision up to which events have been deleted, 0 if none have. */
-  readonly sweptRevision: Effect.Effect<number, RepositoryError>
   /**
    * Returns the events after a revision, oldest first, at most `limit`. Revisions are gap-free: a reader that has seen
-   * `n` has seen everything up to `n`. Of events that have been deleted it tells nothing: a reader whose page does not begin
-   * with the next revision asks for `sweptRevision` afterwards, and has missed events if that lies ahead of it.
+   * `n` has seen everything up to `n`.
    */
   readonly read: (options: {
     readonly after: number
@@ -55,14 +52,6 @@ export interface AccessFeedRepository {
    * a reader that goes on from that revision misses none and sees none twice.
    */
   readonly snapshot: (options: { readonly nowMillis: number }) => Effect.Effect<AccessSnapshot, RepositoryError>
-  /**
-   * Deletes the oldest events up to the first that was made after `endedBeforeMillis`, at most `limit`, and never the newest
-   * of all. Returns how many. Those that are left are whole: a revision is deleted after all that come before it.
-   */
-  readonly sweep: (options: {
-    readonly endedBeforeMillis: number
-    readonly limit: number
-  }) => Effect.Effect<number, RepositoryError>
   /**
    * Hints that there may be events that were not there before, whichever process wrote them: once when it has begun to
    * listen, and again after each commit or some of them together. It fails when hints may have been lost; a reader is then

@@ -205,30 +205,6 @@ describe("the session cache and the access feed", () => {
       assert.strictEqual(yield* verdict(token), "revoked")
     }).pipe(Effect.provide(layer)))
 
-  it.effect("OPS-09 SESS-05: a process that slept for longer than the feed is kept forgets what it remembers", () =>
-    Effect.gen(function*() {
-      const feed = yield* Feed
-      const repository = (yield* AccessRepository).feed
-      const revoked = yield* bearer()
-      const live = yield* bearer("bob")
-      const ended = yield* Sessions.use((sessions) => Effect.forkChild(sessions.awaitEnd(revoked.session)))
-      assert.strictEqual(yield* verdict(revoked.token), "let in")
-      assert.strictEqual(yield* verdict(live.token), "let in")
-      yield* settle
-      feed.failing = true
-      yield* feed.lose
-      yield* settle
-      yield* revokeElsewhere(revoked.session)
-      yield* bearer("eve")
-      // The event of the revocation is gone when this process wakes up.
-      assert.isAbove(yield* repository.sweep({ endedBeforeMillis: Number.MAX_SAFE_INTEGER, limit: 100 }), 2)
-      feed.failing = false
-      yield* TestClock.adjust("6 seconds")
-      assert.strictEqual(yield* verdict(revoked.token), "revoked")
-      assert.strictEqual(yield* verdict(live.token), "let in")
-      assert.strictEqual(yield* Fiber.join(ended), "revoked")
-    }).pipe(Effect.provide(layer)))
-
   it.effect("SESS-05: a feed that falls silent is found out within the trusted time, also by a busy session", () =>
     Effect.gen(function*() {
       const feed = yield* Feed

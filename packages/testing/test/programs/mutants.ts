@@ -412,9 +412,6 @@ export const mutants: ReadonlyArray<Mutant> = [
   feed("shows what has expired", "FEED-01: a snapshot shows what is live at a time", (real) => ({
     snapshot: () => real.snapshot({ nowMillis: 0 })
   })),
-  feed("does not say what it has deleted", "OPS-09: a sweep deletes the oldest events", () => ({
-    sweptRevision: Effect.succeed(0)
-  })),
   feed("hints at nothing", "hints when it listens", () => ({ wakeups: Stream.never })),
   feedService("takes a snapshot before its revision", "FEED-01", (real) => ({
     snapshot: Effect.fnUntraced(function*(options) {

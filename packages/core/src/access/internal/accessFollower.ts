@@ -83,12 +83,6 @@ export const make = Effect.fnUntraced(function*(options: {
     }
     while (cursor < until) {
       const events: ReadonlyArray<AccessEvent> = yield* repository.read({ after: cursor, limit: pageSize })
-      // A process that slept for longer than the feed is kept has missed what was deleted.
-      if (events[0]?.revision !== cursor + 1 && (yield* repository.sweptRevision) > cursor) {
-        options.onGap()
-        cursor = until
-        break
-      }
       options.onEvents(events)
       const last = events[events.length - 1]?.revision ?? until
       // The page may end with events of types that this version doesn't know.

@@ -7,28 +7,15 @@ import type { AccessFeedRepository } from "../AccessFeedRepository.ts"
 import { isRedeemable, toPairingLink } from "../BootstrapCredentialRepository.ts"
 import { toConnectClient } from "../ConnectClientRepository.ts"
 import { isLive, toSession } from "../SessionCredentialRepository.ts"
-import { byId, latestRevision, type MemoryState } from "./memoryState.ts"
+import { byId, type MemoryState } from "./memoryState.ts"
 
 /** Makes the feed of a store. */
 export const make = (state: MemoryState): AccessFeedRepository => ({
-  latestRevision: Effect.sync(() => latestRevision(state)),
-  sweptRevision: Effect.sync(() => state.sweptEvents),
-  read: ({ after, limit }) =>
-    Effect.sync(() => {
-      const from = Math.max(0, after - state.sweptEvents)
-      return state.events.slice(from, from + limit)
-    }),
-  sweep: ({ endedBeforeMillis, limit }) =>
-    Effect.sync(() => {
-      const kept = state.events.findIndex(({ at }) => at.epochMilliseconds > endedBeforeMillis)
-      const due = Math.min(kept === -1 ? Infinity : kept, limit, Math.max(0, state.events.length - 1))
-      state.events.splice(0, due)
-      state.sweptEvents += due
-      return due
-    }),
+  latestRevision: Effect.sync(() => state.events.length),
+  read: ({ after, limit }) => Effect.sync(() => state.events.slice(after, after + limit)),
   snapshot: ({ nowMillis }) =>
     Effect.sync(() => ({
-      revision: latestRevision(state),
+      revision: state.events.length,
       pairingLinks: Array.from(state.links.values())
         .filter((row) => isRedeemable(row, nowMillis))
         .sort((a, b) => b.createdAtMillis - a.createdAtMillis || byId(b, a))

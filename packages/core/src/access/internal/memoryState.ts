@@ -22,10 +22,7 @@ export interface MemoryState {
   readonly clients: Map<string, ConnectClientRow>
   mode: SecurityMode
   readonly credentials: Map<string, ScopedCredentialRow>
-  /** Those that are kept. */
   readonly events: Array<AccessEvent>
-  /** How many are not kept any more; those that are follow them. */
-  sweptEvents: number
   readonly wakeUps: WakeUps.WakeUps
 }
 
@@ -40,23 +37,18 @@ export const make = (): MemoryState => ({
   mode: initialMode,
   credentials: new Map(),
   events: [],
-  sweptEvents: 0,
   wakeUps: WakeUps.make()
 })
 
 /** Appends a change to the feed. */
 export const append = (
-  state: MemoryState,
+  { events, wakeUps }: MemoryState,
   change: AccessChange,
   { actor, nowMillis }: ChangeContext
 ): void => {
-  const revision = latestRevision(state) + 1
-  state.events.push(new AccessEvent({ revision, change, actor, at: DateTime.makeUnsafe(nowMillis) }))
-  state.wakeUps.notify("access_feed", revision)
+  events.push(new AccessEvent({ revision: events.length + 1, change, actor, at: DateTime.makeUnsafe(nowMillis) }))
+  wakeUps.notify("access_feed", events.length)
 }
-
-/** Returns the newest revision. */
-export const latestRevision = ({ events, sweptEvents }: MemoryState): number => sweptEvents + events.length
 
 /** Orders rows by their ids. */
 export const byId = (a: { readonly id: string }, b: { readonly id: string }): number => a.id < b.id ? -1 : 1

@@ -27,8 +27,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
     )`,
     `CREATE TABLE ${head} (
       id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-      revision ${millis} NOT NULL CHECK (revision >= 0),
-      swept_revision ${millis} NOT NULL DEFAULT 0 CHECK (swept_revision >= 0)
+      revision ${millis} NOT NULL CHECK (revision >= 0)
     )`,
     `INSERT INTO ${head} (id, revision) VALUES (1, 0)`,
 

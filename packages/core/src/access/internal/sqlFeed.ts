@@ -113,31 +113,19 @@ const readAll = Effect.fnUntraced(function*<A, E>(
  * process goes on beside a newer one.
  */
 export const make = (kit: SqlKit): AccessFeedRepository => {
-  const { all, read, snapshot, statement, table, transaction, wakeUps } = kit
+  const { all, read, snapshot, statement, table, wakeUps } = kit
   const feed = table("access_feed")
   const head = table("access_feed_head")
   const types = AccessChange.members.map((member) => member.fields._tag.schema.literal)
 
-  const selectHead = statement<{ readonly revision: unknown; readonly swept_revision: unknown }>(
-    `SELECT revision, swept_revision FROM ${head} WHERE id = 1`
+  const selectHead = statement<{ readonly revision: unknown }>(`SELECT revision FROM ${head} WHERE id = 1`)
+  const latestRevision = Effect.flatMap(
+    Effect.suspend(() => selectHead([])),
+    ([row]) =>
+      row === undefined
+        ? Effect.fail(new CorruptRow({ table: head, columns: ["(the row is missing)"] }))
+        : Effect.succeed(Dialect.toNatural(row.revision))
   )
-  const ofHead = (column: "revision" | "swept_revision") =>
-    Effect.flatMap(
-      Effect.suspend(() => selectHead([])),
-      ([row]) =>
-        row === undefined
-          ? Effect.fail(new CorruptRow({ table: head, columns: ["(the row is missing)"] }))
-          : Effect.succeed(Dialect.toNatural(row[column]))
-    )
-  const latestRevision = ofHead("revision")
-  const oldest = statement<{ readonly revision: unknown; readonly at_millis: unknown }>(
-    `SELECT revision, at_millis FROM ${feed} WHERE revision < (SELECT revision FROM ${head} WHERE id = 1)
-    ORDER BY revision LIMIT ?`
-  )
-  const deleteUpTo = statement<{ readonly revision: unknown }>(
-    `DELETE FROM ${feed} WHERE revision <= ? RETURNING revision`
-  )
-  const sweptUpTo = statement(`UPDATE ${head} SET swept_revision = ? WHERE id = 1 AND swept_revision < ?`)
   const events = all(kit.rows("access_feed", AccessEvent).decode)(
     `SELECT revision, payload AS change, actor, at_millis AS at FROM ${feed}
     WHERE revision > ? AND type IN (${types.map((type) => `'${type}'`).join(", ")}) ORDER BY revision LIMIT ?`
@@ -164,20 +152,7 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
 
   return {
     latestRevision: read("latestRevision")(latestRevision),
-    sweptRevision: read("sweptRevision")(ofHead("swept_revision")),
     read: ({ after, limit }) => read("read")(events([after, limit])),
-    sweep: ({ endedBeforeMillis, limit }) =>
-      Effect.gen(function*() {
-        const rows = yield* oldest([limit])
-        const kept = rows.findIndex((row) => Dialect.toNatural(row.at_millis) > endedBeforeMillis)
-        const last = kept === -1 ? rows.at(-1) : rows[kept - 1]
-        if (last === undefined) return 0
-        const revision = Dialect.toNatural(last.revision)
-        const deleted = yield* deleteUpTo([revision])
-        // The head is locked last, as those who append do.
-        yield* sweptUpTo([revision, revision])
-        return deleted.length
-      }).pipe(transaction("sweep")),
     snapshot: ({ nowMillis }) =>
       Effect.gen(function*() {
         const revision = yield* latestRevision
