@@ -3,6 +3,7 @@
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
@@ -20,6 +21,7 @@ import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
+import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as WebSockets from "@sallyport/node/WebSockets"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -27,7 +29,6 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import type { IpNetwork } from "effect/net/IpNetwork"
-import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { createServer } from "node:http"
 import * as BackendCredentials from "./BackendCredentials.ts"
@@ -50,7 +51,7 @@ export interface Options {
   readonly port: number
   readonly stateDirectory: string
   /** A PostgreSQL database that other nodes share. Default: an SQLite file in the state directory. */
-  readonly databaseUrl?: Redacted.Redacted | undefined
+  readonly database?: PgDatabase.Options | undefined
   readonly policy?: AuthPolicy.Kind | undefined
   /** The address under which clients reach the server. DPoP proofs must name it. */
   readonly publicUrl?: URL | undefined
@@ -79,6 +80,7 @@ const layerServices = Layer.mergeAll(
   Layer.provide(DpopProof.layerConfig, NodeProofSignature.layer),
   // The backend has one owner, and no organisations.
   BackendCredentials.layer(OrgMembership.layerNone),
+  AccessFeed.layerSweeper(),
   ReplayRepository.layerSweeper(),
   BootstrapCredentialService.layerSweeper(),
   Layer.provide(SessionCredentialService.layerSweeper(), SessionCredentialService.layerConfig),
@@ -173,7 +175,7 @@ export const layer = (options: Options) =>
       ).pipe(
         Shutdown.graceful,
         Layer.provideMerge(layerServices),
-        Layer.provideMerge(Persistence.layer({ databaseUrl: options.databaseUrl, state }))
+        Layer.provideMerge(Persistence.layer({ database: options.database, state }))
       )
   )).pipe(
     // The port comes before the state, so that a second server on the same port changes nothing. The policy comes

@@ -209,10 +209,13 @@ const endless = Effect.gen(function*() {
     method: "browser-session-cookie",
     scopes: yield* AccessScope.Vocabulary,
     proofKeyThumbprint: null,
-    device: new Device({ label: null, userAgent: null, address: null }),
+    device: new Device({ label: null, kind: "browser", userAgent: null, address: null }),
+    letInBy: { actor: "operator", sessionId: null, linkId: null },
+    lifetime: null,
     createdAt: DateTime.makeUnsafe(now),
     lastSeenAt: DateTime.makeUnsafe(now),
-    expiresAt: DateTime.makeUnsafe(now + 86_400_000)
+    expiresAt: DateTime.makeUnsafe(now + 86_400_000),
+    absoluteExpiresAt: null
   })
 })
 

@@ -78,7 +78,7 @@ export const make: Effect.Effect<AwaitEnd, never, SessionCredentialService> = Ef
   return (session, host) => {
     const end = Effect.acquireUseRelease(
       Effect.tap(join(session), (watch) => Effect.sync(() => watch.connections++)),
-      ({ fiber }) => Fiber.join(fiber),
+      ({ fiber }) => sessions.connected(session)(Fiber.join(fiber)),
       (watch) =>
         Effect.sync(() => {
           if (--watch.connections > 0) return

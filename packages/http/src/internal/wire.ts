@@ -8,6 +8,7 @@ import * as WireError from "@sallyport/contract/WireError"
 import { answer, make as failure, type Reason, traceId as currentTraceId } from "@sallyport/contract/WireFailure"
 import * as Cause from "effect/Cause"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as HttpApiError from "effect/http-api/HttpApiError"
 import * as Option from "effect/Option"
@@ -195,23 +196,34 @@ export const readPlace = (
     : Effect.succeed({ time: DateTime.makeUnsafe(Number(millis)), id })
 }
 
+/** Returns a lifetime in whole seconds; one of less than a second is one. */
+const secondsOf = (lifetime: Duration.Duration | null): number | null =>
+  lifetime === null ? null : Math.max(1, Math.floor(Duration.toSeconds(lifetime)))
+
 export const sessionView = (session: Session, current: SessionId | undefined): SessionView =>
   new SessionView({
     id: session.id,
     subject: session.subject,
     method: session.method,
     scopes: session.scopes,
-    device: { label: session.device.label, userAgent: session.device.userAgent, address: session.device.address },
+    proofKeyThumbprint: session.proofKeyThumbprint,
+    device: { ...session.device },
+    letInBy: session.letInBy,
+    lifetimeSeconds: secondsOf(session.lifetime),
     createdAt: session.createdAt,
     lastSeenAt: session.lastSeenAt,
     expiresAt: session.expiresAt,
+    absoluteExpiresAt: session.absoluteExpiresAt,
     current: session.id === current
   })
 
-export const listedSessionView = ({ descendants, session }: ListedSession, current: SessionId): ListedSessionView =>
-  new ListedSessionView({ ...sessionView(session, current), descendants })
+export const listedSessionView = (
+  { connections, descendants, session }: ListedSession,
+  current: SessionId
+): ListedSessionView => new ListedSessionView({ ...sessionView(session, current), descendants, connections })
 
-export const pairingLinkView = (link: PairingLink): PairingLinkView => new PairingLinkView({ ...link })
+export const pairingLinkView = (link: PairingLink): PairingLinkView =>
+  new PairingLinkView({ ...link, sessionLifetimeSeconds: secondsOf(link.sessionLifetime) })
 
 export const runView = (run: Run): RunView =>
   new RunView({
