@@ -80,7 +80,7 @@ const layerServices = Layer.mergeAll(
   Layer.provide(DpopProof.layerConfig, NodeProofSignature.layer),
   // The backend has one owner, and no organisations.
   BackendCredentials.layer(OrgMembership.layerNone),
-  AccessFeed.layerSweeper(),
+  AccessFeed.layerSweeperConfig,
   ReplayRepository.layerSweeper(),
   BootstrapCredentialService.layerSweeper(),
   Layer.provide(SessionCredentialService.layerSweeper(), SessionCredentialService.layerConfig),

@@ -11,8 +11,18 @@ import type * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as WireFailure from "@sallyport/contract/WireFailure"
 import * as Hosts from "./internal/hosts.ts"
 import * as Wire from "./internal/wire.ts"
+
+/**
+ * Returns the trace id of the current request, or one of its own if no tracer follows it: an answer to a fault tells it, and
+ * the log has the cause under it.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const traceId: Effect.Effect<string> = WireFailure.traceId
 
 /**
  * Makes a function that adds what a browser has to be told on every answer: to take it for what it says it is, not to tell

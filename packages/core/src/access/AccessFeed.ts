@@ -8,7 +8,7 @@
 import { AccessRepository } from "./AccessRepository.ts"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -333,3 +333,20 @@ export const layerSweeper = (
     sweep: Effect.map(AccessRepository, ({ feed }) => (limit, _nowMillis, endedBeforeMillis) =>
       feed.sweep({ endedBeforeMillis, limit }))
   })
+
+/**
+ * Does what {@link layerSweeper} does, with the retention of the configuration, `SALLYPORT_FEED_RETENTION`, by default 90 days.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerSweeperConfig: Layer.Layer<
+  never,
+  Config.ConfigError | Sweeper.InvalidSweeperOptions,
+  AccessRepository
+> = Layer.unwrap(
+  Effect.map(
+    Config.option(Config.Duration("SALLYPORT_FEED_RETENTION")),
+    (retention) => layerSweeper({ retention: Option.getOrUndefined(retention) })
+  )
+)

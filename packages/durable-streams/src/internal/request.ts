@@ -50,5 +50,6 @@ export const answering = <E>(
   handler: Effect.Effect<HttpServerResponse.HttpServerResponse, E | HttpServerResponse.HttpServerResponse, R>
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> =>
   handler.pipe(
-    Effect.catch((error) => HttpServerResponse.isHttpServerResponse(error) ? Effect.succeed(error) : failure(error))
+    Effect.catch((error) => HttpServerResponse.isHttpServerResponse(error) ? Effect.succeed(error) : failure(error)),
+    Effect.catchDefect(Wire.defect)
   )

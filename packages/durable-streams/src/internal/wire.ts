@@ -1,6 +1,8 @@
 /**
  * The form of answers: headers for browsers, and errors as JSON.
  */
+import { traceId } from "@sallyport/http/Edge"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { formatOffset } from "../DurableStream.ts"
@@ -74,13 +76,31 @@ const headersOf = (reason: DurableStreamsErrorReason): Readonly<Record<string, s
   }
 }
 
+/** Makes an answer with the trace id under which the log has its cause. */
+const logged = (
+  log: Effect.Effect<void>,
+  answer: (details: { readonly traceId: string }) => HttpServerResponse.HttpServerResponse
+): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
+  Effect.flatMap(traceId, (traceId) => Effect.as(Effect.annotateLogs(log, { traceId }), answer({ traceId })))
+
+/** Answers a fault of ours, and logs it. */
+export const defect = (cause: unknown): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
+  logged(
+    Effect.logError("Answered internal_error", Cause.die(cause)),
+    (details) =>
+      error(500, "INTERNAL_ERROR", "The server has a fault; its log has the cause, under this trace id", { details })
+  )
+
 /** Answers with an error of the service. A failure of the store is logged; its cause is not for the caller. */
 export const failure = ({ reason }: DurableStreamsError): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
   const [status, code] = statusOf[reason._tag]
-  const response = error(status, code, reason.message, { retryable: status === 503, headers: headersOf(reason) })
+  const options = { retryable: status === 503, headers: headersOf(reason) }
   return reason._tag === "StorageFailure"
-    ? Effect.as(Effect.logWarning(`Answered ${code}: ${reason.message}`, reason.cause), response)
-    : Effect.succeed(response)
+    ? logged(
+      Effect.logWarning("Answered unavailable", Cause.fail(reason)),
+      (details) => error(status, code, reason.message, { ...options, details })
+    )
+    : Effect.succeed(error(status, code, reason.message, options))
 }
 
 const subscriptionStatusOf: Record<
@@ -104,15 +124,16 @@ export const subscriptionFailure = (
   { reason }: StreamSubscriptionsError
 ): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
   const [status, code] = subscriptionStatusOf[reason._tag]
-  const response = error(status, code, reason.message, {
-    retryable: status === 503,
-    details: reason._tag === "AlreadyClaimed"
-      ? { current_holder: reason.holder, generation: reason.generation }
-      : {}
-  })
   return reason._tag === "StorageFailure"
-    ? Effect.as(Effect.logWarning(`Answered ${code}: ${reason.message}`, reason.cause), response)
-    : Effect.succeed(response)
+    ? logged(
+      Effect.logWarning("Answered unavailable", Cause.fail(reason)),
+      (details) => error(status, code, reason.message, { retryable: true, details })
+    )
+    : Effect.succeed(error(status, code, reason.message, {
+      details: reason._tag === "AlreadyClaimed"
+        ? { current_holder: reason.holder, generation: reason.generation }
+        : {}
+    }))
 }
 
 /** Makes the error for a header or a parameter that does not have its form. */

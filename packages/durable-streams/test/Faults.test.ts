@@ -1,0 +1,97 @@
+/**
+ * What a client and the log are told when the store fails, and when the server has a fault of its own.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
+import { DurableStreamRepository } from "@sallyport/durable-streams/DurableStreamRepository"
+import { StreamSubscriptionRepository } from "@sallyport/durable-streams/StreamSubscriptionRepository"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import { memory, start } from "./support.ts"
+
+/** Makes the operations of a repository do what a test says, once it says so. */
+const altered = <S extends object>(service: S, fault: () => Effect.Effect<never, unknown> | undefined): S =>
+  new Proxy(service, {
+    get(target, key) {
+      const member: unknown = Reflect.get(target, key)
+      if (typeof member !== "function") return member
+      return (...args: ReadonlyArray<unknown>) => Effect.suspend(() => fault() ?? Reflect.apply(member, target, args))
+    }
+  })
+
+const failing = Effect.fail(
+  new RepositoryError({
+    operation: "read",
+    reason: "Unavailable",
+    outcome: "unchanged",
+    cause: new Error("the disk is on fire at /var/lib/secret-path")
+  })
+)
+const dying = Effect.die(new Error("a fault at /var/lib/secret-path"))
+
+for (
+  const [name, fault, expected] of [
+    ["a store that fails", failing, {
+      status: 503,
+      code: "UNAVAILABLE",
+      level: "WARN",
+      logged: "Answered unavailable"
+    }],
+    ["a fault of the server's", dying, {
+      status: 500,
+      code: "INTERNAL_ERROR",
+      level: "ERROR",
+      logged: "Answered internal_error"
+    }]
+  ] as const
+) {
+  describe("the routes of streams", () => {
+    it.live(`OPS-06: tell of ${name} in one line of the log for each answer, under the trace id that the answer tells`, () => {
+      const lines: Array<string> = []
+      return Effect.gen(function*() {
+        let broken = false
+        const now = () => broken ? fault : undefined
+        const repositories = Layer.merge(
+          Layer.effect(DurableStreamRepository, DurableStreamRepository.useSync((real) => altered(real, now))),
+          Layer.effect(StreamSubscriptionRepository, StreamSubscriptionRepository.useSync((real) => altered(real, now)))
+        ).pipe(Layer.provide(memory))
+        const { token, url } = yield* start({ repositories })
+        const authorization = `Bearer ${yield* token("owner")}`
+        const send = (method: string, path: string, body?: string) =>
+          Effect.promise(async () => {
+            const headers = { authorization, "content-type": "application/json" }
+            const answer = await fetch(url + path, { method, headers, ...(body === undefined ? {} : { body }) })
+            return { status: answer.status, text: await answer.text() }
+          })
+        assert.strictEqual((yield* send("PUT", "/streams/one", "[]")).status, 201)
+        broken = true
+        lines.length = 0
+        for (
+          const [method, path, body] of [
+            ["PUT", "/streams/two", "[]"],
+            ["POST", "/streams/one", "[1]"],
+            ["GET", "/streams/one"],
+            ["GET", "/streams/one?offset=-1&live=sse"],
+            ["GET", "/streams/one?offset=-1&live=long-poll"],
+            ["DELETE", "/streams/one"]
+          ] as const
+        ) {
+          const before = lines.length
+          const answer = yield* send(method, path, body)
+          assert.strictEqual(answer.status, expected.status, `${method} ${path} ${answer.text}`)
+          const { error }: { error: { code: string; traceId: string } } = JSON.parse(answer.text)
+          assert.strictEqual(error.code, expected.code)
+          assert.notInclude(answer.text, "secret-path")
+          const said = lines.slice(before).filter((line) => line.includes(error.traceId))
+          assert.lengthOf(said, 1, `${method} ${path}`)
+          assert.include(said[0], expected.logged)
+          assert.include(said[0], `"level":"${expected.level}"`)
+          assert.include(said[0], "secret-path")
+        }
+      }).pipe(
+        Effect.provide(Logger.layer([Logger.map(Logger.formatJson, (line) => void lines.push(line))]))
+      )
+    })
+  })
+}
