@@ -61,6 +61,7 @@ describe("the contract", () => {
       "connect.reject": ["connect:manage"],
       "connect.revoke": ["connect:manage"],
       "connect.block": ["connect:manage"],
+      "runs.list": ["runs:read"],
       "runs.start": ["runs:operate"],
       "runs.get": ["runs:read"],
       "runs.events": ["runs:read"],
