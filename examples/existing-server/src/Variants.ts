@@ -20,8 +20,9 @@ import {
   TrustedProxies
 } from "@sallyport/http"
 import { SqlRateLimiterStore, SqlRepositories } from "@sallyport/core"
+import { WaitUntil } from "@sallyport/core/runs"
 import { SqliteClient } from "@sallyport/sqlite-node"
-import { Layer, Schema } from "effect"
+import { Context, Layer, Schema } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { HttpApi, HttpApiBuilder } from "effect/http-api"
 import { IpNetwork } from "effect/net"
@@ -95,12 +96,21 @@ type Services = Exclude<
   HttpRouter.HttpRouter | Layer.Success<typeof HttpServer.layerServices>
 >
 
-/** Makes a handler from a web `Request` to a `Response`, for platforms that have their own server. */
-export const toWebHandler = <E>(services: Layer.Layer<Services, E>) =>
-  HttpRouter.toWebHandler(
+/**
+ * Makes a handler from a web `Request` to a `Response`, for platforms that have their own server. A platform that ends
+ * background work with the answer gives its `waitUntil`, so that the runs that a request starts go on to their end.
+ */
+export const toWebHandler = <E>(services: Layer.Layer<Services, E>) => {
+  const { dispose, handler } = HttpRouter.toWebHandler(
     Sallyport.layer().pipe(Layer.provide(services), Layer.provide(HttpServer.layerServices)),
     { disableLogger: true }
   )
+  return {
+    dispose,
+    handler: (request: Request, waitUntil?: (work: Promise<void>) => void) =>
+      waitUntil === undefined ? handler(request) : handler(request, Context.make(WaitUntil.WaitUntil, waitUntil))
+  }
+}
 // #endregion web
 
 // #region rpc

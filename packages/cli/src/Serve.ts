@@ -22,6 +22,15 @@ import * as Backend from "./Backend.ts"
 import * as Addresses from "./internal/addresses.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
+/** Makes the flag of a duration, such as `--request-timeout "30 seconds"`, which `SALLYPORT_HTTP_REQUEST_TIMEOUT` is for too. */
+const timeout = (name: string, description: string) =>
+  Flag.String(name).pipe(
+    Flag.withSchema(Schema.DurationFromString),
+    Flag.withDescription(description),
+    Flag.withFallbackConfig(Config.Duration(`SALLYPORT_HTTP_${name.replaceAll("-", "_").toUpperCase()}`)),
+    Flag.optional
+  )
+
 const flags = {
   host: Flag.String("host").pipe(
     Flag.withDescription("The address to listen on; other machines reach it unless it is a loopback address"),
@@ -61,6 +70,15 @@ const flags = {
     ),
     Flag.atLeast(0)
   ),
+  keepAliveTimeout: timeout(
+    "keep-alive-timeout",
+    "How long an idle connection stays open; longer than the proxy before the server keeps it; by default 75 seconds"
+  ),
+  headersTimeout: timeout(
+    "headers-timeout",
+    "How long a client may take to send a request's head; by default 20 seconds"
+  ),
+  requestTimeout: timeout("request-timeout", "How long a client may take to send a whole request; by default 1 minute"),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("Print one line of JSON instead of text and a QR code"),
     Flag.withDefault(false)
@@ -135,26 +153,31 @@ const announce = Effect.fnUntraced(
 export const serve = Command.make(
   "serve",
   flags,
-  Effect.fnUntraced(function*({ databaseUrl, host, json, policy, port, publicUrl, stateDir, trustedProxy }) {
-    const base = Option.isSome(publicUrl)
-      ? new URL(yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value)))
-      : undefined
-    const trustedProxies = yield* Effect.forEach(
-      trustedProxy,
-      (text) => Effect.fromResult(TrustedProxies.parse(text))
-    )
-    const backend = Backend.layer({
-      host,
-      port,
-      stateDirectory: yield* StateDirectory.orDefault(stateDir),
-      databaseUrl: Option.getOrUndefined(databaseUrl),
-      policy: Option.getOrUndefined(policy),
-      publicUrl: base,
-      trustedProxies
-    })
-    const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
-    return yield* Layer.launch(Layer.provide(announcement, backend))
-  })
+  Effect.fnUntraced(
+    function*({ databaseUrl, host, json, policy, port, publicUrl, stateDir, trustedProxy, ...timeouts }) {
+      const base = Option.isSome(publicUrl)
+        ? new URL(yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value)))
+        : undefined
+      const trustedProxies = yield* Effect.forEach(
+        trustedProxy,
+        (text) => Effect.fromResult(TrustedProxies.parse(text))
+      )
+      const backend = Backend.layer({
+        host,
+        port,
+        stateDirectory: yield* StateDirectory.orDefault(stateDir),
+        databaseUrl: Option.getOrUndefined(databaseUrl),
+        policy: Option.getOrUndefined(policy),
+        publicUrl: base,
+        trustedProxies,
+        keepAliveTimeout: Option.getOrUndefined(timeouts.keepAliveTimeout),
+        headersTimeout: Option.getOrUndefined(timeouts.headersTimeout),
+        requestTimeout: Option.getOrUndefined(timeouts.requestTimeout)
+      })
+      const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
+      return yield* Layer.launch(Layer.provide(announcement, backend))
+    }
+  )
 ).pipe(
   Command.withDescription("Start the reference backend and print a pairing URL"),
   Command.withExamples([

@@ -54,6 +54,7 @@ describe("the contract", () => {
       "pairing.list": ["access:read"],
       "pairing.revoke": ["access:write"],
       "access.follow": ["access:read"],
+      "access.history": ["access:read"],
       "connect.securityMode": ["connect:manage"],
       "connect.setSecurityMode": ["connect:manage"],
       "connect.clients": ["connect:manage"],

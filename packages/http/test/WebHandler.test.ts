@@ -5,6 +5,7 @@ import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCre
 import * as PairingCode from "@sallyport/core/access/PairingCode"
 import * as Repositories from "@sallyport/core/Repositories"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as WaitUntil from "@sallyport/core/runs/WaitUntil"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as RunProgram from "@sallyport/http/RunProgram"
@@ -41,8 +42,8 @@ const handler = Effect.gen(function*() {
     { disableLogger: true }
   )
   yield* Effect.addFinalizer(() => Effect.promise(dispose))
-  const send = (path: string, init?: RequestInit) =>
-    Effect.promise(() => handler(new Request(`https://app.example${path}`, init)))
+  const send = (path: string, init?: RequestInit, context: Context.Context<never> = Context.empty()) =>
+    Effect.promise(() => handler(new Request(`https://app.example${path}`, init), context))
   const json = (response: Response): Effect.Effect<Record<string, unknown>> => Effect.promise(() => response.json())
   return { context, send, json }
 })
@@ -100,6 +101,34 @@ describe("the surface as a web-standard handler", () => {
         seen += decoder.decode(value)
       }
       yield* Effect.promise(() => reader.cancel())
+    }).pipe(Effect.scoped))
+
+  it.live("C-81 RUN-07: a platform that ends background work with the answer is told how long each run takes", () =>
+    Effect.gen(function*() {
+      const { context, json, send } = yield* handler
+      const sessions = Context.get(context, SessionCredentialService.SessionCredentialService)
+      const { token } = yield* Effect.orDie(
+        sessions.issue({ subject: "ada", scopes: ["runs:operate"], method: "bearer-access-token" })
+      )
+      const log = Context.get(context, RunEventLog.RunEventLog)
+      const works: Array<Promise<void>> = []
+      const start = (key: string) =>
+        send(
+          "/app/api/runs",
+          post({ threadId: key, input: 3 }, {
+            authorization: `Bearer ${Redacted.value(token)}`,
+            "idempotency-key": key
+          }),
+          Context.make(WaitUntil.WaitUntil, (work) => void works.push(work))
+        )
+      const { run: { runId } } = Object(yield* json(yield* start("one")))
+      assert.strictEqual(works.length, 1)
+      yield* Effect.promise(() => Promise.all(works))
+      const { status } = yield* Effect.orDie(log.get({ runId, owner: { subject: "ada" } }))
+      assert.strictEqual(status, "succeeded")
+      // A run that exists is not executed again.
+      yield* start("one")
+      assert.strictEqual(works.length, 1)
     }).pipe(Effect.scoped))
 
   it.live("HTTP-06 HTTP-03: where no address is known, none is made up, and wrong codes are counted in total", () =>

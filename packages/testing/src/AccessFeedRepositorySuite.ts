@@ -88,6 +88,23 @@ export const suite = <E>(
     const test = testOn(layer)
 
     test(
+      "FEED-04: readBefore gives the events before a revision, the newest first, and none that was swept",
+      Effect.gen(function*() {
+        const { feed, links } = yield* AccessRepository
+        for (let index = 0; index < 6; index++) yield* links.insert(linkRow(`link-${index}`), at(index))
+        const before = (revision: number, limit = 100) =>
+          Effect.map(feed.readBefore({ before: revision, limit }), (events) => events.map((event) => event.revision))
+        assert.deepStrictEqual(yield* before(Number.MAX_SAFE_INTEGER), [6, 5, 4, 3, 2, 1])
+        assert.deepStrictEqual(yield* before(5, 2), [4, 3])
+        assert.deepStrictEqual([yield* before(1), yield* before(0), yield* before(7, 1)], [[], [], [6]])
+        const [newest] = yield* feed.readBefore({ before: 7, limit: 1 })
+        assert.deepStrictEqual(newest, (yield* allEvents).at(-1))
+        yield* feed.sweep({ endedBeforeMillis: start + 2, limit: 100 })
+        assert.deepStrictEqual(yield* before(100), [6, 5, 4, 3])
+      })
+    )
+
+    test(
       "begins empty, at revision 0",
       Effect.gen(function*() {
         const feed = (yield* AccessRepository).feed
@@ -174,6 +191,56 @@ export const suite = <E>(
         assert.deepStrictEqual(state.links, storedLinks.map((row) => [row.id, row.remainingUses] as const).toSorted())
         assert.deepStrictEqual(state.sessions, storedSessions.map((row) => [row.id, row.expiresAtMillis] as const))
         assert.notInclude(JSON.stringify(seen), "digest")
+      })
+    )
+
+    test(
+      "OPS-09: deletes the oldest events up to the first that is kept, some at a time, and counts on",
+      Effect.gen(function*() {
+        const { feed, links } = yield* AccessRepository
+        // The clock of the sixth was behind.
+        const millis = [1, 2, 3, 4, 9, 1, 7]
+        for (const [index, n] of millis.entries()) yield* links.insert(linkRow(`link-${index}`), at(n))
+        const state = Effect.all([
+          feed.oldestRevision,
+          feed.latestRevision,
+          Effect.map(feed.read({ after: 0, limit: 100 }), (events) => events.map(({ revision }) => revision))
+        ])
+        assert.deepStrictEqual(yield* state, [1, 7, upTo(7)])
+        const sweep = (before: number, limit = 3) => feed.sweep({ endedBeforeMillis: start + before, limit })
+        assert.strictEqual(yield* sweep(1), 0)
+        assert.strictEqual(yield* sweep(5), 3)
+        assert.deepStrictEqual(yield* state, [4, 7, [4, 5, 6, 7]])
+        assert.strictEqual(yield* sweep(5), 1)
+        assert.strictEqual(yield* sweep(5), 0)
+        assert.deepStrictEqual(yield* state, [5, 7, [5, 6, 7]])
+        assert.strictEqual((yield* feed.snapshot({ nowMillis: start })).revision, 7)
+        assert.strictEqual(yield* sweep(100, 100), 3)
+        assert.deepStrictEqual(yield* state, [8, 7, []])
+        assert.deepStrictEqual(yield* feed.read({ after: 7, limit: 1 }), [])
+        yield* links.insert(linkRow("next"), at(8))
+        assert.deepStrictEqual(yield* state, [8, 8, [8]])
+      })
+    )
+
+    test(
+      "OPS-09: of sweepers at once each event is counted by one",
+      Effect.gen(function*() {
+        const { feed, links } = yield* AccessRepository
+        for (const n of upTo(40)) yield* links.insert(linkRow(`link-${n}`), at(n))
+        let swept = 0
+        // One that comes second to the same events deletes none, and leaves the rest to the first.
+        yield* times(8, () =>
+          feed.sweep({ endedBeforeMillis: start + 31, limit: 4 }).pipe(
+            Effect.tap((count) =>
+              Effect.sync(() => {
+                swept += count
+              })
+            ),
+            Effect.repeat({ while: (count) => count > 0 })
+          ))
+        assert.deepStrictEqual([swept, yield* feed.oldestRevision], [30, 31])
+        assert.strictEqual(yield* feed.latestRevision, 40)
       })
     )
 

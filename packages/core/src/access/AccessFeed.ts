@@ -10,19 +10,21 @@ import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import type { AccessEvent } from "./AccessEvent.ts"
+import type { AccessEvent, AccessEventKind } from "./AccessEvent.ts"
 import type { AccessSnapshot } from "./AccessFeedRepository.ts"
 import * as Following from "../Following.ts"
 import * as FeedReach from "./internal/feedReach.ts"
 import type { Principal } from "./Principal.ts"
 import { type InvalidAccessFeedOptions, type Options, type Settings, settings } from "./internal/feedOptions.ts"
 import { RepositoryError } from "../RepositoryError.ts"
+import * as Sweeper from "../Sweeper.ts"
 import { witnessOf } from "./internal/accessFollower.ts"
 
 export { InvalidAccessFeedOptions, type Options } from "./internal/feedOptions.ts"
@@ -57,13 +59,28 @@ export class RevisionUnknown extends Schema.TaggedError<RevisionUnknown>()("Revi
 }
 
 /**
+ * Reports a revision whose following events are no longer kept.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RevisionExpired extends Schema.TaggedError<RevisionExpired>()("RevisionExpired", {
+  after: Schema.Natural,
+  oldest: Schema.Natural
+}) {
+  override get message() {
+    return `What followed revision ${this.after} is no longer kept, the oldest is ${this.oldest}; begin with a snapshot`
+  }
+}
+
+/**
  * Reports what went wrong with the access feed, with a reason to branch on.
  *
  * @category errors
  * @since 0.1.0
  */
 export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("AccessFeedError", {
-  reason: Schema.Union([AccessFeedUnavailable, RevisionUnknown])
+  reason: Schema.Union([AccessFeedUnavailable, RevisionUnknown, RevisionExpired])
 }) {
   override get message() {
     return this.reason.message
@@ -81,6 +98,36 @@ export type AccessFeedMessage =
   | { readonly _tag: "Change"; readonly event: AccessEvent }
   /** The feed has come to a revision by changes that the reader does not reach. */
   | { readonly _tag: "Advanced"; readonly revision: number }
+
+/**
+ * Describes which past events to read, the newest first.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface HistoryOptions {
+  /** Who reads; by default the operator. It is given what it reaches, as by `subscribe`. */
+  readonly reader?: Principal | undefined
+  /** The revision before which to begin, as the `next` of the page before says; absent to begin with the newest. */
+  readonly before?: number | undefined
+  readonly kind?: AccessEventKind | undefined
+  /** Text that the actor or something else in the event contains, in any case. */
+  readonly search?: string | undefined
+  /** How many events to return at most, up to 200, which is the default. */
+  readonly limit?: number | undefined
+}
+
+/**
+ * Holds past events, the newest first. `next` is where to go on; none after the oldest that is kept. A page may hold fewer
+ * events than were asked for, or none, and have a next one: each looks at so many events at most.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface HistoryPage {
+  readonly events: ReadonlyArray<AccessEvent>
+  readonly next: Option.Option<number>
+}
 
 /**
  * Provides the access feed to readers.
@@ -122,14 +169,18 @@ export class AccessFeed extends Context.Service<AccessFeed, {
   /**
    * Reads the events after a revision, then follows the feed for as long as the stream runs. A page is read when the last
    * one has been taken, so that a slow reader costs no more than a page. Fails with {@link RevisionUnknown} if the
-   * revision lies ahead, and with {@link AccessFeedUnavailable}.
+   * revision lies ahead, with {@link RevisionExpired} if what follows is no longer kept, also if that comes to pass while a
+   * reader rests, and with {@link AccessFeedUnavailable}.
    */
   readonly events: (options: { readonly after: number }) => Stream.Stream<AccessEvent, AccessFeedError>
   /** Returns what is there, with the revision to go on from. */
   readonly snapshot: Effect.Effect<AccessSnapshot, AccessFeedError>
+  /** Reads backwards what has happened. It looks at no more than 2,000 events; the answer says where to go on. */
+  readonly history: (options?: HistoryOptions) => Effect.Effect<HistoryPage, AccessFeedError>
   /**
    * Begins with a snapshot and goes on with every later change. With `after` it goes on from there instead; the snapshot
-   * comes first all the same if that revision is unknown, or lies so far back that a snapshot is less to read.
+   * comes first all the same if that revision is unknown, or lies so far back that a snapshot is less to read or that what
+   * follows is no longer kept. A reader that rests for so long gets another snapshot.
    */
   readonly subscribe: (options?: {
     readonly after?: number | undefined
@@ -143,6 +194,19 @@ export class AccessFeed extends Context.Service<AccessFeed, {
 }>()("@sallyport/core/access/AccessFeed") {}
 
 const unavailable = (cause: RepositoryError) => new AccessFeedError({ reason: new AccessFeedUnavailable({ cause }) })
+
+/** How many past events are read at once, and returned at most. */
+const historyPage = 200
+
+/** How many past events are looked at for one page. */
+const historyScan = 2_000
+
+/** Tells whether a text in a value, however deep, contains the searched one, which is in lower case. */
+const isMentioned = (search: string, value: unknown): boolean =>
+  typeof value === "string"
+    ? value.toLowerCase().includes(search)
+    : typeof value === "object" && value !== null && !DateTime.isDateTime(value) && !Duration.isDuration(value) &&
+      Object.values(value).some((member) => isMentioned(search, member))
 
 const build = Effect.fnUntraced(function*(
   { maxReplay, pageSize, pollMillis, retryMillis }: Settings
@@ -169,12 +233,20 @@ const build = Effect.fnUntraced(function*(
 
   const latest = Effect.mapError(repository.latestRevision, unavailable)
 
+  /** Fails if events after a revision are no longer kept. To be asked after a read, as they may go at any time. */
+  const checkKept = (after: number): Effect.Effect<void, AccessFeedError> =>
+    Effect.flatMap(Effect.mapError(repository.oldestRevision, unavailable), (oldest) =>
+      oldest > after + 1
+        ? Effect.fail(new AccessFeedError({ reason: new RevisionExpired({ after, oldest }) }))
+        : Effect.void)
+
   /** Reads what there is after a cursor, page by page, moving the cursor. */
   const readFrom = (cursor: { revision: number }): Stream.Stream<AccessEvent, AccessFeedError> =>
     Stream.unwrap(Effect.map(latest, (until) => {
       if (until <= cursor.revision) return Stream.empty
       const page = Effect.suspend(() => repository.read({ after: cursor.revision, limit: pageSize })).pipe(
         Effect.mapError(unavailable),
+        Effect.tap(([first]) => first?.revision === cursor.revision + 1 ? Effect.void : checkKept(cursor.revision)),
         Effect.map((events): readonly [ReadonlyArray<AccessEvent>, boolean] => {
           const last = events[events.length - 1]
           if (last !== undefined) cursor.revision = last.revision
@@ -205,6 +277,28 @@ const build = Effect.fnUntraced(function*(
   return AccessFeed.of({
     events,
     snapshot,
+    history: Effect.fn("AccessFeed.history")(function*(options = {}): Effect.fn.Return<HistoryPage, AccessFeedError> {
+      const { kind, reader = "operator" } = options
+      const search = options.search?.toLowerCase() ?? ""
+      const limit = Math.min(options.limit ?? historyPage, historyPage)
+      const found: Array<AccessEvent> = []
+      let before = options.before ?? Number.MAX_SAFE_INTEGER
+      for (let scanned = 0; scanned < historyScan; scanned += historyPage) {
+        const page = yield* Effect.mapError(repository.readBefore({ before, limit: historyPage }), unavailable)
+        for (const event of page) {
+          before = event.revision
+          const isAsked = (kind === undefined || event.change._tag.startsWith(kind)) &&
+            FeedReach.reaches(reader, event) &&
+            (search === "" || isMentioned(search, [event.actor, event.change]))
+          if (isAsked) found.push(event)
+          if (found.length === limit) return { events: found, next: before > 1 ? Option.some(before) : Option.none() }
+        }
+        if (page.length < historyPage) return { events: found, next: Option.none() }
+        // SQLite answers at once, and others are to have their turn.
+        yield* Effect.yieldNow
+      }
+      return { events: found, next: Option.some(before) }
+    }),
     subscribe: (options) =>
       Stream.unwrap(Effect.gen(function*() {
         const after = options?.after
@@ -226,14 +320,19 @@ const build = Effect.fnUntraced(function*(
               )
             )
           )
+        const withSnapshot: Stream.Stream<AccessFeedMessage, AccessFeedError> = Stream.unwrap(
+          Effect.map(snapshot, (first) =>
+            whileKept(changesAfter(first.revision)).pipe(
+              Stream.prepend<AccessFeedMessage>([{ _tag: "Snapshot", snapshot: FeedReach.snapshotOf(reader, first) }])
+            ))
+        )
+        const whileKept = (changes: Stream.Stream<AccessFeedMessage, AccessFeedError>) =>
+          Stream.catchIf(changes, ({ reason }) => reason._tag === "RevisionExpired", () => withSnapshot)
         if (after !== undefined && Number.isSafeInteger(after) && after >= 0) {
           const newest = yield* latest
-          if (after <= newest && newest - after <= maxReplay) return changesAfter(after)
+          if (after <= newest && newest - after <= maxReplay) return whileKept(changesAfter(after))
         }
-        const first = yield* snapshot
-        return changesAfter(first.revision).pipe(
-          Stream.prepend<AccessFeedMessage>([{ _tag: "Snapshot", snapshot: FeedReach.snapshotOf(reader, first) }])
-        )
+        return withSnapshot
       }))
   })
 })
@@ -281,3 +380,24 @@ export const layer: Layer.Layer<AccessFeed, never, AccessRepository> = Layer.eff
   AccessFeed,
   Effect.flatMap(settings.defaults, build)
 )
+
+/**
+ * Deletes events that are past their retention, again and again, the oldest first, in batches. Several processes may do this
+ * at once. Without this layer events are kept for ever.
+ *
+ * `retention` is how long an event is kept, by default 90 days. `interval` defaults to 1 hour, `batchSize` to 500 events. A
+ * failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerSweeper = (
+  options?: Sweeper.RetentionOptions
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, AccessRepository> =>
+  Sweeper.layer({
+    name: "old events of the access feed",
+    options,
+    defaults: { interval: "1 hour", batchSize: 500, retention: "90 days" },
+    sweep: Effect.map(AccessRepository, ({ feed }) => (limit, _nowMillis, endedBeforeMillis) =>
+      feed.sweep({ endedBeforeMillis, limit }))
+  })

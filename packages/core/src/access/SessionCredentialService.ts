@@ -17,6 +17,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
+import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -374,6 +375,9 @@ export type Requirements =
   | Digest.Digest
   | Mac.Mac
 
+/** Ends the wait for a renewal, which then goes on by itself. */
+const late = Effect.as(Effect.sleep("50 millis"), undefined)
+
 /** How many sessions, with what descends from them, a step of `revokeIssuedBefore` ends, so that it stays short. */
 const revocationBatch = 1_000
 
@@ -407,13 +411,23 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 
   const endProblem = (row: SessionRow): "revoked" | "expired" => row.revokedAtMillis === null ? "expired" : "revoked"
 
+  const renewing = new Set<SessionId>()
+
   const renewIfDue = Effect.fnUntraced(function*(row: SessionRow, nowMillis: number) {
     const dueBeforeMillis = nowMillis - renewalOf(row)
-    if (row.lastSeenAtMillis > dueBeforeMillis) return row
-    const renewed = yield* repository.renew(
+    if (row.lastSeenAtMillis > dueBeforeMillis || renewing.has(row.id)) return row
+    renewing.add(row.id)
+    const renewal = yield* repository.renew(
       { id: row.id, dueBeforeMillis, lifetimeMillis },
       { actor: row.subject, nowMillis }
+    ).pipe(
+      Effect.ensuring(Effect.sync(() => renewing.delete(row.id))),
+      Effect.forkDetach({ startImmediately: true })
     )
+    // The row says that the session is live: requests don't wait for a store that makes writers wait.
+    const ended = renewal.pollUnsafe() ?? (yield* Effect.raceFirst(Fiber.await(renewal), late))
+    if (ended === undefined) return row
+    const renewed = yield* ended
     if (Option.isSome(renewed)) return renewed.value
     // Another caller renewed or ended it in between: the row says which.
     const current = yield* repository.findById(row.id)

@@ -418,6 +418,18 @@ export const mutants: ReadonlyArray<Mutant> = [
   feed("shows what has expired", "FEED-01: a snapshot shows what is live at a time", (real) => ({
     snapshot: () => real.snapshot({ nowMillis: 0 })
   })),
+  feed("sweeps what happened later", "OPS-09: deletes the oldest events", (real) => ({
+    sweep: ({ limit }) => real.sweep({ endedBeforeMillis: Number.MAX_SAFE_INTEGER, limit })
+  })),
+  feed("sweeps more than it was asked to", "OPS-09: deletes the oldest events", (real) => ({
+    sweep: (options) => real.sweep({ ...options, limit: 1_000 })
+  })),
+  feed("does not tell what it has swept", "OPS-09: deletes the oldest events", () => ({
+    oldestRevision: Effect.succeed(1)
+  })),
+  feedService("takes what is no longer kept for nothing", "OPS-09: a cursor older than what is kept", () => ({
+    oldestRevision: Effect.succeed(1)
+  })),
   feed("hints at nothing", "hints when it listens", () => ({ wakeups: Stream.never })),
   feedService("takes a snapshot before its revision", "FEED-01", (real) => ({
     snapshot: Effect.fnUntraced(function*(options) {

@@ -113,7 +113,7 @@ const readAll = Effect.fnUntraced(function*<A, E>(
  * process goes on beside a newer one.
  */
 export const make = (kit: SqlKit): AccessFeedRepository => {
-  const { all, read, snapshot, statement, table, wakeUps } = kit
+  const { all, read, snapshot, statement, table, transaction, wakeUps } = kit
   const feed = table("access_feed")
   const head = table("access_feed_head")
   const types = AccessChange.members.map((member) => member.fields._tag.schema.literal)
@@ -126,10 +126,27 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
         ? Effect.fail(new CorruptRow({ table: head, columns: ["(the row is missing)"] }))
         : Effect.succeed(Dialect.toNatural(row.revision))
   )
-  const events = all(kit.rows("access_feed", AccessEvent).decode)(
-    `SELECT revision, payload AS change, actor, at_millis AS at FROM ${feed}
-    WHERE revision > ? AND type IN (${types.map((type) => `'${type}'`).join(", ")}) ORDER BY revision LIMIT ?`
+  const selectOldest = statement<{ readonly oldest: unknown }>(
+    `SELECT COALESCE((SELECT MIN(revision) FROM ${feed}), revision + 1) AS oldest FROM ${head} WHERE id = 1`
   )
+  const oldestRevision = Effect.map(
+    Effect.suspend(() => selectOldest([])),
+    ([row]) => Dialect.toNatural(row?.oldest)
+  )
+  const sweep = statement(
+    `WITH page AS ${kit.once} (SELECT revision, at_millis FROM ${feed} ORDER BY revision LIMIT ?),
+    kept AS (SELECT MIN(revision) AS revision FROM page WHERE at_millis >= ?)
+    DELETE FROM ${feed} WHERE revision IN (
+      SELECT page.revision FROM page CROSS JOIN kept WHERE kept.revision IS NULL OR page.revision < kept.revision
+    ) RETURNING revision`
+  )
+  const reading = (condition: string, order: string) =>
+    all(kit.rows("access_feed", AccessEvent).decode)(
+      `SELECT revision, payload AS change, actor, at_millis AS at FROM ${feed}
+      WHERE ${condition} AND type IN (${types.map((type) => `'${type}'`).join(", ")}) ORDER BY ${order} LIMIT ?`
+    )
+  const events = reading("revision > ?", "revision")
+  const eventsBefore = reading("revision < ?", "revision DESC")
 
   const links = kit.rows("pairing_links", PairingLinkRow)
   const sessions = kit.rows("sessions", SessionRow)
@@ -152,7 +169,9 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
 
   return {
     latestRevision: read("latestRevision")(latestRevision),
+    oldestRevision: read("oldestRevision")(oldestRevision),
     read: ({ after, limit }) => read("read")(events([after, limit])),
+    readBefore: ({ before, limit }) => read("readBefore")(eventsBefore([before, limit])),
     snapshot: ({ nowMillis }) =>
       Effect.gen(function*() {
         const revision = yield* latestRevision
@@ -175,6 +194,8 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
           connectSecurityMode: isSecurityMode(mode) ? mode : undefined
         }
       }).pipe(snapshot("snapshot")),
+    sweep: ({ endedBeforeMillis, limit }) =>
+      Effect.map(sweep([limit, endedBeforeMillis]), (swept) => swept.length).pipe(transaction("sweep")),
     wakeups: wakeUps.listen(feed).pipe(
       Stream.map(() => undefined),
       Stream.mapError(failedAs("wakeups"))

@@ -14,6 +14,7 @@ import type { RunEnd } from "../Run.ts"
 import type { FinishOutcome, HeartbeatOutcome, RunRow } from "../RunEventRepository.ts"
 import { endOfExit } from "./runEnds.ts"
 import type { RunEventLogError } from "./runErrors.ts"
+import { WaitUntil } from "../WaitUntil.ts"
 import type { Settings } from "./runOptions.ts"
 
 interface Execution {
@@ -127,6 +128,8 @@ export const make = Effect.fnUntraced(function*(options: {
         const fiber = yield* Effect.forkDetach(supervise(started.row, program), { uninterruptible: true })
         execution.fiber = fiber
         fiber.addObserver(() => executions.delete(runId))
+        const waitUntil = yield* WaitUntil
+        waitUntil(new Promise((resolve) => fiber.addObserver(() => resolve())))
         // The run may have been aborted, or the scope may have begun to close, while the row was stored.
         if (closing || execution.interrupted) fiber.interruptUnsafe()
       } else executions.delete(runId)
