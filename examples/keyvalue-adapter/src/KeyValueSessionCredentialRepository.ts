@@ -172,7 +172,17 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
       log.change("insertTicket", ({ tickets }) =>
         tickets.has(row.ticketDigest)
           ? new Error(`A ticket of session ${row.sessionId} has a digest that exists already`)
-          : { answer: undefined, change: { tickets: [row] } }),
+          : {
+            answer: undefined,
+            change: {
+              tickets: [row],
+              removedTickets: Array.from(tickets.values())
+                .filter(({ sessionId }) => sessionId === row.sessionId)
+                .sort((a, b) => b.expiresAtMillis - a.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
+                .slice(Sessions.maxTickets - 1)
+                .map(({ ticketDigest }) => ticketDigest)
+            }
+          }),
 
     consumeTicket: ({ nowMillis, ticketDigest }) =>
       log.change("consumeTicket", ({ sessions, tickets }): Decision<Option.Option<Sessions.SessionRow>> => {

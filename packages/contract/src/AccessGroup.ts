@@ -11,7 +11,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import { RequestErrors, requires } from "./Authentication.ts"
-import { InvalidRequest, Unavailable } from "./WireError.ts"
+import { InvalidRequest, TooManyRequests, Unavailable } from "./WireError.ts"
 
 /**
  * Describes a session in the feed.
@@ -176,13 +176,12 @@ const event = <const Name extends keyof typeof feedData>(name: Name) =>
   Schema.Struct({ id, event: Schema.Literal(name), data: Schema.fromJsonString(feedData[name]) })
 
 /**
- * Describes the events of the stream. `id` is the revision to resume after. The stream begins with `snapshot` unless it
- * resumes, and ends after `failure`.
+ * Describes the events that this version knows.
  *
  * @category models
  * @since 0.1.0
  */
-export const AccessStreamEvent = Schema.Union([
+export const KnownEvent = Schema.Union([
   event("snapshot"),
   event("pairingLinkUpserted"),
   event("pairingLinkRemoved"),
@@ -195,9 +194,17 @@ export const AccessStreamEvent = Schema.Union([
   event("credentialRemoved"),
   event("credentialRead"),
   event("revisionAdvanced"),
-  event("failure"),
-  UnknownEvent
+  event("failure")
 ])
+
+/**
+ * Describes the events of the stream. `id` is the revision to resume after. The stream begins with `snapshot` unless it
+ * resumes, and ends after `failure`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const AccessStreamEvent = Schema.Union([...KnownEvent.members, UnknownEvent])
 
 const message = <const Name extends keyof typeof feedData>(name: Name) =>
   Schema.Struct({ id, event: Schema.Literal(name), data: feedData[name] })
@@ -303,7 +310,7 @@ export class AccessGroup extends HttpApiGroup.make("access").add(
       ticket: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(512)))
     },
     success: HttpApiSchema.StreamSse({ events: AccessStreamEvent }),
-    error: [InvalidRequest, Unavailable]
+    error: [InvalidRequest, TooManyRequests, Unavailable]
   }).pipe(requires("access:read")),
   HttpApiEndpoint.get("history", "/api/auth/access/events", {
     query: {

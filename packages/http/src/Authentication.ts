@@ -45,6 +45,7 @@ import * as Dpop from "./internal/dpop.ts"
 import * as Hosts from "./internal/hosts.ts"
 import * as Wire from "./internal/wire.ts"
 import * as Edge from "./Edge.ts"
+import * as EventStream from "./EventStream.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
 /**
@@ -465,9 +466,17 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
     Effect.gen(function*() {
       const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
       const session = requireWith(context, scope === null ? [] : [scope])
+      const admit = yield* EventStream.makeAdmission
       const harden = Edge.harden(Context.get(context, AuthPolicy))
       return (httpEffect) =>
         session.pipe(
+          // What a host answers may be over at once; a socket stays.
+          Effect.tap((session) =>
+            Effect.flatMap(
+              HttpServerRequest.HttpServerRequest,
+              (request) => isUpgrade(request) ? admit(session) : Effect.void
+            )
+          ),
           Effect.matchEffect({
             onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
             onSuccess: (session) =>

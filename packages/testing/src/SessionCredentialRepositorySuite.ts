@@ -7,7 +7,7 @@ import type { ChangeContext } from "@sallyport/core/access/AccessEvent"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import { Device, SessionId } from "@sallyport/core/access/Session"
-import { type RevocationTarget, type SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
+import { maxTickets, type RevocationTarget, type SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -1074,6 +1074,26 @@ export const suite = <E>(
           assert.deepStrictEqual(yield* sessions.consumeTicket(redeem(ticket, 2)), Option.none())
         }
         assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("of expired", 100)), Option.none())
+      })
+    )
+
+    test(
+      "HTTP-09: keeps a bounded number of a session's tickets, the new one and those that expire last",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        yield* sessions.insert(sessionRow("one"), at(0))
+        yield* sessions.insert(sessionRow("other"), at(0))
+        yield* sessions.insertTicket(ticketRow("of another", "other", 1))
+        const expiry = (n: number) => n === 39 ? 1 : 1_000 + n
+        for (let n = 0; n < 40; n++) yield* sessions.insertTicket(ticketRow(`ticket ${n}`, "one", expiry(n)))
+        const redeemed: Array<number> = []
+        for (let n = 0; n < 40; n++) {
+          const found = yield* sessions.consumeTicket(redeem(`ticket ${n}`, 0))
+          if (Option.isSome(found)) redeemed.push(n)
+        }
+        assert.deepStrictEqual(redeemed, Array.from({ length: maxTickets }, (_, index) => 40 - maxTickets + index))
+        const kept = yield* sessions.consumeTicket(redeem("of another", 0))
+        assert.isTrue(Option.isSome(kept))
       })
     )
 

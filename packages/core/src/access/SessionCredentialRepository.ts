@@ -323,6 +323,14 @@ export const TicketRow = Schema.Struct({
 export type TicketRow = typeof TicketRow.Type
 
 /**
+ * Bounds the tickets of a session that have not been redeemed.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxTickets = 32
+
+/**
  * Provides the atomic steps on sessions and tickets.
  *
  * @category models
@@ -412,7 +420,8 @@ export interface SessionCredentialRepository {
   ) => Effect.Effect<Ended, RepositoryError>
   /**
    * Stores a ticket. Its digest is that of a fresh random value; one that exists already is an error and changes nothing.
-   * Whether there is a session for it is not asked.
+   * Whether there is a session for it is not asked. Of more than {@link maxTickets} of a session those go that expire first,
+   * never the new one; callers at once may leave a few more, until the next.
    */
   readonly insertTicket: (row: TicketRow) => Effect.Effect<void, RepositoryError>
   /**

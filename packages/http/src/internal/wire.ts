@@ -55,6 +55,23 @@ export const rateLimited = (
       new WireError.TooManyRequests({ code: "rate_limited", message: reason.message, retryable: true, traceId }))
   )
 
+/** Fails with a 429 for a session that has as many connections open as it may. */
+export const tooManyConnections: Effect.Effect<
+  never,
+  WireError.TooManyRequests,
+  HttpServerRequest.HttpServerRequest
+> = Effect.suspend(() => {
+  const message = "This session has as many connections open as it may at once; close one of them first"
+  return Effect.andThen(
+    retryAfter(1_000),
+    answer(
+      "too_many_connections",
+      { message },
+      (traceId) => new WireError.TooManyRequests({ code: "too_many_connections", message, retryable: true, traceId })
+    )
+  )
+})
+
 /** Fails with a 429 of the token endpoint. */
 export const oauthRateLimited = (
   reason: TooSoon
@@ -225,16 +242,16 @@ export const runView = (run: Run): RunView =>
   })
 
 /** The errors of a request that is turned away, with which status each is answered. */
-const statusByTag = { Unauthorized: 401, Forbidden: 403, Unavailable: 503 } as const
+const statusByTag = { Unauthorized: 401, Forbidden: 403, TooManyRequests: 429, Unavailable: 503 } as const
 
 /** Encodes the error of a request that is turned away. */
 export const toJson = Schema.encodeSync(
-  Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.Unavailable])
+  Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.TooManyRequests, WireError.Unavailable])
 )
 
 /** Returns the answer that a route without a contract gives for an error. */
 export const toResponse = (
-  error: WireError.Unauthorized | WireError.Forbidden | WireError.Unavailable
+  error: WireError.Unauthorized | WireError.Forbidden | WireError.TooManyRequests | WireError.Unavailable
 ): HttpServerResponse.HttpServerResponse =>
   HttpServerResponse.jsonUnsafe(toJson(error), { status: statusByTag[error._tag] })
 

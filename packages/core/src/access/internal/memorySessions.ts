@@ -11,6 +11,7 @@ import {
   endAfterUse,
   type Ended,
   isLive,
+  maxTickets,
   refreshed,
   type RefreshOutcome,
   refreshVerdict,
@@ -204,6 +205,9 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
             })
           )
         }
+        const others = Array.from(tickets.values()).filter(({ sessionId }) => sessionId === row.sessionId)
+        others.sort((a, b) => b.expiresAtMillis - a.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
+        for (const { ticketDigest } of others.slice(maxTickets - 1)) tickets.delete(ticketDigest)
         tickets.set(row.ticketDigest, row)
         return Effect.void
       }),

@@ -9,6 +9,7 @@ import type { SqlKit } from "../../sql/SqlKit.ts"
 import type { SessionId } from "../Session.ts"
 import {
   countDescendants,
+  maxTickets,
   refreshed,
   type RefreshOutcome,
   refreshVerdict,
@@ -93,6 +94,12 @@ export const make = (
   )
 
   const insertTicket = statement(`${ticketRows.insert} ON CONFLICT DO NOTHING RETURNING ticket_digest`)
+  const dropOldTickets = statement(
+    `DELETE FROM ${tickets} WHERE ticket_digest IN (
+      SELECT ticket_digest FROM ${tickets} WHERE session_id = ? AND ticket_digest <> ?
+      ORDER BY expires_at_millis DESC, ticket_digest LIMIT 1000 OFFSET ${maxTickets - 1}
+    )`
+  )
   const takeTicket = kit.first(ticketRows.decode)(
     `DELETE FROM ${tickets} WHERE ticket_digest = ? RETURNING ${ticketRows.columns}`
   )
@@ -200,9 +207,11 @@ export const make = (
       }).pipe(transaction("revoke")),
     insertTicket: (row) =>
       Effect.gen(function*() {
-        if ((yield* insertTicket(ticketRows.values(row))).length > 0) return
-        yield* conflict("insertTicket", `A ticket of session ${row.sessionId} has a digest that exists already`)
-      }).pipe(write("insertTicket")),
+        if ((yield* insertTicket(ticketRows.values(row))).length === 0) {
+          yield* conflict("insertTicket", `A ticket of session ${row.sessionId} has a digest that exists already`)
+        }
+        yield* dropOldTickets([row.sessionId, row.ticketDigest])
+      }).pipe(transaction("insertTicket")),
     consumeTicket: ({ nowMillis, ticketDigest }) =>
       Effect.gen(function*() {
         const ticket = yield* takeTicket([ticketDigest])
