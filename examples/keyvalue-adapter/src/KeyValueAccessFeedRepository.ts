@@ -18,6 +18,8 @@ export const make = ({ change, state, wakeups }: AccessLog["Service"]): AccessFe
       const from = Math.max(0, after - state.swept)
       return state.events.slice(from, from + limit)
     }),
+  readBefore: ({ before, limit }) =>
+    Effect.sync(() => state.events.filter(({ revision }) => revision < before).toReversed().slice(0, limit)),
   // Rows and events change in one step, which no other fiber sees half done, and are read in one step here.
   snapshot: ({ nowMillis }) =>
     Effect.sync(() => ({

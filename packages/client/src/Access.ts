@@ -5,6 +5,7 @@
  * Only pairing is retried, if its answer is lost: its attempt key makes that safe. For the other requests the caller
  * knows better whether they still matter.
  */
+import { AccessHistory } from "@sallyport/contract/AccessGroup"
 import {
   EndedView,
   ListedSessionView,
@@ -15,6 +16,7 @@ import {
 } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { bootstrapTokenType, SessionState, tokenExchange, TokenResponse } from "@sallyport/contract/SessionGroup"
+import type { AccessEventKind } from "@sallyport/core/access/AccessEvent"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import type { SessionId } from "@sallyport/core/access/Session"
 import * as Context from "effect/Context"
@@ -138,6 +140,15 @@ export class Access extends Context.Service<Access, {
   readonly revokeOtherSessions: Effect.Effect<EndedView, ClientError>
   /** Lists this subject's pairing links that can still be redeemed, or with `access:manage` everyone's, page after page. */
   readonly links: Effect.Effect<ReadonlyArray<PairingLinkView>, ClientError>
+  /**
+   * Reads what has happened, the newest first: of a kind, or with a text in it, if these are given; from the `next` of the
+   * page before on. A page may be empty and have a next one.
+   */
+  readonly history: (options?: {
+    readonly before?: number | undefined
+    readonly kind?: AccessEventKind | undefined
+    readonly search?: string | undefined
+  }) => Effect.Effect<typeof AccessHistory.Type, ClientError>
   /** Creates a link that lets another device in. */
   readonly issueLink: (options?: LinkOptions) => Effect.Effect<IssuedLink, ClientError>
   /** Revokes a link before it is redeemed. */
@@ -358,6 +369,19 @@ const make = Effect.gen(function*() {
         ({ links, next }) => [links, next] as const
       )
     ).pipe(Effect.withSpan("Access.links")),
+    history: Effect.fn("Access.history")(function*({ before, kind, search } = {}) {
+      return yield* guarded(
+        api.access.history({
+          query: {
+            ...(before === undefined ? {} : { before: String(before) }),
+            ...(kind === undefined ? {} : { kind }),
+            ...(search === undefined ? {} : { search })
+          },
+          responseMode
+        }),
+        AccessHistory
+      )
+    }),
     issueLink: Effect.fn("Access.issueLink")(function*(options) {
       const { kind, label, lifetime, proofKeyThumbprint, scopes, sessionAbsoluteLifetime, sessionLifetime } = options ??
         {}

@@ -8,6 +8,7 @@
  *
  * Retries happen only here, within one budget. Do not add another retry around it: that multiplies attempts.
  */
+import { NextPage } from "@sallyport/contract/AccessSchemas"
 import { RunStreamFailure, RunView, ThreadId } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import {
@@ -16,7 +17,8 @@ import {
   parseCursor,
   type RunContinuation,
   RunEnd,
-  type RunId
+  type RunId,
+  type RunStatus
 } from "@sallyport/core/runs/Run"
 import * as Context from "effect/Context"
 import { SecureRandom } from "effect/crypto/SecureRandom"
@@ -133,6 +135,31 @@ export interface Continuation {
 }
 
 /**
+ * Describes which runs to list: of a thread and of a status if these are given, from the `next` of the page before on.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ListOptions {
+  readonly threadId?: string | undefined
+  readonly status?: RunStatus | undefined
+  readonly after?: string | undefined
+}
+
+/**
+ * Holds a page of a list of runs; `next` is null on the last one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RunPage {
+  readonly runs: ReadonlyArray<RunView>
+  readonly next: string | null
+}
+
+const Page = Schema.Struct({ runs: Schema.Array(RunView), next: NextPage })
+
+/**
  * Provides the runs of a server: starts, follows, finds and aborts them.
  *
  * @category services
@@ -177,6 +204,8 @@ export class Runs extends Context.Service<Runs, {
   }) => Stream.Stream<RunEvent, RunsError>
   /** Returns a run. */
   readonly get: (runId: string) => Effect.Effect<RunView, RunsError>
+  /** Lists this subject's runs whose events are still kept, the newest first: a page of up to 200, and where the next begins. */
+  readonly list: (options?: ListOptions) => Effect.Effect<RunPage, RunsError>
   /**
    * Returns the running run of a thread, or the one that ended last within the server's reconnect window. It is for a
    * client that knows only the thread: the run may be another turn than the expected one, so prefer `find`.
@@ -494,6 +523,22 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     get: Effect.fn("Runs.get")(function*(runId) {
       if (!isRunId(runId)) return yield* new Trail().error(unknownRun(runId))
       return yield* askOnce(api.runs.get({ params: { id: runId }, responseMode }), RunView, runId)
+    }),
+    list: Effect.fn("Runs.list")(function*({ after, status, threadId } = {}) {
+      if (threadId !== undefined) {
+        yield* Effect.mapError(checkIntent({ threadId }), (error) => new Trail().error(error))
+      }
+      return yield* askOnce(
+        api.runs.list({
+          query: {
+            ...(after === undefined ? {} : { after }),
+            ...(status === undefined ? {} : { status }),
+            ...(threadId === undefined ? {} : { threadId })
+          },
+          responseMode
+        }),
+        Page
+      )
     }),
     active: Effect.fn("Runs.active")(function*(threadId) {
       yield* Effect.mapError(checkIntent({ threadId }), (error) => new Trail().error(error))

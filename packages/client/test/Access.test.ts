@@ -331,6 +331,9 @@ describe("a session", () => {
       const state = yield* tablet.access.state
       assert.deepStrictEqual(state.authenticated ? state.session.scopes : [], ["runs:read"])
 
+      const history = yield* access.history({ kind: "pairingLink", search: "TABLET" })
+      assert.deepStrictEqual([history.events.map(({ event }) => event), history.next], [["pairingLinkUpserted"], null])
+
       const second = yield* access.issueLink()
       assert.deepStrictEqual((yield* access.links).map(({ id }) => id), [second.link.id])
       yield* access.revokeLink(second.link.id)

@@ -225,6 +225,17 @@ describe("finding a run again", () => {
       assert.deepStrictEqual([rejoined.events, rejoined.error?.reason._tag], [[], "RunUnknown"])
       assert.deepStrictEqual(executed, ["first"])
 
+      // The list has what has begun, and no intent that has not.
+      assert.deepStrictEqual(
+        (yield* runs.list({ threadId: "thread" })).runs.map(({ idempotencyKey }) => idempotencyKey),
+        [
+          first.idempotencyKey
+        ]
+      )
+      for (const other of [{ threadId: "another" }, { status: "failed" }] as const) {
+        assert.deepStrictEqual(yield* runs.list(other), { runs: [], next: null })
+      }
+
       // The message was not dropped: the same intent starts it.
       assert.deepStrictEqual(dataOf((yield* collect(runs.run(second))).events), ["second", "succeeded"])
       assert.deepStrictEqual(dataOf((yield* collect(runs.rejoin(second))).events), ["second", "succeeded"])

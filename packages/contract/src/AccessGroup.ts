@@ -4,6 +4,8 @@
  * A client decodes tolerantly, so that an older client works with a newer server: an unknown method, scope or reason is
  * text, an unknown field is left out, and an unknown event is an {@link UnknownEvent} that the client skips.
  */
+import { AccessEventKind } from "@sallyport/core/access/AccessEvent"
+import * as Text from "@sallyport/core/Text"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
@@ -231,10 +233,68 @@ export const AccessMessage = Schema.fromJsonString(Schema.Union([
   Schema.Struct({ id, event: Schema.String, data: Schema.optionalKey(Schema.Json) })
 ]))
 
+const entry = <const Name extends keyof typeof feedData>(name: Name) =>
+  Schema.Struct({ event: Schema.Literal(name), data: feedData[name] })
+
+const knownEntries = [
+  entry("pairingLinkUpserted"),
+  entry("pairingLinkRemoved"),
+  entry("connectClientUpserted"),
+  entry("connectClientRemoved"),
+  entry("connectSecurityModeUpdated"),
+  entry("sessionUpserted"),
+  entry("sessionRemoved"),
+  entry("credentialUpserted"),
+  entry("credentialRemoved"),
+  entry("credentialRead")
+] as const
+
+/**
+ * Describes a change of the feed that this version knows: the name and the data of its event in the stream.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const AccessChangeEntry = Schema.Union(knownEntries)
+/**
+ * @see {@link AccessChangeEntry}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AccessChangeEntry = typeof AccessChangeEntry.Type
+
+/**
+ * Describes a past event, which may be one of a later version.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const AccessEntry = Schema.Union([...knownEntries, Schema.Struct({ event: Schema.String, data: Schema.Json })])
+/**
+ * @see {@link AccessEntry}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AccessEntry = typeof AccessEntry.Type
+
+/**
+ * Describes a page of past events, the newest first. `next` is the `before` of the following page, or null after the oldest
+ * event that is kept. A page may be short, or empty, and have a next one: the server looks at so many events for one at most.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const AccessHistory = Schema.Struct({
+  events: Schema.Array(AccessEntry),
+  next: Schema.NullOr(Schema.Natural)
+})
+
 const cursorText = Schema.String.check(Schema.isMaxLength(64))
 
 /**
- * Groups the endpoint of the access feed. A session reads of its own subject; of everyone with the scope `access:manage`,
+ * Groups the endpoints of the access feed: what there is and what changes, and what has happened. A session reads of its own subject; of everyone with the scope `access:manage`,
  * and of connecting clients with `connect:manage`.
  *
  * @category endpoints
@@ -251,5 +311,16 @@ export class AccessGroup extends HttpApiGroup.make("access").add(
     },
     success: HttpApiSchema.StreamSse({ events: AccessStreamEvent }),
     error: [InvalidRequest, TooManyRequests, Unavailable]
+  }).pipe(requires("access:read")),
+  HttpApiEndpoint.get("history", "/api/auth/access/events", {
+    query: {
+      /** The revision before which to begin; absent for the newest. */
+      before: Schema.optionalKey(cursorText),
+      kind: Schema.optionalKey(AccessEventKind),
+      /** Text that the actor or something else in the event contains, in any case. */
+      search: Schema.optionalKey(Text.typedLine())
+    },
+    success: AccessHistory,
+    error: [InvalidRequest, Unavailable]
   }).pipe(requires("access:read"))
 ).middleware(RequestErrors) {}

@@ -14,6 +14,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
+import { NextPage, PageCursor } from "./AccessSchemas.ts"
 import { RequestErrors, requires } from "./Authentication.ts"
 import {
   Conflict,
@@ -134,12 +135,21 @@ const startPayload = Schema.Struct({
 const cursorText = Schema.String.check(Schema.isMaxLength(64))
 
 /**
- * Groups the endpoints of runs.
+ * Groups the endpoints of runs. `list` has the session's runs whose events are still kept, the newest first, in pages.
  *
  * @category endpoints
  * @since 0.1.0
  */
 export class RunGroup extends HttpApiGroup.make("runs").add(
+  HttpApiEndpoint.get("list", "/api/runs", {
+    query: {
+      threadId: Schema.optionalKey(ThreadId),
+      status: Schema.optionalKey(RunStatus),
+      after: Schema.optionalKey(PageCursor)
+    },
+    success: Schema.Struct({ runs: Schema.Array(RunView), next: NextPage }),
+    error: [InvalidRequest, Unavailable]
+  }).pipe(requires("runs:read")),
   HttpApiEndpoint.post("start", "/api/runs", {
     headers: { "idempotency-key": IdempotencyKeyHeader },
     payload: startPayload,

@@ -1,7 +1,7 @@
 /**
- * Answers the endpoint of the access feed, as Server-Sent Events and on a WebSocket.
+ * Answers the endpoints of the access feed: as Server-Sent Events and on a WebSocket, and backwards in pages.
  */
-import { feedData } from "@sallyport/contract/AccessGroup"
+import { AccessChangeEntry, feedData } from "@sallyport/contract/AccessGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import type { AccessEvent } from "@sallyport/core/access/AccessEvent"
 import { AccessFeed, type AccessFeedError, type AccessFeedMessage } from "@sallyport/core/access/AccessFeed"
@@ -18,51 +18,43 @@ import { isUpgrade } from "./Authentication.ts"
 import * as EventStream from "./EventStream.ts"
 import * as Wire from "./internal/wire.ts"
 
-const encoderOf = <Name extends keyof typeof feedData>(name: Name) =>
-  Schema.encodeSync(Schema.fromJsonString(feedData[name]))
+const encodeSnapshot = Schema.encodeSync(Schema.fromJsonString(feedData.snapshot))
+const encodeRevisionAdvanced = Schema.encodeSync(Schema.fromJsonString(feedData.revisionAdvanced))
+const encodeChange = Schema.encodeSync(AccessChangeEntry)
 
-const encodeSnapshot = encoderOf("snapshot")
-const encodeLinkUpserted = encoderOf("pairingLinkUpserted")
-const encodeLinkRemoved = encoderOf("pairingLinkRemoved")
-const encodeClientUpserted = encoderOf("connectClientUpserted")
-const encodeClientRemoved = encoderOf("connectClientRemoved")
-const encodeModeUpdated = encoderOf("connectSecurityModeUpdated")
-const encodeSessionUpserted = encoderOf("sessionUpserted")
-const encodeSessionRemoved = encoderOf("sessionRemoved")
-const encodeCredentialUpserted = encoderOf("credentialUpserted")
-const encodeCredentialRemoved = encoderOf("credentialRemoved")
-const encodeCredentialRead = encoderOf("credentialRead")
-const encodeRevisionAdvanced = encoderOf("revisionAdvanced")
-
-const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId | undefined): string => {
+/** Renders an event: its name, and its data. */
+const entryOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId | undefined): AccessChangeEntry => {
   const head = { revision, actor, at }
   switch (change._tag) {
     case "pairingLinkUpserted":
-      return encodeLinkUpserted({ ...head, link: Wire.pairingLinkView(change.link) })
+      return { event: change._tag, data: { ...head, link: Wire.pairingLinkView(change.link) } }
     case "pairingLinkRemoved":
-      return encodeLinkRemoved({ ...head, id: change.id, reason: change.reason })
+      return { event: change._tag, data: { ...head, id: change.id, reason: change.reason } }
     case "connectClientUpserted":
-      return encodeClientUpserted({ ...head, client: change.client })
+      return { event: change._tag, data: { ...head, client: change.client } }
     case "connectClientRemoved":
-      return encodeClientRemoved({ ...head, proofKeyThumbprint: change.proofKeyThumbprint, reason: change.reason })
+      return {
+        event: change._tag,
+        data: { ...head, proofKeyThumbprint: change.proofKeyThumbprint, reason: change.reason }
+      }
     case "connectSecurityModeUpdated":
-      return encodeModeUpdated({ ...head, mode: change.mode })
+      return { event: change._tag, data: { ...head, mode: change.mode } }
     case "sessionUpserted":
-      return encodeSessionUpserted({ ...head, session: Wire.sessionView(change.session, current) })
+      return { event: change._tag, data: { ...head, session: Wire.sessionView(change.session, current) } }
     case "sessionRemoved":
-      return encodeSessionRemoved({ ...head, id: change.id, reason: change.reason })
+      return { event: change._tag, data: { ...head, id: change.id, reason: change.reason } }
     case "credentialUpserted":
-      return encodeCredentialUpserted({ ...head, credential: change.credential })
+      return { event: change._tag, data: { ...head, credential: change.credential } }
     case "credentialRemoved":
-      return encodeCredentialRemoved({ ...head, scope: change.scope, owner: change.owner, key: change.key })
+      return {
+        event: change._tag,
+        data: { ...head, scope: change.scope, owner: change.owner, key: change.key }
+      }
     case "credentialRead":
-      return encodeCredentialRead({
-        ...head,
-        source: change.source,
-        owner: change.owner,
-        key: change.key,
-        count: change.count
-      })
+      return {
+        event: change._tag,
+        data: { ...head, source: change.source, owner: change.owner, key: change.key, count: change.count }
+      }
   }
 }
 
@@ -74,8 +66,8 @@ const dataOf = ({ actor, at, change, revision }: AccessEvent, current: SessionId
  */
 export const wireEvent = (current: SessionId | undefined) => (message: AccessFeedMessage): EventStream.WireEvent => {
   if (message._tag === "Change") {
-    const { event } = message
-    return { id: String(event.revision), event: event.change._tag, data: dataOf(event, current) }
+    const { data, event } = encodeChange(entryOf(message.event, current))
+    return { id: String(message.event.revision), event, data: JSON.stringify(data) }
   }
   if (message._tag === "Advanced") {
     const { revision } = message
@@ -117,6 +109,27 @@ export const layer = HttpApiBuilder.group(
     const heartbeatInterval = yield* EventStream.HeartbeatInterval
 
     return handlers.handleAll({
+      history: Effect.fn(
+        function*({ query }) {
+          const session = yield* CurrentSession
+          const before = Option.flatMap(Option.fromUndefinedOr(query.before), parseCursor)
+          if (query.before !== undefined && Option.isNone(before)) {
+            return yield* Wire.malformedCursor({
+              message: `${JSON.stringify(query.before)} is not a revision; give the next of the page before, or none`
+            })
+          }
+          const { events, next } = yield* feed.history({
+            reader: session,
+            before: Option.getOrUndefined(before),
+            kind: query.kind,
+            search: query.search
+          })
+          return { events: events.map((event) => entryOf(event, session.id)), next: Option.getOrNull(next) }
+        },
+        Effect.catchReasons("AccessFeedError", {
+          AccessFeedUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
       follow: Effect.fn(function*({ headers, query }) {
         const session = yield* CurrentSession
         const request = yield* HttpServerRequest.HttpServerRequest

@@ -4,7 +4,7 @@
 import { endTold } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
-import type { RunOwner } from "@sallyport/core/runs/Run"
+import { RunId, type RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog } from "@sallyport/core/runs/RunEventLog"
 import type { Session } from "@sallyport/core/access/Session"
 import * as Effect from "effect/Effect"
@@ -58,6 +58,26 @@ export const layer = HttpApiBuilder.group(
           IdempotencyConflict: (reason) => Wire.idempotencyConflict(reason),
           InvalidInput: (reason) => Wire.invalidRequest(reason),
           ShuttingDown: (reason) => Wire.unavailable(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      list: Effect.fn(
+        function*({ query }) {
+          const place = yield* Wire.readPlace(query.after)
+          const runs = yield* log.list({
+            owner: yield* owner,
+            threadId: query.threadId,
+            status: query.status,
+            after: place === undefined ? undefined : { startedAt: place.time, runId: RunId.make(place.id) },
+            limit: Wire.pageSize
+          })
+          return {
+            runs: runs.map(Wire.runView),
+            next: Wire.nextPage(runs, (last) => Wire.placeAt(last.startedAt, last.runId))
+          }
+        },
+        Effect.catchReasons("RunEventLogError", {
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
           StorageFailure: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),

@@ -1,6 +1,7 @@
 /**
  * What the list of connections shows and does: who let whom in, who is here now, names, lifetimes, and what a revocation ends.
  */
+import { AccessHistory } from "@sallyport/contract/AccessGroup"
 import { ListedSessionView, PairingLinkView } from "@sallyport/contract/AccessSchemas"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -11,6 +12,9 @@ const decodeSessions = Schema.decodeUnknownSync(Schema.Array(Schema.toCodecJson(
 const decodeLink = Schema.decodeUnknownSync(
   Schema.toCodecJson(Schema.Struct({ code: Schema.String, link: PairingLinkView }))
 )
+
+const decodeHistory = Schema.decodeUnknownSync(Schema.toCodecJson(AccessHistory))
+const decodeHead = Schema.decodeUnknownSync(Schema.Struct({ revision: Schema.Natural }))
 
 const send = (server: Server, token: string, method: string, path: string, body?: unknown) =>
   server.send({ method, path, headers: bearer(token), body })
@@ -140,5 +144,72 @@ describe("the list of connections", () => {
           })
         }
       }
+    }).pipe(Effect.scoped))
+})
+
+describe("what has happened", () => {
+  it.live("FEED-04: is read backwards, by kind and by a text, in pages, and of the own subject alone", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const ada = yield* server.token({ subject: "ada", scopes: ["access:read", "access:write"] })
+      const bob = yield* server.token({ subject: "bob", scopes: ["access:read", "access:write"] })
+      const manager = yield* server.token({ subject: "eve", scopes: ["access:read", "access:manage"] })
+      for (let index = 0; index < 205; index++) {
+        const link = {
+          issuedBy: "operator",
+          scopes: [],
+          subject: "bob",
+          label: index === 0 ? "Das Büro" : `${index}`
+        } as const
+        yield* Effect.orDie(server.links.issue(link))
+      }
+      yield* link(server, ada, { label: "Laptop" })
+      const history = (token: string, query = "") =>
+        Effect.map(send(server, token, "GET", `/api/auth/access/events${query}`), ({ json, status }) => {
+          assert.strictEqual(status, 200, query)
+          return decodeHistory(json)
+        })
+      const first = yield* history(manager)
+      const second = yield* history(manager, `?before=${first.next}`)
+      const revisions = [...first.events, ...second.events].map(({ data }) => decodeHead(data).revision)
+      assert.deepStrictEqual(revisions, Array.from({ length: 209 }, (_, index) => 209 - index))
+      assert.deepStrictEqual([first.events.length, second.next], [200, null])
+
+      const own = yield* history(ada)
+      assert.deepStrictEqual(own.events.map(({ event }) => event), ["pairingLinkUpserted", "sessionUpserted"])
+      assert.strictEqual(own.next, null)
+      assert.deepStrictEqual((yield* history(ada, "?kind=session")).events.map(({ event }) => event), [
+        "sessionUpserted"
+      ])
+      assert.deepStrictEqual((yield* history(ada, "?kind=credential")).events, [])
+      assert.strictEqual((yield* history(bob, "?search=b%C3%BCro")).events.length, 1)
+      assert.strictEqual((yield* history(manager, "?search=LAPTOP&kind=pairingLink")).events.length, 1)
+      assert.deepStrictEqual((yield* history(ada, "?search=b%C3%BCro")).events, [])
+      assert.deepStrictEqual((yield* history(manager, "?before=1")).events, [])
+      for (const query of ["?before=x", "?before=-1", "?before=1e3", "?kind=all", "?search=", "?search=%E2%80%AE"]) {
+        assert.strictEqual((yield* send(server, ada, "GET", `/api/auth/access/events${query}`)).status, 400, query)
+      }
+      const runner = yield* server.token({ scopes: ["runs:read"] })
+      assert.strictEqual((yield* send(server, runner, "GET", "/api/auth/access/events")).status, 403)
+    }).pipe(Effect.scoped))
+
+  it.live("FEED-04: a search looks at a bounded part, and says where to go on", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const ada = yield* server.token({ subject: "ada", scopes: ["access:read", "access:write"] })
+      yield* link(server, ada, { label: "needle" })
+      for (let index = 0; index < 2_100; index++) {
+        yield* Effect.orDie(server.links.issue({ issuedBy: "operator", scopes: [], subject: "bob" }))
+      }
+      const first = yield* Effect.map(
+        send(server, ada, "GET", "/api/auth/access/events?search=needle"),
+        ({ json }) => decodeHistory(json)
+      )
+      assert.deepStrictEqual(first.events, [])
+      const second = yield* Effect.map(
+        send(server, ada, "GET", `/api/auth/access/events?search=needle&before=${first.next}`),
+        ({ json }) => decodeHistory(json)
+      )
+      assert.deepStrictEqual([second.events.length, second.next], [1, null])
     }).pipe(Effect.scoped))
 })

@@ -56,6 +56,43 @@ const untilEnd = (server: Server, token: string, runId: unknown) =>
     ({ text }) => eventsOf(text)
   )
 
+describe("the list of runs", () => {
+  it.live("RUN-19 HTTP-09: has the session's own runs by thread and status, the newest first, in pages", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const ada = yield* server.token({ subject: "ada" })
+      const bob = yield* server.token({ subject: "bob" })
+      const owner = { subject: "ada" }
+      for (let index = 0; index < 203; index++) {
+        const request = {
+          threadId: index < 2 ? "first" : `thread-${index}`,
+          idempotencyKey: `${index}`,
+          request: index,
+          owner
+        }
+        const { run } = yield* Effect.orDie(server.log.start(request))
+        if (index === 0) yield* Effect.orDie(server.log.finish({ ...run, end: { status: "succeeded" } }))
+      }
+      const list = (query: string, token = ada) =>
+        Effect.map(server.send({ path: `/api/runs${query}`, headers: bearer(token) }), ({ json }) => ({
+          keys: Array.isArray(json["runs"]) ? json["runs"].map((run) => String(run.idempotencyKey)) : [],
+          next: json["next"]
+        }))
+      const first = yield* list("")
+      const second = yield* list(`?after=${encodeURIComponent(String(first.next))}`)
+      const newest = Array.from({ length: 203 }, (_, index) => String(202 - index))
+      assert.deepStrictEqual([...first.keys, ...second.keys].toSorted(), newest.toSorted())
+      assert.deepStrictEqual([first.keys.length, second.keys.length, second.next], [200, 3, null])
+      assert.deepStrictEqual((yield* list("?threadId=first")).keys.toSorted(), ["0", "1"])
+      assert.deepStrictEqual((yield* list("?threadId=first&status=running")).keys, ["1"])
+      assert.deepStrictEqual((yield* list("?status=succeeded")).keys, ["0"])
+      assert.deepStrictEqual((yield* list("", bob)).keys, [])
+      for (const query of ["?status=done", "?threadId=", "?threadId=%00", "?after=x", "?after=1", "?after="]) {
+        assert.strictEqual((yield* server.send({ path: `/api/runs${query}`, headers: bearer(ada) })).status, 400, query)
+      }
+    }).pipe(Effect.scoped))
+})
+
 describe("starting a run", () => {
   it.live("L-70: twice with the same key is one run, at the same time, later, and after its end", () =>
     Effect.gen(function*() {

@@ -88,6 +88,23 @@ export const suite = <E>(
     const test = testOn(layer)
 
     test(
+      "FEED-04: readBefore gives the events before a revision, the newest first, and none that was swept",
+      Effect.gen(function*() {
+        const { feed, links } = yield* AccessRepository
+        for (let index = 0; index < 6; index++) yield* links.insert(linkRow(`link-${index}`), at(index))
+        const before = (revision: number, limit = 100) =>
+          Effect.map(feed.readBefore({ before: revision, limit }), (events) => events.map((event) => event.revision))
+        assert.deepStrictEqual(yield* before(Number.MAX_SAFE_INTEGER), [6, 5, 4, 3, 2, 1])
+        assert.deepStrictEqual(yield* before(5, 2), [4, 3])
+        assert.deepStrictEqual([yield* before(1), yield* before(0), yield* before(7, 1)], [[], [], [6]])
+        const [newest] = yield* feed.readBefore({ before: 7, limit: 1 })
+        assert.deepStrictEqual(newest, (yield* allEvents).at(-1))
+        yield* feed.sweep({ endedBeforeMillis: start + 2, limit: 100 })
+        assert.deepStrictEqual(yield* before(100), [6, 5, 4, 3])
+      })
+    )
+
+    test(
       "begins empty, at revision 0",
       Effect.gen(function*() {
         const feed = (yield* AccessRepository).feed

@@ -9,6 +9,7 @@ import {
   type StartOptions,
   type StartOutcome
 } from "@sallyport/core/runs/RunEventRepository"
+import type { RunStatus } from "@sallyport/core/runs/Run"
 import type { WakeUp } from "@sallyport/core/WakeUps"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -101,6 +102,43 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     it.live(title, () => Effect.provide(effect, Layer.fresh(layer)))
 
   describe(`RunEventRepository (${name})`, () => {
+    test(
+      "RUN-19: list gives an owner's runs by thread and status, the newest first, page by page, without tombstones",
+      Effect.gen(function*() {
+        const runs: Array<RunRow> = []
+        for (let index = 0; index < 7; index++) {
+          const run = yield* started({ threadId: index % 2 === 0 ? "even" : "odd" })
+          if (index < 5) yield* finish(run)
+          runs.push(yield* get(run))
+        }
+        yield* started({ ownerKey: "another", threadId: "even" })
+        const newest = runs.toSorted((a, b) => b.startedAtMillis - a.startedAtMillis || (a.runId < b.runId ? 1 : -1))
+        const list = (options: { readonly threadId?: string; readonly status?: RunStatus } = {}, limit = 3) =>
+          Effect.gen(function*() {
+            const found: Array<RunRow> = []
+            while (true) {
+              const page = yield* use((repository) =>
+                repository.list({ ownerKey: "owner", ...options, after: found.at(-1), limit })
+              )
+              found.push(...page)
+              if (page.length < limit) return found
+            }
+          })
+        assert.deepStrictEqual(yield* list(), newest)
+        for (const limit of [1, 7, 100]) assert.deepStrictEqual(yield* list({}, limit), newest)
+        for (const threadId of ["even", "odd", "none"]) {
+          const ofThread = newest.filter((run) => run.threadId === threadId)
+          assert.deepStrictEqual(yield* list({ threadId }), ofThread)
+          for (const status of ["running", "succeeded", "failed"] as const) {
+            assert.deepStrictEqual(yield* list({ threadId, status }), ofThread.filter((run) => run.status === status))
+            assert.deepStrictEqual(yield* list({ status }), newest.filter((run) => run.status === status))
+          }
+        }
+        yield* use((repository) => repository.sweep({ limit: 100, retentionMillis: past, tombstoneMillis: long }))
+        assert.deepStrictEqual(yield* list(), newest.filter((run) => run.status === "running"))
+      })
+    )
+
     test(
       "RUN-01: a key answers with its run, whatever state that is in, and conflicts for another request or thread",
       Effect.gen(function*() {

@@ -75,6 +75,21 @@ export const AccessChange = Schema.Union([
 export type AccessChange = typeof AccessChange.Type
 
 /**
+ * Names what an event of the feed is about: each name begins those of its types.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const AccessEventKind = Schema.Literals(["session", "pairingLink", "connect", "credential"])
+/**
+ * @see {@link AccessEventKind}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AccessEventKind = typeof AccessEventKind.Type
+
+/**
  * Describes one entry of the access feed.
  *
  * @category models

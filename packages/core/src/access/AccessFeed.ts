@@ -10,13 +10,14 @@ import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import type { AccessEvent } from "./AccessEvent.ts"
+import type { AccessEvent, AccessEventKind } from "./AccessEvent.ts"
 import type { AccessSnapshot } from "./AccessFeedRepository.ts"
 import * as Following from "../Following.ts"
 import * as FeedReach from "./internal/feedReach.ts"
@@ -99,6 +100,36 @@ export type AccessFeedMessage =
   | { readonly _tag: "Advanced"; readonly revision: number }
 
 /**
+ * Describes which past events to read, the newest first.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface HistoryOptions {
+  /** Who reads; by default the operator. It is given what it reaches, as by `subscribe`. */
+  readonly reader?: Principal | undefined
+  /** The revision before which to begin, as the `next` of the page before says; absent to begin with the newest. */
+  readonly before?: number | undefined
+  readonly kind?: AccessEventKind | undefined
+  /** Text that the actor or something else in the event contains, in any case. */
+  readonly search?: string | undefined
+  /** How many events to return at most, up to 200, which is the default. */
+  readonly limit?: number | undefined
+}
+
+/**
+ * Holds past events, the newest first. `next` is where to go on; none after the oldest that is kept. A page may hold fewer
+ * events than were asked for, or none, and have a next one: each looks at so many events at most.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface HistoryPage {
+  readonly events: ReadonlyArray<AccessEvent>
+  readonly next: Option.Option<number>
+}
+
+/**
  * Provides the access feed to readers.
  *
  * **Example** (Following changes of access)
@@ -144,6 +175,8 @@ export class AccessFeed extends Context.Service<AccessFeed, {
   readonly events: (options: { readonly after: number }) => Stream.Stream<AccessEvent, AccessFeedError>
   /** Returns what is there, with the revision to go on from. */
   readonly snapshot: Effect.Effect<AccessSnapshot, AccessFeedError>
+  /** Reads backwards what has happened. It looks at no more than 2,000 events; the answer says where to go on. */
+  readonly history: (options?: HistoryOptions) => Effect.Effect<HistoryPage, AccessFeedError>
   /**
    * Begins with a snapshot and goes on with every later change. With `after` it goes on from there instead; the snapshot
    * comes first all the same if that revision is unknown, or lies so far back that a snapshot is less to read or that what
@@ -161,6 +194,19 @@ export class AccessFeed extends Context.Service<AccessFeed, {
 }>()("@sallyport/core/access/AccessFeed") {}
 
 const unavailable = (cause: RepositoryError) => new AccessFeedError({ reason: new AccessFeedUnavailable({ cause }) })
+
+/** How many past events are read at once, and returned at most. */
+const historyPage = 200
+
+/** How many past events are looked at for one page. */
+const historyScan = 2_000
+
+/** Tells whether a text in a value, however deep, contains the searched one, which is in lower case. */
+const isMentioned = (search: string, value: unknown): boolean =>
+  typeof value === "string"
+    ? value.toLowerCase().includes(search)
+    : typeof value === "object" && value !== null && !DateTime.isDateTime(value) && !Duration.isDuration(value) &&
+      Object.values(value).some((member) => isMentioned(search, member))
 
 const build = Effect.fnUntraced(function*(
   { maxReplay, pageSize, pollMillis, retryMillis }: Settings
@@ -231,6 +277,28 @@ const build = Effect.fnUntraced(function*(
   return AccessFeed.of({
     events,
     snapshot,
+    history: Effect.fn("AccessFeed.history")(function*(options = {}): Effect.fn.Return<HistoryPage, AccessFeedError> {
+      const { kind, reader = "operator" } = options
+      const search = options.search?.toLowerCase() ?? ""
+      const limit = Math.min(options.limit ?? historyPage, historyPage)
+      const found: Array<AccessEvent> = []
+      let before = options.before ?? Number.MAX_SAFE_INTEGER
+      for (let scanned = 0; scanned < historyScan; scanned += historyPage) {
+        const page = yield* Effect.mapError(repository.readBefore({ before, limit: historyPage }), unavailable)
+        for (const event of page) {
+          before = event.revision
+          const isAsked = (kind === undefined || event.change._tag.startsWith(kind)) &&
+            FeedReach.reaches(reader, event) &&
+            (search === "" || isMentioned(search, [event.actor, event.change]))
+          if (isAsked) found.push(event)
+          if (found.length === limit) return { events: found, next: before > 1 ? Option.some(before) : Option.none() }
+        }
+        if (page.length < historyPage) return { events: found, next: Option.none() }
+        // SQLite answers at once, and others are to have their turn.
+        yield* Effect.yieldNow
+      }
+      return { events: found, next: Option.some(before) }
+    }),
     subscribe: (options) =>
       Stream.unwrap(Effect.gen(function*() {
         const after = options?.after

@@ -52,6 +52,11 @@ export interface AccessFeedRepository {
     readonly after: number
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<AccessEvent>, RepositoryError>
+  /** Returns the events before a revision that are kept, newest first, at most `limit`. */
+  readonly readBefore: (options: {
+    readonly before: number
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<AccessEvent>, RepositoryError>
   /**
    * Returns what there is at `nowMillis` together with the revision that shows it, read at one point between two changes:
    * a reader that goes on from that revision misses none and sees none twice.

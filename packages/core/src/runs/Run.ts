@@ -165,6 +165,36 @@ export const continuationOf = (metadata: Schema.Json): Option.Option<RunContinua
   Option.map(decodeContinued(metadata), ({ continuation }) => continuation)
 
 /**
+ * Describes how far a run has come, if it knows: `done` of `total` steps. A program says so with an event whose data has
+ * it as `progress`, beside whatever else it tells.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RunProgress = Schema.Struct({
+  done: Schema.Natural,
+  total: Schema.Natural
+}).check(Schema.makeFilter(({ done, total }) => done <= total, { expected: "no more done than there is in total" }))
+/**
+ * @see {@link RunProgress}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RunProgress = typeof RunProgress.Type
+
+const decodeProgress = Schema.decodeUnknownOption(Schema.Struct({ progress: RunProgress }))
+
+/**
+ * Reads from the data of an event how far its run has come; none if it doesn't say.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const progressOf = (data: Schema.Json): Option.Option<RunProgress> =>
+  Option.map(decodeProgress(data), ({ progress }) => progress)
+
+/**
  * Describes the data of a terminal event.
  *
  * @category models

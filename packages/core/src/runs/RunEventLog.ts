@@ -22,6 +22,7 @@ import type {
   AppendedEvents,
   EventsOptions,
   KeyedRun,
+  ListOptions,
   NamedRun,
   OwnedThread,
   RunRequest,
@@ -43,6 +44,7 @@ export type {
   AppendedEvents,
   EventsOptions,
   KeyedRun,
+  ListOptions,
   NamedRun,
   OwnedThread,
   RunRequest,
@@ -161,6 +163,8 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * the reconnect window, however it ended. None if there is neither; a failure of the store is an error, never none.
    */
   readonly activeForThread: (thread: OwnedThread) => Effect.Effect<Option.Option<Run>, RunEventLogError>
+  /** Lists an owner's runs whose events are still kept, the newest first. Fails with `InvalidInput`. */
+  readonly list: (options: ListOptions) => Effect.Effect<ReadonlyArray<Run>, RunEventLogError>
   /**
    * Reads the events after a cursor, then follows the run to its terminal event.
    *

@@ -352,6 +352,17 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly threadId: string
     readonly windowMillis: number
   }) => Effect.Effect<Option.Option<RunRow>, RepositoryError>
+  /**
+   * Returns an owner's runs whose events are still kept, of a thread and of a status if these are given: those that started
+   * last first, those of one time by their ids from the last on; after a run or from the newest, at most `limit`.
+   */
+  readonly list: (options: {
+    readonly ownerKey: string
+    readonly threadId?: string | undefined
+    readonly status?: RunStatus | undefined
+    readonly after?: Pick<RunRow, "startedAtMillis" | "runId"> | undefined
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<RunRow>, RepositoryError>
   /** Returns at most `limit` events numbered above `after`, in order. An unknown run has none. */
   readonly read: (options: {
     readonly runId: string
@@ -475,6 +486,12 @@ export const refuse = (
   if (head.epoch !== epoch) return { _tag: "Fenced", currentEpoch: head.epoch }
   return undefined
 }
+
+/** Orders runs as lists do. */
+const newestFirst = (
+  a: Pick<RunRow, "runId" | "startedAtMillis">,
+  b: Pick<RunRow, "runId" | "startedAtMillis">
+): number => b.startedAtMillis - a.startedAtMillis || (a.runId === b.runId ? 0 : a.runId < b.runId ? 1 : -1)
 
 const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   type Mutable<A> = { -readonly [K in keyof A]: A[K] }
@@ -688,6 +705,16 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           ? Option.none()
           : Option.some(copy(latest))
       }),
+    list: ({ after, limit, ownerKey, status, threadId }) =>
+      step("list runs", () =>
+        Array.from(runs.values(), ({ row }) => row)
+          .filter((row) =>
+            row.ownerKey === ownerKey && row.expiredAtMillis === null && (threadId ?? row.threadId) === row.threadId &&
+            (status ?? row.status) === row.status && (after === undefined || newestFirst(after, row) < 0)
+          )
+          .sort(newestFirst)
+          .slice(0, limit)
+          .map((row) => ({ ...row }))),
     read: (options) =>
       step("read events", () => {
         // The numbers have no gaps, so that an event's place is its number.

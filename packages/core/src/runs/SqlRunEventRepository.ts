@@ -76,6 +76,12 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
     `CREATE INDEX ${table("runs_thread_ended")}
       ON ${runs} (owner_key, thread_id, COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis))
       WHERE status <> 'running'`,
+    // An owner's runs are listed whole, by thread and by status, each the newest first.
+    ...["", "thread_id", "status"].map((column) =>
+      `CREATE INDEX ${table(column === "" ? "runs_listed" : `runs_listed_${column}`)}
+      ON ${runs} (owner_key, ${column === "" ? "" : `${column}, `}started_at_millis, run_id)
+      WHERE expired_at_millis IS NULL`
+    ),
     `CREATE INDEX ${
       table("runs_lease")
     } ON ${runs} (lease_expires_at_millis) WHERE lease_expires_at_millis IS NOT NULL`,
@@ -223,6 +229,16 @@ export const make: (
     const byThread = oneRun(
       `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
     )
+    const listing = (condition: string) =>
+      manyRuns(
+        `SELECT ${runColumns} FROM ${runs}
+      WHERE owner_key = ? AND ${condition} AND expired_at_millis IS NULL AND (started_at_millis, run_id) < (?, ?)
+      ORDER BY started_at_millis DESC, run_id DESC LIMIT ?`
+      )
+    const list = listing("TRUE")
+    const listOfThread = listing("thread_id = ?")
+    const listOfStatus = listing("status = ?")
+    const listOfBoth = listing("thread_id = ? AND status = ?")
     const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
       `SELECT run_id AS "runId", CASE WHEN lease_expires_at_millis < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
     FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
@@ -629,6 +645,16 @@ export const make: (
             // A run that ends between the two looks is found by the second.
             Option.isSome(running) ? Effect.succeed(running) : lastEnded([ownerKey, threadId, windowMillis]))
         ),
+      list: ({ after, limit, ownerKey, status, threadId }) => {
+        const page = [after?.startedAtMillis ?? Number.MAX_SAFE_INTEGER, after?.runId ?? "", limit]
+        return kit.read("list runs")(
+          threadId === undefined
+            ? status === undefined ? list([ownerKey, ...page]) : listOfStatus([ownerKey, status, ...page])
+            : status === undefined
+            ? listOfThread([ownerKey, threadId, ...page])
+            : listOfBoth([ownerKey, threadId, status, ...page])
+        )
+      },
       read: ({ after, limit, runId }) =>
         kit.read("read events")(
           isPg

@@ -95,6 +95,9 @@ const exercise = Effect.gen(function*() {
   yield* repository.get(five)
   yield* repository.getByKey({ ownerKey: "owner", idempotencyKey: "another" })
   yield* repository.activeForThread({ ownerKey: "owner", threadId: "thread 5", windowMillis: 1_000 })
+  for (const [threadId, status] of [[], ["thread 5"], [undefined, "aborted"], ["thread 5", "running"]] as const) {
+    yield* repository.list({ ownerKey: "owner", threadId, status, limit: 10 })
+  }
   yield* repository.read({ runId: two, after: 1, limit: 10 })
   yield* repository.heads([two, three])
   yield* repository.now

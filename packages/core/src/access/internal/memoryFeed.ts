@@ -18,6 +18,8 @@ export const make = (state: MemoryState): AccessFeedRepository => ({
       const from = Math.max(0, after - state.swept)
       return state.events.slice(from, from + limit)
     }),
+  readBefore: ({ before, limit }) =>
+    Effect.sync(() => state.events.filter(({ revision }) => revision < before).toReversed().slice(0, limit)),
   snapshot: ({ nowMillis }) =>
     Effect.sync(() => ({
       revision: state.swept + state.events.length,

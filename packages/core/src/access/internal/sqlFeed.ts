@@ -140,10 +140,13 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
       SELECT page.revision FROM page CROSS JOIN kept WHERE kept.revision IS NULL OR page.revision < kept.revision
     ) RETURNING revision`
   )
-  const events = all(kit.rows("access_feed", AccessEvent).decode)(
-    `SELECT revision, payload AS change, actor, at_millis AS at FROM ${feed}
-    WHERE revision > ? AND type IN (${types.map((type) => `'${type}'`).join(", ")}) ORDER BY revision LIMIT ?`
-  )
+  const reading = (condition: string, order: string) =>
+    all(kit.rows("access_feed", AccessEvent).decode)(
+      `SELECT revision, payload AS change, actor, at_millis AS at FROM ${feed}
+      WHERE ${condition} AND type IN (${types.map((type) => `'${type}'`).join(", ")}) ORDER BY ${order} LIMIT ?`
+    )
+  const events = reading("revision > ?", "revision")
+  const eventsBefore = reading("revision < ?", "revision DESC")
 
   const links = kit.rows("pairing_links", PairingLinkRow)
   const sessions = kit.rows("sessions", SessionRow)
@@ -168,6 +171,7 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
     latestRevision: read("latestRevision")(latestRevision),
     oldestRevision: read("oldestRevision")(oldestRevision),
     read: ({ after, limit }) => read("read")(events([after, limit])),
+    readBefore: ({ before, limit }) => read("readBefore")(eventsBefore([before, limit])),
     snapshot: ({ nowMillis }) =>
       Effect.gen(function*() {
         const revision = yield* latestRevision

@@ -3,7 +3,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
-import type { Run, RunOwner } from "../Run.ts"
+import type { Run, RunOwner, RunStatus } from "../Run.ts"
 import type { RunEventLogError } from "./runErrors.ts"
 
 /**
@@ -102,6 +102,21 @@ export interface KeyedRun {
 export interface OwnedThread {
   readonly threadId: string
   readonly owner: RunOwner
+}
+
+/**
+ * Describes which runs to list: an owner's, of a thread and of a status if these are given, after one of them if it is given.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ListOptions {
+  readonly owner: RunOwner
+  readonly threadId?: string | undefined
+  readonly status?: RunStatus | undefined
+  readonly after?: Pick<Run, "runId" | "startedAt"> | undefined
+  /** How many runs to list at most. Default 200. */
+  readonly limit?: number | undefined
 }
 
 /**

@@ -17,6 +17,7 @@ import type {
   AppendedEvents,
   EventsOptions,
   KeyedRun,
+  ListOptions,
   NamedRun,
   OwnedThread,
   RunRequest,
@@ -296,6 +297,19 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         windowMillis: settings.reconnectWindow
       }))
       return Option.map(row, toRun)
+    }),
+    list: Effect.fn("RunEventLog.list")(function*({ after, limit, owner, status, threadId }: ListOptions) {
+      yield* checkAddress({ owner, ...(threadId === undefined ? {} : { threadId }) })
+      const rows = yield* storage(repository.list({
+        ownerKey: ownerKey(owner),
+        threadId,
+        status,
+        after: after === undefined
+          ? undefined
+          : { startedAtMillis: after.startedAt.epochMilliseconds, runId: after.runId },
+        limit: limit ?? 200
+      }))
+      return rows.map(toRun)
     }),
     events: (options: EventsOptions) =>
       Effect.map(eventsEncoded(options), Stream.map((event): RunEvent => ({ ...event, data: JSON.parse(event.data) }))),
