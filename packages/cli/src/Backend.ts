@@ -6,6 +6,7 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as DpopProof from "@sallyport/core/access/DpopProof"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
@@ -21,6 +22,7 @@ import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
+import * as WebSockets from "@sallyport/node/WebSockets"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -99,6 +101,12 @@ export class InvalidServerTimeouts extends Schema.TaggedError<InvalidServerTimeo
   }
 }
 
+/**
+ * After which time a connection is cut on which nothing moves. Streams of events move at each heartbeat, so that this is one
+ * whose client reads nothing, or is gone without a word.
+ */
+const stalledMillis = 120_000
+
 /** Decodes the timeouts to what `node:http` takes. It looks for connections that are over time twice within the shortest. */
 const serverOptions = Effect.fnUntraced(function*(options: Options) {
   const read = ServiceOptions.fromObject<Options, InvalidServerTimeouts>(
@@ -122,7 +130,7 @@ const serverOptions = Effect.fnUntraced(function*(options: Options) {
 
 const layerServer = (options: Options) =>
   Layer.unwrap(Effect.map(serverOptions(options), (timeouts) => {
-    const server = holdEarlyRequests(createServer(timeouts))
+    const server = holdEarlyRequests(createServer(timeouts)).setTimeout(stalledMillis)
     // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))
@@ -132,7 +140,8 @@ const layerServer = (options: Options) =>
       NodeHttpServer.layer(() => server, {
         host: options.host,
         port: options.port,
-        gracefulShutdownTimeout: "2 seconds"
+        gracefulShutdownTimeout: "2 seconds",
+        websocket: WebSockets.serverOptions
       })
     )
   }))
@@ -160,7 +169,7 @@ export const layer = (options: Options) =>
           DemoPage.layer,
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
-          Layer.provide(CountingRun.layer)
+          Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])
         ),
         { disableListenLog: true, disableLogger: true }
       ).pipe(
