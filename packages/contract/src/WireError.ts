@@ -156,7 +156,11 @@ export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>
  */
 export class TooManyRequests extends Schema.TaggedError<TooManyRequests>()(
   "TooManyRequests",
-  fields(["rate_limited", "too_many_connections"]),
+  {
+    ...fields(["rate_limited", "too_many_connections"]),
+    /** In how many seconds to try again, as `Retry-After` says. */
+    retryAfterSeconds: Schema.optionalKey(Schema.Natural)
+  },
   { httpApiStatus: 429 }
 ) {}
 
@@ -216,6 +220,8 @@ export class OAuthTooManyRequests extends Schema.TaggedError<OAuthTooManyRequest
   error: Schema.Literal("temporarily_unavailable"),
   code: Schema.Literal("rate_limited"),
   error_description: Schema.String,
+  /** In how many seconds to try again, as `Retry-After` says. */
+  retry_after_seconds: Schema.optionalKey(Schema.Natural),
   traceId: Schema.String
 }, { httpApiStatus: 429 }) {
   override get message() {

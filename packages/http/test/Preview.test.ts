@@ -91,6 +91,7 @@ describe("the preview of a code", () => {
       const limited = yield* preview(server, yield* wrongCode)
       assertError(limited, { status: 429, tag: "TooManyRequests", code: "rate_limited", retryable: true })
       assert.isAtLeast(Number(limited.headers["retry-after"]), 1)
+      assert.strictEqual(limited.json["retryAfterSeconds"], Number(limited.headers["retry-after"]))
       assert.strictEqual((yield* redeem(server, yield* wrongCode)).status, 429)
     }))
 

@@ -134,6 +134,7 @@ describe("wrong codes", () => {
         for (const answer of [cookie, token]) {
           const seconds = Number(answer.headers["retry-after"])
           assert.isTrue(Number.isInteger(seconds) && seconds > 0 && seconds <= 60, String(seconds))
+          assert.strictEqual(answer.json["retryAfterSeconds"] ?? answer.json["retry_after_seconds"], seconds)
           assert.strictEqual(answer.headers["cache-control"], "no-store")
         }
       }

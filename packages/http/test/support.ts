@@ -467,7 +467,8 @@ export const assertError = (
   assert.match(String(answer.headers["content-type"]), /^application\/json/)
   assert.deepStrictEqual(
     Object.keys(answer.json).toSorted(),
-    ["_tag", "code", "message", "retryable", "traceId"]
+    ["_tag", "code", "message", ...(answer.status === 429 ? ["retryAfterSeconds"] : []), "retryable", "traceId"]
+      .toSorted()
   )
   assert.match(String(answer.json.message), /^\S.{10,}\S$/)
   assert.match(String(answer.json.traceId), /^(?!0{32})[0-9a-f]{32}$/)

@@ -36,10 +36,13 @@ export const oauthDpopFailure = (
     }))
 
 /** Says on the answer to the current request in how many seconds another one may be answered (RFC 9110 section 10.2.3). */
-const retryAfter = (millis: number) =>
+const retryAfter = (seconds: number) =>
   HttpEffect.appendPreResponseHandler((_request, response) =>
-    Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(Math.max(1, Math.ceil(millis / 1000)))))
+    Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(seconds)))
   )
+
+/** Returns a time to wait in whole seconds, at least one. */
+const toSeconds = (millis: number): number => Math.max(1, Math.ceil(millis / 1000))
 
 interface TooSoon extends Reason {
   readonly retryAfterMillis: number
@@ -50,9 +53,15 @@ export const rateLimited = (
   reason: TooSoon
 ): Effect.Effect<never, WireError.TooManyRequests, HttpServerRequest.HttpServerRequest> =>
   Effect.andThen(
-    retryAfter(reason.retryAfterMillis),
+    retryAfter(toSeconds(reason.retryAfterMillis)),
     answer("rate_limited", reason, (traceId) =>
-      new WireError.TooManyRequests({ code: "rate_limited", message: reason.message, retryable: true, traceId }))
+      new WireError.TooManyRequests({
+        code: "rate_limited",
+        message: reason.message,
+        retryable: true,
+        retryAfterSeconds: toSeconds(reason.retryAfterMillis),
+        traceId
+      }))
   )
 
 /** Fails with a 429 for a session that has as many connections open as it may. */
@@ -63,11 +72,18 @@ export const tooManyConnections: Effect.Effect<
 > = Effect.suspend(() => {
   const message = "This session has as many connections open as it may at once; close one of them first"
   return Effect.andThen(
-    retryAfter(1_000),
+    retryAfter(1),
     answer(
       "too_many_connections",
       { message },
-      (traceId) => new WireError.TooManyRequests({ code: "too_many_connections", message, retryable: true, traceId })
+      (traceId) =>
+        new WireError.TooManyRequests({
+          code: "too_many_connections",
+          message,
+          retryable: true,
+          retryAfterSeconds: 1,
+          traceId
+        })
     )
   )
 })
@@ -77,12 +93,13 @@ export const oauthRateLimited = (
   reason: TooSoon
 ): Effect.Effect<never, WireError.OAuthTooManyRequests, HttpServerRequest.HttpServerRequest> =>
   Effect.andThen(
-    retryAfter(reason.retryAfterMillis),
+    retryAfter(toSeconds(reason.retryAfterMillis)),
     answer("rate_limited", reason, (traceId) =>
       new WireError.OAuthTooManyRequests({
         error: "temporarily_unavailable",
         code: "rate_limited",
         error_description: reason.message,
+        retry_after_seconds: toSeconds(reason.retryAfterMillis),
         traceId
       }))
   )
