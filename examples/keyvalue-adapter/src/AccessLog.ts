@@ -21,7 +21,9 @@ export const Change = Schema.Struct({
   removedSessions: Schema.optionalKey(Schema.Array(Session.SessionId)),
   tickets: Schema.optionalKey(Schema.Array(SessionCredentialRepository.TicketRow)),
   removedTickets: Schema.optionalKey(Schema.Array(Schema.String)),
-  events: Schema.optionalKey(Schema.Array(AccessEvent.AccessEvent))
+  events: Schema.optionalKey(Schema.Array(AccessEvent.AccessEvent)),
+  /** How many of the oldest events are no longer kept. */
+  sweptEvents: Schema.optionalKey(Schema.Natural)
 })
 /** @see {@link Change} */
 export type Change = typeof Change.Type
@@ -33,6 +35,8 @@ export interface State {
   readonly sessions: ReadonlyMap<Session.SessionId, SessionCredentialRepository.SessionRow>
   readonly tickets: ReadonlyMap<string, SessionCredentialRepository.TicketRow>
   readonly events: ReadonlyArray<AccessEvent.AccessEvent>
+  /** How many events before those were deleted. */
+  readonly swept: number
 }
 
 /** Describes the result of an operation: its answer, and its change, if any. Events get their numbers later. */
@@ -82,6 +86,7 @@ const make = Effect.gen(function*() {
   const sessions = new Map<Session.SessionId, SessionCredentialRepository.SessionRow>()
   const tickets = new Map<string, SessionCredentialRepository.TicketRow>()
   const events: Array<AccessEvent.AccessEvent> = []
+  const state = { links, sessions, tickets, events, swept: 0 }
   let number = 0
 
   const apply = (change: Change) => {
@@ -92,6 +97,7 @@ const make = Effect.gen(function*() {
     for (const row of change.tickets ?? []) tickets.set(row.ticketDigest, row)
     for (const digest of change.removedTickets ?? []) tickets.delete(digest)
     events.push(...(change.events ?? []))
+    state.swept += events.splice(0, change.sweptEvents ?? 0).length
     number++
   }
 
@@ -115,7 +121,6 @@ const make = Effect.gen(function*() {
 
   const wakeups = WakeUps.make()
   const semaphore = yield* Semaphore.make(1)
-  const state: State = { links, sessions, tickets, events }
 
   return AccessLog.of({
     state,
@@ -136,7 +141,7 @@ const make = Effect.gen(function*() {
         const change: Change = {
           ...decision.change,
           events: (decision.change.events ?? []).map((event, index) =>
-            new AccessEvent.AccessEvent({ ...event, revision: events.length + index + 1 })
+            new AccessEvent.AccessEvent({ ...event, revision: state.swept + events.length + index + 1 })
           )
         }
         // This process doesn't know the stored change: it is another process's, or its own, whose `set` failed and
@@ -146,7 +151,7 @@ const make = Effect.gen(function*() {
         }
         yield* store.set(key(number + 1), yield* Effect.orDie(Schema.encodeEffect(Stored)(change)))
         apply(change)
-        wakeups.notify("access_feed", events.length)
+        wakeups.notify("access_feed", state.swept + events.length)
         return decision.answer
       }).pipe(
         Effect.uninterruptible,

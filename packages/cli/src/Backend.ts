@@ -3,12 +3,15 @@
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as DpopProof from "@sallyport/core/access/DpopProof"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
 import * as ReplayRepository from "@sallyport/core/access/ReplayRepository"
+import * as ServiceOptions from "@sallyport/core/ServiceOptions"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as CredentialHandlers from "@sallyport/http/CredentialHandlers"
@@ -18,12 +21,15 @@ import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
+import type * as PgDatabase from "@sallyport/pg/PgDatabase"
+import * as WebSockets from "@sallyport/node/WebSockets"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import type { IpNetwork } from "effect/net/IpNetwork"
-import type * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import { createServer } from "node:http"
 import * as BackendCredentials from "./BackendCredentials.ts"
 import * as ConnectRoutes from "./ConnectRoutes.ts"
@@ -45,12 +51,24 @@ export interface Options {
   readonly port: number
   readonly stateDirectory: string
   /** A PostgreSQL database that other nodes share. Default: an SQLite file in the state directory. */
-  readonly databaseUrl?: Redacted.Redacted | undefined
+  readonly database?: PgDatabase.Options | undefined
   readonly policy?: AuthPolicy.Kind | undefined
   /** The address under which clients reach the server. DPoP proofs must name it. */
   readonly publicUrl?: URL | undefined
   /** The proxies whose `X-Forwarded` headers are trusted; none by default. */
   readonly trustedProxies?: ReadonlyArray<IpNetwork> | undefined
+  /**
+   * How long an idle connection stays open for the next request. Default 75 seconds: balancers keep one for 60 mostly, and
+   * one that the server closes first costs them a request.
+   */
+  readonly keepAliveTimeout?: Duration.Duration | undefined
+  /** How long a client may take to send the head of a request. Default 20 seconds. */
+  readonly headersTimeout?: Duration.Duration | undefined
+  /**
+   * How long a client may take to send a whole request, after which it is answered 408, or its connection closed. Default 1
+   * minute. Answers may take as long as they do.
+   */
+  readonly requestTimeout?: Duration.Duration | undefined
 }
 
 /** The services, with the options that stand in variables: docs/mounting.md lists them. */
@@ -62,18 +80,57 @@ const layerServices = Layer.mergeAll(
   Layer.provide(DpopProof.layerConfig, NodeProofSignature.layer),
   // The backend has one owner, and no organisations.
   BackendCredentials.layer(OrgMembership.layerNone),
+  AccessFeed.layerSweeper(),
   ReplayRepository.layerSweeper(),
   BootstrapCredentialService.layerSweeper(),
   Layer.provide(SessionCredentialService.layerSweeper(), SessionCredentialService.layerConfig),
   Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layerConfig))
 )
 
-// Longer than balancers keep an idle connection, 60 seconds mostly: one that the server closes first costs them a request.
-const keepAliveMillis = 75_000
+/**
+ * Reports timeouts that cannot work, while the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidServerTimeouts extends Schema.TaggedError<InvalidServerTimeouts>()("InvalidServerTimeouts", {
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The timeouts of the server cannot work: ${this.problem}`
+  }
+}
+
+/**
+ * After which time a connection is cut on which nothing moves. Streams of events move at each heartbeat, so that this is one
+ * whose client reads nothing, or is gone without a word.
+ */
+const stalledMillis = 120_000
+
+/** Decodes the timeouts to what `node:http` takes. It looks for connections that are over time twice within the shortest. */
+const serverOptions = Effect.fnUntraced(function*(options: Options) {
+  const read = ServiceOptions.fromObject<Options, InvalidServerTimeouts>(
+    options,
+    (problem) => new InvalidServerTimeouts({ problem })
+  )
+  const requestTimeout = yield* read.millis("requestTimeout", "1 minute")
+  const headersTimeout = yield* read.millis("headersTimeout", `${Math.min(20_000, requestTimeout)} millis`)
+  if (headersTimeout > requestTimeout) {
+    return yield* read.refuse(
+      "headersTimeout must be no longer than requestTimeout, which is for the head and the body"
+    )
+  }
+  return {
+    keepAliveTimeout: yield* read.millis("keepAliveTimeout", "75 seconds"),
+    headersTimeout,
+    requestTimeout,
+    connectionsCheckingInterval: Math.ceil(headersTimeout / 2)
+  }
+})
 
 const layerServer = (options: Options) =>
-  Layer.unwrap(Effect.sync(() => {
-    const server = holdEarlyRequests(createServer({ keepAliveTimeout: keepAliveMillis }))
+  Layer.unwrap(Effect.map(serverOptions(options), (timeouts) => {
+    const server = holdEarlyRequests(createServer(timeouts)).setTimeout(stalledMillis)
     // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))
@@ -83,7 +140,8 @@ const layerServer = (options: Options) =>
       NodeHttpServer.layer(() => server, {
         host: options.host,
         port: options.port,
-        gracefulShutdownTimeout: "2 seconds"
+        gracefulShutdownTimeout: "2 seconds",
+        websocket: WebSockets.serverOptions
       })
     )
   }))
@@ -111,13 +169,13 @@ export const layer = (options: Options) =>
           DemoPage.layer,
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
-          Layer.provide(CountingRun.layer)
+          Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])
         ),
         { disableListenLog: true, disableLogger: true }
       ).pipe(
         Shutdown.graceful,
         Layer.provideMerge(layerServices),
-        Layer.provideMerge(Persistence.layer({ databaseUrl: options.databaseUrl, state }))
+        Layer.provideMerge(Persistence.layer({ database: options.database, state }))
       )
   )).pipe(
     // The port comes before the state, so that a second server on the same port changes nothing. The policy comes

@@ -20,7 +20,17 @@ import { renderUnicodeCompact } from "uqr"
 import { networkInterfaces } from "node:os"
 import * as Backend from "./Backend.ts"
 import * as Addresses from "./internal/addresses.ts"
+import * as StoreCommands from "./internal/storeCommands.ts"
 import * as StateDirectory from "./StateDirectory.ts"
+
+/** Makes the flag of a duration, such as `--request-timeout "30 seconds"`, which `SALLYPORT_HTTP_REQUEST_TIMEOUT` is for too. */
+const timeout = (name: string, description: string) =>
+  Flag.String(name).pipe(
+    Flag.withSchema(Schema.DurationFromString),
+    Flag.withDescription(description),
+    Flag.withFallbackConfig(Config.Duration(`SALLYPORT_HTTP_${name.replaceAll("-", "_").toUpperCase()}`)),
+    Flag.optional
+  )
 
 const flags = {
   host: Flag.String("host").pipe(
@@ -36,13 +46,9 @@ const flags = {
     Flag.withDescription("Where the database and the secrets are kept; by default the platform's directory for state"),
     Flag.optional
   ),
-  databaseUrl: Flag.Redacted("database-url").pipe(
-    Flag.withDescription(
-      "A PostgreSQL database that several nodes share (postgres://…), instead of an SQLite file; other users of this " +
-        "machine can read arguments, so prefer SALLYPORT_DATABASE_URL"
-    ),
-    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
-    Flag.optional
+  ...StoreCommands.databaseFlags(
+    "A PostgreSQL database that several nodes share (postgres://…), instead of an SQLite file; other users of this " +
+      "machine can read arguments, so prefer SALLYPORT_DATABASE_URL"
   ),
   policy: Flag.Literals("policy", AuthPolicy.Kind.literals).pipe(
     Flag.withDescription(
@@ -61,6 +67,15 @@ const flags = {
     ),
     Flag.atLeast(0)
   ),
+  keepAliveTimeout: timeout(
+    "keep-alive-timeout",
+    "How long an idle connection stays open; longer than the proxy before the server keeps it; by default 75 seconds"
+  ),
+  headersTimeout: timeout(
+    "headers-timeout",
+    "How long a client may take to send a request's head; by default 20 seconds"
+  ),
+  requestTimeout: timeout("request-timeout", "How long a client may take to send a whole request; by default 1 minute"),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("Print one line of JSON instead of text and a QR code"),
     Flag.withDefault(false)
@@ -135,26 +150,31 @@ const announce = Effect.fnUntraced(
 export const serve = Command.make(
   "serve",
   flags,
-  Effect.fnUntraced(function*({ databaseUrl, host, json, policy, port, publicUrl, stateDir, trustedProxy }) {
-    const base = Option.isSome(publicUrl)
-      ? new URL(yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value)))
-      : undefined
-    const trustedProxies = yield* Effect.forEach(
-      trustedProxy,
-      (text) => Effect.fromResult(TrustedProxies.parse(text))
-    )
-    const backend = Backend.layer({
-      host,
-      port,
-      stateDirectory: yield* StateDirectory.orDefault(stateDir),
-      databaseUrl: Option.getOrUndefined(databaseUrl),
-      policy: Option.getOrUndefined(policy),
-      publicUrl: base,
-      trustedProxies
-    })
-    const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
-    return yield* Layer.launch(Layer.provide(announcement, backend))
-  })
+  Effect.fnUntraced(
+    function*({ host, json, policy, port, publicUrl, stateDir, trustedProxy, ...others }) {
+      const base = Option.isSome(publicUrl)
+        ? new URL(yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value)))
+        : undefined
+      const trustedProxies = yield* Effect.forEach(
+        trustedProxy,
+        (text) => Effect.fromResult(TrustedProxies.parse(text))
+      )
+      const backend = Backend.layer({
+        host,
+        port,
+        stateDirectory: yield* StateDirectory.orDefault(stateDir),
+        database: StoreCommands.databaseOf(others),
+        policy: Option.getOrUndefined(policy),
+        publicUrl: base,
+        trustedProxies,
+        keepAliveTimeout: Option.getOrUndefined(others.keepAliveTimeout),
+        headersTimeout: Option.getOrUndefined(others.headersTimeout),
+        requestTimeout: Option.getOrUndefined(others.requestTimeout)
+      })
+      const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
+      return yield* Layer.launch(Layer.provide(announcement, backend))
+    }
+  )
 ).pipe(
   Command.withDescription("Start the reference backend and print a pairing URL"),
   Command.withExamples([

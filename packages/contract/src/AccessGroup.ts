@@ -9,7 +9,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import { RequestErrors, requires } from "./Authentication.ts"
-import { InvalidRequest, Unavailable } from "./WireError.ts"
+import { InvalidRequest, TooManyRequests, Unavailable } from "./WireError.ts"
 
 /**
  * Describes a session in the feed.
@@ -22,14 +22,24 @@ export const FeedSession = Schema.Struct({
   subject: Schema.String,
   method: Schema.String,
   scopes: Schema.Array(Schema.String),
+  proofKeyThumbprint: Schema.NullOr(Schema.String),
   device: Schema.Struct({
     label: Schema.NullOr(Schema.String),
+    kind: Schema.String,
     userAgent: Schema.NullOr(Schema.String),
     address: Schema.NullOr(Schema.String)
   }),
+  /** Who let the device in: see `SessionView`. */
+  letInBy: Schema.Struct({
+    actor: Schema.String,
+    sessionId: Schema.NullOr(Schema.String),
+    linkId: Schema.NullOr(Schema.String)
+  }),
+  lifetimeSeconds: Schema.NullOr(Schema.Natural),
   createdAt: Schema.DateTimeUtcFromString,
   lastSeenAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString,
+  absoluteExpiresAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   /** Whether this session sent the request. */
   current: Schema.Boolean
 })
@@ -49,6 +59,8 @@ export const FeedPairingLink = Schema.Struct({
   /** Whether the device that redeems it must prove a key, so that its session is bound to that key. */
   needsProof: Schema.Boolean,
   createdBy: Schema.String,
+  sessionLifetimeSeconds: Schema.NullOr(Schema.Natural),
+  sessionEndsAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   createdAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString
 })
@@ -238,6 +250,6 @@ export class AccessGroup extends HttpApiGroup.make("access").add(
       ticket: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(512)))
     },
     success: HttpApiSchema.StreamSse({ events: AccessStreamEvent }),
-    error: [InvalidRequest, Unavailable]
+    error: [InvalidRequest, TooManyRequests, Unavailable]
   }).pipe(requires("access:read"))
 ).middleware(RequestErrors) {}

@@ -7,6 +7,7 @@ import * as OpenApi from "effect/http-api/OpenApi"
 import { AccessGroup } from "./AccessGroup.ts"
 import { describeSecurity } from "./Authentication.ts"
 import { ConnectGroup } from "./ConnectGroup.ts"
+import { HealthGroup } from "./HealthGroup.ts"
 import { version } from "./internal/version.ts"
 import { PairingGroup } from "./PairingGroup.ts"
 import { RunGroup } from "./RunGroup.ts"
@@ -24,6 +25,7 @@ export class SallyportApi extends HttpApi.make("sallyport")
   .add(RunGroup)
   .add(AccessGroup)
   .add(ConnectGroup)
+  .add(HealthGroup)
   .annotate(OpenApi.Title, "Sallyport")
   .annotate(OpenApi.Version, version)
   .annotate(OpenApi.Description, "Pairing, sessions and resumable runs")

@@ -23,6 +23,7 @@ import * as AccessHandlers from "./AccessHandlers.ts"
 import * as Authentication from "./Authentication.ts"
 import * as ConnectHandlers from "./ConnectHandlers.ts"
 import * as Edge from "./Edge.ts"
+import * as HealthHandlers from "./HealthHandlers.ts"
 import * as PairingHandlers from "./PairingHandlers.ts"
 import * as PairPage from "./PairPage.ts"
 import * as RunHandlers from "./RunHandlers.ts"
@@ -113,6 +114,7 @@ export const layer = (options?: Options): Layer.Layer<
         PairingHandlers.layer,
         ConnectHandlers.layer,
         RunHandlers.layer,
+        HealthHandlers.layer,
         Layer.provide(AccessHandlers.layer, AccessFeed.layer)
       ]),
       Layer.provide([Authentication.layer, Authentication.layerRequestErrors({ maxBodySize: options?.maxBodySize })])

@@ -52,6 +52,9 @@ describe("the surface", () => {
       )
       const open = [
         "GET /api/auth/session",
+        "GET /api/health",
+        "GET /api/health/live",
+        "GET /api/health/ready",
         "POST /api/auth/bootstrap",
         "POST /api/auth/bootstrap/preview",
         "POST /oauth/token"

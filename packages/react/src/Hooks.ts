@@ -7,7 +7,7 @@ import * as Approval from "@sallyport/client/Approval"
 import type { ClientError } from "@sallyport/client/ClientError"
 import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
-import type { PairingPreview } from "@sallyport/contract/AccessSchemas"
+import type { EndedView, PairingPreview } from "@sallyport/contract/AccessSchemas"
 import type { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import type { RunView } from "@sallyport/contract/RunGroup"
 import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
@@ -173,15 +173,15 @@ export const useConnections = (): {
   readonly view: Option.Option<AccessFeed.AccessView>
   readonly revoke: (
     id: string,
-    options?: { readonly descendants?: boolean }
-  ) => Effect.Effect<void, ClientError, Access.Access>
-  readonly revokeOthers: Effect.Effect<number, ClientError, Access.Access>
+    options?: { readonly alsoLetIn?: boolean }
+  ) => Effect.Effect<EndedView, ClientError, Access.Access>
+  readonly revokeOthers: Effect.Effect<EndedView, ClientError, Access.Access>
   readonly issueLink: (options: Access.LinkOptions) => Effect.Effect<Access.IssuedLink, ClientError, Access.Access>
   readonly revokeLink: (id: string) => Effect.Effect<void, ClientError, Access.Access>
 } => ({ view: useSnapshot().access, ...connections })
 
 const connections = {
-  revoke: (id: string, options?: { readonly descendants?: boolean }) =>
+  revoke: (id: string, options?: { readonly alsoLetIn?: boolean }) =>
     Access.Access.use((access) => access.revokeSession(SessionId.make(id), options)),
   revokeOthers: Access.Access.use((access) => access.revokeOtherSessions),
   issueLink: (options: Access.LinkOptions) => Access.Access.use((access) => access.issueLink(options)),

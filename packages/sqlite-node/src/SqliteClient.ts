@@ -2,7 +2,7 @@
  * Provides an Effect `SqlClient` over the `node:sqlite` module that ships with Node.
  *
  * One connection serves the whole client. A semaphore hands it out per statement, per stream or per transaction, and
- * statements run synchronously on the calling thread. The interface and the names in the configuration are those of
+ * statements run synchronously on the calling thread; only the wait for another process's lock lets the event loop turn. The interface and the names in the configuration are those of
  * `@effect/sql-sqlite-node`, which has no release for Effect 4.1, so that changing one import moves to it later.
  */
 import * as Config from "effect/Config"
@@ -13,7 +13,6 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import * as Client from "effect/sql/SqlClient"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
@@ -111,7 +110,7 @@ export const make = (
     const { db } = connection
     const acquirers = Client.makeSqliteAcquirers({
       connection: Effect.succeed(connection),
-      semaphore: yield* Semaphore.make(1),
+      semaphore: connection.permit,
       isTransaction: () => db.isTransaction
     })
     const client = yield* Client.make({

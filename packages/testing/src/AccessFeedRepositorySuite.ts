@@ -178,6 +178,56 @@ export const suite = <E>(
     )
 
     test(
+      "OPS-09: deletes the oldest events up to the first that is kept, some at a time, and counts on",
+      Effect.gen(function*() {
+        const { feed, links } = yield* AccessRepository
+        // The clock of the sixth was behind.
+        const millis = [1, 2, 3, 4, 9, 1, 7]
+        for (const [index, n] of millis.entries()) yield* links.insert(linkRow(`link-${index}`), at(n))
+        const state = Effect.all([
+          feed.oldestRevision,
+          feed.latestRevision,
+          Effect.map(feed.read({ after: 0, limit: 100 }), (events) => events.map(({ revision }) => revision))
+        ])
+        assert.deepStrictEqual(yield* state, [1, 7, upTo(7)])
+        const sweep = (before: number, limit = 3) => feed.sweep({ endedBeforeMillis: start + before, limit })
+        assert.strictEqual(yield* sweep(1), 0)
+        assert.strictEqual(yield* sweep(5), 3)
+        assert.deepStrictEqual(yield* state, [4, 7, [4, 5, 6, 7]])
+        assert.strictEqual(yield* sweep(5), 1)
+        assert.strictEqual(yield* sweep(5), 0)
+        assert.deepStrictEqual(yield* state, [5, 7, [5, 6, 7]])
+        assert.strictEqual((yield* feed.snapshot({ nowMillis: start })).revision, 7)
+        assert.strictEqual(yield* sweep(100, 100), 3)
+        assert.deepStrictEqual(yield* state, [8, 7, []])
+        assert.deepStrictEqual(yield* feed.read({ after: 7, limit: 1 }), [])
+        yield* links.insert(linkRow("next"), at(8))
+        assert.deepStrictEqual(yield* state, [8, 8, [8]])
+      })
+    )
+
+    test(
+      "OPS-09: of sweepers at once each event is counted by one",
+      Effect.gen(function*() {
+        const { feed, links } = yield* AccessRepository
+        for (const n of upTo(40)) yield* links.insert(linkRow(`link-${n}`), at(n))
+        let swept = 0
+        // One that comes second to the same events deletes none, and leaves the rest to the first.
+        yield* times(8, () =>
+          feed.sweep({ endedBeforeMillis: start + 31, limit: 4 }).pipe(
+            Effect.tap((count) =>
+              Effect.sync(() => {
+                swept += count
+              })
+            ),
+            Effect.repeat({ while: (count) => count > 0 })
+          ))
+        assert.deepStrictEqual([swept, yield* feed.oldestRevision], [30, 31])
+        assert.strictEqual(yield* feed.latestRevision, 40)
+      })
+    )
+
+    test(
       "FEED-01: a snapshot shows what is live at a time, with the revision that shows it",
       Effect.gen(function*() {
         const feed = (yield* AccessRepository).feed

@@ -34,6 +34,8 @@ const collect = <A, E, R>(stream: Stream.Stream<A, E, R>): Effect.Effect<Queue.D
     return queue
   })
 
+const upTo = (n: number) => Array.from({ length: n }, (_, index) => index + 1)
+
 const revisionOf = (message: AccessFeed.AccessFeedMessage) =>
   message._tag === "Snapshot"
     ? message.snapshot.revision
@@ -192,6 +194,61 @@ export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): 
         const tail = yield* collect(feed.subscribe({ after: 120 }))
         yield* issueLink("next")
         assert.strictEqual(revisionOf(yield* Queue.take(tail)), 121)
+      })
+    )
+
+    const forget = (before: number) =>
+      AccessRepository.use(({ feed }) => feed.sweep({ endedBeforeMillis: before, limit: 1_000 }))
+
+    test(
+      "OPS-09: a cursor older than what is kept gets a snapshot, and a reader of events is told",
+      Effect.gen(function*() {
+        const feed = yield* AccessFeed.AccessFeed
+        yield* times(10, (index) => issueLink(`link-${index}`))
+        yield* revokeLink("link-3")
+        yield* forget(Number.MAX_SAFE_INTEGER)
+        yield* issueLink("kept")
+        const first = (after: number) =>
+          Effect.map(
+            Stream.runHead(feed.subscribe({ after })),
+            (message) => message._tag === "Some" ? [message.value._tag, revisionOf(message.value)] : []
+          )
+        assert.deepStrictEqual(yield* first(11), ["Change", 12])
+        for (const after of [0, 5, 10]) {
+          assert.deepStrictEqual(yield* first(after), ["Snapshot", 12])
+          const { reason } = yield* Effect.flip(Stream.runDrain(feed.events({ after })))
+          assert.strictEqual(reason._tag, "RevisionExpired")
+        }
+      })
+    )
+
+    test(
+      "OPS-09: a reader that rests until what follows is gone gets another snapshot, and every later change",
+      Effect.gen(function*() {
+        const feed = yield* AccessFeed.AccessFeed
+        yield* times(20, (index) => issueLink(`early-${index}`))
+        const messages: Array<AccessFeed.AccessFeedMessage> = []
+        let rested = false
+        yield* feed.subscribe({ after: 0 }).pipe(
+          Stream.takeUntil((message) => revisionOf(message) === 45),
+          Stream.runForEach((message) =>
+            Effect.gen(function*() {
+              messages.push(message)
+              if (revisionOf(message) === 42) yield* times(3, (index) => issueLink(`last-${index}`))
+              if (rested) return
+              rested = true
+              yield* times(20, (index) => issueLink(`late-${index}`))
+              yield* endSession("none")
+              yield* forget(Number.MAX_SAFE_INTEGER)
+              yield* times(2, (index) => issueLink(`kept-${index}`))
+            })
+          )
+        )
+        const seen = messages.map((message) => [message._tag, revisionOf(message)])
+        const again = seen.findIndex(([tag]) => tag === "Snapshot")
+        assert.deepStrictEqual(seen.slice(0, again), upTo(again).map((n) => ["Change", n]))
+        assert.deepStrictEqual(seen.slice(again), [["Snapshot", 42], ["Change", 43], ["Change", 44], ["Change", 45]])
+        assert.deepStrictEqual(stateAfter(messages.slice(again)), idsOf(yield* feed.snapshot))
       })
     )
 

@@ -23,6 +23,7 @@ import * as FeedReach from "./internal/feedReach.ts"
 import type { Principal } from "./Principal.ts"
 import { type InvalidAccessFeedOptions, type Options, type Settings, settings } from "./internal/feedOptions.ts"
 import { RepositoryError } from "../RepositoryError.ts"
+import * as Sweeper from "../Sweeper.ts"
 import { witnessOf } from "./internal/accessFollower.ts"
 
 export { InvalidAccessFeedOptions, type Options } from "./internal/feedOptions.ts"
@@ -57,13 +58,28 @@ export class RevisionUnknown extends Schema.TaggedError<RevisionUnknown>()("Revi
 }
 
 /**
+ * Reports a revision whose following events are no longer kept.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RevisionExpired extends Schema.TaggedError<RevisionExpired>()("RevisionExpired", {
+  after: Schema.Natural,
+  oldest: Schema.Natural
+}) {
+  override get message() {
+    return `What followed revision ${this.after} is no longer kept, the oldest is ${this.oldest}; begin with a snapshot`
+  }
+}
+
+/**
  * Reports what went wrong with the access feed, with a reason to branch on.
  *
  * @category errors
  * @since 0.1.0
  */
 export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("AccessFeedError", {
-  reason: Schema.Union([AccessFeedUnavailable, RevisionUnknown])
+  reason: Schema.Union([AccessFeedUnavailable, RevisionUnknown, RevisionExpired])
 }) {
   override get message() {
     return this.reason.message
@@ -122,14 +138,16 @@ export class AccessFeed extends Context.Service<AccessFeed, {
   /**
    * Reads the events after a revision, then follows the feed for as long as the stream runs. A page is read when the last
    * one has been taken, so that a slow reader costs no more than a page. Fails with {@link RevisionUnknown} if the
-   * revision lies ahead, and with {@link AccessFeedUnavailable}.
+   * revision lies ahead, with {@link RevisionExpired} if what follows is no longer kept, also if that comes to pass while a
+   * reader rests, and with {@link AccessFeedUnavailable}.
    */
   readonly events: (options: { readonly after: number }) => Stream.Stream<AccessEvent, AccessFeedError>
   /** Returns what is there, with the revision to go on from. */
   readonly snapshot: Effect.Effect<AccessSnapshot, AccessFeedError>
   /**
    * Begins with a snapshot and goes on with every later change. With `after` it goes on from there instead; the snapshot
-   * comes first all the same if that revision is unknown, or lies so far back that a snapshot is less to read.
+   * comes first all the same if that revision is unknown, or lies so far back that a snapshot is less to read or that what
+   * follows is no longer kept. A reader that rests for so long gets another snapshot.
    */
   readonly subscribe: (options?: {
     readonly after?: number | undefined
@@ -169,12 +187,20 @@ const build = Effect.fnUntraced(function*(
 
   const latest = Effect.mapError(repository.latestRevision, unavailable)
 
+  /** Fails if events after a revision are no longer kept. To be asked after a read, as they may go at any time. */
+  const checkKept = (after: number): Effect.Effect<void, AccessFeedError> =>
+    Effect.flatMap(Effect.mapError(repository.oldestRevision, unavailable), (oldest) =>
+      oldest > after + 1
+        ? Effect.fail(new AccessFeedError({ reason: new RevisionExpired({ after, oldest }) }))
+        : Effect.void)
+
   /** Reads what there is after a cursor, page by page, moving the cursor. */
   const readFrom = (cursor: { revision: number }): Stream.Stream<AccessEvent, AccessFeedError> =>
     Stream.unwrap(Effect.map(latest, (until) => {
       if (until <= cursor.revision) return Stream.empty
       const page = Effect.suspend(() => repository.read({ after: cursor.revision, limit: pageSize })).pipe(
         Effect.mapError(unavailable),
+        Effect.tap(([first]) => first?.revision === cursor.revision + 1 ? Effect.void : checkKept(cursor.revision)),
         Effect.map((events): readonly [ReadonlyArray<AccessEvent>, boolean] => {
           const last = events[events.length - 1]
           if (last !== undefined) cursor.revision = last.revision
@@ -226,14 +252,19 @@ const build = Effect.fnUntraced(function*(
               )
             )
           )
+        const withSnapshot: Stream.Stream<AccessFeedMessage, AccessFeedError> = Stream.unwrap(
+          Effect.map(snapshot, (first) =>
+            whileKept(changesAfter(first.revision)).pipe(
+              Stream.prepend<AccessFeedMessage>([{ _tag: "Snapshot", snapshot: FeedReach.snapshotOf(reader, first) }])
+            ))
+        )
+        const whileKept = (changes: Stream.Stream<AccessFeedMessage, AccessFeedError>) =>
+          Stream.catchIf(changes, ({ reason }) => reason._tag === "RevisionExpired", () => withSnapshot)
         if (after !== undefined && Number.isSafeInteger(after) && after >= 0) {
           const newest = yield* latest
-          if (after <= newest && newest - after <= maxReplay) return changesAfter(after)
+          if (after <= newest && newest - after <= maxReplay) return whileKept(changesAfter(after))
         }
-        const first = yield* snapshot
-        return changesAfter(first.revision).pipe(
-          Stream.prepend<AccessFeedMessage>([{ _tag: "Snapshot", snapshot: FeedReach.snapshotOf(reader, first) }])
-        )
+        return withSnapshot
       }))
   })
 })
@@ -281,3 +312,24 @@ export const layer: Layer.Layer<AccessFeed, never, AccessRepository> = Layer.eff
   AccessFeed,
   Effect.flatMap(settings.defaults, build)
 )
+
+/**
+ * Deletes events that are past their retention, again and again, the oldest first, in batches. Several processes may do this
+ * at once. Without this layer events are kept for ever.
+ *
+ * `retention` is how long an event is kept, by default 90 days. `interval` defaults to 1 hour, `batchSize` to 500 events. A
+ * failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerSweeper = (
+  options?: Sweeper.RetentionOptions
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, AccessRepository> =>
+  Sweeper.layer({
+    name: "old events of the access feed",
+    options,
+    defaults: { interval: "1 hour", batchSize: 500, retention: "90 days" },
+    sweep: Effect.map(AccessRepository, ({ feed }) => (limit, _nowMillis, endedBeforeMillis) =>
+      feed.sweep({ endedBeforeMillis, limit }))
+  })

@@ -40,8 +40,13 @@ export interface AccessFeedRepository {
   /** Returns the newest revision, 0 if nothing has happened yet. */
   readonly latestRevision: Effect.Effect<number, RepositoryError>
   /**
-   * Returns the events after a revision, oldest first, at most `limit`. Revisions are gap-free: a reader that has seen
-   * `n` has seen everything up to `n`.
+   * Returns the oldest revision that is kept, the newest and one if none is. It never goes back. A reader whose cursor lies
+   * further before it has missed events, and begins with a snapshot.
+   */
+  readonly oldestRevision: Effect.Effect<number, RepositoryError>
+  /**
+   * Returns the events after a revision that are kept, oldest first, at most `limit`. Revisions are gap-free: a reader that
+   * has seen `n` has seen everything up to `n`, unless `oldestRevision` has gone past its cursor.
    */
   readonly read: (options: {
     readonly after: number
@@ -52,6 +57,14 @@ export interface AccessFeedRepository {
    * a reader that goes on from that revision misses none and sees none twice.
    */
   readonly snapshot: (options: { readonly nowMillis: number }) => Effect.Effect<AccessSnapshot, RepositoryError>
+  /**
+   * Deletes at most `limit` events, the oldest first, up to the first that happened at `endedBeforeMillis` or later, and
+   * returns how many those were. Revisions count on from where they were.
+   */
+  readonly sweep: (options: {
+    readonly endedBeforeMillis: number
+    readonly limit: number
+  }) => Effect.Effect<number, RepositoryError>
   /**
    * Hints that there may be events that were not there before, whichever process wrote them: once when it has begun to
    * listen, and again after each commit or some of them together. It fails when hints may have been lost; a reader is then

@@ -18,7 +18,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { quote } from "./internal/privateDirectory.ts"
+import { octal, quote } from "./internal/privateDirectory.ts"
 import {
   KeyInsecure,
   KeyMissing,
@@ -31,6 +31,7 @@ import {
   WrongPassphrase
 } from "./internal/secretKeyErrors.ts"
 import * as KeyRecord from "./internal/secretKeyRecord.ts"
+import * as PrivateFiles from "./PrivateFiles.ts"
 import * as SecretStore from "./SecretStore.ts"
 
 export {
@@ -277,8 +278,10 @@ export const layerFile = (
         if (info.type !== "File") {
           return yield* malformed(source, "it is not a regular file", `Create one with: ${create}`)
         }
-        if ((info.mode & 0o077) !== 0) {
-          const mode = (info.mode & 0o7777).toString(8).padStart(4, "0")
+        // Its owner has put the key there, and need not be this user.
+        const identity = { ...(yield* PrivateFiles.CurrentIdentity), user: info.uid }
+        if (PrivateFiles.verdict(identity, info) !== "Private") {
+          const mode = octal(info.mode)
           return yield* fail(
             new KeyInsecure({
               source,

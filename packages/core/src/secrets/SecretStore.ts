@@ -240,7 +240,7 @@ type FileSystemServices = FileSystem.FileSystem | Path.Path | SecureRandom.Secur
  *
  * Every change is a new file whose link to its name is the compare-and-set, so no lock can be left behind.
  * `docs/decisions/0002-versioned-secret-files.md` has the argument. The start checks what it finds: it fails when the
- * directory or a file is readable by others, has another owner, is a link, or is corrupt.
+ * directory or a file is not private (see `PrivateFiles`), is a link, or is corrupt.
  *
  * @category constructors
  * @since 0.1.0

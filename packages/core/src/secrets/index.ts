@@ -1,4 +1,5 @@
 export * as EncryptedSecretStore from "./EncryptedSecretStore.ts"
+export * as PrivateFiles from "./PrivateFiles.ts"
 export * as SecretKeys from "./SecretKeys.ts"
 export * as SecretStore from "./SecretStore.ts"
 export * as SqlSecretStore from "./SqlSecretStore.ts"

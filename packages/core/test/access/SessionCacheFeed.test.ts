@@ -205,6 +205,30 @@ describe("the session cache and the access feed", () => {
       assert.strictEqual(yield* verdict(token), "revoked")
     }).pipe(Effect.provide(layer)))
 
+  it.effect("OPS-09 SESS-05: what is no longer kept of the time without hints is not trusted to have been nothing", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Sessions
+      const feed = yield* Feed
+      const { session, token } = yield* bearer()
+      const other = yield* bearer("bob")
+      yield* verdict(token)
+      yield* verdict(other.token)
+      const waiting = yield* Effect.forkChild(sessions.awaitEnd(session))
+      yield* settle
+      feed.failing = true
+      yield* feed.lose
+      yield* settle
+      yield* revokeElsewhere(session)
+      yield* AccessRepository.use(({ feed }) =>
+        feed.sweep({ endedBeforeMillis: Number.MAX_SAFE_INTEGER, limit: 1_000 })
+      )
+      feed.failing = false
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* verdict(token), "revoked")
+      assert.strictEqual(yield* verdict(other.token), "let in")
+      assert.strictEqual(yield* Fiber.join(waiting), "revoked")
+    }).pipe(Effect.provide(layer)))
+
   it.effect("SESS-05: a feed that falls silent is found out within the trusted time, also by a busy session", () =>
     Effect.gen(function*() {
       const feed = yield* Feed

@@ -2,6 +2,7 @@ import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import * as EncryptedSecretStore from "@sallyport/core/secrets/EncryptedSecretStore"
+import * as PrivateFiles from "@sallyport/core/secrets/PrivateFiles"
 import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as ConfigProvider from "effect/ConfigProvider"
@@ -141,11 +142,33 @@ describe("SecretKeys from a file", () => {
       const path = yield* file(freshText(), 0o600)
       for (const mode of [0o640, 0o604, 0o620, 0o644]) {
         NFS.chmodSync(path, mode)
-        const reason = yield* reasonOf(read(path))
+        const inNoGroup = Effect.provideService(PrivateFiles.CurrentIdentity, {
+          isPosix: true,
+          user: Option.fromUndefinedOr(process.geteuid?.()),
+          groups: []
+        })
+        const reason = yield* reasonOf(inNoGroup(read(path)))
         assert.strictEqual(reason._tag, "KeyInsecure")
         assert.include(reason.message, `its mode is 0${mode.toString(8)}`)
         assert.include(reason.message, `chmod 600 '${path.replace("'", "'\\''")}'`)
       }
+    }))
+
+  it.effect("SEC-05 OPS-08 C-61 C-67: takes a file that only a group of the process can read, and any on Windows", () =>
+    Effect.gen(function*() {
+      const path = yield* file(freshText(), 0o600)
+      for (const mode of [0o440, 0o640, 0o660, 0o400]) {
+        NFS.chmodSync(path, mode)
+        yield* read(path)
+      }
+      for (const mode of [0o444, 0o604]) {
+        NFS.chmodSync(path, mode)
+        assert.strictEqual((yield* reasonOf(read(path)))._tag, "KeyInsecure")
+      }
+      NFS.chmodSync(path, 0o666)
+      yield* read(path).pipe(
+        Effect.provideService(PrivateFiles.CurrentIdentity, { isPosix: false, user: Option.none(), groups: [] })
+      )
     }))
 
   it.effect("tells a missing file, an empty one, garbage, a directory and a huge file apart", () =>

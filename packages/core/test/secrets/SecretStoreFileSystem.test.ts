@@ -2,6 +2,7 @@ import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
 import { assert, describe, it } from "@effect/vitest"
+import * as PrivateFiles from "@sallyport/core/secrets/PrivateFiles"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as SecretStoreSuite from "@sallyport/testing/SecretStoreSuite"
 import * as Cause from "effect/Cause"
@@ -39,6 +40,12 @@ SecretStoreSuite.suite(
     temporaryDirectory,
     (directory) => SecretStore.layerFileSystem(`${directory}/state/secrets`)
   )).pipe(Layer.provide(Platform))
+)
+
+/** Another process of the same user, which is in no group. */
+const withoutGroups = Layer.effect(
+  PrivateFiles.CurrentIdentity,
+  Effect.map(PrivateFiles.CurrentIdentity, (identity) => ({ ...identity, groups: [] }))
 )
 
 /** Starts a store of its own, as another process would. */
@@ -145,13 +152,120 @@ describe("SecretStore (file system) permissions", () => {
   it.effect("SEC-02: a loose directory stops the start, with the command that mends it", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
-      NFS.chmodSync(directory, 0o750)
-      const error = yield* Effect.flip(start(directory))
-      assert.strictEqual(error.reason._tag, "Insecure")
-      assert.include(error.message, "0750")
-      assert.include(error.message, `chmod 700 '${directory}'`)
+      for (const [mode, text] of [[0o750, "0750"], [0o705, "0705"], [0o2770, "2770"], [0o701, "0701"]] as const) {
+        NFS.chmodSync(directory, mode)
+        const error = yield* Effect.flip(Effect.provide(start(directory), withoutGroups))
+        assert.strictEqual(error.reason._tag, "Insecure")
+        assert.include(error.message, text)
+        assert.include(error.message, `chmod 700 '${directory}'`)
+      }
       NFS.chmodSync(directory, 0o700)
       yield* start(directory)
+    }))
+
+  it.effect("SEC-02 OPS-08 C-61: a group of the process may have access, as Kubernetes gives it by fsGroup; others may not", () =>
+    Effect.gen(function*() {
+      const directory = yield* temporaryDirectory
+      const store = yield* start(directory)
+      yield* store.set("key", secret("one"))
+      const file = NPath.join(directory, "key~1")
+      for (
+        const [directoryMode, fileMode] of [[0o2770, 0o660], [0o770, 0o640], [0o2750, 0o440], [0o2700, 0o400]] as const
+      ) {
+        NFS.chmodSync(directory, directoryMode)
+        NFS.chmodSync(file, fileMode)
+        const again = yield* start(directory)
+        assert.strictEqual(yield* textOf(again, "key"), "one")
+        assert.strictEqual(yield* textOf(store, "key"), "one")
+        yield* again.set("other", secret("two"))
+      }
+      for (const [directoryMode, fileMode] of [[0o2771, 0o600], [0o2770, 0o664], [0o2770, 0o604]] as const) {
+        NFS.chmodSync(directory, directoryMode)
+        NFS.chmodSync(file, fileMode)
+        assert.strictEqual((yield* Effect.flip(start(directory))).reason._tag, "Insecure")
+      }
+      NFS.chmodSync(directory, 0o2770)
+      NFS.chmodSync(file, 0o640)
+      const error = yield* Effect.flip(Effect.provide(start(directory), withoutGroups))
+      assert.strictEqual(error.reason._tag, "Insecure")
+      assert.include(error.message, "its group is")
+    }))
+
+  // The file system reports owner, group and mode, so that the test also runs where no user may give files away.
+  it.effect("SEC-02 OPS-08 C-61 C-62: what root lends to a group of the process is taken; anything else asks for chown", () =>
+    Effect.gen(function*() {
+      const directory = yield* temporaryDirectory
+      const file = NPath.join(directory, "key~1")
+      yield* (yield* start(directory)).set("key", secret("one"))
+      const as = (path: string, uid: number, gid: number, mode: number) =>
+        startWith(directory, (real) => ({
+          lstat: (asked) =>
+            Effect.map(real.lstat(asked), (info) =>
+              asked === path
+                ? { ...info, uid: Option.some(uid), gid: Option.some(gid), mode }
+                : { ...info, uid: Option.some(1_000), gid: Option.some(1_000) })
+        })).pipe(Effect.provideService(PrivateFiles.CurrentIdentity, {
+          isPosix: true,
+          user: Option.some(1_000),
+          groups: [1_000, 2_000]
+        }))
+      for (const gid of [1_000, 2_000]) {
+        yield* as(directory, 0, gid, 0o42770)
+        yield* as(file, 0, gid, 0o100440)
+      }
+      for (
+        const [path, uid, gid, mode] of [
+          [directory, 0, 0, 0o40755],
+          [directory, 0, 0, 0o40700],
+          [directory, 0, 2_000, 0o42750],
+          [directory, 1_001, 2_000, 0o42770],
+          [directory, 1_001, 1_001, 0o40777],
+          [file, 0, 0, 0o100644],
+          [file, 0, 2_000, 0o100400],
+          [file, 1_001, 2_000, 0o100440]
+        ] as const
+      ) {
+        const { message } = yield* Effect.flip(as(path, uid, gid, mode))
+        assert.include(message, `belongs to user ${uid}, and this process runs as 1000`)
+        assert.include(message, path === directory ? `chown -R 1000 '${path}'` : `chown 1000 '${path}'`)
+        assert.notInclude(message, "chmod")
+      }
+      for (const [path, mode] of [[directory, 0o42775], [file, 0o100444]] as const) {
+        const { message } = yield* Effect.flip(as(path, 0, 2_000, mode))
+        assert.include(message, `Have its owner run: chmod o-rwx '${path}'`)
+      }
+    }))
+
+  it.effect("OPS-08 C-67: on Windows no mode and no owner is asked for, and no directory is flushed", () =>
+    Effect.gen(function*() {
+      const directory = NPath.join(yield* temporaryDirectory, "state", "secrets")
+      const opened: Array<string> = []
+      const changed: Array<string> = []
+      const like = { uid: Option.some(0), gid: Option.some(0), mode: 0o100666 }
+      const windows = startWith(directory, (real) => ({
+        lstat: (path) =>
+          Effect.map(
+            real.lstat(path),
+            (info) => ({ ...info, ...like, mode: info.type === "Directory" ? 0o40666 : like.mode })
+          ),
+        chmod: (path) => Effect.sync(() => void changed.push(path)),
+        open: (path, options) => {
+          if (options?.flag !== "wx") opened.push(path)
+          return options?.flag === "wx"
+            ? Effect.map(real.open(path, options), (file) =>
+              wrapFile(file, {
+                stat: Effect.map(file.stat, (info) => ({ ...info, ...like }))
+              }))
+            : Effect.fail(failure("PermissionDenied", "open", path))
+        }
+      })).pipe(Effect.provideService(PrivateFiles.CurrentIdentity, { isPosix: false, user: Option.none(), groups: [] }))
+      const store = yield* windows
+      yield* store.set("key", secret("one"))
+      yield* store.set("key", secret("two"))
+      yield* store.set("gone", secret("three"))
+      yield* store.remove("gone")
+      assert.strictEqual(yield* textOf(yield* windows, "key"), "two")
+      assert.deepStrictEqual([opened, changed], [[], []])
     }))
 
   it.effect("SEC-02: a loose file stops the start and the read, with the command that mends it", () =>

@@ -48,7 +48,8 @@ export interface SqliteClientConfig {
 
   /**
    * How long a statement waits for another connection's lock before it fails with a retryable `LockTimeoutError`.
-   * Default `"5 seconds"`. The wait blocks the event loop.
+   * Default `"5 seconds"`. The event loop turns meanwhile, and so do the client's other statements, unless the one that
+   * waits is part of a transaction that has begun.
    */
   readonly busyTimeout?: Duration.Input | undefined
 }

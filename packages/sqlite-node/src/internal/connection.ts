@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import { SafeIntegers } from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import { SqlError, SqlSyntaxError, UnknownError } from "effect/sql/SqlError"
@@ -13,7 +14,8 @@ import * as Stream from "effect/Stream"
 import { closeSync, openSync } from "node:fs"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
 import type { SqliteClientConfig } from "./clientConfig.ts"
-import { fromThrown, isBusy, openError } from "./errors.ts"
+import { fromThrown, openError } from "./errors.ts"
+import * as LockWaits from "./lockWaits.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
@@ -27,9 +29,10 @@ interface Prepared {
   bigInts: boolean
 }
 
-/** A `Connection` that also hands out its database handle. */
+/** A `Connection` that also hands out its database handle, and the permit that a caller must hold. */
 export interface SqliteConnection extends Connection {
   readonly db: DatabaseSync
+  readonly permit: Semaphore.Semaphore
 }
 
 // Rows read from a cursor before the stream's consumer gets its turn.
@@ -144,8 +147,13 @@ const setFlags = (prepared: Prepared, arrays: boolean, bigInts: boolean): void =
   }
 }
 
-/** Creates the connection over an open handle. Every operation is synchronous and adds no span. */
-const make = (db: DatabaseSync, options: SqliteClientConfig): SqliteConnection => {
+/** Creates the connection over an open handle. Each operation runs statements synchronously, and adds no span. */
+const make = (
+  db: DatabaseSync,
+  permit: Semaphore.Semaphore,
+  options: SqliteClientConfig,
+  attempt: LockWaits.Run
+): SqliteConnection => {
   const cached = makeCache(
     db,
     options.prepareCacheSize ?? 200,
@@ -154,13 +162,7 @@ const make = (db: DatabaseSync, options: SqliteClientConfig): SqliteConnection =
   const fresh = (sql: string): Prepared => prepare(db, sql, Infinity)
 
   const run = <A>(evaluate: (fiber: AnyFiber) => A): Effect.Effect<A, SqlError> =>
-    Effect.withFiber((fiber) => {
-      try {
-        return Effect.succeed(evaluate(fiber))
-      } catch (cause) {
-        return Effect.fail(fromThrown(cause, "execute"))
-      }
-    })
+    Effect.withFiber((fiber) => attempt("execute", () => evaluate(fiber)))
 
   const rows = (
     prepared: Prepared,
@@ -183,6 +185,7 @@ const make = (db: DatabaseSync, options: SqliteClientConfig): SqliteConnection =
 
   return {
     db,
+    permit,
     execute: (sql, params, transformRows) =>
       run((fiber) => {
         const result = rows(cached(sql, fiber), params, fiber)
@@ -210,27 +213,30 @@ const make = (db: DatabaseSync, options: SqliteClientConfig): SqliteConnection =
             // A cached statement could be started again by another query while the cursor is open.
             const prepared = fresh(sql)
             setFlags(prepared, false, fiber.getRef(SafeIntegers))
-            return prepared.statement.iterate(...encodeParameters(params))
+            const cursor = prepared.statement.iterate(...encodeParameters(params))
+            // The first step takes the read lock.
+            return { cursor, first: cursor.next() }
           }),
-          (cursor) =>
+          ({ cursor }) =>
             Effect.sync(() => {
               // An open cursor keeps its read lock, and closing the handle has already ended it.
               if (db.isOpen) cursor.return?.()
             })
         ),
-        (cursor) => {
-          // Asked once more after its end, the cursor of older Node versions runs the statement again.
-          let ended = false
+        ({ cursor, first }) => {
+          let next: typeof first | undefined = first
           return Stream.fromPull(Effect.succeed(Effect.suspend((): Pull.Pull<
             Arr.NonEmptyReadonlyArray<object>,
             SqlError
           > => {
             const chunk: Array<object> = []
             try {
-              while (!ended && chunk.length < streamChunkSize) {
-                const next = cursor.next()
-                if (next.done === true) ended = true
-                else chunk.push(next.value)
+              // Asked once more after its end, the cursor of older Node versions runs the statement again.
+              while (chunk.length < streamChunkSize) {
+                next ??= cursor.next()
+                if (next.done === true) break
+                chunk.push(next.value)
+                next = undefined
               }
             } catch (cause) {
               return Effect.fail(fromThrown(cause, "stream"))
@@ -243,9 +249,6 @@ const make = (db: DatabaseSync, options: SqliteClientConfig): SqliteConnection =
   }
 }
 
-// A signed 32-bit number of milliseconds is the most that SQLite takes; it is about 24 days.
-const maxBusyTimeout = 2 ** 31 - 1
-
 const configure = (db: DatabaseSync, options: SqliteClientConfig): void => {
   db.enableLoadExtension(false)
   // The header is read by the first query only, and a file that is no database should fail here.
@@ -255,23 +258,6 @@ const configure = (db: DatabaseSync, options: SqliteClientConfig): void => {
   // On macOS a plain fsync leaves the data in the drive's own cache. Elsewhere this pragma does nothing.
   if (synchronous === "FULL") db.exec("PRAGMA fullfsync = ON")
   if (options.disableWAL !== true && options.readonly !== true) db.exec("PRAGMA journal_mode = WAL")
-}
-
-const configurePauseMillis = 10
-const pauseCell = new Int32Array(new SharedArrayBuffer(4))
-
-// Switching a file to WAL skips SQLite's own wait when two connections try at once, so first openers would fail at random.
-// It is repeated here for as long as any statement would wait, in the same way: by blocking, on the system's clock.
-const configureWaiting = (db: DatabaseSync, options: SqliteClientConfig, busyTimeout: number): void => {
-  const giveUpAt = performance.now() + busyTimeout
-  while (true) {
-    try {
-      return configure(db, options)
-    } catch (cause) {
-      if (!isBusy(cause) || performance.now() >= giveUpAt) throw cause
-      Atomics.wait(pauseCell, 0, 0, configurePauseMillis)
-    }
-  }
 }
 
 /**
@@ -290,29 +276,35 @@ export const createPrivately = (filename: string): void => {
 }
 
 /** Opens the database of `options` and closes it with the scope. */
-export const open = (options: SqliteClientConfig): Effect.Effect<SqliteConnection, SqlError, Scope.Scope> =>
-  Effect.map(
+export const open = (options: SqliteClientConfig): Effect.Effect<SqliteConnection, SqlError, Scope.Scope> => {
+  const failed = (cause: unknown) => openError(cause, options.filename, options.readonly === true)
+  const openHandle = Effect.try({
+    try: () => {
+      if (options.readonly !== true) createPrivately(options.filename)
+      return new DatabaseSync(options.filename, {
+        readOnly: options.readonly === true,
+        // Node refuses to open a database that allows extensions while its permission model is on.
+        allowExtension: process.permission === undefined,
+        enableForeignKeyConstraints: true,
+        // SQLite's own wait would block the event loop.
+        timeout: 0
+      })
+    },
+    catch: failed
+  })
+  return Effect.map(
     Effect.acquireRelease(
-      Effect.suspend(() => {
-        let db: DatabaseSync | undefined
-        const busyTimeout = Math.min(Math.ceil(Duration.toMillis(options.busyTimeout ?? "5 seconds")), maxBusyTimeout)
-        try {
-          if (options.readonly !== true) createPrivately(options.filename)
-          db = new DatabaseSync(options.filename, {
-            readOnly: options.readonly === true,
-            // Node refuses to open a database that allows extensions while its permission model is on.
-            allowExtension: process.permission === undefined,
-            enableForeignKeyConstraints: true,
-            timeout: busyTimeout
-          })
-          configureWaiting(db, options, busyTimeout)
-          return Effect.succeed(db)
-        } catch (cause) {
-          db?.close()
-          return Effect.fail(openError(cause, options.filename, options.readonly === true))
-        }
+      Effect.flatMap(openHandle, (db) => {
+        const permit = Semaphore.makeUnsafe(1)
+        const attempt = LockWaits.make(db, permit, Duration.toMillis(options.busyTimeout ?? "5 seconds"))
+        return permit.withPermit(attempt("open", () => configure(db, options))).pipe(
+          Effect.mapError((error) => failed(error.reason.cause)),
+          Effect.onError(() => Effect.sync(() => db.close())),
+          Effect.as({ db, permit, attempt })
+        )
       }),
-      (db) => Effect.sync(() => db.close())
+      ({ db }) => Effect.sync(() => db.close())
     ),
-    (db) => make(db, options)
+    ({ attempt, db, permit }) => make(db, permit, options, attempt)
   )
+}

@@ -1,6 +1,7 @@
 import {
   AuthorizationError,
   classifySqliteError,
+  SerializationError,
   SqlError,
   type SqlErrorReason,
   SqlSyntaxError,
@@ -21,6 +22,7 @@ const failure: Record<Operation, string> = {
 
 const SQLITE_ERROR = 1
 const SQLITE_BUSY = 5
+const SQLITE_BUSY_SNAPSHOT = 517
 const SQLITE_LOCKED = 6
 const SQLITE_READONLY = 8
 const SQLITE_CORRUPT = 11
@@ -39,11 +41,14 @@ const errcodeOf = (cause: unknown): number | undefined =>
     ? cause.errcode
     : undefined
 
-/** Tells whether another connection's lock was in the way (`SQLITE_BUSY` and its variants). */
-export const isBusy = (cause: unknown): boolean => {
-  const errcode = errcodeOf(cause)
+/** Tells whether a statement was refused because of another connection's lock (`SQLITE_BUSY` and its variants). */
+export const isBusy = ({ reason }: SqlError): boolean => {
+  const errcode = errcodeOf(reason.cause)
   return errcode !== undefined && (errcode & 0xff) === SQLITE_BUSY
 }
+
+/** Tells whether a transaction cannot write because another connection has written since it began to read. */
+export const isStale = ({ reason }: SqlError): boolean => errcodeOf(reason.cause) === SQLITE_BUSY_SNAPSHOT
 
 const messageOf = (cause: unknown): string => cause instanceof Error ? cause.message : String(cause)
 
@@ -62,6 +67,7 @@ export const classify = (
     return new UniqueViolation({ ...props, constraint })
   }
   if ((errcode & 0xff) === SQLITE_READONLY) return new AuthorizationError(props)
+  if (errcode === SQLITE_BUSY_SNAPSHOT) return new SerializationError(props)
   // At preparation the generic code means that the text could not be compiled. Later it means many things.
   if (errcode === SQLITE_ERROR && (operation === "prepare" || missingObject.test(messageOf(cause)))) {
     return new SqlSyntaxError(props)

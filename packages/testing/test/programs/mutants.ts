@@ -331,6 +331,12 @@ export const mutants: ReadonlyArray<Mutant> = [
   sessions("writes at each use", "SESS-03 L-16: of 50 that renew a session at once, one writes", (real) => ({
     renew: (options, change) => real.renew({ ...options, dueBeforeMillis: Number.MAX_SAFE_INTEGER }, change)
   })),
+  sessions("lets a session go on as others do", "SESS-17: renew and refresh move the end", (real) => ({
+    insert: (row, change) => real.insert({ ...row, lifetimeMillis: null }, change)
+  })),
+  sessions("renames what it should not reach", "SESS-11: rename gives the device", (real) => ({
+    rename: (options, change) => real.rename({ ...options, subject: undefined }, change)
+  })),
   sessions("ends no descendants", "SESS-13: revoke ends the open links of a session", (real) => ({
     revoke: (target, change) =>
       real.revoke(target._tag === "Session" ? { ...target, descendants: false } : target, change)
@@ -411,6 +417,18 @@ export const mutants: ReadonlyArray<Mutant> = [
   })),
   feed("shows what has expired", "FEED-01: a snapshot shows what is live at a time", (real) => ({
     snapshot: () => real.snapshot({ nowMillis: 0 })
+  })),
+  feed("sweeps what happened later", "OPS-09: deletes the oldest events", (real) => ({
+    sweep: ({ limit }) => real.sweep({ endedBeforeMillis: Number.MAX_SAFE_INTEGER, limit })
+  })),
+  feed("sweeps more than it was asked to", "OPS-09: deletes the oldest events", (real) => ({
+    sweep: (options) => real.sweep({ ...options, limit: 1_000 })
+  })),
+  feed("does not tell what it has swept", "OPS-09: deletes the oldest events", () => ({
+    oldestRevision: Effect.succeed(1)
+  })),
+  feedService("takes what is no longer kept for nothing", "OPS-09: a cursor older than what is kept", () => ({
+    oldestRevision: Effect.succeed(1)
   })),
   feed("hints at nothing", "hints when it listens", () => ({ wakeups: Stream.never })),
   feedService("takes a snapshot before its revision", "FEED-01", (real) => ({

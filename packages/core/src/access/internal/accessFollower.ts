@@ -83,6 +83,8 @@ export const make = Effect.fnUntraced(function*(options: {
     }
     while (cursor < until) {
       const events: ReadonlyArray<AccessEvent> = yield* repository.read({ after: cursor, limit: pageSize })
+      // The first of the page may follow one of a type that this version does not know, or one that is no longer kept.
+      if (events[0]?.revision !== cursor + 1 && (yield* repository.oldestRevision) > cursor + 1) options.onGap()
       options.onEvents(events)
       const last = events[events.length - 1]?.revision ?? until
       // The page may end with events of types that this version doesn't know.

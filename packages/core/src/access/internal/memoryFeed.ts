@@ -11,11 +11,16 @@ import { byId, type MemoryState } from "./memoryState.ts"
 
 /** Makes the feed of a store. */
 export const make = (state: MemoryState): AccessFeedRepository => ({
-  latestRevision: Effect.sync(() => state.events.length),
-  read: ({ after, limit }) => Effect.sync(() => state.events.slice(after, after + limit)),
+  latestRevision: Effect.sync(() => state.swept + state.events.length),
+  oldestRevision: Effect.sync(() => state.swept + 1),
+  read: ({ after, limit }) =>
+    Effect.sync(() => {
+      const from = Math.max(0, after - state.swept)
+      return state.events.slice(from, from + limit)
+    }),
   snapshot: ({ nowMillis }) =>
     Effect.sync(() => ({
-      revision: state.events.length,
+      revision: state.swept + state.events.length,
       pairingLinks: Array.from(state.links.values())
         .filter((row) => isRedeemable(row, nowMillis))
         .sort((a, b) => b.createdAtMillis - a.createdAtMillis || byId(b, a))
@@ -26,5 +31,12 @@ export const make = (state: MemoryState): AccessFeedRepository => ({
         .map(toConnectClient),
       connectSecurityMode: state.mode
     })),
+  sweep: ({ endedBeforeMillis, limit }) =>
+    Effect.sync(() => {
+      const kept = state.events.slice(0, limit).findIndex(({ at }) => at.epochMilliseconds >= endedBeforeMillis)
+      const swept = state.events.splice(0, kept === -1 ? limit : kept).length
+      state.swept += swept
+      return swept
+    }),
   wakeups: Stream.map(state.wakeUps.listen, () => undefined)
 })

@@ -23,6 +23,8 @@ export interface MemoryState {
   mode: SecurityMode
   readonly credentials: Map<string, ScopedCredentialRow>
   readonly events: Array<AccessEvent>
+  /** How many events before those have been deleted. */
+  swept: number
   readonly wakeUps: WakeUps.WakeUps
 }
 
@@ -37,17 +39,20 @@ export const make = (): MemoryState => ({
   mode: initialMode,
   credentials: new Map(),
   events: [],
+  swept: 0,
   wakeUps: WakeUps.make()
 })
 
 /** Appends a change to the feed. */
 export const append = (
-  { events, wakeUps }: MemoryState,
+  state: MemoryState,
   change: AccessChange,
   { actor, nowMillis }: ChangeContext
 ): void => {
-  events.push(new AccessEvent({ revision: events.length + 1, change, actor, at: DateTime.makeUnsafe(nowMillis) }))
-  wakeUps.notify("access_feed", events.length)
+  const { events, wakeUps } = state
+  const revision = state.swept + events.length + 1
+  events.push(new AccessEvent({ revision, change, actor, at: DateTime.makeUnsafe(nowMillis) }))
+  wakeUps.notify("access_feed", revision)
 }
 
 /** Orders rows by their ids. */

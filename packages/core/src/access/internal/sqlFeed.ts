@@ -113,7 +113,7 @@ const readAll = Effect.fnUntraced(function*<A, E>(
  * process goes on beside a newer one.
  */
 export const make = (kit: SqlKit): AccessFeedRepository => {
-  const { all, read, snapshot, statement, table, wakeUps } = kit
+  const { all, read, snapshot, statement, table, transaction, wakeUps } = kit
   const feed = table("access_feed")
   const head = table("access_feed_head")
   const types = AccessChange.members.map((member) => member.fields._tag.schema.literal)
@@ -125,6 +125,20 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
       row === undefined
         ? Effect.fail(new CorruptRow({ table: head, columns: ["(the row is missing)"] }))
         : Effect.succeed(Dialect.toNatural(row.revision))
+  )
+  const selectOldest = statement<{ readonly oldest: unknown }>(
+    `SELECT COALESCE((SELECT MIN(revision) FROM ${feed}), revision + 1) AS oldest FROM ${head} WHERE id = 1`
+  )
+  const oldestRevision = Effect.map(
+    Effect.suspend(() => selectOldest([])),
+    ([row]) => Dialect.toNatural(row?.oldest)
+  )
+  const sweep = statement(
+    `WITH page AS ${kit.once} (SELECT revision, at_millis FROM ${feed} ORDER BY revision LIMIT ?),
+    kept AS (SELECT MIN(revision) AS revision FROM page WHERE at_millis >= ?)
+    DELETE FROM ${feed} WHERE revision IN (
+      SELECT page.revision FROM page CROSS JOIN kept WHERE kept.revision IS NULL OR page.revision < kept.revision
+    ) RETURNING revision`
   )
   const events = all(kit.rows("access_feed", AccessEvent).decode)(
     `SELECT revision, payload AS change, actor, at_millis AS at FROM ${feed}
@@ -152,6 +166,7 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
 
   return {
     latestRevision: read("latestRevision")(latestRevision),
+    oldestRevision: read("oldestRevision")(oldestRevision),
     read: ({ after, limit }) => read("read")(events([after, limit])),
     snapshot: ({ nowMillis }) =>
       Effect.gen(function*() {
@@ -175,6 +190,8 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
           connectSecurityMode: isSecurityMode(mode) ? mode : undefined
         }
       }).pipe(snapshot("snapshot")),
+    sweep: ({ endedBeforeMillis, limit }) =>
+      Effect.map(sweep([limit, endedBeforeMillis]), (swept) => swept.length).pipe(transaction("sweep")),
     wakeups: wakeUps.listen(feed).pipe(
       Stream.map(() => undefined),
       Stream.mapError(failedAs("wakeups"))

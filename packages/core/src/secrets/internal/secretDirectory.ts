@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
 import * as Semaphore from "effect/Semaphore"
-import { ifMissing, octal, openDirectory, quote, syncDirectory, writeNewFile } from "./privateDirectory.ts"
+import { exposure, ifMissing, openDirectory, quote, syncDirectory, writeNewFile } from "./privateDirectory.ts"
 import { Corrupt, insecure, SecretStoreError, storageFailure } from "./secretErrors.ts"
 import * as SecretFile from "./secretFile.ts"
 import { SecretName } from "./secretName.ts"
@@ -55,8 +55,8 @@ export const open = Effect.fnUntraced(function*(
   const root = path.resolve(directory)
   const pathOf = (entry: string): string => path.join(root, entry)
   const randomHex = Effect.map(random.randomBytes(16), Hex.encode)
-  const syncRoot = syncDirectory(fs, root)
-  const ownUid = yield* openDirectory(fs, path, root, pathOf(SecretFile.probeEntry(yield* randomHex)))
+  const identity = yield* openDirectory(fs, path, root, pathOf(SecretFile.probeEntry(yield* randomHex)))
+  const syncRoot = syncDirectory(fs, identity, root)
 
   /** All versions in the directory, newest first, and the temporary files. */
   const scan = Effect.map(fs.readDirectory(root), (entries) => {
@@ -82,19 +82,8 @@ export const open = Effect.fnUntraced(function*(
       const kind = info.type === "SymbolicLink" ? "a symbolic link" : "not a regular file"
       return Effect.fail(insecure(location, `it is ${kind}`, `Remove it with: rm -r ${quote(location)}`))
     }
-    const uid = Option.getOrElse(info.uid, () => ownUid)
-    if (uid !== ownUid) {
-      return Effect.fail(insecure(
-        location,
-        `it belongs to user ${uid}, and this process runs as ${ownUid}`,
-        `If you trust its content, run: chown ${ownUid} ${quote(location)}`
-      ))
-    }
-    return (info.mode & 0o077) === 0 ? Effect.void : Effect.fail(insecure(
-      location,
-      `its mode is ${octal(info.mode)}, so other users can reach it`,
-      `Run: chmod 600 ${quote(location)}`
-    ))
+    const exposed = exposure(identity, location, info)
+    return exposed === undefined ? Effect.void : Effect.fail(exposed)
   }
 
   /** Reads one version; undefined when the file has gone, which means that there is a newer version. */
@@ -159,7 +148,7 @@ export const open = Effect.fnUntraced(function*(
     )
     const temporary = pathOf(SecretFile.temporaryEntry(name, version, yield* randomHex))
     return yield* Effect.gen(function*() {
-      yield* writeNewFile(fs, temporary, content)
+      yield* writeNewFile(fs, identity, temporary, content)
       // Seen again after the temporary file exists: `removeVersions` relies on this order.
       if ((yield* latestOf(name)) !== version - 1) return false
       const linked = yield* fs.link(temporary, pathOf(entry)).pipe(
