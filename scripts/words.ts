@@ -79,10 +79,10 @@ const findConditions = (file: string, prose: string) => {
 type Declared = readonly [name: string, start: number]
 
 /** Reads what a module exports: what it declares itself, and by module what it takes from `internal`. */
-const exportsOf = (source: string) => {
+const exportsOf = (file: string, source: string) => {
   const declared: Array<Declared> = []
   const taken: Array<readonly [module: string, name: string]> = []
-  for (const statement of parseAst(source, { lang: "ts" }).body) {
+  for (const statement of parseAst(source, { lang: file.endsWith("x") ? "tsx" : "ts" }).body) {
     if (statement.type !== "ExportNamedDeclaration") continue
     const declaration = statement.declaration
     if (declaration?.type === "VariableDeclaration") {
@@ -110,7 +110,7 @@ const lacks = (doc: string | undefined): ReadonlyArray<string> =>
   ]
 
 const checkExports = async (file: string, source: string, names?: ReadonlySet<string>): Promise<void> => {
-  const { declared, taken } = exportsOf(source)
+  const { declared, taken } = exportsOf(file, source)
   for (const [name, start] of declared.filter(([name]) => names?.has(name) !== false)) {
     const doc = /\/\*\*(?:[^*]|\*(?!\/))*\*\/\s*$/.exec(source.slice(0, start))?.[0]
     for (const lack of lacks(doc)) report("export", file, source, start, `${name} lacks ${lack}`)

@@ -1,2 +1,3 @@
+export * as Components from "./Components.ts"
 export * as Hooks from "./Hooks.ts"
 export * as Store from "./Store.ts"
