@@ -4,7 +4,11 @@ import { defineConfig } from "vitest/config"
 const conditions = ["sallyport-source", "module", "node", "development|production"]
 
 /** The tests that run on real databases. Only a run that includes one of them starts a PostgreSQL server. */
-const onDatabases = ["packages/*/test/**/*.databases.test.ts", "packages/*/test/**/*.postgres.test.ts"]
+const onDatabases = [
+  "packages/*/test/**/*.databases.test.ts",
+  "packages/*/test/**/*.postgres.test.ts",
+  "faults/test/*.databases.test.ts"
+]
 
 export default defineConfig({
   resolve: { conditions },
@@ -19,7 +23,11 @@ export default defineConfig({
         extends: true,
         test: {
           name: "library",
-          include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts", "test-support/*.test.ts"],
+          include: [
+            "packages/*/test/**/*.test.ts",
+            "examples/*/test/**/*.test.ts",
+            "{faults/test,test-support}/*.test.ts"
+          ],
           exclude: ["**/node_modules/**", ...onDatabases]
         }
       },

@@ -20,6 +20,7 @@ const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   "durable-streams": ["core", "http", "node"],
   interop: ["core", "durable-streams"],
   client: ["core", "contract"],
+  react: ["core", "contract", "client"],
   testing: ["core", "contract", "connect", "durable-streams"],
   cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node"]
 }

@@ -281,7 +281,7 @@ const makeConsumer = async (packages: ReadonlyArray<Package>, directory: string)
     (await readManifest(root)).devDependencies
   )
   const peers = new Set(packages.flatMap(({ manifest }) => Object.keys(manifest.peerDependencies ?? {})))
-  const tools = ["@effect/platform-node", "@types/node", "typescript"]
+  const tools = ["@effect/platform-node", "@types/node", "@types/react", "typescript"]
   await mkdir(directory)
   await writeFile(
     join(directory, "package.json"),

@@ -121,7 +121,11 @@ const { values: flags } = parseArgs({
 })
 
 const files: Array<string> = []
-const patterns = ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts", "packages/testing/src/*Suite.ts"]
+const patterns = [
+  "packages/*/test/**/*.test.ts",
+  "{examples/*,faults}/test/**/*.test.ts",
+  "packages/testing/src/*Suite.ts"
+]
 for await (const file of glob(patterns, { cwd: root })) files.push(file.replaceAll("\\", "/"))
 const sources = await Promise.all(files.sort().map(read))
 

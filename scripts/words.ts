@@ -124,7 +124,7 @@ const checkExports = async (file: string, source: string, names?: ReadonlySet<st
 
 const patterns = [
   "{packages,examples}/*/{src,test}/**/*.{ts,tsx}",
-  "{benchmarks/src,scripts,test-support}/**/*.ts",
+  "{benchmarks/src,faults,scripts,test-support}/**/*.ts",
   "{packages,examples}/*/*.md",
   "*.md",
   "docs/**/*.md"

@@ -98,7 +98,7 @@ const start = async (directory: string, programs: string) => {
   const port = await freePort()
   const settings = [
     "listen_addresses=127.0.0.1",
-    "unix_socket_directories=",
+    `unix_socket_directories=${directory}`,
     `fsync=${process.argv.includes("--durable") ? "on" : "off"}`,
     "max_connections=200",
     "shared_buffers=32MB"
@@ -122,7 +122,7 @@ const start = async (directory: string, programs: string) => {
     )
   ])
   return {
-    address: { host: "127.0.0.1", port, username: "postgres", password },
+    address: { host: "127.0.0.1", port, username: "postgres", password, socketDirectory: directory },
     exited,
     stop: async () => {
       server.kill("SIGINT")

@@ -15,6 +15,8 @@ export interface PostgresAddress {
   readonly port: number
   readonly username: string
   readonly password: string
+  /** The directory of its socket. */
+  readonly socketDirectory: string
 }
 
 declare module "vitest" {

@@ -26,7 +26,7 @@ const runtime = ManagedRuntime.make(
   ConnectClientStore.layer.pipe(
     Layer.provideMerge(
       Layer.unwrap(
-        Effect.map(StateDirectory.open(directory), (state) => Persistence.layer({ databaseUrl: undefined, state }))
+        Effect.map(StateDirectory.open(directory), (state) => Persistence.layer({ database: undefined, state }))
       )
     ),
     Layer.provideMerge(Layer.merge(NodeCrypto.layer, NodeServices.layer))

@@ -10,6 +10,7 @@ import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import type { RunOwner } from "@sallyport/core/runs/Run"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
@@ -63,7 +64,10 @@ const Logs = filename === "memory"
     SqliteClient.layer({ filename })
   )
 
-const routes = Layer.merge(Sallyport.layer(), DurableStreamsRoutes.layer())
+// All readers have the same session.
+const routes = Layer.merge(Sallyport.layer(), DurableStreamsRoutes.layer()).pipe(
+  Layer.provide(Layer.succeed(ConnectionEnd.PerSession, 100_000))
+)
 
 const layer = HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
   Layer.provideMerge(Layer.mergeAll(

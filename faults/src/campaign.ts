@@ -28,11 +28,15 @@ const env = {
 }
 
 /** Starts the nodes of a store. */
-export const startNodes = async (store: Store, observe: (observation: Observation) => void) => {
+export const startNodes = async (
+  store: Store,
+  observe: (observation: Observation) => void,
+  more: Record<string, string> = {}
+) => {
   const nodes = store.nodes.map((options, index) =>
-    Nodes.make({ index, observe, stateDirectory: options.stateDirectory, env: { ...env, ...options.env } })
+    Nodes.make({ index, observe, stateDirectory: options.stateDirectory, env: { ...env, ...more, ...options.env } })
   )
-  for (const node of nodes) await node.start("nothing")
+  await Promise.all(nodes.map((node) => node.start("nothing")))
   return nodes
 }
 
@@ -71,11 +75,24 @@ export const run = async (options: {
   readonly restMillis: number
   /** Adds observations of its own, made before the nodes start. */
   readonly scenarios?: ReadonlyArray<Observation>
+  readonly onProgress?: (line: string) => void
 }): Promise<Result> => {
   const { millis, random, restMillis, seed, store } = options
   const observations: Array<Observation> = [...options.scenarios ?? []]
   const observe = (observation: Observation) => void observations.push(observation)
   const injected = new Map<string, number>()
+  const count = (kind: string) => injected.set(kind, (injected.get(kind) ?? 0) + 1)
+  // The tables are being made meanwhile.
+  for (const { env: variables, stateDirectory } of [...store.nodes, ...store.nodes]) {
+    const backend = Nodes.spawnBackend(["serve", "--port", "0", "--state-dir", stateDirectory, "--json"], {
+      ...env,
+      ...variables
+    })
+    await Nodes.sleep(random.between(400, 1_500))
+    backend.child.kill("SIGKILL")
+    await backend.ended
+    count("first start killed")
+  }
   const nodes = await startNodes(store, observe)
   try {
     const client = Client.make(observe)
@@ -95,8 +112,9 @@ export const run = async (options: {
       waiting = waiting.filter((other) => other !== kind)
       const fault = random.pick(faults.filter((one) => one.kind === kind))
       if (fault === undefined) continue
+      options.onProgress?.(`${store.name}: ${kind}`)
       await fault.inject()
-      injected.set(fault.kind, (injected.get(fault.kind) ?? 0) + 1)
+      count(fault.kind)
       for (const node of nodes) {
         observe({
           _tag: "Checked",
@@ -108,6 +126,7 @@ export const run = async (options: {
       }
       await Nodes.sleep(random.between(100, restMillis))
     }
+    options.onProgress?.(`${store.name}: the clients end`)
     await workload.stop()
     // The reaper ends the runs of a killed node when their leases are over.
     const settled = performance.now() + 30_000

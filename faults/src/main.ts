@@ -9,6 +9,7 @@ import { spawnPostgres } from "../../benchmarks/src/processes.ts"
 import * as Campaign from "./campaign.ts"
 import * as Random from "./random.ts"
 import { report } from "./report.ts"
+import * as Scenarios from "./scenarios.ts"
 import * as Stores from "./stores.ts"
 
 const { values } = parseArgs({
@@ -29,9 +30,20 @@ const results: Array<Campaign.Result> = []
 for (const kind of kinds) {
   const random = Random.make(seed)
   const server = kind === "postgres" ? await spawnPostgres() : undefined
+  const scenarios = kind === "sqlite" ? await Scenarios.run(random) : []
   const store = server === undefined ? Stores.sqlite(random) : await Stores.postgres(random, server.address)
   try {
-    results.push(await Campaign.run({ store, seed, random, millis, restMillis: 2_000 }))
+    results.push(
+      await Campaign.run({
+        store,
+        seed,
+        random,
+        millis,
+        restMillis: 2_000,
+        scenarios,
+        onProgress: (line) => process.stderr.write(`${line}\n`)
+      })
+    )
   } finally {
     await store.close()
     await server?.stop()

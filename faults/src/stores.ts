@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { execFileSync } from "node:child_process"
@@ -41,6 +42,9 @@ const query = <Row extends object>(database: SharedDatabase, statement: string):
   Effect.runPromise(
     SqlClient.SqlClient.use((sql) => sql.unsafe<Row>(statement)).pipe(
       Effect.provide(clientOf(database, 1)),
+      Effect.timeout("60 seconds"),
+      // The server may have crashed a moment ago.
+      Effect.retry({ times: 20, schedule: Schedule.spaced("500 millis") }),
       Effect.scoped
     )
   )

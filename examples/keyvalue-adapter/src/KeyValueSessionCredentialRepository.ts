@@ -1,7 +1,7 @@
 /** Sessions and their tickets on the log. Each operation is one decision, as its contract demands. */
 import type { ChangeContext } from "@sallyport/core/access/AccessEvent"
 import { revocationVerdict } from "@sallyport/core/access/Lineage"
-import type * as Session from "@sallyport/core/access/Session"
+import * as Session from "@sallyport/core/access/Session"
 import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Option } from "effect"
 import type { AccessLog, Decision, State } from "./AccessLog.ts"
@@ -40,7 +40,7 @@ export const ending = (state: State, target: Sessions.RevocationTarget, context:
   const ids = ends.sessions.map(({ id }) => id)
   const revoked = { revokedAtMillis: context.nowMillis }
   return {
-    ids,
+    ended: { sessions: ids, links: ends.links.map(({ id }) => id) },
     change: {
       sessions: ends.sessions.map((row) => ({ ...row, ...revoked })),
       links: ends.links.map((row) => ({ ...row, ...revoked })),
@@ -63,7 +63,7 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
   const used = (row: Sessions.SessionRow, nowMillis: number, lifetimeMillis: number): Sessions.SessionRow => ({
     ...row,
     lastSeenAtMillis: nowMillis,
-    expiresAtMillis: Math.min(nowMillis + lifetimeMillis, row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER)
+    expiresAtMillis: Sessions.endAfterUse(row, nowMillis, lifetimeMillis)
   })
 
   return {
@@ -148,17 +148,41 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
         )
       ),
 
+    rename: ({ id, label, subject }, context) =>
+      log.change("rename", ({ sessions }): Decision<Option.Option<Sessions.SessionRow>> => {
+        const row = sessions.get(id)
+        if (
+          row === undefined || !Sessions.isLive(row, context.nowMillis) ||
+          (subject !== undefined && row.subject !== subject)
+        ) {
+          return { answer: Option.none() }
+        }
+        const renamed = { ...row, device: new Session.Device({ ...row.device, label }) }
+        const upserted = event({ _tag: "sessionUpserted", session: Sessions.toSession(renamed) }, context)
+        return { answer: Option.some(renamed), change: { sessions: [renamed], events: [upserted] } }
+      }),
+
     revoke: (target, context) =>
-      log.change("revoke", (state): Decision<ReadonlyArray<Session.SessionId>> => {
-        const { change, ids } = ending(state, target, context)
-        return change.events.length === 0 ? { answer: ids } : { answer: ids, change }
+      log.change("revoke", (state): Decision<Sessions.Ended> => {
+        const { change, ended } = ending(state, target, context)
+        return change.events.length === 0 ? { answer: ended } : { answer: ended, change }
       }),
 
     insertTicket: (row) =>
       log.change("insertTicket", ({ tickets }) =>
         tickets.has(row.ticketDigest)
           ? new Error(`A ticket of session ${row.sessionId} has a digest that exists already`)
-          : { answer: undefined, change: { tickets: [row] } }),
+          : {
+            answer: undefined,
+            change: {
+              tickets: [row],
+              removedTickets: Array.from(tickets.values())
+                .filter(({ sessionId }) => sessionId === row.sessionId)
+                .sort((a, b) => b.expiresAtMillis - a.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
+                .slice(Sessions.maxTickets - 1)
+                .map(({ ticketDigest }) => ticketDigest)
+            }
+          }),
 
     consumeTicket: ({ nowMillis, ticketDigest }) =>
       log.change("consumeTicket", ({ sessions, tickets }): Decision<Option.Option<Sessions.SessionRow>> => {

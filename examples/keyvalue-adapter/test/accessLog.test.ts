@@ -21,6 +21,8 @@ const row: BootstrapCredentialRepository.PairingLinkRow = {
   remainingUses: 2,
   createdBy: "operator",
   issuedBy: null,
+  sessionLifetimeMillis: null,
+  sessionEndsAtMillis: null,
   createdAtMillis: 1_000,
   expiresAtMillis: 9_000,
   revokedAtMillis: null
@@ -35,7 +37,8 @@ const session = (id: string): SessionCredentialRepository.SessionRow => ({
   proofKeyThumbprint: null,
   linkId: row.id,
   parentId: null,
-  device: new Session.Device({ label: null, userAgent: null, address: null }),
+  letInBy: "operator",
+  device: new Session.Device({ label: null, kind: "program", userAgent: null, address: null }),
   tokenDigest: `token of ${id}`,
   keyId: "key",
   tokenExpiresAtMillis: null,
@@ -47,6 +50,7 @@ const session = (id: string): SessionCredentialRepository.SessionRow => ({
   createdAtMillis: 2_000,
   lastSeenAtMillis: 2_000,
   expiresAtMillis: 9_000,
+  lifetimeMillis: null,
   absoluteExpiresAtMillis: null,
   revokedAtMillis: null
 })

@@ -6,6 +6,7 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as DpopProof from "@sallyport/core/access/DpopProof"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
@@ -20,13 +21,14 @@ import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
+import type * as PgDatabase from "@sallyport/pg/PgDatabase"
+import * as WebSockets from "@sallyport/node/WebSockets"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import type { IpNetwork } from "effect/net/IpNetwork"
-import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { createServer } from "node:http"
 import * as BackendCredentials from "./BackendCredentials.ts"
@@ -49,7 +51,7 @@ export interface Options {
   readonly port: number
   readonly stateDirectory: string
   /** A PostgreSQL database that other nodes share. Default: an SQLite file in the state directory. */
-  readonly databaseUrl?: Redacted.Redacted | undefined
+  readonly database?: PgDatabase.Options | undefined
   readonly policy?: AuthPolicy.Kind | undefined
   /** The address under which clients reach the server. DPoP proofs must name it. */
   readonly publicUrl?: URL | undefined
@@ -99,6 +101,12 @@ export class InvalidServerTimeouts extends Schema.TaggedError<InvalidServerTimeo
   }
 }
 
+/**
+ * After which time a connection is cut on which nothing moves. Streams of events move at each heartbeat, so that this is one
+ * whose client reads nothing, or is gone without a word.
+ */
+const stalledMillis = 120_000
+
 /** Decodes the timeouts to what `node:http` takes. It looks for connections that are over time twice within the shortest. */
 const serverOptions = Effect.fnUntraced(function*(options: Options) {
   const read = ServiceOptions.fromObject<Options, InvalidServerTimeouts>(
@@ -122,7 +130,7 @@ const serverOptions = Effect.fnUntraced(function*(options: Options) {
 
 const layerServer = (options: Options) =>
   Layer.unwrap(Effect.map(serverOptions(options), (timeouts) => {
-    const server = holdEarlyRequests(createServer(timeouts))
+    const server = holdEarlyRequests(createServer(timeouts)).setTimeout(stalledMillis)
     // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))
@@ -132,7 +140,8 @@ const layerServer = (options: Options) =>
       NodeHttpServer.layer(() => server, {
         host: options.host,
         port: options.port,
-        gracefulShutdownTimeout: "2 seconds"
+        gracefulShutdownTimeout: "2 seconds",
+        websocket: WebSockets.serverOptions
       })
     )
   }))
@@ -160,13 +169,13 @@ export const layer = (options: Options) =>
           DemoPage.layer,
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
-          Layer.provide(CountingRun.layer)
+          Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])
         ),
         { disableListenLog: true, disableLogger: true }
       ).pipe(
         Shutdown.graceful,
         Layer.provideMerge(layerServices),
-        Layer.provideMerge(Persistence.layer({ databaseUrl: options.databaseUrl, state }))
+        Layer.provideMerge(Persistence.layer({ database: options.database, state }))
       )
   )).pipe(
     // The port comes before the state, so that a second server on the same port changes nothing. The policy comes

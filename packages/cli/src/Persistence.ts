@@ -21,7 +21,6 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RateLimiter from "effect/persistence/RateLimiter"
-import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { StateDirectory } from "./StateDirectory.ts"
 
@@ -39,19 +38,6 @@ export class DatabaseError extends Schema.TaggedError<DatabaseError>()("Database
 }) {
   override get message() {
     return this.problem.includes(this.database) ? this.problem : `${this.database}: ${this.problem}`
-  }
-}
-
-/**
- * Reports a text that is no address of a PostgreSQL database. The message does not quote it, because it may hold a
- * password.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidDatabaseUrl extends Schema.TaggedError<InvalidDatabaseUrl>()("InvalidDatabaseUrl", {}) {
-  override get message() {
-    return "The database URL must have the form postgres://user:password@host:5432/database"
   }
 }
 
@@ -130,12 +116,10 @@ const layerSecretKeys = (state: StateDirectory) =>
  * Provides the repositories and the secrets in a PostgreSQL database, so that all its nodes are equal. The secrets are
  * encrypted: a dump of the database holds no usable secret.
  */
-const layerPostgres = (url: Redacted.Redacted, state: StateDirectory) =>
-  Layer.unwrap(Effect.gen(function*() {
-    const name = PgDatabase.nameOf(url)
-    if (Option.isNone(name)) return yield* new InvalidDatabaseUrl()
-    const database = name.value
-    const client = PgDatabase.layer({ url })
+const layerPostgres = (options: PgDatabase.Options, state: StateDirectory) =>
+  Layer.suspend(() => {
+    const database = Option.getOrElse(PgDatabase.nameOf(options.url), () => "the database")
+    const client = PgDatabase.layer(options)
     return Layer.merge(
       Layer.merge(PgRepositories.layer, layerRateLimiter).pipe(
         Layer.provide(client),
@@ -149,7 +133,7 @@ const layerPostgres = (url: Redacted.Redacted, state: StateDirectory) =>
         ))
       )
     )
-  }))
+  })
 
 type Sqlite = ReturnType<typeof layerSqlite>
 type Postgres = ReturnType<typeof layerPostgres>
@@ -162,13 +146,13 @@ type Postgres = ReturnType<typeof layerPostgres>
  * @since 0.1.0
  */
 export const layer = (options: {
-  readonly databaseUrl: Redacted.Redacted | undefined
+  readonly database: PgDatabase.Options | undefined
   readonly state: StateDirectory
 }): Layer.Layer<
   Repositories | SecretStore.SecretStore | RateLimiter.RateLimiter,
   Layer.Error<Sqlite> | Layer.Error<Postgres>,
   Layer.Services<Sqlite> | Layer.Services<Postgres>
 > =>
-  options.databaseUrl === undefined
+  options.database === undefined
     ? layerSqlite(options.state)
-    : layerPostgres(options.databaseUrl, options.state)
+    : layerPostgres(options.database, options.state)

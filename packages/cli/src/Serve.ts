@@ -20,6 +20,7 @@ import { renderUnicodeCompact } from "uqr"
 import { networkInterfaces } from "node:os"
 import * as Backend from "./Backend.ts"
 import * as Addresses from "./internal/addresses.ts"
+import * as StoreCommands from "./internal/storeCommands.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
 /** Makes the flag of a duration, such as `--request-timeout "30 seconds"`, which `SALLYPORT_HTTP_REQUEST_TIMEOUT` is for too. */
@@ -45,13 +46,9 @@ const flags = {
     Flag.withDescription("Where the database and the secrets are kept; by default the platform's directory for state"),
     Flag.optional
   ),
-  databaseUrl: Flag.Redacted("database-url").pipe(
-    Flag.withDescription(
-      "A PostgreSQL database that several nodes share (postgres://…), instead of an SQLite file; other users of this " +
-        "machine can read arguments, so prefer SALLYPORT_DATABASE_URL"
-    ),
-    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
-    Flag.optional
+  ...StoreCommands.databaseFlags(
+    "A PostgreSQL database that several nodes share (postgres://…), instead of an SQLite file; other users of this " +
+      "machine can read arguments, so prefer SALLYPORT_DATABASE_URL"
   ),
   policy: Flag.Literals("policy", AuthPolicy.Kind.literals).pipe(
     Flag.withDescription(
@@ -154,7 +151,7 @@ export const serve = Command.make(
   "serve",
   flags,
   Effect.fnUntraced(
-    function*({ databaseUrl, host, json, policy, port, publicUrl, stateDir, trustedProxy, ...timeouts }) {
+    function*({ host, json, policy, port, publicUrl, stateDir, trustedProxy, ...others }) {
       const base = Option.isSome(publicUrl)
         ? new URL(yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value)))
         : undefined
@@ -166,13 +163,13 @@ export const serve = Command.make(
         host,
         port,
         stateDirectory: yield* StateDirectory.orDefault(stateDir),
-        databaseUrl: Option.getOrUndefined(databaseUrl),
+        database: StoreCommands.databaseOf(others),
         policy: Option.getOrUndefined(policy),
         publicUrl: base,
         trustedProxies,
-        keepAliveTimeout: Option.getOrUndefined(timeouts.keepAliveTimeout),
-        headersTimeout: Option.getOrUndefined(timeouts.headersTimeout),
-        requestTimeout: Option.getOrUndefined(timeouts.requestTimeout)
+        keepAliveTimeout: Option.getOrUndefined(others.keepAliveTimeout),
+        headersTimeout: Option.getOrUndefined(others.headersTimeout),
+        requestTimeout: Option.getOrUndefined(others.requestTimeout)
       })
       const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
       return yield* Layer.launch(Layer.provide(announcement, backend))

@@ -15,6 +15,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -81,16 +82,22 @@ const subject = Flag.String("subject").pipe(
   Flag.optional
 )
 
+const lifetimeJson = (lifetime: Duration.Duration | null) => lifetime === null ? null : Duration.toSeconds(lifetime)
+const timeJson = (time: DateTime.Utc | null) => time === null ? null : DateTime.formatIso(time)
+
 const sessionJson = ({ descendants, session }: SessionCredentialService.ListedSession) => ({
   id: session.id,
   subject: session.subject,
   method: session.method,
   scopes: session.scopes,
   device: { ...session.device },
+  letInBy: session.letInBy,
   descendants,
+  lifetimeSeconds: lifetimeJson(session.lifetime),
   createdAt: DateTime.formatIso(session.createdAt),
   lastSeenAt: DateTime.formatIso(session.lastSeenAt),
-  expiresAt: DateTime.formatIso(session.expiresAt)
+  expiresAt: DateTime.formatIso(session.expiresAt),
+  absoluteExpiresAt: timeJson(session.absoluteExpiresAt)
 })
 
 const sessionLine = ({ descendants, session }: SessionCredentialService.ListedSession): string =>
@@ -99,6 +106,7 @@ const sessionLine = ({ descendants, session }: SessionCredentialService.ListedSe
     Text.shown(session.subject),
     session.method,
     Text.shown(session.device.label ?? session.device.address ?? "no name"),
+    session.device.kind,
     `seen ${shortTime(session.lastSeenAt)}`,
     ...(descendants === 0 ? [] : [`${descendants} descend from it`])
   ].join("  ")
@@ -113,8 +121,10 @@ const list = Command.make("list", { subject }, ({ subject }) =>
     yield* Console.log(found.length === 0 ? "No one is signed in" : found.map(sessionLine).join("\n"))
   }))).pipe(Command.withDescription("List the sessions, the oldest first"))
 
-const linkJson = (link: PairingLink) => ({
+const linkJson = ({ sessionLifetime, ...link }: PairingLink) => ({
   ...link,
+  sessionLifetimeSeconds: lifetimeJson(sessionLifetime),
+  sessionEndsAt: timeJson(link.sessionEndsAt),
   createdAt: DateTime.formatIso(link.createdAt),
   expiresAt: DateTime.formatIso(link.expiresAt)
 })
@@ -140,6 +150,15 @@ const links = Command.make("links", { subject }, ({ subject }) =>
     }
     yield* Console.log(found.length === 0 ? "No pairing link is open" : found.map(linkLine).join("\n"))
   }))).pipe(Command.withDescription("List the pairing links that can still be redeemed, the newest first"))
+
+/** Says what ended beside the session that was named. */
+const endedWith = ({ links, sessions }: SessionCredentialService.Ended): string => {
+  const others = [
+    ...(sessions > 1 ? [`${sessions - 1} sessions that it let in`] : []),
+    ...(links > 0 ? [`${links} open links`] : [])
+  ]
+  return others.length === 0 ? "" : `, with ${others.join(" and ")}`
+}
 
 const revoke = Command.make(
   "revoke",
@@ -168,14 +187,20 @@ const revoke = Command.make(
         })
       }
       if (Option.isSome(id)) {
-        yield* sessions.revoke(SessionId.make(id.value), "operator", { descendants })
-        return yield* Console.log(json ? JSON.stringify({ revoked: id.value }) : `Revoked ${id.value}`)
+        const ended = yield* sessions.revoke(SessionId.make(id.value), "operator", { descendants })
+        return yield* Console.log(
+          json ? JSON.stringify({ revoked: id.value }) : `Revoked ${id.value}${endedWith(ended)}`
+        )
       }
       const time = Option.isSome(issuedBefore)
         ? DateTime.makeUnsafe(issuedBefore.value)
         : DateTime.add(yield* DateTime.now, { milliseconds: 1 })
-      const revoked = yield* sessions.revokeIssuedBefore(time, "operator")
-      yield* Console.log(json ? JSON.stringify({ revoked }) : `Revoked ${revoked} sessions, and the links with them`)
+      const ended = yield* sessions.revokeIssuedBefore(time, "operator")
+      yield* Console.log(
+        json
+          ? JSON.stringify({ revoked: ended.sessions })
+          : `Revoked ${ended.sessions} sessions and ${ended.links} links`
+      )
     }))
 ).pipe(
   Command.withDescription("End a session with its open links; or all, such as after a restore from a copy"),

@@ -34,7 +34,7 @@ const ask = (stateDirectory: string, thumbprints: ReadonlyArray<string>, options
     }).pipe(
       Effect.provide(
         ConnectClientStore.layerWith(options).pipe(
-          Layer.provide(Persistence.layer({ databaseUrl: undefined, state })),
+          Layer.provide(Persistence.layer({ database: undefined, state })),
           Layer.provide(NodeCrypto.layer)
         )
       )

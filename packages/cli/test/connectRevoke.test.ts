@@ -49,7 +49,7 @@ const ask = (stateDirectory: string) =>
     }).pipe(
       Effect.provide(
         ConnectClientStore.layer.pipe(
-          Layer.provideMerge(Persistence.layer({ databaseUrl: undefined, state })),
+          Layer.provideMerge(Persistence.layer({ database: undefined, state })),
           Layer.provideMerge(NodeCrypto.layer)
         )
       )

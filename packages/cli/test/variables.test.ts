@@ -6,6 +6,7 @@ import * as RelayEnvironmentRepository from "@sallyport/connect/RelayEnvironment
 import * as RelayKeyRotation from "@sallyport/connect/RelayKeyRotation"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as DpopProof from "@sallyport/core/access/DpopProof"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
@@ -51,6 +52,7 @@ describe("docs/mounting.md", () => {
     DpopProof: Layer.provide(DpopProof.layerConfig, Services),
     ConnectClientStore: Layer.provide(ConnectClientStore.layerConfig, Services),
     CredentialScopeResolver: Layer.provide(CredentialScopeResolver.layerConfig, Services),
+    ConnectionEnd: ConnectionEnd.layerConfig,
     RunEventLog: Layer.provide(RunEventLog.layerConfig, Services),
     AccessFeed: Layer.provide(AccessFeed.layerConfig, Services),
     SecretStore: Layer.provide(SecretStore.layerConfig, Platform),

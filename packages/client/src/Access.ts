@@ -6,6 +6,7 @@
  * the caller knows better whether they still matter.
  */
 import {
+  EndedView,
   ListedSessionView,
   NextPage,
   PairingLinkView,
@@ -66,6 +67,10 @@ export interface LinkOptions {
   readonly proofKeyThumbprint?: string | undefined
   /** How long the code can be redeemed, in whole seconds. By default the server's setting. */
   readonly lifetime?: Duration.Input | undefined
+  /** How long the new session goes on without being used, in whole seconds. The server cuts it to this session's own. */
+  readonly sessionLifetime?: Duration.Input | undefined
+  /** How long after now the new session ends, however it is used, in whole seconds; cut as `sessionLifetime` is. */
+  readonly sessionAbsoluteLifetime?: Duration.Input | undefined
 }
 
 /**
@@ -111,15 +116,17 @@ export class Access extends Context.Service<Access, {
   readonly logout: Effect.Effect<void, ClientError>
   /** Lists this subject's sessions, or with the scope `access:manage` everyone's, page after page. */
   readonly sessions: Effect.Effect<ReadonlyArray<ListedSessionView>, ClientError>
+  /** Gives a session's device a name, and returns the session. */
+  readonly renameSession: (id: SessionId, label: string) => Effect.Effect<SessionView, ClientError>
   /**
-   * Ends another session with its open links, and if asked for with all that descends from it. Ending this session is a
+   * Ends another session with its open links, and if asked for with all that it let in, through every generation. Ending this session is a
    * `Conflict`; use `logout` for it.
    */
   readonly revokeSession: (id: SessionId, options?: {
-    readonly descendants?: boolean | undefined
-  }) => Effect.Effect<void, ClientError>
-  /** Ends all sessions of this subject but this one, and returns how many there were. */
-  readonly revokeOtherSessions: Effect.Effect<number, ClientError>
+    readonly alsoLetIn?: boolean | undefined
+  }) => Effect.Effect<EndedView, ClientError>
+  /** Ends all sessions of this subject but this one. */
+  readonly revokeOtherSessions: Effect.Effect<EndedView, ClientError>
   /** Lists this subject's pairing links that can still be redeemed, or with `access:manage` everyone's, page after page. */
   readonly links: Effect.Effect<ReadonlyArray<PairingLinkView>, ClientError>
   /** Creates a link that lets another device in. */
@@ -282,17 +289,19 @@ const make = Effect.gen(function*() {
         ({ next, sessions }) => [sessions, next] as const
       )
     ).pipe(Effect.withSpan("Access.sessions")),
+    renameSession: Effect.fn("Access.renameSession")((id, label) =>
+      guarded(api.session.rename({ params: { id }, payload: { label }, responseMode }), SessionView)
+    ),
     revokeSession: Effect.fn("Access.revokeSession")(function*(id, options) {
-      const descendants = options?.descendants
-      yield* guarded(
-        api.session.revoke({ payload: { id, ...(descendants === undefined ? {} : { descendants }) }, responseMode }),
-        Nothing
+      const alsoLetIn = options?.alsoLetIn
+      return yield* guarded(
+        api.session.revoke({ payload: { id, ...(alsoLetIn === undefined ? {} : { alsoLetIn }) }, responseMode }),
+        EndedView
       )
     }),
-    revokeOtherSessions: Effect.map(
-      guarded(api.session.revokeOthers({ responseMode }), Schema.Struct({ revoked: Schema.Natural })),
-      ({ revoked }) => revoked
-    ).pipe(Effect.withSpan("Access.revokeOtherSessions")),
+    revokeOtherSessions: guarded(api.session.revokeOthers({ responseMode }), EndedView).pipe(
+      Effect.withSpan("Access.revokeOtherSessions")
+    ),
     links: readPages((query) =>
       Effect.map(
         guarded(api.pairing.list({ query, responseMode }), Links),
@@ -300,7 +309,8 @@ const make = Effect.gen(function*() {
       )
     ).pipe(Effect.withSpan("Access.links")),
     issueLink: Effect.fn("Access.issueLink")(function*(options) {
-      const { kind, label, lifetime, proofKeyThumbprint, scopes } = options ?? {}
+      const { kind, label, lifetime, proofKeyThumbprint, scopes, sessionAbsoluteLifetime, sessionLifetime } = options ??
+        {}
       return yield* guarded(
         api.pairing.issue({
           payload: {
@@ -308,7 +318,13 @@ const make = Effect.gen(function*() {
             ...(label === undefined ? {} : { label }),
             ...(proofKeyThumbprint === undefined ? {} : { proofKeyThumbprint }),
             ...(scopes === undefined ? {} : { scopes }),
-            ...(lifetime === undefined ? {} : { lifetimeSeconds: Math.ceil(Duration.toSeconds(lifetime)) })
+            ...(lifetime === undefined ? {} : { lifetimeSeconds: Math.ceil(Duration.toSeconds(lifetime)) }),
+            ...(sessionLifetime === undefined
+              ? {}
+              : { sessionLifetimeSeconds: Math.ceil(Duration.toSeconds(sessionLifetime)) }),
+            ...(sessionAbsoluteLifetime === undefined
+              ? {}
+              : { sessionAbsoluteLifetimeSeconds: Math.ceil(Duration.toSeconds(sessionAbsoluteLifetime)) })
           },
           responseMode
         }),

@@ -6,6 +6,8 @@ import type { SecureRandom } from "effect/crypto/SecureRandom"
 import type { HttpClient } from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Access from "./Access.ts"
+import * as AccessFeed from "./AccessFeed.ts"
+import * as Approval from "./Approval.ts"
 import * as Connection from "./Connection.ts"
 import type { Credentials } from "./Credentials.ts"
 import * as Runs from "./Runs.ts"
@@ -25,7 +27,7 @@ export interface Options<E, R> {
 }
 
 /**
- * Provides the connection to a server, the access to it, and its runs.
+ * Provides the connection to a server, the access to it with its feed and approval, and its runs.
  *
  * **Example** (Making the client of a page)
  *
@@ -54,11 +56,11 @@ export interface Options<E, R> {
  * @since 0.1.0
  */
 export const layer = <E, R>(options: Options<E, R>): Layer.Layer<
-  Connection.Connection | Access.Access | Runs.Runs,
+  Connection.Connection | Access.Access | AccessFeed.AccessFeed | Approval.Approval | Runs.Runs,
   InvalidBaseUrl | Runs.InvalidRunsOptions | E,
   R | HttpClient | SecureRandom
 > =>
-  Layer.mergeAll(Access.layer, Runs.layerWith(options.runs ?? {})).pipe(
+  Layer.mergeAll(Access.layer, AccessFeed.layer, Approval.layer, Runs.layerWith(options.runs ?? {})).pipe(
     Layer.provideMerge(Connection.layer({ baseUrl: options.baseUrl })),
     Layer.provide(options.credentials)
   )

@@ -1,4 +1,6 @@
 export * as Access from "./Access.ts"
+export * as AccessFeed from "./AccessFeed.ts"
+export * as Approval from "./Approval.ts"
 export * as ClientError from "./ClientError.ts"
 export * as Connect from "./Connect.ts"
 export * as Connection from "./Connection.ts"

@@ -75,10 +75,13 @@ const authentication = layerAuthentication(
           method: "bearer-access-token",
           scopes: [],
           proofKeyThumbprint: headers["x-key"] ?? null,
-          device: new Device({ label: null, userAgent: null, address: null }),
+          device: new Device({ label: null, kind: "browser", userAgent: null, address: null }),
+          letInBy: { actor: "operator", sessionId: null, linkId: null },
+          lifetime: null,
           createdAt: DateTime.makeUnsafe(0),
           lastSeenAt: DateTime.makeUnsafe(0),
-          expiresAt: DateTime.makeUnsafe(0)
+          expiresAt: DateTime.makeUnsafe(0),
+          absoluteExpiresAt: null
         })
       ))
   )

@@ -9,7 +9,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import { RequestErrors, requires } from "./Authentication.ts"
-import { InvalidRequest, Unavailable } from "./WireError.ts"
+import { InvalidRequest, TooManyRequests, Unavailable } from "./WireError.ts"
 
 /**
  * Describes a session in the feed.
@@ -22,14 +22,24 @@ export const FeedSession = Schema.Struct({
   subject: Schema.String,
   method: Schema.String,
   scopes: Schema.Array(Schema.String),
+  proofKeyThumbprint: Schema.NullOr(Schema.String),
   device: Schema.Struct({
     label: Schema.NullOr(Schema.String),
+    kind: Schema.String,
     userAgent: Schema.NullOr(Schema.String),
     address: Schema.NullOr(Schema.String)
   }),
+  /** Who let the device in: see `SessionView`. */
+  letInBy: Schema.Struct({
+    actor: Schema.String,
+    sessionId: Schema.NullOr(Schema.String),
+    linkId: Schema.NullOr(Schema.String)
+  }),
+  lifetimeSeconds: Schema.NullOr(Schema.Natural),
   createdAt: Schema.DateTimeUtcFromString,
   lastSeenAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString,
+  absoluteExpiresAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   /** Whether this session sent the request. */
   current: Schema.Boolean
 })
@@ -49,6 +59,8 @@ export const FeedPairingLink = Schema.Struct({
   /** Whether the device that redeems it must prove a key, so that its session is bound to that key. */
   needsProof: Schema.Boolean,
   createdBy: Schema.String,
+  sessionLifetimeSeconds: Schema.NullOr(Schema.Natural),
+  sessionEndsAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   createdAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString
 })
@@ -162,13 +174,12 @@ const event = <const Name extends keyof typeof feedData>(name: Name) =>
   Schema.Struct({ id, event: Schema.Literal(name), data: Schema.fromJsonString(feedData[name]) })
 
 /**
- * Describes the events of the stream. `id` is the revision to resume after. The stream begins with `snapshot` unless it
- * resumes, and ends after `failure`.
+ * Describes the events that this version knows.
  *
  * @category models
  * @since 0.1.0
  */
-export const AccessStreamEvent = Schema.Union([
+export const KnownEvent = Schema.Union([
   event("snapshot"),
   event("pairingLinkUpserted"),
   event("pairingLinkRemoved"),
@@ -181,9 +192,17 @@ export const AccessStreamEvent = Schema.Union([
   event("credentialRemoved"),
   event("credentialRead"),
   event("revisionAdvanced"),
-  event("failure"),
-  UnknownEvent
+  event("failure")
 ])
+
+/**
+ * Describes the events of the stream. `id` is the revision to resume after. The stream begins with `snapshot` unless it
+ * resumes, and ends after `failure`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const AccessStreamEvent = Schema.Union([...KnownEvent.members, UnknownEvent])
 
 const message = <const Name extends keyof typeof feedData>(name: Name) =>
   Schema.Struct({ id, event: Schema.Literal(name), data: feedData[name] })
@@ -231,6 +250,6 @@ export class AccessGroup extends HttpApiGroup.make("access").add(
       ticket: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(512)))
     },
     success: HttpApiSchema.StreamSse({ events: AccessStreamEvent }),
-    error: [InvalidRequest, Unavailable]
+    error: [InvalidRequest, TooManyRequests, Unavailable]
   }).pipe(requires("access:read"))
 ).middleware(RequestErrors) {}

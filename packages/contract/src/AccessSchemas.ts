@@ -3,7 +3,7 @@
  */
 import { AccessScope } from "@sallyport/core/access/AccessScope"
 import { BootstrapMethod, Kind } from "@sallyport/core/access/AuthPolicy"
-import { SessionId, SessionMethod } from "@sallyport/core/access/Session"
+import { DeviceKind, LetInBy, SessionId, SessionMethod } from "@sallyport/core/access/Session"
 import * as Text from "@sallyport/core/Text"
 import * as Schema from "effect/Schema"
 
@@ -18,14 +18,22 @@ export class SessionView extends Schema.Class<SessionView>("@sallyport/contract/
   subject: Schema.NonEmptyString,
   method: SessionMethod,
   scopes: Schema.Array(AccessScope),
+  /** The JWK thumbprint of the key that the session is bound to, or null; for a client, the one that the list of clients has. */
+  proofKeyThumbprint: Schema.NullOr(Schema.String),
   device: Schema.Struct({
     label: Schema.NullOr(Schema.String),
+    kind: DeviceKind,
     userAgent: Schema.NullOr(Schema.String),
     address: Schema.NullOr(Schema.String)
   }),
+  letInBy: LetInBy,
+  /** How long it goes on without being used, or null if that is as the server's setting says. */
+  lifetimeSeconds: Schema.NullOr(Schema.Natural),
   createdAt: Schema.DateTimeUtcFromString,
   lastSeenAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString,
+  /** The end that no use moves, or null. */
+  absoluteExpiresAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   /** Whether this session sent the request. */
   current: Schema.Boolean
 }) {}
@@ -38,7 +46,22 @@ export class SessionView extends Schema.Class<SessionView>("@sallyport/contract/
  */
 export class ListedSessionView extends SessionView.extend<ListedSessionView>("@sallyport/contract/ListedSessionView")({
   /** How many live sessions descend from it: those that came from its pairing links, and from theirs. */
-  descendants: Schema.Natural
+  descendants: Schema.Natural,
+  /** How many of its connections the server that answers holds open: streams and sockets. It is here now if there is one. */
+  connections: Schema.Natural
+}) {}
+
+/**
+ * Counts what a revocation has ended: sessions, pairing links that could still be redeemed, and the connections of these
+ * sessions that the server that answers held open.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class EndedView extends Schema.Class<EndedView>("@sallyport/contract/EndedView")({
+  sessions: Schema.Natural,
+  links: Schema.Natural,
+  connections: Schema.Natural
 }) {}
 
 /**
@@ -72,6 +95,10 @@ export class PairingLinkView extends Schema.Class<PairingLinkView>("@sallyport/c
   /** Whether the device that redeems it must prove a key, so that its session is bound to that key. */
   needsProof: Schema.Boolean,
   createdBy: Schema.NonEmptyString,
+  /** How long the session goes on without being used, or null if that is as the server's setting says. */
+  sessionLifetimeSeconds: Schema.NullOr(Schema.Natural),
+  /** The end of the session that no use moves, or null if only the server's setting bounds it. */
+  sessionEndsAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   createdAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString
 }) {}
@@ -95,6 +122,14 @@ export class PolicyView extends Schema.Class<PolicyView>("@sallyport/contract/Po
  * @since 0.1.0
  */
 export const Label = Text.typedLine()
+
+/**
+ * Describes how long a session may be asked to last: 1 second to 10 years, in seconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const SessionLifetimeSeconds = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 315_576_000 }))
 
 /**
  * Describes a pairing code or a seeded credential, of any form up to 512 characters. The schema sets no label, because
@@ -126,6 +161,8 @@ export class PairingPreview extends Schema.Class<PairingPreview>("@sallyport/con
   label: Schema.NullOr(Schema.String),
   /** How long the session would go on without being used. */
   lifetimeSeconds: Schema.Natural,
+  /** The end of the session that no use moves, or null if only the server's setting bounds it. */
+  sessionEndsAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   /** Until when the code can be redeemed. */
   expiresAt: Schema.DateTimeUtcFromString
 }) {}

@@ -6,7 +6,7 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
-import { Label, NextPage, PageCursor, PairingLinkView } from "./AccessSchemas.ts"
+import { Label, NextPage, PageCursor, PairingLinkView, SessionLifetimeSeconds } from "./AccessSchemas.ts"
 import { RequestErrors, requires } from "./Authentication.ts"
 import { Conflict, Forbidden, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
 
@@ -31,7 +31,11 @@ export class PairingGroup extends HttpApiGroup.make("pairing").add(
        */
       proofKeyThumbprint: Schema.optionalKey(Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{43}$/))),
       /** How long the code can be redeemed. By default the server's setting. */
-      lifetimeSeconds: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0)))
+      lifetimeSeconds: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0))),
+      /** How long the session goes on without being used: at most as long as the server's setting says, and the issuer's own. */
+      sessionLifetimeSeconds: Schema.optionalKey(SessionLifetimeSeconds),
+      /** How long after now the session ends, however it is used: at most when the issuer's own session has to end. */
+      sessionAbsoluteLifetimeSeconds: Schema.optionalKey(SessionLifetimeSeconds)
     }),
     success: Schema.Struct({
       link: PairingLinkView,

@@ -15,7 +15,16 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 import { RequestErrors, requires } from "./Authentication.ts"
-import { Conflict, Gone, IdempotencyConflict, InvalidRequest, NotFound, TooLarge, Unavailable } from "./WireError.ts"
+import {
+  Conflict,
+  Gone,
+  IdempotencyConflict,
+  InvalidRequest,
+  NotFound,
+  TooLarge,
+  TooManyRequests,
+  Unavailable
+} from "./WireError.ts"
 
 /**
  * Describes a run. Times are ISO 8601 text in UTC, by the database's clock.
@@ -151,7 +160,7 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
     query: { after: Schema.optionalKey(cursorText) },
     // 204 if the reader has been told of the end: an EventSource then stops asking.
     success: [HttpApiSchema.StreamSse({ events: RunStreamEvent }), HttpApiSchema.NoContent],
-    error: [InvalidRequest, NotFound, Conflict, Gone, Unavailable]
+    error: [InvalidRequest, NotFound, Conflict, Gone, TooManyRequests, Unavailable]
   }).pipe(requires("runs:read")),
   HttpApiEndpoint.get("active", "/api/threads/:id/active-run", {
     params: { id: ThreadId },

@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import {
   AttemptKey,
   Credential,
+  EndedView,
   Label,
   ListedSessionView,
   NextPage,
@@ -135,17 +136,23 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     success: Schema.Struct({ sessions: Schema.Array(ListedSessionView), next: NextPage }),
     error: [InvalidRequest, Unavailable]
   }).pipe(requires("access:read")),
+  HttpApiEndpoint.patch("rename", "/api/auth/sessions/:id", {
+    params: { id: SessionId.check(Schema.isMaxLength(64)) },
+    payload: Schema.Struct({ label: Label }),
+    success: SessionView,
+    error: [InvalidRequest, NotFound, Unavailable]
+  }).pipe(requires("access:write")),
   HttpApiEndpoint.post("revoke", "/api/auth/sessions/revoke", {
     payload: Schema.Struct({
       id: SessionId.check(Schema.isMaxLength(64)),
       /** Whether to end all that descends from the session as well. Its own open links end in any case. */
-      descendants: Schema.optionalKey(Schema.Boolean)
+      alsoLetIn: Schema.optionalKey(Schema.Boolean)
     }),
-    success: HttpApiSchema.NoContent,
+    success: EndedView,
     error: [NotFound, Conflict, Unavailable]
   }).pipe(requires("access:write")),
   HttpApiEndpoint.post("revokeOthers", "/api/auth/sessions/revoke-others", {
-    success: Schema.Struct({ revoked: Schema.Natural }),
+    success: EndedView,
     error: Unavailable
   }).pipe(requires("access:write"))
 ).middleware(RequestErrors).add(

@@ -156,7 +156,7 @@ export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>
  */
 export class TooManyRequests extends Schema.TaggedError<TooManyRequests>()(
   "TooManyRequests",
-  fields(["rate_limited"]),
+  fields(["rate_limited", "too_many_connections"]),
   { httpApiStatus: 429 }
 ) {}
 

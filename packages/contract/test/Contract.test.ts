@@ -47,6 +47,7 @@ describe("the contract", () => {
       "session.ticket": [],
       "session.logout": [],
       "session.list": ["access:read"],
+      "session.rename": ["access:write"],
       "session.revoke": ["access:write"],
       "session.revokeOthers": ["access:write"],
       "pairing.issue": ["access:write"],

@@ -45,6 +45,7 @@ import * as Dpop from "./internal/dpop.ts"
 import * as Hosts from "./internal/hosts.ts"
 import * as Wire from "./internal/wire.ts"
 import * as Edge from "./Edge.ts"
+import * as EventStream from "./EventStream.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
 /**
@@ -208,10 +209,13 @@ const endless = Effect.gen(function*() {
     method: "browser-session-cookie",
     scopes: yield* AccessScope.Vocabulary,
     proofKeyThumbprint: null,
-    device: new Device({ label: null, userAgent: null, address: null }),
+    device: new Device({ label: null, kind: "browser", userAgent: null, address: null }),
+    letInBy: { actor: "operator", sessionId: null, linkId: null },
+    lifetime: null,
     createdAt: DateTime.makeUnsafe(now),
     lastSeenAt: DateTime.makeUnsafe(now),
-    expiresAt: DateTime.makeUnsafe(now + 86_400_000)
+    expiresAt: DateTime.makeUnsafe(now + 86_400_000),
+    absoluteExpiresAt: null
   })
 })
 
@@ -462,9 +466,17 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
     Effect.gen(function*() {
       const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
       const session = requireWith(context, scope === null ? [] : [scope])
+      const admit = yield* EventStream.makeAdmission
       const harden = Edge.harden(Context.get(context, AuthPolicy))
       return (httpEffect) =>
         session.pipe(
+          // What a host answers may be over at once; a socket stays.
+          Effect.tap((session) =>
+            Effect.flatMap(
+              HttpServerRequest.HttpServerRequest,
+              (request) => isUpgrade(request) ? admit(session) : Effect.void
+            )
+          ),
           Effect.matchEffect({
             onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
             onSuccess: (session) =>

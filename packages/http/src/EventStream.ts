@@ -1,6 +1,7 @@
 /**
  * Writes events as they come, as Server-Sent Events or on a WebSocket.
  */
+import type { TooManyRequests } from "@sallyport/contract/WireError"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import type { Session } from "@sallyport/core/access/Session"
 import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
@@ -12,8 +13,10 @@ import type { HttpServerError } from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
+import * as Wire from "./internal/wire.ts"
 import * as LiveStream from "./LiveStream.ts"
 
 /**
@@ -104,6 +107,22 @@ const tell = (end: ConnectionEnd.ConnectionEnd): Option.Option<Failure<"session_
 export const makeEnding: Effect.Effect<(session: Session) => Ending, never, SessionCredentialService> = Effect.map(
   ConnectionEnd.make,
   (awaitEnd) => (session) => Effect.map(awaitEnd(session), tell)
+)
+
+/**
+ * Returns how to count a connection that stays open with its session, until the request's scope closes. It fails with a 429
+ * if the session has too many; see `ConnectionEnd.PerSession`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeAdmission: Effect.Effect<
+  (session: Session) => Effect.Effect<void, TooManyRequests, HttpServerRequest.HttpServerRequest | Scope.Scope>,
+  never,
+  SessionCredentialService
+> = Effect.map(
+  ConnectionEnd.makeOpen,
+  (open) => (session) => Effect.flatMap(open(session), (opened) => opened ? Effect.void : Wire.tooManyConnections)
 )
 
 /**

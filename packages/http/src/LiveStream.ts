@@ -12,6 +12,7 @@ import * as Channel from "effect/Channel"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as HttpServerError from "effect/http/HttpServerError"
 import * as Option from "effect/Option"
 import type * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
@@ -35,9 +36,15 @@ export interface Options<A, Failure, Chunk> {
   readonly failure: (failure: Failure) => Chunk
 }
 
+/** How long a reader may take to read what was on its way when its stream ended. */
+const lastMillis = 5_000
+
 /**
  * Makes the stream. A failure of the events is its last chunk, and so is what `until` has to tell: nothing that was on its
  * way goes out after it. A defect of the events is the stream's.
+ *
+ * A reader that does not read is not waited for: five seconds after `until` has completed, the fiber that sends it the stream
+ * is interrupted as if the client had gone, and with it ends the connection.
  *
  * @category constructors
  * @since 0.1.0
@@ -50,6 +57,7 @@ export const make = <A, Failure, Chunk>(options: Options<A, Failure, Chunk>): St
 
 const begin = <A, Failure, Chunk>(options: Options<A, Failure, Chunk>) =>
   Effect.gen(function*() {
+    const sender = yield* Effect.withFiber(Effect.succeed)
     let ready = options.opening
     let ended: Exit.Exit<void> | undefined
     // The reader that waits for a chunk, and the events that wait for room. Never both.
@@ -100,9 +108,11 @@ const begin = <A, Failure, Chunk>(options: Options<A, Failure, Chunk>) =>
           writer = undefined
           ready = Option.map(last, options.failure)
           end(Exit.void)
-          return Fiber.interrupt(pump)
+          return Effect.andThen(Fiber.interrupt(pump), Effect.sleep(lastMillis))
         })
       ),
+      // The scope closes when the reader has had everything, and there is nothing to interrupt then.
+      Effect.andThen(Effect.sync(() => sender.interruptUnsafe(undefined, HttpServerError.ClientAbort.annotation))),
       Effect.forkScoped
     )
     yield* Effect.sync(() => {

@@ -10,6 +10,8 @@ import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Wire from "./internal/wire.ts"
 
+const seconds = (count: number | undefined) => count === undefined ? undefined : Duration.seconds(count)
+
 /**
  * Provides the handlers of the group `pairing`.
  *
@@ -31,7 +33,9 @@ export const layer = HttpApiBuilder.group(
             label: payload.label,
             kind: payload.kind,
             proofKeyThumbprint: payload.proofKeyThumbprint,
-            lifetime: payload.lifetimeSeconds === undefined ? undefined : Duration.seconds(payload.lifetimeSeconds)
+            lifetime: seconds(payload.lifetimeSeconds),
+            sessionLifetime: seconds(payload.sessionLifetimeSeconds),
+            sessionAbsoluteLifetime: seconds(payload.sessionAbsoluteLifetimeSeconds)
           })
           return { code, link: Wire.pairingLinkView(link) }
         },
@@ -41,6 +45,7 @@ export const layer = HttpApiBuilder.group(
           SubjectNotAllowed: (reason) => Wire.invalidRequest(reason),
           LabelNotAllowed: (reason) => Wire.invalidRequest(reason),
           LifetimeOutOfBounds: (reason) => Wire.invalidRequest(reason),
+          SessionLifetimeOutOfBounds: (reason) => Wire.invalidRequest(reason),
           IssuerEnded: (reason) => Wire.unauthorized(reason),
           TooManyOpenLinks: (reason) => Wire.tooManyLinks(reason),
           BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)

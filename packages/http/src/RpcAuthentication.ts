@@ -88,14 +88,20 @@ export const guard = HttpRouter.middleware(
   Effect.gen(function*() {
     const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
     const awaitEnd = yield* ConnectionEnd.make
+    const admit = yield* EventStream.makeAdmission
     const transports = yield* TransportSessions
     const random = yield* SecureRandom.SecureRandom
     const serialization = yield* RpcSerialization.RpcSerialization
     return (httpEffect) =>
-      requireSession([]).pipe(
-        Effect.provideContext(context),
+      Effect.tap(
+        Effect.provideContext(requireSession([]), context),
+        (session) =>
+          Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+            isUpgrade(request) ? admit(session) : Effect.void)
+      ).pipe(
         Effect.matchEffect({
-          onFailure: (error) => RpcRefusal.respond(error, serialization),
+          onFailure: (error) =>
+            RpcRefusal.respond(error, serialization),
           onSuccess: Effect.fnUntraced(function*(session) {
             const request = yield* HttpServerRequest.HttpServerRequest
             const scope = yield* Scope.Scope

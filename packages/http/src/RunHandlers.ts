@@ -34,6 +34,7 @@ export const layer = HttpApiBuilder.group(
     const log = yield* RunEventLog
     const program = yield* RunProgram
     const endOf = yield* EventStream.makeEnding
+    const admit = yield* EventStream.makeAdmission
     const heartbeatInterval = yield* EventStream.HeartbeatInterval
 
     return handlers.handleAll({
@@ -80,6 +81,7 @@ export const layer = HttpApiBuilder.group(
           }
           const run = yield* log.get(reader)
           if (run.status !== "running" && reader.after === endTold) return HttpServerResponse.empty({ status: 204 })
+          yield* admit(session)
           const events = yield* log.eventsEncoded(reader)
           if (run.status !== "running" && reader.after === String(run.lastSeq)) {
             // At the end of an ended run: unless its log lacks the terminal event, there is nothing to say, ever.

@@ -1,7 +1,7 @@
 /**
  * Answers the endpoints of sessions: signing in with a cookie, or for a bearer token or one that is bound to a key, the list, and signing out.
  */
-import { PairingPreview, PolicyView } from "@sallyport/contract/AccessSchemas"
+import { EndedView, PairingPreview, PolicyView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { accessTokenType, bootstrapTokenType, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
@@ -210,7 +210,7 @@ export const layer = HttpApiBuilder.group(
       }, provideServices),
       preview: Effect.fn(function*({ payload }) {
         const bootstrap = yield* BootstrapCredentialService
-        const { expiresAt, label, lifetime, scopes, subject } = yield* bootstrap.preview({
+        const { expiresAt, label, lifetime, scopes, sessionEndsAt, subject } = yield* bootstrap.preview({
           credential: payload.credential,
           source: Option.getOrUndefined((yield* HttpServerRequest.HttpServerRequest).remoteAddress),
           methods: (yield* AuthPolicy).bootstrapMethods
@@ -227,6 +227,7 @@ export const layer = HttpApiBuilder.group(
           scopes,
           label,
           expiresAt,
+          sessionEndsAt,
           lifetimeSeconds: Math.floor(Duration.toSeconds(lifetime))
         })
       }, provideServices),
@@ -304,9 +305,21 @@ export const layer = HttpApiBuilder.group(
           next: Wire.nextPage(listed, ({ session }) => session.id)
         }
       }, onlyUnavailable),
+      rename: Effect.fn(
+        function*({ params, payload }) {
+          const current = yield* CurrentSession
+          return Wire.sessionView(yield* sessions.rename(params.id, payload.label, current), current.id)
+        },
+        Effect.catchReasons("SessionCredentialError", {
+          SessionNotFound: (reason) => Wire.sessionNotFound(reason),
+          LabelNotAllowed: (reason) => Wire.invalidRequest(reason),
+          SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
       revoke: Effect.fn(
         function*({ payload }) {
-          yield* sessions.revoke(payload.id, yield* CurrentSession, payload)
+          const ended = yield* sessions.revoke(payload.id, yield* CurrentSession, { descendants: payload.alsoLetIn })
+          return new EndedView(ended)
         },
         Effect.catchReasons("SessionCredentialError", {
           SessionNotFound: (reason) => Wire.sessionNotFound(reason),
@@ -315,7 +328,7 @@ export const layer = HttpApiBuilder.group(
         }, (reason) => Effect.die(reason))
       ),
       revokeOthers: Effect.fn(function*() {
-        return { revoked: yield* sessions.revokeOthers(yield* CurrentSession) }
+        return new EndedView(yield* sessions.revokeOthers(yield* CurrentSession))
       }, onlyUnavailable)
     })
   })

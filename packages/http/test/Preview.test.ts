@@ -26,7 +26,13 @@ describe("the preview of a code", () => {
         assert.isUndefined(answer.headers["set-cookie"])
         assert.strictEqual(answer.headers["cache-control"], "no-store")
         const { expiresAt, ...rest } = answer.json
-        assert.deepStrictEqual(rest, { subject: "owner", scopes: ["runs:read"], label: null, lifetimeSeconds: 259_200 })
+        assert.deepStrictEqual(rest, {
+          subject: "owner",
+          scopes: ["runs:read"],
+          label: null,
+          lifetimeSeconds: 259_200,
+          sessionEndsAt: null
+        })
         assert.isAbove(Date.parse(String(expiresAt)), Date.now())
       }
       assert.isUndefined(server.probe.calls.get("sessions.insert"))

@@ -102,7 +102,7 @@ describe("reach", () => {
         const foreign = yield* post(server, ada, path, { id })
         const unknown = yield* post(server, ada, path, { id: "unknown" })
         for (const answer of [foreign, unknown]) assertError(answer, { status: 404, tag: "NotFound", code })
-        assert.strictEqual((yield* post(server, manager, path, { id })).status, 204)
+        assert.include([200, 204], (yield* post(server, manager, path, { id })).status)
       }
       assert.strictEqual((yield* server.send({ path: "/api/auth/sessions", headers: bearer(bob) })).status, 401)
     }).pipe(Effect.scoped))
@@ -218,7 +218,7 @@ describe("reach", () => {
       assert.strictEqual((yield* exchange(server, code)).status, 400)
       assert.deepStrictEqual([yield* isLetIn(other.token), yield* isLetIn(child.token)], [false, true])
       // The session itself has ended, but what descends from it has not.
-      yield* post(server, owner, "/api/auth/sessions/revoke", { id: sessions[1]?.id, descendants: true })
+      yield* post(server, owner, "/api/auth/sessions/revoke", { id: sessions[1]?.id, alsoLetIn: true })
       assert.deepStrictEqual([yield* isLetIn(owner), yield* isLetIn(child.token)], [true, false])
     }).pipe(Effect.scoped))
 })

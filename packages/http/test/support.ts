@@ -18,6 +18,7 @@ import * as RunEventStream from "@sallyport/http/RunEventStream"
 import * as RunProgram from "@sallyport/http/RunProgram"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
+import * as WebSockets from "@sallyport/node/WebSockets"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -176,6 +177,8 @@ export interface Server {
   }) => Effect.Effect<string>
   /** What the server has logged, at every level, one line of JSON each. */
   readonly logged: ReadonlyArray<string>
+  /** How many connections are open. */
+  readonly connections: () => number
   /** Breaks every open connection, as a network does. */
   readonly cut: Effect.Effect<void>
   /** Stops the server, as a host does. */
@@ -218,7 +221,8 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
         }), {
         host: options.host ?? "127.0.0.1",
         port: 0,
-        gracefulShutdownTimeout: options.gracefulShutdownTimeout ?? "2 seconds"
+        gracefulShutdownTimeout: options.gracefulShutdownTimeout ?? "2 seconds",
+        websocket: WebSockets.serverOptions
       })
     ),
     Layer.provide([
@@ -262,6 +266,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
         links.issue({ issuedBy: "operator", scopes: link?.scopes ?? AccessScope.builtin, uses: link?.uses }),
         ({ code }) => Redacted.value(code)
       )),
+    connections: () => sockets.size,
     cut: Effect.sync(() => {
       for (const socket of sockets) socket.destroy()
     }),

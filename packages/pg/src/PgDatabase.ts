@@ -11,9 +11,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as DatabaseUrl from "./internal/databaseUrl.ts"
 
 /**
  * Lists the options of a database.
@@ -22,12 +24,20 @@ import type { SqlError } from "effect/sql/SqlError"
  * @since 0.1.0
  */
 export interface Options {
-  /** The address, of the form `postgres://user:password@host:5432/database`. */
+  /**
+   * The address, of the form `postgres://user:password@host:5432/database`, or `postgres:///database?host=/directory` for a
+   * socket. `docs/persistence.md` lists the parameters that it can have.
+   */
   readonly url: Redacted.Redacted
   /** How many connections the pool opens at most. Default 10. */
   readonly maxConnections?: number | undefined
   /** Under which name the connections show up in PostgreSQL. Default `sallyport`. */
   readonly applicationName?: string | undefined
+  /**
+   * Whether connections keep statements prepared. A pooler that hands connections out by transaction may lose them. Default
+   * what the URL says with `prepare=`, otherwise true.
+   */
+  readonly prepare?: boolean | undefined
 }
 
 /**
@@ -46,17 +56,14 @@ export class InvalidPgDatabaseOptions extends Schema.TaggedError<InvalidPgDataba
 }
 
 /**
- * Returns the host and the database that a URL names, without user and password. None if it is no URL of PostgreSQL.
+ * Returns the server and the database that a URL names, without user and password. None if it is no URL that
+ * {@link layer} takes.
  *
  * @category getters
  * @since 0.1.0
  */
-export const nameOf = (url: Redacted.Redacted): Option.Option<string> => {
-  const parsed = URL.parse(Redacted.value(url))
-  return parsed !== null && /^postgres(ql)?:$/.test(parsed.protocol) && parsed.hostname !== ""
-    ? Option.some(`postgres://${parsed.host}${parsed.pathname}`)
-    : Option.none()
-}
+export const nameOf = (url: Redacted.Redacted): Option.Option<string> =>
+  Option.map(Result.getSuccess(DatabaseUrl.read(Redacted.value(url))), ({ name }) => name)
 
 const settings = ServiceOptions.make({
   prefix: "SALLYPORT_DATABASE",
@@ -64,14 +71,18 @@ const settings = ServiceOptions.make({
   decode: Effect.fnUntraced(function*<E>(
     read: ServiceOptions.Reader<Options, E>
   ): Effect.fn.Return<PgClient.PgPoolConfig, E> {
+    const written = yield* read.secret("url", DatabaseUrl.form, (text) => text !== "")
+    const { prepare, url } = yield* Result.match(DatabaseUrl.read(Redacted.value(written)), {
+      onSuccess: Effect.succeed,
+      onFailure: (problem) => read.refuse(`${read.name("url")} ${problem}`)
+    })
+    const applicationName = yield* read.text("applicationName", "sallyport")
     return {
-      url: yield* read.secret(
-        "url",
-        "an address of the form postgres://user:password@host:5432/database",
-        (text) => Option.isSome(nameOf(Redacted.make(text)))
-      ),
+      url: Redacted.make(url, { label: read.name("url") }),
       maxConnections: yield* read.count("maxConnections", 10),
-      applicationName: yield* read.text("applicationName", "sallyport")
+      // The driver prefers this to the URL's.
+      ...(yield* read.has("applicationName")) || !/[?&]application_name=/.test(url) ? { applicationName } : {},
+      prepare: yield* read.flag("prepare", prepare ?? true)
     }
   })
 })
@@ -91,7 +102,7 @@ export const layer = (
 
 /**
  * Provides `PgClient` and `SqlClient` on the database that the configuration names: `SALLYPORT_DATABASE_URL`, which must be
- * set, `SALLYPORT_DATABASE_MAX_CONNECTIONS` and `SALLYPORT_DATABASE_APPLICATION_NAME`.
+ * set, `SALLYPORT_DATABASE_MAX_CONNECTIONS`, `SALLYPORT_DATABASE_APPLICATION_NAME` and `SALLYPORT_DATABASE_PREPARE`.
  *
  * **Example** (Refusing to start without a database)
  *

@@ -57,6 +57,68 @@ describe("PgDatabase", () => {
       }))
   }
 
+  it.effect("C-55: takes from a variable and from code whether statements are prepared, before what the URL says", () =>
+    Effect.gen(function*() {
+      const prepares = (url: string, more: Record<string, string> = {}) =>
+        Effect.map(configOf({ SALLYPORT_DATABASE_URL: url, ...more }), ({ prepare }) => prepare)
+      assert.isTrue(yield* prepares(url))
+      assert.isFalse(yield* prepares(`${url}?prepare=false`))
+      assert.isFalse(yield* prepares(url, { SALLYPORT_DATABASE_PREPARE: "false" }))
+      assert.isTrue(yield* prepares(`${url}?prepare=false`, { SALLYPORT_DATABASE_PREPARE: "true" }))
+      const inCode = yield* Layer.build(PgDatabase.layer({ url: Redacted.make(url), prepare: false }))
+      assert.isFalse(Context.get(inCode, PgClient.PgClient).config.prepare)
+    }))
+
+  for (
+    const [rest, says] of [
+      [
+        "/acme?sslrootcert=/etc/ca.pem",
+        "a parameter that is not understood: sslrootcert; name the file of certificates"
+      ],
+      [
+        "/acme?target_session_attrs=read-write",
+        "a parameter that is not understood: target_session_attrs. These are: host,"
+      ],
+      ["/acme?pgbouncer=true", "a parameter that is not understood: pgbouncer; write prepare=false instead"],
+      ["/acme?toString=1", "a parameter that is not understood: toString. These are"],
+      ["/acme?prepare=no", "a parameter prepare that must be true or false"],
+      [
+        "/acme?sslmode=maybe",
+        "a parameter sslmode that must be one of disable, allow, prefer, require, verify-ca, verify-full"
+      ],
+      ["/acme?connect_timeout=soon", "a parameter connect_timeout that must be a whole number of seconds"],
+      ["/acme?port=99999", "a parameter port that must be a whole number from 1 to 65535"],
+      ["/acme?host=", "a parameter host that must be a host, or a directory that begins with /"],
+      [":99999/acme", "must have a port from 1 to 65535"],
+      [",other.example/acme", "must name one host; it names several"],
+      ["/acme?options=%2", "must be an address of the form"],
+      ["/acme#fragment", "must be an address of the form"]
+    ] as const
+  ) {
+    it.effect(`C-63 SEC-08: refuses a URL by name that ends in ${rest}`, () =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(
+          configOf({ SALLYPORT_DATABASE_URL: `postgres://ada:s3cret@db.example${rest}` })
+        )
+        assert.include(error.message, "The options of the database cannot work: SALLYPORT_DATABASE_URL ")
+        assert.include(error.message, says)
+        assert.notInclude(error.message, "s3cret")
+      }))
+  }
+
+  for (const secret of ["12?34", "12#34", "12/34", "1?7=8", "1/2@3"]) {
+    it.effect(`C-63 SEC-08: shows nothing of a password that is not encoded: ${secret}`, () =>
+      Effect.gen(function*() {
+        const written = `postgres://ada:${secret}@db.example/acme`
+        const error = yield* Effect.flip(configOf({ SALLYPORT_DATABASE_URL: written }))
+        assert.include(error.message, "write / ? # and @ in a password as %2F %3F %23 and %40")
+        for (const part of secret.split(/[?#/@=]/)) {
+          assert.notInclude(error.message.replaceAll(/%\w\w|:5432/g, ""), part)
+        }
+        assert.isTrue(Option.isNone(PgDatabase.nameOf(Redacted.make(written))))
+      }))
+  }
+
   it.effect("refuses options in code by their own names", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(

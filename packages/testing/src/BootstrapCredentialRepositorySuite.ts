@@ -13,6 +13,7 @@ import {
   type Redemption,
   type RefusalReason
 } from "@sallyport/core/access/BootstrapCredentialRepository"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -138,6 +139,8 @@ export const suite = <E>(
             proofKeyThumbprint: "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
             remainingUses: 1_000_000,
             createdBy: "ada",
+            sessionLifetimeMillis: 3_600_000,
+            sessionEndsAtMillis: start + 200_000_000_000,
             createdAtMillis: start + 1,
             expiresAtMillis: start + 100_000_000_000
           }),
@@ -157,7 +160,7 @@ export const suite = <E>(
         assert.strictEqual(event?.at.epochMilliseconds, start + 5)
         assert.deepInclude(event?.change, { _tag: "pairingLinkUpserted" })
         if (event?.change._tag !== "pairingLinkUpserted") return assert.fail()
-        const { createdAt, expiresAt, ...rest } = event.change.link
+        const { createdAt, expiresAt, sessionEndsAt, sessionLifetime, ...rest } = event.change.link
         assert.deepStrictEqual({ ...rest }, {
           id: "full",
           label: `Zoë's "phone" 📱 \\ ; -- \n`,
@@ -169,6 +172,8 @@ export const suite = <E>(
         })
         assert.strictEqual(createdAt.epochMilliseconds, start + 1)
         assert.strictEqual(expiresAt.epochMilliseconds, start + 100_000_000_000)
+        assert.strictEqual(sessionEndsAt?.epochMilliseconds, start + 200_000_000_000)
+        assert.deepStrictEqual(sessionLifetime, Duration.hours(1))
       })
     )
 

@@ -3,10 +3,11 @@
  */
 import { AccessRepository, layerMemory } from "@sallyport/core/access/AccessRepository"
 import { assert, describe } from "@effect/vitest"
+import type { ChangeContext } from "@sallyport/core/access/AccessEvent"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import { Device, SessionId } from "@sallyport/core/access/Session"
-import { type RevocationTarget, type SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
+import { maxTickets, type RevocationTarget, type SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -25,6 +26,10 @@ const byOthers = (subject: string, keep: string): RevocationTarget => ({
   subject,
   keep: sid(keep)
 })
+
+/** Revokes, and returns the sessions that this ended. */
+const endSessions = (target: RevocationTarget, change: ChangeContext) =>
+  AccessRepository.use(({ sessions }) => Effect.map(sessions.revoke(target, change), (ended) => ended.sessions))
 
 const ticketRow = (ticketDigest: string, session: string, endsAfterMillis = 5_000) => ({
   ticketDigest: `ticket-digest-${ticketDigest}`,
@@ -80,6 +85,7 @@ const Step = Schema.Union([
     key: Schema.NullOr(key),
     now: millis,
     expiresAt: millis,
+    lifetime: Schema.NullOr(small(10)),
     absoluteAfter: Schema.NullOr(small(10)),
     refresh: Schema.NullOr(small(3))
   }),
@@ -103,6 +109,7 @@ const Step = Schema.Union([
     subject: Schema.NullOr(subject),
     limit: small(4)
   }),
+  Schema.TaggedStruct("rename", { id, subject: Schema.NullOr(subject), now: millis }),
   Schema.TaggedStruct("revoke", {
     by: Schema.Literals(["id", "subject", "others", "key"]),
     id,
@@ -132,6 +139,7 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
           createdAtMillis: start + step.now,
           lastSeenAtMillis: start + step.now,
           expiresAtMillis,
+          lifetimeMillis: step.lifetime === null ? null : step.lifetime + 1,
           absoluteExpiresAtMillis: step.absoluteAfter === null ? null : expiresAtMillis + step.absoluteAfter,
           ...(step.refresh === null ? {} : refreshable(step.id, step.refresh, step.now))
         }),
@@ -174,6 +182,11 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
         afterId: step.after === null ? undefined : sid(step.after),
         limit: step.limit
       })
+    case "rename":
+      return yield* sessions.rename(
+        { id: sid(step.id), subject: step.subject ?? undefined, label: `renamed at ${step.now}` },
+        at(step.now)
+      )
     case "revoke": {
       const target = {
         id: bySession(step.id),
@@ -223,13 +236,16 @@ export const suite = <E>(
           proofKeyThumbprint: "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
           device: new Device({
             label: `Zoë's "phone" 📱 \\ ; -- \n`,
+            kind: "tablet",
             userAgent: `Mozilla/5.0 ${"x".repeat(2_000)}`,
             address: "2001:db8::1"
           }),
           keyId: "key-2",
           createdAtMillis: start + 1,
           lastSeenAtMillis: start + 2,
+          letInBy: "bob",
           expiresAtMillis: start + 3_000_000_000,
+          lifetimeMillis: 60_000,
           absoluteExpiresAtMillis: start + 4_000_000_000
         })
         const cookie = sessionRow("cookie", { method: "browser-session-cookie", scopes: [] })
@@ -285,7 +301,7 @@ export const suite = <E>(
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("revoked"), at(0))
-        yield* sessions.revoke(bySession("revoked"), at(3))
+        yield* endSessions(bySession("revoked"), at(3))
         yield* sessions.insert(sessionRow("expired", { expiresAtMillis: 1 }), at(0))
         assert.deepStrictEqual(yield* found("revoked"), sessionRow("revoked", { revokedAtMillis: start + 3 }))
         assert.strictEqual((yield* found("expired"))?.expiresAtMillis, 1)
@@ -312,6 +328,55 @@ export const suite = <E>(
         assert.strictEqual(event?.at.epochMilliseconds, start + 9_999)
         if (event?.change._tag !== "sessionUpserted") return assert.fail()
         assert.strictEqual(event.change.session.expiresAt.epochMilliseconds, start + 69_999)
+      })
+    )
+
+    test(
+      "SESS-17: renew and refresh move the end of a session by its own lifetime, if it has one, up to its absolute end",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        const own = { lifetimeMillis: 10_000, expiresAtMillis: start + 10_000 }
+        yield* sessions.insert(sessionRow("own", own), at(0))
+        yield* sessions.insert(sessionRow("bounded", { ...own, absoluteExpiresAtMillis: start + 12_000 }), at(0))
+        yield* sessions.insert(sessionRow("refreshed", { ...own, ...refreshable("refreshed", 0, 0) }), at(0))
+        for (const id of ["own", "bounded"]) {
+          yield* sessions.renew({ id: sid(id), dueBeforeMillis: start, lifetimeMillis: 60_000 }, at(5_000))
+        }
+        yield* sessions.refresh(exchange("refreshed", 0), at(5_000))
+        const ends = yield* Effect.forEach(["own", "bounded", "refreshed"], (id) => found(id))
+        assert.deepStrictEqual(ends.map((row) => (row?.expiresAtMillis ?? 0) - start), [15_000, 12_000, 15_000])
+      })
+    )
+
+    test(
+      "SESS-11: rename gives the device of a live session a label, within a subject, and appends the event",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        const device = new Device({ label: null, kind: "phone", userAgent: "agent", address: "::1" })
+        for (const id of ["one", "two", "revoked", "expired"]) {
+          yield* sessions.insert(
+            sessionRow(id, {
+              device,
+              subject: id === "two" ? "bob" : "ada",
+              ...(id === "expired" ? { expiresAtMillis: start } : {})
+            }),
+            at(0)
+          )
+        }
+        yield* endSessions(bySession("revoked"), at(0))
+        const label = `Zoë's "phone" 📱 \\ ; -- $.label`
+        const rename = (id: string, subject?: string) => sessions.rename({ id: sid(id), subject, label }, at(1, "ada"))
+        for (const id of ["revoked", "expired", "unknown"]) assert.deepStrictEqual(yield* rename(id), Option.none())
+        assert.deepStrictEqual(yield* rename("two", "ada"), Option.none())
+        const renamed = sessionRow("one", { device: new Device({ ...device, label }) })
+        assert.deepStrictEqual(yield* rename("one", "ada"), Option.some(renamed))
+        assert.deepStrictEqual(yield* found("one"), renamed)
+        assert.deepStrictEqual(Option.map(yield* rename("two"), (row) => row.device.label), Option.some(label))
+        const events = (yield* allEvents).slice(-2)
+        assert.deepStrictEqual(events.map(brief), ["sessionUpserted one", "sessionUpserted two"])
+        const [event] = events
+        if (event?.change._tag !== "sessionUpserted") return assert.fail()
+        assert.deepStrictEqual([event.actor, event.change.session.device.label], ["ada", label])
       })
     )
 
@@ -344,7 +409,7 @@ export const suite = <E>(
         yield* sessions.insert(sessionRow("live"), at(0))
         yield* sessions.insert(sessionRow("expired", { expiresAtMillis: start + 10 }), at(0))
         yield* sessions.insert(sessionRow("revoked"), at(0))
-        yield* sessions.revoke(bySession("revoked"), at(1))
+        yield* endSessions(bySession("revoked"), at(1))
         const before = yield* allEvents
         const rows = yield* Effect.forEach(["live", "expired", "revoked"], found)
         const renew = (id: string, dueBefore: number, afterMillis: number) =>
@@ -385,7 +450,7 @@ export const suite = <E>(
           yield* sessions.insert(sessionRow(id), at(0))
           yield* Effect.all([
             sessions.renew({ id, dueBeforeMillis: start, lifetimeMillis: 60_000 }, at(10)),
-            sessions.revoke({ _tag: "Session", id }, at(10)),
+            endSessions({ _tag: "Session", id }, at(10)),
             sessions.renew({ id, dueBeforeMillis: start, lifetimeMillis: 60_000 }, at(10))
           ], { concurrency: "unbounded" })
           assert.strictEqual((yield* found(id))?.revokedAtMillis, start + 10)
@@ -544,7 +609,7 @@ export const suite = <E>(
           sessionRow("bound", { ...refreshable("bound", 1, 0), proofKeyThumbprint: "key-1" }),
           at(0)
         )
-        yield* sessions.revoke(bySession("revoked"), at(1))
+        yield* endSessions(bySession("revoked"), at(1))
         const before = yield* allEvents
         const ids = ["plain", "expired", "revoked", "bound"]
         const rows = yield* Effect.forEach(ids, found)
@@ -621,7 +686,7 @@ export const suite = <E>(
         yield* sessions.insert(sessionRow("live", { keyId: "used" }), at(0))
         yield* sessions.insert(sessionRow("expiring", { keyId: "expiring", expiresAtMillis: start + 10 }), at(0))
         yield* sessions.insert(sessionRow("revoked", { keyId: "revoked" }), at(0))
-        yield* sessions.revoke(bySession("revoked"), at(1))
+        yield* endSessions(bySession("revoked"), at(1))
         yield* sessions.insert(sessionRow("refreshed", { ...refreshable("refreshed", 0, 0), keyId: "before" }), at(0))
         yield* sessions.refresh(exchange("refreshed", 0), at(1))
         const inUse = (keyId: string, afterMillis: number) =>
@@ -643,7 +708,7 @@ export const suite = <E>(
           yield* sessions.insert(sessionRow(id, { subject: id === "c" ? "bob" : "ada" }), at(0))
         }
         yield* sessions.insert(sessionRow("a-revoked"), at(0))
-        yield* sessions.revoke(bySession("a-revoked"), at(1))
+        yield* endSessions(bySession("a-revoked"), at(1))
         yield* sessions.insert(sessionRow("a-expired", { expiresAtMillis: start + 5 }), at(0))
         const list = (subject: string, afterId: string | undefined, limit: number) =>
           Effect.map(
@@ -672,7 +737,7 @@ export const suite = <E>(
         for (const id of ids) yield* sessions.insert(sessionRow(id), at(0))
         yield* sessions.insert(sessionRow("a-expired", { expiresAtMillis: start + 5 }), at(0))
         yield* sessions.insert(sessionRow("a-revoked"), at(0))
-        yield* sessions.revoke(bySession("a-revoked"), at(1))
+        yield* endSessions(bySession("a-revoked"), at(1))
         const list = (afterId: string | undefined, limit: number) =>
           Effect.map(
             sessions.list({ nowMillis: start + 5, afterId: afterId === undefined ? undefined : sid(afterId), limit }),
@@ -710,7 +775,7 @@ export const suite = <E>(
           sessionRow("eve-2", { subject: "eve", proofKeyThumbprint: "key-2" })
         ]
         for (const row of rows) yield* sessions.insert(row, at(0))
-        const revoke = (target: RevocationTarget) => sessions.revoke(target, at(5, "eve"))
+        const revoke = (target: RevocationTarget) => endSessions(target, at(5, "eve"))
         const answers = [
           yield* revoke(byOthers("ada", "ada-2")),
           yield* revoke(byOthers("ada", "ada-2")),
@@ -761,7 +826,7 @@ export const suite = <E>(
         const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("ada-1"), at(0))
         yield* sessions.insert(sessionRow("bob-1", { subject: "bob" }), at(0))
-        assert.deepStrictEqual(yield* sessions.revoke(byOthers("ada", "bob-1"), at(1)), [sid("ada-1")])
+        assert.deepStrictEqual(yield* endSessions(byOthers("ada", "bob-1"), at(1)), [sid("ada-1")])
         assert.strictEqual((yield* found("bob-1"))?.revokedAtMillis, null)
       })
     )
@@ -772,7 +837,7 @@ export const suite = <E>(
         const sessions = (yield* AccessRepository).sessions
         const n = 300
         yield* times(n, (index) => sessions.insert(sessionRow(`session-${1000 + index}`), at(0)))
-        const revoked = yield* sessions.revoke(bySubject("ada"), at(1))
+        const revoked = yield* endSessions(bySubject("ada"), at(1))
         assert.deepStrictEqual(revoked, Array.from({ length: n }, (_, index) => sid(`session-${1000 + index}`)))
         const events = yield* allEvents
         assert.deepStrictEqual(events.map((event) => event.revision), Array.from({ length: 2 * n }, (_, i) => i + 1))
@@ -804,7 +869,7 @@ export const suite = <E>(
         ]
         const answers = yield* times(targets.length * 2, (index) => {
           const target = targets[index % targets.length]
-          return target === undefined ? Effect.succeed([]) : sessions.revoke(target, at(1))
+          return target === undefined ? Effect.succeed([]) : endSessions(target, at(1))
         })
         assert.deepStrictEqual(answers.flat().sort(), ids)
         assert.deepStrictEqual(
@@ -846,15 +911,15 @@ export const suite = <E>(
         const count = sessions.countDescendants({ ids: ["a", "c", "e"].map((id) => sid(id)), nowMillis: start })
         assert.deepStrictEqual(Array.from(yield* count), [[sid("a"), 3], [sid("c"), 1], [sid("e"), 0]])
         const before = (yield* allEvents).length
-        assert.deepStrictEqual(yield* sessions.revoke(bySession("b"), at(1)), [sid("b")])
+        assert.deepStrictEqual(yield* endSessions(bySession("b"), at(1)), [sid("b")])
         assert.deepStrictEqual(yield* openLinks, ["link-of-a", "link-of-c", "link-of-d", "link-of-e"])
         assert.deepStrictEqual(Array.from(yield* count), [[sid("a"), 2], [sid("c"), 1], [sid("e"), 0]])
         const target: RevocationTarget = { _tag: "Session", id: sid("a"), descendants: true }
-        assert.deepStrictEqual(yield* sessions.revoke({ ...target, subject: "bob" }, at(1)), [])
-        assert.deepStrictEqual(yield* sessions.revoke({ ...target, keep: sid("d") }, at(2)), [sid("a"), sid("c")])
+        assert.deepStrictEqual(yield* endSessions({ ...target, subject: "bob" }, at(1)), [])
+        assert.deepStrictEqual(yield* endSessions({ ...target, keep: sid("d") }, at(2)), [sid("a"), sid("c")])
         assert.deepStrictEqual(yield* openLinks, ["link-of-d", "link-of-e"])
         // What it ended before is in its way no more.
-        assert.deepStrictEqual(yield* sessions.revoke(target, at(3)), [sid("d")])
+        assert.deepStrictEqual(yield* endSessions(target, at(3)), [sid("d")])
         assert.deepStrictEqual(yield* openLinks, ["link-of-e"])
         assert.deepStrictEqual(
           (yield* allEvents).slice(before).map(brief),
@@ -881,12 +946,12 @@ export const suite = <E>(
         yield* descend("c", "a", later)
         yield* descend("e", "d", later)
         yield* descend("f", null, later)
-        yield* sessions.revoke(bySession("d"), at(1))
+        yield* endSessions(bySession("d"), at(1))
         const target: RevocationTarget = { _tag: "IssuedBefore", beforeMillis: start + 10 }
-        const steps = Effect.forEach(Array.from({ length: 3 }), () => sessions.revoke({ ...target, limit: 1 }, at(20)))
+        const steps = Effect.forEach(Array.from({ length: 3 }), () => endSessions({ ...target, limit: 1 }, at(20)))
         assert.deepStrictEqual(yield* steps, [[sid("a"), sid("c")], [sid("b")], []])
-        assert.deepStrictEqual(yield* sessions.revoke(target, at(20)), [sid("e")])
-        assert.deepStrictEqual(yield* sessions.revoke(target, at(20)), [])
+        assert.deepStrictEqual(yield* endSessions(target, at(20)), [sid("e")])
+        assert.deepStrictEqual(yield* endSessions(target, at(20)), [])
         assert.deepStrictEqual(
           (yield* sessions.list({ nowMillis: start + 20, afterId: undefined, limit: 9 })).map(({ id }) => id),
           [sid("f")]
@@ -901,19 +966,32 @@ export const suite = <E>(
         yield* descend("a", null, { proofKeyThumbprint: "key-1" })
         yield* descend("b", "a", { expiresAtMillis: start + 5 })
         yield* descend("c", "b", { expiresAtMillis: start + 10_000 })
-        yield* sessions.revoke(bySession("a"), at(1))
+        yield* endSessions(bySession("a"), at(1))
         const sweep = sessions.sweep({ endedBeforeMillis: start + 100, limit: 10 }, at(100))
         assert.strictEqual(yield* sweep, 0)
-        assert.deepStrictEqual(yield* sessions.revoke(byProofKey("key-1"), at(100)), [sid("c")])
+        assert.deepStrictEqual(yield* endSessions(byProofKey("key-1"), at(100)), [sid("c")])
         assert.deepStrictEqual([yield* sweep, yield* sweep, yield* sweep, yield* sweep], [1, 1, 1, 0])
         for (const id of ["a", "b", "c"]) assert.isUndefined(yield* found(id))
       })
     )
 
     test(
-      "SESS-13: revocations that meet going down end each session once, with every link, and never fail",
+      "SESS-13: a revocation answers which sessions and links it has ended",
       Effect.gen(function*() {
         const { sessions } = yield* AccessRepository
+        yield* descend("a", null)
+        yield* descend("b", "a")
+        const target: RevocationTarget = { _tag: "Session", id: sid("a"), descendants: true }
+        const open = (yield* openLinks).toSorted()
+        assert.isAbove(open.length, 0)
+        assert.deepStrictEqual(yield* sessions.revoke(target, at(1)), { sessions: [sid("a"), sid("b")], links: open })
+        assert.deepStrictEqual(yield* sessions.revoke(target, at(1)), { sessions: [], links: [] })
+      })
+    )
+
+    test(
+      "SESS-13: revocations that meet going down end each session once, with every link, and never fail",
+      Effect.gen(function*() {
         const n = 40
         const ids = Array.from({ length: n }, (_, index) => sid(`session-${10 + index}`))
         // The ids of parents and children are in no order, and three trees go through both keys.
@@ -932,7 +1010,7 @@ export const suite = <E>(
           bySubject("ada"),
           { _tag: "IssuedBefore", beforeMillis: start + 1 }
         ]
-        const answers = yield* Effect.forEach(targets, (target) => sessions.revoke(target, at(1)), {
+        const answers = yield* Effect.forEach(targets, (target) => endSessions(target, at(1)), {
           concurrency: "unbounded"
         })
         assert.deepStrictEqual(answers.flat().sort(), ids)
@@ -953,7 +1031,7 @@ export const suite = <E>(
         })
         const answers = yield* times(
           12,
-          (index) => sessions.revoke(index % 2 === 0 ? bySubject("ada") : byProofKey("key-1"), at(1))
+          (index) => endSessions(index % 2 === 0 ? bySubject("ada") : byProofKey("key-1"), at(1))
         )
         assert.deepStrictEqual(answers.flat(), ids.toSorted())
       })
@@ -987,7 +1065,7 @@ export const suite = <E>(
         yield* sessions.insertTicket(ticketRow("of revoked", "revoked"))
         yield* sessions.insertTicket(ticketRow("of expired", "expired"))
         yield* sessions.insertTicket(ticketRow("of none", "unknown"))
-        yield* sessions.revoke(bySession("revoked"), at(1))
+        yield* endSessions(bySession("revoked"), at(1))
         // One that was stored while its session was being revoked is as good as none.
         yield* sessions.insertTicket(ticketRow("of revoked, late", "revoked"))
         assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("expired", 50)), Option.none())
@@ -996,6 +1074,26 @@ export const suite = <E>(
           assert.deepStrictEqual(yield* sessions.consumeTicket(redeem(ticket, 2)), Option.none())
         }
         assert.deepStrictEqual(yield* sessions.consumeTicket(redeem("of expired", 100)), Option.none())
+      })
+    )
+
+    test(
+      "HTTP-09: keeps a bounded number of a session's tickets, the new one and those that expire last",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        yield* sessions.insert(sessionRow("one"), at(0))
+        yield* sessions.insert(sessionRow("other"), at(0))
+        yield* sessions.insertTicket(ticketRow("of another", "other", 1))
+        const expiry = (n: number) => n === 39 ? 1 : 1_000 + n
+        for (let n = 0; n < 40; n++) yield* sessions.insertTicket(ticketRow(`ticket ${n}`, "one", expiry(n)))
+        const redeemed: Array<number> = []
+        for (let n = 0; n < 40; n++) {
+          const found = yield* sessions.consumeTicket(redeem(`ticket ${n}`, 0))
+          if (Option.isSome(found)) redeemed.push(n)
+        }
+        assert.deepStrictEqual(redeemed, Array.from({ length: maxTickets }, (_, index) => 40 - maxTickets + index))
+        const kept = yield* sessions.consumeTicket(redeem("of another", 0))
+        assert.isTrue(Option.isSome(kept))
       })
     )
 
@@ -1022,7 +1120,7 @@ export const suite = <E>(
           yield* sessions.insertTicket(ticketRow(`${id} 1`, id, 100_000))
           yield* sessions.insertTicket(ticketRow(`${id} 2`, id, 100_000))
         }
-        assert.deepStrictEqual(yield* sessions.revoke(bySubject("ada"), at(1)), [sid("one"), sid("two")])
+        assert.deepStrictEqual(yield* endSessions(bySubject("ada"), at(1)), [sid("one"), sid("two")])
         yield* sessions.insertTicket(ticketRow("late", "one", 100_000))
         assert.strictEqual(yield* sessions.sweep({ endedBeforeMillis: start + 1, limit: 10 }, at(2)), 2)
         assert.deepStrictEqual(yield* sessions.findById(sid("one")), Option.none())
@@ -1044,7 +1142,7 @@ export const suite = <E>(
           sessionRow("revoked")
         ]
         for (const row of rows) yield* sessions.insert(row, at(0))
-        yield* sessions.revoke(bySession("revoked"), at(5))
+        yield* endSessions(bySession("revoked"), at(5))
         yield* sessions.insertTicket(ticketRow("of expired", "expired", 20))
         yield* sessions.insertTicket(ticketRow("of live, first", "live", 24))
         yield* sessions.insertTicket(ticketRow("of live, second", "live", 25))
@@ -1095,7 +1193,7 @@ export const suite = <E>(
         const counts = yield* times(16, (index) =>
           index % 2 === 0
             ? sweep
-            : Effect.as(sessions.revoke(bySession(`session-${10 + index}`), at(10)), 0))
+            : Effect.as(endSessions(bySession(`session-${10 + index}`), at(10)), 0))
         let deleted = counts.reduce((sum, count) => sum + count, 0)
         while (true) {
           const count = yield* sweep
@@ -1119,7 +1217,7 @@ export const suite = <E>(
         yield* sessions.insertTicket(ticketRow("a", "a"))
         yield* sessions.consumeTicket(redeem("a", 1))
         yield* sessions.renew({ id: sid("a"), dueBeforeMillis: start, lifetimeMillis: 60_000 }, at(1))
-        yield* sessions.revoke(bySession("b"), at(1))
+        yield* endSessions(bySession("b"), at(1))
         yield* sessions.sweep({ endedBeforeMillis: start + 10_000, limit: 100 }, at(20_000))
         const text = JSON.stringify(yield* allEvents)
         assert.include(text, "sessionRemoved")

@@ -3,6 +3,7 @@
  * that name the store, the store itself, and the exit code of a failure.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as ByteSize from "effect/ByteSize"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
@@ -17,17 +18,38 @@ import * as Schema from "effect/Schema"
 import * as Persistence from "../Persistence.ts"
 import * as StateDirectory from "../StateDirectory.ts"
 
+/** Lists the flags for a PostgreSQL database. */
+export const databaseFlags = (description: string) => ({
+  databaseUrl: Flag.Redacted("database-url").pipe(
+    Flag.withDescription(description),
+    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
+    Flag.optional
+  ),
+  databasePrepare: Flag.Boolean("database-prepare").pipe(
+    Flag.withDescription(
+      "Keep statements prepared; --no-database-prepare is for poolers that hand connections out by transaction"
+    ),
+    Flag.withFallbackConfig(Config.Boolean("SALLYPORT_DATABASE_PREPARE")),
+    Flag.optional
+  )
+})
+
+/** Returns the database that the flags name, if they name one. */
+export const databaseOf = (flags: {
+  readonly databaseUrl: Option.Option<Redacted.Redacted>
+  readonly databasePrepare: Option.Option<boolean>
+}): PgDatabase.Options | undefined =>
+  Option.getOrUndefined(
+    Option.map(flags.databaseUrl, (url) => ({ url, prepare: Option.getOrUndefined(flags.databasePrepare) }))
+  )
+
 /** Lists the flags for the store and the form of the answer, for `Command.withSharedFlags`. */
 export const flags = {
   stateDir: Flag.String("state-dir").pipe(
     Flag.withDescription("Where the backend keeps its state; by default the platform's directory for state"),
     Flag.optional
   ),
-  databaseUrl: Flag.Redacted("database-url").pipe(
-    Flag.withDescription("The PostgreSQL database of the backend, if it keeps its state in one"),
-    Flag.withFallbackConfig(Config.Redacted("SALLYPORT_DATABASE_URL")),
-    Flag.optional
-  ),
+  ...databaseFlags("The PostgreSQL database of the backend, if it keeps its state in one"),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("Print JSON instead of text"),
     Flag.withDefault(false)
@@ -89,16 +111,15 @@ const findState = Effect.fnUntraced(function*(directory: string, isShared: boole
  * Provides the repositories, the secrets and the cryptography of the store that the flags name. A command that `creates`
  * something may come before the first start of the backend.
  */
-export const layerStore = ({ databaseUrl, stateDir }: {
-  readonly databaseUrl: Option.Option<Redacted.Redacted>
+export const layerStore = ({ stateDir, ...flags }: Parameters<typeof databaseOf>[0] & {
   readonly stateDir: Option.Option<string>
 }, creates: boolean) =>
   Effect.gen(function*() {
     const directory = yield* StateDirectory.orDefault(stateDir)
-    const isShared = Option.isSome(databaseUrl)
+    const isShared = Option.isSome(flags.databaseUrl)
     const state = yield* (creates ? StateDirectory.open(directory) : findState(directory, isShared))
     if (!isShared) yield* noteNewState(state)
-    return Persistence.layer({ databaseUrl: Option.getOrUndefined(databaseUrl), state })
+    return Persistence.layer({ database: databaseOf(flags), state })
   }).pipe(
     Layer.unwrap,
     Layer.provideMerge(NodeCrypto.layer)

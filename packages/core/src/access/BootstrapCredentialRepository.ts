@@ -4,6 +4,7 @@
  * Every step that changes a link appends its event to the access feed in the same transaction.
  */
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -45,6 +46,10 @@ export const PairingLinkRow = Schema.Struct({
   createdBy: Schema.NonEmptyString,
   /** The session that issued the link, whose end is the link's; null if it is the operator's, or a relay's grant. */
   issuedBy: Schema.NullOr(SessionId),
+  /** How long a session that is issued for this link goes on without being used, or null if the service says. */
+  sessionLifetimeMillis: Schema.NullOr(Schema.Natural),
+  /** The end of such a session that no use moves, or null if the service says. */
+  sessionEndsAtMillis: Schema.NullOr(Schema.Natural),
   createdAtMillis: Schema.Natural,
   expiresAtMillis: Schema.Natural,
   revokedAtMillis: Schema.NullOr(Schema.Natural)
@@ -72,6 +77,8 @@ export const toPairingLink = (row: PairingLinkRow): PairingLink =>
     remainingUses: row.remainingUses,
     needsProof: row.proofKeyThumbprint !== null,
     createdBy: row.createdBy,
+    sessionLifetime: row.sessionLifetimeMillis === null ? null : Duration.millis(row.sessionLifetimeMillis),
+    sessionEndsAt: row.sessionEndsAtMillis === null ? null : DateTime.makeUnsafe(row.sessionEndsAtMillis),
     createdAt: DateTime.makeUnsafe(row.createdAtMillis),
     expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
   })

@@ -38,6 +38,7 @@ import {
   MethodNotOffered,
   ScopeNotGranted,
   ScopeNotHeld,
+  SessionLifetimeOutOfBounds,
   SubjectNotAllowed,
   TooManyAttempts,
   TooManyOpenLinks,
@@ -51,6 +52,7 @@ import {
   settings
 } from "./internal/bootstrapOptions.ts"
 import * as CredentialDigest from "./internal/credentialDigest.ts"
+import * as Lifetimes from "./internal/lifetimes.ts"
 import * as Text from "../Text.ts"
 import { subjectProblem } from "./internal/subjectProblem.ts"
 import * as PairingCode from "./PairingCode.ts"
@@ -79,6 +81,7 @@ export {
   MethodNotOffered,
   ScopeNotGranted,
   ScopeNotHeld,
+  SessionLifetimeOutOfBounds,
   SubjectNotAllowed,
   TooManyAttempts,
   TooManyOpenLinks,
@@ -123,6 +126,13 @@ export interface RedeemOptions<E, R> {
   readonly replaces?: SessionId | undefined
 }
 
+/** Returns how long the session of a link goes on unused. The operator alone may say more than the setting does. */
+const sessionLifetime = (link: PairingLinkRow, setting: Duration.Duration): Duration.Duration => {
+  if (link.sessionLifetimeMillis === null) return setting
+  const own = Duration.millis(link.sessionLifetimeMillis)
+  return link.issuedBy === null ? own : Duration.min(own, setting)
+}
+
 /** For how long an attempt that is made again is given what it got before. */
 const repeatMillis = 60_000
 
@@ -138,6 +148,8 @@ export interface Preview {
   readonly label: string | null
   /** How long the session would go on without being used. */
   readonly lifetime: Duration.Duration
+  /** The end of the session that no use moves, if the link has one. */
+  readonly sessionEndsAt: DateTime.Utc | null
   /** Until when the code can be redeemed. */
   readonly expiresAt: DateTime.Utc
 }
@@ -198,6 +210,9 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    * and fails with {@link IssuerEnded} if the session has ended. A session has a bounded number of open links, past which
    * this fails with {@link TooManyOpenLinks}. The link of a session that is bound to a key is bound as well: to the key
    * given, or to whichever key the redeemer proves, unless the option `unboundDelegation` is on.
+   *
+   * A session lets no other in for longer than itself: the lifetime and the absolute end of the new session are cut to its
+   * own, and the lifetime to the setting of the service of sessions.
    */
   readonly issue: (options: {
     readonly issuedBy: Principal
@@ -208,6 +223,10 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
     readonly label?: string | undefined
     readonly kind?: PairingCode.Kind | undefined
     readonly lifetime?: Duration.Input | undefined
+    /** How long the session goes on without being used; what the service of sessions has as its `lifetime` if absent. */
+    readonly sessionLifetime?: Duration.Input | undefined
+    /** How long after now the session ends, however it is used. */
+    readonly sessionAbsoluteLifetime?: Duration.Input | undefined
     /** How often the link can be redeemed: a whole number from 1, anything else is a defect. Default 1. */
     readonly uses?: number | undefined
     readonly proofKeyThumbprint?: string | undefined
@@ -308,6 +327,8 @@ export const makeGrants = Effect.gen(function*() {
       remainingUses: 1,
       createdBy: grant.createdBy,
       issuedBy: null,
+      sessionLifetimeMillis: null,
+      sessionEndsAtMillis: null,
       createdAtMillis: nowMillis,
       expiresAtMillis: nowMillis + grant.lifetimeMillis,
       revokedAtMillis: null
@@ -348,6 +369,15 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       : Effect.fail(fail(new LifetimeOutOfBounds({ requestedMillis, maximumMillis })))
   }
 
+  /** Reads how long a session is asked to last; null if the issuer doesn't say. */
+  const sessionMillis = (
+    lifetime: Duration.Input | undefined
+  ): Effect.Effect<number | null, BootstrapCredentialError> => {
+    if (lifetime === undefined) return Effect.succeed(null)
+    const millis = Lifetimes.toMillis(lifetime)
+    return millis === undefined ? Effect.fail(fail(new SessionLifetimeOutOfBounds())) : Effect.succeed(millis)
+  }
+
   const insert = Effect.fnUntraced(function*(link: {
     readonly codeDigest: string
     readonly label: string | undefined
@@ -358,8 +388,15 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     readonly actor: string
     readonly issuer: Session | undefined
     readonly lifetimeMillis: number
+    readonly sessionLifetimeMillis: number | null
+    readonly sessionAbsoluteMillis: number | null
   }) {
     const nowMillis = yield* Clock.currentTimeMillis
+    const { issuer } = link
+    const sessionEndsAtMillis = Lifetimes.earliest(
+      link.sessionAbsoluteMillis === null ? null : nowMillis + link.sessionAbsoluteMillis,
+      issuer?.absoluteExpiresAt?.epochMilliseconds ?? null
+    )
     const row: PairingLinkRow = {
       id: yield* random.uuidV7(),
       codeDigest: link.codeDigest,
@@ -369,10 +406,19 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       proofKeyThumbprint: link.proofKeyThumbprint ?? null,
       remainingUses: link.uses,
       createdBy: link.actor,
-      issuedBy: link.issuer?.id ?? null,
+      issuedBy: issuer?.id ?? null,
+      sessionLifetimeMillis: Lifetimes.earliest(
+        link.sessionLifetimeMillis,
+        issuer === undefined || issuer.lifetime === null ? null : Duration.toMillis(issuer.lifetime)
+      ),
+      sessionEndsAtMillis,
       createdAtMillis: nowMillis,
       // A link that a session issued ends with it, and a session that goes on unused ends then at the earliest.
-      expiresAtMillis: Math.min(nowMillis + link.lifetimeMillis, link.issuer?.expiresAt.epochMilliseconds ?? Infinity),
+      expiresAtMillis: Math.min(
+        nowMillis + link.lifetimeMillis,
+        issuer?.expiresAt.epochMilliseconds ?? Infinity,
+        sessionEndsAtMillis ?? Infinity
+      ),
       revokedAtMillis: null
     }
     // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
@@ -473,7 +519,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         uses,
         actor: actorOf(by),
         issuer,
-        lifetimeMillis: millis
+        lifetimeMillis: millis,
+        sessionLifetimeMillis: yield* sessionMillis(request.sessionLifetime),
+        sessionAbsoluteMillis: yield* sessionMillis(request.sessionAbsoluteLifetime)
       })
       // Two equal codes of 75 random bits among the few that are open: not an outcome to have an error for.
       if (Option.isNone(link)) return yield* Effect.die(new Error("A fresh pairing code exists already"))
@@ -517,6 +565,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           method,
           proofKeyThumbprint,
           device: options.device,
+          label: options.device?.label ?? link.label ?? undefined,
+          lifetime: link.sessionLifetimeMillis === null ? undefined : sessionLifetime(link, sessions.lifetime),
+          notAfter: link.sessionEndsAtMillis === null ? undefined : DateTime.makeUnsafe(link.sessionEndsAtMillis),
           link: { linkId: link.id, issuedBy: link.issuedBy },
           actor: link.createdBy,
           seed,
@@ -558,7 +609,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         subject: row.subject,
         scopes: row.scopes,
         label: row.label,
-        lifetime,
+        lifetime: sessionLifetime(row, lifetime),
+        sessionEndsAt: row.sessionEndsAtMillis === null ? null : DateTime.makeUnsafe(row.sessionEndsAtMillis),
         expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
       }
     }),
@@ -606,7 +658,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         uses: 1,
         actor: "operator",
         issuer: undefined,
-        lifetimeMillis: millis
+        lifetimeMillis: millis,
+        sessionLifetimeMillis: null,
+        sessionAbsoluteMillis: null
       })
       return Option.isSome(link) ? link.value : yield* fail(new AlreadySeeded())
     })

@@ -3,10 +3,16 @@
  *
  * @since 0.1.0
  */
+import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as ServiceOptions from "../ServiceOptions.ts"
 import { Stopping } from "../Stopping.ts"
-import type { Session, SessionId } from "./Session.ts"
+import { endlessSessionId, type Session, type SessionId } from "./Session.ts"
 import { type SessionCredentialError, SessionCredentialService } from "./SessionCredentialService.ts"
 
 /**
@@ -72,7 +78,7 @@ export const make: Effect.Effect<AwaitEnd, never, SessionCredentialService> = Ef
   return (session, host) => {
     const end = Effect.acquireUseRelease(
       Effect.tap(join(session), (watch) => Effect.sync(() => watch.connections++)),
-      ({ fiber }) => Fiber.join(fiber),
+      ({ fiber }) => sessions.connected(session)(Fiber.join(fiber)),
       (watch) =>
         Effect.sync(() => {
           if (--watch.connections > 0) return
@@ -82,4 +88,98 @@ export const make: Effect.Effect<AwaitEnd, never, SessionCredentialService> = Ef
     )
     return host === undefined ? end : Effect.raceFirst(end, Effect.as(host, { _tag: "HostEnded" as const }))
   }
+})
+
+/**
+ * Says how many connections a session may have open at once in one process: event streams, long-polls and WebSockets
+ * together. Default 256. Read when the layer of the routes is built.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const PerSession: Context.Reference<number> = Context.Reference(
+  "@sallyport/core/access/ConnectionEnd/PerSession",
+  {
+    defaultValue: () => 256
+  }
+)
+
+/**
+ * Lists the options of open connections; each has a default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** See {@link PerSession}. */
+  readonly perSession?: number | undefined
+}
+
+/**
+ * Reports options of open connections that cannot work, while the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidConnectionOptions
+  extends Schema.TaggedError<InvalidConnectionOptions>()("InvalidConnectionOptions", {
+    problem: Schema.String
+  })
+{
+  override get message() {
+    return `The options of open connections cannot work: ${this.problem}`
+  }
+}
+
+/**
+ * Bounds the open connections of a session by the option of the configuration, `SALLYPORT_CONNECTIONS_PER_SESSION`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<never, Config.ConfigError | InvalidConnectionOptions> = Layer.effect(
+  PerSession,
+  ServiceOptions.make<Options, number, InvalidConnectionOptions>({
+    prefix: "SALLYPORT_CONNECTIONS",
+    invalid: (problem) => new InvalidConnectionOptions({ problem }),
+    decode: (read) => read.count("perSession", 256)
+  }).fromConfig
+)
+
+/** How many connections are open, for each sessions' service that lets them in. */
+const openBySessions = new WeakMap<object, Map<SessionId, number>>()
+
+/**
+ * Makes what counts a connection of a session until the scope closes, and answers false, without counting it, if the session
+ * has as many open as it may. All routes on the same sessions share the count. The session under `unsafe-no-auth`, which is
+ * everyone's, may have any number.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeOpen: Effect.Effect<
+  (session: Session) => Effect.Effect<boolean, never, Scope.Scope>,
+  never,
+  SessionCredentialService
+> = Effect.gen(function*() {
+  const sessions = yield* SessionCredentialService
+  const perSession = yield* PerSession
+  const open = openBySessions.get(sessions) ?? new Map<SessionId, number>()
+  openBySessions.set(sessions, open)
+  return ({ id }) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const count = open.get(id) ?? 0
+        const hasRoom = count < perSession || id === endlessSessionId
+        if (hasRoom) open.set(id, count + 1)
+        return hasRoom
+      }),
+      (opened) =>
+        Effect.sync(() => {
+          if (!opened) return
+          const count = (open.get(id) ?? 0) - 1
+          if (count > 0) open.set(id, count)
+          else open.delete(id)
+        })
+    )
 })

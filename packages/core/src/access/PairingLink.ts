@@ -20,6 +20,10 @@ export class PairingLink extends Schema.Class<PairingLink>("@sallyport/core/acce
   needsProof: Schema.Boolean,
   /** The subject that issued it, or `operator`. */
   createdBy: Schema.NonEmptyString,
+  /** How long the session goes on without being used, or null if that is as the server's setting says. */
+  sessionLifetime: Schema.NullOr(Schema.DurationFromMillis),
+  /** The end of the session that no use moves, or null if only the server's setting bounds it. */
+  sessionEndsAt: Schema.NullOr(Schema.DateTimeUtcFromMillis),
   createdAt: Schema.DateTimeUtcFromMillis,
   expiresAt: Schema.DateTimeUtcFromMillis
 }) {}

@@ -6,6 +6,22 @@ import * as Schema from "effect/Schema"
 import { AccessScope } from "./AccessScope.ts"
 
 /**
+ * Names the kinds of devices: what a browser says it runs on, `browser` if it doesn't say; or a `terminal` or another
+ * `program`, which carries a token.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const DeviceKind = Schema.Literals(["desktop", "phone", "tablet", "browser", "terminal", "program"])
+/**
+ * @see {@link DeviceKind}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type DeviceKind = typeof DeviceKind.Type
+
+/**
  * Describes the device that a session was opened from, as it told and as the server saw it.
  *
  * @category models
@@ -14,6 +30,7 @@ import { AccessScope } from "./AccessScope.ts"
 export class Device extends Schema.Class<Device>("@sallyport/core/access/Session/Device")({
   /** A name for people, such as "Ada's phone". */
   label: Schema.NullOr(Schema.String),
+  kind: DeviceKind,
   userAgent: Schema.NullOr(Schema.String),
   /** The peer's address, as text. */
   address: Schema.NullOr(Schema.String)
@@ -50,6 +67,31 @@ export const SessionId = Schema.NonEmptyString.pipe(Schema.brand("SessionId"))
 export type SessionId = typeof SessionId.Type
 
 /**
+ * Says who let a session's device in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const LetInBy = Schema.Struct({
+  /**
+   * Who issued the pairing link, or began the session without one: a subject, `operator`, or `connect` if it was the
+   * decision about the client with the session's proof key.
+   */
+  actor: Schema.NonEmptyString,
+  /** The session that issued the link, or null if none did. */
+  sessionId: Schema.NullOr(SessionId),
+  /** The pairing link, or null if there was none. */
+  linkId: Schema.NullOr(Schema.NonEmptyString)
+})
+/**
+ * @see {@link LetInBy}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type LetInBy = typeof LetInBy.Type
+
+/**
  * Describes a session as the principal of a request, in lists and in events: without its token.
  *
  * @category models
@@ -63,9 +105,14 @@ export class Session extends Schema.Class<Session>("@sallyport/core/access/Sessi
   /** The JWK thumbprint (RFC 7638) that every use of the token must prove, or null for a plain one. */
   proofKeyThumbprint: Schema.NullOr(Schema.String),
   device: Device,
+  letInBy: LetInBy,
+  /** How long it goes on without being used, or null if that is as the server's setting says. */
+  lifetime: Schema.NullOr(Schema.DurationFromMillis),
   createdAt: Schema.DateTimeUtcFromMillis,
   lastSeenAt: Schema.DateTimeUtcFromMillis,
-  expiresAt: Schema.DateTimeUtcFromMillis
+  expiresAt: Schema.DateTimeUtcFromMillis,
+  /** The end that no use moves, or null. */
+  absoluteExpiresAt: Schema.NullOr(Schema.DateTimeUtcFromMillis)
 }) {}
 
 /**

@@ -4,6 +4,7 @@
  * Every step that changes a session appends its event to the access feed in the same transaction.
  */
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -28,6 +29,8 @@ export const SessionRow = Schema.Struct({
   linkId: Schema.NullOr(Schema.NonEmptyString),
   /** The session that issued that link, or null if the operator did, or a relay's grant. */
   parentId: Schema.NullOr(SessionId),
+  /** Who let the device in: see `LetInBy`. */
+  letInBy: Schema.NonEmptyString,
   device: Device,
   /** SHA-256 of the token, in lowercase hex. Unique. */
   tokenDigest: Schema.NonEmptyString,
@@ -49,6 +52,8 @@ export const SessionRow = Schema.Struct({
   /** When the row was last renewed; activity since then may be up to one renewal interval newer. */
   lastSeenAtMillis: Schema.Natural,
   expiresAtMillis: Schema.Natural,
+  /** How long the session goes on after a renewal, or null if the caller of the renewal says. */
+  lifetimeMillis: Schema.NullOr(Schema.Natural),
   /** The end that no renewal moves, or null. */
   absoluteExpiresAtMillis: Schema.NullOr(Schema.Natural),
   revokedAtMillis: Schema.NullOr(Schema.Natural)
@@ -75,10 +80,27 @@ export const toSession = (row: SessionRow): Session =>
     scopes: row.scopes,
     proofKeyThumbprint: row.proofKeyThumbprint,
     device: row.device,
+    letInBy: { actor: row.letInBy, sessionId: row.parentId, linkId: row.linkId },
+    lifetime: row.lifetimeMillis === null ? null : Duration.millis(row.lifetimeMillis),
     createdAt: DateTime.makeUnsafe(row.createdAtMillis),
     lastSeenAt: DateTime.makeUnsafe(row.lastSeenAtMillis),
-    expiresAt: DateTime.makeUnsafe(row.expiresAtMillis)
+    expiresAt: DateTime.makeUnsafe(row.expiresAtMillis),
+    absoluteExpiresAt: row.absoluteExpiresAtMillis === null ? null : DateTime.makeUnsafe(row.absoluteExpiresAtMillis)
   })
+
+/**
+ * Returns when a session ends if it is used at a time: its own lifetime after that, or the given one if it has none, and
+ * not past its absolute end.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const endAfterUse = (
+  row: Pick<SessionRow, "absoluteExpiresAtMillis" | "lifetimeMillis">,
+  nowMillis: number,
+  lifetimeMillis: number
+): number =>
+  Math.min(nowMillis + (row.lifetimeMillis ?? lifetimeMillis), row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER)
 
 /**
  * Tells whether a row lets a caller in at a time.
@@ -163,10 +185,7 @@ export const refreshed = (row: SessionRow, exchange: {
   refreshedAtMillis: exchange.nowMillis,
   tokensUsedAtMillis: null,
   lastSeenAtMillis: exchange.nowMillis,
-  expiresAtMillis: Math.min(
-    exchange.nowMillis + exchange.lifetimeMillis,
-    row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
-  )
+  expiresAtMillis: endAfterUse(row, exchange.nowMillis, exchange.lifetimeMillis)
 })
 
 /**
@@ -273,6 +292,17 @@ export const countDescendants = (
 }
 
 /**
+ * Lists what a revocation has ended, in the order of the ids.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ended {
+  readonly sessions: ReadonlyArray<SessionId>
+  readonly links: ReadonlyArray<string>
+}
+
+/**
  * Describes a stored ticket: a digest, the session that it stands for, and its end.
  *
  * @category models
@@ -293,6 +323,14 @@ export const TicketRow = Schema.Struct({
 export type TicketRow = typeof TicketRow.Type
 
 /**
+ * Bounds the tickets of a session that have not been redeemed.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxTickets = 32
+
+/**
  * Provides the atomic steps on sessions and tickets.
  *
  * @category models
@@ -310,8 +348,7 @@ export interface SessionCredentialRepository {
   readonly findById: (id: SessionId) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
   /**
    * Moves a session's end, in one conditional step: only a row that is live at `change.nowMillis` and was last seen at or
-   * before `dueBeforeMillis` is changed. It is then seen now, ends `lifetimeMillis` from now but never past its absolute
-   * end, and `sessionUpserted` is appended in the same transaction. Of n racers exactly one gets the row; none says
+   * before `dueBeforeMillis` is changed. It is then seen now, ends when {@link endAfterUse} says, and `sessionUpserted` is appended in the same transaction. Of n racers exactly one gets the row; none says
    * that the session is not live or was renewed by another caller, and that nothing was changed.
    */
   readonly renew: (options: {
@@ -363,18 +400,28 @@ export interface SessionCredentialRepository {
     readonly nowMillis: number
   }) => Effect.Effect<ReadonlyMap<SessionId, number>, RepositoryError>
   /**
+   * Gives the device of a live session a label, if it is the subject's that is named, and appends `sessionUpserted`, in one
+   * transaction. Returns the row; none says that there is no such session, and that nothing was changed.
+   */
+  readonly rename: (options: {
+    readonly id: SessionId
+    readonly subject?: string | undefined
+    readonly label: string
+  }, change: ChangeContext) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
+  /**
    * Revokes the live sessions and the open links that `Lineage.revocationVerdict` finds, deletes the tickets of these
    * sessions, and appends a `sessionRemoved` or `pairingLinkRemoved` for each, all in one transaction. A link that is
-   * redeemed meanwhile is refused, or the session that comes of it ends too. Returns the ids of the sessions that this
-   * call revoked, in their order: a session is in the answer of exactly one of n racers.
+   * redeemed meanwhile is refused, or the session that comes of it ends too. Returns the ids of what this call revoked,
+   * in their order: a session or a link is in the answer of exactly one of n racers.
    */
   readonly revoke: (
     target: RevocationTarget,
     change: ChangeContext
-  ) => Effect.Effect<ReadonlyArray<SessionId>, RepositoryError>
+  ) => Effect.Effect<Ended, RepositoryError>
   /**
    * Stores a ticket. Its digest is that of a fresh random value; one that exists already is an error and changes nothing.
-   * Whether there is a session for it is not asked.
+   * Whether there is a session for it is not asked. Of more than {@link maxTickets} of a session those go that expire first,
+   * never the new one; callers at once may leave a few more, until the next.
    */
   readonly insertTicket: (row: TicketRow) => Effect.Effect<void, RepositoryError>
   /**

@@ -29,9 +29,12 @@ import type { AccessScope } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
 import * as Text from "../Text.ts"
 import { subjectProblem } from "./internal/subjectProblem.ts"
+import { deviceKind } from "./internal/deviceKind.ts"
+import * as Lifetimes from "./internal/lifetimes.ts"
 import * as SessionCache from "./internal/sessionCache.ts"
 import {
   CurrentSessionProtected,
+  LabelNotAllowed,
   RefreshRefused,
   refused,
   SessionCredentialError,
@@ -47,6 +50,7 @@ import {
 } from "./internal/sessionOptions.ts"
 import * as SessionTokens from "./internal/sessionTokens.ts"
 import * as SigningKeys from "./internal/signingKeys.ts"
+import type { RepositoryError } from "../RepositoryError.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal, reachOf } from "./Principal.ts"
 import { Device, endlessSessionId, type Session, SessionId, type SessionMethod } from "./Session.ts"
@@ -58,6 +62,7 @@ import * as Sweeper from "../Sweeper.ts"
 
 export {
   CurrentSessionProtected,
+  LabelNotAllowed,
   RefreshRefused,
   SessionCredentialError,
   SessionNotFound,
@@ -89,6 +94,21 @@ export interface ListedSession {
   readonly current: boolean
   /** How many live sessions descend from it: those that came from its pairing links, and from theirs. */
   readonly descendants: number
+  /** How many of its connections this process holds open. */
+  readonly connections: number
+}
+
+/**
+ * Counts what a revocation has ended: sessions, pairing links that could still be redeemed, and the connections of these
+ * sessions that this process held open.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ended {
+  readonly sessions: number
+  readonly links: number
+  readonly connections: number
 }
 
 /**
@@ -127,7 +147,14 @@ export interface IssueOptions {
   readonly scopes: ReadonlyArray<AccessScope>
   readonly method: SessionMethod
   readonly proofKeyThumbprint?: string | undefined
+  /** What the device says of itself. Its kind follows from its user agent unless it is given. */
   readonly device?: Partial<typeof Device.Type> | undefined
+  /** A name for people; that of the device if absent. */
+  readonly label?: string | undefined
+  /** How long the session goes on without being used; the setting `lifetime` if absent. */
+  readonly lifetime?: Duration.Input | undefined
+  /** The age past which no use keeps the session; never more than the setting `absoluteLifetime`. */
+  readonly absoluteLifetime?: Duration.Input | undefined
   /** The pairing link that the session comes from. What ends all that descends from its issuer ends the session. */
   readonly link?: { readonly linkId: string; readonly issuedBy: SessionId | null } | undefined
   readonly actor?: string | undefined
@@ -199,7 +226,7 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   /**
    * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
    * in, by default the subject itself. Dies, and stores nothing, if the request is the host's mistake: an empty or
-   * enormous subject, one with control characters, or one of the feed's own actors, `operator`, `system` and `connect`; control
+   * enormous subject, a lifetime that is not between a millisecond and 10 years, one with control characters, or one of the feed's own actors, `operator`, `system` and `connect`; control
    * characters in what describes the device; a malformed scope; a `dpop-access-token` without the thumbprint of its key.
    */
   readonly issue: (options: IssueOptions) => Effect.Effect<IssuedSession, SessionCredentialError>
@@ -214,6 +241,8 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
       readonly seed?: Redacted.Redacted | undefined
       /** The session that the step ends. */
       readonly replaces?: SessionId | undefined
+      /** The latest that the session may end. */
+      readonly notAfter?: DateTime.Utc | undefined
     },
     store: (row: SessionRow, change: ChangeContext) => Effect.Effect<SessionRow, E>
   ) => Effect.Effect<IssuedSession, SessionCredentialError | E>
@@ -250,8 +279,23 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
     readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<ListedSession>, SessionCredentialError>
   /**
+   * Gives a session's device a name for people, a line of up to 128 characters. Fails with {@link LabelNotAllowed}, and with
+   * {@link SessionNotFound} if there is no such live session, or it is another subject's than that of a session without the
+   * scope `access:manage`.
+   */
+  readonly rename: (id: SessionId, label: string, by: Principal) => Effect.Effect<Session, SessionCredentialError>
+  /**
+   * Counts a connection as one of a session's, as long as the effect runs. `ConnectionEnd` does it for those that servers
+   * hold open.
+   */
+  readonly connected: (
+    session: Session
+  ) => <A, E, R>(connection: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Returns how many connections of a session this process holds open. */
+  readonly connections: (id: SessionId) => number
+  /**
    * Ends a session by its id, and its open pairing links with it. With `descendants` it also ends the sessions that came
-   * from its links, through every generation, and their links. Fails with {@link SessionNotFound} if no session ended, or
+   * from its links, through every generation, and their links. Answers what ended. Fails with {@link SessionNotFound} if no session ended, or
    * it is another subject's than that of a session without the scope `access:manage`; and with
    * {@link CurrentSessionProtected} if it is the session that asks.
    *
@@ -259,33 +303,30 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
    */
   readonly revoke: (id: SessionId, by: Principal, options?: {
     readonly descendants?: boolean | undefined
-  }) => Effect.Effect<void, SessionCredentialError>
+  }) => Effect.Effect<Ended, SessionCredentialError>
   /**
    * Ends the session that asks, and its open pairing links with it, as logging out does. Sessions that came from its links
    * go on. Ending it twice is a success.
    */
   readonly logout: (session: Session) => Effect.Effect<void, SessionCredentialError>
-  /** Ends the subject's other sessions, with all that descends from them, and returns how many sessions there were. */
-  readonly revokeOthers: (session: Session) => Effect.Effect<number, SessionCredentialError>
+  /** Ends the subject's other sessions, with all that descends from them. */
+  readonly revokeOthers: (session: Session) => Effect.Effect<Ended, SessionCredentialError>
   /**
-   * Ends every session of a subject, with all that descends from them, and the open links for the subject. Returns how
-   * many sessions there were.
+   * Ends every session of a subject, with all that descends from them, and the open links for the subject.
    */
-  readonly revokeBySubject: (subject: string, by: Principal) => Effect.Effect<number, SessionCredentialError>
+  readonly revokeBySubject: (subject: string, by: Principal) => Effect.Effect<Ended, SessionCredentialError>
   /**
    * Ends every session bound to a key, with all that descends from them, and the open links that only this key redeems.
-   * Returns how many sessions there were.
    */
   readonly revokeByProofKey: (
     proofKeyThumbprint: string,
     by: Principal
-  ) => Effect.Effect<number, SessionCredentialError>
+  ) => Effect.Effect<Ended, SessionCredentialError>
   /**
-   * Ends every session and open link that was issued before a time, with all that descends from these sessions, and
-   * returns how many sessions there were. It is for a store that came back from a copy, in which what ended since is live.
+   * Ends every session and open link that was issued before a time, with all that descends from these sessions. It is for a store that came back from a copy, in which what ended since is live.
    * It goes in steps of 1,000 sessions, each with what descends from them; after a failure it can be called again.
    */
-  readonly revokeIssuedBefore: (time: DateTime.DateTime, by: Principal) => Effect.Effect<number, SessionCredentialError>
+  readonly revokeIssuedBefore: (time: DateTime.DateTime, by: Principal) => Effect.Effect<Ended, SessionCredentialError>
   /** Makes a ticket for one WebSocket upgrade, if no header can be set: 128 random bits, single use, short-lived. */
   readonly issueTicket: (session: Session) => Effect.Effect<Redacted.Redacted, SessionCredentialError>
   /** Redeems a ticket for its session, of n racers once. Fails with {@link TicketRefused}. */
@@ -366,7 +407,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const { absoluteMillis, lifetimeMillis, recheckMillis, refreshing, renewalMillis, ticketMillis } = settings
   const ring = yield* SigningKeys.makeRing(warnIfSignedOut(repository))
   const { digestOf, firstTokens, successors, verify: verifySignature } = yield* SessionTokens.make(ring)
-  const cache = SessionCache.make({ capacity: settings.cacheCapacity, recheckMillis, renewalMillis })
+  /** Returns how old the last renewal of a session must be for the next one. */
+  const renewalOf = ({ lifetimeMillis }: SessionRow): number =>
+    lifetimeMillis === null ? renewalMillis : Math.min(renewalMillis, Math.max(1, Math.floor(lifetimeMillis / 30)))
+  const cache = SessionCache.make({ capacity: settings.cacheCapacity, recheckMillis, renewalOf })
+  const open = new Map<SessionId, number>()
   const follower = yield* AccessFollower.make({
     trustMillis: settings.trustMillis,
     onEvents: cache.onEvents,
@@ -382,7 +427,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const renewing = new Set<SessionId>()
 
   const renewIfDue = Effect.fnUntraced(function*(row: SessionRow, nowMillis: number) {
-    const dueBeforeMillis = nowMillis - renewalMillis
+    const dueBeforeMillis = nowMillis - renewalOf(row)
     if (row.lastSeenAtMillis > dueBeforeMillis || renewing.has(row.id)) return row
     renewing.add(row.id)
     const renewal = yield* repository.renew(
@@ -474,23 +519,35 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       : Clock.clockWith((clock) => verifyDigest(token, sha256(text), clock.currentTimeMillisUnsafe(), proof))
   }
 
-  /** Revokes, then forgets what was revoked, also if an interruption or an error leaves open what was committed. */
-  const revokeTarget = (target: RevocationTarget, actor: string) =>
-    Effect.flatMap(change(actor), (context) => repository.revoke(target, context)).pipe(
-      Effect.tap((ids) =>
-        // A racer may have been the one to revoke a target and not have come to forget it, so its absence from the
-        // answer does not say that it is still live.
-        Effect.sync(() =>
-          cache.invalidate(
-            ids,
-            (session) => isTarget(target, { ...session, createdAtMillis: session.createdAt.epochMilliseconds })
-          )
-        )
-      ),
-      Effect.tapCause(() => Effect.sync(cache.forgetAll)),
-      Effect.uninterruptible,
-      Effect.mapError(unavailable)
-    )
+  const connections = (id: SessionId): number => open.get(id) ?? 0
+
+  /**
+   * Revokes, then forgets what was revoked, also if an interruption or an error leaves open what was committed. The
+   * connections are those from before: the feed may have ended them by the time that the store answers.
+   */
+  const revokeTarget = Effect.fnUntraced(
+    function*(target: RevocationTarget, actor: string): Effect.fn.Return<Ended, RepositoryError> {
+      const before = new Map(open)
+      const { links, sessions } = yield* repository.revoke(target, yield* change(actor))
+      // A racer may have been the one to revoke a target and not have come to forget it, so its absence from the answer
+      // does not say that it is still live.
+      cache.invalidate(
+        sessions,
+        (session) => isTarget(target, { ...session, createdAtMillis: session.createdAt.epochMilliseconds })
+      )
+      return {
+        sessions: sessions.length,
+        links: links.length,
+        connections: sessions.reduce((sum, id) => sum + (before.get(id) ?? 0), 0)
+      }
+    },
+    (effect) =>
+      effect.pipe(
+        Effect.tapCause(() => Effect.sync(cache.forgetAll)),
+        Effect.uninterruptible,
+        Effect.mapError(unavailable)
+      )
+  )
 
   const awaitEnd = (session: Session) =>
     session.id === endlessSessionId ? Effect.never : Effect.acquireUseRelease(
@@ -529,14 +586,25 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return yield* Effect.die(new TypeError(`The subject of a session cannot be ${problem}`))
     }
     // What a device says of itself is made plain rather than refused.
+    const userAgent = Text.toLine(request.device?.userAgent ?? "")
     const device = new Device({
-      label: Text.toLine(request.device?.label ?? "", 128),
-      userAgent: Text.toLine(request.device?.userAgent ?? ""),
+      label: Text.toLine(request.label ?? request.device?.label ?? "", 128),
+      kind: request.device?.kind ?? deviceKind(request.method, userAgent),
+      userAgent,
       address: Text.toLine(request.device?.address ?? "")
     })
     const key = yield* Effect.mapError(ring.active, unavailable)
     const nowMillis = yield* Clock.currentTimeMillis
-    const absoluteExpiresAtMillis = absoluteMillis === null ? null : nowMillis + absoluteMillis
+    const ownMillis = request.lifetime === undefined ? null : Lifetimes.toMillis(request.lifetime)
+    const askedMillis = request.absoluteLifetime === undefined ? null : Lifetimes.toMillis(request.absoluteLifetime)
+    if (ownMillis === undefined || askedMillis === undefined) {
+      return yield* Effect.die(new RangeError("The lifetime of a session must be between 1 millisecond and 10 years"))
+    }
+    const absoluteExpiresAtMillis = Lifetimes.earliest(
+      absoluteMillis === null ? null : nowMillis + absoluteMillis,
+      askedMillis === null ? null : nowMillis + askedMillis,
+      request.notAfter?.epochMilliseconds ?? null
+    )
     const isRefreshed = refreshing !== undefined && request.method !== "browser-session-cookie"
     const unsigned: SessionRow = {
       id: SessionId.make(yield* random.uuidV7()),
@@ -546,6 +614,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       proofKeyThumbprint: request.proofKeyThumbprint ?? null,
       linkId: request.link?.linkId ?? null,
       parentId: request.link?.issuedBy ?? null,
+      letInBy: request.actor ?? request.subject,
       device,
       tokenDigest: "",
       keyId: key.keyId,
@@ -557,7 +626,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       redemptionDigest: null,
       createdAtMillis: nowMillis,
       lastSeenAtMillis: nowMillis,
-      expiresAtMillis: Math.min(nowMillis + lifetimeMillis, absoluteExpiresAtMillis ?? Infinity),
+      expiresAtMillis: Math.min(nowMillis + (ownMillis ?? lifetimeMillis), absoluteExpiresAtMillis ?? Infinity),
+      lifetimeMillis: ownMillis,
       absoluteExpiresAtMillis,
       revokedAtMillis: null
     }
@@ -685,12 +755,35 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           listed.push({
             session: toSession({ ...row, lastSeenAtMillis: Math.max(row.lastSeenAtMillis, seenAtMillis) }),
             current: row.id === request?.current,
-            descendants: counts.get(row.id) ?? 0
+            descendants: counts.get(row.id) ?? 0,
+            connections: connections(row.id)
           })
         }
         if (page.length < listPage || listed.length === request?.limit) return listed
       }
     }),
+    rename: Effect.fn("SessionCredentialService.rename")(function*(id, text, by) {
+      const label = text.trim()
+      if (!Text.isLine(label)) return yield* new SessionCredentialError({ reason: new LabelNotAllowed() })
+      const renamed = yield* Effect.flatMap(
+        change(actorOf(by)),
+        (context) => repository.rename({ id, label, subject: reachOf(by) }, context)
+      ).pipe(
+        Effect.onExit(() => Effect.sync(() => cache.invalidate([id]))),
+        Effect.uninterruptible,
+        Effect.mapError(unavailable)
+      )
+      return Option.isNone(renamed)
+        ? yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
+        : toSession(renamed.value)
+    }),
+    connected: ({ id }) => (connection) =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => void open.set(id, connections(id) + 1)),
+        () => connection,
+        () => Effect.sync(() => connections(id) === 1 ? open.delete(id) : open.set(id, connections(id) - 1))
+      ),
+    connections,
     revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by, options) {
       if (by !== "operator" && by.id === id) {
         return yield* new SessionCredentialError({ reason: new CurrentSessionProtected({ id }) })
@@ -702,33 +795,41 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         descendants: options?.descendants,
         keep: keptBy(by)
       }
-      const revoked = yield* revokeTarget(target, actorOf(by))
-      if (revoked.length === 0) return yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
+      const ended = yield* revokeTarget(target, actorOf(by))
+      return ended.sessions === 0
+        ? yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
+        : ended
     }),
     logout: Effect.fn("SessionCredentialService.logout")(function*(session) {
       yield* revokeTarget({ _tag: "Session", id: session.id }, session.subject)
     }),
     revokeOthers: Effect.fn("SessionCredentialService.revokeOthers")(function*(session) {
       const target = { _tag: "SubjectExcept", subject: session.subject, keep: session.id } as const
-      return (yield* revokeTarget(target, session.subject)).length
+      return yield* revokeTarget(target, session.subject)
     }),
     revokeBySubject: Effect.fn("SessionCredentialService.revokeBySubject")(function*(subject, by) {
-      return (yield* revokeTarget({ _tag: "Subject", subject, keep: keptBy(by) }, actorOf(by))).length
+      return yield* revokeTarget({ _tag: "Subject", subject, keep: keptBy(by) }, actorOf(by))
     }),
     revokeByProofKey: Effect.fn("SessionCredentialService.revokeByProofKey")(function*(proofKeyThumbprint, by) {
       const target = { _tag: "ProofKey", proofKeyThumbprint, keep: keptBy(by) } as const
-      return (yield* revokeTarget(target, actorOf(by))).length
+      return yield* revokeTarget(target, actorOf(by))
     }),
     revokeIssuedBefore: Effect.fn("SessionCredentialService.revokeIssuedBefore")(function*(time, by) {
       const target = { _tag: "IssuedBefore", beforeMillis: time.epochMilliseconds, keep: keptBy(by) } as const
-      let count = 0
-      while (true) {
-        const revoked = yield* revokeTarget({ ...target, limit: revocationBatch }, actorOf(by))
-        if (revoked.length === 0) break
-        count += revoked.length
+      const all = { sessions: 0, links: 0, connections: 0 }
+      for (let isLast = false; !isLast;) {
+        let ended = yield* revokeTarget({ ...target, limit: revocationBatch }, actorOf(by))
+        isLast = ended.sessions === 0
+        // Last what descends from sessions that had ended before, and the links.
+        if (isLast) {
+          all.links += ended.links
+          ended = yield* revokeTarget(target, actorOf(by))
+        }
+        all.sessions += ended.sessions
+        all.links += ended.links
+        all.connections += ended.connections
       }
-      // Last what descends from sessions that had ended before.
-      return count + (yield* revokeTarget(target, actorOf(by))).length
+      return all
     }),
     issueTicket: Effect.fn("SessionCredentialService.issueTicket")(function*(session) {
       const ticket = Redacted.make(Base64Url.encode(yield* random.randomBytes(16)), { label: "session-ticket" })

@@ -4,9 +4,11 @@ import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCre
 import type { Principal } from "@sallyport/core/access/Principal"
 import type { Session, SessionMethod } from "@sallyport/core/access/Session"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
@@ -75,11 +77,80 @@ describe("lineage", () => {
       const { code } = yield* offer(other.session)
       const { code: deep } = yield* offer(grandchild.session)
       const { code: own } = yield* offer(owner.session)
-      assert.strictEqual(yield* sessions.revokeOthers(owner.session), 3)
+      assert.deepStrictEqual(yield* sessions.revokeOthers(owner.session), { sessions: 3, links: 2, connections: 0 })
       for (const out of [other, child, grandchild]) assert.isFalse(yield* isLetIn(out))
       for (const dead of [code, deep]) assert.strictEqual(yield* isRefused(dead), "InvalidCredential")
       assert.isTrue(yield* isLetIn(owner))
       assert.strictEqual(yield* isRefused(own), "redeemed")
+    }).pipe(Effect.provide(layer())))
+
+  it.effect("SESS-13: a session says who let it in: the operator, a session by its link, or the host", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Sessions
+      const link = yield* offer("operator")
+      const owner = yield* redeem(link.code)
+      const second = yield* offer(owner.session)
+      const device = yield* redeem(second.code)
+      const begun = yield* sessions.issue({ subject: "ada", scopes: [], method: "bearer-access-token", actor: "sso" })
+      assert.deepStrictEqual(owner.session.letInBy, { actor: "operator", sessionId: null, linkId: link.link.id })
+      assert.deepStrictEqual(device.session.letInBy, {
+        actor: owner.session.subject,
+        sessionId: owner.session.id,
+        linkId: second.link.id
+      })
+      assert.deepStrictEqual(begun.session.letInBy, { actor: "sso", sessionId: null, linkId: null })
+      const listed = yield* sessions.list()
+      assert.deepStrictEqual(listed.map(({ descendants, session }) => [descendants, session.letInBy.linkId]), [
+        [1, link.link.id],
+        [0, second.link.id],
+        [0, null]
+      ])
+    }).pipe(Effect.provide(layer())))
+
+  it.effect("SESS-13: the answer to a revocation counts the sessions, links and connections that ended", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Sessions
+      const owner = yield* pair("operator")
+      const other = yield* pair(owner.session)
+      const child = yield* pair(other.session)
+      yield* offer(child.session)
+      const awaitEnd = yield* ConnectionEnd.make
+      const open = yield* Effect.forEach(
+        [other.session, other.session, child.session, owner.session],
+        (session) => Effect.forkChild(awaitEnd(session), { startImmediately: true })
+      )
+      const counts = Effect.map(sessions.list(), (listed) => listed.map(({ connections }) => connections))
+      assert.deepStrictEqual(yield* counts, [1, 2, 1])
+      assert.deepStrictEqual(
+        yield* sessions.revoke(other.session.id, owner.session, { descendants: true }),
+        { sessions: 2, links: 1, connections: 3 }
+      )
+      const ends = yield* Effect.forEach(open.slice(0, 3), (fiber) => Fiber.join(fiber))
+      assert.deepStrictEqual(ends.map(({ _tag }) => _tag), ["SessionEnded", "SessionEnded", "SessionEnded"])
+      assert.deepStrictEqual([other, child, owner].map(({ session }) => sessions.connections(session.id)), [0, 0, 1])
+      yield* Effect.forEach(open, (fiber) => Fiber.interrupt(fiber))
+      assert.deepStrictEqual(yield* counts, [0])
+    }).pipe(Effect.provide(layer())))
+
+  it.effect("SESS-11: a session is renamed by a line, within the reach of who asks", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Sessions
+      const ada = yield* pair("operator", "ada")
+      const bob = yield* pair("operator", "bob")
+      const { id } = ada.session
+      assert.strictEqual((yield* sessions.rename(id, " Ada’s phone 📱 ", ada.session)).device.label, "Ada’s phone 📱")
+      assert.strictEqual((yield* sessions.verify(ada.token)).device.label, "Ada’s phone 📱")
+      for (const label of ["", "  ", "x".repeat(129), "a\u202eb", "a\u200bb", "two\nlines", "\u0000", "\ud800"]) {
+        assert.strictEqual(
+          yield* reasonOf(sessions.rename(id, label, ada.session)),
+          "LabelNotAllowed",
+          JSON.stringify(label)
+        )
+      }
+      assert.strictEqual(yield* reasonOf(sessions.rename(id, "mine", bob.session)), "SessionNotFound")
+      assert.strictEqual((yield* sessions.rename(id, "by the operator", "operator")).device.label, "by the operator")
+      yield* sessions.logout(ada.session)
+      assert.strictEqual(yield* reasonOf(sessions.rename(id, "late", "operator")), "SessionNotFound")
     }).pipe(Effect.provide(layer())))
 
   it.effect("SESS-13: the session that asks goes on, though it came from one that ends, and keeps its links", () =>
@@ -106,7 +177,7 @@ describe("lineage", () => {
       const bob = yield* pair("operator", "bob")
       const codes = [(yield* offer(ada.session)).code, (yield* offer("operator", { subject: "ada" })).code]
       const { code: bobs } = yield* offer(bob.session)
-      assert.strictEqual(yield* sessions.revokeBySubject("ada", "operator"), 1)
+      assert.strictEqual((yield* sessions.revokeBySubject("ada", "operator")).sessions, 1)
       for (const code of codes) assert.strictEqual(yield* isRefused(code), "InvalidCredential")
       assert.isFalse(yield* isLetIn(ada))
       assert.isTrue(yield* isLetIn(bob))
@@ -269,12 +340,12 @@ describe("lineage", () => {
       const child = yield* pair(old.session)
       const fresh = yield* pair("operator", "ada")
       const { code: freshCode } = yield* offer(fresh.session)
-      assert.strictEqual(yield* sessions.revokeIssuedBefore(since, "operator"), 3)
+      assert.strictEqual((yield* sessions.revokeIssuedBefore(since, "operator")).sessions, 3)
       for (const out of [old, bob, child]) assert.isFalse(yield* isLetIn(out))
       assert.strictEqual(yield* isRefused(oldCode), "InvalidCredential")
       assert.isTrue(yield* isLetIn(fresh))
       assert.strictEqual(yield* isRefused(freshCode), "redeemed")
-      assert.strictEqual(yield* sessions.revokeIssuedBefore(since, "operator"), 0)
+      assert.strictEqual((yield* sessions.revokeIssuedBefore(since, "operator")).sessions, 0)
     }).pipe(Effect.provide(layer())))
 
   it("CONN-13 C-13: the scopes that a client gets only by name are those that let in, manage and decide", () => {

@@ -45,6 +45,7 @@ describe("a preview", () => {
             scopes: ["runs:read"],
             label: "Ada's tablet",
             lifetime: Duration.toMillis("2 hours"),
+            sessionEndsAt: null,
             expiresAt: DateTime.toEpochMillis(link.expiresAt)
           }
         )

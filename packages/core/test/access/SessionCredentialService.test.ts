@@ -61,6 +61,7 @@ describe("a session", () => {
           assert.strictEqual(seen.subject, `${method} user`)
           assert.deepStrictEqual({ ...seen.device }, {
             label: "Ada's phone",
+            kind: method === "browser-session-cookie" ? "browser" : "program",
             userAgent: "Firefox",
             address: "192.168.1.7"
           })
@@ -135,6 +136,7 @@ describe("a session", () => {
       })
       assert.deepStrictEqual({ ...session.device }, {
         label: "a\ufffdb",
+        kind: "program",
         userAgent: "MyApp\ufffd \ufffd",
         address: null
       })
@@ -652,7 +654,7 @@ describe("revocation", () => {
       )
       assert.strictEqual(yield* problem(sessions.verify(current.token)), "let in")
       yield* sessions.revoke(other.session.id, current.session)
-      assert.strictEqual(yield* sessions.revokeOthers(current.session), 0)
+      assert.strictEqual((yield* sessions.revokeOthers(current.session)).sessions, 0)
       yield* sessions.revokeBySubject("ada", "operator")
       assert.deepStrictEqual(
         (yield* feed).filter(({ change }) => change._tag === "sessionRemoved").map(({ actor, change }) => ({
@@ -991,13 +993,13 @@ describe("the list", () => {
           {
             id: phone.session.id,
             current: false,
-            device: { label: "phone", userAgent: "phone UA", address: "10.0.0.9" },
+            device: { label: "phone", kind: "browser", userAgent: "phone UA", address: "10.0.0.9" },
             lastSeen: 3_602_000
           },
           {
             id: laptop.session.id,
             current: true,
-            device: { label: "laptop", userAgent: "laptop UA", address: "10.0.0.9" },
+            device: { label: "laptop", kind: "browser", userAgent: "laptop UA", address: "10.0.0.9" },
             lastSeen: 0
           }
         ]
@@ -1099,7 +1101,7 @@ describe("secrets", () => {
         yield* sessions.verify(issued.token),
         yield* sessions.list()
       ]
-      const fails = [
+      const fails: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
         sessions.verify(Redacted.make(`${Redacted.value(issued.token)}.x`)),
         sessions.consumeTicket(Redacted.make(`${Redacted.value(ticket)}x`)),
         Effect.andThen(sessions.logout(issued.session), sessions.verify(issued.token)),

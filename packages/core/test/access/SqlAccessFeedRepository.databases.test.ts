@@ -29,7 +29,8 @@ const session = (id: string): SessionRow => ({
   proofKeyThumbprint: "thumbprint",
   linkId: null,
   parentId: null,
-  device: new Device({ label: null, userAgent: null, address: null }),
+  letInBy: "operator",
+  device: new Device({ label: null, kind: "program", userAgent: null, address: null }),
   tokenDigest: `token-digest-of-${id}`,
   keyId: "key-1",
   tokenExpiresAtMillis: null,
@@ -41,6 +42,7 @@ const session = (id: string): SessionRow => ({
   createdAtMillis: now,
   lastSeenAtMillis: now,
   expiresAtMillis: now + 10_000,
+  lifetimeMillis: null,
   absoluteExpiresAtMillis: null,
   revokedAtMillis: null
 })
@@ -55,6 +57,8 @@ const link = (id: string, remainingUses = 1): PairingLinkRow => ({
   remainingUses,
   createdBy: "operator",
   issuedBy: null,
+  sessionLifetimeMillis: null,
+  sessionEndsAtMillis: null,
   createdAtMillis: now,
   expiresAtMillis: now + 10_000,
   revokedAtMillis: null

@@ -77,6 +77,7 @@ const ProbedAccess = Layer.effect(
         isKeyInUse: probed("isKeyInUse", sessions.isKeyInUse),
         list: probed("list", sessions.list),
         countDescendants: probed("countDescendants", sessions.countDescendants),
+        rename: probed("rename", sessions.rename),
         revoke: probed("revoke", sessions.revoke),
         insertTicket: probed("insertTicket", sessions.insertTicket),
         consumeTicket: probed("consumeTicket", sessions.consumeTicket),

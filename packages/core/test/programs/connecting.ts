@@ -40,7 +40,8 @@ const program = Effect.gen(function*() {
         proofKeyThumbprint,
         linkId: null,
         parentId: null,
-        device: new Device({ label: null, userAgent: null, address: null }),
+        letInBy: "operator",
+        device: new Device({ label: null, kind: "program", userAgent: null, address: null }),
         tokenDigest: `token-${id}`,
         keyId: "key-1",
         tokenExpiresAtMillis: null,
@@ -52,6 +53,7 @@ const program = Effect.gen(function*() {
         createdAtMillis: nowMillis,
         lastSeenAtMillis: nowMillis,
         expiresAtMillis: nowMillis + 60_000,
+        lifetimeMillis: null,
         absoluteExpiresAtMillis: null,
         revokedAtMillis: null
       }
@@ -84,6 +86,8 @@ const program = Effect.gen(function*() {
             remainingUses: 1,
             createdBy: "connect",
             issuedBy: null,
+            sessionLifetimeMillis: null,
+            sessionEndsAtMillis: null,
             createdAtMillis: nowMillis,
             expiresAtMillis: nowMillis + 60_000,
             revokedAtMillis: null

@@ -31,7 +31,8 @@ const session = (nowMillis: number): SessionRow => {
     proofKeyThumbprint: null,
     linkId: null,
     parentId: null,
-    device: new Device({ label: null, userAgent: null, address: null }),
+    letInBy: "operator",
+    device: new Device({ label: null, kind: "program", userAgent: null, address: null }),
     tokenDigest: `token-${id}`,
     keyId: "key-1",
     tokenExpiresAtMillis: null,
@@ -43,6 +44,7 @@ const session = (nowMillis: number): SessionRow => {
     createdAtMillis: nowMillis,
     lastSeenAtMillis: nowMillis,
     expiresAtMillis: nowMillis + 60_000,
+    lifetimeMillis: null,
     absoluteExpiresAtMillis: null,
     revokedAtMillis: null
   }

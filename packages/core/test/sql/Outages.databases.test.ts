@@ -48,6 +48,8 @@ const link = (id: string) => ({
   remainingUses: 1,
   createdBy: "operator",
   issuedBy: null,
+  sessionLifetimeMillis: null,
+  sessionEndsAtMillis: null,
   createdAtMillis: 1_000,
   expiresAtMillis: 9_000,
   revokedAtMillis: null
@@ -61,7 +63,8 @@ const session = (id: string) => ({
   proofKeyThumbprint: null,
   linkId: null,
   parentId: null,
-  device: new Device({ label: null, userAgent: null, address: null }),
+  letInBy: "operator",
+  device: new Device({ label: null, kind: "program", userAgent: null, address: null }),
   tokenDigest: `digest of ${id}`,
   keyId: "key",
   tokenExpiresAtMillis: null,
@@ -73,6 +76,7 @@ const session = (id: string) => ({
   createdAtMillis: 1_000,
   lastSeenAtMillis: 1_000,
   expiresAtMillis: 9_000,
+  lifetimeMillis: null,
   absoluteExpiresAtMillis: null,
   revokedAtMillis: null
 })

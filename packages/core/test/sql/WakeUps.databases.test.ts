@@ -33,6 +33,8 @@ const link = (id: string) => ({
   remainingUses: 1,
   createdBy: "operator",
   issuedBy: null,
+  sessionLifetimeMillis: null,
+  sessionEndsAtMillis: null,
   createdAtMillis: now,
   expiresAtMillis: now + 10_000,
   revokedAtMillis: null

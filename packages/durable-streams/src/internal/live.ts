@@ -42,6 +42,7 @@ export const make = Effect.fnUntraced(function*(options: Options | undefined): E
   SessionCredentialService
 > {
   const awaitEnd = yield* ConnectionEnd.make
+  const open = yield* ConnectionEnd.makeOpen
   const read = ServiceOptions.fromObject<Options, InvalidStreamsRoutesOptions>(
     options ?? {},
     (problem) => new InvalidStreamsRoutesOptions({ problem })
@@ -52,5 +53,5 @@ export const make = Effect.fnUntraced(function*(options: Options | undefined): E
     heartbeatMillis: yield* read.millis("heartbeatInterval", "15 seconds")
   }
   // A reader whose session cannot be looked up connects again, and is told.
-  return (session) => ({ ...times, until: Effect.asVoid(awaitEnd(session)) })
+  return (session) => ({ ...times, open: open(session), until: Effect.asVoid(awaitEnd(session)) })
 })

@@ -12,6 +12,7 @@ import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import type * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import {
   formatOffset,
@@ -42,6 +43,8 @@ export interface LiveOptions {
   readonly sseMillis: number
   /** How long a stream of events stays silent at most. */
   readonly heartbeatMillis: number
+  /** Counts a read that waits until the scope closes, and tells whether the session may have one more. */
+  readonly open: Effect.Effect<boolean, never, Scope.Scope>
   /** Completes when the reader may read no more, or the server stops. */
   readonly until: Effect.Effect<void>
 }
@@ -297,13 +300,24 @@ const serverSentEvents = (options: {
 // Answer
 // -----------------------------------------------------------------------------
 
+const tooManyReads = () =>
+  Wire.error(
+    429,
+    "TOO_MANY_CONNECTIONS",
+    "This session has as many reads open as it may at once; end one of them first",
+    {
+      retryable: true,
+      headers: { "retry-after": "1" }
+    }
+  )
+
 /** Answers a read. Fails as the source does, and with `InvalidInput` for parameters that do not have their form. */
 export const respond = Effect.fnUntraced(function*(options: {
   readonly request: HttpServerRequest.HttpServerRequest
   readonly params: SearchParams
   readonly source: Source
   readonly live: LiveOptions
-}): Effect.fn.Return<HttpServerResponse.HttpServerResponse, DurableStreamsError> {
+}): Effect.fn.Return<HttpServerResponse.HttpServerResponse, DurableStreamsError, Scope.Scope> {
   const { live, params, request, source } = options
   const offset = yield* one(params, "offset")
   const mode = yield* one(params, "live")
@@ -319,6 +333,7 @@ export const respond = Effect.fnUntraced(function*(options: {
   }
   if (mode !== "long-poll" && mode !== "sse") return yield* fail("live", "long-poll or sse")
   if (offset === undefined) return yield* fail("offset", `given with live: ${offsetExpected}`)
+  if (!(yield* live.open)) return tooManyReads()
   if (mode === "long-poll") return yield* longPoll({ request, source, from, cursor, live })
 
   const first = yield* source.read(from)

@@ -1,7 +1,7 @@
 /**
  * Answers a request of calls that is turned away: each call gets the error, as if its RPC had failed with it.
  */
-import type { Forbidden, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
+import type { Forbidden, TooManyRequests, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
 import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -26,7 +26,7 @@ const idOf = (message: unknown): ReadonlyArray<unknown> =>
  * as on any other route.
  */
 export const respond = (
-  error: Unauthorized | Forbidden | Unavailable,
+  error: Unauthorized | Forbidden | TooManyRequests | Unavailable,
   serialization: RpcSerialization.RpcSerialization["Service"]
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest> =>
   Effect.gen(function*() {

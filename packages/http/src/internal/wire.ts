@@ -8,6 +8,7 @@ import * as WireError from "@sallyport/contract/WireError"
 import { answer, make as failure, type Reason, traceId as currentTraceId } from "@sallyport/contract/WireFailure"
 import * as Cause from "effect/Cause"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as HttpApiError from "effect/http-api/HttpApiError"
 import * as Option from "effect/Option"
@@ -53,6 +54,23 @@ export const rateLimited = (
     answer("rate_limited", reason, (traceId) =>
       new WireError.TooManyRequests({ code: "rate_limited", message: reason.message, retryable: true, traceId }))
   )
+
+/** Fails with a 429 for a session that has as many connections open as it may. */
+export const tooManyConnections: Effect.Effect<
+  never,
+  WireError.TooManyRequests,
+  HttpServerRequest.HttpServerRequest
+> = Effect.suspend(() => {
+  const message = "This session has as many connections open as it may at once; close one of them first"
+  return Effect.andThen(
+    retryAfter(1_000),
+    answer(
+      "too_many_connections",
+      { message },
+      (traceId) => new WireError.TooManyRequests({ code: "too_many_connections", message, retryable: true, traceId })
+    )
+  )
+})
 
 /** Fails with a 429 of the token endpoint. */
 export const oauthRateLimited = (
@@ -178,23 +196,34 @@ export const readPlace = (
     : Effect.succeed({ time: DateTime.makeUnsafe(Number(millis)), id })
 }
 
+/** Returns a lifetime in whole seconds; one of less than a second is one. */
+const secondsOf = (lifetime: Duration.Duration | null): number | null =>
+  lifetime === null ? null : Math.max(1, Math.floor(Duration.toSeconds(lifetime)))
+
 export const sessionView = (session: Session, current: SessionId | undefined): SessionView =>
   new SessionView({
     id: session.id,
     subject: session.subject,
     method: session.method,
     scopes: session.scopes,
-    device: { label: session.device.label, userAgent: session.device.userAgent, address: session.device.address },
+    proofKeyThumbprint: session.proofKeyThumbprint,
+    device: { ...session.device },
+    letInBy: session.letInBy,
+    lifetimeSeconds: secondsOf(session.lifetime),
     createdAt: session.createdAt,
     lastSeenAt: session.lastSeenAt,
     expiresAt: session.expiresAt,
+    absoluteExpiresAt: session.absoluteExpiresAt,
     current: session.id === current
   })
 
-export const listedSessionView = ({ descendants, session }: ListedSession, current: SessionId): ListedSessionView =>
-  new ListedSessionView({ ...sessionView(session, current), descendants })
+export const listedSessionView = (
+  { connections, descendants, session }: ListedSession,
+  current: SessionId
+): ListedSessionView => new ListedSessionView({ ...sessionView(session, current), descendants, connections })
 
-export const pairingLinkView = (link: PairingLink): PairingLinkView => new PairingLinkView({ ...link })
+export const pairingLinkView = (link: PairingLink): PairingLinkView =>
+  new PairingLinkView({ ...link, sessionLifetimeSeconds: secondsOf(link.sessionLifetime) })
 
 export const runView = (run: Run): RunView =>
   new RunView({
@@ -213,16 +242,16 @@ export const runView = (run: Run): RunView =>
   })
 
 /** The errors of a request that is turned away, with which status each is answered. */
-const statusByTag = { Unauthorized: 401, Forbidden: 403, Unavailable: 503 } as const
+const statusByTag = { Unauthorized: 401, Forbidden: 403, TooManyRequests: 429, Unavailable: 503 } as const
 
 /** Encodes the error of a request that is turned away. */
 export const toJson = Schema.encodeSync(
-  Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.Unavailable])
+  Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.TooManyRequests, WireError.Unavailable])
 )
 
 /** Returns the answer that a route without a contract gives for an error. */
 export const toResponse = (
-  error: WireError.Unauthorized | WireError.Forbidden | WireError.Unavailable
+  error: WireError.Unauthorized | WireError.Forbidden | WireError.TooManyRequests | WireError.Unavailable
 ): HttpServerResponse.HttpServerResponse =>
   HttpServerResponse.jsonUnsafe(toJson(error), { status: statusByTag[error._tag] })
 

@@ -331,6 +331,12 @@ export const mutants: ReadonlyArray<Mutant> = [
   sessions("writes at each use", "SESS-03 L-16: of 50 that renew a session at once, one writes", (real) => ({
     renew: (options, change) => real.renew({ ...options, dueBeforeMillis: Number.MAX_SAFE_INTEGER }, change)
   })),
+  sessions("lets a session go on as others do", "SESS-17: renew and refresh move the end", (real) => ({
+    insert: (row, change) => real.insert({ ...row, lifetimeMillis: null }, change)
+  })),
+  sessions("renames what it should not reach", "SESS-11: rename gives the device", (real) => ({
+    rename: (options, change) => real.rename({ ...options, subject: undefined }, change)
+  })),
   sessions("ends no descendants", "SESS-13: revoke ends the open links of a session", (real) => ({
     revoke: (target, change) =>
       real.revoke(target._tag === "Session" ? { ...target, descendants: false } : target, change)

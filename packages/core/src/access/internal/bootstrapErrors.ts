@@ -155,6 +155,20 @@ export class LifetimeOutOfBounds extends Schema.TaggedError<LifetimeOutOfBounds>
 }
 
 /**
+ * Reports a lifetime of sessions that is none, or too long.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SessionLifetimeOutOfBounds
+  extends Schema.TaggedError<SessionLifetimeOutOfBounds>()("SessionLifetimeOutOfBounds", {})
+{
+  override get message() {
+    return "A session may be given between 1 millisecond and 10 years"
+  }
+}
+
+/**
  * Reports the id of a link that does not exist or can no longer be redeemed.
  *
  * @category errors
@@ -253,6 +267,7 @@ export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCreden
       MethodNotOffered,
       TooManyAttempts,
       LifetimeOutOfBounds,
+      SessionLifetimeOutOfBounds,
       LinkNotFound,
       IssuerEnded,
       TooManyOpenLinks,

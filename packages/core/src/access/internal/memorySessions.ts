@@ -5,10 +5,13 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { RepositoryError } from "../../RepositoryError.ts"
 import type { ChangeContext } from "../AccessEvent.ts"
-import type { SessionId } from "../Session.ts"
+import { Device, type SessionId } from "../Session.ts"
 import {
   countDescendants,
+  endAfterUse,
+  type Ended,
   isLive,
+  maxTickets,
   refreshed,
   type RefreshOutcome,
   refreshVerdict,
@@ -27,12 +30,12 @@ const dropTickets = ({ tickets }: MemoryState, id: SessionId): void => {
   for (const ticket of tickets.values()) if (ticket.sessionId === id) tickets.delete(ticket.ticketDigest)
 }
 
-/** Ends what a revocation ends, and returns the ids of the sessions among it. */
+/** Ends what a revocation ends. */
 export const end = (
   state: MemoryState,
   target: RevocationTarget,
   change: ChangeContext
-): ReadonlyArray<SessionId> => {
+): Ended => {
   const { nowMillis } = change
   const ends = revocationVerdict(
     { sessions: state.sessions.values(), links: state.links.values() },
@@ -45,7 +48,7 @@ export const end = (
     append(state, { _tag: "sessionRemoved", id: row.id, subject: row.subject, reason: "revoked" }, change)
   }
   for (const row of ends.links) Links.revoke(state, row, change)
-  return ends.sessions.map(({ id }) => id)
+  return { sessions: ends.sessions.map(({ id }) => id), links: ends.links.map(({ id }) => id) }
 }
 
 /** Tells whether a proof key has a live session. */
@@ -108,10 +111,7 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
         const renewed: SessionRow = {
           ...row,
           lastSeenAtMillis: change.nowMillis,
-          expiresAtMillis: Math.min(
-            change.nowMillis + lifetimeMillis,
-            row.absoluteExpiresAtMillis ?? Number.MAX_SAFE_INTEGER
-          )
+          expiresAtMillis: endAfterUse(row, change.nowMillis, lifetimeMillis)
         }
         sessions.set(id, renewed)
         append(state, { _tag: "sessionUpserted", session: toSession(renewed) }, change)
@@ -181,6 +181,17 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
           Array.from(sessions.values(), (row) => ({ ...row, isLive: isLive(row, nowMillis) }))
         )
       ),
+    rename: ({ id, label, subject }, change) =>
+      Effect.sync(() => {
+        const row = sessions.get(id)
+        if (row === undefined || !isLive(row, change.nowMillis) || (subject ?? row.subject) !== row.subject) {
+          return Option.none()
+        }
+        const renamed: SessionRow = { ...row, device: new Device({ ...row.device, label }) }
+        sessions.set(id, renamed)
+        append(state, { _tag: "sessionUpserted", session: toSession(renamed) }, change)
+        return Option.some(renamed)
+      }),
     revoke: (target, change) => Effect.sync(() => end(state, target, change)),
     insertTicket: (row) =>
       Effect.suspend(() => {
@@ -194,6 +205,9 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
             })
           )
         }
+        const others = Array.from(tickets.values()).filter(({ sessionId }) => sessionId === row.sessionId)
+        others.sort((a, b) => b.expiresAtMillis - a.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
+        for (const { ticketDigest } of others.slice(maxTickets - 1)) tickets.delete(ticketDigest)
         tickets.set(row.ticketDigest, row)
         return Effect.void
       }),

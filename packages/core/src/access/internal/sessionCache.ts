@@ -25,7 +25,7 @@ export interface Watcher {
 export const make = (settings: {
   readonly capacity: number
   readonly recheckMillis: number
-  readonly renewalMillis: number
+  readonly renewalOf: (row: SessionRow) => number
 }) => {
   // Verified tokens by their digest, and the digest of each session in there.
   const entries = new Map<string, Entry>()
@@ -84,7 +84,7 @@ export const make = (settings: {
         trustedUntilMillis: Math.min(
           row.expiresAtMillis,
           row.tokenExpiresAtMillis ?? Infinity,
-          row.lastSeenAtMillis + settings.renewalMillis,
+          row.lastSeenAtMillis + settings.renewalOf(row),
           read.nowMillis + settings.recheckMillis
         ),
         lastSeenAtMillis: read.nowMillis

@@ -73,6 +73,18 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("Sess
 }
 
 /**
+ * Reports a label that is not a line of up to 128 visible characters.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LabelNotAllowed extends Schema.TaggedError<LabelNotAllowed>()("LabelNotAllowed", {}) {
+  override get message() {
+    return "A label is 1 to 128 visible characters; choose another one"
+  }
+}
+
+/**
  * Reports an attempt to revoke, by its id, the session that asks.
  *
  * @category errors
@@ -114,6 +126,7 @@ export class SessionCredentialError extends Schema.TaggedError<SessionCredential
     RefreshRefused,
     SessionNotFound,
     CurrentSessionProtected,
+    LabelNotAllowed,
     SessionStoreUnavailable
   ])
 }) {

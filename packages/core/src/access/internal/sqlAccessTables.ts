@@ -41,6 +41,8 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       remaining_uses ${millis} NOT NULL CHECK (remaining_uses >= 0),
       created_by TEXT NOT NULL CHECK (created_by <> ''),
       issued_by ${id},
+      session_lifetime_millis ${millis} CHECK (session_lifetime_millis > 0),
+      session_ends_at_millis ${millis} CHECK (session_ends_at_millis >= 0),
       created_at_millis ${millis} NOT NULL CHECK (created_at_millis >= 0),
       expires_at_millis ${millis} NOT NULL CHECK (expires_at_millis >= 0),
       revoked_at_millis ${millis} CHECK (revoked_at_millis >= 0)
@@ -61,6 +63,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       proof_key_thumbprint TEXT,
       link_id ${id},
       parent_id ${id},
+      let_in_by TEXT NOT NULL CHECK (let_in_by <> ''),
       device TEXT NOT NULL,
       token_digest TEXT NOT NULL UNIQUE CHECK (token_digest <> ''),
       key_id TEXT NOT NULL CHECK (key_id <> ''),
@@ -74,6 +77,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       created_at_millis ${millis} NOT NULL CHECK (created_at_millis >= 0),
       last_seen_at_millis ${millis} NOT NULL CHECK (last_seen_at_millis >= 0),
       expires_at_millis ${millis} NOT NULL CHECK (expires_at_millis >= 0),
+      lifetime_millis ${millis} CHECK (lifetime_millis > 0),
       absolute_expires_at_millis ${millis} CHECK (absolute_expires_at_millis >= expires_at_millis),
       revoked_at_millis ${millis} CHECK (revoked_at_millis >= 0)
     )`,

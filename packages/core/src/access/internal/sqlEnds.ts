@@ -50,7 +50,7 @@ const revoking = <Id extends string>(kit: SqlKit, table: string, condition: stri
 
 /**
  * Makes what ends sessions, with their tickets and their open links, and what descends from them. It is a step of a
- * transaction, and answers the ids of the sessions, in order, and the events to append.
+ * transaction, and answers the ids of both, in order, and the events to append.
  *
  * **Details**
  *
@@ -161,7 +161,8 @@ export const make = (kit: SqlKit) => {
     endedSessions.sort(byId)
     endedLinks.sort(byId)
     return {
-      ids: endedSessions.map(({ id }) => id),
+      sessions: endedSessions.map(({ id }) => id),
+      links: endedLinks.map(({ id }) => id),
       changes: [
         ...endedSessions.map(({ id, subject }): AccessChange => ({
           _tag: "sessionRemoved",

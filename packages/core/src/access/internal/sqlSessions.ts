@@ -9,6 +9,7 @@ import type { SqlKit } from "../../sql/SqlKit.ts"
 import type { SessionId } from "../Session.ts"
 import {
   countDescendants,
+  maxTickets,
   refreshed,
   type RefreshOutcome,
   refreshVerdict,
@@ -43,13 +44,21 @@ export const make = (
   const insert = statement(`${rows.insert} ON CONFLICT DO NOTHING RETURNING id`)
   const byDigest = one(`SELECT ${columns} FROM ${sessions} WHERE token_digest = ?`)
   const findById = one(`SELECT ${columns} FROM ${sessions} WHERE id = ?`)
-  const untilAbsoluteEnd = isPg
-    ? "LEAST(CAST(? AS BIGINT), absolute_expires_at_millis)"
-    : `MIN(?, COALESCE(absolute_expires_at_millis, ${Number.MAX_SAFE_INTEGER}))`
+  // What `endAfterUse` returns.
+  const afterUse = isPg
+    ? "LEAST(CAST(? AS BIGINT) + COALESCE(lifetime_millis, CAST(? AS BIGINT)), absolute_expires_at_millis)"
+    : `MIN(? + COALESCE(lifetime_millis, ?), COALESCE(absolute_expires_at_millis, ${Number.MAX_SAFE_INTEGER}))`
   const renew = one(
-    `UPDATE ${sessions} SET last_seen_at_millis = ?, expires_at_millis = ${untilAbsoluteEnd}
+    `UPDATE ${sessions} SET last_seen_at_millis = ?, expires_at_millis = ${afterUse}
     WHERE id = ? AND last_seen_at_millis <= ? AND ${live} RETURNING ${columns}`
   )
+  const labelled = isPg
+    ? "CAST(jsonb_set(CAST(device AS JSONB), '{label}', to_jsonb(CAST(? AS TEXT))) AS TEXT)"
+    : "json_set(device, '$.label', ?)"
+  const renaming = (condition: string) =>
+    one(`UPDATE ${sessions} SET device = ${labelled} WHERE ${condition} AND id = ? AND ${live} RETURNING ${columns}`)
+  const rename = renaming("TRUE")
+  const renameOfSubject = renaming("subject = ?")
   const locked = isPg ? " FOR NO KEY UPDATE" : ""
   const lock = statement(`SELECT id FROM ${sessions} WHERE id = ?${locked}`)
   const selectToRefresh = statement<{ readonly used_for: unknown }>(
@@ -85,6 +94,12 @@ export const make = (
   )
 
   const insertTicket = statement(`${ticketRows.insert} ON CONFLICT DO NOTHING RETURNING ticket_digest`)
+  const dropOldTickets = statement(
+    `DELETE FROM ${tickets} WHERE ticket_digest IN (
+      SELECT ticket_digest FROM ${tickets} WHERE session_id = ? AND ticket_digest <> ?
+      ORDER BY expires_at_millis DESC, ticket_digest LIMIT 1000 OFFSET ${maxTickets - 1}
+    )`
+  )
   const takeTicket = kit.first(ticketRows.decode)(
     `DELETE FROM ${tickets} WHERE ticket_digest = ? RETURNING ${ticketRows.columns}`
   )
@@ -121,7 +136,7 @@ export const make = (
     renew: ({ dueBeforeMillis, id, lifetimeMillis }, change) =>
       Effect.gen(function*() {
         const { nowMillis } = change
-        const renewed = yield* renew([nowMillis, nowMillis + lifetimeMillis, id, dueBeforeMillis, nowMillis])
+        const renewed = yield* renew([nowMillis, nowMillis, lifetimeMillis, id, dueBeforeMillis, nowMillis])
         if (Option.isSome(renewed)) yield* append([upserted(renewed.value)], change)
         return renewed
       }).pipe(transaction("renew")),
@@ -171,22 +186,32 @@ export const make = (
             rows.map((row) => ({ id: row.id, parentId: row.parent_id, isLive: Dialect.toNatural(row.live) === 1 }))
           ))
       ),
+    rename: ({ id, label, subject }, change) =>
+      Effect.gen(function*() {
+        const renamed = subject === undefined
+          ? yield* rename([label, id, change.nowMillis])
+          : yield* renameOfSubject([label, subject, id, change.nowMillis])
+        if (Option.isSome(renamed)) yield* append([upserted(renamed.value)], change)
+        return renamed
+      }).pipe(transaction("rename")),
     revoke: (target, change) =>
       Effect.gen(function*() {
-        const { changes, ids } = yield* ends.end(
+        const { changes, ...ended } = yield* ends.end(
           target._tag === "ProofKey"
             ? { _tag: "ProofKeys", proofKeyThumbprints: [target.proofKeyThumbprint], keep: target.keep }
             : target,
           change.nowMillis
         )
         yield* append(changes, change)
-        return ids
+        return ended
       }).pipe(transaction("revoke")),
     insertTicket: (row) =>
       Effect.gen(function*() {
-        if ((yield* insertTicket(ticketRows.values(row))).length > 0) return
-        yield* conflict("insertTicket", `A ticket of session ${row.sessionId} has a digest that exists already`)
-      }).pipe(write("insertTicket")),
+        if ((yield* insertTicket(ticketRows.values(row))).length === 0) {
+          yield* conflict("insertTicket", `A ticket of session ${row.sessionId} has a digest that exists already`)
+        }
+        yield* dropOldTickets([row.sessionId, row.ticketDigest])
+      }).pipe(transaction("insertTicket")),
     consumeTicket: ({ nowMillis, ticketDigest }) =>
       Effect.gen(function*() {
         const ticket = yield* takeTicket([ticketDigest])

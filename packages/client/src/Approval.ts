@@ -1,0 +1,105 @@
+/**
+ * Decides which clients may connect through a relay, for a session with the scope `connect:manage`.
+ */
+import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import { SecurityMode } from "@sallyport/core/access/ConnectClient"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HttpApiClient from "effect/http-api/HttpApiClient"
+import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { ClientError } from "./ClientError.ts"
+import { Connection } from "./Connection.ts"
+import * as Answer from "./internal/answer.ts"
+
+/**
+ * Lists what can be decided about a client.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Decision = "approve" | "reject" | "revoke" | "block"
+
+/**
+ * Describes a decision about a client.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface DecisionOptions {
+  /** The client's `proofKeyThumbprint`. */
+  readonly client: string
+  /** The code that the person saw. If the client has asked again since then, the decision fails with a `Conflict`. */
+  readonly code?: string | undefined
+  readonly reason?: string | undefined
+}
+
+/**
+ * Provides the decisions about clients, and the approval mode. Nothing here is retried.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Approval extends Context.Service<Approval, {
+  /** Decides about a client, and returns it as it is then. */
+  readonly decide: (decision: Decision, options: DecisionOptions) => Effect.Effect<ConnectClientView, ClientError>
+  /** Returns the approval mode. */
+  readonly mode: Effect.Effect<SecurityMode, ClientError>
+  /** Sets the approval mode. `trust` approves clients that came in by their account: all of them, or those named. */
+  readonly setMode: (
+    mode: SecurityMode,
+    trust?: "all" | ReadonlyArray<string>
+  ) => Effect.Effect<SecurityMode, ClientError>
+}>()("@sallyport/client/Approval") {}
+
+const limit = Duration.seconds(30)
+const responseMode = "response-only"
+const Decided = Schema.Struct({ client: ConnectClientView })
+const Mode = Schema.Struct({ mode: SecurityMode })
+
+const make = Effect.gen(function*() {
+  const { httpClient } = yield* Connection
+  const api = yield* HttpApiClient.group(SallyportApi, { group: "connect", httpClient })
+
+  const request = <S extends Schema.ConstraintDecoder<unknown>>(
+    send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
+    schema: S
+  ): Effect.Effect<S["Type"], ClientError> =>
+    Effect.mapError(Answer.call(send, schema, limit), (error) =>
+      new ClientError({
+        reason: error._tag === "Broken" ? error.answer ?? Answer.unreachable(error, 1) : error
+      }))
+
+  return Approval.of({
+    decide: Effect.fn("Approval.decide")(function*(decision, { client, code, reason }) {
+      const payload = {
+        client,
+        ...(code === undefined ? {} : { code }),
+        ...(reason === undefined ? {} : { reason })
+      }
+      const decided = yield* request(api[decision]({ payload, responseMode }), Decided)
+      return decided.client
+    }),
+    mode: Effect.map(request(api.securityMode({ responseMode }), Mode), ({ mode }) => mode).pipe(
+      Effect.withSpan("Approval.mode")
+    ),
+    setMode: Effect.fn("Approval.setMode")(function*(mode, trust) {
+      const set = yield* request(
+        api.setSecurityMode({ payload: { mode, ...(trust === undefined ? {} : { trust }) }, responseMode }),
+        Mode
+      )
+      return set.mode
+    })
+  })
+})
+
+/**
+ * Provides the approval on the server of the connection.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Approval, never, Connection> = Layer.effect(Approval, make)

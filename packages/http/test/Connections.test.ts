@@ -1,0 +1,144 @@
+/**
+ * What the list of connections shows and does: who let whom in, who is here now, names, lifetimes, and what a revocation ends.
+ */
+import { ListedSessionView, PairingLinkView } from "@sallyport/contract/AccessSchemas"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { assertError, bearer, follow, type Server, start } from "./support.ts"
+
+const decodeSessions = Schema.decodeUnknownSync(Schema.Array(Schema.toCodecJson(ListedSessionView)))
+const decodeLink = Schema.decodeUnknownSync(
+  Schema.toCodecJson(Schema.Struct({ code: Schema.String, link: PairingLinkView }))
+)
+
+const send = (server: Server, token: string, method: string, path: string, body?: unknown) =>
+  server.send({ method, path, headers: bearer(token), body })
+
+const sessionsOf = (server: Server, token: string) =>
+  Effect.map(send(server, token, "GET", "/api/auth/sessions"), ({ json }) => decodeSessions(json["sessions"]))
+
+const link = (server: Server, token: string, body: object = {}) =>
+  Effect.map(send(server, token, "POST", "/api/auth/pairing-links", body), ({ json }) => decodeLink(json))
+
+const pair = (server: Server, code: string) =>
+  Effect.map(
+    server.send({
+      method: "POST",
+      path: "/oauth/token",
+      headers: { "content-type": "application/x-www-form-urlencoded", "user-agent": "curl/8.15.0" },
+      body: new URLSearchParams({
+        grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+        subject_token: code,
+        subject_token_type: "urn:sallyport:token-type:bootstrap-credential"
+      }).toString()
+    }),
+    ({ json }) => String(json["access_token"])
+  )
+
+describe("the list of connections", () => {
+  it.live("SESS-13: shows who let each session in, whom it let in, its kind and its connections", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const owner = yield* pair(server, yield* server.code())
+      const offered = yield* link(server, owner, { label: "build machine" })
+      const machine = yield* pair(server, offered.code)
+      const [first, second] = yield* sessionsOf(server, owner)
+      assert.deepStrictEqual([first?.letInBy.actor, first?.letInBy.sessionId], ["operator", null])
+      assert.deepStrictEqual(second?.letInBy, { actor: "owner", sessionId: first?.id ?? null, linkId: offered.link.id })
+      assert.deepStrictEqual([first?.descendants, second?.descendants], [1, 0])
+      assert.deepStrictEqual([second?.device.kind, second?.device.label], ["terminal", "build machine"])
+      assert.deepStrictEqual([first?.connections, second?.connections], [0, 0])
+
+      for (const token of [machine, machine, owner]) {
+        yield* follow(server.port, { path: "/api/auth/access", headers: bearer(token) })
+      }
+      yield* Effect.repeat(sessionsOf(server, owner), {
+        until: (sessions) => sessions.map(({ connections }) => connections).join() === "1,2"
+      })
+      const ended = yield* send(server, owner, "POST", "/api/auth/sessions/revoke", { id: second?.id })
+      assert.deepStrictEqual([ended.status, ended.json], [200, { sessions: 1, links: 0, connections: 2 }])
+    }).pipe(Effect.scoped))
+
+  it.live("SESS-13: revoking answers what ended: sessions, links and connections, with what they let in if asked for", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const owner = yield* pair(server, yield* server.code())
+      const child = yield* pair(server, (yield* link(server, owner)).code)
+      const grandchild = yield* pair(server, (yield* link(server, child)).code)
+      yield* link(server, child)
+      yield* link(server, grandchild)
+      const [, { id } = { id: "" }] = yield* sessionsOf(server, owner)
+      const revoke = send(server, owner, "POST", "/api/auth/sessions/revoke", { id, alsoLetIn: true })
+      assert.deepStrictEqual((yield* revoke).json, { sessions: 2, links: 2, connections: 0 })
+      assertError(yield* revoke, { status: 404, tag: "NotFound", code: "session_not_found" })
+      yield* pair(server, (yield* link(server, owner)).code)
+      const others = yield* send(server, owner, "POST", "/api/auth/sessions/revoke-others")
+      assert.deepStrictEqual(others.json, { sessions: 1, links: 0, connections: 0 })
+    }).pipe(Effect.scoped))
+
+  it.live("SESS-11 C-03: a session is given a name by a line of text, and by who reaches it alone", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const ada = yield* server.token({ subject: "ada", scopes: ["access:read", "access:write"] })
+      const bob = yield* server.token({ subject: "bob", scopes: ["access:read", "access:write"] })
+      const watcher = yield* server.token({ subject: "ada", scopes: ["access:read"] })
+      const [{ id } = { id: "" }] = yield* sessionsOf(server, ada)
+      const path = `/api/auth/sessions/${id}`
+      const renamed = yield* send(server, ada, "PATCH", path, { label: " Ada’s phone " })
+      assert.deepInclude(renamed.json["device"], { label: "Ada’s phone" })
+      assert.strictEqual((yield* sessionsOf(server, ada))[0]?.device.label, "Ada’s phone")
+      for (const label of ["", " ", "a\u202eb", "a\u200bb", "a\nb", "x".repeat(129), 1, null, undefined]) {
+        assertError(yield* send(server, ada, "PATCH", path, { label }), {
+          status: 400,
+          tag: "InvalidRequest",
+          code: "invalid_request"
+        })
+      }
+      assertError(yield* send(server, watcher, "PATCH", path, { label: "x" }), {
+        status: 403,
+        tag: "Forbidden",
+        code: "scope_required"
+      })
+      for (const [token, of] of [[bob, id], [ada, "unknown"]] as const) {
+        assertError(yield* send(server, token, "PATCH", `/api/auth/sessions/${of}`, { label: "mine" }), {
+          status: 404,
+          tag: "NotFound",
+          code: "session_not_found"
+        })
+      }
+      assert.strictEqual((yield* sessionsOf(server, ada))[0]?.device.label, "Ada’s phone")
+    }).pipe(Effect.scoped))
+
+  it.live("SESS-17: links and sessions show how long they last, within what the issuer's session does", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const owner = yield* pair(server, yield* server.code())
+      const guestLink = yield* link(server, owner, {
+        sessionLifetimeSeconds: 600,
+        sessionAbsoluteLifetimeSeconds: 86_400
+      })
+      assert.strictEqual(guestLink.link.sessionLifetimeSeconds, 600)
+      const guest = yield* pair(server, guestLink.code)
+      const [plain, limited] = yield* sessionsOf(server, owner)
+      assert.deepStrictEqual([plain?.lifetimeSeconds, plain?.absoluteExpiresAt], [null, null])
+      assert.deepStrictEqual([limited?.lifetimeSeconds, limited?.absoluteExpiresAt], [
+        600,
+        guestLink.link.sessionEndsAt
+      ])
+      const further = yield* link(server, guest, { sessionLifetimeSeconds: 315_576_000 })
+      assert.deepStrictEqual(
+        [further.link.sessionLifetimeSeconds, further.link.sessionEndsAt],
+        [600, guestLink.link.sessionEndsAt]
+      )
+      for (const seconds of [0, -1, 1.5, 315_576_001, "60", null]) {
+        for (const name of ["sessionLifetimeSeconds", "sessionAbsoluteLifetimeSeconds"]) {
+          assertError(yield* send(server, owner, "POST", "/api/auth/pairing-links", { [name]: seconds }), {
+            status: 400,
+            tag: "InvalidRequest",
+            code: "invalid_request"
+          })
+        }
+      }
+    }).pipe(Effect.scoped))
+})

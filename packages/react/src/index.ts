@@ -1,0 +1,2 @@
+export * as Hooks from "./Hooks.ts"
+export * as Store from "./Store.ts"
