@@ -312,7 +312,77 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
   )
 
   for (
+    const [name, address] of [
+      ["a host that no name server knows", "no-such-host.invalid"],
+      ["an address that is none", "300.1.1.1"]
+    ] as const
+  ) {
+    refuses(
+      `OPS-06 ${name}`,
+      Effect.map(Sallyport.freshState, (state) => ({
+        args: ["--port", "0", "--state-dir", state, "--host", address],
+        says: [address, "--host"],
+        unchanged: state
+      }))
+    )
+  }
+
+  for (const url of ["not an address", "https://", "/pair"]) {
+    refuses(
+      `OPS-06 the public URL ${JSON.stringify(url)}`,
+      Effect.map(Sallyport.freshState, (state) => ({
+        args: ["--port", "0", "--state-dir", state, "--public-url", url],
+        says: [url],
+        unchanged: state
+      }))
+    )
+  }
+
+  refuses(
+    "OPS-06 a database with tables of another program in the place of ours",
+    Effect.map(Sallyport.freshState, (state) => {
+      NFS.mkdirSync(state, { mode: 0o700 })
+      const path = NPath.join(state, "sallyport.db")
+      const database = new DatabaseSync(path)
+      database.exec("CREATE TABLE sallyport_sessions (something TEXT)")
+      database.close()
+      return { args: ["--port", "0", "--state-dir", state], says: [path, "sallyport_sessions"] }
+    })
+  )
+
+  refuses(
+    "OPS-06 OPS-08 C-60 a symbolic link in the place of the database",
+    Effect.map(Sallyport.freshState, (state) => {
+      NFS.mkdirSync(state, { mode: 0o700 })
+      NFS.symlinkSync("/nowhere/else.db", NPath.join(state, "sallyport.db"))
+      return {
+        args: ["--port", "0", "--state-dir", state],
+        says: [state, "holds a symbolic link, sallyport.db", "rm "]
+      }
+    })
+  )
+
+  refuses(
+    "OPS-06 OPS-03 a database that another process keeps locked",
+    Effect.gen(function*() {
+      const state = yield* usedState
+      const path = NPath.join(state, "sallyport.db")
+      const database = yield* Effect.acquireRelease(
+        Effect.sync(() => new DatabaseSync(path)),
+        (database) => Effect.sync(() => database.close())
+      )
+      database.exec("PRAGMA locking_mode = EXCLUSIVE")
+      database.exec("PRAGMA journal_mode = DELETE")
+      database.exec("BEGIN EXCLUSIVE")
+      return { args: ["--port", "0", "--state-dir", state], says: [path, "is locked", "try again later"] }
+    })
+  )
+
+  for (
     const [args, says] of [
+      [["--json=maybe"], "--json"],
+      [["--port", "-1"], "--port"],
+      [["--port", "80.5"], "--port"],
       [["--colour"], "Unrecognized flag: --colour"],
       [["--port", "99999"], "between 0 and 65535"],
       [["--port", "many"], "--port: \"many\""],

@@ -30,6 +30,14 @@ export class SchemaTooNew extends Schema.TaggedError<SchemaTooNew>()("SchemaTooN
   }
 }
 
+/** Returns what the outermost error says, and the innermost, which the database has said. */
+const causesOf = (error: unknown): ReadonlyArray<string> => {
+  const text = (one: unknown) => one instanceof Error ? one.message : String(one)
+  let innermost = error
+  while (innermost instanceof Error && innermost.cause !== undefined) innermost = innermost.cause
+  return Array.from(new Set([text(error), text(innermost)]))
+}
+
 /**
  * Reports that a migration, or the statement that records it, failed; nothing of it was kept.
  *
@@ -40,9 +48,8 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    return `could not be migrated and was left as it was: ${
-      this.cause instanceof Error ? this.cause.message : String(this.cause)
-    }; see the error's cause`
+    return `could not be migrated and was left as it was: ${causesOf(this.cause).join(": ")}; mend that, or choose ` +
+      `another database or prefix, and start again`
   }
 }
 
