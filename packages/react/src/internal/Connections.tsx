@@ -31,7 +31,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
   const { act, busy, clear, fault } = useActions()
   const now = useNow()
   const [asked, setAsked] = useState<Device | "others">()
-  const [descendants, setDescendants] = useState(false)
+  const [alsoLetIn, setAlsoLetIn] = useState(false)
   const [told, setTold] = useState("")
   const own = view.devices.filter(({ current }) => current)
   const others = view.devices.filter(({ current }) => !current).sort((a, b) => lastSeen(a) - lastSeen(b))
@@ -39,7 +39,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
   const mine = others.filter((device) => device.subject === subject)
   const close = () => {
     setAsked(undefined)
-    setDescendants(false)
+    setAlsoLetIn(false)
     clear()
   }
   async function end<A>(name: string, effect: Parameters<typeof act<A>>[1], done: (answer: A) => string) {
@@ -133,9 +133,9 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
           <label className="sp-check">
             <input
               type="checkbox"
-              checked={descendants}
+              checked={alsoLetIn}
               onChange={(event) =>
-                setDescendants(event.target.checked)}
+                setAlsoLetIn(event.target.checked)}
             />
             <span>Also revoke what it let in</span>
           </label>
@@ -149,7 +149,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
               onClick={() =>
                 end(
                   "revoke",
-                  revoke(asked.id, { descendants }),
+                  revoke(asked.id, { alsoLetIn }),
                   () => `${Words.deviceName(asked.device)} was revoked.`
                 )}
             >
