@@ -265,15 +265,16 @@ const suite = (
           let alive = yield* live("stopped")
           for (let n = 2; alive === undefined; n++) alive = yield* live(`stopped ${n}`)
           const { reader, runId, writer } = alive
-          // A process that is stopped in a transaction on SQLite holds up all other writers, reapers too.
+          // A process that is stopped in a transaction holds up all other writers on SQLite, and on PostgreSQL keeps the row
+          // of its run from the reaper.
           let probes = 0
-          yield* Effect.suspend(() =>
+          const events = yield* Effect.suspend(() =>
             writer.signal("SIGSTOP").pipe(
               Effect.andThen(Effect.suspend(() => log.start(request(`probe ${++probes}`)))),
+              Effect.andThen(Effect.timeout(Effect.orDie(Fiber.join(reader)), 8 * leaseMillis)),
               Effect.tapError(() => writer.signal("SIGCONT"))
             )
           ).pipe(Effect.retry(Schedule.spaced("10 millis")))
-          const events = yield* Fiber.join(reader)
           assert.deepInclude(events[events.length - 1]?.data, { status: "failed", reason: RunEventLog.staleRun })
           yield* writer.signal("SIGCONT")
           yield* writer.until((lines) => lines.includes("left"))
