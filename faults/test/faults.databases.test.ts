@@ -39,7 +39,11 @@ describe("a backend under faults", () => {
   })
 
   it("OPS-01 BOOT-03 SESS-05 RUN-04 RUN-06 FEED-01: keeps its promises on PostgreSQL with two nodes", async () => {
-    const result = await campaign(30_000, (random) => Stores.postgres(random, inject("postgres")))
+    const result = await campaign(30_000, async (random) => {
+      const store = await Stores.postgres(random, inject("postgres"))
+      // Other tests use the server too. `npm run faults` has one of its own.
+      return { ...store, faults: store.faults.filter(({ kind }) => kind !== "PostgreSQL crashed") }
+    })
     assert.lengthOf(result.verdict.violations, 0, report([result]))
     assertChecked(result)
   })
