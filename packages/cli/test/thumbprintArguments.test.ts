@@ -24,7 +24,9 @@ describe("thumbprints that begin with a hyphen", () => {
 
   it.live("name a client, and do not ask for help", () =>
     Effect.gen(function*() {
-      const running = yield* sallyport(["connect", "block", "-hVY0XnOooh", "--state-dir", yield* temporaryDirectory])
+      const state = ["--state-dir", yield* temporaryDirectory]
+      yield* (yield* sallyport(["connect", "security", "client-approval", ...state])).exit
+      const running = yield* sallyport(["connect", "block", "-hVY0XnOooh", ...state])
       assert.strictEqual((yield* running.exit).code, 3)
       assert.include(running.stderr(), "There is no client -hVY0XnOooh")
     }), timeout)
