@@ -10,7 +10,10 @@ import type { Observation } from "./history.ts"
 import * as Nodes from "./node.ts"
 import type { Random } from "./random.ts"
 
-/** Starts a backend that must say what is wrong, and refuse to start unless nothing is left to harm, and returns what is wrong with that. */
+/**
+ * Starts a backend that must say what is wrong, and refuse to start unless nothing is left to harm. Returns what it failed to
+ * do.
+ */
 const refusal = async (stateDirectory: string, names: RegExp, mayStart: boolean): Promise<string | undefined> => {
   const backend = Nodes.spawnServer({ stateDirectory }, {})
   const announcement = await Nodes.announced(backend)

@@ -130,8 +130,8 @@ export class Access extends Context.Service<Access, {
   /** Gives a session's device a name, and returns the session. */
   readonly renameSession: (id: SessionId, label: string) => Effect.Effect<SessionView, ClientError>
   /**
-   * Ends another session with its open links, and if asked for with all that it let in, through every generation. Ending this session is a
-   * `Conflict`; use `logout` for it.
+   * Ends another session with its open links, and if asked for with all that it let in, through every generation.
+   * Ending this session is a `Conflict`; use `logout` for it.
    */
   readonly revokeSession: (id: SessionId, options?: {
     readonly alsoLetIn?: boolean | undefined

@@ -294,8 +294,8 @@ export const AccessHistory = Schema.Struct({
 const cursorText = Schema.String.check(Schema.isMaxLength(64))
 
 /**
- * Groups the endpoints of the access feed: what there is and what changes, and what has happened. A session reads of its own subject; of everyone with the scope `access:manage`,
- * and of connecting clients with `connect:manage`.
+ * Groups the endpoints of the access feed: what there is and what changes, and what has happened. A session reads of
+ * its own subject; of everyone with the scope `access:manage`, and of connecting clients with `connect:manage`.
  *
  * @category endpoints
  * @since 0.1.0

@@ -2,8 +2,9 @@
  * Provides an Effect `SqlClient` over the `node:sqlite` module that ships with Node.
  *
  * One connection serves the whole client. A semaphore hands it out per statement, per stream or per transaction, and
- * statements run synchronously on the calling thread; only the wait for another process's lock lets the event loop turn. The interface and the names in the configuration are those of
- * `@effect/sql-sqlite-node`, which has no release for Effect 4.1, so that changing one import moves to it later.
+ * statements run synchronously on the calling thread; only the wait for another process's lock lets the event loop
+ * turn. The interface and the names in the configuration are those of `@effect/sql-sqlite-node`, which has no release
+ * for Effect 4.1, so that changing one import moves to it later.
  */
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"

@@ -347,9 +347,10 @@ export interface SessionCredentialRepository {
   /** Returns the row of a session, live or not. */
   readonly findById: (id: SessionId) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
   /**
-   * Moves a session's end, in one conditional step: only a row that is live at `change.nowMillis` and was last seen at or
-   * before `dueBeforeMillis` is changed. It is then seen now, ends when {@link endAfterUse} says, and `sessionUpserted` is appended in the same transaction. Of n racers exactly one gets the row; none says
-   * that the session is not live or was renewed by another caller, and that nothing was changed.
+   * Moves a session's end, in one conditional step: only a row that is live at `change.nowMillis` and was last seen at
+   * or before `dueBeforeMillis` is changed. It is then seen now, ends when {@link endAfterUse} says, and
+   * `sessionUpserted` is appended in the same transaction. Of n racers exactly one gets the row; none says that the
+   * session is not live or was renewed by another caller, and that nothing was changed.
    */
   readonly renew: (options: {
     readonly id: SessionId

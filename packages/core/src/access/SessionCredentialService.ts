@@ -224,10 +224,11 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   /** How long a session goes on without being used. */
   readonly lifetime: Duration.Duration
   /**
-   * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the device
-   * in, by default the subject itself. Dies, and stores nothing, if the request is the host's mistake: an empty or
-   * enormous subject, a lifetime that is not between a millisecond and 10 years, one with control characters, or one of the feed's own actors, `operator`, `system` and `connect`; control
-   * characters in what describes the device; a malformed scope; a `dpop-access-token` without the thumbprint of its key.
+   * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the
+   * device in, by default the subject itself. Dies, and stores nothing, if the request is the host's mistake: an empty
+   * or enormous subject, one with control characters, or one of the feed's own actors, `operator`, `system` and
+   * `connect`; a lifetime that is not between a millisecond and 10 years; control characters in what describes the
+   * device; a malformed scope; a `dpop-access-token` without the thumbprint of its key.
    */
   readonly issue: (options: IssueOptions) => Effect.Effect<IssuedSession, SessionCredentialError>
   /**
@@ -294,10 +295,10 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   /** Returns how many connections of a session this process holds open. */
   readonly connections: (id: SessionId) => number
   /**
-   * Ends a session by its id, and its open pairing links with it. With `descendants` it also ends the sessions that came
-   * from its links, through every generation, and their links. Answers what ended. Fails with {@link SessionNotFound} if no session ended, or
-   * it is another subject's than that of a session without the scope `access:manage`; and with
-   * {@link CurrentSessionProtected} if it is the session that asks.
+   * Ends a session by its id, and its open pairing links with it. With `descendants` it also ends the sessions that
+   * came from its links, through every generation, and their links. Answers what ended. Fails with {@link
+   * SessionNotFound} if no session ended, or it is another subject's than that of a session without the scope
+   * `access:manage`; and with {@link CurrentSessionProtected} if it is the session that asks.
    *
    * Here and below, the session that asks does not end because it descends from what ends, nor does what descends from it.
    */
@@ -323,8 +324,9 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
     by: Principal
   ) => Effect.Effect<Ended, SessionCredentialError>
   /**
-   * Ends every session and open link that was issued before a time, with all that descends from these sessions. It is for a store that came back from a copy, in which what ended since is live.
-   * It goes in steps of 1,000 sessions, each with what descends from them; after a failure it can be called again.
+   * Ends every session and open link that was issued before a time, with all that descends from these sessions. It is
+   * for a store that came back from a copy, in which what ended since is live. It goes in steps of 1,000 sessions, each
+   * with what descends from them; after a failure it can be called again.
    */
   readonly revokeIssuedBefore: (time: DateTime.DateTime, by: Principal) => Effect.Effect<Ended, SessionCredentialError>
   /** Makes a ticket for one WebSocket upgrade, if no header can be set: 128 random bits, single use, short-lived. */
