@@ -134,6 +134,83 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ])
       }).pipe(Effect.provide(build({}))))
 
+    it.live("RUN-22: runs that queue are executed one after another, and can be followed and aborted before", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const go = yield* Deferred.make<void>()
+        const order: Array<string> = []
+        const start = (key: string, program: Effect.Effect<void> = Effect.void) =>
+          log.execute({ ...request(key, "thread"), whenBusy: "enqueue" }, (writer) =>
+            Effect.gen(function*() {
+              order.push(`${key} ${writer.run.status}`)
+              yield* writer.append(key)
+              yield* program
+              order.push(key)
+            }))
+        const first = yield* start("a", Deferred.await(go))
+        assert.strictEqual(first.run.status, "running")
+        const [b, c, d] = [yield* start("b"), yield* start("c"), yield* start("d")]
+        assert.deepStrictEqual(
+          [b, c, d].map(({ created, run }) => [created, run.status]),
+          Array(3).fill([true, "queued"])
+        )
+        const busy = yield* Effect.flip(start("e"))
+        assert.strictEqual(busy.reason._tag, "ThreadBusy")
+        assert.strictEqual((yield* start("b")).created, false)
+        const readers = yield* Effect.forEach(
+          [b, c, d],
+          ({ run }) =>
+            Effect.forkChild(Stream.runCollect(events({ runId: run.runId, owner })), { startImmediately: true })
+        )
+        assert.strictEqual((yield* log.abort({ runId: c.run.runId, owner }))._tag, "Aborted")
+        yield* Deferred.succeed(go, undefined)
+        const told = yield* Effect.forEach(readers, (reader) => Fiber.join(reader))
+        assert.deepStrictEqual(told.map((all) => all.map(({ data }) => data)), [
+          ["b", { status: "succeeded" }],
+          [{ status: "aborted" }],
+          ["d", { status: "succeeded" }]
+        ])
+        assert.deepStrictEqual(order, ["a running", "a", "b running", "b", "d running", "d"])
+      }).pipe(Effect.provide(build({ maxQueued: 3 }))))
+
+    it.live("RUN-22: a run that interrupts ends the program of the one before, and reads as an abort", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const interrupted = yield* Deferred.make<void>()
+        const first = yield* log.execute(
+          request("a", "thread"),
+          (writer) =>
+            Effect.andThen(writer.append("working"), Effect.never).pipe(
+              Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined))
+            )
+        )
+        yield* events({ runId: first.run.runId }).pipe(Stream.take(1), Stream.runDrain)
+        const second = yield* log.execute(
+          { ...request("b", "thread"), whenBusy: "interrupt" },
+          (writer) => writer.append("mine")
+        )
+        yield* Deferred.await(interrupted)
+        const told = yield* Effect.forEach(
+          [first, second],
+          ({ run }) => Stream.runCollect(events({ runId: run.runId }))
+        )
+        assert.deepStrictEqual(told.map((all) => all.map(({ data }) => data)), [
+          ["working", { status: "aborted", reason: RunEventLog.interruptedByRun }],
+          ["mine", { status: "succeeded", result: 1 }]
+        ])
+      }).pipe(Effect.provide(build({}))))
+
+    it.live("RUN-22 RUN-05: runs that wait behind a process that died get their turns", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const dead = yield* log.start(request("dead", "thread"))
+        const next = yield* Effect.forEach(["b", "c"], (key) =>
+          log.execute({ ...request(key, "thread"), whenBusy: "enqueue" }, () => Effect.succeed(key)))
+        const told = yield* Effect.forEach([dead, ...next], ({ run }) =>
+          Stream.runCollect(events({ runId: run.runId })))
+        assert.deepStrictEqual(told.map((all) => Object(all.at(-1)?.data).status), ["failed", "succeeded", "succeeded"])
+      }).pipe(Effect.provide(build({ heartbeatInterval: "100 millis", lease: "1 second" }))))
+
     it.live("BOOT-11 RUN-24 C-06: a text that no store could keep is refused, and the run goes on", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog

@@ -3,12 +3,13 @@
  */
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
-import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent } from "../Run.ts"
+import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent, type WhenBusy } from "../Run.ts"
 import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
 import { checkAddress, checkReason } from "./runAddress.ts"
 import type {
@@ -16,6 +17,7 @@ import type {
   AbortResult,
   AppendedEvents,
   EventsOptions,
+  ExecutedRunRequest,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -24,7 +26,7 @@ import type {
   RunWriter,
   WrittenRun
 } from "./runCalls.ts"
-import { abortedBeforeStartData, endData, staleData, staleRun } from "./runEnds.ts"
+import { abortedBeforeStartData, endData, interruptedByRun, interruptedData, staleData, staleRun } from "./runEnds.ts"
 import {
   CursorBeyondEnd,
   CursorExpired,
@@ -103,22 +105,42 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const finishRow = (runId: string, epoch: number, end: RunEnd, data: string) =>
     storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data }))
 
-  // Programs end before the appender does, so that what they append while they are interrupted is still stored.
-  const executions = yield* Executions.make({
-    settings,
-    heartbeat,
-    finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data)
-  })
-
   /** Tells whether a lease that the database takes for expired is: not if its clock has jumped just now. */
   const canExpire = Effect.map(
     leaseClock.watch(storage(repository.now), (now) => now),
     () => leaseClock.canExpire()
   )
+  const stale = { reason: staleRun, data: staleData }
+
+  /** Waits until a queued run has its thread; none if it is no longer this writer's. */
+  const turn = Effect.fnUntraced(function*({ epoch, runId }: RunRow): Effect.fn.Return<Option.Option<RunRow>> {
+    const taken = Effect.flatMap(canExpire, (expires) =>
+      storage(
+        repository.takeTurn({ runId, epoch, leaseMillis: settings.lease, stale: expires ? stale : undefined })
+      ))
+    const ended = (behind: string) =>
+      Effect.flatMap(find({ runId: behind }), (row) => Stream.runDrain(following.follow(row, row.lastSeq)))
+    while (true) {
+      const outcome = Option.getOrUndefined(yield* Effect.option(taken))
+      if (outcome?._tag === "Running") return Option.some(outcome.run)
+      if (outcome !== undefined && outcome._tag !== "Behind") return Option.none()
+      // Where nothing can be heard of the run before this one, or of the store, it is asked again after a while.
+      const hint = outcome === undefined ? Effect.never : Effect.catch(ended(outcome.runId), () => Effect.never)
+      yield* Effect.timeoutOption(hint, Duration.millis(settings.heartbeatInterval))
+    }
+  }, Effect.withTracerEnabled(false))
+
+  // Programs end before the appender does, so that what they append while they are interrupted is still stored.
+  const executions = yield* Executions.make({
+    settings,
+    heartbeat,
+    turn,
+    finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data)
+  })
 
   const startRow = Effect.fnUntraced(function*(
     runId: string,
-    request: RunRequest
+    request: ExecutedRunRequest
   ): Effect.fn.Return<{ readonly row: RunRow; readonly created: boolean }, RunEventLogError> {
     if (executions.isClosing()) return yield* shuttingDown
     yield* checkAddress(request)
@@ -127,6 +149,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     const metadata = encode(request.metadata ?? {})
     if (metadata === undefined) return yield* fail(new InvalidInput({ field: "metadata", expected: "JSON" }))
     const requestDigest = yield* digest.digestHex(Digest.sha256, encoder.encode(text.value))
+    const whenBusy: Record<WhenBusy, StartOptions["whenBusy"]> = {
+      reject: undefined,
+      enqueue: { _tag: "Enqueue", max: settings.maxQueued },
+      interrupt: { _tag: "Interrupt", end: { reason: interruptedByRun, data: interruptedData } }
+    }
     const attempt = (stale: StartOptions["stale"]) =>
       leaseClock.watch(
         storage(repository.start({
@@ -140,16 +167,18 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           metadata,
           leaseMillis: settings.lease,
           abortedData: abortedBeforeStartData,
-          stale
+          stale,
+          whenBusy: whenBusy[request.whenBusy ?? "reject"]
         })),
         (outcome) => outcome._tag === "Created" ? outcome.run.startedAtMillis : undefined
       )
     let outcome = yield* attempt(undefined)
     if (outcome._tag === "ThreadBusy" && outcome.leaseExpired && !executions.has(outcome.runId) && (yield* canExpire)) {
-      outcome = yield* attempt({ reason: staleRun, data: staleData })
+      outcome = yield* attempt(stale)
     }
     switch (outcome._tag) {
       case "Created":
+        if (outcome.interrupted !== undefined) yield* executions.interrupt(outcome.interrupted)
         return { row: outcome.run, created: true }
       case "Existing":
         return { row: outcome.run, created: false }
@@ -225,7 +254,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return { run: toRun(row), created }
     }),
     execute: Effect.fn("RunEventLog.execute")(function*<E, R>(
-      request: RunRequest,
+      request: ExecutedRunRequest,
       program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
     ) {
       const runId = yield* random.uuidV7()
@@ -316,7 +345,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     eventsEncoded,
     reap: Effect.fn("RunEventLog.reap")(function*({ limit }: { readonly limit: number }) {
       if (!(yield* canExpire)) return []
-      const rows = yield* storage(repository.reap({ limit, reason: staleRun, data: staleData }))
+      const rows = yield* storage(repository.reap({ limit, ...stale }))
       return rows.map(toRun)
     }),
     sweep: Effect.fn("RunEventLog.sweep")(({ limit }: { readonly limit: number }) =>
