@@ -46,6 +46,7 @@ export const layer = HttpApiBuilder.group(
             idempotencyKey: headers["idempotency-key"],
             request: payload.input,
             owner: ownerOf(session),
+            whenBusy: payload.whenBusy,
             metadata: payload.continuation === undefined ? undefined : { continuation: payload.continuation }
           }, (run) => program.execute({ input: payload.input, run, session }))
           return created ? { created: true as const, run: Wire.runView(run) } : {

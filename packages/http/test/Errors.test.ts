@@ -293,6 +293,14 @@ describe("what the contract's errors are answered to", () => {
         yield* server.send(startRun(token, { threadId: "t", input: 2 }, { "idempotency-key": "other" })),
         { status: 409, tag: "Conflict", code: "thread_busy" }
       )
+      const queued = yield* server.send(
+        startRun(token, { threadId: "t", input: 2, whenBusy: "enqueue" }, { "idempotency-key": "queued" })
+      )
+      assert.deepStrictEqual([queued.status, Object(queued.json.run).status], [201, "queued"])
+      assertError(
+        yield* server.send(startRun(token, { threadId: "t", input: 2, whenBusy: "wait" }, { "idempotency-key": "k2" })),
+        { status: 400, tag: "InvalidRequest", code: "invalid_request" }
+      )
       const conflict = { status: 422, tag: "IdempotencyConflict", code: "idempotency_conflict" }
       assertError(yield* server.send(startRun(token, { threadId: "t", input: { a: 1, b: 3 } })), conflict)
       assertError(yield* server.send(startRun(token, { threadId: "u", input: { a: 1, b: 2 } })), conflict)

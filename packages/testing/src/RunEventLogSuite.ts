@@ -257,22 +257,24 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ))
       ))
 
-    it.live("RUN-08: a reader follows a run that another process writes", () => {
-      // Two services on one repository are two processes as far as wake-ups go.
-      const settings = { pollInterval: "20 millis" } as const
-      return Effect.gen(function*() {
-        const repository = yield* Layer.build(Layer.fresh(layer))
-        const crypto = Layer.mergeAll(
-          Digest.layerWebCrypto,
-          SecureRandom.layerWebCrypto,
-          Layer.succeedContext(repository)
-        )
-        const service = Effect.map(
-          Layer.build(Layer.fresh(Layer.provide(RunEventLog.layerWith(settings), crypto))),
-          (context) => RunEventLog.RunEventLog.of(Effect.runSync(Effect.provide(RunEventLog.RunEventLog, context)))
-        )
-        const writer = yield* service
-        const other = yield* service
+    /** Makes two services on one repository, which are two processes as far as wake-ups go. */
+    const two = Effect.gen(function*() {
+      const repository = yield* Layer.build(Layer.fresh(layer))
+      const crypto = Layer.mergeAll(
+        Digest.layerWebCrypto,
+        SecureRandom.layerWebCrypto,
+        Layer.succeedContext(repository)
+      )
+      const service = Effect.map(
+        Layer.build(Layer.fresh(Layer.provide(RunEventLog.layerWith({ pollInterval: "20 millis" }), crypto))),
+        (context) => RunEventLog.RunEventLog.of(Effect.runSync(Effect.provide(RunEventLog.RunEventLog, context)))
+      )
+      return [yield* service, yield* service] as const
+    })
+
+    it.live("RUN-08: a reader follows a run that another process writes", () =>
+      Effect.gen(function*() {
+        const [writer, other] = yield* two
         const { run } = yield* writer.start(request("key"))
         const { epoch, runId } = run
         const stream = yield* other.events({ runId })
@@ -286,7 +288,29 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         yield* writer.append({ runId, epoch, events: [2] })
         yield* writer.finish({ runId, epoch, end: { status: "succeeded" } })
         assert.deepStrictEqual(seqs(yield* Fiber.join(reader)), [1, 2, 3])
-      }).pipe(Effect.scoped)
-    })
+      }).pipe(Effect.scoped))
+
+    it.live("RUN-22: runs that wait in two processes are executed in the order of their coming", () =>
+      Effect.gen(function*() {
+        const [one, other] = yield* two
+        const { run } = yield* one.start(request("first", "thread"))
+        const order: Array<string> = []
+        const runIds: Array<string> = []
+        for (const [index, log] of [other, one, other, one].entries()) {
+          const key = `queued ${index}`
+          const queued = yield* log.execute(
+            { ...request(key, "thread"), whenBusy: "enqueue" },
+            () => Effect.sync(() => void order.push(key))
+          )
+          assert.strictEqual(queued.run.status, "queued")
+          runIds.push(queued.run.runId)
+        }
+        yield* one.finish({ runId: run.runId, epoch: run.epoch, end: { status: "succeeded" } })
+        for (const runId of runIds) {
+          const all = yield* Stream.runCollect(Stream.unwrap(one.events({ runId })))
+          assert.deepStrictEqual(all.map(({ data }) => data), [{ status: "succeeded" }])
+        }
+        assert.deepStrictEqual(order, ["queued 0", "queued 1", "queued 2", "queued 3"])
+      }).pipe(Effect.scoped))
   })
 }
