@@ -152,7 +152,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         const [b, c, d] = [yield* start("b"), yield* start("c"), yield* start("d")]
         assert.deepStrictEqual(
           [b, c, d].map(({ created, run }) => [created, run.status]),
-          Array(3).fill([true, "queued"])
+          [[true, "queued"], [true, "queued"], [true, "queued"]]
         )
         const busy = yield* Effect.flip(start("e"))
         assert.strictEqual(busy.reason._tag, "ThreadBusy")

@@ -345,7 +345,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
-      "RUN-22 RUN-05 RUN-12: a run that waits is written by nobody, can be aborted, extended and reaped, and is found",
+      "RUN-22 RUN-05 RUN-12: a run that waits has no writer, can be aborted, extended and reaped, and is found",
       Effect.gen(function*() {
         const stale = { reason: "stale_run", data: `{"status":"failed"}` }
         const first = yield* started()
@@ -386,7 +386,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         assert.deepStrictEqual(Option.map(yield* active, ({ runId }) => runId), Option.some(patient.runId))
         assert.strictEqual((yield* turn(patient))._tag, "Running")
 
-        // What died keeps nobody waiting: neither the one that ran nor one that waited longer.
+        // What died holds up no other: neither the one that ran nor one that waited longer.
         yield* started({ threadId: "dead", leaseMillis: past })
         yield* enqueue({ threadId: "dead", leaseMillis: past })
         const last = expectRun(yield* enqueue({ threadId: "dead" }))

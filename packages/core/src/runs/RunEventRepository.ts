@@ -490,7 +490,7 @@ export const planAppend = (options: {
     const head = heads.get(item.runId)
     const refused = refuse(head, item.epoch)
     if (head === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
-    // Nobody writes to a run that waits.
+    // A run that waits has no writer.
     if (head.status === "queued") return { _tag: "Fenced", currentEpoch: head.epoch }
     const eventCount = head.eventCount + item.events.length
     if (eventCount > options.maxEvents) return { _tag: "LimitExceeded", limit: "maxEvents" }

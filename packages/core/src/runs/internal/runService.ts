@@ -124,8 +124,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       const outcome = Option.getOrUndefined(yield* Effect.option(taken))
       if (outcome?._tag === "Running") return Option.some(outcome.run)
       if (outcome !== undefined && outcome._tag !== "Behind") return Option.none()
-      // Where nothing can be heard of the run before this one, or of the store, it is asked again after a while.
-      const hint = outcome === undefined ? Effect.never : Effect.catch(ended(outcome.runId), () => Effect.never)
+      // If nothing can be heard of the run before this one, or of the store, it is asked again after a while.
+      const hint = outcome === undefined
+        ? Effect.never
+        : Effect.matchCauseEffect(ended(outcome.runId), { onFailure: () => Effect.never, onSuccess: Effect.succeed })
       yield* Effect.timeoutOption(hint, Duration.millis(settings.heartbeatInterval))
     }
   }, Effect.withTracerEnabled(false))
