@@ -4,7 +4,7 @@
 import { endTold } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
-import { isEnded, RunId, type RunOwner } from "@sallyport/core/runs/Run"
+import { isEnded, isRunId, type RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog } from "@sallyport/core/runs/RunEventLog"
 import type { Session } from "@sallyport/core/access/Session"
 import * as Effect from "effect/Effect"
@@ -64,12 +64,12 @@ export const layer = HttpApiBuilder.group(
       ),
       list: Effect.fn(
         function*({ query }) {
-          const place = yield* Wire.readPlace(query.after)
+          const place = yield* Wire.readPlace(query.after, isRunId)
           const runs = yield* log.list({
             owner: yield* owner,
             threadId: query.threadId,
             status: query.status,
-            after: place === undefined ? undefined : { startedAt: place.time, runId: RunId.make(place.id) },
+            after: place === undefined ? undefined : { startedAt: place.time, runId: place.id },
             limit: Wire.pageSize
           })
           return {

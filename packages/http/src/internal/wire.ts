@@ -202,13 +202,14 @@ export const nextPage = <A>(page: ReadonlyArray<A>, placeOf: (last: A) => string
 /** Writes down where an entry stands in a list that is ordered by a time and an id. */
 export const placeAt = (time: DateTime.Utc, id: string): string => `${time.epochMilliseconds}.${id}`
 
-/** Reads where an entry stands, or fails with a 400. */
-export const readPlace = (
-  after: string | undefined
-): Effect.Effect<{ readonly time: DateTime.Utc; readonly id: string } | undefined, WireError.InvalidRequest> => {
+/** Reads where an entry stands, if what is said to be its id can be one, or fails with a 400. */
+export const readPlace = <Id extends string>(
+  after: string | undefined,
+  isId: (text: string) => text is Id
+): Effect.Effect<{ readonly time: DateTime.Utc; readonly id: Id } | undefined, WireError.InvalidRequest> => {
   if (after === undefined) return Effect.succeed(undefined)
   const [, millis, id] = /^(\d{1,15})\.(.+)$/.exec(after) ?? []
-  return millis === undefined || id === undefined
+  return millis === undefined || id === undefined || !isId(id)
     ? malformedCursor({ message: `${JSON.stringify(after)} is not the next of a page; give that, or none` })
     : Effect.succeed({ time: DateTime.makeUnsafe(Number(millis)), id })
 }

@@ -11,7 +11,7 @@ import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
 import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent, type WhenBusy } from "../Run.ts"
 import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
-import { checkAddress, checkReason } from "./runAddress.ts"
+import { checkInput, writerProblem } from "./runInput.ts"
 import type {
   AbortOptions,
   AbortResult,
@@ -145,7 +145,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     request: ExecutedRunRequest
   ): Effect.fn.Return<{ readonly row: RunRow; readonly created: boolean }, RunEventLogError> {
     if (executions.isClosing()) return yield* shuttingDown
-    yield* checkAddress(request)
+    yield* checkInput({ owner: request.owner, threadId: request.threadId, idempotencyKey: request.idempotencyKey })
     const text = toCanonical(request.request)
     if (Option.isNone(text)) return yield* fail(new InvalidInput({ field: "request", expected: "JSON" }))
     const metadata = encode(request.metadata ?? {})
@@ -198,6 +198,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   ): Effect.Effect<AppendedEvents, RunEventLogError> =>
     Effect.suspend(() => {
       const { epoch, runId } = options
+      const problem = writerProblem(options)
+      if (problem !== undefined) return fail(problem)
       if (options.events.length === 0) {
         return fail(new InvalidInput({ field: "events", expected: "at least one event" }))
       }
@@ -269,11 +271,15 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     }, Effect.uninterruptible),
     append,
     heartbeat: Effect.fn("RunEventLog.heartbeat")(function*({ epoch, runId }: WrittenRun) {
+      const problem = writerProblem({ epoch, runId })
+      if (problem !== undefined) return yield* fail(problem)
       const outcome = yield* heartbeat({ runId, epoch })
       if (outcome._tag !== "Extended") return yield* fail(refusal(runId, epoch, outcome))
     }),
     finish: Effect.fn("RunEventLog.finish")(function*({ end, epoch, runId }: WrittenRun & { readonly end: RunEnd }) {
-      yield* checkReason(end.reason)
+      const problem = writerProblem({ epoch, runId })
+      if (problem !== undefined) return yield* fail(problem)
+      yield* checkInput({ end, reason: end.reason })
       const data = encode(end)
       if (data === undefined) return yield* fail(new InvalidInput({ field: "end", expected: "JSON" }))
       if (utf8Length(data) > settings.maxEventBytes) {
@@ -284,7 +290,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     }),
     abort: Effect.fn("RunEventLog.abort")(
       function*(options: AbortOptions): Effect.fn.Return<AbortResult, RunEventLogError> {
-        yield* checkReason(options.reason)
+        yield* checkInput({ reason: options.reason })
         const reason = options.reason ?? null
         const data = endData({ status: "aborted", ...(reason === null ? {} : { reason }) })
         if ("runId" in options) {
@@ -298,8 +304,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           yield* executions.interrupt(runId)
           return { _tag: outcome._tag, run: toRun(outcome.run) }
         }
-        yield* checkAddress(options)
         const { idempotencyKey, owner, threadId } = options
+        yield* checkInput({ idempotencyKey, owner, threadId })
         const outcome = yield* storage(
           repository.abortByKey({ ownerKey: ownerKey(owner), threadId, idempotencyKey, reason, data })
         )
@@ -315,13 +321,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return toRun(yield* find(options))
     }),
     getByKey: Effect.fn("RunEventLog.getByKey")(function*(options: KeyedRun) {
-      yield* checkAddress(options)
       const { idempotencyKey, owner } = options
+      yield* checkInput({ idempotencyKey, owner })
       const row = yield* storage(repository.getByKey({ ownerKey: ownerKey(owner), idempotencyKey }))
       return Option.map(row, toRun)
     }),
     activeForThread: Effect.fn("RunEventLog.activeForThread")(function*(options: OwnedThread) {
-      yield* checkAddress(options)
+      yield* checkInput({ owner: options.owner, threadId: options.threadId })
       const row = yield* storage(repository.activeForThread({
         ownerKey: ownerKey(options.owner),
         threadId: options.threadId,
@@ -330,7 +336,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return Option.map(row, toRun)
     }),
     list: Effect.fn("RunEventLog.list")(function*({ after, limit, owner, status, threadId }: ListOptions) {
-      yield* checkAddress({ owner, ...(threadId === undefined ? {} : { threadId }) })
+      yield* checkInput({ owner, threadId, limit, status, after: after?.runId })
       const rows = yield* storage(repository.list({
         ownerKey: ownerKey(owner),
         threadId,
@@ -346,16 +352,20 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       Effect.map(eventsEncoded(options), Stream.map((event): RunEvent => ({ ...event, data: JSON.parse(event.data) }))),
     eventsEncoded,
     reap: Effect.fn("RunEventLog.reap")(function*({ limit }: { readonly limit: number }) {
+      yield* checkInput({ limit })
       if (!(yield* canExpire)) return []
       const rows = yield* storage(repository.reap({ limit, ...stale }))
       return rows.map(toRun)
     }),
     sweep: Effect.fn("RunEventLog.sweep")(({ limit }: { readonly limit: number }) =>
-      storage(repository.sweep({
-        limit,
-        retentionMillis: settings.retention,
-        tombstoneMillis: settings.tombstoneRetention
-      }))
+      Effect.andThen(
+        checkInput({ limit }),
+        storage(repository.sweep({
+          limit,
+          retentionMillis: settings.retention,
+          tombstoneMillis: settings.tombstoneRetention
+        }))
+      )
     )
   }
 })
