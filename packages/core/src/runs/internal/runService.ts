@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
+import * as Metrics from "../../Metrics.ts"
 import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent } from "../Run.ts"
 import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
 import { checkAddress, checkReason } from "./runAddress.ts"
@@ -76,17 +77,19 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     maxWeight: settings.maxBatchEvents,
     closed: shuttingDown,
     commit: (items) =>
-      Effect.map(
+      Effect.flatMap(
         storage(repository.append({ items, maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes })),
         (outcomes) => {
+          let appended = 0
           // In the order of the commit, before any reader is told of it.
           for (let i = 0; i < items.length; i++) {
             const item = items[i]
             const outcome = outcomes[i]
             if (item === undefined || outcome?._tag !== "Appended") continue
             following.committed(item.runId, outcome.firstSeq, item.events, outcome.atMillis)
+            appended += item.events.length
           }
-          return outcomes
+          return Effect.as(Metrics.runEvents(appended, {}), outcomes)
         }
       )
   })
@@ -101,7 +104,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     )
 
   const finishRow = (runId: string, epoch: number, end: RunEnd, data: string) =>
-    storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data }))
+    Effect.tap(
+      storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data })),
+      ({ _tag }) => _tag === "Finished" ? Metrics.runsEnded(1, { end: end.status }) : Effect.void
+    )
 
   // Programs end before the appender does, so that what they append while they are interrupted is still stored.
   const executions = yield* Executions.make({
@@ -147,9 +153,12 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     let outcome = yield* attempt(undefined)
     if (outcome._tag === "ThreadBusy" && outcome.leaseExpired && !executions.has(outcome.runId) && (yield* canExpire)) {
       outcome = yield* attempt({ reason: staleRun, data: staleData })
+      if (outcome._tag === "Created") yield* Metrics.runsEnded(1, { end: "stale" })
     }
     switch (outcome._tag) {
       case "Created":
+        yield* Metrics.runsStarted(1, {})
+        if (outcome.run.status === "aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         return { row: outcome.run, created: true }
       case "Existing":
         return { row: outcome.run, created: false }
@@ -264,6 +273,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
             )
             : undefined
           if (outcome === undefined || outcome._tag === "Unknown") return yield* fail(new RunNotFound({ runId }))
+          if (outcome._tag === "Aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
           yield* executions.interrupt(runId)
           return { _tag: outcome._tag, run: toRun(outcome.run) }
         }
@@ -276,6 +286,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         if (outcome._tag === "Conflict") {
           return yield* fail(new IdempotencyConflict({ idempotencyKey, runId: outcome.run.runId }))
         }
+        if (outcome._tag === "Aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         yield* executions.interrupt(outcome.run.runId)
         return { _tag: outcome._tag, run: toRun(outcome.run) }
       }
@@ -317,6 +328,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     reap: Effect.fn("RunEventLog.reap")(function*({ limit }: { readonly limit: number }) {
       if (!(yield* canExpire)) return []
       const rows = yield* storage(repository.reap({ limit, reason: staleRun, data: staleData }))
+      yield* Metrics.runsEnded(rows.length, { end: "stale" })
       return rows.map(toRun)
     }),
     sweep: Effect.fn("RunEventLog.sweep")(({ limit }: { readonly limit: number }) =>
