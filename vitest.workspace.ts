@@ -1,8 +1,11 @@
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 
-/** Workspace packages are imported from their sources, so that a test never runs a stale build. */
-const conditions = ["sallyport-source", "module", "node", "development|production"]
+/**
+ * Workspace packages are imported from their sources, so that a test never runs a stale build, and all others as Node takes
+ * them: not by `module`, whose files are for bundlers and may not run in it.
+ */
+const conditions = ["sallyport-source", "node", "development|production"]
 
 /** The tests that run on real databases. Only a run that includes one of them starts a PostgreSQL server. */
 const onDatabases = [

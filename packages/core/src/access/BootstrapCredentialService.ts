@@ -55,6 +55,7 @@ import {
 import * as CredentialDigest from "./internal/credentialDigest.ts"
 import * as Lifetimes from "./internal/lifetimes.ts"
 import * as Input from "../Input.ts"
+import * as Metrics from "../Metrics.ts"
 import * as Text from "../Text.ts"
 import { scopesRule, subjectProblem, subjectRule } from "./internal/inputRules.ts"
 import * as PairingCode from "./PairingCode.ts"
@@ -462,9 +463,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     { scopes, source }: Pick<RedeemOptions<unknown, unknown>, "scopes" | "source">
   ): Effect.fn.Return<never, BootstrapCredentialError> {
     yield* Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason })
+    yield* Metrics.pairingAttempts(1, { result: reason })
     if (reason === "scope-not-granted") return yield* fail(new ScopeNotGranted({ requested: scopes ?? [] }))
     const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
     if (Option.isSome(exceeded)) {
+      yield* Metrics.pairingAttempts(1, { result: "too-many-attempts" })
       return yield* fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
     }
     const nowMillis = yield* Clock.currentTimeMillis
@@ -480,7 +483,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     { credential, methods, source }: Pick<RedeemOptions<unknown, unknown>, "credential" | "methods" | "source">
   ) {
     const text = CredentialDigest.canonical(Redacted.value(credential))
-    if (Option.isNone(text)) return yield* fail(new MalformedCode())
+    if (Option.isNone(text)) {
+      yield* Metrics.pairingAttempts(1, { result: "malformed" })
+      return yield* fail(new MalformedCode())
+    }
     const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
     if (methods !== undefined && !methods.includes(method)) {
       return yield* refuse(undefined, "method-not-offered", { source })
@@ -597,6 +603,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           return outcome.session
         })
       ).pipe(
+        Effect.tap(() => Metrics.pairingAttempts(1, { result: "redeemed" })),
         Effect.catchIf(
           (error) => error instanceof SessionCredentialError,
           ({ reason }) =>

@@ -270,6 +270,7 @@ export const layerReaper = (
       batchSize: 100
     })
     const outage = Outage.make({
+      of: "reaper of runs",
       begins: "The run log's reaper fails; runs whose process died stay as they are until it works again",
       ends: "The run log's reaper works again"
     })()

@@ -179,7 +179,7 @@ export const make: (
   options?: Migrations.TableOptions
 ) => Effect.Effect<RunEventRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(
   function*(options?: Migrations.TableOptions) {
-    const kit = yield* SqlKit.make(options)
+    const kit = yield* SqlKit.make("runs", options)
     const { forMany, isPg, now, orFail, prefix, skipLocked, statement, table, transaction, wakeUps, write } = kit
     const topic = table("runs")
     const rows = kit.rows("runs", RunRow)

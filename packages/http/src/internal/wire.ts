@@ -1,3 +1,4 @@
+import * as Metrics from "@sallyport/core/Metrics"
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import { continuationOf, type Run } from "@sallyport/core/runs/Run"
 import type { ListedSession } from "@sallyport/core/access/SessionCredentialService"
@@ -111,6 +112,7 @@ const internal = <E>(error: (traceId: string) => E) => (defect: unknown): Effect
   Effect.flatMap(currentTraceId, (traceId) =>
     Effect.logError("Answered internal_error", Cause.die(defect)).pipe(
       Effect.annotateLogs({ traceId }),
+      Effect.andThen(Metrics.failures(1, { code: "internal_error" })),
       Effect.andThen(Effect.fail(error(traceId)))
     ))
 

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Metrics from "../../Metrics.ts"
 import * as Outage from "../../Outage.ts"
 import { isEnded, type RunEnd } from "../Run.ts"
 import type { FinishOutcome, HeartbeatOutcome, RunRow } from "../RunEventRepository.ts"
@@ -63,6 +64,7 @@ export const make = Effect.fnUntraced(function*(options: {
   // Entries are made before the run is stored, so that an abort finds the execution however early it comes.
   const executions = new Map<string, Execution>()
   const leases = Outage.make({
+    of: "leases of runs",
     begins: "The leases of runs cannot be extended; runs end as stale if it lasts",
     ends: "The leases of runs are extended again"
   })
@@ -132,7 +134,10 @@ export const make = Effect.fnUntraced(function*(options: {
       executions.set(runId, execution)
       const started = yield* Effect.tapCause(start, () => Effect.sync(() => executions.delete(runId)))
       if (started.created && !isEnded(started.row.status)) {
-        const fiber = yield* Effect.forkDetach(supervise(started.row, program), { uninterruptible: true })
+        const executed = Effect.andThen(Metrics.runsExecuting(1, {}), supervise(started.row, program)).pipe(
+          Effect.ensuring(Metrics.runsExecuting(-1, {}))
+        )
+        const fiber = yield* Effect.forkDetach(executed, { uninterruptible: true })
         execution.fiber = fiber
         fiber.addObserver(() => executions.delete(runId))
         const waitUntil = yield* WaitUntil

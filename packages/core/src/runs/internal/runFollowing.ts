@@ -145,6 +145,7 @@ export const make = Effect.fnUntraced(function*(options: {
     pollInterval: Duration.millis(settings.pollInterval),
     retryDelay: Duration.millis(250),
     outage: Outage.ofSource(repository, {
+      of: "hints at runs",
       begins: "Lost the hints at new events of runs; readers look for them until they are back",
       ends: "New events of runs are heard of again"
     }),

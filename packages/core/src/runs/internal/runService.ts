@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
+import * as Metrics from "../../Metrics.ts"
 import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent, type WhenBusy } from "../Run.ts"
 import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
 import { checkInput, writerProblem } from "./runInput.ts"
@@ -78,17 +79,19 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     maxWeight: settings.maxBatchEvents,
     closed: shuttingDown,
     commit: (items) =>
-      Effect.map(
+      Effect.flatMap(
         storage(repository.append({ items, maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes })),
         (outcomes) => {
+          let appended = 0
           // In the order of the commit, before any reader is told of it.
           for (let i = 0; i < items.length; i++) {
             const item = items[i]
             const outcome = outcomes[i]
             if (item === undefined || outcome?._tag !== "Appended") continue
             following.committed(item.runId, outcome.firstSeq, item.events, outcome.atMillis)
+            appended += item.events.length
           }
-          return outcomes
+          return Effect.as(Metrics.runEvents(appended, {}), outcomes)
         }
       )
   })
@@ -103,7 +106,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     )
 
   const finishRow = (runId: string, epoch: number, end: RunEnd, data: string) =>
-    storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data }))
+    Effect.tap(
+      storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data })),
+      ({ _tag }) => _tag === "Finished" ? Metrics.runsEnded(1, { end: end.status }) : Effect.void
+    )
 
   /** Tells whether a lease that the database takes for expired is: not if its clock has jumped just now. */
   const canExpire = Effect.map(
@@ -177,10 +183,16 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     let outcome = yield* attempt(undefined)
     if (outcome._tag === "ThreadBusy" && outcome.leaseExpired && !executions.has(outcome.runId) && (yield* canExpire)) {
       outcome = yield* attempt(stale)
+      if (outcome._tag === "Created") yield* Metrics.runsEnded(1, { end: "stale" })
     }
     switch (outcome._tag) {
       case "Created":
-        if (outcome.interrupted !== undefined) yield* executions.interrupt(outcome.interrupted)
+        yield* Metrics.runsStarted(1, {})
+        if (outcome.interrupted !== undefined) {
+          yield* Metrics.runsEnded(1, { end: "aborted" })
+          yield* executions.interrupt(outcome.interrupted)
+        }
+        if (outcome.run.status === "aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         return { row: outcome.run, created: true }
       case "Existing":
         return { row: outcome.run, created: false }
@@ -301,6 +313,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
             )
             : undefined
           if (outcome === undefined || outcome._tag === "Unknown") return yield* fail(new RunNotFound({ runId }))
+          if (outcome._tag === "Aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
           yield* executions.interrupt(runId)
           return { _tag: outcome._tag, run: toRun(outcome.run) }
         }
@@ -313,6 +326,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         if (outcome._tag === "Conflict") {
           return yield* fail(new IdempotencyConflict({ idempotencyKey, runId: outcome.run.runId }))
         }
+        if (outcome._tag === "Aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         yield* executions.interrupt(outcome.run.runId)
         return { _tag: outcome._tag, run: toRun(outcome.run) }
       }
@@ -355,6 +369,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       yield* checkInput({ limit })
       if (!(yield* canExpire)) return []
       const rows = yield* storage(repository.reap({ limit, ...stale }))
+      yield* Metrics.runsEnded(rows.length, { end: "stale" })
       return rows.map(toRun)
     }),
     sweep: Effect.fn("RunEventLog.sweep")(({ limit }: { readonly limit: number }) =>
