@@ -2,7 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
+import { eventually } from "../../../test-support/programs.ts"
 import { type Answer, assertError, bearer, raw, type Request, type Server, start } from "./support.ts"
 
 const invalid = { status: 400, tag: "InvalidRequest", code: "invalid_request" }
@@ -129,6 +131,36 @@ describe("every guarded endpoint", () => {
       assertError(
         yield* server.send({ path: "/api/auth/session", headers: { cookie: yield* server.cookie } }),
         unavailable
+      )
+    }))
+
+  it.live("OPS-01: answers a typed 503, in the form of the endpoint, to each request that it stops in the middle of", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ gracefulShutdownTimeout: "200 millis" })
+      const token = yield* server.token()
+      // Seen once, so that it is not looked up again.
+      yield* server.send({ path: "/api/auth/session", headers: bearer(token) })
+      const unknown = bearer(yield* server.token())
+      const code = yield* server.code()
+      const hanging = new Set([...Object.values(operations), "links.redeem", "sessions.findByTokenDigest"])
+      for (const operation of hanging) server.probe.hanging.add(operation)
+      const { calls } = server.probe
+      calls.clear()
+      const asked = () => Array.from(hanging).reduce((sum, operation) => sum + (calls.get(operation) ?? 0), 0)
+      const requests = Object.values(guarded).map(({ request }) => authorized(request, token))
+      const others = [{ path: "/api/auth/sessions", headers: unknown }, exchange({ subject_token: code })]
+      const pending = yield* Effect.forkScoped(
+        Effect.forEach([...requests, ...others], server.send, { concurrency: "unbounded" })
+      )
+      yield* eventually(Effect.sync(asked), (count) => count === requests.length + others.length)
+      yield* server.stop
+      const answers = yield* Fiber.join(pending)
+      for (const answer of answers) assert.strictEqual(answer.headers["retry-after"], "1", answer.text)
+      for (const answer of answers.slice(0, -1)) assertError(answer, unavailable)
+      const oauth = answers.at(-1)
+      assert.deepStrictEqual(
+        [oauth?.status, oauth?.json.error, Object.keys(oauth?.json ?? {}).toSorted()],
+        [503, "temporarily_unavailable", ["_tag", "error", "error_description", "traceId"]]
       )
     }))
 

@@ -42,6 +42,9 @@ const retryAfter = (seconds: number) =>
     Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(seconds)))
   )
 
+/** Says on a 503 that another request may be answered soon (RFC 9110 section 10.2.3). */
+export const retrySoon = { "retry-after": "1" }
+
 /** Returns a time to wait in whole seconds, at least one. */
 const toSeconds = (millis: number): number => Math.max(1, Math.ceil(millis / 1000))
 
@@ -192,6 +195,30 @@ export const unavailable = failure(WireError.Unavailable, "unavailable", true)
 /** Fails as `unavailable` does, for what has to end although nothing went wrong, and logs no warning. */
 export const ending = failure(WireError.Unavailable, "unavailable", true, false)
 
+const stopped = {
+  message: "The server shut down before it had an answer, and the request may have taken effect. Try again in a moment"
+}
+
+/** Returns the answer to a request that the server does not get to the end of, because it stops. */
+export const whenStopped = Effect.map(Effect.flip(ending(stopped)), (error) => toResponse(error))
+
+/** Returns the same for the token endpoint. */
+export const oauthWhenStopped = Effect.map(
+  Effect.flip(
+    answer("temporarily_unavailable", stopped, (traceId) =>
+      new WireError.OAuthUnavailable({
+        error: "temporarily_unavailable",
+        error_description: stopped.message,
+        traceId
+      }))
+  ),
+  (error) =>
+    HttpServerResponse.jsonUnsafe(Schema.encodeSync(WireError.OAuthUnavailable)(error), {
+      status: 503,
+      headers: retrySoon
+    })
+)
+
 /** How many entries a page of a list holds at most. */
 export const pageSize = 200
 
@@ -273,7 +300,10 @@ export const toJson = Schema.encodeSync(
 export const toResponse = (
   error: WireError.Unauthorized | WireError.Forbidden | WireError.TooManyRequests | WireError.Unavailable
 ): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.jsonUnsafe(toJson(error), { status: statusByTag[error._tag] })
+  HttpServerResponse.jsonUnsafe(toJson(error), {
+    status: statusByTag[error._tag],
+    headers: error._tag === "Unavailable" ? retrySoon : {}
+  })
 
 const slots: Record<HttpApiError.HttpApiSchemaError["kind"], string> = {
   Params: "path",
