@@ -23,7 +23,7 @@ const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   react: ["core", "contract", "client"],
   web: ["client", "react"],
   testing: ["core", "contract", "connect", "durable-streams"],
-  cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node"]
+  cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node", "web"]
 }
 
 /** Lists for each folder of core the folders that it may import, beside the primitives of the root. */

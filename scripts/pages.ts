@@ -7,7 +7,6 @@
  */
 import { glob, mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from "node:fs/promises"
 import { join } from "node:path"
-import { build } from "vite"
 
 const root = join(import.meta.dirname, "..")
 const web = join(root, "packages/web")
@@ -38,6 +37,8 @@ export const setup = async () => {
   await mkdir(join(web, "dist"), { recursive: true })
   const temporary = await mkdtemp(join(web, "dist/pages-"))
   try {
+    // Only who builds needs it.
+    const { build } = await import("vite")
     const entries = await readdir(join(web, "pages"))
     await build({
       root: web,
@@ -67,7 +68,9 @@ export const setup = async () => {
     await utimes(next, begin, begin)
     await rename(next, manifest)
     for (const old of await readdir(join(output, "assets"))) {
-      if (!assets.includes(old)) await rm(join(output, "assets", old))
+      const path = join(output, "assets", old)
+      // One that is newer is of a build at the same time.
+      if (!assets.includes(old) && await changedAt(path) < begin.getTime()) await rm(path)
     }
   } finally {
     await rm(temporary, { recursive: true, force: true })
@@ -75,4 +78,11 @@ export const setup = async () => {
   process.stderr.write(`Built the pages in ${Date.now() - begin.getTime()} ms.\n`)
 }
 
-if (import.meta.main) await setup()
+if (import.meta.main) {
+  await setup().catch((error) => {
+    process.stderr.write(
+      `The pages cannot be built: ${error.message}\nRun \`npm run pages\` as a user who may write below ${web}.\n`
+    )
+    process.exitCode = 1
+  })
+}

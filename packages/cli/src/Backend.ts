@@ -23,6 +23,7 @@ import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as WebSockets from "@sallyport/node/WebSockets"
+import * as WebPages from "@sallyport/web/WebPages"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -167,6 +168,7 @@ export const layer = (options: Options) =>
           ConnectRoutes.layer,
           CredentialHandlers.layerRoutes(),
           DemoPage.layer,
+          WebPages.layer(),
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
           Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])
