@@ -319,7 +319,7 @@ export const layer = HttpApiBuilder.group(
       ),
       revoke: Effect.fn(
         function*({ payload }) {
-          const ended = yield* sessions.revoke(payload.id, yield* CurrentSession, { descendants: payload.alsoLetIn })
+          const ended = yield* sessions.revoke(payload.id, yield* CurrentSession, { descendants: payload.descendants })
           return new EndedView(ended)
         },
         Effect.catchReasons("SessionCredentialError", {
