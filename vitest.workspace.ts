@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 
 /** Workspace packages are imported from their sources, so that a test never runs a stale build. */
@@ -18,6 +19,8 @@ export default defineConfig({
     hookTimeout: 300_000,
     maxWorkers: 2,
     execArgv: ["--conditions=sallyport-source"],
+    // The processes that tests start share what Node compiles from the sources: each starts in half the time.
+    env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/node-compile", import.meta.url)) },
     projects: [
       {
         extends: true,

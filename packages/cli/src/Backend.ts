@@ -54,6 +54,8 @@ export interface Options {
   /** A PostgreSQL database that other nodes share. Default: an SQLite file in the state directory. */
   readonly database?: PgDatabase.Options | undefined
   readonly policy?: AuthPolicy.Kind | undefined
+  /** What people call the server. */
+  readonly name?: string | undefined
   /** The address under which clients reach the server. DPoP proofs must name it. */
   readonly publicUrl?: URL | undefined
   /** The proxies whose `X-Forwarded` headers are trusted; none by default. */
@@ -183,6 +185,8 @@ export const layer = (options: Options) =>
     // The port comes before the state, so that a second server on the same port changes nothing. The policy comes
     // before the port, so that a server with a refused policy is never reachable.
     Layer.provideMerge(layerServer(options)),
-    Layer.provideMerge(AuthPolicy.layer({ host: options.host, kind: options.policy, publicUrl: options.publicUrl })),
+    Layer.provideMerge(
+      AuthPolicy.layer({ host: options.host, kind: options.policy, name: options.name, publicUrl: options.publicUrl })
+    ),
     Layer.provideMerge(Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer))
   )

@@ -314,7 +314,7 @@ describe("a session", () => {
       assert.deepStrictEqual([sessions.length, new Set(sessions.map(({ id }) => id)).size], [201, 201])
       const found = sessions.filter(({ current, descendants }) => !current && descendants === 1)
       assert.strictEqual(found.length, 1)
-      for (const { id } of found) yield* access.revokeSession(id, { alsoLetIn: true })
+      for (const { id } of found) yield* access.revokeSession(id, { descendants: true })
       for (const out of [child, grandchild]) assert.strictEqual((yield* reasonOf(out.sessions))._tag, "Unauthorized")
       assert.strictEqual((yield* access.sessions).length, 199)
     }))
