@@ -29,6 +29,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "library",
+          globalSetup: ["scripts/pages.ts"],
           include: [
             "packages/*/test/**/*.test.ts",
             "examples/*/test/**/*.test.ts",
@@ -42,7 +43,7 @@ export default defineConfig({
         test: {
           name: "databases",
           include: onDatabases,
-          globalSetup: ["test-support/postgresSetup.ts"]
+          globalSetup: ["scripts/pages.ts", "test-support/postgresSetup.ts"]
         }
       }
     ]

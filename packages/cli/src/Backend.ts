@@ -24,6 +24,7 @@ import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as EarlyRequests from "@sallyport/node/EarlyRequests"
 import * as WebSockets from "@sallyport/node/WebSockets"
+import * as WebPages from "@sallyport/web/WebPages"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -169,6 +170,7 @@ export const layer = (options: Options) =>
           ConnectRoutes.layer,
           CredentialHandlers.layerRoutes(),
           DemoPage.layer,
+          WebPages.layer(),
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
           Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])

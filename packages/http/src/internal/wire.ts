@@ -163,7 +163,15 @@ export const invalidRequest = failure(WireError.InvalidRequest, "invalid_request
 export const malformedCode = failure(WireError.InvalidRequest, "malformed_code")
 export const malformedCursor = failure(WireError.InvalidRequest, "malformed_cursor")
 export const unauthorized = failure(WireError.Unauthorized, "unauthorized")
-export const invalidCredential = failure(WireError.Unauthorized, "invalid_credential")
+export const invalidCredential = ({ ended, message }: Reason & { readonly ended?: WireError.Unauthorized["ended"] }) =>
+  answer("invalid_credential", { message }, (traceId) =>
+    new WireError.Unauthorized({
+      code: "invalid_credential",
+      message,
+      retryable: false,
+      traceId,
+      ...(ended === undefined ? {} : { ended })
+    }))
 export const scopeRequired = failure(WireError.Forbidden, "scope_required")
 export const scopeNotHeld = failure(WireError.Forbidden, "scope_not_held")
 export const methodNotOffered = failure(WireError.Forbidden, "method_not_offered")
