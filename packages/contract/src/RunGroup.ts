@@ -3,6 +3,7 @@
  */
 import {
   IdempotencyKey,
+  RunAnswer,
   RunContinuation,
   RunEnd,
   RunId,
@@ -182,6 +183,12 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
     success: Schema.Struct({ run: Schema.NullOr(RunView) }),
     error: [InvalidRequest, Unavailable]
   }).pipe(requires("runs:read")),
+  HttpApiEndpoint.post("answer", "/api/runs/:id/answers", {
+    params: { id: Schema.String },
+    payload: RunAnswer,
+    success: RunView,
+    error: [InvalidRequest, NotFound, Conflict, TooLarge, Unavailable]
+  }).pipe(requires("runs:operate")),
   HttpApiEndpoint.post("abort", "/api/runs/:id/abort", {
     params: { id: Schema.String },
     success: RunView,

@@ -136,6 +136,20 @@ export const layer = HttpApiBuilder.group(
           StorageFailure: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),
+      answer: Effect.fn(
+        function*({ params, payload }) {
+          return Wire.runView(yield* log.answer({ ...payload, runId: params.id, owner: yield* owner }))
+        },
+        Effect.catchReasons("RunEventLogError", {
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
+          RunNotFound: (reason) => Wire.runNotFound(reason),
+          RunEnded: (reason) => Wire.runEnded(reason),
+          QuestionNotFound: (reason) => Wire.questionNotFound(reason),
+          QuestionAnswered: (reason) => Wire.questionAnswered(reason),
+          LimitExceeded: (reason) => Wire.limitExceeded(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
       abort: Effect.fn(
         function*({ params }) {
           const result = yield* log.abort({ runId: params.id, owner: yield* owner })

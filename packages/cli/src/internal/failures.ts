@@ -59,6 +59,8 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   NotPermitted: "NotAllowed",
   NotSet: "NotFound",
   OrgLookupFailed: "Unavailable",
+  QuestionAnswered: "Conflict",
+  QuestionNotFound: "NotFound",
   ReasonNotAllowed: "InvalidInput",
   RefreshRefused: "SignedOut",
   RequestChanged: "Changed",
@@ -116,6 +118,7 @@ const codeByConflict: Readonly<Record<WireError.Conflict["code"], ExitCode>> = {
   thread_busy: "Conflict",
   cursor_beyond_end: "InvalidInput",
   run_ended: "Conflict",
+  question_answered: "Conflict",
   no_active_org: "NotAllowed",
   undecryptable: "Unreadable"
 }

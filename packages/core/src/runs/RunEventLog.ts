@@ -19,6 +19,7 @@ import type * as Stream from "effect/Stream"
 import type {
   AbortOptions,
   AbortResult,
+  AnswerOptions,
   AppendedEvents,
   EventsOptions,
   ExecutedRunRequest,
@@ -42,6 +43,7 @@ import * as Sweeper from "../Sweeper.ts"
 export type {
   AbortOptions,
   AbortResult,
+  AnswerOptions,
   AppendedEvents,
   EventsOptions,
   ExecutedRunRequest,
@@ -63,6 +65,8 @@ export {
   InvalidCursor,
   InvalidInput,
   LimitExceeded,
+  QuestionAnswered,
+  QuestionNotFound,
   RunEnded,
   RunEventLogError,
   RunEventLogErrorReason,
@@ -145,6 +149,14 @@ export class RunEventLog extends Context.Service<RunEventLog, {
   readonly append: (
     options: WrittenRun & { readonly events: ReadonlyArray<Schema.Json> }
   ) => Effect.Effect<AppendedEvents, RunEventLogError>
+  /**
+   * Answers a question of a run, in whichever process its program is executed. Of n answers the first counts. It is appended
+   * as an event of the data `{ answer: { name, value } }` in the step that keeps it.
+   *
+   * Fails with `RunNotFound`, also if `owner` is given and the run is another's, `RunEnded`, `QuestionNotFound`,
+   * `QuestionAnswered`, `LimitExceeded` for a value over `maxEventBytes`, and `InvalidInput`.
+   */
+  readonly answer: (options: AnswerOptions) => Effect.Effect<Run, RunEventLogError>
   /** Keeps the lease of a run that was started with `start`. Fails with `RunNotFound`, `RunEnded` and `Fenced`. */
   readonly heartbeat: (run: WrittenRun) => Effect.Effect<void, RunEventLogError>
   /**

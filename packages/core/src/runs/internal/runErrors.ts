@@ -35,6 +35,36 @@ export class RunEnded extends Schema.TaggedError<RunEnded>()("RunEnded", {
 }
 
 /**
+ * Says that the run asks no such question. HTTP 404.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QuestionNotFound extends Schema.TaggedError<QuestionNotFound>()("QuestionNotFound", {
+  runId: Schema.String,
+  name: Schema.String
+}) {
+  override get message(): string {
+    return `Run ${this.runId} asks no question ${JSON.stringify(this.name)}; read its events for those that it asks`
+  }
+}
+
+/**
+ * Says that the question has been answered before. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QuestionAnswered extends Schema.TaggedError<QuestionAnswered>()("QuestionAnswered", {
+  runId: Schema.String,
+  name: Schema.String
+}) {
+  override get message(): string {
+    return `The question ${JSON.stringify(this.name)} of run ${this.runId} has an answer already; the first one counts`
+  }
+}
+
+/**
  * Says that the writer has lost the run to a later epoch. HTTP 409.
  *
  * @category errors
@@ -192,6 +222,8 @@ export class StorageFailure extends Schema.TaggedError<StorageFailure>()("Storag
 export const RunEventLogErrorReason = Schema.Union([
   RunNotFound,
   RunEnded,
+  QuestionNotFound,
+  QuestionAnswered,
   Fenced,
   InvalidCursor,
   CursorBeyondEnd,
