@@ -13,7 +13,7 @@ import * as CliError from "effect/cli/CliError"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as Schema from "effect/Schema"
 import { EmptyDatabase } from "../Persistence.ts"
-import { CommandFailed, type ExitCode, exitCodes } from "../ExitCode.ts"
+import { CommandFailed, type ExitCode } from "../ExitCode.ts"
 
 const serviceErrors = [
   AccessFeedError,
@@ -124,12 +124,6 @@ const codeByConflict: Readonly<Record<WireError.Conflict["code"], ExitCode>> = {
 }
 
 const isServiceError = (error: unknown): error is ServiceError => serviceErrors.some((type) => error instanceof type)
-
-/** Returns the exit code of what a command failed with. Help that was asked for is no failure. */
-export const exitCodeOf = (error: unknown): number =>
-  CliError.isCliError(error) && error._tag === "ShowHelp" && error.errors.length === 0
-    ? 0
-    : exitCodes[codeOf(error)]
 
 /** Names the exit code of what a command failed with, by its type. */
 export const codeOf = (error: unknown): ExitCode => {
