@@ -53,6 +53,24 @@ export const harden = (
   }
 }
 
+/**
+ * Answers a request that is interrupted because the server stops, which `effect/http` answers with an empty 503. The answer is
+ * in the form of the route.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
+export const whenStopped =
+  (answer: Effect.Effect<HttpServerResponse.HttpServerResponse>) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | HttpServerRequest.HttpServerRequest> =>
+    Effect.onInterrupt(self, () =>
+      HttpEffect.appendPreResponseHandler((_request, response) =>
+        // A client that has left gets no answer.
+        response.status === 503 && response.body._tag === "Empty"
+          ? Effect.map(answer, (typed) => HttpServerResponse.setHeaders(typed, response.headers))
+          : Effect.succeed(response)
+      ))
+
 /** Returns the one form of an address: IPv4 is not written as IPv6, and without a zone. */
 const canonical = (text: string): string => {
   if (!text.includes(":")) return text
