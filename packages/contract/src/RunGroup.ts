@@ -58,9 +58,11 @@ export class RunView extends Schema.Class<RunView>("@sallyport/contract/RunView"
  * @since 0.1.0
  */
 export const RunStreamFailure = Schema.Struct({
-  code: Schema.Literals(["session_ended", "unavailable", "run_not_found", "cursor_expired"]),
+  code: Schema.Literals(["session_ended", "unavailable", "run_not_found", "cursor_expired", "internal_error"]),
   message: Schema.String,
-  retryable: Schema.Boolean
+  retryable: Schema.Boolean,
+  /** Under which the server's log has the cause, if the fault is the server's. */
+  traceId: Schema.optionalKey(Schema.String)
 })
 
 /**

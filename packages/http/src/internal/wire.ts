@@ -300,17 +300,34 @@ export const runView = (run: Run): RunView =>
   })
 
 /** The errors of a request that is turned away, with which status each is answered. */
-const statusByTag = { Unauthorized: 401, Forbidden: 403, TooManyRequests: 429, Unavailable: 503 } as const
+const statusByTag = {
+  Unauthorized: 401,
+  Forbidden: 403,
+  TooManyRequests: 429,
+  InternalError: 500,
+  Unavailable: 503
+} as const
+
+type TurnedAway =
+  | WireError.Unauthorized
+  | WireError.Forbidden
+  | WireError.TooManyRequests
+  | WireError.InternalError
+  | WireError.Unavailable
 
 /** Encodes the error of a request that is turned away. */
 export const toJson = Schema.encodeSync(
-  Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.TooManyRequests, WireError.Unavailable])
+  Schema.Union([
+    WireError.Unauthorized,
+    WireError.Forbidden,
+    WireError.TooManyRequests,
+    WireError.InternalError,
+    WireError.Unavailable
+  ])
 )
 
 /** Returns the answer that a route without a contract gives for an error. */
-export const toResponse = (
-  error: WireError.Unauthorized | WireError.Forbidden | WireError.TooManyRequests | WireError.Unavailable
-): HttpServerResponse.HttpServerResponse =>
+export const toResponse = (error: TurnedAway): HttpServerResponse.HttpServerResponse =>
   HttpServerResponse.jsonUnsafe(toJson(error), {
     status: statusByTag[error._tag],
     headers: error._tag === "Unavailable" ? retrySoon : {}
