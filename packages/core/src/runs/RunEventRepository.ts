@@ -119,6 +119,9 @@ export interface StartOptions {
   readonly leaseMillis: number
   /** JSON text of the terminal event that the run gets if it was aborted before it began. */
   readonly abortedData: string
+  /** How many runs of the owner may be running, and how many may be kept with their events. Unbounded if absent. */
+  readonly maxRunning?: number | undefined
+  readonly maxKept?: number | undefined
   /** How a run that holds the thread's slot with an expired lease is ended; absent to leave it alone. */
   readonly stale?: {
     readonly reason: string
@@ -137,6 +140,8 @@ export type StartOutcome =
   | { readonly _tag: "Created"; readonly run: RunRow }
   /** A run with this owner and key exists, in whatever state, for the same thread and the same request. */
   | { readonly _tag: "Existing"; readonly run: RunRow }
+  /** The owner has as many runs as may be. Nothing was changed. */
+  | { readonly _tag: "TooMany"; readonly limit: "maxRunning" | "maxKept" }
   /** A run with this owner and key exists, for another thread or another request. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
   /** Another run of this owner's thread is running. */
@@ -241,6 +246,8 @@ export type AbortByKeyOutcome =
   | Exclude<AbortOutcome, { readonly _tag: "Unknown" }>
   /** No such run has begun; if one begins, it ends at once. */
   | { readonly _tag: "Registered" }
+  /** No such run has begun, and the owner has as many aborts registered as may be. Nothing was changed. */
+  | { readonly _tag: "TooMany"; readonly limit: "maxAborts" }
   /** The key belongs to a run of another thread. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
 
@@ -286,7 +293,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
    * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. The slot of a thread is
    * held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
    * of n callers with the same key exactly one is answered `Created`, the others `Existing`. A run that was aborted
-   * beforehand is created as already aborted, with its terminal event, and needs no slot.
+   * beforehand is created as already aborted, with its terminal event, and needs no slot. An owner with `maxRunning` or
+   * `maxKept` runs is answered `TooMany`; callers at once may leave a few more.
    *
    * With `stale`, a run that holds the slot and whose lease has expired is ended as failed in the same transaction, as by
    * `reap`, and the slot is free. Racing with its heartbeat, either the lease is extended and the answer is `ThreadBusy`, or
@@ -326,9 +334,11 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   }) => Effect.Effect<AbortOutcome, RepositoryError>
   /**
    * Aborts the run of an owner, thread and key, or, if none has begun, notes that it must not. Racing with `start`,
-   * the run ends aborted whichever comes first.
+   * the run ends aborted whichever comes first. An owner with `maxAborts` such notes, unbounded if absent, is answered
+   * `TooMany`; callers at once may leave a few more.
    */
   readonly abortByKey: (options: {
+    readonly maxAborts?: number | undefined
     readonly ownerKey: string
     readonly threadId: string
     readonly idempotencyKey: string
@@ -504,6 +514,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     readonly ended: Set<Entry>
   }
   interface Abort {
+    readonly ownerKey: string
     readonly reason: string | null
     readonly atMillis: number
   }
@@ -516,6 +527,18 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   const running = new Set<Entry>()
   const ended = new Set<Entry>()
   const tombstones = new Set<Entry>()
+  // How many runs of an owner are no tombstones.
+  const kept = new Map<string, number>()
+  const keep = ({ ownerKey }: RunRow, change: 1 | -1): void => {
+    const count = (kept.get(ownerKey) ?? 0) + change
+    if (count > 0) kept.set(ownerKey, count)
+    else kept.delete(ownerKey)
+  }
+  const countOf = (ownerKey: string, all: Iterable<string>): number => {
+    let count = 0
+    for (const one of all) if (one === ownerKey) count++
+    return count
+  }
   const wakeups = WakeUps.make()
 
   const join = (...parts: ReadonlyArray<string>) => JSON.stringify(parts)
@@ -580,6 +603,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             existing.row.requestDigest === options.requestDigest
           return { _tag: same ? "Existing" : "Conflict", run: copy(existing) }
         }
+        const { maxKept = Infinity, maxRunning = Infinity, ownerKey } = options
+        if ((kept.get(ownerKey) ?? 0) >= maxKept) return { _tag: "TooMany", limit: "maxKept" }
         const abortKey = join(options.ownerKey, options.threadId, options.idempotencyKey)
         const aborted = aborts.get(abortKey)
         const at = now()
@@ -618,6 +643,10 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           holder.row.epoch++
           end(holder, { ...options.stale, status: "failed" })
         }
+        if (aborted === undefined && countOf(ownerKey, Array.from(running, ({ row }) => row.ownerKey)) >= maxRunning) {
+          return { _tag: "TooMany", limit: "maxRunning" }
+        }
+        keep(entry.row, 1)
         runs.set(options.runId, entry)
         byKey.set(key, entry)
         if (aborted !== undefined) {
@@ -683,7 +712,12 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             : { _tag: "Conflict", run: copy(entry) }
         }
         const key = join(options.ownerKey, options.threadId, options.idempotencyKey)
-        if (!aborts.has(key)) aborts.set(key, { reason: options.reason, atMillis: now() })
+        if (aborts.has(key)) return { _tag: "Registered" }
+        const { maxAborts = Infinity, ownerKey, reason } = options
+        if (countOf(ownerKey, Array.from(aborts.values(), (abort) => abort.ownerKey)) >= maxAborts) {
+          return { _tag: "TooMany", limit: "maxAborts" }
+        }
+        aborts.set(key, { ownerKey, reason, atMillis: now() })
         return { _tag: "Registered" }
       }),
     get: (runId) => step("read a run", () => Option.map(Option.fromUndefinedOr(runs.get(runId)), copy)),
@@ -761,6 +795,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           const { row } = entry
           if (row.completedAtMillis === null || row.completedAtMillis >= at - options.retentionMillis) continue
           row.expiredAtMillis = at
+          keep(row, -1)
           ended.delete(entry)
           tombstones.add(entry)
           counts.expired++

@@ -226,6 +226,19 @@ export const make: (
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
     )
     const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
+    /** Counts rows of an owner, at most as many as asked, so that the cost is bounded by the limit. */
+    const counting = (from: string, condition: string) => {
+      const count = statement<{ readonly count: unknown }>(
+        `SELECT COUNT(*) AS count FROM (SELECT 1 AS one FROM ${from} WHERE owner_key = ? AND ${condition} LIMIT ?) AS counted`
+      )
+      return (ownerKey: string, limit: number | undefined): Effect.Effect<boolean, Failure> =>
+        limit === undefined
+          ? Effect.succeed(false)
+          : Effect.map(count([ownerKey, limit]), ([row]) => Dialect.toNatural(row?.count) >= limit)
+    }
+    const hasTooManyRunning = counting(runs, "status = 'running'")
+    const hasTooManyKept = counting(runs, "expired_at_millis IS NULL")
+    const hasTooManyAborts = counting(aborts, "TRUE")
     const byThread = oneRun(
       `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
     )
@@ -299,6 +312,7 @@ export const make: (
         options.requestDigest,
         options.metadata
       ]
+      if (yield* hasTooManyKept(ownerKey, options.maxKept)) return { _tag: "TooMany", limit: "maxKept" }
       const [aborted] = yield* takeAbort([ownerKey, threadId, idempotencyKey])
       if (aborted !== undefined) {
         const run = yield* insertAborted([...columns, aborted.reason])
@@ -309,7 +323,8 @@ export const make: (
       // The lock on the key leaves only the thread's slot to conflict. Its holder may end before it is read; then the slot
       // is free, and the insert is tried again.
       for (let attempt = 0; attempt < 100; attempt++) {
-        const run = yield* insertRunning([...columns, options.leaseMillis])
+        const isFull = yield* hasTooManyRunning(ownerKey, options.maxRunning)
+        const run = isFull ? Option.none() : yield* insertRunning([...columns, options.leaseMillis])
         if (Option.isSome(run)) return { _tag: "Created", run: run.value }
         if (options.stale !== undefined) {
           const stale = yield* endStale(["failed", options.stale.reason, ownerKey, threadId], options.stale.data)
@@ -319,6 +334,7 @@ export const make: (
         if (holder !== undefined) {
           return { _tag: "ThreadBusy", runId: holder.runId, leaseExpired: Dialect.toNatural(holder.leaseExpired) === 1 }
         }
+        if (isFull) return { _tag: "TooMany", limit: "maxRunning" }
       }
       return yield* inUse(options.runId)
     })
@@ -501,6 +517,9 @@ export const make: (
         : { _tag: "AlreadyEnded", run }
     })
 
+    const isAbortRegistered = statement(
+      `SELECT reason FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ?`
+    )
     const registerAbort = statement(
       `INSERT INTO ${aborts} (owner_key, thread_id, idempotency_key, reason, at_millis) VALUES (?, ?, ?, ?, ${now})
     ON CONFLICT DO NOTHING`
@@ -628,6 +647,10 @@ export const make: (
             yield* lockKey(ownerKey, idempotencyKey)
             const run = Option.getOrUndefined(yield* byKey([ownerKey, idempotencyKey]))
             if (run === undefined) {
+              if ((yield* isAbortRegistered([ownerKey, threadId, idempotencyKey])).length > 0) {
+                return { _tag: "Registered" }
+              }
+              if (yield* hasTooManyAborts(ownerKey, options.maxAborts)) return { _tag: "TooMany", limit: "maxAborts" }
               yield* registerAbort([ownerKey, threadId, idempotencyKey, reason])
               return { _tag: "Registered" }
             }

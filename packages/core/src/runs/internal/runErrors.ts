@@ -142,6 +142,28 @@ export class LimitExceeded extends Schema.TaggedError<LimitExceeded>()("LimitExc
 }
 
 /**
+ * Says that the owner has as many runs running, or kept, or aborted before they began, as may be. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyRuns extends Schema.TaggedError<TooManyRuns>()("TooManyRuns", {
+  limit: Schema.Literals(["maxRunning", "maxKept", "maxAborts"]),
+  max: Schema.Natural
+}) {
+  override get message(): string {
+    switch (this.limit) {
+      case "maxRunning":
+        return `You have ${this.max} runs running; wait until one has ended, or stop one`
+      case "maxKept":
+        return `You have ${this.max} runs, which is as many as are kept; try again when the oldest have been deleted`
+      case "maxAborts":
+        return `You have stopped ${this.max} runs that have not begun; try again when the oldest of these are forgotten`
+    }
+  }
+}
+
+/**
  * Says that an argument is out of its domain. HTTP 400.
  *
  * @category errors
@@ -198,6 +220,7 @@ export const RunEventLogErrorReason = Schema.Union([
   CursorExpired,
   IdempotencyConflict,
   ThreadBusy,
+  TooManyRuns,
   LimitExceeded,
   InvalidInput,
   ShuttingDown,

@@ -52,6 +52,12 @@ export interface Options {
   readonly maxEvents?: number | undefined
   /** The size of all events of one run. Defaults to 1 GiB. */
   readonly maxRunBytes?: number | undefined
+  /** How many runs of an owner run at once. Defaults to 1,000. */
+  readonly maxRunning?: number | undefined
+  /** How many runs of an owner are kept with their events, those that run among them. Defaults to 10,000. */
+  readonly maxKept?: number | undefined
+  /** How many runs of an owner may be aborted by their keys before they begin. Defaults to 1,000. */
+  readonly maxAborts?: number | undefined
 }
 
 /** Holds the settings; durations are in milliseconds. */
@@ -68,6 +74,9 @@ export interface Settings {
   readonly maxEventBytes: number
   readonly maxEvents: number
   readonly maxRunBytes: number
+  readonly maxRunning: number
+  readonly maxKept: number
+  readonly maxAborts: number
 }
 
 const ordered = ["heartbeatInterval", "lease", "reconnectWindow", "retention"] as const
@@ -89,7 +98,10 @@ export const settings = ServiceOptions.make({
       maxBatchEvents: yield* read.count("maxBatchEvents", 50),
       maxEventBytes: yield* read.count("maxEventBytes", 1024 * 1024),
       maxEvents: yield* read.count("maxEvents", 1_000_000),
-      maxRunBytes: yield* read.count("maxRunBytes", 1024 * 1024 * 1024)
+      maxRunBytes: yield* read.count("maxRunBytes", 1024 * 1024 * 1024),
+      maxRunning: yield* read.count("maxRunning", 1_000),
+      maxKept: yield* read.count("maxKept", 10_000),
+      maxAborts: yield* read.count("maxAborts", 1_000)
     }
     for (const [index, larger] of ordered.entries()) {
       const smaller = ordered[index - 1]
