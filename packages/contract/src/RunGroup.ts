@@ -204,6 +204,6 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
       outcome: Schema.Literals(["aborted", "already-ended", "registered"]),
       run: Schema.NullOr(RunView)
     }),
-    error: [InvalidRequest, IdempotencyConflict, Unavailable]
+    error: [InvalidRequest, Conflict, IdempotencyConflict, Unavailable]
   }).pipe(requires("runs:operate"))
 ).middleware(RequestErrors) {}

@@ -56,6 +56,7 @@ export const layer = HttpApiBuilder.group(
         },
         Effect.catchReasons("RunEventLogError", {
           ThreadBusy: (reason) => Wire.threadBusy(reason),
+          TooManyRuns: (reason) => Wire.tooManyRuns(reason),
           IdempotencyConflict: (reason) => Wire.idempotencyConflict(reason),
           InvalidInput: (reason) => Wire.invalidRequest(reason),
           ShuttingDown: (reason) => Wire.unavailable(reason),
@@ -179,6 +180,7 @@ export const layer = HttpApiBuilder.group(
         },
         Effect.catchReasons("RunEventLogError", {
           InvalidInput: (reason) => Wire.invalidRequest(reason),
+          TooManyRuns: (reason) => Wire.tooManyRuns(reason),
           IdempotencyConflict: (reason) => Wire.idempotencyConflict(reason),
           StorageFailure: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))

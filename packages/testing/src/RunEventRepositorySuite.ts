@@ -40,7 +40,9 @@ const request = (overrides?: Partial<StartOptions>): StartOptions => ({
 })
 
 const expectRun = (outcome: StartOutcome): RunRow => {
-  if (outcome._tag === "ThreadBusy") throw new Error("the thread is busy")
+  if (outcome._tag === "ThreadBusy" || outcome._tag === "TooMany") {
+    throw new Error(`no run was started: ${outcome._tag}`)
+  }
   return outcome.run
 }
 
@@ -805,6 +807,66 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           repository.abortByKey({ ownerKey, threadId: "other", idempotencyKey, reason: null, data: "{}" })
         )
         assert.strictEqual(conflict._tag, "Conflict")
+      })
+    )
+
+    test(
+      "HTTP-09: an owner has so many runs queued and running, and no more, until one has ended",
+      Effect.gen(function*() {
+        const limits = { maxRunning: 3 }
+        const start = (thread: string, overrides: Partial<StartOptions> = {}) =>
+          use((repository) => repository.start(request({ threadId: thread, ...limits, ...overrides })))
+        const tooManyRunning = { _tag: "TooMany", limit: "maxRunning" } as const
+        const first = request({ threadId: "1", ...limits })
+        const run = expectRun(yield* use((repository) => repository.start(first)))
+        for (const thread of ["2", "3"]) assert.strictEqual((yield* start(thread))._tag, "Created")
+
+        assert.deepStrictEqual(yield* start("4"), tooManyRunning)
+        assert.strictEqual((yield* start("1"))._tag, "ThreadBusy")
+        assert.strictEqual((yield* use((repository) => repository.start(first)))._tag, "Existing", "the same again")
+        assert.strictEqual((yield* start("4", { ownerKey: "another" }))._tag, "Created")
+        const early = request({ threadId: "4", ...limits })
+        const { idempotencyKey, ownerKey, threadId } = early
+        yield* use((repository) =>
+          repository.abortByKey({ ownerKey, threadId, idempotencyKey, reason: null, data: "{}" })
+        )
+        const aborted = expectRun(yield* use((repository) => repository.start(early)))
+        assert.strictEqual(aborted.status, "aborted", "which holds no slot")
+
+        const queueing = { whenBusy: { _tag: "Enqueue", max: 9 } } as const
+        assert.deepStrictEqual(yield* start("1", queueing), tooManyRunning)
+        assert.strictEqual((yield* start("4", { ...queueing, ownerKey: "another" }))._tag, "Created")
+        assert.deepStrictEqual(yield* start("5", { whenBusy: interrupting }), tooManyRunning)
+        // One that takes another's place makes no more of them.
+        assert.strictEqual((yield* start("2", { whenBusy: interrupting }))._tag, "Created")
+        yield* abort(run)
+        assert.strictEqual((yield* start("2", queueing))._tag, "Created")
+        assert.deepStrictEqual(yield* start("6"), tooManyRunning)
+      })
+    )
+
+    test(
+      "HTTP-09 RUN-12: an owner has so many aborts of runs that have not begun, and no more",
+      Effect.gen(function*() {
+        const first = request()
+        const abort = (idempotencyKey: string, ownerKey = first.ownerKey) =>
+          use((repository) =>
+            repository.abortByKey({
+              ownerKey,
+              threadId: first.threadId,
+              idempotencyKey,
+              reason: null,
+              data: "{}",
+              maxAborts: 2
+            })
+          )
+        yield* abort(first.idempotencyKey)
+        assert.strictEqual((yield* abort("b"))._tag, "Registered")
+        assert.deepStrictEqual(yield* abort("c"), { _tag: "TooMany", limit: "maxAborts" })
+        assert.strictEqual((yield* abort("b"))._tag, "Registered", "the same again")
+        assert.strictEqual((yield* abort("c", "another"))._tag, "Registered")
+        assert.strictEqual(expectRun(yield* use((repository) => repository.start(first))).status, "aborted")
+        assert.strictEqual((yield* abort("c"))._tag, "Registered")
       })
     )
 

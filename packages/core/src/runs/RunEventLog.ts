@@ -73,7 +73,8 @@ export {
   RunNotFound,
   ShuttingDown,
   StorageFailure,
-  ThreadBusy
+  ThreadBusy,
+  TooManyRuns
 } from "./internal/runErrors.ts"
 export { InvalidRunEventLogOptions, type Options } from "./internal/runOptions.ts"
 
@@ -117,8 +118,8 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * returns the run that an earlier call has started with the same key, whatever became of it.
    *
    * A run of the thread whose lease has expired is ended as `stale_run` in the same step and does not stand in the way, so
-   * that a thread is free after a crash also if no reaper has run yet. Fails with `IdempotencyConflict`, `ThreadBusy`
-   * and `InvalidInput`. One atomic step. A run that the caller writes cannot wait for its thread.
+   * that a thread is free after a crash also if no reaper has run yet. Fails with `IdempotencyConflict`, `ThreadBusy`,
+   * `TooManyRuns` and `InvalidInput`. One atomic step. A run that the caller writes cannot wait for its thread.
    */
   readonly start: (request: RunRequest) => Effect.Effect<StartedRun, RunEventLogError>
   /**

@@ -130,6 +130,8 @@ export interface StartOptions {
   readonly leaseMillis: number
   /** JSON text of the terminal event that the run gets if it was aborted before it began. */
   readonly abortedData: string
+  /** How many runs of the owner may be queued or running. Unbounded if absent. */
+  readonly maxRunning?: number | undefined
   /** How a run that holds the thread's slot with an expired lease is ended; absent to leave it alone. */
   readonly stale?: SlotEnd | undefined
   /**
@@ -165,6 +167,8 @@ export type StartOutcome =
   | { readonly _tag: "Created"; readonly run: RunRow; readonly interrupted?: string | undefined }
   /** A run with this owner and key exists, in whatever state, for the same thread and the same request. */
   | { readonly _tag: "Existing"; readonly run: RunRow }
+  /** The owner has as many runs as may be. Nothing was changed. */
+  | { readonly _tag: "TooMany"; readonly limit: "maxRunning" }
   /** A run with this owner and key exists, for another thread or another request. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
   /** Another run of this owner's thread is running, or waits for the thread. */
@@ -309,6 +313,8 @@ export type AbortByKeyOutcome =
   | Exclude<AbortOutcome, { readonly _tag: "Unknown" }>
   /** No such run has begun; if one begins, it ends at once. */
   | { readonly _tag: "Registered" }
+  /** No such run has begun, and the owner has as many aborts registered as may be. Nothing was changed. */
+  | { readonly _tag: "TooMany"; readonly limit: "maxAborts" }
   /** The key belongs to a run of another thread. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
 
@@ -354,7 +360,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
    * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. The slot of a thread is
    * held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
    * of n callers with the same key exactly one is answered `Created`, the others `Existing`. A run that was aborted
-   * beforehand is created as already aborted, with its terminal event, and needs no slot.
+   * beforehand is created as already aborted, with its terminal event, and needs no slot. An owner with
+   * `maxRunning` runs is answered `TooMany`; callers at once may leave a few more.
    *
    * A thread that runs wait for is busy. With `whenBusy`, in the same transaction, the run is stored as queued, or the
    * slot's holder is ended and the run takes its place, before all that wait.
@@ -437,9 +444,11 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   }) => Effect.Effect<AbortOutcome, RepositoryError>
   /**
    * Aborts the run of an owner, thread and key, or, if none has begun, notes that it must not. Racing with `start`,
-   * the run ends aborted whichever comes first.
+   * the run ends aborted whichever comes first. An owner with `maxAborts` such notes, unbounded if absent, is answered
+   * `TooMany`; callers at once may leave a few more.
    */
   readonly abortByKey: (options: {
+    readonly maxAborts?: number | undefined
     readonly ownerKey: string
     readonly threadId: string
     readonly idempotencyKey: string
@@ -652,6 +661,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     readonly ended: Set<Entry>
   }
   interface Abort {
+    readonly ownerKey: string
     readonly reason: string | null
     readonly atMillis: number
   }
@@ -664,6 +674,11 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   const alive = new Set<Entry>()
   const ended = new Set<Entry>()
   const tombstones = new Set<Entry>()
+  const countOf = (ownerKey: string, all: Iterable<string>): number => {
+    let count = 0
+    for (const one of all) if (one === ownerKey) count++
+    return count
+  }
   const wakeups = WakeUps.make()
 
   const join = (...parts: ReadonlyArray<string>) => JSON.stringify(parts)
@@ -799,14 +814,16 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             endHolder(slot, stale, "failed")
           }
           if (whenBusy?._tag === "Interrupt") interrupted = endHolder(slot, whenBusy.end, "aborted")
-          const [first] = waiting(slot, at)
-          const holder = slot.running ?? (whenBusy?._tag === "Interrupt" ? undefined : first)
+          const queued = waiting(slot, at)
+          const holder = slot.running ?? (whenBusy?._tag === "Interrupt" ? undefined : queued[0])
           if (holder !== undefined) {
-            if (whenBusy?._tag !== "Enqueue" || waiting(slot, at).length >= whenBusy.max) {
+            if (whenBusy?._tag !== "Enqueue" || queued.length >= whenBusy.max) {
               return { _tag: "ThreadBusy", runId: holder.row.runId, leaseExpired: isStale(holder, at) }
             }
             entry.row.status = "queued"
           }
+          const owned = countOf(options.ownerKey, Array.from(alive, ({ row }) => row.ownerKey))
+          if (owned >= (options.maxRunning ?? Infinity)) return { _tag: "TooMany", limit: "maxRunning" }
         }
         runs.set(options.runId, entry)
         byKey.set(key, entry)
@@ -905,7 +922,12 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             : { _tag: "Conflict", run: copy(entry) }
         }
         const key = join(options.ownerKey, options.threadId, options.idempotencyKey)
-        if (!aborts.has(key)) aborts.set(key, { reason: options.reason, atMillis: now() })
+        if (aborts.has(key)) return { _tag: "Registered" }
+        const { maxAborts = Infinity, ownerKey, reason } = options
+        if (countOf(ownerKey, Array.from(aborts.values(), (abort) => abort.ownerKey)) >= maxAborts) {
+          return { _tag: "TooMany", limit: "maxAborts" }
+        }
+        aborts.set(key, { ownerKey, reason, atMillis: now() })
         return { _tag: "Registered" }
       }),
     get: (runId) => step("read a run", () => Option.map(Option.fromUndefinedOr(runs.get(runId)), copy)),

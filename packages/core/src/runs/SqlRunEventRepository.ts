@@ -248,12 +248,15 @@ export const make: (
     )
     const waiting = `FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'queued'
       AND lease_expires_at_millis >= ${now}`
+    const isFew = `(SELECT count(*) FROM (
+      SELECT 1 AS one FROM ${runs} WHERE owner_key = ? AND status IN ('queued', 'running') LIMIT ?
+    ) AS counted) < ?`
     const insertAlive = (status: "queued" | "running", condition: string) =>
       oneRun(
         `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count,
       open_questions)
-    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${now}, 0, 0, 0, 0 WHERE ${condition}
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${now}, 0, 0, 0, 0 WHERE ${isFew} AND ${condition}
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
       )
     const insertRunning = insertAlive("running", `NOT EXISTS (SELECT 1 ${waiting})`)
@@ -267,6 +270,18 @@ export const make: (
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
     )
     const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
+    /** Counts rows of an owner, at most as many as asked, so that the cost is bounded by the limit. */
+    const counting = (from: string, condition: string) => {
+      const count = statement<{ readonly count: unknown }>(
+        `SELECT COUNT(*) AS count FROM (SELECT 1 AS one FROM ${from} WHERE owner_key = ? AND ${condition} LIMIT ?) AS counted`
+      )
+      return (ownerKey: string, limit: number | undefined): Effect.Effect<boolean, Failure> =>
+        limit === undefined
+          ? Effect.succeed(false)
+          : Effect.map(count([ownerKey, limit]), ([row]) => Dialect.toNatural(row?.count) >= limit)
+    }
+    const hasTooManyRunning = counting(runs, "status IN ('queued', 'running')")
+    const hasTooManyAborts = counting(aborts, "TRUE")
     const byThread = oneRun(
       `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
     )
@@ -361,17 +376,19 @@ export const make: (
         return { _tag: "Created", run: run.value }
       }
       const thread = [ownerKey, threadId]
+      const values = (max = Number.MAX_SAFE_INTEGER) => [...columns, options.leaseMillis, ownerKey, max, max]
+      const isFull = hasTooManyRunning(ownerKey, options.maxRunning)
       if (whenBusy?._tag === "Interrupt") {
         if (stale !== undefined) yield* endStale(["failed", stale.reason, ...thread], stale.data)
         const [ended] = yield* endHolder(["aborted", whenBusy.end.reason, ...thread], whenBusy.end.data)
-        const run = yield* insertRunningFirst([...columns, options.leaseMillis])
-        if (Option.isNone(run)) return yield* inUse(options.runId)
-        return { _tag: "Created", run: run.value, interrupted: ended?.runId }
+        const run = yield* insertRunningFirst(values(ended === undefined ? options.maxRunning : undefined))
+        if (Option.isSome(run)) return { _tag: "Created", run: run.value, interrupted: ended?.runId }
+        return (yield* isFull) ? { _tag: "TooMany", limit: "maxRunning" } : yield* inUse(options.runId)
       }
       // The locks leave only the thread's slot to conflict. Its holder may end before it is read; then the slot is free,
       // and the insert is tried again.
       for (let attempt = 0; attempt < 100; attempt++) {
-        const run = yield* insertRunning([...columns, options.leaseMillis, ...thread])
+        const run = yield* insertRunning([...values(options.maxRunning), ...thread])
         if (Option.isSome(run)) return { _tag: "Created", run: run.value }
         if (stale !== undefined) {
           const ended = yield* endStale(["failed", stale.reason, ...thread], stale.data)
@@ -380,12 +397,16 @@ export const make: (
         const [holder] = yield* slotHolder(thread)
         const [first] = holder === undefined ? yield* firstWaiting(thread) : []
         const runId = holder?.runId ?? first?.runId
-        if (runId === undefined) continue
-        if (whenBusy !== undefined) {
-          const queued = yield* insertQueued([...columns, options.leaseMillis, ...thread, whenBusy.max])
+        if (runId !== undefined && whenBusy !== undefined) {
+          const queued = yield* insertQueued([...values(options.maxRunning), ...thread, whenBusy.max])
           if (Option.isSome(queued)) return { _tag: "Created", run: queued.value }
         }
-        return { _tag: "ThreadBusy", runId, leaseExpired: Dialect.toNatural(holder?.leaseExpired ?? 0) === 1 }
+        if ((runId === undefined || whenBusy !== undefined) && (yield* isFull)) {
+          return { _tag: "TooMany", limit: "maxRunning" }
+        }
+        if (runId !== undefined) {
+          return { _tag: "ThreadBusy", runId, leaseExpired: Dialect.toNatural(holder?.leaseExpired ?? 0) === 1 }
+        }
       }
       return yield* inUse(options.runId)
     })
@@ -645,6 +666,9 @@ export const make: (
         : { _tag: "AlreadyEnded", run }
     })
 
+    const isAbortRegistered = statement(
+      `SELECT reason FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ?`
+    )
     const registerAbort = statement(
       `INSERT INTO ${aborts} (owner_key, thread_id, idempotency_key, reason, at_millis) VALUES (?, ?, ?, ?, ${now})
     ON CONFLICT DO NOTHING`
@@ -778,6 +802,10 @@ export const make: (
             yield* lockKey(ownerKey, idempotencyKey)
             const run = Option.getOrUndefined(yield* byKey([ownerKey, idempotencyKey]))
             if (run === undefined) {
+              if ((yield* isAbortRegistered([ownerKey, threadId, idempotencyKey])).length > 0) {
+                return { _tag: "Registered" }
+              }
+              if (yield* hasTooManyAborts(ownerKey, options.maxAborts)) return { _tag: "TooMany", limit: "maxAborts" }
               yield* registerAbort([ownerKey, threadId, idempotencyKey, reason])
               return { _tag: "Registered" }
             }

@@ -172,6 +172,23 @@ export class LimitExceeded extends Schema.TaggedError<LimitExceeded>()("LimitExc
 }
 
 /**
+ * Says that the owner has as many runs that have not ended, or that were aborted before they began, as may be. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyRuns extends Schema.TaggedError<TooManyRuns>()("TooManyRuns", {
+  limit: Schema.Literals(["maxRunning", "maxAborts"]),
+  max: Schema.Natural
+}) {
+  override get message(): string {
+    return this.limit === "maxRunning"
+      ? `You have ${this.max} runs that have not ended; wait until one has, or stop one`
+      : `You have stopped ${this.max} runs that have not begun; try again when the oldest of these are forgotten`
+  }
+}
+
+/**
  * Says that an argument is out of its domain. HTTP 400.
  *
  * @category errors
@@ -230,6 +247,7 @@ export const RunEventLogErrorReason = Schema.Union([
   CursorExpired,
   IdempotencyConflict,
   ThreadBusy,
+  TooManyRuns,
   LimitExceeded,
   InvalidInput,
   ShuttingDown,

@@ -45,7 +45,8 @@ import {
   RunNotFound,
   ShuttingDown,
   storage,
-  ThreadBusy
+  ThreadBusy,
+  TooManyRuns
 } from "./runErrors.ts"
 import * as Executions from "./runExecution.ts"
 import * as Following from "./runFollowing.ts"
@@ -180,6 +181,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           requestDigest,
           metadata,
           leaseMillis: settings.lease,
+          maxRunning: settings.maxRunning,
           abortedData: abortedBeforeStartData,
           stale,
           whenBusy: busy[whenBusy]
@@ -206,6 +208,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         return yield* fail(
           new IdempotencyConflict({ idempotencyKey: request.idempotencyKey, runId: outcome.run.runId })
         )
+      case "TooMany":
+        return yield* fail(new TooManyRuns({ limit: outcome.limit, max: settings[outcome.limit] }))
       case "ThreadBusy":
         return yield* fail(new ThreadBusy({ threadId: request.threadId, runId: outcome.runId }))
     }
@@ -396,8 +400,18 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         const { idempotencyKey, owner, threadId } = options
         yield* checkInput({ idempotencyKey, owner, threadId })
         const outcome = yield* storage(
-          repository.abortByKey({ ownerKey: ownerKey(owner), threadId, idempotencyKey, reason, data })
+          repository.abortByKey({
+            ownerKey: ownerKey(owner),
+            threadId,
+            idempotencyKey,
+            reason,
+            data,
+            maxAborts: settings.maxAborts
+          })
         )
+        if (outcome._tag === "TooMany") {
+          return yield* fail(new TooManyRuns({ limit: outcome.limit, max: settings.maxAborts }))
+        }
         if (outcome._tag === "Registered") return { _tag: "Registered" }
         if (outcome._tag === "Conflict") {
           return yield* fail(new IdempotencyConflict({ idempotencyKey, runId: outcome.run.runId }))
