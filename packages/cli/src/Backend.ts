@@ -24,6 +24,7 @@ import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as EarlyRequests from "@sallyport/node/EarlyRequests"
 import * as WebSockets from "@sallyport/node/WebSockets"
+import * as WebPages from "@sallyport/web/WebPages"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -53,6 +54,8 @@ export interface Options {
   /** A PostgreSQL database that other nodes share. Default: an SQLite file in the state directory. */
   readonly database?: PgDatabase.Options | undefined
   readonly policy?: AuthPolicy.Kind | undefined
+  /** What people call the server. */
+  readonly name?: string | undefined
   /** The address under which clients reach the server. DPoP proofs must name it. */
   readonly publicUrl?: URL | undefined
   /** The proxies whose `X-Forwarded` headers are trusted; none by default. */
@@ -167,6 +170,7 @@ export const layer = (options: Options) =>
           ConnectRoutes.layer,
           CredentialHandlers.layerRoutes(),
           DemoPage.layer,
+          WebPages.layer(),
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
           Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])
@@ -181,6 +185,8 @@ export const layer = (options: Options) =>
     // The port comes before the state, so that a second server on the same port changes nothing. The policy comes
     // before the port, so that a server with a refused policy is never reachable.
     Layer.provideMerge(layerServer(options)),
-    Layer.provideMerge(AuthPolicy.layer({ host: options.host, kind: options.policy, publicUrl: options.publicUrl })),
+    Layer.provideMerge(
+      AuthPolicy.layer({ host: options.host, kind: options.policy, name: options.name, publicUrl: options.publicUrl })
+    ),
     Layer.provideMerge(Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer))
   )

@@ -35,6 +35,8 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>()(
   "Unauthorized",
   {
     ...fields(["unauthorized", "invalid_credential", "invalid_dpop_proof", "use_dpop_nonce"]),
+    /** How a pairing code that did exist has ended, for a day after its end. */
+    ended: Schema.optionalKey(Schema.Literals(["used", "expired", "revoked"])),
     /** The server's time, in seconds since the epoch, if the proof may come from a client with a wrong clock. */
     serverTimeSeconds: Schema.optionalKey(Schema.Natural)
   },

@@ -1,7 +1,9 @@
 /**
  * What every request passes first and every answer passes last, whatever route of the router it is for.
  */
+import * as Metrics from "@sallyport/core/Metrics"
 import { AuthPolicy, type Descriptor } from "@sallyport/core/access/AuthPolicy"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -71,6 +73,26 @@ const canonical = (text: string): string => {
   return Result.isSuccess(parsed) ? NetAddress.formatIp(NetAddress.toCanonical(parsed.success)) : text
 }
 
+const methods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+
+/** Records how long the current request takes. A WebSocket is a connection, and counted as one. */
+const measured = Effect.flatMap(
+  Clock.monotonicTimeNanos,
+  (began) =>
+    HttpEffect.appendPreResponseHandler((request, response) =>
+      request.headers.upgrade === undefined
+        ? Effect.flatMap(Clock.monotonicTimeNanos, (ended) =>
+          Effect.as(
+            Metrics.requests(Number(ended - began) / 1e9, {
+              method: methods.has(request.method) ? request.method : "other",
+              status: String(response.status)
+            }),
+            response
+          ))
+        : Effect.succeed(response)
+    )
+)
+
 /**
  * Guards the whole router: a request to a name that is not the server's is refused, each client's address has one form,
  * and no answer, an error or a 404 among them, goes without the headers of {@link harden}. `Sallyport.layer` has it; a host that mounts
@@ -97,7 +119,7 @@ export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | AuthPolicy
           : request.modify({ remoteAddress, peerAddress: request.peerAddress })
       })
       return Effect.andThen(
-        onAnswer,
+        Effect.andThen(measured, onAnswer),
         Effect.matchEffect(checkHost, {
           onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
           onSuccess: () => app

@@ -313,6 +313,31 @@ describe("what the contract's errors are answered to", () => {
       assert.deepStrictEqual([again.status, runIdOf(again)], [200, id], "the key still answers")
     }))
 
+  it.live("pages: BOOT-11 HTTP-09: 400 from every list for a place that no page can begin at", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const token = yield* server.token()
+      const malformed = { status: 400, tag: "InvalidRequest", code: "malformed_cursor" }
+      const places = ["1.a\u0000b", "1.\n", "1.", ".", "-1.a", "1e3.a", `1.${"x".repeat(90)}\u0085`]
+      for (const path of ["/api/auth/pairing-links", "/api/runs"]) {
+        for (const place of places) {
+          assertError(
+            yield* server.send(authorized({ path: `${path}?after=${encodeURIComponent(place)}` }, token)),
+            malformed
+          )
+        }
+      }
+      for (const place of ["1.a", "1.00000000-0000-7000-8000-00000000000g"]) {
+        assertError(yield* server.send(authorized({ path: `/api/runs?after=${place}` }, token)), malformed)
+      }
+      for (const place of ["a\u0000b", "\n", "\u0085"]) {
+        assertError(
+          yield* server.send(authorized({ path: `/api/auth/sessions?after=${encodeURIComponent(place)}` }, token)),
+          malformed
+        )
+      }
+    }))
+
   it.live("runs: 409 while the thread is busy, 422 for the key of another request", () =>
     Effect.gen(function*() {
       const server = yield* start({ program: () => Effect.never })
@@ -324,6 +349,14 @@ describe("what the contract's errors are answered to", () => {
       assertError(
         yield* server.send(startRun(token, { threadId: "t", input: 2 }, { "idempotency-key": "other" })),
         { status: 409, tag: "Conflict", code: "thread_busy" }
+      )
+      const queued = yield* server.send(
+        startRun(token, { threadId: "t", input: 2, whenBusy: "enqueue" }, { "idempotency-key": "queued" })
+      )
+      assert.deepStrictEqual([queued.status, Object(queued.json.run).status], [201, "queued"])
+      assertError(
+        yield* server.send(startRun(token, { threadId: "t", input: 2, whenBusy: "wait" }, { "idempotency-key": "k2" })),
+        { status: 400, tag: "InvalidRequest", code: "invalid_request" }
       )
       const conflict = { status: 422, tag: "IdempotencyConflict", code: "idempotency_conflict" }
       assertError(yield* server.send(startRun(token, { threadId: "t", input: { a: 1, b: 3 } })), conflict)

@@ -470,7 +470,15 @@ export const assertError = (
   assert.match(String(answer.headers["content-type"]), /^application\/json/)
   assert.deepStrictEqual(
     Object.keys(answer.json).toSorted(),
-    ["_tag", "code", "message", ...(answer.status === 429 ? ["retryAfterSeconds"] : []), "retryable", "traceId"]
+    [
+      "_tag",
+      "code",
+      ...("ended" in answer.json ? ["ended"] : []),
+      "message",
+      ...(answer.status === 429 ? ["retryAfterSeconds"] : []),
+      "retryable",
+      "traceId"
+    ]
       .toSorted()
   )
   assert.match(String(answer.json.message), /^\S.{10,}\S$/)

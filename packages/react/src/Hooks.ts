@@ -173,7 +173,7 @@ export const useConnections = (): {
   readonly view: Option.Option<AccessFeed.AccessView>
   readonly revoke: (
     id: string,
-    options?: { readonly alsoLetIn?: boolean }
+    options?: { readonly descendants?: boolean }
   ) => Effect.Effect<EndedView, ClientError, Access.Access>
   readonly revokeOthers: Effect.Effect<EndedView, ClientError, Access.Access>
   readonly issueLink: (options: Access.LinkOptions) => Effect.Effect<Access.IssuedLink, ClientError, Access.Access>
@@ -181,7 +181,7 @@ export const useConnections = (): {
 } => ({ view: useSnapshot().access, ...connections })
 
 const connections = {
-  revoke: (id: string, options?: { readonly alsoLetIn?: boolean }) =>
+  revoke: (id: string, options?: { readonly descendants?: boolean }) =>
     Access.Access.use((access) => access.revokeSession(SessionId.make(id), options)),
   revokeOthers: Access.Access.use((access) => access.revokeOtherSessions),
   issueLink: (options: Access.LinkOptions) => Access.Access.use((access) => access.issueLink(options)),

@@ -1,3 +1,4 @@
+import * as Metrics from "@sallyport/core/Metrics"
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import { continuationOf, type Run } from "@sallyport/core/runs/Run"
 import type { ListedSession } from "@sallyport/core/access/SessionCredentialService"
@@ -114,6 +115,7 @@ const internal = <E>(error: (traceId: string) => E) => (defect: unknown): Effect
   Effect.flatMap(currentTraceId, (traceId) =>
     Effect.logError("Answered internal_error", Cause.die(defect)).pipe(
       Effect.annotateLogs({ traceId }),
+      Effect.andThen(Metrics.failures(1, { code: "internal_error" })),
       Effect.andThen(Effect.fail(error(traceId)))
     ))
 
@@ -161,7 +163,15 @@ export const invalidRequest = failure(WireError.InvalidRequest, "invalid_request
 export const malformedCode = failure(WireError.InvalidRequest, "malformed_code")
 export const malformedCursor = failure(WireError.InvalidRequest, "malformed_cursor")
 export const unauthorized = failure(WireError.Unauthorized, "unauthorized")
-export const invalidCredential = failure(WireError.Unauthorized, "invalid_credential")
+export const invalidCredential = ({ ended, message }: Reason & { readonly ended?: WireError.Unauthorized["ended"] }) =>
+  answer("invalid_credential", { message }, (traceId) =>
+    new WireError.Unauthorized({
+      code: "invalid_credential",
+      message,
+      retryable: false,
+      traceId,
+      ...(ended === undefined ? {} : { ended })
+    }))
 export const scopeRequired = failure(WireError.Forbidden, "scope_required")
 export const scopeNotHeld = failure(WireError.Forbidden, "scope_not_held")
 export const methodNotOffered = failure(WireError.Forbidden, "method_not_offered")
@@ -229,13 +239,14 @@ export const nextPage = <A>(page: ReadonlyArray<A>, placeOf: (last: A) => string
 /** Writes down where an entry stands in a list that is ordered by a time and an id. */
 export const placeAt = (time: DateTime.Utc, id: string): string => `${time.epochMilliseconds}.${id}`
 
-/** Reads where an entry stands, or fails with a 400. */
-export const readPlace = (
-  after: string | undefined
-): Effect.Effect<{ readonly time: DateTime.Utc; readonly id: string } | undefined, WireError.InvalidRequest> => {
+/** Reads where an entry stands, if what is said to be its id can be one, or fails with a 400. */
+export const readPlace = <Id extends string>(
+  after: string | undefined,
+  isId: (text: string) => text is Id
+): Effect.Effect<{ readonly time: DateTime.Utc; readonly id: Id } | undefined, WireError.InvalidRequest> => {
   if (after === undefined) return Effect.succeed(undefined)
   const [, millis, id] = /^(\d{1,15})\.(.+)$/.exec(after) ?? []
-  return millis === undefined || id === undefined
+  return millis === undefined || id === undefined || !isId(id)
     ? malformedCursor({ message: `${JSON.stringify(after)} is not the next of a page; give that, or none` })
     : Effect.succeed({ time: DateTime.makeUnsafe(Number(millis)), id })
 }

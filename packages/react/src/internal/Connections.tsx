@@ -31,7 +31,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
   const { act, busy, clear, fault } = useActions()
   const now = useNow()
   const [asked, setAsked] = useState<Device | "others">()
-  const [alsoLetIn, setAlsoLetIn] = useState(false)
+  const [descendants, setAlsoLetIn] = useState(false)
   const [told, setTold] = useState("")
   const own = view.devices.filter(({ current }) => current)
   const others = view.devices.filter(({ current }) => !current).sort((a, b) => lastSeen(a) - lastSeen(b))
@@ -133,7 +133,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
           <label className="sp-check">
             <input
               type="checkbox"
-              checked={alsoLetIn}
+              checked={descendants}
               onChange={(event) =>
                 setAlsoLetIn(event.target.checked)}
             />
@@ -149,7 +149,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
               onClick={() =>
                 end(
                   "revoke",
-                  revoke(asked.id, { alsoLetIn }),
+                  revoke(asked.id, { descendants }),
                   () => `${Words.deviceName(asked.device)} was revoked.`
                 )}
             >

@@ -1,26 +1,43 @@
 import type { Change } from "@sallyport/client/AccessFeed"
 import type { ClientError } from "@sallyport/client/ClientError"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as DateTime from "effect/DateTime"
+import * as Option from "effect/Option"
 
-const scopeWords: Readonly<Record<string, string>> = {
-  "access:read": "see who has access",
-  "access:write": "let devices in and revoke them",
-  "access:manage": "manage everyone’s access",
-  "connect:manage": "approve devices that ask",
-  "credentials:read": "see which credentials are set",
-  "credentials:write": "set and remove credentials",
-  "runs:read": "watch runs",
-  "runs:operate": "start and stop runs"
-}
+/** Says what scopes allow, those that belong together in one phrase first. */
+const phrases: ReadonlyArray<readonly [scopes: ReadonlyArray<string>, phrase: string]> = [
+  [["runs:read", "runs:operate"], "watch, start and stop runs"],
+  [["runs:read"], "watch runs"],
+  [["runs:operate"], "start and stop runs"],
+  [["access:read"], "see who has access"],
+  [["access:write"], "let devices in and revoke them"],
+  [["access:manage"], "manage everyone’s access"],
+  [["connect:manage"], "approve devices that ask"],
+  [["credentials:read", "credentials:write"], "see, set and remove credentials"],
+  [["credentials:read"], "see which credentials are set"],
+  [["credentials:write"], "set and remove credentials"]
+]
 
 const join = new Intl.ListFormat("en")
 
-/** Says what scopes allow; a host's own scope is told by its name. */
-export const may = (scopes: ReadonlyArray<string>): string => {
-  if (AccessScope.builtin.every((scope) => scopes.includes(scope))) return "May do everything"
-  if (scopes.length === 0) return "May do nothing but sign out"
-  return `May ${join.format(scopes.map((scope) => scopeWords[scope] ?? scope))}`
+/** Joins names to one text. */
+export const list = (names: ReadonlyArray<string>): string => join.format(names)
+
+/** Says what scopes allow, as what follows "may"; a host's own scope is told by its name. */
+export const doing = (scopes: ReadonlyArray<string>): string => {
+  if (AccessScope.builtin.every((scope) => scopes.includes(scope))) return "do everything"
+  if (scopes.length === 0) return "do nothing but sign out"
+  const left = new Set(scopes)
+  const said = phrases.flatMap(([scopes, phrase]) => {
+    if (!scopes.every((scope) => left.has(scope))) return []
+    for (const scope of scopes) left.delete(scope)
+    return [phrase]
+  })
+  return list([...said, ...left])
 }
+
+/** Says what scopes allow, as a sentence without its end. */
+export const may = (scopes: ReadonlyArray<string>): string => `May ${doing(scopes)}`
 
 const units = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]] as const
 
@@ -37,6 +54,17 @@ export const left = (millis: number): string => {
   const seconds = Math.max(0, Math.floor(millis / 1000))
   return seconds >= 3600 ? length(millis) : `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`
 }
+
+const day = (at: DateTime.Utc): string => DateTime.formatLocal(at, { locale: "en", dateStyle: "long" })
+
+/** Says when a session ends, as what follows "ends". */
+export const ends = ({ lifetimeSeconds, sessionEndsAt }: {
+  readonly lifetimeSeconds: number
+  readonly sessionEndsAt: DateTime.Utc | null
+}): string =>
+  `after ${length(lifetimeSeconds * 1000)} without use${
+    sessionEndsAt === null ? "" : `, and on ${day(sessionEndsAt)} at the latest`
+  }`
 
 const actors: Readonly<Record<string, string>> = {
   operator: "The operator",
@@ -90,16 +118,38 @@ export const sentence = (change: Change): string => {
   }
 }
 
+const browsers = [["Firefox", "Firefox"], ["Edg", "Edge"], ["OPR", "Opera"], ["Chrome", "Chrome"], [
+  "Safari",
+  "Safari"
+]] as const
+const platforms = [
+  ["iPhone", "iPhone"],
+  ["iPad", "iPad"],
+  ["Android", "Android"],
+  ["CrOS", "ChromeOS"],
+  ["Windows", "Windows"],
+  ["Mac OS X|Macintosh", "Mac"],
+  ["Linux", "Linux"]
+] as const
+
+/** Names a browser by what it says of itself: "Firefox on Linux". */
+export const browserName = (userAgent: string): Option.Option<string> => {
+  const [, browser] = browsers.find(([name]) => userAgent.includes(`${name}/`)) ?? []
+  const [, platform] = platforms.find(([name]) => new RegExp(name).test(userAgent)) ?? []
+  return Option.fromUndefinedOr(
+    browser === undefined || platform === undefined ? browser ?? platform : `${browser} on ${platform}`
+  )
+}
+
 /** Returns a device's name. */
 export const deviceName = ({ label, userAgent }: {
   readonly label: string | null
   readonly userAgent: string | null
-}): string => {
-  if (label !== null) return label
-  const browser = /\b(Firefox|Edg|OPR|Chrome|Safari)\//.exec(userAgent ?? "")?.[1]
-  const names: Readonly<Record<string, string>> = { Edg: "Edge", OPR: "Opera" }
-  return browser === undefined ? "Device without a name" : `${names[browser] ?? browser} without a name`
-}
+}): string =>
+  label ?? Option.getOrElse(
+    Option.map(browserName(userAgent ?? ""), (browser) => `${browser} without a name`),
+    () => "Device without a name"
+  )
 
 /** Returns a link's name. */
 export const linkName = (label: string | null): string =>
@@ -107,6 +157,9 @@ export const linkName = (label: string | null): string =>
 
 /** Quotes a name that a client gave itself. */
 export const quoted = (label: string | null): string => label === null ? "A device without a name" : `“${label}”`
+
+/** Ends a message of the server as a sentence. */
+export const ended = (message: string): string => /[.?]$/.test(message) ? message : `${message}.`
 
 /** Says what went wrong with an action, then what to do. */
 export const fault = ({ message, reason }: ClientError): string => {

@@ -1,7 +1,7 @@
 /** The page that the tests open: everything that the package renders, on the cookie of the browser. */
 import * as Credentials from "@sallyport/client/Credentials"
 import * as SallyportClient from "@sallyport/client/SallyportClient"
-import { Connections } from "@sallyport/react/Components"
+import { Connections, PairDevice } from "@sallyport/react/Components"
 import * as Hooks from "@sallyport/react/Hooks"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -20,7 +20,7 @@ if (root !== null) {
   createRoot(root).render(
     <StrictMode>
       <Hooks.SallyportProvider client={client}>
-        <Connections />
+        {location.pathname === "/pairing" ? <PairDevice continueTo="/connections" /> : <Connections />}
       </Hooks.SallyportProvider>
     </StrictMode>
   )
