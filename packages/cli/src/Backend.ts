@@ -22,7 +22,9 @@ import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
+import * as EarlyRequests from "@sallyport/node/EarlyRequests"
 import * as WebSockets from "@sallyport/node/WebSockets"
+import * as WebPages from "@sallyport/web/WebPages"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -35,7 +37,6 @@ import * as BackendCredentials from "./BackendCredentials.ts"
 import * as ConnectRoutes from "./ConnectRoutes.ts"
 import * as CountingRun from "./CountingRun.ts"
 import * as DemoPage from "./DemoPage.ts"
-import { holdEarlyRequests } from "./internal/earlyRequests.ts"
 import * as Persistence from "./Persistence.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
@@ -132,7 +133,7 @@ const serverOptions = Effect.fnUntraced(function*(options: Options) {
 
 const layerServer = (options: Options) =>
   Layer.unwrap(Effect.map(serverOptions(options), (timeouts) => {
-    const server = holdEarlyRequests(createServer(timeouts)).setTimeout(stalledMillis)
+    const server = EarlyRequests.hold(createServer(timeouts)).setTimeout(stalledMillis)
     // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))
@@ -169,6 +170,7 @@ export const layer = (options: Options) =>
           ConnectRoutes.layer,
           CredentialHandlers.layerRoutes(),
           DemoPage.layer,
+          WebPages.layer(),
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
           Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])

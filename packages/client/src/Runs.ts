@@ -18,7 +18,8 @@ import {
   type RunContinuation,
   RunEnd,
   type RunId,
-  type RunStatus
+  type RunStatus,
+  WhenBusy
 } from "@sallyport/core/runs/Run"
 import * as Context from "effect/Context"
 import { SecureRandom } from "effect/crypto/SecureRandom"
@@ -51,7 +52,9 @@ export { InvalidRunsOptions, type Options } from "./internal/runsOptions.ts"
 export class RunIntent extends Schema.Class<RunIntent>("@sallyport/client/RunIntent")({
   threadId: Schema.String,
   idempotencyKey: Schema.String,
-  input: Schema.Json
+  input: Schema.Json,
+  /** What the run does if its thread is busy. The server rejects it unless this says otherwise. */
+  whenBusy: Schema.optionalKey(WhenBusy)
 }) {}
 
 /**
@@ -170,13 +173,14 @@ const Page = Schema.Struct({ runs: Schema.Array(RunView), next: NextPage })
 export class Runs extends Context.Service<Runs, {
   /** Creates an intent with a new key. It sends nothing. */
   readonly intent: (
-    request: { readonly threadId: string; readonly input: Schema.Json }
+    request: { readonly threadId: string; readonly input: Schema.Json; readonly whenBusy?: WhenBusy }
   ) => Effect.Effect<RunIntent>
   /**
    * Starts the run of an intent, and returns it; or returns the run that an earlier request for the same intent
    * started, whatever its state. A request whose answer was lost is sent again with the same key.
    *
-   * Fails with `Conflict` if the thread has another run, and with `IdempotencyConflict` if the key was used for another
+   * Fails with `Conflict` if the thread has another run and the intent doesn't say to wait for it or to interrupt it, or if
+   * too many wait already, and with `IdempotencyConflict` if the key was used for another
    * input.
    */
   readonly start: (intent: RunIntent, continuation?: RunContinuation) => Effect.Effect<RunView, RunsError>
@@ -338,6 +342,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
           payload: {
             threadId: intent.threadId,
             input: intent.input,
+            ...(intent.whenBusy === undefined ? {} : { whenBusy: intent.whenBusy }),
             ...(continuation === undefined ? {} : { continuation })
           },
           responseMode
@@ -459,8 +464,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
   })
 
   return Runs.of({
-    intent: ({ input, threadId }) =>
-      Effect.map(random.uuidV7(), (idempotencyKey) => new RunIntent({ threadId, idempotencyKey, input })),
+    intent: (request) => Effect.map(random.uuidV7(), (idempotencyKey) => new RunIntent({ ...request, idempotencyKey })),
     start: Effect.fn("Runs.start")(function*(intent, continuation) {
       return yield* startWith(newWork(), intent, continuation)
     }),
@@ -496,7 +500,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
                       // The key is derived from the intent's, so every client that continues the same intent asks for
                       // the same run.
                       new RunIntent({
-                        threadId: intent.threadId,
+                        ...intent,
                         idempotencyKey: `${intent.idempotencyKey}.${continued + 1}`,
                         input: input ?? next.input
                       }),

@@ -175,6 +175,30 @@ describe("starting a run", () => {
       yield* Stream.runDrain(runs.follow(run))
     }))
 
+  it.live("RUN-22: an intent waits for its thread or takes it, also when it continues, and is kept as JSON", () =>
+    Effect.gen(function*() {
+      const { open, program } = yield* gated
+      const server = yield* start({ program })
+      const { runs } = yield* connect(server.url, having(yield* server.token()))
+      const first = yield* runs.start(yield* runs.intent({ threadId: "thread", input: 1 }))
+      const kept = JSON.stringify(
+        Schema.encodeSync(Runs.RunIntent)(yield* runs.intent({ threadId: "thread", input: 2, whenBusy: "enqueue" }))
+      )
+      const waiting = yield* runs.start(Schema.decodeUnknownSync(Runs.RunIntent)(JSON.parse(kept)))
+      assert.deepStrictEqual([first.status, waiting.status], ["running", "queued"])
+      assert.deepStrictEqual((yield* runs.list({ status: "queued" })).runs.map(({ runId }) => runId), [waiting.runId])
+      const takes = yield* runs.start(yield* runs.intent({ threadId: "thread", input: 3, whenBusy: "interrupt" }))
+      assert.strictEqual(takes.status, "running")
+      const end = yield* Stream.runLast(runs.follow(first))
+      assert.deepInclude(Object(Option.getOrThrow(end)).end, { status: "aborted", reason: "interrupted_by_run" })
+      yield* open
+      for (const run of [takes, waiting]) {
+        const last = yield* Stream.runLast(runs.follow(run))
+        assert.deepInclude(Object(Option.getOrThrow(last)).end, { status: "succeeded" })
+      }
+      assert.strictEqual((yield* runs.get(waiting.runId)).status, "succeeded")
+    }))
+
   it.live("checks what it would send, and sends nothing that no server takes", () =>
     Effect.gen(function*() {
       const server = yield* always(404, "NotFound", "run_not_found")

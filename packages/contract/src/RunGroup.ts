@@ -7,7 +7,8 @@ import {
   RunEnd,
   RunId,
   RunStatus,
-  ThreadId as CoreThreadId
+  ThreadId as CoreThreadId,
+  WhenBusy
 } from "@sallyport/core/runs/Run"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
@@ -129,6 +130,8 @@ export const IdempotencyKeyHeader = Schema.Trim.check(
 const startPayload = Schema.Struct({
   threadId: ThreadId,
   input: Schema.Json,
+  /** What the run does if its thread is busy: `reject` unless given. Not compared when a request is repeated. */
+  whenBusy: Schema.optionalKey(WhenBusy),
   /** What the run continues. It is kept with the run, and is not compared when a request is repeated. */
   continuation: Schema.optionalKey(RunContinuation)
 })

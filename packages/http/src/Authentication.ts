@@ -486,6 +486,7 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
                 () => Effect.succeed(HttpServerResponse.empty())
               )
           }),
+          Edge.whenStopped(Wire.whenStopped),
           Effect.map(harden)
         )
     })
@@ -501,12 +502,13 @@ const isOfRequest = (error: HttpApiError.HttpApiSchemaError): boolean =>
 
 /**
  * Keeps the answer out of every cache, as RFC 6749 section 5.1 asks of credentials, unless it says itself what it wants, and
- * keeps browsers from reading it as anything but what it is.
+ * keeps browsers from reading it as anything but what it is. A 503 says when to ask again.
  */
 const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
   Effect.succeed(
     HttpServerResponse.setHeaders(response, {
       "x-content-type-options": "nosniff",
+      ...(response.status === 503 ? Wire.retrySoon : {}),
       ...(response.headers["cache-control"] === undefined ? { "cache-control": "no-store", pragma: "no-cache" } : {})
     })
   )
@@ -534,6 +536,7 @@ const guardRequest = <E, R, E2, E3, E4>(
     readonly onInvalid: (reason: { readonly message: string }) => Effect.Effect<never, E2>
     readonly onUnsupported: (reason: { readonly message: string }) => Effect.Effect<never, E3>
     readonly onDefect: (defect: unknown) => Effect.Effect<never, E4>
+    readonly whenStopped: Effect.Effect<HttpServerResponse.HttpServerResponse>
   }
 ): Effect.Effect<
   HttpServerResponse.HttpServerResponse,
@@ -582,7 +585,7 @@ const guardRequest = <E, R, E2, E3, E4>(
           : options.onInvalid({ message: "The body of the request could not be read" })
       })
     )
-  })
+  }).pipe(Edge.whenStopped(options.whenStopped))
 
 /**
  * Provides the middleware that bounds bodies and answers what does not decode. It names the fields that are wrong, never
@@ -609,7 +612,8 @@ export const layerRequestErrors = (options?: {
           endpoint,
           onInvalid: Wire.invalidRequest,
           onUnsupported: Wire.unsupportedMediaType,
-          onDefect: Wire.internalError
+          onDefect: Wire.internalError,
+          whenStopped: Wire.whenStopped
         })
       )
     ).pipe(Context.add(
@@ -620,7 +624,8 @@ export const layerRequestErrors = (options?: {
           endpoint,
           onInvalid: Wire.oauthInvalidRequest,
           onUnsupported: Wire.oauthInvalidRequest,
-          onDefect: Wire.oauthInternalError
+          onDefect: Wire.oauthInternalError,
+          whenStopped: Wire.oauthWhenStopped
         })
       )
     ))

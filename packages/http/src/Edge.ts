@@ -1,7 +1,9 @@
 /**
  * What every request passes first and every answer passes last, whatever route of the router it is for.
  */
+import * as Metrics from "@sallyport/core/Metrics"
 import { AuthPolicy, type Descriptor } from "@sallyport/core/access/AuthPolicy"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -46,12 +48,50 @@ export const harden = (
   }
 }
 
+/**
+ * Answers a request that is interrupted because the server stops, which `effect/http` answers with an empty 503. The answer is
+ * in the form of the route.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
+export const whenStopped =
+  (answer: Effect.Effect<HttpServerResponse.HttpServerResponse>) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | HttpServerRequest.HttpServerRequest> =>
+    Effect.onInterrupt(self, () =>
+      HttpEffect.appendPreResponseHandler((_request, response) =>
+        // A client that has left gets no answer.
+        response.status === 503 && response.body._tag === "Empty"
+          ? Effect.map(answer, (typed) => HttpServerResponse.setHeaders(typed, response.headers))
+          : Effect.succeed(response)
+      ))
+
 /** Returns the one form of an address: IPv4 is not written as IPv6, and without a zone. */
 const canonical = (text: string): string => {
   if (!text.includes(":")) return text
   const parsed = NetAddress.ipFromString(text.replace(/%.*$/, ""))
   return Result.isSuccess(parsed) ? NetAddress.formatIp(NetAddress.toCanonical(parsed.success)) : text
 }
+
+const methods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+
+/** Records how long the current request takes. A WebSocket is a connection, and counted as one. */
+const measured = Effect.flatMap(
+  Clock.monotonicTimeNanos,
+  (began) =>
+    HttpEffect.appendPreResponseHandler((request, response) =>
+      request.headers.upgrade === undefined
+        ? Effect.flatMap(Clock.monotonicTimeNanos, (ended) =>
+          Effect.as(
+            Metrics.requests(Number(ended - began) / 1e9, {
+              method: methods.has(request.method) ? request.method : "other",
+              status: String(response.status)
+            }),
+            response
+          ))
+        : Effect.succeed(response)
+    )
+)
 
 /**
  * Guards the whole router: a request to a name that is not the server's is refused, each client's address has one form,
@@ -79,7 +119,7 @@ export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | AuthPolicy
           : request.modify({ remoteAddress, peerAddress: request.peerAddress })
       })
       return Effect.andThen(
-        onAnswer,
+        Effect.andThen(measured, onAnswer),
         Effect.matchEffect(checkHost, {
           onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
           onSuccess: () => app

@@ -2,7 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
+import { eventually } from "../../../test-support/programs.ts"
 import { type Answer, assertError, bearer, raw, type Request, type Server, start } from "./support.ts"
 
 const invalid = { status: 400, tag: "InvalidRequest", code: "invalid_request" }
@@ -129,6 +131,36 @@ describe("every guarded endpoint", () => {
       assertError(
         yield* server.send({ path: "/api/auth/session", headers: { cookie: yield* server.cookie } }),
         unavailable
+      )
+    }))
+
+  it.live("OPS-01: answers a typed 503, in the form of the endpoint, to each request that it stops in the middle of", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ gracefulShutdownTimeout: "200 millis" })
+      const token = yield* server.token()
+      // Seen once, so that it is not looked up again.
+      yield* server.send({ path: "/api/auth/session", headers: bearer(token) })
+      const unknown = bearer(yield* server.token())
+      const code = yield* server.code()
+      const hanging = new Set([...Object.values(operations), "links.redeem", "sessions.findByTokenDigest"])
+      for (const operation of hanging) server.probe.hanging.add(operation)
+      const { calls } = server.probe
+      calls.clear()
+      const asked = () => Array.from(hanging).reduce((sum, operation) => sum + (calls.get(operation) ?? 0), 0)
+      const requests = Object.values(guarded).map(({ request }) => authorized(request, token))
+      const others = [{ path: "/api/auth/sessions", headers: unknown }, exchange({ subject_token: code })]
+      const pending = yield* Effect.forkScoped(
+        Effect.forEach([...requests, ...others], server.send, { concurrency: "unbounded" })
+      )
+      yield* eventually(Effect.sync(asked), (count) => count === requests.length + others.length)
+      yield* server.stop
+      const answers = yield* Fiber.join(pending)
+      for (const answer of answers) assert.strictEqual(answer.headers["retry-after"], "1", answer.text)
+      for (const answer of answers.slice(0, -1)) assertError(answer, unavailable)
+      const oauth = answers.at(-1)
+      assert.deepStrictEqual(
+        [oauth?.status, oauth?.json.error, Object.keys(oauth?.json ?? {}).toSorted()],
+        [503, "temporarily_unavailable", ["_tag", "error", "error_description", "traceId"]]
       )
     }))
 
@@ -281,6 +313,31 @@ describe("what the contract's errors are answered to", () => {
       assert.deepStrictEqual([again.status, runIdOf(again)], [200, id], "the key still answers")
     }))
 
+  it.live("pages: BOOT-11 HTTP-09: 400 from every list for a place that no page can begin at", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const token = yield* server.token()
+      const malformed = { status: 400, tag: "InvalidRequest", code: "malformed_cursor" }
+      const places = ["1.a\u0000b", "1.\n", "1.", ".", "-1.a", "1e3.a", `1.${"x".repeat(90)}\u0085`]
+      for (const path of ["/api/auth/pairing-links", "/api/runs"]) {
+        for (const place of places) {
+          assertError(
+            yield* server.send(authorized({ path: `${path}?after=${encodeURIComponent(place)}` }, token)),
+            malformed
+          )
+        }
+      }
+      for (const place of ["1.a", "1.00000000-0000-7000-8000-00000000000g"]) {
+        assertError(yield* server.send(authorized({ path: `/api/runs?after=${place}` }, token)), malformed)
+      }
+      for (const place of ["a\u0000b", "\n", "\u0085"]) {
+        assertError(
+          yield* server.send(authorized({ path: `/api/auth/sessions?after=${encodeURIComponent(place)}` }, token)),
+          malformed
+        )
+      }
+    }))
+
   it.live("runs: 409 while the thread is busy, 422 for the key of another request", () =>
     Effect.gen(function*() {
       const server = yield* start({ program: () => Effect.never })
@@ -292,6 +349,14 @@ describe("what the contract's errors are answered to", () => {
       assertError(
         yield* server.send(startRun(token, { threadId: "t", input: 2 }, { "idempotency-key": "other" })),
         { status: 409, tag: "Conflict", code: "thread_busy" }
+      )
+      const queued = yield* server.send(
+        startRun(token, { threadId: "t", input: 2, whenBusy: "enqueue" }, { "idempotency-key": "queued" })
+      )
+      assert.deepStrictEqual([queued.status, Object(queued.json.run).status], [201, "queued"])
+      assertError(
+        yield* server.send(startRun(token, { threadId: "t", input: 2, whenBusy: "wait" }, { "idempotency-key": "k2" })),
+        { status: 400, tag: "InvalidRequest", code: "invalid_request" }
       )
       const conflict = { status: 422, tag: "IdempotencyConflict", code: "idempotency_conflict" }
       assertError(yield* server.send(startRun(token, { threadId: "t", input: { a: 1, b: 3 } })), conflict)

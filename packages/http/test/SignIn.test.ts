@@ -390,7 +390,7 @@ describe("the policy in force", () => {
       assert.strictEqual((yield* cookies.send(bootstrap(other))).status, 200)
     }))
 
-  it.live("AUTH-01: says what its owner calls it, before anybody has signed in", () =>
+  it.live("AUTH-01: says what its owner calls it, before a first sign-in", () =>
     Effect.gen(function*() {
       for (const [policy, name] of [[{}, null], [{ name: "Ada’s server" }, "Ada’s server"]] as const) {
         const server = yield* under(policy)

@@ -262,6 +262,179 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
       })
     )
 
+    const enqueue = (overrides?: Partial<StartOptions>, max = 3) =>
+      use((repository) => repository.start(request({ ...overrides, whenBusy: { _tag: "Enqueue", max } })))
+    const turn = (run: RunRow, overrides?: { readonly epoch?: number; readonly stale?: StartOptions["stale"] }) =>
+      use((repository) => repository.takeTurn({ runId: run.runId, epoch: run.epoch, leaseMillis: long, ...overrides }))
+    const interrupting = {
+      _tag: "Interrupt",
+      end: { reason: "interrupted_by_run", data: `{"status":"aborted"}` }
+    } as const
+
+    test(
+      "RUN-22: runs of a busy thread queue up, as many as are let, and take their turns in the order of their coming",
+      Effect.gen(function*() {
+        const first = expectRun(yield* enqueue())
+        assert.strictEqual(first.status, "running")
+        const queued: Array<RunRow> = []
+        for (let index = 0; index < 3; index++) queued.push(expectRun(yield* enqueue()))
+        for (const run of queued) {
+          assert.deepInclude(run, { status: "queued", epoch: 1, lastSeq: 0, completedAtMillis: null, endSeq: null })
+          assert.isAbove(run.leaseExpiresAtMillis ?? 0, run.startedAtMillis)
+          assert.deepStrictEqual(yield* turn(run), { _tag: "Behind", runId: first.runId })
+        }
+        assert.deepStrictEqual(yield* enqueue(), { _tag: "ThreadBusy", runId: first.runId, leaseExpired: false })
+        // Threads and owners do not wait for each other.
+        assert.strictEqual(expectRun(yield* enqueue({ threadId: "another" })).status, "running")
+        assert.strictEqual(expectRun(yield* enqueue({ ownerKey: "another" })).status, "running")
+        const again = yield* use((repository) =>
+          repository.start({ ...request(), idempotencyKey: queued[1]?.idempotencyKey ?? "" })
+        )
+        assert.strictEqual(again._tag, "Existing")
+        assert.strictEqual(expectRun(again).status, "queued")
+
+        let running = first
+        for (const run of queued) {
+          yield* finish(running)
+          // The thread is busy for those that come now, though nothing runs.
+          assert.deepStrictEqual(yield* use((repository) => repository.start(request())), {
+            _tag: "ThreadBusy",
+            runId: run.runId,
+            leaseExpired: false
+          })
+          const turns = yield* Effect.all(
+            queued.filter((one) => one !== run && one.runId > run.runId).map((one) => turn(one)),
+            everyone
+          )
+          for (const outcome of turns) assert.deepStrictEqual(outcome, { _tag: "Behind", runId: run.runId })
+          const outcome = yield* turn(run)
+          assert.strictEqual(outcome._tag, "Running")
+          if (outcome._tag !== "Running") return
+          running = outcome.run
+          assert.deepInclude(running, { status: "running", epoch: 1, startedAtMillis: run.startedAtMillis })
+          assert.strictEqual((yield* turn(run))._tag, "Running")
+          assert.strictEqual((yield* append(item(running, `"x"`)))[0]?._tag, "Appended")
+        }
+        yield* finish(running)
+        assert.strictEqual((yield* started()).status, "running")
+      })
+    )
+
+    test(
+      "RUN-22: of many that queue and take turns at once one runs at a time, and each runs once",
+      Effect.gen(function*() {
+        const outcomes = yield* Effect.all(Array.from({ length: 12 }, () => enqueue({}, 8)), everyone)
+        assert.strictEqual(count(outcomes, "Created"), 9)
+        assert.strictEqual(count(outcomes, "ThreadBusy"), 3)
+        const runs = outcomes.flatMap((outcome) => outcome._tag === "Created" ? [outcome.run] : [])
+        const order: Array<string> = []
+        while (order.length < 9) {
+          const turns = yield* Effect.all(runs.map((run) => turn(run)), everyone)
+          assert.isAtMost(count(turns, "Running"), 1)
+          for (const outcome of turns) {
+            if (outcome._tag !== "Running") continue
+            order.push(outcome.run.runId)
+            yield* finish(outcome.run)
+          }
+        }
+        assert.strictEqual(new Set(order).size, 9)
+        const rows = yield* Effect.all(order.map((runId) => use((repository) => repository.get(runId))))
+        const times = rows.map(Option.match({ onNone: () => 0, onSome: (row) => row.startedAtMillis }))
+        assert.deepStrictEqual(times, times.toSorted((a, b) => a - b))
+      })
+    )
+
+    test(
+      "RUN-22 RUN-05 RUN-12: a run that waits has no writer, can be aborted, extended and reaped, and is found",
+      Effect.gen(function*() {
+        const stale = { reason: "stale_run", data: `{"status":"failed"}` }
+        const first = yield* started()
+        const [aborted, lost, patient, dead] = [
+          expectRun(yield* enqueue({}, 9)),
+          expectRun(yield* enqueue({}, 9)),
+          expectRun(yield* enqueue({}, 9)),
+          expectRun(yield* enqueue({ leaseMillis: past }, 9))
+        ]
+        assert.deepStrictEqual(yield* append(item(aborted, `"early"`)), [{ _tag: "Fenced", currentEpoch: 1 }])
+        assert.strictEqual((yield* abort(aborted))._tag, "Aborted")
+        assert.deepInclude(yield* get(aborted), { status: "aborted", lastSeq: 1, endSeq: 1, epoch: 2 })
+        assert.deepStrictEqual(yield* turn(aborted), { _tag: "Ended", status: "aborted" })
+        assert.deepStrictEqual((yield* readAll(aborted)).map(({ kind }) => kind), ["end"])
+        assert.deepStrictEqual(yield* turn(lost, { epoch: 7 }), { _tag: "Fenced", currentEpoch: 1 })
+        assert.deepStrictEqual(
+          yield* use((repository) => repository.takeTurn({ runId: unique(), epoch: 1, leaseMillis: long })),
+          { _tag: "Unknown" }
+        )
+        const beat = yield* use((repository) =>
+          repository.heartbeat({ runId: patient.runId, epoch: patient.epoch, leaseMillis: 2 * long })
+        )
+        assert.strictEqual(beat._tag, "Extended")
+        const reaped = yield* reap()
+        assert.deepStrictEqual(reaped.map(({ runId, status }) => [runId, status]), [[dead.runId, "failed"]])
+
+        const active = use((repository) =>
+          repository.activeForThread({ ownerKey: "owner", threadId: "thread", windowMillis: long })
+        )
+        assert.deepStrictEqual(Option.map(yield* active, ({ runId }) => runId), Option.some(first.runId))
+        const found = yield* use((repository) => repository.list({ ownerKey: "owner", status: "queued", limit: 100 }))
+        assert.deepStrictEqual(
+          found.map(({ runId }) => runId).toSorted(),
+          [lost.runId, patient.runId].toSorted()
+        )
+        assert.strictEqual((yield* finish(lost))._tag, "Finished")
+        yield* finish(first)
+        assert.deepStrictEqual(Option.map(yield* active, ({ runId }) => runId), Option.some(patient.runId))
+        assert.strictEqual((yield* turn(patient))._tag, "Running")
+
+        // What died holds up no other: neither the one that ran nor one that waited longer.
+        yield* started({ threadId: "dead", leaseMillis: past })
+        yield* enqueue({ threadId: "dead", leaseMillis: past })
+        const last = expectRun(yield* enqueue({ threadId: "dead" }))
+        assert.strictEqual((yield* turn(last))._tag, "Behind")
+        assert.strictEqual((yield* turn(last, { stale }))._tag, "Running")
+      })
+    )
+
+    test(
+      "RUN-22 RUN-04: a run that interrupts ends the running one and takes its place in one step, before those that wait",
+      Effect.gen(function*() {
+        const interrupt = (overrides?: Partial<StartOptions>) =>
+          use((repository) => repository.start(request({ ...overrides, whenBusy: interrupting })))
+        const free = yield* interrupt()
+        assert.strictEqual(free._tag === "Created" ? free.interrupted : "", undefined)
+        const first = expectRun(free)
+        yield* append(item(first, `"kept"`))
+        const waiting = expectRun(yield* enqueue())
+        const outcome = yield* interrupt()
+        assert.deepInclude(outcome, { _tag: "Created", interrupted: first.runId })
+        const second = expectRun(outcome)
+        assert.strictEqual(second.status, "running")
+        assert.deepInclude(yield* get(first), {
+          status: "aborted",
+          endReason: "interrupted_by_run",
+          lastSeq: 2,
+          endSeq: 2,
+          epoch: 2
+        })
+        assert.deepStrictEqual(yield* append(item(first, `"zombie"`)), [{ _tag: "Ended", status: "aborted" }])
+        assert.deepStrictEqual(yield* turn(waiting), { _tag: "Behind", runId: second.runId })
+
+        const all = yield* Effect.all(Array.from({ length: 12 }, () => interrupt()), everyone)
+        assert.strictEqual(count(all, "Created"), 12)
+        const rows = yield* Effect.all(all.map((one) => get(expectRun(one))))
+        assert.strictEqual(rows.filter(({ status }) => status === "running").length, 1)
+        assert.strictEqual(rows.filter(({ status }) => status === "aborted").length, 11)
+        const ended = all.flatMap((one) => one._tag === "Created" ? [one.interrupted] : [])
+        assert.strictEqual(new Set(ended).size, 12)
+
+        // One that is stale has failed, and was not interrupted.
+        const dead = yield* started({ threadId: "dead", leaseMillis: past })
+        const after = yield* interrupt({ threadId: "dead", stale: { reason: "stale_run", data: "{}" } })
+        assert.strictEqual(after._tag === "Created" ? after.interrupted : "", undefined)
+        assert.deepInclude(yield* get(dead), { status: "failed", endReason: "stale_run" })
+      })
+    )
+
     test(
       "RUN-17: what a host notes about a run, such as the runs that it continues, is kept as it is",
       Effect.gen(function*() {

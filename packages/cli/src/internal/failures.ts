@@ -3,6 +3,7 @@ import { LinkFailed, NotLinked } from "@sallyport/connect/Linking"
 import * as WireError from "@sallyport/contract/WireError"
 import { AccessFeedError } from "@sallyport/core/access/AccessFeed"
 import { BootstrapCredentialError } from "@sallyport/core/access/BootstrapCredentialService"
+import { InvalidBaseUrl } from "@sallyport/core/access/PairingUrl"
 import { SessionCredentialError } from "@sallyport/core/access/SessionCredentialService"
 import { ConnectClientError } from "@sallyport/core/connect/ConnectClientStore"
 import { CredentialError } from "@sallyport/core/credentials/CredentialScopeResolver"
@@ -11,6 +12,7 @@ import { SecretStoreError } from "@sallyport/core/secrets/SecretStore"
 import * as CliError from "effect/cli/CliError"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as Schema from "effect/Schema"
+import { EmptyDatabase } from "../Persistence.ts"
 import { CommandFailed, type ExitCode, exitCodes } from "../ExitCode.ts"
 
 const serviceErrors = [
@@ -132,9 +134,11 @@ export const codeOf = (error: unknown): ExitCode => {
   if (CliError.isCliError(error)) return "Usage"
   if (isServiceError(error)) return codeByReason[error.reason._tag]
   if (error instanceof NotLinked) return "NotLinked"
+  if (error instanceof EmptyDatabase) return "NoState"
   if (error instanceof LinkFailed) return "Failed"
   if (error instanceof WireError.Conflict) return codeByConflict[error.code]
   if (HttpClientError.isHttpClientError(error)) return "Unavailable"
-  if (Schema.isSchemaError(error)) return "Failed"
+  // What a server answers is told apart before: this is what the caller has written.
+  if (Schema.isSchemaError(error) || error instanceof InvalidBaseUrl) return "InvalidInput"
   return wireErrors.find(([type]) => error instanceof type)?.[1] ?? "Failed"
 }

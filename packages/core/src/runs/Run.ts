@@ -78,12 +78,12 @@ export const ownerKey = (owner: RunOwner): string =>
   JSON.stringify(owner.org === undefined ? [owner.subject] : [owner.subject, owner.org])
 
 /**
- * Lists the states of a run. Only `running` ever changes.
+ * Lists the states of a run. A `queued` run waits for its thread, then it is `running`; the others never change.
  *
  * @category models
  * @since 0.1.0
  */
-export const RunStatus = Schema.Literals(["running", "succeeded", "failed", "aborted"])
+export const RunStatus = Schema.Literals(["queued", "running", "succeeded", "failed", "aborted"])
 /**
  * @see {@link RunStatus}
  *
@@ -106,6 +106,29 @@ export const RunEndStatus = Schema.Literals(["succeeded", "failed", "aborted"])
  * @since 0.1.0
  */
 export type RunEndStatus = typeof RunEndStatus.Type
+
+/**
+ * Tells whether a state is one in which a run has ended.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isEnded: (status: RunStatus) => status is RunEndStatus = Schema.is(RunEndStatus)
+
+/**
+ * Names what a run does whose thread is busy: it is refused, it waits for its turn, or it ends the run that is running.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const WhenBusy = Schema.Literals(["reject", "enqueue", "interrupt"])
+/**
+ * @see {@link WhenBusy}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type WhenBusy = typeof WhenBusy.Type
 
 /**
  * Describes a run as hosts and clients see it. Times are by the database's clock.

@@ -21,6 +21,7 @@ import type {
   AbortResult,
   AppendedEvents,
   EventsOptions,
+  ExecutedRunRequest,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -43,6 +44,7 @@ export type {
   AbortResult,
   AppendedEvents,
   EventsOptions,
+  ExecutedRunRequest,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -52,7 +54,7 @@ export type {
   StartedRun,
   WrittenRun
 } from "./internal/runCalls.ts"
-export { abortedBeforeStart, serverShutdown, staleRun } from "./internal/runEnds.ts"
+export { abortedBeforeStart, interruptedByRun, serverShutdown, staleRun } from "./internal/runEnds.ts"
 export {
   CursorBeyondEnd,
   CursorExpired,
@@ -112,7 +114,7 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    *
    * A run of the thread whose lease has expired is ended as `stale_run` in the same step and does not stand in the way, so
    * that a thread is free after a crash also if no reaper has run yet. Fails with `IdempotencyConflict`, `ThreadBusy`
-   * and `InvalidInput`. One atomic step.
+   * and `InvalidInput`. One atomic step. A run that the caller writes cannot wait for its thread.
    */
   readonly start: (request: RunRequest) => Effect.Effect<StartedRun, RunEventLogError>
   /**
@@ -122,10 +124,16 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * The run ends with the program: `succeeded` with what it returned; `failed` if it failed, died or interrupted itself
    * (the cause is logged and not shown); `aborted`, interrupting the program, when someone aborts it; `failed` with
    * `server_shutdown` when the service's scope closes; and `failed` with `stale_run`, by the reaper, when the process dies.
+   * If the thread is busy and the request says `enqueue`, the run is stored as `queued`, and its program is executed when
+   * the runs before it have ended; its events can be followed, and it can be aborted, meanwhile. With `interrupt` the run
+   * that is running ends as aborted, with `interrupted_by_run`, in the step that stores this one, which does not wait for
+   * those that are queued. This process interrupts the program that was executed; that of another process is refused at its
+   * next append or heartbeat. Else the call fails with `ThreadBusy`, also if as many runs wait as `maxQueued` allows.
+   *
    * The program keeps the services of the caller, and has a scope of its own. Don't call it inside a transaction.
    */
   readonly execute: <E, R>(
-    request: RunRequest,
+    request: ExecutedRunRequest,
     program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
   ) => Effect.Effect<StartedRun, RunEventLogError, Exclude<R, Scope.Scope>>
   /**
@@ -159,8 +167,8 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    */
   readonly getByKey: (run: KeyedRun) => Effect.Effect<Option.Option<Run>, RunEventLogError>
   /**
-   * Returns the run that a client of this thread should rejoin: the one that is running, else the one that ended last within
-   * the reconnect window, however it ended. None if there is neither; a failure of the store is an error, never none.
+   * Returns the run that a client of this thread should rejoin: the one that is running, else the one that is queued the
+   * longest, else the one that ended last within the reconnect window, however it ended. None if there is neither; a failure of the store is an error, never none.
    */
   readonly activeForThread: (thread: OwnedThread) => Effect.Effect<Option.Option<Run>, RunEventLogError>
   /** Lists an owner's runs whose events are still kept, the newest first. Fails with `InvalidInput`. */
@@ -262,6 +270,7 @@ export const layerReaper = (
       batchSize: 100
     })
     const outage = Outage.make({
+      of: "reaper of runs",
       begins: "The run log's reaper fails; runs whose process died stay as they are until it works again",
       ends: "The run log's reaper works again"
     })()

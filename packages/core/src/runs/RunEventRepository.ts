@@ -14,7 +14,7 @@ import type * as Stream from "effect/Stream"
 import * as Option from "effect/Option"
 import { RepositoryError } from "../RepositoryError.ts"
 import * as WakeUps from "../WakeUps.ts"
-import { Run, type RunEndStatus, type RunEventKind, RunId, RunStatus } from "./Run.ts"
+import { isEnded, Run, type RunEndStatus, type RunEventKind, RunId, RunStatus } from "./Run.ts"
 
 /**
  * Describes a run as it is stored.
@@ -41,10 +41,10 @@ export const RunRow = Schema.Struct({
   leaseExpiresAtMillis: Schema.NullOr(Schema.Natural),
   startedAtMillis: Schema.Natural,
   heartbeatAtMillis: Schema.NullOr(Schema.Natural),
-  /** Null exactly while the run is running. */
+  /** Null exactly while the run is queued or running. */
   completedAtMillis: Schema.NullOr(Schema.Natural),
   lastSeq: Schema.Natural,
-  /** The number of the terminal event. Null while the run is running; a row that has ended without one has no log. */
+  /** The number of the terminal event. Null until the run has ended; a row that has ended without one has no log. */
   endSeq: Schema.NullOr(Schema.Natural),
   eventCount: Schema.Natural,
   /** The size of the data of all events, as UTF-8. */
@@ -120,11 +120,27 @@ export interface StartOptions {
   /** JSON text of the terminal event that the run gets if it was aborted before it began. */
   readonly abortedData: string
   /** How a run that holds the thread's slot with an expired lease is ended; absent to leave it alone. */
-  readonly stale?: {
-    readonly reason: string
-    /** JSON text of the terminal event. */
-    readonly data: string
-  } | undefined
+  readonly stale?: SlotEnd | undefined
+  /**
+   * What is done if the thread is busy: the run waits with at most `max - 1` others, or the run that holds the slot is ended
+   * as aborted. Absent to answer `ThreadBusy`.
+   */
+  readonly whenBusy?:
+    | { readonly _tag: "Enqueue"; readonly max: number }
+    | { readonly _tag: "Interrupt"; readonly end: SlotEnd }
+    | undefined
+}
+
+/**
+ * Describes how a run that holds a thread's slot is ended.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface SlotEnd {
+  readonly reason: string
+  /** JSON text of the terminal event. */
+  readonly data: string
 }
 
 /**
@@ -134,13 +150,26 @@ export interface StartOptions {
  * @since 0.1.0
  */
 export type StartOutcome =
-  | { readonly _tag: "Created"; readonly run: RunRow }
+  /** The run is running, queued, or aborted before it began. `interrupted` is the run that it has ended. */
+  | { readonly _tag: "Created"; readonly run: RunRow; readonly interrupted?: string | undefined }
   /** A run with this owner and key exists, in whatever state, for the same thread and the same request. */
   | { readonly _tag: "Existing"; readonly run: RunRow }
   /** A run with this owner and key exists, for another thread or another request. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
-  /** Another run of this owner's thread is running. */
+  /** Another run of this owner's thread is running, or waits for the thread. */
   | { readonly _tag: "ThreadBusy"; readonly runId: string; readonly leaseExpired: boolean }
+
+/**
+ * Describes what came of asking for the turn of a queued run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TurnOutcome =
+  | { readonly _tag: "Running"; readonly run: RunRow }
+  /** Another run has the thread, or waits for it longer. */
+  | { readonly _tag: "Behind"; readonly runId: string }
+  | WriterRefused
 
 /**
  * Describes the events that one writer appends to one run; they get consecutive numbers.
@@ -288,6 +317,9 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
    * of n callers with the same key exactly one is answered `Created`, the others `Existing`. A run that was aborted
    * beforehand is created as already aborted, with its terminal event, and needs no slot.
    *
+   * A thread that runs wait for is busy. With `whenBusy`, in the same transaction, the run is stored as queued, or the
+   * slot's holder is ended and the run takes its place, before all that wait.
+   *
    * With `stale`, a run that holds the slot and whose lease has expired is ended as failed in the same transaction, as by
    * `reap`, and the slot is free. Racing with its heartbeat, either the lease is extended and the answer is `ThreadBusy`, or
    * the heartbeat is refused.
@@ -314,7 +346,17 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly leaseMillis: number
   }) => Effect.Effect<HeartbeatOutcome, RepositoryError>
   /**
-   * Ends a running run as aborted, with its terminal event, by any writer; raises its epoch. With an `ownerKey`, a run
+   * Gives a queued run the thread's slot, if it is free and no older run with a lease waits for it. Else the run goes on
+   * waiting. In both cases its lease is extended. With `stale`, as in `start`, a holder whose lease has expired is ended.
+   */
+  readonly takeTurn: (options: {
+    readonly runId: string
+    readonly epoch: number
+    readonly leaseMillis: number
+    readonly stale?: SlotEnd | undefined
+  }) => Effect.Effect<TurnOutcome, RepositoryError>
+  /**
+   * Ends a run that has not ended as aborted, with its terminal event, by any writer; raises its epoch. With an `ownerKey`, a run
    * of another owner is unknown.
    */
   readonly abort: (options: {
@@ -344,7 +386,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly idempotencyKey: string
   }) => Effect.Effect<Option.Option<RunRow>, RepositoryError>
   /**
-   * Returns the running run of an owner's thread, else the one that ended last, if that was within `windowMillis`, counted
+   * Returns the running run of an owner's thread, else the one that waits longest, else the one that ended last, if that was within `windowMillis`, counted
    * from its completion, else its last heartbeat, else its start.
    */
   readonly activeForThread: (options: {
@@ -374,7 +416,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     runIds: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<RunHead>, RepositoryError>
   /**
-   * Ends at most `limit` running runs whose lease has expired as failed, with the terminal event `data`, and raises their
+   * Ends at most `limit` queued or running runs whose lease has expired as failed, with the terminal event `data`, and raises their
    * epochs. Racing with a heartbeat, either the lease is extended and the run lives, or the heartbeat is refused.
    */
   readonly reap: (options: {
@@ -448,6 +490,8 @@ export const planAppend = (options: {
     const head = heads.get(item.runId)
     const refused = refuse(head, item.epoch)
     if (head === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+    // A run that waits has no writer.
+    if (head.status === "queued") return { _tag: "Fenced", currentEpoch: head.epoch }
     const eventCount = head.eventCount + item.events.length
     if (eventCount > options.maxEvents) return { _tag: "LimitExceeded", limit: "maxEvents" }
     const byteCount = head.byteCount + item.byteCount
@@ -472,7 +516,7 @@ export const planAppend = (options: {
 /**
  * Says, for adapters, why a writer with this epoch may not write to a run, or `undefined` if it may.
  *
- * The epoch is looked at only while the run is running: a writer whose run was ended by someone else is told of the end.
+ * The epoch is looked at only until the run has ended: a writer whose run was ended by someone else is told of the end.
  *
  * @category verdicts
  * @since 0.1.0
@@ -482,7 +526,7 @@ export const refuse = (
   epoch: number
 ): WriterRefused | undefined => {
   if (head === undefined) return { _tag: "Unknown" }
-  if (head.status !== "running") return { _tag: "Ended", status: head.status }
+  if (isEnded(head.status)) return { _tag: "Ended", status: head.status }
   if (head.epoch !== epoch) return { _tag: "Fenced", currentEpoch: head.epoch }
   return undefined
 }
@@ -501,6 +545,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   }
   interface Thread {
     running: Entry | undefined
+    /** In the order of their coming. */
+    readonly queued: Set<Entry>
     readonly ended: Set<Entry>
   }
   interface Abort {
@@ -513,7 +559,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   const threads = new Map<string, Thread>()
   const aborts = new Map<string, Abort>()
   // Upkeep goes through the runs that it can concern, not through all.
-  const running = new Set<Entry>()
+  const alive = new Set<Entry>()
   const ended = new Set<Entry>()
   const tombstones = new Set<Entry>()
   const wakeups = WakeUps.make()
@@ -524,7 +570,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     const key = join(row.ownerKey, row.threadId)
     const known = threads.get(key)
     if (known !== undefined) return known
-    const created: Thread = { running: undefined, ended: new Set() }
+    const created: Thread = { running: undefined, queued: new Set(), ended: new Set() }
     threads.set(key, created)
     return created
   }
@@ -549,8 +595,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     entry.events.push({ seq: row.lastSeq, kind: "end", data: options.data, atMillis: at })
     const slot = thread(row)
     if (slot.running === entry) slot.running = undefined
+    slot.queued.delete(entry)
     slot.ended.add(entry)
-    running.delete(entry)
+    alive.delete(entry)
     ended.add(entry)
     wakeups.notify(row.runId, row.lastSeq)
     return copy(entry)
@@ -560,13 +607,22 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     entry: Entry,
     options: { readonly reason: string | null; readonly data: string }
   ): Exclude<AbortOutcome, { readonly _tag: "Unknown" }> => {
-    if (entry.row.status !== "running") return { _tag: "AlreadyEnded", run: copy(entry) }
+    if (isEnded(entry.row.status)) return { _tag: "AlreadyEnded", run: copy(entry) }
     entry.row.epoch++
     return { _tag: "Aborted", run: end(entry, { ...options, status: "aborted" }) }
   }
 
   const isStale = ({ row }: Entry, at: number): boolean =>
     row.leaseExpiresAtMillis !== null && row.leaseExpiresAtMillis < at
+  const waiting = ({ queued }: Thread, at: number): ReadonlyArray<Entry> =>
+    Array.from(queued).filter((entry) => !isStale(entry, at))
+  const endHolder = (slot: Thread, end_: SlotEnd, status: RunEndStatus): string | undefined => {
+    const holder = slot.running
+    if (holder === undefined) return undefined
+    holder.row.epoch++
+    end(holder, { ...end_, status })
+    return holder.row.runId
+  }
   const endedAt = ({ row }: Entry): number => row.completedAtMillis ?? row.heartbeatAtMillis ?? row.startedAtMillis
 
   return {
@@ -609,14 +665,21 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           events: []
         }
         const slot = thread(entry.row)
-        if (aborted === undefined && slot.running !== undefined) {
-          const holder = slot.running
-          const leaseExpired = isStale(holder, at)
-          if (!leaseExpired || options.stale === undefined) {
-            return { _tag: "ThreadBusy", runId: holder.row.runId, leaseExpired }
+        const { stale, whenBusy } = options
+        let interrupted: string | undefined
+        if (aborted === undefined) {
+          if (slot.running !== undefined && stale !== undefined && isStale(slot.running, at)) {
+            endHolder(slot, stale, "failed")
           }
-          holder.row.epoch++
-          end(holder, { ...options.stale, status: "failed" })
+          if (whenBusy?._tag === "Interrupt") interrupted = endHolder(slot, whenBusy.end, "aborted")
+          const [first] = waiting(slot, at)
+          const holder = slot.running ?? (whenBusy?._tag === "Interrupt" ? undefined : first)
+          if (holder !== undefined) {
+            if (whenBusy?._tag !== "Enqueue" || waiting(slot, at).length >= whenBusy.max) {
+              return { _tag: "ThreadBusy", runId: holder.row.runId, leaseExpired: isStale(holder, at) }
+            }
+            entry.row.status = "queued"
+          }
         }
         runs.set(options.runId, entry)
         byKey.set(key, entry)
@@ -627,9 +690,29 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             run: end(entry, { status: "aborted", reason: aborted.reason, data: options.abortedData })
           }
         }
+        if (entry.row.status === "queued") slot.queued.add(entry)
+        else slot.running = entry
+        alive.add(entry)
+        return { _tag: "Created", run: copy(entry), interrupted }
+      }),
+    takeTurn: (options) =>
+      step("take the turn of a run", (): TurnOutcome => {
+        const entry = runs.get(options.runId)
+        const refused = refuse(entry?.row, options.epoch)
+        if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+        const at = now()
+        entry.row.leaseExpiresAtMillis = at + options.leaseMillis
+        if (entry.row.status === "running") return { _tag: "Running", run: copy(entry) }
+        const slot = thread(entry.row)
+        if (slot.running !== undefined && options.stale !== undefined && isStale(slot.running, at)) {
+          endHolder(slot, options.stale, "failed")
+        }
+        const behind = slot.running ?? waiting(slot, at)[0]
+        if (behind !== undefined && behind !== entry) return { _tag: "Behind", runId: behind.row.runId }
+        slot.queued.delete(entry)
         slot.running = entry
-        running.add(entry)
-        return { _tag: "Created", run: copy(entry) }
+        entry.row.status = "running"
+        return { _tag: "Running", run: copy(entry) }
       }),
     append: (options) =>
       step("append events", () => {
@@ -696,7 +779,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
       step("look up a thread's run", (): Option.Option<RunRow> => {
         const slot = threads.get(join(options.ownerKey, options.threadId))
         if (slot === undefined) return Option.none()
-        if (slot.running !== undefined) return Option.some(copy(slot.running))
+        const active = slot.running ?? slot.queued.values().next().value
+        if (active !== undefined) return Option.some(copy(active))
         let latest: Entry | undefined
         for (const entry of slot.ended) {
           if (latest === undefined || endedAt(entry) >= endedAt(latest)) latest = entry
@@ -730,7 +814,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     reap: (options) =>
       step("end stale runs", () => {
         const at = now()
-        const stale = Array.from(running).filter((entry) => isStale(entry, at))
+        const stale = Array.from(alive).filter((entry) => isStale(entry, at))
         stale.sort((a, b) => (a.row.leaseExpiresAtMillis ?? 0) - (b.row.leaseExpiresAtMillis ?? 0))
         return stale.slice(0, options.limit).map((entry) => {
           entry.row.epoch++
@@ -752,7 +836,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           byKey.delete(join(row.ownerKey, row.idempotencyKey))
           const slot = thread(row)
           slot.ended.delete(entry)
-          if (slot.running === undefined && slot.ended.size === 0) threads.delete(join(row.ownerKey, row.threadId))
+          if (slot.running === undefined && slot.queued.size + slot.ended.size === 0) {
+            threads.delete(join(row.ownerKey, row.threadId))
+          }
           tombstones.delete(entry)
           counts.removed++
         }

@@ -20,8 +20,10 @@ import {
   type RunEventRow,
   type RunHead,
   RunRow,
+  type SlotEnd,
   type StartOptions,
   type StartOutcome,
+  type TurnOutcome,
   type WriterRefused
 } from "./RunEventRepository.ts"
 import * as Effect from "effect/Effect"
@@ -50,7 +52,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       owner_org TEXT,
       idempotency_key TEXT NOT NULL,
       request_digest TEXT NOT NULL,
-      status TEXT NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'aborted')),
+      status TEXT NOT NULL CHECK (status IN ('queued', 'running', 'succeeded', 'failed', 'aborted')),
       end_reason TEXT,
       epoch ${bigint} NOT NULL CHECK (epoch >= 1),
       lease_expires_at_millis ${bigint},
@@ -64,18 +66,20 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       metadata TEXT NOT NULL,
       expired_at_millis ${bigint},
       purged_at_millis ${bigint},
-      CHECK ((status = 'running') = (completed_at_millis IS NULL)),
-      CHECK ((status = 'running') = (lease_expires_at_millis IS NOT NULL)),
-      CHECK (status <> 'running' OR (end_seq IS NULL AND end_reason IS NULL AND expired_at_millis IS NULL)),
+      CHECK ((status IN ('queued', 'running')) = (completed_at_millis IS NULL)),
+      CHECK ((completed_at_millis IS NULL) = (lease_expires_at_millis IS NOT NULL)),
+      CHECK (completed_at_millis IS NOT NULL OR (end_seq IS NULL AND end_reason IS NULL AND expired_at_millis IS NULL)),
       CHECK (purged_at_millis IS NULL OR expired_at_millis IS NOT NULL),
       UNIQUE (owner_key, idempotency_key)
     )`,
     // This index is what holds a thread's slot.
     `CREATE UNIQUE INDEX ${table("runs_thread_slot")} ON ${runs} (owner_key, thread_id)
       WHERE status = 'running'`,
+    `CREATE INDEX ${table("runs_thread_queue")} ON ${runs} (owner_key, thread_id, started_at_millis, run_id)
+      WHERE status = 'queued'`,
     `CREATE INDEX ${table("runs_thread_ended")}
       ON ${runs} (owner_key, thread_id, COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis))
-      WHERE status <> 'running'`,
+      WHERE completed_at_millis IS NOT NULL`,
     // An owner's runs are listed whole, by thread and by status, each the newest first.
     ...["", "thread_id", "status"].map((column) =>
       `CREATE INDEX ${table(column === "" ? "runs_listed" : `runs_listed_${column}`)}
@@ -175,7 +179,7 @@ export const make: (
   options?: Migrations.TableOptions
 ) => Effect.Effect<RunEventRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(
   function*(options?: Migrations.TableOptions) {
-    const kit = yield* SqlKit.make(options)
+    const kit = yield* SqlKit.make("runs", options)
     const { forMany, isPg, now, orFail, prefix, skipLocked, statement, table, transaction, wakeUps, write } = kit
     const topic = table("runs")
     const rows = kit.rows("runs", RunRow)
@@ -199,26 +203,46 @@ export const make: (
     const headColumns = `run_id AS "runId", status, epoch, last_seq AS "lastSeq", event_count AS "eventCount",
     byte_count AS "byteCount"`
 
+    // A run that is queued or running.
+    const alive = "completed_at_millis IS NULL"
     const toEnd =
       `status = ?, end_reason = ?, completed_at_millis = ${now}, lease_expires_at_millis = NULL, last_seq = last_seq + 1,
     end_seq = last_seq + 1`
 
     // ---- Starting -------------------------------------------------------------------------------------------------
 
-    // An abort by key and a start must see each other even when neither finds a row. On SQLite the transaction is the lock.
-    const lockKeyStatement = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+    // An abort by key and a start must see each other even when neither finds a row, and so must those that wait for a
+    // thread. On SQLite the transaction is the lock.
+    const lockOne = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+    const lockTwo = statement(
+      "SELECT pg_advisory_xact_lock(hashtextextended(?, 0)), pg_advisory_xact_lock(hashtextextended(?, 1))"
+    )
     const lockKey = (ownerKey: string, idempotencyKey: string): Effect.Effect<unknown, Failure> =>
-      isPg ? lockKeyStatement([JSON.stringify([prefix, ownerKey, idempotencyKey])]) : Effect.void
+      isPg ? lockOne([JSON.stringify([prefix, ownerKey, idempotencyKey])]) : Effect.void
+    const lockThread = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 1))")
+    const lockKeyAndThread = (options: StartOptions): Effect.Effect<unknown, Failure> =>
+      isPg
+        ? lockTwo([
+          JSON.stringify([prefix, options.ownerKey, options.idempotencyKey]),
+          JSON.stringify([prefix, options.ownerKey, options.threadId])
+        ])
+        : Effect.void
 
     const takeAbort = statement<{ readonly reason: string | null }>(
       `DELETE FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ? RETURNING reason`
     )
-    const insertRunning = oneRun(
-      `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
+    const waiting = `FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'queued'
+      AND lease_expires_at_millis >= ${now}`
+    const insertAlive = (status: "queued" | "running", condition: string) =>
+      oneRun(
+        `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', 1, ${now} + ?, ${now}, 0, 0, 0)
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${now}, 0, 0, 0 WHERE ${condition}
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
-    )
+      )
+    const insertRunning = insertAlive("running", `NOT EXISTS (SELECT 1 ${waiting})`)
+    const insertRunningFirst = insertAlive("running", "TRUE")
+    const insertQueued = insertAlive("queued", `(SELECT count(*) ${waiting}) < ?`)
     const insertAborted = oneRun(
       `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count)
@@ -228,6 +252,10 @@ export const make: (
     const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
     const byThread = oneRun(
       `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+    )
+    const longestWaiting = oneRun(
+      `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'queued'
+      ORDER BY started_at_millis, run_id LIMIT 1`
     )
     const listing = (condition: string) =>
       manyRuns(
@@ -242,6 +270,9 @@ export const make: (
     const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
       `SELECT run_id AS "runId", CASE WHEN lease_expires_at_millis < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
     FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+    )
+    const firstWaiting = statement<{ readonly runId: string }>(
+      `SELECT run_id AS "runId" ${waiting} ORDER BY started_at_millis, run_id LIMIT 1`
     )
     const insertEnd = statement(
       `INSERT INTO ${events} (run_id, seq, kind, data, at_millis) VALUES (?, ?, 'end', ?, ?)`
@@ -280,9 +311,13 @@ export const make: (
     WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND lease_expires_at_millis < ${now}`
     )
 
+    const endHolder = ending(
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+    )
+
     const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, Failure> {
-      const { idempotencyKey, ownerKey, threadId } = options
-      yield* lockKey(ownerKey, idempotencyKey)
+      const { idempotencyKey, ownerKey, stale, threadId, whenBusy } = options
+      yield* lockKeyAndThread(options)
       const existing = yield* byKey([ownerKey, idempotencyKey])
       if (Option.isSome(existing)) {
         const run = existing.value
@@ -306,21 +341,59 @@ export const make: (
         yield* storeEnd(run.value, options.abortedData)
         return { _tag: "Created", run: run.value }
       }
-      // The lock on the key leaves only the thread's slot to conflict. Its holder may end before it is read; then the slot
-      // is free, and the insert is tried again.
+      const thread = [ownerKey, threadId]
+      if (whenBusy?._tag === "Interrupt") {
+        if (stale !== undefined) yield* endStale(["failed", stale.reason, ...thread], stale.data)
+        const [ended] = yield* endHolder(["aborted", whenBusy.end.reason, ...thread], whenBusy.end.data)
+        const run = yield* insertRunningFirst([...columns, options.leaseMillis])
+        if (Option.isNone(run)) return yield* inUse(options.runId)
+        return { _tag: "Created", run: run.value, interrupted: ended?.runId }
+      }
+      // The locks leave only the thread's slot to conflict. Its holder may end before it is read; then the slot is free,
+      // and the insert is tried again.
       for (let attempt = 0; attempt < 100; attempt++) {
-        const run = yield* insertRunning([...columns, options.leaseMillis])
+        const run = yield* insertRunning([...columns, options.leaseMillis, ...thread])
         if (Option.isSome(run)) return { _tag: "Created", run: run.value }
-        if (options.stale !== undefined) {
-          const stale = yield* endStale(["failed", options.stale.reason, ownerKey, threadId], options.stale.data)
-          if (stale.length > 0) continue
+        if (stale !== undefined) {
+          const ended = yield* endStale(["failed", stale.reason, ...thread], stale.data)
+          if (ended.length > 0) continue
         }
-        const [holder] = yield* slotHolder([ownerKey, threadId])
-        if (holder !== undefined) {
-          return { _tag: "ThreadBusy", runId: holder.runId, leaseExpired: Dialect.toNatural(holder.leaseExpired) === 1 }
+        const [holder] = yield* slotHolder(thread)
+        const [first] = holder === undefined ? yield* firstWaiting(thread) : []
+        const runId = holder?.runId ?? first?.runId
+        if (runId === undefined) continue
+        if (whenBusy !== undefined) {
+          const queued = yield* insertQueued([...columns, options.leaseMillis, ...thread, whenBusy.max])
+          if (Option.isSome(queued)) return { _tag: "Created", run: queued.value }
         }
+        return { _tag: "ThreadBusy", runId, leaseExpired: Dialect.toNatural(holder?.leaseExpired ?? 0) === 1 }
       }
       return yield* inUse(options.runId)
+    })
+
+    const begin = oneRun(
+      `UPDATE ${runs} SET status = 'running' WHERE run_id = ? AND status = 'queued' RETURNING ${runColumns}`
+    )
+    const takeTurn = Effect.fnUntraced(function*(options: {
+      readonly runId: string
+      readonly epoch: number
+      readonly leaseMillis: number
+      readonly stale?: SlotEnd | undefined
+    }): Effect.fn.Return<TurnOutcome, Failure> {
+      const { epoch, leaseMillis, runId, stale } = options
+      const [extended] = yield* heartbeat([leaseMillis, runId, epoch])
+      const row = Option.getOrUndefined(yield* byId([runId]))
+      if (row === undefined || extended === undefined) return yield* refusedWriter(runId, epoch)
+      if (row.status === "running") return { _tag: "Running", run: row }
+      const thread = [row.ownerKey, row.threadId]
+      if (isPg) yield* lockThread([JSON.stringify([prefix, ...thread])])
+      if (stale !== undefined) yield* endStale(["failed", stale.reason, ...thread], stale.data)
+      const [holder] = yield* slotHolder(thread)
+      const [first] = holder === undefined ? yield* firstWaiting(thread) : []
+      const behind = holder?.runId ?? first?.runId
+      if (behind !== undefined && behind !== runId) return { _tag: "Behind", runId: behind }
+      const run = yield* begin([runId])
+      return Option.isSome(run) ? { _tag: "Running", run: run.value } : yield* refusedWriter(runId, epoch)
     })
 
     // ---- Writing --------------------------------------------------------------------------------------------------
@@ -471,12 +544,12 @@ export const make: (
 
     // ---- Ending ---------------------------------------------------------------------------------------------------
 
-    const endWithEpoch = ending(`UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND status = 'running'`)
+    const endWithEpoch = ending(`UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND ${alive}`)
     const endAnyEpoch = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND status = 'running'`
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND ${alive}`
     )
     const endOwned = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND owner_key = ? AND status = 'running'`
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND owner_key = ? AND ${alive}`
     )
     const byId = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE run_id = ?`)
 
@@ -508,13 +581,13 @@ export const make: (
 
     const heartbeat = statement<{ readonly leaseExpiresAtMillis: unknown }>(
       `UPDATE ${runs} SET heartbeat_at_millis = ${now}, lease_expires_at_millis = ${now} + ?
-    WHERE run_id = ? AND epoch = ? AND status = 'running'
+    WHERE run_id = ? AND epoch = ? AND ${alive}
     RETURNING lease_expires_at_millis AS "leaseExpiresAtMillis"`
     )
 
     // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
     const reap = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE status = 'running' AND ${amongPicked}`,
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE ${alive} AND ${amongPicked}`,
       `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND lease_expires_at_millis < ${fixedNow}
     ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`
     )
@@ -523,7 +596,7 @@ export const make: (
 
     const lastEnded = oneRun(
       `SELECT ${runColumns} FROM ${runs}
-    WHERE owner_key = ? AND thread_id = ? AND status <> 'running'
+    WHERE owner_key = ? AND thread_id = ? AND completed_at_millis IS NOT NULL
       AND COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) >= ${fixedNow} - ?
     ORDER BY COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) DESC LIMIT 1`
     )
@@ -586,6 +659,7 @@ export const make: (
         Effect.map(Effect.suspend(() => databaseNow([])), ([row]) => Dialect.toNatural(row?.now))
       ),
       start: (options) => transaction("start a run")(start(options)),
+      takeTurn: (options) => transaction("take the turn of a run")(takeTurn(options)),
       // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
       parallelAppends: isPg ? 2 : 1,
       append: (options) => {
@@ -642,8 +716,12 @@ export const make: (
       activeForThread: ({ ownerKey, threadId, windowMillis }) =>
         kit.read("look up a thread's run")(
           Effect.flatMap(byThread([ownerKey, threadId]), (running) =>
-            // A run that ends between the two looks is found by the second.
-            Option.isSome(running) ? Effect.succeed(running) : lastEnded([ownerKey, threadId, windowMillis]))
+            // A run that ends between two looks is found by the next.
+            Option.isSome(running) ? Effect.succeed(running) : Effect.flatMap(
+              longestWaiting([ownerKey, threadId]),
+              (waiting) =>
+                Option.isSome(waiting) ? Effect.succeed(waiting) : lastEnded([ownerKey, threadId, windowMillis])
+            ))
         ),
       list: ({ after, limit, ownerKey, status, threadId }) => {
         const page = [after?.startedAtMillis ?? Number.MAX_SAFE_INTEGER, after?.runId ?? "", limit]

@@ -57,6 +57,8 @@ const statusOf: Record<DurableStreamsErrorReason["_tag"], readonly [status: numb
   StorageFailure: [503, "UNAVAILABLE"]
 }
 
+const retrySoon = { "retry-after": "1" }
+
 const headersOf = (reason: DurableStreamsErrorReason): Readonly<Record<string, string>> => {
   switch (reason._tag) {
     case "StreamClosed":
@@ -70,7 +72,7 @@ const headersOf = (reason: DurableStreamsErrorReason): Readonly<Record<string, s
       return { "producer-expected-seq": String(reason.expected), "producer-received-seq": String(reason.received) }
     case "ShuttingDown":
     case "StorageFailure":
-      return { "retry-after": "1" }
+      return retrySoon
     default:
       return {}
   }
@@ -82,6 +84,16 @@ const logged = (
   answer: (details: { readonly traceId: string }) => HttpServerResponse.HttpServerResponse
 ): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
   Effect.flatMap(traceId, (traceId) => Effect.as(Effect.annotateLogs(log, { traceId }), answer({ traceId })))
+
+/** Answers a request that the server does not get to the end of, because it stops. */
+export const stopped: Effect.Effect<HttpServerResponse.HttpServerResponse> = Effect.sync(() =>
+  error(
+    503,
+    "UNAVAILABLE",
+    "The server shut down before it had an answer, and the request may have taken effect. Try again in a moment",
+    { retryable: true, headers: retrySoon }
+  )
+)
 
 /** Answers a fault of ours, and logs it. */
 export const defect = (cause: unknown): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
@@ -127,7 +139,7 @@ export const subscriptionFailure = (
   return reason._tag === "StorageFailure"
     ? logged(
       Effect.logWarning("Answered unavailable", Cause.fail(reason)),
-      (details) => error(status, code, reason.message, { retryable: true, details })
+      (details) => error(status, code, reason.message, { retryable: true, headers: retrySoon, details })
     )
     : Effect.succeed(error(status, code, reason.message, {
       details: reason._tag === "AlreadyClaimed"

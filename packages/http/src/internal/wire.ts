@@ -1,3 +1,4 @@
+import * as Metrics from "@sallyport/core/Metrics"
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import { continuationOf, type Run } from "@sallyport/core/runs/Run"
 import type { ListedSession } from "@sallyport/core/access/SessionCredentialService"
@@ -40,6 +41,9 @@ const retryAfter = (seconds: number) =>
   HttpEffect.appendPreResponseHandler((_request, response) =>
     Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(seconds)))
   )
+
+/** Says on a 503 that another request may be answered soon (RFC 9110 section 10.2.3). */
+export const retrySoon = { "retry-after": "1" }
 
 /** Returns a time to wait in whole seconds, at least one. */
 const toSeconds = (millis: number): number => Math.max(1, Math.ceil(millis / 1000))
@@ -111,6 +115,7 @@ const internal = <E>(error: (traceId: string) => E) => (defect: unknown): Effect
   Effect.flatMap(currentTraceId, (traceId) =>
     Effect.logError("Answered internal_error", Cause.die(defect)).pipe(
       Effect.annotateLogs({ traceId }),
+      Effect.andThen(Metrics.failures(1, { code: "internal_error" })),
       Effect.andThen(Effect.fail(error(traceId)))
     ))
 
@@ -198,6 +203,30 @@ export const unavailable = failure(WireError.Unavailable, "unavailable", true)
 /** Fails as `unavailable` does, for what has to end although nothing went wrong, and logs no warning. */
 export const ending = failure(WireError.Unavailable, "unavailable", true, false)
 
+const stopped = {
+  message: "The server shut down before it had an answer, and the request may have taken effect. Try again in a moment"
+}
+
+/** Returns the answer to a request that the server does not get to the end of, because it stops. */
+export const whenStopped = Effect.map(Effect.flip(ending(stopped)), (error) => toResponse(error))
+
+/** Returns the same for the token endpoint. */
+export const oauthWhenStopped = Effect.map(
+  Effect.flip(
+    answer("temporarily_unavailable", stopped, (traceId) =>
+      new WireError.OAuthUnavailable({
+        error: "temporarily_unavailable",
+        error_description: stopped.message,
+        traceId
+      }))
+  ),
+  (error) =>
+    HttpServerResponse.jsonUnsafe(Schema.encodeSync(WireError.OAuthUnavailable)(error), {
+      status: 503,
+      headers: retrySoon
+    })
+)
+
 /** How many entries a page of a list holds at most. */
 export const pageSize = 200
 
@@ -210,13 +239,14 @@ export const nextPage = <A>(page: ReadonlyArray<A>, placeOf: (last: A) => string
 /** Writes down where an entry stands in a list that is ordered by a time and an id. */
 export const placeAt = (time: DateTime.Utc, id: string): string => `${time.epochMilliseconds}.${id}`
 
-/** Reads where an entry stands, or fails with a 400. */
-export const readPlace = (
-  after: string | undefined
-): Effect.Effect<{ readonly time: DateTime.Utc; readonly id: string } | undefined, WireError.InvalidRequest> => {
+/** Reads where an entry stands, if what is said to be its id can be one, or fails with a 400. */
+export const readPlace = <Id extends string>(
+  after: string | undefined,
+  isId: (text: string) => text is Id
+): Effect.Effect<{ readonly time: DateTime.Utc; readonly id: Id } | undefined, WireError.InvalidRequest> => {
   if (after === undefined) return Effect.succeed(undefined)
   const [, millis, id] = /^(\d{1,15})\.(.+)$/.exec(after) ?? []
-  return millis === undefined || id === undefined
+  return millis === undefined || id === undefined || !isId(id)
     ? malformedCursor({ message: `${JSON.stringify(after)} is not the next of a page; give that, or none` })
     : Effect.succeed({ time: DateTime.makeUnsafe(Number(millis)), id })
 }
@@ -278,7 +308,10 @@ export const toJson = Schema.encodeSync(
 export const toResponse = (
   error: WireError.Unauthorized | WireError.Forbidden | WireError.TooManyRequests | WireError.Unavailable
 ): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.jsonUnsafe(toJson(error), { status: statusByTag[error._tag] })
+  HttpServerResponse.jsonUnsafe(toJson(error), {
+    status: statusByTag[error._tag],
+    headers: error._tag === "Unavailable" ? retrySoon : {}
+  })
 
 const slots: Record<HttpApiError.HttpApiSchemaError["kind"], string> = {
   Params: "path",

@@ -3,19 +3,22 @@
  */
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
-import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent } from "../Run.ts"
+import * as Metrics from "../../Metrics.ts"
+import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent, type WhenBusy } from "../Run.ts"
 import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
-import { checkAddress, checkReason } from "./runAddress.ts"
+import { checkInput, writerProblem } from "./runInput.ts"
 import type {
   AbortOptions,
   AbortResult,
   AppendedEvents,
   EventsOptions,
+  ExecutedRunRequest,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -24,7 +27,7 @@ import type {
   RunWriter,
   WrittenRun
 } from "./runCalls.ts"
-import { abortedBeforeStartData, endData, staleData, staleRun } from "./runEnds.ts"
+import { abortedBeforeStartData, endData, interruptedByRun, interruptedData, staleData, staleRun } from "./runEnds.ts"
 import {
   CursorBeyondEnd,
   CursorExpired,
@@ -76,17 +79,19 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     maxWeight: settings.maxBatchEvents,
     closed: shuttingDown,
     commit: (items) =>
-      Effect.map(
+      Effect.flatMap(
         storage(repository.append({ items, maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes })),
         (outcomes) => {
+          let appended = 0
           // In the order of the commit, before any reader is told of it.
           for (let i = 0; i < items.length; i++) {
             const item = items[i]
             const outcome = outcomes[i]
             if (item === undefined || outcome?._tag !== "Appended") continue
             following.committed(item.runId, outcome.firstSeq, item.events, outcome.atMillis)
+            appended += item.events.length
           }
-          return outcomes
+          return Effect.as(Metrics.runEvents(appended, {}), outcomes)
         }
       )
   })
@@ -101,32 +106,62 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     )
 
   const finishRow = (runId: string, epoch: number, end: RunEnd, data: string) =>
-    storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data }))
-
-  // Programs end before the appender does, so that what they append while they are interrupted is still stored.
-  const executions = yield* Executions.make({
-    settings,
-    heartbeat,
-    finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data)
-  })
+    Effect.tap(
+      storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data })),
+      ({ _tag }) => _tag === "Finished" ? Metrics.runsEnded(1, { end: end.status }) : Effect.void
+    )
 
   /** Tells whether a lease that the database takes for expired is: not if its clock has jumped just now. */
   const canExpire = Effect.map(
     leaseClock.watch(storage(repository.now), (now) => now),
     () => leaseClock.canExpire()
   )
+  const stale = { reason: staleRun, data: staleData }
+
+  /** Waits until a queued run has its thread; none if it is no longer this writer's. */
+  const turn = Effect.fnUntraced(function*({ epoch, runId }: RunRow): Effect.fn.Return<Option.Option<RunRow>> {
+    const taken = Effect.flatMap(canExpire, (expires) =>
+      storage(
+        repository.takeTurn({ runId, epoch, leaseMillis: settings.lease, stale: expires ? stale : undefined })
+      ))
+    const ended = (behind: string) =>
+      Effect.flatMap(find({ runId: behind }), (row) => Stream.runDrain(following.follow(row, row.lastSeq)))
+    while (true) {
+      const outcome = Option.getOrUndefined(yield* Effect.option(taken))
+      if (outcome?._tag === "Running") return Option.some(outcome.run)
+      if (outcome !== undefined && outcome._tag !== "Behind") return Option.none()
+      // If nothing can be heard of the run before this one, or of the store, it is asked again after a while.
+      const hint = outcome === undefined
+        ? Effect.never
+        : Effect.matchCauseEffect(ended(outcome.runId), { onFailure: () => Effect.never, onSuccess: Effect.succeed })
+      yield* Effect.timeoutOption(hint, Duration.millis(settings.heartbeatInterval))
+    }
+  }, Effect.withTracerEnabled(false))
+
+  // Programs end before the appender does, so that what they append while they are interrupted is still stored.
+  const executions = yield* Executions.make({
+    settings,
+    heartbeat,
+    turn,
+    finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data)
+  })
 
   const startRow = Effect.fnUntraced(function*(
     runId: string,
-    request: RunRequest
+    request: ExecutedRunRequest
   ): Effect.fn.Return<{ readonly row: RunRow; readonly created: boolean }, RunEventLogError> {
     if (executions.isClosing()) return yield* shuttingDown
-    yield* checkAddress(request)
+    yield* checkInput({ owner: request.owner, threadId: request.threadId, idempotencyKey: request.idempotencyKey })
     const text = toCanonical(request.request)
     if (Option.isNone(text)) return yield* fail(new InvalidInput({ field: "request", expected: "JSON" }))
     const metadata = encode(request.metadata ?? {})
     if (metadata === undefined) return yield* fail(new InvalidInput({ field: "metadata", expected: "JSON" }))
     const requestDigest = yield* digest.digestHex(Digest.sha256, encoder.encode(text.value))
+    const whenBusy: Record<WhenBusy, StartOptions["whenBusy"]> = {
+      reject: undefined,
+      enqueue: { _tag: "Enqueue", max: settings.maxQueued },
+      interrupt: { _tag: "Interrupt", end: { reason: interruptedByRun, data: interruptedData } }
+    }
     const attempt = (stale: StartOptions["stale"]) =>
       leaseClock.watch(
         storage(repository.start({
@@ -140,16 +175,24 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           metadata,
           leaseMillis: settings.lease,
           abortedData: abortedBeforeStartData,
-          stale
+          stale,
+          whenBusy: whenBusy[request.whenBusy ?? "reject"]
         })),
         (outcome) => outcome._tag === "Created" ? outcome.run.startedAtMillis : undefined
       )
     let outcome = yield* attempt(undefined)
     if (outcome._tag === "ThreadBusy" && outcome.leaseExpired && !executions.has(outcome.runId) && (yield* canExpire)) {
-      outcome = yield* attempt({ reason: staleRun, data: staleData })
+      outcome = yield* attempt(stale)
+      if (outcome._tag === "Created") yield* Metrics.runsEnded(1, { end: "stale" })
     }
     switch (outcome._tag) {
       case "Created":
+        yield* Metrics.runsStarted(1, {})
+        if (outcome.interrupted !== undefined) {
+          yield* Metrics.runsEnded(1, { end: "aborted" })
+          yield* executions.interrupt(outcome.interrupted)
+        }
+        if (outcome.run.status === "aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         return { row: outcome.run, created: true }
       case "Existing":
         return { row: outcome.run, created: false }
@@ -167,6 +210,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   ): Effect.Effect<AppendedEvents, RunEventLogError> =>
     Effect.suspend(() => {
       const { epoch, runId } = options
+      const problem = writerProblem(options)
+      if (problem !== undefined) return fail(problem)
       if (options.events.length === 0) {
         return fail(new InvalidInput({ field: "events", expected: "at least one event" }))
       }
@@ -225,7 +270,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return { run: toRun(row), created }
     }),
     execute: Effect.fn("RunEventLog.execute")(function*<E, R>(
-      request: RunRequest,
+      request: ExecutedRunRequest,
       program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
     ) {
       const runId = yield* random.uuidV7()
@@ -238,11 +283,15 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     }, Effect.uninterruptible),
     append,
     heartbeat: Effect.fn("RunEventLog.heartbeat")(function*({ epoch, runId }: WrittenRun) {
+      const problem = writerProblem({ epoch, runId })
+      if (problem !== undefined) return yield* fail(problem)
       const outcome = yield* heartbeat({ runId, epoch })
       if (outcome._tag !== "Extended") return yield* fail(refusal(runId, epoch, outcome))
     }),
     finish: Effect.fn("RunEventLog.finish")(function*({ end, epoch, runId }: WrittenRun & { readonly end: RunEnd }) {
-      yield* checkReason(end.reason)
+      const problem = writerProblem({ epoch, runId })
+      if (problem !== undefined) return yield* fail(problem)
+      yield* checkInput({ end, reason: end.reason })
       const data = encode(end)
       if (data === undefined) return yield* fail(new InvalidInput({ field: "end", expected: "JSON" }))
       if (utf8Length(data) > settings.maxEventBytes) {
@@ -253,7 +302,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     }),
     abort: Effect.fn("RunEventLog.abort")(
       function*(options: AbortOptions): Effect.fn.Return<AbortResult, RunEventLogError> {
-        yield* checkReason(options.reason)
+        yield* checkInput({ reason: options.reason })
         const reason = options.reason ?? null
         const data = endData({ status: "aborted", ...(reason === null ? {} : { reason }) })
         if ("runId" in options) {
@@ -264,11 +313,12 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
             )
             : undefined
           if (outcome === undefined || outcome._tag === "Unknown") return yield* fail(new RunNotFound({ runId }))
+          if (outcome._tag === "Aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
           yield* executions.interrupt(runId)
           return { _tag: outcome._tag, run: toRun(outcome.run) }
         }
-        yield* checkAddress(options)
         const { idempotencyKey, owner, threadId } = options
+        yield* checkInput({ idempotencyKey, owner, threadId })
         const outcome = yield* storage(
           repository.abortByKey({ ownerKey: ownerKey(owner), threadId, idempotencyKey, reason, data })
         )
@@ -276,6 +326,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         if (outcome._tag === "Conflict") {
           return yield* fail(new IdempotencyConflict({ idempotencyKey, runId: outcome.run.runId }))
         }
+        if (outcome._tag === "Aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         yield* executions.interrupt(outcome.run.runId)
         return { _tag: outcome._tag, run: toRun(outcome.run) }
       }
@@ -284,13 +335,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return toRun(yield* find(options))
     }),
     getByKey: Effect.fn("RunEventLog.getByKey")(function*(options: KeyedRun) {
-      yield* checkAddress(options)
       const { idempotencyKey, owner } = options
+      yield* checkInput({ idempotencyKey, owner })
       const row = yield* storage(repository.getByKey({ ownerKey: ownerKey(owner), idempotencyKey }))
       return Option.map(row, toRun)
     }),
     activeForThread: Effect.fn("RunEventLog.activeForThread")(function*(options: OwnedThread) {
-      yield* checkAddress(options)
+      yield* checkInput({ owner: options.owner, threadId: options.threadId })
       const row = yield* storage(repository.activeForThread({
         ownerKey: ownerKey(options.owner),
         threadId: options.threadId,
@@ -299,7 +350,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return Option.map(row, toRun)
     }),
     list: Effect.fn("RunEventLog.list")(function*({ after, limit, owner, status, threadId }: ListOptions) {
-      yield* checkAddress({ owner, ...(threadId === undefined ? {} : { threadId }) })
+      yield* checkInput({ owner, threadId, limit, status, after: after?.runId })
       const rows = yield* storage(repository.list({
         ownerKey: ownerKey(owner),
         threadId,
@@ -315,16 +366,21 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       Effect.map(eventsEncoded(options), Stream.map((event): RunEvent => ({ ...event, data: JSON.parse(event.data) }))),
     eventsEncoded,
     reap: Effect.fn("RunEventLog.reap")(function*({ limit }: { readonly limit: number }) {
+      yield* checkInput({ limit })
       if (!(yield* canExpire)) return []
-      const rows = yield* storage(repository.reap({ limit, reason: staleRun, data: staleData }))
+      const rows = yield* storage(repository.reap({ limit, ...stale }))
+      yield* Metrics.runsEnded(rows.length, { end: "stale" })
       return rows.map(toRun)
     }),
     sweep: Effect.fn("RunEventLog.sweep")(({ limit }: { readonly limit: number }) =>
-      storage(repository.sweep({
-        limit,
-        retentionMillis: settings.retention,
-        tombstoneMillis: settings.tombstoneRetention
-      }))
+      Effect.andThen(
+        checkInput({ limit }),
+        storage(repository.sweep({
+          limit,
+          retentionMillis: settings.retention,
+          tombstoneMillis: settings.tombstoneRetention
+        }))
+      )
     )
   }
 })
