@@ -114,6 +114,8 @@ export interface FollowOptions {
   readonly after?: number | undefined
   /** What the run continues. It becomes part of errors. */
   readonly continuation?: RunContinuation | undefined
+  /** Is run when the connection has opened, before its first event is read, and when it is lost. */
+  readonly onConnection?: ((isOpen: boolean) => Effect.Effect<void>) | undefined
 }
 
 /**
@@ -373,8 +375,14 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     work: { readonly budget: Budget; readonly trail: Trail },
     options: FollowOptions
   ): Stream.Stream<RunEvent, RunsError> => {
-    const { budget, trail } = work
-    const { runId } = options
+    const { trail } = work
+    const { onConnection = () => Effect.void, runId } = options
+    const lost = onConnection(false)
+    const budget: Budget = {
+      ...work.budget,
+      spend: (broken, startedAt) => Effect.andThen(lost, work.budget.spend(broken, startedAt)),
+      pause: Effect.andThen(lost, work.budget.pause)
+    }
     if (!isRunId(runId)) return Stream.fail(trail.error(unknownRun(runId)))
     const after = options.after ?? 0
     if (!Number.isSafeInteger(after) || after < 0) {
@@ -440,7 +448,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
             query: {},
             responseMode
           })
-        ),
+        ).pipe(Effect.tap(({ status }) => status === 200 ? onConnection(true) : Effect.void)),
         take,
         budget,
         idleTimeout: settings.idleTimeout,

@@ -55,6 +55,7 @@ export const pageRoutes = (script: string) => {
   return Layer.mergeAll(
     get("/connections"),
     get("/pairing"),
+    get("/running"),
     HttpRouter.add("GET", "/page.js", HttpServerResponse.text(script, { contentType: "text/javascript" })),
     HttpRouter.add("GET", "/page.css", HttpServerResponse.text(style, { contentType: "text/css" }))
   )
@@ -107,7 +108,9 @@ export const axe = Effect.fnUntraced(function*(page: Page, state: string) {
       assert.isAtMost(overflow, 0, name)
       const directory = process.env.SALLYPORT_SCREENSHOTS
       if (directory !== undefined) {
-        yield* step(() => page.screenshot({ path: NPath.join(directory, `${state}-${colorScheme}-${width}.png`) }))
+        yield* step(() =>
+          page.screenshot({ path: NPath.join(directory, `${state}-${colorScheme}-${width}.png`), fullPage: true })
+        )
       }
     }
   }
