@@ -70,6 +70,22 @@ export const text = (page: Page, wanted: RegExp) =>
     }).catch(async () => assert.match(await page.innerText("body"), wanted))
   )
 
+/** Signs the page's browser in. */
+export const signIn = (page: Page, url: string, code: string) =>
+  step(async () => {
+    await page.goto(`${url}/connections`)
+    await page.evaluate(
+      (credential) =>
+        fetch("/api/auth/bootstrap", {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ credential, label: "Chromium" })
+        }),
+      code
+    )
+    await page.reload()
+  })
+
 /** Collects what the page reports as an error, or as refused by its policy. */
 export const problemsOf = (page: Page): ReadonlyArray<string> => {
   const problems: Array<string> = []

@@ -18,8 +18,8 @@ import { Runs } from "./Runs.tsx"
  * @category components
  * @since 0.1.0
  */
-export const Connections = ({ pair = "pair" }: {
-  /** The address of the page that pairs a browser. Default `pair`. */
+export const Connections = ({ pair }: {
+  /** The address of the page that pairs a browser; by default `pair` beside this page, and `/pair` below the server's. */
   readonly pair?: string | undefined
 }) => {
   const { access, ended, fault, lostAt, session } = useSnapshot()
@@ -55,7 +55,7 @@ export const Connections = ({ pair = "pair" }: {
             : "Pair it with a code that the server or a paired device shows."}
         >
           <div className="sp-acts">
-            <a className="sp-b" data-kind="primary" href={pair}>Enter a code</a>
+            <a className="sp-b" data-kind="primary" href={pair ?? "pair"}>Enter a code</a>
           </div>
         </Gate>
       </main>
@@ -71,7 +71,7 @@ export const Connections = ({ pair = "pair" }: {
           lead="Your session may not look at devices and activity. Ask the owner, or pair this browser with a code that allows it."
         >
           <div className="sp-acts">
-            <a className="sp-b" data-kind="primary" href={pair}>Enter a code</a>
+            <a className="sp-b" data-kind="primary" href={pair ?? "pair"}>Enter a code</a>
           </div>
         </Gate>
       </main>
@@ -98,7 +98,7 @@ export const Connections = ({ pair = "pair" }: {
           </div>
           <p className="sp-hint">Who can get into {session.value.policy.name ?? "this server"}, and what happened.</p>
         </div>
-        {scopes.includes("access:write") && <LetIn />}
+        {scopes.includes("access:write") && <LetIn pair={pair} />}
       </header>
       <Jump scopes={scopes} />
       <div className="sp-sections">
