@@ -416,11 +416,14 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         assert.deepStrictEqual([first.run.status, second.run.status], ["running", "queued"])
         yield* Deferred.await(begun)
         yield* one.close
+        const taken = new Set<string>()
         yield* Effect.repeat(
           other.takeOver({ limit: 1 }, ({ run }) => run.append(`epoch ${run.run.epoch}`)),
           {
-            times: 500,
-            until: (runs) => runs.some(({ runId }) => runId === second.run.runId),
+            until: (runs) => {
+              for (const { runId } of runs) taken.add(runId)
+              return taken.size === 2
+            },
             schedule: Schedule.spaced("10 millis")
           }
         )

@@ -117,7 +117,15 @@ export const make = Effect.fnUntraced(function*(options: {
         yield* Fiber.interrupt(beating)
         if (lost) return
         if (closing && resumable && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
-          return yield* Effect.ignore(options.release(row))
+          return yield* options.release(row).pipe(
+            Effect.retry({ schedule: patience, times: 3 }),
+            Effect.catchCause((cause) =>
+              Effect.logWarning(
+                `Could not let go of run ${runId}; another process takes it when its lease is over`,
+                cause
+              )
+            )
+          )
         }
         if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
           yield* Effect.logError(`The program of run ${runId} failed`, exit.cause)
