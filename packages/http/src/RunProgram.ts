@@ -64,7 +64,7 @@ export const layer = <E, R>(
  *
  * **Details**
  *
- * The program is executed anew, under the next epoch, with `run.history`, which is what it and those before it have appended.
+ * The program is executed again, under the next epoch, with `run.history`, which is what it and those before it have appended.
  * What it has asked is answered at once, if it was answered. What a writer that was thought to have gone still appends is
  * refused. A step that has an effect outside of the log may be done twice: append that it is about to be done, and look.
  *

@@ -344,7 +344,7 @@ export const make: (
     }
     const atomically = isPg ? write : transaction
 
-    // What nobody will take over.
+    // What is left for the reaper.
     const isLost = (at: string) =>
       `lease_expires_at_millis < ${at} AND (resume IS NULL OR epoch >= ? OR lease_expires_at_millis < ${at} - ?)`
     const endStale = ending(
