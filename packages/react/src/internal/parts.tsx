@@ -147,7 +147,11 @@ export const Gate = ({ children, focused = false, lead, sign, title }: {
   const heading = useRef<HTMLHeadingElement>(null)
   const id = useId()
   useEffect(() => {
+    const before = document.title
     document.title = title
+    return () => {
+      document.title = before
+    }
   }, [title])
   useEffect(() => {
     if (focused) heading.current?.focus()
