@@ -1,10 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import type { Page } from "playwright-core"
 import * as Browser from "../../../test-support/browser.ts"
 import { connect, having, network, start } from "../../client/test/support.ts"
-import { axe, bundle, pageRoutes, postsOf, problemsOf, text } from "./support.ts"
+import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text } from "./support.ts"
 
 const { step } = Browser
 
@@ -21,22 +20,6 @@ const opened = Effect.gen(function*() {
   const posts = postsOf(page)
   return { server, wire, owner, context, page, problems, code, posts }
 })
-
-/** Signs the page's browser in. */
-const signIn = (page: Page, url: string, code: string) =>
-  step(async () => {
-    await page.goto(`${url}/connections`)
-    await page.evaluate(
-      (credential) =>
-        fetch("/api/auth/bootstrap", {
-          method: "POST",
-          headers: { "content-type": "application/json" },
-          body: JSON.stringify({ credential, label: "Chromium" })
-        }),
-      code
-    )
-    await page.reload()
-  })
 
 describe("the connections in a browser", () => {
   it.live(

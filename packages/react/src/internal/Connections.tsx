@@ -19,8 +19,8 @@ import { SignedIn, type SignedInState } from "./SignedIn.tsx"
  * @category components
  * @since 0.1.0
  */
-export const Connections = ({ pair = "pair" }: {
-  /** The address of the page that pairs a browser. Default `pair`. */
+export const Connections = ({ pair }: {
+  /** The address of the page that pairs a browser; by default `pair` beside this page, and `/pair` below the server's. */
   readonly pair?: string | undefined
 }) => (
   <SignedIn pair={pair} title="Connections">
@@ -28,7 +28,10 @@ export const Connections = ({ pair = "pair" }: {
   </SignedIn>
 )
 
-const OwnersPage = ({ pair, state }: { readonly pair: string; readonly state: SignedInState }) => {
+const OwnersPage = ({ pair, state }: {
+  readonly pair: string | undefined
+  readonly state: SignedInState
+}) => {
   const { access, lostAt } = useSnapshot()
   const { refresh } = useSession()
   const { act, busy } = useActions()
@@ -44,7 +47,7 @@ const OwnersPage = ({ pair, state }: { readonly pair: string; readonly state: Si
           lead="Your session may not look at devices and activity. Ask the owner, or pair this browser with a code that allows it."
         >
           <div className="sp-acts">
-            <a className="sp-b" data-kind="primary" href={pair}>Enter a code</a>
+            <a className="sp-b" data-kind="primary" href={pair ?? "pair"}>Enter a code</a>
           </div>
         </Gate>
       </main>
@@ -71,7 +74,7 @@ const OwnersPage = ({ pair, state }: { readonly pair: string; readonly state: Si
           </div>
           <p className="sp-hint">Who can get into {policy.name ?? "this server"}, and what happened.</p>
         </div>
-        {scopes.includes("access:write") && <LetIn />}
+        {scopes.includes("access:write") && <LetIn pair={pair} />}
       </header>
       <Jump scopes={scopes} />
       <div className="sp-sections">

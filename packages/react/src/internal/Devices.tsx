@@ -8,33 +8,11 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { type ReactNode, useEffect, useRef, useState } from "react"
 import { useActions, useConnections, useStore } from "../Hooks.ts"
-import {
-  Ago,
-  Button,
-  Dialog,
-  Empty,
-  Ends,
-  Fault,
-  Icon,
-  type IconName,
-  Known,
-  Section,
-  useNow,
-  useScopes
-} from "./parts.tsx"
+import { Ago, Button, DeviceIcon, Dialog, Empty, Ends, Fault, Known, Section, useNow, useScopes } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 const lastSeen = ({ lastSeenAt }: Device) => -lastSeenAt.epochMilliseconds
 const nameOf = ({ device }: Device) => Words.deviceName(device)
-
-const kinds: Readonly<Record<string, IconName>> = {
-  desktop: "laptop",
-  phone: "phone",
-  tablet: "phone",
-  browser: "browser",
-  terminal: "terminal",
-  program: "agent"
-}
 
 /** Returns what a device let in, through every generation. */
 const descendantsOf = (id: string, devices: ReadonlyArray<Device>): ReadonlyArray<Device> =>
@@ -156,9 +134,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
     if (away !== undefined) {
       return (
         <li key={device.id} className="sp-item" data-state="gone">
-          <span className="sp-kind">
-            <Icon name={kinds[device.device.kind] ?? "browser"} />
-          </span>
+          <DeviceIcon kind={device.device.kind} />
           <div>
             <p className="sp-name">
               <span>{name}</span>
@@ -172,9 +148,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
     const { address } = device.device
     return (
       <li key={device.id} className="sp-item" data-state={device.current ? "current" : "other"}>
-        <span className="sp-kind">
-          <Icon name={kinds[device.device.kind] ?? "browser"} />
-        </span>
+        <DeviceIcon kind={device.device.kind} />
         <div>
           <p className="sp-name">
             <span>{name}</span>

@@ -7,7 +7,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Result from "effect/Result"
 import { useMemo, useRef, useState } from "react"
 import { encode } from "uqr"
 import { useActions, useConnections, useSnapshot, useStore } from "../Hooks.ts"
@@ -117,7 +116,10 @@ const Choice = ({ name, onChoose, value, values }: {
  * @category components
  * @since 0.1.0
  */
-export const LetIn = () => {
+export const LetIn = ({ pair }: {
+  /** The address of the page that pairs a browser, if it is not `/pair` below that of the server. */
+  readonly pair?: string | undefined
+}) => {
   const { issueLink } = useConnections()
   const { act, busy, clear, fault } = useActions()
   const { session } = useSnapshot()
@@ -219,6 +221,7 @@ export const LetIn = () => {
         <Issued
           key={issued.link.id}
           issued={issued}
+          pair={pair}
           again={isBusy}
           onAgain={make}
           onClose={close}
@@ -229,7 +232,8 @@ export const LetIn = () => {
 }
 
 /** Shows a link that was just made, and what becomes of it. */
-const Issued = ({ again, issued: { code, link }, onAgain, onClose }: {
+const Issued = ({ again, issued: { code, link }, onAgain, onClose, pair }: {
+  readonly pair: string | undefined
   readonly issued: Access.IssuedLink
   readonly again: boolean
   readonly onAgain: () => void
@@ -304,8 +308,13 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose }: {
       </Dialog>
     )
   }
-  const address = Option.flatMap(server, ({ href }) => Result.getSuccess(PairingUrl.make(href, code)))
-  const isLocal = Option.exists(server, ({ hostname }) => isLoopback(hostname))
+  const page = Option.map(
+    server,
+    ({ href }) => new URL(pair === undefined ? `${href.replace(/\/$/, "")}${PairingUrl.path}` : pair, location.href)
+  )
+  const address = Option.map(page, ({ origin, pathname }) => `${origin}${pathname}#token=${encodeURIComponent(text)}`)
+  const place = Option.match(page, { onNone: () => "", onSome: ({ host, pathname }) => `${host}${pathname}` })
+  const isLocal = Option.exists(page, ({ hostname }) => isLoopback(hostname))
   return (
     <Dialog
       key="open"
@@ -317,7 +326,7 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose }: {
           <>
             <p>
               You opened this page at{" "}
-              {Option.match(server, { onNone: () => "", onSome: ({ host }) => host })}, which no other device can reach.
+              {Option.match(page, { onNone: () => "", onSome: ({ host }) => host })}, which no other device can reach.
               So there is no picture to scan.
             </p>
             <Ends
@@ -330,7 +339,7 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose }: {
         )
         : Option.isSome(address) && (
           <div className="sp-qr">
-            <QrCode text={Redacted.value(address.value)} />
+            <QrCode text={address.value} />
             <div className="sp-acts">
               <p>Point its camera at this. The page that opens asks before it signs in.</p>
               <p className="sp-hint">The device that has it can get in, once. It is shown only here and now.</p>
@@ -342,9 +351,7 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose }: {
           </div>
         )}
       <Copied
-        label={`${isLocal ? "The code" : "Or type this code"} at ${
-          Option.match(server, { onNone: () => "", onSome: ({ host, pathname }) => host + pathname.replace(/\/$/, "") })
-        }/pair`}
+        label={`${isLocal ? "The code" : "Or type this code"} at ${place}`}
         name="the code"
         text={text}
       />
@@ -352,7 +359,7 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose }: {
         <Copied
           label={isLocal ? "The address" : "Or send the address"}
           name="the address"
-          text={Redacted.value(address.value)}
+          text={address.value}
         />
       )}
       <div role="status">

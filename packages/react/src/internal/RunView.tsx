@@ -83,7 +83,7 @@ export const RunView = ({ children, lead, runId, title = "Run", total }: {
       <p className="sp-big" aria-hidden="true">
         {progress === undefined ? run.events.length : progress.done}
         <small>
-          {progress === undefined ? (run.events.length === 1 ? " event" : " events") : ` of ${progress.total}`}
+          {progress === undefined ? (run.events.length === 1 ? "event" : "events") : `of ${progress.total}`}
         </small>
       </p>
       {progress !== undefined && progress.total > 0 && (

@@ -1,5 +1,6 @@
 import type { Change } from "@sallyport/client/AccessFeed"
 import type { ClientError } from "@sallyport/client/ClientError"
+import type { Verdict } from "@sallyport/core/credentials/CredentialRequirements"
 import type { RunsError } from "@sallyport/client/RunsError"
 import type { EndedView } from "@sallyport/contract/AccessSchemas"
 import type { AccessChangeEntry } from "@sallyport/contract/AccessGroup"
@@ -270,13 +271,38 @@ const runStates: Readonly<Record<string, string>> = {
 /** Says the state of a run in a word. */
 export const runState = (status: string): string => runStates[status] ?? status
 
-/** Says why a run ended, if there is more to say than its state. */
-export const runReason = (reason: string): string =>
-  reason === "stale_run"
-    ? "Its server went away before it was done."
-    : reason === "server_shutdown"
-    ? "The server was shut down before it was done."
-    : ended(reason)
+const runReasons: Readonly<Record<string, string>> = {
+  stale_run: "Its server went away before it was done.",
+  server_shutdown: "The server was shut down before it was done.",
+  program_failed: "Its program failed."
+}
+
+/** Says why a run ended; a host's own reason is told as it stands. */
+export const runReason = (reason: string): string => runReasons[reason] ?? ended(reason)
 
 /** Counts things: "1 event", "17 events". */
 export const count = (number: number, thing: string): string => `${number} ${thing}${number === 1 ? "" : "s"}`
+
+/** Says what a provider answered about a credential. */
+export const verdict = (verdict: Verdict): string => {
+  switch (verdict._tag) {
+    case "Valid":
+      return verdict.account === null ? "It works." : `It works, for ${verdict.account}.`
+    case "NeedsToken":
+      return "It is not set."
+    case "Rejected":
+      return `The provider refuses it: ${ended(verdict.detail)} Replace it.`
+    case "RateLimited":
+      return verdict.until === null
+        ? "The provider answers no question now. Check it again later."
+        : `The provider answers no question until ${
+          DateTime.formatLocal(verdict.until, { timeStyle: "short" })
+        }. Check it again then.`
+    case "WrongAddress":
+      return `The provider does not know what was asked for: ${ended(verdict.detail)}`
+    case "ProviderDown":
+      return "The provider does not answer. Nothing is said against the credential."
+    case "Unchecked":
+      return "This server cannot check it."
+  }
+}
