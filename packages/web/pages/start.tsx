@@ -107,7 +107,7 @@ const Start = ({ place, session: { device, scopes, subject } }: Pick<SignedInSta
               ))}
             </ul>
           )}
-          {scopes.includes("access:write") && <LetIn />}
+          {scopes.includes("access:write") && <LetIn pair={place.pair} />}
           <button
             type="button"
             className="sp-b"
