@@ -79,7 +79,10 @@ export const pageRoutes = (script: string) =>
 /** Waits until the page shows a text. If it never does, the test fails with what it shows. */
 export const text = (page: Page, wanted: RegExp) =>
   step(() =>
-    page.waitForFunction((source) => new RegExp(source).test(document.body.innerText), wanted.source, {
+    page.waitForFunction(({ flags, source }) => new RegExp(source, flags).test(document.body.innerText), {
+      source: wanted.source,
+      flags: wanted.flags
+    }, {
       polling: 50,
       timeout: 60_000
     }).catch(async () => assert.match(await page.innerText("body"), wanted))

@@ -93,7 +93,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
   const [asked, setAsked] = useState<Question>()
   const [descendants, setDescendants] = useState(false)
   const [label, setLabel] = useState("")
-  const [told, setTold] = useState("")
+  const [told, setTold] = useState({ text: "" })
   const listed = useListed(view.revision, asked !== undefined)
   const gone = useGone(view)
   const connectionsOf = ({ id }: Device) => listed.get(id)?.connections ?? 0
@@ -117,10 +117,13 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
   async function end<A>(name: string, effect: Parameters<typeof act<A>>[1], done: (answer: A) => string) {
     const answer = await act(name, effect)
     if (Option.isNone(answer)) return
-    setTold(done(answer.value))
+    setTold({ text: done(answer.value) })
     close()
-    document.getElementById("devices-h")?.focus()
   }
+  // After the dialog has given the focus back to a button that may be gone by now.
+  useEffect(() => {
+    if (told.text !== "") document.getElementById("devices-h")?.focus()
+  }, [told])
 
   const letInBy = ({ letInBy: { actor, sessionId } }: Device): string => {
     const by = view.devices.find(({ id }) => id === sessionId)
@@ -227,7 +230,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
         <Button kind="second" onClick={() => ask({ _tag: "Others" })}>Revoke all others…</Button>
       )}
     >
-      <p role="status" className="sp-told">{told}</p>
+      <p role="status" className="sp-told">{told.text}</p>
       {asked === undefined && <Fault fault={fault} />}
       <ul className="sp-list">{own.map(row)}</ul>
       {rows.length === 0

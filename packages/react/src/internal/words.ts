@@ -1,4 +1,4 @@
-import type { Change } from "@sallyport/client/AccessFeed"
+import type { Change, Device as FeedSession } from "@sallyport/client/AccessFeed"
 import type { ClientError } from "@sallyport/client/ClientError"
 import type { Verdict } from "@sallyport/core/credentials/CredentialRequirements"
 import type { RunsError } from "@sallyport/client/RunsError"
@@ -143,8 +143,30 @@ export const decided = (statuses: ReadonlyArray<string>): string =>
     return `${index === 0 ? count(number, "device") : number} ${number === 1 ? "is" : "are"} ${status}`
   }).join(", ")
 
-/** Says a change as one sentence, its actor first. `names` has the names of links and devices by their ids. */
-export const sentence = (change: AccessChangeEntry, names: ReadonlyMap<string, string>): string => {
+/** Says what has changed of a device that was in before. */
+const changed = (
+  who: string,
+  { device, scopes }: FeedSession,
+  before: Option.Option<FeedSession>
+): string => {
+  const name = deviceName(device)
+  if (Option.isNone(before)) return `${name} has changed. It may ${doing(scopes)}.`
+  const old = deviceName(before.value.device)
+  if (old !== name) return `${who} renamed ${old} to ${name}.`
+  return scopes.every((scope) => before.value.scopes.includes(scope))
+    ? `${name} was used, and stays.`
+    : `${who} let ${name} do more. It may ${doing(scopes)}.`
+}
+
+/**
+ * Says a change as one sentence, its actor first. `names` has the names of links and devices by their ids, `before` the
+ * session that a change is of, as it was.
+ */
+export const sentence = (
+  change: AccessChangeEntry,
+  names: ReadonlyMap<string, string>,
+  before: Option.Option<FeedSession>
+): string => {
   const who = actor(change.data.actor)
   switch (change.event) {
     case "pairingLinkUpserted": {
@@ -160,8 +182,11 @@ export const sentence = (change: AccessChangeEntry, names: ReadonlyMap<string, s
         }.`
     }
     case "sessionUpserted": {
-      const { device, letInBy, scopes } = change.data.session
-      return `${deviceName(device)} is in, let in by ${by(letInBy.actor)}. It may ${doing(scopes)}.`
+      const { createdAt, device, letInBy, scopes } = change.data.session
+      // An event and its session are written in one step, at one time.
+      return Option.isSome(before) || change.data.at.epochMilliseconds - createdAt.epochMilliseconds > 2_000
+        ? changed(who, change.data.session, before)
+        : `${deviceName(device)} is in, let in by ${by(letInBy.actor)}. It may ${doing(scopes)}.`
     }
     case "sessionRemoved": {
       const device = names.get(change.data.id) ?? "a device"
