@@ -30,7 +30,7 @@ import type { AccessScope } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
 import * as Input from "../Input.ts"
 import * as Text from "../Text.ts"
-import { scopesRule, subjectRule } from "./internal/inputRules.ts"
+import { nameRule, scopesRule, subjectRule } from "./internal/inputRules.ts"
 import { deviceKind } from "./internal/deviceKind.ts"
 import * as Lifetimes from "./internal/lifetimes.ts"
 import * as SessionCache from "./internal/sessionCache.ts"
@@ -397,7 +397,7 @@ const issueRules = {
   kind: Input.oneOf(DeviceKind),
   linkId: Input.key,
   issuedBy: Input.rule(Schema.NullOr(Text.key()), Input.key.expected),
-  actor: Input.rule(Text.line(512), "a line of up to 512 characters")
+  actor: nameRule
 }
 
 /** Returns the session that asks for a revocation. */
@@ -746,7 +746,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }),
     verify,
     list: Effect.fn("SessionCredentialService.list")(function*(request) {
-      yield* checkInput({ subject: subjectRule, after: Input.key, limit: Input.count }, request ?? {})
+      yield* checkInput({ subject: nameRule, after: Input.key, limit: Input.count }, request ?? {})
       const nowMillis = yield* Clock.currentTimeMillis
       const listed: Array<ListedSession> = []
       let afterId = request?.after
@@ -822,7 +822,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return yield* revokeTarget(target, session.subject)
     }),
     revokeBySubject: Effect.fn("SessionCredentialService.revokeBySubject")(function*(subject, by) {
-      yield* checkInput({ subject: subjectRule }, { subject })
+      yield* checkInput({ subject: nameRule }, { subject })
       return yield* revokeTarget({ _tag: "Subject", subject, keep: keptBy(by) }, actorOf(by))
     }),
     revokeByProofKey: Effect.fn("SessionCredentialService.revokeByProofKey")(function*(proofKeyThumbprint, by) {
