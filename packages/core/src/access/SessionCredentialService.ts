@@ -290,12 +290,10 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
    */
   readonly rename: (id: SessionId, label: string, by: Principal) => Effect.Effect<Session, SessionCredentialError>
   /**
-   * Counts a connection as one of a session's, as long as the effect runs. `ConnectionEnd` does it for those that servers
-   * hold open.
+   * Counts a connection as one of a session's until the scope closes. Answers false, and counts nothing, if this process
+   * holds `maximum` of them open already. `ConnectionEnd.makeOpen` does it for those that servers hold open.
    */
-  readonly connected: (
-    session: Session
-  ) => <A, E, R>(connection: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  readonly connect: (session: Session, maximum?: number) => Effect.Effect<boolean, never, Scope.Scope>
   /** Returns how many connections of a session this process holds open. */
   readonly connections: (id: SessionId) => number
   /**
@@ -790,11 +788,18 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         ? yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
         : toSession(renamed.value)
     }),
-    connected: ({ id }) => (connection) =>
-      Effect.acquireUseRelease(
-        Effect.sync(() => void open.set(id, connections(id) + 1)),
-        () => connection,
-        () => Effect.sync(() => connections(id) === 1 ? open.delete(id) : open.set(id, connections(id) - 1))
+    connect: ({ id }, maximum = Infinity) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const hasRoom = connections(id) < maximum
+          if (hasRoom) open.set(id, connections(id) + 1)
+          return hasRoom
+        }),
+        (opened) =>
+          Effect.sync(() => {
+            if (opened && connections(id) > 1) open.set(id, connections(id) - 1)
+            else if (opened) open.delete(id)
+          })
       ),
     connections,
     revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by, options) {
