@@ -97,3 +97,9 @@ export const sharedDatabases: ReadonlyArray<{
   { name: "PostgreSQL", database: Effect.map(plain, address) },
   { name: "PostgreSQL at serializable", database: Effect.map(serializable, address) }
 ]
+
+/** Creates an empty database on the PostgreSQL server of this test run, which is dropped with the scope, and returns its URL. */
+export const url = Effect.map(plain, (name) => {
+  const { host, password, port, username } = inject("postgres")
+  return `postgres://${username}:${password}@${host}:${port}/${name}`
+})

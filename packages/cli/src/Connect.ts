@@ -218,7 +218,9 @@ const watch = Command.make(
   {},
   Effect.fnUntraced(function*() {
     const flags = yield* parent
-    if (Option.isSome(flags.url)) return yield* onlyOnStore("connect watch", `"sallyport feed tail"`)
+    if (Option.isSome(flags.url)) {
+      return yield* StoreCommands.onlyOnStore(`"connect watch"`, `run "sallyport feed tail"`)
+    }
     // A change that the line does not show, such as when a client was last seen, is not printed for a person.
     const shown = new Map<string, string>()
     const tell = (change: typeof Output.ConnectChange.Type, line: string) =>
@@ -255,13 +257,6 @@ const watch = Command.make(
   })
 ).pipe(Command.withDescription("Show the waiting clients, then every change, until interrupted"))
 
-/** Refuses what changes the link of this machine's backend, or reads its secrets, for a backend elsewhere. */
-const onlyOnStore = (what: string, instead = "it there") =>
-  new CommandFailed({
-    code: "Usage",
-    message: `"sallyport ${what}" works on the backend's own store, and not with --url; run ${instead}`
-  })
-
 /** Runs a command that only the backend's own store can answer. */
 const withStore = Effect.fnUntraced(function*<A, E, R>(
   name: string,
@@ -269,7 +264,7 @@ const withStore = Effect.fnUntraced(function*<A, E, R>(
   creates = false
 ) {
   const flags = yield* parent
-  if (Option.isSome(flags.url)) return yield* onlyOnStore(`connect ${name}`)
+  if (Option.isSome(flags.url)) return yield* StoreCommands.onlyOnStore(`"connect ${name}"`)
   return yield* Effect.provide(run(flags.json), StoreCommands.layer(flags, creates))
 })
 

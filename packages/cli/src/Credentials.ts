@@ -7,6 +7,7 @@
  * could read.
  */
 import { CredentialView } from "@sallyport/contract/CredentialGroup"
+import { NotFound } from "@sallyport/contract/WireError"
 import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"
 import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
 import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
@@ -65,10 +66,7 @@ const ask = Effect.fnUntraced(
     const flags = yield* parent
     const { org, url, user } = flags
     if (Option.isSome(url) && (Option.isSome(org) || Option.isSome(user))) {
-      return yield* new CommandFailed({
-        code: "Usage",
-        message: "With --url the token says whose credentials they are; leave --user and --org out"
-      })
+      return yield* StoreCommands.onlyOnStore("--user or --org", "leave it out: the token says whose")
     }
     const subject = Option.getOrElse(user, () => defaultSubject)
     const memberships = OrgMembership.layerStatic(
@@ -83,7 +81,8 @@ const ask = Effect.fnUntraced(
     }, creates)
   },
   Effect.mapError((error) =>
-    error instanceof CredentialScopeResolver.CredentialError && error.reason._tag === "UnknownKey"
+    (error instanceof CredentialScopeResolver.CredentialError && error.reason._tag === "UnknownKey") ||
+      (error instanceof NotFound && error.code === "credential_unknown")
       ? new CommandFailed({
         code: "NotFound",
         message: `${error.message}; "sallyport credentials status" lists those that are`

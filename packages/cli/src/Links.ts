@@ -16,7 +16,6 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { networkInterfaces } from "node:os"
-import { CommandFailed } from "./ExitCode.ts"
 import * as Addresses from "./internal/addresses.ts"
 import { pairingText } from "./internal/pairingText.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
@@ -77,7 +76,12 @@ const list = Command.make(
 
 const revoke = Command.make(
   "revoke",
-  { id: Argument.String("link").pipe(Argument.withDescription("The link's id")) },
+  {
+    id: Argument.String("link").pipe(
+      Argument.withSchema(Schema.NonEmptyString),
+      Argument.withDescription("The link's id")
+    )
+  },
   Effect.fnUntraced(function*({ id }) {
     const flags = yield* parent
     yield* StoreCommands.ask(flags, {
@@ -168,10 +172,7 @@ export const pair = Command.make(
         )),
       server: Effect.fnUntraced(function*({ api }) {
         if (Option.isSome(subject)) {
-          return yield* new CommandFailed({
-            code: "Usage",
-            message: "With --url a link is for the subject of the token; leave --subject out"
-          })
+          return yield* StoreCommands.onlyOnStore("--subject", "leave it out: the token says for whom")
         }
         return yield* api.pairing.issue({
           payload: {

@@ -202,6 +202,14 @@ export const RotatedKey = Schema.Struct({
 export const Unlinked = Schema.Struct({ link: Schema.Null, relayTold: Schema.Boolean })
 
 /**
+ * Describes what `runs list` prints.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Runs = Schema.Struct({ runs: Schema.Array(RunView) })
+
+/**
  * Describes what `runs start` and `runs abort` print.
  *
  * @category models

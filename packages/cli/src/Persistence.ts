@@ -8,6 +8,7 @@ import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as PgRepositories from "@sallyport/pg/PgRepositories"
+import * as Migrations from "@sallyport/core/sql/Migrations"
 import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore"
 import * as SqlClock from "@sallyport/core/sql/SqlClock"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
@@ -23,6 +24,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
 import type { StateDirectory } from "./StateDirectory.ts"
 
 /**
@@ -41,6 +43,33 @@ export class DatabaseError extends Schema.TaggedError<DatabaseError>()("Database
     return this.problem.includes(this.database) ? this.problem : `${this.database}: ${this.problem}`
   }
 }
+
+/**
+ * Reports that no backend has kept state in a database.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class EmptyDatabase extends Schema.TaggedError<EmptyDatabase>()("EmptyDatabase", {
+  /** The file, or the server's address and database, without user and password. */
+  database: Schema.String
+}) {
+  override get message() {
+    return `No backend has kept state in ${this.database} yet. Nothing was created; name another with --state-dir or ` +
+      `--database-url, or start the backend with "sallyport serve"`
+  }
+}
+
+/** Refuses a database without the tables of a backend, before a migration creates them. */
+const refuseEmpty = Effect.fnUntraced(function*(database: string) {
+  const sql = yield* SqlClient.SqlClient
+  const table = `${Migrations.defaultPrefix}access_migrations`
+  const found = yield* sql.onDialectOrElse({
+    pg: () => sql`SELECT 1 WHERE to_regclass(${table}) IS NOT NULL`,
+    orElse: () => sql`SELECT 1 FROM sqlite_master WHERE name = ${table}`
+  })
+  if (found.length === 0) return yield* new EmptyDatabase({ database })
+})
 
 const failAs = (database: string) => (cause: { readonly message: string }) =>
   Layer.effectContext(Effect.fail(new DatabaseError({ database, cause, problem: cause.message })))
@@ -70,10 +99,14 @@ const warnIfVanished = Effect.fnUntraced(function*({ database, secrets }: StateD
 })
 
 /** Provides the repositories on the SQLite file of a state directory, and the secrets in files beside it. */
-const layerSqlite = (state: StateDirectory) =>
+const layerSqlite = (state: StateDirectory, creates: boolean) =>
   Layer.merge(
     Layer.merge(SqlRepositories.layer, layerRateLimiter).pipe(
-      Layer.provide(SqliteClient.layer({ filename: state.database })),
+      Layer.provide(
+        SqliteClient.layer({ filename: state.database }).pipe(
+          Layer.tap((context) => creates ? Effect.void : Effect.provideContext(refuseEmpty(state.database), context))
+        )
+      ),
       Layer.catchTag(["SqlError", "MigrationsError"], failAs(state.database))
     ),
     SecretStore.layerFileSystem(state.secrets)
@@ -117,11 +150,16 @@ const layerSecretKeys = (state: StateDirectory) =>
  * Provides the repositories and the secrets in a PostgreSQL database, so that all its nodes are equal. The secrets are
  * encrypted: a dump of the database holds no usable secret.
  */
-const layerPostgres = (options: PgDatabase.Options, state: StateDirectory) =>
+const layerPostgres = (options: PgDatabase.Options, state: StateDirectory, creates: boolean) =>
   Layer.suspend(() => {
     const database = Option.getOrElse(PgDatabase.nameOf(options.url), () => "the database")
     const client = PgDatabase.layer(options).pipe(
-      Layer.tap((context) => Effect.provideContext(PgDatabase.check, context)),
+      Layer.tap((context) =>
+        Effect.provideContext(
+          creates ? PgDatabase.check : Effect.andThen(PgDatabase.check, refuseEmpty(database)),
+          context
+        )
+      ),
       Layer.catchTag("UnusableDatabase", failAs(database))
     )
     return Layer.merge(
@@ -153,11 +191,13 @@ type Postgres = ReturnType<typeof layerPostgres>
 export const layer = (options: {
   readonly database: PgDatabase.Options | undefined
   readonly state: StateDirectory
+  /** Whether a database without the tables of a backend gets them, as by default, or is refused. */
+  readonly creates?: boolean | undefined
 }): Layer.Layer<
   Repositories | SecretStore.SecretStore | RateLimiter.RateLimiter,
   Layer.Error<Sqlite> | Layer.Error<Postgres>,
   Layer.Services<Sqlite> | Layer.Services<Postgres>
 > =>
   options.database === undefined
-    ? layerSqlite(options.state)
-    : layerPostgres(options.database, options.state)
+    ? layerSqlite(options.state, options.creates ?? true)
+    : layerPostgres(options.database, options.state, options.creates ?? true)

@@ -1,8 +1,10 @@
 /**
- * Implements `sallyport runs`: follows a run, starts one on a server, aborts one, and sweeps what is past its retention.
+ * Implements `sallyport runs`: lists the runs, follows one, starts one on a server, aborts one, and sweeps what is past its
+ * retention.
  */
 import { RunView } from "@sallyport/contract/RunGroup"
-import { continuationOf, type Run } from "@sallyport/core/runs/Run"
+import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"
+import { continuationOf, type Run, RunStatus } from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
@@ -21,7 +23,7 @@ import * as Output from "./Output.ts"
 
 const parent = Command.make("runs").pipe(
   Command.withSharedFlags(StoreCommands.flags),
-  Command.withDescription("Follow, start and abort runs")
+  Command.withDescription("List, follow, start and abort runs")
 )
 
 const view = (run: Run) =>
@@ -33,7 +35,10 @@ const view = (run: Run) =>
     })
   })
 
-const runArgument = Argument.String("run").pipe(Argument.withDescription("The run's id"))
+const runArgument = Argument.String("run").pipe(
+  Argument.withSchema(Schema.NonEmptyString),
+  Argument.withDescription("The run's id")
+)
 
 const print = (run: RunView) =>
   Effect.flatMap(
@@ -43,6 +48,72 @@ const print = (run: RunView) =>
         `${run.runId}  ${run.status}${run.endReason === null ? "" : ` (${Text.shown(run.endReason)})`}  ` +
         `${run.lastSeq} events  thread ${Text.shown(run.threadId)}`)
   )
+
+const table = Terminal.table<RunView>([
+  { name: "RUN", of: ({ runId }) => runId, whole: true },
+  { name: "THREAD", of: ({ threadId }) => threadId },
+  {
+    name: "STATUS",
+    of: ({ endReason, status }) => endReason === null ? status : `${status} (${endReason})`,
+    paint: ({ status }, { bad, doubtful, good }) =>
+      status === "succeeded" ? good : status === "running" ? doubtful : bad
+  },
+  { name: "EVENTS", of: ({ lastSeq }) => String(lastSeq), whole: true },
+  { name: "STARTED", of: ({ startedAt }) => Terminal.shortTime(startedAt), whole: true }
+])
+
+const list = Command.make(
+  "list",
+  {
+    subject: Flag.String("subject").pipe(
+      Flag.withDescription("Whose runs are listed, if not the owner's of the server; with --url the token's subject"),
+      Flag.optional
+    ),
+    thread: Flag.String("thread").pipe(Flag.withDescription("Show only the runs of this thread"), Flag.optional),
+    status: Flag.Literals("status", RunStatus.literals).pipe(
+      Flag.withDescription("Show only the runs in this state"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function*({ status, subject, thread }) {
+    const flags = yield* parent
+    const threadId = Option.getOrUndefined(thread)
+    const wanted = Option.getOrUndefined(status)
+    const runs = yield* StoreCommands.ask(flags, {
+      store: Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const owner = { subject: Option.getOrElse(subject, () => defaultSubject) }
+        const found = yield* StoreCommands.pages((after: Run | undefined) =>
+          log.list({ owner, threadId, status: wanted, after, limit: StoreCommands.pageSize })
+        )
+        return found.map(view)
+      }),
+      server: Effect.fnUntraced(function*({ api }) {
+        if (Option.isSome(subject)) {
+          return yield* StoreCommands.onlyOnStore("--subject", "leave it out: the token says whose")
+        }
+        return yield* StoreCommands.serverPages((query) =>
+          Effect.map(
+            api.runs.list({
+              query: {
+                ...query,
+                ...(threadId === undefined ? {} : { threadId }),
+                ...(wanted === undefined ? {} : { status: wanted })
+              }
+            }),
+            ({ next, runs }) => [runs, next] as const
+          )
+        )
+      })
+    })
+    yield* Terminal.print(
+      flags.json,
+      Output.Runs,
+      { runs },
+      (screen) => runs.length === 0 ? "There is no such run whose events are still kept" : table(runs, screen)
+    )
+  })
+).pipe(Command.withDescription("List the runs whose events are still kept, the newest first"))
 
 const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Json))
 
@@ -163,10 +234,7 @@ const sweep = Command.make(
   Effect.fnUntraced(function*({ yes }) {
     const flags = yield* parent
     if (Option.isSome(flags.url)) {
-      return yield* new CommandFailed({
-        code: "Usage",
-        message: "A server sweeps by itself; \"runs sweep\" works on the backend's own store, and not with --url"
-      })
+      return yield* StoreCommands.onlyOnStore(`"runs sweep"`, "a server sweeps by itself")
     }
     yield* Terminal.confirm(yes, "End the runs whose process has died, and delete what is past its retention?")
     const swept = yield* Effect.gen(function*() {
@@ -197,9 +265,9 @@ const sweep = Command.make(
 ).pipe(Command.withDescription("End the runs whose process has died, and delete what is past its retention"))
 
 /**
- * Follows, starts, aborts and sweeps runs.
+ * Lists, follows, starts, aborts and sweeps runs.
  *
  * @category commands
  * @since 0.1.0
  */
-export const runs = parent.pipe(Command.withSubcommands([tail, start, abort, sweep]))
+export const runs = parent.pipe(Command.withSubcommands([list, tail, start, abort, sweep]))

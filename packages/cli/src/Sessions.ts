@@ -19,6 +19,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import { CommandFailed } from "./ExitCode.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
@@ -83,16 +84,14 @@ const list = Command.make(
   })
 ).pipe(Command.withDescription("List the sessions, the oldest first, with how many each has let in"))
 
-const onlyOnStore = (what: string) =>
-  new CommandFailed({
-    code: "Usage",
-    message: `${what} works on the backend's store, where it runs, and not with --url`
-  })
-
 const revoke = Command.make(
   "revoke",
   {
-    id: Argument.String("session").pipe(Argument.withDescription("The session's id"), Argument.optional),
+    id: Argument.String("session").pipe(
+      Argument.withSchema(Schema.NonEmptyString),
+      Argument.withDescription("The session's id"),
+      Argument.optional
+    ),
     descendants: Flag.Boolean("descendants").pipe(
       Flag.withDescription("End the sessions that came from its pairing links as well, through every generation"),
       Flag.withDefault(false)
@@ -122,11 +121,11 @@ const revoke = Command.make(
           SessionCredentialService.SessionCredentialService,
           (sessions) => sessions.revoke(session, "operator", { descendants })
         ),
-        server: ({ api }) => api.session.revoke({ payload: { id: session, alsoLetIn: descendants } })
+        server: ({ api }) => api.session.revoke({ payload: { id: session, descendants } })
       })
       return yield* Terminal.print(flags.json, Output.Revoked, { revoked: session }, () => `Revoked ${session}`)
     }
-    if (Option.isSome(flags.url)) return yield* onlyOnStore("--all")
+    if (Option.isSome(flags.url)) return yield* StoreCommands.onlyOnStore("--all")
     const time = Option.isSome(issuedBefore)
       ? DateTime.makeUnsafe(issuedBefore.value)
       : DateTime.add(yield* DateTime.now, { milliseconds: 1 })
@@ -156,15 +155,12 @@ const revoke = Command.make(
 )
 
 /** Ends the sessions beside one of a store, which no session of its own asks. */
-const revokeBeside = Effect.fnUntraced(function*(keep: Option.Option<string>) {
-  if (Option.isNone(keep)) {
-    return yield* new CommandFailed({ code: "Usage", message: "Name the session that goes on, with --keep" })
-  }
-  const kept = (yield* every).find(({ session }) => session.id === keep.value)
+const revokeBeside = Effect.fnUntraced(function*(keep: string) {
+  const kept = (yield* every).find(({ session }) => session.id === keep)
   if (kept === undefined) {
     return yield* new CommandFailed({
       code: "NotFound",
-      message: `There is no live session ${JSON.stringify(keep.value)}; "sallyport sessions list" lists them`
+      message: `There is no live session ${JSON.stringify(keep)}; "sallyport sessions list" lists them`
     })
   }
   return yield* (yield* SessionCredentialService.SessionCredentialService).revokeOthers(kept.session)
@@ -181,9 +177,15 @@ const revokeOthers = Command.make(
   },
   Effect.fnUntraced(function*({ keep, yes }) {
     const flags = yield* parent
+    if (Option.isSome(flags.url) && Option.isSome(keep)) {
+      return yield* StoreCommands.onlyOnStore("--keep", "leave it out: the session of the token goes on")
+    }
+    if (Option.isNone(flags.url) && Option.isNone(keep)) {
+      return yield* new CommandFailed({ code: "Usage", message: "Name the session that goes on, with --keep" })
+    }
     yield* Terminal.confirm(yes, "End all other sessions of the same subject, and all that descends from them?")
     const { sessions: revoked } = yield* StoreCommands.ask(flags, {
-      store: revokeBeside(keep),
+      store: revokeBeside(Option.getOrElse(keep, () => "")),
       server: ({ api }) => api.session.revokeOthers()
     })
     yield* Terminal.print(flags.json, Output.RevokedCount, { revoked }, () => `Revoked ${revoked} other sessions`)
@@ -218,7 +220,9 @@ const issue = Command.make(
         return { token, scopes: session.scopes, expiresAt: tokenExpiresAt }
       }),
       server: Effect.fnUntraced(function*({ api }) {
-        if (Option.isSome(subject)) return yield* onlyOnStore("--subject")
+        if (Option.isSome(subject)) {
+          return yield* StoreCommands.onlyOnStore("--subject", "leave it out: the token says for whom")
+        }
         const { code } = yield* api.pairing.issue({
           payload: { label, kind: "machine", ...(scopes === undefined ? {} : { scopes }) }
         })

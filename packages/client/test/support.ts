@@ -78,6 +78,8 @@ export interface ServerOptions {
   readonly sessions?: SessionCredentialService.Options | undefined
   /** The address that clients use, if it is not the server's own. */
   readonly publicUrl?: string | undefined
+  /** The policy, if it is not the one of an address of this machine. */
+  readonly policy?: AuthPolicy.Kind | undefined
   /** What it requires of proofs; it takes none by default. */
   readonly dpop?: DpopProof.Options | undefined
   /** What the host serves beside it. */
@@ -98,7 +100,10 @@ export interface Server {
   readonly sessions: SessionCredentialService.SessionCredentialService["Service"]
   readonly clients: ConnectClientStore.ConnectClientStore["Service"]
   /** Returns a fresh pairing code. */
-  readonly code: (scopes?: ReadonlyArray<AccessScope.AccessScope>) => Effect.Effect<Redacted.Redacted>
+  readonly code: (
+    scopes?: ReadonlyArray<AccessScope.AccessScope>,
+    subject?: string
+  ) => Effect.Effect<Redacted.Redacted>
   /** Returns the token of a new session. */
   readonly token: (scopes?: ReadonlyArray<AccessScope.AccessScope>) => Effect.Effect<Redacted.Redacted>
 }
@@ -122,6 +127,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     options.dpop === undefined ? Layer.empty : DpopProof.layerWith(options.dpop),
     AuthPolicy.layer({
       host: "127.0.0.1",
+      kind: options.policy,
       ...(options.publicUrl === undefined ? {} : { publicUrl: new URL(options.publicUrl) })
     }),
     RunProgram.layer(options.program ?? counting)
@@ -160,8 +166,8 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     log: Context.get(context, RunEventLog.RunEventLog),
     sessions,
     clients: Context.get(context, ConnectClientStore.ConnectClientStore),
-    code: (scopes = AccessScope.builtin) =>
-      Effect.orDie(Effect.map(links.issue({ issuedBy: "operator", scopes }), ({ code }) => code)),
+    code: (scopes = AccessScope.builtin, subject = "owner") =>
+      Effect.orDie(Effect.map(links.issue({ issuedBy: "operator", scopes, subject }), ({ code }) => code)),
     token: (scopes = AccessScope.builtin) =>
       Effect.orDie(Effect.map(
         sessions.issue({ subject: "owner", scopes, method: "bearer-access-token" }),

@@ -174,7 +174,7 @@ export const make: (
   .fnUntraced(function*(
     options?: Migrations.TableOptions
   ) {
-    const kit = yield* SqlKit.make(options)
+    const kit = yield* SqlKit.make("streams", options)
     const { forMany, isPg, orFail, prefix, skipLocked, statement, table, transaction, wakeUps } = kit
 
     const topic = table("streams")

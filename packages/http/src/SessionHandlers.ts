@@ -45,10 +45,11 @@ const currentSession = Effect.gen(function*() {
 })
 
 const policyView = Effect.gen(function*() {
-  const { bootstrapMethods, kind, sessionMethods } = yield* AuthPolicy
+  const { bootstrapMethods, kind, name, sessionMethods } = yield* AuthPolicy
   const dpop = yield* Dpop.offered
   return new PolicyView({
     kind,
+    name: name ?? null,
     bootstrapMethods,
     sessionMethods: Option.isSome(dpop)
       ? sessionMethods
@@ -324,7 +325,7 @@ export const layer = HttpApiBuilder.group(
       ),
       revoke: Effect.fn(
         function*({ payload }) {
-          const ended = yield* sessions.revoke(payload.id, yield* CurrentSession, { descendants: payload.alsoLetIn })
+          const ended = yield* sessions.revoke(payload.id, yield* CurrentSession, { descendants: payload.descendants })
           return new EndedView(ended)
         },
         Effect.catchReasons("SessionCredentialError", {

@@ -2,6 +2,8 @@ import * as Cause from "effect/Cause"
 import * as CliError from "effect/cli/CliError"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
 
 /**
  * Returns one sentence for a person: the message of the error that stopped the program. A defect, which is a fault of
@@ -12,9 +14,18 @@ export const describeFailure = (cause: Cause.Cause<unknown>): string | undefined
   if (Cause.hasInterruptsOnly(cause)) return undefined
   const error = cause.reasons.find(Cause.isFailReason)?.error
   if (CliError.isCliError(error)) return error._tag === "ShowHelp" ? undefined : error.message
+  if (Schema.isSchemaError(error)) return describeIssues(error.issue)
   if (error instanceof HttpServerError.ServeError) return describeListening(error.cause)
   return Predicate.hasProperty(error, "message") && error.message !== "" ? String(error.message) : Cause.pretty(cause)
 }
+
+const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** Says in one line which values do not have the form that is taken. */
+const describeIssues = (issue: SchemaIssue.Issue): string =>
+  issuesOf(issue).issues.map(({ message, path = [] }) =>
+    [...path.map((key) => typeof key === "object" ? key.key : key), message].map(String).join(": ")
+  ).join("; ")
 
 const textOf = (error: unknown, property: string): string =>
   Predicate.hasProperty(error, property) ? String(error[property]) : ""

@@ -3,6 +3,7 @@ import { LinkFailed, NotLinked } from "@sallyport/connect/Linking"
 import * as WireError from "@sallyport/contract/WireError"
 import { AccessFeedError } from "@sallyport/core/access/AccessFeed"
 import { BootstrapCredentialError } from "@sallyport/core/access/BootstrapCredentialService"
+import { InvalidBaseUrl } from "@sallyport/core/access/PairingUrl"
 import { SessionCredentialError } from "@sallyport/core/access/SessionCredentialService"
 import { ConnectClientError } from "@sallyport/core/connect/ConnectClientStore"
 import { CredentialError } from "@sallyport/core/credentials/CredentialScopeResolver"
@@ -11,7 +12,8 @@ import { SecretStoreError } from "@sallyport/core/secrets/SecretStore"
 import * as CliError from "effect/cli/CliError"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as Schema from "effect/Schema"
-import { CommandFailed, type ExitCode, exitCodes } from "../ExitCode.ts"
+import { EmptyDatabase } from "../Persistence.ts"
+import { CommandFailed, type ExitCode } from "../ExitCode.ts"
 
 const serviceErrors = [
   AccessFeedError,
@@ -57,6 +59,8 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   NotPermitted: "NotAllowed",
   NotSet: "NotFound",
   OrgLookupFailed: "Unavailable",
+  QuestionAnswered: "Conflict",
+  QuestionNotFound: "NotFound",
   ReasonNotAllowed: "InvalidInput",
   RefreshRefused: "SignedOut",
   RequestChanged: "Changed",
@@ -116,17 +120,12 @@ const codeByConflict: Readonly<Record<WireError.Conflict["code"], ExitCode>> = {
   thread_busy: "Conflict",
   cursor_beyond_end: "InvalidInput",
   run_ended: "Conflict",
+  question_answered: "Conflict",
   no_active_org: "NotAllowed",
   undecryptable: "Unreadable"
 }
 
 const isServiceError = (error: unknown): error is ServiceError => serviceErrors.some((type) => error instanceof type)
-
-/** Returns the exit code of what a command failed with. Help that was asked for is no failure. */
-export const exitCodeOf = (error: unknown): number =>
-  CliError.isCliError(error) && error._tag === "ShowHelp" && error.errors.length === 0
-    ? 0
-    : exitCodes[codeOf(error)]
 
 /** Names the exit code of what a command failed with, by its type. */
 export const codeOf = (error: unknown): ExitCode => {
@@ -134,9 +133,11 @@ export const codeOf = (error: unknown): ExitCode => {
   if (CliError.isCliError(error)) return "Usage"
   if (isServiceError(error)) return codeByReason[error.reason._tag]
   if (error instanceof NotLinked) return "NotLinked"
+  if (error instanceof EmptyDatabase) return "NoState"
   if (error instanceof LinkFailed) return "Failed"
   if (error instanceof WireError.Conflict) return codeByConflict[error.code]
   if (HttpClientError.isHttpClientError(error)) return "Unavailable"
-  if (Schema.isSchemaError(error)) return "Failed"
+  // What a server answers is told apart before: this is what the caller has written.
+  if (Schema.isSchemaError(error) || error instanceof InvalidBaseUrl) return "InvalidInput"
   return wireErrors.find(([type]) => error instanceof type)?.[1] ?? "Failed"
 }

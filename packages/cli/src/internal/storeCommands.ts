@@ -22,6 +22,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -165,7 +166,7 @@ export const layerStore = ({ stateDir, ...flags }: StoreFlags, creates: boolean)
     const isShared = Option.isSome(flags.databaseUrl)
     const state = yield* (creates ? StateDirectory.open(directory) : findState(directory, isShared))
     if (!isShared) yield* noteNewState(state)
-    return Persistence.layer({ database: databaseOf(flags), state })
+    return Persistence.layer({ database: databaseOf(flags), state, creates })
   }).pipe(
     Layer.unwrap,
     Layer.provideMerge(layerCrypto),
@@ -209,6 +210,18 @@ const readToken = Effect.fnUntraced(function*(tokenFile: Option.Option<string>) 
   })
 })
 
+/** Tells an answer that no backend of this version gives apart from what a caller has written wrongly. */
+const ofBackend = (baseUrl: string) =>
+  Effect.mapError((error: unknown) =>
+    Schema.isSchemaError(error) || (HttpClientError.isHttpClientError(error) && error.reason._tag !== "TransportError")
+      ? new CommandFailed({
+        code: "Failed",
+        message: `${baseUrl} does not answer as a backend of this version does; correct --url, or upgrade the older ` +
+          `of the two`
+      })
+      : error
+  )
+
 /** Connects to the backend at an address. */
 const connectTo = Effect.fnUntraced(function*(url: string, { stateDir, tokenFile }: Flags) {
   if (Option.isSome(stateDir)) {
@@ -221,13 +234,21 @@ const connectTo = Effect.fnUntraced(function*(url: string, { stateDir, tokenFile
       HttpClientRequest.bearerToken(HttpClientRequest.prependUrl(request, baseUrl), token)
     )
   )
+  const options = { httpClient, transformResponse: ofBackend(baseUrl) }
   return {
     baseUrl,
     httpClient,
-    api: yield* HttpApiClient.makeWith(SallyportApi, { httpClient }),
-    credentials: yield* HttpApiClient.makeWith(CredentialApi, { httpClient })
+    api: yield* HttpApiClient.makeWith(SallyportApi, options),
+    credentials: yield* HttpApiClient.makeWith(CredentialApi, options)
   }
 })
+
+/** Refuses with `--url` what only the backend's own store can answer, or what the token decides. */
+export const onlyOnStore = (what: string, instead = "run it there") =>
+  new CommandFailed({
+    code: "Usage",
+    message: `${what} works on the backend's own store, and not with --url; ${instead}`
+  })
 
 /** Reaches a backend that runs, under a token of its own. */
 export type Server = Effect.Success<ReturnType<typeof connectTo>>

@@ -55,6 +55,7 @@ import {
 import * as CredentialDigest from "./internal/credentialDigest.ts"
 import * as Lifetimes from "./internal/lifetimes.ts"
 import * as Input from "../Input.ts"
+import * as Metrics from "../Metrics.ts"
 import * as Text from "../Text.ts"
 import { nameRule, scopesRule, subjectProblem } from "./internal/inputRules.ts"
 import * as PairingCode from "./PairingCode.ts"
@@ -462,8 +463,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     { scopes, source }: Pick<RedeemOptions<unknown, unknown>, "scopes" | "source">
   ): Effect.fn.Return<never, BootstrapCredentialError> {
     yield* Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason })
+    const exceeded = reason === "scope-not-granted"
+      ? Option.none()
+      : yield* Effect.mapError(attempts.count(source), unavailable)
+    yield* Metrics.pairingAttempts(1, { result: Option.isSome(exceeded) ? "too-many-attempts" : reason })
     if (reason === "scope-not-granted") return yield* fail(new ScopeNotGranted({ requested: scopes ?? [] }))
-    const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
     if (Option.isSome(exceeded)) {
       return yield* fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
     }
@@ -480,7 +484,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     { credential, methods, source }: Pick<RedeemOptions<unknown, unknown>, "credential" | "methods" | "source">
   ) {
     const text = CredentialDigest.canonical(Redacted.value(credential))
-    if (Option.isNone(text)) return yield* fail(new MalformedCode())
+    if (Option.isNone(text)) {
+      yield* Metrics.pairingAttempts(1, { result: "malformed" })
+      return yield* fail(new MalformedCode())
+    }
     const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
     if (methods !== undefined && !methods.includes(method)) {
       return yield* refuse(undefined, "method-not-offered", { source })
@@ -597,6 +604,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           return outcome.session
         })
       ).pipe(
+        Effect.tap(() => Metrics.pairingAttempts(1, { result: "redeemed" })),
         Effect.catchIf(
           (error) => error instanceof SessionCredentialError,
           ({ reason }) =>

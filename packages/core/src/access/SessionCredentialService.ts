@@ -6,6 +6,7 @@
  * that makes a token seen before cost one digest and one look-up.
  */
 import { AccessRepository } from "./AccessRepository.ts"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -17,6 +18,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
@@ -29,6 +31,7 @@ import type { ChangeContext } from "./AccessEvent.ts"
 import type { AccessScope } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
 import * as Input from "../Input.ts"
+import * as Metrics from "../Metrics.ts"
 import * as Text from "../Text.ts"
 import { nameRule, scopesRule, subjectRule } from "./internal/inputRules.ts"
 import { deviceKind } from "./internal/deviceKind.ts"
@@ -414,6 +417,14 @@ const warnIfSignedOut = (repository: AccessRepository["Service"]["sessions"]) =>
     Effect.ignore
   )
 
+/** Says what came of a look at the row of a token. */
+const lookupResult = (exit: Exit.Exit<Session, SessionCredentialError>): string => {
+  if (Exit.isSuccess(exit)) return "found"
+  const reason = Option.map(Cause.findErrorOption(exit.cause), ({ reason }) => reason)
+  if (Option.isNone(reason)) return "interrupted"
+  return reason.value._tag === "SessionRefused" ? reason.value.problem : "unavailable"
+}
+
 const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   SessionCredentialService["Service"],
   SecretStore.SecretStoreError,
@@ -494,7 +505,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return cache.remember(tokenDigest, row, { generation, nowMillis })
     },
     (effect) =>
-      Effect.catchTag(effect, ["RepositoryError", "SecretStoreError"], (error) => Effect.fail(unavailable(error)))
+      effect.pipe(
+        Effect.catchTag(["RepositoryError", "SecretStoreError"], (error) => Effect.fail(unavailable(error))),
+        Effect.onExit((exit) => Metrics.sessionLookups(1, { result: lookupResult(exit) }))
+      )
   )
 
   /** Lets a session in that is bound to no key, or to the one that was proven. */
@@ -552,6 +566,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         sessions,
         (session) => isTarget(target, { ...session, createdAtMillis: session.createdAt.epochMilliseconds })
       )
+      yield* Metrics.sessionsRevoked(sessions.length, {})
       return {
         sessions: sessions.length,
         links: links.length,
@@ -663,7 +678,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       refreshToken,
       session: toSession(stored)
     })
-    if (stored.id === row.id) return issued(first)
+    if (stored.id === row.id) {
+      yield* Metrics.sessionsIssued(1, { method: row.method })
+      return issued(first)
+    }
     const keyBefore = yield* Effect.mapError(keyOf(stored), unavailable)
     const again = keyBefore === undefined ? undefined : yield* firstTokens(keyBefore, stored, seed)
     return again?.tokenDigest === stored.tokenDigest ? issued(again) : yield* refused("unknown")
@@ -708,6 +726,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         Effect.uninterruptible,
         Effect.mapError(unavailable)
       )
+      yield* Metrics.refreshes(1, { result: outcome._tag === "Refused" ? outcome.reason : outcome._tag })
       switch (outcome._tag) {
         case "Refreshed":
           return {

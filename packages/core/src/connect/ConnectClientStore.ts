@@ -50,6 +50,7 @@ import * as DecisionWaits from "./internal/decisionWaits.ts"
 import type { Waiter } from "./internal/decisionWaits.ts"
 import * as AccessFollower from "../access/internal/accessFollower.ts"
 import { actorOf, type Principal } from "../access/Principal.ts"
+import * as Metrics from "../Metrics.ts"
 import * as Sweeper from "../Sweeper.ts"
 import { subjectRule } from "../access/internal/inputRules.ts"
 import * as Input from "../Input.ts"
@@ -274,6 +275,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         ),
         unavailable
       )
+      yield* Metrics.connectRequests(1, { result: outcome._tag })
       switch (outcome._tag) {
         case "Granted":
           return { _tag: "Granted", client: toConnectClient(outcome.row), mode: outcome.mode } satisfies RequestResult
@@ -318,6 +320,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       yield* AccessFollower.lookNow(feed)
       switch (outcome._tag) {
         case "Decided":
+          yield* Metrics.connectDecisions(1, { decision })
           return toConnectClient(outcome.row)
         case "Unknown":
           return yield* fail(new ClientNotFound({ thumbprint: client }))

@@ -139,6 +139,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     pollInterval: Duration.fromInputUnsafe(settings.pollInterval),
     retryDelay: Duration.seconds(1),
     outage: Outage.ofSource(repository, {
+      of: "hints at streams",
       begins: "Lost the hints at changes of streams; readers look for them until they are back",
       ends: "Changes of streams are heard of again"
     }),
