@@ -631,7 +631,7 @@ describe("a request of the wrong form", () => {
             ({ status }) => status
           )
         assert.notStrictEqual(yield* statusOf(64 * 1024), 413, path)
-        const isLong = path === "/api/runs" || /\/abort$/.test(path)
+        const isLong = /^\/api\/(?:runs|threads)(?:\/|$)/.test(path)
         assert.strictEqual((yield* statusOf(64 * 1024 + 1)) === 413, !isLong, path)
         if (isLong) assert.strictEqual(yield* statusOf(1024 * 1024 + 1), 413, path)
       }
