@@ -162,7 +162,12 @@ export const Gate = ({ children, focused = false, lead, sign, title }: {
   const heading = useRef<HTMLHeadingElement>(null)
   const id = useId()
   useEffect(() => {
-    document.title = title
+    const before = document.title
+    const [, server] = before.split(" · ")
+    document.title = server === undefined ? title : `${title} · ${server}`
+    return () => {
+      document.title = before
+    }
   }, [title])
   useEffect(() => {
     if (focused) heading.current?.focus()
