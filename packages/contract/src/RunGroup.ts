@@ -3,6 +3,7 @@
  */
 import {
   IdempotencyKey,
+  RunAnswer,
   RunContinuation,
   RunEnd,
   RunId,
@@ -57,9 +58,11 @@ export class RunView extends Schema.Class<RunView>("@sallyport/contract/RunView"
  * @since 0.1.0
  */
 export const RunStreamFailure = Schema.Struct({
-  code: Schema.Literals(["session_ended", "unavailable", "run_not_found", "cursor_expired"]),
+  code: Schema.Literals(["session_ended", "unavailable", "run_not_found", "cursor_expired", "internal_error"]),
   message: Schema.String,
-  retryable: Schema.Boolean
+  retryable: Schema.Boolean,
+  /** Under which the server's log has the cause, if the fault is the server's. */
+  traceId: Schema.optionalKey(Schema.String)
 })
 
 /**
@@ -182,6 +185,12 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
     success: Schema.Struct({ run: Schema.NullOr(RunView) }),
     error: [InvalidRequest, Unavailable]
   }).pipe(requires("runs:read")),
+  HttpApiEndpoint.post("answer", "/api/runs/:id/answers", {
+    params: { id: Schema.String },
+    payload: RunAnswer,
+    success: RunView,
+    error: [InvalidRequest, NotFound, Conflict, TooLarge, Unavailable]
+  }).pipe(requires("runs:operate")),
   HttpApiEndpoint.post("abort", "/api/runs/:id/abort", {
     params: { id: Schema.String },
     success: RunView,
@@ -195,6 +204,6 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
       outcome: Schema.Literals(["aborted", "already-ended", "registered"]),
       run: Schema.NullOr(RunView)
     }),
-    error: [InvalidRequest, IdempotencyConflict, Unavailable]
+    error: [InvalidRequest, Conflict, IdempotencyConflict, Unavailable]
   }).pipe(requires("runs:operate"))
 ).middleware(RequestErrors) {}

@@ -23,7 +23,6 @@ import { Device, endlessSessionId, Session } from "@sallyport/core/access/Sessio
 import { type SessionCredentialError, SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as Arr from "effect/Array"
 import * as ByteSize from "effect/ByteSize"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
@@ -40,7 +39,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Socket from "effect/socket/Socket"
+import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
 import * as Dpop from "./internal/dpop.ts"
 import * as Hosts from "./internal/hosts.ts"
 import * as Wire from "./internal/wire.ts"
@@ -432,13 +431,6 @@ export const layer: Layer.Layer<Authentication, never, SessionCredentialService 
   })
 )
 
-/** Tells that a WebSocket has ended because its client closed it or went away, which is no fault of its route. */
-const isClientClose = (cause: Cause.Cause<unknown>): boolean =>
-  cause.reasons.length > 0 && cause.reasons.every((reason) => {
-    const error = Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : undefined
-    return Socket.isSocketError(error) && error.reason._tag === "SocketCloseError"
-  })
-
 /**
  * Guards a host's own routes, WebSocket upgrades among them, and provides `CurrentSession` to them. A request that is
  * turned away gets the same typed JSON as on a contract's endpoint.
@@ -482,7 +474,7 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
             onSuccess: (session) =>
               Effect.catchCauseIf(
                 Effect.provideService(httpEffect, CurrentSession, session),
-                isClientClose,
+                ClosableUpgrade.isClientClose,
                 () => Effect.succeed(HttpServerResponse.empty())
               )
           }),

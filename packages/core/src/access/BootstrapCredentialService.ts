@@ -463,11 +463,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     { scopes, source }: Pick<RedeemOptions<unknown, unknown>, "scopes" | "source">
   ): Effect.fn.Return<never, BootstrapCredentialError> {
     yield* Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason })
-    yield* Metrics.pairingAttempts(1, { result: reason })
+    const exceeded = reason === "scope-not-granted"
+      ? Option.none()
+      : yield* Effect.mapError(attempts.count(source), unavailable)
+    yield* Metrics.pairingAttempts(1, { result: Option.isSome(exceeded) ? "too-many-attempts" : reason })
     if (reason === "scope-not-granted") return yield* fail(new ScopeNotGranted({ requested: scopes ?? [] }))
-    const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
     if (Option.isSome(exceeded)) {
-      yield* Metrics.pairingAttempts(1, { result: "too-many-attempts" })
       return yield* fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
     }
     const nowMillis = yield* Clock.currentTimeMillis

@@ -185,6 +185,9 @@ export const connectRequestExpired = failure(WireError.Conflict, "connect_reques
 export const connectRequestChanged = failure(WireError.Conflict, "connect_request_changed")
 export const securityModeUnreadable = failure(WireError.Conflict, "security_mode_unreadable")
 export const runNotFound = failure(WireError.NotFound, "run_not_found")
+export const questionNotFound = failure(WireError.NotFound, "question_not_found")
+export const questionAnswered = failure(WireError.Conflict, "question_answered")
+export const runEnded = failure(WireError.Conflict, "run_ended")
 export const credentialUnknown = failure(WireError.NotFound, "credential_unknown")
 export const credentialNotSet = failure(WireError.NotFound, "credential_not_set")
 export const roleRequired = failure(WireError.Forbidden, "role_required")
@@ -193,6 +196,7 @@ export const undecryptable = failure(WireError.Conflict, "undecryptable")
 export const limitExceeded = failure(WireError.TooLarge, "limit_exceeded")
 export const tooManyLinks = failure(WireError.Conflict, "too_many_links")
 export const currentSession = failure(WireError.Conflict, "current_session")
+export const tooManyRuns = failure(WireError.Conflict, "too_many_runs")
 export const threadBusy = failure(WireError.Conflict, "thread_busy")
 export const cursorBeyondEnd = failure(WireError.Conflict, "cursor_beyond_end")
 export const cursorExpired = failure(WireError.Gone, "cursor_expired")
@@ -297,17 +301,34 @@ export const runView = (run: Run): RunView =>
   })
 
 /** The errors of a request that is turned away, with which status each is answered. */
-const statusByTag = { Unauthorized: 401, Forbidden: 403, TooManyRequests: 429, Unavailable: 503 } as const
+const statusByTag = {
+  Unauthorized: 401,
+  Forbidden: 403,
+  TooManyRequests: 429,
+  InternalError: 500,
+  Unavailable: 503
+} as const
+
+type TurnedAway =
+  | WireError.Unauthorized
+  | WireError.Forbidden
+  | WireError.TooManyRequests
+  | WireError.InternalError
+  | WireError.Unavailable
 
 /** Encodes the error of a request that is turned away. */
 export const toJson = Schema.encodeSync(
-  Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.TooManyRequests, WireError.Unavailable])
+  Schema.Union([
+    WireError.Unauthorized,
+    WireError.Forbidden,
+    WireError.TooManyRequests,
+    WireError.InternalError,
+    WireError.Unavailable
+  ])
 )
 
 /** Returns the answer that a route without a contract gives for an error. */
-export const toResponse = (
-  error: WireError.Unauthorized | WireError.Forbidden | WireError.TooManyRequests | WireError.Unavailable
-): HttpServerResponse.HttpServerResponse =>
+export const toResponse = (error: TurnedAway): HttpServerResponse.HttpServerResponse =>
   HttpServerResponse.jsonUnsafe(toJson(error), {
     status: statusByTag[error._tag],
     headers: error._tag === "Unavailable" ? retrySoon : {}
