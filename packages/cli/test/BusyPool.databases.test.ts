@@ -22,8 +22,8 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { createServer } from "node:http"
-import { connect, postgres } from "../../../../test-support/databases.ts"
-import { eventually } from "../../../../test-support/programs.ts"
+import { connect, postgres } from "../../../test-support/databases.ts"
+import { eventually } from "../../../test-support/programs.ts"
 
 const exchange = (code: string) =>
   new URLSearchParams({
