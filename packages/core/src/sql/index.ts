@@ -1,4 +1,3 @@
-export * as DatabaseClock from "./DatabaseClock.ts"
 export * as Dialect from "./Dialect.ts"
 export * as Migrations from "./Migrations.ts"
 export * as Rows from "./Rows.ts"

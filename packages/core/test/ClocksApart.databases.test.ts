@@ -1,8 +1,9 @@
 /**
- * Two nodes on one database whose clocks are minutes apart.
+ * What nodes whose clocks are minutes apart, or jump, make of runs, the feed and limits. `access/TwoClocks` has sessions and
+ * links.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
-import { PgClient } from "@effect/sql-pg"
+import type { PgClient } from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
@@ -10,14 +11,14 @@ import * as SessionCredentialService from "@sallyport/core/access/SessionCredent
 import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as SqlSecretStore from "@sallyport/core/secrets/SqlSecretStore"
-import * as DatabaseClock from "@sallyport/core/sql/DatabaseClock"
+import * as SqlClock from "@sallyport/core/sql/SqlClock"
 import * as PgRepositories from "@sallyport/pg/PgRepositories"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as RateLimiter from "effect/persistence/RateLimiter"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import type { SqlClient } from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as Clocks from "../../../test-support/clock.ts"
@@ -41,13 +42,13 @@ const minutes = (count: number) => count * 60_000
 
 /** Starts a node whose time of day is wrong by as much as the test says, and returns how to run something on it. */
 const startNode = Effect.fnUntraced(function*(
-  database: Context.Context<SqlClient | PgClient.PgClient>,
+  database: Context.Context<SqlClient | PgClient>,
   aheadMillis: () => number
 ) {
   const real = yield* Clock.Clock
   const wrong = Clocks.telling(() => real.currentTimeMillisUnsafe() + aheadMillis(), real)
   const node = yield* Layer.build(Layer.fresh(Services.pipe(
-    Layer.provideMerge(Layer.merge(PgRepositories.layer, SqlSecretStore.layer)),
+    Layer.provideMerge(Layer.mergeAll(PgRepositories.layer, SqlSecretStore.layer, SqlClock.layer)),
     Layer.provideMerge(NodeCrypto.layer),
     Layer.provide(Layer.succeedContext(database))
   ))).pipe(Effect.provideService(Clock.Clock, wrong))
@@ -58,33 +59,16 @@ const issue = Sessions.use((sessions) =>
   sessions.issue({ subject: "ada", scopes: ["runs:read"], method: "bearer-access-token" })
 )
 const verify = (token: Redacted.Redacted) => Sessions.use((sessions) => sessions.verify(token))
-const refresh = (token: Redacted.Redacted = Redacted.make("none")) =>
-  Sessions.use((sessions) => sessions.refresh(token))
-
 for (const [name, layer] of [["PostgreSQL", postgres], ["PostgreSQL at serializable", postgresSerializable]] as const) {
   describe(`two nodes on ${name} whose clocks are apart`, () => {
     for (const ahead of [-5, 5]) {
-      it.live(`OPS-05 SESS-16 C-33: by ${ahead} minutes: sessions, tokens, links, runs and the feed are as on one node`, () =>
+      it.live(`OPS-05 RUN-16: by ${ahead} minutes: a run goes on beyond its lease, and the feed tells when each change was made`, () =>
         Effect.gen(function*() {
           const database = yield* Layer.build(layer)
           const one = yield* startNode(database, () => minutes(ahead))
           const other = yield* startNode(database, () => 0)
           for (const [here, there] of [[one, other], [other, one]] as const) {
-            // A token of two minutes, and the same refresh token at both, as after a lost answer.
-            const issued = yield* here(issue)
-            assert.strictEqual((yield* there(verify(issued.token))).id, issued.session.id)
-            const next = yield* here(refresh(issued.refreshToken))
-            const again = yield* there(refresh(issued.refreshToken))
-            assert.deepStrictEqual(Redacted.value(again.token), Redacted.value(next.token))
-            for (const node of [here, there]) yield* node(verify(again.token))
-            // A link of five minutes.
-            const { code } = yield* here(
-              Links.use((links) => links.issue({ issuedBy: "operator", scopes: ["runs:read"] }))
-            )
-            const redeemed = yield* there(
-              Links.use((links) => links.redeem({ credential: code, method: "bearer-access-token" }))
-            )
-            for (const node of [here, there]) yield* node(verify(redeemed.token))
+            yield* there(verify((yield* here(issue)).token))
             // A run that is longer than its lease, which neither node's reaper ends.
             const key = String(here === one)
             const { run } = yield* here(Runs.use((runs) =>
@@ -103,7 +87,7 @@ for (const [name, layer] of [["PostgreSQL", postgres], ["PostgreSQL at serializa
           }
           // Each change is in the feed at the time at which it was made, whichever node made it.
           const { events } = yield* one(AccessFeed.AccessFeed.use((feed) => feed.history({})))
-          assert.isAbove(events.length, 3)
+          assert.isAbove(events.length, 1)
           const now = yield* Clock.currentTimeMillis
           for (const { at } of events) assert.closeTo(at.epochMilliseconds, now, 60_000)
         }).pipe(Effect.scoped))
@@ -137,18 +121,3 @@ for (const [name, layer] of [["PostgreSQL", postgres], ["PostgreSQL at serializa
       }).pipe(Effect.scoped))
   })
 }
-
-describe("the clock of a database", () => {
-  it.live("OPS-05: tells the database's time, and its own if the database has never answered", () =>
-    Effect.gen(function*() {
-      const real = yield* Clock.Clock
-      const wrong = Clocks.telling(() => 1_000, real)
-      const made = (database: Context.Context<SqlClient>) =>
-        DatabaseClock.make.pipe(Effect.provideContext(database), Effect.provideService(Clock.Clock, wrong))
-      const clock = yield* made(yield* Layer.build(postgres))
-      assert.closeTo(clock.currentTimeMillisUnsafe(), real.currentTimeMillisUnsafe(), 30_000)
-      assert.closeTo(Number((yield* clock.currentTimeNanos) / 1_000_000n), real.currentTimeMillisUnsafe(), 30_000)
-      const silent = PgClient.layer({ host: "127.0.0.1", port: 1 })
-      assert.isBelow((yield* made(yield* Layer.build(silent))).currentTimeMillisUnsafe(), 60_000)
-    }).pipe(Effect.scoped))
-})
