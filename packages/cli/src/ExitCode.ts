@@ -14,7 +14,7 @@ import * as Struct from "effect/Struct"
 export const exitCodes = {
   /** Any other failure: the sentence on standard error says which. */
   Failed: 1,
-  /** The arguments are wrong; nothing was done. */
+  /** The arguments are wrong, or lack a subcommand; nothing was done. */
   Usage: 2,
   /** There is no such session, link, client, run, credential or secret. */
   NotFound: 3,

@@ -17,6 +17,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { PgClient } from "@effect/sql-pg"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Databases from "../../../test-support/databases.ts"
+import { pooler } from "../../../test-support/pooler.ts"
 import { timeout } from "../../../test-support/programs.ts"
 import { commandLine, type Options } from "./commandLine.ts"
 
@@ -232,6 +233,50 @@ describe("sallyport on each of its targets", () => {
           assert.deepStrictEqual(other.texts, directory?.texts)
         }
       }),
+    timeout
+  )
+
+  it.live(
+    "C-55: doctor looks whether hints come back through a pooler, and compares the clocks",
+    () =>
+      Effect.gen(function*() {
+        const url = yield* Databases.url
+        const state = yield* Sallyport.freshState
+        yield* Sallyport.serveWith({ SALLYPORT_DATABASE_URL: url }, state)
+        const pool = yield* pooler({ port: Number(new URL(url).port), size: 3 })
+        const pooled = new URL(url)
+        pooled.port = String(pool.port)
+        const checks = Effect.fnUntraced(function*(url: string) {
+          const { code, stderr, stdout } = yield* commandLine(["doctor", "--json", "--state-dir", state], {
+            env: { SALLYPORT_DATABASE_URL: url }
+          })
+          assert.strictEqual(code, 0, stderr)
+          const { checks } = Schema.decodeUnknownSync(Output.Doctor)(JSON.parse(stdout))
+          return new Map(checks.map(({ check, remedy, state }) => [check, `${state} ${remedy}`]))
+        })
+        const direct = yield* checks(url)
+        assert.deepStrictEqual([...direct.keys()], [
+          "files",
+          "database",
+          "clock",
+          "hints",
+          "secrets",
+          "signing keys",
+          "access feed",
+          "who may connect"
+        ])
+        for (const found of direct.values()) assert.strictEqual(found, "good null")
+        const behind = yield* checks(`${pooled.href}?prepare=false`)
+        assert.strictEqual(
+          behind.get("hints"),
+          "doubtful Name the server itself, or a pooler that hands connections out by session"
+        )
+        const stopped = yield* commandLine(["doctor", "--state-dir", state], {
+          env: { SALLYPORT_DATABASE_URL: url.replace(/:\d+\//, ":1/") }
+        })
+        assert.strictEqual(stopped.code, exitCodes.Unhealthy)
+        assert.match(stopped.stdout, /^bad +database +.*Nothing listens there.*start PostgreSQL/s)
+      }).pipe(Effect.scoped),
     timeout
   )
 

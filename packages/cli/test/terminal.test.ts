@@ -8,7 +8,7 @@ import * as Terminal from "../src/internal/terminal.ts"
 
 const screen = (columns: number): Terminal.Screen => {
   const plain = (text: string) => text
-  return { columns, strong: plain, good: plain, bad: plain, doubtful: plain }
+  return { canColor: false, columns, strong: plain, good: plain, bad: plain, doubtful: plain }
 }
 
 interface Row {

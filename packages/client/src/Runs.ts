@@ -15,6 +15,7 @@ import {
   IdempotencyKey,
   isRunId,
   parseCursor,
+  type RunAnswer,
   type RunContinuation,
   RunEnd,
   type RunId,
@@ -38,7 +39,15 @@ import { Broken, garbled, type Refusal } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
 import { defaults, type InvalidRunsOptions, type Options, type Settings, toSettings } from "./internal/runsOptions.ts"
-import { RunEnded, RunExpired, RunsError, type RunsErrorReason, RunUnknown, SignedOut } from "./RunsError.ts"
+import {
+  QuestionUnknown,
+  RunEnded,
+  RunExpired,
+  RunsError,
+  type RunsErrorReason,
+  RunUnknown,
+  SignedOut
+} from "./RunsError.ts"
 
 export { InvalidRunsOptions, type Options } from "./internal/runsOptions.ts"
 
@@ -105,6 +114,8 @@ export interface FollowOptions {
   readonly after?: number | undefined
   /** What the run continues. It becomes part of errors. */
   readonly continuation?: RunContinuation | undefined
+  /** Is run when the connection has opened, before its first event is read, and when it is lost. */
+  readonly onConnection?: ((isOpen: boolean) => Effect.Effect<void>) | undefined
 }
 
 /**
@@ -215,6 +226,11 @@ export class Runs extends Context.Service<Runs, {
    * client that knows only the thread: the run may be another turn than the expected one, so prefer `find`.
    */
   readonly active: (threadId: string) => Effect.Effect<Option.Option<RunView>, RunsError>
+  /**
+   * Answers a question of a run, and returns the run. Fails with `Conflict` if the question has an answer already, which may
+   * be this one if its confirmation was lost, or if the run has ended; and with `QuestionUnknown` if the run asks no such question.
+   */
+  readonly answer: (runId: string, answer: RunAnswer) => Effect.Effect<RunView, RunsError>
   /** Aborts a run, and returns its state afterwards, also if it had ended before. */
   readonly abort: (runId: string) => Effect.Effect<RunView, RunsError>
   /** Aborts the run of an intent. A run that has not begun yet ends as soon as it begins. */
@@ -285,7 +301,9 @@ class Trail {
 const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): RunsErrorReason => {
   switch (refusal._tag) {
     case "NotFound":
-      return new RunUnknown({ runId, message: refusal.message })
+      return refusal.code === "question_not_found"
+        ? new QuestionUnknown({ runId, message: refusal.message })
+        : new RunUnknown({ runId, message: refusal.message })
     case "Gone":
       return new RunExpired({ runId, message: refusal.message })
     case "Unauthorized":
@@ -357,8 +375,14 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     work: { readonly budget: Budget; readonly trail: Trail },
     options: FollowOptions
   ): Stream.Stream<RunEvent, RunsError> => {
-    const { budget, trail } = work
-    const { runId } = options
+    const { trail } = work
+    const { onConnection = () => Effect.void, runId } = options
+    const lost = onConnection(false)
+    const budget: Budget = {
+      ...work.budget,
+      spend: (broken, startedAt) => Effect.andThen(lost, work.budget.spend(broken, startedAt)),
+      pause: Effect.andThen(lost, work.budget.pause)
+    }
     if (!isRunId(runId)) return Stream.fail(trail.error(unknownRun(runId)))
     const after = options.after ?? 0
     if (!Number.isSafeInteger(after) || after < 0) {
@@ -424,7 +448,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
             query: {},
             responseMode
           })
-        ),
+        ).pipe(Effect.tap(({ status }) => status === 200 ? onConnection(true) : Effect.void)),
         take,
         budget,
         idleTimeout: settings.idleTimeout,
@@ -548,6 +572,10 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       yield* Effect.mapError(checkIntent({ threadId }), (error) => new Trail().error(error))
       const { run } = yield* askOnce(api.runs.active({ params: { id: threadId }, headers: {}, responseMode }), Found)
       return Option.fromNullOr(run)
+    }),
+    answer: Effect.fn("Runs.answer")(function*(runId, answer) {
+      if (!isRunId(runId)) return yield* new Trail().error(unknownRun(runId))
+      return yield* askOnce(api.runs.answer({ params: { id: runId }, payload: answer, responseMode }), RunView, runId)
     }),
     abort: Effect.fn("Runs.abort")(function*(runId) {
       if (!isRunId(runId)) return yield* new Trail().error(unknownRun(runId))

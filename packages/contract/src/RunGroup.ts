@@ -3,6 +3,7 @@
  */
 import {
   IdempotencyKey,
+  RunAnswer,
   RunContinuation,
   RunEnd,
   RunId,
@@ -184,6 +185,12 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
     success: Schema.Struct({ run: Schema.NullOr(RunView) }),
     error: [InvalidRequest, Unavailable]
   }).pipe(requires("runs:read")),
+  HttpApiEndpoint.post("answer", "/api/runs/:id/answers", {
+    params: { id: Schema.String },
+    payload: RunAnswer,
+    success: RunView,
+    error: [InvalidRequest, NotFound, Conflict, TooLarge, Unavailable]
+  }).pipe(requires("runs:operate")),
   HttpApiEndpoint.post("abort", "/api/runs/:id/abort", {
     params: { id: Schema.String },
     success: RunView,
@@ -197,6 +204,6 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
       outcome: Schema.Literals(["aborted", "already-ended", "registered"]),
       run: Schema.NullOr(RunView)
     }),
-    error: [InvalidRequest, IdempotencyConflict, Unavailable]
+    error: [InvalidRequest, Conflict, IdempotencyConflict, Unavailable]
   }).pipe(requires("runs:operate"))
 ).middleware(RequestErrors) {}

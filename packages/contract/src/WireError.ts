@@ -76,6 +76,7 @@ export class NotFound extends Schema.TaggedError<NotFound>()(
     "connect_client_not_found",
     "connect_not_offered",
     "run_not_found",
+    "question_not_found",
     "credential_unknown",
     "credential_not_set"
   ]),
@@ -97,9 +98,11 @@ export class Conflict extends Schema.TaggedError<Conflict>()(
     "security_mode_unreadable",
     "current_session",
     "too_many_links",
+    "too_many_runs",
     "thread_busy",
     "cursor_beyond_end",
     "run_ended",
+    "question_answered",
     "no_active_org",
     "undecryptable"
   ]),

@@ -317,7 +317,9 @@ describe("options in variables", () => {
       maxBatchEvents: 50,
       maxEventBytes: 1_048_576,
       maxEvents: 1_000_000,
-      maxRunBytes: 1_073_741_824
+      maxRunBytes: 1_073_741_824,
+      maxRunning: 1_000,
+      maxAborts: 1_000
     },
     variables: {
       SALLYPORT_RUNS_HEARTBEAT_INTERVAL: "1 second",
@@ -332,7 +334,9 @@ describe("options in variables", () => {
       SALLYPORT_RUNS_MAX_BATCH_EVENTS: "9",
       SALLYPORT_RUNS_MAX_EVENT_BYTES: "10",
       SALLYPORT_RUNS_MAX_EVENTS: "11",
-      SALLYPORT_RUNS_MAX_RUN_BYTES: "12"
+      SALLYPORT_RUNS_MAX_RUN_BYTES: "12",
+      SALLYPORT_RUNS_MAX_RUNNING: "13",
+      SALLYPORT_RUNS_MAX_ABORTS: "15"
     },
     all: {
       heartbeatInterval: 1_000,
@@ -347,7 +351,9 @@ describe("options in variables", () => {
       maxBatchEvents: 9,
       maxEventBytes: 10,
       maxEvents: 11,
-      maxRunBytes: 12
+      maxRunBytes: 12,
+      maxRunning: 13,
+      maxAborts: 15
     },
     wrong: [
       [

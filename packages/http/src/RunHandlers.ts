@@ -56,6 +56,7 @@ export const layer = HttpApiBuilder.group(
         },
         Effect.catchReasons("RunEventLogError", {
           ThreadBusy: (reason) => Wire.threadBusy(reason),
+          TooManyRuns: (reason) => Wire.tooManyRuns(reason),
           IdempotencyConflict: (reason) => Wire.idempotencyConflict(reason),
           InvalidInput: (reason) => Wire.invalidRequest(reason),
           ShuttingDown: (reason) => Wire.unavailable(reason),
@@ -136,6 +137,20 @@ export const layer = HttpApiBuilder.group(
           StorageFailure: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),
+      answer: Effect.fn(
+        function*({ params, payload }) {
+          return Wire.runView(yield* log.answer({ ...payload, runId: params.id, owner: yield* owner }))
+        },
+        Effect.catchReasons("RunEventLogError", {
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
+          RunNotFound: (reason) => Wire.runNotFound(reason),
+          RunEnded: (reason) => Wire.runEnded(reason),
+          QuestionNotFound: (reason) => Wire.questionNotFound(reason),
+          QuestionAnswered: (reason) => Wire.questionAnswered(reason),
+          LimitExceeded: (reason) => Wire.limitExceeded(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
       abort: Effect.fn(
         function*({ params }) {
           const result = yield* log.abort({ runId: params.id, owner: yield* owner })
@@ -165,6 +180,7 @@ export const layer = HttpApiBuilder.group(
         },
         Effect.catchReasons("RunEventLogError", {
           InvalidInput: (reason) => Wire.invalidRequest(reason),
+          TooManyRuns: (reason) => Wire.tooManyRuns(reason),
           IdempotencyConflict: (reason) => Wire.idempotencyConflict(reason),
           StorageFailure: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))

@@ -1,10 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import type { Page } from "playwright-core"
 import * as Browser from "../../../test-support/browser.ts"
 import { connect, having, network, start } from "../../client/test/support.ts"
-import { axe, bundle, pageRoutes, postsOf, problemsOf, text } from "./support.ts"
+import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text } from "./support.ts"
 
 const { step } = Browser
 
@@ -21,22 +20,6 @@ const opened = Effect.gen(function*() {
   const posts = postsOf(page)
   return { server, wire, owner, context, page, problems, code, posts }
 })
-
-/** Signs the page's browser in. */
-const signIn = (page: Page, url: string, code: string) =>
-  step(async () => {
-    await page.goto(`${url}/connections`)
-    await page.evaluate(
-      (credential) =>
-        fetch("/api/auth/bootstrap", {
-          method: "POST",
-          headers: { "content-type": "application/json" },
-          body: JSON.stringify({ credential, label: "Chromium" })
-        }),
-      code
-    )
-    await page.reload()
-  })
 
 describe("the connections in a browser", () => {
   it.live(
@@ -60,7 +43,7 @@ describe("the connections in a browser", () => {
         yield* axe(page, "connections")
 
         // The question has its focus on what keeps the device, and Escape gives the focus back.
-        const revoke = page.locator("#devices .sp-item[data-state=other] button").first()
+        const revoke = page.locator("#devices .sp-item[data-state=other] .sp-do button").first()
         yield* step(() => revoke.focus())
         yield* step(() => page.keyboard.press("Enter"))
         yield* step(() => page.waitForSelector("dialog[open]"))
@@ -114,10 +97,10 @@ describe("the connections in a browser", () => {
         yield* axe(page, "let-in")
         posts.length = 0
         yield* step(() => page.getByRole("button", { name: "Make the link" }).dblclick())
-        yield* step(() => page.waitForSelector(".sp-code"))
+        yield* step(() => page.waitForSelector("dialog .sp-copy code"))
         assert.deepStrictEqual(posts, ["/api/auth/pairing-links"])
         yield* axe(page, "code")
-        const shown = yield* step(() => page.innerText(".sp-code"))
+        const shown = yield* step(() => page.locator("dialog .sp-copy code").first().innerText())
         const other = yield* connect(wire.url, having(Redacted.make("none")))
         assert.deepStrictEqual((yield* other.access.preview(Redacted.make(shown))).scopes, [
           "runs:read",
@@ -137,7 +120,7 @@ describe("the connections in a browser", () => {
             shown
           )
         )
-        yield* text(page, /The device is in/)
+        yield* text(page, /“[^”]+” is in|The device is in/)
         assert.notInclude(yield* step(() => page.innerText("body")), shown)
         assert.deepStrictEqual(problems, [])
       }),

@@ -55,6 +55,7 @@ export const pageRoutes = (script: string) => {
   return Layer.mergeAll(
     get("/connections"),
     get("/pairing"),
+    get("/running"),
     HttpRouter.add("GET", "/page.js", HttpServerResponse.text(script, { contentType: "text/javascript" })),
     HttpRouter.add("GET", "/page.css", HttpServerResponse.text(style, { contentType: "text/css" }))
   )
@@ -68,6 +69,22 @@ export const text = (page: Page, wanted: RegExp) =>
       timeout: 60_000
     }).catch(async () => assert.match(await page.innerText("body"), wanted))
   )
+
+/** Signs the page's browser in. */
+export const signIn = (page: Page, url: string, code: string) =>
+  step(async () => {
+    await page.goto(`${url}/connections`)
+    await page.evaluate(
+      (credential) =>
+        fetch("/api/auth/bootstrap", {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ credential, label: "Chromium" })
+        }),
+      code
+    )
+    await page.reload()
+  })
 
 /** Collects what the page reports as an error, or as refused by its policy. */
 export const problemsOf = (page: Page): ReadonlyArray<string> => {
@@ -107,7 +124,9 @@ export const axe = Effect.fnUntraced(function*(page: Page, state: string) {
       assert.isAtMost(overflow, 0, name)
       const directory = process.env.SALLYPORT_SCREENSHOTS
       if (directory !== undefined) {
-        yield* step(() => page.screenshot({ path: NPath.join(directory, `${state}-${colorScheme}-${width}.png`) }))
+        yield* step(() =>
+          page.screenshot({ path: NPath.join(directory, `${state}-${colorScheme}-${width}.png`), fullPage: true })
+        )
       }
     }
   }

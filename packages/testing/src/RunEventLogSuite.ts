@@ -2,7 +2,7 @@
  * What `RunEventLog` must do on every `RunEventRepository`, by the real clock.
  */
 import { assert, describe, it } from "@effect/vitest"
-import type * as Run from "@sallyport/core/runs/Run"
+import * as Run from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import type { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
 import * as Digest from "effect/crypto/Digest"
@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 
@@ -289,6 +290,77 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         yield* writer.finish({ runId, epoch, end: { status: "succeeded" } })
         assert.deepStrictEqual(seqs(yield* Fiber.join(reader)), [1, 2, 3])
       }).pipe(Effect.scoped))
+
+    it.live("RUN-20: a program goes on with the answer that another process took, of a thousand the first", () =>
+      Effect.gen(function*() {
+        const [one, other] = yield* two
+        const { run } = yield* one.execute(
+          request("key"),
+          (writer) =>
+            Effect.gen(function*() {
+              const first = yield* writer.ask("deploy", { text: "Deploy to production?", choices: ["yes", "no"] })
+              const both = yield* Effect.all([writer.ask("a", 1), writer.ask("b", 2)], { concurrency: 2 })
+              return [first, ...both, yield* writer.ask("deploy", "again")]
+            })
+        )
+        const named = { runId: run.runId, owner }
+        const questions = Stream.unwrap(other.events(named)).pipe(
+          Stream.filterMap(({ data }) =>
+            Option.match(Run.questionOf(data), { onNone: () => Result.failVoid, onSome: Result.succeed })
+          )
+        )
+        assert.deepStrictEqual(yield* questions.pipe(Stream.take(1), Stream.runCollect), [
+          { name: "deploy", ask: { text: "Deploy to production?", choices: ["yes", "no"] } }
+        ])
+        assert.strictEqual((yield* other.get(named)).status, "waiting")
+        assert.deepStrictEqual((yield* other.list({ owner, status: "waiting" })).map(({ runId }) => runId), [run.runId])
+        const outcomes = yield* Effect.all(
+          Array.from({ length: 1_000 }, (_, index) =>
+            Effect.result(
+              (index % 2 === 0 ? one : other).answer({ ...named, name: "deploy", value: { index } })
+            )),
+          { concurrency: 50 }
+        )
+        assert.strictEqual(outcomes.filter(Result.isSuccess).length, 1)
+        for (const outcome of outcomes) {
+          if (Result.isFailure(outcome)) assert.strictEqual(outcome.failure.reason._tag, "QuestionAnswered")
+        }
+        const index = outcomes.findIndex(Result.isSuccess)
+        yield* questions.pipe(Stream.take(3), Stream.runDrain)
+        for (const name of ["b", "a"]) yield* other.answer({ ...named, name, value: name })
+        const all = yield* Stream.runCollect(Stream.unwrap(other.events(named)))
+        assert.deepStrictEqual(all.at(-1)?.data, {
+          status: "succeeded",
+          result: [{ index }, "a", "b", { index }]
+        })
+        assert.deepStrictEqual(
+          all.flatMap(({ data }) => Option.toArray(Run.answerOf(data))),
+          [{ name: "deploy", value: { index } }, { name: "b", value: "b" }, { name: "a", value: "a" }]
+        )
+      }).pipe(Effect.scoped))
+
+    it.live("RUN-20 RUN-12 RUN-15 RUN-24: an answer that cannot be is told why, and a run that waits can be aborted", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const { run } = yield* log.execute(request("key"), (writer) => writer.ask("go on?", null))
+        const { runId } = run
+        yield* events({ runId }).pipe(Stream.take(1), Stream.runDrain)
+        const why = (options: Partial<RunEventLog.AnswerOptions>) =>
+          Effect.map(
+            Effect.flip(log.answer({ runId, owner, name: "go on?", value: true, ...options })),
+            ({ reason }) => reason._tag
+          )
+        assert.strictEqual(yield* why({ name: "else" }), "QuestionNotFound")
+        assert.strictEqual(yield* why({ owner: { subject: "stranger" } }), "RunNotFound")
+        assert.strictEqual(yield* why({ runId: "none" }), "RunNotFound")
+        for (const name of ["", "a\u0000", "a\nb", "x".repeat(256)]) {
+          assert.strictEqual(yield* why({ name }), "InvalidInput")
+        }
+        assert.strictEqual(yield* why({ value: "x".repeat(1_000) }), "LimitExceeded")
+        assert.strictEqual((yield* log.get({ runId })).status, "waiting")
+        assert.strictEqual((yield* log.abort({ runId, owner }))._tag, "Aborted")
+        assert.strictEqual(yield* why({}), "RunEnded")
+      }).pipe(Effect.provide(build({ maxEventBytes: 500 }))))
 
     it.live("RUN-22: runs that wait in two processes are executed in the order of their coming", () =>
       Effect.gen(function*() {

@@ -40,7 +40,9 @@ const request = (overrides?: Partial<StartOptions>): StartOptions => ({
 })
 
 const expectRun = (outcome: StartOutcome): RunRow => {
-  if (outcome._tag === "ThreadBusy") throw new Error("the thread is busy")
+  if (outcome._tag === "ThreadBusy" || outcome._tag === "TooMany") {
+    throw new Error(`no run was started: ${outcome._tag}`)
+  }
   return outcome.run
 }
 
@@ -435,6 +437,104 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
       })
     )
 
+    const ask = (run: RunRow, name: string, overrides?: { readonly epoch?: number; readonly maxEvents?: number }) =>
+      use((repository) =>
+        repository.ask({
+          runId: run.runId,
+          epoch: run.epoch,
+          name,
+          data: `{"question":"${name}"}`,
+          byteCount: 20,
+          ...roomy,
+          ...overrides
+        })
+      )
+    const answer = (run: Pick<RunRow, "runId">, name: string, value: string, ownerKey?: string) =>
+      use((repository) =>
+        repository.answer({ runId: run.runId, ownerKey, name, value, data: `{"answer":${value}}`, byteCount: 20 })
+      )
+
+    test(
+      "RUN-20: a question is asked once, and the first of many answers counts",
+      Effect.gen(function*() {
+        const run = yield* started()
+        yield* append(item(run, `"before"`))
+        assert.deepStrictEqual(yield* ask(run, "deploy?"), { _tag: "Open", seq: 2 })
+        assert.deepStrictEqual(yield* ask(run, "deploy?"), { _tag: "Open", seq: 2 })
+        assert.deepStrictEqual(yield* ask(run, "colour?"), { _tag: "Open", seq: 3 })
+        assert.strictEqual((yield* get(run)).openQuestions, 2)
+        const list = (status: RunStatus) =>
+          Effect.map(
+            use((repository) => repository.list({ ownerKey: "owner", status, limit: 10 })),
+            (rows) => rows.map(({ runId }) => runId)
+          )
+        assert.deepStrictEqual([yield* list("waiting"), yield* list("running")], [[run.runId], []])
+        // What waits goes on writing, if it has something to say.
+        assert.strictEqual((yield* append(item(run, `"meanwhile"`)))[0]?._tag, "Appended")
+        const outcomes = yield* Effect.all(
+          Array.from({ length: 24 }, (_, index) => answer(run, "deploy?", `${index}`)),
+          everyone
+        )
+        assert.strictEqual(count(outcomes, "Accepted"), 1)
+        assert.strictEqual(count(outcomes, "AlreadyAnswered"), 23)
+        const winner = outcomes.findIndex(({ _tag }) => _tag === "Accepted")
+        assert.deepStrictEqual(yield* ask(run, "deploy?"), { _tag: "Answered", value: `${winner}` })
+        assert.deepInclude(yield* get(run), { openQuestions: 1, lastSeq: 5, eventCount: 5 })
+        assert.strictEqual((yield* answer(run, "colour?", `"red"`, "owner"))._tag, "Accepted")
+        assert.deepStrictEqual([yield* list("waiting"), yield* list("running")], [[], [run.runId]])
+        assert.deepStrictEqual((yield* readAll(run)).map(({ data, seq }) => [seq, data]), [
+          [1, `"before"`],
+          [2, `{"question":"deploy?"}`],
+          [3, `{"question":"colour?"}`],
+          [4, `"meanwhile"`],
+          [5, `{"answer":${winner}}`],
+          [6, `{"answer":"red"}`]
+        ])
+      })
+    )
+
+    test(
+      "RUN-20 RUN-05 RUN-18: a question of no writer is not asked, and none is answered twice, unasked, late or by others",
+      Effect.gen(function*() {
+        const run = yield* started()
+        assert.deepStrictEqual(yield* ask(run, "a", { epoch: 9 }), { _tag: "Fenced", currentEpoch: 1 })
+        assert.deepStrictEqual(yield* ask({ ...run, runId: unique() }, "a"), { _tag: "Unknown" })
+        assert.deepStrictEqual(yield* ask(run, "a", { maxEvents: 0 }), { _tag: "LimitExceeded", limit: "maxEvents" })
+        assert.strictEqual((yield* get(run)).openQuestions, 0)
+        const queued = expectRun(yield* enqueue())
+        assert.deepStrictEqual(yield* ask(queued, "a"), { _tag: "Fenced", currentEpoch: 1 })
+        assert.deepStrictEqual(yield* answer(run, "a", "1"), { _tag: "NoQuestion" })
+        assert.deepStrictEqual(yield* ask(run, "a", { maxEvents: 1 }), { _tag: "Open", seq: 1 })
+        assert.deepStrictEqual(yield* answer(run, "a", "1", "another"), { _tag: "Unknown" })
+        assert.deepStrictEqual(yield* answer({ runId: unique() }, "a", "1"), { _tag: "Unknown" })
+        assert.deepStrictEqual(yield* answer(run, "b", "1"), { _tag: "NoQuestion" })
+        // A log that is full still takes the answer.
+        assert.strictEqual((yield* answer(run, "a", "1"))._tag, "Accepted")
+        yield* ask(run, "c")
+        yield* finish(run)
+        assert.deepStrictEqual(yield* answer(run, "c", "1"), { _tag: "Ended", status: "succeeded" })
+        assert.deepStrictEqual(yield* answer(run, "a", "1"), { _tag: "AlreadyAnswered" })
+        assert.deepStrictEqual(yield* ask(run, "a"), { _tag: "Ended", status: "succeeded" })
+        const ended = yield* use((repository) => repository.list({ ownerKey: "owner", status: "succeeded", limit: 10 }))
+        assert.deepStrictEqual(ended.map(({ runId }) => runId), [run.runId])
+        yield* use((repository) => repository.sweep({ limit: 100, retentionMillis: past, tombstoneMillis: long }))
+        assert.deepStrictEqual(yield* answer(run, "a", "1"), { _tag: "Ended", status: "succeeded" })
+      })
+    )
+
+    test(
+      "RUN-20 RUN-04: an answer that races with the end of its run is stored before it, or refused",
+      Effect.gen(function*() {
+        for (let round = 0; round < 10; round++) {
+          const run = yield* started({ threadId: `race ${round}` })
+          yield* ask(run, "a")
+          const [answered] = yield* Effect.all([answer(run, "a", "1"), finish(run)], everyone)
+          const kinds = (yield* readAll(run)).map(({ kind }) => kind)
+          assert.deepStrictEqual(kinds, answered._tag === "Accepted" ? ["data", "data", "end"] : ["data", "end"])
+        }
+      })
+    )
+
     test(
       "RUN-17: what a host notes about a run, such as the runs that it continues, is kept as it is",
       Effect.gen(function*() {
@@ -707,6 +807,66 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           repository.abortByKey({ ownerKey, threadId: "other", idempotencyKey, reason: null, data: "{}" })
         )
         assert.strictEqual(conflict._tag, "Conflict")
+      })
+    )
+
+    test(
+      "HTTP-09: an owner has so many runs queued and running, and no more, until one has ended",
+      Effect.gen(function*() {
+        const limits = { maxRunning: 3 }
+        const start = (thread: string, overrides: Partial<StartOptions> = {}) =>
+          use((repository) => repository.start(request({ threadId: thread, ...limits, ...overrides })))
+        const tooManyRunning = { _tag: "TooMany", limit: "maxRunning" } as const
+        const first = request({ threadId: "1", ...limits })
+        const run = expectRun(yield* use((repository) => repository.start(first)))
+        for (const thread of ["2", "3"]) assert.strictEqual((yield* start(thread))._tag, "Created")
+
+        assert.deepStrictEqual(yield* start("4"), tooManyRunning)
+        assert.strictEqual((yield* start("1"))._tag, "ThreadBusy")
+        assert.strictEqual((yield* use((repository) => repository.start(first)))._tag, "Existing", "the same again")
+        assert.strictEqual((yield* start("4", { ownerKey: "another" }))._tag, "Created")
+        const early = request({ threadId: "4", ...limits })
+        const { idempotencyKey, ownerKey, threadId } = early
+        yield* use((repository) =>
+          repository.abortByKey({ ownerKey, threadId, idempotencyKey, reason: null, data: "{}" })
+        )
+        const aborted = expectRun(yield* use((repository) => repository.start(early)))
+        assert.strictEqual(aborted.status, "aborted", "which holds no slot")
+
+        const queueing = { whenBusy: { _tag: "Enqueue", max: 9 } } as const
+        assert.deepStrictEqual(yield* start("1", queueing), tooManyRunning)
+        assert.strictEqual((yield* start("4", { ...queueing, ownerKey: "another" }))._tag, "Created")
+        assert.deepStrictEqual(yield* start("5", { whenBusy: interrupting }), tooManyRunning)
+        // One that takes another's place makes no more of them.
+        assert.strictEqual((yield* start("2", { whenBusy: interrupting }))._tag, "Created")
+        yield* abort(run)
+        assert.strictEqual((yield* start("2", queueing))._tag, "Created")
+        assert.deepStrictEqual(yield* start("6"), tooManyRunning)
+      })
+    )
+
+    test(
+      "HTTP-09 RUN-12: an owner has so many aborts of runs that have not begun, and no more",
+      Effect.gen(function*() {
+        const first = request()
+        const abort = (idempotencyKey: string, ownerKey = first.ownerKey) =>
+          use((repository) =>
+            repository.abortByKey({
+              ownerKey,
+              threadId: first.threadId,
+              idempotencyKey,
+              reason: null,
+              data: "{}",
+              maxAborts: 2
+            })
+          )
+        yield* abort(first.idempotencyKey)
+        assert.strictEqual((yield* abort("b"))._tag, "Registered")
+        assert.deepStrictEqual(yield* abort("c"), { _tag: "TooMany", limit: "maxAborts" })
+        assert.strictEqual((yield* abort("b"))._tag, "Registered", "the same again")
+        assert.strictEqual((yield* abort("c", "another"))._tag, "Registered")
+        assert.strictEqual(expectRun(yield* use((repository) => repository.start(first))).status, "aborted")
+        assert.strictEqual((yield* abort("c"))._tag, "Registered")
       })
     )
 

@@ -13,7 +13,7 @@ import * as CliError from "effect/cli/CliError"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as Schema from "effect/Schema"
 import { EmptyDatabase } from "../Persistence.ts"
-import { CommandFailed, type ExitCode, exitCodes } from "../ExitCode.ts"
+import { CommandFailed, type ExitCode } from "../ExitCode.ts"
 
 const serviceErrors = [
   AccessFeedError,
@@ -59,6 +59,8 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   NotPermitted: "NotAllowed",
   NotSet: "NotFound",
   OrgLookupFailed: "Unavailable",
+  QuestionAnswered: "Conflict",
+  QuestionNotFound: "NotFound",
   ReasonNotAllowed: "InvalidInput",
   RefreshRefused: "SignedOut",
   RequestChanged: "Changed",
@@ -82,6 +84,7 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   TicketRefused: "SignedOut",
   TooManyAttempts: "Conflict",
   TooManyOpenLinks: "Conflict",
+  TooManyRuns: "Conflict",
   TooManyWaiting: "Conflict",
   Undecryptable: "Unreadable",
   UnknownKey: "NotFound",
@@ -113,20 +116,16 @@ const codeByConflict: Readonly<Record<WireError.Conflict["code"], ExitCode>> = {
   security_mode_unreadable: "Unreadable",
   current_session: "Conflict",
   too_many_links: "Conflict",
+  too_many_runs: "Conflict",
   thread_busy: "Conflict",
   cursor_beyond_end: "InvalidInput",
   run_ended: "Conflict",
+  question_answered: "Conflict",
   no_active_org: "NotAllowed",
   undecryptable: "Unreadable"
 }
 
 const isServiceError = (error: unknown): error is ServiceError => serviceErrors.some((type) => error instanceof type)
-
-/** Returns the exit code of what a command failed with. Help that was asked for is no failure. */
-export const exitCodeOf = (error: unknown): number =>
-  CliError.isCliError(error) && error._tag === "ShowHelp" && error.errors.length === 0
-    ? 0
-    : exitCodes[codeOf(error)]
 
 /** Names the exit code of what a command failed with, by its type. */
 export const codeOf = (error: unknown): ExitCode => {

@@ -6,16 +6,18 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { connect } from "../Connect.ts"
 import { credentials } from "../Credentials.ts"
+import { doctor } from "../Doctor.ts"
+import { exitCodes } from "../ExitCode.ts"
 import { feed } from "../Feed.ts"
 import * as Links from "../Links.ts"
 import { runs } from "../Runs.ts"
 import { secrets } from "../Secrets.ts"
 import { serve } from "../Serve.ts"
 import { sessions } from "../Sessions.ts"
-import * as Status from "../Status.ts"
+import { status } from "../Status.ts"
 import { completionsOf } from "./completions.ts"
 import { describeFailure } from "./describeFailure.ts"
-import { exitCodeOf } from "./failures.ts"
+import { codeOf } from "./failures.ts"
 import * as Help from "./help.ts"
 import * as ThumbprintArguments from "./thumbprintArguments.ts"
 
@@ -25,8 +27,8 @@ const root = Command.make("sallyport").pipe(
 
 const commands = [
   serve,
-  Status.status,
-  Status.doctor,
+  status,
+  doctor,
   Links.pair,
   Links.links,
   sessions,
@@ -57,5 +59,5 @@ export const run = (args: ReadonlyArray<string>) =>
 export const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
   if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return 0
   const failed = exit.cause.reasons.find(Cause.isFailReason)
-  return failed === undefined ? 1 : exitCodeOf(failed.error)
+  return failed === undefined ? 1 : exitCodes[codeOf(failed.error)]
 }

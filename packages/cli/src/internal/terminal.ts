@@ -11,6 +11,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Terminal from "effect/Terminal"
+import { stripVTControlCharacters } from "node:util"
 import { CommandFailed } from "../ExitCode.ts"
 
 const graphemes = new Intl.Segmenter()
@@ -31,6 +32,19 @@ export const width = (text: string): number => {
   let cells = 0
   for (const { segment } of graphemes.segment(text)) cells += cellsOf(segment)
   return cells
+}
+
+/** Breaks words into lines of a width, all of them indented. */
+export const wrap = (text: string, indent: number, columns: number): string => {
+  const lines: Array<string> = []
+  let line = ""
+  for (const word of text.split(" ")) {
+    if (line !== "" && width(stripVTControlCharacters(`${line} ${word}`)) > columns - indent) {
+      lines.push(line)
+      line = word
+    } else line = line === "" ? word : `${line} ${word}`
+  }
+  return [...lines, line].map((one) => " ".repeat(indent) + one).join("\n")
 }
 
 /** Cuts a line to a number of cells, between the characters that a reader sees. */
@@ -55,6 +69,7 @@ export const screen = Effect.gen(function*() {
   const columns = yield* terminal.columns
   const style = (code: number): Paint => (text) => canColor && text !== "" ? `\u001B[${code}m${text}\u001B[0m` : text
   return {
+    canColor,
     columns: columns === 0 ? 80 : columns,
     strong: style(1),
     good: style(32),

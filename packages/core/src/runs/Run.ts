@@ -78,12 +78,13 @@ export const ownerKey = (owner: RunOwner): string =>
   JSON.stringify(owner.org === undefined ? [owner.subject] : [owner.subject, owner.org])
 
 /**
- * Lists the states of a run. A `queued` run waits for its thread, then it is `running`; the others never change.
+ * Lists the states of a run. A `queued` run waits for its thread, a `waiting` one for the answer to a question; both go on as
+ * `running`. The others never change.
  *
  * @category models
  * @since 0.1.0
  */
-export const RunStatus = Schema.Literals(["queued", "running", "succeeded", "failed", "aborted"])
+export const RunStatus = Schema.Literals(["queued", "running", "waiting", "succeeded", "failed", "aborted"])
 /**
  * @see {@link RunStatus}
  *
@@ -216,6 +217,58 @@ const decodeProgress = Schema.decodeUnknownOption(Schema.Struct({ progress: RunP
  */
 export const progressOf = (data: Schema.Json): Option.Option<RunProgress> =>
   Option.map(decodeProgress(data), ({ progress }) => progress)
+
+/**
+ * Describes a question of a run, as the data of an event: its name, which no other question of the run has, and what is
+ * asked, for the page that shows it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RunQuestion = Schema.Struct({ name: key, ask: Schema.Json })
+/**
+ * @see {@link RunQuestion}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RunQuestion = typeof RunQuestion.Type
+
+/**
+ * Describes the answer to a question of a run, as the data of an event.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RunAnswer = Schema.Struct({ name: key, value: Schema.Json })
+/**
+ * @see {@link RunAnswer}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RunAnswer = typeof RunAnswer.Type
+
+const decodeQuestion = Schema.decodeUnknownOption(Schema.Struct({ question: RunQuestion }))
+const decodeAnswer = Schema.decodeUnknownOption(Schema.Struct({ answer: RunAnswer }))
+
+/**
+ * Reads the question that an event asks; none if it asks none.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const questionOf = (data: Schema.Json): Option.Option<RunQuestion> =>
+  Option.map(decodeQuestion(data), ({ question }) => question)
+
+/**
+ * Reads the answer that an event tells of; none if it tells of none.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const answerOf = (data: Schema.Json): Option.Option<RunAnswer> =>
+  Option.map(decodeAnswer(data), ({ answer }) => answer)
 
 /**
  * Describes the data of a terminal event.

@@ -19,6 +19,7 @@ import type * as Stream from "effect/Stream"
 import type {
   AbortOptions,
   AbortResult,
+  AnswerOptions,
   AppendedEvents,
   EventsOptions,
   ExecutedRunRequest,
@@ -42,6 +43,7 @@ import * as Sweeper from "../Sweeper.ts"
 export type {
   AbortOptions,
   AbortResult,
+  AnswerOptions,
   AppendedEvents,
   EventsOptions,
   ExecutedRunRequest,
@@ -63,13 +65,16 @@ export {
   InvalidCursor,
   InvalidInput,
   LimitExceeded,
+  QuestionAnswered,
+  QuestionNotFound,
   RunEnded,
   RunEventLogError,
   RunEventLogErrorReason,
   RunNotFound,
   ShuttingDown,
   StorageFailure,
-  ThreadBusy
+  ThreadBusy,
+  TooManyRuns
 } from "./internal/runErrors.ts"
 export { InvalidRunEventLogOptions, type Options } from "./internal/runOptions.ts"
 
@@ -113,8 +118,8 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * returns the run that an earlier call has started with the same key, whatever became of it.
    *
    * A run of the thread whose lease has expired is ended as `stale_run` in the same step and does not stand in the way, so
-   * that a thread is free after a crash also if no reaper has run yet. Fails with `IdempotencyConflict`, `ThreadBusy`
-   * and `InvalidInput`. One atomic step. A run that the caller writes cannot wait for its thread.
+   * that a thread is free after a crash also if no reaper has run yet. Fails with `IdempotencyConflict`, `ThreadBusy`,
+   * `TooManyRuns` and `InvalidInput`. One atomic step. A run that the caller writes cannot wait for its thread.
    */
   readonly start: (request: RunRequest) => Effect.Effect<StartedRun, RunEventLogError>
   /**
@@ -145,6 +150,14 @@ export class RunEventLog extends Context.Service<RunEventLog, {
   readonly append: (
     options: WrittenRun & { readonly events: ReadonlyArray<Schema.Json> }
   ) => Effect.Effect<AppendedEvents, RunEventLogError>
+  /**
+   * Answers a question of a run, in whichever process its program is executed. Of n answers the first counts. It is appended
+   * as an event of the data `{ answer: { name, value } }` in the step that keeps it.
+   *
+   * Fails with `RunNotFound`, also if `owner` is given and the run is another's, `RunEnded`, `QuestionNotFound`,
+   * `QuestionAnswered`, `LimitExceeded` for a value over `maxEventBytes`, and `InvalidInput`.
+   */
+  readonly answer: (options: AnswerOptions) => Effect.Effect<Run, RunEventLogError>
   /** Keeps the lease of a run that was started with `start`. Fails with `RunNotFound`, `RunEnded` and `Fenced`. */
   readonly heartbeat: (run: WrittenRun) => Effect.Effect<void, RunEventLogError>
   /**

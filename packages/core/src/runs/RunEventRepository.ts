@@ -14,7 +14,7 @@ import type * as Stream from "effect/Stream"
 import * as Option from "effect/Option"
 import { RepositoryError } from "../RepositoryError.ts"
 import * as WakeUps from "../WakeUps.ts"
-import { isEnded, Run, type RunEndStatus, type RunEventKind, RunId, RunStatus } from "./Run.ts"
+import { isEnded, Run, RunEndStatus, type RunEventKind, RunId, type RunStatus } from "./Run.ts"
 
 /**
  * Describes a run as it is stored.
@@ -34,7 +34,9 @@ export const RunRow = Schema.Struct({
   /** A digest of the request that started the run. */
   requestDigest: Schema.String,
   /** At most one row of an `ownerKey` and `threadId` is `running`. */
-  status: RunStatus,
+  status: Schema.Literals(["queued", "running", ...RunEndStatus.literals]),
+  /** How many questions of the run have no answer. */
+  openQuestions: Schema.Natural,
   endReason: Schema.NullOr(Schema.String),
   epoch: Schema.Natural,
   /** Null exactly when the run has ended. */
@@ -77,6 +79,15 @@ export interface RunEventRow {
 }
 
 /**
+ * Returns the state of a run as hosts see it: a running run that has open questions is waiting.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const statusOf = ({ openQuestions, status }: Pick<RunRow, "openQuestions" | "status">): RunStatus =>
+  status === "running" && openQuestions > 0 ? "waiting" : status
+
+/**
  * Returns what hosts see of a row.
  *
  * @category converting
@@ -88,7 +99,7 @@ export const toRun = (row: RunRow): Run =>
     threadId: row.threadId,
     owner: row.ownerOrg === null ? { subject: row.ownerSubject } : { subject: row.ownerSubject, org: row.ownerOrg },
     idempotencyKey: row.idempotencyKey,
-    status: row.status,
+    status: statusOf(row),
     endReason: row.endReason,
     epoch: row.epoch,
     lastSeq: row.lastSeq,
@@ -119,6 +130,8 @@ export interface StartOptions {
   readonly leaseMillis: number
   /** JSON text of the terminal event that the run gets if it was aborted before it began. */
   readonly abortedData: string
+  /** How many runs of the owner may be queued or running. Unbounded if absent. */
+  readonly maxRunning?: number | undefined
   /** How a run that holds the thread's slot with an expired lease is ended; absent to leave it alone. */
   readonly stale?: SlotEnd | undefined
   /**
@@ -154,6 +167,8 @@ export type StartOutcome =
   | { readonly _tag: "Created"; readonly run: RunRow; readonly interrupted?: string | undefined }
   /** A run with this owner and key exists, in whatever state, for the same thread and the same request. */
   | { readonly _tag: "Existing"; readonly run: RunRow }
+  /** The owner has as many runs as may be. Nothing was changed. */
+  | { readonly _tag: "TooMany"; readonly limit: "maxRunning" }
   /** A run with this owner and key exists, for another thread or another request. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
   /** Another run of this owner's thread is running, or waits for the thread. */
@@ -215,6 +230,34 @@ export type AppendOutcome =
   | WriterRefused
 
 /**
+ * Describes what came of asking a question.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AskOutcome =
+  /** The question has no answer yet. `seq` is the number of the event that asks it. */
+  | { readonly _tag: "Open"; readonly seq: number }
+  /** `value` is JSON text. */
+  | { readonly _tag: "Answered"; readonly value: string }
+  | { readonly _tag: "LimitExceeded"; readonly limit: "maxEvents" | "maxBytes" }
+  | WriterRefused
+
+/**
+ * Describes what came of answering a question. Of n answers exactly one is `Accepted`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AnswerOutcome =
+  | { readonly _tag: "Accepted"; readonly run: RunRow }
+  | { readonly _tag: "AlreadyAnswered" }
+  /** The run asks no such question. */
+  | { readonly _tag: "NoQuestion" }
+  | { readonly _tag: "Ended"; readonly status: RunEndStatus }
+  | { readonly _tag: "Unknown" }
+
+/**
  * Describes a run's end.
  *
  * @category options
@@ -270,6 +313,8 @@ export type AbortByKeyOutcome =
   | Exclude<AbortOutcome, { readonly _tag: "Unknown" }>
   /** No such run has begun; if one begins, it ends at once. */
   | { readonly _tag: "Registered" }
+  /** No such run has begun, and the owner has as many aborts registered as may be. Nothing was changed. */
+  | { readonly _tag: "TooMany"; readonly limit: "maxAborts" }
   /** The key belongs to a run of another thread. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
 
@@ -281,7 +326,7 @@ export type AbortByKeyOutcome =
  */
 export interface RunHead {
   readonly runId: string
-  readonly status: RunStatus
+  readonly status: RunRow["status"]
   readonly lastSeq: number
 }
 
@@ -315,7 +360,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
    * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. The slot of a thread is
    * held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
    * of n callers with the same key exactly one is answered `Created`, the others `Existing`. A run that was aborted
-   * beforehand is created as already aborted, with its terminal event, and needs no slot.
+   * beforehand is created as already aborted, with its terminal event, and needs no slot. An owner with
+   * `maxRunning` runs is answered `TooMany`; callers at once may leave a few more.
    *
    * A thread that runs wait for is busy. With `whenBusy`, in the same transaction, the run is stored as queued, or the
    * slot's holder is ended and the run takes its place, before all that wait.
@@ -339,6 +385,36 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   readonly parallelAppends?: number | undefined
   /** Stores the terminal event and the run's new state in one transaction, if the epoch is current and the run runs. */
   readonly finish: (options: FinishOptions) => Effect.Effect<FinishOutcome, RepositoryError>
+  /**
+   * Asks a question of a run: appends its event, and notes it as open, in one transaction. A question that was asked before
+   * appends nothing, and is answered with what became of it.
+   */
+  readonly ask: (options: {
+    readonly runId: string
+    readonly epoch: number
+    readonly name: string
+    /** JSON text of the event. */
+    readonly data: string
+    /** The size of `data` as UTF-8. */
+    readonly byteCount: number
+    readonly maxEvents: number
+    readonly maxBytes: number
+  }) => Effect.Effect<AskOutcome, RepositoryError>
+  /**
+   * Answers an open question, by any process: keeps the value and appends the answer's event in one transaction. With an
+   * `ownerKey`, a run of another owner is unknown.
+   */
+  readonly answer: (options: {
+    readonly runId: string
+    readonly ownerKey: string | undefined
+    readonly name: string
+    /** JSON text. */
+    readonly value: string
+    /** JSON text of the event. */
+    readonly data: string
+    /** The size of `data` as UTF-8. */
+    readonly byteCount: number
+  }) => Effect.Effect<AnswerOutcome, RepositoryError>
   /** Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. */
   readonly heartbeat: (options: {
     readonly runId: string
@@ -368,9 +444,11 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   }) => Effect.Effect<AbortOutcome, RepositoryError>
   /**
    * Aborts the run of an owner, thread and key, or, if none has begun, notes that it must not. Racing with `start`,
-   * the run ends aborted whichever comes first.
+   * the run ends aborted whichever comes first. An owner with `maxAborts` such notes, unbounded if absent, is answered
+   * `TooMany`; callers at once may leave a few more.
    */
   readonly abortByKey: (options: {
+    readonly maxAborts?: number | undefined
     readonly ownerKey: string
     readonly threadId: string
     readonly idempotencyKey: string
@@ -488,10 +566,8 @@ export const planAppend = (options: {
   const events: Array<NewEvent> = []
   const outcomes = options.items.map((item): AppendOutcome => {
     const head = heads.get(item.runId)
-    const refused = refuse(head, item.epoch)
+    const refused = refuseAppend(head, item.epoch)
     if (head === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
-    // A run that waits has no writer.
-    if (head.status === "queued") return { _tag: "Fenced", currentEpoch: head.epoch }
     const eventCount = head.eventCount + item.events.length
     if (eventCount > options.maxEvents) return { _tag: "LimitExceeded", limit: "maxEvents" }
     const byteCount = head.byteCount + item.byteCount
@@ -531,6 +607,40 @@ export const refuse = (
   return undefined
 }
 
+/**
+ * Says, for adapters, why a writer with this epoch may not append to a run, or `undefined` if it may. A queued run has no
+ * writer yet.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const refuseAppend = (
+  head: Pick<RunRow, "status" | "epoch"> | undefined,
+  epoch: number
+): WriterRefused | undefined =>
+  refuse(head, epoch) ?? (head?.status === "queued" ? { _tag: "Fenced", currentEpoch: head.epoch } : undefined)
+
+/**
+ * Describes the one event of a question or an answer as an item to append.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const asItem = ({ byteCount, data, epoch, runId }: {
+  readonly runId: string
+  readonly epoch: number
+  readonly data: string
+  readonly byteCount: number
+}): AppendItem => ({ runId, epoch, events: [data], byteCount })
+
+/**
+ * Lets a run have an answer to each of its questions, however long its log is.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const unlimited = { maxEvents: Infinity, maxBytes: Infinity }
+
 /** Orders runs as lists do. */
 const newestFirst = (
   a: Pick<RunRow, "runId" | "startedAtMillis">,
@@ -542,6 +652,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   interface Entry {
     readonly row: Mutable<RunRow>
     events: Array<RunEventRow>
+    readonly questions: Map<string, { readonly seq: number; value: string | undefined }>
   }
   interface Thread {
     running: Entry | undefined
@@ -550,6 +661,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     readonly ended: Set<Entry>
   }
   interface Abort {
+    readonly ownerKey: string
     readonly reason: string | null
     readonly atMillis: number
   }
@@ -562,6 +674,11 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   const alive = new Set<Entry>()
   const ended = new Set<Entry>()
   const tombstones = new Set<Entry>()
+  const countOf = (ownerKey: string, all: Iterable<string>): number => {
+    let count = 0
+    for (const one of all) if (one === ownerKey) count++
+    return count
+  }
   const wakeups = WakeUps.make()
 
   const join = (...parts: ReadonlyArray<string>) => JSON.stringify(parts)
@@ -614,6 +731,29 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
 
   const isStale = ({ row }: Entry, at: number): boolean =>
     row.leaseExpiresAtMillis !== null && row.leaseExpiresAtMillis < at
+  const append = (options: {
+    readonly items: ReadonlyArray<AppendItem>
+    readonly maxEvents: number
+    readonly maxBytes: number
+  }): ReadonlyArray<AppendOutcome> => {
+    const heads = new Map<string, AppendHead>()
+    for (const { runId } of options.items) {
+      const entry = runs.get(runId)
+      if (entry !== undefined) heads.set(runId, entry.row)
+    }
+    const plan = planAppend({ ...options, heads: heads.values(), atMillis: now() })
+    for (const { atMillis, data, kind, runId, seq } of plan.events) {
+      runs.get(runId)?.events.push({ seq, kind, data, atMillis })
+    }
+    for (const { byteCount, eventCount, lastSeq, runId } of plan.heads) {
+      const entry = runs.get(runId)
+      if (entry === undefined) continue
+      Object.assign(entry.row, { byteCount, eventCount, lastSeq })
+      wakeups.notify(runId, lastSeq)
+    }
+    return plan.outcomes
+  }
+
   const waiting = ({ queued }: Thread, at: number): ReadonlyArray<Entry> =>
     Array.from(queued).filter((entry) => !isStale(entry, at))
   const endHolder = (slot: Thread, end_: SlotEnd, status: RunEndStatus): string | undefined => {
@@ -660,9 +800,11 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             eventCount: 0,
             byteCount: 0,
             metadata: options.metadata,
+            openQuestions: 0,
             expiredAtMillis: null
           },
-          events: []
+          events: [],
+          questions: new Map()
         }
         const slot = thread(entry.row)
         const { stale, whenBusy } = options
@@ -672,14 +814,16 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             endHolder(slot, stale, "failed")
           }
           if (whenBusy?._tag === "Interrupt") interrupted = endHolder(slot, whenBusy.end, "aborted")
-          const [first] = waiting(slot, at)
-          const holder = slot.running ?? (whenBusy?._tag === "Interrupt" ? undefined : first)
+          const queued = waiting(slot, at)
+          const holder = slot.running ?? (whenBusy?._tag === "Interrupt" ? undefined : queued[0])
           if (holder !== undefined) {
-            if (whenBusy?._tag !== "Enqueue" || waiting(slot, at).length >= whenBusy.max) {
+            if (whenBusy?._tag !== "Enqueue" || queued.length >= whenBusy.max) {
               return { _tag: "ThreadBusy", runId: holder.row.runId, leaseExpired: isStale(holder, at) }
             }
             entry.row.status = "queued"
           }
+          const owned = countOf(options.ownerKey, Array.from(alive, ({ row }) => row.ownerKey))
+          if (owned >= (options.maxRunning ?? Infinity)) return { _tag: "TooMany", limit: "maxRunning" }
         }
         runs.set(options.runId, entry)
         byKey.set(key, entry)
@@ -714,25 +858,37 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         entry.row.status = "running"
         return { _tag: "Running", run: copy(entry) }
       }),
-    append: (options) =>
-      step("append events", () => {
-        const heads = new Map<string, AppendHead>()
-        for (const { runId } of options.items) {
-          const entry = runs.get(runId)
-          if (entry !== undefined) heads.set(runId, entry.row)
+    ask: (options) =>
+      step("ask a question", (): AskOutcome => {
+        const entry = runs.get(options.runId)
+        const refused = refuseAppend(entry?.row, options.epoch)
+        if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+        const asked = entry.questions.get(options.name)
+        if (asked !== undefined) {
+          return asked.value === undefined ? { _tag: "Open", seq: asked.seq } : { _tag: "Answered", value: asked.value }
         }
-        const plan = planAppend({ ...options, heads: heads.values(), atMillis: now() })
-        for (const { atMillis, data, kind, runId, seq } of plan.events) {
-          runs.get(runId)?.events.push({ seq, kind, data, atMillis })
-        }
-        for (const { byteCount, eventCount, lastSeq, runId } of plan.heads) {
-          const entry = runs.get(runId)
-          if (entry === undefined) continue
-          Object.assign(entry.row, { byteCount, eventCount, lastSeq })
-          wakeups.notify(runId, lastSeq)
-        }
-        return plan.outcomes
+        const [outcome = { _tag: "Unknown" }] = append({ ...options, items: [asItem(options)] })
+        if (outcome._tag !== "Appended") return outcome
+        entry.questions.set(options.name, { seq: outcome.firstSeq, value: undefined })
+        entry.row.openQuestions++
+        return { _tag: "Open", seq: outcome.firstSeq }
       }),
+    answer: (options) =>
+      step("answer a question", (): AnswerOutcome => {
+        const entry = runs.get(options.runId)
+        if (entry === undefined || (options.ownerKey ?? entry.row.ownerKey) !== entry.row.ownerKey) {
+          return { _tag: "Unknown" }
+        }
+        const question = entry.questions.get(options.name)
+        if (question?.value !== undefined) return { _tag: "AlreadyAnswered" }
+        if (isEnded(entry.row.status)) return { _tag: "Ended", status: entry.row.status }
+        if (question === undefined) return { _tag: "NoQuestion" }
+        append({ items: [asItem({ ...options, epoch: entry.row.epoch })], ...unlimited })
+        question.value = options.value
+        entry.row.openQuestions--
+        return { _tag: "Accepted", run: copy(entry) }
+      }),
+    append: (options) => step("append events", () => append(options)),
     finish: (options) =>
       step("end a run", (): FinishOutcome => {
         const entry = runs.get(options.runId)
@@ -766,7 +922,12 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             : { _tag: "Conflict", run: copy(entry) }
         }
         const key = join(options.ownerKey, options.threadId, options.idempotencyKey)
-        if (!aborts.has(key)) aborts.set(key, { reason: options.reason, atMillis: now() })
+        if (aborts.has(key)) return { _tag: "Registered" }
+        const { maxAborts = Infinity, ownerKey, reason } = options
+        if (countOf(ownerKey, Array.from(aborts.values(), (abort) => abort.ownerKey)) >= maxAborts) {
+          return { _tag: "TooMany", limit: "maxAborts" }
+        }
+        aborts.set(key, { ownerKey, reason, atMillis: now() })
         return { _tag: "Registered" }
       }),
     get: (runId) => step("read a run", () => Option.map(Option.fromUndefinedOr(runs.get(runId)), copy)),
@@ -794,7 +955,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         Array.from(runs.values(), ({ row }) => row)
           .filter((row) =>
             row.ownerKey === ownerKey && row.expiredAtMillis === null && (threadId ?? row.threadId) === row.threadId &&
-            (status ?? row.status) === row.status && (after === undefined || newestFirst(after, row) < 0)
+            (status ?? statusOf(row)) === statusOf(row) && (after === undefined || newestFirst(after, row) < 0)
           )
           .sort(newestFirst)
           .slice(0, limit)
@@ -854,6 +1015,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         for (const entry of tombstones) {
           if (counts.events === options.limit) break
           counts.events += entry.events.splice(0, options.limit - counts.events).length
+          if (entry.events.length === 0) entry.questions.clear()
         }
         for (const [key, { atMillis }] of aborts) {
           if (counts.aborts === options.limit) break

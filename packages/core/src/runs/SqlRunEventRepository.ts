@@ -1,21 +1,25 @@
 /**
  * Keeps runs and their events in SQLite or PostgreSQL.
  *
- * Tables: `<prefix>runs`, `<prefix>run_events`, `<prefix>run_aborts`; history of migrations: `<prefix>runs_migrations`.
+ * Tables: `<prefix>runs`, `<prefix>run_events`, `<prefix>run_questions`, `<prefix>run_aborts`; history of migrations: `<prefix>runs_migrations`.
  * Times are the database's. Writers of one run wait for each other on the run's row; on SQLite every transaction is
  * exclusive from its beginning (`BEGIN IMMEDIATE`).
  */
 import {
   type AbortByKeyOutcome,
   type AbortOutcome,
+  type AnswerOutcome,
   type AppendHead,
   type AppendItem,
   type AppendOutcome,
+  asItem,
+  type AskOutcome,
   type FinishOutcome,
   type HeartbeatOutcome,
   type NewEvent,
   planAppend,
   refuse,
+  refuseAppend,
   RunEventRepository,
   type RunEventRow,
   type RunHead,
@@ -24,8 +28,10 @@ import {
   type StartOptions,
   type StartOutcome,
   type TurnOutcome,
+  unlimited,
   type WriterRefused
 } from "./RunEventRepository.ts"
+import { isEnded } from "./Run.ts"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -64,6 +70,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       event_count ${bigint} NOT NULL CHECK (event_count >= 0),
       byte_count ${bigint} NOT NULL CHECK (byte_count >= 0),
       metadata TEXT NOT NULL,
+      open_questions ${bigint} NOT NULL CHECK (open_questions >= 0),
       expired_at_millis ${bigint},
       purged_at_millis ${bigint},
       CHECK ((status IN ('queued', 'running')) = (completed_at_millis IS NULL)),
@@ -102,6 +109,14 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       data TEXT NOT NULL,
       at_millis ${bigint} NOT NULL,
       PRIMARY KEY (run_id, seq)
+    ) ${clustered}`,
+
+    `CREATE TABLE ${table("run_questions")} (
+      run_id TEXT NOT NULL,
+      name TEXT NOT NULL,
+      seq ${bigint} NOT NULL,
+      value TEXT,
+      PRIMARY KEY (run_id, name)
     ) ${clustered}`,
 
     `CREATE TABLE ${table("run_aborts")} (
@@ -233,11 +248,15 @@ export const make: (
     )
     const waiting = `FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'queued'
       AND lease_expires_at_millis >= ${now}`
+    const isFew = `(SELECT count(*) FROM (
+      SELECT 1 AS one FROM ${runs} WHERE owner_key = ? AND status IN ('queued', 'running') LIMIT ?
+    ) AS counted) < ?`
     const insertAlive = (status: "queued" | "running", condition: string) =>
       oneRun(
         `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
-      metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count)
-    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${now}, 0, 0, 0 WHERE ${condition}
+      metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count,
+      open_questions)
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${now}, 0, 0, 0, 0 WHERE ${isFew} AND ${condition}
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
       )
     const insertRunning = insertAlive("running", `NOT EXISTS (SELECT 1 ${waiting})`)
@@ -245,11 +264,24 @@ export const make: (
     const insertQueued = insertAlive("queued", `(SELECT count(*) ${waiting}) < ?`)
     const insertAborted = oneRun(
       `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
-      metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${now}, ${now}, 1, 1, 0, 0)
+      metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count,
+      open_questions)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${now}, ${now}, 1, 1, 0, 0, 0)
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
     )
     const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
+    /** Counts rows of an owner, at most as many as asked, so that the cost is bounded by the limit. */
+    const counting = (from: string, condition: string) => {
+      const count = statement<{ readonly count: unknown }>(
+        `SELECT COUNT(*) AS count FROM (SELECT 1 AS one FROM ${from} WHERE owner_key = ? AND ${condition} LIMIT ?) AS counted`
+      )
+      return (ownerKey: string, limit: number | undefined): Effect.Effect<boolean, Failure> =>
+        limit === undefined
+          ? Effect.succeed(false)
+          : Effect.map(count([ownerKey, limit]), ([row]) => Dialect.toNatural(row?.count) >= limit)
+    }
+    const hasTooManyRunning = counting(runs, "status IN ('queued', 'running')")
+    const hasTooManyAborts = counting(aborts, "TRUE")
     const byThread = oneRun(
       `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
     )
@@ -265,8 +297,10 @@ export const make: (
       )
     const list = listing("TRUE")
     const listOfThread = listing("thread_id = ?")
-    const listOfStatus = listing("status = ?")
-    const listOfBoth = listing("thread_id = ? AND status = ?")
+    // A waiting run is stored as running.
+    const ofStatus = "status = ? AND (status <> 'running' OR (open_questions > 0) = (CAST(? AS TEXT) = 'waiting'))"
+    const listOfStatus = listing(ofStatus)
+    const listOfBoth = listing(`thread_id = ? AND ${ofStatus}`)
     const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
       `SELECT run_id AS "runId", CASE WHEN lease_expires_at_millis < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
     FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
@@ -342,17 +376,19 @@ export const make: (
         return { _tag: "Created", run: run.value }
       }
       const thread = [ownerKey, threadId]
+      const values = (max = Number.MAX_SAFE_INTEGER) => [...columns, options.leaseMillis, ownerKey, max, max]
+      const isFull = hasTooManyRunning(ownerKey, options.maxRunning)
       if (whenBusy?._tag === "Interrupt") {
         if (stale !== undefined) yield* endStale(["failed", stale.reason, ...thread], stale.data)
         const [ended] = yield* endHolder(["aborted", whenBusy.end.reason, ...thread], whenBusy.end.data)
-        const run = yield* insertRunningFirst([...columns, options.leaseMillis])
-        if (Option.isNone(run)) return yield* inUse(options.runId)
-        return { _tag: "Created", run: run.value, interrupted: ended?.runId }
+        const run = yield* insertRunningFirst(values(ended === undefined ? options.maxRunning : undefined))
+        if (Option.isSome(run)) return { _tag: "Created", run: run.value, interrupted: ended?.runId }
+        return (yield* isFull) ? { _tag: "TooMany", limit: "maxRunning" } : yield* inUse(options.runId)
       }
       // The locks leave only the thread's slot to conflict. Its holder may end before it is read; then the slot is free,
       // and the insert is tried again.
       for (let attempt = 0; attempt < 100; attempt++) {
-        const run = yield* insertRunning([...columns, options.leaseMillis, ...thread])
+        const run = yield* insertRunning([...values(options.maxRunning), ...thread])
         if (Option.isSome(run)) return { _tag: "Created", run: run.value }
         if (stale !== undefined) {
           const ended = yield* endStale(["failed", stale.reason, ...thread], stale.data)
@@ -361,12 +397,16 @@ export const make: (
         const [holder] = yield* slotHolder(thread)
         const [first] = holder === undefined ? yield* firstWaiting(thread) : []
         const runId = holder?.runId ?? first?.runId
-        if (runId === undefined) continue
-        if (whenBusy !== undefined) {
-          const queued = yield* insertQueued([...columns, options.leaseMillis, ...thread, whenBusy.max])
+        if (runId !== undefined && whenBusy !== undefined) {
+          const queued = yield* insertQueued([...values(options.maxRunning), ...thread, whenBusy.max])
           if (Option.isSome(queued)) return { _tag: "Created", run: queued.value }
         }
-        return { _tag: "ThreadBusy", runId, leaseExpired: Dialect.toNatural(holder?.leaseExpired ?? 0) === 1 }
+        if ((runId === undefined || whenBusy !== undefined) && (yield* isFull)) {
+          return { _tag: "TooMany", limit: "maxRunning" }
+        }
+        if (runId !== undefined) {
+          return { _tag: "ThreadBusy", runId, leaseExpired: Dialect.toNatural(holder?.leaseExpired ?? 0) === 1 }
+        }
       }
       return yield* inUse(options.runId)
     })
@@ -542,6 +582,58 @@ export const make: (
       return Option.some(outcomes)
     })
 
+    // ---- Asking ---------------------------------------------------------------------------------------------------
+
+    const questions = table("run_questions")
+    const questionOf = statement<{ readonly seq: unknown; readonly value: string | null }>(
+      `SELECT seq, value FROM ${questions} WHERE run_id = ? AND name = ?`
+    )
+    const insertQuestion = statement(`INSERT INTO ${questions} (run_id, name, seq) VALUES (?, ?, ?)`)
+    const answerQuestion = statement(`UPDATE ${questions} SET value = ? WHERE run_id = ? AND name = ?`)
+    const deleteQuestions = statement(`DELETE FROM ${questions} WHERE run_id = ?`)
+    const countQuestions = oneRun(
+      `UPDATE ${runs} SET open_questions = open_questions + ? WHERE run_id = ? RETURNING ${runColumns}`
+    )
+
+    const ask = Effect.fnUntraced(function*(
+      options: Parameters<RunEventRepository["Service"]["ask"]>[0]
+    ): Effect.fn.Return<AskOutcome, Failure> {
+      const { epoch, name, runId } = options
+      const item = asItem(options)
+      const [head] = yield* lockHeads([item])
+      const refused = refuseAppend(head, epoch)
+      if (refused !== undefined) return refused
+      const [asked] = yield* questionOf([runId, name])
+      if (asked !== undefined) {
+        return asked.value === null
+          ? { _tag: "Open", seq: Dialect.toNatural(asked.seq) }
+          : { _tag: "Answered", value: asked.value }
+      }
+      const [outcome = { _tag: "Unknown" }] = yield* append({ ...options, items: [item] })
+      if (outcome._tag !== "Appended") return outcome
+      yield* insertQuestion([runId, name, outcome.firstSeq])
+      yield* countQuestions([1, runId])
+      return { _tag: "Open", seq: outcome.firstSeq }
+    })
+
+    const answer = Effect.fnUntraced(function*(
+      options: Parameters<RunEventRepository["Service"]["answer"]>[0]
+    ): Effect.fn.Return<AnswerOutcome, Failure> {
+      const { name, ownerKey, runId, value } = options
+      const row = Option.getOrUndefined(yield* byId([runId]))
+      if (row === undefined || (ownerKey ?? row.ownerKey) !== row.ownerKey) return { _tag: "Unknown" }
+      const [head] = yield* lockHeads([asItem({ ...options, epoch: row.epoch })])
+      if (head === undefined) return { _tag: "Unknown" }
+      const [question] = yield* questionOf([runId, name])
+      if (question !== undefined && question.value !== null) return { _tag: "AlreadyAnswered" }
+      if (isEnded(head.status)) return { _tag: "Ended", status: head.status }
+      if (question === undefined) return { _tag: "NoQuestion" }
+      yield* append({ items: [asItem({ ...options, epoch: head.epoch })], ...unlimited })
+      yield* answerQuestion([value, runId, name])
+      const run = yield* countQuestions([-1, runId])
+      return Option.isSome(run) ? { _tag: "Accepted", run: run.value } : { _tag: "Unknown" }
+    })
+
     // ---- Ending ---------------------------------------------------------------------------------------------------
 
     const endWithEpoch = ending(`UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND ${alive}`)
@@ -574,6 +666,9 @@ export const make: (
         : { _tag: "AlreadyEnded", run }
     })
 
+    const isAbortRegistered = statement(
+      `SELECT reason FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ?`
+    )
     const registerAbort = statement(
       `INSERT INTO ${aborts} (owner_key, thread_id, idempotency_key, reason, at_millis) VALUES (?, ?, ?, ?, ${now})
     ON CONFLICT DO NOTHING`
@@ -645,7 +740,10 @@ export const make: (
         const gone = (yield* deleteEvents([runId, runId, limit - deleted])).length
         deleted += gone
         // A full batch may have left some.
-        if (deleted < limit) yield* purged([runId])
+        if (deleted < limit) {
+          yield* deleteQuestions([runId])
+          yield* purged([runId])
+        }
       }
       return deleted
     })
@@ -659,6 +757,8 @@ export const make: (
         Effect.map(Effect.suspend(() => databaseNow([])), ([row]) => Dialect.toNatural(row?.now))
       ),
       start: (options) => transaction("start a run")(start(options)),
+      ask: (options) => transaction("ask a question")(ask(options)),
+      answer: (options) => transaction("answer a question")(answer(options)),
       takeTurn: (options) => transaction("take the turn of a run")(takeTurn(options)),
       // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
       parallelAppends: isPg ? 2 : 1,
@@ -702,6 +802,10 @@ export const make: (
             yield* lockKey(ownerKey, idempotencyKey)
             const run = Option.getOrUndefined(yield* byKey([ownerKey, idempotencyKey]))
             if (run === undefined) {
+              if ((yield* isAbortRegistered([ownerKey, threadId, idempotencyKey])).length > 0) {
+                return { _tag: "Registered" }
+              }
+              if (yield* hasTooManyAborts(ownerKey, options.maxAborts)) return { _tag: "TooMany", limit: "maxAborts" }
               yield* registerAbort([ownerKey, threadId, idempotencyKey, reason])
               return { _tag: "Registered" }
             }
@@ -725,12 +829,11 @@ export const make: (
         ),
       list: ({ after, limit, ownerKey, status, threadId }) => {
         const page = [after?.startedAtMillis ?? Number.MAX_SAFE_INTEGER, after?.runId ?? "", limit]
+        const ofStatus = status === undefined ? [] : [status === "waiting" ? "running" : status, status]
         return kit.read("list runs")(
           threadId === undefined
-            ? status === undefined ? list([ownerKey, ...page]) : listOfStatus([ownerKey, status, ...page])
-            : status === undefined
-            ? listOfThread([ownerKey, threadId, ...page])
-            : listOfBoth([ownerKey, threadId, status, ...page])
+            ? (status === undefined ? list : listOfStatus)([ownerKey, ...ofStatus, ...page])
+            : (status === undefined ? listOfThread : listOfBoth)([ownerKey, threadId, ...ofStatus, ...page])
         )
       },
       read: ({ after, limit, runId }) =>

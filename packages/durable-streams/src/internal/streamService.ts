@@ -56,7 +56,8 @@ import {
   StreamClosed,
   StreamConflict,
   StreamGone,
-  StreamNotFound
+  StreamNotFound,
+  TooManyStreams
 } from "./streamErrors.ts"
 import type { Settings } from "./streamOptions.ts"
 
@@ -280,6 +281,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       data: stored,
       units,
       fork: fork === undefined ? null : { path: fork.path, streamId, at: at ?? null, further },
+      maxStreams: settings.maxStreams,
       nowMillis: now()
     }))
     switch (outcome._tag) {
@@ -291,6 +293,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         return { created: false, stream: toInfo(outcome.stream) }
       case "Conflict":
         return yield* fail(new StreamConflict({ path }))
+      case "Full":
+        return yield* fail(new TooManyStreams({ limit: settings.maxStreams }))
       case "SourceUnknown":
         return yield* fail(new SourceNotFound({ path: fork?.path ?? path }))
       case "SourceGone":

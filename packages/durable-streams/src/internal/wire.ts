@@ -44,6 +44,7 @@ const statusOf: Record<DurableStreamsErrorReason["_tag"], readonly [status: numb
   StreamNotFound: [404, "STREAM_NOT_FOUND"],
   StreamGone: [410, "STREAM_GONE"],
   StreamConflict: [409, "STREAM_EXISTS"],
+  TooManyStreams: [409, "TOO_MANY_STREAMS"],
   StreamClosed: [409, "STREAM_CLOSED"],
   ContentTypeMismatch: [409, "CONTENT_TYPE_MISMATCH"],
   SeqRegression: [409, "SEQUENCE_REGRESSION"],

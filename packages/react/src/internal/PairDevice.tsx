@@ -13,7 +13,7 @@ import { type ReactNode, type SyntheticEvent, useEffect, useLayoutEffect, useRef
 import { useActions } from "../Hooks.ts"
 import type { Services } from "../Store.ts"
 import { CodeField, groups } from "./CodeField.tsx"
-import { Button, Gate, Icon, Left, Note, useNow, useServer, useSettled } from "./parts.tsx"
+import { Button, Ends, Gate, Left, Note, useNow, useServer, useSettled } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 /** How many symbols the code of a device has, and that of a machine. */
@@ -43,6 +43,8 @@ type State =
     readonly code: Redacted.Redacted
     readonly preview: PairingPreview
     readonly session: Option.Option<SessionView>
+    /** The name of the server, if it has one. */
+    readonly name: string | null
     readonly told?: Told
   }
   | { readonly _tag: "Paired"; readonly session: Option.Option<SessionView> }
@@ -210,7 +212,8 @@ const look = Effect.fnUntraced(function*(code: Redacted.Redacted, name: string):
       _tag: "Ask",
       code,
       preview: yield* access.preview(code),
-      session: state.authenticated ? Option.some(state.session) : Option.none()
+      session: state.authenticated ? Option.some(state.session) : Option.none(),
+      name: state.policy.name
     } satisfies State
   }).pipe(Effect.catchTag("ClientError", (fault) => refused(code, fault)))
 })
@@ -228,9 +231,7 @@ const look = Effect.fnUntraced(function*(code: Redacted.Redacted, name: string):
  * @category components
  * @since 0.1.0
  */
-export const PairDevice = ({ connections = "connections", continueTo = "/", onPaired, server: name }: {
-  /** The name of the server; by default the host of its address. */
-  readonly server?: string | undefined
+export const PairDevice = ({ connections = "connections", continueTo = "/", onPaired }: {
   /** Where the browser goes once it is paired. Default `/`. */
   readonly continueTo?: string | undefined
   /** The address of the page that lists the devices. Default `connections`. */
@@ -446,7 +447,7 @@ export const PairDevice = ({ connections = "connections", continueTo = "/", onPa
             continueTo={continueTo}
             device={device}
             host={host}
-            name={name ?? host}
+            name={state.name ?? host}
             now={now}
             onDevice={setDevice}
             onPair={(label) => act("pair", redeem(state.code, label, Option.some(state))).then(show)}
@@ -708,16 +709,12 @@ const Question = ({ asked, busy, continueTo, device, host, name, now, onDevice, 
         </>
       }
     >
-      <ul className="sp-ends">
-        <li data-state="bad">
-          <Icon name="leave" />
-          <span>{subject} is signed out here, and open pages of {subject} stop.</span>
-        </li>
-        <li>
-          <Icon name="stay" />
-          <span>{subject}’s other devices stay signed in. {subject}’s runs go on.</span>
-        </li>
-      </ul>
+      <Ends
+        items={[
+          ["leave", `${subject} is signed out here, and open pages of ${subject} stop.`],
+          ["stay", `${subject}’s other devices stay signed in. ${subject}’s runs go on.`]
+        ]}
+      />
       {facts}
       <div className="sp-acts">
         {pair(`Sign out ${subject} and pair as ${preview.subject}`)}

@@ -69,6 +69,23 @@ export interface RunWriter {
   readonly append: (data: Schema.Json) => Effect.Effect<number, RunEventLogError>
   /** Appends some events with consecutive numbers, all or none, and returns once they are durable. */
   readonly appendAll: (events: ReadonlyArray<Schema.Json>) => Effect.Effect<AppendedEvents, RunEventLogError>
+  /**
+   * Asks a question, and waits for its answer. It is asked with an event of the data `{ question: { name, ask } }`, once for
+   * each name; a name that was answered before has its answer at once. While a question is open the run is `waiting`.
+   */
+  readonly ask: (name: string, ask: Schema.Json) => Effect.Effect<Schema.Json, RunEventLogError>
+}
+
+/**
+ * Describes an answer to a question of a run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnswerOptions extends NamedRun {
+  /** The name of the question. */
+  readonly name: string
+  readonly value: Schema.Json
 }
 
 /**

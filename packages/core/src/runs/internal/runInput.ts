@@ -4,7 +4,7 @@
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Input from "../../Input.ts"
-import { isRunId, RunEndStatus, RunOwner, RunStatus } from "../Run.ts"
+import { isRunId, RunEndStatus, RunOwner, RunStatus, WhenBusy } from "../Run.ts"
 import type { WrittenRun } from "./runCalls.ts"
 import { InvalidInput, RunEventLogError, RunNotFound } from "./runErrors.ts"
 
@@ -15,6 +15,8 @@ const rules = {
   idempotencyKey: Input.key,
   owner: Input.rule(RunOwner, `a subject, and optionally an org, each ${Input.key.expected}`),
   reason: Input.key,
+  whenBusy: Input.oneOf(WhenBusy),
+  name: Input.key,
   status: Input.oneOf(RunStatus),
   limit: Input.count,
   after: Input.rule(Schema.String.check(Schema.makeFilter(isRunId)), "a run of the page before"),

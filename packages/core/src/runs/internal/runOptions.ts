@@ -54,6 +54,10 @@ export interface Options {
   readonly maxEvents?: number | undefined
   /** The size of all events of one run. Defaults to 1 GiB. */
   readonly maxRunBytes?: number | undefined
+  /** How many runs of an owner may be queued or running. Defaults to 1,000. */
+  readonly maxRunning?: number | undefined
+  /** How many runs of an owner may be aborted by their keys before they begin. Defaults to 1,000. */
+  readonly maxAborts?: number | undefined
 }
 
 /** Holds the settings; durations are in milliseconds. */
@@ -71,6 +75,8 @@ export interface Settings {
   readonly maxEventBytes: number
   readonly maxEvents: number
   readonly maxRunBytes: number
+  readonly maxRunning: number
+  readonly maxAborts: number
 }
 
 const ordered = ["heartbeatInterval", "lease", "reconnectWindow", "retention"] as const
@@ -93,7 +99,9 @@ export const settings = ServiceOptions.make({
       maxBatchEvents: yield* read.count("maxBatchEvents", 50),
       maxEventBytes: yield* read.count("maxEventBytes", 1024 * 1024),
       maxEvents: yield* read.count("maxEvents", 1_000_000),
-      maxRunBytes: yield* read.count("maxRunBytes", 1024 * 1024 * 1024)
+      maxRunBytes: yield* read.count("maxRunBytes", 1024 * 1024 * 1024),
+      maxRunning: yield* read.count("maxRunning", 1_000),
+      maxAborts: yield* read.count("maxAborts", 1_000)
     }
     for (const [index, larger] of ordered.entries()) {
       const smaller = ordered[index - 1]

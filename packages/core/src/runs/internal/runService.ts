@@ -10,12 +10,13 @@ import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
 import * as Metrics from "../../Metrics.ts"
-import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent, type WhenBusy } from "../Run.ts"
+import { answerOf, isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent, type WhenBusy } from "../Run.ts"
 import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
 import { checkInput, writerProblem } from "./runInput.ts"
 import type {
   AbortOptions,
   AbortResult,
+  AnswerOptions,
   AppendedEvents,
   EventsOptions,
   ExecutedRunRequest,
@@ -36,12 +37,16 @@ import {
   InvalidCursor,
   InvalidInput,
   LimitExceeded,
+  QuestionAnswered,
+  QuestionNotFound,
   refusal,
+  RunEnded,
   type RunEventLogError,
   RunNotFound,
   ShuttingDown,
   storage,
-  ThreadBusy
+  ThreadBusy,
+  TooManyRuns
 } from "./runErrors.ts"
 import * as Executions from "./runExecution.ts"
 import * as Following from "./runFollowing.ts"
@@ -74,13 +79,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   const following = yield* Following.make({ repository, settings, find: (runId) => find({ runId }) })
 
+  const eventLimits = { maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes }
   const lane = AppendLog.groupCommit({
     weight: (item: AppendItem) => item.events.length,
     maxWeight: settings.maxBatchEvents,
     closed: shuttingDown,
     commit: (items) =>
       Effect.flatMap(
-        storage(repository.append({ items, maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes })),
+        storage(repository.append({ items, ...eventLimits })),
         (outcomes) => {
           let appended = 0
           // In the order of the commit, before any reader is told of it.
@@ -151,13 +157,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     request: ExecutedRunRequest
   ): Effect.fn.Return<{ readonly row: RunRow; readonly created: boolean }, RunEventLogError> {
     if (executions.isClosing()) return yield* shuttingDown
-    yield* checkInput({ owner: request.owner, threadId: request.threadId, idempotencyKey: request.idempotencyKey })
+    const { idempotencyKey, owner, threadId, whenBusy = "reject" } = request
+    yield* checkInput({ owner, threadId, idempotencyKey, whenBusy })
     const text = toCanonical(request.request)
     if (Option.isNone(text)) return yield* fail(new InvalidInput({ field: "request", expected: "JSON" }))
     const metadata = encode(request.metadata ?? {})
     if (metadata === undefined) return yield* fail(new InvalidInput({ field: "metadata", expected: "JSON" }))
     const requestDigest = yield* digest.digestHex(Digest.sha256, encoder.encode(text.value))
-    const whenBusy: Record<WhenBusy, StartOptions["whenBusy"]> = {
+    const busy: Record<WhenBusy, StartOptions["whenBusy"]> = {
       reject: undefined,
       enqueue: { _tag: "Enqueue", max: settings.maxQueued },
       interrupt: { _tag: "Interrupt", end: { reason: interruptedByRun, data: interruptedData } }
@@ -174,9 +181,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           requestDigest,
           metadata,
           leaseMillis: settings.lease,
+          maxRunning: settings.maxRunning,
           abortedData: abortedBeforeStartData,
           stale,
-          whenBusy: whenBusy[request.whenBusy ?? "reject"]
+          whenBusy: busy[whenBusy]
         })),
         (outcome) => outcome._tag === "Created" ? outcome.run.startedAtMillis : undefined
       )
@@ -200,8 +208,58 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         return yield* fail(
           new IdempotencyConflict({ idempotencyKey: request.idempotencyKey, runId: outcome.run.runId })
         )
+      case "TooMany":
+        return yield* fail(new TooManyRuns({ limit: outcome.limit, max: settings[outcome.limit] }))
       case "ThreadBusy":
         return yield* fail(new ThreadBusy({ threadId: request.threadId, runId: outcome.runId }))
+    }
+  })
+
+  const tooLarge = (runId: string, limit: "maxEvents" | "maxBytes") =>
+    fail(
+      limit === "maxEvents"
+        ? new LimitExceeded({ runId, limit: "maxEvents", max: settings.maxEvents })
+        : new LimitExceeded({ runId, limit: "maxRunBytes", max: settings.maxRunBytes })
+    )
+  const encodeEvent = (
+    runId: string,
+    field: string,
+    value: Schema.Json,
+    event: (value: Schema.Json) => Schema.Json
+  ): Effect.Effect<{ readonly data: string; readonly byteCount: number }, RunEventLogError> => {
+    const data = encode(value) === undefined ? undefined : encode(event(value))
+    if (data === undefined) return fail(new InvalidInput({ field, expected: "JSON" }))
+    const byteCount = utf8Length(data)
+    return byteCount > settings.maxEventBytes
+      ? fail(new LimitExceeded({ runId, limit: "maxEventBytes", max: settings.maxEventBytes }))
+      : Effect.succeed({ data, byteCount })
+  }
+
+  const ask = Effect.fn("RunEventLog.ask")(function*(
+    row: RunRow,
+    name: string,
+    question: Schema.Json
+  ): Effect.fn.Return<Schema.Json, RunEventLogError> {
+    const { epoch, runId } = row
+    yield* checkInput({ name })
+    const event = yield* encodeEvent(runId, "ask", question, (ask) => ({ question: { name, ask } }))
+    while (true) {
+      const outcome = yield* storage(repository.ask({ runId, epoch, name, ...event, ...eventLimits }))
+      switch (outcome._tag) {
+        case "Answered":
+          return JSON.parse(outcome.value)
+        case "LimitExceeded":
+          return yield* tooLarge(runId, outcome.limit)
+        case "Open":
+          // Whatever follows is a reason to look again; the row tells whether it was the answer.
+          yield* following.follow(row, outcome.seq).pipe(
+            Stream.takeUntil(({ data }) => Option.exists(answerOf(JSON.parse(data)), (answer) => answer.name === name)),
+            Stream.runDrain
+          )
+          break
+        default:
+          return yield* fail(refusal(runId, epoch, outcome))
+      }
     }
   })
 
@@ -232,11 +290,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           case "Appended":
             return Effect.succeed<AppendedEvents>({ firstSeq: outcome.firstSeq, lastSeq: outcome.lastSeq })
           case "LimitExceeded":
-            return fail(
-              outcome.limit === "maxEvents"
-                ? new LimitExceeded({ runId, limit: "maxEvents", max: settings.maxEvents })
-                : new LimitExceeded({ runId, limit: "maxRunBytes", max: settings.maxRunBytes })
-            )
+            return tooLarge(runId, outcome.limit)
           default:
             return fail(refusal(runId, epoch, outcome))
         }
@@ -248,7 +302,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     return {
       run: toRun(row),
       append: (data) => Effect.map(append({ runId, epoch, events: [data] }), ({ firstSeq }) => firstSeq),
-      appendAll: (events) => append({ runId, epoch, events })
+      appendAll: (events) => append({ runId, epoch, events }),
+      ask: (name, question) => ask(row, name, question)
     }
   }
 
@@ -282,6 +337,31 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return { run: toRun(row), created }
     }, Effect.uninterruptible),
     append,
+    answer: Effect.fn("RunEventLog.answer")(function*({ name, owner, runId, value }: AnswerOptions) {
+      yield* checkInput({ name, owner })
+      const event = yield* encodeEvent(runId, "value", value, (value) => ({ answer: { name, value } }))
+      const outcome = isRunId(runId)
+        ? yield* storage(repository.answer({
+          runId,
+          ownerKey: owner === undefined ? undefined : ownerKey(owner),
+          name,
+          value: JSON.stringify(value),
+          ...event
+        }))
+        : { _tag: "Unknown" as const }
+      switch (outcome._tag) {
+        case "Accepted":
+          return toRun(outcome.run)
+        case "AlreadyAnswered":
+          return yield* fail(new QuestionAnswered({ runId, name }))
+        case "NoQuestion":
+          return yield* fail(new QuestionNotFound({ runId, name }))
+        case "Ended":
+          return yield* fail(new RunEnded({ runId, status: outcome.status }))
+        case "Unknown":
+          return yield* fail(new RunNotFound({ runId }))
+      }
+    }),
     heartbeat: Effect.fn("RunEventLog.heartbeat")(function*({ epoch, runId }: WrittenRun) {
       const problem = writerProblem({ epoch, runId })
       if (problem !== undefined) return yield* fail(problem)
@@ -320,8 +400,18 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         const { idempotencyKey, owner, threadId } = options
         yield* checkInput({ idempotencyKey, owner, threadId })
         const outcome = yield* storage(
-          repository.abortByKey({ ownerKey: ownerKey(owner), threadId, idempotencyKey, reason, data })
+          repository.abortByKey({
+            ownerKey: ownerKey(owner),
+            threadId,
+            idempotencyKey,
+            reason,
+            data,
+            maxAborts: settings.maxAborts
+          })
         )
+        if (outcome._tag === "TooMany") {
+          return yield* fail(new TooManyRuns({ limit: outcome.limit, max: settings.maxAborts }))
+        }
         if (outcome._tag === "Registered") return { _tag: "Registered" }
         if (outcome._tag === "Conflict") {
           return yield* fail(new IdempotencyConflict({ idempotencyKey, runId: outcome.run.runId }))
