@@ -26,7 +26,6 @@ import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as EarlyRequests from "@sallyport/node/EarlyRequests"
 import * as IdleConnections from "@sallyport/node/IdleConnections"
 import * as WebSockets from "@sallyport/node/WebSockets"
-import * as WebPages from "@sallyport/web/WebPages"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -38,7 +37,6 @@ import { createServer } from "node:http"
 import * as BackendCredentials from "./BackendCredentials.ts"
 import * as ConnectRoutes from "./ConnectRoutes.ts"
 import * as CountingRun from "./CountingRun.ts"
-import * as DemoPage from "./DemoPage.ts"
 import * as Persistence from "./Persistence.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
@@ -178,11 +176,9 @@ export const layer = (options: Options) =>
     (state) =>
       HttpRouter.serve(
         Layer.mergeAll(
-          Sallyport.layer(),
+          Sallyport.layer({ pages: { start: true } }),
           ConnectRoutes.layer,
           CredentialHandlers.layerRoutes(),
-          DemoPage.layer,
-          WebPages.layer(),
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
           Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])
