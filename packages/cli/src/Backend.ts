@@ -24,6 +24,7 @@ import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as EarlyRequests from "@sallyport/node/EarlyRequests"
+import * as IdleConnections from "@sallyport/node/IdleConnections"
 import * as WebSockets from "@sallyport/node/WebSockets"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -142,7 +143,7 @@ const serverOptions = Effect.fnUntraced(function*(options: Options) {
 
 const layerServer = (options: Options) =>
   Layer.unwrap(Effect.map(serverOptions(options), ({ stalledMillis, timeouts }) => {
-    const server = EarlyRequests.hold(createServer(timeouts)).setTimeout(stalledMillis)
+    const server = EarlyRequests.hold(IdleConnections.endWith(createServer(timeouts))).setTimeout(stalledMillis)
     // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))

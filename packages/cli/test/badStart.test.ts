@@ -121,6 +121,16 @@ const readOnly = Effect.fnUntraced(function*(directory: string) {
   )
 })
 
+/** Makes a process for which a directory lies on a file system with room for little. */
+const small = (directory: string) => {
+  const mounting = `mount -t tmpfs -o size=128k,mode=700 tmpfs "$1" && shift && exec "$@"`
+  return firstThat(
+    [["unshare", "-m"], ["unshare", "-rm"]].map((command) => [...command, "sh", "-c", mounting, "sh", directory]),
+    `console.log(require("fs").statfsSync(${JSON.stringify(directory)}).blocks < 100)`,
+    "true\n"
+  )
+}
+
 describe("sallyport serve refuses to start, changes nothing, and says why and what to do, on", () => {
   for (
     const [name, damage] of [
@@ -337,6 +347,28 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
         unchanged: state
       }
     })
+  )
+
+  refuses(
+    "OPS-06 a disk that is full",
+    Effect.map(Programs.temporaryDirectory, (directory) => {
+      const state = NPath.join(directory, "state")
+      return {
+        through: small(directory),
+        args: ["--port", "0", "--state-dir", state],
+        says: [NPath.join(state, "sallyport.db"), "database or disk is full", "mend that"]
+      }
+    })
+  )
+
+  refuses(
+    "OPS-06 a disk that fails writes",
+    Effect.map(Sallyport.freshState, (state) => ({
+      // The system refuses to make a file larger than that, which SQLite sees as a write that failed.
+      through: ["sh", "-c", `trap "" XFSZ; ulimit -f 64; exec "$@"`, "sh"],
+      args: ["--port", "0", "--state-dir", state],
+      says: [NPath.join(state, "sallyport.db"), "disk I/O error", "mend that"]
+    }))
   )
 
   // The address is reserved for documentation (RFC 5737).

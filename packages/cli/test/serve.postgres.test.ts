@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
-import { randomUUID } from "node:crypto"
+import { randomBytes, randomUUID } from "node:crypto"
 import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import { connect, createServer, type Socket } from "node:net"
@@ -129,6 +129,47 @@ describe("sallyport serve on PostgreSQL", () => {
       assert.match(node.stderr(), /cannot be decrypted.*previous/s)
       assert.strictEqual(node.stdout(), "")
     }), timeout)
+
+  for (
+    const [title, key, says] of [
+      [
+        "another key than the secrets have",
+        randomBytes(32).toString("base64url"),
+        /cannot be decrypted.*previous/s
+      ],
+      [
+        "a key that is too short",
+        randomBytes(16).toString("base64url"),
+        /SALLYPORT_SECRET_KEY.*16 bytes instead of 32/s
+      ],
+      ["a key that is no base64", "not a key, but a sentence of a person", /SALLYPORT_SECRET_KEY/],
+      ["a key that is not random", Buffer.alloc(32, 7).toString("base64url"), /SALLYPORT_SECRET_KEY.*openssl rand/],
+      ["an empty key, which is none, so that one in a file is made", "", /cannot be decrypted/]
+    ] as const
+  ) {
+    it.live(
+      `SEC-06 OPS-06: refuses to start on ${title}, and says what to do without showing the key`,
+      () =>
+        Effect.gen(function*() {
+          const { url } = yield* database
+          const first = yield* Sallyport.serveWith(
+            { ...environment(url), SALLYPORT_SECRET_KEY: randomBytes(32).toString("base64url") },
+            yield* Sallyport.freshState
+          )
+          yield* first.stop("SIGTERM")
+          const node = yield* Sallyport.sallyport(
+            ["serve", "--port", "0", "--state-dir", yield* Sallyport.freshState],
+            { ...environment(url), SALLYPORT_SECRET_KEY: key }
+          )
+          assert.strictEqual((yield* node.exit).code, 1, node.stderr())
+          assert.match(node.stderr(), /^sallyport: [^\n]+\n$/)
+          assert.match(node.stderr(), says)
+          if (key !== "") assert.notInclude(node.stderr(), key)
+          assert.strictEqual(node.stdout(), "")
+        }),
+      timeout
+    )
+  }
 
   it.live("SEC-08: a database that cannot be reached is named without its password", () =>
     Effect.gen(function*() {

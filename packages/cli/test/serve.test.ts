@@ -134,6 +134,28 @@ describe("sallyport serve", () => {
     timeout
   )
 
+  for (const signal of ["SIGTERM", "SIGHUP"] as const) {
+    it.live(
+      `HTTP-04 OPS-01: a body that hangs does not hold up a server that ${signal} stops, and its client is let go`,
+      () =>
+        Effect.gen(function*() {
+          const server = yield* Sallyport.serve(yield* Sallyport.freshState)
+          const hanging = connect(Number(new URL(server.url).port), "127.0.0.1").on("error", () => {})
+          const letGo = new Promise((resolve) => hanging.on("close", resolve))
+          hanging.write(
+            "POST /oauth/token HTTP/1.1\r\nhost: localhost\r\n" +
+              "content-type: application/x-www-form-urlencoded\r\ncontent-length: 10\r\n\r\n"
+          )
+          hanging.resume()
+          // The server has begun to read it when it has answered something that came later.
+          yield* Sallyport.request(`${server.url}/api/auth/session`)
+          assert.deepStrictEqual(yield* server.stop(signal), { code: 0, signal: null })
+          yield* Effect.promise(() => letGo)
+        }),
+      timeout
+    )
+  }
+
   it.live("a second signal ends at once a server that waits for a body", () =>
     Effect.gen(function*() {
       const server = yield* Sallyport.serve(yield* Sallyport.freshState)

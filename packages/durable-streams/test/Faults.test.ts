@@ -142,4 +142,41 @@ describe("the routes of streams when the server stops", () => {
         assert.include(text, `"retryable":true`)
       }
     }).pipe(Effect.scoped))
+
+  it.live("HTTP-04 C-79: let go of live reads at once when the server stops, each with a whole answer", () =>
+    Effect.gen(function*() {
+      let looks = 0
+      const repositories = Layer.effect(
+        DurableStreamRepository,
+        DurableStreamRepository.useSync((real) =>
+          altered(real, () => {
+            looks++
+            return undefined
+          })
+        )
+      ).pipe(Layer.provideMerge(memory))
+      const scope = yield* Scope.make()
+      // The stop would wait for an hour if a read went on, and the test runs out of time.
+      const { token, url } = yield* Scope.provide(
+        start({ repositories, longPollTimeout: "1 hour", gracefulShutdownTimeout: "1 hour" }),
+        scope
+      )
+      const headers = { authorization: `Bearer ${yield* token("owner")}`, "content-type": "text/plain" }
+      const at = `${url}/streams/one`
+      yield* Effect.promise(() => fetch(at, { method: "PUT", headers, body: "so far" }))
+      const read = (query: string) =>
+        Effect.promise(async () => {
+          const response = await fetch(`${at}?${query}`, { headers })
+          return { status: response.status, text: await response.text() }
+        })
+      const before = looks
+      const polling = yield* Effect.forkScoped(read("offset=now&live=long-poll"))
+      const following = yield* Effect.forkScoped(read("offset=-1&live=sse"))
+      yield* eventually(Effect.sync(() => looks), (count) => count >= before + 4)
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual((yield* Fiber.join(polling)).status, 204)
+      const { status, text } = yield* Fiber.join(following)
+      assert.strictEqual(status, 200)
+      assert.include(text, "so far")
+    }).pipe(Effect.scoped))
 })

@@ -18,6 +18,7 @@ import * as StreamSubscriptions from "@sallyport/durable-streams/StreamSubscript
 import * as StreamSubscriptionsRoutes from "@sallyport/durable-streams/StreamSubscriptionsRoutes"
 import * as Shutdown from "@sallyport/http/Shutdown"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
@@ -55,6 +56,7 @@ export interface ServerOptions extends DurableStreamsRoutes.Options {
   readonly subscriptions?: StreamSubscriptions.Options | undefined
   readonly streams?: DurableStreams.Options | undefined
   readonly policy?: AuthPolicy.Kind | undefined
+  readonly gracefulShutdownTimeout?: Duration.Input | undefined
 }
 
 export interface Server {
@@ -96,7 +98,7 @@ export const start = Effect.fnUntraced(function*(
       NodeHttpServer.layer(() => Http.createServer(), {
         host: "127.0.0.1",
         port: 0,
-        gracefulShutdownTimeout: "2 seconds"
+        gracefulShutdownTimeout: options.gracefulShutdownTimeout ?? "2 seconds"
       })
     ),
     Layer.provide(

@@ -1,18 +1,27 @@
 import { HttpAgent } from "@ag-ui/client"
 import { type AGUIEvent, EventType } from "@ag-ui/core"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert, describe, it } from "@effect/vitest"
 import * as AgUi from "@sallyport/interop/AgUi"
+import { ownerKey } from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
+import { Stopping } from "@sallyport/core/Stopping"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as fc from "fast-check"
+import { createServer } from "node:http"
 import { network } from "../../../test-support/network.ts"
 import { counted, database, host } from "./support.ts"
 
@@ -135,6 +144,65 @@ describe("AgUi over a network", () => {
       )
       assert.deepStrictEqual(statuses, [400, 400, 400, 400])
     }))
+})
+
+describe("AgUi on a server that stops", () => {
+  it.live("C-79 HTTP-04: ends its stream at once, whole; the run ends as one of a server that was shut down", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const executing = yield* Deferred.make<void>()
+      const stopping = yield* Deferred.make<void>()
+      const program: AgUi.Program<AgUi.AgUiError, never> = (_input, emit) =>
+        emit({ type: EventType.TEXT_MESSAGE_START, messageId: "message", role: "assistant" }).pipe(
+          Effect.andThen(Deferred.succeed(executing, undefined)),
+          Effect.andThen(Effect.never)
+        )
+      const repository = yield* Layer.buildWithScope(RunEventRepository.layerMemory, yield* Effect.scope)
+      const server = HttpRouter.serve(HttpRouter.add("POST", "/agui", AgUi.handle({ subject: "someone" }, program)), {
+        disableLogger: true,
+        disableListenLog: true
+      }).pipe(
+        Layer.provide([RunEventLog.layer, Layer.succeed(Stopping, Deferred.await(stopping))]),
+        Layer.provide([Layer.succeedContext(repository), NodeCrypto.layer]),
+        // The stop would wait for an hour if the stream went on, and the test runs out of time.
+        Layer.provideMerge(
+          NodeHttpServer.layer(createServer, {
+            host: "127.0.0.1",
+            port: 0,
+            gracefulShutdownTimeout: "1 hour"
+          })
+        )
+      )
+      const { address } = Context.get(yield* Layer.buildWithScope(server, scope), HttpServer.HttpServer)
+      const reading = yield* Effect.forkScoped(Effect.promise(() =>
+        fetch(`${HttpServer.formatAddress(address)}/agui`, {
+          method: "POST",
+          headers: { "content-type": "application/json", connection: "close" },
+          body: JSON.stringify({
+            threadId: "thread",
+            runId: "run",
+            state: {},
+            messages: [],
+            tools: [],
+            context: [],
+            forwardedProps: {}
+          })
+        }).then((response) => response.text())
+      ))
+      yield* Deferred.await(executing)
+      yield* Deferred.succeed(stopping, undefined)
+      yield* Scope.close(scope, Exit.void)
+      // A body that was cut off would have been an error.
+      assert.include(yield* Fiber.join(reading), "RUN_STARTED")
+      const [run] = yield* Context.get(repository, RunEventRepository.RunEventRepository).list({
+        ownerKey: ownerKey({ subject: "someone" }),
+        threadId: undefined,
+        status: undefined,
+        after: undefined,
+        limit: 1
+      })
+      assert.deepInclude(run, { status: "failed", endReason: "server_shutdown" })
+    })))
 })
 
 const layer = RunEventLog.layer.pipe(Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer]))

@@ -1,4 +1,5 @@
 export * as EarlyRequests from "./EarlyRequests.ts"
+export * as IdleConnections from "./IdleConnections.ts"
 export * as Keyring from "./Keyring.ts"
 export * as NodeDigest from "./NodeDigest.ts"
 export * as NodeMac from "./NodeMac.ts"

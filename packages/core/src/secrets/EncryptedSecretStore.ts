@@ -176,7 +176,8 @@ const build = Effect.fnUntraced(function*(
       return yield* undecryptable(
         name,
         `it is encrypted with the key ${envelope.keyId}, and this process has ${Array.from(keys.keys()).join(", ")}`,
-        "Add that key to the previous ones"
+        "Start it with that key, as other processes on the same secrets do, or, if a new one is to take its place, with " +
+          "both: the old one among the previous keys (SALLYPORT_SECRET_KEY_PREVIOUS, unless the keys come from elsewhere)"
       )
     }
     const bytes = yield* sealer.open(Redacted.value(key.bytes), envelope, { storeId, name }).pipe(

@@ -140,7 +140,7 @@ describe("EncryptedSecretStore", () => {
       const stranger = yield* encrypted(underlying, [freshKey()])
       const foreign = yield* reasonOf(stranger.store.get("one"))
       assert.strictEqual(foreign._tag, "Undecryptable")
-      assert.include(foreign.message, "Add that key to the previous ones")
+      assert.include(foreign.message, "Start it with that key")
     }))
 
   it.effect(
