@@ -1,7 +1,11 @@
+import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 
-/** Workspace packages are imported from their sources, so that a test never runs a stale build. */
-const conditions = ["sallyport-source", "module", "node", "development|production"]
+/**
+ * Workspace packages are imported from their sources, so that a test never runs a stale build, and all others as Node takes
+ * them: not by `module`, whose files are for bundlers and may not run in it.
+ */
+const conditions = ["sallyport-source", "node", "development|production"]
 
 /** The tests that run on real databases. Only a run that includes one of them starts a PostgreSQL server. */
 const onDatabases = [
@@ -18,11 +22,14 @@ export default defineConfig({
     hookTimeout: 300_000,
     maxWorkers: 2,
     execArgv: ["--conditions=sallyport-source"],
+    // The processes that tests start share what Node compiles from the sources: each starts in half the time.
+    env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/node-compile", import.meta.url)) },
     projects: [
       {
         extends: true,
         test: {
           name: "library",
+          globalSetup: ["scripts/pages.ts"],
           include: [
             "packages/*/test/**/*.test.ts",
             "examples/*/test/**/*.test.ts",
@@ -36,7 +43,7 @@ export default defineConfig({
         test: {
           name: "databases",
           include: onDatabases,
-          globalSetup: ["test-support/postgresSetup.ts"]
+          globalSetup: ["scripts/pages.ts", "test-support/postgresSetup.ts"]
         }
       }
     ]

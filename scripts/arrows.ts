@@ -21,8 +21,9 @@ const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   interop: ["core", "durable-streams"],
   client: ["core", "contract"],
   react: ["core", "contract", "client"],
+  web: ["client", "react"],
   testing: ["core", "contract", "connect", "durable-streams"],
-  cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node"]
+  cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node", "web"]
 }
 
 /** Lists for each folder of core the folders that it may import, beside the primitives of the root. */
@@ -40,7 +41,7 @@ const compositions = ["index", "Repositories", "SqlRepositories"]
 
 /** Reads the place of a file: its package, and in core its folder and name. */
 const placeOf = (path: string) => {
-  const [, name = "", rest = ""] = /^packages\/([\w-]+)\/src\/(.+)\.tsx?$/.exec(path) ?? []
+  const [, name = "", rest = ""] = /^packages\/([\w-]+)\/(?:src|pages)\/(.+)\.tsx?$/.exec(path) ?? []
   const [, folder, module = rest] = /^(\w+)\/(.+)$/.exec(rest) ?? []
   return { name, folder, module }
 }
@@ -48,7 +49,7 @@ const placeOf = (path: string) => {
 const importPattern = /\bfrom "([^"]+)"|\bimport\("([^"]+)"\)/g
 
 const problems: Array<string> = []
-for await (const entry of glob("packages/*/src/**/*.{ts,tsx}", { cwd: root })) {
+for await (const entry of glob("packages/*/{src,pages}/**/*.{ts,tsx}", { cwd: root })) {
   const file = entry.replaceAll("\\", "/")
   const from = placeOf(file)
   const text = await readFile(join(root, file), "utf8")

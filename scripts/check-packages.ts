@@ -11,6 +11,7 @@ import { basename, join } from "node:path"
 import { promisify } from "node:util"
 import { publint } from "publint"
 import { formatMessage } from "publint/utils"
+import { setup as pages } from "./pages.ts"
 
 interface Manifest {
   readonly name: string
@@ -146,6 +147,15 @@ const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
   return problems
 }
 
+/** Lists what the manifest of the pages names, in the package that has pages. */
+const builtPages = async (directory: string) => {
+  const manifest = "dist/pages/manifest.json"
+  const text = await readFile(join(directory, manifest), "utf8").catch(() => undefined)
+  if (text === undefined) return []
+  const pages: ReadonlyArray<{ readonly file: string }> = Object.values(JSON.parse(text))
+  return [manifest, ...pages.map(({ file }) => `dist/pages/${file}`)]
+}
+
 /**
  * Every source is there with its JavaScript, declarations and maps, and nothing else is.
  */
@@ -156,6 +166,7 @@ const contents = async ({ directory, files }: Package) => {
     "README.md",
     "package.json",
     ...sources,
+    ...await builtPages(directory),
     ...sources.filter((file) => /\.tsx?$/.test(file)).flatMap((file) => {
       const stem = file.replace(/^src\//, "dist/").replace(/\.tsx?$/, "")
       return [".js", ".js.map", ".d.ts", ".d.ts.map"].map((extension) => stem + extension)
@@ -383,6 +394,7 @@ const main = async (temporary: string) => {
   }
   const built = await check("build: every package compiles", async () => {
     await run("tsc", ["-b", "tsconfig.build.json"], { cwd: root, maxBuffer: 16_000_000 })
+    await pages()
     const { references }: { readonly references: ReadonlyArray<{ readonly path: string }> } = JSON.parse(
       await readFile(join(root, "tsconfig.build.json"), "utf8")
     )

@@ -36,6 +36,21 @@ const isNotification = isOf("A")
 const isKey = isOf("K")
 const endsStep = (message: Buffer) => message[0] === "S".charCodeAt(0) || message[0] === "Q".charCodeAt(0)
 
+/** The settings that PgBouncer takes at the start of a connection. It refuses one that comes with another. */
+const settings = ["user", "database", "client_encoding", "application_name", "options"]
+
+/** Returns the names of the settings in the first message of a connection. */
+const settingsIn = (startup: Buffer) =>
+  startup.subarray(8).toString().split("\0").filter((text, index) => index % 2 === 0 && text !== "")
+
+/** Writes an error that ends a connection. */
+const refusal = (message: string) => {
+  const fields = Buffer.from(`SFATAL\0C08P01\0M${message}\0\0`)
+  const head = Buffer.from([0x45, 0, 0, 0, 0])
+  head.writeUInt32BE(fields.length + 4, 1)
+  return Buffer.concat([head, fields])
+}
+
 interface Server {
   readonly socket: Socket
   owner: Client | undefined
@@ -119,6 +134,8 @@ export const pooler = (
             give()
           })
           const signIn = (startup: Buffer) => {
+            const unknown = settingsIn(startup).find((name) => !settings.includes(name))
+            if (unknown !== undefined) return void incoming.end(refusal(`unsupported startup parameter: ${unknown}`))
             const outgoing = hold(connect(target.port, "127.0.0.1"))
             outgoing.write(startup)
             incoming.on("data", (chunk) => outgoing.write(chunk))

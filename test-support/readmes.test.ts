@@ -65,7 +65,8 @@ const drivers: Readonly<Record<string, ReadonlyArray<Driver>>> = {
   "packages/http/README.md": [serves("/whoami", 401)],
   "packages/node/README.md": [ends({ input: "0123456789abcdef0123456789abcdef" })],
   "packages/pg/README.md": [endsOnPostgres],
-  "packages/sqlite-node/README.md": [ends()]
+  "packages/sqlite-node/README.md": [ends()],
+  "packages/web/README.md": [serves("/connections", 200)]
 }
 
 it("C-82: every README has a test that runs its programs", () => {

@@ -21,7 +21,6 @@ import { spawnPostgres } from "./processes.ts"
 import * as Streams from "./streams.ts"
 import * as Tails from "./tails.ts"
 
-const owner = { subject: "owner" }
 const event = { delta: "a token or two of an answer", index: 12_345 }
 const eventText = JSON.stringify(event)
 
@@ -38,6 +37,8 @@ const rate = (measured: ReadonlyMap<string, number>, name: string): number => me
 let runs = 0
 const start = RunEventLog.RunEventLog.use((log) => {
   const key = `bench ${process.pid} ${++runs}`
+  // Each run is another owner's, who may have a bounded number running.
+  const owner = { subject: key }
   return Effect.map(log.start({ threadId: key, idempotencyKey: key, request: null, owner }), ({ run }) => run)
 })
 
@@ -226,7 +227,7 @@ const growth = async (directory: string): Promise<ReadonlyArray<Row>> => {
       {
         name: "activeForThread",
         operations: times,
-        run: repeat(log.activeForThread({ threadId: run.threadId, owner }))
+        run: repeat(log.activeForThread({ threadId: run.threadId, owner: run.owner }))
       },
       { name: "reap", operations: times, run: repeat(log.reap({ limit: 100 })) }
     ], 5)

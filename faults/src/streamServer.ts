@@ -14,6 +14,7 @@ import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
 import * as DurableStreamsRoutes from "@sallyport/durable-streams/DurableStreamsRoutes"
 import * as SqlDurableStreamRepository from "@sallyport/durable-streams/SqlDurableStreamRepository"
 import * as Shutdown from "@sallyport/http/Shutdown"
+import * as EarlyRequests from "@sallyport/node/EarlyRequests"
 import * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Cause from "effect/Cause"
@@ -51,7 +52,11 @@ const server = HttpRouter.serve(DurableStreamsRoutes.layer(), { disableLogger: t
   Layer.provide(AuthPolicy.layer({ host: "127.0.0.1", kind: "unsafe-no-auth" })),
   (routes) => Layer.provideMerge(announcement, routes),
   Layer.provide(
-    NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: Number(port), gracefulShutdownTimeout: "2 seconds" })
+    NodeHttpServer.layer(() => EarlyRequests.hold(createServer()), {
+      host: "127.0.0.1",
+      port: Number(port),
+      gracefulShutdownTimeout: "2 seconds"
+    })
   ),
   Layer.provide(NodeCrypto.layer)
 )

@@ -43,10 +43,9 @@ const [directory = "./relay-state", port = "4600"] = process.argv.slice(2)
 /** A relay needs only the sign-in of Sallyport's own surface; an API of the same name takes its handlers. */
 const SignInApi = HttpApi.make(SallyportApi.identifier).add(SessionGroup)
 
-// The environment of this example is on the same machine. A relay with untrusted accounts must not send requests there.
 const routes = Layer.mergeAll(
   Layer.provide(HttpApiBuilder.layer(SignInApi), SessionHandlers.layer),
-  Layer.provide(HttpApiBuilder.layer(RelayApi), RelayHandlers.layerWith({ loopbackEnvironments: true }))
+  Layer.provide(HttpApiBuilder.layer(RelayApi), RelayHandlers.layer)
 ).pipe(Layer.provide([Authentication.layer, Authentication.layerRequestErrors()]))
 
 const announce = Effect.gen(function*() {
@@ -79,7 +78,8 @@ const relay = HttpRouter.serve(routes, { disableListenLog: true, disableLogger: 
     BootstrapCredentialService.layer,
     SessionCredentialService.layer,
     DpopProof.layer,
-    EnvironmentConnector.layer
+    // The environment of this example is on the same machine. A relay with untrusted accounts must not send requests there.
+    EnvironmentConnector.layerWith({ loopbackEnvironments: true })
   )),
   Layer.provide([
     SqlRepositories.layer,

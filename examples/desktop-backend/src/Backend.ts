@@ -14,6 +14,7 @@ import {
 } from "@sallyport/core"
 import { AccessHandlers, Authentication, SessionHandlers, Shutdown } from "@sallyport/http"
 import { SqlRepositories } from "@sallyport/core"
+import { EarlyRequests } from "@sallyport/node"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Effect, Layer } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
@@ -33,7 +34,8 @@ const host = "127.0.0.1"
 
 const layerServer = (port: number) =>
   Layer.unwrap(Effect.sync(() => {
-    const server = createServer()
+    // The window may ask before the routes are there.
+    const server = EarlyRequests.hold(createServer())
     // A connection that is still open after the time for a graceful end would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))

@@ -22,7 +22,9 @@ import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
+import * as EarlyRequests from "@sallyport/node/EarlyRequests"
 import * as WebSockets from "@sallyport/node/WebSockets"
+import * as WebPages from "@sallyport/web/WebPages"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -35,7 +37,6 @@ import * as BackendCredentials from "./BackendCredentials.ts"
 import * as ConnectRoutes from "./ConnectRoutes.ts"
 import * as CountingRun from "./CountingRun.ts"
 import * as DemoPage from "./DemoPage.ts"
-import { holdEarlyRequests } from "./internal/earlyRequests.ts"
 import * as Persistence from "./Persistence.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
@@ -53,6 +54,8 @@ export interface Options {
   /** A PostgreSQL database that other nodes share. Default: an SQLite file in the state directory. */
   readonly database?: PgDatabase.Options | undefined
   readonly policy?: AuthPolicy.Kind | undefined
+  /** What people call the server. */
+  readonly name?: string | undefined
   /** The address under which clients reach the server. DPoP proofs must name it. */
   readonly publicUrl?: URL | undefined
   /** The proxies whose `X-Forwarded` headers are trusted; none by default. */
@@ -130,7 +133,7 @@ const serverOptions = Effect.fnUntraced(function*(options: Options) {
 
 const layerServer = (options: Options) =>
   Layer.unwrap(Effect.map(serverOptions(options), (timeouts) => {
-    const server = holdEarlyRequests(createServer(timeouts)).setTimeout(stalledMillis)
+    const server = EarlyRequests.hold(createServer(timeouts)).setTimeout(stalledMillis)
     // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
       Effect.acquireRelease(HttpServer.HttpServer, () => Effect.sync(() => server.closeAllConnections()))
@@ -167,6 +170,7 @@ export const layer = (options: Options) =>
           ConnectRoutes.layer,
           CredentialHandlers.layerRoutes(),
           DemoPage.layer,
+          WebPages.layer(),
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
           Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])
@@ -181,6 +185,8 @@ export const layer = (options: Options) =>
     // The port comes before the state, so that a second server on the same port changes nothing. The policy comes
     // before the port, so that a server with a refused policy is never reachable.
     Layer.provideMerge(layerServer(options)),
-    Layer.provideMerge(AuthPolicy.layer({ host: options.host, kind: options.policy, publicUrl: options.publicUrl })),
+    Layer.provideMerge(
+      AuthPolicy.layer({ host: options.host, kind: options.policy, name: options.name, publicUrl: options.publicUrl })
+    ),
     Layer.provideMerge(Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer))
   )

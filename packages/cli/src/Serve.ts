@@ -53,6 +53,11 @@ const flags = {
     ),
     Flag.optional
   ),
+  name: Flag.String("name").pipe(
+    Flag.withDescription("What people call this server: its pages show it instead of the address"),
+    Flag.withFallbackConfig(Config.String("SALLYPORT_NAME")),
+    Flag.optional
+  ),
   publicUrl: Flag.String("public-url").pipe(
     Flag.withDescription("The address under which clients reach the server, for the pairing URL and for DPoP proofs"),
     Flag.optional
@@ -139,7 +144,7 @@ export const serve = Command.make(
   "serve",
   flags,
   Effect.fnUntraced(
-    function*({ host, json, policy, port, publicUrl, stateDir, trustedProxy, ...others }) {
+    function*({ host, json, name, policy, port, publicUrl, stateDir, trustedProxy, ...others }) {
       const base = Option.isSome(publicUrl)
         ? new URL(yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value)))
         : undefined
@@ -153,6 +158,7 @@ export const serve = Command.make(
         stateDirectory: yield* StateDirectory.orDefault(stateDir),
         database: StoreCommands.databaseOf(others),
         policy: Option.getOrUndefined(policy),
+        name: Option.getOrUndefined(name),
         publicUrl: base,
         trustedProxies,
         keepAliveTimeout: Option.getOrUndefined(others.keepAliveTimeout),

@@ -122,7 +122,7 @@ const revoke = Command.make(
           SessionCredentialService.SessionCredentialService,
           (sessions) => sessions.revoke(session, "operator", { descendants })
         ),
-        server: ({ api }) => api.session.revoke({ payload: { id: session, alsoLetIn: descendants } })
+        server: ({ api }) => api.session.revoke({ payload: { id: session, descendants } })
       })
       return yield* Terminal.print(flags.json, Output.Revoked, { revoked: session }, () => `Revoked ${session}`)
     }

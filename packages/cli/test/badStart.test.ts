@@ -292,6 +292,15 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
   )
 
   refuses(
+    "AUTH-01 a name of the server that is not one line",
+    Effect.map(Sallyport.freshState, (state) => ({
+      args: ["--port", "0", "--state-dir", state, "--name", "Ada\u2028evil"],
+      says: ["name must be one line of 1 to 128 characters"],
+      unchanged: state
+    }))
+  )
+
+  refuses(
     "HTTP-03 a trusted proxy that is neither an address nor a network",
     Effect.map(Sallyport.freshState, (state) => ({
       args: ["--port", "0", "--state-dir", state, "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "10.0.0.1/8"],

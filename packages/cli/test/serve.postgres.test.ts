@@ -36,12 +36,14 @@ const database = Effect.gen(function*() {
 const environment = (url: string) => ({ SALLYPORT_DATABASE_URL: url })
 
 /** Starts a node with the key of another one, as an operator sets one up. */
-const join = Effect.fnUntraced(function*(url: string, firstState: string) {
-  const state = yield* Sallyport.freshState
-  NFS.mkdirSync(state, { mode: 0o700 })
-  NFS.copyFileSync(NPath.join(firstState, "secret-key"), NPath.join(state, "secret-key"))
-  return yield* Sallyport.serveWith(environment(url), state)
-})
+const join = Effect.fnUntraced(
+  function*(url: string, firstState: string, variables: Readonly<Record<string, string>> = {}) {
+    const state = yield* Sallyport.freshState
+    NFS.mkdirSync(state, { mode: 0o700 })
+    NFS.copyFileSync(NPath.join(firstState, "secret-key"), NPath.join(state, "secret-key"))
+    return yield* Sallyport.serveWith({ ...environment(url), ...variables }, state)
+  }
+)
 
 describe("sallyport serve on PostgreSQL", () => {
   it.live(
@@ -85,6 +87,31 @@ describe("sallyport serve on PostgreSQL", () => {
         const key = NFS.readFileSync(NPath.join(state, "secret-key"), "utf8").trim()
         for (const secret of [token, one.code, one.code.replaceAll("-", ""), other.code, key, "\"kty\""]) {
           assert.notInclude(dump, secret)
+        }
+      }),
+    timeout
+  )
+
+  it.live(
+    "C-33 OPS-05: a node whose clock is 5 minutes ahead takes what the other has issued, and gives what it takes",
+    () =>
+      Effect.gen(function*() {
+        const { url } = yield* database
+        const state = yield* Sallyport.freshState
+        const one = yield* Sallyport.serveWith(environment(url), state)
+        const program = "const now = Date.now.bind(Date); Date.now = () => now() + 300_000"
+        const ahead = yield* join(url, state, {
+          NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(program)}`
+        })
+        for (const [here, there] of [[one, ahead], [ahead, one]] as const) {
+          const exchanged = yield* Sallyport.exchange(there, here.code)
+          assert.strictEqual(exchanged.status, 200)
+          const { access_token } = exchanged.json<{ readonly access_token: string }>()
+          assert.strictEqual((yield* Sallyport.get(here, "/api/auth/sessions", access_token)).status, 200)
+          const links = "/api/auth/pairing-links"
+          const issued = yield* Sallyport.post(here, links, access_token, { lifetimeSeconds: 60 })
+          const { code } = issued.json<{ readonly code: string }>()
+          assert.strictEqual((yield* Sallyport.exchange(there, code)).status, 200)
         }
       }),
     timeout

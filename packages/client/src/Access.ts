@@ -134,7 +134,7 @@ export class Access extends Context.Service<Access, {
    * Ending this session is a `Conflict`; use `logout` for it.
    */
   readonly revokeSession: (id: SessionId, options?: {
-    readonly alsoLetIn?: boolean | undefined
+    readonly descendants?: boolean | undefined
   }) => Effect.Effect<EndedView, ClientError>
   /** Ends all sessions of this subject but this one. */
   readonly revokeOtherSessions: Effect.Effect<EndedView, ClientError>
@@ -354,9 +354,9 @@ const make = Effect.gen(function*() {
       guarded(api.session.rename({ params: { id }, payload: { label }, responseMode }), SessionView)
     ),
     revokeSession: Effect.fn("Access.revokeSession")(function*(id, options) {
-      const alsoLetIn = options?.alsoLetIn
+      const descendants = options?.descendants
       return yield* guarded(
-        api.session.revoke({ payload: { id, ...(alsoLetIn === undefined ? {} : { alsoLetIn }) }, responseMode }),
+        api.session.revoke({ payload: { id, ...(descendants === undefined ? {} : { descendants }) }, responseMode }),
         EndedView
       )
     }),

@@ -15,10 +15,12 @@ import {
   IdempotencyKey,
   isRunId,
   parseCursor,
+  type RunAnswer,
   type RunContinuation,
   RunEnd,
   type RunId,
-  type RunStatus
+  type RunStatus,
+  WhenBusy
 } from "@sallyport/core/runs/Run"
 import * as Context from "effect/Context"
 import { SecureRandom } from "effect/crypto/SecureRandom"
@@ -37,7 +39,15 @@ import { Broken, garbled, type Refusal } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
 import { defaults, type InvalidRunsOptions, type Options, type Settings, toSettings } from "./internal/runsOptions.ts"
-import { RunEnded, RunExpired, RunsError, type RunsErrorReason, RunUnknown, SignedOut } from "./RunsError.ts"
+import {
+  QuestionUnknown,
+  RunEnded,
+  RunExpired,
+  RunsError,
+  type RunsErrorReason,
+  RunUnknown,
+  SignedOut
+} from "./RunsError.ts"
 
 export { InvalidRunsOptions, type Options } from "./internal/runsOptions.ts"
 
@@ -51,7 +61,9 @@ export { InvalidRunsOptions, type Options } from "./internal/runsOptions.ts"
 export class RunIntent extends Schema.Class<RunIntent>("@sallyport/client/RunIntent")({
   threadId: Schema.String,
   idempotencyKey: Schema.String,
-  input: Schema.Json
+  input: Schema.Json,
+  /** What the run does if its thread is busy. The server rejects it unless this says otherwise. */
+  whenBusy: Schema.optionalKey(WhenBusy)
 }) {}
 
 /**
@@ -102,6 +114,8 @@ export interface FollowOptions {
   readonly after?: number | undefined
   /** What the run continues. It becomes part of errors. */
   readonly continuation?: RunContinuation | undefined
+  /** Is run when the connection has opened, before its first event is read, and when it is lost. */
+  readonly onConnection?: ((isOpen: boolean) => Effect.Effect<void>) | undefined
 }
 
 /**
@@ -168,13 +182,14 @@ const Page = Schema.Struct({ runs: Schema.Array(RunView), next: NextPage })
 export class Runs extends Context.Service<Runs, {
   /** Creates an intent with a new key. It sends nothing. */
   readonly intent: (
-    request: { readonly threadId: string; readonly input: Schema.Json }
+    request: { readonly threadId: string; readonly input: Schema.Json; readonly whenBusy?: WhenBusy }
   ) => Effect.Effect<RunIntent>
   /**
    * Starts the run of an intent, and returns it; or returns the run that an earlier request for the same intent
    * started, whatever its state. A request whose answer was lost is sent again with the same key.
    *
-   * Fails with `Conflict` if the thread has another run, and with `IdempotencyConflict` if the key was used for another
+   * Fails with `Conflict` if the thread has another run and the intent doesn't say to wait for it or to interrupt it, or if
+   * too many wait already, and with `IdempotencyConflict` if the key was used for another
    * input.
    */
   readonly start: (intent: RunIntent, continuation?: RunContinuation) => Effect.Effect<RunView, RunsError>
@@ -211,6 +226,11 @@ export class Runs extends Context.Service<Runs, {
    * client that knows only the thread: the run may be another turn than the expected one, so prefer `find`.
    */
   readonly active: (threadId: string) => Effect.Effect<Option.Option<RunView>, RunsError>
+  /**
+   * Answers a question of a run, and returns the run. Fails with `Conflict` if the question has an answer already, which may
+   * be this one if its confirmation was lost, or if the run has ended; and with `QuestionUnknown` if the run asks no such question.
+   */
+  readonly answer: (runId: string, answer: RunAnswer) => Effect.Effect<RunView, RunsError>
   /** Aborts a run, and returns its state afterwards, also if it had ended before. */
   readonly abort: (runId: string) => Effect.Effect<RunView, RunsError>
   /** Aborts the run of an intent. A run that has not begun yet ends as soon as it begins. */
@@ -281,7 +301,9 @@ class Trail {
 const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): RunsErrorReason => {
   switch (refusal._tag) {
     case "NotFound":
-      return new RunUnknown({ runId, message: refusal.message })
+      return refusal.code === "question_not_found"
+        ? new QuestionUnknown({ runId, message: refusal.message })
+        : new RunUnknown({ runId, message: refusal.message })
     case "Gone":
       return new RunExpired({ runId, message: refusal.message })
     case "Unauthorized":
@@ -336,6 +358,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
           payload: {
             threadId: intent.threadId,
             input: intent.input,
+            ...(intent.whenBusy === undefined ? {} : { whenBusy: intent.whenBusy }),
             ...(continuation === undefined ? {} : { continuation })
           },
           responseMode
@@ -352,8 +375,14 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     work: { readonly budget: Budget; readonly trail: Trail },
     options: FollowOptions
   ): Stream.Stream<RunEvent, RunsError> => {
-    const { budget, trail } = work
-    const { runId } = options
+    const { trail } = work
+    const { onConnection = () => Effect.void, runId } = options
+    const lost = onConnection(false)
+    const budget: Budget = {
+      ...work.budget,
+      spend: (broken, startedAt) => Effect.andThen(lost, work.budget.spend(broken, startedAt)),
+      pause: Effect.andThen(lost, work.budget.pause)
+    }
     if (!isRunId(runId)) return Stream.fail(trail.error(unknownRun(runId)))
     const after = options.after ?? 0
     if (!Number.isSafeInteger(after) || after < 0) {
@@ -419,7 +448,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
             query: {},
             responseMode
           })
-        ),
+        ).pipe(Effect.tap(({ status }) => status === 200 ? onConnection(true) : Effect.void)),
         take,
         budget,
         idleTimeout: settings.idleTimeout,
@@ -451,8 +480,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
   })
 
   return Runs.of({
-    intent: ({ input, threadId }) =>
-      Effect.map(random.uuidV7(), (idempotencyKey) => new RunIntent({ threadId, idempotencyKey, input })),
+    intent: (request) => Effect.map(random.uuidV7(), (idempotencyKey) => new RunIntent({ ...request, idempotencyKey })),
     start: Effect.fn("Runs.start")(function*(intent, continuation) {
       return yield* startWith(newWork(), intent, continuation)
     }),
@@ -488,7 +516,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
                       // The key is derived from the intent's, so every client that continues the same intent asks for
                       // the same run.
                       new RunIntent({
-                        threadId: intent.threadId,
+                        ...intent,
                         idempotencyKey: `${intent.idempotencyKey}.${continued + 1}`,
                         input: input ?? next.input
                       }),
@@ -544,6 +572,10 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       yield* Effect.mapError(checkIntent({ threadId }), (error) => new Trail().error(error))
       const { run } = yield* askOnce(api.runs.active({ params: { id: threadId }, headers: {}, responseMode }), Found)
       return Option.fromNullOr(run)
+    }),
+    answer: Effect.fn("Runs.answer")(function*(runId, answer) {
+      if (!isRunId(runId)) return yield* new Trail().error(unknownRun(runId))
+      return yield* askOnce(api.runs.answer({ params: { id: runId }, payload: answer, responseMode }), RunView, runId)
     }),
     abort: Effect.fn("Runs.abort")(function*(runId) {
       if (!isRunId(runId)) return yield* new Trail().error(unknownRun(runId))

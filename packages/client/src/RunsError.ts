@@ -40,6 +40,17 @@ export class RunUnknown extends Schema.TaggedError<RunUnknown>()("RunUnknown", {
 }) {}
 
 /**
+ * Reports that the run asks no such question. Follow the run to see which it asks.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QuestionUnknown extends Schema.TaggedError<QuestionUnknown>()("QuestionUnknown", {
+  runId: Schema.NullOr(Schema.String),
+  message: Schema.String
+}) {}
+
+/**
  * Reports that there is no session, or that it has ended. Sign in, and continue from the error's cursor.
  *
  * @category errors
@@ -61,6 +72,7 @@ export const RunsErrorReason = Schema.Union([
   RunEnded,
   RunExpired,
   RunUnknown,
+  QuestionUnknown,
   SignedOut,
   WireError.Forbidden,
   Unreachable,

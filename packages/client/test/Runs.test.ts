@@ -175,6 +175,55 @@ describe("starting a run", () => {
       yield* Stream.runDrain(runs.follow(run))
     }))
 
+  it.live("RUN-20: answers what a run asks, once, and tells what cannot be answered", () =>
+    Effect.gen(function*() {
+      const server = yield* start({
+        program: ({ run }) => Effect.map(run.ask("colour", { choices: ["red", "blue"] }), (colour) => ({ colour }))
+      })
+      const { runs } = yield* connect(server.url, having(yield* server.token()))
+      const { runId } = yield* runs.start(yield* runs.intent({ threadId: "thread", input: 1 }))
+      const asked = yield* Stream.runHead(runs.follow({ runId }))
+      assert.deepInclude(Option.getOrThrow(asked), {
+        data: { question: { name: "colour", ask: { choices: ["red", "blue"] } } }
+      })
+      assert.strictEqual((yield* runs.get(runId)).status, "waiting")
+      const why = (name: string, value: Schema.Json = 1, id: string = runId) =>
+        Effect.map(Effect.flip(runs.answer(id, { name, value })), ({ reason }) => reason)
+      assert.strictEqual((yield* why("size"))._tag, "QuestionUnknown")
+      assert.strictEqual((yield* why("colour", 1, "none"))._tag, "RunUnknown")
+      assert.strictEqual((yield* why(""))._tag, "InvalidInput")
+      assert.strictEqual((yield* why("colour", "x".repeat(2 ** 21)))._tag, "TooLarge")
+      assert.strictEqual((yield* runs.answer(runId, { name: "colour", value: "blue" })).status, "running")
+      assert.deepInclude(yield* why("colour", "red"), { _tag: "Conflict" })
+      const end = yield* Stream.runLast(runs.follow({ runId }))
+      assert.deepInclude(Option.getOrThrow(end), { end: { status: "succeeded", result: { colour: "blue" } } })
+      assert.deepInclude(yield* why("colour", "red"), { _tag: "Conflict", code: "question_answered" })
+    }))
+
+  it.live("RUN-22: an intent waits for its thread or takes it, also when it continues, and is kept as JSON", () =>
+    Effect.gen(function*() {
+      const { open, program } = yield* gated
+      const server = yield* start({ program })
+      const { runs } = yield* connect(server.url, having(yield* server.token()))
+      const first = yield* runs.start(yield* runs.intent({ threadId: "thread", input: 1 }))
+      const kept = JSON.stringify(
+        Schema.encodeSync(Runs.RunIntent)(yield* runs.intent({ threadId: "thread", input: 2, whenBusy: "enqueue" }))
+      )
+      const waiting = yield* runs.start(Schema.decodeUnknownSync(Runs.RunIntent)(JSON.parse(kept)))
+      assert.deepStrictEqual([first.status, waiting.status], ["running", "queued"])
+      assert.deepStrictEqual((yield* runs.list({ status: "queued" })).runs.map(({ runId }) => runId), [waiting.runId])
+      const takes = yield* runs.start(yield* runs.intent({ threadId: "thread", input: 3, whenBusy: "interrupt" }))
+      assert.strictEqual(takes.status, "running")
+      const end = yield* Stream.runLast(runs.follow(first))
+      assert.deepInclude(Object(Option.getOrThrow(end)).end, { status: "aborted", reason: "interrupted_by_run" })
+      yield* open
+      for (const run of [takes, waiting]) {
+        const last = yield* Stream.runLast(runs.follow(run))
+        assert.deepInclude(Object(Option.getOrThrow(last)).end, { status: "succeeded" })
+      }
+      assert.strictEqual((yield* runs.get(waiting.runId)).status, "succeeded")
+    }))
+
   it.live("checks what it would send, and sends nothing that no server takes", () =>
     Effect.gen(function*() {
       const server = yield* always(404, "NotFound", "run_not_found")

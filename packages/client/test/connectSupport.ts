@@ -142,7 +142,7 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
       SessionCredentialService.layerWith(options.sessions ?? {}),
       BootstrapCredentialService.layer,
       DpopProof.layer,
-      EnvironmentConnector.layer,
+      EnvironmentConnector.layerWith({ loopbackEnvironments: true }),
       AuthPolicy.layer({ host: "127.0.0.1", publicUrl: new URL(relay.url) })
     ).pipe(
       Layer.provideMerge(Layer.fresh(Layer.mergeAll(
@@ -174,7 +174,7 @@ export const start = Effect.fnUntraced(function*(options: WorldOptions = {}): Ef
             Layer.provide(HttpApiBuilder.layer(SignInApi), SessionHandlers.layer),
             Layer.provide(
               HttpApiBuilder.layer(RelayApi),
-              RelayHandlers.layerWith({ loopbackEnvironments: true, ...options.relay })
+              RelayHandlers.layerWith(options.relay ?? {})
             )
           ).pipe(
             Layer.provide([Authentication.layer, Authentication.layerRequestErrors()]),

@@ -77,6 +77,8 @@ export interface ServerOptions {
   readonly sessions?: SessionCredentialService.Options | undefined
   /** The address that clients use, if it is not the server's own. */
   readonly publicUrl?: string | undefined
+  /** The policy, if it is not the one of an address of this machine. */
+  readonly policy?: AuthPolicy.Kind | undefined
   /** What it requires of proofs; it takes none by default. */
   readonly dpop?: DpopProof.Options | undefined
   /** What the host serves beside it. */
@@ -96,7 +98,10 @@ export interface Server {
   readonly log: RunEventLog.RunEventLog["Service"]
   readonly sessions: SessionCredentialService.SessionCredentialService["Service"]
   /** Returns a fresh pairing code. */
-  readonly code: (scopes?: ReadonlyArray<AccessScope.AccessScope>) => Effect.Effect<Redacted.Redacted>
+  readonly code: (
+    scopes?: ReadonlyArray<AccessScope.AccessScope>,
+    subject?: string
+  ) => Effect.Effect<Redacted.Redacted>
   /** Returns the token of a new session. */
   readonly token: (scopes?: ReadonlyArray<AccessScope.AccessScope>) => Effect.Effect<Redacted.Redacted>
 }
@@ -119,6 +124,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     options.dpop === undefined ? Layer.empty : DpopProof.layerWith(options.dpop),
     AuthPolicy.layer({
       host: "127.0.0.1",
+      kind: options.policy,
       ...(options.publicUrl === undefined ? {} : { publicUrl: new URL(options.publicUrl) })
     }),
     RunProgram.layer(options.program ?? counting)
@@ -156,8 +162,8 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     url: `http://127.0.0.1:${port}`,
     log: Context.get(context, RunEventLog.RunEventLog),
     sessions,
-    code: (scopes = AccessScope.builtin) =>
-      Effect.orDie(Effect.map(links.issue({ issuedBy: "operator", scopes }), ({ code }) => code)),
+    code: (scopes = AccessScope.builtin, subject = "owner") =>
+      Effect.orDie(Effect.map(links.issue({ issuedBy: "operator", scopes, subject }), ({ code }) => code)),
     token: (scopes = AccessScope.builtin) =>
       Effect.orDie(Effect.map(
         sessions.issue({ subject: "owner", scopes, method: "bearer-access-token" }),

@@ -139,6 +139,8 @@ export class EnvironmentConnector extends Context.Service<EnvironmentConnector, 
   readonly relayId: string
   /** The relay's newest key, which is what an environment that is being linked is told. */
   readonly newestKey: Effect.Effect<PublicKey, EnvironmentConnectorError>
+  /** Refuses an address that no environment may have: each request checks that of the environment in the same way. */
+  readonly checkAddress: (url: string) => Effect.Effect<void, PublicHttp.AddressRefused>
   /** Asks for a credential for a client. */
   readonly mint: (
     environment: RelayEnvironmentRow,
@@ -210,6 +212,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     (cause) => new EnvironmentConnectorError({ reason: new RelayKeyUnreadable({ cause }) })
   )
   const relayId = (yield* readKeys).id
+  const checkAddress = yield* PublicHttp.makeCheck({ loopback: settings.loopbackEnvironments })
   const once = Effect.map(random.randomBytes(24), Base64Url.encode)
 
   const send = Effect.fnUntraced(function*<A extends { readonly proof: string }, P extends object, E1, E2>(request: {
@@ -229,6 +232,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       new EnvironmentConnectorError({ reason: new EnvironmentUnreachable({ environmentId, problem }) })
     const refuse = (problem: string) =>
       new EnvironmentConnectorError({ reason: new AnswerRefused({ environmentId, problem }) })
+    yield* Effect.mapError(checkAddress(environment.url), ({ problem }) => unreachable(problem))
     const jti = yield* once
     const nonce = yield* once
     const { current, next } = yield* keys
@@ -299,6 +303,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 
   return EnvironmentConnector.of({
     relayId,
+    checkAddress,
     newestKey: Effect.map(
       keys,
       ({ current, next }) => Option.match(next, { onNone: () => current, onSome: ({ identity }) => identity }).publicKey
@@ -377,8 +382,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   })
 })
 
-// Plain HTTP to this machine is let pass here: the relay links, and asks, such an environment only if it was told to.
-const layerHttp = PublicHttp.layer({ loopback: true })
+/** Creates the service on a client that calls no other addresses than the service does. */
+const buildPublic = Effect.fnUntraced(function*(settings: Settings) {
+  const http = yield* PublicHttp.make({ loopback: settings.loopbackEnvironments })
+  return yield* Effect.provideService(build(settings), HttpClient.HttpClient, http)
+})
 
 /**
  * Creates the service on an HTTP client that must not follow redirects, and must not reach addresses that are not public,
@@ -403,11 +411,10 @@ export const layerWith = (options: Options): Layer.Layer<
   EnvironmentConnector,
   InvalidEnvironmentConnectorOptions | SecretStore.SecretStoreError,
   Requirements
-> => Layer.provide(Layer.effect(EnvironmentConnector, make(options)), layerHttp)
+> => Layer.effect(EnvironmentConnector, Effect.flatMap(settings.fromObject(options), buildPublic))
 
 /**
- * Provides the connector with the options of the configuration: `SALLYPORT_CONNECTOR_TIMEOUT` and
- * `SALLYPORT_CONNECTOR_MAX_ANSWER_BYTES`.
+ * Provides the connector with the options of the configuration, in variables that begin with `SALLYPORT_CONNECTOR_`.
  *
  * @category layers
  * @since 0.1.0
@@ -416,7 +423,7 @@ export const layerConfig: Layer.Layer<
   EnvironmentConnector,
   Config.ConfigError | InvalidEnvironmentConnectorOptions | SecretStore.SecretStoreError,
   Requirements
-> = Layer.provide(Layer.effect(EnvironmentConnector, Effect.flatMap(settings.fromConfig, build)), layerHttp)
+> = Layer.effect(EnvironmentConnector, Effect.flatMap(settings.fromConfig, buildPublic))
 
 /**
  * Provides the connector with the defaults of {@link Options}. It connects to public addresses only.
@@ -424,7 +431,7 @@ export const layerConfig: Layer.Layer<
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<EnvironmentConnector, SecretStore.SecretStoreError, Requirements> = Layer.provide(
-  Layer.effect(EnvironmentConnector, Effect.flatMap(settings.defaults, build)),
-  layerHttp
+export const layer: Layer.Layer<EnvironmentConnector, SecretStore.SecretStoreError, Requirements> = Layer.effect(
+  EnvironmentConnector,
+  Effect.flatMap(settings.defaults, buildPublic)
 )

@@ -28,7 +28,7 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
-import { EnvironmentConnector, EnvironmentConnectorError, EnvironmentUnreachable } from "./EnvironmentConnector.ts"
+import { EnvironmentConnector, type EnvironmentConnectorError } from "./EnvironmentConnector.ts"
 import { overlapMillis } from "./EnvironmentLink.ts"
 import * as DecisionStream from "./internal/decisionStream.ts"
 import * as Jwt from "./internal/jwt.ts"
@@ -66,7 +66,6 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         callsPerAccount,
         callsPerClient,
         environmentsPerAccount,
-        loopbackEnvironments,
         proofsPerAccount,
         waitsPerAccount,
         waitsPerClient
@@ -77,7 +76,6 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         publicUrl === undefined
           ? ["https", "http"].map((scheme) => URL.parse(`${scheme}://${headers.host}`)?.origin ?? "")
           : [publicUrl.origin]
-      const checkAddress = yield* PublicHttp.makeCheck({ loopback: loopbackEnvironments })
       const openWait = OpenRequests.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
       const openCall = OpenRequests.make({ perClient: callsPerClient, perAccount: callsPerAccount })
       const logRefusal = Seldom.make("Refused what was said in the name of an environment", Effect.logInfo)
@@ -120,13 +118,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         environment: RelayEnvironmentRow,
         request: (environment: RelayEnvironmentRow) => Effect.Effect<A, EnvironmentConnectorError>
       ) =>
-        checkAddress(environment.url).pipe(
-          Effect.mapError(({ problem }) =>
-            new EnvironmentConnectorError({
-              reason: new EnvironmentUnreachable({ environmentId: environment.id, problem })
-            })
-          ),
-          Effect.andThen(request(environment)),
+        request(environment).pipe(
           Effect.map((answer) => ({ answer, row: environment })),
           Effect.catchTag(
             "EnvironmentConnectorError",
@@ -235,7 +227,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           function*({ payload, request }) {
             const session = yield* CurrentSession
             const { environmentId, key, proof, url } = payload
-            yield* checkAddress(url)
+            yield* connector.checkAddress(url)
             if (/[?#]/.test(url)) {
               return yield* new PublicHttp.AddressRefused({ host: url, problem: "it has a query or a fragment" })
             }
@@ -282,9 +274,8 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           Effect.catchTags({
             AddressRefused: ({ message }: PublicHttp.AddressRefused) =>
               Wire.invalidRequest({
-                message: "The address of an environment must begin with https:// and be a public one" +
-                  `${loopbackEnvironments ? ", or plain HTTP on this machine" : ""}. ${message}` +
-                  (loopbackEnvironments ? "" : "; to allow this machine as well, the relay sets loopbackEnvironments")
+                message: "The address of an environment must begin with https:// and be a public one, or one of this " +
+                  `machine over plain HTTP if the relay sets loopbackEnvironments. ${message}`
               }),
             JwtRefused: ({ message, problem }: Jwt.JwtRefused) =>
               Wire.invalidRequest({

@@ -113,6 +113,7 @@ export const rotate = (options?: Options): Effect.Effect<
 const follow = <E>(found: Effect.Effect<Settings, E>): Layer.Layer<never, E, Requirements> =>
   Layer.effectDiscard(Effect.flatMap(found, (settings) => {
     const outage = Outage.make({
+      of: "key rotation",
       begins: "The rotation of the relay's key failed; it goes on later",
       ends: "The rotation of the relay's key goes on"
     })()

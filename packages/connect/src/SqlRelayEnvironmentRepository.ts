@@ -64,7 +64,7 @@ export const layerStorage = (
 ): Layer.Layer<RelayEnvironmentRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(
     RelayEnvironmentRepository,
-    Effect.map(SqlKit.make(options), (kit) => {
+    Effect.map(SqlKit.make("relay environments", options), (kit) => {
       const { isPg, read, statement, write } = kit
       const { columns, decode } = kit.rows("relay_environments", RelayEnvironmentRow)
       const environments = kit.table("relay_environments")

@@ -63,7 +63,7 @@ export const layerStorage = (
 ): Layer.Layer<RelayProofRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(
     RelayProofRepository,
-    Effect.map(SqlKit.make(options), (kit) => {
+    Effect.map(SqlKit.make("relay proofs", options), (kit) => {
       const { read, skipLocked, statement, transaction, write } = kit
       const rows = kit.rows("relay_proofs", RelayProofRow)
       const proofs = kit.table("relay_proofs")

@@ -10,6 +10,7 @@ import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"
 import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Identity from "@sallyport/connect/Identity"
 import * as Linking from "@sallyport/connect/Linking"
+import * as RelayKeyRotation from "@sallyport/connect/RelayKeyRotation"
 import { ConnectEnvironmentApi, typ } from "@sallyport/contract/ConnectProtocol"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
@@ -37,7 +38,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Http from "node:http"
 import { type Fields, headerOf, keyOf, timesNow, write } from "./tampering.ts"
 import { tokenDigest } from "../src/internal/jwt.ts"
-import { startRelay } from "./world.ts"
+import { key, startRelay } from "./world.ts"
 
 /** A server of the test's own making, which answers as a test says. */
 const fakeServer = (answer: (response: Http.ServerResponse) => void) =>
@@ -79,7 +80,7 @@ const misbehaviours = (elsewhere: string): ReadonlyArray<readonly [title: string
   ["speaks no JSON", (response) => response.end("no json")]
 ]
 
-const Relay = EnvironmentConnector.layerWith({ timeout: "300 millis" }).pipe(
+const Relay = EnvironmentConnector.layerWith({ timeout: "300 millis", loopbackEnvironments: true }).pipe(
   Layer.provideMerge(Layer.fresh(SecretStore.layerMemory)),
   Layer.provideMerge(NodeCrypto.layer)
 )
@@ -289,33 +290,61 @@ describe("a relay asked to link what is inside", () => {
       assert.strictEqual(connections, 0)
     }).pipe(Effect.scoped, Effect.provide(Environment)))
 
-  it.live("CONN-15: does not call what was linked on this machine, once it may not be", () =>
+  it.live("CONN-15 C-26: no request goes to what was linked when it might be, and may not be any more", () =>
     Effect.gen(function*() {
-      let asked = 0
-      const beside = yield* fakeServer((response) => {
-        asked++
-        response.end("{}")
-      })
-      const relay = yield* startRelay("memory", { loopbackEnvironments: false })
+      let connections = 0
+      const beside = yield* fakeServer((response) => response.end("{}"))
+      beside.server.on("connection", () => connections++)
+      const { port } = new URL(beside.url)
+      const resolve = () => Effect.succeed([{ address: "127.0.0.1", family: 4 }])
+      const relay = yield* startRelay("memory", { loopbackEnvironments: false }).pipe(
+        Effect.provideService(PublicHttp.Resolver, resolve)
+      )
       const { publicKey } = yield* Identity.load(Identity.environmentKeyName)
-      yield* relay.run(RelayEnvironmentRepository.use((environments) =>
-        environments.link(linked({
-          id: "desk",
+      const connector = yield* relay.run(EnvironmentConnector.EnvironmentConnector)
+      const client = { account: "ada", proofKeyThumbprint: key("a") }
+      const urls = [
+        beside.url,
+        `http://localhost:${port}`,
+        `http://inside.example:${port}`,
+        `https://127.0.0.1:${port}`,
+        `https://[::ffff:127.0.0.1]:${port}`,
+        `https://2130706433:${port}`,
+        `https://inside.example:${port}`,
+        `https://desk.local:${port}`
+      ]
+      for (const [index, url] of urls.entries()) {
+        const environment = linked({
+          id: `desk-${index}`,
           account: "ada",
-          url: beside.url,
+          url,
           keyX: publicKey.x,
           keyId: publicKey.kid,
           relayKeyId: null,
           linkedAtMillis: 0
-        }))
-      ))
-      const health = yield* Linking.health({
-        relayUrl: relay.url,
-        token: Redacted.make("ada"),
-        environmentId: "desk"
-      })
-      assert.strictEqual(health.status, "unreachable")
-      assert.strictEqual(asked, 0)
+        })
+        yield* relay.run(RelayEnvironmentRepository.use((environments) => environments.link(environment)))
+        for (
+          const [call, request] of Object.entries({
+            health: connector.health(environment),
+            mint: connector.mint(environment, { ...client, label: null, deviceType: "desktop" }),
+            wait: connector.wait(environment, { ...client, requestedAtMillis: 0, waitSeconds: 1 }),
+            tellKey: connector.tellKey(environment, publicKey)
+          })
+        ) {
+          const { reason } = yield* Effect.flip(Effect.asVoid(request))
+          assert.strictEqual(reason._tag, "EnvironmentUnreachable", `${call} ${url}`)
+        }
+        const health = yield* Linking.health({
+          relayUrl: relay.url,
+          token: Redacted.make("ada"),
+          environmentId: environment.id
+        })
+        assert.strictEqual(health.status, "unreachable", url)
+      }
+      const rotation = yield* relay.run(RelayKeyRotation.rotate())
+      assert.strictEqual(rotation.unconfirmed.length, urls.length)
+      assert.strictEqual(connections, 0)
     }).pipe(Effect.scoped, Effect.provide(Environment)))
 })
 

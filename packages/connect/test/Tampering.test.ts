@@ -86,7 +86,7 @@ const Environment = HttpRouter.serve(
   Layer.provide(Logger.layer([]))
 )
 
-const Relay = EnvironmentConnector.layer.pipe(
+const Relay = EnvironmentConnector.layerWith({ loopbackEnvironments: true }).pipe(
   Layer.provideMerge(Layer.fresh(SecretStore.layerMemory)),
   Layer.provideMerge(NodeCrypto.layer)
 )

@@ -16,7 +16,6 @@ describe("the options of a relay", () => {
         yield* decode({
           SALLYPORT_RELAY_PROOFS_PER_ACCOUNT: "1",
           SALLYPORT_RELAY_ENVIRONMENTS_PER_ACCOUNT: "2",
-          SALLYPORT_RELAY_LOOPBACK_ENVIRONMENTS: "true",
           SALLYPORT_RELAY_CALLS_PER_CLIENT: "5",
           SALLYPORT_RELAY_CALLS_PER_ACCOUNT: "6",
           SALLYPORT_RELAY_WAITS_PER_CLIENT: "3",
@@ -25,7 +24,6 @@ describe("the options of a relay", () => {
         {
           proofsPerAccount: 1,
           environmentsPerAccount: 2,
-          loopbackEnvironments: true,
           callsPerClient: 5,
           callsPerAccount: 6,
           waitsPerClient: 3,
@@ -36,8 +34,11 @@ describe("the options of a relay", () => {
 
   it.effect("are refused by the name of the variable", () =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(decode({ SALLYPORT_RELAY_LOOPBACK_ENVIRONMENTS: "perhaps" }))
+      const error = yield* Effect.flip(decode({ SALLYPORT_RELAY_CALLS_PER_CLIENT: "some" }))
       assert.strictEqual(error._tag, "InvalidRelayHandlersOptions")
-      assert.include(error.message, "SALLYPORT_RELAY_LOOPBACK_ENVIRONMENTS must be true or false, not \"perhaps\"")
+      assert.include(
+        error.message,
+        "SALLYPORT_RELAY_CALLS_PER_CLIENT must be a whole number from 1, such as 8, not \"some\""
+      )
     }))
 })

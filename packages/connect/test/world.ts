@@ -109,10 +109,13 @@ const layerMeanwhile = (meanwhile: Meanwhile) =>
       }))
   )
 
-const layerRelay = (store: Store, meanwhile: Meanwhile, options: RelayHandlers.Options) =>
+/** Lists the options of a relay of a test, which calls environments on this machine unless it is told not to. */
+export type RelayOptions = RelayHandlers.Options & Pick<EnvironmentConnector.Options, "loopbackEnvironments">
+
+const layerRelay = (store: Store, meanwhile: Meanwhile, options: RelayOptions) =>
   HttpRouter.serve(
     HttpApiBuilder.layer(RelayApi).pipe(
-      Layer.provide(RelayHandlers.layerWith({ proofsPerAccount: 80, loopbackEnvironments: true, ...options })),
+      Layer.provide(RelayHandlers.layerWith({ proofsPerAccount: 80, ...options })),
       Layer.provide(layerMeanwhile(meanwhile)),
       Layer.provide([authentication, Authentication.layerRequestErrors()])
     ),
@@ -120,7 +123,10 @@ const layerRelay = (store: Store, meanwhile: Meanwhile, options: RelayHandlers.O
   ).pipe(
     Shutdown.graceful,
     Layer.provideMerge(Layer.merge(
-      EnvironmentConnector.layerWith({ timeout: "1 minute" }),
+      EnvironmentConnector.layerWith({
+        timeout: "1 minute",
+        loopbackEnvironments: options.loopbackEnvironments ?? true
+      }),
       SessionCredentialService.layer
     )),
     Layer.provideMerge(Layer.fresh(layerStore[store])),
@@ -152,7 +158,7 @@ export interface Answer<A> {
 }
 
 /** Starts a relay, which stops with the scope. */
-export const startRelay = Effect.fnUntraced(function*(store: Store, options: RelayHandlers.Options = {}) {
+export const startRelay = Effect.fnUntraced(function*(store: Store, options: RelayOptions = {}) {
   const meanwhile: Meanwhile = {}
   const services = yield* Layer.build(layerRelay(store, meanwhile, options))
   const run = Effect.provideContext(services)

@@ -116,7 +116,9 @@ export const FeedConnectClient = Schema.Struct({
 export const AccessStreamFailure = Schema.Struct({
   code: Schema.String,
   message: Schema.String,
-  retryable: Schema.Boolean
+  retryable: Schema.Boolean,
+  /** Under which the server's log has the cause, if the fault is the server's. */
+  traceId: Schema.optionalKey(Schema.String)
 })
 
 /** Holds what every change carries: its revision, its actor and its time. */

@@ -111,6 +111,8 @@ export class PairingLinkView extends Schema.Class<PairingLinkView>("@sallyport/c
  */
 export class PolicyView extends Schema.Class<PolicyView>("@sallyport/contract/PolicyView")({
   kind: Kind,
+  /** What the owner calls this server. Pages show its address if there is none. */
+  name: Schema.NullOr(Schema.String),
   bootstrapMethods: Schema.Array(BootstrapMethod),
   sessionMethods: Schema.Array(SessionMethod)
 }) {}

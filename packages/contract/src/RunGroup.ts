@@ -3,11 +3,13 @@
  */
 import {
   IdempotencyKey,
+  RunAnswer,
   RunContinuation,
   RunEnd,
   RunId,
   RunStatus,
-  ThreadId as CoreThreadId
+  ThreadId as CoreThreadId,
+  WhenBusy
 } from "@sallyport/core/runs/Run"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
@@ -56,9 +58,11 @@ export class RunView extends Schema.Class<RunView>("@sallyport/contract/RunView"
  * @since 0.1.0
  */
 export const RunStreamFailure = Schema.Struct({
-  code: Schema.Literals(["session_ended", "unavailable", "run_not_found", "cursor_expired"]),
+  code: Schema.Literals(["session_ended", "unavailable", "run_not_found", "cursor_expired", "internal_error"]),
   message: Schema.String,
-  retryable: Schema.Boolean
+  retryable: Schema.Boolean,
+  /** Under which the server's log has the cause, if the fault is the server's. */
+  traceId: Schema.optionalKey(Schema.String)
 })
 
 /**
@@ -129,6 +133,8 @@ export const IdempotencyKeyHeader = Schema.Trim.check(
 const startPayload = Schema.Struct({
   threadId: ThreadId,
   input: Schema.Json,
+  /** What the run does if its thread is busy: `reject` unless given. Not compared when a request is repeated. */
+  whenBusy: Schema.optionalKey(WhenBusy),
   /** What the run continues. It is kept with the run, and is not compared when a request is repeated. */
   continuation: Schema.optionalKey(RunContinuation)
 })
@@ -179,6 +185,12 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
     success: Schema.Struct({ run: Schema.NullOr(RunView) }),
     error: [InvalidRequest, Unavailable]
   }).pipe(requires("runs:read")),
+  HttpApiEndpoint.post("answer", "/api/runs/:id/answers", {
+    params: { id: Schema.String },
+    payload: RunAnswer,
+    success: RunView,
+    error: [InvalidRequest, NotFound, Conflict, TooLarge, Unavailable]
+  }).pipe(requires("runs:operate")),
   HttpApiEndpoint.post("abort", "/api/runs/:id/abort", {
     params: { id: Schema.String },
     success: RunView,
@@ -192,6 +204,6 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
       outcome: Schema.Literals(["aborted", "already-ended", "registered"]),
       run: Schema.NullOr(RunView)
     }),
-    error: [InvalidRequest, IdempotencyConflict, Unavailable]
+    error: [InvalidRequest, Conflict, IdempotencyConflict, Unavailable]
   }).pipe(requires("runs:operate"))
 ).middleware(RequestErrors) {}

@@ -146,7 +146,7 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     payload: Schema.Struct({
       id: SessionId.check(Schema.isMaxLength(64)),
       /** Whether to end all that descends from the session as well. Its own open links end in any case. */
-      alsoLetIn: Schema.optionalKey(Schema.Boolean)
+      descendants: Schema.optionalKey(Schema.Boolean)
     }),
     success: EndedView,
     error: [NotFound, Conflict, Unavailable]

@@ -35,6 +35,8 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>()(
   "Unauthorized",
   {
     ...fields(["unauthorized", "invalid_credential", "invalid_dpop_proof", "use_dpop_nonce"]),
+    /** How a pairing code that did exist has ended, for a day after its end. */
+    ended: Schema.optionalKey(Schema.Literals(["used", "expired", "revoked"])),
     /** The server's time, in seconds since the epoch, if the proof may come from a client with a wrong clock. */
     serverTimeSeconds: Schema.optionalKey(Schema.Natural)
   },
@@ -74,6 +76,7 @@ export class NotFound extends Schema.TaggedError<NotFound>()(
     "connect_client_not_found",
     "connect_not_offered",
     "run_not_found",
+    "question_not_found",
     "credential_unknown",
     "credential_not_set"
   ]),
@@ -95,9 +98,11 @@ export class Conflict extends Schema.TaggedError<Conflict>()(
     "security_mode_unreadable",
     "current_session",
     "too_many_links",
+    "too_many_runs",
     "thread_busy",
     "cursor_beyond_end",
     "run_ended",
+    "question_answered",
     "no_active_org",
     "undecryptable"
   ]),

@@ -1,6 +1,7 @@
 /**
  * How an answer that is an error is made and logged: with the trace id under which the log has its reason.
  */
+import * as Metrics from "@sallyport/core/Metrics"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
@@ -50,6 +51,7 @@ export const answer = <E>(
     (traceId) =>
       (ours ? Effect.logWarning(`Answered ${code}`, Cause.fail(reason)) : Effect.logDebug(`Answered ${code}`)).pipe(
         Effect.annotateLogs({ traceId }),
+        Effect.andThen(Metrics.failures(1, { code })),
         Effect.andThen(Effect.fail(error(traceId)))
       )
   )

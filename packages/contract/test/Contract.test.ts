@@ -70,6 +70,7 @@ describe("the contract", () => {
       "runs.get": ["runs:read"],
       "runs.events": ["runs:read"],
       "runs.active": ["runs:read"],
+      "runs.answer": ["runs:operate"],
       "runs.abort": ["runs:operate"],
       "runs.abortThread": ["runs:operate"]
     })

@@ -9,6 +9,7 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Metrics from "./Metrics.ts"
 
 /**
  * Describes one who meets an outage. Failures that follow the first are logged at the level of debugging.
@@ -36,6 +37,8 @@ const steadyMillis = 2_000
  * @since 0.1.0
  */
 export const make = (sentences: {
+  /** What is away, in a word or two, for the metric of outages. */
+  readonly of: string
   /** What cannot be done, and what happens meanwhile. */
   readonly begins: string
   /** What works again; how long it took follows. */
@@ -43,6 +46,7 @@ export const make = (sentences: {
 }): () => Witness => {
   // Those for whom it fails, each with the time since when it has worked again, if it has.
   const failing = new Map<Witness, number | undefined>()
+  const counted = (change: 1 | -1) => Metrics.outages(change, { of: sentences.of })
   let beganAt = 0
   let endedAt = -Infinity
   let isSteady = true
@@ -54,7 +58,10 @@ export const make = (sentences: {
       failing.delete(witness)
       if (failing.size > 0) return Effect.void
       endedAt = nowMillis
-      return Effect.logInfo(`${sentences.ends}, after ${Duration.format(Duration.millis(since - beganAt))}`)
+      return Effect.andThen(
+        counted(-1),
+        Effect.logInfo(`${sentences.ends}, after ${Duration.format(Duration.millis(since - beganAt))}`)
+      )
     })
   return () => {
     const witness: Witness = {
@@ -68,12 +75,12 @@ export const make = (sentences: {
             (nowMillis) => {
               beganAt = nowMillis
               isSteady = nowMillis - endedAt >= steadyMillis
-              return Effect.logWarning(sentences.begins, cause)
+              return Effect.andThen(counted(1), Effect.logWarning(sentences.begins, cause))
             }
           )
         }),
       worked: Effect.suspend(() => failing.has(witness) ? worked(witness) : Effect.void),
-      left: Effect.sync(() => void failing.delete(witness))
+      left: Effect.suspend(() => failing.delete(witness) && failing.size === 0 ? counted(-1) : Effect.void)
     }
     return witness
   }

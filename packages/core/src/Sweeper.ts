@@ -6,6 +6,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Metrics from "./Metrics.ts"
 import * as Outage from "./Outage.ts"
 import * as ServiceOptions from "./ServiceOptions.ts"
 
@@ -143,6 +144,7 @@ export const layer = <E, E2, R>(sweeper: {
     const { batchSize, intervalMillis, retentionMillis } = yield* settings(name, options, defaults)
     const sweep = yield* sweeper.sweep
     const outage = Outage.make({
+      of: `sweeper of ${name}`,
       begins: `The sweeper of ${name} fails; it tries again`,
       ends: `The sweeper of ${name} works again`
     })()
@@ -155,7 +157,7 @@ export const layer = <E, E2, R>(sweeper: {
         )
         : Effect.succeed(0)).pipe(
         // Others get their turn between two batches.
-        Effect.tap(() => Effect.yieldNow),
+        Effect.tap((swept) => Effect.andThen(Metrics.swept(swept, { of: name }), Effect.yieldNow)),
         Effect.repeat({ while: (swept) => swept >= batchSize }),
         Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
         Effect.andThen(Effect.sleep(intervalMillis)),

@@ -14,7 +14,7 @@ it.effect("OPS-06: reads that fail while hints still come are one outage", () =>
       wakeUps: Stream.tick("250 millis"),
       pollInterval: Duration.seconds(5),
       retryDelay: Duration.millis(250),
-      outage: Outage.make({ begins: "begins", ends: "ends" })(),
+      outage: Outage.make({ of: "it", begins: "begins", ends: "ends" })(),
       look: () => Effect.fail("the store is down")
     }))
     for (let step = 0; step < 40; step++) yield* TestClock.adjust("250 millis")

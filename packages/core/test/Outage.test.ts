@@ -42,7 +42,7 @@ describe("an outage", () => {
         wakeUps: Stream.suspend(() => failing ? Stream.fail(broken) : wakeUps.listen),
         pollInterval: Duration.seconds(5),
         retryDelay: Duration.millis(250),
-        outage: Outage.ofSource(source, { begins: "The source is gone", ends: "The source is back" }),
+        outage: Outage.ofSource(source, { of: "it", begins: "The source is gone", ends: "The source is back" }),
         look: () =>
           Effect.suspend(() => {
             looks++
@@ -73,7 +73,7 @@ describe("an outage", () => {
         wakeUps: wakeUps.listen,
         pollInterval: Duration.seconds(5),
         retryDelay: Duration.millis(250),
-        outage: Outage.make({ begins: "gone", ends: "back" })(),
+        outage: Outage.make({ of: "it", begins: "gone", ends: "back" })(),
         look: () => Effect.sync(() => void looks++)
       }))
       yield* TestClock.adjust("1 second")
@@ -95,7 +95,7 @@ describe("an outage", () => {
         ),
         pollInterval: Duration.seconds(1),
         retryDelay: Duration.millis(250),
-        outage: Outage.make({ begins: "gone", ends: "back" })(),
+        outage: Outage.make({ of: "it", begins: "gone", ends: "back" })(),
         look: () => Effect.void
       }))
       for (let step = 0; step < 240; step++) yield* TestClock.adjust("250 millis")
@@ -110,7 +110,7 @@ describe("an outage", () => {
   it.effect("OPS-06: a witness that fails and goes away keeps no outage open, and the next one is told of", () => {
     const log = captured()
     return Effect.gen(function*() {
-      const witness = Outage.make({ begins: "gone", ends: "back" })
+      const witness = Outage.make({ of: "it", begins: "gone", ends: "back" })
       const gone = witness()
       yield* gone.failed(Cause.fail("why"))
       yield* gone.left

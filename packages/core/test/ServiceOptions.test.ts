@@ -313,10 +313,13 @@ describe("options in variables", () => {
       pollInterval: 5_000,
       pageSize: 256,
       maxTailBytes: 33_554_432,
+      maxQueued: 16,
       maxBatchEvents: 50,
       maxEventBytes: 1_048_576,
       maxEvents: 1_000_000,
-      maxRunBytes: 1_073_741_824
+      maxRunBytes: 1_073_741_824,
+      maxRunning: 1_000,
+      maxAborts: 1_000
     },
     variables: {
       SALLYPORT_RUNS_HEARTBEAT_INTERVAL: "1 second",
@@ -327,10 +330,13 @@ describe("options in variables", () => {
       SALLYPORT_RUNS_POLL_INTERVAL: "6 seconds",
       SALLYPORT_RUNS_PAGE_SIZE: "7",
       SALLYPORT_RUNS_MAX_TAIL_BYTES: "8",
+      SALLYPORT_RUNS_MAX_QUEUED: "13",
       SALLYPORT_RUNS_MAX_BATCH_EVENTS: "9",
       SALLYPORT_RUNS_MAX_EVENT_BYTES: "10",
       SALLYPORT_RUNS_MAX_EVENTS: "11",
-      SALLYPORT_RUNS_MAX_RUN_BYTES: "12"
+      SALLYPORT_RUNS_MAX_RUN_BYTES: "12",
+      SALLYPORT_RUNS_MAX_RUNNING: "13",
+      SALLYPORT_RUNS_MAX_ABORTS: "15"
     },
     all: {
       heartbeatInterval: 1_000,
@@ -341,10 +347,13 @@ describe("options in variables", () => {
       pollInterval: 6_000,
       pageSize: 7,
       maxTailBytes: 8,
+      maxQueued: 13,
       maxBatchEvents: 9,
       maxEventBytes: 10,
       maxEvents: 11,
-      maxRunBytes: 12
+      maxRunBytes: 12,
+      maxRunning: 13,
+      maxAborts: 15
     },
     wrong: [
       [

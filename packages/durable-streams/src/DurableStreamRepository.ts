@@ -117,6 +117,8 @@ export interface CreateOptions extends StreamAddress {
   readonly data: Uint8Array
   readonly units: number
   readonly fork: ForkOptions | null
+  /** How many streams the owner may have; unbounded if absent. Callers at once may leave a few more. */
+  readonly maxStreams?: number | undefined
 }
 
 /**
@@ -147,6 +149,8 @@ export type CreateOutcome =
   | { readonly _tag: "Existing"; readonly stream: StreamRow }
   /** The path is in use by a stream with another configuration, or by a deleted one that has forks. */
   | { readonly _tag: "Conflict" }
+  /** The owner has as many streams as one may have. */
+  | { readonly _tag: "Full" }
   | { readonly _tag: "SourceUnknown" }
   | { readonly _tag: "SourceGone" }
   /** The source's content type is another. */
@@ -688,6 +692,11 @@ const makeMemory = (): DurableStreamRepository["Service"] => {
       }
       remove(existing, nowMillis)
       if (byAddress.has(addressKey(options))) return { _tag: "Conflict" }
+    }
+    if (options.maxStreams !== undefined) {
+      let count = 0
+      for (const { row } of byAddress.values()) if (row.ownerKey === options.ownerKey) count++
+      if (count >= options.maxStreams) return { _tag: "Full" }
     }
     let source: Entry | undefined
     let start = 0

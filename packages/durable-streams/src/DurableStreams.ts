@@ -53,7 +53,8 @@ export {
   StreamClosed,
   StreamConflict,
   StreamGone,
-  StreamNotFound
+  StreamNotFound,
+  TooManyStreams
 } from "./internal/streamErrors.ts"
 export { InvalidDurableStreamsOptions, type Options } from "./internal/streamOptions.ts"
 
@@ -88,7 +89,7 @@ export class DurableStreams extends Context.Service<DurableStreams, {
   /**
    * Creates a stream, or returns the one that is there if it was created the same way. One atomic step.
    *
-   * Fails with `InvalidInput`, `StreamConflict`, `LimitExceeded`, and for forks with `SourceNotFound`, `SourceGone`,
+   * Fails with `InvalidInput`, `StreamConflict`, `TooManyStreams`, `LimitExceeded`, and for forks with `SourceNotFound`, `SourceGone`,
    * `ContentTypeMismatch` and `BeyondTail`.
    */
   readonly create: (

@@ -7,7 +7,7 @@
  */
 import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
-import type { Run, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
+import { isEnded, type Run, type RunEventEncoded, type RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as Authentication from "@sallyport/http/Authentication"
@@ -65,7 +65,7 @@ const describe = (path: string, run: Run): StreamInfo => ({
   path,
   contentType: "application/json",
   tail: run.lastSeq,
-  closed: run.status !== "running",
+  closed: isEnded(run.status),
   ttlMillis: null,
   expiresAtMillis: null
 })

@@ -174,7 +174,7 @@ export const make: (
   .fnUntraced(function*(
     options?: Migrations.TableOptions
   ) {
-    const kit = yield* SqlKit.make(options)
+    const kit = yield* SqlKit.make("streams", options)
     const { forMany, isPg, orFail, prefix, skipLocked, statement, table, transaction, wakeUps } = kit
 
     const topic = table("streams")
@@ -259,6 +259,11 @@ export const make: (
     const lockAddress = (address: StreamAddress): Effect.Effect<unknown, SqlError> =>
       isPg ? lockAddressStatement([JSON.stringify([prefix, address.ownerKey, address.path])]) : Effect.void
 
+    const countOfOwner = statement<{ readonly count: unknown }>(
+      `SELECT COUNT(*) AS count FROM (
+        SELECT 1 AS one FROM ${streams} WHERE owner_key = ? AND path IS NOT NULL LIMIT ?
+      ) AS counted`
+    )
     const oneChildMore = statement(`UPDATE ${streams} SET children = children + 1 WHERE id = ?`)
     const insertStream = oneRow(
       `INSERT INTO ${streams} (owner_key, path, content_type, config, ttl_millis, expires_at_millis, deadline_at_millis, closed, start_position, tail,
@@ -292,6 +297,10 @@ export const make: (
         }
         yield* remove(existing, nowMillis)
         if (existing.children > 0) return { _tag: "Conflict" }
+      }
+      if (options.maxStreams !== undefined) {
+        const [counted] = yield* countOfOwner([ownerKey, options.maxStreams])
+        if (Dialect.toNatural(counted?.count) >= options.maxStreams) return { _tag: "Full" }
       }
       let source: StreamRow | undefined
       let start = 0

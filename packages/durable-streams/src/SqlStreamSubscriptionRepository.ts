@@ -118,7 +118,7 @@ export const make: (
   .fnUntraced(function*(
     options?: Migrations.TableOptions
   ) {
-    const kit = yield* SqlKit.make(options)
+    const kit = yield* SqlKit.make("subscriptions", options)
     const { isPg, statement, transaction } = kit
     const table = kit.table("stream_subscriptions")
     const linksTable = kit.table("stream_subscription_links")

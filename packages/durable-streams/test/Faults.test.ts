@@ -6,8 +6,12 @@ import { RepositoryError } from "@sallyport/core/RepositoryError"
 import { DurableStreamRepository } from "@sallyport/durable-streams/DurableStreamRepository"
 import { StreamSubscriptionRepository } from "@sallyport/durable-streams/StreamSubscriptionRepository"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Scope from "effect/Scope"
+import { eventually } from "../../../test-support/programs.ts"
 import { memory, start } from "./support.ts"
 
 /** Makes the operations of a repository do what a test says, once it says so. */
@@ -95,3 +99,47 @@ for (
     })
   })
 }
+
+describe("the routes of streams when the server stops", () => {
+  it.live("OPS-01: answer a typed 503 to what waits for a store that does not answer", () =>
+    Effect.gen(function*() {
+      let waiting = 0
+      // A store gives up at its deadline.
+      const fault = () => Effect.andThen(Effect.sync(() => waiting++), Effect.delay(failing, "5 seconds"))
+      let broken = false
+      const now = () => broken ? fault() : undefined
+      const repositories = Layer.merge(
+        Layer.effect(DurableStreamRepository, DurableStreamRepository.useSync((real) => altered(real, now))),
+        Layer.effect(StreamSubscriptionRepository, StreamSubscriptionRepository.useSync((real) => altered(real, now)))
+      ).pipe(Layer.provide(memory))
+      const scope = yield* Scope.fork(yield* Scope.Scope)
+      const { token, url } = yield* Scope.provide(start({ repositories }), scope)
+      const headers = { authorization: `Bearer ${yield* token("owner")}`, "content-type": "text/plain" }
+      const send = (method: string, path: string, body?: string) =>
+        Effect.promise(async () => {
+          const response = await fetch(`${url}/streams/${path}`, {
+            method,
+            headers,
+            ...(body === undefined ? {} : { body })
+          })
+          return { response, text: await response.text() }
+        })
+      yield* send("PUT", "one")
+      broken = true
+      const pending = yield* Effect.forkScoped(Effect.all([
+        send("PUT", "two"),
+        send("POST", "one", "text"),
+        send("GET", "one?offset=-1"),
+        send("DELETE", "one"),
+        send("GET", "__ds/subscriptions/none")
+      ], { concurrency: "unbounded" }))
+      yield* eventually(Effect.sync(() => waiting), (count) => count >= 5)
+      yield* Scope.close(scope, Exit.void)
+      for (const { response, text } of yield* Fiber.join(pending)) {
+        assert.strictEqual(response.status, 503, text)
+        assert.strictEqual(response.headers.get("retry-after"), "1")
+        assert.include(text, `"code":"UNAVAILABLE"`)
+        assert.include(text, `"retryable":true`)
+      }
+    }).pipe(Effect.scoped))
+})

@@ -40,6 +40,7 @@ describe("the options of streams and subscriptions", () => {
         yield* withVariables({
           SALLYPORT_STREAMS_MAX_APPEND_BYTES: "1",
           SALLYPORT_STREAMS_MAX_STREAM_BYTES: "2",
+          SALLYPORT_STREAMS_MAX_STREAMS: "7",
           SALLYPORT_STREAMS_MAX_BATCH_APPENDS: "3",
           SALLYPORT_STREAMS_PAGE_RECORDS: "4",
           SALLYPORT_STREAMS_PAGE_BYTES: "5",
@@ -48,6 +49,7 @@ describe("the options of streams and subscriptions", () => {
         {
           maxAppendBytes: 1,
           maxStreamBytes: 2,
+          maxStreams: 7,
           maxBatchAppends: 3,
           pageRecords: 4,
           pageBytes: 5,

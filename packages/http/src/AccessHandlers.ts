@@ -90,7 +90,8 @@ export const wireEvent = (current: SessionId | undefined) => (message: AccessFee
 const failureOf = (error: AccessFeedError): EventStream.Failure => ({
   code: "unavailable",
   message: error.message,
-  retryable: true
+  retryable: true,
+  cause: error.reason
 })
 
 /**

@@ -23,7 +23,6 @@ import { Device, endlessSessionId, Session } from "@sallyport/core/access/Sessio
 import { type SessionCredentialError, SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as Arr from "effect/Array"
 import * as ByteSize from "effect/ByteSize"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
@@ -40,7 +39,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Socket from "effect/socket/Socket"
+import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
 import * as Dpop from "./internal/dpop.ts"
 import * as Hosts from "./internal/hosts.ts"
 import * as Wire from "./internal/wire.ts"
@@ -432,13 +431,6 @@ export const layer: Layer.Layer<Authentication, never, SessionCredentialService 
   })
 )
 
-/** Tells that a WebSocket has ended because its client closed it or went away, which is no fault of its route. */
-const isClientClose = (cause: Cause.Cause<unknown>): boolean =>
-  cause.reasons.length > 0 && cause.reasons.every((reason) => {
-    const error = Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : undefined
-    return Socket.isSocketError(error) && error.reason._tag === "SocketCloseError"
-  })
-
 /**
  * Guards a host's own routes, WebSocket upgrades among them, and provides `CurrentSession` to them. A request that is
  * turned away gets the same typed JSON as on a contract's endpoint.
@@ -482,10 +474,11 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
             onSuccess: (session) =>
               Effect.catchCauseIf(
                 Effect.provideService(httpEffect, CurrentSession, session),
-                isClientClose,
+                ClosableUpgrade.isClientClose,
                 () => Effect.succeed(HttpServerResponse.empty())
               )
           }),
+          Edge.whenStopped(Wire.whenStopped),
           Effect.map(harden)
         )
     })
@@ -501,12 +494,13 @@ const isOfRequest = (error: HttpApiError.HttpApiSchemaError): boolean =>
 
 /**
  * Keeps the answer out of every cache, as RFC 6749 section 5.1 asks of credentials, unless it says itself what it wants, and
- * keeps browsers from reading it as anything but what it is.
+ * keeps browsers from reading it as anything but what it is. A 503 says when to ask again.
  */
 const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
   Effect.succeed(
     HttpServerResponse.setHeaders(response, {
       "x-content-type-options": "nosniff",
+      ...(response.status === 503 ? Wire.retrySoon : {}),
       ...(response.headers["cache-control"] === undefined ? { "cache-control": "no-store", pragma: "no-cache" } : {})
     })
   )
@@ -534,6 +528,7 @@ const guardRequest = <E, R, E2, E3, E4>(
     readonly onInvalid: (reason: { readonly message: string }) => Effect.Effect<never, E2>
     readonly onUnsupported: (reason: { readonly message: string }) => Effect.Effect<never, E3>
     readonly onDefect: (defect: unknown) => Effect.Effect<never, E4>
+    readonly whenStopped: Effect.Effect<HttpServerResponse.HttpServerResponse>
   }
 ): Effect.Effect<
   HttpServerResponse.HttpServerResponse,
@@ -582,7 +577,7 @@ const guardRequest = <E, R, E2, E3, E4>(
           : options.onInvalid({ message: "The body of the request could not be read" })
       })
     )
-  })
+  }).pipe(Edge.whenStopped(options.whenStopped))
 
 /**
  * Provides the middleware that bounds bodies and answers what does not decode. It names the fields that are wrong, never
@@ -609,7 +604,8 @@ export const layerRequestErrors = (options?: {
           endpoint,
           onInvalid: Wire.invalidRequest,
           onUnsupported: Wire.unsupportedMediaType,
-          onDefect: Wire.internalError
+          onDefect: Wire.internalError,
+          whenStopped: Wire.whenStopped
         })
       )
     ).pipe(Context.add(
@@ -620,7 +616,8 @@ export const layerRequestErrors = (options?: {
           endpoint,
           onInvalid: Wire.oauthInvalidRequest,
           onUnsupported: Wire.oauthInvalidRequest,
-          onDefect: Wire.oauthInternalError
+          onDefect: Wire.oauthInternalError,
+          whenStopped: Wire.oauthWhenStopped
         })
       )
     ))

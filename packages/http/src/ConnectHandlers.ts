@@ -3,16 +3,19 @@
  */
 import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
-import type { ConnectClient } from "@sallyport/core/access/ConnectClient"
+import { type ConnectClient, Thumbprint } from "@sallyport/core/access/ConnectClient"
 import type { Decision } from "@sallyport/core/access/ConnectClientRepository"
 import { ConnectClientStore } from "@sallyport/core/connect/ConnectClientStore"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Wire from "./internal/wire.ts"
 
 const view = (client: ConnectClient): ConnectClientView => new ConnectClientView({ ...client })
+
+const isThumbprint = Schema.is(Thumbprint)
 
 /**
  * Provides the handlers of the group `connect`, for a host that provides a `ConnectClientStore`. Without one they answer
@@ -78,7 +81,7 @@ export const layer = HttpApiBuilder.group(
       clients: Effect.fn(
         function*({ query }) {
           const clients = yield* store
-          const place = yield* Wire.readPlace(query.after)
+          const place = yield* Wire.readPlace(query.after, isThumbprint)
           const page = yield* clients.list({
             after: place === undefined ? undefined : { requestedAt: place.time, proofKeyThumbprint: place.id },
             limit: Wire.pageSize

@@ -5,7 +5,9 @@ import type { TooManyRequests } from "@sallyport/contract/WireError"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import type { Session } from "@sallyport/core/access/Session"
 import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
+import * as WireFailure from "@sallyport/contract/WireFailure"
 import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -43,6 +45,8 @@ export interface Failure<Code extends string = string> {
   readonly code: Code
   readonly message: string
   readonly retryable: boolean
+  /** What the log is told of, and the reader is not, if the fault is ours. */
+  readonly cause?: Error | undefined
 }
 
 /**
@@ -90,7 +94,7 @@ const tell = (end: ConnectionEnd.ConnectionEnd): Option.Option<Failure<"session_
     case "SessionEnded":
       return Option.some(sessionEnded)
     case "SessionUnknown":
-      return Option.some({ code: "unavailable", message: end.error.message, retryable: true })
+      return Option.some({ code: "unavailable", message: end.error.message, retryable: true, cause: end.error.reason })
     // A reader that is told nothing connects again, to the next server.
     case "ServerStopping":
     case "HostEnded":
@@ -136,11 +140,28 @@ export interface Options {
   readonly heartbeatInterval: Duration.Duration
 }
 
-const failureEvent = (failure: Failure): WireEvent => ({
-  id: undefined,
-  event: "failure",
-  data: JSON.stringify(failure)
-})
+/** Writes why a stream ends, with the trace id under which the log has the cause. */
+const failureEvent = ({ cause, code, message, retryable }: Failure): Effect.Effect<WireEvent> =>
+  Effect.flip(WireFailure.answer(
+    code,
+    cause ?? { message },
+    (traceId): WireEvent => ({
+      id: undefined,
+      event: "failure",
+      data: JSON.stringify({ code, message, retryable, traceId })
+    }),
+    cause !== undefined
+  ))
+
+const faultEvent = (cause: Cause.Cause<never>): Effect.Effect<WireEvent> =>
+  Effect.map(
+    Effect.flip(Wire.internalError(Cause.squash(cause))),
+    ({ code, message, retryable, traceId }): WireEvent => ({
+      id: undefined,
+      event: "failure",
+      data: JSON.stringify({ code, message, retryable, traceId })
+    })
+  )
 
 // A JSON text holds no line break outside of strings, and inside it is escaped, so one `data:` line holds it whole.
 const renderSse = ({ data, event, id }: WireEvent): string =>
@@ -150,6 +171,8 @@ const encoder = new TextEncoder()
 // The head is sent with the first chunk, so one is sent at once.
 const opening = encoder.encode(`retry: ${Duration.toMillis(retryDelay)}\n\n`)
 const heartbeat = encoder.encode(": heartbeat\n\n")
+
+const writeSse = (event: WireEvent): Uint8Array => encoder.encode(renderSse(event))
 
 // What many readers wait for is written once for all of them.
 const written = new WeakMap<object, Uint8Array>()
@@ -184,7 +207,8 @@ export const respondWith = <A extends object>(
       opening: Option.some(opening),
       heartbeat,
       page: writePage(toWire),
-      failure: (failure: Failure) => encoder.encode(renderSse(failureEvent(failure)))
+      failure: (failure: Failure) => Effect.map(failureEvent(failure), writeSse),
+      defect: (cause) => Effect.map(faultEvent(cause), writeSse)
     }),
     {
       contentType: "text/event-stream",
@@ -234,6 +258,8 @@ export const closeCodeOf = ({ _tag }: ConnectionEnd.ConnectionEnd): number => {
 const renderMessage = ({ data, event, id }: WireEvent): string =>
   `{${id === undefined ? "" : `"id":${JSON.stringify(id)},`}"event":${JSON.stringify(event)},"data":${data}}`
 
+const writeMessage = (event: WireEvent): Arr.NonEmptyReadonlyArray<string> => [renderMessage(event)]
+
 /**
  * Answers the current request, an upgrade, with a WebSocket on which each event is a message of JSON: `event`, `data`, and
  * `id` if there is a cursor. A message `heartbeat` keeps an idle connection alive. What the client sends is not looked
@@ -262,7 +288,7 @@ export const respondWebSocket = (
           onSome: ({ code }) => code === "session_ended" ? closeCodes.sessionEnded : closeCodes.unavailable
         })
       }))
-    const telling = Stream.tapError(events, () =>
+    const telling = Stream.tapCause(events, () =>
       Effect.sync(() => {
         close = closeCodes.unavailable
       }))
@@ -273,7 +299,8 @@ export const respondWebSocket = (
       opening: Option.none(),
       heartbeat: [`{"event":"heartbeat"}`],
       page: Arr.map(renderMessage),
-      failure: (failure) => [renderMessage(failureEvent(failure))]
+      failure: (failure) => Effect.map(failureEvent(failure), writeMessage),
+      defect: (cause) => Effect.map(faultEvent(cause), writeMessage)
     })
     const send = Effect.andThen(
       Stream.runForEach(messages, (page) => writer.writeAll(page)),

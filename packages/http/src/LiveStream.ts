@@ -33,7 +33,10 @@ export interface Options<A, Failure, Chunk> {
   readonly opening: Option.Option<Chunk>
   readonly heartbeat: Chunk
   readonly page: (page: Arr.NonEmptyReadonlyArray<A>) => Chunk
-  readonly failure: (failure: Failure) => Chunk
+  /** Writes the failure that ends the stream, and may log it. */
+  readonly failure: (failure: Failure) => Effect.Effect<Chunk>
+  /** Writes the defect that ends the stream, and logs it. Without it the connection is cut. */
+  readonly defect?: ((cause: Cause.Cause<never>) => Effect.Effect<Chunk>) | undefined
 }
 
 /** How long a reader may take to read what was on its way when its stream ended. */
@@ -41,7 +44,7 @@ const lastMillis = 5_000
 
 /**
  * Makes the stream. A failure of the events is its last chunk, and so is what `until` has to tell: nothing that was on its
- * way goes out after it. A defect of the events is the stream's.
+ * way goes out after it. A defect of the events is told in the same way, if there is a way to write it.
  *
  * A reader that does not read is not waited for: five seconds after `until` has completed, the fiber that sends it the stream
  * is interrupted as if the client had gone, and with it ends the connection.
@@ -92,7 +95,17 @@ const begin = <A, Failure, Chunk>(options: Options<A, Failure, Chunk>) =>
 
     const pump = yield* options.events.pipe(
       Stream.runForEachArray((page) => offer(options.page(page))),
-      Effect.catch((failure) => offer(options.failure(failure))),
+      Effect.catchCause((cause) =>
+        Option.match(Cause.findErrorOption(cause), {
+          onSome: (failure) => Effect.flatMap(options.failure(failure), offer),
+          onNone: () => {
+            const others = Cause.fromReasons<never>(cause.reasons.filter((reason) => !Cause.isFailReason(reason)))
+            return options.defect === undefined || Cause.hasInterrupts(others)
+              ? Effect.failCause(others)
+              : Effect.flatMap(options.defect(others), offer)
+          }
+        })
+      ),
       Effect.exit,
       Effect.andThen((exit) =>
         Effect.sync(() => {
@@ -102,11 +115,12 @@ const begin = <A, Failure, Chunk>(options: Options<A, Failure, Chunk>) =>
       Effect.forkScoped
     )
     yield* options.until.pipe(
+      Effect.flatMap((last) => Effect.transposeOption(Option.map(last, options.failure))),
       Effect.flatMap((last) =>
         Effect.suspend(() => {
           if (ended !== undefined) return Effect.void
           writer = undefined
-          ready = Option.map(last, options.failure)
+          ready = last
           end(Exit.void)
           return Effect.andThen(Fiber.interrupt(pump), Effect.sleep(lastMillis))
         })

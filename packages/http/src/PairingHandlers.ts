@@ -5,10 +5,14 @@ import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
 import { reachOf } from "@sallyport/core/access/Principal"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import * as Text from "@sallyport/core/Text"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as Schema from "effect/Schema"
 import * as Wire from "./internal/wire.ts"
+
+const isLinkId = Schema.is(Text.key())
 
 const seconds = (count: number | undefined) => count === undefined ? undefined : Duration.seconds(count)
 
@@ -44,6 +48,7 @@ export const layer = HttpApiBuilder.group(
           MethodNotOffered: (reason) => Wire.methodNotOffered(reason),
           SubjectNotAllowed: (reason) => Wire.invalidRequest(reason),
           LabelNotAllowed: (reason) => Wire.invalidRequest(reason),
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
           LifetimeOutOfBounds: (reason) => Wire.invalidRequest(reason),
           SessionLifetimeOutOfBounds: (reason) => Wire.invalidRequest(reason),
           IssuerEnded: (reason) => Wire.unauthorized(reason),
@@ -53,7 +58,7 @@ export const layer = HttpApiBuilder.group(
       ),
       list: Effect.fn(
         function*({ query }) {
-          const place = yield* Wire.readPlace(query.after)
+          const place = yield* Wire.readPlace(query.after, isLinkId)
           const links = yield* bootstrap.list({
             subject: reachOf(yield* CurrentSession),
             after: place === undefined ? undefined : { createdAt: place.time, id: place.id },

@@ -31,16 +31,16 @@ export const HeartbeatInterval = EventStream.HeartbeatInterval
  * @category constants
  * @since 0.1.0
  */
-export const sessionEnded: typeof RunStreamFailure.Type = EventStream.sessionEnded
+export const sessionEnded: EventStream.Failure<"session_ended"> = EventStream.sessionEnded
 
-const failureOf = (error: RunEventLogError): typeof RunStreamFailure.Type => {
+const failureOf = (error: RunEventLogError): EventStream.Failure<(typeof RunStreamFailure.Type)["code"]> => {
   switch (error.reason._tag) {
     case "RunNotFound":
       return { code: "run_not_found", message: error.message, retryable: false }
     case "CursorExpired":
       return { code: "cursor_expired", message: error.message, retryable: false }
     default:
-      return { code: "unavailable", message: error.message, retryable: true }
+      return { code: "unavailable", message: error.message, retryable: true, cause: error.reason }
   }
 }
 

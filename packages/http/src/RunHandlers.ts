@@ -4,7 +4,7 @@
 import { endTold } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
-import { RunId, type RunOwner } from "@sallyport/core/runs/Run"
+import { isEnded, isRunId, type RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog } from "@sallyport/core/runs/RunEventLog"
 import type { Session } from "@sallyport/core/access/Session"
 import * as Effect from "effect/Effect"
@@ -46,6 +46,7 @@ export const layer = HttpApiBuilder.group(
             idempotencyKey: headers["idempotency-key"],
             request: payload.input,
             owner: ownerOf(session),
+            whenBusy: payload.whenBusy,
             metadata: payload.continuation === undefined ? undefined : { continuation: payload.continuation }
           }, (run) => program.execute({ input: payload.input, run, session }))
           return created ? { created: true as const, run: Wire.runView(run) } : {
@@ -55,6 +56,7 @@ export const layer = HttpApiBuilder.group(
         },
         Effect.catchReasons("RunEventLogError", {
           ThreadBusy: (reason) => Wire.threadBusy(reason),
+          TooManyRuns: (reason) => Wire.tooManyRuns(reason),
           IdempotencyConflict: (reason) => Wire.idempotencyConflict(reason),
           InvalidInput: (reason) => Wire.invalidRequest(reason),
           ShuttingDown: (reason) => Wire.unavailable(reason),
@@ -63,12 +65,12 @@ export const layer = HttpApiBuilder.group(
       ),
       list: Effect.fn(
         function*({ query }) {
-          const place = yield* Wire.readPlace(query.after)
+          const place = yield* Wire.readPlace(query.after, isRunId)
           const runs = yield* log.list({
             owner: yield* owner,
             threadId: query.threadId,
             status: query.status,
-            after: place === undefined ? undefined : { startedAt: place.time, runId: RunId.make(place.id) },
+            after: place === undefined ? undefined : { startedAt: place.time, runId: place.id },
             limit: Wire.pageSize
           })
           return {
@@ -100,10 +102,10 @@ export const layer = HttpApiBuilder.group(
             owner: ownerOf(session)
           }
           const run = yield* log.get(reader)
-          if (run.status !== "running" && reader.after === endTold) return HttpServerResponse.empty({ status: 204 })
+          if (isEnded(run.status) && reader.after === endTold) return HttpServerResponse.empty({ status: 204 })
           yield* admit(session)
           const events = yield* log.eventsEncoded(reader)
-          if (run.status !== "running" && reader.after === String(run.lastSeq)) {
+          if (isEnded(run.status) && reader.after === String(run.lastSeq)) {
             // At the end of an ended run: unless its log lacks the terminal event, there is nothing to say, ever.
             if (Option.isNone(yield* Stream.runHead(events))) return HttpServerResponse.empty({ status: 204 })
           }
@@ -132,6 +134,20 @@ export const layer = HttpApiBuilder.group(
         },
         Effect.catchReasons("RunEventLogError", {
           InvalidInput: (reason) => Wire.invalidRequest(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      answer: Effect.fn(
+        function*({ params, payload }) {
+          return Wire.runView(yield* log.answer({ ...payload, runId: params.id, owner: yield* owner }))
+        },
+        Effect.catchReasons("RunEventLogError", {
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
+          RunNotFound: (reason) => Wire.runNotFound(reason),
+          RunEnded: (reason) => Wire.runEnded(reason),
+          QuestionNotFound: (reason) => Wire.questionNotFound(reason),
+          QuestionAnswered: (reason) => Wire.questionAnswered(reason),
+          LimitExceeded: (reason) => Wire.limitExceeded(reason),
           StorageFailure: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),
@@ -164,6 +180,7 @@ export const layer = HttpApiBuilder.group(
         },
         Effect.catchReasons("RunEventLogError", {
           InvalidInput: (reason) => Wire.invalidRequest(reason),
+          TooManyRuns: (reason) => Wire.tooManyRuns(reason),
           IdempotencyConflict: (reason) => Wire.idempotencyConflict(reason),
           StorageFailure: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))

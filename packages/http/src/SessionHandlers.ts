@@ -45,10 +45,11 @@ const currentSession = Effect.gen(function*() {
 })
 
 const policyView = Effect.gen(function*() {
-  const { bootstrapMethods, kind, sessionMethods } = yield* AuthPolicy
+  const { bootstrapMethods, kind, name, sessionMethods } = yield* AuthPolicy
   const dpop = yield* Dpop.offered
   return new PolicyView({
     kind,
+    name: name ?? null,
     bootstrapMethods,
     sessionMethods: Option.isSome(dpop)
       ? sessionMethods
@@ -291,20 +292,26 @@ export const layer = HttpApiBuilder.group(
         provideServices,
         onlyUnavailable
       ),
-      list: Effect.fn(function*({ query }) {
-        const current = yield* CurrentSession
-        const listed = yield* sessions.list({
-          subject: reachOf(current),
-          current: current.id,
-          // Sessions are listed in the order of their ids. A text that is none begins a page where it would stand.
-          after: query.after === undefined ? undefined : SessionId.make(query.after),
-          limit: Wire.pageSize
-        })
-        return {
-          sessions: listed.map((one) => Wire.listedSessionView(one, current.id)),
-          next: Wire.nextPage(listed, ({ session }) => session.id)
-        }
-      }, onlyUnavailable),
+      list: Effect.fn(
+        function*({ query }) {
+          const current = yield* CurrentSession
+          const listed = yield* sessions.list({
+            subject: reachOf(current),
+            current: current.id,
+            // Sessions are listed in the order of their ids. A text that is none begins a page where it would stand.
+            after: query.after === undefined ? undefined : SessionId.make(query.after),
+            limit: Wire.pageSize
+          })
+          return {
+            sessions: listed.map((one) => Wire.listedSessionView(one, current.id)),
+            next: Wire.nextPage(listed, ({ session }) => session.id)
+          }
+        },
+        Effect.catchReasons("SessionCredentialError", {
+          InvalidInput: (reason) => Wire.malformedCursor(reason),
+          SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
       rename: Effect.fn(
         function*({ params, payload }) {
           const current = yield* CurrentSession
@@ -318,7 +325,7 @@ export const layer = HttpApiBuilder.group(
       ),
       revoke: Effect.fn(
         function*({ payload }) {
-          const ended = yield* sessions.revoke(payload.id, yield* CurrentSession, { descendants: payload.alsoLetIn })
+          const ended = yield* sessions.revoke(payload.id, yield* CurrentSession, { descendants: payload.descendants })
           return new EndedView(ended)
         },
         Effect.catchReasons("SessionCredentialError", {

@@ -73,7 +73,7 @@ describe("the list of connections", () => {
       yield* link(server, child)
       yield* link(server, grandchild)
       const [, { id } = { id: "" }] = yield* sessionsOf(server, owner)
-      const revoke = send(server, owner, "POST", "/api/auth/sessions/revoke", { id, alsoLetIn: true })
+      const revoke = send(server, owner, "POST", "/api/auth/sessions/revoke", { id, descendants: true })
       assert.deepStrictEqual((yield* revoke).json, { sessions: 2, links: 2, connections: 0 })
       assertError(yield* revoke, { status: 404, tag: "NotFound", code: "session_not_found" })
       yield* pair(server, (yield* link(server, owner)).code)

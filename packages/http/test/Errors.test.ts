@@ -1,9 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Authentication from "@sallyport/http/Authentication"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as ByteSize from "effect/ByteSize"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import { type Answer, assertError, bearer, raw, type Request, type Server, start } from "./support.ts"
+import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
+import { eventually } from "../../../test-support/programs.ts"
+import { type Answer, assertError, bearer, eventsOf, follow, raw, type Request, type Server, start } from "./support.ts"
 
 const invalid = { status: 400, tag: "InvalidRequest", code: "invalid_request" }
 const unavailable = { status: 503, tag: "Unavailable", code: "unavailable", retryable: true }
@@ -132,6 +141,36 @@ describe("every guarded endpoint", () => {
       )
     }))
 
+  it.live("OPS-01: answers a typed 503, in the form of the endpoint, to each request that it stops in the middle of", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ gracefulShutdownTimeout: "200 millis" })
+      const token = yield* server.token()
+      // Seen once, so that it is not looked up again.
+      yield* server.send({ path: "/api/auth/session", headers: bearer(token) })
+      const unknown = bearer(yield* server.token())
+      const code = yield* server.code()
+      const hanging = new Set([...Object.values(operations), "links.redeem", "sessions.findByTokenDigest"])
+      for (const operation of hanging) server.probe.hanging.add(operation)
+      const { calls } = server.probe
+      calls.clear()
+      const asked = () => Array.from(hanging).reduce((sum, operation) => sum + (calls.get(operation) ?? 0), 0)
+      const requests = Object.values(guarded).map(({ request }) => authorized(request, token))
+      const others = [{ path: "/api/auth/sessions", headers: unknown }, exchange({ subject_token: code })]
+      const pending = yield* Effect.forkScoped(
+        Effect.forEach([...requests, ...others], server.send, { concurrency: "unbounded" })
+      )
+      yield* eventually(Effect.sync(asked), (count) => count === requests.length + others.length)
+      yield* server.stop
+      const answers = yield* Fiber.join(pending)
+      for (const answer of answers) assert.strictEqual(answer.headers["retry-after"], "1", answer.text)
+      for (const answer of answers.slice(0, -1)) assertError(answer, unavailable)
+      const oauth = answers.at(-1)
+      assert.deepStrictEqual(
+        [oauth?.status, oauth?.json.error, Object.keys(oauth?.json ?? {}).toSorted()],
+        [503, "temporarily_unavailable", ["_tag", "error", "error_description", "traceId"]]
+      )
+    }))
+
   it.live("OPS-02 C-02: answers 500 to a fault of its own, says nothing of it, and logs it once under the trace id", () =>
     Effect.gen(function*() {
       const server = yield* start()
@@ -168,6 +207,148 @@ describe("every guarded endpoint", () => {
       for (let i = 0; i < 20; i++) ids.add((yield* server.send({ path: "/api/auth/sessions" })).json.traceId)
       assert.strictEqual(ids.size, 20)
     }))
+})
+
+/** Returns the lines of the log that name the trace id that a client was told. */
+const linesOf = (server: Server, traceId: unknown) => {
+  assert.match(String(traceId), /^[0-9a-f]{32}$/)
+  return server.logged.filter((line) => line.includes(String(traceId)))
+}
+
+const traceId = "0af7651916cd43dd8448eb211c80319c"
+const traceparent = `00-${traceId}-b7ad6b7169203331-01`
+const tracer = Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
+
+describe("what fails outside of the contract's endpoints", () => {
+  it.live("OPS-06 C-02: a host's route or page with a fault is a 500 whose trace id is in one line of the log, with the cause", () =>
+    Effect.gen(function*() {
+      const broken = new Error("the disk is on fire at /var/lib/secret-path")
+      const faults: Record<string, Effect.Effect<HttpServerResponse.HttpServerResponse>> = {
+        "/dies": Effect.die(broken),
+        "/throws": Effect.sync(() => {
+          throw broken
+        }),
+        "/rejects": Effect.promise(() => Promise.reject(broken)),
+        "/page": Effect.map(Effect.die(broken), () => HttpServerResponse.html("<p>")),
+        "/both": Effect.ensuring(Effect.die(broken), Effect.die("something else"))
+      }
+      const routes = Object.entries(faults).map(([path, fault]) => HttpRouter.add("GET", `/host${path}`, fault))
+      const [first = Layer.empty, ...others] = Object.entries(faults).map(([path, fault]) =>
+        HttpRouter.add("GET", `/guarded${path}`, fault).pipe(Layer.provide(Authentication.guard(null).layer))
+      )
+      const server = yield* start({ routes: Layer.mergeAll(Sallyport.layer(), ...routes, first, ...others) })
+      const headers = bearer(yield* server.token())
+      for (const place of ["/host", "/guarded"]) {
+        for (const path of Object.keys(faults)) {
+          const answer = yield* server.send({ path: place + path, headers })
+          assertError(answer, { status: 500, tag: "InternalError", code: "internal_error" })
+          assert.notInclude(answer.text, "secret-path")
+          assert.strictEqual(answer.headers["x-content-type-options"], "nosniff")
+          const lines = linesOf(server, answer.json.traceId)
+          assert.lengthOf(lines, 1, place + path)
+          assert.include(lines[0], "Answered internal_error")
+          assert.include(lines[0], "secret-path")
+        }
+      }
+    }))
+
+  it.live("OPS-06: a fault that cuts a host's stream off is one line of the log, with the trace id of the client's trace", () =>
+    Effect.gen(function*() {
+      const read = yield* Deferred.make<void>()
+      const chunks = Stream.concat(
+        Stream.make(new TextEncoder().encode("so far")),
+        Stream.fromEffect(Effect.andThen(Deferred.await(read), Effect.die(new Error("the disk is on fire"))))
+      )
+      const server = yield* start({
+        tracer,
+        routes: Layer.merge(
+          Sallyport.layer(),
+          HttpRouter.add("GET", "/stream", Effect.succeed(HttpServerResponse.stream(chunks)))
+        )
+      })
+      const stream = yield* follow(server.port, { path: "/stream", headers: { traceparent } })
+      yield* stream.until((text) => text === "so far")
+      yield* Deferred.succeed(read, undefined)
+      assert.strictEqual((yield* stream.ended).how, "cut")
+      const lines = linesOf(server, traceId)
+      assert.lengthOf(lines, 1)
+      assert.include(lines[0], "the disk is on fire")
+    }))
+
+  it.live("OPS-06: what a host answers by itself, with an error or without, is left as it is, and is no fault in the log", () =>
+    Effect.gen(function*() {
+      const teapot = HttpServerResponse.text("short and stout", { status: 418 })
+      const own = HttpServerResponse.text("ours is broken", { status: 500 })
+      const server = yield* start({
+        routes: Layer.mergeAll(
+          Sallyport.layer(),
+          HttpRouter.add("GET", "/teapot", Effect.die(teapot)),
+          HttpRouter.add("GET", "/own", Effect.die(own)),
+          HttpRouter.add("GET", "/upgrade", (request) =>
+            Effect.gen(function*() {
+              const reader = yield* (yield* request.upgrade).reader
+              return yield* Effect.forever(reader.pull)
+            }).pipe(Effect.scoped, Effect.orDie))
+        )
+      })
+      assert.strictEqual((yield* server.send({ path: "/teapot" })).status, 418)
+      assert.deepInclude(yield* server.send({ path: "/own" }), { status: 500, text: "ours is broken" })
+      assert.strictEqual((yield* server.send({ path: "/nowhere" })).status, 404)
+      yield* Effect.callback<void>((resume) => {
+        const socket = new WebSocket(`ws://127.0.0.1:${server.port}/upgrade`)
+        socket.addEventListener("open", () => socket.close())
+        socket.addEventListener("close", () => resume(Effect.void))
+      })
+      yield* server.stop
+      assert.isFalse(server.logged.some((line) => line.includes("Answered internal_error")), server.logged.join("\n"))
+    }))
+
+  it.live("OPS-06: the token endpoint tells the trace id under which the log has why its store failed", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      for (const operation of ["links.findByCodeDigest", "links.redeem"]) {
+        const code = yield* server.code()
+        server.probe.failing.add(operation)
+        const answer = yield* server.send(exchange({ subject_token: code }))
+        server.probe.failing.clear()
+        assert.deepStrictEqual([answer.status, answer.json.error], [503, "temporarily_unavailable"])
+        const [line, ...others] = linesOf(server, answer.json.traceId)
+        assert.lengthOf(others, 0)
+        assert.include(line, "WARN")
+        assert.include(line, "the disk is on fire")
+      }
+    }))
+
+  for (
+    const [how, code, level] of [["failing", "unavailable", "WARN"], ["dying", "internal_error", "ERROR"]] as const
+  ) {
+    it.live(`OPS-06 C-02: a stream whose store is ${how} ends with the trace id under which the log has the cause`, () =>
+      Effect.gen(function*() {
+        const server = yield* start({ tracer, runs: { pollInterval: "5 millis" } })
+        const headers = { ...bearer(yield* server.token()), traceparent }
+        const { run } = yield* Effect.orDie(
+          server.log.start({ threadId: "t", idempotencyKey: "k", request: null, owner: { subject: "owner" } })
+        )
+        yield* Effect.orDie(server.log.append({ runId: run.runId, epoch: run.epoch, events: [1] }))
+        const stream = yield* follow(server.port, { path: `/api/runs/${run.runId}/events`, headers })
+        yield* stream.until((text) => text.includes("id: 1"))
+        server.probe[how].add("runs.read").add("runs.heads").add("runs.get")
+        // The end is read from the store, unlike what this process appends.
+        yield* Effect.orDie(
+          server.log.finish({ runId: run.runId, epoch: run.epoch, end: { status: "succeeded" } })
+        )
+        const { text } = yield* stream.ended
+        const last = eventsOf(text).at(-1)
+        assert.strictEqual(last?.event, "failure", text)
+        const data: { readonly code: string; readonly traceId: string } = JSON.parse(last?.data ?? "")
+        assert.deepInclude(data, { code, traceId })
+        assert.notInclude(text, "secret-path")
+        const [line, ...others] = linesOf(server, data.traceId)
+        assert.lengthOf(others, 0)
+        assert.include(line, level)
+        assert.include(line, "the disk is on fire")
+      }))
+  }
 })
 
 describe("what the contract's errors are answered to", () => {
@@ -281,6 +462,31 @@ describe("what the contract's errors are answered to", () => {
       assert.deepStrictEqual([again.status, runIdOf(again)], [200, id], "the key still answers")
     }))
 
+  it.live("pages: BOOT-11 HTTP-09: 400 from every list for a place that no page can begin at", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const token = yield* server.token()
+      const malformed = { status: 400, tag: "InvalidRequest", code: "malformed_cursor" }
+      const places = ["1.a\u0000b", "1.\n", "1.", ".", "-1.a", "1e3.a", `1.${"x".repeat(90)}\u0085`]
+      for (const path of ["/api/auth/pairing-links", "/api/runs"]) {
+        for (const place of places) {
+          assertError(
+            yield* server.send(authorized({ path: `${path}?after=${encodeURIComponent(place)}` }, token)),
+            malformed
+          )
+        }
+      }
+      for (const place of ["1.a", "1.00000000-0000-7000-8000-00000000000g"]) {
+        assertError(yield* server.send(authorized({ path: `/api/runs?after=${place}` }, token)), malformed)
+      }
+      for (const place of ["a\u0000b", "\n", "\u0085"]) {
+        assertError(
+          yield* server.send(authorized({ path: `/api/auth/sessions?after=${encodeURIComponent(place)}` }, token)),
+          malformed
+        )
+      }
+    }))
+
   it.live("runs: 409 while the thread is busy, 422 for the key of another request", () =>
     Effect.gen(function*() {
       const server = yield* start({ program: () => Effect.never })
@@ -292,6 +498,14 @@ describe("what the contract's errors are answered to", () => {
       assertError(
         yield* server.send(startRun(token, { threadId: "t", input: 2 }, { "idempotency-key": "other" })),
         { status: 409, tag: "Conflict", code: "thread_busy" }
+      )
+      const queued = yield* server.send(
+        startRun(token, { threadId: "t", input: 2, whenBusy: "enqueue" }, { "idempotency-key": "queued" })
+      )
+      assert.deepStrictEqual([queued.status, Object(queued.json.run).status], [201, "queued"])
+      assertError(
+        yield* server.send(startRun(token, { threadId: "t", input: 2, whenBusy: "wait" }, { "idempotency-key": "k2" })),
+        { status: 400, tag: "InvalidRequest", code: "invalid_request" }
       )
       const conflict = { status: 422, tag: "IdempotencyConflict", code: "idempotency_conflict" }
       assertError(yield* server.send(startRun(token, { threadId: "t", input: { a: 1, b: 3 } })), conflict)

@@ -5,6 +5,7 @@ import * as ContractRpc from "@sallyport/contract/RpcAuthentication"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
@@ -17,6 +18,7 @@ import * as Redacted from "effect/Redacted"
 import * as Rpc from "effect/rpc/Rpc"
 import * as Schema from "effect/Schema"
 import * as Http from "node:http"
+import { eventually } from "../../../test-support/programs.ts"
 import { type Answer, assertError, bearer, type Server, start } from "./support.ts"
 
 const forbidden = { status: 403, tag: "Forbidden", code: "scope_required" }
@@ -203,6 +205,37 @@ describe("a guarded route of a host", () => {
       server.probe.failing.add("sessions.findByTokenDigest")
       const answer = yield* server.send({ path: "/mine", headers })
       assertError(answer, { status: 503, tag: "Unavailable", code: "unavailable", retryable: true })
+    }))
+})
+
+describe("a guarded route of a host when the server stops", () => {
+  it.live("OPS-01: is answered a typed 503, whether its session is looked up or its handler runs; what it answers itself stays", () =>
+    Effect.gen(function*() {
+      const started: Array<string> = []
+      const never = Layer.mergeAll(
+        HttpRouter.add("GET", "/never", Effect.andThen(Effect.sync(() => started.push("never")), Effect.never)),
+        HttpRouter.add("GET", "/closed", HttpServerResponse.empty({ status: 503 }))
+      ).pipe(Layer.provide(Authentication.guard(null).layer))
+      const server = yield* start({ routes: Layer.merge(routes, never), gracefulShutdownTimeout: "200 millis" })
+      const headers = bearer(yield* server.token())
+      const closed = yield* server.send({ path: "/closed", headers })
+      assert.deepStrictEqual([closed.status, closed.text], [503, ""])
+      const other = bearer(yield* server.token())
+      server.probe.hanging.add("sessions.findByTokenDigest")
+      server.probe.calls.clear()
+      const pending = yield* Effect.forkScoped(Effect.all([
+        server.send({ path: "/never", headers }),
+        server.send({ path: "/mine", headers: other })
+      ], { concurrency: "unbounded" }))
+      yield* eventually(
+        Effect.sync(() => started.length + (server.probe.calls.get("sessions.findByTokenDigest") ?? 0)),
+        (count) => count === 2
+      )
+      yield* server.stop
+      for (const answer of yield* Fiber.join(pending)) {
+        assertError(answer, { status: 503, tag: "Unavailable", code: "unavailable", retryable: true })
+        assert.strictEqual(answer.headers["retry-after"], "1")
+      }
     }))
 })
 

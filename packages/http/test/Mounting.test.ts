@@ -83,6 +83,7 @@ describe("the surface", () => {
         "POST /api/auth/websocket-ticket",
         "POST /api/runs",
         "POST /api/runs/{id}/abort",
+        "POST /api/runs/{id}/answers",
         "POST /api/threads/{id}/abort",
         "PUT /api/auth/connect-security-mode"
       ]

@@ -51,13 +51,16 @@ describe("the preview of a code", () => {
       const [link] = yield* Effect.orDie(server.links.list())
       yield* server.send({ path: "/api/auth/pairing-links/revoke", headers: bearer(token), body: { id: link?.id } })
       const sentences: Array<string> = []
+      const endings: Array<unknown> = []
       for (const code of [used, revoked, yield* wrongCode]) {
         for (const ask of [preview, redeem]) {
           const answer = yield* ask(server, code)
           assertError(answer, invalid)
           sentences.push(String(answer.json.message))
+          endings.push(answer.json.ended)
         }
       }
+      assert.deepStrictEqual(endings, ["used", "used", "revoked", "revoked", undefined, undefined])
       const mistyped = yield* preview(server, "7777-7777-7777-7778")
       assertError(mistyped, { status: 400, tag: "InvalidRequest", code: "malformed_code" })
       assert.strictEqual(new Set([...sentences, mistyped.json.message]).size, 4)

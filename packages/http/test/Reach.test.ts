@@ -218,7 +218,7 @@ describe("reach", () => {
       assert.strictEqual((yield* exchange(server, code)).status, 400)
       assert.deepStrictEqual([yield* isLetIn(other.token), yield* isLetIn(child.token)], [false, true])
       // The session itself has ended, but what descends from it has not.
-      yield* post(server, owner, "/api/auth/sessions/revoke", { id: sessions[1]?.id, alsoLetIn: true })
+      yield* post(server, owner, "/api/auth/sessions/revoke", { id: sessions[1]?.id, descendants: true })
       assert.deepStrictEqual([yield* isLetIn(owner), yield* isLetIn(child.token)], [true, false])
     }).pipe(Effect.scoped))
 })

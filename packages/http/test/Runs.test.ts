@@ -369,6 +369,8 @@ describe("another owner's run", () => {
       assertError(yield* server.send({ path: `/api/runs/${id}/events`, headers }), notFound)
       assertError(yield* server.send({ path: `/api/runs/${id}/events?after=99`, headers }), notFound)
       assertError(yield* server.send({ method: "POST", path: `/api/runs/${id}/abort`, headers }), notFound)
+      const answers = { path: `/api/runs/${id}/answers`, headers, body: { name: "go on?", value: true } }
+      assertError(yield* server.send(answers), notFound)
       const found = yield* server.send({ path: "/api/threads/thread/active-run", headers })
       assert.deepStrictEqual(found.json, { run: null })
       const abort = yield* server.send({

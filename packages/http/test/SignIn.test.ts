@@ -390,6 +390,15 @@ describe("the policy in force", () => {
       assert.strictEqual((yield* cookies.send(bootstrap(other))).status, 200)
     }))
 
+  it.live("AUTH-01: says what its owner calls it, before a first sign-in", () =>
+    Effect.gen(function*() {
+      for (const [policy, name] of [[{}, null], [{ name: "Ada’s server" }, "Ada’s server"]] as const) {
+        const server = yield* under(policy)
+        const answer = yield* server.send({ path: "/api/auth/session" })
+        assert.deepStrictEqual([answer.status, Object(answer.json.policy).name], [200, name])
+      }
+    }))
+
   it.live("AUTH-01: ways in that are not listed lead nowhere", () =>
     Effect.gen(function*() {
       const seeded = "c2VlZGVkLWJ5LXRoZS1kZXNrdG9w"

@@ -44,12 +44,14 @@ export class Probe extends Context.Service<Probe, {
   readonly failing: Set<string>
   /** What dies of a fault of ours. */
   readonly dying: Set<string>
+  /** What fails late, as a database does whose connections are silent. */
+  readonly hanging: Set<string>
   /** What some operations answer instead of doing their work. */
   readonly answers: Map<string, unknown>
 }>()("@sallyport/http/test/Probe") {
   static readonly layer = Layer.sync(
     Probe,
-    () => Probe.of({ calls: new Map(), failing: new Set(), dying: new Set(), answers: new Map() })
+    () => Probe.of({ calls: new Map(), failing: new Set(), dying: new Set(), hanging: new Set(), answers: new Map() })
   )
 }
 
@@ -75,6 +77,7 @@ const probed = <S extends object>(
           probe.calls.set(operation, (probe.calls.get(operation) ?? 0) + 1)
           if (!isStorable(args)) return Effect.die(new Error(`${operation} got text that no store could keep`))
           if (probe.answers.has(operation)) return Effect.succeed(probe.answers.get(operation))
+          if (probe.hanging.has(operation)) return Effect.delay(Effect.fail(error(operation)), "3 seconds")
           if (probe.dying.has(operation)) return Effect.die(error(operation))
           return probe.failing.has(operation) ? Effect.fail(error(operation)) : Reflect.apply(member, target, args)
         })
@@ -467,7 +470,15 @@ export const assertError = (
   assert.match(String(answer.headers["content-type"]), /^application\/json/)
   assert.deepStrictEqual(
     Object.keys(answer.json).toSorted(),
-    ["_tag", "code", "message", ...(answer.status === 429 ? ["retryAfterSeconds"] : []), "retryable", "traceId"]
+    [
+      "_tag",
+      "code",
+      ...("ended" in answer.json ? ["ended"] : []),
+      "message",
+      ...(answer.status === 429 ? ["retryAfterSeconds"] : []),
+      "retryable",
+      "traceId"
+    ]
       .toSorted()
   )
   assert.match(String(answer.json.message), /^\S.{10,}\S$/)

@@ -209,6 +209,7 @@ const statuses: Readonly<Record<string, number>> = {
   invalid_input: 400,
   run_not_found: 404,
   thread_busy: 409,
+  too_many_runs: 409,
   cursor_beyond_end: 409,
   cursor_expired: 410,
   idempotency_conflict: 422

@@ -6,7 +6,7 @@
  * the lease instead of waiting for ever. The run log's settings say how long a stream is kept; `ttlMs` is not used.
  * Deleting a stream hides it at once and frees its id; its bytes are deleted when their retention is over.
  */
-import type { Run, RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
+import { isEnded, type Run, type RunEnd, type RunEventEncoded, type RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import {
   ResumableStreamError,
@@ -221,7 +221,7 @@ export const make = Effect.fn("AssistantStream.make")(function*(
       run(Effect.map(find(streamId), ({ run }): ResumableStreamStatus => {
         if (Option.isNone(run) || run.value.expired) return "missing"
         const { status } = run.value
-        return status === "running" ? "streaming" : status === "succeeded" ? "done" : "error"
+        return !isEnded(status) ? "streaming" : status === "succeeded" ? "done" : "error"
       })),
     delete: (streamId) =>
       run(Effect.gen(function*() {

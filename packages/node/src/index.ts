@@ -1,3 +1,4 @@
+export * as EarlyRequests from "./EarlyRequests.ts"
 export * as Keyring from "./Keyring.ts"
 export * as NodeDigest from "./NodeDigest.ts"
 export * as NodeMac from "./NodeMac.ts"

@@ -5,6 +5,7 @@
  * may hold a password. A host that needs more of `PgClient` provides that itself.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as ServiceOptions from "@sallyport/core/ServiceOptions"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -83,6 +84,8 @@ const settings = ServiceOptions.make({
     return {
       url: Redacted.make(url, { label: read.name("url") }),
       maxConnections: yield* read.count("maxConnections", 10),
+      // A connection that rests in the pool is found dead before a request takes it.
+      keepAlive: "10 seconds",
       // The driver prefers this to the URL's.
       ...(yield* read.has("applicationName")) || !/[?&]application_name=/.test(url) ? { applicationName } : {},
       prepare: yield* read.flag("prepare", prepare ?? true)
@@ -90,10 +93,40 @@ const settings = ServiceOptions.make({
   })
 })
 
-const provide = <E>(config: Effect.Effect<PgClient.PgPoolConfig, E>) => Layer.unwrap(Effect.map(config, PgClient.layer))
+/**
+ * What the server is told at the start of each connection, so that it gives up a process that has stopped or vanished: the
+ * locks of a transaction in which nothing comes any more, and a connection on which nothing is acknowledged.
+ */
+const startupParameters = {
+  idle_in_transaction_session_timeout: "30s",
+  tcp_keepalives_idle: "30",
+  tcp_keepalives_interval: "10",
+  tcp_keepalives_count: "3"
+}
+
+/**
+ * Adds these settings, without those that the URL has, if the server takes them. A pooler may refuse a connection that
+ * comes with settings that it does not know, as PgBouncer does.
+ */
+const withStartupParameters = (config: PgClient.PgPoolConfig): Effect.Effect<PgClient.PgPoolConfig> => {
+  const url = config.url === undefined ? "" : Redacted.value(config.url)
+  const ours = Object.entries(startupParameters).filter(([name]) => !url.includes(name))
+  const told = { ...config, startupParameters: Object.fromEntries(ours) }
+  return Effect.map(
+    Effect.isSuccess(Effect.scoped(PgConnection.make(told))),
+    (isTaken) => isTaken ? told : config
+  )
+}
+
+const provide = <E>(config: Effect.Effect<PgClient.PgPoolConfig, E>) =>
+  Layer.unwrap(Effect.map(Effect.flatMap(config, withStartupParameters), PgClient.layer))
 
 /**
  * Provides `PgClient` and `SqlClient` on a database. Fails if the options cannot work.
+ *
+ * **Details**
+ *
+ * Makes one connection to find out which settings the server takes. One that cannot be reached now is no failure.
  *
  * @category layers
  * @since 0.1.0

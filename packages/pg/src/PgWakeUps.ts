@@ -82,11 +82,13 @@ const provide = <E>(settings: Effect.Effect<Settings, E>): Layer.Layer<never, E,
       let pending = new Map<string, WakeUps.WakeUp>()
       const waiting = Latch.makeUnsafe(false)
       const outage = Outage.make({
+        of: "notifications sent",
         begins: "Other processes cannot be notified of changes; they find them by polling until they can",
         ends: "Other processes are notified of changes again"
       })()
 
       const deafness = Outage.make({
+        of: "notifications received",
         begins:
           "Notifications of PostgreSQL do not reach this process, as behind a pooler that hands connections out by " +
           `transaction; it looks for changes every ${deafPollMillis} milliseconds until they do. Name the server itself, ` +

@@ -1,10 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as PgDatabase from "@sallyport/pg/PgDatabase"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
+import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
+import { network } from "../../../test-support/network.ts"
+import { pooler } from "../../../test-support/pooler.ts"
+import { eventually } from "../../../test-support/programs.ts"
 
 /** Says how a connection was made. */
 interface Row {
@@ -56,4 +63,55 @@ describe("PgDatabase", () => {
         assert.include(name, row?.socket ? socketDirectory : host)
       }))
   }
+
+  const url = (at: number, parameters = "") =>
+    Redacted.make(`postgres://${username}:${password}@127.0.0.1:${at}/postgres${parameters}`)
+  const settingsOf = (options: PgDatabase.Options) =>
+    SqlClient.SqlClient.use((sql) =>
+      sql<{ readonly timeout: string; readonly keepAlive: string }>`SELECT
+        current_setting('idle_in_transaction_session_timeout') AS timeout,
+        current_setting('tcp_keepalives_idle') AS "keepAlive"`
+    ).pipe(Effect.map(([row]) => [row?.timeout, row?.keepAlive]), Effect.provide(PgDatabase.layer(options)))
+
+  it.live("OPS-01 OPS-04: bounds how long a transaction may rest, unless the URL says so; behind a pooler that refuses settings it connects without", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* settingsOf({ url: url(port) }), ["30s", "30"])
+      const options = encodeURIComponent("-c idle_in_transaction_session_timeout=2min")
+      assert.deepStrictEqual(yield* settingsOf({ url: url(port, `?options=${options}`) }), ["2min", "30"])
+      const pool = yield* pooler({ port, size: 2 })
+      const { port: pooled } = pool
+      assert.deepStrictEqual(yield* settingsOf({ url: url(pooled, "?prepare=false") }), ["0", "7200"])
+    }).pipe(Effect.scoped))
+
+  it.live("OPS-01 L-84: a lock that a transaction holds, whose connection has fallen silent, is free after that time", () =>
+    Effect.gen(function*() {
+      const path = yield* network({ url: `http://127.0.0.1:${port}` })
+      const table = `held_${randomUUID().replaceAll("-", "")}`
+      const options = encodeURIComponent("-c idle_in_transaction_session_timeout=300ms")
+      const silent = yield* Layer.build(
+        PgDatabase.layer({ url: url(Number(new URL(path.url).port), `?options=${options}`) })
+      )
+      const other = yield* Layer.build(PgDatabase.layer({ url: url(port) }))
+      const sql = Context.get(other, SqlClient.SqlClient)
+      yield* Effect.acquireRelease(
+        sql.unsafe(`CREATE TABLE ${table} AS SELECT 1 AS id`),
+        () => Effect.orDie(sql.unsafe(`DROP TABLE ${table}`))
+      )
+      const holder = Context.get(silent, SqlClient.SqlClient)
+      const held = yield* Latch.make()
+      yield* Effect.forkScoped(
+        holder.withTransaction(
+          holder.unsafe(`SELECT id FROM ${table} FOR UPDATE`).pipe(
+            Effect.andThen(held.open),
+            Effect.andThen(Effect.never)
+          )
+        ),
+        { startImmediately: true }
+      )
+      yield* held.await
+      const taken = sql.unsafe(`SELECT id FROM ${table} FOR UPDATE SKIP LOCKED`)
+      assert.lengthOf(yield* taken, 0)
+      path.silence()
+      yield* eventually(taken, (rows) => rows.length === 1)
+    }).pipe(Effect.scoped))
 })

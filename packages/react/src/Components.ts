@@ -1,5 +1,14 @@
 /**
- * The parts of an owner's page. They need a `SallyportProvider` above them, and the stylesheet
- * `@sallyport/react/sallyport.css`, whose custom properties a host sets to its own colours.
+ * The parts of an owner's page, and the page that pairs a browser. They need a `SallyportProvider` above them, and the
+ * stylesheet `@sallyport/react/sallyport.css`, whose custom properties a host sets to its own colours.
  */
-export { AuditTrail, ConnectClients, Connections, Devices, LetIn, PairingLinks } from "./internal/Connections.tsx"
+export { AuditTrail } from "./internal/AuditTrail.tsx"
+export { ConnectClients } from "./internal/ConnectClients.tsx"
+export { Connections } from "./internal/Connections.tsx"
+export { CredentialList } from "./internal/CredentialList.tsx"
+export { Devices } from "./internal/Devices.tsx"
+export { LetIn } from "./internal/LetIn.tsx"
+export { PairDevice } from "./internal/PairDevice.tsx"
+export { PairingLinks } from "./internal/PairingLinks.tsx"
+export { Runs } from "./internal/Runs.tsx"
+export { RunView } from "./internal/RunView.tsx"

@@ -3,21 +3,29 @@
  */
 import * as Access from "@sallyport/client/Access"
 import type * as AccessFeed from "@sallyport/client/AccessFeed"
+import * as Connection from "@sallyport/client/Connection"
 import * as Approval from "@sallyport/client/Approval"
 import type { ClientError } from "@sallyport/client/ClientError"
 import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
-import type { EndedView, PairingPreview } from "@sallyport/contract/AccessSchemas"
+import type { EndedView, PairingPreview, SessionView } from "@sallyport/contract/AccessSchemas"
+import type { AccessEntry, AccessHistory } from "@sallyport/contract/AccessGroup"
 import type { ConnectClientView } from "@sallyport/contract/ConnectGroup"
+import { CredentialApi } from "@sallyport/contract/CredentialGroup"
 import type { RunView } from "@sallyport/contract/RunGroup"
+import type { AccessEventKind } from "@sallyport/core/access/AccessEvent"
 import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
 import { SessionId } from "@sallyport/core/access/Session"
-import type { RunEnd } from "@sallyport/core/runs/Run"
+import { progressOf, type RunEnd, type RunProgress } from "@sallyport/core/runs/Run"
+import * as Duration from "effect/Duration"
+import type { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
 import * as Effect from "effect/Effect"
+import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import type * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import {
@@ -173,17 +181,20 @@ export const useConnections = (): {
   readonly view: Option.Option<AccessFeed.AccessView>
   readonly revoke: (
     id: string,
-    options?: { readonly alsoLetIn?: boolean }
+    options?: { readonly descendants?: boolean }
   ) => Effect.Effect<EndedView, ClientError, Access.Access>
   readonly revokeOthers: Effect.Effect<EndedView, ClientError, Access.Access>
+  /** Gives a device a name. */
+  readonly rename: (id: string, label: string) => Effect.Effect<SessionView, ClientError, Access.Access>
   readonly issueLink: (options: Access.LinkOptions) => Effect.Effect<Access.IssuedLink, ClientError, Access.Access>
   readonly revokeLink: (id: string) => Effect.Effect<void, ClientError, Access.Access>
 } => ({ view: useSnapshot().access, ...connections })
 
 const connections = {
-  revoke: (id: string, options?: { readonly alsoLetIn?: boolean }) =>
+  revoke: (id: string, options?: { readonly descendants?: boolean }) =>
     Access.Access.use((access) => access.revokeSession(SessionId.make(id), options)),
   revokeOthers: Access.Access.use((access) => access.revokeOtherSessions),
+  rename: (id: string, label: string) => Access.Access.use((access) => access.renameSession(SessionId.make(id), label)),
   issueLink: (options: Access.LinkOptions) => Access.Access.use((access) => access.issueLink(options)),
   revokeLink: (id: string) => Access.Access.use((access) => access.revokeLink(id))
 }
@@ -202,7 +213,13 @@ export const useConnectClients = (): {
     decision: Approval.Decision,
     options: Approval.DecisionOptions
   ) => Effect.Effect<ConnectClientView, ClientError, Approval.Approval>
-  readonly setMode: (mode: SecurityMode) => Effect.Effect<SecurityMode, ClientError, Approval.Approval>
+  /** Sets the mode. `trust` approves clients that came in by their account: all of them, or those named. */
+  readonly setMode: (
+    mode: SecurityMode,
+    trust?: "all" | ReadonlyArray<string>
+  ) => Effect.Effect<SecurityMode, ClientError, Approval.Approval>
+  /** Asks the server for the mode, if the feed did not say it. */
+  readonly askMode: Effect.Effect<SecurityMode, ClientError, Approval.Approval>
 } => {
   const { access } = useSnapshot()
   return {
@@ -215,7 +232,113 @@ export const useConnectClients = (): {
 const approval = {
   decide: (decision: Approval.Decision, options: Approval.DecisionOptions) =>
     Approval.Approval.use((approval) => approval.decide(decision, options)),
-  setMode: (mode: SecurityMode) => Approval.Approval.use((approval) => approval.setMode(mode))
+  setMode: (mode: SecurityMode, trust?: "all" | ReadonlyArray<string>) =>
+    Approval.Approval.use((approval) => approval.setMode(mode, trust)),
+  askMode: Approval.Approval.use((approval) => approval.mode)
+}
+
+/** How many pages without an entry are passed over to find one that has some. */
+const emptyPages = 5
+
+/** Reads a page of what has happened, and those after it as long as they are empty. */
+const readHistory = (filter: HistoryFilter, before: number | undefined) =>
+  Access.Access.use((access) =>
+    Effect.gen(function*() {
+      let page = yield* access.history({ ...filter, before })
+      for (let passed = 1; page.events.length === 0 && page.next !== null && passed < emptyPages; passed++) {
+        page = yield* access.history({ ...filter, before: page.next })
+      }
+      return page
+    })
+  )
+
+/**
+ * Chooses what has happened: of a kind, and with a text in it. Both are left out for everything.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface HistoryFilter {
+  readonly kind?: AccessEventKind | undefined
+  readonly search?: string | undefined
+}
+
+/**
+ * Reads what has happened, the newest first, and again whenever `revision` changes; none before the first answer.
+ * `readOlder` adds the following page, and is none if there is no further one.
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const useHistory = ({ kind, search }: HistoryFilter, revision: number): {
+  readonly entries: Option.Option<ReadonlyArray<AccessEntry>>
+  readonly readOlder: Option.Option<() => void>
+  readonly busy: boolean
+  readonly fault: Option.Option<ClientError>
+} => {
+  const store = useStore()
+  const { act, busy, fault } = useActions()
+  const [page, setPage] = useState(Option.none<typeof AccessHistory.Type>())
+  const [refused, setRefused] = useState(Option.none<ClientError>())
+  useEffect(
+    () =>
+      store.watch(
+        Effect.match(readHistory({ kind, search }, undefined), {
+          onFailure: (fault) => setRefused(Option.some(fault)),
+          onSuccess: (page) => {
+            setPage(Option.some(page))
+            setRefused(Option.none())
+          }
+        })
+      ),
+    [store, kind, search, revision]
+  )
+  const addOlder = async (known: typeof AccessHistory.Type, before: number) => {
+    const older = await act("older", readHistory({ kind, search }, before))
+    if (Option.isSome(older)) setPage(Option.some({ ...older.value, events: [...known.events, ...older.value.events] }))
+  }
+  const readOlder = Option.flatMap(page, (page) => {
+    const { next } = page
+    return next === null ? Option.none() : Option.some(() => void addOlder(page, next))
+  })
+  return {
+    entries: Option.map(page, ({ events }) => events),
+    readOlder,
+    busy: Option.isSome(busy),
+    fault: Option.orElse(fault, () => refused)
+  }
+}
+
+/**
+ * Reads the status of each credential that the server declares, and again after each change of one; none if the server
+ * has none to tell, or this session may not see them.
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const useCredentials = (): Option.Option<ReadonlyArray<CredentialStatus>> => {
+  const store = useStore()
+  const { access } = useSnapshot()
+  const [credentials, setCredentials] = useState(Option.none<ReadonlyArray<CredentialStatus>>())
+  const changed = Option.match(access, {
+    onNone: () => 0,
+    onSome: ({ changes }) =>
+      changes.find(({ event }) => event === "credentialUpserted" || event === "credentialRemoved")?.data.revision ?? 0
+  })
+  useEffect(
+    () =>
+      store.watch(
+        Connection.Connection.use(({ httpClient }) =>
+          HttpApiClient.group(CredentialApi, { group: "credentials", httpClient })
+        ).pipe(
+          Effect.flatMap((api) => api.status()),
+          Effect.option,
+          Effect.map((answer) => setCredentials(Option.map(answer, ({ credentials }) => credentials)))
+        )
+      ),
+    [store, changed]
+  )
+  return credentials
 }
 
 /**
@@ -227,12 +350,24 @@ const approval = {
 export interface FollowedRun {
   /** The data of its events, in their order. */
   readonly events: ReadonlyArray<Schema.Json>
+  /** Tells of each event whether it was there before the connection opened: whether this page caught up with it. */
+  readonly caughtUp: ReadonlyArray<boolean>
+  /** How far it has come, if its program says so. */
+  readonly progress: Option.Option<RunProgress>
+  readonly connection: "opening" | "open" | "lost"
   readonly end: Option.Option<RunEnd>
   /** Why it cannot be followed. */
   readonly fault: Option.Option<RunsError>
 }
 
-const nothing: FollowedRun = { events: [], end: Option.none(), fault: Option.none() }
+const nothing: FollowedRun = {
+  events: [],
+  caughtUp: [],
+  progress: Option.none(),
+  connection: "opening",
+  end: Option.none(),
+  fault: Option.none()
+}
 
 /**
  * Follows a run from its first event to its end, over lost connections; without an id it follows nothing.
@@ -252,18 +387,32 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
       Effect.sync(() => setFollowed((before) => ({ id, run: next(before.id === id ? before.run : nothing) })))
     setFollowed({ id, run: nothing })
     return store.watch(
-      Runs.Runs.use((runs) =>
-        Stream.runForEachArray(runs.follow({ runId: id }), (events) =>
-          change((before) =>
-            events.reduce<FollowedRun>(
-              (run, event) =>
-                event._tag === "Data"
-                  ? { ...run, events: [...run.events, event.data] }
-                  : { ...run, end: Option.some(event.end) },
-              before
-            )
-          ))
-      ).pipe(Effect.catch((fault) => change((before) => ({ ...before, fault: Option.some(fault) }))))
+      Runs.Runs.use((runs) => {
+        // What the run had when the connection opened is told from what it does under the reader's eyes.
+        let before = 0
+        const onConnection = (isOpen: boolean) =>
+          Effect.gen(function*() {
+            if (isOpen) {
+              before = yield* runs.get(id).pipe(
+                Effect.timeout(askedFor),
+                Effect.match({ onFailure: () => before, onSuccess: ({ lastSeq }) => lastSeq })
+              )
+            }
+            yield* change((run) => ({ ...run, connection: isOpen ? "open" : "lost" }))
+          })
+        return Stream.runForEachArray(runs.follow({ runId: id, onConnection }), (events) => {
+          const data = events.filter((event) => event._tag === "Data")
+          const end = Option.fromUndefinedOr(events.find((event) => event._tag === "End"))
+          const progress = Option.firstSomeOf(data.toReversed().map(({ data }) => progressOf(data)))
+          return change((run) => ({
+            ...run,
+            events: [...run.events, ...data.map(({ data }) => data)],
+            caughtUp: [...run.caughtUp, ...data.map(({ cursor }) => cursor <= before)],
+            progress: Option.orElse(progress, () => run.progress),
+            end: Option.map(end, ({ end }) => end)
+          }))
+        })
+      }).pipe(Effect.catch((fault) => change((before) => ({ ...before, fault: Option.some(fault) }))))
     )
   }, [store, id])
   const abort = useMemo(
@@ -272,3 +421,67 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
   )
   return { ...(followed.id === id ? followed.run : nothing), abort }
 }
+
+/** How long to wait for the answer that tells what a run has done before. */
+const askedFor = Duration.seconds(5)
+
+/** How often the list of runs is read while the page is in view. */
+const betweenLists = Duration.seconds(5)
+
+/**
+ * Lists this subject's runs, the newest first, read again every few seconds while the page is in view; none before the
+ * first answer. `readOlder` adds the following page, and is none if there is no further one.
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const useRuns = (): {
+  readonly runs: Option.Option<ReadonlyArray<RunView>>
+  /** Why the last reading failed. What was read before is still there. */
+  readonly fault: Option.Option<RunsError>
+  readonly readOlder: Option.Option<Effect.Effect<void, RunsError, Runs.Runs>>
+  readonly refresh: Effect.Effect<void, RunsError, Runs.Runs>
+  readonly abort: (runId: string) => Effect.Effect<RunView, RunsError, Runs.Runs>
+} => {
+  const store = useStore()
+  const [first, setFirst] = useState(Option.none<Runs.RunPage>())
+  const [older, setOlder] = useState(Option.none<Runs.RunPage>())
+  const [fault, setFault] = useState(Option.none<RunsError>())
+  const refresh = useMemo(
+    () =>
+      Effect.map(Runs.Runs.use((runs) => runs.list()), (page) => {
+        setFirst(Option.some(page))
+        setFault(Option.none())
+      }),
+    []
+  )
+  useEffect(() =>
+    store.watch(
+      Effect.suspend(() => document.visibilityState === "visible" ? refresh : Effect.void).pipe(
+        Effect.catch((fault) => Effect.sync(() => setFault(Option.some(fault)))),
+        Effect.repeat(Schedule.spaced(betweenLists)),
+        Effect.asVoid
+      )
+    ), [store, refresh])
+  const last = Option.orElse(older, () => first)
+  const runs = Option.map(first, ({ runs }) => [
+    ...runs,
+    ...Option.match(older, {
+      onNone: () => [],
+      onSome: (page) => page.runs.filter(({ runId }) => runs.every((run) => run.runId !== runId))
+    })
+  ])
+  const readOlder = Option.flatMap(last, ({ next }) =>
+    next === null ? Option.none() : Option.some(
+      Effect.map(Runs.Runs.use((runs) => runs.list({ after: next })), (page) =>
+        setOlder((before) =>
+          Option.some({
+            ...page,
+            runs: [...Option.match(before, { onNone: () => [], onSome: ({ runs }) => runs }), ...page.runs]
+          })
+        ))
+    ))
+  return { runs, fault, readOlder, refresh, abort: abortRun }
+}
+
+const abortRun = (runId: string) => Runs.Runs.use((runs) => runs.abort(runId))

@@ -8,6 +8,7 @@ import type { ClientError } from "@sallyport/client/ClientError"
 import type * as Connection from "@sallyport/client/Connection"
 import type * as Runs from "@sallyport/client/Runs"
 import type { SessionState } from "@sallyport/contract/SessionGroup"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -41,6 +42,8 @@ export interface Snapshot {
   readonly session: Option.Option<typeof SessionState.Type>
   /** Who has access; none until the server has told, and if this session may not read it. */
   readonly access: Option.Option<AccessFeed.AccessView>
+  /** Since when the connection that tells of access is lost; none while it is open. */
+  readonly lostAt: Option.Option<DateTime.Utc>
   /** Why the server is not followed, or was not reached last. */
   readonly fault: Option.Option<ClientError>
   /** Whether this device was signed in since the page was opened, and is not any more. */
@@ -73,6 +76,7 @@ export interface Store {
 export const initial: Snapshot = {
   session: Option.none(),
   access: Option.none(),
+  lostAt: Option.none(),
   fault: Option.none(),
   ended: false
 }
@@ -123,12 +127,18 @@ export const make = (runtime: ManagedRuntime.ManagedRuntime<Services, unknown>):
       fault: Option.none(),
       ended: !session.authenticated &&
         (snapshot.ended || (Option.isSome(before) && before.value.authenticated)),
-      ...(session.authenticated ? {} : { access: Option.none() })
+      ...(session.authenticated ? {} : { access: Option.none(), lostAt: Option.none() })
     })
     if (!session.authenticated || !session.session.scopes.includes("access:read")) return
     const feed = yield* AccessFeed.AccessFeed
     yield* feed.follow.pipe(
-      Stream.runForEach((access) => update({ access: Option.some(access) })),
+      Stream.runForEach((access) =>
+        Effect.flatMap(DateTime.now, (now) =>
+          update({
+            access: Option.some(access),
+            lostAt: access.connected ? Option.none() : Option.orElse(snapshot.lostAt, () => Option.some(now))
+          }))
+      ),
       Effect.catch((fault) =>
         fault.reason._tag === "Unauthorized"
           ? Effect.andThen(Effect.sleep(settle), ask)

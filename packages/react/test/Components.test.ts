@@ -1,65 +1,11 @@
-import { AxeBuilder } from "@axe-core/playwright"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as HttpRouter from "effect/http/HttpRouter"
-import * as HttpServerResponse from "effect/http/HttpServerResponse"
-import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as NFS from "node:fs"
-import * as NPath from "node:path"
-import { fileURLToPath } from "node:url"
-import type { Page } from "playwright-core"
-import { build } from "vite"
 import * as Browser from "../../../test-support/browser.ts"
 import { connect, having, network, start } from "../../client/test/support.ts"
+import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text } from "./support.ts"
 
 const { step } = Browser
-
-const sourceOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
-
-/** Bundles the test's page as a host would. */
-const bundle = step(async () => {
-  const built = await build({
-    configFile: false,
-    logLevel: "error",
-    resolve: { conditions: ["sallyport-source", "module", "browser"] },
-    // The tests run as "test", for which JSX would be compiled for development.
-    oxc: { jsx: { runtime: "automatic", development: false } },
-    define: { "process.env.NODE_ENV": JSON.stringify("production") },
-    build: { write: false, lib: { entry: sourceOf("./programs/page.tsx"), formats: ["es"], fileName: "page" } }
-  })
-  const outputs = Array.isArray(built) ? built : [built]
-  for (const output of outputs) {
-    if (!("output" in output)) continue
-    for (const chunk of output.output) if (chunk.type === "chunk") return chunk.code
-  }
-  throw new Error("nothing was built")
-})
-
-/** Serves the page under the policy of the pairing page, but for its nonces. */
-const pageRoutes = (script: string) => {
-  const style = NFS.readFileSync(sourceOf("../src/sallyport.css"), "utf8")
-  const csp = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-  const html = `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Connections</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
-<link rel="stylesheet" href="/page.css"></head><body><div id="root"></div>
-<script type="module" src="/page.js"></script></body></html>`
-  return Layer.mergeAll(
-    HttpRouter.add(
-      "GET",
-      "/connections",
-      HttpServerResponse.text(html, { contentType: "text/html", headers: { "content-security-policy": csp } })
-    ),
-    HttpRouter.add("GET", "/page.js", HttpServerResponse.text(script, { contentType: "text/javascript" })),
-    HttpRouter.add("GET", "/page.css", HttpServerResponse.text(style, { contentType: "text/css" }))
-  )
-}
-
-const text = (page: Page, wanted: RegExp) =>
-  step(() =>
-    page.waitForFunction((source) => new RegExp(source).test(document.body.innerText), wanted.source, { polling: 50 })
-  )
 
 /** Starts a server with the page, and opens the page in a browser that is signed in. */
 const opened = Effect.gen(function*() {
@@ -69,57 +15,10 @@ const opened = Effect.gen(function*() {
   const chromium = yield* Browser.browser
   const context = yield* Browser.profile(chromium)
   const page = yield* step(() => context.newPage())
-  const problems: Array<string> = []
-  page.on("pageerror", (error) => problems.push(String(error)))
-  page.on("console", (message) => {
-    if (message.text().includes("Content Security Policy")) problems.push(message.text())
-  })
+  const problems = problemsOf(page)
   const { code } = yield* Effect.map(owner.access.issueLink({ label: "this browser" }), ({ code }) => ({ code }))
-  const posts: Array<string> = []
-  page.on("request", (request) => {
-    if (request.method() === "POST") posts.push(new URL(request.url()).pathname)
-  })
+  const posts = postsOf(page)
   return { server, wire, owner, context, page, problems, code, posts }
-})
-
-/** Signs the page's browser in. */
-const signIn = (page: Page, url: string, code: string) =>
-  step(async () => {
-    await page.goto(`${url}/connections`)
-    await page.evaluate(
-      (credential) =>
-        fetch("/api/auth/bootstrap", {
-          method: "POST",
-          headers: { "content-type": "application/json" },
-          body: JSON.stringify({ credential, label: "Chromium" })
-        }),
-      code
-    )
-    await page.reload()
-  })
-
-const axe = Effect.fnUntraced(function*(page: Page, state: string) {
-  for (const colorScheme of ["light", "dark"] as const) {
-    for (const width of [360, 1280]) {
-      yield* step(() => page.emulateMedia({ colorScheme }))
-      yield* step(() => page.setViewportSize({ width, height: 900 }))
-      const { violations } = yield* step(() => new AxeBuilder({ page }).analyze())
-      const name = `${state}, ${colorScheme}, ${width} px`
-      assert.deepStrictEqual(
-        violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`),
-        [],
-        name
-      )
-      const overflow = yield* step(() =>
-        page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
-      )
-      assert.isAtMost(overflow, 0, name)
-      const directory = process.env.SALLYPORT_SCREENSHOTS
-      if (directory !== undefined) {
-        yield* step(() => page.screenshot({ path: NPath.join(directory, `${state}-${colorScheme}-${width}.png`) }))
-      }
-    }
-  }
 })
 
 describe("the connections in a browser", () => {
@@ -144,7 +43,7 @@ describe("the connections in a browser", () => {
         yield* axe(page, "connections")
 
         // The question has its focus on what keeps the device, and Escape gives the focus back.
-        const revoke = page.locator("#devices .sp-item[data-state=other] button").first()
+        const revoke = page.locator("#devices .sp-item[data-state=other] .sp-do button").first()
         yield* step(() => revoke.focus())
         yield* step(() => page.keyboard.press("Enter"))
         yield* step(() => page.waitForSelector("dialog[open]"))
@@ -198,10 +97,10 @@ describe("the connections in a browser", () => {
         yield* axe(page, "let-in")
         posts.length = 0
         yield* step(() => page.getByRole("button", { name: "Make the link" }).dblclick())
-        yield* step(() => page.waitForSelector(".sp-code"))
+        yield* step(() => page.waitForSelector("dialog .sp-copy code"))
         assert.deepStrictEqual(posts, ["/api/auth/pairing-links"])
         yield* axe(page, "code")
-        const shown = yield* step(() => page.innerText(".sp-code"))
+        const shown = yield* step(() => page.locator("dialog .sp-copy code").first().innerText())
         const other = yield* connect(wire.url, having(Redacted.make("none")))
         assert.deepStrictEqual((yield* other.access.preview(Redacted.make(shown))).scopes, [
           "runs:read",
@@ -221,7 +120,7 @@ describe("the connections in a browser", () => {
             shown
           )
         )
-        yield* text(page, /The device is in/)
+        yield* text(page, /“[^”]+” is in|The device is in/)
         assert.notInclude(yield* step(() => page.innerText("body")), shown)
         assert.deepStrictEqual(problems, [])
       }),

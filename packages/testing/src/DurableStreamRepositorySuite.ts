@@ -239,6 +239,22 @@ export const suite = <E>(name: string, layer: Layer.Layer<DurableStreamRepositor
     const test = testOn(layer)
 
     test(
+      "HTTP-09: an owner has so many streams and no more, until one is deleted",
+      Effect.gen(function*() {
+        const few = { maxStreams: 2 }
+        yield* created("a", few)
+        yield* created("b", few)
+        assert.strictEqual((yield* create("c", few))._tag, "Full")
+        assert.strictEqual((yield* create("c", { ...few, ...forkOf("a") }))._tag, "Full")
+        assert.strictEqual((yield* create("b", few))._tag, "Existing", "the same again")
+        assert.strictEqual((yield* create("c", { ...few, ownerKey: "bob" }))._tag, "Created")
+        yield* of((streams) => streams.delete({ ownerKey: "ada", path: "a", nowMillis: 0 }))
+        assert.strictEqual((yield* create("c", few))._tag, "Created")
+        assert.strictEqual((yield* create("d", few))._tag, "Full")
+      })
+    )
+
+    test(
       "creates a stream with its first data, and returns it again if it was created the same way",
       Effect.gen(function*() {
         const stream = yield* created("p", { ...text("abc"), config: "c" })

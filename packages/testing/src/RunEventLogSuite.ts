@@ -2,7 +2,7 @@
  * What `RunEventLog` must do on every `RunEventRepository`, by the real clock.
  */
 import { assert, describe, it } from "@effect/vitest"
-import type * as Run from "@sallyport/core/runs/Run"
+import * as Run from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import type { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
 import * as Digest from "effect/crypto/Digest"
@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 
@@ -134,6 +135,83 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ])
       }).pipe(Effect.provide(build({}))))
 
+    it.live("RUN-22: runs that queue are executed one after another, and can be followed and aborted before", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const go = yield* Deferred.make<void>()
+        const order: Array<string> = []
+        const start = (key: string, program: Effect.Effect<void> = Effect.void) =>
+          log.execute({ ...request(key, "thread"), whenBusy: "enqueue" }, (writer) =>
+            Effect.gen(function*() {
+              order.push(`${key} ${writer.run.status}`)
+              yield* writer.append(key)
+              yield* program
+              order.push(key)
+            }))
+        const first = yield* start("a", Deferred.await(go))
+        assert.strictEqual(first.run.status, "running")
+        const [b, c, d] = [yield* start("b"), yield* start("c"), yield* start("d")]
+        assert.deepStrictEqual(
+          [b, c, d].map(({ created, run }) => [created, run.status]),
+          [[true, "queued"], [true, "queued"], [true, "queued"]]
+        )
+        const busy = yield* Effect.flip(start("e"))
+        assert.strictEqual(busy.reason._tag, "ThreadBusy")
+        assert.strictEqual((yield* start("b")).created, false)
+        const readers = yield* Effect.forEach(
+          [b, c, d],
+          ({ run }) =>
+            Effect.forkChild(Stream.runCollect(events({ runId: run.runId, owner })), { startImmediately: true })
+        )
+        assert.strictEqual((yield* log.abort({ runId: c.run.runId, owner }))._tag, "Aborted")
+        yield* Deferred.succeed(go, undefined)
+        const told = yield* Effect.forEach(readers, (reader) => Fiber.join(reader))
+        assert.deepStrictEqual(told.map((all) => all.map(({ data }) => data)), [
+          ["b", { status: "succeeded" }],
+          [{ status: "aborted" }],
+          ["d", { status: "succeeded" }]
+        ])
+        assert.deepStrictEqual(order, ["a running", "a", "b running", "b", "d running", "d"])
+      }).pipe(Effect.provide(build({ maxQueued: 3 }))))
+
+    it.live("RUN-22: a run that interrupts ends the program of the one before, and reads as an abort", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const interrupted = yield* Deferred.make<void>()
+        const first = yield* log.execute(
+          request("a", "thread"),
+          (writer) =>
+            Effect.andThen(writer.append("working"), Effect.never).pipe(
+              Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined))
+            )
+        )
+        yield* events({ runId: first.run.runId }).pipe(Stream.take(1), Stream.runDrain)
+        const second = yield* log.execute(
+          { ...request("b", "thread"), whenBusy: "interrupt" },
+          (writer) => writer.append("mine")
+        )
+        yield* Deferred.await(interrupted)
+        const told = yield* Effect.forEach(
+          [first, second],
+          ({ run }) => Stream.runCollect(events({ runId: run.runId }))
+        )
+        assert.deepStrictEqual(told.map((all) => all.map(({ data }) => data)), [
+          ["working", { status: "aborted", reason: RunEventLog.interruptedByRun }],
+          ["mine", { status: "succeeded", result: 1 }]
+        ])
+      }).pipe(Effect.provide(build({}))))
+
+    it.live("RUN-22 RUN-05: runs that wait behind a process that died get their turns", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const dead = yield* log.start(request("dead", "thread"))
+        const next = yield* Effect.forEach(["b", "c"], (key) =>
+          log.execute({ ...request(key, "thread"), whenBusy: "enqueue" }, () => Effect.succeed(key)))
+        const told = yield* Effect.forEach([dead, ...next], ({ run }) =>
+          Stream.runCollect(events({ runId: run.runId })))
+        assert.deepStrictEqual(told.map((all) => Object(all.at(-1)?.data).status), ["failed", "succeeded", "succeeded"])
+      }).pipe(Effect.provide(build({ heartbeatInterval: "100 millis", lease: "1 second" }))))
+
     it.live("BOOT-11 RUN-24 C-06: a text that no store could keep is refused, and the run goes on", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -180,22 +258,24 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ))
       ))
 
-    it.live("RUN-08: a reader follows a run that another process writes", () => {
-      // Two services on one repository are two processes as far as wake-ups go.
-      const settings = { pollInterval: "20 millis" } as const
-      return Effect.gen(function*() {
-        const repository = yield* Layer.build(Layer.fresh(layer))
-        const crypto = Layer.mergeAll(
-          Digest.layerWebCrypto,
-          SecureRandom.layerWebCrypto,
-          Layer.succeedContext(repository)
-        )
-        const service = Effect.map(
-          Layer.build(Layer.fresh(Layer.provide(RunEventLog.layerWith(settings), crypto))),
-          (context) => RunEventLog.RunEventLog.of(Effect.runSync(Effect.provide(RunEventLog.RunEventLog, context)))
-        )
-        const writer = yield* service
-        const other = yield* service
+    /** Makes two services on one repository, which are two processes as far as wake-ups go. */
+    const two = Effect.gen(function*() {
+      const repository = yield* Layer.build(Layer.fresh(layer))
+      const crypto = Layer.mergeAll(
+        Digest.layerWebCrypto,
+        SecureRandom.layerWebCrypto,
+        Layer.succeedContext(repository)
+      )
+      const service = Effect.map(
+        Layer.build(Layer.fresh(Layer.provide(RunEventLog.layerWith({ pollInterval: "20 millis" }), crypto))),
+        (context) => RunEventLog.RunEventLog.of(Effect.runSync(Effect.provide(RunEventLog.RunEventLog, context)))
+      )
+      return [yield* service, yield* service] as const
+    })
+
+    it.live("RUN-08: a reader follows a run that another process writes", () =>
+      Effect.gen(function*() {
+        const [writer, other] = yield* two
         const { run } = yield* writer.start(request("key"))
         const { epoch, runId } = run
         const stream = yield* other.events({ runId })
@@ -209,7 +289,100 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         yield* writer.append({ runId, epoch, events: [2] })
         yield* writer.finish({ runId, epoch, end: { status: "succeeded" } })
         assert.deepStrictEqual(seqs(yield* Fiber.join(reader)), [1, 2, 3])
-      }).pipe(Effect.scoped)
-    })
+      }).pipe(Effect.scoped))
+
+    it.live("RUN-20: a program goes on with the answer that another process took, of a thousand the first", () =>
+      Effect.gen(function*() {
+        const [one, other] = yield* two
+        const { run } = yield* one.execute(
+          request("key"),
+          (writer) =>
+            Effect.gen(function*() {
+              const first = yield* writer.ask("deploy", { text: "Deploy to production?", choices: ["yes", "no"] })
+              const both = yield* Effect.all([writer.ask("a", 1), writer.ask("b", 2)], { concurrency: 2 })
+              return [first, ...both, yield* writer.ask("deploy", "again")]
+            })
+        )
+        const named = { runId: run.runId, owner }
+        const questions = Stream.unwrap(other.events(named)).pipe(
+          Stream.filterMap(({ data }) =>
+            Option.match(Run.questionOf(data), { onNone: () => Result.failVoid, onSome: Result.succeed })
+          )
+        )
+        assert.deepStrictEqual(yield* questions.pipe(Stream.take(1), Stream.runCollect), [
+          { name: "deploy", ask: { text: "Deploy to production?", choices: ["yes", "no"] } }
+        ])
+        assert.strictEqual((yield* other.get(named)).status, "waiting")
+        assert.deepStrictEqual((yield* other.list({ owner, status: "waiting" })).map(({ runId }) => runId), [run.runId])
+        const outcomes = yield* Effect.all(
+          Array.from({ length: 1_000 }, (_, index) =>
+            Effect.result(
+              (index % 2 === 0 ? one : other).answer({ ...named, name: "deploy", value: { index } })
+            )),
+          { concurrency: 50 }
+        )
+        assert.strictEqual(outcomes.filter(Result.isSuccess).length, 1)
+        for (const outcome of outcomes) {
+          if (Result.isFailure(outcome)) assert.strictEqual(outcome.failure.reason._tag, "QuestionAnswered")
+        }
+        const index = outcomes.findIndex(Result.isSuccess)
+        yield* questions.pipe(Stream.take(3), Stream.runDrain)
+        for (const name of ["b", "a"]) yield* other.answer({ ...named, name, value: name })
+        const all = yield* Stream.runCollect(Stream.unwrap(other.events(named)))
+        assert.deepStrictEqual(all.at(-1)?.data, {
+          status: "succeeded",
+          result: [{ index }, "a", "b", { index }]
+        })
+        assert.deepStrictEqual(
+          all.flatMap(({ data }) => Option.toArray(Run.answerOf(data))),
+          [{ name: "deploy", value: { index } }, { name: "b", value: "b" }, { name: "a", value: "a" }]
+        )
+      }).pipe(Effect.scoped))
+
+    it.live("RUN-20 RUN-12 RUN-15 RUN-24: an answer that cannot be is told why, and a run that waits can be aborted", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const { run } = yield* log.execute(request("key"), (writer) => writer.ask("go on?", null))
+        const { runId } = run
+        yield* events({ runId }).pipe(Stream.take(1), Stream.runDrain)
+        const why = (options: Partial<RunEventLog.AnswerOptions>) =>
+          Effect.map(
+            Effect.flip(log.answer({ runId, owner, name: "go on?", value: true, ...options })),
+            ({ reason }) => reason._tag
+          )
+        assert.strictEqual(yield* why({ name: "else" }), "QuestionNotFound")
+        assert.strictEqual(yield* why({ owner: { subject: "stranger" } }), "RunNotFound")
+        assert.strictEqual(yield* why({ runId: "none" }), "RunNotFound")
+        for (const name of ["", "a\u0000", "a\nb", "x".repeat(256)]) {
+          assert.strictEqual(yield* why({ name }), "InvalidInput")
+        }
+        assert.strictEqual(yield* why({ value: "x".repeat(1_000) }), "LimitExceeded")
+        assert.strictEqual((yield* log.get({ runId })).status, "waiting")
+        assert.strictEqual((yield* log.abort({ runId, owner }))._tag, "Aborted")
+        assert.strictEqual(yield* why({}), "RunEnded")
+      }).pipe(Effect.provide(build({ maxEventBytes: 500 }))))
+
+    it.live("RUN-22: runs that wait in two processes are executed in the order of their coming", () =>
+      Effect.gen(function*() {
+        const [one, other] = yield* two
+        const { run } = yield* one.start(request("first", "thread"))
+        const order: Array<string> = []
+        const runIds: Array<string> = []
+        for (const [index, log] of [other, one, other, one].entries()) {
+          const key = `queued ${index}`
+          const queued = yield* log.execute(
+            { ...request(key, "thread"), whenBusy: "enqueue" },
+            () => Effect.sync(() => void order.push(key))
+          )
+          assert.strictEqual(queued.run.status, "queued")
+          runIds.push(queued.run.runId)
+        }
+        yield* one.finish({ runId: run.runId, epoch: run.epoch, end: { status: "succeeded" } })
+        for (const runId of runIds) {
+          const all = yield* Stream.runCollect(Stream.unwrap(one.events({ runId })))
+          assert.deepStrictEqual(all.map(({ data }) => data), [{ status: "succeeded" }])
+        }
+        assert.deepStrictEqual(order, ["queued 0", "queued 1", "queued 2", "queued 3"])
+      }).pipe(Effect.scoped))
   })
 }

@@ -40,7 +40,9 @@ const request = (overrides?: Partial<StartOptions>): StartOptions => ({
 })
 
 const expectRun = (outcome: StartOutcome): RunRow => {
-  if (outcome._tag === "ThreadBusy") throw new Error("the thread is busy")
+  if (outcome._tag === "ThreadBusy" || outcome._tag === "TooMany") {
+    throw new Error(`no run was started: ${outcome._tag}`)
+  }
   return outcome.run
 }
 
@@ -258,6 +260,277 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           const alive = beat._tag === "Extended" && outcome._tag === "ThreadBusy" && row.status === "running"
           const ended = outcome._tag === "Created" && row.status === "failed"
           assert.isTrue(alive || ended, `${beat._tag} ${outcome._tag} ${row.status}`)
+        }
+      })
+    )
+
+    const enqueue = (overrides?: Partial<StartOptions>, max = 3) =>
+      use((repository) => repository.start(request({ ...overrides, whenBusy: { _tag: "Enqueue", max } })))
+    const turn = (run: RunRow, overrides?: { readonly epoch?: number; readonly stale?: StartOptions["stale"] }) =>
+      use((repository) => repository.takeTurn({ runId: run.runId, epoch: run.epoch, leaseMillis: long, ...overrides }))
+    const interrupting = {
+      _tag: "Interrupt",
+      end: { reason: "interrupted_by_run", data: `{"status":"aborted"}` }
+    } as const
+
+    test(
+      "RUN-22: runs of a busy thread queue up, as many as are let, and take their turns in the order of their coming",
+      Effect.gen(function*() {
+        const first = expectRun(yield* enqueue())
+        assert.strictEqual(first.status, "running")
+        const queued: Array<RunRow> = []
+        for (let index = 0; index < 3; index++) queued.push(expectRun(yield* enqueue()))
+        for (const run of queued) {
+          assert.deepInclude(run, { status: "queued", epoch: 1, lastSeq: 0, completedAtMillis: null, endSeq: null })
+          assert.isAbove(run.leaseExpiresAtMillis ?? 0, run.startedAtMillis)
+          assert.deepStrictEqual(yield* turn(run), { _tag: "Behind", runId: first.runId })
+        }
+        assert.deepStrictEqual(yield* enqueue(), { _tag: "ThreadBusy", runId: first.runId, leaseExpired: false })
+        // Threads and owners do not wait for each other.
+        assert.strictEqual(expectRun(yield* enqueue({ threadId: "another" })).status, "running")
+        assert.strictEqual(expectRun(yield* enqueue({ ownerKey: "another" })).status, "running")
+        const again = yield* use((repository) =>
+          repository.start({ ...request(), idempotencyKey: queued[1]?.idempotencyKey ?? "" })
+        )
+        assert.strictEqual(again._tag, "Existing")
+        assert.strictEqual(expectRun(again).status, "queued")
+
+        let running = first
+        for (const run of queued) {
+          yield* finish(running)
+          // The thread is busy for those that come now, though nothing runs.
+          assert.deepStrictEqual(yield* use((repository) => repository.start(request())), {
+            _tag: "ThreadBusy",
+            runId: run.runId,
+            leaseExpired: false
+          })
+          const turns = yield* Effect.all(
+            queued.filter((one) => one !== run && one.runId > run.runId).map((one) => turn(one)),
+            everyone
+          )
+          for (const outcome of turns) assert.deepStrictEqual(outcome, { _tag: "Behind", runId: run.runId })
+          const outcome = yield* turn(run)
+          assert.strictEqual(outcome._tag, "Running")
+          if (outcome._tag !== "Running") return
+          running = outcome.run
+          assert.deepInclude(running, { status: "running", epoch: 1, startedAtMillis: run.startedAtMillis })
+          assert.strictEqual((yield* turn(run))._tag, "Running")
+          assert.strictEqual((yield* append(item(running, `"x"`)))[0]?._tag, "Appended")
+        }
+        yield* finish(running)
+        assert.strictEqual((yield* started()).status, "running")
+      })
+    )
+
+    test(
+      "RUN-22: of many that queue and take turns at once one runs at a time, and each runs once",
+      Effect.gen(function*() {
+        const outcomes = yield* Effect.all(Array.from({ length: 12 }, () => enqueue({}, 8)), everyone)
+        assert.strictEqual(count(outcomes, "Created"), 9)
+        assert.strictEqual(count(outcomes, "ThreadBusy"), 3)
+        const runs = outcomes.flatMap((outcome) => outcome._tag === "Created" ? [outcome.run] : [])
+        const order: Array<string> = []
+        while (order.length < 9) {
+          const turns = yield* Effect.all(runs.map((run) => turn(run)), everyone)
+          assert.isAtMost(count(turns, "Running"), 1)
+          for (const outcome of turns) {
+            if (outcome._tag !== "Running") continue
+            order.push(outcome.run.runId)
+            yield* finish(outcome.run)
+          }
+        }
+        assert.strictEqual(new Set(order).size, 9)
+        const rows = yield* Effect.all(order.map((runId) => use((repository) => repository.get(runId))))
+        const times = rows.map(Option.match({ onNone: () => 0, onSome: (row) => row.startedAtMillis }))
+        assert.deepStrictEqual(times, times.toSorted((a, b) => a - b))
+      })
+    )
+
+    test(
+      "RUN-22 RUN-05 RUN-12: a run that waits has no writer, can be aborted, extended and reaped, and is found",
+      Effect.gen(function*() {
+        const stale = { reason: "stale_run", data: `{"status":"failed"}` }
+        const first = yield* started()
+        const [aborted, lost, patient, dead] = [
+          expectRun(yield* enqueue({}, 9)),
+          expectRun(yield* enqueue({}, 9)),
+          expectRun(yield* enqueue({}, 9)),
+          expectRun(yield* enqueue({ leaseMillis: past }, 9))
+        ]
+        assert.deepStrictEqual(yield* append(item(aborted, `"early"`)), [{ _tag: "Fenced", currentEpoch: 1 }])
+        assert.strictEqual((yield* abort(aborted))._tag, "Aborted")
+        assert.deepInclude(yield* get(aborted), { status: "aborted", lastSeq: 1, endSeq: 1, epoch: 2 })
+        assert.deepStrictEqual(yield* turn(aborted), { _tag: "Ended", status: "aborted" })
+        assert.deepStrictEqual((yield* readAll(aborted)).map(({ kind }) => kind), ["end"])
+        assert.deepStrictEqual(yield* turn(lost, { epoch: 7 }), { _tag: "Fenced", currentEpoch: 1 })
+        assert.deepStrictEqual(
+          yield* use((repository) => repository.takeTurn({ runId: unique(), epoch: 1, leaseMillis: long })),
+          { _tag: "Unknown" }
+        )
+        const beat = yield* use((repository) =>
+          repository.heartbeat({ runId: patient.runId, epoch: patient.epoch, leaseMillis: 2 * long })
+        )
+        assert.strictEqual(beat._tag, "Extended")
+        const reaped = yield* reap()
+        assert.deepStrictEqual(reaped.map(({ runId, status }) => [runId, status]), [[dead.runId, "failed"]])
+
+        const active = use((repository) =>
+          repository.activeForThread({ ownerKey: "owner", threadId: "thread", windowMillis: long })
+        )
+        assert.deepStrictEqual(Option.map(yield* active, ({ runId }) => runId), Option.some(first.runId))
+        const found = yield* use((repository) => repository.list({ ownerKey: "owner", status: "queued", limit: 100 }))
+        assert.deepStrictEqual(
+          found.map(({ runId }) => runId).toSorted(),
+          [lost.runId, patient.runId].toSorted()
+        )
+        assert.strictEqual((yield* finish(lost))._tag, "Finished")
+        yield* finish(first)
+        assert.deepStrictEqual(Option.map(yield* active, ({ runId }) => runId), Option.some(patient.runId))
+        assert.strictEqual((yield* turn(patient))._tag, "Running")
+
+        // What died holds up no other: neither the one that ran nor one that waited longer.
+        yield* started({ threadId: "dead", leaseMillis: past })
+        yield* enqueue({ threadId: "dead", leaseMillis: past })
+        const last = expectRun(yield* enqueue({ threadId: "dead" }))
+        assert.strictEqual((yield* turn(last))._tag, "Behind")
+        assert.strictEqual((yield* turn(last, { stale }))._tag, "Running")
+      })
+    )
+
+    test(
+      "RUN-22 RUN-04: a run that interrupts ends the running one and takes its place in one step, before those that wait",
+      Effect.gen(function*() {
+        const interrupt = (overrides?: Partial<StartOptions>) =>
+          use((repository) => repository.start(request({ ...overrides, whenBusy: interrupting })))
+        const free = yield* interrupt()
+        assert.strictEqual(free._tag === "Created" ? free.interrupted : "", undefined)
+        const first = expectRun(free)
+        yield* append(item(first, `"kept"`))
+        const waiting = expectRun(yield* enqueue())
+        const outcome = yield* interrupt()
+        assert.deepInclude(outcome, { _tag: "Created", interrupted: first.runId })
+        const second = expectRun(outcome)
+        assert.strictEqual(second.status, "running")
+        assert.deepInclude(yield* get(first), {
+          status: "aborted",
+          endReason: "interrupted_by_run",
+          lastSeq: 2,
+          endSeq: 2,
+          epoch: 2
+        })
+        assert.deepStrictEqual(yield* append(item(first, `"zombie"`)), [{ _tag: "Ended", status: "aborted" }])
+        assert.deepStrictEqual(yield* turn(waiting), { _tag: "Behind", runId: second.runId })
+
+        const all = yield* Effect.all(Array.from({ length: 12 }, () => interrupt()), everyone)
+        assert.strictEqual(count(all, "Created"), 12)
+        const rows = yield* Effect.all(all.map((one) => get(expectRun(one))))
+        assert.strictEqual(rows.filter(({ status }) => status === "running").length, 1)
+        assert.strictEqual(rows.filter(({ status }) => status === "aborted").length, 11)
+        const ended = all.flatMap((one) => one._tag === "Created" ? [one.interrupted] : [])
+        assert.strictEqual(new Set(ended).size, 12)
+
+        // One that is stale has failed, and was not interrupted.
+        const dead = yield* started({ threadId: "dead", leaseMillis: past })
+        const after = yield* interrupt({ threadId: "dead", stale: { reason: "stale_run", data: "{}" } })
+        assert.strictEqual(after._tag === "Created" ? after.interrupted : "", undefined)
+        assert.deepInclude(yield* get(dead), { status: "failed", endReason: "stale_run" })
+      })
+    )
+
+    const ask = (run: RunRow, name: string, overrides?: { readonly epoch?: number; readonly maxEvents?: number }) =>
+      use((repository) =>
+        repository.ask({
+          runId: run.runId,
+          epoch: run.epoch,
+          name,
+          data: `{"question":"${name}"}`,
+          byteCount: 20,
+          ...roomy,
+          ...overrides
+        })
+      )
+    const answer = (run: Pick<RunRow, "runId">, name: string, value: string, ownerKey?: string) =>
+      use((repository) =>
+        repository.answer({ runId: run.runId, ownerKey, name, value, data: `{"answer":${value}}`, byteCount: 20 })
+      )
+
+    test(
+      "RUN-20: a question is asked once, and the first of many answers counts",
+      Effect.gen(function*() {
+        const run = yield* started()
+        yield* append(item(run, `"before"`))
+        assert.deepStrictEqual(yield* ask(run, "deploy?"), { _tag: "Open", seq: 2 })
+        assert.deepStrictEqual(yield* ask(run, "deploy?"), { _tag: "Open", seq: 2 })
+        assert.deepStrictEqual(yield* ask(run, "colour?"), { _tag: "Open", seq: 3 })
+        assert.strictEqual((yield* get(run)).openQuestions, 2)
+        const list = (status: RunStatus) =>
+          Effect.map(
+            use((repository) => repository.list({ ownerKey: "owner", status, limit: 10 })),
+            (rows) => rows.map(({ runId }) => runId)
+          )
+        assert.deepStrictEqual([yield* list("waiting"), yield* list("running")], [[run.runId], []])
+        // What waits goes on writing, if it has something to say.
+        assert.strictEqual((yield* append(item(run, `"meanwhile"`)))[0]?._tag, "Appended")
+        const outcomes = yield* Effect.all(
+          Array.from({ length: 24 }, (_, index) => answer(run, "deploy?", `${index}`)),
+          everyone
+        )
+        assert.strictEqual(count(outcomes, "Accepted"), 1)
+        assert.strictEqual(count(outcomes, "AlreadyAnswered"), 23)
+        const winner = outcomes.findIndex(({ _tag }) => _tag === "Accepted")
+        assert.deepStrictEqual(yield* ask(run, "deploy?"), { _tag: "Answered", value: `${winner}` })
+        assert.deepInclude(yield* get(run), { openQuestions: 1, lastSeq: 5, eventCount: 5 })
+        assert.strictEqual((yield* answer(run, "colour?", `"red"`, "owner"))._tag, "Accepted")
+        assert.deepStrictEqual([yield* list("waiting"), yield* list("running")], [[], [run.runId]])
+        assert.deepStrictEqual((yield* readAll(run)).map(({ data, seq }) => [seq, data]), [
+          [1, `"before"`],
+          [2, `{"question":"deploy?"}`],
+          [3, `{"question":"colour?"}`],
+          [4, `"meanwhile"`],
+          [5, `{"answer":${winner}}`],
+          [6, `{"answer":"red"}`]
+        ])
+      })
+    )
+
+    test(
+      "RUN-20 RUN-05 RUN-18: a question of no writer is not asked, and none is answered twice, unasked, late or by others",
+      Effect.gen(function*() {
+        const run = yield* started()
+        assert.deepStrictEqual(yield* ask(run, "a", { epoch: 9 }), { _tag: "Fenced", currentEpoch: 1 })
+        assert.deepStrictEqual(yield* ask({ ...run, runId: unique() }, "a"), { _tag: "Unknown" })
+        assert.deepStrictEqual(yield* ask(run, "a", { maxEvents: 0 }), { _tag: "LimitExceeded", limit: "maxEvents" })
+        assert.strictEqual((yield* get(run)).openQuestions, 0)
+        const queued = expectRun(yield* enqueue())
+        assert.deepStrictEqual(yield* ask(queued, "a"), { _tag: "Fenced", currentEpoch: 1 })
+        assert.deepStrictEqual(yield* answer(run, "a", "1"), { _tag: "NoQuestion" })
+        assert.deepStrictEqual(yield* ask(run, "a", { maxEvents: 1 }), { _tag: "Open", seq: 1 })
+        assert.deepStrictEqual(yield* answer(run, "a", "1", "another"), { _tag: "Unknown" })
+        assert.deepStrictEqual(yield* answer({ runId: unique() }, "a", "1"), { _tag: "Unknown" })
+        assert.deepStrictEqual(yield* answer(run, "b", "1"), { _tag: "NoQuestion" })
+        // A log that is full still takes the answer.
+        assert.strictEqual((yield* answer(run, "a", "1"))._tag, "Accepted")
+        yield* ask(run, "c")
+        yield* finish(run)
+        assert.deepStrictEqual(yield* answer(run, "c", "1"), { _tag: "Ended", status: "succeeded" })
+        assert.deepStrictEqual(yield* answer(run, "a", "1"), { _tag: "AlreadyAnswered" })
+        assert.deepStrictEqual(yield* ask(run, "a"), { _tag: "Ended", status: "succeeded" })
+        const ended = yield* use((repository) => repository.list({ ownerKey: "owner", status: "succeeded", limit: 10 }))
+        assert.deepStrictEqual(ended.map(({ runId }) => runId), [run.runId])
+        yield* use((repository) => repository.sweep({ limit: 100, retentionMillis: past, tombstoneMillis: long }))
+        assert.deepStrictEqual(yield* answer(run, "a", "1"), { _tag: "Ended", status: "succeeded" })
+      })
+    )
+
+    test(
+      "RUN-20 RUN-04: an answer that races with the end of its run is stored before it, or refused",
+      Effect.gen(function*() {
+        for (let round = 0; round < 10; round++) {
+          const run = yield* started({ threadId: `race ${round}` })
+          yield* ask(run, "a")
+          const [answered] = yield* Effect.all([answer(run, "a", "1"), finish(run)], everyone)
+          const kinds = (yield* readAll(run)).map(({ kind }) => kind)
+          assert.deepStrictEqual(kinds, answered._tag === "Accepted" ? ["data", "data", "end"] : ["data", "end"])
         }
       })
     )
@@ -534,6 +807,66 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           repository.abortByKey({ ownerKey, threadId: "other", idempotencyKey, reason: null, data: "{}" })
         )
         assert.strictEqual(conflict._tag, "Conflict")
+      })
+    )
+
+    test(
+      "HTTP-09: an owner has so many runs queued and running, and no more, until one has ended",
+      Effect.gen(function*() {
+        const limits = { maxRunning: 3 }
+        const start = (thread: string, overrides: Partial<StartOptions> = {}) =>
+          use((repository) => repository.start(request({ threadId: thread, ...limits, ...overrides })))
+        const tooManyRunning = { _tag: "TooMany", limit: "maxRunning" } as const
+        const first = request({ threadId: "1", ...limits })
+        const run = expectRun(yield* use((repository) => repository.start(first)))
+        for (const thread of ["2", "3"]) assert.strictEqual((yield* start(thread))._tag, "Created")
+
+        assert.deepStrictEqual(yield* start("4"), tooManyRunning)
+        assert.strictEqual((yield* start("1"))._tag, "ThreadBusy")
+        assert.strictEqual((yield* use((repository) => repository.start(first)))._tag, "Existing", "the same again")
+        assert.strictEqual((yield* start("4", { ownerKey: "another" }))._tag, "Created")
+        const early = request({ threadId: "4", ...limits })
+        const { idempotencyKey, ownerKey, threadId } = early
+        yield* use((repository) =>
+          repository.abortByKey({ ownerKey, threadId, idempotencyKey, reason: null, data: "{}" })
+        )
+        const aborted = expectRun(yield* use((repository) => repository.start(early)))
+        assert.strictEqual(aborted.status, "aborted", "which holds no slot")
+
+        const queueing = { whenBusy: { _tag: "Enqueue", max: 9 } } as const
+        assert.deepStrictEqual(yield* start("1", queueing), tooManyRunning)
+        assert.strictEqual((yield* start("4", { ...queueing, ownerKey: "another" }))._tag, "Created")
+        assert.deepStrictEqual(yield* start("5", { whenBusy: interrupting }), tooManyRunning)
+        // One that takes another's place makes no more of them.
+        assert.strictEqual((yield* start("2", { whenBusy: interrupting }))._tag, "Created")
+        yield* abort(run)
+        assert.strictEqual((yield* start("2", queueing))._tag, "Created")
+        assert.deepStrictEqual(yield* start("6"), tooManyRunning)
+      })
+    )
+
+    test(
+      "HTTP-09 RUN-12: an owner has so many aborts of runs that have not begun, and no more",
+      Effect.gen(function*() {
+        const first = request()
+        const abort = (idempotencyKey: string, ownerKey = first.ownerKey) =>
+          use((repository) =>
+            repository.abortByKey({
+              ownerKey,
+              threadId: first.threadId,
+              idempotencyKey,
+              reason: null,
+              data: "{}",
+              maxAborts: 2
+            })
+          )
+        yield* abort(first.idempotencyKey)
+        assert.strictEqual((yield* abort("b"))._tag, "Registered")
+        assert.deepStrictEqual(yield* abort("c"), { _tag: "TooMany", limit: "maxAborts" })
+        assert.strictEqual((yield* abort("b"))._tag, "Registered", "the same again")
+        assert.strictEqual((yield* abort("c", "another"))._tag, "Registered")
+        assert.strictEqual(expectRun(yield* use((repository) => repository.start(first))).status, "aborted")
+        assert.strictEqual((yield* abort("c"))._tag, "Registered")
       })
     )
 

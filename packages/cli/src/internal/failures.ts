@@ -59,6 +59,8 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   NotPermitted: "NotAllowed",
   NotSet: "NotFound",
   OrgLookupFailed: "Unavailable",
+  QuestionAnswered: "Conflict",
+  QuestionNotFound: "NotFound",
   ReasonNotAllowed: "InvalidInput",
   RefreshRefused: "SignedOut",
   RequestChanged: "Changed",
@@ -82,6 +84,7 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   TicketRefused: "SignedOut",
   TooManyAttempts: "Conflict",
   TooManyOpenLinks: "Conflict",
+  TooManyRuns: "Conflict",
   TooManyWaiting: "Conflict",
   Undecryptable: "Unreadable",
   UnknownKey: "NotFound",
@@ -113,9 +116,11 @@ const codeByConflict: Readonly<Record<WireError.Conflict["code"], ExitCode>> = {
   security_mode_unreadable: "Unreadable",
   current_session: "Conflict",
   too_many_links: "Conflict",
+  too_many_runs: "Conflict",
   thread_busy: "Conflict",
   cursor_beyond_end: "InvalidInput",
   run_ended: "Conflict",
+  question_answered: "Conflict",
   no_active_org: "NotAllowed",
   undecryptable: "Unreadable"
 }

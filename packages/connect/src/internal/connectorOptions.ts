@@ -33,12 +33,19 @@ export interface Options {
   readonly timeout?: Duration.Input | undefined
   /** How many bytes an answer may have. Default 64 KiB. */
   readonly maxAnswerBytes?: number | undefined
+  /**
+   * Whether environments on this machine may be linked and called, over plain HTTP. Default false: an account could otherwise
+   * have the relay send requests to whatever listens beside it. For relays whose accounts are all trusted, and for
+   * development. One that was linked while this was on is not called once it is off.
+   */
+  readonly loopbackEnvironments?: boolean | undefined
 }
 
 /** Holds the settings. */
 export interface Settings {
   readonly timeoutMillis: number
   readonly maxAnswerBytes: number
+  readonly loopbackEnvironments: boolean
 }
 
 /** Decodes the options of the relay's requests. */
@@ -48,7 +55,8 @@ export const settings = ServiceOptions.make({
   decode: Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Options, E>): Effect.fn.Return<Settings, E> {
     return {
       timeoutMillis: yield* read.millis("timeout", "10 seconds"),
-      maxAnswerBytes: yield* read.count("maxAnswerBytes", maxAnswerBytes)
+      maxAnswerBytes: yield* read.count("maxAnswerBytes", maxAnswerBytes),
+      loopbackEnvironments: yield* read.flag("loopbackEnvironments", false)
     }
   })
 })

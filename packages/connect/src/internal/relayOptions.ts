@@ -31,11 +31,6 @@ export interface Options {
   readonly proofsPerAccount?: number | undefined
   /** How many environments an account may have. Default 1,000. */
   readonly environmentsPerAccount?: number | undefined
-  /**
-   * Whether environments on this machine may be linked, over plain HTTP. Default false: an account could otherwise have the
-   * relay send requests to whatever listens beside it. For relays whose accounts are all trusted, and for development.
-   */
-  readonly loopbackEnvironments?: boolean | undefined
   /** How many calls of environments one client, or session without a key, may have open at once in a process. Default 8. */
   readonly callsPerClient?: number | undefined
   /** How many calls all clients of an account may have open. Default 100. */
@@ -50,7 +45,6 @@ export interface Options {
 export interface Settings {
   readonly proofsPerAccount: number
   readonly environmentsPerAccount: number
-  readonly loopbackEnvironments: boolean
   readonly callsPerClient: number
   readonly callsPerAccount: number
   readonly waitsPerClient: number
@@ -65,7 +59,6 @@ export const settings = ServiceOptions.make({
     return {
       proofsPerAccount: yield* read.count("proofsPerAccount", 1_000),
       environmentsPerAccount: yield* read.count("environmentsPerAccount", 1_000),
-      loopbackEnvironments: yield* read.flag("loopbackEnvironments", false),
       callsPerClient: yield* read.count("callsPerClient", 8),
       callsPerAccount: yield* read.count("callsPerAccount", 100),
       waitsPerClient: yield* read.count("waitsPerClient", 8),

@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Input from "../Input.ts"
 import * as Stream from "effect/Stream"
 import type { AccessEvent, AccessEventKind } from "./AccessEvent.ts"
 import type { AccessSnapshot } from "./AccessFeedRepository.ts"
@@ -74,13 +75,28 @@ export class RevisionExpired extends Schema.TaggedError<RevisionExpired>()("Revi
 }
 
 /**
+ * Reports that something the service was given is none that it can be. Nothing was looked up.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
+  field: Schema.String,
+  expected: Schema.String
+}) {
+  override get message() {
+    return `${this.field} must be ${this.expected}`
+  }
+}
+
+/**
  * Reports what went wrong with the access feed, with a reason to branch on.
  *
  * @category errors
  * @since 0.1.0
  */
 export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("AccessFeedError", {
-  reason: Schema.Union([AccessFeedUnavailable, RevisionUnknown, RevisionExpired])
+  reason: Schema.Union([AccessFeedUnavailable, InvalidInput, RevisionUnknown, RevisionExpired])
 }) {
   override get message() {
     return this.reason.message
@@ -193,6 +209,8 @@ export class AccessFeed extends Context.Service<AccessFeed, {
   }) => Stream.Stream<AccessFeedMessage, AccessFeedError>
 }>()("@sallyport/core/access/AccessFeed") {}
 
+const checkInput = Input.check((problem) => new AccessFeedError({ reason: new InvalidInput(problem) }))
+
 const unavailable = (cause: RepositoryError) => new AccessFeedError({ reason: new AccessFeedUnavailable({ cause }) })
 
 /** How many past events are read at once, and returned at most. */
@@ -279,6 +297,7 @@ const build = Effect.fnUntraced(function*(
     snapshot,
     history: Effect.fn("AccessFeed.history")(function*(options = {}): Effect.fn.Return<HistoryPage, AccessFeedError> {
       const { kind, reader = "operator" } = options
+      yield* checkInput({ before: Input.rule(Schema.Natural, "a revision"), limit: Input.count }, options)
       const search = options.search?.toLowerCase() ?? ""
       const limit = Math.min(options.limit ?? historyPage, historyPage)
       const found: Array<AccessEvent> = []

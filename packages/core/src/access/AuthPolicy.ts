@@ -10,6 +10,7 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as ServiceOptions from "../ServiceOptions.ts"
+import * as Text from "../Text.ts"
 import type { SessionMethod } from "./Session.ts"
 
 /**
@@ -78,6 +79,8 @@ export interface Descriptor {
    * receives a proof could send it on under any `Host` that it was made for.
    */
   readonly publicUrl?: URL | undefined
+  /** What the owner calls this server. People see it on its pages and beside its sessions. */
+  readonly name?: string | undefined
 }
 
 /**
@@ -88,7 +91,7 @@ export interface Descriptor {
  */
 export class AuthPolicy extends Context.Service<AuthPolicy, Descriptor>()("@sallyport/core/access/AuthPolicy") {}
 
-const descriptors: Record<Kind, Omit<Descriptor, "kind" | "publicUrl">> = {
+const descriptors: Record<Kind, Omit<Descriptor, "kind" | "name" | "publicUrl">> = {
   "desktop-managed-local": {
     bootstrapMethods: ["seeded-credential", "pairing-link"],
     sessionMethods: ["browser-session-cookie", "bearer-access-token", "dpop-access-token"],
@@ -135,6 +138,8 @@ export interface Options {
   readonly kind?: Kind | undefined
   /** The address under which clients reach what is at the root of the server. */
   readonly publicUrl?: URL | undefined
+  /** What people call the server: a line of up to 128 characters. Without it pages show the address. */
+  readonly name?: string | undefined
 }
 
 /**
@@ -154,12 +159,16 @@ export class InvalidAuthPolicyOptions extends Schema.TaggedError<InvalidAuthPoli
 
 /**
  * Chooses the policy for the address that a server listens on. Fails with {@link PolicyRefused} if the named one is for a
- * loopback address and this is none; `unsafe-no-auth` is never chosen unasked.
+ * loopback address and this is none, and with {@link InvalidAuthPolicyOptions} if the server's name is not one line;
+ * `unsafe-no-auth` is never chosen unasked.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options: Options): Effect.Effect<Descriptor, PolicyRefused> => {
+export const make = (options: Options): Effect.Effect<Descriptor, InvalidAuthPolicyOptions | PolicyRefused> => {
+  if (options.name !== undefined && !Text.isLine(options.name)) {
+    return Effect.fail(new InvalidAuthPolicyOptions({ problem: "name must be one line of 1 to 128 characters" }))
+  }
   const local = isLoopback(options.host)
   const kind = options.kind ?? (local ? "loopback-browser" : "remote-reachable")
   const { sessionMethods, ...descriptor } = descriptors[kind]
@@ -170,7 +179,8 @@ export const make = (options: Options): Effect.Effect<Descriptor, PolicyRefused>
       sessionMethods: kind === "remote-reachable" && options.publicUrl === undefined
         ? sessionMethods.filter((method) => method !== "dpop-access-token")
         : sessionMethods,
-      ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl })
+      ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl }),
+      ...(options.name === undefined ? {} : { name: options.name })
     })
     : Effect.fail(
       new PolicyRefused({
@@ -224,18 +234,24 @@ const layerOf = <E, R>(policy: Effect.Effect<Descriptor, E, R>): Layer.Layer<Aut
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options): Layer.Layer<AuthPolicy, PolicyRefused> => layerOf(make(options))
+export const layer = (options: Options): Layer.Layer<AuthPolicy, InvalidAuthPolicyOptions | PolicyRefused> =>
+  layerOf(make(options))
 
 const webUrl = (written: unknown): URL | undefined => {
   const url = URL.parse(String(written))
   return url !== null && /^https?:$/.test(url.protocol) ? url : undefined
 }
 
+const readName = (written: unknown): string | undefined => {
+  const name = String(written)
+  return Text.isLine(name) ? name : undefined
+}
+
 const isKind = Schema.is(Kind)
 
 /**
  * Provides the policy of the configuration: `SALLYPORT_HOST`, the address that the server listens on, `127.0.0.1` unless
- * set; `SALLYPORT_POLICY`; `SALLYPORT_PUBLIC_URL`.
+ * set; `SALLYPORT_POLICY`; `SALLYPORT_PUBLIC_URL`; `SALLYPORT_NAME`.
  *
  * @category layers
  * @since 0.1.0
@@ -246,7 +262,7 @@ export const layerConfig: Layer.Layer<
 > = layerOf(
   Effect.gen(function*() {
     const read = ServiceOptions.fromConfig<
-      { readonly host: string; readonly policy: Kind; readonly publicUrl: URL },
+      { readonly host: string; readonly name: string; readonly policy: Kind; readonly publicUrl: URL },
       InvalidAuthPolicyOptions
     >("SALLYPORT", (problem) => new InvalidAuthPolicyOptions({ problem }))
     return yield* make({
@@ -256,7 +272,8 @@ export const layerConfig: Layer.Layer<
         `one of ${Kind.literals.join(", ")}`,
         (written) => isKind(written) ? written : undefined
       ),
-      publicUrl: yield* read.optional("publicUrl", "an address, such as https://example.com", webUrl)
+      publicUrl: yield* read.optional("publicUrl", "an address, such as https://example.com", webUrl),
+      name: yield* read.optional("name", "one line of 1 to 128 characters", readName)
     })
   })
 )

@@ -30,6 +30,7 @@ import {
   type BootstrapCredentialError,
   fail,
   InvalidCredential,
+  InvalidInput,
   IssuerEnded,
   LabelNotAllowed,
   LifetimeOutOfBounds,
@@ -53,13 +54,15 @@ import {
 } from "./internal/bootstrapOptions.ts"
 import * as CredentialDigest from "./internal/credentialDigest.ts"
 import * as Lifetimes from "./internal/lifetimes.ts"
+import * as Input from "../Input.ts"
+import * as Metrics from "../Metrics.ts"
 import * as Text from "../Text.ts"
-import { subjectProblem } from "./internal/subjectProblem.ts"
+import { scopesRule, subjectProblem, subjectRule } from "./internal/inputRules.ts"
 import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal, reachOf } from "./Principal.ts"
-import { type Device, endlessSessionId, type Session, type SessionId, type SessionMethod } from "./Session.ts"
+import { type Device, endlessSessionId, type Session, type SessionId, SessionMethod } from "./Session.ts"
 import {
   type IssuedSession,
   type KeyProof,
@@ -73,6 +76,7 @@ export {
   BootstrapCredentialError,
   BootstrapStoreUnavailable,
   InvalidCredential,
+  InvalidInput,
   IssuerEnded,
   LabelNotAllowed,
   LifetimeOutOfBounds,
@@ -154,6 +158,15 @@ export interface Preview {
   readonly expiresAt: DateTime.Utc
 }
 
+const checkInput = Input.check((problem) => fail(new InvalidInput(problem)))
+
+const linkRules = {
+  scopes: { is: (scopes) => scopes === "all" || scopesRule.is(scopes), expected: `"all", or ${scopesRule.expected}` },
+  kind: Input.oneOf(PairingCode.Kind),
+  uses: Input.count,
+  proofKeyThumbprint: Input.key
+} satisfies Readonly<Record<string, Input.Rule>>
+
 /**
  * Names the subject of a link whose issuer names none: the one owner of a personal server.
  *
@@ -227,7 +240,7 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
     readonly sessionLifetime?: Duration.Input | undefined
     /** How long after now the session ends, however it is used. */
     readonly sessionAbsoluteLifetime?: Duration.Input | undefined
-    /** How often the link can be redeemed: a whole number from 1, anything else is a defect. Default 1. */
+    /** How often the link can be redeemed: a whole number from 1. Default 1. */
     readonly uses?: number | undefined
     readonly proofKeyThumbprint?: string | undefined
   }) => Effect.Effect<
@@ -363,7 +376,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const digestOf = yield* CredentialDigest.make
 
   const lifetimeMillis = (lifetime: Duration.Input | undefined): Effect.Effect<number, BootstrapCredentialError> => {
-    const requestedMillis = Math.round(lifetime === undefined ? defaultMillis : Duration.toMillis(lifetime))
+    const requestedMillis = Math.round(Duration.toMillis(Option.getOrElse(
+      lifetime === undefined ? Option.some(Duration.millis(defaultMillis)) : Duration.fromInput(lifetime),
+      () => Duration.zero
+    )))
     return requestedMillis > 0 && requestedMillis <= maximumMillis
       ? Effect.succeed(requestedMillis)
       : Effect.fail(fail(new LifetimeOutOfBounds({ requestedMillis, maximumMillis })))
@@ -421,15 +437,13 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       ),
       revokedAtMillis: null
     }
-    // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
-    const made = toPairingLink(row)
     const outcome = yield* Effect.mapError(
       repository.insert(row, { actor: link.actor, nowMillis }, maxOpen),
       unavailable
     )
     switch (outcome) {
       case "inserted":
-        return Option.some(made)
+        return Option.some(toPairingLink(row))
       case "digest-exists":
         return Option.none<PairingLink>()
       case "issuer-ended":
@@ -449,8 +463,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     { scopes, source }: Pick<RedeemOptions<unknown, unknown>, "scopes" | "source">
   ): Effect.fn.Return<never, BootstrapCredentialError> {
     yield* Effect.annotateLogs(Effect.logInfo("Refused a bootstrap credential"), { reason })
+    const exceeded = reason === "scope-not-granted"
+      ? Option.none()
+      : yield* Effect.mapError(attempts.count(source), unavailable)
+    yield* Metrics.pairingAttempts(1, { result: Option.isSome(exceeded) ? "too-many-attempts" : reason })
     if (reason === "scope-not-granted") return yield* fail(new ScopeNotGranted({ requested: scopes ?? [] }))
-    const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
     if (Option.isSome(exceeded)) {
       return yield* fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
     }
@@ -467,7 +484,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     { credential, methods, source }: Pick<RedeemOptions<unknown, unknown>, "credential" | "methods" | "source">
   ) {
     const text = CredentialDigest.canonical(Redacted.value(credential))
-    if (Option.isNone(text)) return yield* fail(new MalformedCode())
+    if (Option.isNone(text)) {
+      yield* Metrics.pairingAttempts(1, { result: "malformed" })
+      return yield* fail(new MalformedCode())
+    }
     const method: BootstrapMethod = text.value.startsWith("seed:") ? "seeded-credential" : "pairing-link"
     if (methods !== undefined && !methods.includes(method)) {
       return yield* refuse(undefined, "method-not-offered", { source })
@@ -497,15 +517,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       // The session under `unsafe-no-auth` has no row, and never ends.
       const issuer = by === "operator" || by.id === endlessSessionId ? undefined : by
       yield* checkLink("pairing-link", subject, request.label)
+      yield* checkInput(linkRules, request)
       const held = by === "operator" ? vocabulary : by.scopes
       const scopes = request.scopes === "all" ? held : request.scopes
       const missing = AccessScope.missing(held, scopes)
       if (missing.length > 0) return yield* fail(new ScopeNotHeld({ missing }))
       const millis = yield* lifetimeMillis(request.lifetime)
-      const uses = request.uses ?? 1
-      if (!Number.isSafeInteger(uses) || uses < 1) {
-        return yield* Effect.die(new RangeError("uses must be a whole number from 1"))
-      }
       const code = yield* PairingCode.generate(request.kind ?? "device").pipe(
         Effect.provideService(SecureRandom.SecureRandom, random)
       )
@@ -516,7 +533,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         scopes,
         proofKeyThumbprint: request.proofKeyThumbprint ??
           (issuer === undefined || issuer.proofKeyThumbprint === null || unboundDelegation ? undefined : anyKey),
-        uses,
+        uses: request.uses ?? 1,
         actor: actorOf(by),
         issuer,
         lifetimeMillis: millis,
@@ -530,6 +547,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     redeem: Effect.fn("BootstrapCredentialService.redeem")(function*<E, R>(options: RedeemOptions<E, R>) {
       const { attemptKey, method, replaces } = options
       const sessions = yield* SessionCredentialService
+      yield* checkInput({ scopes: scopesRule, method: Input.oneOf(SessionMethod), replaces: Input.key }, options)
       const { codeDigest, text } = yield* readOffered(options)
       const found = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
       if (Option.isNone(found)) return yield* refuse(undefined, "unknown", options)
@@ -586,11 +604,14 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           return outcome.session
         })
       ).pipe(
+        Effect.tap(() => Metrics.pairingAttempts(1, { result: "redeemed" })),
         Effect.catchIf(
           (error) => error instanceof SessionCredentialError,
           ({ reason }) =>
             reason._tag === "SessionStoreUnavailable"
               ? Effect.fail(unavailable(reason.cause))
+              : reason._tag === "InvalidInput"
+              ? Effect.fail(fail(new InvalidInput(reason)))
               : refuse(codeDigest, "tokens-changed", options)
         )
       )
@@ -616,6 +637,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }),
     list: Effect.fn("BootstrapCredentialService.list")(function*(request) {
       const after = request?.after
+      yield* checkInput({ subject: subjectRule, limit: Input.count, after: Input.key }, {
+        ...request,
+        after: after?.id
+      })
       const rows = yield* Effect.mapError(
         repository.list({
           nowMillis: yield* Clock.currentTimeMillis,
@@ -630,6 +655,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return rows.map(toPairingLink)
     }),
     revoke: Effect.fn("BootstrapCredentialService.revoke")(function*(id, by) {
+      if (!Text.isKey(id)) return yield* fail(new LinkNotFound({ id }))
       const nowMillis = yield* Clock.currentTimeMillis
       const revoked = yield* Effect.mapError(
         repository.revoke(id, { actor: actorOf(by), nowMillis }, reachOf(by)),
@@ -646,6 +672,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       if (Option.isNone(seed)) return yield* fail(new MalformedCode())
       const subject = request.subject ?? defaultSubject
       yield* checkLink("seeded-credential", subject, request.label)
+      yield* checkInput(linkRules, request)
       const millis = yield* lifetimeMillis(request.lifetime)
       const codeDigest = yield* digestOf(seed.value)
       yield* request.ready

@@ -218,7 +218,14 @@ export const requestVerdict = (input: {
  * @category models
  * @since 0.1.0
  */
-export type Decision = "approved" | "rejected" | "revoked" | "blocked"
+export const Decision = Schema.Literals(["approved", "rejected", "revoked", "blocked"])
+/**
+ * @see {@link Decision}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Decision = typeof Decision.Type
 
 /**
  * Describes a decision.

@@ -10,6 +10,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Metrics from "../Metrics.ts"
 import * as ServiceOptions from "../ServiceOptions.ts"
 import { Stopping } from "../Stopping.ts"
 import { endlessSessionId, type Session, type SessionId } from "./Session.ts"
@@ -77,16 +78,24 @@ export const make: Effect.Effect<AwaitEnd, never, SessionCredentialService> = Ef
     })
   return (session, host) => {
     const end = Effect.acquireUseRelease(
-      Effect.tap(join(session), (watch) => Effect.sync(() => watch.connections++)),
+      Effect.tap(join(session), (watch) => {
+        watch.connections++
+        return Metrics.connections(1, {})
+      }),
       ({ fiber }) => sessions.connected(session)(Fiber.join(fiber)),
       (watch) =>
-        Effect.sync(() => {
-          if (--watch.connections > 0) return
-          if (watches.get(session.id) === watch) watches.delete(session.id)
-          watch.fiber.interruptUnsafe()
+        Effect.suspend(() => {
+          if (--watch.connections === 0) {
+            if (watches.get(session.id) === watch) watches.delete(session.id)
+            watch.fiber.interruptUnsafe()
+          }
+          return Metrics.connections(-1, {})
         })
     )
-    return host === undefined ? end : Effect.raceFirst(end, Effect.as(host, { _tag: "HostEnded" as const }))
+    return Effect.tap(
+      host === undefined ? end : Effect.raceFirst(end, Effect.as(host, { _tag: "HostEnded" as const })),
+      ({ _tag }) => Metrics.connectionEnds(1, { reason: _tag })
+    )
   }
 })
 

@@ -9,6 +9,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 
 /**
  * Says who enters a code: a `device` code has 15 random symbols (75 bits), short enough to type; a `machine` code, which
@@ -17,7 +18,14 @@ import * as Redacted from "effect/Redacted"
  * @category models
  * @since 0.1.0
  */
-export type Kind = "device" | "machine"
+export const Kind = Schema.Literals(["device", "machine"])
+/**
+ * @see {@link Kind}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Kind = typeof Kind.Type
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 const randomSymbols: Record<Kind, number> = { device: 15, machine: 27 }

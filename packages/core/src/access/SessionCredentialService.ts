@@ -6,6 +6,7 @@
  * that makes a token seen before cost one digest and one look-up.
  */
 import { AccessRepository } from "./AccessRepository.ts"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -17,23 +18,28 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { AccessScope } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
+import * as Input from "../Input.ts"
+import * as Metrics from "../Metrics.ts"
 import * as Text from "../Text.ts"
-import { subjectProblem } from "./internal/subjectProblem.ts"
+import { scopesRule, subjectRule } from "./internal/inputRules.ts"
 import { deviceKind } from "./internal/deviceKind.ts"
 import * as Lifetimes from "./internal/lifetimes.ts"
 import * as SessionCache from "./internal/sessionCache.ts"
 import {
   CurrentSessionProtected,
+  InvalidInput,
   LabelNotAllowed,
   RefreshRefused,
   refused,
@@ -53,7 +59,7 @@ import * as SigningKeys from "./internal/signingKeys.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal, reachOf } from "./Principal.ts"
-import { Device, endlessSessionId, type Session, SessionId, type SessionMethod } from "./Session.ts"
+import { Device, DeviceKind, endlessSessionId, type Session, SessionId, SessionMethod } from "./Session.ts"
 import { Stopping } from "../Stopping.ts"
 import { isLive, isTarget, type RevocationTarget, type SessionRow, toSession } from "./SessionCredentialRepository.ts"
 import * as SessionToken from "./SessionToken.ts"
@@ -62,6 +68,7 @@ import * as Sweeper from "../Sweeper.ts"
 
 export {
   CurrentSessionProtected,
+  InvalidInput,
   LabelNotAllowed,
   RefreshRefused,
   SessionCredentialError,
@@ -225,10 +232,10 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   readonly lifetime: Duration.Duration
   /**
    * Starts a session and returns its token, which is shown here once and stored nowhere. `actor` names who let the
-   * device in, by default the subject itself. Dies, and stores nothing, if the request is the host's mistake: an empty
-   * or enormous subject, one with control characters, or one of the feed's own actors, `operator`, `system` and
-   * `connect`; a lifetime that is not between a millisecond and 10 years; control characters in what describes the
-   * device; a malformed scope; a `dpop-access-token` without the thumbprint of its key.
+   * device in, by default the subject itself. Fails with {@link InvalidInput}, and stores nothing, if the request is the
+   * host's mistake: an empty or enormous subject, one with control characters, or one of the feed's own actors,
+   * `operator`, `system` and `connect`; a lifetime that is not between a millisecond and 10 years; a malformed scope; a
+   * `dpop-access-token` without the thumbprint of its key.
    */
   readonly issue: (options: IssueOptions) => Effect.Effect<IssuedSession, SessionCredentialError>
   /**
@@ -383,6 +390,19 @@ const late = Effect.as(Effect.sleep("50 millis"), undefined)
 /** How many sessions, with what descends from them, a step of `revokeIssuedBefore` ends, so that it stays short. */
 const revocationBatch = 1_000
 
+const checkInput = Input.check((problem) => new SessionCredentialError({ reason: new InvalidInput(problem) }))
+
+const issueRules = {
+  subject: subjectRule,
+  scopes: scopesRule,
+  method: Input.oneOf(SessionMethod),
+  proofKeyThumbprint: Input.key,
+  kind: Input.oneOf(DeviceKind),
+  linkId: Input.key,
+  issuedBy: Input.rule(Schema.NullOr(Text.key()), Input.key.expected),
+  actor: Input.rule(Text.line(512), "a line of up to 512 characters")
+}
+
 /** Returns the session that asks for a revocation. */
 const keptBy = (by: Principal): SessionId | undefined => by === "operator" ? undefined : by.id
 
@@ -398,6 +418,14 @@ const warnIfSignedOut = (repository: AccessRepository["Service"]["sessions"]) =>
     ),
     Effect.ignore
   )
+
+/** Says what came of a look at the row of a token. */
+const lookupResult = (exit: Exit.Exit<Session, SessionCredentialError>): string => {
+  if (Exit.isSuccess(exit)) return "found"
+  const reason = Option.map(Cause.findErrorOption(exit.cause), ({ reason }) => reason)
+  if (Option.isNone(reason)) return "interrupted"
+  return reason.value._tag === "SessionRefused" ? reason.value.problem : "unavailable"
+}
 
 const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   SessionCredentialService["Service"],
@@ -479,7 +507,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return cache.remember(tokenDigest, row, { generation, nowMillis })
     },
     (effect) =>
-      Effect.catchTag(effect, ["RepositoryError", "SecretStoreError"], (error) => Effect.fail(unavailable(error)))
+      effect.pipe(
+        Effect.catchTag(["RepositoryError", "SecretStoreError"], (error) => Effect.fail(unavailable(error))),
+        Effect.onExit((exit) => Metrics.sessionLookups(1, { result: lookupResult(exit) }))
+      )
   )
 
   /** Lets a session in that is bound to no key, or to the one that was proven. */
@@ -537,6 +568,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         sessions,
         (session) => isTarget(target, { ...session, createdAtMillis: session.createdAt.epochMilliseconds })
       )
+      yield* Metrics.sessionsRevoked(sessions.length, {})
       return {
         sessions: sessions.length,
         links: links.length,
@@ -580,12 +612,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   }
 
   const issueBy: SessionCredentialService["Service"]["issueBy"] = Effect.fnUntraced(function*(request, store) {
+    yield* checkInput(issueRules, { ...request, kind: request.device?.kind, ...request.link })
+    const invalid = (field: string, expected: string) =>
+      new SessionCredentialError({ reason: new InvalidInput({ field, expected }) })
     if (request.method === "dpop-access-token" && request.proofKeyThumbprint === undefined) {
-      return yield* Effect.die(new TypeError("A dpop-access-token needs the thumbprint of the key it is bound to"))
-    }
-    const problem = subjectProblem(request.subject)
-    if (problem !== undefined) {
-      return yield* Effect.die(new TypeError(`The subject of a session cannot be ${problem}`))
+      return yield* invalid("proofKeyThumbprint", "the thumbprint of the key that a dpop-access-token is bound to")
     }
     // What a device says of itself is made plain rather than refused.
     const userAgent = Text.toLine(request.device?.userAgent ?? "")
@@ -600,7 +631,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     const ownMillis = request.lifetime === undefined ? null : Lifetimes.toMillis(request.lifetime)
     const askedMillis = request.absoluteLifetime === undefined ? null : Lifetimes.toMillis(request.absoluteLifetime)
     if (ownMillis === undefined || askedMillis === undefined) {
-      return yield* Effect.die(new RangeError("The lifetime of a session must be between 1 millisecond and 10 years"))
+      const field = ownMillis === undefined ? "lifetime" : "absoluteLifetime"
+      return yield* invalid(field, "between 1 millisecond and 10 years")
     }
     const absoluteExpiresAtMillis = Lifetimes.earliest(
       absoluteMillis === null ? null : nowMillis + absoluteMillis,
@@ -636,14 +668,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     const seed = request.seed ?? Redacted.make(Base64Url.encode(yield* random.randomBytes(32)))
     const first = yield* firstTokens(key, unsigned, seed)
     const row: SessionRow = { ...unsigned, tokenDigest: first.tokenDigest, refreshDigest: first.refreshDigest }
-    if (
-      Math.max(Redacted.value(first.token).length, Redacted.value(first.refreshToken ?? first.token).length) >
-        SessionToken.maxLength
-    ) {
-      return yield* Effect.die(new RangeError("The subject is too long: its token would be refused as too long"))
-    }
-    // Made before the row is written: it checks the request, and a bad one leaves nothing behind.
-    toSession(row)
     const stored = yield* store(row, { actor: request.actor ?? request.subject, nowMillis }).pipe(
       Effect.onExit(() =>
         Effect.sync(() => request.replaces === undefined ? undefined : cache.invalidate([request.replaces]))
@@ -656,7 +680,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       refreshToken,
       session: toSession(stored)
     })
-    if (stored.id === row.id) return issued(first)
+    if (stored.id === row.id) {
+      yield* Metrics.sessionsIssued(1, { method: row.method })
+      return issued(first)
+    }
     const keyBefore = yield* Effect.mapError(keyOf(stored), unavailable)
     const again = keyBefore === undefined ? undefined : yield* firstTokens(keyBefore, stored, seed)
     return again?.tokenDigest === stored.tokenDigest ? issued(again) : yield* refused("unknown")
@@ -701,6 +728,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         Effect.uninterruptible,
         Effect.mapError(unavailable)
       )
+      yield* Metrics.refreshes(1, { result: outcome._tag === "Refused" ? outcome.reason : outcome._tag })
       switch (outcome._tag) {
         case "Refreshed":
           return {
@@ -737,6 +765,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }),
     verify,
     list: Effect.fn("SessionCredentialService.list")(function*(request) {
+      yield* checkInput({ subject: subjectRule, after: Input.key, limit: Input.count }, request ?? {})
       const nowMillis = yield* Clock.currentTimeMillis
       const listed: Array<ListedSession> = []
       let afterId = request?.after
@@ -767,6 +796,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     rename: Effect.fn("SessionCredentialService.rename")(function*(id, text, by) {
       const label = text.trim()
       if (!Text.isLine(label)) return yield* new SessionCredentialError({ reason: new LabelNotAllowed() })
+      if (!Text.isKey(id)) return yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
       const renamed = yield* Effect.flatMap(
         change(actorOf(by)),
         (context) => repository.rename({ id, label, subject: reachOf(by) }, context)
@@ -790,6 +820,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       if (by !== "operator" && by.id === id) {
         return yield* new SessionCredentialError({ reason: new CurrentSessionProtected({ id }) })
       }
+      if (!Text.isKey(id)) return yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
       const target: RevocationTarget = {
         _tag: "Session",
         id,
@@ -810,9 +841,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return yield* revokeTarget(target, session.subject)
     }),
     revokeBySubject: Effect.fn("SessionCredentialService.revokeBySubject")(function*(subject, by) {
+      yield* checkInput({ subject: subjectRule }, { subject })
       return yield* revokeTarget({ _tag: "Subject", subject, keep: keptBy(by) }, actorOf(by))
     }),
     revokeByProofKey: Effect.fn("SessionCredentialService.revokeByProofKey")(function*(proofKeyThumbprint, by) {
+      yield* checkInput({ proofKeyThumbprint: Input.key }, { proofKeyThumbprint })
       const target = { _tag: "ProofKey", proofKeyThumbprint, keep: keptBy(by) } as const
       return yield* revokeTarget(target, actorOf(by))
     }),

@@ -44,7 +44,7 @@ export const layerStorage = (
 ): Layer.Layer<AccessRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(
     AccessRepository,
-    Effect.map(SqlKit.make(options), (kit) => {
+    Effect.map(SqlKit.make("access", options), (kit) => {
       const append = Feed.makeAppend(kit)
       const links = Links.make(kit, append)
       const ends = Ends.make(kit)

@@ -219,7 +219,7 @@ export const layerStorage = (
   Layer.effect(
     RateLimiter.RateLimiterStore,
     Effect.gen(function*() {
-      const kit = yield* SqlKit.make(options)
+      const kit = yield* SqlKit.make("rate limits", options)
       const { isPg, read, statement, transaction, write } = kit
       const table = kit.table("rate_limits")
       const number = `CAST(? AS ${float(kit)})`
@@ -385,7 +385,7 @@ export const layerSweeper = (
     name: "rate limits that have run out",
     options,
     defaults: { interval: "1 minute", batchSize: 500 },
-    sweep: Effect.map(SqlKit.make(options), ({ once, skipLocked, statement, table, write }) => {
+    sweep: Effect.map(SqlKit.make("rate limits", options), ({ once, skipLocked, statement, table, write }) => {
       const limits = table("rate_limits")
       const sweep = statement(
         `WITH expired AS ${once} (

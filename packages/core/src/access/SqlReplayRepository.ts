@@ -53,7 +53,7 @@ export const layerStorage = (
 ): Layer.Layer<ReplayRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effect(
     ReplayRepository,
-    Effect.map(SqlKit.make(options), ({ once, skipLocked, statement, table, write }) => {
+    Effect.map(SqlKit.make("spent values", options), ({ once, skipLocked, statement, table, write }) => {
       const spent = table("spent_values")
       // One statement: who inserts the row, or moves the end of one that has expired, is who spends the value. A racer on
       // PostgreSQL waits for the other's row, and finds that it has not expired.

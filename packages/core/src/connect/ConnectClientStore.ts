@@ -19,19 +19,21 @@ import type * as Scope from "effect/Scope"
 import type { ChangeContext } from "../access/AccessEvent.ts"
 import type { PairingLinkRow } from "../access/BootstrapCredentialRepository.ts"
 import {
+  ClientLabel,
   type ConnectClient,
   type DecisionStatus,
-  type DeviceType,
+  DeviceType,
   SecurityMode,
   Thumbprint,
   verificationCode
 } from "../access/ConnectClient.ts"
-import { type Decision, toConnectClient } from "../access/ConnectClientRepository.ts"
+import { Decision, toConnectClient } from "../access/ConnectClientRepository.ts"
 import {
   ClientAmbiguous,
   ClientNotFound,
   type ConnectClientError,
   fail,
+  InvalidInput,
   ReasonNotAllowed,
   RequestChanged,
   RequestExpired,
@@ -48,7 +50,10 @@ import * as DecisionWaits from "./internal/decisionWaits.ts"
 import type { Waiter } from "./internal/decisionWaits.ts"
 import * as AccessFollower from "../access/internal/accessFollower.ts"
 import { actorOf, type Principal } from "../access/Principal.ts"
+import * as Metrics from "../Metrics.ts"
 import * as Sweeper from "../Sweeper.ts"
+import { subjectRule } from "../access/internal/inputRules.ts"
+import * as Input from "../Input.ts"
 import * as Text from "../Text.ts"
 
 export { grantedBy } from "../access/ConnectClientRepository.ts"
@@ -59,6 +64,7 @@ export {
   ConnectStoreUnavailable,
   RequestChanged,
   RequestExpired,
+  InvalidInput,
   SecurityModeUnreadable,
   ReasonNotAllowed,
   TooManyWaiting
@@ -169,8 +175,23 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   readonly awaitDecision: (waiter: Waiter) => Effect.Effect<DecisionStatus, ConnectClientError>
 }>()("@sallyport/core/connect/ConnectClientStore") {}
 
+const checkInput = Input.check((problem) => fail(new InvalidInput(problem)))
+const thumbprintRule = Input.rule(Thumbprint, "a JWK thumbprint (RFC 7638) of 43 characters")
+
 const isSecurityMode = Schema.is(SecurityMode)
 const isThumbprint = Schema.is(Thumbprint)
+
+const requestRules = {
+  proofKeyThumbprint: thumbprintRule,
+  account: subjectRule,
+  label: Input.rule(ClientLabel, "a line of up to 128 characters"),
+  deviceType: Input.oneOf(DeviceType)
+}
+const waiterRules = { proofKeyThumbprint: thumbprintRule, account: subjectRule }
+const trustRule = Input.rule(
+  Schema.Union([Schema.Literal("all"), Schema.Array(Thumbprint)]),
+  `"all", or thumbprints of clients`
+)
 
 /**
  * Names what the service is built on.
@@ -217,6 +238,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       Effect.withSpan("ConnectClientStore.securityMode")
     ),
     setSecurityMode: Effect.fn("ConnectClientStore.setSecurityMode")(function*({ by, mode, trust }) {
+      yield* checkInput({ mode: Input.oneOf(SecurityMode), trust: trustRule }, { mode, trust })
       const own = by === "operator" || by.proofKeyThumbprint === null ? [] : [by.proofKeyThumbprint]
       const rows = yield* Effect.mapError(
         repository.setMode({
@@ -230,6 +252,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return rows.map(toConnectClient)
     }),
     request: Effect.fn("ConnectClientStore.request")(function*(request) {
+      yield* checkInput(requestRules, request)
       const nowMillis = yield* Clock.currentTimeMillis
       const { account, proofKeyThumbprint } = request
       const code = yield* verificationCode({ proofKeyThumbprint, requestedAtMillis: nowMillis }).pipe(
@@ -252,6 +275,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         ),
         unavailable
       )
+      yield* Metrics.connectRequests(1, { result: outcome._tag })
       switch (outcome._tag) {
         case "Granted":
           return { _tag: "Granted", client: toConnectClient(outcome.row), mode: outcome.mode } satisfies RequestResult
@@ -273,6 +297,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       }
     }),
     decide: Effect.fn("ConnectClientStore.decide")(function*({ by, client, code, decision, reason }) {
+      yield* checkInput({ decision: Input.oneOf(Decision) }, { decision })
       if (reason !== undefined && !Text.isLine(reason, 256)) return yield* fail(new ReasonNotAllowed())
       const row = yield* resolve(client)
       if (code !== undefined && code.toUpperCase() !== row.verificationCode) {
@@ -295,6 +320,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       yield* AccessFollower.lookNow(feed)
       switch (outcome._tag) {
         case "Decided":
+          yield* Metrics.connectDecisions(1, { decision })
           return toConnectClient(outcome.row)
         case "Unknown":
           return yield* fail(new ClientNotFound({ thumbprint: client }))
@@ -309,6 +335,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }),
     list: Effect.fn("ConnectClientStore.list")(function*(request) {
       const after = request?.after
+      yield* checkInput({ limit: Input.count, after: thumbprintRule }, { ...request, after: after?.proofKeyThumbprint })
       const rows = yield* Effect.mapError(
         repository.list({
           after: after === undefined ? undefined : {
@@ -321,7 +348,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       )
       return rows.map(toConnectClient)
     }),
-    awaitDecision
+    awaitDecision: (waiter) => Effect.andThen(checkInput(waiterRules, waiter), awaitDecision(waiter))
   })
 })
 

@@ -78,12 +78,13 @@ export const ownerKey = (owner: RunOwner): string =>
   JSON.stringify(owner.org === undefined ? [owner.subject] : [owner.subject, owner.org])
 
 /**
- * Lists the states of a run. Only `running` ever changes.
+ * Lists the states of a run. A `queued` run waits for its thread, a `waiting` one for the answer to a question; both go on as
+ * `running`. The others never change.
  *
  * @category models
  * @since 0.1.0
  */
-export const RunStatus = Schema.Literals(["running", "succeeded", "failed", "aborted"])
+export const RunStatus = Schema.Literals(["queued", "running", "waiting", "succeeded", "failed", "aborted"])
 /**
  * @see {@link RunStatus}
  *
@@ -106,6 +107,29 @@ export const RunEndStatus = Schema.Literals(["succeeded", "failed", "aborted"])
  * @since 0.1.0
  */
 export type RunEndStatus = typeof RunEndStatus.Type
+
+/**
+ * Tells whether a state is one in which a run has ended.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isEnded: (status: RunStatus) => status is RunEndStatus = Schema.is(RunEndStatus)
+
+/**
+ * Names what a run does whose thread is busy: it is refused, it waits for its turn, or it ends the run that is running.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const WhenBusy = Schema.Literals(["reject", "enqueue", "interrupt"])
+/**
+ * @see {@link WhenBusy}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type WhenBusy = typeof WhenBusy.Type
 
 /**
  * Describes a run as hosts and clients see it. Times are by the database's clock.
@@ -193,6 +217,58 @@ const decodeProgress = Schema.decodeUnknownOption(Schema.Struct({ progress: RunP
  */
 export const progressOf = (data: Schema.Json): Option.Option<RunProgress> =>
   Option.map(decodeProgress(data), ({ progress }) => progress)
+
+/**
+ * Describes a question of a run, as the data of an event: its name, which no other question of the run has, and what is
+ * asked, for the page that shows it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RunQuestion = Schema.Struct({ name: key, ask: Schema.Json })
+/**
+ * @see {@link RunQuestion}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RunQuestion = typeof RunQuestion.Type
+
+/**
+ * Describes the answer to a question of a run, as the data of an event.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RunAnswer = Schema.Struct({ name: key, value: Schema.Json })
+/**
+ * @see {@link RunAnswer}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RunAnswer = typeof RunAnswer.Type
+
+const decodeQuestion = Schema.decodeUnknownOption(Schema.Struct({ question: RunQuestion }))
+const decodeAnswer = Schema.decodeUnknownOption(Schema.Struct({ answer: RunAnswer }))
+
+/**
+ * Reads the question that an event asks; none if it asks none.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const questionOf = (data: Schema.Json): Option.Option<RunQuestion> =>
+  Option.map(decodeQuestion(data), ({ question }) => question)
+
+/**
+ * Reads the answer that an event tells of; none if it tells of none.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const answerOf = (data: Schema.Json): Option.Option<RunAnswer> =>
+  Option.map(decodeAnswer(data), ({ answer }) => answer)
 
 /**
  * Describes the data of a terminal event.

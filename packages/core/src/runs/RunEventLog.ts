@@ -19,8 +19,10 @@ import type * as Stream from "effect/Stream"
 import type {
   AbortOptions,
   AbortResult,
+  AnswerOptions,
   AppendedEvents,
   EventsOptions,
+  ExecutedRunRequest,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -41,8 +43,10 @@ import * as Sweeper from "../Sweeper.ts"
 export type {
   AbortOptions,
   AbortResult,
+  AnswerOptions,
   AppendedEvents,
   EventsOptions,
+  ExecutedRunRequest,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -52,7 +56,7 @@ export type {
   StartedRun,
   WrittenRun
 } from "./internal/runCalls.ts"
-export { abortedBeforeStart, serverShutdown, staleRun } from "./internal/runEnds.ts"
+export { abortedBeforeStart, interruptedByRun, serverShutdown, staleRun } from "./internal/runEnds.ts"
 export {
   CursorBeyondEnd,
   CursorExpired,
@@ -61,13 +65,16 @@ export {
   InvalidCursor,
   InvalidInput,
   LimitExceeded,
+  QuestionAnswered,
+  QuestionNotFound,
   RunEnded,
   RunEventLogError,
   RunEventLogErrorReason,
   RunNotFound,
   ShuttingDown,
   StorageFailure,
-  ThreadBusy
+  ThreadBusy,
+  TooManyRuns
 } from "./internal/runErrors.ts"
 export { InvalidRunEventLogOptions, type Options } from "./internal/runOptions.ts"
 
@@ -111,8 +118,8 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * returns the run that an earlier call has started with the same key, whatever became of it.
    *
    * A run of the thread whose lease has expired is ended as `stale_run` in the same step and does not stand in the way, so
-   * that a thread is free after a crash also if no reaper has run yet. Fails with `IdempotencyConflict`, `ThreadBusy`
-   * and `InvalidInput`. One atomic step.
+   * that a thread is free after a crash also if no reaper has run yet. Fails with `IdempotencyConflict`, `ThreadBusy`,
+   * `TooManyRuns` and `InvalidInput`. One atomic step. A run that the caller writes cannot wait for its thread.
    */
   readonly start: (request: RunRequest) => Effect.Effect<StartedRun, RunEventLogError>
   /**
@@ -122,10 +129,16 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * The run ends with the program: `succeeded` with what it returned; `failed` if it failed, died or interrupted itself
    * (the cause is logged and not shown); `aborted`, interrupting the program, when someone aborts it; `failed` with
    * `server_shutdown` when the service's scope closes; and `failed` with `stale_run`, by the reaper, when the process dies.
+   * If the thread is busy and the request says `enqueue`, the run is stored as `queued`, and its program is executed when
+   * the runs before it have ended; its events can be followed, and it can be aborted, meanwhile. With `interrupt` the run
+   * that is running ends as aborted, with `interrupted_by_run`, in the step that stores this one, which does not wait for
+   * those that are queued. This process interrupts the program that was executed; that of another process is refused at its
+   * next append or heartbeat. Else the call fails with `ThreadBusy`, also if as many runs wait as `maxQueued` allows.
+   *
    * The program keeps the services of the caller, and has a scope of its own. Don't call it inside a transaction.
    */
   readonly execute: <E, R>(
-    request: RunRequest,
+    request: ExecutedRunRequest,
     program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
   ) => Effect.Effect<StartedRun, RunEventLogError, Exclude<R, Scope.Scope>>
   /**
@@ -137,6 +150,14 @@ export class RunEventLog extends Context.Service<RunEventLog, {
   readonly append: (
     options: WrittenRun & { readonly events: ReadonlyArray<Schema.Json> }
   ) => Effect.Effect<AppendedEvents, RunEventLogError>
+  /**
+   * Answers a question of a run, in whichever process its program is executed. Of n answers the first counts. It is appended
+   * as an event of the data `{ answer: { name, value } }` in the step that keeps it.
+   *
+   * Fails with `RunNotFound`, also if `owner` is given and the run is another's, `RunEnded`, `QuestionNotFound`,
+   * `QuestionAnswered`, `LimitExceeded` for a value over `maxEventBytes`, and `InvalidInput`.
+   */
+  readonly answer: (options: AnswerOptions) => Effect.Effect<Run, RunEventLogError>
   /** Keeps the lease of a run that was started with `start`. Fails with `RunNotFound`, `RunEnded` and `Fenced`. */
   readonly heartbeat: (run: WrittenRun) => Effect.Effect<void, RunEventLogError>
   /**
@@ -159,8 +180,8 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    */
   readonly getByKey: (run: KeyedRun) => Effect.Effect<Option.Option<Run>, RunEventLogError>
   /**
-   * Returns the run that a client of this thread should rejoin: the one that is running, else the one that ended last within
-   * the reconnect window, however it ended. None if there is neither; a failure of the store is an error, never none.
+   * Returns the run that a client of this thread should rejoin: the one that is running, else the one that is queued the
+   * longest, else the one that ended last within the reconnect window, however it ended. None if there is neither; a failure of the store is an error, never none.
    */
   readonly activeForThread: (thread: OwnedThread) => Effect.Effect<Option.Option<Run>, RunEventLogError>
   /** Lists an owner's runs whose events are still kept, the newest first. Fails with `InvalidInput`. */
@@ -262,6 +283,7 @@ export const layerReaper = (
       batchSize: 100
     })
     const outage = Outage.make({
+      of: "reaper of runs",
       begins: "The run log's reaper fails; runs whose process died stay as they are until it works again",
       ends: "The run log's reaper works again"
     })()

@@ -14,7 +14,7 @@ import type * as Stream from "effect/Stream"
 import * as Option from "effect/Option"
 import { RepositoryError } from "../RepositoryError.ts"
 import * as WakeUps from "../WakeUps.ts"
-import { Run, type RunEndStatus, type RunEventKind, RunId, RunStatus } from "./Run.ts"
+import { isEnded, Run, RunEndStatus, type RunEventKind, RunId, type RunStatus } from "./Run.ts"
 
 /**
  * Describes a run as it is stored.
@@ -34,17 +34,19 @@ export const RunRow = Schema.Struct({
   /** A digest of the request that started the run. */
   requestDigest: Schema.String,
   /** At most one row of an `ownerKey` and `threadId` is `running`. */
-  status: RunStatus,
+  status: Schema.Literals(["queued", "running", ...RunEndStatus.literals]),
+  /** How many questions of the run have no answer. */
+  openQuestions: Schema.Natural,
   endReason: Schema.NullOr(Schema.String),
   epoch: Schema.Natural,
   /** Null exactly when the run has ended. */
   leaseExpiresAtMillis: Schema.NullOr(Schema.Natural),
   startedAtMillis: Schema.Natural,
   heartbeatAtMillis: Schema.NullOr(Schema.Natural),
-  /** Null exactly while the run is running. */
+  /** Null exactly while the run is queued or running. */
   completedAtMillis: Schema.NullOr(Schema.Natural),
   lastSeq: Schema.Natural,
-  /** The number of the terminal event. Null while the run is running; a row that has ended without one has no log. */
+  /** The number of the terminal event. Null until the run has ended; a row that has ended without one has no log. */
   endSeq: Schema.NullOr(Schema.Natural),
   eventCount: Schema.Natural,
   /** The size of the data of all events, as UTF-8. */
@@ -77,6 +79,15 @@ export interface RunEventRow {
 }
 
 /**
+ * Returns the state of a run as hosts see it: a running run that has open questions is waiting.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const statusOf = ({ openQuestions, status }: Pick<RunRow, "openQuestions" | "status">): RunStatus =>
+  status === "running" && openQuestions > 0 ? "waiting" : status
+
+/**
  * Returns what hosts see of a row.
  *
  * @category converting
@@ -88,7 +99,7 @@ export const toRun = (row: RunRow): Run =>
     threadId: row.threadId,
     owner: row.ownerOrg === null ? { subject: row.ownerSubject } : { subject: row.ownerSubject, org: row.ownerOrg },
     idempotencyKey: row.idempotencyKey,
-    status: row.status,
+    status: statusOf(row),
     endReason: row.endReason,
     epoch: row.epoch,
     lastSeq: row.lastSeq,
@@ -119,12 +130,30 @@ export interface StartOptions {
   readonly leaseMillis: number
   /** JSON text of the terminal event that the run gets if it was aborted before it began. */
   readonly abortedData: string
+  /** How many runs of the owner may be queued or running. Unbounded if absent. */
+  readonly maxRunning?: number | undefined
   /** How a run that holds the thread's slot with an expired lease is ended; absent to leave it alone. */
-  readonly stale?: {
-    readonly reason: string
-    /** JSON text of the terminal event. */
-    readonly data: string
-  } | undefined
+  readonly stale?: SlotEnd | undefined
+  /**
+   * What is done if the thread is busy: the run waits with at most `max - 1` others, or the run that holds the slot is ended
+   * as aborted. Absent to answer `ThreadBusy`.
+   */
+  readonly whenBusy?:
+    | { readonly _tag: "Enqueue"; readonly max: number }
+    | { readonly _tag: "Interrupt"; readonly end: SlotEnd }
+    | undefined
+}
+
+/**
+ * Describes how a run that holds a thread's slot is ended.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface SlotEnd {
+  readonly reason: string
+  /** JSON text of the terminal event. */
+  readonly data: string
 }
 
 /**
@@ -134,13 +163,28 @@ export interface StartOptions {
  * @since 0.1.0
  */
 export type StartOutcome =
-  | { readonly _tag: "Created"; readonly run: RunRow }
+  /** The run is running, queued, or aborted before it began. `interrupted` is the run that it has ended. */
+  | { readonly _tag: "Created"; readonly run: RunRow; readonly interrupted?: string | undefined }
   /** A run with this owner and key exists, in whatever state, for the same thread and the same request. */
   | { readonly _tag: "Existing"; readonly run: RunRow }
+  /** The owner has as many runs as may be. Nothing was changed. */
+  | { readonly _tag: "TooMany"; readonly limit: "maxRunning" }
   /** A run with this owner and key exists, for another thread or another request. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
-  /** Another run of this owner's thread is running. */
+  /** Another run of this owner's thread is running, or waits for the thread. */
   | { readonly _tag: "ThreadBusy"; readonly runId: string; readonly leaseExpired: boolean }
+
+/**
+ * Describes what came of asking for the turn of a queued run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type TurnOutcome =
+  | { readonly _tag: "Running"; readonly run: RunRow }
+  /** Another run has the thread, or waits for it longer. */
+  | { readonly _tag: "Behind"; readonly runId: string }
+  | WriterRefused
 
 /**
  * Describes the events that one writer appends to one run; they get consecutive numbers.
@@ -184,6 +228,34 @@ export type AppendOutcome =
   }
   | { readonly _tag: "LimitExceeded"; readonly limit: "maxEvents" | "maxBytes" }
   | WriterRefused
+
+/**
+ * Describes what came of asking a question.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AskOutcome =
+  /** The question has no answer yet. `seq` is the number of the event that asks it. */
+  | { readonly _tag: "Open"; readonly seq: number }
+  /** `value` is JSON text. */
+  | { readonly _tag: "Answered"; readonly value: string }
+  | { readonly _tag: "LimitExceeded"; readonly limit: "maxEvents" | "maxBytes" }
+  | WriterRefused
+
+/**
+ * Describes what came of answering a question. Of n answers exactly one is `Accepted`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AnswerOutcome =
+  | { readonly _tag: "Accepted"; readonly run: RunRow }
+  | { readonly _tag: "AlreadyAnswered" }
+  /** The run asks no such question. */
+  | { readonly _tag: "NoQuestion" }
+  | { readonly _tag: "Ended"; readonly status: RunEndStatus }
+  | { readonly _tag: "Unknown" }
 
 /**
  * Describes a run's end.
@@ -241,6 +313,8 @@ export type AbortByKeyOutcome =
   | Exclude<AbortOutcome, { readonly _tag: "Unknown" }>
   /** No such run has begun; if one begins, it ends at once. */
   | { readonly _tag: "Registered" }
+  /** No such run has begun, and the owner has as many aborts registered as may be. Nothing was changed. */
+  | { readonly _tag: "TooMany"; readonly limit: "maxAborts" }
   /** The key belongs to a run of another thread. */
   | { readonly _tag: "Conflict"; readonly run: RunRow }
 
@@ -252,7 +326,7 @@ export type AbortByKeyOutcome =
  */
 export interface RunHead {
   readonly runId: string
-  readonly status: RunStatus
+  readonly status: RunRow["status"]
   readonly lastSeq: number
 }
 
@@ -286,7 +360,11 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
    * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. The slot of a thread is
    * held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
    * of n callers with the same key exactly one is answered `Created`, the others `Existing`. A run that was aborted
-   * beforehand is created as already aborted, with its terminal event, and needs no slot.
+   * beforehand is created as already aborted, with its terminal event, and needs no slot. An owner with
+   * `maxRunning` runs is answered `TooMany`; callers at once may leave a few more.
+   *
+   * A thread that runs wait for is busy. With `whenBusy`, in the same transaction, the run is stored as queued, or the
+   * slot's holder is ended and the run takes its place, before all that wait.
    *
    * With `stale`, a run that holds the slot and whose lease has expired is ended as failed in the same transaction, as by
    * `reap`, and the slot is free. Racing with its heartbeat, either the lease is extended and the answer is `ThreadBusy`, or
@@ -307,6 +385,36 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   readonly parallelAppends?: number | undefined
   /** Stores the terminal event and the run's new state in one transaction, if the epoch is current and the run runs. */
   readonly finish: (options: FinishOptions) => Effect.Effect<FinishOutcome, RepositoryError>
+  /**
+   * Asks a question of a run: appends its event, and notes it as open, in one transaction. A question that was asked before
+   * appends nothing, and is answered with what became of it.
+   */
+  readonly ask: (options: {
+    readonly runId: string
+    readonly epoch: number
+    readonly name: string
+    /** JSON text of the event. */
+    readonly data: string
+    /** The size of `data` as UTF-8. */
+    readonly byteCount: number
+    readonly maxEvents: number
+    readonly maxBytes: number
+  }) => Effect.Effect<AskOutcome, RepositoryError>
+  /**
+   * Answers an open question, by any process: keeps the value and appends the answer's event in one transaction. With an
+   * `ownerKey`, a run of another owner is unknown.
+   */
+  readonly answer: (options: {
+    readonly runId: string
+    readonly ownerKey: string | undefined
+    readonly name: string
+    /** JSON text. */
+    readonly value: string
+    /** JSON text of the event. */
+    readonly data: string
+    /** The size of `data` as UTF-8. */
+    readonly byteCount: number
+  }) => Effect.Effect<AnswerOutcome, RepositoryError>
   /** Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. */
   readonly heartbeat: (options: {
     readonly runId: string
@@ -314,7 +422,17 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly leaseMillis: number
   }) => Effect.Effect<HeartbeatOutcome, RepositoryError>
   /**
-   * Ends a running run as aborted, with its terminal event, by any writer; raises its epoch. With an `ownerKey`, a run
+   * Gives a queued run the thread's slot, if it is free and no older run with a lease waits for it. Else the run goes on
+   * waiting. In both cases its lease is extended. With `stale`, as in `start`, a holder whose lease has expired is ended.
+   */
+  readonly takeTurn: (options: {
+    readonly runId: string
+    readonly epoch: number
+    readonly leaseMillis: number
+    readonly stale?: SlotEnd | undefined
+  }) => Effect.Effect<TurnOutcome, RepositoryError>
+  /**
+   * Ends a run that has not ended as aborted, with its terminal event, by any writer; raises its epoch. With an `ownerKey`, a run
    * of another owner is unknown.
    */
   readonly abort: (options: {
@@ -326,9 +444,11 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   }) => Effect.Effect<AbortOutcome, RepositoryError>
   /**
    * Aborts the run of an owner, thread and key, or, if none has begun, notes that it must not. Racing with `start`,
-   * the run ends aborted whichever comes first.
+   * the run ends aborted whichever comes first. An owner with `maxAborts` such notes, unbounded if absent, is answered
+   * `TooMany`; callers at once may leave a few more.
    */
   readonly abortByKey: (options: {
+    readonly maxAborts?: number | undefined
     readonly ownerKey: string
     readonly threadId: string
     readonly idempotencyKey: string
@@ -344,7 +464,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly idempotencyKey: string
   }) => Effect.Effect<Option.Option<RunRow>, RepositoryError>
   /**
-   * Returns the running run of an owner's thread, else the one that ended last, if that was within `windowMillis`, counted
+   * Returns the running run of an owner's thread, else the one that waits longest, else the one that ended last, if that was within `windowMillis`, counted
    * from its completion, else its last heartbeat, else its start.
    */
   readonly activeForThread: (options: {
@@ -374,7 +494,7 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     runIds: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<RunHead>, RepositoryError>
   /**
-   * Ends at most `limit` running runs whose lease has expired as failed, with the terminal event `data`, and raises their
+   * Ends at most `limit` queued or running runs whose lease has expired as failed, with the terminal event `data`, and raises their
    * epochs. Racing with a heartbeat, either the lease is extended and the run lives, or the heartbeat is refused.
    */
   readonly reap: (options: {
@@ -446,7 +566,7 @@ export const planAppend = (options: {
   const events: Array<NewEvent> = []
   const outcomes = options.items.map((item): AppendOutcome => {
     const head = heads.get(item.runId)
-    const refused = refuse(head, item.epoch)
+    const refused = refuseAppend(head, item.epoch)
     if (head === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
     const eventCount = head.eventCount + item.events.length
     if (eventCount > options.maxEvents) return { _tag: "LimitExceeded", limit: "maxEvents" }
@@ -472,7 +592,7 @@ export const planAppend = (options: {
 /**
  * Says, for adapters, why a writer with this epoch may not write to a run, or `undefined` if it may.
  *
- * The epoch is looked at only while the run is running: a writer whose run was ended by someone else is told of the end.
+ * The epoch is looked at only until the run has ended: a writer whose run was ended by someone else is told of the end.
  *
  * @category verdicts
  * @since 0.1.0
@@ -482,10 +602,44 @@ export const refuse = (
   epoch: number
 ): WriterRefused | undefined => {
   if (head === undefined) return { _tag: "Unknown" }
-  if (head.status !== "running") return { _tag: "Ended", status: head.status }
+  if (isEnded(head.status)) return { _tag: "Ended", status: head.status }
   if (head.epoch !== epoch) return { _tag: "Fenced", currentEpoch: head.epoch }
   return undefined
 }
+
+/**
+ * Says, for adapters, why a writer with this epoch may not append to a run, or `undefined` if it may. A queued run has no
+ * writer yet.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const refuseAppend = (
+  head: Pick<RunRow, "status" | "epoch"> | undefined,
+  epoch: number
+): WriterRefused | undefined =>
+  refuse(head, epoch) ?? (head?.status === "queued" ? { _tag: "Fenced", currentEpoch: head.epoch } : undefined)
+
+/**
+ * Describes the one event of a question or an answer as an item to append.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const asItem = ({ byteCount, data, epoch, runId }: {
+  readonly runId: string
+  readonly epoch: number
+  readonly data: string
+  readonly byteCount: number
+}): AppendItem => ({ runId, epoch, events: [data], byteCount })
+
+/**
+ * Lets a run have an answer to each of its questions, however long its log is.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const unlimited = { maxEvents: Infinity, maxBytes: Infinity }
 
 /** Orders runs as lists do. */
 const newestFirst = (
@@ -498,12 +652,16 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   interface Entry {
     readonly row: Mutable<RunRow>
     events: Array<RunEventRow>
+    readonly questions: Map<string, { readonly seq: number; value: string | undefined }>
   }
   interface Thread {
     running: Entry | undefined
+    /** In the order of their coming. */
+    readonly queued: Set<Entry>
     readonly ended: Set<Entry>
   }
   interface Abort {
+    readonly ownerKey: string
     readonly reason: string | null
     readonly atMillis: number
   }
@@ -513,9 +671,14 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   const threads = new Map<string, Thread>()
   const aborts = new Map<string, Abort>()
   // Upkeep goes through the runs that it can concern, not through all.
-  const running = new Set<Entry>()
+  const alive = new Set<Entry>()
   const ended = new Set<Entry>()
   const tombstones = new Set<Entry>()
+  const countOf = (ownerKey: string, all: Iterable<string>): number => {
+    let count = 0
+    for (const one of all) if (one === ownerKey) count++
+    return count
+  }
   const wakeups = WakeUps.make()
 
   const join = (...parts: ReadonlyArray<string>) => JSON.stringify(parts)
@@ -524,7 +687,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     const key = join(row.ownerKey, row.threadId)
     const known = threads.get(key)
     if (known !== undefined) return known
-    const created: Thread = { running: undefined, ended: new Set() }
+    const created: Thread = { running: undefined, queued: new Set(), ended: new Set() }
     threads.set(key, created)
     return created
   }
@@ -549,8 +712,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     entry.events.push({ seq: row.lastSeq, kind: "end", data: options.data, atMillis: at })
     const slot = thread(row)
     if (slot.running === entry) slot.running = undefined
+    slot.queued.delete(entry)
     slot.ended.add(entry)
-    running.delete(entry)
+    alive.delete(entry)
     ended.add(entry)
     wakeups.notify(row.runId, row.lastSeq)
     return copy(entry)
@@ -560,13 +724,45 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     entry: Entry,
     options: { readonly reason: string | null; readonly data: string }
   ): Exclude<AbortOutcome, { readonly _tag: "Unknown" }> => {
-    if (entry.row.status !== "running") return { _tag: "AlreadyEnded", run: copy(entry) }
+    if (isEnded(entry.row.status)) return { _tag: "AlreadyEnded", run: copy(entry) }
     entry.row.epoch++
     return { _tag: "Aborted", run: end(entry, { ...options, status: "aborted" }) }
   }
 
   const isStale = ({ row }: Entry, at: number): boolean =>
     row.leaseExpiresAtMillis !== null && row.leaseExpiresAtMillis < at
+  const append = (options: {
+    readonly items: ReadonlyArray<AppendItem>
+    readonly maxEvents: number
+    readonly maxBytes: number
+  }): ReadonlyArray<AppendOutcome> => {
+    const heads = new Map<string, AppendHead>()
+    for (const { runId } of options.items) {
+      const entry = runs.get(runId)
+      if (entry !== undefined) heads.set(runId, entry.row)
+    }
+    const plan = planAppend({ ...options, heads: heads.values(), atMillis: now() })
+    for (const { atMillis, data, kind, runId, seq } of plan.events) {
+      runs.get(runId)?.events.push({ seq, kind, data, atMillis })
+    }
+    for (const { byteCount, eventCount, lastSeq, runId } of plan.heads) {
+      const entry = runs.get(runId)
+      if (entry === undefined) continue
+      Object.assign(entry.row, { byteCount, eventCount, lastSeq })
+      wakeups.notify(runId, lastSeq)
+    }
+    return plan.outcomes
+  }
+
+  const waiting = ({ queued }: Thread, at: number): ReadonlyArray<Entry> =>
+    Array.from(queued).filter((entry) => !isStale(entry, at))
+  const endHolder = (slot: Thread, end_: SlotEnd, status: RunEndStatus): string | undefined => {
+    const holder = slot.running
+    if (holder === undefined) return undefined
+    holder.row.epoch++
+    end(holder, { ...end_, status })
+    return holder.row.runId
+  }
   const endedAt = ({ row }: Entry): number => row.completedAtMillis ?? row.heartbeatAtMillis ?? row.startedAtMillis
 
   return {
@@ -604,19 +800,30 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             eventCount: 0,
             byteCount: 0,
             metadata: options.metadata,
+            openQuestions: 0,
             expiredAtMillis: null
           },
-          events: []
+          events: [],
+          questions: new Map()
         }
         const slot = thread(entry.row)
-        if (aborted === undefined && slot.running !== undefined) {
-          const holder = slot.running
-          const leaseExpired = isStale(holder, at)
-          if (!leaseExpired || options.stale === undefined) {
-            return { _tag: "ThreadBusy", runId: holder.row.runId, leaseExpired }
+        const { stale, whenBusy } = options
+        let interrupted: string | undefined
+        if (aborted === undefined) {
+          if (slot.running !== undefined && stale !== undefined && isStale(slot.running, at)) {
+            endHolder(slot, stale, "failed")
           }
-          holder.row.epoch++
-          end(holder, { ...options.stale, status: "failed" })
+          if (whenBusy?._tag === "Interrupt") interrupted = endHolder(slot, whenBusy.end, "aborted")
+          const queued = waiting(slot, at)
+          const holder = slot.running ?? (whenBusy?._tag === "Interrupt" ? undefined : queued[0])
+          if (holder !== undefined) {
+            if (whenBusy?._tag !== "Enqueue" || queued.length >= whenBusy.max) {
+              return { _tag: "ThreadBusy", runId: holder.row.runId, leaseExpired: isStale(holder, at) }
+            }
+            entry.row.status = "queued"
+          }
+          const owned = countOf(options.ownerKey, Array.from(alive, ({ row }) => row.ownerKey))
+          if (owned >= (options.maxRunning ?? Infinity)) return { _tag: "TooMany", limit: "maxRunning" }
         }
         runs.set(options.runId, entry)
         byKey.set(key, entry)
@@ -627,29 +834,61 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             run: end(entry, { status: "aborted", reason: aborted.reason, data: options.abortedData })
           }
         }
+        if (entry.row.status === "queued") slot.queued.add(entry)
+        else slot.running = entry
+        alive.add(entry)
+        return { _tag: "Created", run: copy(entry), interrupted }
+      }),
+    takeTurn: (options) =>
+      step("take the turn of a run", (): TurnOutcome => {
+        const entry = runs.get(options.runId)
+        const refused = refuse(entry?.row, options.epoch)
+        if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+        const at = now()
+        entry.row.leaseExpiresAtMillis = at + options.leaseMillis
+        if (entry.row.status === "running") return { _tag: "Running", run: copy(entry) }
+        const slot = thread(entry.row)
+        if (slot.running !== undefined && options.stale !== undefined && isStale(slot.running, at)) {
+          endHolder(slot, options.stale, "failed")
+        }
+        const behind = slot.running ?? waiting(slot, at)[0]
+        if (behind !== undefined && behind !== entry) return { _tag: "Behind", runId: behind.row.runId }
+        slot.queued.delete(entry)
         slot.running = entry
-        running.add(entry)
-        return { _tag: "Created", run: copy(entry) }
+        entry.row.status = "running"
+        return { _tag: "Running", run: copy(entry) }
       }),
-    append: (options) =>
-      step("append events", () => {
-        const heads = new Map<string, AppendHead>()
-        for (const { runId } of options.items) {
-          const entry = runs.get(runId)
-          if (entry !== undefined) heads.set(runId, entry.row)
+    ask: (options) =>
+      step("ask a question", (): AskOutcome => {
+        const entry = runs.get(options.runId)
+        const refused = refuseAppend(entry?.row, options.epoch)
+        if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+        const asked = entry.questions.get(options.name)
+        if (asked !== undefined) {
+          return asked.value === undefined ? { _tag: "Open", seq: asked.seq } : { _tag: "Answered", value: asked.value }
         }
-        const plan = planAppend({ ...options, heads: heads.values(), atMillis: now() })
-        for (const { atMillis, data, kind, runId, seq } of plan.events) {
-          runs.get(runId)?.events.push({ seq, kind, data, atMillis })
-        }
-        for (const { byteCount, eventCount, lastSeq, runId } of plan.heads) {
-          const entry = runs.get(runId)
-          if (entry === undefined) continue
-          Object.assign(entry.row, { byteCount, eventCount, lastSeq })
-          wakeups.notify(runId, lastSeq)
-        }
-        return plan.outcomes
+        const [outcome = { _tag: "Unknown" }] = append({ ...options, items: [asItem(options)] })
+        if (outcome._tag !== "Appended") return outcome
+        entry.questions.set(options.name, { seq: outcome.firstSeq, value: undefined })
+        entry.row.openQuestions++
+        return { _tag: "Open", seq: outcome.firstSeq }
       }),
+    answer: (options) =>
+      step("answer a question", (): AnswerOutcome => {
+        const entry = runs.get(options.runId)
+        if (entry === undefined || (options.ownerKey ?? entry.row.ownerKey) !== entry.row.ownerKey) {
+          return { _tag: "Unknown" }
+        }
+        const question = entry.questions.get(options.name)
+        if (question?.value !== undefined) return { _tag: "AlreadyAnswered" }
+        if (isEnded(entry.row.status)) return { _tag: "Ended", status: entry.row.status }
+        if (question === undefined) return { _tag: "NoQuestion" }
+        append({ items: [asItem({ ...options, epoch: entry.row.epoch })], ...unlimited })
+        question.value = options.value
+        entry.row.openQuestions--
+        return { _tag: "Accepted", run: copy(entry) }
+      }),
+    append: (options) => step("append events", () => append(options)),
     finish: (options) =>
       step("end a run", (): FinishOutcome => {
         const entry = runs.get(options.runId)
@@ -683,7 +922,12 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             : { _tag: "Conflict", run: copy(entry) }
         }
         const key = join(options.ownerKey, options.threadId, options.idempotencyKey)
-        if (!aborts.has(key)) aborts.set(key, { reason: options.reason, atMillis: now() })
+        if (aborts.has(key)) return { _tag: "Registered" }
+        const { maxAborts = Infinity, ownerKey, reason } = options
+        if (countOf(ownerKey, Array.from(aborts.values(), (abort) => abort.ownerKey)) >= maxAborts) {
+          return { _tag: "TooMany", limit: "maxAborts" }
+        }
+        aborts.set(key, { ownerKey, reason, atMillis: now() })
         return { _tag: "Registered" }
       }),
     get: (runId) => step("read a run", () => Option.map(Option.fromUndefinedOr(runs.get(runId)), copy)),
@@ -696,7 +940,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
       step("look up a thread's run", (): Option.Option<RunRow> => {
         const slot = threads.get(join(options.ownerKey, options.threadId))
         if (slot === undefined) return Option.none()
-        if (slot.running !== undefined) return Option.some(copy(slot.running))
+        const active = slot.running ?? slot.queued.values().next().value
+        if (active !== undefined) return Option.some(copy(active))
         let latest: Entry | undefined
         for (const entry of slot.ended) {
           if (latest === undefined || endedAt(entry) >= endedAt(latest)) latest = entry
@@ -710,7 +955,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         Array.from(runs.values(), ({ row }) => row)
           .filter((row) =>
             row.ownerKey === ownerKey && row.expiredAtMillis === null && (threadId ?? row.threadId) === row.threadId &&
-            (status ?? row.status) === row.status && (after === undefined || newestFirst(after, row) < 0)
+            (status ?? statusOf(row)) === statusOf(row) && (after === undefined || newestFirst(after, row) < 0)
           )
           .sort(newestFirst)
           .slice(0, limit)
@@ -730,7 +975,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     reap: (options) =>
       step("end stale runs", () => {
         const at = now()
-        const stale = Array.from(running).filter((entry) => isStale(entry, at))
+        const stale = Array.from(alive).filter((entry) => isStale(entry, at))
         stale.sort((a, b) => (a.row.leaseExpiresAtMillis ?? 0) - (b.row.leaseExpiresAtMillis ?? 0))
         return stale.slice(0, options.limit).map((entry) => {
           entry.row.epoch++
@@ -752,7 +997,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           byKey.delete(join(row.ownerKey, row.idempotencyKey))
           const slot = thread(row)
           slot.ended.delete(entry)
-          if (slot.running === undefined && slot.ended.size === 0) threads.delete(join(row.ownerKey, row.threadId))
+          if (slot.running === undefined && slot.queued.size + slot.ended.size === 0) {
+            threads.delete(join(row.ownerKey, row.threadId))
+          }
           tombstones.delete(entry)
           counts.removed++
         }
@@ -768,6 +1015,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         for (const entry of tombstones) {
           if (counts.events === options.limit) break
           counts.events += entry.events.splice(0, options.limit - counts.events).length
+          if (entry.events.length === 0) entry.questions.clear()
         }
         for (const [key, { atMillis }] of aborts) {
           if (counts.aborts === options.limit) break

@@ -1,29 +1,37 @@
 /**
  * Keeps runs and their events in SQLite or PostgreSQL.
  *
- * Tables: `<prefix>runs`, `<prefix>run_events`, `<prefix>run_aborts`; history of migrations: `<prefix>runs_migrations`.
+ * Tables: `<prefix>runs`, `<prefix>run_events`, `<prefix>run_questions`, `<prefix>run_aborts`; history of migrations: `<prefix>runs_migrations`.
  * Times are the database's. Writers of one run wait for each other on the run's row; on SQLite every transaction is
  * exclusive from its beginning (`BEGIN IMMEDIATE`).
  */
 import {
   type AbortByKeyOutcome,
   type AbortOutcome,
+  type AnswerOutcome,
   type AppendHead,
   type AppendItem,
   type AppendOutcome,
+  asItem,
+  type AskOutcome,
   type FinishOutcome,
   type HeartbeatOutcome,
   type NewEvent,
   planAppend,
   refuse,
+  refuseAppend,
   RunEventRepository,
   type RunEventRow,
   type RunHead,
   RunRow,
+  type SlotEnd,
   type StartOptions,
   type StartOutcome,
+  type TurnOutcome,
+  unlimited,
   type WriterRefused
 } from "./RunEventRepository.ts"
+import { isEnded } from "./Run.ts"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -50,7 +58,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       owner_org TEXT,
       idempotency_key TEXT NOT NULL,
       request_digest TEXT NOT NULL,
-      status TEXT NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'aborted')),
+      status TEXT NOT NULL CHECK (status IN ('queued', 'running', 'succeeded', 'failed', 'aborted')),
       end_reason TEXT,
       epoch ${bigint} NOT NULL CHECK (epoch >= 1),
       lease_expires_at_millis ${bigint},
@@ -62,20 +70,23 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       event_count ${bigint} NOT NULL CHECK (event_count >= 0),
       byte_count ${bigint} NOT NULL CHECK (byte_count >= 0),
       metadata TEXT NOT NULL,
+      open_questions ${bigint} NOT NULL CHECK (open_questions >= 0),
       expired_at_millis ${bigint},
       purged_at_millis ${bigint},
-      CHECK ((status = 'running') = (completed_at_millis IS NULL)),
-      CHECK ((status = 'running') = (lease_expires_at_millis IS NOT NULL)),
-      CHECK (status <> 'running' OR (end_seq IS NULL AND end_reason IS NULL AND expired_at_millis IS NULL)),
+      CHECK ((status IN ('queued', 'running')) = (completed_at_millis IS NULL)),
+      CHECK ((completed_at_millis IS NULL) = (lease_expires_at_millis IS NOT NULL)),
+      CHECK (completed_at_millis IS NOT NULL OR (end_seq IS NULL AND end_reason IS NULL AND expired_at_millis IS NULL)),
       CHECK (purged_at_millis IS NULL OR expired_at_millis IS NOT NULL),
       UNIQUE (owner_key, idempotency_key)
     )`,
     // This index is what holds a thread's slot.
     `CREATE UNIQUE INDEX ${table("runs_thread_slot")} ON ${runs} (owner_key, thread_id)
       WHERE status = 'running'`,
+    `CREATE INDEX ${table("runs_thread_queue")} ON ${runs} (owner_key, thread_id, started_at_millis, run_id)
+      WHERE status = 'queued'`,
     `CREATE INDEX ${table("runs_thread_ended")}
       ON ${runs} (owner_key, thread_id, COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis))
-      WHERE status <> 'running'`,
+      WHERE completed_at_millis IS NOT NULL`,
     // An owner's runs are listed whole, by thread and by status, each the newest first.
     ...["", "thread_id", "status"].map((column) =>
       `CREATE INDEX ${table(column === "" ? "runs_listed" : `runs_listed_${column}`)}
@@ -98,6 +109,14 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       data TEXT NOT NULL,
       at_millis ${bigint} NOT NULL,
       PRIMARY KEY (run_id, seq)
+    ) ${clustered}`,
+
+    `CREATE TABLE ${table("run_questions")} (
+      run_id TEXT NOT NULL,
+      name TEXT NOT NULL,
+      seq ${bigint} NOT NULL,
+      value TEXT,
+      PRIMARY KEY (run_id, name)
     ) ${clustered}`,
 
     `CREATE TABLE ${table("run_aborts")} (
@@ -175,7 +194,7 @@ export const make: (
   options?: Migrations.TableOptions
 ) => Effect.Effect<RunEventRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(
   function*(options?: Migrations.TableOptions) {
-    const kit = yield* SqlKit.make(options)
+    const kit = yield* SqlKit.make("runs", options)
     const { forMany, isPg, now, orFail, prefix, skipLocked, statement, table, transaction, wakeUps, write } = kit
     const topic = table("runs")
     const rows = kit.rows("runs", RunRow)
@@ -199,35 +218,76 @@ export const make: (
     const headColumns = `run_id AS "runId", status, epoch, last_seq AS "lastSeq", event_count AS "eventCount",
     byte_count AS "byteCount"`
 
+    // A run that is queued or running.
+    const alive = "completed_at_millis IS NULL"
     const toEnd =
       `status = ?, end_reason = ?, completed_at_millis = ${now}, lease_expires_at_millis = NULL, last_seq = last_seq + 1,
     end_seq = last_seq + 1`
 
     // ---- Starting -------------------------------------------------------------------------------------------------
 
-    // An abort by key and a start must see each other even when neither finds a row. On SQLite the transaction is the lock.
-    const lockKeyStatement = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+    // An abort by key and a start must see each other even when neither finds a row, and so must those that wait for a
+    // thread. On SQLite the transaction is the lock.
+    const lockOne = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+    const lockTwo = statement(
+      "SELECT pg_advisory_xact_lock(hashtextextended(?, 0)), pg_advisory_xact_lock(hashtextextended(?, 1))"
+    )
     const lockKey = (ownerKey: string, idempotencyKey: string): Effect.Effect<unknown, Failure> =>
-      isPg ? lockKeyStatement([JSON.stringify([prefix, ownerKey, idempotencyKey])]) : Effect.void
+      isPg ? lockOne([JSON.stringify([prefix, ownerKey, idempotencyKey])]) : Effect.void
+    const lockThread = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 1))")
+    const lockKeyAndThread = (options: StartOptions): Effect.Effect<unknown, Failure> =>
+      isPg
+        ? lockTwo([
+          JSON.stringify([prefix, options.ownerKey, options.idempotencyKey]),
+          JSON.stringify([prefix, options.ownerKey, options.threadId])
+        ])
+        : Effect.void
 
     const takeAbort = statement<{ readonly reason: string | null }>(
       `DELETE FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ? RETURNING reason`
     )
-    const insertRunning = oneRun(
-      `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
-      metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', 1, ${now} + ?, ${now}, 0, 0, 0)
+    const waiting = `FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'queued'
+      AND lease_expires_at_millis >= ${now}`
+    const isFew = `(SELECT count(*) FROM (
+      SELECT 1 AS one FROM ${runs} WHERE owner_key = ? AND status IN ('queued', 'running') LIMIT ?
+    ) AS counted) < ?`
+    const insertAlive = (status: "queued" | "running", condition: string) =>
+      oneRun(
+        `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
+      metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count,
+      open_questions)
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${now}, 0, 0, 0, 0 WHERE ${isFew} AND ${condition}
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
-    )
+      )
+    const insertRunning = insertAlive("running", `NOT EXISTS (SELECT 1 ${waiting})`)
+    const insertRunningFirst = insertAlive("running", "TRUE")
+    const insertQueued = insertAlive("queued", `(SELECT count(*) ${waiting}) < ?`)
     const insertAborted = oneRun(
       `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
-      metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${now}, ${now}, 1, 1, 0, 0)
+      metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count,
+      open_questions)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${now}, ${now}, 1, 1, 0, 0, 0)
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
     )
     const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
+    /** Counts rows of an owner, at most as many as asked, so that the cost is bounded by the limit. */
+    const counting = (from: string, condition: string) => {
+      const count = statement<{ readonly count: unknown }>(
+        `SELECT COUNT(*) AS count FROM (SELECT 1 AS one FROM ${from} WHERE owner_key = ? AND ${condition} LIMIT ?) AS counted`
+      )
+      return (ownerKey: string, limit: number | undefined): Effect.Effect<boolean, Failure> =>
+        limit === undefined
+          ? Effect.succeed(false)
+          : Effect.map(count([ownerKey, limit]), ([row]) => Dialect.toNatural(row?.count) >= limit)
+    }
+    const hasTooManyRunning = counting(runs, "status IN ('queued', 'running')")
+    const hasTooManyAborts = counting(aborts, "TRUE")
     const byThread = oneRun(
       `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+    )
+    const longestWaiting = oneRun(
+      `SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'queued'
+      ORDER BY started_at_millis, run_id LIMIT 1`
     )
     const listing = (condition: string) =>
       manyRuns(
@@ -237,11 +297,16 @@ export const make: (
       )
     const list = listing("TRUE")
     const listOfThread = listing("thread_id = ?")
-    const listOfStatus = listing("status = ?")
-    const listOfBoth = listing("thread_id = ? AND status = ?")
+    // A waiting run is stored as running.
+    const ofStatus = "status = ? AND (status <> 'running' OR (open_questions > 0) = (CAST(? AS TEXT) = 'waiting'))"
+    const listOfStatus = listing(ofStatus)
+    const listOfBoth = listing(`thread_id = ? AND ${ofStatus}`)
     const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
       `SELECT run_id AS "runId", CASE WHEN lease_expires_at_millis < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
     FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+    )
+    const firstWaiting = statement<{ readonly runId: string }>(
+      `SELECT run_id AS "runId" ${waiting} ORDER BY started_at_millis, run_id LIMIT 1`
     )
     const insertEnd = statement(
       `INSERT INTO ${events} (run_id, seq, kind, data, at_millis) VALUES (?, ?, 'end', ?, ?)`
@@ -280,9 +345,13 @@ export const make: (
     WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND lease_expires_at_millis < ${now}`
     )
 
+    const endHolder = ending(
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
+    )
+
     const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, Failure> {
-      const { idempotencyKey, ownerKey, threadId } = options
-      yield* lockKey(ownerKey, idempotencyKey)
+      const { idempotencyKey, ownerKey, stale, threadId, whenBusy } = options
+      yield* lockKeyAndThread(options)
       const existing = yield* byKey([ownerKey, idempotencyKey])
       if (Option.isSome(existing)) {
         const run = existing.value
@@ -306,21 +375,65 @@ export const make: (
         yield* storeEnd(run.value, options.abortedData)
         return { _tag: "Created", run: run.value }
       }
-      // The lock on the key leaves only the thread's slot to conflict. Its holder may end before it is read; then the slot
-      // is free, and the insert is tried again.
+      const thread = [ownerKey, threadId]
+      const values = (max = Number.MAX_SAFE_INTEGER) => [...columns, options.leaseMillis, ownerKey, max, max]
+      const isFull = hasTooManyRunning(ownerKey, options.maxRunning)
+      if (whenBusy?._tag === "Interrupt") {
+        if (stale !== undefined) yield* endStale(["failed", stale.reason, ...thread], stale.data)
+        const [ended] = yield* endHolder(["aborted", whenBusy.end.reason, ...thread], whenBusy.end.data)
+        const run = yield* insertRunningFirst(values(ended === undefined ? options.maxRunning : undefined))
+        if (Option.isSome(run)) return { _tag: "Created", run: run.value, interrupted: ended?.runId }
+        return (yield* isFull) ? { _tag: "TooMany", limit: "maxRunning" } : yield* inUse(options.runId)
+      }
+      // The locks leave only the thread's slot to conflict. Its holder may end before it is read; then the slot is free,
+      // and the insert is tried again.
       for (let attempt = 0; attempt < 100; attempt++) {
-        const run = yield* insertRunning([...columns, options.leaseMillis])
+        const run = yield* insertRunning([...values(options.maxRunning), ...thread])
         if (Option.isSome(run)) return { _tag: "Created", run: run.value }
-        if (options.stale !== undefined) {
-          const stale = yield* endStale(["failed", options.stale.reason, ownerKey, threadId], options.stale.data)
-          if (stale.length > 0) continue
+        if (stale !== undefined) {
+          const ended = yield* endStale(["failed", stale.reason, ...thread], stale.data)
+          if (ended.length > 0) continue
         }
-        const [holder] = yield* slotHolder([ownerKey, threadId])
-        if (holder !== undefined) {
-          return { _tag: "ThreadBusy", runId: holder.runId, leaseExpired: Dialect.toNatural(holder.leaseExpired) === 1 }
+        const [holder] = yield* slotHolder(thread)
+        const [first] = holder === undefined ? yield* firstWaiting(thread) : []
+        const runId = holder?.runId ?? first?.runId
+        if (runId !== undefined && whenBusy !== undefined) {
+          const queued = yield* insertQueued([...values(options.maxRunning), ...thread, whenBusy.max])
+          if (Option.isSome(queued)) return { _tag: "Created", run: queued.value }
+        }
+        if ((runId === undefined || whenBusy !== undefined) && (yield* isFull)) {
+          return { _tag: "TooMany", limit: "maxRunning" }
+        }
+        if (runId !== undefined) {
+          return { _tag: "ThreadBusy", runId, leaseExpired: Dialect.toNatural(holder?.leaseExpired ?? 0) === 1 }
         }
       }
       return yield* inUse(options.runId)
+    })
+
+    const begin = oneRun(
+      `UPDATE ${runs} SET status = 'running' WHERE run_id = ? AND status = 'queued' RETURNING ${runColumns}`
+    )
+    const takeTurn = Effect.fnUntraced(function*(options: {
+      readonly runId: string
+      readonly epoch: number
+      readonly leaseMillis: number
+      readonly stale?: SlotEnd | undefined
+    }): Effect.fn.Return<TurnOutcome, Failure> {
+      const { epoch, leaseMillis, runId, stale } = options
+      const [extended] = yield* heartbeat([leaseMillis, runId, epoch])
+      const row = Option.getOrUndefined(yield* byId([runId]))
+      if (row === undefined || extended === undefined) return yield* refusedWriter(runId, epoch)
+      if (row.status === "running") return { _tag: "Running", run: row }
+      const thread = [row.ownerKey, row.threadId]
+      if (isPg) yield* lockThread([JSON.stringify([prefix, ...thread])])
+      if (stale !== undefined) yield* endStale(["failed", stale.reason, ...thread], stale.data)
+      const [holder] = yield* slotHolder(thread)
+      const [first] = holder === undefined ? yield* firstWaiting(thread) : []
+      const behind = holder?.runId ?? first?.runId
+      if (behind !== undefined && behind !== runId) return { _tag: "Behind", runId: behind }
+      const run = yield* begin([runId])
+      return Option.isSome(run) ? { _tag: "Running", run: run.value } : yield* refusedWriter(runId, epoch)
     })
 
     // ---- Writing --------------------------------------------------------------------------------------------------
@@ -469,14 +582,66 @@ export const make: (
       return Option.some(outcomes)
     })
 
+    // ---- Asking ---------------------------------------------------------------------------------------------------
+
+    const questions = table("run_questions")
+    const questionOf = statement<{ readonly seq: unknown; readonly value: string | null }>(
+      `SELECT seq, value FROM ${questions} WHERE run_id = ? AND name = ?`
+    )
+    const insertQuestion = statement(`INSERT INTO ${questions} (run_id, name, seq) VALUES (?, ?, ?)`)
+    const answerQuestion = statement(`UPDATE ${questions} SET value = ? WHERE run_id = ? AND name = ?`)
+    const deleteQuestions = statement(`DELETE FROM ${questions} WHERE run_id = ?`)
+    const countQuestions = oneRun(
+      `UPDATE ${runs} SET open_questions = open_questions + ? WHERE run_id = ? RETURNING ${runColumns}`
+    )
+
+    const ask = Effect.fnUntraced(function*(
+      options: Parameters<RunEventRepository["Service"]["ask"]>[0]
+    ): Effect.fn.Return<AskOutcome, Failure> {
+      const { epoch, name, runId } = options
+      const item = asItem(options)
+      const [head] = yield* lockHeads([item])
+      const refused = refuseAppend(head, epoch)
+      if (refused !== undefined) return refused
+      const [asked] = yield* questionOf([runId, name])
+      if (asked !== undefined) {
+        return asked.value === null
+          ? { _tag: "Open", seq: Dialect.toNatural(asked.seq) }
+          : { _tag: "Answered", value: asked.value }
+      }
+      const [outcome = { _tag: "Unknown" }] = yield* append({ ...options, items: [item] })
+      if (outcome._tag !== "Appended") return outcome
+      yield* insertQuestion([runId, name, outcome.firstSeq])
+      yield* countQuestions([1, runId])
+      return { _tag: "Open", seq: outcome.firstSeq }
+    })
+
+    const answer = Effect.fnUntraced(function*(
+      options: Parameters<RunEventRepository["Service"]["answer"]>[0]
+    ): Effect.fn.Return<AnswerOutcome, Failure> {
+      const { name, ownerKey, runId, value } = options
+      const row = Option.getOrUndefined(yield* byId([runId]))
+      if (row === undefined || (ownerKey ?? row.ownerKey) !== row.ownerKey) return { _tag: "Unknown" }
+      const [head] = yield* lockHeads([asItem({ ...options, epoch: row.epoch })])
+      if (head === undefined) return { _tag: "Unknown" }
+      const [question] = yield* questionOf([runId, name])
+      if (question !== undefined && question.value !== null) return { _tag: "AlreadyAnswered" }
+      if (isEnded(head.status)) return { _tag: "Ended", status: head.status }
+      if (question === undefined) return { _tag: "NoQuestion" }
+      yield* append({ items: [asItem({ ...options, epoch: head.epoch })], ...unlimited })
+      yield* answerQuestion([value, runId, name])
+      const run = yield* countQuestions([-1, runId])
+      return Option.isSome(run) ? { _tag: "Accepted", run: run.value } : { _tag: "Unknown" }
+    })
+
     // ---- Ending ---------------------------------------------------------------------------------------------------
 
-    const endWithEpoch = ending(`UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND status = 'running'`)
+    const endWithEpoch = ending(`UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND ${alive}`)
     const endAnyEpoch = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND status = 'running'`
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND ${alive}`
     )
     const endOwned = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND owner_key = ? AND status = 'running'`
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND owner_key = ? AND ${alive}`
     )
     const byId = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE run_id = ?`)
 
@@ -501,6 +666,9 @@ export const make: (
         : { _tag: "AlreadyEnded", run }
     })
 
+    const isAbortRegistered = statement(
+      `SELECT reason FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ?`
+    )
     const registerAbort = statement(
       `INSERT INTO ${aborts} (owner_key, thread_id, idempotency_key, reason, at_millis) VALUES (?, ?, ?, ?, ${now})
     ON CONFLICT DO NOTHING`
@@ -508,13 +676,13 @@ export const make: (
 
     const heartbeat = statement<{ readonly leaseExpiresAtMillis: unknown }>(
       `UPDATE ${runs} SET heartbeat_at_millis = ${now}, lease_expires_at_millis = ${now} + ?
-    WHERE run_id = ? AND epoch = ? AND status = 'running'
+    WHERE run_id = ? AND epoch = ? AND ${alive}
     RETURNING lease_expires_at_millis AS "leaseExpiresAtMillis"`
     )
 
     // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
     const reap = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE status = 'running' AND ${amongPicked}`,
+      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE ${alive} AND ${amongPicked}`,
       `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND lease_expires_at_millis < ${fixedNow}
     ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`
     )
@@ -523,7 +691,7 @@ export const make: (
 
     const lastEnded = oneRun(
       `SELECT ${runColumns} FROM ${runs}
-    WHERE owner_key = ? AND thread_id = ? AND status <> 'running'
+    WHERE owner_key = ? AND thread_id = ? AND completed_at_millis IS NOT NULL
       AND COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) >= ${fixedNow} - ?
     ORDER BY COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) DESC LIMIT 1`
     )
@@ -572,7 +740,10 @@ export const make: (
         const gone = (yield* deleteEvents([runId, runId, limit - deleted])).length
         deleted += gone
         // A full batch may have left some.
-        if (deleted < limit) yield* purged([runId])
+        if (deleted < limit) {
+          yield* deleteQuestions([runId])
+          yield* purged([runId])
+        }
       }
       return deleted
     })
@@ -586,6 +757,9 @@ export const make: (
         Effect.map(Effect.suspend(() => databaseNow([])), ([row]) => Dialect.toNatural(row?.now))
       ),
       start: (options) => transaction("start a run")(start(options)),
+      ask: (options) => transaction("ask a question")(ask(options)),
+      answer: (options) => transaction("answer a question")(answer(options)),
+      takeTurn: (options) => transaction("take the turn of a run")(takeTurn(options)),
       // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
       parallelAppends: isPg ? 2 : 1,
       append: (options) => {
@@ -628,6 +802,10 @@ export const make: (
             yield* lockKey(ownerKey, idempotencyKey)
             const run = Option.getOrUndefined(yield* byKey([ownerKey, idempotencyKey]))
             if (run === undefined) {
+              if ((yield* isAbortRegistered([ownerKey, threadId, idempotencyKey])).length > 0) {
+                return { _tag: "Registered" }
+              }
+              if (yield* hasTooManyAborts(ownerKey, options.maxAborts)) return { _tag: "TooMany", limit: "maxAborts" }
               yield* registerAbort([ownerKey, threadId, idempotencyKey, reason])
               return { _tag: "Registered" }
             }
@@ -642,17 +820,20 @@ export const make: (
       activeForThread: ({ ownerKey, threadId, windowMillis }) =>
         kit.read("look up a thread's run")(
           Effect.flatMap(byThread([ownerKey, threadId]), (running) =>
-            // A run that ends between the two looks is found by the second.
-            Option.isSome(running) ? Effect.succeed(running) : lastEnded([ownerKey, threadId, windowMillis]))
+            // A run that ends between two looks is found by the next.
+            Option.isSome(running) ? Effect.succeed(running) : Effect.flatMap(
+              longestWaiting([ownerKey, threadId]),
+              (waiting) =>
+                Option.isSome(waiting) ? Effect.succeed(waiting) : lastEnded([ownerKey, threadId, windowMillis])
+            ))
         ),
       list: ({ after, limit, ownerKey, status, threadId }) => {
         const page = [after?.startedAtMillis ?? Number.MAX_SAFE_INTEGER, after?.runId ?? "", limit]
+        const ofStatus = status === undefined ? [] : [status === "waiting" ? "running" : status, status]
         return kit.read("list runs")(
           threadId === undefined
-            ? status === undefined ? list([ownerKey, ...page]) : listOfStatus([ownerKey, status, ...page])
-            : status === undefined
-            ? listOfThread([ownerKey, threadId, ...page])
-            : listOfBoth([ownerKey, threadId, status, ...page])
+            ? (status === undefined ? list : listOfStatus)([ownerKey, ...ofStatus, ...page])
+            : (status === undefined ? listOfThread : listOfBoth)([ownerKey, threadId, ...ofStatus, ...page])
         )
       },
       read: ({ after, limit, runId }) =>

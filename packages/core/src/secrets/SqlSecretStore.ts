@@ -102,7 +102,7 @@ const build = Effect.fnUntraced(function*(
   keep: number,
   options?: Migrations.TableOptions
 ): Effect.fn.Return<SecretStore.SecretStore["Service"], Migrations.MigrationsError, Requirements> {
-  const kit = yield* SqlKit.make(options)
+  const kit = yield* SqlKit.make("secrets", options)
   const { prefix, statement } = kit
   const heads = kit.table("secrets")
   const versions = kit.table("secret_versions")

@@ -13,18 +13,18 @@ import * as Transactions from "./Transactions.ts"
 
 /**
  * Makes the kit of a store on the ambient client, without touching the database. A client of a dialect that is neither SQLite
- * nor PostgreSQL is refused.
+ * nor PostgreSQL is refused. `store` names it in what is measured.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.fnUntraced(function*(options: Migrations.TableOptions | undefined) {
+export const make = Effect.fnUntraced(function*(store: string, options: Migrations.TableOptions | undefined) {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const prefix = options?.prefix ?? Migrations.defaultPrefix
   yield* Effect.mapError(Dialect.of(sql), (reason) => new Migrations.MigrationsError({ table: prefix, reason }))
   return {
     ...Statements.make(sql, options),
-    ...yield* Transactions.make(sql),
+    ...yield* Transactions.make(sql, store),
     prefix,
     wakeUps: yield* SqlWakeUps.forClient(sql)
   }

@@ -5,14 +5,17 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import * as Metrics from "../Metrics.ts"
 import { RepositoryError, type RepositoryFailure } from "../RepositoryError.ts"
 import { CurrentProgress, makePgTransaction, type Progress, type Wrap } from "./internal/pgTransaction.ts"
 import { within } from "./internal/within.ts"
@@ -183,14 +186,37 @@ const isStrict = (sql: SqlClient.SqlClient): Effect.Effect<boolean, SqlError> =>
     )
   })
 
+/** Records how long an operation took and what came of it. */
+const measured = <A, R>(store: string, operation: string, self: Effect.Effect<A, RepositoryError, R>) =>
+  Effect.flatMap(
+    Clock.monotonicTimeNanos,
+    (began) =>
+      Effect.onExit(self, (exit) =>
+        Effect.flatMap(Clock.monotonicTimeNanos, (ended) =>
+          Metrics.storeOperations(Number(ended - began) / 1e9, {
+            store,
+            operation,
+            result: Exit.match(exit, {
+              onSuccess: () =>
+                "ok",
+              onFailure: (cause) =>
+                Option.match(Cause.findErrorOption(cause), {
+                  onNone: () => "interrupted",
+                  onSome: ({ reason }) => reason
+                })
+            })
+          })))
+  )
+
 /**
- * Makes what runs the operations of repositories on a client.
+ * Makes what runs the operations of repositories on a client. `store` names it in what is measured.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(
-  sql: SqlClient.SqlClient
+  sql: SqlClient.SqlClient,
+  store: string
 ): Effect.fn.Return<Transactions> {
   const deadline = yield* Deadline
   const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
@@ -237,7 +263,11 @@ export const make = Effect.fnUntraced(function*(
           )
         )
       })
-      return joins ? once : Effect.retry(once, { times: attempts - 1, while: isContended, schedule: retrySchedule })
+      return joins ? once : measured(
+        store,
+        operation,
+        Effect.retry(once, { times: attempts - 1, while: isContended, schedule: retrySchedule })
+      )
     })
 
   const nested: Wrap = (self) => sql.withTransaction(self)

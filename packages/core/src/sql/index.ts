@@ -1,6 +1,7 @@
 export * as Dialect from "./Dialect.ts"
 export * as Migrations from "./Migrations.ts"
 export * as Rows from "./Rows.ts"
+export * as SqlClock from "./SqlClock.ts"
 export * as SqlKit from "./SqlKit.ts"
 export * as SqlWakeUps from "./SqlWakeUps.ts"
 export * as Statements from "./Statements.ts"

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
@@ -123,5 +124,23 @@ describe("AuthPolicy", () => {
       assert.instanceOf(error, AuthPolicy.PolicyRefused)
       const policy = yield* AuthPolicy.AuthPolicy.pipe(Effect.provide(AuthPolicy.layer({ host: "::1" })))
       assert.strictEqual(policy.kind, "loopback-browser")
+    }))
+
+  it.effect("AUTH-01: a server has the name that its owner gave it, if that is one line", () =>
+    Effect.gen(function*() {
+      assert.strictEqual((yield* AuthPolicy.make({ host: "::1", name: "Ada’s server" })).name, "Ada’s server")
+      for (const name of ["", " ", "two\nlines", "\u202eevil", "x".repeat(129)]) {
+        const error = yield* Effect.flip(AuthPolicy.make({ host: "::1", name }))
+        assert.instanceOf(error, AuthPolicy.InvalidAuthPolicyOptions, JSON.stringify(name))
+      }
+      const configured = (name: string) =>
+        AuthPolicy.AuthPolicy.pipe(
+          Effect.provide(Layer.provide(
+            AuthPolicy.layerConfig,
+            ConfigProvider.layer(ConfigProvider.fromUnknown({ SALLYPORT_NAME: name }))
+          ))
+        )
+      assert.strictEqual((yield* configured("lab")).name, "lab")
+      assert.include((yield* Effect.flip(configured("a\u0007b"))).message, "SALLYPORT_NAME")
     }))
 })

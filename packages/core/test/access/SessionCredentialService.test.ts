@@ -158,13 +158,12 @@ describe("a session", () => {
           { ...request, method: "dpop-access-token" }
         ] as const
       ) {
-        const exit = yield* Effect.exit(sessions.issue(mistaken))
-        assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+        assert.strictEqual((yield* Effect.flip(sessions.issue(mistaken))).reason._tag, "InvalidInput")
       }
       assert.deepStrictEqual(yield* sessions.list(), [])
       assert.deepStrictEqual(yield* feed, [])
       // The longest subject that is taken makes a token that is taken.
-      const { token } = yield* sessions.issue({ ...request, subject: "ü".repeat(500) })
+      const { token } = yield* sessions.issue({ ...request, subject: `"${"ü".repeat(510)}` })
       assert.isAtMost(Redacted.value(token).length, SessionToken.maxLength)
       assert.strictEqual(yield* problem(sessions.verify(token)), "let in")
     }).pipe(Effect.provide(services())))

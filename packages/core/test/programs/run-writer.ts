@@ -1,9 +1,9 @@
 /**
  * Executes one run that counts, and prints each number once it is durable.
  *
- * The argument says where, how far and when to die: at the `killAt`-th of the steps that it takes, which lie before and
+ * The argument says where, how far and when to die or stop: at the `killAt`-th of the steps that it takes, which lie before and
  * after each statement (on SQLite) or message to the server (on PostgreSQL), and around each number that is printed. What it prints is written at once, so that the caller that
- * reads it knows what was acknowledged: `executing`, `run <id>`, numbers, `left` when the program ends, and at last `steps <count>`.
+ * reads it knows what was acknowledged: `executing`, `run <id>`, numbers, `stopped`, `left` when the program ends, and at last `steps <count>`.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
@@ -25,15 +25,20 @@ export interface Writing {
   /** How far to count; absent for ever. */
   readonly to?: number | undefined
   readonly killAt?: number | undefined
+  /** At which of the steps to stop instead, as SIGSTOP does. */
+  readonly stopAt?: number | undefined
 }
 
-const { database, key, killAt, leaseMillis, to = Infinity }: Writing = JSON.parse(process.argv[2] ?? "")
+const { database, key, killAt, leaseMillis, stopAt, to = Infinity }: Writing = JSON.parse(process.argv[2] ?? "")
 
 const print = (line: string) => Effect.sync(() => writeSync(1, `${line}\n`))
 
 let steps = 0
 const step = () => {
   if (++steps === killAt) process.kill(process.pid, "SIGKILL")
+  if (steps !== stopAt) return
+  writeSync(1, "stopped\n")
+  process.kill(process.pid, "SIGSTOP")
 }
 
 /** Takes a step before and after each call of a method. */

@@ -14,7 +14,7 @@ const open = Effect.fnUntraced(function*(filename: string, options?: Partial<Sql
     SqliteClient.make({ filename, synchronous: "OFF", ...options }),
     Reactivity.layer
   )
-  return { sql, run: yield* Transactions.make(sql) }
+  return { sql, run: yield* Transactions.make(sql, "test") }
 })
 
 const fresh = Effect.fnUntraced(function*(options?: Partial<SqliteClient.SqliteClientConfig>) {

@@ -292,7 +292,7 @@ const serverSentEvents = (options: {
     opening: Option.none(),
     heartbeat,
     page: concat,
-    failure: () => nothing
+    failure: () => Effect.succeed(nothing)
   })
 }
 

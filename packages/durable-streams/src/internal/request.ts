@@ -3,6 +3,7 @@
  */
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import type { Session } from "@sallyport/core/access/Session"
+import { whenStopped } from "@sallyport/http/Edge"
 import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
@@ -48,8 +49,9 @@ export const answering = <E>(
 ) =>
 <R>(
   handler: Effect.Effect<HttpServerResponse.HttpServerResponse, E | HttpServerResponse.HttpServerResponse, R>
-): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> =>
+): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R | HttpServerRequest.HttpServerRequest> =>
   handler.pipe(
     Effect.catch((error) => HttpServerResponse.isHttpServerResponse(error) ? Effect.succeed(error) : failure(error)),
-    Effect.catchDefect(Wire.defect)
+    Effect.catchDefect(Wire.defect),
+    whenStopped(Wire.stopped)
   )

@@ -128,6 +128,18 @@ export class SequenceGap extends Schema.TaggedError<SequenceGap>()("SequenceGap"
 }
 
 /**
+ * Says that the owner has as many streams as one may have. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyStreams extends Schema.TaggedError<TooManyStreams>()("TooManyStreams", { limit: Schema.Natural }) {
+  override get message(): string {
+    return `You have ${this.limit} streams, as many as you may; delete one first`
+  }
+}
+
+/**
  * Says that an argument is out of its domain. HTTP 400.
  *
  * @category errors
@@ -242,6 +254,7 @@ export const DurableStreamsErrorReason = Schema.Union([
   SourceNotFound,
   SourceGone,
   LimitExceeded,
+  TooManyStreams,
   ShuttingDown,
   StorageFailure
 ])

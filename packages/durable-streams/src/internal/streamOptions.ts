@@ -32,6 +32,8 @@ export interface Options {
   readonly maxAppendBytes?: number | undefined
   /** The size of a stream's data. Defaults to 1 GiB. */
   readonly maxStreamBytes?: number | undefined
+  /** How many streams an owner may have. Defaults to 10,000. */
+  readonly maxStreams?: number | undefined
   /** How many appends share a commit at most. Defaults to 256. */
   readonly maxBatchAppends?: number | undefined
   /** How many appends a page holds at most. Defaults to 1,024. */
@@ -46,6 +48,7 @@ export interface Options {
 export interface Settings {
   readonly maxAppendBytes: number
   readonly maxStreamBytes: number
+  readonly maxStreams: number
   readonly maxBatchAppends: number
   readonly pageRecords: number
   readonly pageBytes: number
@@ -60,6 +63,7 @@ export const settings = ServiceOptions.make({
     return {
       maxAppendBytes: yield* read.count("maxAppendBytes", 8 * 1024 * 1024),
       maxStreamBytes: yield* read.count("maxStreamBytes", 1024 * 1024 * 1024),
+      maxStreams: yield* read.count("maxStreams", 10_000),
       maxBatchAppends: yield* read.count("maxBatchAppends", 256),
       pageRecords: yield* read.count("pageRecords", 1024),
       pageBytes: yield* read.count("pageBytes", 1024 * 1024),

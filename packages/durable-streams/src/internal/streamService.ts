@@ -56,7 +56,8 @@ import {
   StreamClosed,
   StreamConflict,
   StreamGone,
-  StreamNotFound
+  StreamNotFound,
+  TooManyStreams
 } from "./streamErrors.ts"
 import type { Settings } from "./streamOptions.ts"
 
@@ -138,6 +139,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     pollInterval: Duration.fromInputUnsafe(settings.pollInterval),
     retryDelay: Duration.seconds(1),
     outage: Outage.ofSource(repository, {
+      of: "hints at streams",
       begins: "Lost the hints at changes of streams; readers look for them until they are back",
       ends: "Changes of streams are heard of again"
     }),
@@ -279,6 +281,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       data: stored,
       units,
       fork: fork === undefined ? null : { path: fork.path, streamId, at: at ?? null, further },
+      maxStreams: settings.maxStreams,
       nowMillis: now()
     }))
     switch (outcome._tag) {
@@ -290,6 +293,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         return { created: false, stream: toInfo(outcome.stream) }
       case "Conflict":
         return yield* fail(new StreamConflict({ path }))
+      case "Full":
+        return yield* fail(new TooManyStreams({ limit: settings.maxStreams }))
       case "SourceUnknown":
         return yield* fail(new SourceNotFound({ path: fork?.path ?? path }))
       case "SourceGone":

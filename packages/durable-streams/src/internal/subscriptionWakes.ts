@@ -40,6 +40,7 @@ export const logFailure = (outage: Outage.Witness) => <E>(effect: Effect.Effect<
  */
 export const outageOf = (repository: StreamSubscriptionRepository["Service"]): Outage.Witness =>
   Outage.ofSource(repository, {
+    of: "subscriptions",
     begins: "Subscriptions cannot be looked after; it is tried again",
     ends: "Subscriptions are looked after again"
   })

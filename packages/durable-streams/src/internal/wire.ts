@@ -1,6 +1,7 @@
 /**
  * The form of answers: headers for browsers, and errors as JSON.
  */
+import * as Metrics from "@sallyport/core/Metrics"
 import { traceId } from "@sallyport/http/Edge"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -43,6 +44,7 @@ const statusOf: Record<DurableStreamsErrorReason["_tag"], readonly [status: numb
   StreamNotFound: [404, "STREAM_NOT_FOUND"],
   StreamGone: [410, "STREAM_GONE"],
   StreamConflict: [409, "STREAM_EXISTS"],
+  TooManyStreams: [409, "TOO_MANY_STREAMS"],
   StreamClosed: [409, "STREAM_CLOSED"],
   ContentTypeMismatch: [409, "CONTENT_TYPE_MISMATCH"],
   SeqRegression: [409, "SEQUENCE_REGRESSION"],
@@ -57,6 +59,8 @@ const statusOf: Record<DurableStreamsErrorReason["_tag"], readonly [status: numb
   StorageFailure: [503, "UNAVAILABLE"]
 }
 
+const retrySoon = { "retry-after": "1" }
+
 const headersOf = (reason: DurableStreamsErrorReason): Readonly<Record<string, string>> => {
   switch (reason._tag) {
     case "StreamClosed":
@@ -70,7 +74,7 @@ const headersOf = (reason: DurableStreamsErrorReason): Readonly<Record<string, s
       return { "producer-expected-seq": String(reason.expected), "producer-received-seq": String(reason.received) }
     case "ShuttingDown":
     case "StorageFailure":
-      return { "retry-after": "1" }
+      return retrySoon
     default:
       return {}
   }
@@ -78,14 +82,30 @@ const headersOf = (reason: DurableStreamsErrorReason): Readonly<Record<string, s
 
 /** Makes an answer with the trace id under which the log has its cause. */
 const logged = (
+  code: "internal_error" | "unavailable",
   log: Effect.Effect<void>,
   answer: (details: { readonly traceId: string }) => HttpServerResponse.HttpServerResponse
 ): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
-  Effect.flatMap(traceId, (traceId) => Effect.as(Effect.annotateLogs(log, { traceId }), answer({ traceId })))
+  Effect.flatMap(traceId, (traceId) =>
+    Effect.annotateLogs(log, { traceId }).pipe(
+      Effect.andThen(Metrics.failures(1, { code })),
+      Effect.as(answer({ traceId }))
+    ))
+
+/** Answers a request that the server does not get to the end of, because it stops. */
+export const stopped: Effect.Effect<HttpServerResponse.HttpServerResponse> = Effect.sync(() =>
+  error(
+    503,
+    "UNAVAILABLE",
+    "The server shut down before it had an answer, and the request may have taken effect. Try again in a moment",
+    { retryable: true, headers: retrySoon }
+  )
+)
 
 /** Answers a fault of ours, and logs it. */
 export const defect = (cause: unknown): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
   logged(
+    "internal_error",
     Effect.logError("Answered internal_error", Cause.die(cause)),
     (details) =>
       error(500, "INTERNAL_ERROR", "The server has a fault; its log has the cause, under this trace id", { details })
@@ -97,6 +117,7 @@ export const failure = ({ reason }: DurableStreamsError): Effect.Effect<HttpServ
   const options = { retryable: status === 503, headers: headersOf(reason) }
   return reason._tag === "StorageFailure"
     ? logged(
+      "unavailable",
       Effect.logWarning("Answered unavailable", Cause.fail(reason)),
       (details) => error(status, code, reason.message, { ...options, details })
     )
@@ -126,8 +147,9 @@ export const subscriptionFailure = (
   const [status, code] = subscriptionStatusOf[reason._tag]
   return reason._tag === "StorageFailure"
     ? logged(
+      "unavailable",
       Effect.logWarning("Answered unavailable", Cause.fail(reason)),
-      (details) => error(status, code, reason.message, { retryable: true, details })
+      (details) => error(status, code, reason.message, { retryable: true, headers: retrySoon, details })
     )
     : Effect.succeed(error(status, code, reason.message, {
       details: reason._tag === "AlreadyClaimed"

@@ -1,6 +1,7 @@
 /**
  * A WebSocket that can be closed from outside of what serves it, with a code that says why.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as Socket from "effect/socket/Socket"
@@ -22,3 +23,10 @@ export const make = Effect.fnUntraced(function*(request: HttpServerRequest) {
       )
   }
 })
+
+/** Tells that a WebSocket has ended because its client closed it or went away, which is no fault of its route. */
+export const isClientClose = (cause: Cause.Cause<unknown>): boolean =>
+  cause.reasons.length > 0 && cause.reasons.every((reason) => {
+    const error = Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : undefined
+    return Socket.isSocketError(error) && error.reason._tag === "SocketCloseError"
+  })

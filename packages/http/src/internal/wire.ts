@@ -1,3 +1,4 @@
+import * as Metrics from "@sallyport/core/Metrics"
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import { continuationOf, type Run } from "@sallyport/core/runs/Run"
 import type { ListedSession } from "@sallyport/core/access/SessionCredentialService"
@@ -40,6 +41,9 @@ const retryAfter = (seconds: number) =>
   HttpEffect.appendPreResponseHandler((_request, response) =>
     Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(seconds)))
   )
+
+/** Says on a 503 that another request may be answered soon (RFC 9110 section 10.2.3). */
+export const retrySoon = { "retry-after": "1" }
 
 /** Returns a time to wait in whole seconds, at least one. */
 const toSeconds = (millis: number): number => Math.max(1, Math.ceil(millis / 1000))
@@ -111,6 +115,7 @@ const internal = <E>(error: (traceId: string) => E) => (defect: unknown): Effect
   Effect.flatMap(currentTraceId, (traceId) =>
     Effect.logError("Answered internal_error", Cause.die(defect)).pipe(
       Effect.annotateLogs({ traceId }),
+      Effect.andThen(Metrics.failures(1, { code: "internal_error" })),
       Effect.andThen(Effect.fail(error(traceId)))
     ))
 
@@ -158,7 +163,15 @@ export const invalidRequest = failure(WireError.InvalidRequest, "invalid_request
 export const malformedCode = failure(WireError.InvalidRequest, "malformed_code")
 export const malformedCursor = failure(WireError.InvalidRequest, "malformed_cursor")
 export const unauthorized = failure(WireError.Unauthorized, "unauthorized")
-export const invalidCredential = failure(WireError.Unauthorized, "invalid_credential")
+export const invalidCredential = ({ ended, message }: Reason & { readonly ended?: WireError.Unauthorized["ended"] }) =>
+  answer("invalid_credential", { message }, (traceId) =>
+    new WireError.Unauthorized({
+      code: "invalid_credential",
+      message,
+      retryable: false,
+      traceId,
+      ...(ended === undefined ? {} : { ended })
+    }))
 export const scopeRequired = failure(WireError.Forbidden, "scope_required")
 export const scopeNotHeld = failure(WireError.Forbidden, "scope_not_held")
 export const methodNotOffered = failure(WireError.Forbidden, "method_not_offered")
@@ -172,6 +185,9 @@ export const connectRequestExpired = failure(WireError.Conflict, "connect_reques
 export const connectRequestChanged = failure(WireError.Conflict, "connect_request_changed")
 export const securityModeUnreadable = failure(WireError.Conflict, "security_mode_unreadable")
 export const runNotFound = failure(WireError.NotFound, "run_not_found")
+export const questionNotFound = failure(WireError.NotFound, "question_not_found")
+export const questionAnswered = failure(WireError.Conflict, "question_answered")
+export const runEnded = failure(WireError.Conflict, "run_ended")
 export const credentialUnknown = failure(WireError.NotFound, "credential_unknown")
 export const credentialNotSet = failure(WireError.NotFound, "credential_not_set")
 export const roleRequired = failure(WireError.Forbidden, "role_required")
@@ -180,6 +196,7 @@ export const undecryptable = failure(WireError.Conflict, "undecryptable")
 export const limitExceeded = failure(WireError.TooLarge, "limit_exceeded")
 export const tooManyLinks = failure(WireError.Conflict, "too_many_links")
 export const currentSession = failure(WireError.Conflict, "current_session")
+export const tooManyRuns = failure(WireError.Conflict, "too_many_runs")
 export const threadBusy = failure(WireError.Conflict, "thread_busy")
 export const cursorBeyondEnd = failure(WireError.Conflict, "cursor_beyond_end")
 export const cursorExpired = failure(WireError.Gone, "cursor_expired")
@@ -189,6 +206,30 @@ export const idempotencyConflict = failure(WireError.IdempotencyConflict, "idemp
 export const unavailable = failure(WireError.Unavailable, "unavailable", true)
 /** Fails as `unavailable` does, for what has to end although nothing went wrong, and logs no warning. */
 export const ending = failure(WireError.Unavailable, "unavailable", true, false)
+
+const stopped = {
+  message: "The server shut down before it had an answer, and the request may have taken effect. Try again in a moment"
+}
+
+/** Returns the answer to a request that the server does not get to the end of, because it stops. */
+export const whenStopped = Effect.map(Effect.flip(ending(stopped)), (error) => toResponse(error))
+
+/** Returns the same for the token endpoint. */
+export const oauthWhenStopped = Effect.map(
+  Effect.flip(
+    answer("temporarily_unavailable", stopped, (traceId) =>
+      new WireError.OAuthUnavailable({
+        error: "temporarily_unavailable",
+        error_description: stopped.message,
+        traceId
+      }))
+  ),
+  (error) =>
+    HttpServerResponse.jsonUnsafe(Schema.encodeSync(WireError.OAuthUnavailable)(error), {
+      status: 503,
+      headers: retrySoon
+    })
+)
 
 /** How many entries a page of a list holds at most. */
 export const pageSize = 200
@@ -202,13 +243,14 @@ export const nextPage = <A>(page: ReadonlyArray<A>, placeOf: (last: A) => string
 /** Writes down where an entry stands in a list that is ordered by a time and an id. */
 export const placeAt = (time: DateTime.Utc, id: string): string => `${time.epochMilliseconds}.${id}`
 
-/** Reads where an entry stands, or fails with a 400. */
-export const readPlace = (
-  after: string | undefined
-): Effect.Effect<{ readonly time: DateTime.Utc; readonly id: string } | undefined, WireError.InvalidRequest> => {
+/** Reads where an entry stands, if what is said to be its id can be one, or fails with a 400. */
+export const readPlace = <Id extends string>(
+  after: string | undefined,
+  isId: (text: string) => text is Id
+): Effect.Effect<{ readonly time: DateTime.Utc; readonly id: Id } | undefined, WireError.InvalidRequest> => {
   if (after === undefined) return Effect.succeed(undefined)
   const [, millis, id] = /^(\d{1,15})\.(.+)$/.exec(after) ?? []
-  return millis === undefined || id === undefined
+  return millis === undefined || id === undefined || !isId(id)
     ? malformedCursor({ message: `${JSON.stringify(after)} is not the next of a page; give that, or none` })
     : Effect.succeed({ time: DateTime.makeUnsafe(Number(millis)), id })
 }
@@ -259,18 +301,38 @@ export const runView = (run: Run): RunView =>
   })
 
 /** The errors of a request that is turned away, with which status each is answered. */
-const statusByTag = { Unauthorized: 401, Forbidden: 403, TooManyRequests: 429, Unavailable: 503 } as const
+const statusByTag = {
+  Unauthorized: 401,
+  Forbidden: 403,
+  TooManyRequests: 429,
+  InternalError: 500,
+  Unavailable: 503
+} as const
+
+type TurnedAway =
+  | WireError.Unauthorized
+  | WireError.Forbidden
+  | WireError.TooManyRequests
+  | WireError.InternalError
+  | WireError.Unavailable
 
 /** Encodes the error of a request that is turned away. */
 export const toJson = Schema.encodeSync(
-  Schema.Union([WireError.Unauthorized, WireError.Forbidden, WireError.TooManyRequests, WireError.Unavailable])
+  Schema.Union([
+    WireError.Unauthorized,
+    WireError.Forbidden,
+    WireError.TooManyRequests,
+    WireError.InternalError,
+    WireError.Unavailable
+  ])
 )
 
 /** Returns the answer that a route without a contract gives for an error. */
-export const toResponse = (
-  error: WireError.Unauthorized | WireError.Forbidden | WireError.TooManyRequests | WireError.Unavailable
-): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.jsonUnsafe(toJson(error), { status: statusByTag[error._tag] })
+export const toResponse = (error: TurnedAway): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.jsonUnsafe(toJson(error), {
+    status: statusByTag[error._tag],
+    headers: error._tag === "Unavailable" ? retrySoon : {}
+  })
 
 const slots: Record<HttpApiError.HttpApiSchemaError["kind"], string> = {
   Params: "path",

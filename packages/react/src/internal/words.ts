@@ -1,26 +1,49 @@
 import type { Change } from "@sallyport/client/AccessFeed"
 import type { ClientError } from "@sallyport/client/ClientError"
+import type { RunsError } from "@sallyport/client/RunsError"
+import type { EndedView } from "@sallyport/contract/AccessSchemas"
+import type { AccessChangeEntry } from "@sallyport/contract/AccessGroup"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
+import { isLoopback } from "@sallyport/core/access/AuthPolicy"
+import * as DateTime from "effect/DateTime"
+import * as NetAddress from "effect/net/NetAddress"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 
-const scopeWords: Readonly<Record<string, string>> = {
-  "access:read": "see who has access",
-  "access:write": "let devices in and revoke them",
-  "access:manage": "manage everyone’s access",
-  "connect:manage": "approve devices that ask",
-  "credentials:read": "see which credentials are set",
-  "credentials:write": "set and remove credentials",
-  "runs:read": "watch runs",
-  "runs:operate": "start and stop runs"
-}
+/** Says what scopes allow, those that belong together in one phrase first. */
+const phrases: ReadonlyArray<readonly [scopes: ReadonlyArray<string>, phrase: string]> = [
+  [["runs:read", "runs:operate"], "watch, start and stop runs"],
+  [["runs:read"], "watch runs"],
+  [["runs:operate"], "start and stop runs"],
+  [["access:read"], "see who has access"],
+  [["access:write"], "let devices in and revoke them"],
+  [["access:manage"], "manage everyone’s access"],
+  [["connect:manage"], "approve devices that ask"],
+  [["credentials:read", "credentials:write"], "see, set and remove credentials"],
+  [["credentials:read"], "see which credentials are set"],
+  [["credentials:write"], "set and remove credentials"]
+]
 
 const join = new Intl.ListFormat("en")
 
-/** Says what scopes allow; a host's own scope is told by its name. */
-export const may = (scopes: ReadonlyArray<string>): string => {
-  if (AccessScope.builtin.every((scope) => scopes.includes(scope))) return "May do everything"
-  if (scopes.length === 0) return "May do nothing but sign out"
-  return `May ${join.format(scopes.map((scope) => scopeWords[scope] ?? scope))}`
+/** Joins names to one text. */
+export const list = (names: ReadonlyArray<string>): string => join.format(names)
+
+/** Says what scopes allow, as what follows "may"; a host's own scope is told by its name. */
+export const doing = (scopes: ReadonlyArray<string>): string => {
+  if (AccessScope.builtin.every((scope) => scopes.includes(scope))) return "do everything"
+  if (scopes.length === 0) return "do nothing but sign out"
+  const left = new Set(scopes)
+  const said = phrases.flatMap(([scopes, phrase]) => {
+    if (!scopes.every((scope) => left.has(scope))) return []
+    for (const scope of scopes) left.delete(scope)
+    return [phrase]
+  })
+  return list([...said, ...left])
 }
+
+/** Says what scopes allow, as a sentence without its end. */
+export const may = (scopes: ReadonlyArray<string>): string => `May ${doing(scopes)}`
 
 const units = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]] as const
 
@@ -32,11 +55,40 @@ export const length = (millis: number): string => {
   return `${count} ${unit}${count === 1 ? "" : "s"}`
 }
 
+/** Says how long ago something was. */
+export const ago = (millis: number): string => millis < 10_000 ? "just now" : `${length(millis)} ago`
+
 /** Says the time that is left: minutes and seconds below an hour, else words. */
 export const left = (millis: number): string => {
   const seconds = Math.max(0, Math.floor(millis / 1000))
   return seconds >= 3600 ? length(millis) : `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`
 }
+
+/** Says a day. */
+export const day = (at: DateTime.Utc): string => DateTime.formatLocal(at, { locale: "en", dateStyle: "long" })
+
+/** Says when a session ends, as what follows "ends". */
+export const ends = ({ lifetimeSeconds, sessionEndsAt }: {
+  readonly lifetimeSeconds: number
+  readonly sessionEndsAt: DateTime.Utc | null
+}): string =>
+  `after ${length(lifetimeSeconds * 1000)} without use${
+    sessionEndsAt === null ? "" : `, and on ${day(sessionEndsAt)} at the latest`
+  }`
+
+const titles: Readonly<Record<string, string>> = {
+  "runs:read": "Watch runs",
+  "runs:operate": "Start and stop runs",
+  "access:read": "See who has access",
+  "access:write": "Let devices in and revoke them",
+  "access:manage": "Manage everyone’s access",
+  "connect:manage": "Approve devices that ask",
+  "credentials:read": "See which credentials are set",
+  "credentials:write": "Set and remove credentials"
+}
+
+/** Returns what a scope is called; a host's own scope is told by its name. */
+export const title = (scope: string): string => titles[scope] ?? scope
 
 const actors: Readonly<Record<string, string>> = {
   operator: "The operator",
@@ -44,62 +96,134 @@ const actors: Readonly<Record<string, string>> = {
   connect: "The relay"
 }
 
-const removed: Readonly<Record<string, string>> = {
-  consumed: "was used",
-  expired: "ended unused",
-  revoked: "was withdrawn"
+/** Names who did something, at the beginning of a sentence. */
+export const actor = (actor: string): string => actors[actor] ?? actor
+
+/** Names who did something, within a sentence. */
+export const by = (actor: string): string => actors[actor]?.replace("The", "the") ?? actor
+
+/** Says how a device left. */
+export const leaving = (id: string, changes: ReadonlyArray<Change>): string => {
+  for (const { data, event } of changes) {
+    if (event !== "sessionRemoved" || data.id !== id) continue
+    return data.reason === "expired" ? "It left, because it was not used for long." : `Revoked by ${by(data.actor)}.`
+  }
+  return "It has left."
 }
 
-/** Says a change as one sentence, its actor first. */
-export const sentence = (change: Change): string => {
-  const actor = actors[change.data.actor] ?? change.data.actor
+/** Says an address, and whether it is of this machine or of a network of one's own. */
+export const place = (address: string): string => {
+  if (isLoopback(address)) return `${address}, this machine`
+  const ip = NetAddress.ipFromString(address)
+  if (Result.isFailure(ip)) return address
+  const canonical = NetAddress.toCanonical(ip.success)
+  const isOwn = NetAddress.isLinkLocal(canonical) ||
+    (NetAddress.isIpv4Address(canonical) ? NetAddress.isPrivate(canonical) : NetAddress.isUniqueLocal(canonical))
+  return isOwn ? `${address}, your network` : address
+}
+
+/** Says which connections close. */
+export const closing = (connections: number): string =>
+  connections === 0
+    ? "It holds no connection open."
+    : `${count(connections, "open connection")} ${connections === 1 ? "closes" : "close"}.`
+
+/** Says what has ended with a revocation. */
+export const closed = ({ connections, links }: EndedView): string =>
+  [
+    `${count(connections, "connection")} closed.`,
+    ...(links === 0 ? [] : [`${count(links, "open link")} stopped working.`])
+  ].join(" ")
+
+/** Counts the decisions: "3 devices are approved, 1 is blocked". */
+export const decided = (statuses: ReadonlyArray<string>): string =>
+  [...new Set(statuses)].map((status, index) => {
+    const number = statuses.filter((each) => each === status).length
+    return `${index === 0 ? count(number, "device") : number} ${number === 1 ? "is" : "are"} ${status}`
+  }).join(", ")
+
+/** Says a change as one sentence, its actor first. `names` has the names of links and devices by their ids. */
+export const sentence = (change: AccessChangeEntry, names: ReadonlyMap<string, string>): string => {
+  const who = actor(change.data.actor)
   switch (change.event) {
-    case "pairingLinkUpserted":
-      return `${actor} made ${linkName(change.data.link.label)}.`
-    case "pairingLinkRemoved":
-      return `A link ${removed[change.data.reason] ?? "ended"}${
-        change.data.reason === "revoked" ? `, by ${actor}` : ""
-      }.`
-    case "sessionUpserted":
-      return `${actor}: ${deviceName(change.data.session.device)} is in. ${may(change.data.session.scopes)}.`
-    case "sessionRemoved":
+    case "pairingLinkUpserted": {
+      const { label, remainingUses } = change.data.link
+      return `${who} made ${linkName(label)}, for ${remainingUses === 1 ? "one device" : `${remainingUses} devices`}.`
+    }
+    case "pairingLinkRemoved": {
+      const link = names.get(change.data.id) ?? "a link"
+      return change.data.reason === "revoked"
+        ? `${who} withdrew ${link}.`
+        : `${link.charAt(0).toUpperCase()}${link.slice(1)} ${
+          change.data.reason === "consumed" ? "was used" : "ended unused"
+        }.`
+    }
+    case "sessionUpserted": {
+      const { device, letInBy, scopes } = change.data.session
+      return `${deviceName(device)} is in, let in by ${by(letInBy.actor)}. It may ${doing(scopes)}.`
+    }
+    case "sessionRemoved": {
+      const device = names.get(change.data.id) ?? "a device"
       return change.data.reason === "expired"
-        ? "A device was not used for long, and left."
-        : `${actor} signed a device out.`
+        ? `${device.charAt(0).toUpperCase()}${device.slice(1)} left: it was not used for long.`
+        : `${who} signed ${device} out.`
+    }
     case "connectClientUpserted": {
       const { account, label, reason, status } = change.data.client
       const name = quoted(label)
       if (status === "pending") return `${name} asked to connect, for ${account}.`
       if (status === "observed") return `${name} came in by its account, ${account}.`
-      return `${actor} ${status} ${name} of ${account}${reason === null ? "" : `: “${reason}”`}.`
+      return `${who} ${status} ${name} of ${account}${reason === null ? "" : `: “${reason}”`}.`
     }
     case "connectClientRemoved":
       return "A request to connect ended undecided."
     case "connectSecurityModeUpdated":
       return change.data.mode === "client-approval"
-        ? `${actor} chose: only devices that I approve.`
+        ? `${who} chose: only approved devices.`
         : change.data.mode === "account"
-        ? `${actor} chose: every device of my account.`
-        : `${actor} chose how devices are approved.`
+        ? `${who} chose: every device of the account.`
+        : `${who} chose how devices are approved.`
     case "credentialUpserted":
-      return `${actor} set ${change.data.credential.key} of ${change.data.credential.owner}.`
+      return `${who} set ${change.data.credential.key} of ${change.data.credential.owner}.`
     case "credentialRemoved":
-      return `${actor} removed ${change.data.key} of ${change.data.owner}.`
+      return `${who} removed ${change.data.key} of ${change.data.owner}.`
     case "credentialRead":
-      return `${actor} was given ${change.data.key}, ${change.data.count} times.`
+      return `${who} was given ${change.data.key}, ${count(change.data.count, "time")}.`
   }
+}
+
+const browsers = [["Firefox", "Firefox"], ["Edg", "Edge"], ["OPR", "Opera"], ["Chrome", "Chrome"], [
+  "Safari",
+  "Safari"
+]] as const
+const platforms = [
+  ["iPhone", "iPhone"],
+  ["iPad", "iPad"],
+  ["Android", "Android"],
+  ["CrOS", "ChromeOS"],
+  ["Windows", "Windows"],
+  ["Mac OS X|Macintosh", "Mac"],
+  ["Linux", "Linux"]
+] as const
+
+/** Names a browser by what it says of itself: "Firefox on Linux". */
+export const browserName = (userAgent: string): Option.Option<string> => {
+  const [, browser] = browsers.find(([name]) => userAgent.includes(`${name}/`)) ?? []
+  const [, platform] = platforms.find(([name]) => new RegExp(name).test(userAgent)) ?? []
+  return Option.fromUndefinedOr(
+    browser === undefined || platform === undefined ? browser ?? platform : `${browser} on ${platform}`
+  )
 }
 
 /** Returns a device's name. */
 export const deviceName = ({ label, userAgent }: {
   readonly label: string | null
   readonly userAgent: string | null
-}): string => {
-  if (label !== null) return label
-  const browser = /\b(Firefox|Edg|OPR|Chrome|Safari)\//.exec(userAgent ?? "")?.[1]
-  const names: Readonly<Record<string, string>> = { Edg: "Edge", OPR: "Opera" }
-  return browser === undefined ? "Device without a name" : `${names[browser] ?? browser} without a name`
-}
+}): string =>
+  label ?? Option.getOrElse(
+    Option.map(browserName(userAgent ?? ""), (browser) => `${browser} without a name`),
+    () => "Device without a name"
+  )
 
 /** Returns a link's name. */
 export const linkName = (label: string | null): string =>
@@ -108,22 +232,51 @@ export const linkName = (label: string | null): string =>
 /** Quotes a name that a client gave itself. */
 export const quoted = (label: string | null): string => label === null ? "A device without a name" : `“${label}”`
 
+/** Ends a message of the server as a sentence. */
+export const ended = (message: string): string => /[.?]$/.test(message) ? message : `${message}.`
+
 /** Says what went wrong with an action, then what to do. */
-export const fault = ({ message, reason }: ClientError): string => {
+export const fault = ({ message, reason }: ClientError | RunsError): string => {
   switch (reason._tag) {
     case "NotFound":
+    case "RunUnknown":
+    case "RunExpired":
       return "It is gone already."
     case "Conflict":
       return reason.code === "connect_request_changed"
         ? "It has asked again since. Compare the new code."
         : reason.code === "current_session"
         ? "This is the device you are on. Choose “Sign out” instead."
-        : message
+        : ended(message)
     case "Forbidden":
       return "Your session may not do this. Ask the owner, or use a device that may."
     case "Unreachable":
       return "The answer did not arrive. It may have been done: the list shows what is so once the connection is back."
+    case "Unavailable":
+      return "The server cannot reach its database. Nothing was changed. Try again in a minute."
     default:
-      return message
+      return ended(message)
   }
 }
+
+const runStates: Readonly<Record<string, string>> = {
+  queued: "Waiting for its turn",
+  running: "Running",
+  succeeded: "Done",
+  failed: "Failed",
+  aborted: "Stopped"
+}
+
+/** Says the state of a run in a word. */
+export const runState = (status: string): string => runStates[status] ?? status
+
+/** Says why a run ended, if there is more to say than its state. */
+export const runReason = (reason: string): string =>
+  reason === "stale_run"
+    ? "Its server went away before it was done."
+    : reason === "server_shutdown"
+    ? "The server was shut down before it was done."
+    : ended(reason)
+
+/** Counts things: "1 event", "17 events". */
+export const count = (number: number, thing: string): string => `${number} ${thing}${number === 1 ? "" : "s"}`

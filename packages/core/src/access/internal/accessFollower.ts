@@ -42,6 +42,7 @@ export const lookNow = (feed: AccessRepository["Service"]["feed"]): Effect.Effec
 /** Returns another witness of the outages of a feed, which all who follow it share. */
 export const witnessOf = (feed: AccessRepository["Service"]["feed"]): Outage.Witness =>
   Outage.ofSource(feed, {
+    of: "access feed",
     begins: "Lost the access feed; what is cached is looked up in the store until it is back",
     ends: "The access feed is back"
   })

@@ -91,8 +91,23 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
       case "reserved":
         return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
       default:
-        return "A subject is a line of up to 512 characters: it cannot be empty, or hold control characters or invisible ones"
+        return "A subject is a line of up to 512 characters and 1,024 bytes: it cannot be empty, or hold control characters or invisible ones"
     }
+  }
+}
+
+/**
+ * Reports that something the service was given is none that it can be. Nothing was looked up or changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
+  field: Schema.String,
+  expected: Schema.String
+}) {
+  override get message() {
+    return `${this.field} must be ${this.expected}`
   }
 }
 
@@ -263,6 +278,7 @@ export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCreden
       ScopeNotGranted,
       ScopeNotHeld,
       SubjectNotAllowed,
+      InvalidInput,
       LabelNotAllowed,
       MethodNotOffered,
       TooManyAttempts,

@@ -65,10 +65,25 @@ export class RefreshRefused extends Schema.TaggedError<RefreshRefused>()("Refres
  * @since 0.1.0
  */
 export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("SessionNotFound", {
-  id: SessionId
+  id: Schema.String
 }) {
   override get message() {
     return `There is no live session ${this.id}; list the sessions to see which there are`
+  }
+}
+
+/**
+ * Reports that something the service was given is none that it can be. Nothing was looked up or changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
+  field: Schema.String,
+  expected: Schema.String
+}) {
+  override get message() {
+    return `${this.field} must be ${this.expected}`
   }
 }
 
@@ -126,6 +141,7 @@ export class SessionCredentialError extends Schema.TaggedError<SessionCredential
     RefreshRefused,
     SessionNotFound,
     CurrentSessionProtected,
+    InvalidInput,
     LabelNotAllowed,
     SessionStoreUnavailable
   ])

@@ -102,6 +102,21 @@ export class TooManyWaiting extends Schema.TaggedError<TooManyWaiting>()("TooMan
 }
 
 /**
+ * Reports that something the service was given is none that it can be. Nothing was looked up or changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
+  field: Schema.String,
+  expected: Schema.String
+}) {
+  override get message() {
+    return `${this.field} must be ${this.expected}`
+  }
+}
+
+/**
  * Reports a reason that is no line of up to 256 visible characters. Nothing was changed.
  *
  * @category errors
@@ -127,6 +142,7 @@ export class ConnectClientError extends Schema.TaggedError<ConnectClientError>()
     RequestChanged,
     SecurityModeUnreadable,
     ConnectStoreUnavailable,
+    InvalidInput,
     ReasonNotAllowed,
     TooManyWaiting
   ])

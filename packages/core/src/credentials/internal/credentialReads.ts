@@ -2,6 +2,7 @@
  * Who was given a credential: told to the access feed before the first time, and counted into it after that.
  */
 import { AccessRepository } from "../../access/AccessRepository.ts"
+import * as Metrics from "../../Metrics.ts"
 import * as Outage from "../../Outage.ts"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -52,6 +53,9 @@ export const make = Effect.fnUntraced(function*(
 
   /** Puts a read into the feed before the value is given out, or counts it if this caller has just read the same. */
   const audit = (caller: Caller, found: Found): Effect.Effect<void, CredentialError> =>
+    Effect.andThen(tell(caller, found), Metrics.credentialReads(1, { source: found.source }))
+
+  const tell = (caller: Caller, found: Found): Effect.Effect<void, CredentialError> =>
     Effect.suspend(() => {
       const { key, owner, revision, source } = found
       const id = JSON.stringify([caller.subject, source, owner, key, revision])
@@ -71,6 +75,7 @@ export const make = Effect.fnUntraced(function*(
     })
 
   const outage = Outage.make({
+    of: "audit of reads",
     begins: "Repeated reads of credentials could not be counted into the access feed yet; it is tried again",
     ends: "Repeated reads of credentials are counted into the access feed again"
   })()

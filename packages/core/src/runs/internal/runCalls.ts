@@ -3,7 +3,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
-import type { Run, RunOwner, RunStatus } from "../Run.ts"
+import type { Run, RunOwner, RunStatus, WhenBusy } from "../Run.ts"
 import type { RunEventLogError } from "./runErrors.ts"
 
 /**
@@ -20,6 +20,18 @@ export interface RunRequest {
   readonly owner: RunOwner
   /** What the host wants to keep with the run. Not part of what makes requests equal. */
   readonly metadata?: Schema.Json | undefined
+  /** What the run does if its thread is busy. Default `reject`. Not part of what makes requests equal. */
+  readonly whenBusy?: Exclude<WhenBusy, "enqueue"> | undefined
+}
+
+/**
+ * Describes how a run is asked for whose program the log executes, and which can therefore wait for its thread.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ExecutedRunRequest extends Omit<RunRequest, "whenBusy"> {
+  readonly whenBusy?: WhenBusy | undefined
 }
 
 /**
@@ -57,6 +69,23 @@ export interface RunWriter {
   readonly append: (data: Schema.Json) => Effect.Effect<number, RunEventLogError>
   /** Appends some events with consecutive numbers, all or none, and returns once they are durable. */
   readonly appendAll: (events: ReadonlyArray<Schema.Json>) => Effect.Effect<AppendedEvents, RunEventLogError>
+  /**
+   * Asks a question, and waits for its answer. It is asked with an event of the data `{ question: { name, ask } }`, once for
+   * each name; a name that was answered before has its answer at once. While a question is open the run is `waiting`.
+   */
+  readonly ask: (name: string, ask: Schema.Json) => Effect.Effect<Schema.Json, RunEventLogError>
+}
+
+/**
+ * Describes an answer to a question of a run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnswerOptions extends NamedRun {
+  /** The name of the question. */
+  readonly name: string
+  readonly value: Schema.Json
 }
 
 /**

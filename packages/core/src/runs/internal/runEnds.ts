@@ -4,7 +4,7 @@
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import type * as Schema from "effect/Schema"
-import type { RunEnd } from "../Run.ts"
+import { isEnded, type RunEnd } from "../Run.ts"
 import type { RunRow } from "../RunEventRepository.ts"
 import { encode, utf8Length } from "./runJson.ts"
 
@@ -30,6 +30,14 @@ export const serverShutdown = "server_shutdown"
  */
 export const abortedBeforeStart = "aborted_before_start"
 
+/**
+ * Names the reason of a run that was aborted for another run of its thread, which asked for that.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const interruptedByRun = "interrupted_by_run"
+
 /** Describes an end, with the data of its terminal event. */
 export interface EncodedEnd {
   readonly end: RunEnd
@@ -46,12 +54,15 @@ const failedWith = (reason: string, message: string): EncodedEnd =>
 /** The data of the terminal event of a run whose lease has expired. */
 export const staleData: string = failedWith(staleRun, "The server that executed the run has gone").data
 
+/** The data of the terminal event of a run that another one has interrupted. */
+export const interruptedData: string = endData({ status: "aborted", reason: interruptedByRun })
+
 /** The data of the terminal event of a run that was aborted before it began. */
 export const abortedBeforeStartData: string = endData({ status: "aborted", reason: abortedBeforeStart })
 
 /** Returns the end that a row tells of, for a log that holds none. */
 export const endOfRow = (row: RunRow): RunEnd => ({
-  status: row.status === "running" ? "failed" : row.status,
+  status: isEnded(row.status) ? row.status : "failed",
   ...(row.endReason === null ? {} : { reason: row.endReason })
 })
 

@@ -35,6 +35,36 @@ export class RunEnded extends Schema.TaggedError<RunEnded>()("RunEnded", {
 }
 
 /**
+ * Says that the run asks no such question. HTTP 404.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QuestionNotFound extends Schema.TaggedError<QuestionNotFound>()("QuestionNotFound", {
+  runId: Schema.String,
+  name: Schema.String
+}) {
+  override get message(): string {
+    return `Run ${this.runId} asks no question ${JSON.stringify(this.name)}; read its events for those that it asks`
+  }
+}
+
+/**
+ * Says that the question has been answered before. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QuestionAnswered extends Schema.TaggedError<QuestionAnswered>()("QuestionAnswered", {
+  runId: Schema.String,
+  name: Schema.String
+}) {
+  override get message(): string {
+    return `The question ${JSON.stringify(this.name)} of run ${this.runId} has an answer already; the first one counts`
+  }
+}
+
+/**
  * Says that the writer has lost the run to a later epoch. HTTP 409.
  *
  * @category errors
@@ -142,6 +172,23 @@ export class LimitExceeded extends Schema.TaggedError<LimitExceeded>()("LimitExc
 }
 
 /**
+ * Says that the owner has as many runs that have not ended, or that were aborted before they began, as may be. HTTP 409.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyRuns extends Schema.TaggedError<TooManyRuns>()("TooManyRuns", {
+  limit: Schema.Literals(["maxRunning", "maxAborts"]),
+  max: Schema.Natural
+}) {
+  override get message(): string {
+    return this.limit === "maxRunning"
+      ? `You have ${this.max} runs that have not ended; wait until one has, or stop one`
+      : `You have stopped ${this.max} runs that have not begun; try again when the oldest of these are forgotten`
+  }
+}
+
+/**
  * Says that an argument is out of its domain. HTTP 400.
  *
  * @category errors
@@ -192,12 +239,15 @@ export class StorageFailure extends Schema.TaggedError<StorageFailure>()("Storag
 export const RunEventLogErrorReason = Schema.Union([
   RunNotFound,
   RunEnded,
+  QuestionNotFound,
+  QuestionAnswered,
   Fenced,
   InvalidCursor,
   CursorBeyondEnd,
   CursorExpired,
   IdempotencyConflict,
   ThreadBusy,
+  TooManyRuns,
   LimitExceeded,
   InvalidInput,
   ShuttingDown,

@@ -6,11 +6,13 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Metrics from "../../Metrics.ts"
 import * as Outage from "../../Outage.ts"
-import type { RunEnd } from "../Run.ts"
+import { isEnded, type RunEnd } from "../Run.ts"
 import type { FinishOutcome, HeartbeatOutcome, RunRow } from "../RunEventRepository.ts"
 import { endOfExit } from "./runEnds.ts"
 import type { RunEventLogError } from "./runErrors.ts"
@@ -54,12 +56,15 @@ const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.space
 export const make = Effect.fnUntraced(function*(options: {
   readonly settings: Settings
   readonly heartbeat: (row: RunRow) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
+  /** Waits until a queued run has its thread; none if it is no longer this process's. */
+  readonly turn: (row: RunRow) => Effect.Effect<Option.Option<RunRow>>
   readonly finish: (row: RunRow, end: RunEnd, data: string) => Effect.Effect<FinishOutcome, RunEventLogError>
 }): Effect.fn.Return<Executions, never, Scope.Scope> {
   const { settings } = options
   // Entries are made before the run is stored, so that an abort finds the execution however early it comes.
   const executions = new Map<string, Execution>()
   const leases = Outage.make({
+    of: "leases of runs",
     begins: "The leases of runs cannot be extended; runs end as stale if it lasts",
     ends: "The leases of runs are extended again"
   })
@@ -100,7 +105,11 @@ export const make = Effect.fnUntraced(function*(options: {
       )
       return Effect.gen(function*() {
         const beating = yield* Effect.forkChild(heart)
-        const exit = yield* Effect.exit(Effect.interruptible(Effect.scoped(Effect.suspend(() => program(row)))))
+        const exit = yield* Effect.exit(Effect.interruptible(Effect.gen(function*() {
+          const running = row.status === "queued" ? yield* options.turn(row) : Option.some(row)
+          if (Option.isSome(running)) return yield* Effect.scoped(Effect.suspend(() => program(running.value)))
+          lost = true
+        })))
         yield* Fiber.interrupt(beating)
         if (lost) return
         if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
@@ -124,8 +133,11 @@ export const make = Effect.fnUntraced(function*(options: {
       const execution: Execution = { fiber: undefined, interrupted: false }
       executions.set(runId, execution)
       const started = yield* Effect.tapCause(start, () => Effect.sync(() => executions.delete(runId)))
-      if (started.created && started.row.status === "running") {
-        const fiber = yield* Effect.forkDetach(supervise(started.row, program), { uninterruptible: true })
+      if (started.created && !isEnded(started.row.status)) {
+        const executed = Effect.andThen(Metrics.runsExecuting(1, {}), supervise(started.row, program)).pipe(
+          Effect.ensuring(Metrics.runsExecuting(-1, {}))
+        )
+        const fiber = yield* Effect.forkDetach(executed, { uninterruptible: true })
         execution.fiber = fiber
         fiber.addObserver(() => executions.delete(runId))
         const waitUntil = yield* WaitUntil

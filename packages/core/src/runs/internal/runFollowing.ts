@@ -18,7 +18,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { run as followHints } from "../../Following.ts"
 import * as Outage from "../../Outage.ts"
-import type { RunEventEncoded, RunId } from "../Run.ts"
+import { isEnded, type RunEventEncoded, type RunId } from "../Run.ts"
 import type { RunEventRepository, RunEventRow, RunRow } from "../RunEventRepository.ts"
 import { endData, endOfRow } from "./runEnds.ts"
 import { CursorExpired, fail, type RunEventLogError, storage, StorageFailure } from "./runErrors.ts"
@@ -128,7 +128,7 @@ export const make = Effect.fnUntraced(function*(options: {
             const head = known.get(runId)
             const tail = tails.get(runId)
             if (tail === undefined) continue
-            if (head !== undefined && (head.status === "running" || isBehind(tail, head.lastSeq))) {
+            if (head !== undefined && (!isEnded(head.status) || isBehind(tail, head.lastSeq))) {
               advance(runId, head.lastSeq)
             } else if (tail.events[tail.events.length - 1]?.kind !== "end") {
               // A run that has ended, or is gone, may have no terminal event to come.
@@ -145,6 +145,7 @@ export const make = Effect.fnUntraced(function*(options: {
     pollInterval: Duration.millis(settings.pollInterval),
     retryDelay: Duration.millis(250),
     outage: Outage.ofSource(repository, {
+      of: "hints at runs",
       begins: "Lost the hints at new events of runs; readers look for them until they are back",
       ends: "New events of runs are heard of again"
     }),
@@ -159,7 +160,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const follow = (row: RunRow, after: number): Stream.Stream<RunEventEncoded, RunEventLogError> => {
     const runId = row.runId
     // No writer hints at a run that had ended before; everything that it will ever have is in the store.
-    const live = row.status === "running"
+    const live = !isEnded(row.status)
     const begin = (
       follower: Tails.Follower
     ): Pull.Pull<Arr.NonEmptyReadonlyArray<RunEventEncoded>, RunEventLogError> => {
@@ -210,7 +211,7 @@ export const make = Effect.fnUntraced(function*(options: {
             return undefined
           }
         }
-        if (current.status === "running") {
+        if (!isEnded(current.status)) {
           tails.reached(follower.tail, cursor)
           return undefined
         }

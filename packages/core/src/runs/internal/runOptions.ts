@@ -44,6 +44,8 @@ export interface Options {
   readonly pageSize?: number | undefined
   /** How much of the newest events of followed runs is kept in memory for their readers, in all. Defaults to 32 MiB. */
   readonly maxTailBytes?: number | undefined
+  /** How many runs may wait for one thread. Defaults to 16. */
+  readonly maxQueued?: number | undefined
   /** How many events share a commit at most, unless one call appends more. Defaults to 50. */
   readonly maxBatchEvents?: number | undefined
   /** The size of one event as JSON in UTF-8. Defaults to 1 MiB. */
@@ -52,6 +54,10 @@ export interface Options {
   readonly maxEvents?: number | undefined
   /** The size of all events of one run. Defaults to 1 GiB. */
   readonly maxRunBytes?: number | undefined
+  /** How many runs of an owner may be queued or running. Defaults to 1,000. */
+  readonly maxRunning?: number | undefined
+  /** How many runs of an owner may be aborted by their keys before they begin. Defaults to 1,000. */
+  readonly maxAborts?: number | undefined
 }
 
 /** Holds the settings; durations are in milliseconds. */
@@ -64,10 +70,13 @@ export interface Settings {
   readonly pollInterval: number
   readonly pageSize: number
   readonly maxTailBytes: number
+  readonly maxQueued: number
   readonly maxBatchEvents: number
   readonly maxEventBytes: number
   readonly maxEvents: number
   readonly maxRunBytes: number
+  readonly maxRunning: number
+  readonly maxAborts: number
 }
 
 const ordered = ["heartbeatInterval", "lease", "reconnectWindow", "retention"] as const
@@ -86,10 +95,13 @@ export const settings = ServiceOptions.make({
       pollInterval: yield* read.millis("pollInterval", "5 seconds"),
       pageSize: yield* read.count("pageSize", 256),
       maxTailBytes: yield* read.count("maxTailBytes", 32 * 1024 * 1024),
+      maxQueued: yield* read.count("maxQueued", 16),
       maxBatchEvents: yield* read.count("maxBatchEvents", 50),
       maxEventBytes: yield* read.count("maxEventBytes", 1024 * 1024),
       maxEvents: yield* read.count("maxEvents", 1_000_000),
-      maxRunBytes: yield* read.count("maxRunBytes", 1024 * 1024 * 1024)
+      maxRunBytes: yield* read.count("maxRunBytes", 1024 * 1024 * 1024),
+      maxRunning: yield* read.count("maxRunning", 1_000),
+      maxAborts: yield* read.count("maxAborts", 1_000)
     }
     for (const [index, larger] of ordered.entries()) {
       const smaller = ordered[index - 1]

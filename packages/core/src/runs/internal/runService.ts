@@ -3,19 +3,23 @@
  */
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
-import { isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent } from "../Run.ts"
+import * as Metrics from "../../Metrics.ts"
+import { answerOf, isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent, type WhenBusy } from "../Run.ts"
 import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
-import { checkAddress, checkReason } from "./runAddress.ts"
+import { checkInput, writerProblem } from "./runInput.ts"
 import type {
   AbortOptions,
   AbortResult,
+  AnswerOptions,
   AppendedEvents,
   EventsOptions,
+  ExecutedRunRequest,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -24,7 +28,7 @@ import type {
   RunWriter,
   WrittenRun
 } from "./runCalls.ts"
-import { abortedBeforeStartData, endData, staleData, staleRun } from "./runEnds.ts"
+import { abortedBeforeStartData, endData, interruptedByRun, interruptedData, staleData, staleRun } from "./runEnds.ts"
 import {
   CursorBeyondEnd,
   CursorExpired,
@@ -33,12 +37,16 @@ import {
   InvalidCursor,
   InvalidInput,
   LimitExceeded,
+  QuestionAnswered,
+  QuestionNotFound,
   refusal,
+  RunEnded,
   type RunEventLogError,
   RunNotFound,
   ShuttingDown,
   storage,
-  ThreadBusy
+  ThreadBusy,
+  TooManyRuns
 } from "./runErrors.ts"
 import * as Executions from "./runExecution.ts"
 import * as Following from "./runFollowing.ts"
@@ -71,22 +79,25 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   const following = yield* Following.make({ repository, settings, find: (runId) => find({ runId }) })
 
+  const eventLimits = { maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes }
   const lane = AppendLog.groupCommit({
     weight: (item: AppendItem) => item.events.length,
     maxWeight: settings.maxBatchEvents,
     closed: shuttingDown,
     commit: (items) =>
-      Effect.map(
-        storage(repository.append({ items, maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes })),
+      Effect.flatMap(
+        storage(repository.append({ items, ...eventLimits })),
         (outcomes) => {
+          let appended = 0
           // In the order of the commit, before any reader is told of it.
           for (let i = 0; i < items.length; i++) {
             const item = items[i]
             const outcome = outcomes[i]
             if (item === undefined || outcome?._tag !== "Appended") continue
             following.committed(item.runId, outcome.firstSeq, item.events, outcome.atMillis)
+            appended += item.events.length
           }
-          return outcomes
+          return Effect.as(Metrics.runEvents(appended, {}), outcomes)
         }
       )
   })
@@ -101,32 +112,63 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     )
 
   const finishRow = (runId: string, epoch: number, end: RunEnd, data: string) =>
-    storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data }))
-
-  // Programs end before the appender does, so that what they append while they are interrupted is still stored.
-  const executions = yield* Executions.make({
-    settings,
-    heartbeat,
-    finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data)
-  })
+    Effect.tap(
+      storage(repository.finish({ runId, epoch, status: end.status, reason: end.reason ?? null, data })),
+      ({ _tag }) => _tag === "Finished" ? Metrics.runsEnded(1, { end: end.status }) : Effect.void
+    )
 
   /** Tells whether a lease that the database takes for expired is: not if its clock has jumped just now. */
   const canExpire = Effect.map(
     leaseClock.watch(storage(repository.now), (now) => now),
     () => leaseClock.canExpire()
   )
+  const stale = { reason: staleRun, data: staleData }
+
+  /** Waits until a queued run has its thread; none if it is no longer this writer's. */
+  const turn = Effect.fnUntraced(function*({ epoch, runId }: RunRow): Effect.fn.Return<Option.Option<RunRow>> {
+    const taken = Effect.flatMap(canExpire, (expires) =>
+      storage(
+        repository.takeTurn({ runId, epoch, leaseMillis: settings.lease, stale: expires ? stale : undefined })
+      ))
+    const ended = (behind: string) =>
+      Effect.flatMap(find({ runId: behind }), (row) => Stream.runDrain(following.follow(row, row.lastSeq)))
+    while (true) {
+      const outcome = Option.getOrUndefined(yield* Effect.option(taken))
+      if (outcome?._tag === "Running") return Option.some(outcome.run)
+      if (outcome !== undefined && outcome._tag !== "Behind") return Option.none()
+      // If nothing can be heard of the run before this one, or of the store, it is asked again after a while.
+      const hint = outcome === undefined
+        ? Effect.never
+        : Effect.matchCauseEffect(ended(outcome.runId), { onFailure: () => Effect.never, onSuccess: Effect.succeed })
+      yield* Effect.timeoutOption(hint, Duration.millis(settings.heartbeatInterval))
+    }
+  }, Effect.withTracerEnabled(false))
+
+  // Programs end before the appender does, so that what they append while they are interrupted is still stored.
+  const executions = yield* Executions.make({
+    settings,
+    heartbeat,
+    turn,
+    finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data)
+  })
 
   const startRow = Effect.fnUntraced(function*(
     runId: string,
-    request: RunRequest
+    request: ExecutedRunRequest
   ): Effect.fn.Return<{ readonly row: RunRow; readonly created: boolean }, RunEventLogError> {
     if (executions.isClosing()) return yield* shuttingDown
-    yield* checkAddress(request)
+    const { idempotencyKey, owner, threadId, whenBusy = "reject" } = request
+    yield* checkInput({ owner, threadId, idempotencyKey, whenBusy })
     const text = toCanonical(request.request)
     if (Option.isNone(text)) return yield* fail(new InvalidInput({ field: "request", expected: "JSON" }))
     const metadata = encode(request.metadata ?? {})
     if (metadata === undefined) return yield* fail(new InvalidInput({ field: "metadata", expected: "JSON" }))
     const requestDigest = yield* digest.digestHex(Digest.sha256, encoder.encode(text.value))
+    const busy: Record<WhenBusy, StartOptions["whenBusy"]> = {
+      reject: undefined,
+      enqueue: { _tag: "Enqueue", max: settings.maxQueued },
+      interrupt: { _tag: "Interrupt", end: { reason: interruptedByRun, data: interruptedData } }
+    }
     const attempt = (stale: StartOptions["stale"]) =>
       leaseClock.watch(
         storage(repository.start({
@@ -139,17 +181,26 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           requestDigest,
           metadata,
           leaseMillis: settings.lease,
+          maxRunning: settings.maxRunning,
           abortedData: abortedBeforeStartData,
-          stale
+          stale,
+          whenBusy: busy[whenBusy]
         })),
         (outcome) => outcome._tag === "Created" ? outcome.run.startedAtMillis : undefined
       )
     let outcome = yield* attempt(undefined)
     if (outcome._tag === "ThreadBusy" && outcome.leaseExpired && !executions.has(outcome.runId) && (yield* canExpire)) {
-      outcome = yield* attempt({ reason: staleRun, data: staleData })
+      outcome = yield* attempt(stale)
+      if (outcome._tag === "Created") yield* Metrics.runsEnded(1, { end: "stale" })
     }
     switch (outcome._tag) {
       case "Created":
+        yield* Metrics.runsStarted(1, {})
+        if (outcome.interrupted !== undefined) {
+          yield* Metrics.runsEnded(1, { end: "aborted" })
+          yield* executions.interrupt(outcome.interrupted)
+        }
+        if (outcome.run.status === "aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         return { row: outcome.run, created: true }
       case "Existing":
         return { row: outcome.run, created: false }
@@ -157,8 +208,58 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         return yield* fail(
           new IdempotencyConflict({ idempotencyKey: request.idempotencyKey, runId: outcome.run.runId })
         )
+      case "TooMany":
+        return yield* fail(new TooManyRuns({ limit: outcome.limit, max: settings[outcome.limit] }))
       case "ThreadBusy":
         return yield* fail(new ThreadBusy({ threadId: request.threadId, runId: outcome.runId }))
+    }
+  })
+
+  const tooLarge = (runId: string, limit: "maxEvents" | "maxBytes") =>
+    fail(
+      limit === "maxEvents"
+        ? new LimitExceeded({ runId, limit: "maxEvents", max: settings.maxEvents })
+        : new LimitExceeded({ runId, limit: "maxRunBytes", max: settings.maxRunBytes })
+    )
+  const encodeEvent = (
+    runId: string,
+    field: string,
+    value: Schema.Json,
+    event: (value: Schema.Json) => Schema.Json
+  ): Effect.Effect<{ readonly data: string; readonly byteCount: number }, RunEventLogError> => {
+    const data = encode(value) === undefined ? undefined : encode(event(value))
+    if (data === undefined) return fail(new InvalidInput({ field, expected: "JSON" }))
+    const byteCount = utf8Length(data)
+    return byteCount > settings.maxEventBytes
+      ? fail(new LimitExceeded({ runId, limit: "maxEventBytes", max: settings.maxEventBytes }))
+      : Effect.succeed({ data, byteCount })
+  }
+
+  const ask = Effect.fn("RunEventLog.ask")(function*(
+    row: RunRow,
+    name: string,
+    question: Schema.Json
+  ): Effect.fn.Return<Schema.Json, RunEventLogError> {
+    const { epoch, runId } = row
+    yield* checkInput({ name })
+    const event = yield* encodeEvent(runId, "ask", question, (ask) => ({ question: { name, ask } }))
+    while (true) {
+      const outcome = yield* storage(repository.ask({ runId, epoch, name, ...event, ...eventLimits }))
+      switch (outcome._tag) {
+        case "Answered":
+          return JSON.parse(outcome.value)
+        case "LimitExceeded":
+          return yield* tooLarge(runId, outcome.limit)
+        case "Open":
+          // Whatever follows is a reason to look again; the row tells whether it was the answer.
+          yield* following.follow(row, outcome.seq).pipe(
+            Stream.takeUntil(({ data }) => Option.exists(answerOf(JSON.parse(data)), (answer) => answer.name === name)),
+            Stream.runDrain
+          )
+          break
+        default:
+          return yield* fail(refusal(runId, epoch, outcome))
+      }
     }
   })
 
@@ -167,6 +268,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   ): Effect.Effect<AppendedEvents, RunEventLogError> =>
     Effect.suspend(() => {
       const { epoch, runId } = options
+      const problem = writerProblem(options)
+      if (problem !== undefined) return fail(problem)
       if (options.events.length === 0) {
         return fail(new InvalidInput({ field: "events", expected: "at least one event" }))
       }
@@ -187,11 +290,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           case "Appended":
             return Effect.succeed<AppendedEvents>({ firstSeq: outcome.firstSeq, lastSeq: outcome.lastSeq })
           case "LimitExceeded":
-            return fail(
-              outcome.limit === "maxEvents"
-                ? new LimitExceeded({ runId, limit: "maxEvents", max: settings.maxEvents })
-                : new LimitExceeded({ runId, limit: "maxRunBytes", max: settings.maxRunBytes })
-            )
+            return tooLarge(runId, outcome.limit)
           default:
             return fail(refusal(runId, epoch, outcome))
         }
@@ -203,7 +302,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     return {
       run: toRun(row),
       append: (data) => Effect.map(append({ runId, epoch, events: [data] }), ({ firstSeq }) => firstSeq),
-      appendAll: (events) => append({ runId, epoch, events })
+      appendAll: (events) => append({ runId, epoch, events }),
+      ask: (name, question) => ask(row, name, question)
     }
   }
 
@@ -225,7 +325,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return { run: toRun(row), created }
     }),
     execute: Effect.fn("RunEventLog.execute")(function*<E, R>(
-      request: RunRequest,
+      request: ExecutedRunRequest,
       program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
     ) {
       const runId = yield* random.uuidV7()
@@ -237,12 +337,41 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return { run: toRun(row), created }
     }, Effect.uninterruptible),
     append,
+    answer: Effect.fn("RunEventLog.answer")(function*({ name, owner, runId, value }: AnswerOptions) {
+      yield* checkInput({ name, owner })
+      const event = yield* encodeEvent(runId, "value", value, (value) => ({ answer: { name, value } }))
+      const outcome = isRunId(runId)
+        ? yield* storage(repository.answer({
+          runId,
+          ownerKey: owner === undefined ? undefined : ownerKey(owner),
+          name,
+          value: JSON.stringify(value),
+          ...event
+        }))
+        : { _tag: "Unknown" as const }
+      switch (outcome._tag) {
+        case "Accepted":
+          return toRun(outcome.run)
+        case "AlreadyAnswered":
+          return yield* fail(new QuestionAnswered({ runId, name }))
+        case "NoQuestion":
+          return yield* fail(new QuestionNotFound({ runId, name }))
+        case "Ended":
+          return yield* fail(new RunEnded({ runId, status: outcome.status }))
+        case "Unknown":
+          return yield* fail(new RunNotFound({ runId }))
+      }
+    }),
     heartbeat: Effect.fn("RunEventLog.heartbeat")(function*({ epoch, runId }: WrittenRun) {
+      const problem = writerProblem({ epoch, runId })
+      if (problem !== undefined) return yield* fail(problem)
       const outcome = yield* heartbeat({ runId, epoch })
       if (outcome._tag !== "Extended") return yield* fail(refusal(runId, epoch, outcome))
     }),
     finish: Effect.fn("RunEventLog.finish")(function*({ end, epoch, runId }: WrittenRun & { readonly end: RunEnd }) {
-      yield* checkReason(end.reason)
+      const problem = writerProblem({ epoch, runId })
+      if (problem !== undefined) return yield* fail(problem)
+      yield* checkInput({ end, reason: end.reason })
       const data = encode(end)
       if (data === undefined) return yield* fail(new InvalidInput({ field: "end", expected: "JSON" }))
       if (utf8Length(data) > settings.maxEventBytes) {
@@ -253,7 +382,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     }),
     abort: Effect.fn("RunEventLog.abort")(
       function*(options: AbortOptions): Effect.fn.Return<AbortResult, RunEventLogError> {
-        yield* checkReason(options.reason)
+        yield* checkInput({ reason: options.reason })
         const reason = options.reason ?? null
         const data = endData({ status: "aborted", ...(reason === null ? {} : { reason }) })
         if ("runId" in options) {
@@ -264,18 +393,30 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
             )
             : undefined
           if (outcome === undefined || outcome._tag === "Unknown") return yield* fail(new RunNotFound({ runId }))
+          if (outcome._tag === "Aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
           yield* executions.interrupt(runId)
           return { _tag: outcome._tag, run: toRun(outcome.run) }
         }
-        yield* checkAddress(options)
         const { idempotencyKey, owner, threadId } = options
+        yield* checkInput({ idempotencyKey, owner, threadId })
         const outcome = yield* storage(
-          repository.abortByKey({ ownerKey: ownerKey(owner), threadId, idempotencyKey, reason, data })
+          repository.abortByKey({
+            ownerKey: ownerKey(owner),
+            threadId,
+            idempotencyKey,
+            reason,
+            data,
+            maxAborts: settings.maxAborts
+          })
         )
+        if (outcome._tag === "TooMany") {
+          return yield* fail(new TooManyRuns({ limit: outcome.limit, max: settings.maxAborts }))
+        }
         if (outcome._tag === "Registered") return { _tag: "Registered" }
         if (outcome._tag === "Conflict") {
           return yield* fail(new IdempotencyConflict({ idempotencyKey, runId: outcome.run.runId }))
         }
+        if (outcome._tag === "Aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         yield* executions.interrupt(outcome.run.runId)
         return { _tag: outcome._tag, run: toRun(outcome.run) }
       }
@@ -284,13 +425,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return toRun(yield* find(options))
     }),
     getByKey: Effect.fn("RunEventLog.getByKey")(function*(options: KeyedRun) {
-      yield* checkAddress(options)
       const { idempotencyKey, owner } = options
+      yield* checkInput({ idempotencyKey, owner })
       const row = yield* storage(repository.getByKey({ ownerKey: ownerKey(owner), idempotencyKey }))
       return Option.map(row, toRun)
     }),
     activeForThread: Effect.fn("RunEventLog.activeForThread")(function*(options: OwnedThread) {
-      yield* checkAddress(options)
+      yield* checkInput({ owner: options.owner, threadId: options.threadId })
       const row = yield* storage(repository.activeForThread({
         ownerKey: ownerKey(options.owner),
         threadId: options.threadId,
@@ -299,7 +440,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return Option.map(row, toRun)
     }),
     list: Effect.fn("RunEventLog.list")(function*({ after, limit, owner, status, threadId }: ListOptions) {
-      yield* checkAddress({ owner, ...(threadId === undefined ? {} : { threadId }) })
+      yield* checkInput({ owner, threadId, limit, status, after: after?.runId })
       const rows = yield* storage(repository.list({
         ownerKey: ownerKey(owner),
         threadId,
@@ -315,16 +456,21 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       Effect.map(eventsEncoded(options), Stream.map((event): RunEvent => ({ ...event, data: JSON.parse(event.data) }))),
     eventsEncoded,
     reap: Effect.fn("RunEventLog.reap")(function*({ limit }: { readonly limit: number }) {
+      yield* checkInput({ limit })
       if (!(yield* canExpire)) return []
-      const rows = yield* storage(repository.reap({ limit, reason: staleRun, data: staleData }))
+      const rows = yield* storage(repository.reap({ limit, ...stale }))
+      yield* Metrics.runsEnded(rows.length, { end: "stale" })
       return rows.map(toRun)
     }),
     sweep: Effect.fn("RunEventLog.sweep")(({ limit }: { readonly limit: number }) =>
-      storage(repository.sweep({
-        limit,
-        retentionMillis: settings.retention,
-        tombstoneMillis: settings.tombstoneRetention
-      }))
+      Effect.andThen(
+        checkInput({ limit }),
+        storage(repository.sweep({
+          limit,
+          retentionMillis: settings.retention,
+          tombstoneMillis: settings.tombstoneRetention
+        }))
+      )
     )
   }
 })

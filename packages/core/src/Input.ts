@@ -1,0 +1,73 @@
+/**
+ * What callers give to a service: checked before anything is looked up or stored, so that no store has to have an opinion.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Text from "./Text.ts"
+
+/**
+ * Tells whether a value is one that a service takes, and what it has to be for that.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Rule {
+  readonly is: (value: unknown) => boolean
+  /** Ends the sentence "the field must be …". */
+  readonly expected: string
+}
+
+/**
+ * Makes a rule of a Schema.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const rule = (schema: Schema.Top, expected: string): Rule => ({ is: Schema.is(schema), expected })
+
+/**
+ * Makes a rule of names that there are.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const oneOf = (names: Schema.Top & { readonly literals: ReadonlyArray<string> }): Rule =>
+  rule(names, `one of ${names.literals.join(", ")}`)
+
+/**
+ * Takes keys: ids and names that machines compare.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const key: Rule = rule(Text.key(), "1 to 255 characters without control characters")
+
+/**
+ * Takes how many there are to be: a whole number from 1.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const count: Rule = {
+  is: (value) => typeof value === "number" && Number.isSafeInteger(value) && value > 0,
+  expected: "a whole number from 1"
+}
+
+/**
+ * Makes a check of the fields of an input. A field that is absent or undefined passes; the first that does not fit its rule
+ * fails the check.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const check =
+  <E>(invalid: (problem: { readonly field: string; readonly expected: string }) => E) =>
+  <const Rules extends Readonly<Record<string, Rule>>>(
+    rules: Rules,
+    input: { readonly [Field in keyof Rules]?: unknown }
+  ): Effect.Effect<void, E> => {
+    for (const [field, { expected, is }] of Object.entries(rules)) {
+      if (input[field] !== undefined && !is(input[field])) return Effect.fail(invalid({ field, expected }))
+    }
+    return Effect.void
+  }

@@ -1,0 +1,157 @@
+import type { AccessView } from "@sallyport/client/AccessFeed"
+import { AccessChangeEntry, type AccessEntry } from "@sallyport/contract/AccessGroup"
+import type { AccessEventKind } from "@sallyport/core/access/AccessEvent"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { useEffect, useId, useState } from "react"
+import { useHistory, useStore } from "../Hooks.ts"
+import { Button, Empty, Fault, Known, Section, useNow } from "./parts.tsx"
+import * as Words from "./words.ts"
+
+const isKnown = Schema.is(AccessChangeEntry)
+const revisionOf = (entry: AccessEntry): number => isKnown(entry) ? entry.data.revision : 0
+
+const kinds: ReadonlyArray<readonly [kind: AccessEventKind | "", words: string]> = [
+  ["", "Everything"],
+  ["session", "Devices"],
+  ["pairingLink", "Links"],
+  ["connect", "Approvals"],
+  ["credential", "Credentials"]
+]
+
+/** How long a text has to stand before it is searched. */
+const typed = Duration.millis(250)
+
+/**
+ * Lists every change of access by its actor, the newest first and by day, live; older ones on request, and those of a kind
+ * or with a text in them, which the server searches.
+ *
+ * @category components
+ * @since 0.1.0
+ */
+export const AuditTrail = () => <Known>{(view) => <Trail view={view} />}</Known>
+
+/** Returns a text once it has stood for a moment. */
+const useTyped = (text: string): string => {
+  const store = useStore()
+  const [settled, setSettled] = useState(text)
+  useEffect(
+    () => store.watch(Effect.andThen(Effect.sleep(typed), Effect.sync(() => setSettled(text)))),
+    [store, text]
+  )
+  return settled
+}
+
+/** Names the links and devices that changes tell of, by their ids. */
+const namesOf = (entries: ReadonlyArray<AccessEntry>): ReadonlyMap<string, string> => {
+  const names = new Map<string, string>()
+  for (const entry of entries.filter(isKnown).toReversed()) {
+    if (entry.event === "sessionUpserted") names.set(entry.data.session.id, Words.deviceName(entry.data.session.device))
+    if (entry.event === "pairingLinkUpserted") names.set(entry.data.link.id, Words.linkName(entry.data.link.label))
+  }
+  return names
+}
+
+const Trail = ({ view }: { readonly view: AccessView }) => {
+  const now = useNow()
+  const id = useId()
+  const [text, setText] = useState("")
+  const [kind, setKind] = useState<AccessEventKind | "">("")
+  const search = useTyped(text.trim())
+  const isAll = search === "" && kind === ""
+  const { busy, entries, fault, readOlder } = useHistory({
+    ...(search === "" ? {} : { search }),
+    ...(kind === "" ? {} : { kind })
+  }, isAll ? 0 : view.revision)
+  const newest = Option.match(entries, {
+    onNone: () => 0,
+    onSome: ([first]) => first === undefined ? 0 : revisionOf(first)
+  })
+  const live: ReadonlyArray<AccessEntry> = isAll ? view.changes.filter(({ data }) => data.revision > newest) : []
+  const shown = Option.map(entries, (entries) => [...live, ...entries])
+  const names = namesOf([...view.changes, ...Option.getOrElse(entries, () => [])])
+  const today = Option.map(now, Words.day)
+  const rows = Option.getOrElse(shown, () => []).map((entry) => {
+    const at = isKnown(entry) ? Option.some(entry.data.at) : Option.none()
+    const day = Option.match(at, { onNone: () => "", onSome: Words.day })
+    return { entry, at, day: Option.contains(today, day) ? "Today" : day }
+  })
+  return (
+    <Section id="activity" title="Activity" lead="Every change of access, by its actor, in order.">
+      <div className="sp-tools">
+        <label className="sp-field">
+          <span>Search</span>
+          <input
+            type="search"
+            className="sp-in"
+            value={text}
+            maxLength={128}
+            placeholder="A device, a person, an address"
+            onChange={(event) => setText(event.target.value)}
+          />
+        </label>
+        <label className="sp-field">
+          <span>Show</span>
+          <select
+            className="sp-in"
+            value={kind}
+            onChange={({ target }) => setKind(kinds.find(([kind]) => kind === target.value)?.[0] ?? "")}
+          >
+            {kinds.map(([kind, words]) => <option key={kind} value={kind}>{words}</option>)}
+          </select>
+        </label>
+      </div>
+      <p role="status" className="sp-hint" id={`${id}-found`}>
+        {isAll || Option.isNone(shown)
+          ? ""
+          : `${shown.value.length}${Option.isSome(readOlder) ? " or more" : ""} found`}
+      </p>
+      <Fault fault={fault} />
+      {Option.match(shown, {
+        onNone: () => <p className="sp-hint">Looking at what happened…</p>,
+        onSome: (shown) =>
+          shown.length > 0
+            ? (
+              <ol className="sp-list sp-trail">
+                {rows.map(({ at, day, entry }, index) => (
+                  <li key={`${revisionOf(entry)}-${index - live.length}`}>
+                    {day !== rows[index - 1]?.day && <p className="sp-day">{day}</p>}
+                    {Option.isSome(at) && (
+                      <time dateTime={DateTime.formatIso(at.value)}>
+                        {DateTime.formatLocal(at.value, { hour: "2-digit", minute: "2-digit" })}
+                      </time>
+                    )}
+                    <span>
+                      {isKnown(entry) ? Words.sentence(entry, names) : `Something else changed (${entry.event}).`}
+                    </span>
+                  </li>
+                ))}
+              </ol>
+            )
+            : isAll
+            ? <Empty title="Nothing has changed yet.">A change made anywhere shows here at once.</Empty>
+            : (
+              <Empty title={search === "" ? "Nothing of this kind has happened." : `Nothing matches “${search}”.`}>
+                <Button
+                  kind="inline"
+                  onClick={() => {
+                    setText("")
+                    setKind("")
+                  }}
+                >
+                  Clear the search
+                </Button>
+              </Empty>
+            )
+      })}
+      {Option.isSome(readOlder) && (
+        <p className="sp-more">
+          <Button kind="plain" busy={busy} onClick={readOlder.value}>Show older</Button>
+        </p>
+      )}
+    </Section>
+  )
+}

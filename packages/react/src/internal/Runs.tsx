@@ -1,0 +1,100 @@
+import type { RunsError } from "@sallyport/client/RunsError"
+import type { RunView as Run } from "@sallyport/contract/RunGroup"
+import * as Option from "effect/Option"
+import { useState } from "react"
+import { useActions, useRuns } from "../Hooks.ts"
+import { Ago, Button, Empty, Fault, Icon, Section, useNow, useScopes } from "./parts.tsx"
+import { RunView } from "./RunView.tsx"
+import * as Words from "./words.ts"
+
+const tones: Readonly<Record<string, string>> = { running: "me", succeeded: "ok", failed: "bad" }
+
+/**
+ * Lists this subject's runs, the newest first: what runs, and how the others ended. A run can be opened and stopped.
+ *
+ * @category components
+ * @since 0.1.0
+ */
+export const Runs = () => {
+  const { abort, fault, readOlder, refresh, runs } = useRuns()
+  const { act, busy, fault: refused } = useActions<RunsError>()
+  const mayStop = useScopes().includes("runs:operate")
+  const now = useNow()
+  const [opened, setOpened] = useState<string>()
+  const [stopped, setStopped] = useState<string>()
+  const isBusy = Option.isSome(busy)
+  const row = (run: Run) => {
+    const { completedAt, endReason, lastSeq, runId, startedAt, status, threadId } = run
+    const isOpen = opened === runId
+    return (
+      <li key={runId} className="sp-item">
+        <span className="sp-kind">
+          <Icon name="run" />
+        </span>
+        <div>
+          <p className="sp-name">
+            <span>{threadId}</span>
+            <span className="sp-tag" data-state={tones[status]}>{Words.runState(status)}</span>
+          </p>
+          <p className="sp-meta">
+            <span>{Words.count(lastSeq, "event")}</span>
+            <span>
+              started <Ago at={startedAt} now={now} />
+            </span>
+            {completedAt !== null && (
+              <span>
+                ended <Ago at={completedAt} now={now} />
+              </span>
+            )}
+          </p>
+          {endReason !== null && <p className="sp-hint">{Words.runReason(endReason)}</p>}
+        </div>
+        <div className="sp-do">
+          {status === "running" && mayStop && (
+            <Button
+              kind="row"
+              aria-label={`Stop the run of ${threadId}`}
+              busy={isBusy || (stopped === runId && Option.isNone(refused))}
+              onClick={() => {
+                setStopped(runId)
+                void act("stop", abort(runId)).then(() => act("refresh", refresh))
+              }}
+            >
+              Stop
+            </Button>
+          )}
+          <Button
+            kind="row"
+            aria-expanded={isOpen}
+            aria-label={`${isOpen ? "Close" : "Open"} the run of ${threadId}`}
+            onClick={() => setOpened(isOpen ? undefined : runId)}
+          >
+            {isOpen ? "Close" : "Open"}
+          </Button>
+        </div>
+        {isOpen && (
+          <div className="sp-wide">
+            <RunView runId={Option.some(runId)} title={threadId} />
+          </div>
+        )}
+      </li>
+    )
+  }
+  return (
+    <Section id="runs" title="Runs" lead="They go on without a reader, also while no device is here.">
+      <Fault fault={Option.orElse(refused, () => fault)} />
+      {Option.match(runs, {
+        onNone: () => <p role="status">Looking at the runs…</p>,
+        onSome: (runs) =>
+          runs.length === 0
+            ? <Empty title="Nothing has run yet.">A run that is started anywhere shows here.</Empty>
+            : <ul className="sp-list">{runs.map(row)}</ul>
+      })}
+      {Option.isSome(readOlder) && (
+        <p className="sp-more">
+          <Button kind="plain" busy={isBusy} onClick={() => act("older", readOlder.value)}>Show older runs</Button>
+        </p>
+      )}
+    </Section>
+  )
+}

@@ -1,0 +1,133 @@
+/**
+ * Bundles the page that the tests open, serves it, and looks at it as people do.
+ */
+import { AxeBuilder } from "@axe-core/playwright"
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as NFS from "node:fs"
+import * as NPath from "node:path"
+import { fileURLToPath } from "node:url"
+import type { Page } from "playwright-core"
+import { build } from "vite"
+import * as Browser from "../../../test-support/browser.ts"
+
+const { step } = Browser
+
+const sourceOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+/** Bundles the test's page as a host would. */
+export const bundle = step(async () => {
+  const built = await build({
+    configFile: false,
+    logLevel: "error",
+    resolve: { conditions: ["sallyport-source", "module", "browser"] },
+    // The tests run as "test", for which JSX would be compiled for development.
+    oxc: { jsx: { runtime: "automatic", development: false } },
+    define: { "process.env.NODE_ENV": JSON.stringify("production") },
+    build: { write: false, lib: { entry: sourceOf("./programs/page.tsx"), formats: ["es"], fileName: "page" } }
+  })
+  const outputs = Array.isArray(built) ? built : [built]
+  for (const output of outputs) {
+    if (!("output" in output)) continue
+    for (const chunk of output.output) if (chunk.type === "chunk") return chunk.code
+  }
+  throw new Error("nothing was built")
+})
+
+/** Serves the page under the policy of the pairing page, but for its nonces. */
+export const pageRoutes = (script: string) => {
+  const style = NFS.readFileSync(sourceOf("../src/sallyport.css"), "utf8")
+  const csp = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+  const html = `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Connections</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
+<link rel="stylesheet" href="/page.css"></head><body><div id="root"></div>
+<script type="module" src="/page.js"></script></body></html>`
+  const get = (path: `/${string}`) =>
+    HttpRouter.add(
+      "GET",
+      path,
+      HttpServerResponse.text(html, { contentType: "text/html", headers: { "content-security-policy": csp } })
+    )
+  return Layer.mergeAll(
+    get("/connections"),
+    get("/pairing"),
+    get("/running"),
+    HttpRouter.add("GET", "/page.js", HttpServerResponse.text(script, { contentType: "text/javascript" })),
+    HttpRouter.add("GET", "/page.css", HttpServerResponse.text(style, { contentType: "text/css" }))
+  )
+}
+
+/** Waits until the page shows a text. If it never does, the test fails with what it shows. */
+export const text = (page: Page, wanted: RegExp) =>
+  step(() =>
+    page.waitForFunction((source) => new RegExp(source).test(document.body.innerText), wanted.source, {
+      polling: 50,
+      timeout: 60_000
+    }).catch(async () => assert.match(await page.innerText("body"), wanted))
+  )
+
+/** Signs the page's browser in. */
+export const signIn = (page: Page, url: string, code: string) =>
+  step(async () => {
+    await page.goto(`${url}/connections`)
+    await page.evaluate(
+      (credential) =>
+        fetch("/api/auth/bootstrap", {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ credential, label: "Chromium" })
+        }),
+      code
+    )
+    await page.reload()
+  })
+
+/** Collects what the page reports as an error, or as refused by its policy. */
+export const problemsOf = (page: Page): ReadonlyArray<string> => {
+  const problems: Array<string> = []
+  page.on("pageerror", (error) => problems.push(String(error)))
+  page.on("console", (message) => {
+    if (message.text().includes("Content Security Policy")) problems.push(message.text())
+  })
+  return problems
+}
+
+/** Collects the paths that the page posts to. */
+export const postsOf = (page: Page): Array<string> => {
+  const posts: Array<string> = []
+  page.on("request", (request) => {
+    if (request.method() === "POST") posts.push(new URL(request.url()).pathname)
+  })
+  return posts
+}
+
+/** Finds nothing to say against a state of the page, light and dark, on a phone and on a desk. */
+export const axe = Effect.fnUntraced(function*(page: Page, state: string) {
+  for (const colorScheme of ["light", "dark"] as const) {
+    for (const width of [360, 1280]) {
+      yield* step(() => page.emulateMedia({ colorScheme }))
+      yield* step(() => page.setViewportSize({ width, height: 900 }))
+      const { violations } = yield* step(() => new AxeBuilder({ page }).analyze())
+      const name = `${state}, ${colorScheme}, ${width} px`
+      assert.deepStrictEqual(
+        violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`),
+        [],
+        name
+      )
+      const overflow = yield* step(() =>
+        page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+      )
+      assert.isAtMost(overflow, 0, name)
+      const directory = process.env.SALLYPORT_SCREENSHOTS
+      if (directory !== undefined) {
+        yield* step(() =>
+          page.screenshot({ path: NPath.join(directory, `${state}-${colorScheme}-${width}.png`), fullPage: true })
+        )
+      }
+    }
+  }
+})

@@ -1,0 +1,1 @@
+export * as WebPages from "./WebPages.ts"
