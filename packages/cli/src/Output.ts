@@ -15,6 +15,21 @@ import { RunEventKind } from "@sallyport/core/runs/Run"
 import * as Schema from "effect/Schema"
 
 /**
+ * Describes the line of `serve`. Under `unsafe-no-auth` there is the address alone. `urls` are those of other machines if
+ * their browsers cannot pair. The code and the address with it are secret: they let one device in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Serving = Schema.Struct({
+  url: Schema.String,
+  pairingUrl: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+  code: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+  urls: Schema.optionalKey(Schema.Array(Schema.String)),
+  expiresAt: Schema.optionalKey(Schema.DateTimeUtcFromString)
+})
+
+/**
  * Describes what `sessions list` prints.
  *
  * @category models
@@ -297,3 +312,48 @@ export const Doctor = Schema.Struct({
     remedy: Schema.NullOr(Schema.String)
   }))
 })
+
+/**
+ * Lists the answer of each command that takes `--json`. `output.schema.json` in the package has them as JSON Schema, under
+ * `$defs`.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const byCommand = {
+  serve: Serving,
+  status: Status,
+  doctor: Doctor,
+  pair: Pairing,
+  "links list": Links,
+  "links revoke": Revoked,
+  "sessions list": Sessions,
+  "sessions issue": IssuedToken,
+  "sessions revoke": Schema.Union([Revoked, RevokedCount]),
+  "sessions revoke-others": RevokedCount,
+  "connect status": ConnectStatus,
+  "connect link": Linked,
+  "connect rotate-key": RotatedKey,
+  "connect unlink": Unlinked,
+  "connect security": Security,
+  "connect clients": ConnectClients,
+  "connect approve": Decision,
+  "connect reject": Decision,
+  "connect revoke": Decision,
+  "connect block": Decision,
+  "connect watch": ConnectChange,
+  "credentials list": Credentials,
+  "credentials status": CredentialStates,
+  "credentials set": CredentialSet,
+  "credentials remove": CredentialRemoved,
+  "credentials test": CredentialVerdict,
+  "secrets list": Secrets,
+  "secrets verify": Secrets,
+  "secrets rotate": RotatedSigningKey,
+  "runs list": Runs,
+  "runs tail": RunEvent,
+  "runs start": Run,
+  "runs abort": Run,
+  "runs sweep": Swept,
+  "feed tail": FeedEvent
+} as const

@@ -56,7 +56,7 @@ const table = Terminal.table<RunView>([
     name: "STATUS",
     of: ({ endReason, status }) => endReason === null ? status : `${status} (${endReason})`,
     paint: ({ status }, { bad, doubtful, good }) =>
-      status === "succeeded" ? good : status === "running" ? doubtful : bad
+      status === "succeeded" ? good : status === "failed" || status === "aborted" ? bad : doubtful
   },
   { name: "EVENTS", of: ({ lastSeq }) => String(lastSeq), whole: true },
   { name: "STARTED", of: ({ startedAt }, { time }) => time(startedAt), whole: true }

@@ -9,13 +9,10 @@ import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
-import * as Console from "effect/Console"
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import { networkInterfaces } from "node:os"
 import * as Backend from "./Backend.ts"
 import { CommandFailed } from "./ExitCode.ts"
@@ -24,6 +21,7 @@ import { describeFailure } from "./internal/describeFailure.ts"
 import { pairingText } from "./internal/pairingText.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
+import * as Output from "./Output.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
 /** Makes the flag of a duration, such as `--request-timeout "30 seconds"`, which `SALLYPORT_HTTP_REQUEST_TIMEOUT` is for too. */
@@ -108,10 +106,11 @@ const announce = Effect.fnUntraced(
     const urls = Addresses.urlsOf(address, networkInterfaces())
     if (isInsecure) yield* Effect.logWarning(insecure)
     if (policy.kind === "unsafe-no-auth") {
-      return yield* Console.log(
-        options.json
-          ? JSON.stringify({ url: baseUrl })
-          : `Listening on ${baseUrl}\n\nAuthentication is off: every user of this machine has full access.`
+      return yield* Terminal.print(
+        options.json,
+        Output.Serving,
+        { url: baseUrl },
+        () => `Listening on ${baseUrl}\n\nAuthentication is off: every user of this machine has full access.`
       )
     }
     const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
@@ -121,27 +120,20 @@ const announce = Effect.fnUntraced(
       label: "start-up"
     })
     const pairingUrl = yield* Effect.fromResult(PairingUrl.make(baseUrl, code))
-    if (options.json) {
-      return yield* Console.log(
-        JSON.stringify({
-          url: baseUrl,
-          pairingUrl: Redacted.value(pairingUrl),
-          code: Redacted.value(code),
-          ...(isInsecure ? { urls } : {}),
-          expiresAt: DateTime.formatIso(link.expiresAt)
+    yield* Terminal.print(
+      options.json,
+      Output.Serving,
+      { url: baseUrl, pairingUrl, code, ...(isInsecure ? { urls } : {}), expiresAt: link.expiresAt },
+      ({ columns }) =>
+        `Listening on ${isInsecure ? urls.join(", ") : baseUrl}\n\n` + pairingText({
+          what: isInsecure ? "To pair a browser of this machine, open" : "To pair this browser or another device, open",
+          baseUrl,
+          code,
+          pairingUrl,
+          expiresAt: link.expiresAt,
+          // No other device could use the address of a server without TLS.
+          columns: isInsecure ? 0 : columns
         })
-      )
-    }
-    yield* Console.log(
-      `Listening on ${isInsecure ? urls.join(", ") : baseUrl}\n\n` + pairingText({
-        what: isInsecure ? "To pair a browser of this machine, open" : "To pair this browser or another device, open",
-        baseUrl,
-        code,
-        pairingUrl,
-        expiresAt: link.expiresAt,
-        // No other device could use the address of a server without TLS.
-        columns: isInsecure ? 0 : (yield* Terminal.screen).columns
-      })
     )
   }
 )

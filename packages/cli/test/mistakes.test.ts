@@ -110,7 +110,7 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
           typo(["pair", "--scope", "everything", ...here], /A scope has the form resource:action/),
           typo(["runs", "start", "t", "--input", "{", ...there], /--input: "\{"\. Expected JSON, such as/),
           typo(["runs", "start", "t", ...here], /executed by a server.*--url/),
-          typo(["runs", "list", "--status", "lost"], /--status: "lost"\. Expected: "running"/),
+          typo(["runs", "list", "--status", "lost"], /--status: "lost"\. Expected: .*"running"/),
           typo(["connect", "security", "everyone"], /<mode>: "everyone"\. Expected: "account" \| "client-approval"/),
           typo(["sessions", "revoke", ...here], /Name one session, or give --all/),
           typo(["sessions", "revoke-others", ...here], /--keep/),

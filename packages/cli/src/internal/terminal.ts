@@ -139,7 +139,7 @@ export const table = <A>(columns: ReadonlyArray<Column<A>>) => (rows: ReadonlyAr
 
 export const jsonFlag = {
   json: Flag.Boolean("json").pipe(
-    Flag.withDescription("Print JSON instead of text; the module Output has the schemas"),
+    Flag.withDescription("Print JSON instead of text, in the form of output.schema.json"),
     Flag.withDefault(false)
   )
 }
