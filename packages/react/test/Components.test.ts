@@ -253,6 +253,14 @@ describe("the connections in a browser", () => {
         yield* jar.access.pair({ code: other.code, label: "Another" })
         yield* text(page, /Another/)
         yield* text(page, /Waiting for the device\./)
+
+        // A name of the greatest length widens nothing, wherever it stands.
+        yield* step(() => page.keyboard.press("Escape"))
+        const another = (yield* owner.access.sessions).find(({ device }) => device.label === "Another")
+        assert(another !== undefined)
+        yield* owner.access.renameSession(another.id, "W".repeat(128))
+        yield* step(() => page.getByRole("button", { name: `Revoke ${"W".repeat(128)}` }).click())
+        yield* axe(page, "long-name")
         assert.deepStrictEqual(problems, [])
       }),
     300_000

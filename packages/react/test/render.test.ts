@@ -24,7 +24,7 @@ it.live("a server renders every component, of what is not known yet, without a r
     const { RunView, SignedIn, ...others } = Components
     const elements: ReadonlyArray<readonly [name: string, element: ReactElement]> = [
       ["RunView", createElement(RunView, { runId: Option.some("a run") })],
-      ["SignedIn", createElement(SignedIn, { title: "A page", children: () => null })],
+      ["SignedIn", createElement(SignedIn, { title: "Runs", children: () => "seen by who is signed in" })],
       ...Object.entries(others).map(([name, component]) => [name, createElement(() => component({}))] as const)
     ]
     for (const [name, element] of elements) {

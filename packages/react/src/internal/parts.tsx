@@ -163,7 +163,8 @@ export const Gate = ({ children, focused = false, lead, sign, title }: {
   const id = useId()
   useEffect(() => {
     const before = document.title
-    document.title = title
+    const [, server] = before.split(" · ")
+    document.title = server === undefined ? title : `${title} · ${server}`
     return () => {
       document.title = before
     }

@@ -288,6 +288,7 @@ export const fault = ({ message, reason }: ClientError | RunsError): string => {
 const runStates: Readonly<Record<string, string>> = {
   queued: "Waiting for its turn",
   running: "Running",
+  waiting: "Waits for an answer",
   succeeded: "Done",
   failed: "Failed",
   aborted: "Stopped"
