@@ -39,7 +39,7 @@ const terminal = Effect.fnUntraced(function*(context: BrowserContext, lines: str
       for (const line of lines.trimEnd().split("\n")) {
         const row = box.appendChild(document.createElement("div"))
         row.style.cssText = `display: flex; height: 22px; ${line.startsWith("$") ? "color: #9ab8ff" : ""}`
-        for (const sign of line) {
+        for (const sign of line.replaceAll(/\p{Cf}/gu, "")) {
           const cell = row.appendChild(document.createElement("span"))
           cell.textContent = sign
           cell.style.cssText = "width: 9px; text-align: center; white-space: pre"

@@ -82,7 +82,7 @@ export interface ServerOptions {
   readonly policy?: AuthPolicy.Kind | undefined
   /** What it requires of proofs; it takes none by default. */
   readonly dpop?: DpopProof.Options | undefined
-  /** What the host serves beside it. */
+  /** What the host serves beside it, in place of our pages. */
   readonly routes?: Layer.Layer<never, never, HttpRouter.HttpRouter> | undefined
 }
 
@@ -137,10 +137,16 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     Layer.provideMerge(NodeCrypto.layer)
   )
   const context = yield* Layer.build(
-    HttpRouter.serve(Layer.merge(Sallyport.layer({ prefix: options.prefix }), options.routes ?? Layer.empty), {
-      disableLogger: true,
-      disableListenLog: true
-    }).pipe(
+    HttpRouter.serve(
+      Layer.merge(
+        Sallyport.layer({ prefix: options.prefix, pages: options.routes === undefined ? {} : false }),
+        options.routes ?? Layer.empty
+      ),
+      {
+        disableLogger: true,
+        disableListenLog: true
+      }
+    ).pipe(
       Shutdown.graceful,
       Layer.provideMerge(services),
       Layer.provideMerge(
