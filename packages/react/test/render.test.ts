@@ -21,9 +21,10 @@ it.live("a server renders every component, of what is not known yet, without a r
         Layer.provide([FetchHttpClient.layer, SecureRandom.layerWebCrypto])
       )
     )
-    const { RunView, ...others } = Components
+    const { RunView, SignedIn, ...others } = Components
     const elements: ReadonlyArray<readonly [name: string, element: ReactElement]> = [
       ["RunView", createElement(RunView, { runId: Option.some("a run") })],
+      ["SignedIn", createElement(SignedIn, { title: "Runs", children: () => "seen by who is signed in" })],
       ...Object.entries(others).map(([name, component]) => [name, createElement(() => component({}))] as const)
     ]
     for (const [name, element] of elements) {
