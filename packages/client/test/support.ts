@@ -82,6 +82,8 @@ export interface ServerOptions {
   readonly policy?: AuthPolicy.Kind | undefined
   /** What it requires of proofs; it takes none by default. */
   readonly dpop?: DpopProof.Options | undefined
+  /** Whether it has the pages of the library; `false` if the host's routes take their place. */
+  readonly pages?: false | undefined
   /** What the host serves beside it. */
   readonly routes?: Layer.Layer<never, never, HttpRouter.HttpRouter> | undefined
 }
@@ -137,10 +139,13 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     Layer.provideMerge(NodeCrypto.layer)
   )
   const context = yield* Layer.build(
-    HttpRouter.serve(Layer.merge(Sallyport.layer({ prefix: options.prefix }), options.routes ?? Layer.empty), {
-      disableLogger: true,
-      disableListenLog: true
-    }).pipe(
+    HttpRouter.serve(
+      Layer.merge(Sallyport.layer({ prefix: options.prefix, pages: options.pages }), options.routes ?? Layer.empty),
+      {
+        disableLogger: true,
+        disableListenLog: true
+      }
+    ).pipe(
       Shutdown.graceful,
       Layer.provideMerge(services),
       Layer.provideMerge(

@@ -14,7 +14,7 @@ const timeout = 300_000
 
 /** Starts a server with the page, and a browser that is not signed in. */
 const opened = Effect.fnUntraced(function*(options: ServerOptions = {}) {
-  const server = yield* start({ ...options, routes: pageRoutes(yield* bundle) })
+  const server = yield* start({ ...options, pages: false, routes: pageRoutes(yield* bundle) })
   const wire = yield* network(server.port)
   const owner = yield* connect(server.url, having(yield* server.token()))
   const chromium = yield* Browser.browser
