@@ -45,7 +45,7 @@ const toLine = (client: ConnectClientView): string =>
     client.status === "pending" ? client.verificationCode : " ".repeat(9),
     Text.shown(client.account),
     Text.shown(client.label ?? client.deviceType),
-    Terminal.shortTime(client.requestedAt)
+    DateTime.formatIso(client.requestedAt).slice(0, 16).replace("T", " ")
   ].join("  ")
 
 const table = Terminal.table<ConnectClientView>([
@@ -60,7 +60,7 @@ const table = Terminal.table<ConnectClientView>([
   { name: "CODE", of: ({ status, verificationCode }) => status === "pending" ? verificationCode : "", whole: true },
   { name: "ACCOUNT", of: ({ account }) => account },
   { name: "DEVICE", of: ({ deviceType, label }) => label ?? deviceType },
-  { name: "ASKED", of: ({ requestedAt }) => Terminal.shortTime(requestedAt), whole: true }
+  { name: "ASKED", of: ({ requestedAt }, { time }) => time(requestedAt), whole: true }
 ])
 
 const clientsOf = ({ api }: StoreCommands.Server) =>

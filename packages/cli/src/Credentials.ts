@@ -104,7 +104,7 @@ const table = Terminal.table<CredentialView>([
   { name: "CREDENTIAL", of: ({ key }) => key },
   { name: "OF THE", of: ({ owner, scope }) => `${scope} ${owner}` },
   { name: "BY", of: ({ updatedBy }) => updatedBy },
-  { name: "CHANGED", of: ({ updatedAt }) => Terminal.shortTime(updatedAt), whole: true }
+  { name: "CHANGED", of: ({ updatedAt }, { time }) => time(updatedAt), whole: true }
 ])
 
 const list = Command.make(
@@ -174,7 +174,7 @@ const readValues = Effect.fnUntraced(function*(name: string, parts: ReadonlyArra
   if (yield* stdio.stdinIsTerminal) {
     for (const part of parts) {
       const label = parts.length === 1 ? name : `${name} ${part}`
-      values.set(part, yield* Prompt.run(Prompt.Hidden({ message: `${label} (not shown)` })))
+      values.set(part, yield* Terminal.ask(Prompt.Hidden({ message: `${label} (not shown)` })))
     }
     return values
   }

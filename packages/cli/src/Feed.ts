@@ -24,11 +24,9 @@ const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Json)
 const tail = Command.make(
   "tail",
   {
-    after: Flag.Int("after").pipe(
-      Flag.withSchema(Schema.Natural),
-      Flag.withDescription("Begin after the change with this number, 0 for all; by default with what is there now"),
-      Flag.optional
-    )
+    after: StoreCommands.afterFlag(
+      "Begin after the change with this number, 0 for all; by default with what is there now"
+    ).pipe(Flag.optional)
   },
   Effect.fnUntraced(function*({ after }) {
     const flags = yield* parent

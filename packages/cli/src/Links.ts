@@ -2,7 +2,7 @@
  * Implements `sallyport pair` and `sallyport links`: lets a device in with a new pairing link, lists the open links, and
  * revokes one.
  */
-import { PairingLinkView } from "@sallyport/contract/AccessSchemas"
+import type { PairingLinkView } from "@sallyport/contract/AccessSchemas"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
@@ -10,23 +10,18 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { networkInterfaces } from "node:os"
 import * as Addresses from "./internal/addresses.ts"
+import * as PairingLinks from "./internal/pairingLinks.ts"
 import { pairingText } from "./internal/pairingText.ts"
+import { isSecure } from "./internal/publicAddress.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
 import * as Output from "./Output.ts"
-
-const view = (link: PairingLink) =>
-  new PairingLinkView({
-    ...link,
-    sessionLifetimeSeconds: link.sessionLifetime === null ? null : Duration.toSeconds(link.sessionLifetime)
-  })
 
 const parent = Command.make("links").pipe(
   Command.withSharedFlags(StoreCommands.flags),
@@ -38,7 +33,7 @@ const table = Terminal.table<PairingLinkView>([
   { name: "FOR", of: ({ subject }) => subject },
   { name: "LABEL", of: ({ label }) => label ?? "no name" },
   { name: "BY", of: ({ createdBy }) => createdBy },
-  { name: "UNTIL", of: ({ expiresAt }) => Terminal.shortTime(expiresAt), whole: true }
+  { name: "UNTIL", of: ({ expiresAt }, { time }) => time(expiresAt), whole: true }
 ])
 
 const list = Command.make(
@@ -57,7 +52,7 @@ const list = Command.make(
           StoreCommands.pages((after: PairingLink | undefined) =>
             bootstrap.list({ after, limit: StoreCommands.pageSize })
           ),
-          (links) => links.map(view)
+          (links) => links.map(PairingLinks.view)
         )),
       server: ({ api }) =>
         StoreCommands.serverPages((query) =>
@@ -126,10 +121,10 @@ export const pair = Command.make(
     ),
     scope: StoreCommands.scopeFlag,
     subject: StoreCommands.subjectFlag,
-    lifetime: Flag.String("lifetime").pipe(
-      Flag.withSchema(Schema.DurationFromString),
-      Flag.withDescription("How long the link can be redeemed, such as \"10 minutes\""),
-      Flag.optional
+    lifetime: StoreCommands.durationFlag("lifetime", "How long the link can be redeemed, such as \"10 minutes\""),
+    sessionLifetime: StoreCommands.durationFlag(
+      "session-lifetime",
+      "How long the device then stays signed in without being used, such as \"7 days\""
     ),
     machine: Flag.Boolean("machine").pipe(
       Flag.withDescription("Make a longer code, which is pasted rather than typed"),
@@ -143,65 +138,52 @@ export const pair = Command.make(
       Flag.withDescription("Use the address of this machine in its network"),
       Flag.withDefault(false)
     ),
-    port: Flag.Int("port").pipe(
-      Flag.withDescription("The port of the server, for an address of this machine"),
-      Flag.withDefault(4590)
-    )
+    port: StoreCommands.portFlag.pipe(Flag.withDescription("The port of the server, for an address of this machine"))
   },
-  Effect.fnUntraced(function*({ label, lan, lifetime, machine, port, publicUrl, scope, subject, ...flags }) {
-    const scopes = yield* StoreCommands.scopesOf(scope)
-    // The address is read first: a misspelt one must leave no link behind.
-    const [address = `http://127.0.0.1:${port}`] = Option.isSome(publicUrl)
-      ? [publicUrl.value]
-      : lan
-      ? yield* lanAddress(port)
-      : Option.toArray(flags.url)
-    const baseUrl = yield* Effect.fromResult(PairingUrl.httpBase(address))
-    const { code, link } = yield* StoreCommands.ask(flags, {
-      store: Effect.flatMap(BootstrapCredentialService.BootstrapCredentialService, (bootstrap) =>
-        Effect.map(
-          bootstrap.issue({
-            issuedBy: "operator",
-            scopes: scopes ?? "all",
-            subject: Option.getOrUndefined(subject),
-            label: Option.getOrUndefined(label),
-            kind: machine ? "machine" : "device",
-            lifetime: Option.getOrUndefined(lifetime)
-          }),
-          ({ code, link }) => ({ code, link: view(link) })
-        )),
-      server: Effect.fnUntraced(function*({ api }) {
-        if (Option.isSome(subject)) {
-          return yield* StoreCommands.onlyOnStore("--subject", "leave it out: the token says for whom")
-        }
-        return yield* api.pairing.issue({
-          payload: {
-            kind: machine ? "machine" : "device",
-            ...(scopes === undefined ? {} : { scopes }),
-            ...Option.match(label, { onNone: () => ({}), onSome: (label) => ({ label }) }),
-            ...Option.match(lifetime, {
-              onNone: () => ({}),
-              onSome: (lifetime) => ({ lifetimeSeconds: Math.ceil(Duration.toSeconds(lifetime)) })
-            })
-          }
-        })
+  Effect.fnUntraced(
+    function*({ label, lan, lifetime, machine, port, publicUrl, scope, sessionLifetime, subject, ...flags }) {
+      const scopes = yield* StoreCommands.scopesOf(scope)
+      // The address is read first: a misspelt one must leave no link behind.
+      const [address = `http://127.0.0.1:${port}`] = Option.isSome(publicUrl)
+        ? [publicUrl.value]
+        : lan
+        ? yield* lanAddress(port)
+        : Option.toArray(flags.url)
+      const baseUrl = yield* Effect.fromResult(PairingUrl.httpBase(address))
+      const wanted: PairingLinks.Wanted = {
+        kind: machine ? "machine" : "device",
+        label,
+        scopes,
+        subject,
+        lifetime,
+        sessionLifetime
+      }
+      const { code, link } = yield* StoreCommands.ask(flags, {
+        store: PairingLinks.issue(wanted),
+        server: (server) => PairingLinks.issueBy(server, wanted)
       })
-    })
-    const pairingUrl = yield* Effect.fromResult(PairingUrl.make(baseUrl, code))
-    yield* Terminal.print(
-      flags.json,
-      Output.Pairing,
-      { link, code, pairingUrl },
-      () =>
-        pairingText({ what: "To pair a device, open", baseUrl, code, pairingUrl, expiresAt: link.expiresAt, qr: true })
-    )
-    const { hostname, protocol } = new URL(baseUrl)
-    if (protocol === "http:" && !/^(?:127\.|localhost$|\[::1\]$)/.test(hostname)) {
-      yield* Console.error(
-        "sallyport: A browser pairs over https only, except on this machine; see --public-url"
+      const pairingUrl = yield* Effect.fromResult(PairingUrl.make(baseUrl, code))
+      yield* Terminal.print(
+        flags.json,
+        Output.Pairing,
+        { link, code, pairingUrl },
+        ({ columns }) =>
+          pairingText({
+            what: "To pair a device, open",
+            baseUrl,
+            code,
+            pairingUrl,
+            expiresAt: link.expiresAt,
+            columns
+          })
       )
+      if (!isSecure(new URL(baseUrl))) {
+        yield* Console.error(
+          "sallyport: A browser pairs over https only, except on this machine; see --public-url"
+        )
+      }
     }
-  })
+  )
 ).pipe(
   Command.withDescription("Make a pairing link for a new device, and show it with a QR code"),
   Command.withExamples([

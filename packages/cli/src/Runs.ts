@@ -59,7 +59,7 @@ const table = Terminal.table<RunView>([
       status === "succeeded" ? good : status === "running" ? doubtful : bad
   },
   { name: "EVENTS", of: ({ lastSeq }) => String(lastSeq), whole: true },
-  { name: "STARTED", of: ({ startedAt }) => Terminal.shortTime(startedAt), whole: true }
+  { name: "STARTED", of: ({ startedAt }, { time }) => time(startedAt), whole: true }
 ])
 
 const list = Command.make(
@@ -121,11 +121,7 @@ const tail = Command.make(
   "tail",
   {
     run: runArgument,
-    after: Flag.Int("after").pipe(
-      Flag.withSchema(Schema.Natural),
-      Flag.withDescription("Begin after the event with this number"),
-      Flag.withDefault(0)
-    )
+    after: StoreCommands.afterFlag("Begin after the event with this number").pipe(Flag.withDefault(0))
   },
   Effect.fnUntraced(function*({ after, run }) {
     const flags = yield* parent
@@ -187,7 +183,7 @@ const start = Command.make(
   {
     thread: Argument.String("thread").pipe(Argument.withDescription("The id of the thread")),
     input: Flag.String("input").pipe(
-      Flag.withSchema(Schema.fromJsonString(Schema.Json)),
+      StoreCommands.readAs(Schema.fromJsonString(Schema.Json), `JSON, such as '{"to":5}'`),
       Flag.withDescription("The input, as JSON"),
       Flag.withDefault({})
     ),

@@ -16,7 +16,6 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
 import { networkInterfaces } from "node:os"
 import * as Backend from "./Backend.ts"
 import { CommandFailed } from "./ExitCode.ts"
@@ -24,12 +23,13 @@ import * as Addresses from "./internal/addresses.ts"
 import { describeFailure } from "./internal/describeFailure.ts"
 import { pairingText } from "./internal/pairingText.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
+import * as Terminal from "./internal/terminal.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
 /** Makes the flag of a duration, such as `--request-timeout "30 seconds"`, which `SALLYPORT_HTTP_REQUEST_TIMEOUT` is for too. */
 const timeout = (name: string, description: string) =>
   Flag.String(name).pipe(
-    Flag.withSchema(Schema.DurationFromString),
+    StoreCommands.readDuration,
     Flag.withDescription(description),
     Flag.withFallbackConfig(Config.Duration(`SALLYPORT_HTTP_${name.replaceAll("-", "_").toUpperCase()}`)),
     Flag.optional
@@ -40,11 +40,7 @@ const flags = {
     Flag.withDescription("The address to listen on; other machines reach it unless it is a loopback address"),
     Flag.withDefault("127.0.0.1")
   ),
-  port: Flag.Int("port").pipe(
-    Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 65_535 }))),
-    Flag.withDescription("The port to listen on; 0 lets the system choose one"),
-    Flag.withDefault(4590)
-  ),
+  port: StoreCommands.portFlag.pipe(Flag.withDescription("The port to listen on; 0 lets the system choose one")),
   stateDir: Flag.String("state-dir").pipe(
     Flag.withDescription("Where the database and the secrets are kept; by default the platform's directory for state"),
     Flag.optional
@@ -84,6 +80,10 @@ const flags = {
     "How long a client may take to send a request's head; by default 20 seconds"
   ),
   requestTimeout: timeout("request-timeout", "How long a client may take to send a whole request; by default 1 minute"),
+  stalledTimeout: timeout(
+    "stalled-timeout",
+    "How long a connection stays open on which nothing moves, in either direction; by default 2 minutes"
+  ),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("Print one line of JSON instead of text and a QR code"),
     Flag.withDefault(false)
@@ -140,7 +140,7 @@ const announce = Effect.fnUntraced(
         pairingUrl,
         expiresAt: link.expiresAt,
         // No other device could use the address of a server without TLS.
-        qr: !isInsecure
+        columns: isInsecure ? 0 : (yield* Terminal.screen).columns
       })
     )
   }
@@ -175,7 +175,8 @@ export const serve = Command.make(
         trustedProxies,
         keepAliveTimeout: Option.getOrUndefined(others.keepAliveTimeout),
         headersTimeout: Option.getOrUndefined(others.headersTimeout),
-        requestTimeout: Option.getOrUndefined(others.requestTimeout)
+        requestTimeout: Option.getOrUndefined(others.requestTimeout),
+        stalledTimeout: Option.getOrUndefined(others.stalledTimeout)
       })
       const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
       return yield* Layer.launch(Layer.provide(announcement, backend))

@@ -21,6 +21,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { CommandFailed } from "./ExitCode.ts"
+import * as PairingLinks from "./internal/pairingLinks.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
 import * as Output from "./Output.ts"
@@ -52,7 +53,7 @@ const table = Terminal.table<ListedSessionView>([
     of: ({ current, device }) => (device.label ?? device.address ?? "no name") + (current ? " (this one)" : "")
   },
   { name: "LET IN", of: ({ descendants }) => String(descendants), whole: true },
-  { name: "LAST SEEN", of: ({ lastSeenAt }) => Terminal.shortTime(lastSeenAt), whole: true }
+  { name: "LAST SEEN", of: ({ lastSeenAt }, { time }) => time(lastSeenAt), whole: true }
 ])
 
 const every = Effect.gen(function*() {
@@ -197,36 +198,36 @@ const issue = Command.make(
   {
     label: Flag.String("label").pipe(Flag.withDescription("The name under which the session is listed")),
     scope: StoreCommands.scopeFlag,
-    subject: StoreCommands.subjectFlag
+    subject: StoreCommands.subjectFlag,
+    lifetime: StoreCommands.durationFlag(
+      "lifetime",
+      "How long the session lasts without being used, such as \"1 hour\"; by default as long as any"
+    )
   },
-  Effect.fnUntraced(function*({ label, scope, subject }) {
+  Effect.fnUntraced(function*({ label, lifetime, scope, subject }) {
     const flags = yield* parent
     const scopes = yield* StoreCommands.scopesOf(scope)
+    const wanted: PairingLinks.Wanted = {
+      kind: "machine",
+      label: Option.some(label),
+      scopes,
+      subject,
+      lifetime: Option.none(),
+      sessionLifetime: lifetime
+    }
     const issued = yield* StoreCommands.ask(flags, {
       store: Effect.gen(function*() {
-        const bootstrap = yield* BootstrapCredentialService
-        const { code } = yield* bootstrap.issue({
-          issuedBy: "operator",
-          scopes: scopes ?? "all",
-          subject: Option.getOrUndefined(subject),
-          label,
-          kind: "machine"
-        })
-        const { session, token, tokenExpiresAt } = yield* bootstrap.redeem({
+        const { code } = yield* PairingLinks.issue(wanted)
+        const { session, token, tokenExpiresAt } = yield* (yield* BootstrapCredentialService).redeem({
           credential: code,
           method: "bearer-access-token",
           device: { label }
         })
         return { token, scopes: session.scopes, expiresAt: tokenExpiresAt }
       }),
-      server: Effect.fnUntraced(function*({ api }) {
-        if (Option.isSome(subject)) {
-          return yield* StoreCommands.onlyOnStore("--subject", "leave it out: the token says for whom")
-        }
-        const { code } = yield* api.pairing.issue({
-          payload: { label, kind: "machine", ...(scopes === undefined ? {} : { scopes }) }
-        })
-        const answer = yield* api.session.token({
+      server: Effect.fnUntraced(function*(server) {
+        const { code } = yield* PairingLinks.issueBy(server, wanted)
+        const answer = yield* server.api.session.token({
           payload: {
             grant_type: SessionGroup.tokenExchange,
             subject_token: code,

@@ -4,10 +4,8 @@ import { exitCodes } from "@sallyport/cli/ExitCode"
 import * as Output from "@sallyport/cli/Output"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { execFile } from "node:child_process"
 import * as NFS from "node:fs"
 import * as NPath from "node:path"
-import { fileURLToPath } from "node:url"
 import { freshState, pair, sallyport, serve, type Server } from "../../../test-support/backend.ts"
 import { timeout } from "../../../test-support/programs.ts"
 
@@ -119,46 +117,6 @@ describe("sallyport, for an operator", () => {
         const aborted = yield* run(["runs", "abort", runId, "--state-dir", state, "--json"])
         assert.strictEqual(decode(Output.Run, aborted.stdout).run.status, "succeeded")
         yield* feed.stop("SIGINT")
-      }).pipe(Effect.scoped),
-    timeout
-  )
-
-  it.live(
-    "asks on a terminal before it ends every session, and does nothing if the answer is no",
-    () =>
-      Effect.gen(function*() {
-        const state = yield* freshState
-        assert.strictEqual((yield* run(["connect", "security", "account", "--state-dir", state])).code, 0)
-        const issued = yield* run(["sessions", "issue", "--label", "漢字 \u202Eevil", "--state-dir", state])
-        assert.strictEqual(issued.code, exitCodes.InvalidInput)
-        assert.strictEqual((yield* run(["sessions", "issue", "--label", "漢字の端末", "--state-dir", state])).code, 0)
-        const bin = fileURLToPath(new URL("../src/bin.ts", import.meta.url))
-        const command = `'${process.execPath}' --conditions=sallyport-source '${bin}' sessions`
-        const onTerminal = (line: string, input: string, env: Record<string, string> = {}) =>
-          Effect.callback<{ readonly code: number; readonly screen: string }>((resume) => {
-            const child = execFile(
-              "script",
-              ["-qec", `stty cols 100; ${line}`, "/dev/null"],
-              { env: { ...process.env, TERM: "xterm", NO_COLOR: "", ...env } },
-              (error, screen) => resume(Effect.succeed({ code: Number(error?.code ?? 0), screen }))
-            )
-            let answered = false
-            child.stdout?.on("data", (chunk: string) => {
-              if (answered || !chunk.includes("?")) return
-              answered = true
-              child.stdin?.write(input)
-            })
-          })
-        const no = yield* onTerminal(`${command} revoke --all --state-dir '${state}'`, "n")
-        assert.strictEqual(no.code, exitCodes.NotConfirmed, no.screen)
-        const listed = yield* onTerminal(`${command} list --state-dir '${state}'`, "")
-        assert.include(listed.screen, "\u001B[1mSESSION")
-        assert.include(listed.screen, "漢字の端末")
-        const plain = yield* onTerminal(`${command} list --state-dir '${state}'`, "", { NO_COLOR: "1" })
-        assert.notInclude(plain.screen, "\u001B[")
-        const yes = yield* onTerminal(`${command} revoke --all --state-dir '${state}'`, "y")
-        assert.strictEqual(yes.code, 0, yes.screen)
-        assert.include(yes.screen, "Revoked 1 sessions")
       }).pipe(Effect.scoped),
     timeout
   )

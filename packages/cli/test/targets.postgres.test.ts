@@ -76,7 +76,7 @@ const ofCaller = new Set([
 const normal = (text: string) =>
   text
     .replaceAll(/http:\/\/127\.0\.0\.1:\d+/g, "<url>")
-    .replaceAll(/\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::[\d.]+Z)?/g, "<time>")
+    .replaceAll(/(?:\d{4}-)?\d\d-\d\d[T ]\d\d:\d\d(?::[\d.]+Z)?/g, "<time>")
     .replaceAll(/\b\d\d:\d\d UTC/g, "<time>")
     .replaceAll(/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g, "<id>")
     .replaceAll(/\b(?:[0-9A-Z]{4}-)+[0-9A-Z]{4}\b/g, "<code>")
@@ -157,11 +157,11 @@ const script = Effect.fnUntraced(function*(
     "--public-url",
     "https://a.example"
   ])
-  yield* text("pair", "--public-url", "https://a.example", "--lifetime", "1 minute")
+  yield* text("pair", "--public-url", "https://a.example", "--lifetime", "1 minute", "--session-lifetime", "2 days")
   yield* json(Output.Links, ["links", "list"])
   yield* json(Output.Revoked, ["links", "revoke", made?.link.id ?? ""])
   yield* json(Output.IssuedToken, ["sessions", "issue", "--label", "a", "--scope", "runs:read"])
-  yield* json(Output.IssuedToken, ["sessions", "issue", "--label", "b"])
+  yield* json(Output.IssuedToken, ["sessions", "issue", "--label", "b", "--lifetime", "1 hour"])
   const [listed] = yield* json(Output.Sessions, ["sessions", "list"])
   const [first, other] = listed?.sessions ?? []
   yield* json(Output.Revoked, ["sessions", "revoke", other?.id ?? "", "--descendants"])

@@ -8,7 +8,7 @@ import * as Terminal from "../src/internal/terminal.ts"
 
 const screen = (columns: number): Terminal.Screen => {
   const plain = (text: string) => text
-  return { canColor: false, columns, strong: plain, good: plain, bad: plain, doubtful: plain }
+  return { canColor: false, columns, time: String, strong: plain, good: plain, bad: plain, doubtful: plain }
 }
 
 interface Row {
@@ -62,7 +62,7 @@ describe("the terminal", () => {
   })
 
   it("prints a table in the given columns, one line for a row, whatever strangers call themselves", () => {
-    for (const columns of [60, 80, 120]) {
+    for (const columns of [44, 60, 80, 120]) {
       const rows = hostile.map((label, index) => ({ id: "0".repeat(36), label, owner: hostile.at(-1 - index) ?? "" }))
       const lines = table(rows, screen(columns)).split("\n")
       assert.lengthOf(lines, rows.length + 1)

@@ -1,3 +1,4 @@
+import * as WireError from "@sallyport/contract/WireError"
 import * as Cause from "effect/Cause"
 import * as CliError from "effect/cli/CliError"
 import * as HttpServerError from "effect/http/HttpServerError"
@@ -14,6 +15,9 @@ export const describeFailure = (cause: Cause.Cause<unknown>): string | undefined
   if (Cause.hasInterruptsOnly(cause)) return undefined
   const error = cause.reasons.find(Cause.isFailReason)?.error
   if (CliError.isCliError(error)) return error._tag === "ShowHelp" ? undefined : error.message
+  if (error instanceof WireError.Unauthorized) {
+    return "The server does not accept the token; issue another with \"sallyport sessions issue\""
+  }
   if (Schema.isSchemaError(error)) return describeIssues(error.issue)
   if (error instanceof HttpServerError.ServeError) return describeListening(error.cause)
   return Predicate.hasProperty(error, "message") && error.message !== "" ? String(error.message) : Cause.pretty(cause)

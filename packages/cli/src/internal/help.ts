@@ -57,7 +57,8 @@ export const layer = Layer.unwrap(Effect.gen(function*() {
               : Console.error(write(event.helpDoc))
           case "InvalidInvocation":
             return Console.error([
-              ...event.errors.map((error) => `sallyport: ${toLine(formatter.formatCliError(error))}`),
+              // One mistake is often read as several: what follows the first may be a part of it.
+              ...event.errors.slice(0, 1).map((error) => `sallyport: ${toLine(formatter.formatCliError(error))}`),
               `Usage: ${event.helpDoc.usage}`,
               `Run "${event.commandPath.join(" ")} --help" for what it takes`
             ].join("\n"))

@@ -6,10 +6,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import type * as HttpClientError from "effect/http/HttpClientError"
+import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import { isIP } from "node:net"
 import { connect, type PeerCertificate } from "node:tls"
+import { CommandFailed } from "../ExitCode.ts"
 import type * as Output from "../Output.ts"
 
 export type Check = typeof Output.Doctor.Type["checks"][number]
@@ -88,10 +92,55 @@ const codeOf = (error: unknown): string => {
   return String(error.code)
 }
 
+/** Says why a server is not reached, and what to do. */
+const connectionFault = (error: unknown): readonly [detail: string, remedy: string] => {
+  const code = codeOf(error)
+  const ofCertificate = certificateFaults[code]
+  return ofCertificate === undefined
+    ? connectionFaults[code] ??
+      (/CERT|UNABLE_TO/.test(code) ? [`its certificate ${unknownAuthority[0]}`, unknownAuthority[1]] : noAnswer)
+    : [`its certificate ${ofCertificate[0]}`, ofCertificate[1]]
+}
+
 const unreachable = (url: URL, error: unknown): Check => {
-  const [detail, remedy] = connectionFaults[codeOf(error)] ?? noAnswer
+  const [detail, remedy] = connectionFault(error)
   return bad("address", `${url.host}: ${detail}`, remedy)
 }
+
+/** Says of an address that something else than a backend of this version answers there. */
+export const notBackend = (url: string) =>
+  new CommandFailed({
+    code: "Failed",
+    message: `${
+      new URL(url).host
+    } does not answer as a backend of this version does; correct --url, or upgrade the older of the two`
+  })
+
+/** Tells why a server is not reached, or to where it sends its clients: the token is for the address that was named. */
+export const explain = HttpClient.transformResponse(
+  Effect.matchEffect({
+    onSuccess: (response: HttpClientResponse.HttpClientResponse) =>
+      response.status >= 300 && response.status < 400
+        ? Effect.fail(
+          new CommandFailed({
+            code: "Failed",
+            message: `${new URL(response.request.url).host} sends its clients to ${
+              response.headers["location"] ?? "another address"
+            }, and the token was not sent there; name that address with --url`
+          })
+        )
+        : Effect.succeed(response),
+    onFailure: (error: HttpClientError.HttpClientError) => {
+      const [detail, remedy] = connectionFault(error.reason.cause)
+      return Effect.fail(
+        new CommandFailed({
+          code: "Unavailable",
+          message: `${new URL(error.request.url).host}: ${detail}. ${remedy}`
+        })
+      )
+    }
+  })
+)
 
 interface Presented {
   readonly certificate: PeerCertificate
@@ -145,7 +194,7 @@ const checkCertificate = Effect.fnUntraced(function*({ certificate, fault }: Pre
 })
 
 /** A redirect is told, and not followed: what stands in front of a server must not change its address. */
-const layerHttp = Layer.provide(
+export const layerHttp = Layer.provide(
   FetchHttpClient.layer,
   Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual", credentials: "omit" })
 )

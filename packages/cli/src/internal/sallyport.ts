@@ -21,26 +21,22 @@ import { codeOf } from "./failures.ts"
 import * as Help from "./help.ts"
 import * as ThumbprintArguments from "./thumbprintArguments.ts"
 
-const root = Command.make("sallyport").pipe(
-  Command.withDescription("Pairing, sessions and resumable runs, as a server to try and to learn from")
-)
-
-const commands = [
-  serve,
-  status,
-  doctor,
-  Links.pair,
-  Links.links,
-  sessions,
-  connect,
-  credentials,
-  secrets,
-  runs,
-  feed
-] as const
-
-export const sallyport = root.pipe(
-  Command.withSubcommands([...commands, completionsOf(Command.withSubcommands(root, commands))])
+const sallyport = Command.make("sallyport").pipe(
+  Command.withDescription("Pairing, sessions and resumable runs, as a server to try and to learn from"),
+  Command.withSubcommands([
+    serve,
+    status,
+    doctor,
+    Links.pair,
+    Links.links,
+    sessions,
+    connect,
+    credentials,
+    secrets,
+    runs,
+    feed,
+    completionsOf((): Command.Command.Any => sallyport)
+  ])
 )
 
 const runCommand = Command.runWith(sallyport, { version: "0.1.0" })

@@ -4,6 +4,7 @@ import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { CommandFailed } from "../ExitCode.ts"
+import * as PublicAddress from "./publicAddress.ts"
 
 const decodeRefusal = Schema.decodeUnknownEffect(Schema.Union([
   WireError.InvalidRequest,
@@ -45,10 +46,12 @@ export const read = <E, R>(
   Stream.unwrap(Effect.gen(function*() {
     const response = yield* send
     if (response.status === 204) return Stream.empty
+    const other = PublicAddress.notBackend(response.request.url)
     if (response.status !== 200) {
-      const refusal = yield* Effect.flatMap(response.json, decodeRefusal)
+      const refusal = yield* Effect.mapError(Effect.flatMap(response.json, decodeRefusal), () => other)
       return yield* refusal
     }
+    if (response.headers["content-type"]?.startsWith("text/event-stream") !== true) return yield* other
     let isOver = false
     const broken = new CommandFailed({
       code: "Unavailable",

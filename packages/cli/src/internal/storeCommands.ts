@@ -32,6 +32,7 @@ import * as Stream from "effect/Stream"
 import { CommandFailed } from "../ExitCode.ts"
 import * as Persistence from "../Persistence.ts"
 import * as StateDirectory from "../StateDirectory.ts"
+import * as PublicAddress from "./publicAddress.ts"
 import { jsonFlag } from "./terminal.ts"
 
 /** Lists the flags for a PostgreSQL database. */
@@ -89,6 +90,33 @@ export const scopeFlag = Flag.String("scope").pipe(
   Flag.withDescription("What it may do, such as runs:read; can be repeated; by default all that the issuer may do"),
   Flag.between(0, 64)
 )
+
+/** Reads a flag by a schema, and says in words what is expected of what does not fit. */
+export const readAs = <T>(schema: Schema.ConstraintDecoder<T>, expected: string) =>
+  Flag.filterMap(Schema.decodeUnknownOption(schema), () => `Expected ${expected}`)
+
+export const readDuration = readAs(Schema.DurationFromString, `a duration such as "10 minutes"`)
+
+/** Makes the flag of a duration. */
+export const durationFlag = (name: string, description: string) =>
+  Flag.String(name).pipe(readDuration, Flag.withDescription(description), Flag.optional)
+
+// An empty text would be 0.
+const integer = Schema.String.check(Schema.isPattern(/^\d{1,15}$/)).pipe(Schema.decodeTo(Schema.FiniteFromString))
+
+export const portFlag = Flag.String("port").pipe(
+  readAs(integer.check(Schema.isLessThanOrEqualTo(65_535)), "a port between 0 and 65535"),
+  Flag.withMetavar("integer"),
+  Flag.withDefault(4590)
+)
+
+/** Makes the flag of a number to go on after. */
+export const afterFlag = (description: string) =>
+  Flag.String("after").pipe(
+    readAs(integer, "a whole number from 0"),
+    Flag.withMetavar("integer"),
+    Flag.withDescription(description)
+  )
 
 export const subjectFlag = Flag.String("subject").pipe(
   Flag.withDescription("Whom it is for, if not the owner of the server"),
@@ -203,7 +231,13 @@ const readToken = Effect.fnUntraced(function*(tokenFile: Option.Option<string>) 
       )).trim()
     ))
     : yield* Config.option(Config.Redacted("SALLYPORT_TOKEN"))
-  if (Option.isSome(token) && Redacted.value(token.value) !== "") return token.value
+  if (Option.isSome(token) && Redacted.value(token.value) !== "") {
+    if (/^[\x21-\x7E]+$/.test(Redacted.value(token.value))) return token.value
+    return yield* new CommandFailed({
+      code: "Usage",
+      message: "The token holds characters that no token has; copy it again from \"sallyport sessions issue\""
+    })
+  }
   return yield* new CommandFailed({
     code: "Usage",
     message: `--url needs a token: put it into SALLYPORT_TOKEN, or name a file with --token-file`
@@ -213,13 +247,7 @@ const readToken = Effect.fnUntraced(function*(tokenFile: Option.Option<string>) 
 /** Tells an answer that no backend of this version gives apart from what a caller has written wrongly. */
 const ofBackend = (baseUrl: string) =>
   Effect.mapError((error: unknown) =>
-    Schema.isSchemaError(error) || (HttpClientError.isHttpClientError(error) && error.reason._tag !== "TransportError")
-      ? new CommandFailed({
-        code: "Failed",
-        message: `${baseUrl} does not answer as a backend of this version does; correct --url, or upgrade the older ` +
-          `of the two`
-      })
-      : error
+    Schema.isSchemaError(error) || HttpClientError.isHttpClientError(error) ? PublicAddress.notBackend(baseUrl) : error
   )
 
 /** Connects to the backend at an address. */
@@ -232,7 +260,8 @@ const connectTo = Effect.fnUntraced(function*(url: string, { stateDir, tokenFile
   const httpClient = (yield* HttpClient.HttpClient).pipe(
     HttpClient.mapRequest((request) =>
       HttpClientRequest.bearerToken(HttpClientRequest.prependUrl(request, baseUrl), token)
-    )
+    ),
+    PublicAddress.explain
   )
   const options = { httpClient, transformResponse: ofBackend(baseUrl) }
   return {
@@ -259,7 +288,9 @@ export const ask = Effect.fnUntraced(function*<A, B, E, E2, R, R2>(flags: Flags,
   readonly server: (server: Server) => Effect.Effect<B, E2, R2>
 }, creates = false) {
   return Option.isSome(flags.url)
-    ? yield* Effect.flatMap(connectTo(flags.url.value, flags), from.server).pipe(Effect.provide(layerHttp))
+    ? yield* Effect.flatMap(connectTo(flags.url.value, flags), from.server).pipe(
+      Effect.provide(PublicAddress.layerHttp)
+    )
     : yield* Effect.provide(from.store, layer(flags, creates))
 })
 

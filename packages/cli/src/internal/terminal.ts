@@ -8,6 +8,7 @@ import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Terminal from "effect/Terminal"
@@ -62,15 +63,25 @@ const cut = (text: string, cells: number): string => {
 
 export type Paint = (text: string) => string
 
+const halfYearMillis = Duration.toMillis("182 days")
+
 /** Says how wide the output is, and how to colour it: on terminals only, and never if `NO_COLOR` is set. */
 export const screen = Effect.gen(function*() {
   const { canColor } = yield* TerminalCapabilities.TerminalCapabilities
   const terminal = yield* Terminal.Terminal
   const columns = yield* terminal.columns
+  const now = yield* DateTime.now
   const style = (code: number): Paint => (text) => canColor && text !== "" ? `\u001B[${code}m${text}\u001B[0m` : text
   return {
     canColor,
     columns: columns === 0 ? 80 : columns,
+    /** Writes a time for a row, in UTC: to the minute, or a day of another half-year. */
+    time: (time: DateTime.Utc): string => {
+      const text = DateTime.formatIso(time)
+      return Math.abs(time.epochMilliseconds - now.epochMilliseconds) < halfYearMillis
+        ? text.slice(5, 16).replace("T", " ")
+        : text.slice(0, 10)
+    },
     strong: style(1),
     good: style(32),
     bad: style(31),
@@ -82,7 +93,7 @@ export type Screen = Effect.Success<typeof screen>
 /** Describes a column. What has to be copied from it is `whole`, and is never cut. */
 export interface Column<A> {
   readonly name: string
-  readonly of: (row: A) => string
+  readonly of: (row: A, screen: Screen) => string
   readonly whole?: boolean
   readonly paint?: (row: A, screen: Screen) => Paint
 }
@@ -90,9 +101,12 @@ export interface Column<A> {
 const gap = "  "
 const smallest = 6
 
-/** Writes rows below the names of their columns. The widest columns are cut until the table fits the terminal. */
+/**
+ * Writes rows below the names of their columns. The widest columns are cut until the table fits the terminal; on one that is
+ * narrower still, the last columns are left out.
+ */
 export const table = <A>(columns: ReadonlyArray<Column<A>>) => (rows: ReadonlyArray<A>, screen: Screen): string => {
-  const cells = rows.map((row) => columns.map((column) => Text.toLine(column.of(row)) ?? ""))
+  const cells = rows.map((row) => columns.map((column) => Text.toLine(column.of(row, screen)) ?? ""))
   const widths = columns.map(({ name }, index) =>
     cells.reduce((most, row) => Math.max(most, width(row[index] ?? "")), width(name))
   )
@@ -102,13 +116,14 @@ export const table = <A>(columns: ReadonlyArray<Column<A>>) => (rows: ReadonlyAr
     for (const [index, cells] of widths.entries()) {
       if (columns[index]?.whole !== true && cells > smallest && cells > (widths[widest] ?? 0)) widest = index
     }
-    if (widest === -1) break
-    widths[widest] = (widths[widest] ?? 0) - 1
+    if (widest !== -1) widths[widest] = (widths[widest] ?? 0) - 1
+    else if (widths.length > 1) widths.pop()
+    else break
   }
   const line = (texts: ReadonlyArray<string>, paint: (index: number) => Paint) =>
-    texts.map((text, index) => {
+    texts.slice(0, widths.length).map((text, index) => {
       const shown = Text.shown(cut(text, widths[index] ?? 0))
-      const blanks = index === texts.length - 1 ? 0 : (widths[index] ?? 0) - width(shown)
+      const blanks = index === widths.length - 1 ? 0 : (widths[index] ?? 0) - width(shown)
       return paint(index)(shown) + " ".repeat(Math.max(0, blanks))
     }).join(gap).trimEnd()
   return [
@@ -121,9 +136,6 @@ export const table = <A>(columns: ReadonlyArray<Column<A>>) => (rows: ReadonlyAr
     )
   ].join("\n")
 }
-
-/** Writes a time for a row, to the minute. */
-export const shortTime = (time: DateTime.Utc): string => DateTime.formatIso(time).slice(0, 16).replace("T", " ")
 
 export const jsonFlag = {
   json: Flag.Boolean("json").pipe(
@@ -147,6 +159,15 @@ export const yesFlag = {
   yes: Flag.Boolean("yes").pipe(Flag.withDescription("Do it without asking"), Flag.withDefault(false))
 }
 
+/** Asks on the terminal. Ctrl-C and Escape are no answer, and a script must not take them for success. */
+export const ask = <A>(prompt: Prompt.Prompt<A>) =>
+  Effect.catchTag(Prompt.run(prompt), "QuitError", () =>
+    Effect.andThen(
+      // The question's line is still open.
+      Console.error(""),
+      new CommandFailed({ code: "NotConfirmed", message: "Nothing was changed" })
+    ))
+
 /** Asks before what destroys. Without a terminal there is no one to ask, and the answer is never a silent yes. */
 export const confirm = Effect.fnUntraced(function*(yes: boolean, question: string) {
   if (yes) return
@@ -156,7 +177,7 @@ export const confirm = Effect.fnUntraced(function*(yes: boolean, question: strin
       message: `Nothing was changed: this asks first, and there is no terminal to ask on; give --yes`
     })
   }
-  if (yield* Prompt.run(Prompt.Confirm({ message: question }))) return
+  if (yield* ask(Prompt.Confirm({ message: question }))) return
   return yield* new CommandFailed({ code: "NotConfirmed", message: "Nothing was changed" })
 })
 

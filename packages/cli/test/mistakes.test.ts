@@ -1,0 +1,267 @@
+/** What a person reads who has mistyped something, and the exit code by which a script tells one failure from another. */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import { type ExitCode, exitCodes } from "@sallyport/cli/ExitCode"
+import * as Persistence from "@sallyport/cli/Persistence"
+import * as StateDirectory from "@sallyport/cli/StateDirectory"
+import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Struct from "effect/Struct"
+import * as NFS from "node:fs"
+import * as Http from "node:http"
+import * as NPath from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import * as Sallyport from "../../../test-support/backend.ts"
+import { timeout } from "../../../test-support/programs.ts"
+import { commandLine } from "./commandLine.ts"
+
+/** Makes clients ask, as the relay's side of the backend would. */
+const ask = (directory: string, thumbprints: ReadonlyArray<string>, options: ConnectClientStore.Options = {}) =>
+  Effect.gen(function*() {
+    const store = Persistence.layer({ database: undefined, state: yield* StateDirectory.open(directory) })
+    yield* Effect.flatMap(
+      ConnectClientStore.ConnectClientStore,
+      (clients) =>
+        Effect.forEach(
+          thumbprints,
+          (thumbprint) =>
+            clients.request({ proofKeyThumbprint: thumbprint.padEnd(43, "a"), account: "ada", label: "phone" })
+        )
+    ).pipe(Effect.provide(Layer.provide(ConnectClientStore.layerWith(options), store)))
+  }).pipe(Effect.provide([NodeServices.layer, NodeCrypto.layer]))
+
+const listening = (handler: Http.RequestListener) =>
+  Effect.acquireRelease(
+    Effect.callback<Http.Server>((resume) => {
+      const server = Http.createServer(handler)
+      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) => Effect.sync(() => void server.close())
+  ).pipe(Effect.map((server) => {
+    const address = server.address()
+    return `http://127.0.0.1:${typeof address === "object" && address !== null ? address.port : 0}`
+  }))
+
+interface Mistake {
+  readonly args: ReadonlyArray<string>
+  readonly code: ExitCode
+  readonly says: RegExp
+  readonly env?: Readonly<Record<string, string>>
+}
+
+describe("sallyport tells what is wrong and what to do, in a line, by type", () => {
+  it.live(
+    "L-17 L-18: each mistyped command, option, value, id, address and token, and each exit code",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* Sallyport.freshState
+        const server = yield* Sallyport.serve(state)
+        const token = yield* Sallyport.pair(server)
+        const { run } = yield* Sallyport.startRun(server, token, { to: 100_000, everyMillis: 50 })
+        yield* ask(state, ["first", "finest"])
+        const page = yield* listening((_, response) => response.end("<h1>hello</h1>"))
+        const gateway = yield* listening((_, response) => response.writeHead(502).end("bad gateway"))
+        const moved = yield* listening((_, response) => response.writeHead(302, { location: server.url }).end())
+        const older = yield* listening((_, response) =>
+          response.writeHead(404, { "content-type": "application/json" }).end(`{"error":"none"}`)
+        )
+        const reader = yield* commandLine([
+          "sessions",
+          "issue",
+          "--label",
+          "reader",
+          "--scope",
+          "runs:read",
+          "--state-dir",
+          state
+        ])
+        const copy = Effect.map(Sallyport.freshState, (copied) => {
+          NFS.cpSync(state, copied, { recursive: true })
+          for (const directory of [copied, NPath.join(copied, "secrets")]) NFS.chmodSync(directory, 0o700)
+          return copied
+        })
+        const aged = yield* copy
+        yield* ask(aged, ["expired"], { pendingLifetime: "1 millis" })
+        const broken = yield* copy
+        const database = new DatabaseSync(NPath.join(broken, "sallyport.db"))
+        database.exec("PRAGMA ignore_check_constraints = ON")
+        database.exec("UPDATE sallyport_connect_settings SET mode = 'everyone'")
+        database.exec("DROP TABLE sallyport_run_events")
+        database.close()
+
+        const here = ["--state-dir", state]
+        const there = ["--url", server.url]
+        const env = { SALLYPORT_TOKEN: token }
+        const typo = (args: ReadonlyArray<string>, says: RegExp): Mistake => ({ args, code: "Usage", says })
+        const mistakes: ReadonlyArray<Mistake> = [
+          typo(["statsu"], /Unknown subcommand "statsu".*; did you mean status/),
+          typo(["runs", "lst"], /Unknown subcommand "lst".*; did you mean list/),
+          typo(["sessions", "list", "--jsn"], /Unrecognized flag: --jsn/),
+          typo(["links", "revoke"], /Missing required argument: link/),
+          typo(["links", "revoke", ""], /link/),
+          typo(["runs", "tail", "a", "b"], /Unexpected positional argument: "b"/),
+          typo(["runs", "tail", "a", "--after", "x"], /--after: "x"\. Expected a whole number from 0/),
+          typo(["runs", "tail", "a", "--after="], /Missing value for flag --after\. Expected a whole number from 0/),
+          typo(["feed", "tail", "--after", "-1"], /--after: "-1"\. Expected a whole number from 0/),
+          typo(["pair", "--lifetime", "soon"], /--lifetime: "soon"\. Expected a duration such as "10 minutes"/),
+          typo(["pair", "--port", "99999"], /--port: "99999"\. Expected a port between 0 and 65535/),
+          typo(["pair", "--scope", "everything", ...here], /A scope has the form resource:action/),
+          typo(["runs", "start", "t", "--input", "{", ...there], /--input: "\{"\. Expected JSON, such as/),
+          typo(["runs", "start", "t", ...here], /executed by a server.*--url/),
+          typo(["runs", "list", "--status", "lost"], /--status: "lost"\. Expected: "running"/),
+          typo(["connect", "security", "everyone"], /<mode>: "everyone"\. Expected: "account" \| "client-approval"/),
+          typo(["sessions", "revoke", ...here], /Name one session, or give --all/),
+          typo(["sessions", "revoke-others", ...here], /--keep/),
+          typo(["sessions", "list", ...there], /--url needs a token.*SALLYPORT_TOKEN.*--token-file/),
+          typo(["sessions", "list", ...there, ...here], /Give --url or --state-dir, not both/),
+          typo(["sessions", "list", ...there, "--token-file", "/no/such/file"], /token cannot be read.*--token-file/),
+          typo(["completions", "tcsh"], /<shell>: "tcsh"\. Expected: "bash"/),
+          {
+            args: ["connect", "status", ...there],
+            env,
+            code: "Usage",
+            says: /"connect status" works on.*not with --url/
+          },
+          { args: ["runs", "sweep", ...there], env, code: "Usage", says: /a server sweeps by itself/ },
+
+          {
+            args: ["sessions", "list", "--url", "nonsense"],
+            env,
+            code: "InvalidInput",
+            says: /"nonsense" is not an http/
+          },
+          { args: ["sessions", "list", "--url", "ftp://a.example"], env, code: "InvalidInput", says: /ftp/ },
+          {
+            args: ["sessions", "list", "--url", "http://127.0.0.1:1"],
+            env,
+            code: "Unavailable",
+            says: /127\.0\.0\.1:1: .*Start the server/
+          },
+          {
+            args: ["sessions", "list", "--url", "http://no-such-host.invalid"],
+            env,
+            code: "Unavailable",
+            says: /no-such-host\.invalid/
+          },
+          {
+            args: ["sessions", "list", "--url", server.url.replace("http:", "https:")],
+            env,
+            code: "Unavailable",
+            says: /speaks no TLS/
+          },
+          {
+            args: ["sessions", "list", "--url", page],
+            env,
+            code: "Failed",
+            says: /does not answer as a backend.*correct --url/
+          },
+          { args: ["sessions", "list", "--url", gateway], env, code: "Failed", says: /does not answer as a backend/ },
+          { args: ["sessions", "list", "--url", older], env, code: "Failed", says: /does not answer as a backend/ },
+          {
+            args: ["sessions", "list", "--url", moved],
+            env,
+            code: "Failed",
+            says: /sends its clients to http.*name that address with --url/
+          },
+          { args: ["feed", "tail", "--url", page], env, code: "Failed", says: /does not answer as a backend/ },
+          { args: ["feed", "tail", "--url", gateway], env, code: "Failed", says: /does not answer as a backend/ },
+          { args: ["runs", "tail", "x", "--url", older], env, code: "Failed", says: /does not answer as a backend/ },
+          {
+            args: ["runs", "tail", "x", "--url", "http://127.0.0.1:1"],
+            env,
+            code: "Unavailable",
+            says: /127\.0\.0\.1:1/
+          },
+          {
+            args: ["sessions", "list", ...there],
+            env: { SALLYPORT_TOKEN: "wrong" },
+            code: "SignedOut",
+            says: /sallyport sessions issue/
+          },
+          {
+            args: ["feed", "tail", ...there],
+            env: { SALLYPORT_TOKEN: "wrong" },
+            code: "SignedOut",
+            says: /sallyport sessions issue/
+          },
+          {
+            args: ["sessions", "list", ...there],
+            env: { SALLYPORT_TOKEN: "a b\u00e9\nc" },
+            code: "Usage",
+            says: /token/
+          },
+          { args: ["sessions", "list", ...there], env: { SALLYPORT_TOKEN: "пароль" }, code: "Usage", says: /token/ },
+          {
+            args: ["links", "list", ...there],
+            env: { SALLYPORT_TOKEN: reader.stdout.trim() },
+            code: "NotAllowed",
+            says: /access:read/
+          },
+
+          { args: ["links", "revoke", "nothing", ...here], code: "NotFound", says: /list/ },
+          { args: ["sessions", "revoke", "nothing", ...here], code: "NotFound", says: /list/ },
+          {
+            args: ["sessions", "revoke-others", "--keep", "nothing", "--yes", ...here],
+            code: "NotFound",
+            says: /sallyport sessions list/
+          },
+          { args: ["runs", "tail", "nothing", ...here], code: "NotFound", says: /check the id|runs list/ },
+          { args: ["connect", "approve", "nothing", ...here], code: "NotFound", says: /list the clients/ },
+          { args: ["credentials", "set", "no.such", ...here], code: "NotFound", says: /sallyport credentials status/ },
+          { args: ["connect", "approve", "fi", ...here], code: "Ambiguous", says: /give more of the thumbprint/ },
+          { args: ["connect", "approve", "fi", ...there], env, code: "Ambiguous", says: /give more of the thumbprint/ },
+          { args: ["connect", "approve", "expired", "--state-dir", aged], code: "Expired", says: /has expired; / },
+          {
+            args: ["connect", "approve", "first", "--code", "0000-0000", ...here],
+            code: "Changed",
+            says: /look at its request again/
+          },
+          { args: ["connect", "security", "--state-dir", broken], code: "Unreadable", says: /until it is set again/ },
+          {
+            args: ["runs", "tail", run.runId, "--state-dir", broken],
+            code: "Unavailable",
+            says: /check that the database can be reached/
+          },
+          { args: ["connect", "rotate-key", ...here], code: "NotLinked", says: /sallyport connect link/ },
+          { args: ["status", "--state-dir", `${state}-typo`], code: "NoState", says: /--state-dir.*sallyport serve/ },
+          {
+            args: ["sessions", "issue", "--label", "a", "--scope", "no:thing", ...here],
+            code: "NotAllowed",
+            says: /no:thing/
+          },
+          { args: ["credentials", "test", "github.token", ...here], code: "NotValid", says: /is not set/ },
+          { args: ["sessions", "revoke", "--all", ...here], code: "NotConfirmed", says: /--yes/ },
+          { args: ["sessions", "revoke-others", ...there], env, code: "NotConfirmed", says: /--yes/ },
+          { args: ["credentials", "remove", "github.token", ...here], code: "NotConfirmed", says: /--yes/ },
+          { args: ["connect", "unlink", ...here], code: "NotConfirmed", says: /--yes/ },
+          { args: ["runs", "sweep", ...here], code: "NotConfirmed", says: /--yes/ },
+          { args: ["pair", "--lifetime", "400 days", ...here], code: "InvalidInput", says: /up to/ },
+          {
+            args: ["pair", "--public-url", "nonsense", ...here],
+            code: "InvalidInput",
+            says: /"nonsense" is not an http/
+          },
+          { args: ["runs", "start", "thread", "--key", "key", ...there], env, code: "Conflict", says: /key/ },
+          { args: ["doctor", "--state-dir", broken], code: "Unhealthy", says: /found a fault: / }
+        ]
+        const wrong: Array<unknown> = []
+        for (const { args, code, env, says } of mistakes) {
+          const ended = yield* commandLine(args, env === undefined ? {} : { env })
+          const { stderr } = ended
+          const isUsage = stderr.includes("\nUsage: ")
+          const isFine = ended.code === exitCodes[code] && says.test(stderr) &&
+            (ended.stdout === "" || code === "Unhealthy") &&
+            (isUsage ? /^sallyport: [^\n]+\nUsage: [^\n]+\nRun "[^\n]+\n$/ : /^sallyport: [^\n]+\n$/).test(stderr) &&
+            !/\bundefined\b|\[object|Error\b|\bat .*:\d+:\d+/.test(stderr) && !stderr.includes(token)
+          if (!isFine) wrong.push([args.join(" "), code, String(says), ended])
+        }
+        assert.deepStrictEqual(wrong, [])
+        // A relay is needed for the one that is left, which connectRotation.test.ts has.
+        const shown = new Set(mistakes.map(({ code }) => code))
+        assert.deepStrictEqual(Struct.keys(exitCodes).filter((name) => !shown.has(name)), ["RelayNotTold"])
+      }).pipe(Effect.scoped),
+    timeout
+  )
+})
