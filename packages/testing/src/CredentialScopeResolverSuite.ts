@@ -296,8 +296,22 @@ export const suite = <E>(
         assert.strictEqual(yield* refusal("provider.org-only", single("x")), "NotPermitted")
         assert.strictEqual(yield* refusal(token, single("")), "WrongParts")
         assert.strictEqual(yield* refusal(token, single("x".repeat(65_536))), "ValueTooLarge")
-        memberships.set("ada", { org: { id: "", role: "owner" }, workspace: null })
-        assert.strictEqual(yield* refusal(token, single("x")), "OrgLookupFailed")
+        for (const id of ["", "a\u0000b", "\ud800", "x".repeat(256)]) {
+          memberships.set("ada", { org: { id, role: "owner" }, workspace: null })
+          assert.strictEqual(yield* refusal(token, single("x")), "OrgLookupFailed")
+          memberships.set("ada", { org: null, workspace: { id, role: "owner" } })
+          assert.strictEqual(yield* refusal(token, single("x")), "OrgLookupFailed")
+        }
+        for (const subject of ["", "a\u0000b", "\ud800", "a\u202eb", "x".repeat(513)]) {
+          const calls: ReadonlyArray<Effect.Effect<unknown, CredentialScopeResolver.CredentialError>> = [
+            credentials.write({ subject }, { key: token, values: single("x") }),
+            credentials.remove({ subject }, { key: token }),
+            credentials.resolve({ subject }, token),
+            credentials.list({ subject }),
+            credentials.status({ subject })
+          ]
+          for (const call of calls) assert.strictEqual(reasonOf(yield* Effect.flip(call)), "InvalidInput")
+        }
         for (const key of ["provider.unknown", "../x", ""]) {
           assert.strictEqual(reasonOf(yield* Effect.flip(credentials.resolve(ada, key))), "UnknownKey")
           assert.strictEqual(reasonOf(yield* Effect.flip(credentials.test(ada, key))), "UnknownKey")

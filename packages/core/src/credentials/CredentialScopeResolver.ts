@@ -37,6 +37,7 @@ import {
   CredentialError,
   CredentialRejected,
   fail,
+  InvalidInput,
   NotPermitted,
   NotSet,
   OrgLookupFailed,
@@ -58,6 +59,9 @@ import type { Found } from "./internal/credentialReads.ts"
 import * as Rights from "./internal/credentialRights.ts"
 import type { Caller } from "./internal/credentialRights.ts"
 import * as Vault from "./internal/credentialVault.ts"
+import { nameRule } from "../access/internal/inputRules.ts"
+import * as Input from "../Input.ts"
+import * as Text from "../Text.ts"
 import { mayWrite, type Membership, OrgLookupError, OrgMembership } from "./OrgMembership.ts"
 import { CredentialKey, CredentialScope, type ScopedCredential } from "../access/ScopedCredential.ts"
 import { type ScopedCredentialRow, type ScopedOwner } from "../access/ScopedCredentialRepository.ts"
@@ -67,6 +71,7 @@ export {
   CredentialError,
   CredentialRejected,
   CredentialStoreUnavailable,
+  InvalidInput,
   NoActiveOrg,
   NotPermitted,
   NotSet,
@@ -243,6 +248,8 @@ export type Requirements =
   | Kdf.Kdf
   | SecureRandom.SecureRandom
 
+const checkInput = Input.check((problem) => new CredentialError({ reason: new InvalidInput(problem) }))
+
 const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   CredentialScopeResolver["Service"],
   never,
@@ -265,12 +272,15 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   }
 
   const lookUp = ({ subject }: Caller): Effect.Effect<Membership, CredentialError> =>
-    membership.active(subject).pipe(
-      Effect.filterOrFail(
-        ({ org, workspace }) => org?.id !== "" && workspace?.id !== "",
-        () => new OrgLookupError({ cause: new Error("The look-up answered with an empty id") })
-      ),
-      Effect.mapError((cause) => new CredentialError({ reason: new OrgLookupFailed({ cause }) }))
+    Effect.andThen(
+      checkInput({ subject: nameRule }, { subject }),
+      membership.active(subject).pipe(
+        Effect.filterOrFail(
+          ({ org, workspace }) => [org, workspace].every((one) => one === null || Text.isKey(one.id)),
+          () => new OrgLookupError({ cause: new Error("The look-up answered with an id that is none") })
+        ),
+        Effect.mapError((cause) => new CredentialError({ reason: new OrgLookupFailed({ cause }) }))
+      )
     )
 
   // ---------------------------------------------------------------------------

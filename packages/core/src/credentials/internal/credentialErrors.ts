@@ -40,6 +40,21 @@ export class WrongParts extends Schema.TaggedError<WrongParts>()("WrongParts", {
 }
 
 /**
+ * Reports that something the service was given is none that it can be. Nothing was looked up or changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
+  field: Schema.String,
+  expected: Schema.String
+}) {
+  override get message() {
+    return `${this.field} must be ${this.expected}`
+  }
+}
+
+/**
  * Reports a value that is larger than the limit. Nothing was changed.
  *
  * @category errors
@@ -190,6 +205,7 @@ export class CredentialError extends Schema.TaggedError<CredentialError>()("Cred
   reason: Schema.Union([
     UnknownKey,
     WrongParts,
+    InvalidInput,
     ValueTooLarge,
     ScopeNotAllowed,
     NoActiveOrg,

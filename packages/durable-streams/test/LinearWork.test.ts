@@ -1,0 +1,25 @@
+import { assert, describe, it } from "@effect/vitest"
+import { execFileSync } from "node:child_process"
+import { fileURLToPath } from "node:url"
+
+const program = fileURLToPath(new URL("./programs/work.ts", import.meta.url))
+
+interface Counts {
+  readonly name: string
+  readonly unit: string
+  readonly half: number
+  readonly whole: number
+}
+
+describe("the decoders that meet the network", () => {
+  it("BOOT-11 C-24: do at most about twice the work for an input of the largest size as for one of half of it", () => {
+    const output = execFileSync(process.execPath, ["--conditions=sallyport-source", program], { encoding: "utf8" })
+    const counts: ReadonlyArray<Counts> = JSON.parse(output)
+    assert.isAbove(counts.length, 30)
+    // Some of them look at every character.
+    assert.isAbove(Math.max(...counts.map(({ whole }) => whole)), 100_000)
+    for (const { half, name, unit, whole } of counts) {
+      assert.isAtMost(whole, 2.2 * half + 1_000, `${name} of ${JSON.stringify(unit)}`)
+    }
+  }, 120_000)
+})
