@@ -157,14 +157,17 @@ const builtPages = async (directory: string) => {
 }
 
 /**
- * Every source is there with its JavaScript, declarations and maps, and nothing else is.
+ * Every source is there with its JavaScript, declarations and maps, and the files that `exports` names, and nothing else is.
  */
-const contents = async ({ directory, files }: Package) => {
+const contents = async ({ directory, files, manifest }: Package) => {
   const sources = (await filesBelow(join(directory, "src"))).map((file) => `src/${file}`)
   const expected = new Set([
     "LICENSE",
     "README.md",
     "package.json",
+    ...Object.values(manifest.exports ?? {}).flatMap((target) =>
+      typeof target === "string" ? [target.replace(/^\.\//, "")] : []
+    ),
     ...sources,
     ...await builtPages(directory),
     ...sources.filter((file) => /\.tsx?$/.test(file)).flatMap((file) => {
