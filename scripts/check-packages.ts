@@ -149,7 +149,7 @@ const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
 }
 
 /**
- * Every source is there with its JavaScript, declarations and maps, and nothing else is.
+ * Every source is there with its JavaScript, declarations and maps, and the files that `exports` names, and nothing else is.
  */
 const contents = async ({ directory, files, manifest }: Package) => {
   const sources = (await filesBelow(join(directory, "src"))).map((file) => `src/${file}`)
@@ -157,6 +157,9 @@ const contents = async ({ directory, files, manifest }: Package) => {
     "LICENSE",
     "README.md",
     "package.json",
+    ...Object.values(manifest.exports ?? {}).flatMap((target) =>
+      typeof target === "string" ? [target.replace(/^\.\//, "")] : []
+    ),
     ...sources,
     // What is built from the pages.
     ...files.filter((file) => manifest.imports?.["#pages"] === `./${file}`),

@@ -15,6 +15,7 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { networkInterfaces } from "node:os"
+import { CommandFailed } from "./ExitCode.ts"
 import * as Addresses from "./internal/addresses.ts"
 import * as PairingLinks from "./internal/pairingLinks.ts"
 import { pairingText } from "./internal/pairingText.ts"
@@ -99,11 +100,15 @@ const revoke = Command.make(
 export const links = parent.pipe(Command.withSubcommands([list, revoke]))
 
 /** Returns the address under which other machines of the network reach a server of this machine. */
-const lanAddress = (port: number) =>
-  Effect.map(
-    Effect.fromResult(NetAddress.inetAddress(NetAddress.ipv4Unspecified, port)),
-    (address) => Addresses.urlsOf(address, networkInterfaces()).slice(0, 1)
-  )
+const lanAddress = Effect.fnUntraced(function*(port: number) {
+  const any = yield* Effect.fromResult(NetAddress.inetAddress(NetAddress.ipv4Unspecified, port))
+  const [url] = Addresses.urlsOf(any, networkInterfaces())
+  if (url !== undefined && url !== Addresses.localUrl(any)) return url
+  return yield* new CommandFailed({
+    code: "Failed",
+    message: "This machine has no address in a network; connect it, or name an address with --public-url"
+  })
+})
 
 /**
  * Makes a pairing link and shows it, with a QR code.
@@ -143,12 +148,13 @@ export const pair = Command.make(
   Effect.fnUntraced(
     function*({ label, lan, lifetime, machine, port, publicUrl, scope, sessionLifetime, subject, ...flags }) {
       const scopes = yield* StoreCommands.scopesOf(scope)
+      if (lan && Option.isSome(publicUrl)) {
+        return yield* new CommandFailed({ code: "Usage", message: "Give --lan or --public-url, not both" })
+      }
       // The address is read first: a misspelt one must leave no link behind.
-      const [address = `http://127.0.0.1:${port}`] = Option.isSome(publicUrl)
-        ? [publicUrl.value]
-        : lan
+      const address = lan
         ? yield* lanAddress(port)
-        : Option.toArray(flags.url)
+        : Option.getOrElse(Option.orElse(publicUrl, () => flags.url), () => `http://127.0.0.1:${port}`)
       const baseUrl = yield* Effect.fromResult(PairingUrl.httpBase(address))
       const wanted: PairingLinks.Wanted = {
         kind: machine ? "machine" : "device",

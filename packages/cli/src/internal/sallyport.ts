@@ -4,6 +4,7 @@ import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as References from "effect/References"
 import { connect } from "../Connect.ts"
 import { credentials } from "../Credentials.ts"
 import { doctor } from "../Doctor.ts"
@@ -48,7 +49,9 @@ export const run = (args: ReadonlyArray<string>) =>
       const sentence = describeFailure(cause)
       return sentence === undefined ? Effect.void : Console.error(`sallyport: ${sentence}`)
     }),
-    Effect.provide(Help.layer)
+    Effect.provide(Help.layer),
+    // A command says itself what it did; a server has its log for that. --log-level changes either.
+    Effect.provideService(References.MinimumLogLevel, args.includes(serve.name) ? "Info" : "Warn")
   )
 
 /** Returns the exit code of a command line that has ended. A server that a signal stops has not failed. */
