@@ -82,7 +82,9 @@ export interface ServerOptions {
   readonly policy?: AuthPolicy.Kind | undefined
   /** What it requires of proofs; it takes none by default. */
   readonly dpop?: DpopProof.Options | undefined
-  /** What the host serves beside it, in place of our pages. */
+  /** Whether it has the pages of the library; `false` if the host's routes take their place. */
+  readonly pages?: false | undefined
+  /** What the host serves beside it. */
   readonly routes?: Layer.Layer<never, never, HttpRouter.HttpRouter> | undefined
 }
 
@@ -138,10 +140,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
   )
   const context = yield* Layer.build(
     HttpRouter.serve(
-      Layer.merge(
-        Sallyport.layer({ prefix: options.prefix, pages: options.routes === undefined ? {} : false }),
-        options.routes ?? Layer.empty
-      ),
+      Layer.merge(Sallyport.layer({ prefix: options.prefix, pages: options.pages }), options.routes ?? Layer.empty),
       {
         disableLogger: true,
         disableListenLog: true

@@ -80,6 +80,7 @@ describe("an owner's decisions in a browser", () => {
 
         // Every button of the group is covered, from the first click on.
         posts.length = 0
+        yield* step(() => page.waitForSelector("#waiting li:first-child .sp-b[aria-disabled=false]"))
         yield* step(() =>
           page.evaluate(() => {
             for (const button of document.querySelectorAll<HTMLButtonElement>("#waiting li:first-child .sp-b")) {

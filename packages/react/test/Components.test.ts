@@ -17,7 +17,7 @@ const { step } = Browser
 
 /** Starts a server with the page, and opens the page in a browser that is signed in. */
 const opened = Effect.gen(function*() {
-  const server = yield* start({ routes: pageRoutes(yield* bundle) })
+  const server = yield* start({ pages: false, routes: pageRoutes(yield* bundle) })
   const wire = yield* network(server.port)
   const owner = yield* connect(server.url, having(yield* server.token()))
   const chromium = yield* Browser.browser
@@ -272,7 +272,7 @@ describe("the connections in a browser", () => {
       Effect.gen(function*() {
         const way = yield* network(0)
         const url = `http://desk.localhost:${way.port}`
-        const server = yield* start({ routes: pageRoutes(yield* bundle), publicUrl: url })
+        const server = yield* start({ pages: false, routes: pageRoutes(yield* bundle), publicUrl: url })
         way.lead(server.port)
         const chromium = yield* Browser.browser
         const page = yield* Effect.flatMap(Browser.profile(chromium), (context) => step(() => context.newPage()))
@@ -329,7 +329,8 @@ describe("the connections in a browser", () => {
         yield* step(() => page.getByRole("button", { name: "Show older", exact: true }).dblclick())
         yield* text(page, /owner made the link “Link 2”, for one device\./)
 
-        yield* step(() => page.getByLabel("Search").fill("link 77"))
+        yield* step(() => page.keyboard.press("/"))
+        yield* step(() => page.keyboard.type("link 77"))
         yield* text(page, /\d+ found/)
         yield* text(page, /“Link 77”/)
         yield* axe(page, "activity")

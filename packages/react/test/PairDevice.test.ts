@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Page } from "playwright-core"
 import * as Browser from "../../../test-support/browser.ts"
-import { connect, having, network, type ServerOptions, start } from "../../client/test/support.ts"
+import { connect, having, network, pretend, type ServerOptions, start } from "../../client/test/support.ts"
 import { axe, bundle, pageRoutes, postsOf, problemsOf, text } from "./support.ts"
 
 const { step } = Browser
@@ -14,7 +14,7 @@ const timeout = 300_000
 
 /** Starts a server with the page, and a browser that is not signed in. */
 const opened = Effect.fnUntraced(function*(options: ServerOptions = {}) {
-  const server = yield* start({ ...options, routes: pageRoutes(yield* bundle) })
+  const server = yield* start({ ...options, pages: false, routes: pageRoutes(yield* bundle) })
   const wire = yield* network(server.port)
   const owner = yield* connect(server.url, having(yield* server.token()))
   const chromium = yield* Browser.browser
@@ -268,6 +268,37 @@ describe("pairing in a browser", () => {
         yield* step(() => page.goto(`${wire.url}/pairing`))
         const { code } = yield* issue(owner)
         yield* step(() => page.getByLabel("Pairing code").fill(code))
+        // A server that holds its answers back until it has begun, and a proxy that answers for it meanwhile.
+        let release = () => {}
+        const held = new Promise<void>((resolve) => {
+          release = resolve
+        })
+        yield* step(() =>
+          page.route("**/api/auth/bootstrap/preview", async (route) => {
+            await held
+            await route.continue()
+          })
+        )
+        yield* step(() => page.keyboard.press("Enter"))
+        yield* text(page, /Waiting for the server\.\s+This is usual for up to a minute after a start/)
+        release()
+        yield* text(page, /Pair this browser with/)
+        yield* step(() => page.unroute("**/api/auth/bootstrap/preview"))
+        const proxy = yield* pretend((_request, response) => {
+          response.writeHead(503, { "content-type": "text/html" }).end("<h1>503</h1>")
+        })
+        yield* step(() => page.getByRole("button", { name: "Don’t pair" }).click())
+        wire.lead(Number(new URL(proxy.url).port))
+        wire.cutAll()
+        yield* step(() => page.getByRole("button", { name: "Continue" }).click())
+        yield* text(page, /The server is starting/)
+        yield* axe(page, "pair-starting")
+        wire.lead(server.port)
+        wire.cutAll()
+        yield* text(page, /Pair this browser with/)
+        yield* step(() => page.getByRole("button", { name: "Don’t pair" }).click())
+        yield* step(() => page.getByLabel("Pairing code").focus())
+
         wire.lead(1)
         wire.cutAll()
         yield* step(() => page.keyboard.press("Enter"))

@@ -14,6 +14,7 @@ const total = 30
 const opened = Effect.gen(function*() {
   const steps = yield* Queue.unbounded<"step" | "fail">()
   const server = yield* start({
+    pages: false,
     routes: pageRoutes(yield* bundle),
     program: ({ run }) =>
       Effect.gen(function*() {

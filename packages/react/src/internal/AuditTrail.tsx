@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { useEffect, useId, useState } from "react"
+import { useEffect, useId, useRef, useState } from "react"
 import { useHistory, useStore } from "../Hooks.ts"
 import { Button, Empty, Fault, Known, Section, useNow } from "./parts.tsx"
 import * as Words from "./words.ts"
@@ -27,7 +27,7 @@ const typed = Duration.millis(250)
 
 /**
  * Lists every change of access by its actor, the newest first and by day, live; older ones on request, and those of a kind
- * or with a text in them, which the server searches.
+ * or with a text in them, which the server searches. The key `/` leads to the search.
  *
  * @category components
  * @since 0.1.0
@@ -70,6 +70,18 @@ const sessionBefore = (entry: AccessEntry, older: ReadonlyArray<AccessEntry>): O
 const Trail = ({ view }: { readonly view: AccessView }) => {
   const now = useNow()
   const id = useId()
+  const field = useRef<HTMLInputElement>(null)
+  useEffect(() => {
+    const seek = (event: KeyboardEvent) => {
+      const isTyping = event.target instanceof Element &&
+        event.target.closest("input, select, textarea, dialog") !== null
+      if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return
+      event.preventDefault()
+      field.current?.focus()
+    }
+    addEventListener("keydown", seek)
+    return () => removeEventListener("keydown", seek)
+  }, [])
   const [text, setText] = useState("")
   const [kind, setKind] = useState<AccessEventKind | "">("")
   const search = useTyped(text.trim())
@@ -97,7 +109,9 @@ const Trail = ({ view }: { readonly view: AccessView }) => {
         <label className="sp-field">
           <span>Search</span>
           <input
+            ref={field}
             type="search"
+            aria-keyshortcuts="/"
             className="sp-in"
             value={text}
             maxLength={128}

@@ -1,4 +1,6 @@
 import type { ConnectClient } from "@sallyport/client/AccessFeed"
+import type { DecisionOptions } from "@sallyport/client/Approval"
+import type * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import { useEffect, useState } from "react"
 import { useActions, useConnectClients, useSnapshot } from "../Hooks.ts"
@@ -14,7 +16,8 @@ import {
   Note,
   Section,
   useNow,
-  useScopes
+  useScopes,
+  useSettled
 } from "./parts.tsx"
 import * as Words from "./words.ts"
 
@@ -50,56 +53,27 @@ export const WaitingClients = () => {
   async function finish(done: Promise<Option.Option<unknown>>) {
     if (Option.isSome(await done)) close()
   }
-  const card = (client: ConnectClient) => {
-    const { account, deviceType, label, pendingUntil, proofKeyThumbprint, requestedAt, verificationCode } = client
-    // The code that was seen goes with the decision: a request that was made again is not approved by an old click.
-    const seen = { client: proofKeyThumbprint, code: verificationCode }
-    return (
-      <li key={proofKeyThumbprint} className="sp-ask">
-        <div>
-          <p className="sp-name">
-            <span>{Words.quoted(label)}</span>
-            {deviceType !== "unknown" && <span className="sp-tag">{deviceType}</span>}
-          </p>
-          <p className="sp-meta">
-            <span>Account {account}</span>
-            <span>
-              asked <Ago at={requestedAt} now={now} />
-            </span>
-            {pendingUntil !== null && (
-              <span>
-                request ends in <Left at={pendingUntil} now={now} />
-              </span>
-            )}
-          </p>
-        </div>
-        <p className="sp-verify">
-          <span>Its screen must show</span>
-          <b>{verificationCode}</b>
-        </p>
-        <div className="sp-row">
-          <Button busy={isBusy} onClick={() => act("approve", decide("approve", seen))}>Approve</Button>
-          <Button kind="second" busy={isBusy} onClick={() => act("reject", decide("reject", seen))}>Reject</Button>
-          <Button
-            kind="quiet"
-            busy={isBusy}
-            onClick={() => {
-              setReason("")
-              setBlocked(client)
-            }}
-          >
-            Block
-          </Button>
-        </div>
-      </li>
-    )
-  }
   if (waiting.length === 0 && blocked === undefined) return null
   return (
     <>
       <Section id="waiting" title="Waiting for you" lead="Approve a device only if its own screen shows the same code.">
         {blocked === undefined && <Fault fault={fault} />}
-        <ul>{waiting.map(card)}</ul>
+        <ul>
+          {waiting.map((client) => (
+            <WaitCard
+              // A request that is made again is another card.
+              key={`${client.proofKeyThumbprint} ${client.verificationCode}`}
+              client={client}
+              now={now}
+              busy={isBusy}
+              onDecide={(decision, seen) => act(decision, decide(decision, seen))}
+              onBlock={() => {
+                setReason("")
+                setBlocked(client)
+              }}
+            />
+          ))}
+        </ul>
       </Section>
       {blocked !== undefined && (
         <Dialog role="alertdialog" title={`Block ${Words.quoted(blocked.label)}?`} onClose={close}>
@@ -145,6 +119,56 @@ export const WaitingClients = () => {
   )
 }
 
+/** Shows a client that waits. Its buttons take no click that was meant for what stood there a moment ago. */
+const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
+  readonly client: ConnectClient
+  readonly now: Option.Option<DateTime.Utc>
+  readonly busy: boolean
+  readonly onDecide: (decision: "approve" | "reject", seen: DecisionOptions) => void
+  readonly onBlock: () => void
+}) => {
+  const settled = useSettled()
+  const { account, deviceType, label, pendingUntil, proofKeyThumbprint, requestedAt, verificationCode } = client
+  // The code that was seen goes with the decision: a request that was made again is not approved by an old click.
+  const seen = { client: proofKeyThumbprint, code: verificationCode }
+  return (
+    <li className="sp-ask">
+      <div>
+        <p className="sp-name">
+          <span>{Words.quoted(label)}</span>
+          {deviceType !== "unknown" && <span className="sp-tag">{deviceType}</span>}
+        </p>
+        <p className="sp-meta">
+          <span>Account {account}</span>
+          <span>
+            asked <Ago at={requestedAt} now={now} />
+          </span>
+          {pendingUntil !== null && (
+            <span>
+              request ends in <Left at={pendingUntil} now={now} />
+            </span>
+          )}
+        </p>
+      </div>
+      <p className="sp-verify">
+        <span>Its screen must show</span>
+        <b>{verificationCode}</b>
+      </p>
+      <div className="sp-row">
+        <Button busy={busy} wait={!settled} onClick={() => onDecide("approve", seen)}>Approve</Button>
+        <Button kind="second" busy={busy} wait={!settled} onClick={() => onDecide("reject", seen)}>Reject</Button>
+        <Button
+          kind="quiet"
+          busy={busy}
+          wait={!settled}
+          onClick={onBlock}
+        >
+          Block
+        </Button>
+      </div>
+    </li>
+  )
+}
 /** Shows which clients may ask, and those that were decided about. */
 export const ApprovalMode = () => {
   const { askMode, clients, decide, mode, setMode } = useConnectClients()

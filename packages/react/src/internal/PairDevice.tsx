@@ -13,7 +13,7 @@ import { type ReactNode, type SyntheticEvent, useEffect, useLayoutEffect, useRef
 import { useActions } from "../Hooks.ts"
 import type { Services } from "../Store.ts"
 import { CodeField, groups } from "./CodeField.tsx"
-import { Button, Ends, Gate, Left, Note, useNow, useServer, useSettled } from "./parts.tsx"
+import { Button, Ends, Gate, Left, Note, useLasting, useNow, useServer, useSettled } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 /** How many symbols the code of a device has, and that of a machine. */
@@ -78,9 +78,6 @@ const endings = {
   }
 } satisfies Record<string, Told>
 
-/** Tells whether a server cannot answer because it has only just begun. */
-const isStarting = (code: string): boolean => code === "starting"
-
 /** How long to wait before a server that does not answer is asked again. */
 const pause = { seconds: 8 }
 
@@ -112,11 +109,15 @@ const refused = (code: Redacted.Redacted, { message, reason }: ClientError): Eff
           }
         }
       case "Unavailable":
-        return isStarting(reason.code)
-          ? { _tag: "Wait", absence: "starting", code, at }
-          : { _tag: "Enter", told: { ...noStore, text: `${noStore.text} Your code was not used.` } }
+        return { _tag: "Enter", told: { ...noStore, text: `${noStore.text} Your code was not used.` } }
       case "Unreachable":
-        return { _tag: "Wait", absence: navigator.onLine ? "down" : "offline", code, at }
+        return {
+          _tag: "Wait",
+          // A proxy that answers for a server which does not yet.
+          absence: reason.failure === "unavailable" ? "starting" : navigator.onLine ? "down" : "offline",
+          code,
+          at
+        }
       default:
         return { _tag: "Enter", told: bad(message) }
     }
@@ -136,11 +137,12 @@ const noStore: Told = {
   text: "Try again in a minute."
 }
 
-const begun: Told = {
+/** A server that has only just begun answers what came meanwhile once it can. */
+const slow: Told = {
   state: "waiting",
   icon: "clock",
-  strong: "The server is starting.",
-  text: "Try again in a moment."
+  strong: "Waiting for the server.",
+  text: "This is usual for up to a minute after a start. Your code is kept."
 }
 
 /** Tells whether a refusal says that a code is of no use. */
@@ -185,7 +187,7 @@ const redeem = Effect.fnUntraced(function*(
           onSome: (asked) => {
             const { reason } = fault
             if (reason._tag === "Unreachable") return { ...asked, told: unclear }
-            if (reason._tag === "Unavailable") return { ...asked, told: isStarting(reason.code) ? begun : noStore }
+            if (reason._tag === "Unavailable") return { ...asked, told: noStore }
             // Whatever else is wrong, the code is not, and the question stands.
             return state._tag === "Enter" && !endsCode(reason)
               ? { ...asked, ...(state.told === undefined ? {} : { told: state.told }) }
@@ -247,6 +249,7 @@ export const PairDevice = ({ connections = "connections", continueTo = "/", onPa
   const field = useRef<HTMLInputElement>(null)
   const host = Option.match(server, { onNone: () => "this server", onSome: ({ host }) => host })
   const isBusy = Option.isSome(busy)
+  const isSlow = useLasting(isBusy)
 
   const show = (next: Option.Option<State>) => {
     if (Option.isNone(next)) return
@@ -357,14 +360,16 @@ export const PairDevice = ({ connections = "connections", continueTo = "/", onPa
       return (
         <Page>
           <Gate sign="wait" title="Pair this browser">
-            <div role="status">
-              <Note>Looking at the pairing code…</Note>
-            </div>
+            {isSlow ? <Telling told={slow} now={now} /> : (
+              <div role="status">
+                <Note>Looking at the pairing code…</Note>
+              </div>
+            )}
           </Gate>
         </Page>
       )
     case "Enter": {
-      const { told } = state
+      const told = isSlow ? slow : state.told
       return (
         <Page>
           <Gate
@@ -442,7 +447,7 @@ export const PairDevice = ({ connections = "connections", continueTo = "/", onPa
       return (
         <Page>
           <Question
-            asked={state}
+            asked={isSlow ? { ...state, told: slow } : state}
             busy={isBusy}
             continueTo={continueTo}
             device={device}
