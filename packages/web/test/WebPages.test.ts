@@ -13,7 +13,7 @@ const serve = (options: WebPages.Options = {}) =>
   Effect.map(
     start({
       routes: Layer.merge(
-        Sallyport.layer({ prefix: options.api, pages: false }),
+        Sallyport.layer({ prefix: options.api }),
         Layer.orDie(WebPages.layer(options))
       )
     }),
