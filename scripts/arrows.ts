@@ -15,7 +15,7 @@ const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   pg: ["core"],
   node: ["core"],
   contract: ["core"],
-  http: ["core", "contract"],
+  http: ["core", "contract", "web"],
   connect: ["core", "contract", "node"],
   "durable-streams": ["core", "http", "node"],
   interop: ["core", "durable-streams"],
@@ -23,7 +23,7 @@ const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   react: ["core", "contract", "client"],
   web: ["client", "react"],
   testing: ["core", "contract", "connect", "durable-streams"],
-  cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node", "web"]
+  cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node"]
 }
 
 /** Lists for each folder of core the folders that it may import, beside the primitives of the root. */

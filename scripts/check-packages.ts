@@ -25,6 +25,7 @@ interface Manifest {
   readonly files?: ReadonlyArray<string>
   readonly engines?: Readonly<Record<string, string>>
   readonly exports?: Readonly<Record<string, unknown>>
+  readonly imports?: Readonly<Record<string, unknown>>
   readonly scripts?: Readonly<Record<string, string>>
   readonly dependencies?: Readonly<Record<string, string>>
   readonly peerDependencies?: Readonly<Record<string, string>>
@@ -147,15 +148,6 @@ const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
   return problems
 }
 
-/** Lists what the manifest of the pages names, in the package that has pages. */
-const builtPages = async (directory: string) => {
-  const manifest = "dist/pages/manifest.json"
-  const text = await readFile(join(directory, manifest), "utf8").catch(() => undefined)
-  if (text === undefined) return []
-  const pages: ReadonlyArray<{ readonly file: string }> = Object.values(JSON.parse(text))
-  return [manifest, ...pages.map(({ file }) => `dist/pages/${file}`)]
-}
-
 /**
  * Every source is there with its JavaScript, declarations and maps, and the files that `exports` names, and nothing else is.
  */
@@ -169,8 +161,9 @@ const contents = async ({ directory, files, manifest }: Package) => {
       typeof target === "string" ? [target.replace(/^\.\//, "")] : []
     ),
     ...sources,
-    ...await builtPages(directory),
-    ...sources.filter((file) => /\.tsx?$/.test(file)).flatMap((file) => {
+    // What is built from the pages.
+    ...files.filter((file) => manifest.imports?.["#pages"] === `./${file}`),
+    ...sources.filter((file) => /(?<!\.d)\.tsx?$/.test(file)).flatMap((file) => {
       const stem = file.replace(/^src\//, "dist/").replace(/\.tsx?$/, "")
       return [".js", ".js.map", ".d.ts", ".d.ts.map"].map((extension) => stem + extension)
     })
@@ -204,7 +197,7 @@ const dependencies = async ({ files, manifest, unpacked }: Package) => {
       ...text.matchAll(/\bimport\.meta\.resolve\(\s*["']([^"']+)["']/g)
     ].flatMap((match) => match[1] ?? [])
     for (const specifier of specifiers) {
-      if (specifier.startsWith("node:")) continue
+      if (specifier.startsWith("node:") || specifier in (manifest.imports ?? {})) continue
       if (specifier.startsWith(".")) {
         // The declarations keep the `.ts` of the sources, which TypeScript resolves to the `.d.ts` beside them.
         if (file.endsWith(".js") && !specifier.endsWith(".js")) problems.push(`${file} imports ${specifier}`)

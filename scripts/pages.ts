@@ -1,17 +1,16 @@
 /**
- * Builds the pages of `@sallyport/web` into `packages/web/dist/pages`, unless they are newer than all that they are built
- * from. Prints a line if it builds.
+ * Builds the pages of `@sallyport/web` into one module, unless it is newer than all that it is built from. Prints a line if
+ * it builds. The test run calls `setup` once.
  *
- * Each file has its content's hash in its name, and the manifest is written last, so that a server that starts meanwhile
- * reads the pages of before or those of now. The test run calls `setup` once.
+ * The module is replaced whole, so that a server that starts meanwhile has the pages of before or those of now.
  */
-import { glob, mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from "node:fs/promises"
-import { join } from "node:path"
+import { glob, mkdir, readdir, rename, stat, utimes, writeFile } from "node:fs/promises"
+import { join, parse } from "node:path"
 
 const root = join(import.meta.dirname, "..")
 const web = join(root, "packages/web")
-const output = join(web, "dist/pages")
-const manifest = join(output, "manifest.json")
+const output = join(web, "dist/internal")
+const module = join(output, "pages.js")
 
 const sources = [
   "package-lock.json",
@@ -23,58 +22,56 @@ const sources = [
 const changedAt = async (path: string) => (await stat(path)).mtimeMs
 
 const isFresh = async () => {
-  const builtAt = await changedAt(manifest).catch(() => 0)
+  const builtAt = await changedAt(module).catch(() => 0)
   for await (const source of glob(sources, { cwd: root })) {
     if (await changedAt(join(root, source)) > builtAt) return false
   }
   return true
 }
 
+/** Builds the files: each by its name, which changes with its content, and the name of the one that a page begins with. */
+const files = async () => {
+  // Only who builds needs it.
+  const { build } = await import("vite")
+  const entries = (await readdir(join(web, "pages"))).filter((name) => name !== "page.tsx")
+  const built = await build({
+    root: web,
+    configFile: false,
+    logLevel: "error",
+    resolve: { conditions: ["sallyport-source", "module", "browser"] },
+    // Whatever the environment is called, the pages are built for production.
+    oxc: { jsx: { runtime: "automatic", development: false } },
+    define: { "process.env.NODE_ENV": JSON.stringify("production") },
+    build: {
+      write: false,
+      modulePreload: false,
+      assetsInlineLimit: 0,
+      target: "es2022",
+      rolldownOptions: { input: entries.map((name) => join(web, "pages", name)) }
+    }
+  })
+  const pages: { begin: Record<string, string>; files: Record<string, string> } = { begin: {}, files: {} }
+  for (const result of [built].flat()) {
+    if (!("output" in result)) continue
+    for (const file of result.output) {
+      pages.files[file.fileName] = file.type === "chunk" ? file.code : String(file.source)
+      const name = file.type === "chunk" ? file.isEntry && file.name : parse(file.names[0] ?? "").name
+      if (name !== false) pages.begin[name] = file.fileName
+    }
+  }
+  return pages
+}
+
 /** Builds the pages if they are not there, or older than their sources. */
 export const setup = async () => {
   if (await isFresh()) return
   const begin = new Date()
-  await mkdir(join(web, "dist"), { recursive: true })
-  const temporary = await mkdtemp(join(web, "dist/pages-"))
-  try {
-    // Only who builds needs it.
-    const { build } = await import("vite")
-    const entries = await readdir(join(web, "pages"))
-    await build({
-      root: web,
-      configFile: false,
-      logLevel: "error",
-      resolve: { conditions: ["sallyport-source", "module", "browser"] },
-      // Whatever the environment is called, the pages are built for production.
-      oxc: { jsx: { runtime: "automatic", development: false } },
-      define: { "process.env.NODE_ENV": JSON.stringify("production") },
-      build: {
-        outDir: temporary,
-        emptyOutDir: true,
-        manifest: "manifest.json",
-        modulePreload: false,
-        assetsInlineLimit: 0,
-        target: "es2022",
-        rolldownOptions: {
-          input: entries.filter((name) => name !== "page.tsx").map((name) => `pages/${name}`)
-        }
-      }
-    })
-    const assets = await readdir(join(temporary, "assets"))
-    await mkdir(join(output, "assets"), { recursive: true })
-    for (const asset of assets) await rename(join(temporary, "assets", asset), join(output, "assets", asset))
-    // Its time is when the build began: a source that changed meanwhile is newer.
-    const next = join(temporary, "manifest.json")
-    await utimes(next, begin, begin)
-    await rename(next, manifest)
-    for (const old of await readdir(join(output, "assets"))) {
-      const path = join(output, "assets", old)
-      // One that is newer is of a build at the same time.
-      if (!assets.includes(old) && await changedAt(path) < begin.getTime()) await rm(path)
-    }
-  } finally {
-    await rm(temporary, { recursive: true, force: true })
-  }
+  await mkdir(output, { recursive: true })
+  const next = `${module}.${process.pid}`
+  await writeFile(next, `export default ${JSON.stringify(await files())}\n`)
+  // Its time is when the build began: a source that changed meanwhile is newer.
+  await utimes(next, begin, begin)
+  await rename(next, module)
   process.stderr.write(`Built the pages in ${Date.now() - begin.getTime()} ms.\n`)
 }
 

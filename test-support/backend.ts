@@ -14,7 +14,11 @@ const bin = fileURLToPath(new URL("../packages/cli/src/bin.ts", import.meta.url)
 export const freshState = Effect.map(temporaryDirectory, (directory) => NPath.join(directory, "state"))
 
 /** Runs the command from its source, and kills it when the scope closes. */
-export const sallyport = (args: ReadonlyArray<string>, env?: Record<string, string>) => program(bin, args, env)
+export const sallyport = (
+  args: ReadonlyArray<string>,
+  env?: Record<string, string>,
+  through?: ReadonlyArray<string>
+) => program(bin, args, env, through)
 
 export interface Server extends Running {
   readonly url: string
@@ -26,12 +30,24 @@ export interface Server extends Running {
 export const serve = (stateDirectory: string, ...args: ReadonlyArray<string>) => serveWith({}, stateDirectory, ...args)
 
 /** Does what {@link serve} does, with some variables set. */
-export const serveWith = Effect.fnUntraced(function*(
+export const serveWith = (
+  env: Record<string, string>,
+  stateDirectory: string,
+  ...args: ReadonlyArray<string>
+) => serveThrough([], env, stateDirectory, ...args)
+
+/** Does what {@link serveWith} does, by another command. */
+export const serveThrough = Effect.fnUntraced(function*(
+  through: ReadonlyArray<string>,
   env: Record<string, string>,
   stateDirectory: string,
   ...args: ReadonlyArray<string>
 ) {
-  const running = yield* sallyport(["serve", "--port", "0", "--state-dir", stateDirectory, "--json", ...args], env)
+  const running = yield* sallyport(
+    ["serve", "--port", "0", "--state-dir", stateDirectory, "--json", ...args],
+    env,
+    through
+  )
   const line = yield* Effect.orDie(running.printed(/^.*\n/))
   const announced: Pick<Server, "url" | "pairingUrl" | "code"> = JSON.parse(line)
   const server: Server = { ...running, ...announced }

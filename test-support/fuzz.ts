@@ -10,8 +10,22 @@ import * as Net from "node:net"
 
 /** Names what a server takes: its endpoints, and the names of what it reads from queries and bodies. */
 export interface Surface {
-  readonly routes: ReadonlyArray<{ readonly method: string; readonly path: string }>
+  readonly routes: ReadonlyArray<
+    { readonly method: string; readonly path: string; readonly names?: ReadonlyArray<string> }
+  >
   readonly names: ReadonlyArray<string>
+}
+
+const namesIn = (described: unknown): ReadonlyArray<string> => {
+  const names = new Set<string>()
+  JSON.stringify(described, (key, value: unknown) => {
+    if (key === "properties" && typeof value === "object" && value !== null) {
+      for (const name of Object.keys(value)) names.add(name)
+    }
+    if (key === "name" && typeof value === "string") names.add(value)
+    return value
+  })
+  return [...names]
 }
 
 /** Reads the surface of an API from its own description, so that no endpoint is forgotten. */
@@ -19,19 +33,16 @@ export const surfaceOf = <Id extends string, Groups extends HttpApiGroup.Constra
   api: HttpApi.HttpApi<Id, Groups>
 ): Surface => {
   const { components, paths } = OpenApi.fromApi(api)
-  const names = new Set<string>()
-  JSON.stringify([components, paths], (key, value: unknown) => {
-    if (key === "properties" && typeof value === "object" && value !== null) {
-      for (const name of Object.keys(value)) names.add(name)
-    }
-    if (key === "name" && typeof value === "string") names.add(value)
-    return value
-  })
   return {
     routes: Object.entries(paths).flatMap(([path, methods]) =>
-      Object.keys(methods).map((method) => ({ method: method.toUpperCase(), path }))
+      Object.entries(methods).map(([method, operation]) => ({
+        method: method.toUpperCase(),
+        path,
+        // What is asked for, not what is answered.
+        names: namesIn({ ...operation, responses: undefined })
+      }))
     ),
-    names: [...names]
+    names: namesIn([components, paths])
   }
 }
 
@@ -267,6 +278,48 @@ const statusOf = (port: number, request: string): Effect.Effect<number> =>
     socket.on("error", () => undefined)
     socket.on("close", end)
     return Effect.sync(() => socket.destroy())
+  })
+
+/** Lists texts that some store does not take, or not in every place. */
+const unstorable: ReadonlyArray<string> = ["\0", "a\0b", "\ud800", "a\udc00", "1.a\0b", "1.a", "\n", "x".repeat(5_000)]
+
+/**
+ * Sends a server a text that no store takes in each place of each endpoint that takes one, alone and among fields that are as
+ * they should be, and fails with the first request that is not answered, or answered with an error of its own.
+ */
+export const probe = (options: {
+  readonly port: number
+  readonly surface: Surface
+  readonly credentials: Effect.Effect<ReadonlyArray<string>>
+}): Effect.Effect<number> =>
+  Effect.gen(function*() {
+    let sent = 0
+    for (const { method, names = [], path } of options.surface.routes) {
+      for (const place of ["", ...names]) {
+        for (const text of unstorable) {
+          for (const others of [[], names]) {
+            const fields = Object.fromEntries([...others.map((name) => [name, "phone"]), [place, text]])
+            const target = path.replaceAll(/[:{*]\w*\}?/g, encode(place === "" ? text : "phone"))
+            const query = Object.entries(fields).map(([name, value]) => `${name}=${encode(String(value))}`).join("&")
+            const bytes = method === "GET" ? "" : Buffer.from(JSON.stringify(fields), "utf8").toString("latin1")
+            const request = [
+              `${method} ${target}${method === "GET" ? `?${query}` : ""} HTTP/1.1`,
+              `host: 127.0.0.1:${options.port}`,
+              "connection: close",
+              "content-type: application/json",
+              `content-length: ${bytes.length}`,
+              ...yield* options.credentials,
+              "",
+              bytes
+            ].join("\r\n")
+            const status = yield* statusOf(options.port, request)
+            if (status < 200 || status >= 500) throw new Error(`${status}: ${JSON.stringify(request.slice(0, 1_000))}`)
+            sent++
+          }
+        }
+      }
+    }
+    return sent
   })
 
 /** Sends a server many requests, and fails with the first that it does not answer, or answers with an error of its own. */

@@ -11,8 +11,11 @@ export interface Network {
   readonly cut: () => void
   /** Lets connections through again, perhaps to another server than before. */
   readonly join: (server: { readonly url: string }) => void
-  /** Keeps every open connection open, but lets nothing more through it. New ones work. */
-  readonly silence: () => void
+  /**
+   * Keeps every open connection open, or each on which the client has sent a text, but lets nothing more through it. New ones
+   * work.
+   */
+  readonly silence: (having?: string) => void
   /** Does something to a connection when a client sends a text on it. That text is not passed on, unless it is to pass. */
   readonly onText: (text: string, then: "silence" | "cut" | "pass") => void
 }
@@ -24,12 +27,16 @@ export const network = (server: { readonly url: string }): Effect.Effect<Network
       Effect.callback<Network & { readonly close: () => void }>((resume) => {
         const sockets = new Set<Socket>()
         const open = new Set<Socket>()
+        const sent = new WeakMap<Socket, string>()
         let port: number | undefined = Number(new URL(server.url).port)
         const silent = new Set<Socket>()
         const watched = new Map<string, "silence" | "cut" | "pass">()
         const forward = (from: Socket, to: Socket, incoming: Socket) =>
           from.on("data", (chunk) => {
             if (silent.has(incoming)) return
+            if (from === incoming) {
+              sent.set(from, `${sent.get(from) ?? ""}${chunk.toString("latin1")}`.slice(0, 100_000))
+            }
             for (const [text, then] of from === incoming ? watched : []) {
               if (then === "pass" || !chunk.includes(text)) continue
               if (then === "cut") return void incoming.resetAndDestroy()
@@ -63,8 +70,8 @@ export const network = (server: { readonly url: string }): Effect.Effect<Network
           resume(Effect.succeed({
             url: `http://127.0.0.1:${own}`,
             cut,
-            silence: () => {
-              for (const socket of open) silent.add(socket)
+            silence: (having = "") => {
+              for (const socket of open) if (sent.get(socket)?.includes(having)) silent.add(socket)
             },
             onText: (text, then) => void watched.set(text, then),
             join: (next) => {

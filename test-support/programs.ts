@@ -42,15 +42,23 @@ process.on("exit", () => {
   for (const kill of children) kill()
 })
 
-/** Runs a program from its source, and kills it when the scope closes. */
+/** Runs a program from its source, by another command if one is given, and kills it when the scope closes. */
 export const program = (
   script: string,
   args: ReadonlyArray<string>,
-  env?: Record<string, string>
+  env?: Record<string, string>,
+  through: ReadonlyArray<string> = []
 ): Effect.Effect<Running, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const child = spawn(process.execPath, ["--conditions=sallyport-source", script, ...args], {
+      const [command = process.execPath, ...rest] = [
+        ...through,
+        process.execPath,
+        "--conditions=sallyport-source",
+        script,
+        ...args
+      ]
+      const child = spawn(command, rest, {
         stdio: ["ignore", "pipe", "pipe"],
         env: { ...process.env, ...env }
       })

@@ -66,7 +66,7 @@ const drivers: Readonly<Record<string, ReadonlyArray<Driver>>> = {
   "packages/node/README.md": [ends({ input: "0123456789abcdef0123456789abcdef" })],
   "packages/pg/README.md": [endsOnPostgres],
   "packages/sqlite-node/README.md": [ends()],
-  "packages/web/README.md": [serves("/connections", 200)]
+  "packages/web/README.md": [serves("/ops/connections", 200)]
 }
 
 it("C-82: every README has a test that runs its programs", () => {

@@ -2,7 +2,7 @@
  * The page: it starts the agent, shows the events of its run, and joins that run again after a reload or a lost
  * connection.
  */
-import { PairPage } from "@sallyport/http"
+import { HtmlDocument } from "@sallyport/http"
 import { Effect } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { HttpRouter } from "effect/http"
@@ -35,6 +35,6 @@ button { font: inherit; padding: .4rem .9rem }
 /** Adds the page to the router, as `GET /`. */
 export const layer = HttpRouter.use(Effect.fnUntraced(function*(router) {
   const random = yield* SecureRandom.SecureRandom
-  const page = PairPage.document({ title: "Release notes", body, style, script })
+  const page = HtmlDocument.make({ title: "Release notes", body, style, script })
   yield* router.add("GET", "/", Effect.provideService(page, SecureRandom.SecureRandom, random))
 }))

@@ -33,7 +33,7 @@ const scene = Effect.fnUntraced(function*(directory: string): Effect.fn.Return<
   const context = yield* profile(chromium)
   const page = yield* step(() => context.newPage())
   yield* step(() => page.goto(server.pairingUrl.replace(server.url, wire.url)))
-  yield* step(() => page.click("#confirm"))
+  yield* step(() => page.click("button[data-kind=primary][aria-disabled=false]"))
   yield* step(() => page.waitForSelector("#start:visible"))
   const open = step(async () => {
     const page = await context.newPage()

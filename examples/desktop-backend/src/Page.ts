@@ -2,7 +2,7 @@
  * Serves the page in the window. It shows who is signed in and whether the access feed is connected, and reconnects by
  * itself.
  */
-import { PairPage } from "@sallyport/http"
+import { HtmlDocument } from "@sallyport/http"
 import { Effect } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { HttpRouter } from "effect/http"
@@ -42,6 +42,6 @@ feed.onerror = () => {
 /** Adds the page to the router, as `GET /`. */
 export const layer = HttpRouter.use(Effect.fnUntraced(function*(router) {
   const random = yield* SecureRandom.SecureRandom
-  const page = PairPage.document({ title: "Desktop", body, style, script })
+  const page = HtmlDocument.make({ title: "Desktop", body, style, script })
   yield* router.add("GET", "/", Effect.provideService(page, SecureRandom.SecureRandom, random))
 }))

@@ -15,6 +15,7 @@ import * as ServiceOptions from "@sallyport/core/ServiceOptions"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as CredentialHandlers from "@sallyport/http/CredentialHandlers"
+import * as EventStream from "@sallyport/http/EventStream"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
@@ -24,8 +25,7 @@ import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as EarlyRequests from "@sallyport/node/EarlyRequests"
 import * as WebSockets from "@sallyport/node/WebSockets"
-import * as WebPages from "@sallyport/web/WebPages"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
@@ -36,7 +36,6 @@ import { createServer } from "node:http"
 import * as BackendCredentials from "./BackendCredentials.ts"
 import * as ConnectRoutes from "./ConnectRoutes.ts"
 import * as CountingRun from "./CountingRun.ts"
-import * as DemoPage from "./DemoPage.ts"
 import * as Persistence from "./Persistence.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
@@ -72,6 +71,11 @@ export interface Options {
    * minute. Answers may take as long as they do.
    */
   readonly requestTimeout?: Duration.Duration | undefined
+  /**
+   * After which time a connection is cut on which nothing moves. Streams of events move at each heartbeat, so that this is
+   * one whose client reads nothing, or is gone without a word. Longer than a heartbeat and any long-poll. Default 2 minutes.
+   */
+  readonly stalledTimeout?: Duration.Duration | undefined
 }
 
 /** The services, with the options that stand in variables: docs/mounting.md lists them. */
@@ -104,12 +108,6 @@ export class InvalidServerTimeouts extends Schema.TaggedError<InvalidServerTimeo
   }
 }
 
-/**
- * After which time a connection is cut on which nothing moves. Streams of events move at each heartbeat, so that this is one
- * whose client reads nothing, or is gone without a word.
- */
-const stalledMillis = 120_000
-
 /** Decodes the timeouts to what `node:http` takes. It looks for connections that are over time twice within the shortest. */
 const serverOptions = Effect.fnUntraced(function*(options: Options) {
   const read = ServiceOptions.fromObject<Options, InvalidServerTimeouts>(
@@ -123,16 +121,27 @@ const serverOptions = Effect.fnUntraced(function*(options: Options) {
       "headersTimeout must be no longer than requestTimeout, which is for the head and the body"
     )
   }
+  const stalledMillis = yield* read.millis("stalledTimeout", "2 minutes")
+  const heartbeat = yield* EventStream.HeartbeatInterval
+  if (stalledMillis <= Duration.toMillis(heartbeat)) {
+    return yield* read.refuse(
+      `stalledTimeout must be longer than ${Duration.format(heartbeat)}, the time between the heartbeats of streams, ` +
+        "or it would cut them"
+    )
+  }
   return {
-    keepAliveTimeout: yield* read.millis("keepAliveTimeout", "75 seconds"),
-    headersTimeout,
-    requestTimeout,
-    connectionsCheckingInterval: Math.ceil(headersTimeout / 2)
+    stalledMillis,
+    timeouts: {
+      keepAliveTimeout: yield* read.millis("keepAliveTimeout", "75 seconds"),
+      headersTimeout,
+      requestTimeout,
+      connectionsCheckingInterval: Math.ceil(headersTimeout / 2)
+    }
   }
 })
 
 const layerServer = (options: Options) =>
-  Layer.unwrap(Effect.map(serverOptions(options), (timeouts) => {
+  Layer.unwrap(Effect.map(serverOptions(options), ({ stalledMillis, timeouts }) => {
     const server = EarlyRequests.hold(createServer(timeouts)).setTimeout(stalledMillis)
     // Connections that are still open after the graceful shutdown would keep the process alive.
     const cut = Layer.effectDiscard(
@@ -166,11 +175,9 @@ export const layer = (options: Options) =>
     (state) =>
       HttpRouter.serve(
         Layer.mergeAll(
-          Sallyport.layer(),
+          Sallyport.layer({ pages: { start: true } }),
           ConnectRoutes.layer,
           CredentialHandlers.layerRoutes(),
-          DemoPage.layer,
-          WebPages.layer(),
           TrustedProxies.layer(options.trustedProxies ?? [])
         ).pipe(
           Layer.provide([CountingRun.layer, ConnectionEnd.layerConfig])

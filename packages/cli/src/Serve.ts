@@ -78,6 +78,10 @@ const flags = {
     "How long a client may take to send a request's head; by default 20 seconds"
   ),
   requestTimeout: timeout("request-timeout", "How long a client may take to send a whole request; by default 1 minute"),
+  stalledTimeout: timeout(
+    "stalled-timeout",
+    "How long a connection stays open on which nothing moves, in either direction; by default 2 minutes"
+  ),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("Print one line of JSON instead of text and a QR code"),
     Flag.withDefault(false)
@@ -163,7 +167,8 @@ export const serve = Command.make(
         trustedProxies,
         keepAliveTimeout: Option.getOrUndefined(others.keepAliveTimeout),
         headersTimeout: Option.getOrUndefined(others.headersTimeout),
-        requestTimeout: Option.getOrUndefined(others.requestTimeout)
+        requestTimeout: Option.getOrUndefined(others.requestTimeout),
+        stalledTimeout: Option.getOrUndefined(others.stalledTimeout)
       })
       const announcement = Layer.effectDiscard(announce({ publicUrl: Option.getOrUndefined(publicUrl), json }))
       return yield* Layer.launch(Layer.provide(announcement, backend))

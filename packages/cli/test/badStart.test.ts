@@ -1,6 +1,7 @@
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { spawnSync } from "node:child_process"
 import * as NFS from "node:fs"
 import { createServer } from "node:net"
 import * as OS from "node:os"
@@ -11,6 +12,8 @@ import * as Programs from "../../../test-support/programs.ts"
 
 /** The input of a start, and what its one sentence must say. */
 interface BadStart {
+  /** A command that starts the server with less than the rights of this process. */
+  readonly through?: ReadonlyArray<string>
   readonly args: ReadonlyArray<string>
   readonly env?: Record<string, string>
   readonly says: ReadonlyArray<string | RegExp>
@@ -56,7 +59,7 @@ const refuses = (
 ) =>
   it.live(title, () =>
     Effect.gen(function*() {
-      const { args, env, says, unchanged } = yield* arrange
+      const { args, env, says, through, unchanged } = yield* arrange
       const secrets = args.flatMap((arg) => {
         const directory = NPath.join(arg, "secrets")
         return NFS.existsSync(directory)
@@ -64,7 +67,7 @@ const refuses = (
           : []
       })
       const before = unchanged === undefined ? [] : snapshot(unchanged)
-      const running = yield* Sallyport.sallyport(["serve", "--json", ...args], env)
+      const running = yield* Sallyport.sallyport(["serve", "--json", ...args], env, through)
       const { code, signal } = yield* running.exit
       const stderr = running.stderr()
       assert.deepStrictEqual({ code, signal }, { code: options?.usage === true ? 2 : 1, signal: null }, stderr)
@@ -85,6 +88,38 @@ const refuses = (
       }
       if (unchanged !== undefined) assert.deepStrictEqual(snapshot(unchanged), before)
     }), Programs.timeout)
+
+/** Returns the first of some commands by which a program prints what is asked for: which of them works is the machine's. */
+const firstThat = (commands: ReadonlyArray<ReadonlyArray<string>>, program: string, prints: string) => {
+  const found = commands.find((through) => {
+    const [command = process.execPath, ...args] = [...through, process.execPath, "-e", program]
+    return spawnSync(command, args, { encoding: "utf8" }).stdout === prints
+  })
+  assert.isDefined(found, `none of the commands makes a process that prints ${prints}`)
+  return found
+}
+
+/** Makes a process that may not listen on a port below 1024, whatever user this is. */
+const unprivileged = Effect.sync(() => {
+  const less = ["setpriv", "--bounding-set=-net_bind_service"]
+  const listen =
+    `require("net").createServer().on("error", ({ code }) => console.log(code)).listen(1, "0.0.0.0").unref()`
+  return firstThat([[], less, ["unshare", "-n", ...less], ["unshare", "-Un"]], listen, "EACCES\n")
+})
+
+/** Makes a process for which a directory lies on a file system that takes no writes, with what was in it. */
+const readOnly = Effect.fnUntraced(function*(directory: string) {
+  const copy = NPath.join(yield* Programs.temporaryDirectory, "copy")
+  NFS.cpSync(directory, copy, { recursive: true })
+  NFS.chmodSync(copy, 0o700)
+  const mounting = `mount -t tmpfs tmpfs "$1" && cp -a "$2/." "$1" && mount -o remount,ro "$1" && shift 2 && exec "$@"`
+  const path = JSON.stringify(NPath.join(directory, "new"))
+  return firstThat(
+    [["unshare", "-m"], ["unshare", "-rm"]].map((command) => [...command, "sh", "-c", mounting, "sh", directory, copy]),
+    `try { require("fs").mkdirSync(${path}) } catch ({ code }) { console.log(code) }`,
+    "EROFS\n"
+  )
+})
 
 describe("sallyport serve refuses to start, changes nothing, and says why and what to do, on", () => {
   for (
@@ -258,6 +293,47 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
       return {
         args: ["--port", port, "--state-dir", state],
         says: [`Port ${port} is in use`, "--port"],
+        unchanged: state
+      }
+    })
+  )
+
+  refuses(
+    "OPS-06 a port that this user may not listen on",
+    Effect.gen(function*() {
+      const state = yield* Sallyport.freshState
+      return {
+        through: yield* unprivileged,
+        // A port on another address than loopback is refused in the same way.
+        args: ["--port", "1", "--state-dir", state, "--host", "0.0.0.0"],
+        says: ["This user may not listen on port 1;", "choose a port above 1023 with --port"],
+        unchanged: state
+      }
+    })
+  )
+
+  refuses(
+    "OPS-06 a state directory on a read-only file system",
+    Effect.gen(function*() {
+      const directory = yield* Programs.temporaryDirectory
+      const state = NPath.join(directory, "state")
+      return {
+        through: yield* readOnly(directory),
+        args: ["--port", "0", "--state-dir", state],
+        says: [state, "read-only file system", "--state-dir"],
+        unchanged: directory
+      }
+    })
+  )
+
+  refuses(
+    "OPS-06 a database on a read-only file system",
+    Effect.gen(function*() {
+      const state = yield* usedState
+      return {
+        through: yield* readOnly(state),
+        args: ["--port", "0", "--state-dir", state],
+        says: [state, "read-only file system", "--state-dir"],
         unchanged: state
       }
     })

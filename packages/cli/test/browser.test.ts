@@ -1,55 +1,29 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as NPath from "node:path"
-import type { BrowserContext, Page } from "playwright-core"
+import type { Page } from "playwright-core"
 import * as Browser from "../../../test-support/browser.ts"
 import * as Network from "../../../test-support/network.ts"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Programs from "../../../test-support/programs.ts"
+import { click, open, pair, signedIn, text } from "./pages.ts"
 
 const { step } = Browser
 
-/** Opens a page, and records its errors. */
-const open = Effect.fnUntraced(function*(context: BrowserContext) {
-  const page = yield* step(() => context.newPage())
-  const problems: Array<string> = []
-  page.on("pageerror", (error) => problems.push(String(error)))
-  page.on("console", (message) => {
-    if (message.text().includes("Content Security Policy")) problems.push(message.text())
-  })
-  return { page, problems }
-})
+/** How many events the page has shown: the steps of the run that are done. */
+const shown = (page: Page) => step(() => page.locator(".sp-steps i:not([data-state=none])").count())
 
-/** The `id:count` pairs of the events that a page has shown, in the order that it saw them. */
-const eventsOf = (page: Page) => step(() => page.evaluate(() => document.body.dataset.events?.trim().split(" ") ?? []))
-
-const counts = (from: number, to: number) =>
-  Array.from({ length: to - from + 1 }, (_, index) => `${from + index}:${from + index}`)
-
-const seen = (page: Page, id: number) =>
-  step(() => page.waitForFunction((id) => document.body.dataset.events?.includes(` ${id}:`), id, { polling: 100 }))
-
-const text = (page: Page, selector: string, wanted: RegExp) =>
+/** Waits until the page has shown so many events. */
+const seen = (page: Page, count: number) =>
   step(() =>
     page.waitForFunction(
-      ([selector, source]) => new RegExp(source).test(document.querySelector(selector)?.textContent ?? ""),
-      [selector, wanted.source] as const,
-      { polling: 100 }
+      (count) => document.querySelectorAll(".sp-steps i:not([data-state=none])").length >= count,
+      count,
+      { polling: 50 }
     )
   )
 
-const ended = (page: Page) =>
-  step(async () => {
-    const end = await page.waitForFunction(() => document.body.dataset.end, undefined, { polling: 100 })
-    return end.jsonValue()
-  })
-
-/** Opens a pairing address, and pairs when the page asks. */
-const pair = Effect.fnUntraced(function*(page: Page, pairingUrl: string) {
-  yield* step(() => page.goto(pairingUrl))
-  yield* step(() => page.click("#confirm"))
-  yield* text(page, "#status", /^Signed in as owner/)
-})
+const caughtUp = (page: Page) => step(() => page.locator(".sp-steps i[data-state=caught]").count())
 
 /** Sends a request with the page's own session. */
 const ask = <A>(page: Page, method: string, path: string, payload?: object) =>
@@ -94,7 +68,7 @@ describe("a browser", () => {
 
         // It was at the start page before, and is signed in there after pairing: nothing keeps the old answer.
         yield* step(() => page.goto(network.url))
-        yield* text(page, "#status", /^This browser is not paired\.$/)
+        yield* text(page, /^This browser is not paired$/m)
         yield* pair(page, server.pairingUrl.replace(server.url, network.url))
         assert.strictEqual(page.url(), `${network.url}/`)
 
@@ -115,9 +89,9 @@ describe("a browser", () => {
         // A separate client, which sees the server's state while the page is cut off.
         const token = yield* Sallyport.pair(server, yield* issueCode(page))
 
-        yield* step(() => page.click("#start"))
+        yield* click(page, "Count to 30")
         yield* seen(page, 2)
-        assert.isTrue(yield* step(() => page.isDisabled("#start")))
+        assert.strictEqual(yield* step(() => page.getByRole("button", { name: "Count" }).count()), 0)
         yield* picture(page, "running")
         const { run } = (yield* Sallyport.get(server, "/api/threads/demonstration/active-run", token)).json<
           { readonly run: Sallyport.RunView }
@@ -131,15 +105,17 @@ describe("a browser", () => {
         for (const offline of [false, true]) {
           network.cut()
           if (offline) yield* step(() => context.setOffline(true))
-          yield* text(page, "#connection", /^Connection lost/)
+          yield* text(page, /^The connection is lost\. The run goes on without you\./m)
           if (offline) yield* picture(page, "lost")
-          const before = yield* eventsOf(page)
-          yield* Programs.eventually(look, (lastSeq) => lastSeq >= before.length + 3)
-          assert.deepStrictEqual(yield* eventsOf(page), before, "nothing comes over a wire that is cut")
+          const before = yield* shown(page)
+          yield* Programs.eventually(look, (lastSeq) => lastSeq >= before + 3)
+          assert.strictEqual(yield* shown(page), before, "nothing comes over a wire that is cut")
+          const caught = yield* caughtUp(page)
           network.join(server)
           if (offline) yield* step(() => context.setOffline(false))
-          yield* seen(page, before.length + 3)
-          yield* text(page, "#connection", /^Following the run/)
+          yield* seen(page, before + 3)
+          yield* text(page, /^Running\. You are following it live\.$/m)
+          assert.isAtLeast(yield* caughtUp(page), caught + 3)
         }
 
         // A second page of this browser joins the run, from its first event, and so does one that is loaded again.
@@ -150,22 +126,22 @@ describe("a browser", () => {
         yield* seen(second.page, 2)
 
         for (const each of [page, second.page]) {
-          assert.strictEqual(yield* ended(each), "succeeded ")
-          assert.deepStrictEqual(yield* eventsOf(each), counts(1, 30))
-          yield* text(each, "#connection", /^The run has ended\.$/)
-          assert.isTrue(yield* step(() => each.isEnabled("#start")))
+          yield* text(each, /^The run is done\. 30 of 30, none lost and none twice\.$/m)
+          assert.strictEqual(yield* shown(each), 30)
+          yield* step(() => each.getByRole("button", { name: "Count again" }).waitFor())
         }
         // The end is shown once: the page does not connect again to a run that is over.
         const requests: Array<string> = []
-        page.on("request", (request) => requests.push(request.url()))
+        page.on("request", (request) => requests.push(new URL(request.url()).pathname))
         network.cut()
         network.join(server)
-        yield* step(() => page.click("#logout"))
-        yield* text(page, "#status", /^This browser is not paired\.$/)
-        assert.deepStrictEqual(requests, [`${network.url}/api/auth/logout`])
+        yield* click(page, "Sign out here")
+        yield* text(page, /^This device was signed out$/m)
+        assert.isTrue(requests.includes("/api/auth/logout"))
+        assert.isFalse(requests.some((path) => path.endsWith("/events")))
         assert.deepStrictEqual(yield* step(() => context.cookies()), [])
         yield* step(() => second.page.reload())
-        yield* text(second.page, "#status", /^This browser is not paired\.$/)
+        yield* text(second.page, /^This browser is not paired$/m)
         yield* picture(second.page, "unpaired")
         assert.deepStrictEqual([...problems, ...second.problems], [])
       }),
@@ -189,44 +165,44 @@ describe("a browser", () => {
           if (request.method() === "POST") sent.push(request.postData() ?? "")
         })
         yield* step(() => page.goto(`${server.url}/pair`))
-        yield* text(page, "#status", /^Enter the code/)
+        const field = page.getByLabel("Pairing code")
+        yield* step(() => field.waitFor())
         yield* picture(page, "pair")
-        const focused = () => step(() => page.evaluate(() => document.activeElement?.id))
-        assert.strictEqual(yield* focused(), "code")
+        const isFocused = step(() => field.evaluate((input) => document.activeElement === input))
+        const told = page.locator("main [role=alert] strong")
 
-        // One that was used up, and one that was mistyped.
+        // One that was used up is sent once; one that was mistyped is not sent at all, and costs no attempt.
         const mistyped = right.slice(0, -1) + (right.endsWith("2") ? "3" : "2")
-        for (const wrong of [server.code, mistyped]) {
+        for (const [wrong, sentence, requests] of [[server.code, /used/, 1], [mistyped, /typing/, 0]] as const) {
           sent.length = 0
-          yield* step(() => page.fill("#code", wrong))
-          yield* step(() => page.press("#code", "Enter"))
-          yield* step(() => page.waitForSelector("#status[data-state=error]"))
-          const sentence = yield* step(() => page.innerText("#status"))
-          assert.match(sentence, /^[A-Z][^{}"<>]+$/)
-          assert.strictEqual(yield* step(() => page.getAttribute("#code", "aria-invalid")), "true")
-          assert.strictEqual(yield* focused(), "code")
-          assert.lengthOf(sent, 1)
+          yield* step(() => field.fill(wrong))
+          yield* step(() => field.press("Enter"))
+          yield* step(() => told.filter({ hasText: sentence }).waitFor())
+          assert.match(yield* step(() => page.innerText("main [role=alert]")), /^[A-Z][^{}"<>]+$/)
+          assert.isTrue(yield* isFocused)
+          assert.lengthOf(sent, requests)
           yield* picture(page, "wrong")
-          yield* step(() => page.evaluate(() => delete document.getElementById("status")?.dataset.state))
         }
+        assert.strictEqual(yield* step(() => field.getAttribute("aria-invalid")), "true")
 
         // In lower case and without dashes, by four submissions in a row.
         sent.length = 0
-        yield* step(() => page.fill("#code", right.toLowerCase().replaceAll("-", "")))
+        yield* step(() => field.fill(right.toLowerCase().replaceAll("-", "")))
         yield* step(() =>
           page.evaluate(() => {
             const form = document.querySelector("form")
             for (let click = 0; click < 4; click++) form?.requestSubmit()
           })
         )
-        yield* text(page, "#status", /^Signed in as owner/)
-        assert.lengthOf(sent, 1)
+        yield* click(page, "Pair this browser")
+        yield* text(page, signedIn)
+        assert.lengthOf(sent, 2)
 
         // An address that is opened on the page itself changes only the fragment.
         const again = yield* issueCode(page)
         const other = yield* open(yield* Browser.profile(chromium))
         yield* step(() => other.page.goto(`${server.url}/pair`))
-        yield* text(other.page, "#status", /^Enter the code/)
+        yield* step(() => other.page.getByLabel("Pairing code").waitFor())
         yield* pair(other.page, `${server.url}/pair#token=${again}`)
         assert.deepStrictEqual([...first.problems, ...problems, ...other.problems], [])
       }),
@@ -247,6 +223,7 @@ describe("a browser", () => {
         yield* step(async () => {
           // The server accepts the first start, and the page never learns that.
           await page.route("**/api/runs", async (route) => {
+            if (route.request().method() !== "POST") return route.continue()
             keys.push(route.request().headers()["idempotency-key"])
             if (keys.length > 1) return route.continue()
             await route.fetch()
@@ -254,23 +231,20 @@ describe("a browser", () => {
           })
           // An EventSource does not try again by itself after an answer that is an error.
           await page.route(
-            "**/events?*",
+            "**/events*",
             (route) => asked++ === 0 ? route.fulfill({ status: 502, body: "bad gateway" }) : route.continue()
           )
-          await page.click("#start")
         })
-        yield* text(page, "#connection", /^The server cannot be reached/)
+        yield* click(page, "Count to 30")
+        yield* seen(page, 1)
         const active = ask<{ readonly run: Sallyport.RunView }>(page, "GET", "/api/threads/demonstration/active-run")
         const { run } = yield* active
         assert.strictEqual(run.status, "running")
-        yield* step(() => page.click("#start"))
         yield* seen(page, 3)
         assert.isAbove(asked, 1)
-        assert.lengthOf(keys, 2)
-        assert.strictEqual(keys[1], keys[0])
+        assert.isAbove(keys.length, 1)
+        assert.lengthOf(new Set(keys), 1)
         assert.strictEqual((yield* active).run.runId, run.runId)
-        const events = yield* eventsOf(page)
-        assert.deepStrictEqual(events, counts(1, events.length))
         assert.deepStrictEqual(problems, [])
       }),
     Programs.timeout
@@ -288,7 +262,7 @@ describe("a browser", () => {
         const { page, problems } = yield* open(context)
         yield* pair(page, killed.pairingUrl.replace(killed.url, network.url))
         const token = yield* Sallyport.pair(killed, yield* issueCode(page))
-        yield* step(() => page.click("#start"))
+        yield* click(page, "Count to 30")
         yield* seen(page, 2)
 
         const active = Effect.fnUntraced(function*(server: Sallyport.Server) {
@@ -335,9 +309,9 @@ describe("a browser", () => {
         assert.strictEqual(end?.id, String(all.length))
         assert.include(end?.data, { status: "failed", reason: "stale_run" })
 
-        assert.strictEqual(yield* ended(page), "stale_run ")
-        assert.deepStrictEqual(yield* eventsOf(page), counts(1, data.length))
-        yield* text(page, "#connection", /^The run failed: /)
+        const stale = /^Its server went away before the run was done\./m
+        yield* text(page, stale)
+        assert.strictEqual(yield* shown(page), data.length)
         yield* picture(page, "stale")
 
         // Read from the beginning it has the same events, and after its end there is nothing more.
@@ -351,16 +325,15 @@ describe("a browser", () => {
 
         // A page that is loaded now joins the run that has just ended, and can start the next one.
         yield* step(() => page.reload())
-        assert.strictEqual(yield* ended(page), "stale_run ")
-        assert.deepStrictEqual(yield* eventsOf(page), counts(1, data.length))
-        yield* step(() => page.click("#start"))
-        yield* step(() => page.waitForSelector("#abort:not([hidden])"))
+        yield* text(page, stale)
+        assert.strictEqual(yield* shown(page), data.length)
+        yield* click(page, "Count again")
+        yield* text(page, /^Running\./m)
         const next = yield* active(server)
         assert.notStrictEqual(next.runId, runId)
         assert.strictEqual(next.status, "running")
-        yield* step(() => page.click("#abort"))
-        assert.strictEqual(yield* ended(page), "aborted ")
-        yield* text(page, "#connection", /^The run was stopped\.$/)
+        yield* click(page, "Stop")
+        yield* text(page, /^The run was stopped by you\.$/m)
         assert.deepStrictEqual(problems, [])
       }),
     Programs.timeout

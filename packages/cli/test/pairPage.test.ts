@@ -9,17 +9,9 @@ import type { Page } from "playwright-core"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Browser from "../../../test-support/browser.ts"
 import * as Programs from "../../../test-support/programs.ts"
+import { click, pair, signedIn, text } from "./pages.ts"
 
 const { step } = Browser
-
-const text = (page: Page, selector: string, wanted: RegExp) =>
-  step(() =>
-    page.waitForFunction(
-      ([selector, source]) => new RegExp(source).test(document.querySelector(selector)?.textContent ?? ""),
-      [selector, wanted.source] as const,
-      { polling: 50 }
-    )
-  )
 
 /** Keeps a picture of the page, if a directory for pictures is given. */
 const picture = (page: Page, name: string) =>
@@ -95,10 +87,10 @@ describe("the pairing page in Chromium", () => {
         })
 
         yield* step(() => page.goto(`${server.url}/pair#token=${code}`))
-        yield* text(page, "#status", /^Pair this browser with the server at 127\.0\.0\.1:\d+\?$/)
+        yield* text(page, /^Pair this browser with 127\.0\.0\.1:\d+\?$/m)
         assert.strictEqual(page.url(), `${server.url}/pair`)
-        const shown = yield* step(() => page.innerText("#ask"))
-        for (const part of ["owner", "Ada's \u{1f4f1}", "runs:read, access:read", "30 days after its last use"]) {
+        const shown = yield* step(() => page.innerText("main"))
+        for (const part of ["owner", "“Ada's \u{1f4f1}”", "watch runs and see who has access", "30 days without use"]) {
           assert.include(shown, part)
         }
         yield* picture(page, "pair-ask")
@@ -108,31 +100,31 @@ describe("the pairing page in Chromium", () => {
         assert.deepStrictEqual(posts, ["/api/auth/bootstrap/preview"])
         assert.deepStrictEqual(yield* step(() => context.cookies()), [])
         assert.isFalse(yield* isSignedIn(page))
-        yield* step(() => page.click("#cancel"))
-        yield* text(page, "#status", /^Nothing was changed/)
+        yield* click(page, "Don’t pair")
+        yield* text(page, /^Nothing was changed/m)
         assert.lengthOf(yield* openLinks(server, token), 1)
 
-        yield* step(() => page.goto(`${server.url}/pair#token=${code}`))
+        yield* step(() => page.goto("about:blank"))
         posts.length = 0
-        yield* step(() => page.waitForSelector("#ask:not([hidden])"))
+        yield* step(() => page.goto(`${server.url}/pair#token=${code}`))
+        yield* step(() => page.waitForSelector("button[data-kind=primary][aria-disabled=false]"))
         yield* step(() =>
           page.evaluate(() => {
-            for (let click = 0; click < 4; click++) document.getElementById("confirm")?.click()
+            const button = document.querySelector<HTMLButtonElement>("button[data-kind=primary]")
+            for (let click = 0; click < 4; click++) button?.click()
           })
         )
-        yield* text(page, "#status", /^Signed in as owner/)
+        yield* text(page, signedIn)
         assert.deepStrictEqual(posts, ["/api/auth/bootstrap/preview", "/api/auth/bootstrap"])
         assert.lengthOf(yield* openLinks(server, token), 0)
 
-        // Signed in by now: the page says what another code changes.
+        // Signed in by now: the page says that another code is not needed here, and uses none.
         const again = yield* issue(server, token)
         yield* step(() => page.goto(`${server.url}/pair#token=${again.code}`))
-        yield* text(page, "#change", /^This browser is signed in as owner already/)
+        yield* text(page, /^This browser is paired already$/m)
         yield* picture(page, "pair-again")
-        yield* step(() => page.click("#cancel"))
-        yield* step(() => page.fill("#code", again.code))
-        yield* step(() => page.press("#code", "Enter"))
-        yield* text(page, "#change", /^This browser is signed in as owner already/)
+        yield* click(page, "Continue")
+        yield* text(page, signedIn)
         assert.lengthOf(yield* openLinks(server, token), 1)
       }),
     Programs.timeout
@@ -157,8 +149,9 @@ describe("the pairing page in Chromium", () => {
         const sentences: Array<string> = []
         const read = (wanted: RegExp) =>
           Effect.gen(function*() {
-            yield* step(() => page.waitForSelector("#status[data-state=error]"))
-            const sentence = yield* step(() => page.innerText("#status"))
+            const told = page.locator("main [role=alert] strong")
+            yield* step(() => told.waitFor())
+            const sentence = yield* step(() => told.innerText())
             assert.match(sentence, wanted)
             sentences.push(sentence)
           })
@@ -171,17 +164,17 @@ describe("the pairing page in Chromium", () => {
         yield* read(/used/)
         yield* picture(page, "pair-used")
         yield* open(revoked.code)
-        yield* read(/revoked/)
+        yield* read(/withdrawn/)
         yield* open("7777-7777-7777-7778")
         yield* read(/typing/)
         const never = yield* wrongCode
         yield* open(never)
-        yield* read(/not valid/)
+        yield* read(/does not know/)
         for (let attempt = 0; attempt < 5; attempt++) {
           yield* open(never)
-          yield* step(() => page.waitForSelector("#status[data-state=error]"))
+          yield* step(() => page.locator("main [role=alert] strong").waitFor())
         }
-        yield* text(page, "#status", /^There were too many wrong pairing codes; try again in/)
+        yield* text(page, /^Too many wrong codes\.\s+You can try again in/m)
         assert.lengthOf(new Set(sentences), 4)
       }),
     Programs.timeout
@@ -198,7 +191,7 @@ describe("the pairing page in Chromium", () => {
           (context) => step(() => context.newPage())
         )
         yield* step(() => page.goto(server.pairingUrl))
-        yield* text(page, "#status", /^Signed in as owner/)
+        yield* text(page, signedIn)
       }),
     Programs.timeout
   )
@@ -243,9 +236,7 @@ describe("the pairing page in Chromium", () => {
         const chromium = yield* Browser.browser
         const context = yield* Browser.profile(chromium)
         const page = yield* step(() => context.newPage())
-        yield* step(() => page.goto(`${server.url}/pair#token=${own.code}`))
-        yield* step(() => page.click("#confirm"))
-        yield* text(page, "#status", /^Signed in as owner/)
+        yield* pair(page, `${server.url}/pair#token=${own.code}`)
 
         const other = yield* step(() => context.newPage())
         yield* step(() => other.goto(evil.url))
@@ -253,14 +244,14 @@ describe("the pairing page in Chromium", () => {
         assert.isAtLeast((yield* step(() => context.cookies(`${server.url}/api/auth/session`))).length, 4)
 
         yield* step(() => page.reload())
-        yield* text(page, "#status", /^Signed in as owner/)
+        yield* text(page, signedIn)
         assert.lengthOf(yield* openLinks(server, token), 1, "the code is unspent")
         const listed = yield* Sallyport.get(server, "/api/auth/sessions", token)
         assert.lengthOf(listed.json<{ readonly sessions: ReadonlyArray<unknown> }>().sessions, 2)
         assert.strictEqual((yield* Sallyport.exchange(server, code)).status, 200, "the right code is taken at once")
 
-        yield* step(() => page.click("#logout"))
-        yield* text(page, "#status", /^This browser is not paired\.$/)
+        yield* click(page, "Sign out here")
+        yield* text(page, /^This device was signed out$/m)
         assert.isFalse(yield* isSignedIn(page))
         const left = yield* step(() => context.cookies(`${server.url}/api/auth/logout`))
         assert.deepStrictEqual(left.map(({ path }) => path), [], "the cookies of the paths that matter are gone too")

@@ -38,6 +38,7 @@ import { ClientError, UnexpectedAnswer } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
 import { Credentials } from "./Credentials.ts"
 import * as Answer from "./internal/answer.ts"
+import { readPages } from "./internal/pages.ts"
 import { type BudgetSettings, makeBudget, now } from "./internal/budget.ts"
 
 /**
@@ -172,19 +173,6 @@ const Nothing = Schema.Null
 const Sessions = Schema.Struct({ sessions: Schema.Array(ListedSessionView), next: NextPage })
 const Links = Schema.Struct({ links: Schema.Array(PairingLinkView), next: NextPage })
 
-/** Reads the pages of a list, one after the other, and returns all entries. */
-const readPages = Effect.fnUntraced(function*<A, E>(
-  read: (query: { readonly after?: string }) => Effect.Effect<readonly [page: ReadonlyArray<A>, next: string | null], E>
-) {
-  const [all, first] = yield* read({})
-  const entries = Array.from(all)
-  for (let next = first; next !== null;) {
-    const [page, following] = yield* read({ after: next })
-    entries.push(...page)
-    next = following
-  }
-  return entries
-})
 const NewLink = Schema.Struct({
   link: PairingLinkView,
   code: Schema.RedactedFromValue(Schema.String, { label: "pairing-code" })

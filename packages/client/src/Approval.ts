@@ -1,6 +1,7 @@
 /**
  * Decides which clients may connect through a relay, for a session with the scope `connect:manage`.
  */
+import { NextPage } from "@sallyport/contract/AccessSchemas"
 import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { SecurityMode } from "@sallyport/core/access/ConnectClient"
@@ -14,6 +15,7 @@ import * as Schema from "effect/Schema"
 import { ClientError } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
 import * as Answer from "./internal/answer.ts"
+import { readPages } from "./internal/pages.ts"
 
 /**
  * Lists what can be decided about a client.
@@ -44,6 +46,8 @@ export interface DecisionOptions {
  * @since 0.1.0
  */
 export class Approval extends Context.Service<Approval, {
+  /** Lists the clients that have asked to connect, who asked last first, page after page. */
+  readonly clients: Effect.Effect<ReadonlyArray<ConnectClientView>, ClientError>
   /** Decides about a client, and returns it as it is then. */
   readonly decide: (decision: Decision, options: DecisionOptions) => Effect.Effect<ConnectClientView, ClientError>
   /** Returns the approval mode. */
@@ -59,6 +63,7 @@ const limit = Duration.seconds(30)
 const responseMode = "response-only"
 const Decided = Schema.Struct({ client: ConnectClientView })
 const Mode = Schema.Struct({ mode: SecurityMode })
+const Clients = Schema.Struct({ clients: Schema.Array(ConnectClientView), next: NextPage })
 
 const make = Effect.gen(function*() {
   const { httpClient } = yield* Connection
@@ -74,6 +79,12 @@ const make = Effect.gen(function*() {
       }))
 
   return Approval.of({
+    clients: readPages((query) =>
+      Effect.map(
+        request(api.clients({ query, responseMode }), Clients),
+        ({ clients, next }) => [clients, next] as const
+      )
+    ).pipe(Effect.withSpan("Approval.clients")),
     decide: Effect.fn("Approval.decide")(function*(decision, { client, code, reason }) {
       const payload = {
         client,

@@ -125,7 +125,35 @@ describe("the access feed", () => {
     }))
 })
 
+/** Connects to a server's approval. */
+const connectApproval = (baseUrl: string, token: Redacted.Redacted) =>
+  Effect.map(
+    Effect.orDie(Layer.build(
+      SallyportClient.layer({ baseUrl, credentials: having(token) }).pipe(
+        Layer.provide([FetchHttpClient.layer, SecureRandom.layerWebCrypto])
+      )
+    )),
+    Context.get(Approval.Approval)
+  )
+
 describe("the approval", () => {
+  it.live("HTTP-09: lists all clients that have asked to connect, page after page", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const approval = yield* connectApproval(server.url, yield* server.token())
+      const thumbprints = Array.from({ length: 401 }, (_, index) => String(index).padStart(43, "a"))
+      for (const proofKeyThumbprint of thumbprints) {
+        yield* Effect.orDie(server.clients.request({ account: `account-${proofKeyThumbprint}`, proofKeyThumbprint }))
+      }
+      const clients = yield* approval.clients
+      assert.deepStrictEqual(
+        clients.map(({ proofKeyThumbprint }) => proofKeyThumbprint).toSorted(),
+        thumbprints.toSorted()
+      )
+      const lesser = yield* connectApproval(server.url, yield* server.token(["access:read"]))
+      assert.strictEqual((yield* Effect.flip(lesser.clients)).reason._tag, "Forbidden")
+    }))
+
   it.live("L-15: sends the code that was seen, and fails with the server's reason", () =>
     Effect.gen(function*() {
       const bodies: Array<string> = []
@@ -141,12 +169,7 @@ describe("the approval", () => {
         }))
       })
       const token = yield* Effect.flatMap(start(), ({ token }) => token())
-      const context = yield* Effect.orDie(Layer.build(
-        SallyportClient.layer({ baseUrl: server.url, credentials: having(token) }).pipe(
-          Layer.provide([FetchHttpClient.layer, SecureRandom.layerWebCrypto])
-        )
-      ))
-      const approval = Context.get(context, Approval.Approval)
+      const approval = yield* connectApproval(server.url, token)
       for (const decision of ["approve", "reject", "revoke", "block"] as const) {
         const { reason } = yield* Effect.flip(approval.decide(decision, { client: "a".repeat(43), code: "4T9KWX2M" }))
         assert.strictEqual(reason._tag, "Conflict")

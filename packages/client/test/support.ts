@@ -20,6 +20,7 @@ import * as ReplayRepository from "@sallyport/core/access/ReplayRepository"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as RunEventStream from "@sallyport/http/RunEventStream"
 import * as RunProgram from "@sallyport/http/RunProgram"
@@ -97,6 +98,7 @@ export interface Server {
   readonly url: string
   readonly log: RunEventLog.RunEventLog["Service"]
   readonly sessions: SessionCredentialService.SessionCredentialService["Service"]
+  readonly clients: ConnectClientStore.ConnectClientStore["Service"]
   /** Returns a fresh pairing code. */
   readonly code: (
     scopes?: ReadonlyArray<AccessScope.AccessScope>,
@@ -120,6 +122,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
   const services = Layer.mergeAll(
     SessionCredentialService.layerWith(options.sessions ?? {}),
     BootstrapCredentialService.layer,
+    ConnectClientStore.layer,
     RunEventLog.layer,
     options.dpop === undefined ? Layer.empty : DpopProof.layerWith(options.dpop),
     AuthPolicy.layer({
@@ -162,6 +165,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     url: `http://127.0.0.1:${port}`,
     log: Context.get(context, RunEventLog.RunEventLog),
     sessions,
+    clients: Context.get(context, ConnectClientStore.ConnectClientStore),
     code: (scopes = AccessScope.builtin, subject = "owner") =>
       Effect.orDie(Effect.map(links.issue({ issuedBy: "operator", scopes, subject }), ({ code }) => code)),
     token: (scopes = AccessScope.builtin) =>

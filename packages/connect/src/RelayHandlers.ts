@@ -18,6 +18,7 @@ import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { believedKeys, RelayEnvironmentRepository, type RelayEnvironmentRow } from "./RelayEnvironmentRepository.ts"
 import { RelayProofRepository } from "./RelayProofRepository.ts"
+import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
 import * as PublicHttp from "@sallyport/node/PublicHttp"
 import * as Clock from "effect/Clock"
@@ -76,6 +77,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         publicUrl === undefined
           ? ["https", "http"].map((scheme) => URL.parse(`${scheme}://${headers.host}`)?.origin ?? "")
           : [publicUrl.origin]
+      const sessions = yield* SessionCredentialService
       const openWait = OpenRequests.make({ perClient: waitsPerClient, perAccount: waitsPerAccount })
       const openCall = OpenRequests.make({ perClient: callsPerClient, perAccount: callsPerAccount })
       const logRefusal = Seldom.make("Refused what was said in the name of an environment", Effect.logInfo)
@@ -193,6 +195,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
             message: "This client, or its account, waits for as many decisions as it may at once; try again later"
           })
         }
+        yield* sessions.connect(yield* CurrentSession)
         const environment = yield* find(request.environmentId)
         if (!(yield* proofs.hasPending({ ...client, environmentId: environment.id }))) {
           return yield* Wire.notFound(

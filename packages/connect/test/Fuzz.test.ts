@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConnectEnvironmentApi, RelayApi } from "@sallyport/contract/ConnectProtocol"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as Effect from "effect/Effect"
-import { fuzz, surfaceOf } from "../../../test-support/fuzz.ts"
+import { fuzz, probe, surfaceOf } from "../../../test-support/fuzz.ts"
 import { key, startEnvironment, startRelay } from "./world.ts"
 
 const portOf = (url: string) => Number(new URL(url).port)
@@ -17,6 +17,7 @@ describe("requests of any bytes", () => {
         // The relay of the test believes what a header says of the session.
         const anonymous = false
         const credentials = Effect.succeed(["authorization: Bearer ada", `x-key: ${"k".repeat(43)}`])
+        yield* probe({ port: portOf(relay.url), surface: surfaceOf(RelayApi), credentials })
         yield* fuzz({ port: portOf(relay.url), surface: surfaceOf(RelayApi), credentials, anonymous, runs: 800 })
         yield* fuzz({
           port: portOf(environment.url),

@@ -93,6 +93,16 @@ export class RequiredScopes extends Context.Service<RequiredScopes, ReadonlyArra
   "@sallyport/contract/RequiredScopes"
 ) {}
 
+/**
+ * Annotates an endpoint whose requests are short: a server refuses a body of more than 64 KiB, however much it takes elsewhere.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const ShortRequests: Context.Reference<boolean> = Context.Reference("@sallyport/contract/ShortRequests", {
+  defaultValue: () => false
+})
+
 /** The ways to authenticate, as an OpenAPI operation names them. Each one is enough. */
 const security: OpenApi.OpenAPISpecOperation["security"] = [{ bearer: [] }, { dpop: [] }, { cookie: [] }]
 

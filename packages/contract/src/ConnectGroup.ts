@@ -14,7 +14,7 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as Schema from "effect/Schema"
 import { NextPage, PageCursor } from "./AccessSchemas.ts"
-import { RequestErrors, requires } from "./Authentication.ts"
+import { RequestErrors, requires, ShortRequests } from "./Authentication.ts"
 import { Conflict, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
 
 /**
@@ -91,4 +91,4 @@ export class ConnectGroup extends HttpApiGroup.make("connect").add(
   decision("reject", "reject"),
   decision("revoke", "revoke"),
   decision("block", "block")
-).middleware(RequestErrors) {}
+).middleware(RequestErrors).annotateEndpoints(ShortRequests, true) {}

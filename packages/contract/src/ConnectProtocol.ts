@@ -11,7 +11,7 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
-import { RequestErrors, requires } from "./Authentication.ts"
+import { RequestErrors, requires, ShortRequests } from "./Authentication.ts"
 import { InvalidRequest, NotFound, Unauthorized, Unavailable } from "./WireError.ts"
 
 /**
@@ -494,7 +494,7 @@ export class RelayGroup extends HttpApiGroup.make("relay").add(
     success: HttpApiSchema.StreamSse({ events: DecisionEvent }),
     error: [InvalidRequest, NotFound, Unavailable]
   }).pipe(requires(null))
-).middleware(RequestErrors) {}
+).middleware(RequestErrors).annotateEndpoints(ShortRequests, true) {}
 
 /**
  * Describes what a relay offers to environments and clients, beside the endpoints of sessions.

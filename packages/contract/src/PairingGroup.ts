@@ -7,7 +7,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import { Label, NextPage, PageCursor, PairingLinkView, SessionLifetimeSeconds } from "./AccessSchemas.ts"
-import { RequestErrors, requires } from "./Authentication.ts"
+import { RequestErrors, requires, ShortRequests } from "./Authentication.ts"
 import { Conflict, Forbidden, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
 
 /**
@@ -54,4 +54,4 @@ export class PairingGroup extends HttpApiGroup.make("pairing").add(
     success: HttpApiSchema.NoContent,
     error: [NotFound, Unavailable]
   }).pipe(requires("access:write"))
-).middleware(RequestErrors) {}
+).middleware(RequestErrors).annotateEndpoints(ShortRequests, true) {}

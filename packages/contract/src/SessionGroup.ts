@@ -18,7 +18,7 @@ import {
   PolicyView,
   SessionView
 } from "./AccessSchemas.ts"
-import { OAuthRequestErrors, RequestErrors, requires } from "./Authentication.ts"
+import { OAuthRequestErrors, RequestErrors, requires, ShortRequests } from "./Authentication.ts"
 import {
   Conflict,
   Forbidden,
@@ -169,4 +169,4 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     success: TokenResponse,
     error: [OAuthError, OAuthTooManyRequests, OAuthUnavailable]
   }).middleware(OAuthRequestErrors)
-) {}
+).annotateEndpoints(ShortRequests, true) {}

@@ -13,7 +13,8 @@ import {
   layerAuthentication,
   OAuthRequestErrors,
   RequestErrors,
-  RequiredScopes
+  RequiredScopes,
+  ShortRequests
 } from "@sallyport/contract/Authentication"
 import type { Forbidden, TooLarge, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
@@ -514,8 +515,11 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
  */
 export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.mebibytes(1)
 
-/** Bounds the bodies that anyone may send: to read a mebibyte of brackets takes longer than all else that is done for it. */
-const openMaxBodySize = ByteSize.kibibytes(128)
+/**
+ * Bounds the bodies that anyone may send, and those of endpoints that take no more: to read a mebibyte of brackets takes
+ * longer than all else that is done for it.
+ */
+const shortMaxBodySize = ByteSize.kibibytes(64)
 
 /** Checks a request before its endpoint reads it, and answers what the endpoint cannot read. */
 const guardRequest = <E, R, E2, E3, E4>(
@@ -545,7 +549,8 @@ const guardRequest = <E, R, E2, E3, E4>(
       yield* checkSender(options.policy.value, { vouched: false })
     }
     const signedIn = Array.from(options.endpoint.middlewares).some(({ key }) => key === Authentication.key)
-    const maxBodySize = signedIn ? options.maxBodySize : ByteSize.min(options.maxBodySize, openMaxBodySize)
+    const isShort = !signedIn || Context.get(options.endpoint.annotations, ShortRequests)
+    const maxBodySize = isShort ? ByteSize.min(options.maxBodySize, shortMaxBodySize) : options.maxBodySize
     const maxBytes = ByteSize.toNumberUnsafe(maxBodySize)
     const tooLarge = Wire.bodyTooLarge({ message: `A request may have up to ${maxBytes} bytes` })
     if (Number(request.headers["content-length"] ?? 0) > maxBytes) return yield* tooLarge

@@ -141,6 +141,7 @@ export const layer: Layer.Layer<
   Effect.gen(function*() {
     const sessions = yield* SessionCredentialService
     const awaitEnd = yield* ConnectionEnd.make
+    const open = yield* ConnectionEnd.makeOpen
     const transports = yield* TransportSessions
 
     /** Returns whose call it is. */
@@ -186,7 +187,7 @@ export const layer: Layer.Layer<
       yield* admit(session, scopes.value)
       const call = Effect.provideService(effect, CurrentSession, session)
       if (!RpcSchema.isStreamSchema(rpc.successSchema)) return yield* call
-      return yield* Effect.raceFirst(
+      const streamed = Effect.raceFirst(
         call,
         Effect.flatMap(
           awaitEnd(session),
@@ -196,6 +197,13 @@ export const layer: Layer.Layer<
               : Wire.ending({ message: "The server ends this stream; call again" })
         )
       )
+      // A socket may carry any number of streams, and each is held open as a connection is.
+      return yield* Effect.scoped(Effect.flatMap(open(session), (opened) =>
+        opened
+          ? streamed
+          : Wire.ending({
+            message: "This session has as many streams open as it may at once; close one of them first"
+          })))
     })
   })
 ).pipe(Layer.provideMerge(TransportSessions.layer))

@@ -47,6 +47,7 @@ export const layer = HttpApiBuilder.group(
             request: payload.input,
             owner: ownerOf(session),
             whenBusy: payload.whenBusy,
+            resumable: program.resumable,
             metadata: payload.continuation === undefined ? undefined : { continuation: payload.continuation }
           }, (run) => program.execute({ input: payload.input, run, session }))
           return created ? { created: true as const, run: Wire.runView(run) } : {

@@ -1,7 +1,7 @@
 /**
  * What the host does when a client starts a run.
  */
-import type { RunWriter } from "@sallyport/core/runs/RunEventLog"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import type { Session } from "@sallyport/core/access/Session"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -19,7 +19,7 @@ export interface RunProgramRequest {
   /** What the client sent, as JSON; the host decodes it. */
   readonly input: Schema.Json
   /** Writes the run's events. */
-  readonly run: RunWriter
+  readonly run: RunEventLog.RunWriter
   /** The session that started the run, as it was then. */
   readonly session: Session
 }
@@ -34,6 +34,8 @@ export interface RunProgramRequest {
  */
 export class RunProgram extends Context.Service<RunProgram, {
   readonly execute: (request: RunProgramRequest) => Effect.Effect<Schema.Json | void, unknown, Scope.Scope>
+  /** Whether another process may go on with a run of this program. */
+  readonly resumable: boolean
 }>()("@sallyport/http/RunProgram") {}
 
 /**
@@ -49,8 +51,32 @@ export const layer = <E, R>(
     RunProgram,
     Effect.map(Effect.context<Exclude<R, Scope.Scope>>(), (context) =>
       RunProgram.of({
+        resumable: false,
         // What is left of R is the scope, or nothing; TypeScript doesn't work that out for an R that it doesn't know.
         execute: (request) =>
           Effect.provideContext(execute(request), context) as Effect.Effect<Schema.Json | void, E, Scope.Scope>
       }))
+  )
+
+/**
+ * Provides a program that another process goes on with when the one that executes it has gone, and has this process go on
+ * with the runs of others.
+ *
+ * **Details**
+ *
+ * The program is executed again, under the next epoch, with `run.history`, which is what it and those before it have appended.
+ * What it has asked is answered at once, if it was answered. What a writer that was thought to have gone still appends is
+ * refused. A step that has an effect outside of the log may be done twice: append that it is about to be done, and look.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerResumable = <E, R>(
+  execute: (request: Omit<RunProgramRequest, "session">) => Effect.Effect<Schema.Json | void, E, R>
+): Layer.Layer<RunProgram, never, RunEventLog.RunEventLog | Exclude<R, Scope.Scope>> =>
+  Layer.merge(
+    Layer.effect(RunProgram, Effect.map(RunProgram, (program) => ({ ...program, resumable: true }))).pipe(
+      Layer.provide(layer(execute))
+    ),
+    Layer.orDie(RunEventLog.layerTakeOver(({ request, run }) => execute({ input: request, run })))
   )

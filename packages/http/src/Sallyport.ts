@@ -4,7 +4,7 @@
 import type { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
-import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import type { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
 import type { RunEventLog } from "@sallyport/core/runs/RunEventLog"
 import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
@@ -19,13 +19,13 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Path } from "effect/Path"
+import * as WebPages from "@sallyport/web/WebPages"
 import * as AccessHandlers from "./AccessHandlers.ts"
 import * as Authentication from "./Authentication.ts"
 import * as ConnectHandlers from "./ConnectHandlers.ts"
 import * as Edge from "./Edge.ts"
 import * as HealthHandlers from "./HealthHandlers.ts"
 import * as PairingHandlers from "./PairingHandlers.ts"
-import * as PairPage from "./PairPage.ts"
 import * as RunHandlers from "./RunHandlers.ts"
 import type { RunProgram } from "./RunProgram.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
@@ -37,10 +37,15 @@ import * as SessionHandlers from "./SessionHandlers.ts"
  * @since 0.1.0
  */
 export interface Options {
-  /** The path below which all of it is mounted, the pairing page included. Default none. */
+  /** The path below which all of it is mounted, the pages included. Default none. */
   readonly prefix?: `/${string}` | undefined
   /** Where a browser goes once it is paired: a path of this server. Default `/`. */
   readonly continueTo?: `/${string}` | undefined
+  /**
+   * What the pages show; they call the server by the name in its policy. `false` mounts no pages: for a host with pages of its own, or one that mounts
+   * them elsewhere by `WebPages.layer`.
+   */
+  readonly pages?: Pick<WebPages.Options, "styleSheet" | "start"> | false | undefined
   /** The largest body that a request may have. Default 1 MiB. */
   readonly maxBodySize?: ByteSize.ByteSize | undefined
   /** Where the OpenAPI document is served, below the prefix. Default `/api/openapi.json`. */
@@ -48,8 +53,9 @@ export interface Options {
 }
 
 /**
- * Adds every endpoint of the contract, the pairing page and the OpenAPI document to the router. The host's own routes and
- * APIs stand beside it on the same router.
+ * Adds every endpoint of the contract, the pages of `@sallyport/web` and the OpenAPI document to the router. The host's
+ * own routes and APIs stand beside it on the same router. If the pages are not built, a warning says so, and all else is
+ * served.
  *
  * **Example** (Serving everything)
  *
@@ -119,7 +125,13 @@ export const layer = (options?: Options): Layer.Layer<
       ]),
       Layer.provide([Authentication.layer, Authentication.layerRequestErrors({ maxBodySize: options?.maxBodySize })])
     ),
-    PairPage.layer({ continueTo: options?.continueTo }),
+    options?.pages === false ? Layer.empty : Layer.unwrap(Effect.map(AuthPolicy, ({ name }) =>
+      Layer.catchTag(
+        WebPages.layer({ ...options?.pages, name, continueTo: options?.continueTo }),
+        "PagesNotBuilt",
+        ({ message }) =>
+          Layer.effectDiscard(Effect.logWarning(`No page is served, and no browser can pair. ${message}`))
+      ))),
     Edge.layer
   )
   return prefix === undefined ? routes : Layer.provide(

@@ -1,10 +1,12 @@
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
 import { requires } from "@sallyport/contract/Authentication"
 import { RunGroup } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import * as Authentication from "@sallyport/http/Authentication"
-import * as PairPage from "@sallyport/http/PairPage"
+import * as Edge from "@sallyport/http/Edge"
+import * as HtmlDocument from "@sallyport/http/HtmlDocument"
 import * as RunHandlers from "@sallyport/http/RunHandlers"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Effect from "effect/Effect"
@@ -16,10 +18,10 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Vm from "node:vm"
 import { bearer, eventsOf, type Server, start } from "./support.ts"
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null
@@ -186,49 +188,14 @@ describe("the surface", () => {
     }))
 })
 
-// -----------------------------------------------------------------------------
-// The pairing page
-// -----------------------------------------------------------------------------
-
-const scriptOf = (html: string): string =>
-  /<script nonce="[^"]*" type="module">([\s\S]*?)<\/script>/.exec(html)?.[1] ?? ""
-
-/** Runs the page's script where a browser would, as far as it can see, and returns what it did. */
-const open = Effect.fnUntraced(function*(html: string, address: string) {
-  const requests: Array<{ readonly url: string; readonly body: unknown }> = []
-  const history: Array<string> = []
-  const element = () => ({
-    dataset: {},
-    focus: () => undefined,
-    setAttribute: () => undefined,
-    addEventListener: () => undefined
-  })
-  Vm.runInNewContext(`(async () => {${scriptOf(html)}\n})()`, {
-    URL,
-    URLSearchParams,
-    document: { getElementById: element },
-    navigator: { platform: "Test" },
-    location: new URL(address),
-    history: { replaceState: (_state: unknown, _title: string, url: string) => history.push(url) },
-    addEventListener: () => undefined,
-    fetch: (url: URL, { body }: { readonly body?: string }) => {
-      requests.push({ url: String(url), body: body === undefined ? undefined : JSON.parse(body) })
-      // A browser that is not signed in. The page waits for all else.
-      const state = { authenticated: false, policy: { kind: "loopback-browser" } }
-      return url.pathname.endsWith("/session")
-        ? Promise.resolve({ ok: true, json: () => Promise.resolve(state) })
-        : new Promise(() => undefined)
-    }
-  })
-  yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
-  return { requests, history }
-})
-
-describe("the pairing page", () => {
+describe("a page of the host's own", () => {
   it.live("is one self-contained document, which its policy states, in no cache, frame or referrer", () =>
     Effect.gen(function*() {
-      const server = yield* start()
-      const answer = yield* server.send({ path: "/pair" })
+      const page = HtmlDocument.make({ title: "Mine", body: "<main></main>", style: "main {}", script: "0" })
+      const server = yield* start({
+        routes: Layer.merge(HttpRouter.add("GET", "/mine", Effect.provide(page, NodeCrypto.layer)), Edge.layer)
+      })
+      const answer = yield* server.send({ path: "/mine" })
       assert.strictEqual(answer.status, 200)
       assert.strictEqual(answer.headers["content-type"], "text/html; charset=utf-8")
       assert.strictEqual(answer.headers["cache-control"], "no-store")
@@ -257,36 +224,23 @@ describe("the pairing page", () => {
       assert.strictEqual(answer.text.split(`nonce="${nonce}"`).length, 3)
       // Nothing is fetched from anywhere, and no script stands in an attribute.
       assert.notMatch(answer.text, /https?:|\/\/[a-z]|\bsrc=|\bon[a-z]+=|@import|[^ ]url\(/i)
-      const again = yield* server.send({ path: "/pair" })
+      const again = yield* server.send({ path: "/mine" })
       assert.notStrictEqual(again.headers["content-security-policy"], answer.headers["content-security-policy"])
     }))
+})
 
-  it.live("L-01 BOOT-14: takes the code from the fragment, out of the address, and asks what it gives beside itself, wherever it is mounted", () =>
+describe("the pages", () => {
+  it.live("L-01 WEB-03: stand beside the API wherever it is mounted, or not at all if the host has its own", () =>
     Effect.gen(function*() {
-      const code = "0123-4567-89AB-CDEF"
-      for (
-        const [prefix, path] of [["", "/pair"], ["", "/pair/"], ["/a/b", "/a/b/pair"], ["/a/b", "/a/b/pair/"]] as const
-      ) {
-        const server = yield* start({ routes: Sallyport.layer(prefix === "" ? {} : { prefix }) })
-        const { status, text } = yield* server.send({ path })
-        assert.strictEqual(status, 200, path)
-        const { history, requests } = yield* open(text, `http://127.0.0.1:4590${path}#token=${code}`)
-        assert.deepStrictEqual(history, [path])
-        assert.deepStrictEqual(requests, [
-          { url: `http://127.0.0.1:4590${prefix}/api/auth/session`, body: undefined },
-          { url: `http://127.0.0.1:4590${prefix}/api/auth/bootstrap/preview`, body: { credential: code } }
-        ])
-        assert.deepStrictEqual((yield* open(text, `http://127.0.0.1:4590${path}`)).requests, [])
-        assert.deepStrictEqual((yield* open(text, `http://127.0.0.1:4590${path}?token=${code}`)).requests, [])
-      }
-    }))
-
-  it.live("goes on to where the host says, without a way out of the script", () =>
-    Effect.gen(function*() {
-      const continueTo = "/</script><script>alert(1)</script>" as const
-      const server = yield* start({ routes: PairPage.layer({ continueTo }) })
-      const { text } = yield* server.send({ path: "/pair" })
-      assert.notInclude(text, "<script>")
-      assert.include(scriptOf(text), "const continueTo = \"/\\u003c/script>\\u003cscript>alert(1)\\u003c/script>\"")
+      const statusesOf = Effect.fnUntraced(function*(options: Sallyport.Options, paths: ReadonlyArray<string>) {
+        const server = yield* start({ routes: Sallyport.layer(options) })
+        return yield* Effect.forEach(paths, (path) => Effect.map(server.send({ path }), ({ status }) => status))
+      })
+      const paths = ["/pair", "/connections", "/", "/a/b/pair", "/a/b/connections", "/a/b/"]
+      assert.deepStrictEqual(yield* statusesOf({}, paths), [200, 200, 404, 404, 404, 404])
+      assert.deepStrictEqual(yield* statusesOf({ prefix: "/a/b" }, paths), [404, 404, 404, 200, 200, 404])
+      const withStart = yield* statusesOf({ prefix: "/a/b", pages: { start: true } }, paths)
+      assert.deepStrictEqual(withStart, [404, 404, 404, 200, 200, 200])
+      assert.deepStrictEqual(yield* statusesOf({ pages: false }, paths), [404, 404, 404, 404, 404, 404])
     }))
 })

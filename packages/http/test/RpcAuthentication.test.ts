@@ -19,8 +19,10 @@ import * as RpcClient from "effect/rpc/RpcClient"
 import * as RpcGroup from "effect/rpc/RpcGroup"
 import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import * as RpcServer from "effect/rpc/RpcServer"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import { assertError, bearer, type Server, start } from "./support.ts"
 
 const Whoami = Schema.Struct({ subject: Schema.String, method: Schema.String })
@@ -234,6 +236,35 @@ describe("RPCs", () => {
       assert.strictEqual(exit._tag, "Failure")
       assert.notInclude(yield* outcome(client.Whoami()), "ada")
     }))
+
+  for (const protocol of ["http", "websocket"] as const) {
+    it.live(`HTTP-09: over ${protocol} a session has so many streams open at once, and no more until one is closed`, () =>
+      Effect.gen(function*() {
+        const few = Layer.succeed(ConnectionEnd.PerSession, protocol === "http" ? 2 : 3)
+        const server = yield* start({ routes: Layer.provide(rpcs(protocol), few) })
+        const { session, token } = yield* ada(server)
+        const connect = protocol === "http"
+          ? httpClient(server, bearer(Redacted.value(token)))
+          : socketClient(server, session)
+        const client = yield* connect
+        const open = Effect.gen(function*() {
+          const began = yield* Deferred.make<void>()
+          const fiber = yield* client.Ticks().pipe(
+            Stream.runForEach(() => Deferred.succeed(began, undefined)),
+            Effect.forkChild
+          )
+          yield* Effect.raceFirst(Deferred.await(began), Fiber.join(fiber))
+          return fiber
+        })
+        const first = yield* open
+        yield* open
+        assert.deepInclude(yield* Effect.flip(open), { _tag: "Unavailable", retryable: true })
+        assert.strictEqual(yield* outcome(client.Whoami()), "ada by bearer-access-token", "what is no stream goes on")
+        yield* Fiber.interrupt(first)
+        // The server is told after the client has gone on.
+        yield* Effect.retry(open, { times: 200, schedule: Schedule.spaced("20 millis") })
+      }))
+  }
 
   it.live("HTTP-06 L-20: a ticket opens one socket", () =>
     Effect.gen(function*() {

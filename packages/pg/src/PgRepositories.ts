@@ -1,8 +1,10 @@
 /**
- * Provides every repository of a backend on PostgreSQL, with wake-ups over `LISTEN` and `NOTIFY`, as one layer.
+ * Provides every repository of a backend on PostgreSQL, with wake-ups over `LISTEN` and `NOTIFY`, as one layer; and the
+ * database's time of day as the `Clock` of all that is built with them, because nodes compare times.
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { Repositories } from "@sallyport/core/Repositories"
+import * as DatabaseClock from "@sallyport/core/sql/DatabaseClock"
 import type * as Migrations from "@sallyport/core/sql/Migrations"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import type * as Config from "effect/Config"
@@ -22,6 +24,8 @@ export interface Options extends Migrations.TableOptions {
 
 type Requirements = SqlClient.SqlClient | PgClient
 
+const withClock = <A, E, R>(repositories: Layer.Layer<A, E, R>) => Layer.merge(repositories, DatabaseClock.layer)
+
 /**
  * Provides all repositories with tables of a given prefix, after bringing the tables up to date.
  *
@@ -31,7 +35,7 @@ type Requirements = SqlClient.SqlClient | PgClient
 export const layerWith = (
   options: Options
 ): Layer.Layer<Repositories, Migrations.MigrationsError | PgWakeUps.InvalidPgWakeUpsOptions, Requirements> =>
-  Layer.provide(SqlRepositories.layerWith(options), PgWakeUps.layerWith(options.wakeUps ?? {}))
+  Layer.provide(withClock(SqlRepositories.layerWith(options)), PgWakeUps.layerWith(options.wakeUps ?? {}))
 
 /**
  * Provides all repositories on the ambient `PgClient`, after bringing the tables up to date, with the options of
@@ -63,7 +67,7 @@ export const layerConfig: Layer.Layer<
   Repositories,
   Migrations.MigrationsError | PgWakeUps.InvalidPgWakeUpsOptions | Config.ConfigError,
   Requirements
-> = Layer.provide(SqlRepositories.layer, PgWakeUps.layerConfig)
+> = Layer.provide(withClock(SqlRepositories.layer), PgWakeUps.layerConfig)
 
 /**
  * Provides all repositories on the ambient `PgClient`, after bringing the tables up to date.
@@ -72,6 +76,6 @@ export const layerConfig: Layer.Layer<
  * @since 0.1.0
  */
 export const layer: Layer.Layer<Repositories, Migrations.MigrationsError, Requirements> = Layer.provide(
-  SqlRepositories.layer,
+  withClock(SqlRepositories.layer),
   PgWakeUps.layer
 )

@@ -14,12 +14,14 @@ import * as Cause from "effect/Cause"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import * as SqlWakeUps from "@sallyport/core/sql/SqlWakeUps"
 import { type InvalidPgWakeUpsOptions, type Options, type Settings, settings } from "./internal/wakeUpOptions.ts"
@@ -123,53 +125,65 @@ const provide = <E>(settings: Effect.Effect<Settings, E>): Layer.Layer<never, E,
       )
 
       return SqlWakeUps.make(pg, {
-        run: ({ ready, wake }) =>
-          Effect.scoped(Effect.gen(function*() {
-            const connection = yield* Effect.flatMap(
-              PgConnection.make({ ...pg.config, applicationName: "sallyport-wakeups" }),
-              (session) => session.pin
-            )
-            const notifications = yield* connection.listen(channel)
-            yield* ready
-            // Until a notification has come back from the server, others may go unnoticed as well.
-            let hears = false
-            let probe = 0
-            let returned = Latch.makeUnsafe(false)
-            const receive = Effect.forever(Effect.map(Queue.take(notifications), ({ payload }) => {
-              const message = decode(payload)
-              if (Option.isNone(message)) return wake(undefined, "anything")
-              if (message.value.from === from) return message.value.probe === probe && returned.openUnsafe()
-              for (const [topic, keys] of Object.entries(message.value.topics)) {
-                wake(topic, keys === null ? "anything" : new Map(Object.entries(keys)))
-              }
-            }))
-            const poll = Effect.sync(() => {
-              if (!hears) wake(undefined, "anything")
-            }).pipe(Effect.delay(deafPollMillis), Effect.forever)
-            // A connection whose peer has vanished is silent, and so is an idle one.
-            const answers = connection.query("SELECT 1").pipe(
-              Effect.timeoutOrElse({ duration: heartbeatMillis, orElse: () => Effect.fail(silent) })
-            )
-            const beat = Effect.gen(function*() {
-              returned = Latch.makeUnsafe(false)
-              probe++
-              const sent = yield* pg.notify(channel, JSON.stringify({ from, probe, topics: {} })).pipe(
-                Effect.timeout(heartbeatMillis),
-                Effect.exit
+        run: Effect.fnUntraced(
+          function*({ ready, wake }) {
+            const scope = yield* Scope.make()
+            return yield* Effect.gen(function*() {
+              const connection = yield* PgConnection.make({ ...pg.config, applicationName: "sallyport-wakeups" }).pipe(
+                Effect.flatMap((session) => session.pin),
+                Scope.provide(scope)
               )
-              // If the pool cannot send, nothing is known, and the notifications of commits say so.
-              if (Exit.isSuccess(sent)) {
-                hears = yield* returned.await.pipe(Effect.timeout(heartbeatMillis), Effect.isSuccess)
-              }
-              // What comes late has waited in a pooler.
-              probe++
-              yield* answers
-              if (Exit.isSuccess(sent)) {
-                yield* hears ? deafness.worked : deafness.failed(Cause.fail(deaf))
-              }
-            }).pipe(Effect.andThen(Effect.sleep(heartbeatMillis)), Effect.forever)
-            return yield* Effect.raceAllFirst([receive, poll, beat])
-          })),
+              // A connection whose peer has vanished is silent, and so is an idle one. It is closed before what waits for it is
+              // given up, which would wait for its answer first.
+              const answered = <A, R>(self: Effect.Effect<A, SqlError, R>) =>
+                Effect.flatMap(Effect.forkScoped(self, { startImmediately: true }), (fiber) =>
+                  Fiber.join(fiber).pipe(
+                    Effect.timeoutOrElse({
+                      duration: heartbeatMillis,
+                      orElse: () => Effect.andThen(Scope.close(scope, Exit.void), Effect.fail(silent))
+                    })
+                  ))
+              const notifications = yield* answered(connection.listen(channel))
+              yield* ready
+              // Until a notification has come back from the server, others may go unnoticed as well.
+              let hears = false
+              let probe = 0
+              let returned = Latch.makeUnsafe(false)
+              const receive = Effect.forever(Effect.map(Queue.take(notifications), ({ payload }) => {
+                const message = decode(payload)
+                if (Option.isNone(message)) return wake(undefined, "anything")
+                if (message.value.from === from) return message.value.probe === probe && returned.openUnsafe()
+                for (const [topic, keys] of Object.entries(message.value.topics)) {
+                  wake(topic, keys === null ? "anything" : new Map(Object.entries(keys)))
+                }
+              }))
+              const poll = Effect.sync(() => {
+                if (!hears) wake(undefined, "anything")
+              }).pipe(Effect.delay(deafPollMillis), Effect.forever)
+              const answers = answered(connection.query("SELECT 1"))
+              const beat = Effect.gen(function*() {
+                returned = Latch.makeUnsafe(false)
+                probe++
+                const sent = yield* pg.notify(channel, JSON.stringify({ from, probe, topics: {} })).pipe(
+                  Effect.timeout(heartbeatMillis),
+                  Effect.exit
+                )
+                // If the pool cannot send, nothing is known, and the notifications of commits say so.
+                if (Exit.isSuccess(sent)) {
+                  hears = yield* returned.await.pipe(Effect.timeout(heartbeatMillis), Effect.isSuccess)
+                }
+                // What comes late has waited in a pooler.
+                probe++
+                yield* answers
+                if (Exit.isSuccess(sent)) {
+                  yield* hears ? deafness.worked : deafness.failed(Cause.fail(deaf))
+                }
+              }).pipe(Effect.andThen(Effect.sleep(heartbeatMillis)), Effect.forever)
+              return yield* Effect.raceAllFirst([receive, poll, beat])
+            }).pipe(Effect.onExit(() => Scope.close(scope, Exit.void)))
+          },
+          Effect.scoped
+        ),
         committed: (topic, changes) => {
           pending.set(topic, WakeUps.combine(pending.get(topic), new Map(changes)))
           waiting.openUnsafe()

@@ -18,6 +18,7 @@ import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
 import { SessionId } from "@sallyport/core/access/Session"
 import { progressOf, type RunEnd, type RunProgress } from "@sallyport/core/runs/Run"
 import * as Duration from "effect/Duration"
+import type { Verdict } from "@sallyport/core/credentials/CredentialRequirements"
 import type { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
 import * as Effect from "effect/Effect"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
@@ -316,7 +317,11 @@ export const useHistory = ({ kind, search }: HistoryFilter, revision: number): {
  * @category hooks
  * @since 0.1.0
  */
-export const useCredentials = (): Option.Option<ReadonlyArray<CredentialStatus>> => {
+export const useCredentials = (): {
+  readonly credentials: Option.Option<ReadonlyArray<CredentialStatus>>
+  /** Asks the provider about a credential. */
+  readonly check: (key: string) => Effect.Effect<Verdict, unknown, Connection.Connection>
+} => {
   const store = useStore()
   const { access } = useSnapshot()
   const [credentials, setCredentials] = useState(Option.none<ReadonlyArray<CredentialStatus>>())
@@ -325,21 +330,31 @@ export const useCredentials = (): Option.Option<ReadonlyArray<CredentialStatus>>
     onSome: ({ changes }) =>
       changes.find(({ event }) => event === "credentialUpserted" || event === "credentialRemoved")?.data.revision ?? 0
   })
-  useEffect(
+  const read = useMemo(
     () =>
-      store.watch(
-        Connection.Connection.use(({ httpClient }) =>
-          HttpApiClient.group(CredentialApi, { group: "credentials", httpClient })
-        ).pipe(
-          Effect.flatMap((api) => api.status()),
-          Effect.option,
-          Effect.map((answer) => setCredentials(Option.map(answer, ({ credentials }) => credentials)))
-        )
+      credentialApi.pipe(
+        Effect.flatMap((api) => api.status()),
+        Effect.option,
+        Effect.map((answer) => setCredentials(Option.map(answer, ({ credentials }) => credentials)))
       ),
-    [store, changed]
+    []
   )
-  return credentials
+  useEffect(() => store.watch(read), [store, read, changed])
+  const check = useCallback(
+    (key: string) =>
+      credentialApi.pipe(
+        Effect.flatMap((api) => api.test({ params: { key } })),
+        Effect.map(({ verdict }) => verdict),
+        Effect.tap(read)
+      ),
+    [read]
+  )
+  return { credentials, check }
 }
+
+const credentialApi = Connection.Connection.use(({ httpClient }) =>
+  HttpApiClient.group(CredentialApi, { group: "credentials", httpClient })
+)
 
 /**
  * Describes a run as a page sees it.

@@ -1,8 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as AccessFeed from "@sallyport/client/AccessFeed"
+import * as Connection from "@sallyport/client/Connection"
+import * as Credentials from "@sallyport/client/Credentials"
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import { encode } from "uqr"
 import * as Browser from "../../../test-support/browser.ts"
-import { connect, having, network, start } from "../../client/test/support.ts"
+import { type Client, connect, having, network, start } from "../../client/test/support.ts"
 import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text } from "./support.ts"
 
 const { step } = Browser
@@ -20,6 +28,13 @@ const opened = Effect.gen(function*() {
   const posts = postsOf(page)
   return { server, wire, owner, context, page, problems, code, posts }
 })
+
+/** Follows as a device that is here. */
+const feedOf = (client: Client) =>
+  Effect.map(
+    Layer.build(AccessFeed.layer.pipe(Layer.provide(Layer.succeed(Connection.Connection, client.connection)))),
+    (context) => Context.get(context, AccessFeed.AccessFeed)
+  )
 
 describe("the connections in a browser", () => {
   it.live(
@@ -122,6 +137,226 @@ describe("the connections in a browser", () => {
         )
         yield* text(page, /“[^”]+” is in|The device is in/)
         assert.notInclude(yield* step(() => page.innerText("body")), shown)
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
+  it.live(
+    "SESS-13 L-37: a revocation names and counts what ends while it asks, and a device that goes meanwhile is told",
+    () =>
+      Effect.gen(function*() {
+        const { code, owner, page, posts, problems, wire } = yield* opened
+        yield* signIn(page, wire.url, Redacted.value(code))
+        // The browser lets a phone in, the phone a tablet, which makes a link.
+        const letIn = (from: typeof owner, label: string) =>
+          Effect.gen(function*() {
+            const { code } = yield* from.access.issueLink({ label })
+            const jar = yield* connect(wire.url, Credentials.layerCookieJar)
+            yield* jar.access.pair({ code, label })
+            return jar
+          })
+        const phone = yield* letIn(owner, "Phone")
+        const tablet = yield* letIn(phone, "Kitchen tablet")
+        yield* tablet.access.issueLink({ label: "Grandma’s" })
+        yield* Effect.forkScoped(Stream.runDrain((yield* feedOf(phone)).follow))
+        yield* text(page, /Phone[^]*Kitchen tablet/)
+        yield* text(page, /Phone\s+(?:Program\s+)?Here now/)
+
+        const row = page.locator("#devices li", { has: page.locator(".sp-name", { hasText: "Phone" }) })
+        yield* step(() => row.getByText("Let in 1 other").click())
+        yield* axe(page, "device")
+        yield* step(() => page.getByRole("button", { name: "Revoke Phone" }).click())
+        yield* text(page, /It is signed out at once\. 1 open connection closes\./)
+        yield* text(page, /Also revoke what it let in\s+Kitchen tablet\. It stays signed in otherwise\./)
+        yield* axe(page, "revoke-counts")
+        yield* step(() => page.getByLabel(/Also revoke what it let in/).check())
+        posts.length = 0
+        yield* step(() => page.locator("dialog [data-kind=danger]").dblclick())
+        yield* text(page, /Phone was revoked\. So was 1 other\. 1 connection closed\. 1 open link stopped working\./)
+        assert.deepStrictEqual(posts, ["/api/auth/sessions/revoke"])
+        assert.strictEqual(yield* step(() => page.evaluate(() => document.activeElement?.id)), "devices-h")
+        // What goes leaves its place for a moment later, so that nothing moves under a pointer.
+        yield* text(page, /Revoked by owner\./)
+
+        const guest = yield* letIn(owner, "Guest")
+        yield* text(page, /Guest/)
+        yield* step(() => page.getByRole("button", { name: "Revoke Guest" }).click())
+        yield* guest.access.logout
+        yield* text(page, /Revoke Guest\?\s+Revoked by owner\./)
+        assert.strictEqual(yield* step(() => page.locator("dialog [data-kind=danger]").count()), 0)
+        yield* step(() => page.getByRole("button", { name: "Close" }).click())
+
+        yield* letIn(owner, "One more")
+        yield* text(page, /One more/)
+        yield* step(() => page.getByRole("button", { name: "Revoke all others…" }).click())
+        yield* text(page, /are signed out at once\./)
+        yield* axe(page, "revoke-others")
+        assert.strictEqual(yield* step(() => page.evaluate(() => document.activeElement?.textContent)), "Keep them")
+        yield* step(() => page.locator("dialog [data-kind=danger]").dblclick())
+        yield* text(page, /\d devices revoked\./)
+        yield* text(page, /No other device is in\./)
+        assert.deepStrictEqual(posts.slice(1), ["/api/auth/sessions/revoke-others"])
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
+  it.live(
+    "SESS-17: a device is renamed by the keyboard alone, and a link says how long it and its device last",
+    () =>
+      Effect.gen(function*() {
+        const { code, owner, page, problems, wire } = yield* opened
+        yield* signIn(page, wire.url, Redacted.value(code))
+        yield* text(page, /Chromium[^]*This device/)
+        yield* step(() => page.locator("#devices summary").first().focus())
+        yield* step(() => page.keyboard.press("Enter"))
+        yield* step(() => page.keyboard.press("Tab"))
+        yield* step(() => page.keyboard.press("Enter"))
+        yield* step(() => page.waitForSelector("dialog[open]"))
+        yield* step(() => page.keyboard.press("ControlOrMeta+A"))
+        yield* step(() => page.keyboard.type("Ada’s laptop \u{1f4bb}"))
+        yield* axe(page, "rename")
+        yield* step(() => page.keyboard.press("Enter"))
+        yield* text(page, /Chromium is called Ada’s laptop \u{1f4bb} now\./u)
+        yield* text(page, /Ada’s laptop \u{1f4bb}\s+This device/u)
+
+        yield* text(page, /owner renamed Chromium to Ada’s laptop \u{1f4bb}\./u)
+        yield* step(() => page.getByRole("button", { name: "Let another device in" }).click())
+        for (const choice of ["One by one", "1 day", "20 minutes"]) {
+          yield* step(() => page.getByText(choice, { exact: true }).click())
+        }
+        yield* step(() => page.getByLabel("See who has access").check())
+        yield* axe(page, "let-in-one-by-one")
+        yield* step(() => page.getByRole("button", { name: "Make the link" }).click())
+        yield* step(() => page.waitForSelector("dialog .sp-copy code"))
+        const [link] = yield* owner.access.links
+        assert(link !== undefined)
+        assert.deepStrictEqual([...link.scopes].sort(), ["access:read", "runs:read"])
+        const seconds = (from: DateTime.Utc, to: DateTime.Utc) =>
+          Math.round((to.epochMilliseconds - from.epochMilliseconds) / 1000)
+        assert.strictEqual(seconds(link.createdAt, link.expiresAt), 1200)
+        assert.isNotNull(link.sessionEndsAt)
+        assert.strictEqual(link.sessionEndsAt === null ? 0 : seconds(link.createdAt, link.sessionEndsAt), 86_400)
+
+        // It is withdrawn elsewhere, and the same is made again.
+        yield* owner.access.revokeLink(link.id)
+        yield* text(page, /owner withdrew this link\./)
+        yield* axe(page, "link-withdrawn")
+        yield* step(() => page.getByRole("button", { name: "Make the same link again" }).dblclick())
+        yield* step(() => page.waitForSelector("dialog .sp-copy code"))
+        const again = yield* owner.access.links
+        assert.deepStrictEqual(again.map(({ scopes }) => [...scopes].sort()), [["access:read", "runs:read"]])
+        // Another device's pairing clears no link.
+        const other = yield* owner.access.issueLink()
+        const jar = yield* connect(wire.url, Credentials.layerCookieJar)
+        yield* jar.access.pair({ code: other.code, label: "Another" })
+        yield* text(page, /Another/)
+        yield* text(page, /Waiting for the device\./)
+
+        // A name of the greatest length widens nothing, wherever it stands.
+        yield* step(() => page.keyboard.press("Escape"))
+        const another = (yield* owner.access.sessions).find(({ device }) => device.label === "Another")
+        assert(another !== undefined)
+        yield* owner.access.renameSession(another.id, "W".repeat(128))
+        yield* step(() => page.getByRole("button", { name: `Revoke ${"W".repeat(128)}` }).click())
+        yield* axe(page, "long-name")
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
+  it.live(
+    "C-43: shows a link as a picture under an address that others can reach, and copies it also if the browser has no clipboard",
+    () =>
+      Effect.gen(function*() {
+        const way = yield* network(0)
+        const url = `http://desk.localhost:${way.port}`
+        const server = yield* start({ routes: pageRoutes(yield* bundle), publicUrl: url })
+        way.lead(server.port)
+        const chromium = yield* Browser.browser
+        const page = yield* Effect.flatMap(Browser.profile(chromium), (context) => step(() => context.newPage()))
+        const problems = problemsOf(page)
+        // As a page without https has it.
+        yield* step(() => page.addInitScript(() => Object.defineProperty(navigator, "clipboard", { value: undefined })))
+        yield* signIn(page, url, Redacted.value(yield* server.code()))
+        yield* text(page, /Live/)
+        yield* step(() => page.getByRole("button", { name: "Let another device in" }).click())
+        yield* step(() => page.getByRole("button", { name: "Make the link" }).click())
+        yield* text(page, /Scan this with the other device/)
+        const [code = "", address = ""] = yield* step(() => page.locator("dialog .sp-copy code").allInnerTexts())
+        assert.strictEqual(address, `${url}/pairing#token=${code}`)
+        const { data, size } = encode(address, { ecc: "M", border: 2 })
+        const picture = page.getByRole("img", { name: "QR code of the pairing address" })
+        assert.strictEqual(yield* step(() => picture.getAttribute("viewBox")), `0 0 ${size} ${size}`)
+        assert.strictEqual(
+          (yield* step(() => picture.locator("path").getAttribute("d")))?.split("M").length,
+          data.flat().filter((isDark) => isDark).length + 1
+        )
+        yield* axe(page, "link")
+        yield* step(() => page.getByRole("button", { name: "Copy the address" }).click())
+        yield* text(page, /Copied/)
+        yield* step(() => page.evaluate(() => Object.assign(document, { execCommand: () => false })))
+        yield* step(() => page.getByRole("button", { name: "Copy the code" }).click())
+        yield* text(page, /The text is selected: copy it by hand\./)
+        assert.strictEqual(yield* step(() => page.evaluate(() => String(getSelection()))), code)
+
+        // The device that used it is named, and can be turned out from here.
+        const jar = yield* connect(server.url, Credentials.layerCookieJar)
+        yield* jar.access.pair({ code: Redacted.make(code), label: "Safari on iPad" })
+        yield* text(page, /“Safari on iPad” is in[^]*It used the link just now, from 127\.0\.0\.1, this machine\./)
+        yield* axe(page, "link-used")
+        yield* step(() => page.getByRole("button", { name: "Revoke it" }).dblclick())
+        yield* step(() => page.waitForSelector("dialog", { state: "detached" }))
+        assert.isFalse((yield* jar.access.refresh).authenticated)
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
+  it.live(
+    "FEED-01: reads older activity on request, and searches on the server",
+    () =>
+      Effect.gen(function*() {
+        const { code, owner, page, problems, wire } = yield* opened
+        for (let link = 0; link < 130; link++) {
+          const issued = yield* owner.access.issueLink({ label: `Link ${link}` })
+          yield* owner.access.revokeLink(issued.link.id)
+        }
+        yield* signIn(page, wire.url, Redacted.value(code))
+        yield* text(page, /owner withdrew the link “Link 129”\./)
+        assert.notInclude(yield* step(() => page.innerText("#activity")), "“Link 2”")
+        yield* step(() => page.getByRole("button", { name: "Show older", exact: true }).dblclick())
+        yield* text(page, /owner made the link “Link 2”, for one device\./)
+
+        yield* step(() => page.getByLabel("Search").fill("link 77"))
+        yield* text(page, /\d+ found/)
+        yield* text(page, /“Link 77”/)
+        yield* axe(page, "activity")
+        yield* step(() => page.getByLabel("Search").fill("no such thing"))
+        yield* text(page, /Nothing matches “no such thing”\./)
+        yield* step(() => page.getByRole("button", { name: "Clear the search" }).click())
+        yield* step(() => page.getByRole("combobox").selectOption("session"))
+        yield* text(page, /Chromium is in, let in by owner\./)
+        yield* step(() =>
+          page.waitForFunction(
+            () => !document.querySelector("#activity")?.textContent?.includes("“Link 129”"),
+            undefined,
+            {
+              polling: 50
+            }
+          )
+        )
+        // A change made elsewhere is on top at once.
+        yield* step(() => page.getByRole("combobox").selectOption(""))
+        yield* owner.access.issueLink({ label: "Just now" })
+        yield* step(() =>
+          page.waitForFunction(
+            () => document.querySelector("#activity ol li")?.textContent?.includes("“Just now”"),
+            undefined,
+            { polling: 50 }
+          )
+        )
         assert.deepStrictEqual(problems, [])
       }),
     300_000

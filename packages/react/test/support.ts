@@ -37,34 +37,52 @@ export const bundle = step(async () => {
   throw new Error("nothing was built")
 })
 
-/** Serves the page under the policy of the pairing page, but for its nonces. */
-export const pageRoutes = (script: string) => {
-  const style = NFS.readFileSync(sourceOf("../src/sallyport.css"), "utf8")
+/** Lists the documents of the page under the policy of the pairing page, but for its nonces. */
+export const documents = (script: string): ReadonlyArray<{
+  readonly path: `/${string}`
+  readonly body: string
+  readonly contentType: string
+  readonly headers: Record<string, string>
+}> => {
   const csp = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
   const html = `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Connections</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="/page.css"></head><body><div id="root"></div>
 <script type="module" src="/page.js"></script></body></html>`
-  const get = (path: `/${string}`) =>
-    HttpRouter.add(
-      "GET",
+  return [
+    ...(["/connections", "/pairing", "/running"] as const).map((path) => ({
       path,
-      HttpServerResponse.text(html, { contentType: "text/html", headers: { "content-security-policy": csp } })
-    )
-  return Layer.mergeAll(
-    get("/connections"),
-    get("/pairing"),
-    get("/running"),
-    HttpRouter.add("GET", "/page.js", HttpServerResponse.text(script, { contentType: "text/javascript" })),
-    HttpRouter.add("GET", "/page.css", HttpServerResponse.text(style, { contentType: "text/css" }))
-  )
+      body: html,
+      contentType: "text/html",
+      headers: { "content-security-policy": csp }
+    })),
+    { path: "/page.js", body: script, contentType: "text/javascript", headers: {} },
+    {
+      path: "/page.css",
+      body: NFS.readFileSync(sourceOf("../src/sallyport.css"), "utf8"),
+      contentType: "text/css",
+      headers: {}
+    }
+  ]
 }
+
+/** Serves the page beside the routes of a server. */
+export const pageRoutes = (script: string) =>
+  Layer.mergeAll(
+    Layer.empty,
+    ...documents(script).map(({ body, contentType, headers, path }) =>
+      HttpRouter.add("GET", path, HttpServerResponse.text(body, { contentType, headers }))
+    )
+  )
 
 /** Waits until the page shows a text. If it never does, the test fails with what it shows. */
 export const text = (page: Page, wanted: RegExp) =>
   step(() =>
-    page.waitForFunction((source) => new RegExp(source).test(document.body.innerText), wanted.source, {
+    page.waitForFunction(({ flags, source }) => new RegExp(source, flags).test(document.body.innerText), {
+      source: wanted.source,
+      flags: wanted.flags
+    }, {
       polling: 50,
       timeout: 60_000
     }).catch(async () => assert.match(await page.innerText("body"), wanted))

@@ -8,12 +8,16 @@ import type { RunEventRepository } from "@sallyport/core/runs/RunEventRepository
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
 const owner: Run.RunOwner = { subject: "someone" }
@@ -258,20 +262,26 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ))
       ))
 
-    /** Makes two services on one repository, which are two processes as far as wake-ups go. */
-    const two = Effect.gen(function*() {
-      const repository = yield* Layer.build(Layer.fresh(layer))
-      const crypto = Layer.mergeAll(
-        Digest.layerWebCrypto,
-        SecureRandom.layerWebCrypto,
-        Layer.succeedContext(repository)
-      )
-      const service = Effect.map(
-        Layer.build(Layer.fresh(Layer.provide(RunEventLog.layerWith({ pollInterval: "20 millis" }), crypto))),
-        (context) => RunEventLog.RunEventLog.of(Effect.runSync(Effect.provide(RunEventLog.RunEventLog, context)))
-      )
-      return [yield* service, yield* service] as const
-    })
+    /** Makes two services on one repository, which are two processes as far as wake-ups go. Closing one shuts it down. */
+    const twoWith = (options: RunEventLog.Options) =>
+      Effect.gen(function*() {
+        const repository = yield* Layer.build(Layer.fresh(layer))
+        const crypto = Layer.mergeAll(
+          Digest.layerWebCrypto,
+          SecureRandom.layerWebCrypto,
+          Layer.succeedContext(repository)
+        )
+        const service = Effect.gen(function*() {
+          const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
+          const log = Layer.fresh(
+            Layer.provide(RunEventLog.layerWith({ pollInterval: "20 millis", ...options }), crypto)
+          )
+          const context = yield* Scope.provide(Layer.build(log), scope)
+          return { log: Context.get(context, RunEventLog.RunEventLog), close: Scope.close(scope, Exit.void) }
+        })
+        return [yield* service, yield* service] as const
+      })
+    const two = Effect.map(twoWith({}), ([one, other]) => [one.log, other.log] as const)
 
     it.live("RUN-08: a reader follows a run that another process writes", () =>
       Effect.gen(function*() {
@@ -361,6 +371,71 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         assert.strictEqual((yield* log.abort({ runId, owner }))._tag, "Aborted")
         assert.strictEqual(yield* why({}), "RunEnded")
       }).pipe(Effect.provide(build({ maxEventBytes: 500 }))))
+
+    it.live("RUN-21: a resumable run goes on in another process with the log before it, and its readers see one run", () =>
+      Effect.gen(function*() {
+        const [{ log: one }, { log: other }] = yield* twoWith({ heartbeatInterval: "50 millis", lease: "500 millis" })
+        const { run } = yield* one.start({ ...request("key"), resumable: true, request: { to: 4 } })
+        const mortal = yield* one.start(request("mortal"))
+        const { epoch, runId } = run
+        yield* one.append({ runId, epoch, events: [1, 2] })
+        const reader = yield* Effect.forkChild(Stream.runCollect(Stream.unwrap(one.events({ runId }))), {
+          startImmediately: true
+        })
+        const program = ({ request, run }: RunEventLog.ResumedRun) =>
+          Effect.gen(function*() {
+            const before = yield* Stream.runCollect(run.history)
+            assert.deepStrictEqual(seqs(before), [1, 2])
+            for (let n = before.length + 1; n <= Object(request).to; n++) yield* run.append(n)
+            return { epoch: run.run.epoch }
+          })
+        const taken = yield* Effect.repeat(other.takeOver({ limit: 10 }, program), {
+          until: (runs) => runs.length > 0,
+          schedule: Schedule.spaced("20 millis")
+        })
+        assert.deepStrictEqual(taken.map((run) => [run.runId, run.epoch, run.status]), [[runId, 2, "running"]])
+        const zombie = yield* Effect.flip(one.append({ runId, epoch, events: ["zombie"] }))
+        assert.include(["Fenced", "RunEnded"], zombie.reason._tag)
+        const all = yield* Fiber.join(reader)
+        assert.deepStrictEqual(seqs(all), [1, 2, 3, 4, 5])
+        assert.deepStrictEqual(all.map(({ data }) => data), [1, 2, 3, 4, { status: "succeeded", result: { epoch: 2 } }])
+        assert.deepStrictEqual((yield* one.reap({ limit: 10 })).map(({ runId }) => runId), [mortal.run.runId])
+      }).pipe(Effect.scoped))
+
+    it.live("RUN-21: what a process executes when it is shut down goes on in another one at once, and what it queues", () =>
+      Effect.gen(function*() {
+        const [one, { log: other }] = yield* twoWith({})
+        const begun = yield* Deferred.make<void>()
+        const resumable = (key: string, program: Effect.Effect<void>) =>
+          one.log.execute(
+            { ...request(key, "thread"), whenBusy: "enqueue", resumable: true },
+            (writer) => Effect.andThen(writer.append("begun"), program)
+          )
+        const first = yield* resumable("a", Effect.andThen(Deferred.succeed(begun, undefined), Effect.never))
+        const second = yield* resumable("b", Effect.never)
+        assert.deepStrictEqual([first.run.status, second.run.status], ["running", "queued"])
+        yield* Deferred.await(begun)
+        yield* one.close
+        const taken = new Set<string>()
+        yield* Effect.repeat(
+          other.takeOver({ limit: 1 }, ({ run }) => run.append(`epoch ${run.run.epoch}`)),
+          {
+            until: (runs) => {
+              for (const { runId } of runs) taken.add(runId)
+              return taken.size === 2
+            },
+            schedule: Schedule.spaced("10 millis")
+          }
+        )
+        const told = yield* Effect.forEach(
+          [first, second],
+          ({ run }) => Stream.runCollect(Stream.unwrap(other.events({ runId: run.runId })))
+        )
+        assert.deepStrictEqual(told.map((all) => all.map(({ data }) => data)), [
+          ["begun", "epoch 2", { status: "succeeded", result: 2 }],
+          ["epoch 2", { status: "succeeded", result: 1 }]
+        ])
+      }).pipe(Effect.scoped))
 
     it.live("RUN-22: runs that wait in two processes are executed in the order of their coming", () =>
       Effect.gen(function*() {

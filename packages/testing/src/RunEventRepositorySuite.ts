@@ -20,6 +20,8 @@ import * as Stream from "effect/Stream"
 // Durations of the contract are arguments, so that a lease or a retention that lies in the past needs no waiting.
 const past = -60_000
 const long = 60_000
+/** Ends what has had three writers, or has been without a lease for a minute. */
+const staleEnd = { reason: "stale_run", data: `{"status":"failed"}`, maxEpoch: 3, patienceMillis: 90_000 }
 const roomy = { maxEvents: 1_000_000, maxBytes: 1_000_000_000 }
 
 let counter = 0
@@ -77,8 +79,7 @@ const finish = (run: RunRow, epoch = run.epoch) =>
 const abort = (run: RunRow, ownerKey?: string) =>
   use((repository) => repository.abort({ runId: run.runId, ownerKey, reason: "asked", data: `{"status":"aborted"}` }))
 
-const reap = (limit = 100) =>
-  use((repository) => repository.reap({ limit, reason: "stale_run", data: `{"status":"failed"}` }))
+const reap = (limit = 100) => use((repository) => repository.reap({ limit, ...staleEnd }))
 
 const get = (run: RunRow) =>
   Effect.flatMap(
@@ -208,7 +209,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     test(
       "RUN-02 RUN-07 L-84: a start ends an expired run of its thread in the same step, and never a live one",
       Effect.gen(function*() {
-        const stale = { reason: "stale_run", data: `{"status":"failed"}` }
+        const stale = staleEnd
         const start = (overrides: Partial<StartOptions>) => use((repository) => repository.start(request(overrides)))
         const live = yield* started()
         assert.deepStrictEqual(yield* start({ stale }), {
@@ -252,9 +253,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           const dead = yield* started({ threadId: `race ${round}`, leaseMillis: past })
           const [beat, outcome] = yield* Effect.all([
             use((repository) => repository.heartbeat({ runId: dead.runId, epoch: dead.epoch, leaseMillis: long })),
-            use((repository) =>
-              repository.start(request({ threadId: `race ${round}`, stale: { reason: "stale_run", data: "{}" } }))
-            )
+            use((repository) => repository.start(request({ threadId: `race ${round}`, stale: staleEnd })))
           ], everyone)
           const row = yield* get(dead)
           const alive = beat._tag === "Extended" && outcome._tag === "ThreadBusy" && row.status === "running"
@@ -349,7 +348,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     test(
       "RUN-22 RUN-05 RUN-12: a run that waits has no writer, can be aborted, extended and reaped, and is found",
       Effect.gen(function*() {
-        const stale = { reason: "stale_run", data: `{"status":"failed"}` }
+        const stale = staleEnd
         const first = yield* started()
         const [aborted, lost, patient, dead] = [
           expectRun(yield* enqueue({}, 9)),
@@ -431,7 +430,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
 
         // One that is stale has failed, and was not interrupted.
         const dead = yield* started({ threadId: "dead", leaseMillis: past })
-        const after = yield* interrupt({ threadId: "dead", stale: { reason: "stale_run", data: "{}" } })
+        const after = yield* interrupt({ threadId: "dead", stale: staleEnd })
         assert.strictEqual(after._tag === "Created" ? after.interrupted : "", undefined)
         assert.deepInclude(yield* get(dead), { status: "failed", endReason: "stale_run" })
       })
@@ -532,6 +531,66 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           const kinds = (yield* readAll(run)).map(({ kind }) => kind)
           assert.deepStrictEqual(kinds, answered._tag === "Accepted" ? ["data", "data", "end"] : ["data", "end"])
         }
+      })
+    )
+
+    const takeOver = (limit = 10) => use((repository) => repository.takeOver({ limit, leaseMillis: past, maxEpoch: 3 }))
+
+    test(
+      "RUN-21 RUN-05: a resumable run whose lease has expired is one taker's, under the next epoch, for so many times",
+      Effect.gen(function*() {
+        const resumable = { resume: `{"a":"\\u0000"}`, leaseMillis: past }
+        const run = yield* started(resumable)
+        yield* append(item(run, `"first"`))
+        yield* started({ threadId: "live", resume: "1" })
+        const mortal = yield* started({ threadId: "mortal", leaseMillis: past })
+        assert.deepStrictEqual((yield* reap()).map(({ runId }) => runId), [mortal.runId], "it waits for a taker")
+        assert.deepInclude(
+          yield* use((repository) => repository.start(request({ stale: staleEnd }))),
+          { _tag: "ThreadBusy", runId: run.runId }
+        )
+        const taken = (yield* Effect.all(Array.from({ length: 8 }, () => takeOver(1)), everyone)).flat()
+        // A lease that lies in the past lets another one take it.
+        const epochs = taken.map(({ run }) => run.epoch)
+        assert.deepStrictEqual(new Set(epochs), new Set([2, 3]))
+        assert.lengthOf(epochs, 2)
+        for (const one of taken) {
+          assert.deepStrictEqual([one.run.runId, one.run.status, one.resume], [run.runId, "running", resumable.resume])
+          assert.isNotNull(one.run.heartbeatAtMillis)
+        }
+        assert.deepStrictEqual(yield* append(item(run, `"zombie"`)), [{ _tag: "Fenced", currentEpoch: 3 }])
+        const last = { ...run, epoch: 3 }
+        assert.strictEqual((yield* append(item(last, `"third"`)))[0]?._tag, "Appended")
+        assert.strictEqual((yield* finish(run))._tag, "Fenced")
+        assert.deepStrictEqual(yield* takeOver(), [], "it has had its writers")
+        assert.deepStrictEqual((yield* reap()).map(({ endReason, runId }) => [endReason, runId]), [
+          ["stale_run", run.runId]
+        ])
+        assert.deepStrictEqual((yield* readAll(run)).map(({ data }) => data), [`"first"`, `"third"`, staleEnd.data])
+        assert.deepStrictEqual(yield* takeOver(), [])
+      })
+    )
+
+    test(
+      "RUN-21 RUN-12 RUN-20 RUN-22: what waits is taken over too, with its answers, and what has ended or waited too long is not",
+      Effect.gen(function*() {
+        const holder = yield* started()
+        const queued = expectRun(yield* enqueue({ resume: "1", leaseMillis: past }))
+        const [taken] = yield* takeOver()
+        assert.deepInclude(taken?.run, { runId: queued.runId, status: "queued", epoch: 2 })
+        const [again] = yield* takeOver()
+        if (again === undefined) return assert.fail("it is taken again")
+        yield* finish(holder)
+        const first = yield* turn(again.run)
+        assert.strictEqual(first._tag, "Running")
+        yield* ask(again.run, "a")
+        yield* answer(again.run, "a", "1")
+        assert.deepStrictEqual(yield* ask(again.run, "a"), { _tag: "Answered", value: "1" })
+        yield* abort(again.run)
+
+        const forgotten = yield* started({ threadId: "forgotten", resume: "1", leaseMillis: -100_000 })
+        assert.deepStrictEqual((yield* reap()).map(({ runId }) => runId), [forgotten.runId])
+        assert.deepStrictEqual(yield* takeOver(), [])
       })
     )
 

@@ -1,4 +1,4 @@
 import { Connections } from "@sallyport/react/Components"
 import { show } from "./page.tsx"
 
-show("connections", () => <Connections />)
+show(({ pair }) => <Connections pair={pair} />)

@@ -2,17 +2,15 @@
  * Serves the pages that people see, built from the components of `@sallyport/react`. They speak to the API that the host
  * has mounted, on the cookie of the browser.
  *
- * The files are read once, when the layer is built, and served from memory. Their content security policy admits no
- * script, style or frame from elsewhere, and nothing inline.
+ * They are served from memory. Their content security policy admits no script, style or frame from elsewhere, and nothing
+ * inline.
  */
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Hash from "effect/Hash"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import type * as Layer from "effect/Layer"
-import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
 
 /**
@@ -26,7 +24,11 @@ export interface Options {
   readonly prefix?: `/${string}` | undefined
   /** The path below which `Sallyport.layer` is mounted: its `prefix`. Default the path of the pages. */
   readonly api?: `/${string}` | undefined
-  /** What people call this server. Default the name in its address. */
+  /** Where a browser goes once it is paired: a path of this server. Default `/`. */
+  readonly continueTo?: `/${string}` | undefined
+  /** Whether `GET /` shows the start page of the reference backend, which tries a run. Default `false`. */
+  readonly start?: boolean | undefined
+  /** What people call this server: the `name` of its policy. Default the name in its address. */
   readonly name?: string | undefined
   /**
    * A style sheet that the pages load after their own: `:root { --accent: #7a1f5c }`. `docs/pages.md` lists the custom
@@ -36,60 +38,37 @@ export interface Options {
 }
 
 /**
- * Reports that the built pages are not there or cannot be read, while the layer is built.
+ * Reports that there are no built pages, while the layer is built.
  *
  * @category errors
  * @since 0.1.0
  */
-export class PagesNotReadable extends Schema.TaggedError<PagesNotReadable>()("PagesNotReadable", {
-  path: Schema.String,
+export class PagesNotBuilt extends Schema.TaggedError<PagesNotBuilt>()("PagesNotBuilt", {
   cause: Schema.Defect()
 }) {
   override get message() {
-    return `The pages cannot be read from ${this.path}; \`npm run pages\` builds them in a checkout, and the package ` +
-      `brings them built`
+    return "The pages are not built: `npm run pages` builds them in a checkout, and the package brings them built"
   }
 }
 
-/** Lists for each source the file that was built from it. */
-const Manifest = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Struct({ file: Schema.String })))
-
-const directory = new URL("../dist/pages/", import.meta.url)
-
-const notReadable = (cause: unknown) => new PagesNotReadable({ path: directory.pathname, cause })
-
-/** Reads what was built: each file by its path, and which one was built from a source. */
-const built = Effect.gen(function*() {
-  const fileSystem = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const root = yield* path.fromFileUrl(directory)
-  const manifest = yield* Schema.decodeEffect(Manifest)(yield* fileSystem.readFileString(`${root}manifest.json`))
-  const files = yield* Effect.forEach(
-    Object.values(manifest),
-    ({ file }) => Effect.map(fileSystem.readFile(`${root}${file}`), (content) => [file, content] as const)
-  )
-  const fileOf = (source: string) =>
-    Effect.mapError(Effect.fromNullishOr(manifest[source]?.file), () => notReadable(`no ${source} was built`))
-  return { files, fileOf }
-}).pipe(Effect.mapError(notReadable))
+/** Loads the pages. They are a module, so that they are also there on a platform without files, and in a bundle. */
+const built = Effect.tryPromise({
+  try: () => import("#pages"),
+  catch: (cause) => new PagesNotBuilt({ cause })
+})
 
 const escaped = (text: string) => text.replaceAll(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`)
 
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
   "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-const contentTypes: Readonly<Record<string, string>> = {
-  css: "text/css; charset=utf-8",
-  js: "text/javascript; charset=utf-8",
-  svg: "image/svg+xml"
-}
-
 /** Answers with a file whose name changes with its content, or with 304 to a browser that has it. */
-const asset = (name: string, content: Uint8Array) => {
+const asset = (name: string, content: string) => {
   const etag = `"${name}"`
   const headers = { etag, "cache-control": "public, max-age=31536000, immutable" }
-  const contentType = contentTypes[name.replace(/^.*\./, "")] ?? "application/octet-stream"
-  const whole = HttpServerResponse.uint8Array(content, { contentType, headers })
+  const contentType = `text/${name.endsWith(".css") ? "css" : "javascript"}; charset=utf-8`
+  // The bytes of the whole are the same for each answer.
+  const whole = HttpServerResponse.uint8Array(new TextEncoder().encode(content), { contentType, headers })
   const unchanged = HttpServerResponse.empty({ status: 304, headers })
   return HttpServerRequest.HttpServerRequest.useSync((request) => {
     const known = (request.headers["if-none-match"] ?? "").split(",").map((tag) => tag.trim().replace(/^W\//, ""))
@@ -98,27 +77,32 @@ const asset = (name: string, content: Uint8Array) => {
 }
 
 /**
- * Adds the pages to the router, and the files that they load: `GET /connections`, the owner's page.
+ * Adds the pages to the router, and the files that they load: `GET /pair`, which a pairing address opens, and
+ * `GET /connections`, the owner's page. `Sallyport.layer` has them; a host that mounts the groups one by one, or the pages
+ * under another path, adds this layer.
  *
  * @category layers
  * @since 0.1.0
  */
 export const layer = (
   options: Options = {}
-): Layer.Layer<never, PagesNotReadable, HttpRouter.HttpRouter | FileSystem.FileSystem | Path.Path> =>
+): Layer.Layer<never, PagesNotBuilt, HttpRouter.HttpRouter> =>
   HttpRouter.use(Effect.fnUntraced(function*(whole) {
     const router = options.prefix === undefined ? whole : whole.prefixed(options.prefix)
-    const { fileOf, files } = yield* built
+    const { default: { begin, files } } = yield* built
     const theme = options.styleSheet ?? ""
     const themeFile = `assets/theme-${(Hash.string(theme) >>> 0).toString(36)}.css`
-    for (const [name, content] of [...files, [themeFile, new TextEncoder().encode(theme)] as const]) {
+    for (const [name, content] of Object.entries({ ...files, [themeFile]: theme })) {
       yield* router.add("GET", `/${name}`, asset(name, content))
     }
 
-    const styles = [yield* fileOf("pages/pages.css"), themeFile]
-    const page = Effect.fnUntraced(function*(path: `/${string}`, source: string, title: string) {
-      const script = yield* fileOf(`pages/${source}.tsx`)
-      const settings = { api: options.api ?? "", name: options.name ?? "" }
+    const page = (path: `/${string}`, name: keyof typeof begin, title: string) => {
+      const settings = {
+        api: options.api ?? "",
+        "continue-to": options.continueTo ?? "/",
+        name: options.name ?? "",
+        start: options.start === true ? "./" : ""
+      }
       /** Everything is named relative to the page, so that it also stands below a path that a proxy takes away. */
       const html = (root: string) =>
         `<!doctype html>
@@ -130,8 +114,8 @@ export const layer = (
 <meta name="color-scheme" content="light dark">
 <title>${escaped(options.name === undefined ? title : `${title} · ${options.name}`)}</title>
 <link rel="icon" href="data:,">
-${styles.map((name) => `<link rel="stylesheet" href="${root}${name}">`).join("\n")}
-<script type="module" src="${root}${script}"></script>
+${[begin.pages, themeFile].map((name) => `<link rel="stylesheet" href="${root}${name}">`).join("\n")}
+<script type="module" src="${root}${begin[name]}"></script>
 </head>
 <body>
 <div id="root" data-root="${root}"${
@@ -141,7 +125,7 @@ ${styles.map((name) => `<link rel="stylesheet" href="${root}${name}">`).join("\n
 </body>
 </html>
 `
-      yield* router.add(
+      return router.add(
         "GET",
         path,
         HttpServerRequest.HttpServerRequest.useSync(({ originalUrl }) =>
@@ -157,6 +141,8 @@ ${styles.map((name) => `<link rel="stylesheet" href="${root}${name}">`).join("\n
           })
         )
       )
-    })
+    }
+    yield* page("/pair", "pair", "Pair this browser")
     yield* page("/connections", "connections", "Connections")
+    if (options.start === true) yield* page("/", "start", "Start")
   }))

@@ -1,19 +1,24 @@
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
+import * as Sallyport from "@sallyport/http/Sallyport"
 import * as WebPages from "@sallyport/web/WebPages"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
-import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
 import * as Browser from "../../../test-support/browser.ts"
-import { start } from "../../client/test/support.ts"
+import { start } from "../../http/test/support.ts"
 
 const { step } = Browser
 
 /** Mounts the pages beside the API of a server of this process. */
-const serve = ({ server, ...options }: WebPages.Options & { readonly server?: `/${string}` } = {}) =>
-  start({ prefix: server, routes: Layer.orDie(Layer.provide(WebPages.layer(options), NodeServices.layer)) })
+const serve = (options: WebPages.Options = {}) =>
+  Effect.map(
+    start({
+      routes: Layer.merge(
+        Sallyport.layer({ prefix: options.api, pages: false }),
+        Layer.orDie(WebPages.layer(options))
+      )
+    }),
+    ({ code, port }) => ({ url: `http://127.0.0.1:${port}`, code })
+  )
 
 const get = (url: string, init?: RequestInit) => step(() => fetch(url, { redirect: "manual", ...init }))
 
@@ -97,17 +102,6 @@ describe("the pages", () => {
       }
     }))
 
-  it.live("WEB-01: pages that were not built are a typed error that names the remedy", () =>
-    Effect.gen(function*() {
-      const error = yield* Effect.flip(Layer.build(
-        WebPages.layer().pipe(
-          Layer.provide(Layer.mergeAll(HttpRouter.layer, NodeServices.layer, FileSystem.layerNoop({})))
-        )
-      ))
-      assert.strictEqual(error._tag, "PagesNotReadable")
-      assert.match(error.message, /packages\/web\/dist\/pages\/.*npm run pages/)
-    }))
-
   it.live(
     "WEB-03: stand under a path of their own, with the API elsewhere, in the host's colours and name",
     () =>
@@ -115,11 +109,10 @@ describe("the pages", () => {
         const { code, url } = yield* serve({
           prefix: "/ops",
           api: "/backend",
-          server: "/backend",
           name: "workbench",
           styleSheet: ":root { --accent: #7a1f5c }"
         })
-        const credential = Redacted.value(yield* code())
+        const credential = yield* code()
         const page = yield* Effect.flatMap(
           Effect.flatMap(Browser.browser, (chromium) => Browser.profile(chromium)),
           (context) => step(() => context.newPage())

@@ -57,7 +57,7 @@ import * as Lifetimes from "./internal/lifetimes.ts"
 import * as Input from "../Input.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Text from "../Text.ts"
-import { scopesRule, subjectProblem, subjectRule } from "./internal/inputRules.ts"
+import { nameRule, scopesRule, subjectProblem } from "./internal/inputRules.ts"
 import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
@@ -637,7 +637,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }),
     list: Effect.fn("BootstrapCredentialService.list")(function*(request) {
       const after = request?.after
-      yield* checkInput({ subject: subjectRule, limit: Input.count, after: Input.key }, {
+      yield* checkInput({ subject: nameRule, limit: Input.count, after: Input.key }, {
         ...request,
         after: after?.id
       })

@@ -82,7 +82,7 @@ export const make: Effect.Effect<AwaitEnd, never, SessionCredentialService> = Ef
         watch.connections++
         return Metrics.connections(1, {})
       }),
-      ({ fiber }) => sessions.connected(session)(Fiber.join(fiber)),
+      ({ fiber }) => Fiber.join(fiber),
       (watch) =>
         Effect.suspend(() => {
           if (--watch.connections === 0) {
@@ -155,13 +155,9 @@ export const layerConfig: Layer.Layer<never, Config.ConfigError | InvalidConnect
   }).fromConfig
 )
 
-/** How many connections are open, for each sessions' service that lets them in. */
-const openBySessions = new WeakMap<object, Map<SessionId, number>>()
-
 /**
  * Makes what counts a connection of a session until the scope closes, and answers false, without counting it, if the session
- * has as many open as it may. All routes on the same sessions share the count. The session under `unsafe-no-auth`, which is
- * everyone's, may have any number.
+ * has as many open as it may. The session under `unsafe-no-auth`, which is everyone's, may have any number.
  *
  * @category constructors
  * @since 0.1.0
@@ -173,22 +169,5 @@ export const makeOpen: Effect.Effect<
 > = Effect.gen(function*() {
   const sessions = yield* SessionCredentialService
   const perSession = yield* PerSession
-  const open = openBySessions.get(sessions) ?? new Map<SessionId, number>()
-  openBySessions.set(sessions, open)
-  return ({ id }) =>
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const count = open.get(id) ?? 0
-        const hasRoom = count < perSession || id === endlessSessionId
-        if (hasRoom) open.set(id, count + 1)
-        return hasRoom
-      }),
-      (opened) =>
-        Effect.sync(() => {
-          if (!opened) return
-          const count = (open.get(id) ?? 0) - 1
-          if (count > 0) open.set(id, count)
-          else open.delete(id)
-        })
-    )
+  return (session) => sessions.connect(session, session.id === endlessSessionId ? Infinity : perSession)
 })

@@ -33,7 +33,7 @@ import * as AccessFollower from "./internal/accessFollower.ts"
 import * as Input from "../Input.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Text from "../Text.ts"
-import { scopesRule, subjectRule } from "./internal/inputRules.ts"
+import { nameRule, scopesRule, subjectRule } from "./internal/inputRules.ts"
 import { deviceKind } from "./internal/deviceKind.ts"
 import * as Lifetimes from "./internal/lifetimes.ts"
 import * as SessionCache from "./internal/sessionCache.ts"
@@ -293,12 +293,10 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
    */
   readonly rename: (id: SessionId, label: string, by: Principal) => Effect.Effect<Session, SessionCredentialError>
   /**
-   * Counts a connection as one of a session's, as long as the effect runs. `ConnectionEnd` does it for those that servers
-   * hold open.
+   * Counts a connection as one of a session's until the scope closes. Answers false, and counts nothing, if this process
+   * holds `maximum` of them open already. `ConnectionEnd.makeOpen` does it for those that servers hold open.
    */
-  readonly connected: (
-    session: Session
-  ) => <A, E, R>(connection: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  readonly connect: (session: Session, maximum?: number) => Effect.Effect<boolean, never, Scope.Scope>
   /** Returns how many connections of a session this process holds open. */
   readonly connections: (id: SessionId) => number
   /**
@@ -400,7 +398,7 @@ const issueRules = {
   kind: Input.oneOf(DeviceKind),
   linkId: Input.key,
   issuedBy: Input.rule(Schema.NullOr(Text.key()), Input.key.expected),
-  actor: Input.rule(Text.line(512), "a line of up to 512 characters")
+  actor: nameRule
 }
 
 /** Returns the session that asks for a revocation. */
@@ -765,7 +763,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }),
     verify,
     list: Effect.fn("SessionCredentialService.list")(function*(request) {
-      yield* checkInput({ subject: subjectRule, after: Input.key, limit: Input.count }, request ?? {})
+      yield* checkInput({ subject: nameRule, after: Input.key, limit: Input.count }, request ?? {})
       const nowMillis = yield* Clock.currentTimeMillis
       const listed: Array<ListedSession> = []
       let afterId = request?.after
@@ -809,11 +807,18 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         ? yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
         : toSession(renamed.value)
     }),
-    connected: ({ id }) => (connection) =>
-      Effect.acquireUseRelease(
-        Effect.sync(() => void open.set(id, connections(id) + 1)),
-        () => connection,
-        () => Effect.sync(() => connections(id) === 1 ? open.delete(id) : open.set(id, connections(id) - 1))
+    connect: ({ id }, maximum = Infinity) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const hasRoom = connections(id) < maximum
+          if (hasRoom) open.set(id, connections(id) + 1)
+          return hasRoom
+        }),
+        (opened) =>
+          Effect.sync(() => {
+            if (opened && connections(id) > 1) open.set(id, connections(id) - 1)
+            else if (opened) open.delete(id)
+          })
       ),
     connections,
     revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by, options) {
@@ -841,7 +846,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return yield* revokeTarget(target, session.subject)
     }),
     revokeBySubject: Effect.fn("SessionCredentialService.revokeBySubject")(function*(subject, by) {
-      yield* checkInput({ subject: subjectRule }, { subject })
+      yield* checkInput({ subject: nameRule }, { subject })
       return yield* revokeTarget({ _tag: "Subject", subject, keep: keptBy(by) }, actorOf(by))
     }),
     revokeByProofKey: Effect.fn("SessionCredentialService.revokeByProofKey")(function*(proofKeyThumbprint, by) {

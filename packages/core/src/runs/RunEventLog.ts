@@ -27,6 +27,7 @@ import type {
   ListOptions,
   NamedRun,
   OwnedThread,
+  ResumedRun,
   RunRequest,
   RunWriter,
   StartedRun,
@@ -51,6 +52,7 @@ export type {
   ListOptions,
   NamedRun,
   OwnedThread,
+  ResumedRun,
   RunRequest,
   RunWriter,
   StartedRun,
@@ -128,7 +130,7 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    *
    * The run ends with the program: `succeeded` with what it returned; `failed` if it failed, died or interrupted itself
    * (the cause is logged and not shown); `aborted`, interrupting the program, when someone aborts it; `failed` with
-   * `server_shutdown` when the service's scope closes; and `failed` with `stale_run`, by the reaper, when the process dies.
+   * `server_shutdown` when the service's scope closes, unless it is resumable: then it is left for another process to take; and `failed` with `stale_run`, by the reaper, when the process dies.
    * If the thread is busy and the request says `enqueue`, the run is stored as `queued`, and its program is executed when
    * the runs before it have ended; its events can be followed, and it can be aborted, meanwhile. With `interrupt` the run
    * that is running ends as aborted, with `interrupted_by_run`, in the step that stores this one, which does not wait for
@@ -141,6 +143,16 @@ export class RunEventLog extends Context.Service<RunEventLog, {
     request: ExecutedRunRequest,
     program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
   ) => Effect.Effect<StartedRun, RunEventLogError, Exclude<R, Scope.Scope>>
+  /**
+   * Takes over at most `limit` resumable runs whose lease has expired, and executes `program` for each as `execute` does,
+   * under the next epoch: what the writer before it still appends is refused. Returns the runs. A run that `maxTakeOvers`
+   * processes have left, or that none has taken within the `takeOverWindow`, is the reaper's. {@link layerTakeOver} does
+   * this again and again.
+   */
+  readonly takeOver: <E, R>(
+    options: { readonly limit: number },
+    program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>
+  ) => Effect.Effect<ReadonlyArray<Run>, RunEventLogError, Exclude<R, Scope.Scope>>
   /**
    * Appends events with consecutive numbers, all or none, and returns once they are durable. Calls made at the same time
    * share a transaction; those for one run keep their order.
@@ -265,6 +277,36 @@ export const layer: Layer.Layer<RunEventLog, never, Requirements> = Layer.effect
   Effect.flatMap(settings.defaults, RunService.make)
 )
 
+/** Sees to runs whose lease has expired, in batches, unless the clock has jumped. */
+const repeatedly = <R>(
+  name: string,
+  options: Sweeper.Options | undefined,
+  batchSize: number,
+  sentences: Parameters<typeof Outage.make>[0],
+  batch: (
+    log: RunEventLog["Service"],
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<Run>, RunEventLogError, R>
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog | R> =>
+  Layer.effectDiscard(Effect.gen(function*() {
+    const log = yield* RunEventLog
+    const { batchSize: limit, intervalMillis } = yield* Sweeper.settings(name, options, {
+      interval: "500 millis",
+      batchSize
+    })
+    const outage = Outage.make(sentences)()
+    const steadiness = yield* Sweeper.makeSteadiness
+    // Not a `Sweeper`, which rests for a second first: runs of a process that died are seen to as soon as another is there.
+    yield* Effect.flatMap(steadiness, (steady) => steady ? batch(log, limit) : Effect.succeed([])).pipe(
+      Effect.repeat({ while: (runs) => runs.length === limit }),
+      Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
+      Effect.andThen(Effect.sleep(intervalMillis)),
+      Effect.forever,
+      Effect.withTracerEnabled(false),
+      Effect.forkScoped
+    )
+  }))
+
 /**
  * Ends, again and again, runs whose lease has expired, in batches. Several processes may do this at once.
  *
@@ -276,28 +318,42 @@ export const layer: Layer.Layer<RunEventLog, never, Requirements> = Layer.effect
 export const layerReaper = (
   options?: Sweeper.Options
 ): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog> =>
-  Layer.effectDiscard(Effect.gen(function*() {
-    const log = yield* RunEventLog
-    const { batchSize: limit, intervalMillis } = yield* Sweeper.settings("runs without a lease", options, {
-      interval: "500 millis",
-      batchSize: 100
-    })
-    const outage = Outage.make({
+  repeatedly(
+    "runs without a lease",
+    options,
+    100,
+    {
       of: "reaper of runs",
       begins: "The run log's reaper fails; runs whose process died stay as they are until it works again",
       ends: "The run log's reaper works again"
-    })()
-    const steadiness = yield* Sweeper.makeSteadiness
-    // Not a `Sweeper`, which rests for a second first: runs of a process that died are ended as soon as another one is there.
-    yield* Effect.flatMap(steadiness, (steady) => steady ? log.reap({ limit }) : Effect.succeed([])).pipe(
-      Effect.repeat({ while: (runs) => runs.length === limit }),
-      Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
-      Effect.andThen(Effect.sleep(intervalMillis)),
-      Effect.forever,
-      Effect.withTracerEnabled(false),
-      Effect.forkScoped
-    )
-  }))
+    },
+    (log, limit) => log.reap({ limit })
+  )
+
+/**
+ * Takes over, again and again, resumable runs of processes that have gone, and executes `program` for each, in batches.
+ * Several processes may do this at once: each run is one's. The program reads `run.history` to see how far it had come.
+ *
+ * `interval` defaults to 500 milliseconds, `batchSize` to 10 runs. A failure is logged, and tried again.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerTakeOver = <E, R>(
+  program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>,
+  options?: Sweeper.Options
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog | Exclude<R, Scope.Scope>> =>
+  repeatedly(
+    "runs to take over",
+    options,
+    10,
+    {
+      of: "take-over of runs",
+      begins: "Runs of processes that have gone cannot be taken over; they wait until it works again",
+      ends: "Runs are taken over again"
+    },
+    (log, limit) => log.takeOver({ limit }, program)
+  )
 
 /**
  * Deletes, again and again, what is past its retention, in batches. Several processes may do this at once.

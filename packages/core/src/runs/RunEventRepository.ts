@@ -127,13 +127,15 @@ export interface StartOptions {
   readonly requestDigest: string
   /** JSON text. */
   readonly metadata: string
+  /** JSON text that makes the run resumable, or absent. */
+  readonly resume?: string | undefined
   readonly leaseMillis: number
   /** JSON text of the terminal event that the run gets if it was aborted before it began. */
   readonly abortedData: string
   /** How many runs of the owner may be queued or running. Unbounded if absent. */
   readonly maxRunning?: number | undefined
   /** How a run that holds the thread's slot with an expired lease is ended; absent to leave it alone. */
-  readonly stale?: SlotEnd | undefined
+  readonly stale?: StaleEnd | undefined
   /**
    * What is done if the thread is busy: the run waits with at most `max - 1` others, or the run that holds the slot is ended
    * as aborted. Absent to answer `ThreadBusy`.
@@ -154,6 +156,18 @@ export interface SlotEnd {
   readonly reason: string
   /** JSON text of the terminal event. */
   readonly data: string
+}
+
+/**
+ * Describes which runs with an expired lease are ended, and how: those that cannot be resumed, that have had `maxEpoch`
+ * writers, or whose lease has been expired for more than `patienceMillis`. The others wait to be taken over.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface StaleEnd extends SlotEnd {
+  readonly maxEpoch: number
+  readonly patienceMillis: number
 }
 
 /**
@@ -185,6 +199,17 @@ export type TurnOutcome =
   /** Another run has the thread, or waits for it longer. */
   | { readonly _tag: "Behind"; readonly runId: string }
   | WriterRefused
+
+/**
+ * Holds a run that was taken over, with the JSON text that made it resumable.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TakenRun {
+  readonly run: RunRow
+  readonly resume: string
+}
 
 /**
  * Describes the events that one writer appends to one run; they get consecutive numbers.
@@ -429,8 +454,17 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly runId: string
     readonly epoch: number
     readonly leaseMillis: number
-    readonly stale?: SlotEnd | undefined
+    readonly stale?: StaleEnd | undefined
   }) => Effect.Effect<TurnOutcome, RepositoryError>
+  /**
+   * Gives at most `limit` resumable runs whose lease has expired, and which have had fewer than `maxEpoch` writers, to the
+   * caller: raises their epochs, and begins a lease. Of n callers exactly one gets a run.
+   */
+  readonly takeOver: (options: {
+    readonly limit: number
+    readonly leaseMillis: number
+    readonly maxEpoch: number
+  }) => Effect.Effect<ReadonlyArray<TakenRun>, RepositoryError>
   /**
    * Ends a run that has not ended as aborted, with its terminal event, by any writer; raises its epoch. With an `ownerKey`, a run
    * of another owner is unknown.
@@ -494,15 +528,12 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     runIds: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<RunHead>, RepositoryError>
   /**
-   * Ends at most `limit` queued or running runs whose lease has expired as failed, with the terminal event `data`, and raises their
+   * Ends at most `limit` queued or running runs whose lease has expired, and which wait for no taker, as failed, with the terminal event `data`, and raises their
    * epochs. Racing with a heartbeat, either the lease is extended and the run lives, or the heartbeat is refused.
    */
-  readonly reap: (options: {
-    readonly limit: number
-    readonly reason: string
-    /** JSON text of the terminal event. */
-    readonly data: string
-  }) => Effect.Effect<ReadonlyArray<RunRow>, RepositoryError>
+  readonly reap: (
+    options: StaleEnd & { readonly limit: number }
+  ) => Effect.Effect<ReadonlyArray<RunRow>, RepositoryError>
   /**
    * Makes tombstones of runs that ended more than `retentionMillis` ago, deletes the events of tombstones, and deletes
    * tombstones after `tombstoneMillis` more, at most `limit` rows of each. While a tombstone stands, its idempotency key
@@ -651,6 +682,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   type Mutable<A> = { -readonly [K in keyof A]: A[K] }
   interface Entry {
     readonly row: Mutable<RunRow>
+    readonly resume: string | undefined
     events: Array<RunEventRow>
     readonly questions: Map<string, { readonly seq: number; value: string | undefined }>
   }
@@ -763,6 +795,14 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     end(holder, { ...end_, status })
     return holder.row.runId
   }
+  const isLost = (entry: Entry, { maxEpoch, patienceMillis }: StaleEnd, at: number): boolean =>
+    isStale(entry, at) &&
+    (entry.resume === undefined || entry.row.epoch >= maxEpoch || isStale(entry, at - patienceMillis))
+  const endStale = (slot: Thread, stale: StaleEnd | undefined, at: number): void => {
+    if (slot.running !== undefined && stale !== undefined && isLost(slot.running, stale, at)) {
+      endHolder(slot, stale, "failed")
+    }
+  }
   const endedAt = ({ row }: Entry): number => row.completedAtMillis ?? row.heartbeatAtMillis ?? row.startedAtMillis
 
   return {
@@ -803,6 +843,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             openQuestions: 0,
             expiredAtMillis: null
           },
+          resume: options.resume,
           events: [],
           questions: new Map()
         }
@@ -810,9 +851,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         const { stale, whenBusy } = options
         let interrupted: string | undefined
         if (aborted === undefined) {
-          if (slot.running !== undefined && stale !== undefined && isStale(slot.running, at)) {
-            endHolder(slot, stale, "failed")
-          }
+          endStale(slot, stale, at)
           if (whenBusy?._tag === "Interrupt") interrupted = endHolder(slot, whenBusy.end, "aborted")
           const queued = waiting(slot, at)
           const holder = slot.running ?? (whenBusy?._tag === "Interrupt" ? undefined : queued[0])
@@ -848,15 +887,28 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         entry.row.leaseExpiresAtMillis = at + options.leaseMillis
         if (entry.row.status === "running") return { _tag: "Running", run: copy(entry) }
         const slot = thread(entry.row)
-        if (slot.running !== undefined && options.stale !== undefined && isStale(slot.running, at)) {
-          endHolder(slot, options.stale, "failed")
-        }
+        endStale(slot, options.stale, at)
         const behind = slot.running ?? waiting(slot, at)[0]
         if (behind !== undefined && behind !== entry) return { _tag: "Behind", runId: behind.row.runId }
         slot.queued.delete(entry)
         slot.running = entry
         entry.row.status = "running"
         return { _tag: "Running", run: copy(entry) }
+      }),
+    takeOver: ({ leaseMillis, limit, maxEpoch }) =>
+      step("take over runs", () => {
+        const at = now()
+        const taken: Array<TakenRun> = []
+        for (const entry of alive) {
+          const { resume, row } = entry
+          if (taken.length === limit) break
+          if (resume === undefined || !isStale(entry, at) || row.epoch >= maxEpoch) continue
+          row.epoch++
+          row.heartbeatAtMillis = at
+          row.leaseExpiresAtMillis = at + leaseMillis
+          taken.push({ run: copy(entry), resume })
+        }
+        return taken
       }),
     ask: (options) =>
       step("ask a question", (): AskOutcome => {
@@ -975,7 +1027,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     reap: (options) =>
       step("end stale runs", () => {
         const at = now()
-        const stale = Array.from(alive).filter((entry) => isStale(entry, at))
+        const stale = Array.from(alive).filter((entry) => isLost(entry, options, at))
         stale.sort((a, b) => (a.row.leaseExpiresAtMillis ?? 0) - (b.row.leaseExpiresAtMillis ?? 0))
         return stale.slice(0, options.limit).map((entry) => {
           entry.row.epoch++

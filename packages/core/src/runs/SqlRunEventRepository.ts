@@ -24,9 +24,10 @@ import {
   type RunEventRow,
   type RunHead,
   RunRow,
-  type SlotEnd,
+  type StaleEnd,
   type StartOptions,
   type StartOutcome,
+  type TakenRun,
   type TurnOutcome,
   unlimited,
   type WriterRefused
@@ -70,6 +71,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       event_count ${bigint} NOT NULL CHECK (event_count >= 0),
       byte_count ${bigint} NOT NULL CHECK (byte_count >= 0),
       metadata TEXT NOT NULL,
+      resume TEXT,
       open_questions ${bigint} NOT NULL CHECK (open_questions >= 0),
       expired_at_millis ${bigint},
       purged_at_millis ${bigint},
@@ -96,6 +98,8 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
     `CREATE INDEX ${
       table("runs_lease")
     } ON ${runs} (lease_expires_at_millis) WHERE lease_expires_at_millis IS NOT NULL`,
+    `CREATE INDEX ${table("runs_resumable")} ON ${runs} (lease_expires_at_millis)
+      WHERE lease_expires_at_millis IS NOT NULL AND resume IS NOT NULL`,
     `CREATE INDEX ${table("runs_retention")} ON ${runs} (completed_at_millis)
       WHERE completed_at_millis IS NOT NULL AND expired_at_millis IS NULL`,
     `CREATE INDEX ${table("runs_purge")} ON ${runs} (expired_at_millis)
@@ -255,8 +259,8 @@ export const make: (
       oneRun(
         `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count,
-      open_questions)
-    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${now}, 0, 0, 0, 0 WHERE ${isFew} AND ${condition}
+      open_questions, resume)
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${now}, 0, 0, 0, 0, ? WHERE ${isFew} AND ${condition}
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
       )
     const insertRunning = insertAlive("running", `NOT EXISTS (SELECT 1 ${waiting})`)
@@ -340,10 +344,15 @@ export const make: (
     }
     const atomically = isPg ? write : transaction
 
+    // What is left for the reaper.
+    const isLost = (at: string) =>
+      `lease_expires_at_millis < ${at} AND (resume IS NULL OR epoch >= ? OR lease_expires_at_millis < ${at} - ?)`
     const endStale = ending(
       `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
-    WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND lease_expires_at_millis < ${now}`
+    WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND ${isLost(now)}`
     )
+    const endStaleOf = (ownerKey: string, threadId: string, stale: StaleEnd) =>
+      endStale(["failed", stale.reason, ownerKey, threadId, stale.maxEpoch, stale.patienceMillis], stale.data)
 
     const endHolder = ending(
       `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
@@ -376,10 +385,12 @@ export const make: (
         return { _tag: "Created", run: run.value }
       }
       const thread = [ownerKey, threadId]
-      const values = (max = Number.MAX_SAFE_INTEGER) => [...columns, options.leaseMillis, ownerKey, max, max]
+      const values = (
+        max = Number.MAX_SAFE_INTEGER
+      ) => [...columns, options.leaseMillis, options.resume ?? null, ownerKey, max, max]
       const isFull = hasTooManyRunning(ownerKey, options.maxRunning)
       if (whenBusy?._tag === "Interrupt") {
-        if (stale !== undefined) yield* endStale(["failed", stale.reason, ...thread], stale.data)
+        if (stale !== undefined) yield* endStaleOf(ownerKey, threadId, stale)
         const [ended] = yield* endHolder(["aborted", whenBusy.end.reason, ...thread], whenBusy.end.data)
         const run = yield* insertRunningFirst(values(ended === undefined ? options.maxRunning : undefined))
         if (Option.isSome(run)) return { _tag: "Created", run: run.value, interrupted: ended?.runId }
@@ -391,7 +402,7 @@ export const make: (
         const run = yield* insertRunning([...values(options.maxRunning), ...thread])
         if (Option.isSome(run)) return { _tag: "Created", run: run.value }
         if (stale !== undefined) {
-          const ended = yield* endStale(["failed", stale.reason, ...thread], stale.data)
+          const ended = yield* endStaleOf(ownerKey, threadId, stale)
           if (ended.length > 0) continue
         }
         const [holder] = yield* slotHolder(thread)
@@ -418,7 +429,7 @@ export const make: (
       readonly runId: string
       readonly epoch: number
       readonly leaseMillis: number
-      readonly stale?: SlotEnd | undefined
+      readonly stale?: StaleEnd | undefined
     }): Effect.fn.Return<TurnOutcome, Failure> {
       const { epoch, leaseMillis, runId, stale } = options
       const [extended] = yield* heartbeat([leaseMillis, runId, epoch])
@@ -427,7 +438,7 @@ export const make: (
       if (row.status === "running") return { _tag: "Running", run: row }
       const thread = [row.ownerKey, row.threadId]
       if (isPg) yield* lockThread([JSON.stringify([prefix, ...thread])])
-      if (stale !== undefined) yield* endStale(["failed", stale.reason, ...thread], stale.data)
+      if (stale !== undefined) yield* endStaleOf(row.ownerKey, row.threadId, stale)
       const [holder] = yield* slotHolder(thread)
       const [first] = holder === undefined ? yield* firstWaiting(thread) : []
       const behind = holder?.runId ?? first?.runId
@@ -683,9 +694,16 @@ export const make: (
     // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
     const reap = ending(
       `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE ${alive} AND ${amongPicked}`,
-      `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND lease_expires_at_millis < ${fixedNow}
+      `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND ${isLost(fixedNow)}
     ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`
     )
+    const resumeOf = statement<{ readonly resume: string | null }>(`SELECT resume FROM ${runs} WHERE run_id = ?`)
+    const takeOver = manyRuns(picking(
+      `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND resume IS NOT NULL
+      AND lease_expires_at_millis < ${fixedNow} AND epoch < ? ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`,
+      `UPDATE ${runs} SET epoch = epoch + 1, heartbeat_at_millis = ${now}, lease_expires_at_millis = ${now} + ?
+      WHERE ${alive} AND ${amongPicked} RETURNING ${runColumns}`
+    ))
 
     // ---- Reading --------------------------------------------------------------------------------------------------
 
@@ -851,7 +869,14 @@ export const make: (
               lastSeq: Dialect.toNatural(row.lastSeq)
             })))
         ),
-      reap: ({ data, limit, reason }) => atomically("end stale runs")(reap([limit, "failed", reason], data)),
+      reap: ({ data, limit, maxEpoch, patienceMillis, reason }) =>
+        atomically("end stale runs")(reap([maxEpoch, patienceMillis, limit, "failed", reason], data)),
+      takeOver: ({ leaseMillis, limit, maxEpoch }) =>
+        write("take over runs")(
+          Effect.flatMap(takeOver([maxEpoch, limit, leaseMillis]), (taken) =>
+            Effect.forEach(taken, (run) =>
+              Effect.map(resumeOf([run.runId]), ([row]): TakenRun => ({ run, resume: row?.resume ?? "null" }))))
+        ),
       sweep: ({ limit, retentionMillis, tombstoneMillis }) =>
         // Each part is a transaction of its own: what one has done does not depend on the next.
         Effect.gen(function*() {

@@ -1,3 +1,4 @@
+export * as DatabaseClock from "./DatabaseClock.ts"
 export * as Dialect from "./Dialect.ts"
 export * as Migrations from "./Migrations.ts"
 export * as Rows from "./Rows.ts"

@@ -115,9 +115,13 @@ describe("lineage", () => {
       const child = yield* pair(other.session)
       yield* offer(child.session)
       const awaitEnd = yield* ConnectionEnd.make
+      const connect = yield* ConnectionEnd.makeOpen
       const open = yield* Effect.forEach(
         [other.session, other.session, child.session, owner.session],
-        (session) => Effect.forkChild(awaitEnd(session), { startImmediately: true })
+        (session) =>
+          Effect.forkChild(Effect.scoped(Effect.andThen(connect(session), awaitEnd(session))), {
+            startImmediately: true
+          })
       )
       const counts = Effect.map(sessions.list(), (listed) => listed.map(({ connections }) => connections))
       assert.deepStrictEqual(yield* counts, [1, 2, 1])

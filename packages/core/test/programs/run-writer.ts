@@ -24,12 +24,16 @@ export interface Writing {
   readonly leaseMillis: number
   /** How far to count; absent for ever. */
   readonly to?: number | undefined
+  /** Whether another process may go on with the run. */
+  readonly resumable?: boolean | undefined
   readonly killAt?: number | undefined
   /** At which of the steps to stop instead, as SIGSTOP does. */
   readonly stopAt?: number | undefined
 }
 
-const { database, key, killAt, leaseMillis, stopAt, to = Infinity }: Writing = JSON.parse(process.argv[2] ?? "")
+const { database, key, killAt, leaseMillis, resumable, stopAt, to = Infinity }: Writing = JSON.parse(
+  process.argv[2] ?? ""
+)
 
 const print = (line: string) => Effect.sync(() => writeSync(1, `${line}\n`))
 
@@ -66,7 +70,7 @@ if ("filename" in database) {
 const program = Effect.gen(function*() {
   const log = yield* RunEventLog.RunEventLog
   const { run } = yield* log.execute(
-    { threadId: key, idempotencyKey: key, request: {}, owner: { subject: "someone" } },
+    { threadId: key, idempotencyKey: key, request: {}, owner: { subject: "someone" }, resumable },
     (writer) =>
       Effect.gen(function*() {
         yield* print("executing")

@@ -4,6 +4,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import type * as Sweeper from "@sallyport/core/Sweeper"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
 import * as Context from "effect/Context"
@@ -102,7 +103,7 @@ const clientOf = (database: SharedDatabase, busyTimeout: Duration.Input) =>
 /** Provides the run log of this process, on tables that it creates. */
 const logOf = (
   database: SharedDatabase,
-  reaper: ReturnType<typeof RunEventLog.layerReaper>,
+  reaper: Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog.RunEventLog>,
   busyTimeout: Duration.Input = "30 seconds"
 ) =>
   Effect.map(
@@ -223,6 +224,55 @@ const suite = (
           yield* Effect.all([taking, taking, taking, taking], { concurrency: "unbounded", discard: true })
           assert.isAbove(tally.killed, steps / 2)
           assert.isAbove(tally.begun, steps / 2)
+        })),
+      300_000
+    )
+
+    it.live(
+      "RUN-21 RUN-04 RUN-05: killed at any step of a resumable run, another process goes on in it: each number is appended " +
+        "once, and each reader is told of one end",
+      () =>
+        withDatabase(Effect.fnUntraced(function*(database) {
+          const to = 4
+          let takenOver = 0
+          const goOn = ({ run }: RunEventLog.ResumedRun) =>
+            Effect.gen(function*() {
+              takenOver++
+              const before = yield* Stream.runCollect(run.history)
+              for (let n = before.length + 1; n <= to; n++) yield* run.append({ n })
+            })
+          const log = yield* logOf(
+            database,
+            Layer.merge(
+              RunEventLog.layerTakeOver(goOn, { interval: "50 millis" }),
+              RunEventLog.layerReaper({ interval: "100 millis" })
+            )
+          )
+          const dry = yield* startWriter({ database, key: "dry", leaseMillis, to, resumable: true })
+          yield* dry.exited
+          const steps = Number(dry.lines.find((line) => line.startsWith("steps "))?.slice(6))
+          assert.isAbove(steps, 15)
+          const take = Effect.fnUntraced(function*(step: number) {
+            const key = `killed at ${step}`
+            const writer = yield* startWriter({ database, key, leaseMillis, to, resumable: true, killAt: step })
+            yield* writer.exited
+            const again = yield* log.execute(
+              { ...request(key), resumable: true },
+              (run) => Effect.forEach([1, 2, 3, 4], (n) => run.append({ n }), { discard: true })
+            )
+            const events = yield* readAll(log, again.run.runId)
+            assertRead(events, writer.acknowledged(), key)
+            assert.deepStrictEqual(events.map(({ data }) => data), [
+              { n: 1 },
+              { n: 2 },
+              { n: 3 },
+              { n: 4 },
+              { status: "succeeded" }
+            ], key)
+          }, Effect.scoped)
+          const chosen = Array.from({ length: Math.floor(steps / 3) }, (_, index) => 3 * (index + 1))
+          yield* Effect.forEach(chosen, take, { concurrency: 4 })
+          assert.isAbove(takenOver, 0)
         })),
       300_000
     )

@@ -78,15 +78,34 @@ const exercise = Effect.gen(function*() {
     metadata: "{}",
     leaseMillis: 60_000,
     abortedData: "{}",
-    stale: { reason: "stale_run", data: "{}" }
+    stale: { reason: "stale_run", data: "{}", maxEpoch: 3, patienceMillis: 1_000 }
   })
   const [, , two = "", three = "", four = "", five = ""] = runIds
   const item = (runId: string) => ({ runId, epoch: 1, events: ["1", "2"], byteCount: 2 })
   yield* repository.append({ items: [item(two)], maxEvents: 100, maxBytes: 100 })
   yield* repository.append({ items: [item(two), item(three)], maxEvents: 100, maxBytes: 100 })
   yield* repository.append({ items: [two, three, four, five].map(item), maxEvents: 100, maxBytes: 100 })
+  const asked = { runId: two, name: "go on?", data: "{}", byteCount: 2 }
+  yield* repository.ask({ ...asked, epoch: 1, maxEvents: 100, maxBytes: 100 })
+  yield* repository.answer({ ...asked, ownerKey: "owner", value: "1" })
+  const waiting = {
+    threadId: "thread 5",
+    ownerKey: "owner",
+    ownerSubject: "owner",
+    ownerOrg: null,
+    requestDigest: "",
+    metadata: "{}",
+    leaseMillis: 60_000,
+    abortedData: "{}",
+    maxRunning: 100
+  }
+  yield* repository.start({ ...waiting, runId: "q", idempotencyKey: "q", whenBusy: { _tag: "Enqueue", max: 9 } })
+  yield* repository.takeTurn({ runId: "q", epoch: 1, leaseMillis: 60_000 })
+  const end = { reason: "interrupted_by_run", data: "{}" }
+  yield* repository.start({ ...waiting, runId: "i", idempotencyKey: "i", whenBusy: { _tag: "Interrupt", end } })
+  yield* repository.takeOver({ limit: 10, leaseMillis: 60_000, maxEpoch: 3 })
   yield* repository.heartbeat({ runId: two, epoch: 1, leaseMillis: 60_000 })
-  yield* repository.reap({ limit: 10, reason: "stale_run", data: "{}" })
+  yield* repository.reap({ limit: 10, reason: "stale_run", data: "{}", maxEpoch: 3, patienceMillis: 1_000 })
   yield* repository.finish({ runId: two, epoch: 1, status: "succeeded", reason: null, data: "{}" })
   yield* repository.finish({ runId: two, epoch: 1, status: "succeeded", reason: null, data: "{}" })
   yield* repository.abort({ runId: three, ownerKey: undefined, reason: null, data: "{}" })
@@ -95,7 +114,12 @@ const exercise = Effect.gen(function*() {
   yield* repository.get(five)
   yield* repository.getByKey({ ownerKey: "owner", idempotencyKey: "another" })
   yield* repository.activeForThread({ ownerKey: "owner", threadId: "thread 5", windowMillis: 1_000 })
-  for (const [threadId, status] of [[], ["thread 5"], [undefined, "aborted"], ["thread 5", "running"]] as const) {
+  for (
+    const [threadId, status] of [[], ["thread 5"], [undefined, "aborted"], ["thread 5", "running"], [
+      undefined,
+      "waiting"
+    ]] as const
+  ) {
     yield* repository.list({ ownerKey: "owner", threadId, status, limit: 10 })
   }
   yield* repository.read({ runId: two, after: 1, limit: 10 })

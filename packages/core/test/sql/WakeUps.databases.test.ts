@@ -21,6 +21,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { inject } from "vitest"
 import { databases, postgres } from "../../../../test-support/databases.ts"
+import { type Network, network } from "../../../../test-support/network.ts"
 
 const now = 1_800_000_000_000
 const link = (id: string) => ({
@@ -53,6 +54,9 @@ const listen = <A, E>(stream: Stream.Stream<A, E>) =>
     )
     return Effect.flatten(Queue.take(queue))
   })
+
+/** Takes the next hint that names keys: until the first notification is back, all is looked at every 50 milliseconds. */
+const named = <E>(next: Effect.Effect<WakeUp, E>) => Effect.repeat(next, { until: (wakeUp) => wakeUp !== "anything" })
 
 const keys = (wakeUp: WakeUp) => wakeUp === "anything" ? wakeUp : Array.from(wakeUp)
 
@@ -101,14 +105,15 @@ describe("SqlWakeUps", () => {
 })
 
 describe("PgWakeUps", () => {
-  /** Makes the wake-ups of one process, on a pool of its own. */
-  const node = Effect.gen(function*() {
+  /** Makes the wake-ups of one process, on a pool of its own, perhaps behind a network. */
+  const node = Effect.fnUntraced(function*(net?: Network) {
     const [row] = yield* SqlClient.SqlClient.use((sql) =>
       sql<{ readonly name: string }>`SELECT current_database() AS name`
     )
     const { password, ...address } = inject("postgres")
     const client = PgClient.layer({
       ...address,
+      ...(net === undefined ? {} : { port: Number(new URL(net.url).port) }),
       database: row?.name ?? "",
       password: Redacted.make(password),
       maxConnections: 2
@@ -128,27 +133,27 @@ describe("PgWakeUps", () => {
 
   it.live("tells other processes the keys, by topic, and tells none twice", () =>
     Effect.gen(function*() {
-      const [a, b] = yield* Effect.all([node, node])
+      const [a, b] = yield* Effect.all([node(), node()])
       const runs = yield* listen(b.listen("runs"))
       const others = yield* listen(b.listen("others"))
       const own = yield* listen(a.listen("runs"))
       for (const next of [runs, others, own]) assert.strictEqual(yield* next, "anything")
       yield* a.announce("runs", [["one", 1]])
       yield* a.announce("runs", [["two", 5], ["one", 3]])
-      assert.deepStrictEqual(keys(yield* runs), [["one", 3], ["two", 5]])
+      assert.deepStrictEqual(keys(yield* named(runs)), [["one", 3], ["two", 5]])
       yield* a.announce("others", [["three", 1]])
-      assert.deepStrictEqual(keys(yield* others), [["three", 1]])
+      assert.deepStrictEqual(keys(yield* named(others)), [["three", 1]])
       // Its own hint comes from its own commit, at once, and not from the server again.
-      const first = keys(yield* own)
+      const first = keys(yield* named(own))
       yield* b.announce("runs", [["four", 1]])
       const rest = [first]
-      while (JSON.stringify(rest.at(-1)) !== JSON.stringify([["four", 1]])) rest.push(keys(yield* own))
+      while (JSON.stringify(rest.at(-1)) !== JSON.stringify([["four", 1]])) rest.push(keys(yield* named(own)))
       assert.strictEqual(rest.flat().filter((entry) => JSON.stringify(entry) === JSON.stringify(["two", 5])).length, 1)
     }).pipe(Effect.scoped, Effect.provide(postgres)))
 
   it.live("tells of anything where the keys are too many for a payload", () =>
     Effect.gen(function*() {
-      const [a, b] = yield* Effect.all([node, node])
+      const [a, b] = yield* Effect.all([node(), node()])
       const next = yield* listen(b.listen("runs"))
       assert.strictEqual(yield* next, "anything")
       yield* a.announce(
@@ -161,7 +166,7 @@ describe("PgWakeUps", () => {
   it.live("takes what it cannot read for a hint at anything", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const b = yield* node
+      const b = yield* node()
       const next = yield* listen(b.listen("runs"))
       for (const payload of ["", "garbage", `{"from":1}`]) {
         assert.strictEqual(yield* next, "anything")
@@ -173,7 +178,7 @@ describe("PgWakeUps", () => {
   it.live("listens on one connection for all, and on none once no listener is left; fails all when it is lost", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const b = yield* node
+      const b = yield* node()
       const connections = sql<{ readonly pid: number }>`SELECT pid FROM pg_stat_activity
         WHERE application_name = 'sallyport-wakeups' AND datname = current_database()`
       const until = (n: number) => Effect.repeat(connections, { until: ({ length }) => length === n })
@@ -192,6 +197,48 @@ describe("PgWakeUps", () => {
         yield* until(1)
       }))
       yield* until(0)
+    }).pipe(Effect.scoped, Effect.provide(postgres)))
+
+  for (
+    const [when, breaks] of [
+      ["after it has begun to listen", (net: Network) => net.silence("LISTEN")],
+      ["before it listens", (net: Network) => net.onText("LISTEN", "silence")]
+    ] as const
+  ) {
+    it.live(`OPS-01 C-50: a listening connection that falls silent ${when} is given up, and its hints are back on the next`, () =>
+      Effect.gen(function*() {
+        const { port } = inject("postgres")
+        const net = yield* network({ url: `http://127.0.0.1:${port}` })
+        const a = yield* node()
+        const b = yield* node(net)
+        if (when === "before it listens") breaks(net)
+        const broken = yield* listen(b.listen("runs"))
+        if (when !== "before it listens") {
+          assert.strictEqual(yield* broken, "anything")
+          breaks(net)
+        }
+        const error: SqlError = yield* Effect.flip(Effect.forever(broken))
+        assert.strictEqual(error.reason._tag, "ConnectionError")
+        // All that is silent now was before; new connections work.
+        net.onText("LISTEN", "pass")
+        const next = yield* listen(b.listen("runs"))
+        assert.strictEqual(yield* next, "anything")
+        yield* a.announce("runs", [["one", 1]])
+        assert.deepStrictEqual(keys(yield* named(next)), [["one", 1]])
+      }).pipe(Effect.scoped, Effect.provide(postgres)))
+  }
+
+  it.live("OPS-01: a process that stops does not wait for a listening connection that has fallen silent", () =>
+    Effect.gen(function*() {
+      const net = yield* network({ url: `http://127.0.0.1:${inject("postgres").port}` })
+      const b = yield* node(net)
+      yield* Effect.scoped(Effect.gen(function*() {
+        const next = yield* listen(b.listen("runs"))
+        assert.strictEqual(yield* next, "anything")
+        net.silence("LISTEN")
+      }))
+      const next = yield* listen(b.listen("runs"))
+      assert.strictEqual(yield* next, "anything")
     }).pipe(Effect.scoped, Effect.provide(postgres)))
 
   it.live("hints at changes of a repository", () =>

@@ -1,4 +1,4 @@
-import type { AccessView } from "@sallyport/client/AccessFeed"
+import type { AccessView, Device } from "@sallyport/client/AccessFeed"
 import { AccessChangeEntry, type AccessEntry } from "@sallyport/contract/AccessGroup"
 import type { AccessEventKind } from "@sallyport/core/access/AccessEvent"
 import * as DateTime from "effect/DateTime"
@@ -53,6 +53,18 @@ const namesOf = (entries: ReadonlyArray<AccessEntry>): ReadonlyMap<string, strin
     if (entry.event === "pairingLinkUpserted") names.set(entry.data.link.id, Words.linkName(entry.data.link.label))
   }
   return names
+}
+
+/** Returns a session as an older change left it; `older` begins with the newest. */
+const sessionBefore = (entry: AccessEntry, older: ReadonlyArray<AccessEntry>): Option.Option<Device> => {
+  if (!isKnown(entry) || entry.event !== "sessionUpserted") return Option.none()
+  const { id } = entry.data.session
+  for (const before of older) {
+    if (isKnown(before) && before.event === "sessionUpserted" && before.data.session.id === id) {
+      return Option.some(before.data.session)
+    }
+  }
+  return Option.none()
 }
 
 const Trail = ({ view }: { readonly view: AccessView }) => {
@@ -125,7 +137,9 @@ const Trail = ({ view }: { readonly view: AccessView }) => {
                       </time>
                     )}
                     <span>
-                      {isKnown(entry) ? Words.sentence(entry, names) : `Something else changed (${entry.event}).`}
+                      {isKnown(entry)
+                        ? Words.sentence(entry, names, sessionBefore(entry, shown.slice(index + 1)))
+                        : `Something else changed (${entry.event}).`}
                     </span>
                   </li>
                 ))}

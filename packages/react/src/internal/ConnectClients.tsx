@@ -1,16 +1,15 @@
 import type { ConnectClient } from "@sallyport/client/AccessFeed"
 import * as Option from "effect/Option"
-import { useState } from "react"
+import { useEffect, useState } from "react"
 import { useActions, useConnectClients, useSnapshot } from "../Hooks.ts"
 import {
   Ago,
   Button,
+  DeviceIcon,
   Dialog,
   Empty,
   Ends,
   Fault,
-  Icon,
-  type IconName,
   Left,
   Note,
   Section,
@@ -20,13 +19,6 @@ import {
 import * as Words from "./words.ts"
 
 type Mode = "client-approval" | "account"
-
-const kinds: Readonly<Record<string, IconName>> = {
-  mobile: "phone",
-  desktop: "laptop",
-  web: "browser",
-  terminal: "terminal"
-}
 
 /**
  * Shows the clients that wait for a decision, the approval mode, and the clients that were decided about, whatever the
@@ -67,7 +59,7 @@ export const WaitingClients = () => {
         <div>
           <p className="sp-name">
             <span>{Words.quoted(label)}</span>
-            <span className="sp-tag">{deviceType}</span>
+            {deviceType !== "unknown" && <span className="sp-tag">{deviceType}</span>}
           </p>
           <p className="sp-meta">
             <span>Account {account}</span>
@@ -163,6 +155,11 @@ export const ApprovalMode = () => {
   const [question, setQuestion] = useState<"trust" | "account">()
   const [trusted, setTrusted] = useState<ReadonlyArray<string>>([])
   const [answered, setAnswered] = useState(Option.none<string>())
+  const isTold = Option.isSome(mode)
+  // What the server said before it was known does not hold once the feed has told.
+  useEffect(() => {
+    if (isTold) setAnswered(Option.none())
+  }, [isTold])
   if (!mayManage || Option.isNone(access)) return null
   if (Option.isNone(clients)) {
     return (
@@ -191,9 +188,7 @@ export const ApprovalMode = () => {
   }
   const change = async (mode: Mode, trust?: ReadonlyArray<string>) => {
     const set = await act(mode, setMode(mode, trust))
-    if (Option.isNone(set)) return
-    setAnswered(set)
-    close()
+    if (Option.isSome(set)) close()
   }
   const choose = (value: Mode) => {
     if (value === "account") ask("account")
@@ -256,9 +251,7 @@ export const ApprovalMode = () => {
                 { account, decidedAt, decidedBy, deviceType, label, proofKeyThumbprint, reason, status }
               ) => (
                 <li key={proofKeyThumbprint} className="sp-item">
-                  <span className="sp-kind">
-                    <Icon name={kinds[deviceType] ?? "browser"} />
-                  </span>
+                  <DeviceIcon kind={deviceType} />
                   <div>
                     <p className="sp-name">
                       <span>{Words.quoted(label)}</span>

@@ -9,6 +9,7 @@ import { LetIn } from "./LetIn.tsx"
 import { PairingLinks } from "./PairingLinks.tsx"
 import { Button, Gate, useLasting } from "./parts.tsx"
 import { Runs } from "./Runs.tsx"
+import { SignedIn, type SignedInState } from "./SignedIn.tsx"
 
 /**
  * Shows who has access and lets the owner change it: what waits for a decision, the devices, the open links, the clients of
@@ -21,47 +22,22 @@ import { Runs } from "./Runs.tsx"
 export const Connections = ({ pair }: {
   /** The address of the page that pairs a browser; by default `pair` beside this page, and `/pair` below the server's. */
   readonly pair?: string | undefined
+}) => (
+  <SignedIn pair={pair} title="Connections">
+    {(state) => <OwnersPage pair={pair} state={state} />}
+  </SignedIn>
+)
+
+const OwnersPage = ({ pair, state }: {
+  readonly pair: string | undefined
+  readonly state: SignedInState
 }) => {
-  const { access, ended, fault, lostAt, session } = useSnapshot()
+  const { access, lostAt } = useSnapshot()
   const { refresh } = useSession()
   const { act, busy } = useActions()
   const isConnected = Option.exists(access, ({ connected }) => connected)
   const isLost = useLasting(Option.isSome(access) && !isConnected)
-  const isSilent = useLasting(Option.isNone(session) && Option.isSome(fault))
-  if (Option.isNone(session)) {
-    return (
-      <main className="sallyport sp-gates">
-        <Gate
-          sign={isSilent ? "barred" : "wait"}
-          title={isSilent ? "The server does not answer" : "Connections"}
-          {...(isSilent
-            ? { lead: "Check that it runs and that this device is in the same network. Trying again by itself." }
-            : {})}
-        >
-          <p role="status" className="sp-hint">{isSilent ? "" : "Looking at your session…"}</p>
-        </Gate>
-      </main>
-    )
-  }
-  if (!session.value.authenticated) {
-    return (
-      <main className="sallyport sp-gates">
-        <Gate
-          focused={ended}
-          sign={ended ? "barred" : "ask"}
-          title={ended ? "This device was signed out" : "This browser is not paired"}
-          lead={ended
-            ? "It was revoked, or its session ended. Pair it again to go on."
-            : "Pair it with a code that the server or a paired device shows."}
-        >
-          <div className="sp-acts">
-            <a className="sp-b" data-kind="primary" href={pair ?? "pair"}>Enter a code</a>
-          </div>
-        </Gate>
-      </main>
-    )
-  }
-  const { scopes } = session.value.session
+  const { policy, session: { scopes } } = state
   if (!scopes.includes("access:read")) {
     return (
       <main className="sallyport sp-gates">
@@ -96,7 +72,7 @@ export const Connections = ({ pair }: {
               {isLost ? "Reconnecting" : Option.isSome(access) ? "Live" : "Connecting…"}
             </p>
           </div>
-          <p className="sp-hint">Who can get into {session.value.policy.name ?? "this server"}, and what happened.</p>
+          <p className="sp-hint">Who can get into {policy.name ?? "this server"}, and what happened.</p>
         </div>
         {scopes.includes("access:write") && <LetIn pair={pair} />}
       </header>

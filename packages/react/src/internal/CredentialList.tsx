@@ -1,7 +1,8 @@
 import type { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
 import * as Option from "effect/Option"
-import { useCredentials } from "../Hooks.ts"
-import { Empty, Icon, Section } from "./parts.tsx"
+import { useState } from "react"
+import { useActions, useCredentials } from "../Hooks.ts"
+import { Button, Empty, Icon, Section, useScopes } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 const states = {
@@ -30,7 +31,19 @@ const remedy = ({ rejectedUntil, state }: CredentialStatus): string | undefined 
  * @since 0.1.0
  */
 export const CredentialList = () => {
-  const credentials = useCredentials()
+  const { check, credentials } = useCredentials()
+  const { act, busy } = useActions<unknown>()
+  const mayCheck = useScopes().includes("credentials:write")
+  const [checked, setChecked] = useState<ReadonlyMap<string, string>>(new Map())
+  const ask = async (key: string) => {
+    const verdict = await act(key, check(key))
+    setChecked((before) =>
+      new Map(before).set(
+        key,
+        Option.match(verdict, { onNone: () => "The answer did not arrive. Try again.", onSome: Words.verdict })
+      )
+    )
+  }
   if (Option.isNone(credentials)) return null
   return (
     <Section
@@ -66,6 +79,19 @@ export const CredentialList = () => {
                     {text !== undefined && <p className="sp-hint">{text}</p>}
                     {source !== null && shadowed.length > 0 && (
                       <p className="sp-hint">It comes before the one of the {Words.list(shadowed)}.</p>
+                    )}
+                    <p role="status" className="sp-hint">{checked.get(key)}</p>
+                  </div>
+                  <div className="sp-do">
+                    {mayCheck && state !== "unset" && (
+                      <Button
+                        kind="row"
+                        aria-label={`Check ${label}`}
+                        busy={Option.isSome(busy)}
+                        onClick={() => ask(key)}
+                      >
+                        Check
+                      </Button>
                     )}
                   </div>
                 </li>

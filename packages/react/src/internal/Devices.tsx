@@ -8,33 +8,11 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { type ReactNode, useEffect, useRef, useState } from "react"
 import { useActions, useConnections, useStore } from "../Hooks.ts"
-import {
-  Ago,
-  Button,
-  Dialog,
-  Empty,
-  Ends,
-  Fault,
-  Icon,
-  type IconName,
-  Known,
-  Section,
-  useNow,
-  useScopes
-} from "./parts.tsx"
+import { Ago, Button, DeviceIcon, Dialog, Empty, Ends, Fault, Known, Section, useNow, useScopes } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 const lastSeen = ({ lastSeenAt }: Device) => -lastSeenAt.epochMilliseconds
 const nameOf = ({ device }: Device) => Words.deviceName(device)
-
-const kinds: Readonly<Record<string, IconName>> = {
-  desktop: "laptop",
-  phone: "phone",
-  tablet: "phone",
-  browser: "browser",
-  terminal: "terminal",
-  program: "agent"
-}
 
 /** Returns what a device let in, through every generation. */
 const descendantsOf = (id: string, devices: ReadonlyArray<Device>): ReadonlyArray<Device> =>
@@ -115,7 +93,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
   const [asked, setAsked] = useState<Question>()
   const [descendants, setDescendants] = useState(false)
   const [label, setLabel] = useState("")
-  const [told, setTold] = useState("")
+  const [told, setTold] = useState({ text: "" })
   const listed = useListed(view.revision, asked !== undefined)
   const gone = useGone(view)
   const connectionsOf = ({ id }: Device) => listed.get(id)?.connections ?? 0
@@ -139,10 +117,13 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
   async function end<A>(name: string, effect: Parameters<typeof act<A>>[1], done: (answer: A) => string) {
     const answer = await act(name, effect)
     if (Option.isNone(answer)) return
-    setTold(done(answer.value))
+    setTold({ text: done(answer.value) })
     close()
-    document.getElementById("devices-h")?.focus()
   }
+  // After the dialog has given the focus back to a button that may be gone by now.
+  useEffect(() => {
+    if (told.text !== "") document.getElementById("devices-h")?.focus()
+  }, [told])
 
   const letInBy = ({ letInBy: { actor, sessionId } }: Device): string => {
     const by = view.devices.find(({ id }) => id === sessionId)
@@ -156,9 +137,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
     if (away !== undefined) {
       return (
         <li key={device.id} className="sp-item" data-state="gone">
-          <span className="sp-kind">
-            <Icon name={kinds[device.device.kind] ?? "browser"} />
-          </span>
+          <DeviceIcon kind={device.device.kind} />
           <div>
             <p className="sp-name">
               <span>{name}</span>
@@ -172,9 +151,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
     const { address } = device.device
     return (
       <li key={device.id} className="sp-item" data-state={device.current ? "current" : "other"}>
-        <span className="sp-kind">
-          <Icon name={kinds[device.device.kind] ?? "browser"} />
-        </span>
+        <DeviceIcon kind={device.device.kind} />
         <div>
           <p className="sp-name">
             <span>{name}</span>
@@ -253,7 +230,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
         <Button kind="second" onClick={() => ask({ _tag: "Others" })}>Revoke all others…</Button>
       )}
     >
-      <p role="status" className="sp-told">{told}</p>
+      <p role="status" className="sp-told">{told.text}</p>
       {asked === undefined && <Fault fault={fault} />}
       <ul className="sp-list">{own.map(row)}</ul>
       {rows.length === 0

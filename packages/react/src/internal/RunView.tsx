@@ -48,19 +48,23 @@ const describe = (run: FollowedRun, isLost: boolean, isStopped: boolean): string
  *
  * **Details**
  *
- * A program that writes `progress` with its events (see `RunProgress` of `@sallyport/core/runs/Run`) gets a bar; of the
- * others the events are counted. `children` stand beside `Stop`, such as the button that starts a run.
+ * A program that writes `progress` with its events (see `RunProgress` of `@sallyport/core/runs/Run`) gets a bar, and so does
+ * one whose `total` of events is known; of the others the events are counted. `children` stand beside `Stop`, such as the button that starts a run.
  *
  * @category components
  * @since 0.1.0
  */
-export const RunView = ({ children, lead, runId, title = "Run" }: {
+export const RunView = ({ children, lead, runId, title = "Run", total }: {
   readonly runId: Option.Option<string>
+  /** How many events the run will have, if its program does not say how far it has come. */
+  readonly total?: number | undefined
   readonly title?: string | undefined
   readonly lead?: ReactNode
   readonly children?: ReactNode
 }) => {
-  const run = useRun(runId)
+  const followed = useRun(runId)
+  const counted = Option.map(Option.fromUndefinedOr(total), (total) => ({ done: followed.events.length, total }))
+  const run = { ...followed, progress: Option.orElse(followed.progress, () => counted) }
   const { act, busy, fault } = useActions<RunsError>()
   const mayStop = useScopes().includes("runs:operate")
   const [stopped, setStopped] = useState<string>()
@@ -79,7 +83,7 @@ export const RunView = ({ children, lead, runId, title = "Run" }: {
       <p className="sp-big" aria-hidden="true">
         {progress === undefined ? run.events.length : progress.done}
         <small>
-          {progress === undefined ? (run.events.length === 1 ? " event" : " events") : ` of ${progress.total}`}
+          {progress === undefined ? (run.events.length === 1 ? "event" : "events") : `of ${progress.total}`}
         </small>
       </p>
       {progress !== undefined && progress.total > 0 && (

@@ -50,7 +50,7 @@ export const Runs = () => {
           {endReason !== null && <p className="sp-hint">{Words.runReason(endReason)}</p>}
         </div>
         <div className="sp-do">
-          {status === "running" && mayStop && (
+          {completedAt === null && mayStop && (
             <Button
               kind="row"
               aria-label={`Stop the run of ${threadId}`}

@@ -102,6 +102,21 @@ export const Icon = ({ name }: { readonly name: IconName }) => (
   </svg>
 )
 
+const devices: Readonly<Record<string, IconName>> = {
+  desktop: "laptop",
+  phone: "phone",
+  tablet: "phone",
+  terminal: "terminal",
+  program: "agent"
+}
+
+/** Draws what kind of device something is. */
+export const DeviceIcon = ({ kind }: { readonly kind: string }) => (
+  <span className="sp-kind">
+    <Icon name={devices[kind] ?? "browser"} />
+  </span>
+)
+
 /** Tells a fault and its remedy, a wait or good news. Those of an action are in a live region of its own. */
 export const Note = ({ children, icon, state }: {
   readonly state?: "bad" | "waiting" | "good"
@@ -147,7 +162,12 @@ export const Gate = ({ children, focused = false, lead, sign, title }: {
   const heading = useRef<HTMLHeadingElement>(null)
   const id = useId()
   useEffect(() => {
-    document.title = title
+    const before = document.title
+    const [, server] = before.split(" · ")
+    document.title = server === undefined ? title : `${title} · ${server}`
+    return () => {
+      document.title = before
+    }
   }, [title])
   useEffect(() => {
     if (focused) heading.current?.focus()

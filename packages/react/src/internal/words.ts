@@ -1,5 +1,6 @@
-import type { Change } from "@sallyport/client/AccessFeed"
+import type { Change, Device as FeedSession } from "@sallyport/client/AccessFeed"
 import type { ClientError } from "@sallyport/client/ClientError"
+import type { Verdict } from "@sallyport/core/credentials/CredentialRequirements"
 import type { RunsError } from "@sallyport/client/RunsError"
 import type { EndedView } from "@sallyport/contract/AccessSchemas"
 import type { AccessChangeEntry } from "@sallyport/contract/AccessGroup"
@@ -142,8 +143,30 @@ export const decided = (statuses: ReadonlyArray<string>): string =>
     return `${index === 0 ? count(number, "device") : number} ${number === 1 ? "is" : "are"} ${status}`
   }).join(", ")
 
-/** Says a change as one sentence, its actor first. `names` has the names of links and devices by their ids. */
-export const sentence = (change: AccessChangeEntry, names: ReadonlyMap<string, string>): string => {
+/** Says what has changed of a device that was in before. */
+const changed = (
+  who: string,
+  { device, scopes }: FeedSession,
+  before: Option.Option<FeedSession>
+): string => {
+  const name = deviceName(device)
+  if (Option.isNone(before)) return `${name} has changed. It may ${doing(scopes)}.`
+  const old = deviceName(before.value.device)
+  if (old !== name) return `${who} renamed ${old} to ${name}.`
+  return scopes.every((scope) => before.value.scopes.includes(scope))
+    ? `${name} was used, and stays.`
+    : `${who} let ${name} do more. It may ${doing(scopes)}.`
+}
+
+/**
+ * Says a change as one sentence, its actor first. `names` has the names of links and devices by their ids, `before` the
+ * session that a change is of, as it was.
+ */
+export const sentence = (
+  change: AccessChangeEntry,
+  names: ReadonlyMap<string, string>,
+  before: Option.Option<FeedSession>
+): string => {
   const who = actor(change.data.actor)
   switch (change.event) {
     case "pairingLinkUpserted": {
@@ -159,8 +182,11 @@ export const sentence = (change: AccessChangeEntry, names: ReadonlyMap<string, s
         }.`
     }
     case "sessionUpserted": {
-      const { device, letInBy, scopes } = change.data.session
-      return `${deviceName(device)} is in, let in by ${by(letInBy.actor)}. It may ${doing(scopes)}.`
+      const { createdAt, device, letInBy, scopes } = change.data.session
+      // An event and its session are written in one step, at one time.
+      return Option.isSome(before) || change.data.at.epochMilliseconds - createdAt.epochMilliseconds > 2_000
+        ? changed(who, change.data.session, before)
+        : `${deviceName(device)} is in, let in by ${by(letInBy.actor)}. It may ${doing(scopes)}.`
     }
     case "sessionRemoved": {
       const device = names.get(change.data.id) ?? "a device"
@@ -262,6 +288,7 @@ export const fault = ({ message, reason }: ClientError | RunsError): string => {
 const runStates: Readonly<Record<string, string>> = {
   queued: "Waiting for its turn",
   running: "Running",
+  waiting: "Waits for an answer",
   succeeded: "Done",
   failed: "Failed",
   aborted: "Stopped"
@@ -270,13 +297,38 @@ const runStates: Readonly<Record<string, string>> = {
 /** Says the state of a run in a word. */
 export const runState = (status: string): string => runStates[status] ?? status
 
-/** Says why a run ended, if there is more to say than its state. */
-export const runReason = (reason: string): string =>
-  reason === "stale_run"
-    ? "Its server went away before it was done."
-    : reason === "server_shutdown"
-    ? "The server was shut down before it was done."
-    : ended(reason)
+const runReasons: Readonly<Record<string, string>> = {
+  stale_run: "Its server went away before it was done.",
+  server_shutdown: "The server was shut down before it was done.",
+  program_failed: "Its program failed."
+}
+
+/** Says why a run ended; a host's own reason is told as it stands. */
+export const runReason = (reason: string): string => runReasons[reason] ?? ended(reason)
 
 /** Counts things: "1 event", "17 events". */
 export const count = (number: number, thing: string): string => `${number} ${thing}${number === 1 ? "" : "s"}`
+
+/** Says what a provider answered about a credential. */
+export const verdict = (verdict: Verdict): string => {
+  switch (verdict._tag) {
+    case "Valid":
+      return verdict.account === null ? "It works." : `It works, for ${verdict.account}.`
+    case "NeedsToken":
+      return "It is not set."
+    case "Rejected":
+      return `The provider refuses it: ${ended(verdict.detail)} Replace it.`
+    case "RateLimited":
+      return verdict.until === null
+        ? "The provider answers no question now. Check it again later."
+        : `The provider answers no question until ${
+          DateTime.formatLocal(verdict.until, { timeStyle: "short" })
+        }. Check it again then.`
+    case "WrongAddress":
+      return `The provider does not know what was asked for: ${ended(verdict.detail)}`
+    case "ProviderDown":
+      return "The provider does not answer. Nothing is said against the credential."
+    case "Unchecked":
+      return "This server cannot check it."
+  }
+}

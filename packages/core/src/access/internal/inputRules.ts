@@ -30,6 +30,9 @@ export const scopesRule: Input.Rule = Input.rule(
   "scopes of the form resource:action, such as runs:read"
 )
 
+/** Takes what names a subject to look for, whether or not there can be one. */
+export const nameRule: Input.Rule = Input.rule(Text.line(512), "a line of up to 512 characters")
+
 /** Takes subjects. */
 export const subjectRule: Input.Rule = {
   is: (value) => typeof value === "string" && subjectProblem(value) === undefined,

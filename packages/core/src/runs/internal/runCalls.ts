@@ -3,7 +3,8 @@
  */
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
-import type { Run, RunOwner, RunStatus, WhenBusy } from "../Run.ts"
+import type * as Stream from "effect/Stream"
+import type { Run, RunEvent, RunOwner, RunStatus, WhenBusy } from "../Run.ts"
 import type { RunEventLogError } from "./runErrors.ts"
 
 /**
@@ -22,6 +23,11 @@ export interface RunRequest {
   readonly metadata?: Schema.Json | undefined
   /** What the run does if its thread is busy. Default `reject`. Not part of what makes requests equal. */
   readonly whenBusy?: Exclude<WhenBusy, "enqueue"> | undefined
+  /**
+   * Whether another process may go on with the run when its lease runs out: the request is kept with it, for `takeOver`.
+   * Default false: the run ends as `stale_run`.
+   */
+  readonly resumable?: boolean | undefined
 }
 
 /**
@@ -65,6 +71,8 @@ export interface AppendedEvents {
  */
 export interface RunWriter {
   readonly run: Run
+  /** The events that earlier writers of the run have appended, in order. Empty unless the run was taken over. */
+  readonly history: Stream.Stream<RunEvent, RunEventLogError>
   /** Appends one event and returns its number once it is durable. */
   readonly append: (data: Schema.Json) => Effect.Effect<number, RunEventLogError>
   /** Appends some events with consecutive numbers, all or none, and returns once they are durable. */
@@ -74,6 +82,18 @@ export interface RunWriter {
    * each name; a name that was answered before has its answer at once. While a question is open the run is `waiting`.
    */
   readonly ask: (name: string, ask: Schema.Json) => Effect.Effect<Schema.Json, RunEventLogError>
+}
+
+/**
+ * Describes a run that was taken over from a process that has gone.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ResumedRun {
+  /** What was asked for when the run was started. */
+  readonly request: Schema.Json
+  readonly run: RunWriter
 }
 
 /**

@@ -43,7 +43,8 @@ export interface Executions {
   readonly execute: <E, R>(
     runId: string,
     start: Effect.Effect<Started, RunEventLogError>,
-    program: (row: RunRow) => Effect.Effect<Schema.Json | void, E, R>
+    program: (row: RunRow) => Effect.Effect<Schema.Json | void, E, R>,
+    resumable: boolean
   ) => Effect.Effect<Started, RunEventLogError, Exclude<R, Scope.Scope>>
   /** Interrupts the program of a run, however early. */
   readonly interrupt: (runId: string) => Effect.Effect<void>
@@ -58,6 +59,8 @@ export const make = Effect.fnUntraced(function*(options: {
   readonly heartbeat: (row: RunRow) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
   /** Waits until a queued run has its thread; none if it is no longer this process's. */
   readonly turn: (row: RunRow) => Effect.Effect<Option.Option<RunRow>>
+  /** Ends the lease of a resumable run, so that another process can go on with it. */
+  readonly release: (row: RunRow) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
   readonly finish: (row: RunRow, end: RunEnd, data: string) => Effect.Effect<FinishOutcome, RunEventLogError>
 }): Effect.fn.Return<Executions, never, Scope.Scope> {
   const { settings } = options
@@ -81,7 +84,8 @@ export const make = Effect.fnUntraced(function*(options: {
 
   const supervise = <E, R>(
     row: RunRow,
-    program: (row: RunRow) => Effect.Effect<Schema.Json | void, E, R>
+    program: (row: RunRow) => Effect.Effect<Schema.Json | void, E, R>,
+    resumable: boolean
   ): Effect.Effect<void, never, Exclude<R, Scope.Scope>> => {
     const { runId } = row
     return Effect.withFiber((self) => {
@@ -112,6 +116,17 @@ export const make = Effect.fnUntraced(function*(options: {
         })))
         yield* Fiber.interrupt(beating)
         if (lost) return
+        if (closing && resumable && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
+          return yield* options.release(row).pipe(
+            Effect.retry({ schedule: patience, times: 3 }),
+            Effect.catchCause((cause) =>
+              Effect.logWarning(
+                `Could not let go of run ${runId}; another process takes it when its lease is over`,
+                cause
+              )
+            )
+          )
+        }
         if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
           yield* Effect.logError(`The program of run ${runId} failed`, exit.cause)
         }
@@ -129,17 +144,19 @@ export const make = Effect.fnUntraced(function*(options: {
   return {
     isClosing: () => closing,
     has: (runId) => executions.has(runId),
-    execute: Effect.fnUntraced(function*(runId, start, program) {
+    execute: Effect.fnUntraced(function*(runId, start, program, resumable) {
       const execution: Execution = { fiber: undefined, interrupted: false }
       executions.set(runId, execution)
       const started = yield* Effect.tapCause(start, () => Effect.sync(() => executions.delete(runId)))
       if (started.created && !isEnded(started.row.status)) {
-        const executed = Effect.andThen(Metrics.runsExecuting(1, {}), supervise(started.row, program)).pipe(
+        const executed = Effect.andThen(Metrics.runsExecuting(1, {}), supervise(started.row, program, resumable)).pipe(
           Effect.ensuring(Metrics.runsExecuting(-1, {}))
         )
         const fiber = yield* Effect.forkDetach(executed, { uninterruptible: true })
         execution.fiber = fiber
-        fiber.addObserver(() => executions.delete(runId))
+        fiber.addObserver(() => {
+          if (executions.get(runId) === execution) executions.delete(runId)
+        })
         const waitUntil = yield* WaitUntil
         waitUntil(new Promise((resolve) => fiber.addObserver(() => resolve())))
         // The run may have been aborted, or the scope may have begun to close, while the row was stored.

@@ -44,6 +44,10 @@ export interface Options {
   readonly pageSize?: number | undefined
   /** How much of the newest events of followed runs is kept in memory for their readers, in all. Defaults to 32 MiB. */
   readonly maxTailBytes?: number | undefined
+  /** How many processes may go on, one after another, with a resumable run. Defaults to 10. */
+  readonly maxTakeOvers?: number | undefined
+  /** For how long a resumable run whose process has gone waits for another one. Defaults to 10 minutes. */
+  readonly takeOverWindow?: Duration.Input | undefined
   /** How many runs may wait for one thread. Defaults to 16. */
   readonly maxQueued?: number | undefined
   /** How many events share a commit at most, unless one call appends more. Defaults to 50. */
@@ -70,6 +74,8 @@ export interface Settings {
   readonly pollInterval: number
   readonly pageSize: number
   readonly maxTailBytes: number
+  readonly maxTakeOvers: number
+  readonly takeOverWindow: number
   readonly maxQueued: number
   readonly maxBatchEvents: number
   readonly maxEventBytes: number
@@ -95,6 +101,8 @@ export const settings = ServiceOptions.make({
       pollInterval: yield* read.millis("pollInterval", "5 seconds"),
       pageSize: yield* read.count("pageSize", 256),
       maxTailBytes: yield* read.count("maxTailBytes", 32 * 1024 * 1024),
+      maxTakeOvers: yield* read.count("maxTakeOvers", 10),
+      takeOverWindow: yield* read.millis("takeOverWindow", "10 minutes"),
       maxQueued: yield* read.count("maxQueued", 16),
       maxBatchEvents: yield* read.count("maxBatchEvents", 50),
       maxEventBytes: yield* read.count("maxEventBytes", 1024 * 1024),

@@ -10,7 +10,16 @@ import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
 import * as Metrics from "../../Metrics.ts"
-import { answerOf, isRunId, ownerKey, parseCursor, type RunEnd, type RunEvent, type WhenBusy } from "../Run.ts"
+import {
+  answerOf,
+  isRunId,
+  ownerKey,
+  parseCursor,
+  type RunEnd,
+  type RunEvent,
+  type RunEventEncoded,
+  type WhenBusy
+} from "../Run.ts"
 import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
 import { checkInput, writerProblem } from "./runInput.ts"
 import type {
@@ -24,6 +33,7 @@ import type {
   ListOptions,
   NamedRun,
   OwnedThread,
+  ResumedRun,
   RunRequest,
   RunWriter,
   WrittenRun
@@ -53,6 +63,8 @@ import * as Following from "./runFollowing.ts"
 import { canonical, encode, utf8Length } from "./runJson.ts"
 import * as LeaseClock from "./runLeases.ts"
 import type { Settings } from "./runOptions.ts"
+
+const parsed = (event: RunEventEncoded): RunEvent => ({ ...event, data: JSON.parse(event.data) })
 
 const toCanonical = Option.liftThrowable(canonical)
 
@@ -122,7 +134,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     leaseClock.watch(storage(repository.now), (now) => now),
     () => leaseClock.canExpire()
   )
-  const stale = { reason: staleRun, data: staleData }
+  const maxEpoch = settings.maxTakeOvers + 1
+  const stale = { reason: staleRun, data: staleData, maxEpoch, patienceMillis: settings.takeOverWindow }
 
   /** Waits until a queued run has its thread; none if it is no longer this writer's. */
   const turn = Effect.fnUntraced(function*({ epoch, runId }: RunRow): Effect.fn.Return<Option.Option<RunRow>> {
@@ -149,7 +162,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     settings,
     heartbeat,
     turn,
-    finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data)
+    finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data),
+    release: ({ epoch, runId }) => storage(repository.heartbeat({ runId, epoch, leaseMillis: 0 }))
   })
 
   const startRow = Effect.fnUntraced(function*(
@@ -180,6 +194,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           idempotencyKey: request.idempotencyKey,
           requestDigest,
           metadata,
+          resume: request.resumable === true ? text.value : undefined,
           leaseMillis: settings.lease,
           maxRunning: settings.maxRunning,
           abortedData: abortedBeforeStartData,
@@ -301,6 +316,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     const { epoch, runId } = row
     return {
       run: toRun(row),
+      history: row.lastSeq === 0 ? Stream.empty : following.follow(row, 0).pipe(
+        Stream.take(row.lastSeq),
+        Stream.map(parsed)
+      ),
       append: (data) => Effect.map(append({ runId, epoch, events: [data] }), ({ firstSeq }) => firstSeq),
       appendAll: (events) => append({ runId, epoch, events }),
       ask: (name, question) => ask(row, name, question)
@@ -332,9 +351,30 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       const { created, row } = yield* executions.execute(
         runId,
         startRow(runId, request),
-        (row) => program(writerOf(row))
+        (row) => program(writerOf(row)),
+        request.resumable === true
       )
       return { run: toRun(row), created }
+    }, Effect.uninterruptible),
+    takeOver: Effect.fn("RunEventLog.takeOver")(function*<E, R>(
+      { limit }: { readonly limit: number },
+      program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>
+    ) {
+      yield* checkInput({ limit })
+      if (executions.isClosing() || !(yield* canExpire)) return []
+      const taken = yield* storage(repository.takeOver({ limit, leaseMillis: settings.lease, maxEpoch }))
+      yield* Effect.forEach(taken, ({ resume, run }) =>
+        // One that this process still executes has lost the run.
+        Effect.andThen(
+          executions.interrupt(run.runId),
+          executions.execute(
+            run.runId,
+            Effect.succeed({ row: run, created: true }),
+            (row) => program({ request: JSON.parse(resume), run: writerOf(row) }),
+            true
+          )
+        ), { discard: true })
+      return taken.map(({ run }) => toRun(run))
     }, Effect.uninterruptible),
     append,
     answer: Effect.fn("RunEventLog.answer")(function*({ name, owner, runId, value }: AnswerOptions) {
@@ -452,8 +492,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       }))
       return rows.map(toRun)
     }),
-    events: (options: EventsOptions) =>
-      Effect.map(eventsEncoded(options), Stream.map((event): RunEvent => ({ ...event, data: JSON.parse(event.data) }))),
+    events: (options: EventsOptions) => Effect.map(eventsEncoded(options), Stream.map(parsed)),
     eventsEncoded,
     reap: Effect.fn("RunEventLog.reap")(function*({ limit }: { readonly limit: number }) {
       yield* checkInput({ limit })

@@ -1,28 +1,11 @@
 /**
- * The page that a pairing address opens. It takes the code from the fragment, says what the code gives and what that
- * changes, and signs the browser in when it is told to; then it goes on. Under `desktop-managed-local` it does not ask.
- *
- * It is one self-contained document: no script, style or font from elsewhere, which its content security policy states.
+ * A page of the host's own as one self-contained document: no script, style or font from elsewhere, which its content
+ * security policy states.
  */
-import { path as pairPath } from "@sallyport/core/access/PairingUrl"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
-import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
-import type * as Layer from "effect/Layer"
-import { body, script, style } from "./internal/pairPage.ts"
-
-/**
- * Lists the settings of {@link layer}.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options {
-  /** Where the browser goes once it is signed in: a path of this server. Default `/`. */
-  readonly continueTo?: `/${string}` | undefined
-}
 
 /**
  * Answers with a self-contained HTML document under a content security policy that admits its own script and style only,
@@ -31,7 +14,7 @@ export interface Options {
  * @category responses
  * @since 0.1.0
  */
-export const document = (options: {
+export const make = (options: {
   readonly title: string
   readonly body: string
   readonly style: string
@@ -69,24 +52,3 @@ ${options.body}
       }
     })
   })
-
-/**
- * Adds the page to the router, as `GET /pair`.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layer = (
-  options?: Options
-): Layer.Layer<never, never, HttpRouter.HttpRouter | SecureRandom.SecureRandom> =>
-  HttpRouter.use(Effect.fnUntraced(function*(router) {
-    const random = yield* SecureRandom.SecureRandom
-    const page = document({
-      title: "Pair this device",
-      body,
-      style,
-      // A "<" would let the path end the script.
-      script: `const continueTo = ${JSON.stringify(options?.continueTo ?? "/").replaceAll("<", "\\u003c")}\n${script}`
-    }).pipe(Effect.provideService(SecureRandom.SecureRandom, random))
-    yield* router.add("GET", pairPath, page)
-  }))

@@ -1,0 +1,183 @@
+/** The pages of the reference backend in Chromium, as an owner goes through them, with the terminal beside them. */
+import { AxeBuilder } from "@axe-core/playwright"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type { Page } from "playwright-core"
+import * as Sallyport from "../../../test-support/backend.ts"
+import * as Browser from "../../../test-support/browser.ts"
+import * as Network from "../../../test-support/network.ts"
+import * as Programs from "../../../test-support/programs.ts"
+import { click, open, pair, signedIn, text } from "./pages.ts"
+
+const { step } = Browser
+
+/** Runs a command of the operator beside the server. */
+const terminal = Effect.fnUntraced(function*(state: string, ...args: ReadonlyArray<string>) {
+  const running = yield* Sallyport.sallyport([...args, "--state-dir", state])
+  const { code } = yield* running.exit
+  assert.strictEqual(code, 0, running.stderr())
+  return running.stdout()
+})
+
+/** Makes a link at the terminal. */
+const link = (state: string, label: string) =>
+  Effect.map(
+    terminal(state, "pair", "--json", "--label", label),
+    (line): { readonly code: string; readonly link: { readonly id: string } } => JSON.parse(line)
+  )
+
+/** Finds nothing serious and nothing cut off, in both schemes, on a phone and on a desk. */
+const fits = Effect.fnUntraced(function*(page: Page, state: string) {
+  const size = page.viewportSize()
+  for (const colorScheme of ["light", "dark"] as const) {
+    for (const width of [360, 1280]) {
+      yield* step(() => page.emulateMedia({ colorScheme, reducedMotion: "reduce" }))
+      yield* step(() => page.setViewportSize({ width, height: 900 }))
+      const { violations } = yield* step(() => new AxeBuilder({ page }).analyze())
+      const name = `${state}, ${colorScheme}, ${width} px`
+      assert.deepStrictEqual(
+        violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`),
+        [],
+        name
+      )
+      const overflow = yield* step(() =>
+        page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+      )
+      assert.isAtMost(overflow, 0, name)
+    }
+  }
+  if (size !== null) yield* step(() => page.setViewportSize(size))
+})
+
+/** Presses Tab until the control with these words has the focus. */
+const tabTo = (page: Page, words: string) =>
+  step(async () => {
+    for (let presses = 0; presses < 60; presses++) {
+      await page.keyboard.press("Tab")
+      const focused = await page.evaluate(() => {
+        const element = document.activeElement
+        return element?.getAttribute("aria-label") ?? element?.textContent ?? ""
+      })
+      if (focused.includes(words)) return
+    }
+    throw new Error(`Tab does not reach “${words}”`)
+  })
+
+describe("the pages of a backend", () => {
+  it.live(
+    "WEB-05 BOOT-14: pair by the keyboard alone, and lead back to the page that was asked for, readable in both schemes and at both widths",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* Sallyport.freshState
+        const server = yield* Sallyport.serve(state, "--name", "workbench")
+        const chromium = yield* Browser.browser
+        const context = yield* Browser.profile(chromium)
+        const { page, problems } = yield* open(context)
+        yield* step(() => page.goto(`${server.url}/connections`))
+        yield* text(page, /^This browser is not paired$/m)
+        yield* fits(page, "unpaired")
+        yield* tabTo(page, "Enter a code")
+        yield* step(() => page.keyboard.press("Enter"))
+        yield* step(() => page.getByLabel("Pairing code").waitFor())
+        yield* fits(page, "code")
+        yield* step(() => page.getByLabel("Pairing code").focus())
+        yield* step(() => page.keyboard.type(server.code.toLowerCase()))
+        yield* step(() => page.keyboard.press("Enter"))
+        yield* text(page, /^Pair this browser with workbench\?$/m)
+        yield* fits(page, "question")
+        yield* step(() => page.waitForSelector("button[data-kind=primary][aria-disabled=false]"))
+        yield* tabTo(page, "Pair this browser")
+        yield* step(() => page.keyboard.press("Enter"))
+        yield* step(() => page.waitForURL(`${server.url}/connections`))
+        yield* text(page, /^Live$/m)
+        yield* fits(page, "connections")
+        assert.strictEqual(yield* step(() => page.title()), "Connections · workbench")
+
+        // Neither the address of another site nor one without a host leads away from here.
+        for (const address of ["https://evil.example/", "//evil.example/", "/\\evil.example/", "javascript:alert(1)"]) {
+          yield* step(() => page.goto(`${server.url}/pair?${new URLSearchParams({ continue: address })}`))
+          yield* step(() => page.getByLabel("Pairing code").waitFor())
+          const { code } = yield* link(state, "again")
+          yield* step(() => page.getByLabel("Pairing code").fill(code))
+          yield* step(() => page.keyboard.press("Enter"))
+          yield* text(page, /^This browser is paired already$/m)
+          yield* click(page, "Continue")
+          yield* step(() => page.waitForURL(`${server.url}/`))
+        }
+        yield* text(page, signedIn)
+        yield* fits(page, "start")
+        yield* step(() => page.goBack())
+        yield* step(() => page.goForward())
+        yield* text(page, signedIn)
+        assert.deepStrictEqual(problems, [])
+      }),
+    Programs.timeout
+  )
+
+  it.live(
+    "WEB-05 FEED-02 SESS-08 L-37: show what the terminal changes, in every tab, over a restart of the server, until this browser is revoked there",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* Sallyport.freshState
+        const first = yield* Sallyport.serve(state)
+        const network = yield* Network.network(first)
+        const chromium = yield* Browser.browser
+        const context = yield* Browser.profile(chromium)
+        const { page, problems } = yield* open(context)
+        yield* pair(page, first.pairingUrl.replace(first.url, network.url))
+        yield* step(() => page.goto(`${network.url}/connections`))
+        const second = yield* open(context)
+        yield* step(() => second.page.goto(`${network.url}/connections`))
+        const tabs = [page, second.page]
+        for (const tab of tabs) yield* text(tab, /^Live$/m)
+
+        const made = yield* link(state, "Grandma’s tablet")
+        for (const tab of tabs) yield* text(tab, /Grandma’s tablet/)
+        yield* terminal(state, "links", "revoke", made.link.id)
+        for (const tab of tabs) {
+          yield* step(() => tab.locator("#links", { hasText: "Grandma’s tablet" }).waitFor({ state: "detached" }))
+        }
+
+        // Several clicks on one button are one request, and the other tab shows what it did.
+        const own = yield* link(state, "To be withdrawn")
+        yield* text(page, /To be withdrawn/)
+        const posts: Array<string> = []
+        page.on("request", (request) => {
+          if (request.method() === "POST") posts.push(new URL(request.url()).pathname)
+        })
+        yield* step(() =>
+          page.evaluate(() => {
+            const button = document.querySelector<HTMLButtonElement>("#links li button")
+            for (let click = 0; click < 4; click++) button?.click()
+          })
+        )
+        yield* step(() => second.page.locator("#links", { hasText: "To be withdrawn" }).waitFor({ state: "detached" }))
+        assert.deepStrictEqual(posts, ["/api/auth/pairing-links/revoke"])
+        assert.strictEqual((yield* Sallyport.exchange(first, own.code)).status, 400)
+
+        // The server goes away under the pages and comes back.
+        yield* first.stop("SIGTERM")
+        network.cut()
+        yield* text(page, /The connection is lost\./)
+        const server = yield* Sallyport.serve(state)
+        network.join(server)
+        yield* link(state, "After the restart")
+        for (const tab of tabs) yield* text(tab, /After the restart/)
+
+        const sessions: { readonly sessions: ReadonlyArray<{ readonly id: string }> } = JSON.parse(
+          yield* terminal(state, "sessions", "list", "--json")
+        )
+        assert.lengthOf(sessions.sessions, 1)
+        for (const { id } of sessions.sessions) yield* terminal(state, "sessions", "revoke", id)
+        for (const tab of tabs) {
+          yield* text(tab, /^This device was signed out$/m)
+          assert.notInclude(yield* step(() => tab.innerText("body")), "After the restart")
+        }
+        yield* fits(page, "revoked")
+        yield* step(() => page.goto(network.url))
+        yield* text(page, /^This browser is not paired$/m)
+        assert.deepStrictEqual([...problems, ...second.problems], [])
+      }),
+    Programs.timeout
+  )
+})

@@ -1,0 +1,63 @@
+import type { SessionState } from "@sallyport/contract/SessionGroup"
+import * as Option from "effect/Option"
+import type { ReactNode } from "react"
+import { useSnapshot } from "../Hooks.ts"
+import { Gate, useLasting } from "./parts.tsx"
+
+/**
+ * Describes a browser that is signed in: the server's policy, and the session.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SignedInState = Extract<typeof SessionState.Type, { readonly authenticated: true }>
+
+/**
+ * Renders what is below for a browser that is signed in. Any other is told so, and led to the page that pairs it; and so is
+ * one that is signed out or revoked while the page is open, whose page drops what it showed.
+ *
+ * @category components
+ * @since 0.1.0
+ */
+export const SignedIn = ({ children, pair = "pair", title }: {
+  /** What the page is called while the session is looked at. */
+  readonly title: string
+  /** The address of the page that pairs a browser. Default `pair`. */
+  readonly pair?: string | undefined
+  readonly children: (state: SignedInState) => ReactNode
+}) => {
+  const { ended, fault, session } = useSnapshot()
+  const isSilent = useLasting(Option.isNone(session) && Option.isSome(fault))
+  if (Option.isNone(session)) {
+    return (
+      <main className="sallyport sp-gates">
+        <Gate
+          sign={isSilent ? "barred" : "wait"}
+          title={isSilent ? "The server does not answer" : title}
+          {...(isSilent
+            ? { lead: "Check that it runs and that this device is in the same network. Trying again by itself." }
+            : {})}
+        >
+          <p role="status" className="sp-hint">{isSilent ? "" : "Looking at your session…"}</p>
+        </Gate>
+      </main>
+    )
+  }
+  if (session.value.authenticated) return children(session.value)
+  return (
+    <main className="sallyport sp-gates">
+      <Gate
+        focused={ended}
+        sign={ended ? "barred" : "ask"}
+        title={ended ? "This device was signed out" : "This browser is not paired"}
+        lead={ended
+          ? "It was revoked, or its session ended. Pair it again to go on."
+          : "Pair it with a code that the server or a paired device shows."}
+      >
+        <div className="sp-acts">
+          <a className="sp-b" data-kind="primary" href={pair}>Enter a code</a>
+        </div>
+      </Gate>
+    </main>
+  )
+}

@@ -1,0 +1,4 @@
+import { PairDevice } from "@sallyport/react/Components"
+import { show } from "./page.tsx"
+
+show(({ connections, next }) => <PairDevice connections={connections} continueTo={next} />)

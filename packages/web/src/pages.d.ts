@@ -1,0 +1,10 @@
+/** What `scripts/pages.ts` builds from `pages/`. */
+declare module "#pages" {
+  const pages: {
+    /** The file that a page begins with, and the style sheet of all of them. */
+    readonly begin: Readonly<Record<"pair" | "connections" | "start" | "pages", string>>
+    /** Each file by its name, which changes with its content. */
+    readonly files: Readonly<Record<string, string>>
+  }
+  export default pages
+}
