@@ -13,7 +13,7 @@ const serve = (options: WebPages.Options = {}) =>
   Effect.map(
     start({
       routes: Layer.merge(
-        Sallyport.layer({ prefix: options.api }),
+        Sallyport.layer({ prefix: options.api, pages: false }),
         Layer.orDie(WebPages.layer(options))
       )
     }),
