@@ -7,7 +7,6 @@ import { Run, RunEventLog } from "@sallyport/core"
 import { RunProgram } from "@sallyport/http"
 import { Effect, Option, Schema, Stream } from "effect"
 import { AgentEvent, type Finding, fromJson } from "./AgentEvent.ts"
-import { Approvals } from "./Approvals.ts"
 import { Changes } from "./Changes.ts"
 
 const Input = Schema.Struct({ release: Schema.NonEmptyString })
@@ -27,7 +26,7 @@ const findingsBefore = Effect.fnUntraced(function*({ metadata, owner }: Run.Run)
 })
 
 /** Provides the program that `POST /api/runs` executes. */
-export const layer = RunProgram.layer(Effect.fnUntraced(function*({ input, run: { append, run } }) {
+export const layer = RunProgram.layer(Effect.fnUntraced(function*({ input, run: { append, ask, run } }) {
   const { release } = yield* Schema.decodeUnknownEffect(Input)(input)
   const emit = (event: AgentEvent) => append(AgentEvent.make(event))
 
@@ -40,9 +39,7 @@ export const layer = RunProgram.layer(Effect.fnUntraced(function*({ input, run: 
     Stream.runCount
   )
   const count = before.length + found
-  yield* emit({ _tag: "Question", question: `Shall I publish release notes with ${count} changes?` })
-  const approved = yield* (yield* Approvals).wait(run.runId)
-  yield* emit({ _tag: "Answer", approved })
+  const approved = (yield* ask("publish", `Shall I publish release notes with ${count} changes?`)) === true
   yield* emit({ _tag: "Text", text: approved ? "The release notes are published." : "I have published nothing." })
   return { published: approved, changes: count }
 }))

@@ -1,4 +1,7 @@
-/** The events that the agent writes into its run. Pages show them, and a run that continues it begins from them. */
+/**
+ * The events that the agent writes into its run, beside what it asks. Pages show them, and a run that continues it begins from
+ * them.
+ */
 import { Schema } from "effect"
 
 const Text = Schema.TaggedStruct("Text", { text: Schema.String })
@@ -12,11 +15,7 @@ const Finding = Schema.TaggedStruct("Finding", {
   reused: Schema.Boolean
 })
 
-const Question = Schema.TaggedStruct("Question", { question: Schema.String })
-
-const Answer = Schema.TaggedStruct("Answer", { approved: Schema.Boolean })
-
-export const AgentEvent = Schema.Union([Text, Finding, Question, Answer])
+export const AgentEvent = Schema.Union([Text, Finding])
 export type AgentEvent = typeof AgentEvent.Type
 export type Finding = typeof Finding.Type
 

@@ -17,12 +17,10 @@ import { Layer } from "effect"
 import { HttpRouter } from "effect/http"
 import { createServer } from "node:http"
 import * as Agent from "./Agent.ts"
-import * as ApprovalRoute from "./ApprovalRoute.ts"
-import { Approvals } from "./Approvals.ts"
 import { Changes } from "./Changes.ts"
 import * as Page from "./Page.ts"
 
-const routes = Layer.mergeAll(Sallyport.layer(), ApprovalRoute.layer, Page.layer)
+const routes = Layer.merge(Sallyport.layer(), Page.layer)
 
 // A lease of three seconds: for that long, a run whose process has died still looks alive.
 const runs = RunEventLog.layerWith({ heartbeatInterval: "1 second", lease: "3 seconds" })
@@ -33,7 +31,7 @@ export const layer = ({ directory, port }: { readonly directory: string; readonl
   HttpRouter.serve(Layer.merge(routes, upkeep)).pipe(
     Shutdown.graceful,
     Layer.provide(Agent.layer),
-    Layer.provide([Approvals.layer, Changes.layer]),
+    Layer.provide(Changes.layer),
     Layer.provideMerge(services),
     Layer.provide([SqlRepositories.layer, SecretStore.layerFileSystem(`${directory}/secrets`)]),
     Layer.provide(SqliteClient.layer({ filename: `${directory}/agent.db` })),

@@ -41,15 +41,14 @@ const show = (event) => {
       item.textContent = data.change + " of " + data.of + ": " + data.summary
       item.className = data.reused ? "reused" : ""
       break
-    case "Question":
-      item.textContent = data.question
-      $("question").firstElementChild.textContent = data.question
-      $("question").hidden = false
-      break
-    case "Answer":
-      item.textContent = data.approved ? "Yes." : "No."
-      $("question").hidden = true
-      break
+  }
+  if (data.question !== undefined) {
+    item.textContent = $("question").firstElementChild.textContent = data.question.ask
+    $("question").hidden = false
+  }
+  if (data.answer !== undefined) {
+    item.textContent = data.answer.value === true ? "Yes." : "No."
+    $("question").hidden = true
   }
   $("log").append(item)
 }
@@ -134,7 +133,7 @@ $("continue").addEventListener("click", () => {
 })
 
 const attempt = (promise) => promise.catch((error) => say(error.message))
-const decide = (approved) => attempt(post("approvals/" + run.runId, { approved }))
+const decide = (approved) => attempt(post("api/runs/" + run.runId + "/answers", { name: "publish", value: approved }))
 $("yes").addEventListener("click", () => decide(true))
 $("no").addEventListener("click", () => decide(false))
 $("stop").addEventListener("click", () => attempt(post("api/runs/" + run.runId + "/abort")))
