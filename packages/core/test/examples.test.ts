@@ -42,7 +42,7 @@ describe("examples of doc comments", () => {
       JSON.stringify({
         extends: "../tsconfig.json",
         compilerOptions: { customConditions: ["sallyport-source"] },
-        include: ["*.ts"]
+        include: ["*.ts", "../packages/*/src/*.d.ts"]
       })
     )
     for (const [index, { code }] of examples.entries()) writeFileSync(fileOf(index), code)
