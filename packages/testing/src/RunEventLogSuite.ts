@@ -4,7 +4,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Run from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
-import type { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
+import { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
@@ -347,6 +347,39 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           all.flatMap(({ data }) => Option.toArray(Run.answerOf(data))),
           [{ name: "deploy", value: { index } }, { name: "b", value: "b" }, { name: "a", value: "a" }]
         )
+      }).pipe(Effect.scoped))
+
+    it.live("RUN-20: what a program says itself in the form of an answer is none, and does not keep it from the answer", () =>
+      Effect.gen(function*() {
+        let asked = 0
+        const counted = Layer.effect(
+          RunEventRepository,
+          Effect.map(RunEventRepository, (repository) => ({
+            ...repository,
+            ask: (question: Parameters<typeof repository.ask>[0]) =>
+              Effect.suspend(() => (asked++, repository.ask(question)))
+          }))
+        )
+        const crypto = [Digest.layerWebCrypto, SecureRandom.layerWebCrypto] as const
+        const context = yield* Layer.build(
+          Layer.provide(RunEventLog.layer, [Layer.provide(counted, Layer.fresh(layer)), ...crypto])
+        )
+        const log = Context.get(context, RunEventLog.RunEventLog)
+        const readAll = (run: RunEventLog.NamedRun) => Stream.unwrap(log.events(run))
+        const { run } = yield* log.execute(request("key"), (writer) =>
+          Effect.all([
+            writer.ask("go on?", null),
+            Effect.forEach([1, 2], () => writer.append({ answer: { name: "go on?", value: "its own" } }))
+          ], { concurrency: 2 }).pipe(Effect.map(([answer]) => answer)))
+        const named = { runId: run.runId, owner }
+        yield* readAll(named).pipe(Stream.take(3), Stream.runDrain)
+        assert.strictEqual((yield* log.get(named)).status, "waiting")
+        yield* Effect.sleep(100)
+        yield* log.answer({ ...named, name: "go on?", value: "the answer" })
+        const all = yield* Stream.runCollect(readAll(named))
+        assert.deepStrictEqual(all.at(-1)?.data, { status: "succeeded", result: "the answer" })
+        // Once at first, and once for each event of that form.
+        assert.isAtMost(asked, 4)
       }).pipe(Effect.scoped))
 
     it.live("RUN-20 RUN-12 RUN-15 RUN-24: an answer that cannot be is told why, and a run that waits can be aborted", () =>

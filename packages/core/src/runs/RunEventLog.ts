@@ -130,12 +130,13 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    *
    * The run ends with the program: `succeeded` with what it returned; `failed` if it failed, died or interrupted itself
    * (the cause is logged and not shown); `aborted`, interrupting the program, when someone aborts it; `failed` with
-   * `server_shutdown` when the service's scope closes, unless it is resumable: then it is left for another process to take; and `failed` with `stale_run`, by the reaper, when the process dies.
-   * If the thread is busy and the request says `enqueue`, the run is stored as `queued`, and its program is executed when
-   * the runs before it have ended; its events can be followed, and it can be aborted, meanwhile. With `interrupt` the run
-   * that is running ends as aborted, with `interrupted_by_run`, in the step that stores this one, which does not wait for
-   * those that are queued. This process interrupts the program that was executed; that of another process is refused at its
-   * next append or heartbeat. Else the call fails with `ThreadBusy`, also if as many runs wait as `maxQueued` allows.
+   * `server_shutdown` when the service's scope closes, unless it is resumable: then it is left for another process to
+   * take; and `failed` with `stale_run`, by the reaper, when the process dies. If the thread is busy and the request says
+   * `enqueue`, the run is stored as `queued`, and its program is executed when the runs before it have ended; its events
+   * can be followed, and it can be aborted, meanwhile. With `interrupt` the run that is running ends as aborted, with
+   * `interrupted_by_run`, in the step that stores this one, which does not wait for those that are queued. This process
+   * interrupts the program that was executed; that of another process is refused at its next append or heartbeat. Else
+   * the call fails with `ThreadBusy`, also if as many runs wait as `maxQueued` allows.
    *
    * The program keeps the services of the caller, and has a scope of its own. Don't call it inside a transaction.
    */
@@ -193,7 +194,8 @@ export class RunEventLog extends Context.Service<RunEventLog, {
   readonly getByKey: (run: KeyedRun) => Effect.Effect<Option.Option<Run>, RunEventLogError>
   /**
    * Returns the run that a client of this thread should rejoin: the one that is running, else the one that is queued the
-   * longest, else the one that ended last within the reconnect window, however it ended. None if there is neither; a failure of the store is an error, never none.
+   * longest, else the one that ended last within the reconnect window, however it ended. None if there is neither; a
+   * failure of the store is an error, never none.
    */
   readonly activeForThread: (thread: OwnedThread) => Effect.Effect<Option.Option<Run>, RunEventLogError>
   /** Lists an owner's runs whose events are still kept, the newest first. Fails with `InvalidInput`. */

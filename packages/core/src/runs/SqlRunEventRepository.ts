@@ -697,12 +697,13 @@ export const make: (
       `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND ${isLost(fixedNow)}
     ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`
     )
-    const resumeOf = statement<{ readonly resume: string | null }>(`SELECT resume FROM ${runs} WHERE run_id = ?`)
-    const takeOver = manyRuns(picking(
+    const takeOver = kit.all((row: { readonly resume: string }) =>
+      Effect.map(rows.decode(row), (run): TakenRun => ({ run, resume: row.resume }))
+    )(picking(
       `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND resume IS NOT NULL
       AND lease_expires_at_millis < ${fixedNow} AND epoch < ? ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`,
       `UPDATE ${runs} SET epoch = epoch + 1, heartbeat_at_millis = ${now}, lease_expires_at_millis = ${now} + ?
-      WHERE ${alive} AND ${amongPicked} RETURNING ${runColumns}`
+      WHERE ${alive} AND ${amongPicked} RETURNING ${runColumns}, resume`
     ))
 
     // ---- Reading --------------------------------------------------------------------------------------------------
@@ -871,12 +872,7 @@ export const make: (
         ),
       reap: ({ data, limit, maxEpoch, patienceMillis, reason }) =>
         atomically("end stale runs")(reap([maxEpoch, patienceMillis, limit, "failed", reason], data)),
-      takeOver: ({ leaseMillis, limit, maxEpoch }) =>
-        write("take over runs")(
-          Effect.flatMap(takeOver([maxEpoch, limit, leaseMillis]), (taken) =>
-            Effect.forEach(taken, (run) =>
-              Effect.map(resumeOf([run.runId]), ([row]): TakenRun => ({ run, resume: row?.resume ?? "null" }))))
-        ),
+      takeOver: ({ leaseMillis, limit, maxEpoch }) => write("take over runs")(takeOver([maxEpoch, limit, leaseMillis])),
       sweep: ({ limit, retentionMillis, tombstoneMillis }) =>
         // Each part is a transaction of its own: what one has done does not depend on the next.
         Effect.gen(function*() {

@@ -258,6 +258,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     const { epoch, runId } = row
     yield* checkInput({ name })
     const event = yield* encodeEvent(runId, "ask", question, (ask) => ({ question: { name, ask } }))
+    let seen = 0
     while (true) {
       const outcome = yield* storage(repository.ask({ runId, epoch, name, ...event, ...eventLimits }))
       switch (outcome._tag) {
@@ -266,8 +267,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         case "LimitExceeded":
           return yield* tooLarge(runId, outcome.limit)
         case "Open":
-          // Whatever follows is a reason to look again; the row tells whether it was the answer.
-          yield* following.follow(row, outcome.seq).pipe(
+          // An event of this form may be the program's own: the row tells, and what follows is awaited if it was.
+          seen = Math.max(seen, outcome.seq)
+          yield* following.follow(row, seen).pipe(
+            Stream.tap(({ seq }) => Effect.sync(() => seen = Option.getOrElse(seq, () => seen))),
             Stream.takeUntil(({ data }) => Option.exists(answerOf(JSON.parse(data)), (answer) => answer.name === name)),
             Stream.runDrain
           )
