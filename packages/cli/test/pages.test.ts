@@ -1,10 +1,10 @@
 /** The pages of the reference backend in Chromium, as an owner goes through them, with the terminal beside them. */
-import { AxeBuilder } from "@axe-core/playwright"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Page } from "playwright-core"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Browser from "../../../test-support/browser.ts"
+import { axe } from "../../react/test/support.ts"
 import * as Network from "../../../test-support/network.ts"
 import * as Programs from "../../../test-support/programs.ts"
 import { click, open, pair, signedIn, text } from "./pages.ts"
@@ -25,29 +25,6 @@ const link = (state: string, label: string) =>
     terminal(state, "pair", "--json", "--label", label),
     (line): { readonly code: string; readonly link: { readonly id: string } } => JSON.parse(line)
   )
-
-/** Finds nothing serious and nothing cut off, in both schemes, on a phone and on a desk. */
-const fits = Effect.fnUntraced(function*(page: Page, state: string) {
-  const size = page.viewportSize()
-  for (const colorScheme of ["light", "dark"] as const) {
-    for (const width of [360, 1280]) {
-      yield* step(() => page.emulateMedia({ colorScheme, reducedMotion: "reduce" }))
-      yield* step(() => page.setViewportSize({ width, height: 900 }))
-      const { violations } = yield* step(() => new AxeBuilder({ page }).analyze())
-      const name = `${state}, ${colorScheme}, ${width} px`
-      assert.deepStrictEqual(
-        violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`),
-        [],
-        name
-      )
-      const overflow = yield* step(() =>
-        page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
-      )
-      assert.isAtMost(overflow, 0, name)
-    }
-  }
-  if (size !== null) yield* step(() => page.setViewportSize(size))
-})
 
 /** Presses Tab until the control with these words has the focus. */
 const tabTo = (page: Page, words: string) =>
@@ -75,22 +52,22 @@ describe("the pages of a backend", () => {
         const { page, problems } = yield* open(context)
         yield* step(() => page.goto(`${server.url}/connections`))
         yield* text(page, /^This browser is not paired$/m)
-        yield* fits(page, "unpaired")
+        yield* axe(page, "unpaired")
         yield* tabTo(page, "Enter a code")
         yield* step(() => page.keyboard.press("Enter"))
         yield* step(() => page.getByLabel("Pairing code").waitFor())
-        yield* fits(page, "code")
+        yield* axe(page, "code")
         yield* step(() => page.getByLabel("Pairing code").focus())
         yield* step(() => page.keyboard.type(server.code.toLowerCase()))
         yield* step(() => page.keyboard.press("Enter"))
         yield* text(page, /^Pair this browser with workbench\?$/m)
-        yield* fits(page, "question")
+        yield* axe(page, "question")
         yield* step(() => page.waitForSelector("button[data-kind=primary][aria-disabled=false]"))
         yield* tabTo(page, "Pair this browser")
         yield* step(() => page.keyboard.press("Enter"))
         yield* step(() => page.waitForURL(`${server.url}/connections`))
         yield* text(page, /^Live$/m)
-        yield* fits(page, "connections")
+        yield* axe(page, "connections")
         assert.strictEqual(yield* step(() => page.title()), "Connections · workbench")
 
         // Neither the address of another site nor one without a host leads away from here.
@@ -105,7 +82,7 @@ describe("the pages of a backend", () => {
           yield* step(() => page.waitForURL(`${server.url}/`))
         }
         yield* text(page, signedIn)
-        yield* fits(page, "start")
+        yield* axe(page, "start")
         yield* step(() => page.goBack())
         yield* step(() => page.goForward())
         yield* text(page, signedIn)
@@ -173,7 +150,7 @@ describe("the pages of a backend", () => {
           yield* text(tab, /^This device was signed out$/m)
           assert.notInclude(yield* step(() => tab.innerText("body")), "After the restart")
         }
-        yield* fits(page, "revoked")
+        yield* axe(page, "revoked")
         yield* step(() => page.goto(network.url))
         yield* text(page, /^This browser is not paired$/m)
         assert.deepStrictEqual([...problems, ...second.problems], [])

@@ -199,11 +199,7 @@ const make = Effect.gen(function*() {
   const request = <S extends Schema.ConstraintDecoder<unknown>>(
     send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
     schema: S
-  ): Effect.Effect<S["Type"], ClientError> =>
-    Effect.mapError(Answer.call(send, schema, limit), (error) =>
-      new ClientError({
-        reason: error._tag === "Broken" ? error.answer ?? Answer.unreachable(error, 1) : error
-      }))
+  ) => Answer.request(send, schema, limit)
 
   // The attempt that may have used up its code without an answer.
   let attempt: { readonly code: Redacted.Redacted; readonly key: Redacted.Redacted } | undefined

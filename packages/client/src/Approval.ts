@@ -12,7 +12,7 @@ import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { ClientError } from "./ClientError.ts"
+import type { ClientError } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
 import * as Answer from "./internal/answer.ts"
 import { readPages } from "./internal/pages.ts"
@@ -72,11 +72,7 @@ const make = Effect.gen(function*() {
   const request = <S extends Schema.ConstraintDecoder<unknown>>(
     send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
     schema: S
-  ): Effect.Effect<S["Type"], ClientError> =>
-    Effect.mapError(Answer.call(send, schema, limit), (error) =>
-      new ClientError({
-        reason: error._tag === "Broken" ? error.answer ?? Answer.unreachable(error, 1) : error
-      }))
+  ) => Answer.request(send, schema, limit)
 
   return Approval.of({
     clients: readPages((query) =>

@@ -125,9 +125,10 @@ export const postsOf = (page: Page): Array<string> => {
 
 /** Finds nothing to say against a state of the page, light and dark, on a phone and on a desk. */
 export const axe = Effect.fnUntraced(function*(page: Page, state: string) {
+  const size = page.viewportSize()
   for (const colorScheme of ["light", "dark"] as const) {
     for (const width of [360, 1280]) {
-      yield* step(() => page.emulateMedia({ colorScheme }))
+      yield* step(() => page.emulateMedia({ colorScheme, reducedMotion: "reduce" }))
       yield* step(() => page.setViewportSize({ width, height: 900 }))
       const { violations } = yield* step(() => new AxeBuilder({ page }).analyze())
       const name = `${state}, ${colorScheme}, ${width} px`
@@ -148,4 +149,5 @@ export const axe = Effect.fnUntraced(function*(page: Page, state: string) {
       }
     }
   }
+  if (size !== null) yield* step(() => page.setViewportSize(size))
 })

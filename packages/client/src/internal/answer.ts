@@ -6,7 +6,14 @@ import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { type FailureKind, InvalidInput, ServerError, UnexpectedAnswer, Unreachable } from "../ClientError.ts"
+import {
+  ClientError,
+  type FailureKind,
+  InvalidInput,
+  ServerError,
+  UnexpectedAnswer,
+  Unreachable
+} from "../ClientError.ts"
 import { TokenStorageError } from "../TokenStorage.ts"
 
 /** Reports that an attempt failed, and that another one may succeed. */
@@ -161,6 +168,17 @@ export const within =
 export const send = <R>(
   request: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, R>
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, Broken | Refusal, R> => Effect.mapError(request, sendFailure)
+
+/** Sends a request once, and says in the words of clients what went wrong. */
+export const request = <S extends Schema.ConstraintDecoder<unknown>>(
+  send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
+  schema: S,
+  limit: Duration.Duration
+): Effect.Effect<S["Type"], ClientError> =>
+  Effect.mapError(
+    call(send, schema, limit),
+    (error) => new ClientError({ reason: error._tag === "Broken" ? error.answer ?? unreachable(error, 1) : error })
+  )
 
 /** Sends a request, and decodes the answer if it is a success. */
 export const call = <R, S extends Schema.ConstraintDecoder<unknown>>(
