@@ -23,7 +23,7 @@ export interface Shown {
 }
 
 /** Runs a command of a shell on a terminal to its end. */
-export const shellOnTerminal = (command: string, options: TerminalOptions = {}): Effect.Effect<Shown> =>
+const shellOnTerminal = (command: string, options: TerminalOptions = {}): Effect.Effect<Shown> =>
   Effect.callback((resume) => {
     const { columns = 80, env = {}, typed = [] } = options
     const line = `stty cols ${columns} rows 50; ${command}`
@@ -31,7 +31,8 @@ export const shellOnTerminal = (command: string, options: TerminalOptions = {}):
     const child = spawn(
       "script",
       process.platform === "darwin" ? ["-q", "/dev/null", "sh", "-c", line] : ["-qec", line, "/dev/null"],
-      { stdio: ["pipe", "pipe", "inherit"], env: { ...inherited, TERM: "xterm", ...env } }
+      // `script` runs the line by the shell that it is told, and shells differ.
+      { stdio: ["pipe", "pipe", "inherit"], env: { ...inherited, SHELL: "/bin/sh", TERM: "xterm", ...env } }
     )
     let screen = ""
     let seen = 0
@@ -49,9 +50,9 @@ export const shellOnTerminal = (command: string, options: TerminalOptions = {}):
     return Effect.sync(() => child.kill("SIGKILL"))
   })
 
-/** Runs a command line of `sallyport` on a terminal to its end. */
+/** Runs a command line of `sallyport` on a terminal to its end. It takes the shell's place, whose end at Ctrl-C would hide its own. */
 export const onTerminal = (args: ReadonlyArray<string>, options?: TerminalOptions) =>
   shellOnTerminal(
-    [process.execPath, "--conditions=sallyport-source", bin, ...args].map(quote).join(" "),
+    `exec ${[process.execPath, "--conditions=sallyport-source", bin, ...args].map(quote).join(" ")}`,
     options
   )
