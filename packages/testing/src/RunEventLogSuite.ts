@@ -205,6 +205,28 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ])
       }).pipe(Effect.provide(build({}))))
 
+    it.live("RUN-22 RUN-07: a run that interrupts ends what a process left behind as stale, and what can go on as aborted", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const left = yield* log.start(request("left", "left"))
+        const resumable = yield* log.start({ ...request("resumable", "resumable"), resumable: true })
+        yield* Effect.sleep("150 millis")
+        const live = yield* log.start(request("live", "live"))
+        for (const threadId of ["left", "resumable", "live"]) {
+          const next = yield* log.start({ ...request(`${threadId} next`, threadId), whenBusy: "interrupt" })
+          assert.deepInclude(next, { created: true })
+        }
+        const ends = yield* Effect.forEach(
+          [left, resumable, live],
+          ({ run }) => Effect.map(log.get({ runId: run.runId }), ({ endReason, status }) => [status, endReason])
+        )
+        assert.deepStrictEqual(ends, [
+          ["failed", RunEventLog.staleRun],
+          ["aborted", RunEventLog.interruptedByRun],
+          ["aborted", RunEventLog.interruptedByRun]
+        ])
+      }).pipe(Effect.provide(build({ heartbeatInterval: "50 millis", lease: "100 millis" }))))
+
     it.live("RUN-22 RUN-05: runs that wait behind a process that died get their turns", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog

@@ -177,8 +177,16 @@ export interface StaleEnd extends SlotEnd {
  * @since 0.1.0
  */
 export type StartOutcome =
-  /** The run is running, queued, or aborted before it began. `interrupted` is the run that it has ended. */
-  | { readonly _tag: "Created"; readonly run: RunRow; readonly interrupted?: string | undefined }
+  /**
+   * The run is running, queued, or aborted before it began. `interrupted` is the run that it has ended, `stale` the run that
+   * it has found without a lease.
+   */
+  | {
+    readonly _tag: "Created"
+    readonly run: RunRow
+    readonly interrupted?: string | undefined
+    readonly stale?: string | undefined
+  }
   /** A run with this owner and key exists, in whatever state, for the same thread and the same request. */
   | { readonly _tag: "Existing"; readonly run: RunRow }
   /** The owner has as many runs as may be. Nothing was changed. */
@@ -798,11 +806,10 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   const isLost = (entry: Entry, { maxEpoch, patienceMillis }: StaleEnd, at: number): boolean =>
     isStale(entry, at) &&
     (entry.resume === undefined || entry.row.epoch >= maxEpoch || isStale(entry, at - patienceMillis))
-  const endStale = (slot: Thread, stale: StaleEnd | undefined, at: number): void => {
-    if (slot.running !== undefined && stale !== undefined && isLost(slot.running, stale, at)) {
-      endHolder(slot, stale, "failed")
-    }
-  }
+  const endStale = (slot: Thread, stale: StaleEnd | undefined, at: number): string | undefined =>
+    slot.running !== undefined && stale !== undefined && isLost(slot.running, stale, at)
+      ? endHolder(slot, stale, "failed")
+      : undefined
   const endedAt = ({ row }: Entry): number => row.completedAtMillis ?? row.heartbeatAtMillis ?? row.startedAtMillis
 
   return {
@@ -850,8 +857,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         const slot = thread(entry.row)
         const { stale, whenBusy } = options
         let interrupted: string | undefined
+        let ended: string | undefined
         if (aborted === undefined) {
-          endStale(slot, stale, at)
+          ended = endStale(slot, stale, at)
           if (whenBusy?._tag === "Interrupt") interrupted = endHolder(slot, whenBusy.end, "aborted")
           const queued = waiting(slot, at)
           const holder = slot.running ?? (whenBusy?._tag === "Interrupt" ? undefined : queued[0])
@@ -876,7 +884,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         if (entry.row.status === "queued") slot.queued.add(entry)
         else slot.running = entry
         alive.add(entry)
-        return { _tag: "Created", run: copy(entry), interrupted }
+        return { _tag: "Created", run: copy(entry), interrupted, stale: ended }
       }),
     takeTurn: (options) =>
       step("take the turn of a run", (): TurnOutcome => {

@@ -390,27 +390,31 @@ export const make: (
       ) => [...columns, options.leaseMillis, options.resume ?? null, ownerKey, max, max]
       const isFull = hasTooManyRunning(ownerKey, options.maxRunning)
       if (whenBusy?._tag === "Interrupt") {
-        if (stale !== undefined) yield* endStaleOf(ownerKey, threadId, stale)
+        const [lost] = stale === undefined ? [] : yield* endStaleOf(ownerKey, threadId, stale)
         const [ended] = yield* endHolder(["aborted", whenBusy.end.reason, ...thread], whenBusy.end.data)
-        const run = yield* insertRunningFirst(values(ended === undefined ? options.maxRunning : undefined))
-        if (Option.isSome(run)) return { _tag: "Created", run: run.value, interrupted: ended?.runId }
+        const run = yield* insertRunningFirst(values((lost ?? ended) === undefined ? options.maxRunning : undefined))
+        if (Option.isSome(run)) {
+          return { _tag: "Created", run: run.value, interrupted: ended?.runId, stale: lost?.runId }
+        }
         return (yield* isFull) ? { _tag: "TooMany", limit: "maxRunning" } : yield* inUse(options.runId)
       }
       // The locks leave only the thread's slot to conflict. Its holder may end before it is read; then the slot is free,
       // and the insert is tried again.
+      let lost: string | undefined
       for (let attempt = 0; attempt < 100; attempt++) {
         const run = yield* insertRunning([...values(options.maxRunning), ...thread])
-        if (Option.isSome(run)) return { _tag: "Created", run: run.value }
+        if (Option.isSome(run)) return { _tag: "Created", run: run.value, stale: lost }
         if (stale !== undefined) {
-          const ended = yield* endStaleOf(ownerKey, threadId, stale)
-          if (ended.length > 0) continue
+          const [ended] = yield* endStaleOf(ownerKey, threadId, stale)
+          lost = ended?.runId ?? lost
+          if (ended !== undefined) continue
         }
         const [holder] = yield* slotHolder(thread)
         const [first] = holder === undefined ? yield* firstWaiting(thread) : []
         const runId = holder?.runId ?? first?.runId
         if (runId !== undefined && whenBusy !== undefined) {
           const queued = yield* insertQueued([...values(options.maxRunning), ...thread, whenBusy.max])
-          if (Option.isSome(queued)) return { _tag: "Created", run: queued.value }
+          if (Option.isSome(queued)) return { _tag: "Created", run: queued.value, stale: lost }
         }
         if ((runId === undefined || whenBusy !== undefined) && (yield* isFull)) {
           return { _tag: "TooMany", limit: "maxRunning" }

@@ -203,17 +203,18 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         })),
         (outcome) => outcome._tag === "Created" ? outcome.run.startedAtMillis : undefined
       )
-    let outcome = yield* attempt(undefined)
+    // One that interrupts ends the holder in its first attempt, which therefore has to know how the holder ends.
+    let outcome = yield* attempt(whenBusy === "interrupt" && (yield* canExpire) ? stale : undefined)
     if (outcome._tag === "ThreadBusy" && outcome.leaseExpired && !executions.has(outcome.runId) && (yield* canExpire)) {
       outcome = yield* attempt(stale)
-      if (outcome._tag === "Created") yield* Metrics.runsEnded(1, { end: "stale" })
     }
     switch (outcome._tag) {
       case "Created":
         yield* Metrics.runsStarted(1, {})
-        if (outcome.interrupted !== undefined) {
-          yield* Metrics.runsEnded(1, { end: "aborted" })
-          yield* executions.interrupt(outcome.interrupted)
+        for (const [end, ended] of [["aborted", outcome.interrupted], ["stale", outcome.stale]] as const) {
+          if (ended === undefined) continue
+          yield* Metrics.runsEnded(1, { end })
+          yield* executions.interrupt(ended)
         }
         if (outcome.run.status === "aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         return { row: outcome.run, created: true }
