@@ -29,7 +29,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "library",
-          globalSetup: ["scripts/pages.ts"],
+          globalSetup: ["scripts/pages.ts", "test-support/programsSetup.ts"],
           include: [
             "packages/*/test/**/*.test.ts",
             "examples/*/test/**/*.test.ts",
@@ -43,7 +43,7 @@ export default defineConfig({
         test: {
           name: "databases",
           include: onDatabases,
-          globalSetup: ["scripts/pages.ts", "test-support/postgresSetup.ts"]
+          globalSetup: ["scripts/pages.ts", "test-support/programsSetup.ts", "test-support/postgresSetup.ts"]
         }
       }
     ]
