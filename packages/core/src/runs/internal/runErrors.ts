@@ -6,6 +6,9 @@ import * as Schema from "effect/Schema"
 import { RunEndStatus } from "../Run.ts"
 import type { RepositoryError } from "../../RepositoryError.ts"
 import type { WriterRefused } from "../RunEventRepository.ts"
+import { InvalidInput } from "../../Input.ts"
+
+export { InvalidInput }
 
 /**
  * Says that there is no such run, or that it is another owner's. HTTP 404.
@@ -205,21 +208,6 @@ export class TooManyRuns extends Schema.TaggedError<TooManyRuns>()("TooManyRuns"
     return this.limit === "maxRunning"
       ? `You have ${this.max} runs that have not ended; wait until one has, or stop one`
       : `You have stopped ${this.max} runs that have not begun; try again when the oldest of these are forgotten`
-  }
-}
-
-/**
- * Says that an argument is out of its domain. HTTP 400.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
-  field: Schema.String,
-  expected: Schema.String
-}) {
-  override get message(): string {
-    return `${this.field} must be ${this.expected}`
   }
 }
 
