@@ -2,7 +2,7 @@
  * Joins the deltas that a program writes within a few milliseconds, so that an answer that comes word by word is not an event a
  * word.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"

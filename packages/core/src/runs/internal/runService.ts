@@ -373,15 +373,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         Effect.onExit(program(writer), (exit) => Exit.isSuccess(exit) ? flush : Effect.ignore(flush))
     )
   }
-  const windowOf = ({ joinDeltas }: Pick<ExecutedRunRequest, "joinDeltas">) =>
-    joinDeltas === undefined
-      ? Effect.succeedNone
-      : Effect.asSome(
-        Effect.catch(
-          Effect.fromOption(Option.filter(Duration.fromInput(joinDeltas), Duration.isFinite)),
-          () => fail(new InvalidInput({ field: "joinDeltas", expected: "a duration, such as 5 millis" }))
-        )
-      )
+  const windowOf = Effect.fnUntraced(function*({ joinDeltas }: Pick<ExecutedRunRequest, "joinDeltas">) {
+    if (joinDeltas === undefined) return Option.none()
+    const window = Option.filter(Duration.fromInput(joinDeltas), Duration.isFinite)
+    return Option.isSome(window)
+      ? window
+      : yield* fail(new InvalidInput({ field: "joinDeltas", expected: "a duration, such as 5 millis" }))
+  })
 
   const eventsEncoded = Effect.fn("RunEventLog.events")(function*(options: EventsOptions) {
     const { after = 0, runId } = options
