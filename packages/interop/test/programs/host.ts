@@ -13,6 +13,7 @@ import {
   WebStandardStreamableHTTPServerTransport as McpTransport
 } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js"
 import * as AgUi from "@sallyport/interop/AgUi"
+import * as AiSdk from "@sallyport/interop/AiSdk"
 import * as AssistantStream from "@sallyport/interop/AssistantStream"
 import * as Mcp from "@sallyport/interop/Mcp"
 import * as TanstackAi from "@sallyport/interop/TanstackAi"
@@ -153,6 +154,24 @@ const agent: AgUi.Program<AgUi.AgUiError, never> = (input, emit) =>
     return { result: { counted: n } }
   })
 
+const chat: AiSdk.Program<AiSdk.AiSdkError, never> = ({ body }, { emit }) =>
+  Effect.gen(function*() {
+    const n = Number(body.n)
+    if (n === 0) return yield* Effect.die("nothing to count")
+    executions.begun++
+    yield* emit({ type: "text-start", id: "text" })
+    for (let i = 1; i <= n; i++) {
+      yield* emit({ type: "text-delta", id: "text", delta: `${i} ` })
+      yield* Effect.sleep("10 millis")
+    }
+    yield* emit({ type: "text-end", id: "text" })
+    return { finishReason: "stop", messageMetadata: { counted: n } }
+  })
+
+const ofChat = <R>(
+  handler: (of: typeof owner, chatId: string) => Effect.Effect<HttpServerResponse.HttpServerResponse, never, R>
+) => Effect.flatMap(HttpRouter.params, ({ id = "" }) => handler(owner, id))
+
 const web = <E, R>(handle: (request: Request) => Effect.Effect<Response, E, R>) =>
   Effect.gen(function*() {
     const request = yield* HttpServerRequest.HttpServerRequest
@@ -166,6 +185,9 @@ const Routes = HttpRouter.use((router) =>
     yield* router.add("*", "/assistant", web((request) => Effect.promise(() => assistant(request))))
     yield* router.add("*", "/mcp", web(mcp))
     yield* router.add("POST", "/agui", AgUi.handle(owner, agent))
+    yield* router.add("POST", "/chat", AiSdk.handle(owner, chat))
+    yield* router.add("GET", "/chat/:id/stream", ofChat(AiSdk.handleResume))
+    yield* router.add("DELETE", "/chat/:id/stream", ofChat(AiSdk.handleStop))
     yield* router.add("GET", "/answers", Effect.sync(() => HttpServerResponse.jsonUnsafe(answers)))
     yield* router.add("GET", "/executions", Effect.sync(() => HttpServerResponse.jsonUnsafe(executions)))
   })
