@@ -8,16 +8,14 @@ import { type AGUIEvent, EventType, type RunAgentInput, type RunFinishedEvent } 
 import { RunAgentInputSchema } from "@ag-ui/core/schemas"
 import type { RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError, type StartedRun } from "@sallyport/core/runs/RunEventLog"
-import { Stopping } from "@sallyport/core/Stopping"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
-import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Answers from "./internal/answers.ts"
 import { codeOf, toJson } from "./internal/interop.ts"
 import * as OpenParts from "./internal/openParts.ts"
 
@@ -204,31 +202,16 @@ export const follow = Effect.fn("AgUi.follow")(function*(
   return events.pipe(Stream.mapEffect(next), Stream.flattenIterable, Stream.mapError(problem))
 })
 
-const statuses: Readonly<Record<string, number>> = {
-  malformed_cursor: 400,
-  invalid_input: 400,
-  run_not_found: 404,
-  thread_busy: 409,
-  too_many_runs: 409,
-  cursor_beyond_end: 409,
-  cursor_expired: 410,
-  idempotency_conflict: 422
-}
-
 /**
  * Returns a response with the status of an error, and its code and sentence as JSON.
  *
  * @category responses
  * @since 0.1.0
  */
-export const respondError = ({ code, message }: AgUiError): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.jsonUnsafe({ code, message }, { status: statuses[code] ?? 503 })
+export const respondError = (error: AgUiError): HttpServerResponse.HttpServerResponse => Answers.problem(error)
 
-const encoder = new TextEncoder()
-const heartbeat = encoder.encode(":\n\n")
-
-const render = ({ cursor, event }: Delivered): Uint8Array =>
-  encoder.encode(`${Option.isSome(cursor) ? `id: ${cursor.value}\n` : ""}data: ${JSON.stringify(event)}\n\n`)
+const render = ({ cursor, event }: Delivered): string =>
+  `${Option.isSome(cursor) ? `id: ${cursor.value}\n` : ""}data: ${JSON.stringify(event)}\n\n`
 
 /**
  * Returns a response with events as Server-Sent Events, with the cursor as `id`, and a comment at once and at least every
@@ -238,20 +221,7 @@ const render = ({ cursor, event }: Delivered): Uint8Array =>
  * @since 0.1.0
  */
 export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.stream(
-    events.pipe(
-      Stream.map(render),
-      Stream.merge(Stream.fromSchedule(Schedule.spaced(Duration.seconds(15))).pipe(Stream.map(() => heartbeat)), {
-        haltStrategy: "left"
-      }),
-      // A run may be quiet for long, and the head of the answer goes out with its first bytes.
-      Stream.prepend([heartbeat])
-    ),
-    {
-      contentType: "text/event-stream",
-      headers: { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" }
-    }
-  )
+  Answers.eventStream(Stream.map(events, render))
 
 /**
  * Handles the `POST` of an AG-UI client: starts the run, or finds the existing run of its run id, and answers with its
@@ -276,6 +246,6 @@ export const handle = Effect.fn("AgUi.handle")(function*<E, R>(
     const { runId, threadId } = input
     yield* start(input, owner, program)
     const events = yield* follow({ threadId, runId, owner, after: request.headers["last-event-id"] })
-    return respond(Stream.interruptWhen(events, yield* Stopping))
+    return respond(Stream.interruptWhen(events, yield* Answers.ending))
   }).pipe(Effect.catchTag("AgUiError", (error) => Effect.succeed(respondError(error))))
 })

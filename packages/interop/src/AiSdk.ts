@@ -27,6 +27,7 @@ import {
 } from "ai"
 import * as Effect from "effect/Effect"
 import * as Hash from "effect/Hash"
+import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
@@ -602,14 +603,19 @@ export const handle = Effect.fn("AiSdk.handle")(function*<E, R>(
   }).pipe(orProblem)
 })
 
+/** Returns the thread of the chat that the current route names. */
+const routeThread = Effect.flatMap(
+  HttpRouter.params,
+  ({ id }) =>
+    id === undefined ? Effect.fail(invalid("The path must name the chat as :id")) : Effect.succeed(threadOf(id))
+)
+
 /**
  * Returns the run of a chat that a page should show: that of the key in the current request, or the one that is running or
  * ended last.
  */
-const findRun = Effect.fnUntraced(function*(chatId: string, owner: RunOwner) {
+const findRun = Effect.fnUntraced(function*(threadId: string, owner: RunOwner, idempotencyKey: string | undefined) {
   const log = yield* RunEventLog
-  const threadId = threadOf(chatId)
-  const idempotencyKey = yield* headerKey
   return yield* (idempotencyKey === undefined
     ? log.activeForThread({ threadId, owner })
     : Effect.map(
@@ -619,7 +625,7 @@ const findRun = Effect.fnUntraced(function*(chatId: string, owner: RunOwner) {
 })
 
 /**
- * Handles the `GET` of a page that comes back, which the library sends to `…/:id/stream`: answers with the message from its
+ * Handles the `GET` of a page that comes back, at a path with the chat's `:id`, for the library `…/:id/stream`: answers with the message from its
  * beginning, and 204 if the chat has no answer that is being written, or that ended within the reconnect window. With the
  * header `Idempotency-Key` of a message, it answers with the run of that message, however long ago it ended.
  *
@@ -627,42 +633,43 @@ const findRun = Effect.fnUntraced(function*(chatId: string, owner: RunOwner) {
  * @since 0.1.0
  */
 export const handleResume = Effect.fn("AiSdk.handleResume")(function*(
-  owner: RunOwner,
-  chatId: string
+  owner: RunOwner
 ): Effect.fn.Return<
   HttpServerResponse.HttpServerResponse,
   never,
-  RunEventLog | HttpServerRequest.HttpServerRequest
+  RunEventLog | HttpServerRequest.HttpServerRequest | HttpRouter.RouteContext
 > {
-  return yield* Effect.flatMap(findRun(chatId, owner), (run) =>
-    Option.isNone(run) || run.value.expired
-      ? Effect.succeed(HttpServerResponse.empty({ status: 204 }))
-      : respondRun({ runId: run.value.runId, owner })).pipe(orProblem)
+  return yield* Effect.gen(function*() {
+    const run = yield* findRun(yield* routeThread, owner, yield* headerKey)
+    return Option.isNone(run) || run.value.expired
+      ? HttpServerResponse.empty({ status: 204 })
+      : yield* respondRun({ runId: run.value.runId, owner })
+  }).pipe(orProblem)
 })
 
 /**
- * Handles the request of a page to stop an answer, by aborting its run; the `stop` of the library only closes the connection.
- * Answers 204, also if there is nothing to stop. With the header `Idempotency-Key` of a message it stops the run of that
- * message, also if that has not begun.
+ * Handles the request of a page to stop an answer, at a path with the chat's `:id`, by aborting its run; the `stop` of the
+ * library only closes the connection. Answers 204, also if there is nothing to stop. With the header `Idempotency-Key` of a
+ * message it stops the run of that message, also if that has not begun.
  *
  * @category operations
  * @since 0.1.0
  */
 export const handleStop = Effect.fn("AiSdk.handleStop")(function*(
-  owner: RunOwner,
-  chatId: string
+  owner: RunOwner
 ): Effect.fn.Return<
   HttpServerResponse.HttpServerResponse,
   never,
-  RunEventLog | HttpServerRequest.HttpServerRequest
+  RunEventLog | HttpServerRequest.HttpServerRequest | HttpRouter.RouteContext
 > {
   return yield* Effect.gen(function*() {
     const log = yield* RunEventLog
+    const threadId = yield* routeThread
     const idempotencyKey = yield* headerKey
     if (idempotencyKey !== undefined) {
-      yield* Effect.mapError(log.abort({ threadId: threadOf(chatId), idempotencyKey, owner }), problem)
+      yield* Effect.mapError(log.abort({ threadId, idempotencyKey, owner }), problem)
     } else {
-      const run = yield* findRun(chatId, owner)
+      const run = yield* findRun(threadId, owner, undefined)
       if (Option.isSome(run)) yield* Effect.mapError(log.abort({ runId: run.value.runId, owner }), problem)
     }
     return HttpServerResponse.empty({ status: 204 })

@@ -4,7 +4,16 @@ import { assert, describe, it } from "@effect/vitest"
 import * as AiSdk from "@sallyport/interop/AiSdk"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
-import { APICallError, type ChatInit, DefaultChatTransport, isToolUIPart, type UIMessage } from "ai"
+import {
+  APICallError,
+  type ChatInit,
+  createUIMessageStream,
+  DefaultChatTransport,
+  isToolUIPart,
+  lastAssistantMessageIsCompleteWithApprovalResponses,
+  type UIMessage,
+  type UIMessageChunk
+} from "ai"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -197,13 +206,10 @@ const slowly = (delayMillis: number) =>
 /** Serves a program, and gives a `fetch` that reaches it. */
 const serve = (program: AiSdk.Program<unknown, never>, delayMillis = 0) =>
   Effect.gen(function*() {
-    const ofChat = (
-      handler: (of: typeof owner, chatId: string) => ReturnType<typeof AiSdk.handleStop>
-    ) => Effect.flatMap(HttpRouter.params, ({ id = "" }) => handler(owner, id))
     const routes = Layer.mergeAll(
       HttpRouter.add("POST", "/chat", AiSdk.handle(owner, program)),
-      HttpRouter.add("GET", "/chat/:id/stream", ofChat(AiSdk.handleResume)),
-      HttpRouter.add("DELETE", "/chat/:id/stream", ofChat(AiSdk.handleStop))
+      HttpRouter.add("GET", "/chat/:id/stream", AiSdk.handleResume(owner)),
+      HttpRouter.add("DELETE", "/chat/:id/stream", AiSdk.handleStop(owner))
     ).pipe(HttpRouter.provideRequest(Layer.merge(slowly(delayMillis), Logger.layer([]))))
     const { handler } = yield* Effect.acquireRelease(
       Effect.sync(() => HttpRouter.toWebHandler(routes, { disableLogger: true })),
@@ -384,4 +390,176 @@ describe("AiSdk in one process", () => {
       ),
     120_000
   )
+
+  const chatOf = (fetch: typeof globalThis.fetch, init: ChatInit<UIMessage> = {}) =>
+    new Chat<UIMessage>({
+      id: "chat",
+      transport: new DefaultChatTransport({ api: "http://127.0.0.1/chat", fetch }),
+      ...init
+    })
+
+  /** Returns the stream of the library's own tools, with the beginning and the end that a run has of its own. */
+  const streamOf = (chunks: ReadonlyArray<UIMessageChunk>) =>
+    createUIMessageStream({ execute: ({ writer }) => chunks.forEach((chunk) => writer.write(chunk)) })
+
+  it.live("RUN-20: a call that is approved goes on in the same run, by the library's automatic sending, once however often it is sent", () =>
+    Effect.gen(function*() {
+      let executed = 0
+      const fetch = yield* serve(Effect.fnUntraced(function*(_request, { approve, emit, run }) {
+        executed++
+        yield* emit({ type: "text-start", id: "t" })
+        yield* emit({ type: "text-delta", id: "t", delta: "Shall I?" })
+        yield* emit({ type: "text-end", id: "t" })
+        for (const toolCallId of ["first", "second"]) {
+          yield* emit({ type: "tool-input-available", toolCallId, toolName: "deploy", input: {} })
+          const approval = yield* approve({ toolCallId })
+          yield* emit({ type: "tool-output-available", toolCallId, output: approval })
+        }
+        const answer = yield* run.ask("where", { message: "To where?" })
+        return { messageMetadata: { answer } }
+      }))
+      const asked: Array<unknown> = []
+      const chat = chatOf(fetch, {
+        sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
+        onData: ({ data }) => void asked.push(data)
+      })
+      const requested = (toolCallId: string) =>
+        Effect.repeat(
+          Effect.sync(() =>
+            chat.status === "ready" && (chat.messages.at(-1)?.parts ?? []).some((part) =>
+              isToolUIPart(part) && part.toolCallId === toolCallId && part.state === "approval-requested"
+            )
+          ),
+          { until: (ready) => ready, schedule: Schedule.spaced("1 millis") }
+        )
+      yield* send(chat)
+      yield* requested("first")
+      // A page that comes back is asked as well.
+      const back = chatOf(fetch, { messages: chat.messages.slice(0, 1) })
+      yield* resume(back)
+      assert.deepStrictEqual(back.messages, chat.messages)
+      yield* Effect.promise(async () => await chat.addToolApprovalResponse({ id: "first", approved: true }))
+      yield* requested("second")
+      // The other page sends an answer of its own, which comes too late, and is asked the next question.
+      yield* Effect.promise(async () => {
+        await back.addToolApprovalResponse({ id: "first", approved: false })
+        await back.sendMessage()
+      })
+      assert.isTrue(back.messages.at(-1)?.parts.some((part) => isToolUIPart(part) && part.toolCallId === "second"))
+      yield* Effect.promise(async () => {
+        await chat.addToolApprovalResponse({ id: "second", approved: false, reason: "no" })
+      })
+      yield* Effect.repeat(Effect.sync(() => asked.length), {
+        until: (n) => n > 0,
+        schedule: Schedule.spaced("1 millis")
+      })
+      assert.deepStrictEqual(asked, [{ name: "where", ask: { message: "To where?" } }])
+      assert.strictEqual(executed, 1)
+      const parts = chat.messages.at(-1)?.parts.flatMap((part) => isToolUIPart(part) ? [part.output] : [])
+      assert.deepStrictEqual(parts, [{ approved: true }, { approved: false, reason: "no" }])
+      yield* Effect.promise(() => chat.stop())
+    }))
+
+  it.live("RUN-01: a message that goes on with one of the assistant is another run, of which a page that comes back sees all", () =>
+    Effect.gen(function*() {
+      const call = { toolCallId: "call", toolName: "weather" }
+      const fetch = yield* serve(({ messages }, { emitAll }) =>
+        emitAll(() =>
+          streamOf(
+            messages.at(-1)?.role === "user"
+              ? [
+                { type: "start", messageId: "replaced", messageMetadata: { model: "scripted" } },
+                { type: "start-step" },
+                { type: "reasoning-start", id: "r" },
+                { type: "reasoning-delta", id: "r", delta: "Where is it?" },
+                { type: "reasoning-end", id: "r" },
+                { type: "text-start", id: "t" },
+                { type: "text-delta", id: "t", delta: "I look." },
+                { type: "text-end", id: "t" },
+                { type: "source-url", sourceId: "s", url: "https://example.com/" },
+                { type: "file", url: "data:text/plain,a", mediaType: "text/plain" },
+                { type: "data-place", id: "p", data: { name: "Rome" } },
+                { type: "tool-input-start", ...call },
+                { type: "tool-input-delta", toolCallId: "call", inputTextDelta: "{}" },
+                { type: "tool-input-available", ...call, input: {} },
+                { type: "tool-input-available", toolCallId: "wrong", toolName: "sun", input: 1, dynamic: true },
+                { type: "tool-output-error", toolCallId: "wrong", errorText: "It is night", dynamic: true },
+                { type: "finish-step" },
+                { type: "finish", finishReason: "tool-calls" }
+              ]
+              : [
+                { type: "start" },
+                { type: "start-step" },
+                { type: "text-start", id: "t" },
+                { type: "text-delta", id: "t", delta: "It rains." },
+                { type: "text-end", id: "t" },
+                { type: "finish", finishReason: "stop", messageMetadata: { done: true } }
+              ]
+          )
+        )
+      )
+      const chat = chatOf(fetch)
+      yield* send(chat)
+      const [, first] = chat.messages
+      assert.deepStrictEqual(first?.metadata, { model: "scripted" })
+      assert.match(first?.id ?? "", /^[0-9a-f-]{36}$/)
+      yield* Effect.promise(async () => {
+        await chat.addToolOutput({ tool: "weather", toolCallId: "call", output: { rain: true } })
+        await chat.sendMessage()
+      })
+      assert.strictEqual(chat.status, "ready", String(chat.error))
+      assert.strictEqual(answerOf(chat), "I look.It rains.")
+      assert.strictEqual(chat.messages.length, 2)
+      assert.strictEqual(chat.messages[1]?.id, first?.id)
+      const back = chatOf(fetch, { messages: chat.messages.slice(0, 1) })
+      yield* resume(back)
+      assert.deepStrictEqual(JSON.stringify(back.messages), JSON.stringify(chat.messages))
+    }))
+
+  it.live("RUN-07: an error of the library's stream reaches the page; an abort of the run reaches the stream; no chunk is stored that the page cannot read", () =>
+    Effect.gen(function*() {
+      const refused: Array<string> = []
+      const { promise: aborted, resolve } = yield* Effect.sync(() => {
+        let resolve = () => {}
+        const promise = new Promise<void>((done) => {
+          resolve = done
+        })
+        return { promise, resolve }
+      })
+      const fetch = yield* serve(({ body }, { emit, emitAll }) =>
+        Effect.gen(function*() {
+          if (body.id === "endless") {
+            return yield* emitAll((signal) => {
+              signal.addEventListener("abort", resolve)
+              return new ReadableStream({ start: (controller) => controller.enqueue({ type: "text-start", id: "t" }) })
+            })
+          }
+          const unreadable: ReadonlyArray<unknown> = [{ type: "texts" }, { type: "text-delta", id: "t" }, {
+            type: "data-x",
+            data: 1n
+          }]
+          for (const chunk of unreadable) {
+            yield* Effect.matchEffect(emit(chunk as AiSdk.ProgramChunk), {
+              onFailure: ({ code }) => Effect.sync(() => void refused.push(code)),
+              onSuccess: () => Effect.void
+            })
+          }
+          return yield* emitAll(() => streamOf([{ type: "error", errorText: "The model is out of order" }]))
+        })
+      )
+      const chat = chatOf(fetch)
+      yield* send(chat)
+      assert.strictEqual(chat.error?.message, "The model is out of order")
+      assert.deepStrictEqual(refused, ["invalid_input", "invalid_input", "invalid_input"])
+      const endless = chatOf(fetch, { id: "endless" })
+      const sending = yield* Effect.forkChild(send(endless))
+      yield* Effect.repeat(Effect.sync(() => endless.messages.length), {
+        until: (n) => n === 2,
+        schedule: Schedule.spaced("1 millis")
+      })
+      yield* Effect.promise(() => fetch("http://127.0.0.1/chat/endless/stream", { method: "DELETE" }))
+      yield* Effect.promise(() => aborted)
+      yield* Fiber.join(sending)
+      assert.strictEqual(endless.status, "ready")
+    }))
 })

@@ -81,11 +81,11 @@ const partChunks = (part: Part, index: number): ReadonlyArray<Chunk> => {
       ]
     }
     case "reasoning": {
-      const { providerMetadata, text } = part
+      const { id: own = id, providerMetadata, text } = part
       return [
-        { type: "reasoning-start", id, providerMetadata },
-        { type: "reasoning-delta", id, delta: text },
-        { type: "reasoning-end", id }
+        { type: "reasoning-start", id: own, providerMetadata },
+        { type: "reasoning-delta", id: own, delta: text },
+        { type: "reasoning-end", id: own }
       ]
     }
     case "step-start":

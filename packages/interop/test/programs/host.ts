@@ -168,10 +168,6 @@ const chat: AiSdk.Program<AiSdk.AiSdkError, never> = ({ body }, { emit }) =>
     return { finishReason: "stop", messageMetadata: { counted: n } }
   })
 
-const ofChat = <R>(
-  handler: (of: typeof owner, chatId: string) => Effect.Effect<HttpServerResponse.HttpServerResponse, never, R>
-) => Effect.flatMap(HttpRouter.params, ({ id = "" }) => handler(owner, id))
-
 const web = <E, R>(handle: (request: Request) => Effect.Effect<Response, E, R>) =>
   Effect.gen(function*() {
     const request = yield* HttpServerRequest.HttpServerRequest
@@ -186,8 +182,8 @@ const Routes = HttpRouter.use((router) =>
     yield* router.add("*", "/mcp", web(mcp))
     yield* router.add("POST", "/agui", AgUi.handle(owner, agent))
     yield* router.add("POST", "/chat", AiSdk.handle(owner, chat))
-    yield* router.add("GET", "/chat/:id/stream", ofChat(AiSdk.handleResume))
-    yield* router.add("DELETE", "/chat/:id/stream", ofChat(AiSdk.handleStop))
+    yield* router.add("GET", "/chat/:id/stream", AiSdk.handleResume(owner))
+    yield* router.add("DELETE", "/chat/:id/stream", AiSdk.handleStop(owner))
     yield* router.add("GET", "/answers", Effect.sync(() => HttpServerResponse.jsonUnsafe(answers)))
     yield* router.add("GET", "/executions", Effect.sync(() => HttpServerResponse.jsonUnsafe(executions)))
   })
