@@ -203,6 +203,26 @@ export const follow = Effect.fn("AgUi.follow")(function*(
 })
 
 /**
+ * Reads the last run of a thread from its beginning, as {@link follow} does, and executes nothing: the one that is running,
+ * else the newest. None if the thread has no run that is still kept.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const connect = Effect.fn("AgUi.connect")(function*(
+  { owner, threadId }: Pick<FollowOptions, "owner" | "threadId">
+): Effect.fn.Return<Option.Option<Stream.Stream<Delivered, AgUiError>>, AgUiError, RunEventLog> {
+  const log = yield* RunEventLog
+  const thread = { threadId: prefix + threadId, owner }
+  const active = yield* Effect.mapError(log.activeForThread(thread), problem)
+  const [newest] = Option.isSome(active)
+    ? [active.value]
+    : yield* Effect.mapError(log.list({ ...thread, limit: 1 }), problem)
+  if (newest === undefined) return Option.none()
+  return Option.some(yield* follow({ threadId, runId: newest.idempotencyKey.slice(prefix.length), owner }))
+})
+
+/**
  * Returns a response with the status of an error, and its code and sentence as JSON.
  *
  * @category responses
@@ -223,9 +243,22 @@ const render = ({ cursor, event }: Delivered): string =>
 export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServerResponse.HttpServerResponse =>
   Answers.eventStream(Stream.map(events, render))
 
+const readInput = Effect.gen(function*() {
+  const request = yield* HttpServerRequest.HttpServerRequest
+  const invalid = new AgUiError({ code: "invalid_input", message: "The body must be the JSON of a RunAgentInput" })
+  const input = yield* Effect.mapError(request.json, () => invalid)
+  return isRunAgentInput(input) ? input : yield* invalid
+})
+
+const orProblem = <R>(
+  effect: Effect.Effect<HttpServerResponse.HttpServerResponse, AgUiError, R>
+): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> =>
+  Effect.catchTag(effect, "AgUiError", (error) => Effect.succeed(respondError(error)))
+
 /**
  * Handles the `POST` of an AG-UI client: starts the run, or finds the existing run of its run id, and answers with its
- * events, after the cursor in `Last-Event-ID` if there is one.
+ * events, after the cursor in `Last-Event-ID` if there is one. The answer ends with the server, and with the session that the
+ * request was let in with.
  *
  * @category operations
  * @since 0.1.0
@@ -239,13 +272,36 @@ export const handle = Effect.fn("AgUi.handle")(function*<E, R>(
   RunEventLog | HttpServerRequest.HttpServerRequest | Exclude<R, Scope.Scope>
 > {
   return yield* Effect.gen(function*() {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const invalid = new AgUiError({ code: "invalid_input", message: "The body must be the JSON of a RunAgentInput" })
-    const input = yield* Effect.mapError(request.json, () => invalid)
-    if (!isRunAgentInput(input)) return yield* invalid
+    const { headers } = yield* HttpServerRequest.HttpServerRequest
+    const input = yield* readInput
     const { runId, threadId } = input
     yield* start(input, owner, program)
-    const events = yield* follow({ threadId, runId, owner, after: request.headers["last-event-id"] })
+    const events = yield* follow({ threadId, runId, owner, after: headers["last-event-id"] })
     return respond(Stream.interruptWhen(events, yield* Answers.ending))
-  }).pipe(Effect.catchTag("AgUiError", (error) => Effect.succeed(respondError(error))))
+  }).pipe(orProblem)
+})
+
+/**
+ * Handles the `POST` of an AG-UI client that connects to a thread, with the same input: answers with the events of the
+ * thread's last run, and with none if it has no run. It ends as that of {@link handle} does.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const handleConnect = Effect.fn("AgUi.handleConnect")(function*(
+  owner: RunOwner
+): Effect.fn.Return<
+  HttpServerResponse.HttpServerResponse,
+  never,
+  RunEventLog | HttpServerRequest.HttpServerRequest
+> {
+  return yield* Effect.gen(function*() {
+    const { threadId } = yield* readInput
+    const events = yield* connect({ threadId, owner })
+    const ending = yield* Answers.ending
+    return respond(Option.match(events, {
+      onNone: () => Stream.empty,
+      onSome: Stream.interruptWhen(ending)
+    }))
+  }).pipe(orProblem)
 })

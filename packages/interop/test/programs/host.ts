@@ -181,6 +181,7 @@ const Routes = HttpRouter.use((router) =>
     yield* router.add("*", "/assistant", web((request) => Effect.promise(() => assistant(request))))
     yield* router.add("*", "/mcp", web(mcp))
     yield* router.add("POST", "/agui", AgUi.handle(owner, agent))
+    yield* router.add("POST", "/agui/connect", AgUi.handleConnect(owner))
     yield* router.add("POST", "/chat", AiSdk.handle(owner, chat))
     yield* router.add("GET", "/chat/:id/stream", AiSdk.handleResume(owner))
     yield* router.add("DELETE", "/chat/:id/stream", AiSdk.handleStop(owner))
