@@ -461,6 +461,8 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
       const session = requireWith(context, scope === null ? [] : [scope])
       const admit = yield* EventStream.makeAdmission
       const harden = Edge.harden(Context.get(context, AuthPolicy))
+      // What stays open has to end with the session, whether or not the host has thought of providing this.
+      const sessions = Context.make(SessionCredentialService, Context.get(context, SessionCredentialService))
       return (httpEffect) =>
         session.pipe(
           // What a host answers may be over at once; a socket stays.
@@ -474,7 +476,7 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
             onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
             onSuccess: (session) =>
               Effect.catchCauseIf(
-                Effect.provideService(httpEffect, CurrentSession, session),
+                Effect.provideContext(httpEffect, Context.add(sessions, CurrentSession, session)),
                 ClosableUpgrade.isClientClose,
                 () => Effect.succeed(HttpServerResponse.empty())
               )

@@ -1,4 +1,5 @@
 import { EventType as AgUiEventType } from "@ag-ui/core"
+import { Chat } from "@ai-sdk/react"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert } from "@effect/vitest"
@@ -9,6 +10,7 @@ import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
 import { EventType, type StreamChunk } from "@tanstack/ai"
+import { DefaultChatTransport, type UIMessage } from "ai"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
@@ -84,7 +86,8 @@ const mcp: Driver = Effect.fnUntraced(function*(program) {
   assert.include(text, "\"serverInfo\"")
 })
 
-const agui: Driver = Effect.fnUntraced(function*(program) {
+/** Serves the routes of a program, and returns their address. */
+const served = Effect.fnUntraced(function*(program: Parameters<Driver>[0]) {
   type Requirements = HttpRouter.HttpRouter | HttpRouter.Request<"Requires", RunEventLog.RunEventLog>
   const { Routes } = yield* load<{ readonly Routes: Layer.Layer<never, never, Requirements> }>(program)
   const { address } = yield* Layer.build(
@@ -93,8 +96,41 @@ const agui: Driver = Effect.fnUntraced(function*(program) {
       Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 }))
     )
   ).pipe(Effect.flatMap((server) => Effect.provide(HttpServer.HttpServer, server)))
+  return HttpServer.formatAddress(address)
+})
+
+const aisdk: Driver = Effect.fnUntraced(function*(program) {
+  const api = `${yield* served(program)}/api/chat`
+  const chat = (messages: Array<UIMessage>) =>
+    new Chat<UIMessage>({
+      id: "chat",
+      messages,
+      transport: new DefaultChatTransport({ api, headers: { connection: "close" } })
+    })
+  const first = chat([])
+  yield* Effect.promise(() => first.sendMessage({ text: "Hi" }))
+  const back = chat(first.messages.slice(0, 1))
+  yield* Effect.promise(() => back.resumeStream())
+  for (const { messages } of [first, back]) {
+    assert.deepStrictEqual(messages[1]?.parts.map((part) => part.type === "text" ? part.text : part.type), ["Hello"])
+  }
+  const stopped = fetch(`${api}/chat/stream`, { method: "DELETE", headers: { connection: "close" } })
+  assert.strictEqual((yield* Effect.promise(() => stopped)).status, 204)
+})
+
+const resumable: Driver = Effect.fnUntraced(function*(program) {
+  type Stream = Effect.Effect<ReadableStream<string> | null, never, RunEventLog.RunEventLog>
+  const loaded = yield* load<{ readonly program: Stream }>(program)
+  const runs = yield* Layer.build(Runs)
+  const stream = yield* Effect.provide(loaded.program, runs)
+  assert.isNotNull(stream)
+  assert.strictEqual(yield* textOf(Promise.resolve(new Response(stream))), "")
+})
+
+const agui: Driver = Effect.fnUntraced(function*(program) {
+  const url = yield* served(program)
   const body = { threadId: "thread", runId: "run", state: {}, messages: [], tools: [], context: [], forwardedProps: {} }
-  const text = yield* textOf(fetch(`${HttpServer.formatAddress(address)}/agent`, {
+  const text = yield* textOf(fetch(`${url}/agent`, {
     method: "POST",
     headers: { "content-type": "application/json", connection: "close" },
     body: JSON.stringify(body)
@@ -103,4 +139,4 @@ const agui: Driver = Effect.fnUntraced(function*(program) {
   assert.include(text, AgUiEventType.RUN_FINISHED)
 })
 
-suite("packages/interop/README.md", tanstack, assistant, mcp, agui)
+suite("packages/interop/README.md", aisdk, resumable, tanstack, assistant, mcp, agui)

@@ -13,6 +13,7 @@ import {
   WebStandardStreamableHTTPServerTransport as McpTransport
 } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js"
 import * as AgUi from "@sallyport/interop/AgUi"
+import * as AiSdk from "@sallyport/interop/AiSdk"
 import * as AssistantStream from "@sallyport/interop/AssistantStream"
 import * as Mcp from "@sallyport/interop/Mcp"
 import * as TanstackAi from "@sallyport/interop/TanstackAi"
@@ -153,6 +154,20 @@ const agent: AgUi.Program<AgUi.AgUiError, never> = (input, emit) =>
     return { result: { counted: n } }
   })
 
+const chat: AiSdk.Program<AiSdk.AiSdkError, never> = ({ body }, { emit }) =>
+  Effect.gen(function*() {
+    const n = Number(body.n)
+    if (n === 0) return yield* Effect.die("nothing to count")
+    executions.begun++
+    yield* emit({ type: "text-start", id: "text" })
+    for (let i = 1; i <= n; i++) {
+      yield* emit({ type: "text-delta", id: "text", delta: `${i} ` })
+      yield* Effect.sleep("10 millis")
+    }
+    yield* emit({ type: "text-end", id: "text" })
+    return { finishReason: "stop", messageMetadata: { counted: n } }
+  })
+
 const web = <E, R>(handle: (request: Request) => Effect.Effect<Response, E, R>) =>
   Effect.gen(function*() {
     const request = yield* HttpServerRequest.HttpServerRequest
@@ -166,6 +181,10 @@ const Routes = HttpRouter.use((router) =>
     yield* router.add("*", "/assistant", web((request) => Effect.promise(() => assistant(request))))
     yield* router.add("*", "/mcp", web(mcp))
     yield* router.add("POST", "/agui", AgUi.handle(owner, agent))
+    yield* router.add("POST", "/agui/connect", AgUi.handleConnect(owner))
+    yield* router.add("POST", "/chat", AiSdk.handle(owner, chat))
+    yield* router.add("GET", "/chat/:id/stream", AiSdk.handleResume(owner))
+    yield* router.add("DELETE", "/chat/:id/stream", AiSdk.handleStop(owner))
     yield* router.add("GET", "/answers", Effect.sync(() => HttpServerResponse.jsonUnsafe(answers)))
     yield* router.add("GET", "/executions", Effect.sync(() => HttpServerResponse.jsonUnsafe(executions)))
   })
