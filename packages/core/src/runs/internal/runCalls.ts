@@ -175,7 +175,10 @@ export interface ListOptions {
  * @since 0.1.0
  */
 export interface EventsOptions extends NamedRun {
-  /** The last event that the reader has seen, as a number or as decimal text; 0 or absent to read from the beginning. */
+  /**
+   * The last event that the reader has seen, as a number or as decimal text; 0 or absent to read from the beginning, `latest`
+   * to begin with what comes next.
+   */
   readonly after?: number | string | undefined
 }
 

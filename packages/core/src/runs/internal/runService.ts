@@ -13,6 +13,7 @@ import * as Metrics from "../../Metrics.ts"
 import {
   answerOf,
   isRunId,
+  latest,
   ownerKey,
   parseCursor,
   type RunEnd,
@@ -78,8 +79,6 @@ import * as LeaseClock from "./runLeases.ts"
 import type { Settings } from "./runOptions.ts"
 
 const parsed = (event: RunEventEncoded): RunEvent => ({ ...event, data: JSON.parse(event.data) })
-
-const latest = "latest"
 
 const toCanonical = Option.liftThrowable(canonical)
 
@@ -351,14 +350,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   const eventsEncoded = Effect.fn("RunEventLog.events")(function*(options: EventsOptions) {
     const { after = 0, runId } = options
-    const cursor = parseCursor(String(after))
-    if (Option.isNone(cursor)) return yield* fail(new InvalidCursor({ cursor: String(after) }))
+    const cursor = after === latest ? Infinity : Option.getOrUndefined(parseCursor(String(after)))
+    if (cursor === undefined) return yield* fail(new InvalidCursor({ cursor: String(after) }))
     const row = yield* find(options)
     if (row.expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
-    if (cursor.value > row.lastSeq) {
-      return yield* fail(new CursorBeyondEnd({ runId, cursor: cursor.value, lastSeq: row.lastSeq }))
+    if (cursor > row.lastSeq && after !== latest) {
+      return yield* fail(new CursorBeyondEnd({ runId, cursor, lastSeq: row.lastSeq }))
     }
-    return following.follow(row, cursor.value)
+    return following.follow(row, Math.min(cursor, row.lastSeq))
   })
 
   /** Says where a reader of many runs begins. */
