@@ -1,4 +1,3 @@
-import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
 import { Client, ProtocolError, StreamableHTTPClientTransport } from "@modelcontextprotocol/client"
 import { createMcpHandler, McpServer, Server } from "@modelcontextprotocol/server"
@@ -6,7 +5,6 @@ import type { CallToolResult } from "@modelcontextprotocol/server"
 import * as McpTasks from "@sallyport/interop/McpTasks"
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
-import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -15,7 +13,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as fc from "fast-check"
 import { network } from "../../../test-support/network.ts"
-import { database, host } from "./support.ts"
+import { database, host, slowly } from "./support.ts"
 
 const Task = Schema.Struct({
   taskId: Schema.String,
@@ -81,20 +79,6 @@ const ended = (client: Client, taskId: string) =>
 type Program = (
   run: RunEventLog.RunWriter
 ) => Effect.Effect<CallToolResult | void, unknown, Scope.Scope>
-
-const slowly = (delayMillis: number) =>
-  RunEventLog.layer.pipe(
-    Layer.provide(Layer.effect(
-      RunEventRepository.RunEventRepository,
-      Effect.map(RunEventRepository.RunEventRepository, (repository) => ({
-        ...repository,
-        append: (options: Parameters<typeof repository.append>[0]) =>
-          Effect.delay(repository.append(options), delayMillis),
-        read: (options: Parameters<typeof repository.read>[0]) => Effect.delay(repository.read(options), delayMillis)
-      }))
-    )),
-    Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer])
-  )
 
 /** Serves a tool, with the handler of the SDK for each request. */
 const serve = Effect.fnUntraced(function*(
