@@ -23,7 +23,7 @@ import * as Stream from "effect/Stream"
 import * as fc from "fast-check"
 import { createServer } from "node:http"
 import { network } from "../../../test-support/network.ts"
-import { counted, database, host } from "./support.ts"
+import { counted, database, host, slowly } from "./support.ts"
 
 /**
  * Fetches as the library does by default, but hides the error of a broken connection, which the library also throws
@@ -251,21 +251,6 @@ describe("AgUi on a server that stops", () => {
 })
 
 const layer = RunEventLog.layer.pipe(Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer]))
-
-/** Answers late, as a store behind a network does. */
-const slowly = (delayMillis: number) =>
-  RunEventLog.layer.pipe(
-    Layer.provide(Layer.effect(
-      RunEventRepository.RunEventRepository,
-      Effect.map(RunEventRepository.RunEventRepository, (repository) => ({
-        ...repository,
-        append: (options: Parameters<typeof repository.append>[0]) =>
-          Effect.delay(repository.append(options), delayMillis),
-        read: (options: Parameters<typeof repository.read>[0]) => Effect.delay(repository.read(options), delayMillis)
-      }))
-    )),
-    Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer])
-  )
 
 describe("AgUi in one process", () => {
   const owner = { subject: "someone" }

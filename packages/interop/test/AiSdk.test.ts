@@ -1,9 +1,6 @@
 import { Chat } from "@ai-sdk/react"
-import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
 import * as AiSdk from "@sallyport/interop/AiSdk"
-import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
-import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import {
   APICallError,
   type ChatInit,
@@ -22,7 +19,7 @@ import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as fc from "fast-check"
 import { network } from "../../../test-support/network.ts"
-import { counted, database, host } from "./support.ts"
+import { counted, cutting, database, host, slowly } from "./support.ts"
 
 const textOf = (message: UIMessage | undefined): string =>
   (message?.parts ?? []).map((part) => part.type === "text" ? part.text : "").join("")
@@ -188,21 +185,6 @@ describe("AiSdk over a network", () => {
 
 const owner = { subject: "someone" }
 
-/** Answers late, as a store behind a network does. */
-const slowly = (delayMillis: number) =>
-  RunEventLog.layer.pipe(
-    Layer.provide(Layer.effect(
-      RunEventRepository.RunEventRepository,
-      Effect.map(RunEventRepository.RunEventRepository, (repository) => ({
-        ...repository,
-        append: (options: Parameters<typeof repository.append>[0]) =>
-          Effect.delay(repository.append(options), delayMillis),
-        read: (options: Parameters<typeof repository.read>[0]) => Effect.delay(repository.read(options), delayMillis)
-      }))
-    )),
-    Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer])
-  )
-
 /** Serves a program, and gives a `fetch` that reaches it. */
 const serve = (program: AiSdk.Program<unknown, never>, delayMillis = 0) =>
   Effect.gen(function*() {
@@ -276,29 +258,6 @@ describe("AiSdk in one process", () => {
       return { finishReason: "stop" as const, messageMetadata: { steps: steps.length } }
     })
 
-  /** Cuts the bodies of answers off, each after the next of some numbers of bytes. */
-  const cutting =
-    (fetch: typeof globalThis.fetch, cuts: Array<number>): typeof globalThis.fetch => async (input, init) => {
-      const response = await fetch(input, init)
-      const { body } = response
-      if (body === null) return response
-      let left = cuts.shift() ?? Infinity
-      const reader = body.getReader()
-      const cut = new ReadableStream<Uint8Array>({
-        pull: async (controller) => {
-          const { done, value } = await reader.read()
-          if (done) return controller.close()
-          controller.enqueue(value.subarray(0, left))
-          left -= value.length
-          if (left > 0) return
-          await reader.cancel()
-          controller.error(new TypeError("network error"))
-        },
-        cancel: () => reader.cancel()
-      })
-      return new Response(cut, response)
-    }
-
   /** Asks until the chat is at rest: resumes what was cut, and answers what it is asked. */
   const converse = Effect.fnUntraced(function*(
     fetch: typeof globalThis.fetch,
@@ -359,7 +318,7 @@ describe("AiSdk in one process", () => {
                   // Again and again, until there is something to stop, which may be anywhere in the answer.
                   yield* Effect.forkScoped(Effect.repeat(Effect.delay(stop, 5 + delayMillis * 5), Schedule.forever))
                 }
-                const cut = yield* converse(cutting(fetch, [...cuts]), "cut", () => fresh.shift() === true)
+                const cut = yield* converse(cutting(fetch, cuts), "cut", () => fresh.shift() === true)
                 const plain = ({ error, messages, status }: typeof cut) => ({
                   error,
                   status,

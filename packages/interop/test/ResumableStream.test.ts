@@ -1,27 +1,10 @@
-import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
 import * as ResumableStream from "@sallyport/interop/ResumableStream"
-import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
-import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as fc from "fast-check"
+import { slowly } from "./support.ts"
 
 const owner = { subject: "someone" }
-
-/** Answers late, as a store behind a network does. */
-const slowly = (delayMillis: number) =>
-  RunEventLog.layer.pipe(
-    Layer.provide(Layer.effect(
-      RunEventRepository.RunEventRepository,
-      Effect.map(RunEventRepository.RunEventRepository, (repository) => ({
-        ...repository,
-        append: (options: Parameters<typeof repository.append>[0]) =>
-          Effect.delay(repository.append(options), delayMillis)
-      }))
-    )),
-    Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer])
-  )
 
 const textOf = async (stream: ReadableStream<string> | null | undefined): Promise<string> => {
   let text = ""

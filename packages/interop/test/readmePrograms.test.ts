@@ -5,6 +5,8 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert } from "@effect/vitest"
 import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js"
 import type { WebStandardStreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js"
+import type { McpHttpHandler } from "@modelcontextprotocol/server"
+import * as McpTasks from "@sallyport/interop/McpTasks"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
@@ -127,6 +129,43 @@ const resumable: Driver = Effect.fnUntraced(function*(program) {
   assert.strictEqual(yield* textOf(Promise.resolve(new Response(stream))), "")
 })
 
+const mcpTasks: Driver = Effect.fnUntraced(function*(program) {
+  const { makeHandler } = yield* load<{
+    readonly makeHandler: Effect.Effect<McpHttpHandler, never, RunEventLog.RunEventLog>
+  }>(program)
+  const handler = yield* Effect.provide(makeHandler, yield* Layer.build(Runs))
+  const request = (method: string, name: string, params: object) => {
+    const headers = {
+      "content-type": "application/json",
+      accept: "application/json, text/event-stream",
+      "mcp-protocol-version": "2026-07-28",
+      "mcp-method": method,
+      "mcp-name": name
+    }
+    const _meta = {
+      "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+      "io.modelcontextprotocol/clientInfo": { name: "client", version: "1.0.0" },
+      "io.modelcontextprotocol/clientCapabilities": { extensions: { [McpTasks.extension]: {} }, elicitation: {} }
+    }
+    const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method, params: { ...params, _meta } })
+    return Effect.promise(() =>
+      handler.fetch(new Request("http://127.0.0.1/mcp", { method: "POST", headers, body })).then((answer) =>
+        answer.json()
+      )
+    )
+  }
+  const { result } = yield* request("tools/call", "deploy", { name: "deploy", arguments: {} })
+  assert.strictEqual(result.resultType, "task")
+  const { taskId } = result
+  const until = (status: string) =>
+    Effect.repeat(request("tasks/get", taskId, { taskId }), { until: ({ result }) => result.status === status })
+  yield* until("input_required")
+  yield* request("tasks/update", taskId, { taskId, inputResponses: { sure: { action: "accept" } } })
+  assert.deepStrictEqual((yield* until("completed")).result.result, {
+    content: [{ type: "text", text: "{\"action\":\"accept\"}" }]
+  })
+})
+
 const agui: Driver = Effect.fnUntraced(function*(program) {
   const url = yield* served(program)
   const body = { threadId: "thread", runId: "run", state: {}, messages: [], tools: [], context: [], forwardedProps: {} }
@@ -139,4 +178,4 @@ const agui: Driver = Effect.fnUntraced(function*(program) {
   assert.include(text, AgUiEventType.RUN_FINISHED)
 })
 
-suite("packages/interop/README.md", aisdk, resumable, tanstack, assistant, mcp, agui)
+suite("packages/interop/README.md", aisdk, resumable, tanstack, assistant, mcp, mcpTasks, agui)
