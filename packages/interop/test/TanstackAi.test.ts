@@ -35,7 +35,7 @@ const join = (url: string, runId: string) => {
 }
 
 /** Leaves out what differs between the reader that wrote a run and another. */
-const plain = ({ timestamp: _, ...chunk }: StreamChunk) =>
+const plain = ({ timestamp: _timestamp, ...chunk }: StreamChunk) =>
   chunk.type === EventType.RUN_ERROR && chunk.code === "aborted" ? { ...chunk, message: "aborted" } : chunk
 
 const textOf = (chunks: ReadonlyArray<StreamChunk>): string =>
