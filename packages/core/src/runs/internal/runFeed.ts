@@ -3,7 +3,7 @@
  *
  * The reader takes what the runs have in turn, a page of one run at a time, and waits when none has anything. New runs come
  * in the order of their start; of runs that have ended already one is read at a time. Within a thread a run comes after those
- * that ended before it began.
+ * that started before it, if they ended before it began.
  */
 import * as Arr from "effect/Array"
 import * as Channel from "effect/Channel"
