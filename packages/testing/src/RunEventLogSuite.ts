@@ -139,6 +139,118 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ])
       }).pipe(Effect.provide(build({}))))
 
+    it.live("RUN-25: deltas of a text are joined for a while, in order with everything else, and none is lost", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const delta = (id: string, text: string) => ({ type: "text-delta", id, delta: text })
+        const told = (
+          key: string,
+          program: (run: RunEventLog.RunWriter) => Effect.Effect<Schema.Json | void, unknown>
+        ) =>
+          Effect.gen(function*() {
+            const { run } = yield* log.execute({ ...request(key), joinDeltas: "1 minute" }, program)
+            const all = yield* Stream.runCollect(events({ runId: run.runId }))
+            return all.map(({ data }) => data)
+          })
+        const words = (run: RunEventLog.RunWriter, id: string, ...texts: ReadonlyArray<string>) =>
+          Effect.forEach(texts, (text) => run.appendDelta(delta(id, text)), { discard: true })
+        const succeeded = { status: "succeeded" }
+
+        // The end, a question, another event and another text come after what was joined.
+        const mixed = yield* told("mixed", (run) =>
+          Effect.gen(function*() {
+            yield* words(run, "a", "Hel", "lo, ", "")
+            yield* words(run, "b", "x", "y")
+            yield* words(run, "a", "again")
+            yield* run.appendDelta("no delta")
+            yield* run.appendDelta({ delta: 1 })
+            assert.strictEqual(yield* run.append("other"), 6)
+            yield* words(run, "a", "1", "2")
+            assert.deepStrictEqual(yield* run.appendAll(["p", "q"]), { firstSeq: 8, lastSeq: 9 })
+            yield* words(run, "a", "3", "4")
+            yield* Effect.forkChild(
+              Effect.repeat(
+                log.answer({ runId: run.run.runId, name: "go on?", value: true }),
+                { until: () => true }
+              ).pipe(Effect.retry(Schedule.spaced("5 millis")))
+            )
+            yield* run.ask("go on?", null)
+            yield* words(run, "a", "5", "6")
+          }))
+        assert.deepStrictEqual(mixed, [
+          delta("a", "Hello, "),
+          delta("b", "xy"),
+          delta("a", "again"),
+          "no delta",
+          { delta: 1 },
+          "other",
+          delta("a", "12"),
+          "p",
+          "q",
+          delta("a", "34"),
+          { question: { name: "go on?", ask: null } },
+          { answer: { name: "go on?", value: true } },
+          delta("a", "56"),
+          succeeded
+        ])
+
+        // A program that fails, dies or interrupts itself keeps what it has written.
+        for (const [index, end] of [Effect.fail("no"), Effect.die("no"), Effect.interrupt].entries()) {
+          const kept = yield* told(`${index}`, (run) => Effect.andThen(words(run, "a", "1", "2"), end))
+          assert.deepStrictEqual(kept[0], delta("a", "12"))
+          assert.deepInclude(kept[1], { status: "failed" })
+        }
+        // What cannot be stored fails the run, and what is no event the call.
+        assert.deepInclude((yield* told("full", (run) => words(run, "a", ..."x".repeat(2_000)))).at(-1), succeeded)
+        const full = yield* told(
+          "fuller",
+          (run) =>
+            Effect.forEach(Array.from({ length: 1_000 }), (_, index) => run.appendDelta(index), { discard: true })
+        )
+        assert.deepInclude(full.at(-1), { status: "failed" })
+        yield* told("large", (run) =>
+          Effect.gen(function*() {
+            const refused = yield* Effect.flip(run.appendDelta("x".repeat(20_000)))
+            assert.strictEqual(refused.reason._tag, "LimitExceeded")
+          }))
+        const long = yield* told(
+          "long",
+          (run) => words(run, "a", ...Array.from({ length: 40 }, () => "x".repeat(4_000)))
+        )
+        assert.isAbove(long.length, 3)
+        assert.strictEqual(long.map((data) => Object(data).delta ?? "").join(""), "x".repeat(160_000))
+
+        // Without the option a delta is an event, which is there when the call returns.
+        const { run } = yield* log.execute(request("plain"), (run) => words(run, "a", "1", "2"))
+        assert.deepStrictEqual(seqs(yield* Stream.runCollect(events({ runId: run.runId }))), [1, 2, 3])
+        const endless = yield* Effect.flip(
+          log.execute({ ...request("endless"), joinDeltas: Infinity }, () => Effect.void)
+        )
+        assert.strictEqual(endless.reason._tag, "InvalidInput")
+      }).pipe(Effect.provide(build({ maxEventBytes: 10_000, maxEvents: 100, maxRunBytes: 1_000_000 }))))
+
+    it.live("RUN-25: what is joined is stored when the window is over, and the next delta begins another event", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const stored = yield* Deferred.make<void>()
+        const { run } = yield* log.execute(
+          { ...request("key"), joinDeltas: "2 millis" },
+          Effect.fnUntraced(function*(run) {
+            for (const text of ["a", "b", "c"]) yield* run.appendDelta({ delta: text })
+            yield* Deferred.await(stored)
+            yield* run.appendDelta({ delta: "d" })
+            yield* Effect.never
+          })
+        )
+        const reading = Stream.map(events({ runId: run.runId }), ({ data }) => Object(data).delta)
+        const seen = yield* reading.pipe(
+          Stream.tap((text) => String(text).includes("c") ? Deferred.succeed(stored, undefined) : Effect.void),
+          Stream.takeUntil((text) => text === "d"),
+          Stream.runCollect
+        )
+        assert.strictEqual(seen.join(""), "abcd")
+      }).pipe(Effect.provide(build({}))))
+
     it.live("RUN-22: runs that queue are executed one after another, and can be followed and aborted before", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog

@@ -4,6 +4,7 @@
  * A run is one execution of a host's program on behalf of a thread. Its events are numbered from 1 without gaps; the last
  * one is the terminal event, of kind `end`.
  */
+import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Input from "../Input.ts"
@@ -336,6 +337,28 @@ export interface RunEvent {
 export interface RunEventEncoded extends Omit<RunEvent, "data"> {
   readonly data: string
 }
+
+const Delta = Schema.StructWithRest(Schema.Struct({ delta: Schema.String }), [
+  Schema.Record(Schema.String, Schema.Json)
+])
+const decodeDelta = Schema.decodeUnknownOption(Delta)
+
+/**
+ * Joins two deltas of one text: objects that are equal but for the text in their field `delta`, as those of AI SDK and AG-UI
+ * are. None if they are anything else.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const joinDeltas = (before: Schema.Json, after: Schema.Json): Option.Option<Schema.Json> =>
+  Option.flatMap(
+    decodeDelta(before),
+    (first) =>
+      Option.flatMap(decodeDelta(after), (second) =>
+        Equal.equals({ ...first, delta: "" }, { ...second, delta: "" })
+          ? Option.some({ ...first, delta: first.delta + second.delta })
+          : Option.none())
+  )
 
 /**
  * Reads a cursor: the decimal number of the last event seen, or 0 to read from the beginning. Anything else, such as a

@@ -33,6 +33,7 @@ import type {
   RunRequest,
   RunWriter,
   StartedRun,
+  TakeOverOptions,
   WrittenRun
 } from "./internal/runCalls.ts"
 import type { RunEventLogError } from "./internal/runErrors.ts"
@@ -61,6 +62,7 @@ export type {
   RunRequest,
   RunWriter,
   StartedRun,
+  TakeOverOptions,
   WrittenRun
 } from "./internal/runCalls.ts"
 export { abortedBeforeStart, interruptedByRun, serverShutdown, staleRun } from "./internal/runEnds.ts"
@@ -157,7 +159,7 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * this again and again.
    */
   readonly takeOver: <E, R>(
-    options: { readonly limit: number },
+    options: TakeOverOptions,
     program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>
   ) => Effect.Effect<ReadonlyArray<Run>, RunEventLogError, Exclude<R, Scope.Scope>>
   /**
@@ -363,7 +365,7 @@ export const layerReaper = (
  */
 export const layerTakeOver = <E, R>(
   program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>,
-  options?: Sweeper.Options
+  options?: Sweeper.Options & Pick<TakeOverOptions, "joinDeltas">
 ): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog | Exclude<R, Scope.Scope>> =>
   repeatedly(
     "runs to take over",
@@ -374,7 +376,7 @@ export const layerTakeOver = <E, R>(
       begins: "Runs of processes that have gone cannot be taken over; they wait until it works again",
       ends: "Runs are taken over again"
     },
-    (log, limit) => log.takeOver({ limit }, program)
+    (log, limit) => log.takeOver({ limit, joinDeltas: options?.joinDeltas }, program)
   )
 
 /**
