@@ -20,7 +20,8 @@ export default defineConfig({
   test: {
     testTimeout: 300_000,
     hookTimeout: 300_000,
-    maxWorkers: 2,
+    // Many tests wait for other processes most of the time.
+    maxWorkers: 3,
     execArgv: ["--conditions=sallyport-source"],
     // The processes that tests start share what Node compiles from the sources: each starts in half the time.
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/node-compile", import.meta.url)) },
@@ -29,7 +30,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "library",
-          globalSetup: ["scripts/pages.ts"],
+          globalSetup: ["scripts/pages.ts", "test-support/programsSetup.ts"],
           include: [
             "packages/*/test/**/*.test.ts",
             "examples/*/test/**/*.test.ts",
@@ -43,7 +44,7 @@ export default defineConfig({
         test: {
           name: "databases",
           include: onDatabases,
-          globalSetup: ["scripts/pages.ts", "test-support/postgresSetup.ts"]
+          globalSetup: ["scripts/pages.ts", "test-support/programsSetup.ts", "test-support/postgresSetup.ts"]
         }
       }
     ]

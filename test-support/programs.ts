@@ -42,7 +42,16 @@ process.on("exit", () => {
   for (const kill of children) kill()
 })
 
-/** Runs a program from its source, by another command if one is given, and kills it when the scope closes. */
+const root = NPath.join(import.meta.dirname, "..")
+
+/** Returns what runs a program: the bundle of this test run if it has one, or else the source. */
+export const argumentsOf = (script: string): ReadonlyArray<string> => {
+  const bundles = process.env["TEST_PROGRAMS"]
+  const bundle = bundles && NPath.join(bundles, NPath.relative(root, script).replace(/\.ts$/, ".js"))
+  return bundle && NFS.existsSync(bundle) ? [bundle] : ["--conditions=sallyport-source", script]
+}
+
+/** Runs a program, by another command if one is given, and kills it when the scope closes. */
 export const program = (
   script: string,
   args: ReadonlyArray<string>,
@@ -54,8 +63,7 @@ export const program = (
       const [command = process.execPath, ...rest] = [
         ...through,
         process.execPath,
-        "--conditions=sallyport-source",
-        script,
+        ...argumentsOf(script),
         ...args
       ]
       const child = spawn(command, rest, {

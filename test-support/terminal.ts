@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
+import { argumentsOf } from "./programs.ts"
 
 const bin = fileURLToPath(new URL("../packages/cli/src/bin.ts", import.meta.url))
 
@@ -53,6 +54,6 @@ const shellOnTerminal = (command: string, options: TerminalOptions = {}): Effect
 /** Runs a command line of `sallyport` on a terminal to its end. It takes the shell's place, whose end at Ctrl-C would hide its own. */
 export const onTerminal = (args: ReadonlyArray<string>, options?: TerminalOptions) =>
   shellOnTerminal(
-    `exec ${[process.execPath, "--conditions=sallyport-source", bin, ...args].map(quote).join(" ")}`,
+    `exec ${[process.execPath, ...argumentsOf(bin), ...args].map(quote).join(" ")}`,
     options
   )

@@ -16,6 +16,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
+import * as Mcp from "./mcp.ts"
 import { rates, report, type Row } from "./measure.ts"
 import { spawnPostgres } from "./processes.ts"
 import * as Streams from "./streams.ts"
@@ -255,7 +256,8 @@ export const run = async (): Promise<void> => {
       ...await appendSqlite(directory),
       ...await appendPostgres(),
       ...await replay(directory),
-      ...await growth(directory)
+      ...await growth(directory),
+      ...await Mcp.run()
     ])
     report("Appends over HTTP, one event each", await Streams.appends(directory))
     await Tails.run(directory)

@@ -9,6 +9,7 @@ import * as NPath from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Programs from "../../../test-support/programs.ts"
+import { argumentsOf } from "../../../test-support/programs.ts"
 
 const bin = fileURLToPath(new URL("../src/bin.ts", import.meta.url))
 
@@ -17,7 +18,7 @@ const run = (state: string, args: ReadonlyArray<string>, input = "") =>
   Effect.promise(async () => {
     const child = spawn(
       process.execPath,
-      ["--conditions=sallyport-source", bin, "credentials", ...args, "--state-dir", state],
+      [...argumentsOf(bin), "credentials", ...args, "--state-dir", state],
       { stdio: ["pipe", "pipe", "pipe"] }
     )
     let stdout = ""

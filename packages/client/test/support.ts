@@ -51,6 +51,7 @@ import * as OS from "node:os"
 import * as NPath from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { argumentsOf } from "../../../test-support/programs.ts"
 
 export const temporaryDirectory: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => NFS.mkdtempSync(NPath.join(OS.tmpdir(), "sallyport-client-"))),
@@ -200,8 +201,7 @@ export const startProcess = (
         spawn(
           process.execPath,
           [
-            "--conditions=sallyport-source",
-            fileURLToPath(new URL("./programs/server.ts", import.meta.url)),
+            ...argumentsOf(fileURLToPath(new URL("./programs/server.ts", import.meta.url))),
             filename,
             String(options.leaseMillis)
           ],

@@ -54,6 +54,21 @@ export const count: Rule = {
 }
 
 /**
+ * Reports that something a service was given is none that it can be. Nothing was looked up or changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
+  field: Schema.String,
+  expected: Schema.String
+}) {
+  override get message(): string {
+    return `${this.field} must be ${this.expected}`
+  }
+}
+
+/**
  * Makes a check of the fields of an input. A field that is absent or undefined passes; the first that does not fit its rule
  * fails the check.
  *

@@ -8,6 +8,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import type { SharedDatabase } from "../../../test-support/sharedDatabase.ts"
+import { argumentsOf } from "../../../test-support/programs.ts"
 
 const program = fileURLToPath(new URL("./programs/node.ts", import.meta.url))
 
@@ -38,7 +39,7 @@ export const startNode = (
       Effect.sync(() =>
         spawn(
           process.execPath,
-          ["--conditions=sallyport-source", program, ...(policy === undefined ? [] : [policy])],
+          [...argumentsOf(program), ...(policy === undefined ? [] : [policy])],
           { stdio: "pipe" }
         )
       ),

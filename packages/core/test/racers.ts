@@ -7,6 +7,7 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { argumentsOf } from "../../../test-support/programs.ts"
 
 /**
  * Starts one of `programs/` as a process for each task, tells each its task, and lets all begin once the last is ready.
@@ -17,7 +18,7 @@ export const startRacers = Effect.fnUntraced(function*(program: string, tasks: R
   const racers = yield* Effect.forEach(tasks, (task) =>
     Effect.acquireRelease(
       Effect.sync(() => {
-        const child = spawn(process.execPath, ["--conditions=sallyport-source", script], {
+        const child = spawn(process.execPath, [...argumentsOf(script)], {
           stdio: ["pipe", "pipe", "inherit"]
         })
         child.stdin.write(`${JSON.stringify(task)}\n`)

@@ -11,6 +11,7 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { argumentsOf } from "../../../test-support/programs.ts"
 
 const program = fileURLToPath(new URL("./programs/stream-writer.ts", import.meta.url))
 const encoder = new TextEncoder()
@@ -20,7 +21,7 @@ const decoder = new TextDecoder()
 const writeAndDie = (filename: string, count: number) =>
   Effect.acquireUseRelease(
     Effect.sync(() =>
-      spawn(process.execPath, ["--conditions=sallyport-source", program, filename], {
+      spawn(process.execPath, [...argumentsOf(program), filename], {
         stdio: ["ignore", "pipe", "inherit"]
       })
     ),

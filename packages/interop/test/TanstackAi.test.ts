@@ -35,11 +35,8 @@ const join = (url: string, runId: string) => {
 }
 
 /** Leaves out what differs between the reader that wrote a run and another. */
-const plain = (chunk: StreamChunk) => ({
-  ...chunk,
-  timestamp: 0,
-  ...(chunk.type === EventType.RUN_ERROR && chunk.code === "aborted" ? { message: "aborted" } : {})
-})
+const plain = ({ timestamp: _timestamp, ...chunk }: StreamChunk) =>
+  chunk.type === EventType.RUN_ERROR && chunk.code === "aborted" ? { ...chunk, message: "aborted" } : chunk
 
 const textOf = (chunks: ReadonlyArray<StreamChunk>): string =>
   chunks.map((chunk) => chunk.type === EventType.TEXT_MESSAGE_CONTENT ? chunk.delta : "").join("")

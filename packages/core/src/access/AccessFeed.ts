@@ -28,6 +28,8 @@ import { RepositoryError } from "../RepositoryError.ts"
 import * as Sweeper from "../Sweeper.ts"
 import { witnessOf } from "./internal/accessFollower.ts"
 
+export { InvalidInput } from "../Input.ts"
+
 export { InvalidAccessFeedOptions, type Options } from "./internal/feedOptions.ts"
 
 /**
@@ -75,28 +77,13 @@ export class RevisionExpired extends Schema.TaggedError<RevisionExpired>()("Revi
 }
 
 /**
- * Reports that something the service was given is none that it can be. Nothing was looked up.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
-  field: Schema.String,
-  expected: Schema.String
-}) {
-  override get message() {
-    return `${this.field} must be ${this.expected}`
-  }
-}
-
-/**
  * Reports what went wrong with the access feed, with a reason to branch on.
  *
  * @category errors
  * @since 0.1.0
  */
 export class AccessFeedError extends Schema.TaggedError<AccessFeedError>()("AccessFeedError", {
-  reason: Schema.Union([AccessFeedUnavailable, InvalidInput, RevisionUnknown, RevisionExpired])
+  reason: Schema.Union([AccessFeedUnavailable, Input.InvalidInput, RevisionUnknown, RevisionExpired])
 }) {
   override get message() {
     return this.reason.message
@@ -209,7 +196,7 @@ export class AccessFeed extends Context.Service<AccessFeed, {
   }) => Stream.Stream<AccessFeedMessage, AccessFeedError>
 }>()("@sallyport/core/access/AccessFeed") {}
 
-const checkInput = Input.check((problem) => new AccessFeedError({ reason: new InvalidInput(problem) }))
+const checkInput = Input.check((problem) => new AccessFeedError({ reason: new Input.InvalidInput(problem) }))
 
 const unavailable = (cause: RepositoryError) => new AccessFeedError({ reason: new AccessFeedUnavailable({ cause }) })
 

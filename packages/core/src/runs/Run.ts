@@ -345,3 +345,11 @@ export interface RunEventEncoded extends Omit<RunEvent, "data"> {
  */
 export const parseCursor = (text: string): Option.Option<number> =>
   /^(?:0|[1-9][0-9]{0,15})$/.test(text) ? Option.liftPredicate(Number(text), Number.isSafeInteger) : Option.none()
+
+/**
+ * Stands for the cursor of a reader that begins with what comes next.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const latest = "latest"

@@ -17,6 +17,7 @@ import { fileURLToPath } from "node:url"
 import { databases, sharedDatabases } from "../../../../test-support/databases.ts"
 import { clientOf } from "../../../../test-support/sharedDatabase.ts"
 import { Resolver, type Task, valuesOf } from "../programs/credentialWriter.ts"
+import { argumentsOf } from "../../../../test-support/programs.ts"
 
 for (const { layer, name } of databases) {
   CredentialScopeResolverSuite.suite(
@@ -33,9 +34,7 @@ const program = fileURLToPath(new URL("../programs/credentialWriter.ts", import.
 /** Writes in another process until the given number of writes has begun, kills it, and returns the last acknowledged. */
 const writeAndKill = Effect.fnUntraced(function*(task: Task, writes: number, first: number) {
   const child = yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      spawn(process.execPath, ["--conditions=sallyport-source", program], { stdio: ["pipe", "pipe", "inherit"] })
-    ),
+    Effect.sync(() => spawn(process.execPath, [...argumentsOf(program)], { stdio: ["pipe", "pipe", "inherit"] })),
     (running) =>
       Effect.promise(async () => {
         if (running.exitCode !== null || running.signalCode !== null) return

@@ -25,6 +25,7 @@ import { fileURLToPath } from "node:url"
 import { sharedDatabases } from "../../../../test-support/databases.ts"
 import type { SharedDatabase } from "../../../../test-support/sharedDatabase.ts"
 import type { Writing } from "../programs/run-writer.ts"
+import { argumentsOf } from "../../../../test-support/programs.ts"
 
 const program = fileURLToPath(new URL("../programs/run-writer.ts", import.meta.url))
 const owner = { subject: "someone" }
@@ -47,7 +48,7 @@ const startWriter = (writing: Writing): Effect.Effect<Writer, never, Scope.Scope
   Effect.map(
     Effect.acquireRelease(
       Effect.sync(() =>
-        spawn(process.execPath, ["--conditions=sallyport-source", program, JSON.stringify(writing)], {
+        spawn(process.execPath, [...argumentsOf(program), JSON.stringify(writing)], {
           stdio: ["ignore", "pipe", "inherit"]
         })
       ),
@@ -221,7 +222,7 @@ const suite = (
               yield* take(pending.shift() ?? 0)
             }
           })
-          yield* Effect.all([taking, taking, taking, taking], { concurrency: "unbounded", discard: true })
+          yield* Effect.all(Array.from({ length: 8 }, () => taking), { concurrency: "unbounded", discard: true })
           assert.isAbove(tally.killed, steps / 2)
           assert.isAbove(tally.begun, steps / 2)
         })),
@@ -271,7 +272,7 @@ const suite = (
             ], key)
           }, Effect.scoped)
           const chosen = Array.from({ length: Math.floor(steps / 3) }, (_, index) => 3 * (index + 1))
-          yield* Effect.forEach(chosen, take, { concurrency: 4 })
+          yield* Effect.forEach(chosen, take, { concurrency: 8 })
           assert.isAbove(takenOver, 0)
         })),
       300_000
@@ -370,7 +371,7 @@ const suite = (
             }, Effect.scoped)
             // They come in pairs, before and after a message to the server; the third, the sixth and so on are of both kinds.
             const chosen = Array.from({ length: Math.floor(steps / 3) }, (_, index) => 3 * (index + 1))
-            yield* Effect.forEach(chosen, take, { concurrency: 4 })
+            yield* Effect.forEach(chosen, take, { concurrency: 8 })
             assert.isAbove(stopped, chosen.length / 2)
           })),
         300_000

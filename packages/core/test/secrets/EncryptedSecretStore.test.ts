@@ -28,6 +28,7 @@ import * as NPath from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { inspect } from "node:util"
+import { argumentsOf } from "../../../../test-support/programs.ts"
 
 const Platform = Layer.mergeAll(NodeFileSystem.layer, NodePath.layer, NodeCrypto.layer)
 
@@ -488,8 +489,7 @@ describe("SecretRotation with several processes", () => {
             const child = yield* Effect.acquireRelease(
               Effect.sync(() =>
                 spawn(process.execPath, [
-                  "--conditions=sallyport-source",
-                  fileURLToPath(new URL("../programs/secretRotator.ts", import.meta.url)),
+                  ...argumentsOf(fileURLToPath(new URL("../programs/secretRotator.ts", import.meta.url))),
                   directory,
                   ...keys.map((key) => Hex.encode(Redacted.value(key)))
                 ], { stdio: ["ignore", "pipe", "inherit"] })

@@ -26,6 +26,7 @@ import * as NPath from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { inspect } from "node:util"
+import { argumentsOf } from "../../../../test-support/programs.ts"
 
 const Platform = Layer.mergeAll(NodeFileSystem.layer, NodePath.layer, NodeCrypto.layer)
 
@@ -95,8 +96,7 @@ const child = (program: string, args: ReadonlyArray<string>) =>
   Effect.acquireRelease(
     Effect.sync(() =>
       spawn(process.execPath, [
-        "--conditions=sallyport-source",
-        fileURLToPath(new URL(`../programs/${program}.ts`, import.meta.url)),
+        ...argumentsOf(fileURLToPath(new URL(`../programs/${program}.ts`, import.meta.url))),
         ...args
       ], { stdio: ["pipe", "pipe", "inherit"] })
     ),

@@ -28,6 +28,7 @@ import { databases, sharedDatabases } from "../../../../test-support/databases.t
 import { clientOf } from "../../../../test-support/sharedDatabase.ts"
 import type { Seen, Task } from "../programs/sqlSecretRacer.ts"
 import { startRacers } from "../racers.ts"
+import { argumentsOf } from "../../../../test-support/programs.ts"
 
 const freshKey = () => Redacted.make<Uint8Array>(new Uint8Array(randomBytes(32)))
 
@@ -258,8 +259,7 @@ const start = (task: Task) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const child = spawn(process.execPath, [
-        "--conditions=sallyport-source",
-        fileURLToPath(new URL("../programs/sqlSecretRacer.ts", import.meta.url))
+        ...argumentsOf(fileURLToPath(new URL("../programs/sqlSecretRacer.ts", import.meta.url)))
       ], { stdio: ["pipe", "pipe", "inherit"] })
       child.stdin.write(`${JSON.stringify(task)}\n`)
       return child

@@ -5,6 +5,9 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import type { Missing } from "../DurableStreamRepository.ts"
+import { InvalidInput } from "@sallyport/core/Input"
+
+export { InvalidInput }
 
 /**
  * Says that there is no such stream, or that it is another owner's. HTTP 404.
@@ -136,21 +139,6 @@ export class SequenceGap extends Schema.TaggedError<SequenceGap>()("SequenceGap"
 export class TooManyStreams extends Schema.TaggedError<TooManyStreams>()("TooManyStreams", { limit: Schema.Natural }) {
   override get message(): string {
     return `You have ${this.limit} streams, as many as you may; delete one first`
-  }
-}
-
-/**
- * Says that an argument is out of its domain. HTTP 400.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
-  field: Schema.String,
-  expected: Schema.String
-}) {
-  override get message(): string {
-    return `${this.field} must be ${this.expected}`
   }
 }
 

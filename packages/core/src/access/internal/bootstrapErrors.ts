@@ -7,6 +7,9 @@ import { RepositoryError } from "../../RepositoryError.ts"
 import { SecretStoreError } from "../../secrets/SecretStore.ts"
 import * as AccessScope from "../AccessScope.ts"
 import { BootstrapMethod } from "../AuthPolicy.ts"
+import { InvalidInput } from "../../Input.ts"
+
+export { InvalidInput }
 
 /**
  * Reports a code that cannot be one: its length, a symbol or the check symbol is wrong. No attempt was counted.
@@ -93,21 +96,6 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
       default:
         return "A subject is a line of up to 512 characters and 1,024 bytes: it cannot be empty, or hold control characters or invisible ones"
     }
-  }
-}
-
-/**
- * Reports that something the service was given is none that it can be. Nothing was looked up or changed.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
-  field: Schema.String,
-  expected: Schema.String
-}) {
-  override get message() {
-    return `${this.field} must be ${this.expected}`
   }
 }
 

@@ -5,6 +5,9 @@ import * as Schema from "effect/Schema"
 import { RepositoryError } from "../../RepositoryError.ts"
 import { SecretStoreError } from "../../secrets/SecretStore.ts"
 import { SessionId } from "../Session.ts"
+import { InvalidInput } from "../../Input.ts"
+
+export { InvalidInput }
 
 /**
  * Reports a token that lets no caller in. A caller is told this and no more; `problem` is for the log.
@@ -69,21 +72,6 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("Sess
 }) {
   override get message() {
     return `There is no live session ${this.id}; list the sessions to see which there are`
-  }
-}
-
-/**
- * Reports that something the service was given is none that it can be. Nothing was looked up or changed.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
-  field: Schema.String,
-  expected: Schema.String
-}) {
-  override get message() {
-    return `${this.field} must be ${this.expected}`
   }
 }
 

@@ -4,6 +4,9 @@
 import * as Schema from "effect/Schema"
 import { RepositoryError } from "../../RepositoryError.ts"
 import { ConnectClient } from "../../access/ConnectClient.ts"
+import { InvalidInput } from "../../Input.ts"
+
+export { InvalidInput }
 
 /**
  * Reports a thumbprint, or the beginning of one, that no client has.
@@ -98,21 +101,6 @@ export class TooManyWaiting extends Schema.TaggedError<TooManyWaiting>()("TooMan
 }) {
   override get message() {
     return `Already ${this.maximum} clients wait for a decision here; try again later`
-  }
-}
-
-/**
- * Reports that something the service was given is none that it can be. Nothing was looked up or changed.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
-  field: Schema.String,
-  expected: Schema.String
-}) {
-  override get message() {
-    return `${this.field} must be ${this.expected}`
   }
 }
 

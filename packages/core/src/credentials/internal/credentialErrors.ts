@@ -6,6 +6,9 @@ import * as Schema from "effect/Schema"
 import type { RepositoryError } from "../../RepositoryError.ts"
 import { OrgLookupError } from "../OrgMembership.ts"
 import { CredentialScope } from "../../access/ScopedCredential.ts"
+import { InvalidInput } from "../../Input.ts"
+
+export { InvalidInput }
 
 const key = { key: Schema.String }
 const sourceOf = (source: string) => source === "environment" ? "the environment" : `the ${source}`
@@ -36,21 +39,6 @@ export class WrongParts extends Schema.TaggedError<WrongParts>()("WrongParts", {
     return `The credential "${this.key}" has exactly these parts, and none of them may be empty: ${
       this.expected.join(", ")
     }`
-  }
-}
-
-/**
- * Reports that something the service was given is none that it can be. Nothing was looked up or changed.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
-  field: Schema.String,
-  expected: Schema.String
-}) {
-  override get message() {
-    return `${this.field} must be ${this.expected}`
   }
 }
 
