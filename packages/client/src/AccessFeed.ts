@@ -211,7 +211,7 @@ const make = Effect.gen(function*() {
       const budget: Budget = {
         ...retries,
         spend: (broken, startedAt) => Effect.andThen(lost, retries.spend(broken, startedAt)),
-        pause: Effect.andThen(lost, retries.pause)
+        pause: (broken) => Effect.andThen(lost, retries.pause(broken))
       }
       yield* read({
         connect: Effect.suspend(() =>

@@ -366,7 +366,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
         Duration.sum(settings.requestTimeout, Duration.seconds(waitSeconds))
       )
       if (approvalStatus !== "pending") return approvalStatus
-      if ((yield* now) - startedAt < shortestWaitMillis) yield* budget.pause
+      if ((yield* now) - startedAt < shortestWaitMillis) yield* budget.pause()
     }
   })
 

@@ -383,7 +383,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     const budget: Budget = {
       ...work.budget,
       spend: (broken, startedAt) => Effect.andThen(lost, work.budget.spend(broken, startedAt)),
-      pause: Effect.andThen(lost, work.budget.pause)
+      pause: (broken) => Effect.andThen(lost, work.budget.pause(broken))
     }
     if (!isRunId(runId)) return Stream.fail(trail.error(unknownRun(runId)))
     const after = options.after ?? 0

@@ -37,8 +37,8 @@ export interface Budget {
   readonly setRetryDelay: (delay: Duration.Duration) => void
   /** Records a failed attempt that began at a time of {@link now}. Waits, or fails if the budget is used up. */
   readonly spend: (broken: Broken, startedAt: number) => Effect.Effect<void, Unreachable>
-  /** Waits before the attempt that follows one with progress. */
-  readonly pause: Effect.Effect<void>
+  /** Waits before the attempt that follows one with progress; not if a hint has ended that. */
+  readonly pause: (broken?: Broken) => Effect.Effect<void>
 }
 
 /** Returns the time in milliseconds on a monotonic clock. */
@@ -94,7 +94,10 @@ export const makeBudget = (settings: BudgetSettings, hints: Stream.Stream<Hint>)
       spent += waited
       if (waited < delay) failures--
     }),
-    pause: Effect.flatMap(delayAfter(1), (delay) => Effect.asVoid(wait(delay, 0)))
+    pause: (broken) =>
+      broken?.hinted === true
+        ? Effect.void
+        : Effect.flatMap(delayAfter(1), (delay) => Effect.asVoid(wait(delay, 0)))
   }
 }
 

@@ -91,7 +91,7 @@ export const read = <A, E extends { readonly _tag: string }>(
           }
           yield* Deferred.fail(
             connection.lost,
-            new Broken({ kind: "connection", detail: "the device was offline, and the connection did not survive it" })
+            new Broken({ kind: "connection", detail: "the device was offline meanwhile", hinted: true })
           )
         }))
       ),
@@ -214,7 +214,9 @@ export const read = <A, E extends { readonly _tag: string }>(
             const progressed = connection?.progressed === true
             yield* close
             if (!(step.failure instanceof Broken)) return yield* Effect.fail(step.failure)
-            yield* progressed ? options.budget.pause : options.budget.spend(step.failure, startedAt)
+            yield* progressed || step.failure.hinted === true
+              ? options.budget.pause(step.failure)
+              : options.budget.spend(step.failure, startedAt)
             continue
           }
           const { last, values } = step.success
