@@ -42,6 +42,10 @@ const guarded: Record<string, { readonly scope: string | null; readonly request:
   "list sessions": { scope: "access:read", request: { path: "/api/auth/sessions" } },
   "revoke a session": { scope: "access:write", request: { path: "/api/auth/sessions/revoke", body: { id: "x" } } },
   "revoke others": { scope: "access:write", request: { method: "POST", path: "/api/auth/sessions/revoke-others" } },
+  "revoke what is older": {
+    scope: "access:manage",
+    request: { path: "/api/auth/sessions/revoke-issued-before", body: { time: "2020-01-01T00:00:00.000Z" } }
+  },
   "issue a link": { scope: "access:write", request: { path: "/api/auth/pairing-links", body: {} } },
   "list links": { scope: "access:read", request: { path: "/api/auth/pairing-links" } },
   "revoke a link": { scope: "access:write", request: { path: "/api/auth/pairing-links/revoke", body: { id: "x" } } },
@@ -66,6 +70,7 @@ const operations: Record<string, string> = {
   "list sessions": "sessions.list",
   "revoke a session": "sessions.revoke",
   "revoke others": "sessions.revoke",
+  "revoke what is older": "sessions.revoke",
   "issue a link": "links.insert",
   "list links": "links.list",
   "revoke a link": "links.revoke",
