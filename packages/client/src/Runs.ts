@@ -129,7 +129,13 @@ export interface FollowOptions {
  */
 export type FollowedEvent =
   | { readonly _tag: "Run"; readonly cursor: string; readonly run: RunView }
-  | (Omit<DataEvent, "cursor"> & { readonly cursor: string; readonly threadId: string; readonly seq: number })
+  | (Omit<DataEvent, "cursor"> & {
+    readonly cursor: string
+    readonly threadId: string
+    readonly seq: number
+    /** The first number that the event stands for, if it stands for several since the run was compacted. */
+    readonly firstSeq?: number | undefined
+  })
   | (Omit<EndEvent, "cursor"> & {
     readonly cursor: string
     readonly threadId: string
@@ -311,7 +317,12 @@ const Found = Schema.Struct({ run: Schema.NullOr(RunView) })
 const decodeJson = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Json))
 const decodeEnd = Schema.decodeUnknownOption(Schema.fromJsonString(RunEnd))
 const decodeRun = Schema.decodeUnknownOption(Schema.fromJsonString(RunView))
-const ofRun = { runId: RunId, threadId: Schema.String, seq: Schema.NullOr(Schema.Natural) }
+const ofRun = {
+  runId: RunId,
+  threadId: Schema.String,
+  seq: Schema.NullOr(Schema.Natural),
+  firstSeq: Schema.optionalKey(Schema.Natural)
+}
 const decodeFollowed = {
   data: Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ ...ofRun, data: Schema.Json }))),
   end: Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ ...ofRun, end: RunEnd })))
@@ -508,7 +519,8 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       const runId = value._tag === "Run" ? value.run.runId : value.runId
       const seq = value._tag === "Run" ? 0 : value._tag === "Data" ? value.seq : Option.getOrUndefined(value.seq)
       const before = seqs.get(runId)
-      if (seq !== undefined && before !== undefined && seq !== before + 1) {
+      const first = value._tag === "Data" ? value.firstSeq ?? seq : seq
+      if (first !== undefined && before !== undefined && first !== before + 1) {
         return { _tag: "Fail", error: garbled("events were missing from the stream") }
       }
       if (value._tag === "End") seqs.delete(runId)
@@ -557,7 +569,8 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     const take = (event: Sse.Event): Step<RunEvent, RunsErrorReason> => {
       // The number of the next event is known, so neither a server nor a proxy can repeat or drop one unnoticed.
       const cursor = Option.getOrUndefined(parseCursor(event.id ?? ""))
-      const isNext = cursor === trail.cursor + 1
+      // An event of a run that was compacted may stand for several, as its id says.
+      const isNext = Number.parseInt(event.id ?? "") === trail.cursor + 1
       switch (event.event) {
         case "data": {
           if (cursor === undefined) return { _tag: "Fail", error: garbled("an event came without its number") }

@@ -634,6 +634,122 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         retention: "4 millis"
       }))))
 
+    it.live("RUN-25 RUN-03 RUN-08: a run that has ended is compacted once, and its readers go on whole or are told", () =>
+      Effect.gen(function*() {
+        const [log, other] = yield* twoWith({ pageSize: 1, maxEventBytes: 1_000, maxTailBytes: 1 }).pipe(
+          Effect.map((nodes) => [nodes[0].log, nodes[1].log] as const)
+        )
+        const numbers = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        const whole = [{ seq: 5, data: "1-5" }, { seq: 6, data: "6" }, { seq: 9, data: "7-9" }]
+        const written = (key: string) =>
+          Effect.gen(function*() {
+            const { run } = yield* log.start(request(key))
+            // A reader of each number, from before the end; it has read so far when the run is compacted.
+            const readers = yield* Effect.forEach([0, ...numbers, 10], (count) =>
+              Effect.gen(function*() {
+                const reader = count % 2 === 0 ? log : other
+                const there = yield* Deferred.make<void>()
+                const go = yield* Deferred.make<void>()
+                const seen: Array<Run.RunEvent> = []
+                const reading = Effect.gen(function*() {
+                  const events = yield* reader.events({ runId: run.runId })
+                  if (count === 0) yield* Deferred.await(go)
+                  yield* Stream.runForEach(events, (event) => {
+                    seen.push(event)
+                    if (seen.length !== count) return Effect.void
+                    return Effect.andThen(Deferred.succeed(there, undefined), Deferred.await(go))
+                  })
+                })
+                if (count === 0) yield* Deferred.succeed(there, undefined)
+                const fiber = yield* Effect.forkChild(Effect.result(reading), { startImmediately: true })
+                return { count, there, go, fiber, seen }
+              }))
+            yield* log.append({ ...run, events: numbers })
+            yield* log.finish({ ...run, end: { status: "succeeded" } })
+            yield* Effect.forEach(readers, ({ there }) => Deferred.await(there))
+            return { run, readers }
+          })
+
+        const { readers, run } = yield* written("a")
+        const named = { runId: run.runId, owner }
+        const outcomes = yield* Effect.all(
+          [log, other, log, other].map((node) => Effect.result(node.compact({ ...named, events: whole }))),
+          { concurrency: "unbounded" }
+        )
+        assert.deepStrictEqual(
+          outcomes.map((one) => Result.isSuccess(one) ? "compacted" : one.failure.reason._tag).toSorted(),
+          ["RunCompacted", "RunCompacted", "RunCompacted", "compacted"]
+        )
+        const kept = [[1, 5, "1-5"], [undefined, 6, "6"], [7, 9, "7-9"], [undefined, 10, { status: "succeeded" }]]
+        const keptAfter = (cursor: number) => kept.filter(([, seq]) => Number(seq) > cursor)
+        const partOf = (all: ReadonlyArray<Run.RunEvent>) =>
+          all.map(({ data, firstSeq, seq }) => [firstSeq, Option.getOrUndefined(seq), data])
+        for (const { count, fiber, go, seen } of readers) {
+          const before = seen.length
+          yield* Deferred.succeed(go, undefined)
+          const result = yield* Fiber.join(fiber)
+          const after = partOf(seen.slice(before))
+          if ([0, 5, 6, 9, 10].includes(count)) {
+            assert.isTrue(Result.isSuccess(result), `${count}`)
+            assert.deepStrictEqual(after, keptAfter(count))
+          } else {
+            // What it has in hand already it may still give, and then it is told.
+            assert.deepInclude(Result.isFailure(result) ? result.failure.reason : {}, {
+              _tag: "CursorExpired",
+              compacted: true
+            }, `${count}`)
+            assert.isAtMost(after.length, 1)
+          }
+        }
+        for (const after of [0, 5, 6, 9, 10, "1-5", "7-9"]) {
+          const seq = Number(String(after).split("-").at(-1))
+          const all = yield* Stream.runCollect(Stream.unwrap(other.events({ ...named, after })))
+          assert.deepStrictEqual(partOf(all), keptAfter(seq))
+        }
+        for (const after of [1, 2, 3, 4, 7, 8, "2-8"]) {
+          const { reason } = yield* Effect.flip(log.events({ ...named, after }))
+          assert.deepInclude(reason, { _tag: "CursorExpired", compacted: true }, String(after))
+        }
+        assert.deepInclude(yield* log.get(named), { lastSeq: 10, status: "succeeded" })
+        const { events: following } = yield* other.follow({ owner, threadId: "a" })
+        const followed = yield* following.pipe(Stream.take(5), Stream.runCollect)
+        assert.deepStrictEqual(followed.map(seqOf), ["begun", 5, 6, 9, 10])
+
+        const why = (options: Partial<RunEventLog.CompactOptions>, key = "b") =>
+          Effect.gen(function*() {
+            const run = Option.getOrThrow(yield* log.getByKey({ owner, idempotencyKey: key }))
+            const call = log.compact({ runId: run.runId, owner, events: whole, ...options })
+            return (yield* Effect.flip(call)).reason._tag
+          })
+        yield* log.start(request("going"))
+        assert.strictEqual(yield* why({}, "going"), "RunNotEnded")
+        assert.strictEqual(yield* why({ runId: "none" }, "going"), "RunNotFound")
+        const b = yield* log.start(request("b"))
+        yield* log.append({ ...b.run, events: numbers })
+        yield* log.finish({ ...b.run, end: { status: "succeeded" } })
+        assert.strictEqual(yield* why({ owner: { subject: "stranger" } }), "RunNotFound")
+        assert.strictEqual(yield* why({ events: [{ seq: 9, data: "x".repeat(2_000) }] }), "LimitExceeded")
+        const misnumbered: ReadonlyArray<ReadonlyArray<number>> = [
+          [],
+          [8],
+          [10],
+          [5, 10],
+          [9, 5],
+          [5, 5, 9],
+          [0, 9],
+          [-1, 9],
+          [1.5, 9],
+          numbers
+        ]
+        for (const seqs of misnumbered) {
+          const events = seqs.map((seq) => ({ seq, data: null }))
+          assert.strictEqual(yield* why({ events }), "InvalidInput", seqs.join())
+        }
+        const all = yield* Stream.runCollect(Stream.unwrap(log.events({ runId: b.run.runId })))
+        assert.deepStrictEqual(seqs(all), [...numbers, 10])
+        yield* log.compact({ runId: b.run.runId, events: [{ seq: 9, data: "all" }] })
+      }).pipe(Effect.scoped))
+
     it.live("RUN-08: a reader follows a run that another process writes", () =>
       Effect.gen(function*() {
         const [writer, other] = yield* two

@@ -361,6 +361,8 @@ export interface RunEvent {
    * the run's row because the log holds none: no reader can continue after that.
    */
   readonly seq: Option.Option<number>
+  /** The number of the first event that it stands for, if it stands for several since the run was compacted. */
+  readonly firstSeq?: number | undefined
   readonly kind: RunEventKind
   readonly data: Schema.Json
   /** When the event was stored, in milliseconds since the epoch by the database's clock. */
@@ -400,14 +402,25 @@ export const joinDeltas = (before: Schema.Json, after: Schema.Json): Option.Opti
   )
 
 /**
- * Reads a cursor: the decimal number of the last event seen, or 0 to read from the beginning. Anything else, such as a
+ * Writes the id of an event: its number, or `3-5` if it stands for those from 3 to 5.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const eventId = (seq: number, firstSeq: number | undefined): string =>
+  firstSeq === undefined ? String(seq) : `${firstSeq}-${seq}`
+
+/**
+ * Reads a cursor: the decimal number of the last event seen, or its id, or 0 to read from the beginning. Anything else, such as a
  * sign, an exponent, a leading zero or a number above 2^53 - 1, is none.
  *
  * @category converting
  * @since 0.1.0
  */
 export const parseCursor = (text: string): Option.Option<number> =>
-  /^(?:0|[1-9][0-9]{0,15})$/.test(text) ? Option.liftPredicate(Number(text), Number.isSafeInteger) : Option.none()
+  /^(?:0|(?:[1-9][0-9]{0,15}-)?[1-9][0-9]{0,15})$/.test(text)
+    ? Option.liftPredicate(Number(text.slice(text.indexOf("-") + 1)), Number.isSafeInteger)
+    : Option.none()
 
 /**
  * Stands for the cursor of a reader that begins with what comes next.

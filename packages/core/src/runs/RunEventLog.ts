@@ -21,6 +21,7 @@ import type {
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EventsOptions,
   ExecutedRunRequest,
   FollowedRuns,
@@ -49,6 +50,7 @@ export type {
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EventsOptions,
   ExecutedRunRequest,
   Followed,
@@ -76,9 +78,11 @@ export {
   LimitExceeded,
   QuestionAnswered,
   QuestionNotFound,
+  RunCompacted,
   RunEnded,
   RunEventLogError,
   RunEventLogErrorReason,
+  RunNotEnded,
   RunNotFound,
   ShuttingDown,
   StorageFailure,
@@ -179,6 +183,15 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * `QuestionAnswered`, `LimitExceeded` for a value over `maxEventBytes`, and `InvalidInput`.
    */
   readonly answer: (options: AnswerOptions) => Effect.Effect<Run, RunEventLogError>
+  /**
+   * Replaces the events of a run that has ended by fewer, in one step: the words of an answer by the answer, for example. Each
+   * has the number of the last event that it stands for, so that a reader who stands there goes on without a gap or a repeat;
+   * one who stands within them is told `CursorExpired`. It is done once for a run: of n callers exactly one succeeds.
+   *
+   * Fails with `RunNotFound`, `RunNotEnded`, `RunCompacted`, `CursorExpired` if the events have been deleted, `LimitExceeded`,
+   * and with `InvalidInput` if the numbers do not ascend to the last before the end, or there are no fewer events than before.
+   */
+  readonly compact: (options: CompactOptions) => Effect.Effect<Run, RunEventLogError>
   /** Keeps the lease of a run that was started with `start`. Fails with `RunNotFound`, `RunEnded` and `Fenced`. */
   readonly heartbeat: (run: WrittenRun) => Effect.Effect<void, RunEventLogError>
   /**

@@ -203,6 +203,17 @@ export interface EventsOptions extends NamedRun {
 }
 
 /**
+ * Describes the events that are kept of a run that has ended. Each stands for the events after the one before it, up to the
+ * number `seq`; the last for those up to the end, which stays.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CompactOptions extends NamedRun {
+  readonly events: ReadonlyArray<{ readonly seq: number; readonly data: Schema.Json }>
+}
+
+/**
  * Describes which runs to follow: an owner's, or those of one of its threads.
  *
  * @category models

@@ -15,7 +15,7 @@ import type { RunEventLogError } from "./runErrors.ts"
 /** As much as this does not wait for the window. */
 const maxWaiting = { bytes: 64 * 1024, events: 64 }
 
-/** Makes a writer that holds deltas back for a time at most, and what is to be done when its program has ended. */
+/** Makes a writer that holds deltas back for a time at most, and the step that stores the rest when its program has ended. */
 export const make = Effect.fnUntraced(function*(options: {
   readonly writer: RunWriter
   readonly window: Duration.Duration

@@ -37,6 +37,7 @@ import type {
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EventsOptions,
   ExecutedRunRequest,
   Followed,
@@ -64,8 +65,10 @@ import {
   QuestionAnswered,
   QuestionNotFound,
   refusal,
+  RunCompacted,
   RunEnded,
   type RunEventLogError,
+  RunNotEnded,
   RunNotFound,
   ShuttingDown,
   storage,
@@ -390,7 +393,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     if (cursor > row.lastSeq && after !== latest) {
       return yield* fail(new CursorBeyondEnd({ runId, cursor, lastSeq: row.lastSeq }))
     }
-    return following.follow(row, Math.min(cursor, row.lastSeq))
+    const place = Math.min(cursor, row.lastSeq)
+    // One that has been compacted has fewer events than numbers.
+    if (row.endSeq !== null && row.eventCount < row.endSeq - 1 && place > 0) {
+      const [next] = yield* storage(repository.read({ runId, after: place, limit: 1 }))
+      if (Following.isWithin(next, place)) return yield* fail(new CursorExpired({ runId, compacted: true }))
+    }
+    return following.follow(row, place)
   })
 
   /** Says where a reader of many runs begins. */
@@ -509,6 +518,38 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           return yield* fail(new QuestionNotFound({ runId, name }))
         case "Ended":
           return yield* fail(new RunEnded({ runId, status: outcome.status }))
+        case "Unknown":
+          return yield* fail(new RunNotFound({ runId }))
+      }
+    }),
+    compact: Effect.fn("RunEventLog.compact")(function*({ events, owner, runId }: CompactOptions) {
+      yield* checkInput({ owner })
+      const encoded = yield* Effect.forEach(
+        events,
+        ({ data, seq }) =>
+          Effect.map(encodeEvent(runId, "events", data, (data) => data), (event) => ({ seq, ...event }))
+      )
+      const outcome = isRunId(runId)
+        ? yield* storage(
+          repository.compact({ runId, ownerKey: owner === undefined ? undefined : ownerKey(owner), events: encoded })
+        )
+        : { _tag: "Unknown" as const }
+      switch (outcome._tag) {
+        case "Compacted":
+          return toRun(outcome.run)
+        case "NotEnded":
+          return yield* fail(new RunNotEnded({ runId }))
+        case "AlreadyCompacted":
+          return yield* fail(new RunCompacted({ runId }))
+        case "Expired":
+          return yield* fail(new CursorExpired({ runId }))
+        case "Misnumbered":
+          return yield* fail(
+            new InvalidInput({
+              field: "events",
+              expected: "fewer than the run has, with ascending numbers up to that of the last event before the end"
+            })
+          )
         case "Unknown":
           return yield* fail(new RunNotFound({ runId }))
       }
