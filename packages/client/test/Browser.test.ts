@@ -95,7 +95,7 @@ describe("a page", () => {
         yield* sees("1")
 
         // An open connection is replaced: the browser does not say that it is dead.
-          yield* Effect.sleep("1 second")
+        yield* Effect.sleep("1 second")
         yield* step(() => context.setOffline(true))
         yield* step(() => context.setOffline(false))
         yield* eventually(() => requests === 2)
