@@ -40,6 +40,7 @@ import { Broken, garbled, type Refusal } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget } from "./internal/budget.ts"
 import { noContent, read, type ReaderOptions, type Step } from "./internal/eventReader.ts"
 import { defaults, type InvalidRunsOptions, type Options, type Settings, toSettings } from "./internal/runsOptions.ts"
+import { ReconnectHints } from "./ReconnectHints.ts"
 import {
   QuestionUnknown,
   RunEnded,
@@ -401,6 +402,7 @@ const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): Run
 const build = Effect.fnUntraced(function*(settings: Settings) {
   const { httpClient } = yield* Connection
   const random = yield* SecureRandom
+  const hints = yield* ReconnectHints
   const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
   // A stream's connection ends with its scope, also while it has no reader.
   const { events, follow, followThread } = yield* HttpApiClient.group(SallyportApi, {
@@ -417,7 +419,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     Effect.suspend(() => {
       const trail = new Trail()
       if (runId !== null) trail.enter({ runId })
-      return ask(makeBudget(settings), send, schema, settings.requestTimeout).pipe(
+      return ask(makeBudget(settings, hints), send, schema, settings.requestTimeout).pipe(
         Effect.mapError((refusal) => trail.error(reasonOf(refusal, runId)))
       )
     })
@@ -479,7 +481,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       budget: {
         ...work.budget,
         spend: (broken, startedAt) => Effect.andThen(lost, work.budget.spend(broken, startedAt)),
-        pause: Effect.andThen(lost, work.budget.pause)
+        pause: (broken) => Effect.andThen(lost, work.budget.pause(broken))
       },
       idleTimeout: settings.idleTimeout,
       steadyAfter: settings.steadyAfter,
@@ -627,7 +629,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     )
   }
 
-  const newWork = () => ({ budget: makeBudget(settings), trail: new Trail() })
+  const newWork = () => ({ budget: makeBudget(settings, hints), trail: new Trail() })
 
   const find: Runs["Service"]["find"] = Effect.fn("Runs.find")(function*({ idempotencyKey, threadId }) {
     yield* Effect.mapError(checkIntent({ idempotencyKey, threadId }), (error) => new Trail().error(error))

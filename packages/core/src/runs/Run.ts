@@ -251,6 +251,45 @@ export const RunAnswer = Schema.Struct({ name: key, value: Input.json })
  */
 export type RunAnswer = typeof RunAnswer.Type
 
+/**
+ * Describes what a page or a terminal can show of a question: its text, and the answers to choose from. Without choices any
+ * text is an answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RunPrompt = Schema.Struct({
+  text: Schema.optionalKey(Schema.String),
+  /** Each is an answer as it stands. */
+  choices: Schema.optionalKey(Schema.NonEmptyArray(Schema.Json))
+})
+/**
+ * @see {@link RunPrompt}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RunPrompt = typeof RunPrompt.Type
+
+const decodePrompt = Schema.decodeUnknownOption(RunPrompt)
+
+/**
+ * Reads what a question asks. A text is asked as it stands, an object by the fields of {@link RunPrompt}; what has another
+ * form is asked as JSON, and `null` by the question's name.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const promptOf = ({ ask, name }: RunQuestion): Required<Pick<RunPrompt, "text">> & RunPrompt => {
+  if (ask === null) return { text: name }
+  if (typeof ask === "string") return { text: ask }
+  const prompt = Option.filter(decodePrompt(ask), ({ choices, text }) => choices !== undefined || text !== undefined)
+  return Option.match(prompt, {
+    onNone: () => ({ text: JSON.stringify(ask) }),
+    onSome: (prompt) => ({ ...prompt, text: prompt.text ?? name })
+  })
+}
+
 const decodeQuestion = Schema.decodeUnknownOption(Schema.Struct({ question: RunQuestion }))
 const decodeAnswer = Schema.decodeUnknownOption(Schema.Struct({ answer: RunAnswer }))
 
