@@ -1,6 +1,7 @@
 /**
  * Describes the endpoints with which a client starts a run, leaves it, and joins it again.
  */
+import * as Input from "@sallyport/core/Input"
 import {
   IdempotencyKey,
   RunAnswer,
@@ -101,7 +102,7 @@ const cursorEvent = Schema.Struct({
  * @since 0.1.0
  */
 export const RunStreamEvent = Schema.Union([
-  Schema.Struct({ id: Schema.String, event: Schema.Literal("data"), data: Schema.fromJsonString(Schema.Json) }),
+  Schema.Struct({ id: Schema.String, event: Schema.Literal("data"), data: Schema.fromJsonString(Input.json) }),
   Schema.Struct({
     id: Schema.optionalKey(Schema.UndefinedOr(Schema.String)),
     event: Schema.Literal("end"),
@@ -131,7 +132,7 @@ export const RunsStreamEvent = Schema.Union([
   Schema.Struct({
     id: Schema.String,
     event: Schema.Literal("data"),
-    data: Schema.fromJsonString(Schema.Struct({ ...ofRun, data: Schema.Json }))
+    data: Schema.fromJsonString(Schema.Struct({ ...ofRun, data: Input.json }))
   }),
   Schema.Struct({
     id: Schema.String,
@@ -175,7 +176,7 @@ export const IdempotencyKeyHeader = Schema.Trim.check(
 
 const startPayload = Schema.Struct({
   threadId: ThreadId,
-  input: Schema.Json,
+  input: Input.json,
   /** What the run does if its thread is busy: `reject` unless given. Not compared when a request is repeated. */
   whenBusy: Schema.optionalKey(WhenBusy),
   /** What the run continues. It is kept with the run, and is not compared when a request is repeated. */

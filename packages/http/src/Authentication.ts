@@ -510,12 +510,13 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
 )
 
 /**
- * Bounds the body of a request unless the host says otherwise.
+ * Bounds the body of a request unless the host says otherwise: 256 KiB. More takes longer to parse, at worst, than another
+ * request should wait for.
  *
  * @category constants
  * @since 0.1.0
  */
-export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.mebibytes(1)
+export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.kibibytes(256)
 
 /**
  * Bounds the bodies that anyone may send, and those of endpoints that take no more: to read a mebibyte of brackets takes
