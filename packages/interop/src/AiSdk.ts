@@ -327,7 +327,37 @@ const endChunks = (data: string, told: boolean): ReadonlyArray<UIMessageChunk> =
   }
 }
 
-const isChunk = (data: Schema.Json): boolean => typeof data === "object" && data !== null && "type" in data
+const isChunk = (data: Schema.Json | UIMessageChunk): data is UIMessageChunk =>
+  typeof data === "object" && data !== null && "type" in data
+
+/**
+ * Makes what leaves out the chunks that a page has. A part that was begun in them is begun again before what belongs to it:
+ * the library goes on with a message, but not with a part of it.
+ */
+const makeTail = () => {
+  const begun = new Set<string>()
+  const partOf = (chunk: UIMessageChunk) => {
+    const [, kind, what] = /^(text|reasoning)-(start|delta|end)$/.exec(chunk.type) ?? []
+    return (kind === "text" || kind === "reasoning") && "id" in chunk && typeof chunk.id === "string"
+      ? { kind, what, id: chunk.id, key: `${kind}/${chunk.id}` }
+      : undefined
+  }
+  return {
+    skip: (chunks: ReadonlyArray<UIMessageChunk>): void => {
+      for (const part of chunks.map(partOf)) {
+        if (part?.what === "start") begun.add(part.key)
+        else if (part?.what === "end") begun.delete(part.key)
+      }
+    },
+    add: (chunks: ReadonlyArray<UIMessageChunk>): ReadonlyArray<UIMessageChunk> =>
+      chunks.flatMap((chunk) => {
+        const part = partOf(chunk)
+        return part !== undefined && begun.delete(part.key) && part.what !== "start"
+          ? [{ type: part.kind === "text" ? "text-start" : "reasoning-start", id: part.id }, chunk]
+          : [chunk]
+      })
+  }
+}
 
 /**
  * Reads the answer of a run, and follows it to its end, or to a tool call that needs an approval: the page answers by
@@ -351,6 +381,7 @@ export const follow = Effect.fn("AiSdk.follow")(function*(
   const events = yield* Effect.mapError(log.eventsEncoded(named), problem)
   const messageId = Option.match(decodeMetadata(metadata), { onNone: () => runId, onSome: ({ message }) => message })
   const asked = new Map<string, Schema.Json>()
+  const tail = makeTail()
   let told = false
 
   /** Tells whether a question has no answer yet. */
@@ -371,7 +402,11 @@ export const follow = Effect.fn("AiSdk.follow")(function*(
     text: string,
     seq: number
   ): Effect.fn.Return<{ readonly chunks: ReadonlyArray<UIMessageChunk>; readonly last: boolean }, RunEventLogError> {
-    const data: Schema.Json = JSON.parse(text)
+    const data: Schema.Json | UIMessageChunk = JSON.parse(text)
+    if (isChunk(data)) {
+      told ||= data.type === "error"
+      return { chunks: [data], last: false }
+    }
     const question = Option.getOrUndefined(questionOf(data))
     const answer = Option.getOrUndefined(answerOf(data))
     if (question !== undefined) {
@@ -398,17 +433,18 @@ export const follow = Effect.fn("AiSdk.follow")(function*(
         last: false
       }
     }
-    if (!isChunk(data)) return { chunks: [], last: false }
-    const chunk: UIMessageChunk = JSON.parse(text)
-    told ||= chunk.type === "error"
-    return { chunks: [chunk], last: false }
+    return { chunks: [], last: false }
   })
 
   return events.pipe(
     Stream.mapEffect(({ data, kind, seq: stored }: RunEventEncoded) => {
       if (kind === "end") return Effect.succeed({ chunks: endChunks(data, told), last: true })
       const seq = Option.getOrElse(stored, () => 0)
-      return Effect.map(dataChunks(data, seq), ({ chunks, last }) => ({ chunks: seq > after ? chunks : [], last }))
+      return Effect.map(dataChunks(data, seq), ({ chunks, last }) => {
+        if (seq > after) return { chunks: tail.add(chunks), last }
+        tail.skip(chunks)
+        return { chunks: [], last }
+      })
     }),
     Stream.takeUntil(({ last }) => last),
     Stream.map(({ chunks }) => chunks),

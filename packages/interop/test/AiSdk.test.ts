@@ -347,7 +347,7 @@ describe("AiSdk in one process", () => {
                 else assert.strictEqual(error?.message, how === "told" ? "The model is out of order" : "The run failed")
               })))
           ),
-          { numRuns: 60 }
+          { numRuns: 30 }
         )
       ),
     120_000
@@ -374,7 +374,12 @@ describe("AiSdk in one process", () => {
         yield* emit({ type: "text-end", id: "t" })
         for (const toolCallId of ["first", "second"]) {
           yield* emit({ type: "tool-input-available", toolCallId, toolName: "deploy", input: {} })
+          // Something goes on being said while the person is asked.
+          yield* emit({ type: "text-start", id: toolCallId })
+          yield* emit({ type: "text-delta", id: toolCallId, delta: " I ask" })
           const approval = yield* approve({ toolCallId })
+          yield* emit({ type: "text-delta", id: toolCallId, delta: ` ${toolCallId}.` })
+          yield* emit({ type: "text-end", id: toolCallId })
           yield* emit({ type: "tool-output-available", toolCallId, output: approval })
         }
         const answer = yield* run.ask("where", { message: "To where?" })
@@ -417,6 +422,7 @@ describe("AiSdk in one process", () => {
       })
       assert.deepStrictEqual(asked, [{ name: "where", ask: { message: "To where?" } }])
       assert.strictEqual(executed, 1)
+      assert.strictEqual(answerOf(chat), "Shall I? I ask first. I ask second.")
       const parts = chat.messages.at(-1)?.parts.flatMap((part) => isToolUIPart(part) ? [part.output] : [])
       assert.deepStrictEqual(parts, [{ approved: true }, { approved: false, reason: "no" }])
       yield* Effect.promise(() => chat.stop())

@@ -295,9 +295,9 @@ describe("McpTasks", () => {
                 })).pipe(Effect.provide(Layer.merge(slowly(delayMillis), Logger.layer([]))))
               )
           ),
-          { numRuns: 60 }
+          { numRuns: 30 }
         )
       ),
-    60_000
+    120_000
   )
 })
