@@ -133,8 +133,9 @@ const watchBody = (
 /**
  * Guards the whole router: a request to a name that is not the server's is refused, each client's address has one form,
  * and no answer, an error or a 404 among them, goes without the headers of {@link harden}. A fault that a route has no answer
- * for, a host's own among them, is a 500 with the trace id under which the log has it. `Sallyport.layer` has it; a host that
- * mounts the groups one by one adds it beside them.
+ * for, a host's own among them, is a 500 with the trace id under which the log has it. A request that the server does not get
+ * to the end of, because it stops, is a typed 503 on every route. `Sallyport.layer` has it; a host that mounts the groups one
+ * by one adds it beside them.
  *
  * **Details**
  *
@@ -164,7 +165,7 @@ export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | AuthPolicy
           Effect.andThen(measured, onAnswer),
           Effect.matchEffect(checkHost, {
             onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
-            onSuccess: () => Effect.catchCause(app, answerFault)
+            onSuccess: () => whenStopped(Wire.whenStopped)(Effect.catchCause(app, answerFault))
           })
         ).pipe(Effect.provideService(WireFailure.UntracedRequest, untraced))
       })
