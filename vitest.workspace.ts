@@ -11,7 +11,7 @@ const conditions = ["sallyport-source", "node", "development|production"]
 const onDatabases = [
   "packages/*/test/**/*.databases.test.ts",
   "packages/*/test/**/*.postgres.test.ts",
-  "faults/test/*.databases.test.ts"
+  "{faults,examples/*}/test/*.databases.test.ts"
 ]
 
 export default defineConfig({

@@ -1,6 +1,6 @@
 /**
  * Provides the server as one layer: the agent's runs behind Sallyport's routes, a page, and one SQLite file for all of
- * it.
+ * it, or a PostgreSQL database that several servers share.
  */
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
 import {
@@ -11,6 +11,7 @@ import {
   SessionCredentialService
 } from "@sallyport/core"
 import { Sallyport, Shutdown } from "@sallyport/http"
+import { PgDatabase, PgRepositories } from "@sallyport/pg"
 import { SqlRepositories } from "@sallyport/core"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Layer } from "effect"
@@ -27,15 +28,25 @@ const runs = RunEventLog.layerWith({ heartbeatInterval: "1 second", lease: "3 se
 const services = Layer.mergeAll(BootstrapCredentialService.layer, SessionCredentialService.layer, runs)
 const upkeep = Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper())
 
-export const layer = ({ directory, port }: { readonly directory: string; readonly port: number }) =>
-  HttpRouter.serve(Layer.merge(routes, upkeep)).pipe(
+export interface Options {
+  readonly directory: string
+  readonly port: number
+  /** Whether other processes serve the same runs, on the PostgreSQL database of `SALLYPORT_DATABASE_URL`. */
+  readonly shared: boolean
+}
+
+export const layer = ({ directory, port, shared }: Options) => {
+  const repositories = shared
+    ? Layer.provide(PgRepositories.layerConfig, PgDatabase.layerConfig)
+    : Layer.provide(SqlRepositories.layer, SqliteClient.layer({ filename: `${directory}/agent.db` }))
+  return HttpRouter.serve(Layer.merge(routes, upkeep)).pipe(
     Shutdown.graceful,
-    Layer.provide(Agent.layer),
+    Layer.provide(shared ? Agent.layerResumable : Agent.layer),
     Layer.provide(Changes.layer),
     Layer.provideMerge(services),
-    Layer.provide([SqlRepositories.layer, SecretStore.layerFileSystem(`${directory}/secrets`)]),
-    Layer.provide(SqliteClient.layer({ filename: `${directory}/agent.db` })),
+    Layer.provide([repositories, SecretStore.layerFileSystem(`${directory}/secrets`)]),
     Layer.provide(AuthPolicy.layer({ host: "127.0.0.1" })),
     Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port })),
     Layer.provide(NodeCrypto.layer)
   )
+}

@@ -1,79 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
-import { fileURLToPath } from "node:url"
-import type { Browser, Page } from "playwright-core"
-import { browser, profile, step } from "../../../test-support/browser.ts"
-import { network } from "../../../test-support/network.ts"
-import { program, temporaryDirectory, timeout } from "../../../test-support/programs.ts"
-
-const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
-
-const serve = Effect.fnUntraced(function*(directory: string) {
-  const running = yield* program(main, [], { AGENT_STATE: directory, PORT: "0", AGENT_CHANGE_TAKES: "200 millis" })
-  const line = yield* Effect.orDie(running.printed(/http:\S+#token=\S+/))
-  return { ...running, pairingUrl: line, url: new URL(line).origin }
-})
-
-/** Starts a server behind a network, and a page that is paired with it. */
-const scene = Effect.fnUntraced(function*(directory: string): Effect.fn.Return<
-  {
-    readonly server: Effect.Success<ReturnType<typeof serve>>
-    readonly wire: Effect.Success<ReturnType<typeof network>>
-    readonly page: Page
-    readonly open: Effect.Effect<Page>
-    readonly chromium: Browser
-  },
-  never,
-  Scope.Scope
-> {
-  const server = yield* serve(directory)
-  const wire = yield* network(server)
-  const chromium = yield* browser
-  const context = yield* profile(chromium)
-  const page = yield* step(() => context.newPage())
-  yield* step(() => page.goto(server.pairingUrl.replace(server.url, wire.url)))
-  yield* step(() => page.click("button[data-kind=primary][aria-disabled=false]"))
-  yield* step(() => page.waitForSelector("#start:visible"))
-  const open = step(async () => {
-    const page = await context.newPage()
-    await page.goto(wire.url)
-    return page
-  })
-  return { server, wire, page, open, chromium }
-})
-
-const changes = 12
-// A sentence, the changes, the question, the answer, and a sentence.
-const events = changes + 4
-
-const seen = (page: Page, seq: number) => step(() => page.waitForSelector(`li[data-seq="${seq}"]`))
-
-const isLost = (page: Page) =>
-  step(() =>
-    page.waitForFunction(() => document.getElementById("connection")?.textContent?.startsWith("Connection lost"))
-  )
-
-const log = (page: Page) =>
-  step(() =>
-    page.$$eval(
-      "li",
-      (items) =>
-        items.map((item) => ({
-          seq: Number(item.dataset.seq),
-          text: item.textContent,
-          reused: item.className === "reused"
-        }))
-    )
-  )
-
-const ended = (page: Page) =>
-  step(async () => {
-    const end = await page.waitForFunction(() => document.body.dataset.end)
-    return end.jsonValue()
-  })
-
-const numbers = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
+import { step } from "../../../test-support/browser.ts"
+import { temporaryDirectory, timeout } from "../../../test-support/programs.ts"
+import { ended, events, isLost, log, numbers, scene, seen, serve } from "./support.ts"
 
 describe("a page and the run of an agent", () => {
   it.live(

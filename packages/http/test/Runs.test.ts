@@ -389,6 +389,111 @@ describe("another owner's run", () => {
     }))
 })
 
+describe("an insider", () => {
+  it.live("RUN-18 RUN-20 RUN-22: neither answers, interrupts nor queues behind a run that is another's, or without the scope", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ program: ({ run }) => run.ask("go on?", "Shall I?") })
+      const ada = yield* server.token({ subject: "ada" })
+      const { runId } = runOf(yield* post(server, ada, {}))
+      const path = `/api/runs/${String(runId)}`
+      const statusOf = (token: string) =>
+        Effect.map(server.send({ path, headers: bearer(token) }), ({ json }) => json.status)
+      while ((yield* statusOf(ada)) !== "waiting") yield* Effect.sleep("10 millis")
+
+      // Another subject uses the same thread and key, in each way: a thread of a subject's is its own.
+      const bob = yield* server.token({ subject: "bob" })
+      for (const whenBusy of ["reject", "enqueue", "interrupt"]) {
+        const started = yield* server.send({
+          path: "/api/runs",
+          headers: { ...bearer(bob), "idempotency-key": whenBusy },
+          body: { threadId: "thread", input: null, whenBusy }
+        })
+        assert.include([201, 409], started.status)
+        if (started.status === 201) assert.notStrictEqual(runOf(started).runId, runId)
+      }
+      const answer = { path: `${path}/answers`, body: { name: "go on?", value: "bob was here" } }
+      assertError(yield* server.send({ ...answer, headers: bearer(bob) }), notFound)
+      // The same subject, by a session that may only read, and by one that may only operate.
+      const reader = yield* server.token({ subject: "ada", scopes: ["runs:read"] })
+      for (
+        const request of [answer, { path: `${path}/abort`, body: {} }, {
+          path: "/api/threads/thread/abort",
+          body: { idempotencyKey: "key" }
+        }]
+      ) {
+        assert.strictEqual((yield* server.send({ ...request, headers: bearer(reader) })).status, 403)
+      }
+      for (const whenBusy of ["reject", "enqueue", "interrupt"]) {
+        const started = yield* server.send({
+          path: "/api/runs",
+          headers: { ...bearer(reader), "idempotency-key": whenBusy },
+          body: { threadId: "thread", input: null, whenBusy }
+        })
+        assert.strictEqual(started.status, 403)
+      }
+      // A page of another site that has the browser send its cookie.
+      const cookie = yield* server.cookie
+      for (
+        const headers of [{ origin: "https://evil.example" }, { "sec-fetch-site": "cross-site" }, { origin: "null" }]
+      ) {
+        assert.strictEqual((yield* server.send({ ...answer, headers: { cookie, ...headers } })).status, 403)
+      }
+      assert.strictEqual(yield* statusOf(ada), "waiting")
+      for (const name of ["__proto__", "constructor", "toString"]) {
+        const other = yield* server.send({ path: `${path}/answers`, headers: bearer(ada), body: { name, value: true } })
+        assertError(other, { status: 404, tag: "NotFound", code: "question_not_found" })
+      }
+      const value: unknown = JSON.parse(`{"__proto__":{"admin":true},"constructor":{"prototype":1},"toString":null}`)
+      const taken = yield* server.send({
+        path: `${path}/answers`,
+        headers: bearer(ada),
+        body: { name: "go on?", value }
+      })
+      assert.strictEqual(taken.status, 200)
+      const end = (yield* untilEnd(server, ada, runId)).at(-1)
+      assert.strictEqual(end?.event, "end")
+      // What was sent comes back as it was sent, and nothing else has changed.
+      assert.strictEqual(
+        JSON.stringify(JSON.parse(end?.data ?? "").result),
+        `{"__proto__":{"admin":true},"constructor":{"prototype":1},"toString":null}`
+      )
+      assert.notProperty({}, "admin")
+    }))
+
+  it.live("C-05 HTTP-07: ids of an object's prototype, and ones that break a line, are ids like others in each path", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const token = yield* server.token()
+      const ids = [
+        "__proto__",
+        "constructor",
+        "hasOwnProperty",
+        "%0d%0aset-cookie:%20x=1",
+        "%2e%2e",
+        "%00",
+        "..%2f..%2f"
+      ]
+      for (const id of ids) {
+        for (const path of [`/api/runs/${id}`, `/api/runs/${id}/events`, `/api/threads/${id}/active-run`]) {
+          const answer = yield* server.send({ path, headers: bearer(token) })
+          assert.include([200, 400, 404], answer.status, path)
+          assert.notProperty(answer.headers, "set-cookie")
+        }
+        const link = yield* server.send({
+          path: "/api/auth/pairing-links/revoke",
+          headers: bearer(token),
+          body: { id: decodeURIComponent(id) }
+        })
+        assert.include([400, 404], link.status)
+      }
+      for (const thread of ["__proto__", "constructor"]) {
+        assert.strictEqual((yield* post(server, token, { threadId: thread, key: thread })).status, 201)
+        const found = yield* server.send({ path: `/api/threads/${thread}/active-run`, headers: bearer(token) })
+        assert.strictEqual(runOf(found).threadId, thread)
+      }
+    }))
+})
+
 describe("a client that loses its connection", () => {
   it.live("HTTP-04: continues with Last-Event-ID and gets every event once (read by an independent EventSource)", () =>
     Effect.gen(function*() {
