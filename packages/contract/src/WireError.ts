@@ -77,6 +77,7 @@ export class NotFound extends Schema.TaggedError<NotFound>()(
     "connect_not_offered",
     "run_not_found",
     "question_not_found",
+    "page_not_found",
     "credential_unknown",
     "credential_not_set"
   ]),

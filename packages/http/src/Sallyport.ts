@@ -30,6 +30,8 @@ import * as RunHandlers from "./RunHandlers.ts"
 import type { RunProgram } from "./RunProgram.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 
+export { Accent } from "@sallyport/web/WebPages"
+
 /**
  * Lists the settings of {@link layer}.
  *
@@ -45,7 +47,7 @@ export interface Options {
    * What the pages show; they call the server by the name in its policy. `false` mounts no pages: for a host with pages of its own, or one that mounts
    * them elsewhere by `WebPages.layer`.
    */
-  readonly pages?: Pick<WebPages.Options, "styleSheet" | "start"> | false | undefined
+  readonly pages?: Pick<WebPages.Options, "accent" | "styleSheet" | "start"> | false | undefined
   /** The largest body that a request may have. Default 1 MiB. */
   readonly maxBodySize?: ByteSize.ByteSize | undefined
   /** Where the OpenAPI document is served, below the prefix. Default `/api/openapi.json`. */
