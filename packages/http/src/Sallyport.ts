@@ -41,14 +41,14 @@ export { Accent } from "@sallyport/web/WebPages"
 export interface Options {
   /** The path below which all of it is mounted, the pages included. Default none. */
   readonly prefix?: `/${string}` | undefined
-  /** Where a browser goes once it is paired: a path of this server. Default `/`. */
+  /** Where a browser goes once it is paired: a path of this server. Default the start page, or `/`. */
   readonly continueTo?: `/${string}` | undefined
   /**
    * What the pages show; they call the server by the name in its policy. `false` mounts no pages: for a host with pages of its own, or one that mounts
    * them elsewhere by `WebPages.layer`.
    */
   readonly pages?: Pick<WebPages.Options, "accent" | "styleSheet" | "start"> | false | undefined
-  /** The largest body that a request may have. Default 1 MiB. */
+  /** The largest body that a request may have. Default 256 KiB. */
   readonly maxBodySize?: ByteSize.ByteSize | undefined
   /** Where the OpenAPI document is served, below the prefix. Default `/api/openapi.json`. */
   readonly openapiPath?: `/${string}` | undefined
