@@ -21,7 +21,7 @@ const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   interop: ["core", "durable-streams"],
   client: ["core", "contract"],
   react: ["core", "contract", "client"],
-  web: ["client", "react"],
+  web: ["client", "contract", "react"],
   testing: ["core", "contract", "connect", "durable-streams"],
   cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node"]
 }

@@ -6,6 +6,7 @@
  */
 import { glob, mkdir, readdir, rename, stat, utimes, writeFile } from "node:fs/promises"
 import { join, parse } from "node:path"
+import { gzipSync } from "node:zlib"
 
 const root = join(import.meta.dirname, "..")
 const web = join(root, "packages/web")
@@ -50,11 +51,16 @@ const files = async () => {
       rolldownOptions: { input: entries.map((name) => join(web, "pages", name)) }
     }
   })
-  const pages: { begin: Record<string, string>; files: Record<string, string> } = { begin: {}, files: {} }
+  const pages: {
+    begin: Record<string, string>
+    files: Record<string, { content: string; gzip: string }>
+  } = { begin: {}, files: {} }
   for (const result of [built].flat()) {
     if (!("output" in result)) continue
     for (const file of result.output) {
-      pages.files[file.fileName] = file.type === "chunk" ? file.code : String(file.source)
+      const content = file.type === "chunk" ? file.code : String(file.source)
+      // No platform has to compress when it serves them.
+      pages.files[file.fileName] = { content, gzip: gzipSync(content, { level: 9 }).toString("base64") }
       const name = file.type === "chunk" ? file.isEntry && file.name : parse(file.names[0] ?? "").name
       if (name !== false) pages.begin[name] = file.fileName
     }

@@ -56,6 +56,8 @@ export interface Options {
   readonly policy?: AuthPolicy.Kind | undefined
   /** What people call the server. */
   readonly name?: string | undefined
+  /** The colour of the pages. */
+  readonly accent?: Sallyport.Accent | undefined
   /** The address under which clients reach the server. DPoP proofs must name it. */
   readonly publicUrl?: URL | undefined
   /** The proxies whose `X-Forwarded` headers are trusted; none by default. */
@@ -176,7 +178,7 @@ export const layer = (options: Options) =>
     (state) =>
       HttpRouter.serve(
         Layer.mergeAll(
-          Sallyport.layer({ pages: { start: true } }),
+          Sallyport.layer({ pages: { start: true, accent: options.accent } }),
           ConnectRoutes.layer,
           CredentialHandlers.layerRoutes(),
           TrustedProxies.layer(options.trustedProxies ?? [])

@@ -4,6 +4,7 @@
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
+import { Accent } from "@sallyport/http/Sallyport"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
@@ -56,6 +57,12 @@ const flags = {
   name: Flag.String("name").pipe(
     Flag.withDescription("What people call this server: its pages show it instead of the address"),
     Flag.withFallbackConfig(Config.String("SALLYPORT_NAME")),
+    Flag.optional
+  ),
+  accent: Flag.String("accent").pipe(
+    StoreCommands.readAs(Accent, "a colour such as #7a1f5c"),
+    Flag.withDescription("The colour of buttons and links on the pages, such as #7a1f5c"),
+    Flag.withFallbackConfig(Config.schema(Accent, "SALLYPORT_ACCENT")),
     Flag.optional
   ),
   publicUrl: Flag.String("public-url").pipe(
@@ -148,7 +155,7 @@ export const serve = Command.make(
   "serve",
   flags,
   Effect.fnUntraced(
-    function*({ host, json, name, policy, port, publicUrl, stateDir, trustedProxy, ...others }) {
+    function*({ accent, host, json, name, policy, port, publicUrl, stateDir, trustedProxy, ...others }) {
       const base = Option.isSome(publicUrl)
         ? new URL(yield* Effect.fromResult(PairingUrl.httpBase(publicUrl.value)))
         : undefined
@@ -163,6 +170,7 @@ export const serve = Command.make(
         database: StoreCommands.databaseOf(others),
         policy: Option.getOrUndefined(policy),
         name: Option.getOrUndefined(name),
+        accent: Option.getOrUndefined(accent),
         publicUrl: base,
         trustedProxies,
         keepAliveTimeout: Option.getOrUndefined(others.keepAliveTimeout),

@@ -46,7 +46,7 @@ describe("the pages of a backend", () => {
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
-        const server = yield* Sallyport.serve(state, "--name", "workbench")
+        const server = yield* Sallyport.serve(state, "--name", "workbench", "--accent", "#7a1f5c")
         const chromium = yield* Browser.browser
         const context = yield* Browser.profile(chromium)
         const { page, problems } = yield* open(context)
@@ -69,6 +69,13 @@ describe("the pages of a backend", () => {
         yield* text(page, /^Live$/m)
         yield* axe(page, "connections")
         assert.strictEqual(yield* step(() => page.title()), "Connections · workbench")
+        assert.include(
+          ["#7a1f5c", "rgb(122, 31, 92)"],
+          yield* step(async () => {
+            await page.emulateMedia({ colorScheme: "light" })
+            return page.evaluate(() => getComputedStyle(document.documentElement).getPropertyValue("--accent").trim())
+          })
+        )
 
         // Neither the address of another site nor one without a host leads away from here.
         for (const address of ["https://evil.example/", "//evil.example/", "/\\evil.example/", "javascript:alert(1)"]) {

@@ -78,6 +78,7 @@ export class NotFound extends Schema.TaggedError<NotFound>()(
     "run_not_found",
     "thread_not_found",
     "question_not_found",
+    "page_not_found",
     "credential_unknown",
     "credential_not_set"
   ]),

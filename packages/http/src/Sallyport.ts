@@ -30,6 +30,8 @@ import * as RunHandlers from "./RunHandlers.ts"
 import type { RunProgram } from "./RunProgram.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 
+export { Accent } from "@sallyport/web/WebPages"
+
 /**
  * Lists the settings of {@link layer}.
  *
@@ -39,13 +41,13 @@ import * as SessionHandlers from "./SessionHandlers.ts"
 export interface Options {
   /** The path below which all of it is mounted, the pages included. Default none. */
   readonly prefix?: `/${string}` | undefined
-  /** Where a browser goes once it is paired: a path of this server. Default `/`. */
+  /** Where a browser goes once it is paired: a path of this server. Default the start page, or `/`. */
   readonly continueTo?: `/${string}` | undefined
   /**
    * What the pages show; they call the server by the name in its policy. `false` mounts no pages: for a host with pages of its own, or one that mounts
    * them elsewhere by `WebPages.layer`.
    */
-  readonly pages?: Pick<WebPages.Options, "styleSheet" | "start"> | false | undefined
+  readonly pages?: Pick<WebPages.Options, "accent" | "styleSheet" | "start"> | false | undefined
   /** The largest body that a request may have. Default 256 KiB. */
   readonly maxBodySize?: ByteSize.ByteSize | undefined
   /** Where the OpenAPI document is served, below the prefix. Default `/api/openapi.json`. */

@@ -64,15 +64,19 @@ const ownPath = (address: string | null): Option.Option<string> => {
 export const show = (content: (place: Place) => ReactNode) => {
   const element = document.getElementById("root")
   if (element === null) return
-  const { api = "", continueTo = "/", name = "", root = "./", start = "" } = element.dataset
+  const { api = "", continueTo = "", name = "", root = "./", start = "" } = element.dataset
   const pages = new URL(root, location.href)
   const address = (path: string) => new URL(path, pages).pathname
+  const begin = start === "" ? Option.none<string>() : Option.some(address(start))
   const place: Place = {
     name: name === "" ? location.host : name,
     connections: address("connections"),
-    start: start === "" ? Option.none() : Option.some(address(start)),
+    start: begin,
     pair: `${address("pair")}?${new URLSearchParams({ continue: location.pathname })}`,
-    next: Option.getOrElse(ownPath(new URLSearchParams(location.search).get("continue")), () => continueTo)
+    next: Option.getOrElse(
+      ownPath(new URLSearchParams(location.search).get("continue")),
+      () => continueTo === "" ? Option.getOrElse(begin, () => "/") : continueTo
+    )
   }
   const client = ManagedRuntime.make(
     SallyportClient.layer({

@@ -5,13 +5,21 @@
  * They are served from memory. Their content security policy admits no script, style or frame from elsewhere, and nothing
  * inline.
  */
+import * as WireError from "@sallyport/contract/WireError"
+import * as WireFailure from "@sallyport/contract/WireFailure"
 import * as Effect from "effect/Effect"
+import * as Base64 from "effect/encoding/Base64"
 import * as Hash from "effect/Hash"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import type * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { type Accent, styleSheet } from "./internal/accent.ts"
+
+export { Accent } from "./internal/accent.ts"
 
 /**
  * Lists the settings of {@link layer}.
@@ -24,12 +32,17 @@ export interface Options {
   readonly prefix?: `/${string}` | undefined
   /** The path below which `Sallyport.layer` is mounted: its `prefix`. Default the path of the pages. */
   readonly api?: `/${string}` | undefined
-  /** Where a browser goes once it is paired: a path of this server. Default `/`. */
+  /** Where a browser goes once it is paired: a path of this server. Default the start page, or `/`. */
   readonly continueTo?: `/${string}` | undefined
   /** Whether `GET /` shows the start page of the reference backend, which tries a run. Default `false`. */
   readonly start?: boolean | undefined
   /** What people call this server: the `name` of its policy. Default the name in its address. */
   readonly name?: string | undefined
+  /**
+   * The colour of buttons, links and focus: `Accent.make("#7a1f5c")`. It is made darker or lighter as far as text in it and
+   * on it needs that to be readable, in both schemes. Default a blue.
+   */
+  readonly accent?: Accent | undefined
   /**
    * A style sheet that the pages load after their own: `:root { --accent: #7a1f5c }`. `docs/pages.md` lists the custom
    * properties.
@@ -59,22 +72,65 @@ const built = Effect.tryPromise({
 
 const escaped = (text: string) => text.replaceAll(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`)
 
+/** Names the path below which the pages stand, relative to the address at which one of them was asked for. */
+const rootFrom = (page: string, url: string): string => {
+  const [address = ""] = url.split(/[?#]/)
+  if (page !== "/") return address.endsWith("/") ? "../" : "./"
+  return address.endsWith("/") ? "./" : `./${address.slice(address.lastIndexOf("/") + 1)}/`
+}
+
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
   "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-/** Answers with a file whose name changes with its content, or with 304 to a browser that has it. */
-const asset = (name: string, content: string) => {
-  const etag = `"${name}"`
-  const headers = { etag, "cache-control": "public, max-age=31536000, immutable" }
+/** Tells whether a client takes what is compressed with gzip (RFC 9110 section 12.5.3). */
+const takesGzip = (accepted: string): boolean => {
+  const weights = new Map(
+    accepted.toLowerCase().split(",").map((entry) => {
+      const [coding = "", ...parameters] = entry.split(";").map((part) => part.trim())
+      return [coding, Number(parameters.find((part) => part.startsWith("q="))?.slice(2) ?? 1)]
+    })
+  )
+  return (weights.get("gzip") ?? weights.get("x-gzip") ?? weights.get("*") ?? 0) > 0
+}
+
+/**
+ * Answers with a file whose name changes with its content, compressed if that is there and the client takes it, or with
+ * 304 to a browser that has it.
+ */
+const asset = (name: string, content: Uint8Array, gzip: Option.Option<Uint8Array>) => {
   const contentType = `text/${name.endsWith(".css") ? "css" : "javascript"}; charset=utf-8`
-  // The bytes of the whole are the same for each answer.
-  const whole = HttpServerResponse.uint8Array(new TextEncoder().encode(content), { contentType, headers })
-  const unchanged = HttpServerResponse.empty({ status: 304, headers })
-  return HttpServerRequest.HttpServerRequest.useSync((request) => {
-    const known = (request.headers["if-none-match"] ?? "").split(",").map((tag) => tag.trim().replace(/^W\//, ""))
+  const form = (bytes: Uint8Array, etag: string, encoding: Readonly<Record<string, string>>) => {
+    const headers = { etag, vary: "accept-encoding", "cache-control": "public, max-age=31536000, immutable" }
+    return {
+      etag,
+      // The bytes of the whole are the same for each answer.
+      whole: HttpServerResponse.uint8Array(bytes, { contentType, headers: { ...headers, ...encoding } }),
+      unchanged: HttpServerResponse.empty({ status: 304, headers })
+    }
+  }
+  const plain = form(content, `"${name}"`, {})
+  const compressed = Option.map(gzip, (bytes) => form(bytes, `"${name}.gz"`, { "content-encoding": "gzip" }))
+  return HttpServerRequest.HttpServerRequest.useSync(({ headers }) => {
+    const { etag, unchanged, whole } = Option.getOrElse(
+      Option.filter(compressed, () => takesGzip(headers["accept-encoding"] ?? "")),
+      () => plain
+    )
+    const known = (headers["if-none-match"] ?? "").split(",").map((tag) => tag.trim().replace(/^W\//, ""))
     return known.includes(etag) || known.includes("*") ? unchanged : whole
   })
 }
+
+const encodeNotFound = Schema.encodeSync(WireError.NotFound)
+
+/** Answers what is no file of the pages as the API answers what it has not. */
+const nothing = WireFailure.make(WireError.NotFound, "page_not_found")({
+  message: "The pages have no such file; load the page again, it names those that there are"
+}).pipe(
+  Effect.flip,
+  Effect.map((error) =>
+    HttpServerResponse.jsonUnsafe(encodeNotFound(error), { status: 404, headers: { "cache-control": "no-store" } })
+  )
+)
 
 /**
  * Adds the pages to the router, and the files that they load: `GET /pair`, which a pairing address opens, and
@@ -90,16 +146,21 @@ export const layer = (
   HttpRouter.use(Effect.fnUntraced(function*(whole) {
     const router = options.prefix === undefined ? whole : whole.prefixed(options.prefix)
     const { default: { begin, files } } = yield* built
-    const theme = options.styleSheet ?? ""
+    const accent = options.accent === undefined ? "" : styleSheet(options.accent)
+    const theme = `${accent}${options.styleSheet ?? ""}`
     const themeFile = `assets/theme-${(Hash.string(theme) >>> 0).toString(36)}.css`
-    for (const [name, content] of Object.entries({ ...files, [themeFile]: theme })) {
-      yield* router.add("GET", `/${name}`, asset(name, content))
+    const encoder = new TextEncoder()
+    for (const [name, { content, gzip }] of Object.entries(files)) {
+      const compressed = Result.getSuccess(Base64.decode(gzip))
+      yield* router.add("GET", `/${name}`, asset(name, encoder.encode(content), compressed))
     }
+    yield* router.add("GET", `/${themeFile}`, asset(themeFile, encoder.encode(theme), Option.none()))
+    yield* router.add("GET", "/assets/*", nothing)
 
     const page = (path: `/${string}`, name: keyof typeof begin, title: string) => {
       const settings = {
         api: options.api ?? "",
-        "continue-to": options.continueTo ?? "/",
+        "continue-to": options.continueTo ?? "",
         name: options.name ?? "",
         start: options.start === true ? "./" : ""
       }
@@ -129,7 +190,7 @@ ${[begin.pages, themeFile].map((name) => `<link rel="stylesheet" href="${root}${
         "GET",
         path,
         HttpServerRequest.HttpServerRequest.useSync(({ originalUrl }) =>
-          HttpServerResponse.text(html(/^[^?#]*[^/]\/+(?:[?#]|$)/.test(originalUrl) ? "../" : "./"), {
+          HttpServerResponse.text(html(escaped(rootFrom(path, originalUrl))), {
             contentType: "text/html; charset=utf-8",
             headers: {
               "cache-control": "no-store",
