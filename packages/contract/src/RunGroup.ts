@@ -3,6 +3,7 @@
  */
 import {
   IdempotencyKey,
+  ParsedJson,
   RunAnswer,
   RunContinuation,
   RunEnd,
@@ -90,7 +91,7 @@ export const endTold = "ended"
  * @since 0.1.0
  */
 export const RunStreamEvent = Schema.Union([
-  Schema.Struct({ id: Schema.String, event: Schema.Literal("data"), data: Schema.fromJsonString(Schema.Json) }),
+  Schema.Struct({ id: Schema.String, event: Schema.Literal("data"), data: Schema.fromJsonString(ParsedJson) }),
   Schema.Struct({
     id: Schema.optionalKey(Schema.UndefinedOr(Schema.String)),
     event: Schema.Literal("end"),
@@ -132,7 +133,7 @@ export const IdempotencyKeyHeader = Schema.Trim.check(
 
 const startPayload = Schema.Struct({
   threadId: ThreadId,
-  input: Schema.Json,
+  input: ParsedJson,
   /** What the run does if its thread is busy: `reject` unless given. Not compared when a request is repeated. */
   whenBusy: Schema.optionalKey(WhenBusy),
   /** What the run continues. It is kept with the run, and is not compared when a request is repeated. */

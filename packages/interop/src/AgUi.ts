@@ -9,8 +9,10 @@ import { RunAgentInputSchema } from "@ag-ui/core/schemas"
 import type { RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError, type StartedRun } from "@sallyport/core/runs/RunEventLog"
 import { Stopping } from "@sallyport/core/Stopping"
+import * as ByteSize from "effect/ByteSize"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
@@ -255,7 +257,8 @@ export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServer
 
 /**
  * Handles the `POST` of an AG-UI client: starts the run, or finds the existing run of its run id, and answers with its
- * events, after the cursor in `Last-Event-ID` if there is one.
+ * events, after the cursor in `Last-Event-ID` if there is one. A body may have 256 KiB, or as many bytes as the host provides
+ * by `HttpIncomingMessage.MaxBodySize`.
  *
  * @category operations
  * @since 0.1.0
@@ -271,7 +274,10 @@ export const handle = Effect.fn("AgUi.handle")(function*<E, R>(
   return yield* Effect.gen(function*() {
     const request = yield* HttpServerRequest.HttpServerRequest
     const invalid = new AgUiError({ code: "invalid_input", message: "The body must be the JSON of a RunAgentInput" })
-    const input = yield* Effect.mapError(request.json, () => invalid)
+    const maxBodySize = (yield* HttpIncomingMessage.MaxBodySize) ?? ByteSize.kibibytes(256)
+    const input = yield* Effect.mapError(request.json, () => invalid).pipe(
+      Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize)
+    )
     if (!isRunAgentInput(input)) return yield* invalid
     const { runId, threadId } = input
     yield* start(input, owner, program)

@@ -218,6 +218,18 @@ const decodeProgress = Schema.decodeUnknownOption(Schema.Struct({ progress: RunP
 export const progressOf = (data: Schema.Json): Option.Option<RunProgress> =>
   Option.map(decodeProgress(data), ({ progress }) => progress)
 
+const isParsed = (value: unknown): value is Schema.Json =>
+  value === null || ["string", "boolean", "object"].includes(typeof value) || Number.isFinite(value)
+
+/**
+ * Describes a value that `JSON.parse` has made, or `JSON.stringify` is going to write: only its outside is looked at.
+ * `Schema.Json` walks all of a value, which takes several times as long as to parse it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const ParsedJson: Schema.Codec<Schema.Json> = Schema.declare(isParsed, Schema.Json.ast.annotations)
+
 /**
  * Describes a question of a run, as the data of an event: its name, which no other question of the run has, and what is
  * asked, for the page that shows it.
@@ -225,7 +237,7 @@ export const progressOf = (data: Schema.Json): Option.Option<RunProgress> =>
  * @category models
  * @since 0.1.0
  */
-export const RunQuestion = Schema.Struct({ name: key, ask: Schema.Json })
+export const RunQuestion = Schema.Struct({ name: key, ask: ParsedJson })
 /**
  * @see {@link RunQuestion}
  *
@@ -240,7 +252,7 @@ export type RunQuestion = typeof RunQuestion.Type
  * @category models
  * @since 0.1.0
  */
-export const RunAnswer = Schema.Struct({ name: key, value: Schema.Json })
+export const RunAnswer = Schema.Struct({ name: key, value: ParsedJson })
 /**
  * @see {@link RunAnswer}
  *
@@ -280,7 +292,7 @@ export const RunEnd = Schema.Struct({
   status: RunEndStatus,
   reason: Schema.optionalKey(Schema.String),
   /** What the program returned. Only if it succeeded and returned something. */
-  result: Schema.optionalKey(Schema.Json),
+  result: Schema.optionalKey(ParsedJson),
   /** A sentence for people, without internals. Only if it failed. */
   error: Schema.optionalKey(Schema.Struct({ message: Schema.String }))
 })
