@@ -29,7 +29,7 @@ const endedAt = (row: Links.PairingLinkRow): number =>
 /** Creates the pairing links of the log. */
 export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialRepository => {
   return {
-    insert: (row, context, maxOpen = Infinity) =>
+    insert: (row, context, maxOpen = Infinity, maxLetIn = Infinity) =>
       log.change("insert", (state): Decision<Links.InsertOutcome> | Error => {
         const { links, sessions } = state
         const issuer = row.issuedBy === null ? undefined : sessions.get(row.issuedBy)
@@ -39,6 +39,11 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
         if (withDigest(state, row.codeDigest) !== undefined) return { answer: "digest-exists" }
         const ofIssuer = open(links.values(), context.nowMillis).filter(({ issuedBy }) => issuedBy === row.issuedBy)
         if (row.issuedBy !== null && ofIssuer.length >= maxOpen) return { answer: "too-many-open" }
+        const letIn = Array.from(sessions.values()).filter((session) =>
+          session.parentId === row.issuedBy && Sessions.isLive(session, context.nowMillis)
+        ).length + ofIssuer.reduce((sum, { remainingUses }) =>
+          sum + remainingUses, row.remainingUses)
+        if (row.issuedBy !== null && letIn > maxLetIn) return { answer: "too-many-let-in" }
         if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already; use another id`)
         const upserted = event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(row) }, context)
         return { answer: "inserted", change: { links: [row], events: [upserted] } }

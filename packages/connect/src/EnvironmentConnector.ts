@@ -26,6 +26,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as HttpClient from "effect/http/HttpClient"
+import type * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -51,7 +52,8 @@ export { InvalidEnvironmentConnectorOptions, type Options } from "./internal/con
  */
 export class EnvironmentUnreachable extends Schema.TaggedError<EnvironmentUnreachable>()("EnvironmentUnreachable", {
   environmentId: Schema.String,
-  problem: Schema.String
+  problem: Schema.String,
+  cause: Schema.optionalKey(Schema.Defect())
 }) {
   override get message() {
     return `The environment ${this.environmentId} did not answer as it should: ${this.problem}; see that it runs, then try again`
@@ -59,14 +61,15 @@ export class EnvironmentUnreachable extends Schema.TaggedError<EnvironmentUnreac
 }
 
 /**
- * Reports an answer that is not to be believed. `problem` is for the log.
+ * Reports an answer that is not to be believed. `problem` is for the log, which has it as the cause.
  *
  * @category errors
  * @since 0.1.0
  */
 export class AnswerRefused extends Schema.TaggedError<AnswerRefused>()("AnswerRefused", {
   environmentId: Schema.String,
-  problem: Schema.String
+  problem: Schema.String,
+  cause: Schema.Defect()
 }) {
   override get message() {
     return `The environment ${this.environmentId} gave an answer that it did not prove; link it again if its key has changed`
@@ -228,10 +231,14 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   }) {
     const { environment } = request
     const environmentId = environment.id
-    const unreachable = (problem: string) =>
-      new EnvironmentConnectorError({ reason: new EnvironmentUnreachable({ environmentId, problem }) })
+    const unreachable = (problem: string, cause?: HttpClientError.HttpClientError) =>
+      new EnvironmentConnectorError({
+        reason: new EnvironmentUnreachable({ environmentId, problem, ...(cause === undefined ? {} : { cause }) })
+      })
     const refuse = (problem: string) =>
-      new EnvironmentConnectorError({ reason: new AnswerRefused({ environmentId, problem }) })
+      new EnvironmentConnectorError({
+        reason: new AnswerRefused({ environmentId, problem, cause: new Error(problem) })
+      })
     yield* Effect.mapError(checkAddress(environment.url), ({ problem }) => unreachable(problem))
     const jti = yield* once
     const nonce = yield* once
@@ -267,7 +274,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       }),
       Effect.catchTag(
         "HttpClientError",
-        (error) => Effect.fail(unreachable(PublicHttp.refusalOf(error)?.problem ?? "it cannot be reached"))
+        (error) => Effect.fail(unreachable(PublicHttp.refusalOf(error)?.problem ?? "it cannot be reached", error))
       )
     )
 

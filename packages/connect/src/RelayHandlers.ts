@@ -104,7 +104,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           message: "This client, or its account, has as many requests open as it may at once; try again later"
         })
       })
-      const connectorFailed = (error: EnvironmentConnectorError) => Wire.unavailable(error)
+      const connectorFailed = ({ reason }: EnvironmentConnectorError) => Wire.unavailable(reason)
 
       /** Makes the announced key of an environment, which it has used, the one that it has. */
       const adoptKey = Effect.fnUntraced(function*(id: string, keyId: string) {

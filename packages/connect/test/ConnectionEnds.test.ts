@@ -27,6 +27,7 @@ import * as RpcServer from "effect/rpc/RpcServer"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Http from "node:http"
 import { eventsOf, follow, type Server, start } from "../../http/test/support.ts"
 import { key, startEnvironment, startRelay } from "./world.ts"
 
@@ -306,6 +307,49 @@ const waiting = Effect.gen(function*() {
     stopRelay: Scope.close(scopes.relay, Exit.void),
     stopEnvironment: Scope.close(scopes.environment, Exit.void)
   }
+})
+
+describe("a request that a relay hands on to an environment", () => {
+  it.live("OPS-06 C-02: and that fails can be found in the relay's log by the trace id that its client is told, with the cause", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.fork(yield* Scope.Scope)
+      const relay = yield* startRelay("memory")
+      const environment = yield* Scope.provide(startEnvironment("memory", relay), scope)
+      yield* Scope.close(scope, Exit.void)
+      const failed = Effect.fnUntraced(function*(cause: RegExp) {
+        const { body, status } = yield* environment.connect("a")
+        const { code, traceId } = { code: "", traceId: "", ...body }
+        assert.deepStrictEqual([status, code], [503, "unavailable"])
+        assert.match(traceId, /^[\da-f]{32}$/)
+        const lines = relay.logged.filter((line) => line.includes(traceId))
+        assert.lengthOf(lines, 1)
+        assert.match(lines.join(), /Answered unavailable/)
+        assert.match(lines.join(), cause)
+      })
+      yield* failed(/ECONNREFUSED/)
+      for (
+        const [cause, answer] of [
+          [/socket hang up|ECONNRESET/, (response: Http.ServerResponse) => response.destroy()],
+          [/it answered 500/, (response: Http.ServerResponse) => response.writeHead(500).end("<h1>Oops</h1>")],
+          [/it is no JSON object/, (response: Http.ServerResponse) => response.end("<h1>Hello</h1>")]
+        ] as const
+      ) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const server = yield* Effect.acquireRelease(
+            Effect.sync(() => Http.createServer((_, response) => void answer(response))),
+            (server) =>
+              Effect.callback<void>((resume) => {
+                server.close(() => resume(Effect.void))
+                server.closeAllConnections()
+              })
+          )
+          yield* Effect.callback<void>((resume) =>
+            void server.listen(Number(new URL(environment.url).port), "127.0.0.1", () => resume(Effect.void))
+          )
+          yield* failed(cause)
+        }))
+      }
+    }).pipe(Effect.scoped))
 })
 
 describe("what waits at a relay for a decision", () => {

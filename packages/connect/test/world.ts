@@ -112,7 +112,7 @@ const layerMeanwhile = (meanwhile: Meanwhile) =>
 /** Lists the options of a relay of a test, which calls environments on this machine unless it is told not to. */
 export type RelayOptions = RelayHandlers.Options & Pick<EnvironmentConnector.Options, "loopbackEnvironments">
 
-const layerRelay = (store: Store, meanwhile: Meanwhile, options: RelayOptions) =>
+const layerRelay = (store: Store, meanwhile: Meanwhile, logged: Array<string>, options: RelayOptions) =>
   HttpRouter.serve(
     HttpApiBuilder.layer(RelayApi).pipe(
       Layer.provide(RelayHandlers.layerWith({ proofsPerAccount: 80, ...options })),
@@ -132,7 +132,7 @@ const layerRelay = (store: Store, meanwhile: Meanwhile, options: RelayOptions) =
     Layer.provideMerge(Layer.fresh(layerStore[store])),
     Layer.provideMerge(Layer.merge(NodeCrypto.layer, layerServer)),
     Layer.provideMerge(FetchHttpClient.layer),
-    Layer.provide(Logger.layer([]))
+    Layer.provide(Logger.layer([Logger.map(Logger.formatJson, (line) => void logged.push(line))]))
   )
 
 const layerEnvironment = (store: Store, options: EnvironmentHandlers.Options) =>
@@ -160,7 +160,8 @@ export interface Answer<A> {
 /** Starts a relay, which stops with the scope. */
 export const startRelay = Effect.fnUntraced(function*(store: Store, options: RelayOptions = {}) {
   const meanwhile: Meanwhile = {}
-  const services = yield* Layer.build(layerRelay(store, meanwhile, options))
+  const logged: Array<string> = []
+  const services = yield* Layer.build(layerRelay(store, meanwhile, logged, options))
   const run = Effect.provideContext(services)
   const url = HttpServer.formatAddress((yield* run(HttpServer.HttpServer)).address)
   /** Calls the relay for an account, or for one of its clients. */
@@ -184,7 +185,7 @@ export const startRelay = Effect.fnUntraced(function*(store: Store, options: Rel
       const text = await response.text()
       return { status: response.status, body: JSON.parse(text === "" ? "null" : text) }
     })
-  return { url, run, call, meanwhile }
+  return { url, run, call, meanwhile, logged }
 })
 /** A relay of {@link startRelay}. */
 export type Relay = Effect.Success<ReturnType<typeof startRelay>>

@@ -100,6 +100,7 @@ export class Conflict extends Schema.TaggedError<Conflict>()(
     "security_mode_unreadable",
     "current_session",
     "too_many_links",
+    "too_many_sessions",
     "too_many_runs",
     "thread_busy",
     "cursor_beyond_end",

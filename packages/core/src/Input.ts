@@ -55,10 +55,11 @@ export const count: Rule = {
 
 const maxDepth = 1_000
 
-/** Tells whether what `JSON.parse` made is a JSON value again: its numbers are finite, and it is not nested without end. */
+/** Tells whether a value is JSON whose numbers are finite, and which is not nested without end. */
 const isJson = (value: unknown, depth = 0): boolean => {
-  if (typeof value === "number") return Number.isFinite(value)
-  if (typeof value !== "object" || value === null) return true
+  if (typeof value !== "object" || value === null) {
+    return value === null || typeof value === "string" || typeof value === "boolean" || Number.isFinite(value)
+  }
   if (depth === maxDepth) return false
   for (const part of Array.isArray(value) ? value : Object.values(value)) if (!isJson(part, depth + 1)) return false
   return true

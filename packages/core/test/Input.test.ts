@@ -21,6 +21,9 @@ describe("Input.json", () => {
 
   it("BOOT-11 RUN-24: refuses numbers that JSON has no words for, wherever they stand, and what is nested without end", () => {
     for (const text of ["1e999", "[-1e999]", "{\"a\":[{\"b\":1e999}]}"]) assert.isFalse(isJson(JSON.parse(text)), text)
+    for (const value of [undefined, NaN, 1n, () => {}, Symbol("s")]) {
+      for (const within of [value, [value], { value }]) assert.isFalse(isJson(within), String(value))
+    }
     assert.isTrue(isJson(JSON.parse("{\"__proto__\":{\"constructor\":[]}}")))
     assert.isTrue(isJson(nested(1_000)))
     assert.isFalse(isJson(nested(1_001)))

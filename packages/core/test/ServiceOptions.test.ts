@@ -140,6 +140,7 @@ describe("options in variables", () => {
       defaultMillis: 300_000,
       maximumMillis: 3_600_000,
       maxOpen: 32,
+      maxLetIn: 1_000,
       unboundDelegation: false,
       perSource: { attempts: 10, windowMillis: 60_000 },
       total: { attempts: 1_000, windowMillis: 60_000 }
@@ -148,6 +149,7 @@ describe("options in variables", () => {
       SALLYPORT_PAIRING_LIFETIME: "1 minute",
       SALLYPORT_PAIRING_MAXIMUM_LIFETIME: "2 minutes",
       SALLYPORT_PAIRING_MAX_OPEN_PER_SESSION: "3",
+      SALLYPORT_PAIRING_MAX_LET_IN_PER_SESSION: "8",
       SALLYPORT_PAIRING_ATTEMPTS_PER_SOURCE_LIMIT: "4",
       SALLYPORT_PAIRING_ATTEMPTS_PER_SOURCE_WINDOW: "5 seconds",
       SALLYPORT_PAIRING_ATTEMPTS_TOTAL_LIMIT: "6",
@@ -157,6 +159,7 @@ describe("options in variables", () => {
       defaultMillis: 60_000,
       maximumMillis: 120_000,
       maxOpen: 3,
+      maxLetIn: 8,
       unboundDelegation: false,
       perSource: { attempts: 4, windowMillis: 5_000 },
       total: { attempts: 6, windowMillis: 7_000 }

@@ -510,8 +510,8 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
 )
 
 /**
- * Bounds the body of a request unless the host says otherwise: 256 KiB. More takes longer to parse, at worst, than another
- * request should wait for.
+ * Bounds the body of a request of a session unless the host says otherwise: 256 KiB. The worst of that size, brackets alone,
+ * is parsed in a few milliseconds, for which all other requests wait.
  *
  * @category constants
  * @since 0.1.0
@@ -519,8 +519,8 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
 export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.kibibytes(256)
 
 /**
- * Bounds the bodies that anyone may send, and those of endpoints that take no more: to read a mebibyte of brackets takes
- * longer than all else that is done for it.
+ * Bounds the bodies that anyone may send, and those of endpoints that take no more: to read many brackets takes longer
+ * than all else that is done for it.
  */
 const shortMaxBodySize = ByteSize.kibibytes(64)
 

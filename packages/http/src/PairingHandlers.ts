@@ -53,6 +53,7 @@ export const layer = HttpApiBuilder.group(
           SessionLifetimeOutOfBounds: (reason) => Wire.invalidRequest(reason),
           IssuerEnded: (reason) => Wire.unauthorized(reason),
           TooManyOpenLinks: (reason) => Wire.tooManyLinks(reason),
+          TooManyLetIn: (reason) => Wire.tooManySessions(reason),
           BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),

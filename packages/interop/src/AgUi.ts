@@ -9,6 +9,8 @@ import { RunAgentInputSchema } from "@ag-ui/core/schemas"
 import type { RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError, type StartedRun } from "@sallyport/core/runs/RunEventLog"
 import * as Effect from "effect/Effect"
+import * as ByteSize from "effect/ByteSize"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
@@ -246,7 +248,10 @@ export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServer
 const readInput = Effect.gen(function*() {
   const request = yield* HttpServerRequest.HttpServerRequest
   const invalid = new AgUiError({ code: "invalid_input", message: "The body must be the JSON of a RunAgentInput" })
-  const input = yield* Effect.mapError(request.json, () => invalid)
+  const maxBodySize = (yield* HttpIncomingMessage.MaxBodySize) ?? ByteSize.kibibytes(256)
+  const input = yield* Effect.mapError(request.json, () => invalid).pipe(
+    Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize)
+  )
   return isRunAgentInput(input) ? input : yield* invalid
 })
 
@@ -258,7 +263,8 @@ const orProblem = <R>(
 /**
  * Handles the `POST` of an AG-UI client: starts the run, or finds the existing run of its run id, and answers with its
  * events, after the cursor in `Last-Event-ID` if there is one. The answer ends with the server, and with the session that the
- * request was let in with.
+ * request was let in with. A body may have 256 KiB, or as many bytes as the host provides by
+ * `HttpIncomingMessage.MaxBodySize`.
  *
  * @category operations
  * @since 0.1.0

@@ -269,6 +269,38 @@ export const suite = <E>(
     )
 
     test(
+      "SESS-13 HTTP-09: a session lets in so many live sessions and no more, counted with the uses that its links have left",
+      Effect.gen(function*() {
+        const { links, sessions } = yield* AccessRepository
+        const s = SessionId.make("s")
+        yield* sessions.insert(sessionRow("s"), at(0))
+        const issue = (id: string, remainingUses: number, afterMillis = 0) =>
+          links.insert(linkRow(id, { issuedBy: s, remainingUses }), at(afterMillis), Infinity, 3)
+        assert.strictEqual(yield* issue("a", 4), "too-many-let-in")
+        assert.strictEqual(yield* issue("a", 2), "inserted")
+        assert.strictEqual(yield* issue("b", 2), "too-many-let-in")
+        // A use becomes a session, and stays counted.
+        const child = redemption("a", { parentId: s })
+        yield* links.redeem(child, at(0))
+        yield* links.redeem(redemption("a", { parentId: s }), at(0))
+        assert.deepStrictEqual([yield* issue("b", 2), yield* issue("b", 1)], ["too-many-let-in", "inserted"])
+        assert.strictEqual(yield* issue("c", 1), "too-many-let-in")
+        yield* links.revoke("b", at(0))
+        yield* sessions.revoke({ _tag: "Session", id: child.session.id }, at(0))
+        assert.deepStrictEqual([yield* issue("c", 3), yield* issue("c", 2)], ["too-many-let-in", "inserted"])
+        // The operator's links have no bound.
+        assert.strictEqual(yield* links.insert(linkRow("d", { remainingUses: 9 }), at(0), 1, 1), "inserted")
+        const racing = SessionId.make("t")
+        yield* sessions.insert(sessionRow("t"), at(0))
+        const outcomes = yield* times(
+          10,
+          (index) => links.insert(linkRow(`t-${index}`, { issuedBy: racing }), at(0), Infinity, 3)
+        )
+        assert.strictEqual(outcomes.filter((outcome) => outcome === "inserted").length, 3)
+      })
+    )
+
+    test(
       "SESS-13: of a session that ends while it issues links, no link is left open",
       Effect.gen(function*() {
         const { links, sessions } = yield* AccessRepository

@@ -302,7 +302,7 @@ export const suite = <E>(
           memberships.set("ada", { org: null, workspace: { id, role: "owner" } })
           assert.strictEqual(yield* refusal(token, single("x")), "OrgLookupFailed")
         }
-        for (const subject of ["", "a\u0000b", "\ud800", "a\u202eb", "x".repeat(513)]) {
+        for (const subject of ["", "a\u0000b", "\ud800", "a\u202eb", "x".repeat(256)]) {
           const calls: ReadonlyArray<Effect.Effect<unknown, CredentialScopeResolver.CredentialError>> = [
             credentials.write({ subject }, { key: token, values: single("x") }),
             credentials.remove({ subject }, { key: token }),

@@ -176,7 +176,7 @@ export const used = (row: PairingLinkRow): AccessChange =>
  * @category models
  * @since 0.1.0
  */
-export type InsertOutcome = "inserted" | "digest-exists" | "issuer-ended" | "too-many-open"
+export type InsertOutcome = "inserted" | "digest-exists" | "issuer-ended" | "too-many-open" | "too-many-let-in"
 
 /** How long a link is remembered after its end, in milliseconds. */
 const rememberedMillis = 86_400_000
@@ -209,14 +209,16 @@ export const endOf = (row: PairingLinkRow, nowMillis: number): Option.Option<"us
 export interface BootstrapCredentialRepository {
   /**
    * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Changes nothing, and says why, if a link with
-   * this digest exists, spent or not; if the session that issues it is not live; or if that session has `maxOpen` links
-   * that can be redeemed, which is unbounded if absent. The id is a fresh random value; one that exists already is an
+   * this digest exists, spent or not; if the session that issues it is not live; if that session has `maxOpen` links that
+   * can be redeemed; or if the live sessions that it has let in, and the uses that its links have left, with those of this
+   * one, would be more than `maxLetIn`. Both are unbounded if absent. The id is a fresh random value; one that exists already is an
    * error and changes nothing.
    */
   readonly insert: (
     row: PairingLinkRow,
     change: ChangeContext,
-    maxOpen?: number
+    maxOpen?: number,
+    maxLetIn?: number
   ) => Effect.Effect<InsertOutcome, RepositoryError>
   /** Returns the link of a code, whether or not it can be redeemed. */
   readonly findByCodeDigest: (codeDigest: string) => Effect.Effect<Option.Option<PairingLinkRow>, RepositoryError>

@@ -42,6 +42,7 @@ import {
   SessionLifetimeOutOfBounds,
   SubjectNotAllowed,
   TooManyAttempts,
+  TooManyLetIn,
   TooManyOpenLinks,
   unavailable,
   WeakCredential
@@ -88,6 +89,7 @@ export {
   SessionLifetimeOutOfBounds,
   SubjectNotAllowed,
   TooManyAttempts,
+  TooManyLetIn,
   TooManyOpenLinks,
   WeakCredential
 } from "./internal/bootstrapErrors.ts"
@@ -221,7 +223,7 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    *
    * A link that a session issues ends with that session: it lasts no longer than the session would without further use,
    * and fails with {@link IssuerEnded} if the session has ended. A session has a bounded number of open links, past which
-   * this fails with {@link TooManyOpenLinks}. The link of a session that is bound to a key is bound as well: to the key
+   * this fails with {@link TooManyOpenLinks}, and one that has let in too many with {@link TooManyLetIn}. The link of a session that is bound to a key is bound as well: to the key
    * given, or to whichever key the redeemer proves, unless the option `unboundDelegation` is on.
    *
    * A session lets no other in for longer than itself: the lifetime and the absolute end of the new session are cut to its
@@ -370,7 +372,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const repository = (yield* AccessRepository).links
   const random = yield* SecureRandom.SecureRandom
   const vocabulary = yield* AccessScope.Vocabulary
-  const { defaultMillis, maximumMillis, maxOpen, perSource, total, unboundDelegation } = settings
+  const { defaultMillis, maximumMillis, maxLetIn, maxOpen, perSource, total, unboundDelegation } = settings
   const attempts = yield* Attempts.make("bootstrap", { perSource, total })
   const policy = yield* Effect.serviceOption(AuthPolicy)
   const digestOf = yield* CredentialDigest.make
@@ -438,7 +440,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       revokedAtMillis: null
     }
     const outcome = yield* Effect.mapError(
-      repository.insert(row, { actor: link.actor, nowMillis }, maxOpen),
+      repository.insert(row, { actor: link.actor, nowMillis }, maxOpen, maxLetIn),
       unavailable
     )
     switch (outcome) {
@@ -450,6 +452,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         return yield* fail(new IssuerEnded())
       case "too-many-open":
         return yield* fail(new TooManyOpenLinks({ maximum: maxOpen }))
+      case "too-many-let-in":
+        return yield* fail(new TooManyLetIn({ maximum: maxLetIn }))
     }
   })
 

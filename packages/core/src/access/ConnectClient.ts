@@ -87,12 +87,12 @@ export type DeviceType = typeof DeviceType.Type
 export const ClientLabel = Text.line()
 
 /**
- * Names an account as the relay does, in a line of up to 512 characters.
+ * Names an account as the relay does, in a line of up to 255 characters.
  *
  * @category models
  * @since 0.1.0
  */
-export const Account = Text.line(512)
+export const Account = Text.line(255)
 
 /**
  * Describes a client to its owner, in lists and in events.

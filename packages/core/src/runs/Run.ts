@@ -227,7 +227,7 @@ export const progressOf = (data: Schema.Json): Option.Option<RunProgress> =>
  * @category models
  * @since 0.1.0
  */
-export const RunQuestion = Schema.Struct({ name: key, ask: Schema.Json })
+export const RunQuestion = Schema.Struct({ name: key, ask: Input.json })
 /**
  * @see {@link RunQuestion}
  *
@@ -321,7 +321,7 @@ export const RunEnd = Schema.Struct({
   status: RunEndStatus,
   reason: Schema.optionalKey(Schema.String),
   /** What the program returned. Only if it succeeded and returned something. */
-  result: Schema.optionalKey(Schema.Json),
+  result: Schema.optionalKey(Input.json),
   /** A sentence for people, without internals. Only if it failed. */
   error: Schema.optionalKey(Schema.Struct({ message: Schema.String }))
 })

@@ -294,6 +294,19 @@ describe("lineage", () => {
       }
     }).pipe(Effect.provide(layer())))
 
+  it.effect("HTTP-09: a session lets in so many others and no more, and again when one has ended", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Sessions
+      const owner = yield* pair("operator")
+      const children = [yield* pair(owner.session), yield* pair(owner.session)]
+      const error = yield* Effect.flip(offer(owner.session))
+      assert.strictEqual(error.reason._tag, "TooManyLetIn")
+      assert.match(error.message, /let in 2 sessions.*end one first/)
+      yield* Effect.forEach(children.slice(0, 1), ({ session }) => sessions.revoke(session.id, "operator"))
+      yield* offer(owner.session)
+      yield* offer("operator")
+    }).pipe(Effect.provide(layer({ maxLetInPerSession: 2 }))))
+
   it.effect("HTTP-09 C-15: a session has 32 links open and no more; the operator has as many as it likes", () =>
     Effect.gen(function*() {
       const links = yield* Links

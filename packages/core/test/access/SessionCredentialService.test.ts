@@ -153,7 +153,7 @@ describe("a session", () => {
       for (
         const mistaken of [
           { ...request, subject: "" },
-          { ...request, subject: "a".repeat(5_000) },
+          { ...request, subject: "a".repeat(256) },
           { ...request, subject: "a\u202eb" },
           { ...request, method: "dpop-access-token" }
         ] as const
@@ -163,7 +163,7 @@ describe("a session", () => {
       assert.deepStrictEqual(yield* sessions.list(), [])
       assert.deepStrictEqual(yield* feed, [])
       // The longest subject that is taken makes a token that is taken.
-      const { token } = yield* sessions.issue({ ...request, subject: `"${"ü".repeat(510)}` })
+      const { token } = yield* sessions.issue({ ...request, subject: `"${"😀".repeat(254)}` })
       assert.isAtMost(Redacted.value(token).length, SessionToken.maxLength)
       assert.strictEqual(yield* problem(sessions.verify(token)), "let in")
     }).pipe(Effect.provide(services())))

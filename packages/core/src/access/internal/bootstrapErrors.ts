@@ -94,7 +94,7 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
       case "reserved":
         return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
       default:
-        return "A subject is a line of up to 512 characters and 1,024 bytes: it cannot be empty, or hold control characters or invisible ones"
+        return "A subject is a line of up to 255 characters: it cannot be empty, or hold control characters or invisible ones"
     }
   }
 }
@@ -210,6 +210,20 @@ export class TooManyOpenLinks extends Schema.TaggedError<TooManyOpenLinks>()("To
 }
 
 /**
+ * Reports a session that has let in as many others as it may, or would with the links that it has open. No link was made.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyLetIn extends Schema.TaggedError<TooManyLetIn>()("TooManyLetIn", {
+  maximum: Schema.Natural
+}) {
+  override get message() {
+    return `You may have let in ${this.maximum} sessions that are not over, with what your open links still give; end one first`
+  }
+}
+
+/**
  * Reports a credential that was seeded before; a new one has to be made for each start.
  *
  * @category errors
@@ -274,6 +288,7 @@ export class BootstrapCredentialError extends Schema.TaggedError<BootstrapCreden
       SessionLifetimeOutOfBounds,
       LinkNotFound,
       IssuerEnded,
+      TooManyLetIn,
       TooManyOpenLinks,
       AlreadySeeded,
       WeakCredential,

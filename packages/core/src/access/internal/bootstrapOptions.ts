@@ -47,6 +47,10 @@ export interface Options {
   /** How many links of one session can be open at once. Default 32. */
   readonly maxOpenPerSession?: number | undefined
   /**
+   * How many live sessions one session can have let in by its links, with the uses that these have left. Default 1,000.
+   */
+  readonly maxLetInPerSession?: number | undefined
+  /**
    * Lets a session that is bound to a key issue links that need no proof, so that the new session may be unbound. Off by
    * default: who steals the use of a bound session for a moment could otherwise make one of it that lasts.
    */
@@ -67,6 +71,7 @@ export interface Settings {
   readonly defaultMillis: number
   readonly maximumMillis: number
   readonly maxOpen: number
+  readonly maxLetIn: number
   readonly unboundDelegation: boolean
   readonly perSource: Attempts.Limit
   readonly total: Attempts.Limit
@@ -88,6 +93,7 @@ export const settings = ServiceOptions.make({
       defaultMillis,
       maximumMillis,
       maxOpen: yield* read.count("maxOpenPerSession", 32),
+      maxLetIn: yield* read.count("maxLetInPerSession", 1_000),
       unboundDelegation: yield* read.flag("unboundDelegation", false),
       perSource: {
         attempts: yield* read.count("attempts.perSource.limit", 10),

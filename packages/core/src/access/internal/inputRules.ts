@@ -9,16 +9,17 @@ import { AccessScope } from "../AccessScope.ts"
 /** The names that the access feed has for others than people: actors, and who issued a connecting client's link. */
 const reservedSubjects: ReadonlyArray<string> = ["operator", "system", "connect"]
 
-const encoder = new TextEncoder()
-
-/** How many bytes a subject may have as JSON, so that a token with it is not refused as too long. */
-const maxBytes = 1_026
+/**
+ * How long a subject may be: as long as a run's owner, and as a subject of OpenID Connect. A token with one is never too
+ * long.
+ */
+const maxLength = 255
 
 /** Says what is wrong with a subject, or nothing. */
 export const subjectProblem = (subject: string): "empty" | "malformed" | "reserved" | undefined =>
   subject === ""
     ? "empty"
-    : !Text.isLine(subject, 512) || encoder.encode(JSON.stringify(subject)).length > maxBytes
+    : !Text.isLine(subject, maxLength)
     ? "malformed"
     : reservedSubjects.includes(subject)
     ? "reserved"
@@ -31,10 +32,10 @@ export const scopesRule: Input.Rule = Input.rule(
 )
 
 /** Takes what names a subject to look for, whether or not there can be one. */
-export const nameRule: Input.Rule = Input.rule(Text.line(512), "a line of up to 512 characters")
+export const nameRule: Input.Rule = Input.rule(Text.line(maxLength), `a line of up to ${maxLength} characters`)
 
 /** Takes subjects. */
 export const subjectRule: Input.Rule = {
   is: (value) => typeof value === "string" && subjectProblem(value) === undefined,
-  expected: "a line of up to 512 characters and 1,024 bytes, and not operator, system or connect"
+  expected: `a line of up to ${maxLength} characters, and not operator, system or connect`
 }

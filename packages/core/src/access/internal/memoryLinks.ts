@@ -48,7 +48,7 @@ export const make = (state: MemoryState): Omit<BootstrapCredentialRepository, "r
   const { linkIds, links } = state
   const byDigest = (codeDigest: string) => links.get(linkIds.get(codeDigest) ?? "")
   return {
-    insert: (row, change, maxOpen = Infinity) =>
+    insert: (row, change, maxOpen = Infinity, maxLetIn = Infinity) =>
       Effect.suspend((): Effect.Effect<InsertOutcome, RepositoryError> => {
         const { issuedBy } = row
         const issuer = issuedBy === null ? undefined : state.sessions.get(issuedBy)
@@ -60,6 +60,11 @@ export const make = (state: MemoryState): Omit<BootstrapCredentialRepository, "r
           issuedBy !== null && link.issuedBy === issuedBy && isRedeemable(link, change.nowMillis)
         )
         if (open.length >= maxOpen) return Effect.succeed("too-many-open")
+        const children = Array.from(state.sessions.values()).filter((session) =>
+          issuedBy !== null && session.parentId === issuedBy && isLive(session, change.nowMillis)
+        )
+        const letIn = open.reduce((sum, link) => sum + link.remainingUses, children.length)
+        if (issuedBy !== null && letIn + row.remainingUses > maxLetIn) return Effect.succeed("too-many-let-in")
         if (links.has(row.id)) {
           return Effect.fail(
             new RepositoryError({

@@ -48,8 +48,12 @@ export const make = (kit: SqlKit, append: Append) => {
       isPg ? " FOR NO KEY UPDATE" : ""
     }`
   )
-  const countOpen = statement<{ readonly open: unknown }>(
-    `SELECT COUNT(*) AS open FROM ${links} WHERE issued_by = ? AND ${redeemable}`
+  // One statement, as a redemption meanwhile makes a use a session.
+  const count = statement<{ readonly open: unknown; readonly uses: unknown; readonly sessions: unknown }>(
+    `SELECT COUNT(*) AS open, COALESCE(SUM(remaining_uses), 0) AS uses,
+      (SELECT COUNT(*) FROM ${kit.table("sessions")}
+        WHERE parent_id = ? AND revoked_at_millis IS NULL AND expires_at_millis > ?) AS sessions
+    FROM ${links} WHERE issued_by = ? AND ${redeemable}`
   )
   const sweep = statement<{
     readonly id: string
@@ -64,7 +68,7 @@ export const make = (kit: SqlKit, append: Append) => {
   )
 
   const repository: Omit<BootstrapCredentialRepository, "redeem"> = {
-    insert: (row, change, maxOpen = Infinity) =>
+    insert: (row, change, maxOpen = Infinity, maxLetIn = Infinity) =>
       Effect.gen(function*(): Effect.fn.Return<InsertOutcome, unknown> {
         const { issuedBy } = row
         if (issuedBy !== null) {
@@ -72,9 +76,11 @@ export const make = (kit: SqlKit, append: Append) => {
           if ((yield* lockIssuer([issuedBy, change.nowMillis])).length === 0) return "issuer-ended"
         }
         if (Option.isSome(yield* byDigest([row.codeDigest]))) return "digest-exists"
-        if (issuedBy !== null && maxOpen !== Infinity) {
-          const [counted] = yield* countOpen([issuedBy, change.nowMillis])
+        if (issuedBy !== null && (maxOpen !== Infinity || maxLetIn !== Infinity)) {
+          const [counted] = yield* count([issuedBy, change.nowMillis, issuedBy, change.nowMillis])
           if (Dialect.toNatural(counted?.open) >= maxOpen) return "too-many-open"
+          const letIn = Dialect.toNatural(counted?.uses) + Dialect.toNatural(counted?.sessions)
+          if (letIn + row.remainingUses > maxLetIn) return "too-many-let-in"
         }
         // The conflict that is an answer is the digest's; one of the id fails the statement.
         if ((yield* insertNew(rows.values(row))).length === 0) return "digest-exists"
