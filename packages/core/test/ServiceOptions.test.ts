@@ -183,6 +183,8 @@ describe("options in variables", () => {
       backOffMillis: 60_000,
       maxBackOffMillis: 86_400_000,
       maxWaiting: 1_000,
+      deviceMillis: 600_000,
+      intervalMillis: 5_000,
       recheckMillis: 5_000
     },
     variables: {
@@ -192,6 +194,8 @@ describe("options in variables", () => {
       SALLYPORT_CONNECT_BACK_OFF: "4 seconds",
       SALLYPORT_CONNECT_MAX_BACK_OFF: "5 seconds",
       SALLYPORT_CONNECT_MAX_WAITING: "6",
+      SALLYPORT_CONNECT_DEVICE_LIFETIME: "8 seconds",
+      SALLYPORT_CONNECT_DEVICE_INTERVAL: "9 seconds",
       SALLYPORT_CONNECT_RECHECK_INTERVAL: "7 seconds"
     },
     all: {
@@ -201,6 +205,8 @@ describe("options in variables", () => {
       backOffMillis: 4_000,
       maxBackOffMillis: 5_000,
       maxWaiting: 6,
+      deviceMillis: 8_000,
+      intervalMillis: 9_000,
       recheckMillis: 7_000
     },
     wrong: [
