@@ -402,7 +402,7 @@ export const layer = HttpApiBuilder.group(
             ConnectStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
           }, (reason) => Effect.die(reason))
         )
-        const page = here.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/device")
+        const page = here.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/connections")
         return {
           device_code: given.deviceCode,
           user_code: given.userCode,
