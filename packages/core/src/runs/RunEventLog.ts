@@ -21,6 +21,7 @@ import type {
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EventsOptions,
   ExecutedRunRequest,
   FollowedRuns,
@@ -33,6 +34,7 @@ import type {
   RunRequest,
   RunWriter,
   StartedRun,
+  TakeOverOptions,
   WrittenRun
 } from "./internal/runCalls.ts"
 import type { RunEventLogError } from "./internal/runErrors.ts"
@@ -48,6 +50,7 @@ export type {
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EventsOptions,
   ExecutedRunRequest,
   Followed,
@@ -61,6 +64,7 @@ export type {
   RunRequest,
   RunWriter,
   StartedRun,
+  TakeOverOptions,
   WrittenRun
 } from "./internal/runCalls.ts"
 export { abortedBeforeStart, interruptedByRun, serverShutdown, staleRun } from "./internal/runEnds.ts"
@@ -74,9 +78,11 @@ export {
   LimitExceeded,
   QuestionAnswered,
   QuestionNotFound,
+  RunCompacted,
   RunEnded,
   RunEventLogError,
   RunEventLogErrorReason,
+  RunNotEnded,
   RunNotFound,
   ShuttingDown,
   StorageFailure,
@@ -157,7 +163,7 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * this again and again.
    */
   readonly takeOver: <E, R>(
-    options: { readonly limit: number },
+    options: TakeOverOptions,
     program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>
   ) => Effect.Effect<ReadonlyArray<Run>, RunEventLogError, Exclude<R, Scope.Scope>>
   /**
@@ -177,6 +183,15 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * `QuestionAnswered`, `LimitExceeded` for a value over `maxEventBytes`, and `InvalidInput`.
    */
   readonly answer: (options: AnswerOptions) => Effect.Effect<Run, RunEventLogError>
+  /**
+   * Replaces the events of a run that has ended by fewer, in one step: the words of an answer by the answer, for example. Each
+   * has the number of the last event that it stands for, so that a reader who stands there goes on without a gap or a repeat;
+   * one who stands within them is told `CursorExpired`. It is done once for a run: of n callers exactly one succeeds.
+   *
+   * Fails with `RunNotFound`, `RunNotEnded`, `RunCompacted`, `CursorExpired` if the events have been deleted, `LimitExceeded`,
+   * and with `InvalidInput` if the numbers do not ascend to the last before the end, or there are no fewer events than before.
+   */
+  readonly compact: (options: CompactOptions) => Effect.Effect<Run, RunEventLogError>
   /** Keeps the lease of a run that was started with `start`. Fails with `RunNotFound`, `RunEnded` and `Fenced`. */
   readonly heartbeat: (run: WrittenRun) => Effect.Effect<void, RunEventLogError>
   /**
@@ -363,7 +378,7 @@ export const layerReaper = (
  */
 export const layerTakeOver = <E, R>(
   program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>,
-  options?: Sweeper.Options
+  options?: Sweeper.Options & Pick<TakeOverOptions, "joinDeltas">
 ): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog | Exclude<R, Scope.Scope>> =>
   repeatedly(
     "runs to take over",
@@ -374,7 +389,7 @@ export const layerTakeOver = <E, R>(
       begins: "Runs of processes that have gone cannot be taken over; they wait until it works again",
       ends: "Runs are taken over again"
     },
-    (log, limit) => log.takeOver({ limit }, program)
+    (log, limit) => log.takeOver({ limit, joinDeltas: options?.joinDeltas }, program)
   )
 
 /**
