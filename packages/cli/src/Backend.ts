@@ -8,6 +8,7 @@ import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import * as DeviceAuthorization from "@sallyport/core/connect/DeviceAuthorization"
 import * as DpopProof from "@sallyport/core/access/DpopProof"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
 import * as ReplayRepository from "@sallyport/core/access/ReplayRepository"
@@ -85,7 +86,7 @@ export interface Options {
 const layerServices = Layer.mergeAll(
   BootstrapCredentialService.layerConfig,
   SessionCredentialService.layerConfig,
-  ConnectClientStore.layerConfig,
+  Layer.provideMerge(DeviceAuthorization.layer, ConnectClientStore.layerConfig),
   ConnectClientStore.layerSweeper(),
   Layer.provide(DpopProof.layerConfig, NodeProofSignature.layer),
   // The backend has one owner, and no organisations.

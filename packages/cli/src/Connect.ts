@@ -1,5 +1,5 @@
 /**
- * Implements `sallyport connect`: decides which clients may connect through a relay, whether the backend runs or not.
+ * Implements `sallyport connect`: decides which clients may connect, through a relay or as devices, whether the backend runs or not.
  *
  * A decision is one transaction on the backend's own store. A running backend learns of it through the access feed, and
  * ends the client's access at once.
@@ -178,13 +178,20 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
         Argument.withDescription("The client's thumbprint, or a prefix of it that no other client shares")
       ),
       code: Flag.String("code").pipe(
-        Flag.withDescription("The verification code on the client's screen; with a different one nothing is changed"),
+        Flag.withDescription(
+          "The verification code on the client's screen; with a different one nothing is changed. A device needs it to be approved"
+        ),
         Flag.optional
       ),
-      reason: Flag.String("reason").pipe(Flag.withDescription("Why, for the record"), Flag.optional)
+      reason: Flag.String("reason").pipe(Flag.withDescription("Why, for the record"), Flag.optional),
+      scope: Flag.String("scope").pipe(
+        Flag.withDescription("What a device that is approved may do: what it asks for, or less; can be repeated"),
+        Flag.between(0, 64)
+      )
     },
-    Effect.fnUntraced(function*({ client, code, reason }) {
+    Effect.fnUntraced(function*({ client, code, reason, scope }) {
       const flags = yield* parent
+      const scopes = yield* StoreCommands.scopesOf(scope)
       const decided = yield* StoreCommands.ask(flags, {
         store: Effect.flatMap(ConnectClientStore.ConnectClientStore, (clients) =>
           Effect.map(
@@ -193,7 +200,8 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
               decision,
               by: "operator",
               code: Option.getOrUndefined(code),
-              reason: Option.getOrUndefined(reason)
+              reason: Option.getOrUndefined(reason),
+              scopes
             }),
             view
           )),
@@ -203,7 +211,8 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
               payload: {
                 client,
                 ...Option.match(code, { onNone: () => ({}), onSome: (code) => ({ code }) }),
-                ...Option.match(reason, { onNone: () => ({}), onSome: (reason) => ({ reason }) })
+                ...Option.match(reason, { onNone: () => ({}), onSome: (reason) => ({ reason }) }),
+                ...(scopes === undefined ? {} : { scopes })
               }
             }),
             ({ client }) => client

@@ -96,6 +96,8 @@ export const FeedConnectClient = Schema.Struct({
   label: Schema.NullOr(Schema.String),
   deviceType: Schema.String,
   status: Schema.String,
+  /** What a device asks for; absent for a client of a relay. */
+  requestedScopes: Schema.optionalKey(Schema.Array(Schema.String)),
   /** What the client's screen shows while it waits. */
   verificationCode: Schema.String,
   firstSeenAt: Schema.DateTimeUtcFromString,

@@ -1,5 +1,5 @@
 /**
- * Describes the endpoints with which an owner decides which clients may connect through a relay.
+ * Describes the endpoints with which an owner decides which clients may connect, through a relay or as devices of their own.
  */
 import {
   Account,
@@ -9,16 +9,25 @@ import {
   SecurityMode,
   Thumbprint
 } from "@sallyport/core/access/ConnectClient"
+import { AccessScope } from "@sallyport/core/access/AccessScope"
 import * as Text from "@sallyport/core/Text"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as Schema from "effect/Schema"
 import { NextPage, PageCursor } from "./AccessSchemas.ts"
 import { RequestErrors, requires, ShortRequests } from "./Authentication.ts"
-import { Conflict, InvalidRequest, NotFound, Unavailable } from "./WireError.ts"
+import {
+  Conflict,
+  Forbidden,
+  InvalidRequest,
+  NotFound,
+  TooManyRequests,
+  Unauthorized,
+  Unavailable
+} from "./WireError.ts"
 
 /**
- * Describes a client of a relay to a caller who may decide about it.
+ * Describes a client to a caller who may decide about it.
  *
  * @category models
  * @since 0.1.0
@@ -29,6 +38,8 @@ export class ConnectClientView extends Schema.Class<ConnectClientView>("@sallypo
   label: Schema.NullOr(ClientLabel),
   deviceType: DeviceType,
   status: ClientStatus,
+  /** What a device asks for (RFC 8628); absent for a client of a relay. */
+  requestedScopes: Schema.optionalKey(Schema.Array(AccessScope)),
   /** What the client's screen shows while it waits. */
   verificationCode: Schema.String,
   firstSeenAt: Schema.DateTimeUtcFromString,
@@ -54,10 +65,12 @@ const decision = <const Name extends string, const Path extends "approve" | "rej
       client: ClientName,
       /** The verification code that the owner saw. A client that has asked again since then is not changed. */
       code: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(16))),
-      reason: Schema.optionalKey(Reason)
+      reason: Schema.optionalKey(Reason),
+      /** What an approved device is granted: what it asks for, or less. All of that if absent. */
+      scopes: Schema.optionalKey(Schema.Array(AccessScope).check(Schema.isMaxLength(256)))
     }),
     success: Schema.Struct({ client: ConnectClientView }),
-    error: [InvalidRequest, NotFound, Conflict, Unavailable]
+    error: [InvalidRequest, Unauthorized, Forbidden, NotFound, Conflict, Unavailable]
   }).pipe(requires("connect:manage"))
 
 /**
@@ -86,6 +99,15 @@ export class ConnectGroup extends HttpApiGroup.make("connect").add(
     query: { after: Schema.optionalKey(PageCursor) },
     success: Schema.Struct({ clients: Schema.Array(ConnectClientView), next: NextPage }),
     error: [InvalidRequest, NotFound, Unavailable]
+  }).pipe(requires("connect:manage")),
+  // A post, so that the code stands in no address; it changes nothing.
+  HttpApiEndpoint.post("find", "/api/auth/connect-clients/find", {
+    payload: Schema.Struct({
+      /** The code that a waiting device shows, in any case and with any punctuation. */
+      code: Schema.String.check(Schema.isMaxLength(128))
+    }),
+    success: Schema.Struct({ client: ConnectClientView }),
+    error: [InvalidRequest, NotFound, TooManyRequests, Unavailable]
   }).pipe(requires("connect:manage")),
   decision("approve", "approve"),
   decision("reject", "reject"),

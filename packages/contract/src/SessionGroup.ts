@@ -47,6 +47,13 @@ export const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
  */
 export const refreshGrant = "refresh_token"
 /**
+ * Names the `grant_type` that exchanges a device code (RFC 8628 section 3.4).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const deviceCodeGrant = "urn:ietf:params:oauth:grant-type:device_code"
+/**
  * Names the `subject_token_type` of a pairing code or seeded credential.
  *
  * @category constants
@@ -92,6 +99,25 @@ export const TokenResponse = Schema.Struct({
   refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String, { label: "refresh-token" })),
   /** The granted scopes, separated by spaces. */
   scope: Schema.String
+})
+
+/**
+ * Answers a device that asks to be let in (RFC 8628 section 3.2).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const DeviceAuthorizationResponse = Schema.Struct({
+  device_code: Schema.RedactedFromValue(Schema.String, { label: "device-code" }),
+  /** What the device shows. */
+  user_code: Schema.String,
+  /** Where its owner enters that. */
+  verification_uri: Schema.String,
+  verification_uri_complete: Schema.String,
+  /** Seconds until both codes end. */
+  expires_in: Schema.Natural,
+  /** Seconds to wait between two polls. */
+  interval: Schema.Natural
 })
 
 /**
@@ -170,9 +196,21 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
       subject_token_type: Schema.optionalKey(Schema.String),
       refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       attempt_key: Schema.optionalKey(AttemptKey),
+      device_code: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+      client_id: Schema.optionalKey(Schema.String),
+      /** For how many seconds, at most 25, the server may wait for the decision about a device before it answers. */
+      wait_seconds: Schema.optionalKey(Schema.String),
       scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(4096)))
     }).pipe(HttpApiSchema.asFormUrlEncoded()),
     success: TokenResponse,
+    error: [OAuthError, OAuthTooManyRequests, OAuthUnavailable]
+  }).middleware(OAuthRequestErrors),
+  HttpApiEndpoint.post("deviceAuthorization", "/oauth/device_authorization", {
+    payload: Schema.Struct({
+      client_id: Schema.optionalKey(Schema.String),
+      scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(4096)))
+    }).pipe(HttpApiSchema.asFormUrlEncoded()),
+    success: DeviceAuthorizationResponse,
     error: [OAuthError, OAuthTooManyRequests, OAuthUnavailable]
   }).middleware(OAuthRequestErrors)
 ).annotateEndpoints(ShortRequests, true) {}

@@ -204,6 +204,10 @@ export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
     "invalid_grant",
     "invalid_scope",
     "unsupported_grant_type",
+    "authorization_pending",
+    "slow_down",
+    "access_denied",
+    "expired_token",
     "invalid_dpop_proof",
     "use_dpop_nonce"
   ]),

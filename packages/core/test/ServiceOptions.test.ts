@@ -186,6 +186,8 @@ describe("options in variables", () => {
       backOffMillis: 60_000,
       maxBackOffMillis: 86_400_000,
       maxWaiting: 1_000,
+      deviceMillis: 600_000,
+      intervalMillis: 5_000,
       recheckMillis: 5_000
     },
     variables: {
@@ -195,6 +197,8 @@ describe("options in variables", () => {
       SALLYPORT_CONNECT_BACK_OFF: "4 seconds",
       SALLYPORT_CONNECT_MAX_BACK_OFF: "5 seconds",
       SALLYPORT_CONNECT_MAX_WAITING: "6",
+      SALLYPORT_CONNECT_DEVICE_LIFETIME: "8 seconds",
+      SALLYPORT_CONNECT_DEVICE_INTERVAL: "9 seconds",
       SALLYPORT_CONNECT_RECHECK_INTERVAL: "7 seconds"
     },
     all: {
@@ -204,6 +208,8 @@ describe("options in variables", () => {
       backOffMillis: 4_000,
       maxBackOffMillis: 5_000,
       maxWaiting: 6,
+      deviceMillis: 8_000,
+      intervalMillis: 9_000,
       recheckMillis: 7_000
     },
     wrong: [

@@ -1,9 +1,10 @@
 /**
- * Answers the endpoints with which an owner decides who may connect through a relay.
+ * Answers the endpoints with which an owner decides who may connect, through a relay or as a device.
  */
 import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { type ConnectClient, Thumbprint } from "@sallyport/core/access/ConnectClient"
+import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import type { Decision } from "@sallyport/core/access/ConnectClientRepository"
 import { ConnectClientStore } from "@sallyport/core/connect/ConnectClientStore"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
@@ -40,6 +41,7 @@ export const layer = HttpApiBuilder.group(
             readonly client: string
             readonly code?: string
             readonly reason?: string
+            readonly scopes?: ReadonlyArray<AccessScope>
           }
         }) {
           const clients = yield* store
@@ -52,6 +54,10 @@ export const layer = HttpApiBuilder.group(
           RequestExpired: (reason) => Wire.connectRequestExpired(reason),
           RequestChanged: (reason) => Wire.connectRequestChanged(reason),
           ReasonNotAllowed: (reason) => Wire.invalidRequest(reason),
+          CodeNeeded: (reason) => Wire.invalidRequest(reason),
+          ScopeNotGrantable: (reason) =>
+            reason.problem === "not-held" ? Wire.scopeNotHeld(reason) : Wire.invalidRequest(reason),
+          ApproverEnded: (reason) => Wire.unauthorized(reason),
           ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       )
@@ -92,6 +98,19 @@ export const layer = HttpApiBuilder.group(
           }
         },
         Effect.catchReasons("ConnectClientError", {
+          ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      find: Effect.fn(
+        function*({ payload }) {
+          const clients = yield* store
+          const by = yield* CurrentSession
+          return { client: view(yield* clients.findByCode(payload.code, by.id)) }
+        },
+        Effect.catchReasons("ConnectClientError", {
+          ClientNotFound: () =>
+            Wire.connectClientNotFound({ message: "No device waits with this code; check what its screen shows" }),
+          TooManyCodes: (reason) => Wire.rateLimited(reason),
           ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),

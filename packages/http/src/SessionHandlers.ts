@@ -3,7 +3,13 @@
  */
 import { EndedView, PairingPreview, PolicyView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
-import { accessTokenType, bootstrapTokenType, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
+import {
+  accessTokenType,
+  bootstrapTokenType,
+  deviceCodeGrant,
+  refreshGrant,
+  tokenExchange
+} from "@sallyport/contract/SessionGroup"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import { BootstrapCredentialService, type RedeemOptions } from "@sallyport/core/access/BootstrapCredentialService"
@@ -16,6 +22,8 @@ import {
   type SessionCredentialError,
   SessionCredentialService
 } from "@sallyport/core/access/SessionCredentialService"
+import { Account } from "@sallyport/core/access/ConnectClient"
+import { DeviceAuthorization } from "@sallyport/core/connect/DeviceAuthorization"
 import * as Text from "@sallyport/core/Text"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -59,10 +67,14 @@ const policyView = Effect.gen(function*() {
 
 /** Redeems a credential for a session of the given method, which is that of the sender of the current request. */
 const signIn = <E = never, R = never>(
-  options: Omit<RedeemOptions<E, R>, "device" | "methods" | "source"> & { readonly label?: string | undefined }
+  options: Omit<RedeemOptions<E, R>, "device" | "methods" | "source"> & {
+    readonly label?: string | undefined
+    /** Whether the code was issued to the sender itself, which then came in by no method of the policy's. */
+    readonly isDevice?: boolean | undefined
+  }
 ) =>
   Effect.gen(function*() {
-    const { label, ...redemption } = options
+    const { isDevice, label, ...redemption } = options
     const request = yield* HttpServerRequest.HttpServerRequest
     const bootstrap = yield* BootstrapCredentialService
     return yield* bootstrap.redeem({
@@ -73,7 +85,7 @@ const signIn = <E = never, R = never>(
         address: Option.getOrNull(request.remoteAddress)
       },
       source: Option.getOrUndefined(request.remoteAddress),
-      methods: (yield* AuthPolicy).bootstrapMethods
+      methods: isDevice === true ? undefined : (yield* AuthPolicy).bootstrapMethods
     })
   })
 
@@ -151,6 +163,96 @@ const refresh = Effect.fnUntraced(function*(
 })
 
 const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessScope))
+
+/** Reads a parameter `scope`, which names none if it is absent or empty. */
+const readScopes = (scope: string | undefined) => {
+  const asked = scope?.split(" ").filter((name) => name !== "") ?? []
+  const scopes = asked.length === 0 ? Option.some(undefined) : decodeScopes(asked)
+  return Option.isSome(scopes)
+    ? Effect.succeed(scopes.value)
+    : Wire.oauthInvalidScope({ message: "A scope has the form resource:action, such as runs:read" })
+}
+
+/** The thumbprint of the key that a request proves, for which the proof is spent; none if no proof came with it. */
+const provenKey = Effect.gen(function*() {
+  const proof = yield* proofOfKey
+  if (proof === undefined) return undefined
+  const { proofKeyThumbprint, spend } = yield* proof
+  yield* spend
+  return proofKeyThumbprint
+})
+
+const isAccount = Schema.is(Account)
+
+/** Returns the service that lets devices in, for a request that names its client. */
+const deviceFlow = Effect.fnUntraced(function*(clientId: string | undefined) {
+  const devices = yield* Effect.serviceOption(DeviceAuthorization)
+  if (Option.isNone(devices)) {
+    return yield* Wire.oauthUnsupportedGrantType({ message: "This server lets no device in by the device grant" })
+  }
+  if (!isAccount(clientId)) return yield* Wire.oauthInvalidRequest({ message: "A client_id is needed" })
+  return { clientId, devices: devices.value }
+})
+
+/** For how many seconds a poll may wait, at most. */
+const maxWaitSeconds = 25
+
+/** Exchanges the code of a device whose owner has approved it. */
+const exchangeDevice = Effect.fnUntraced(function*(payload: {
+  readonly device_code?: Redacted.Redacted
+  readonly client_id?: string
+  readonly wait_seconds?: string
+}) {
+  const { clientId, devices } = yield* deviceFlow(payload.client_id)
+  const deviceCode = payload.device_code
+  if (!given(deviceCode)) return yield* Wire.oauthInvalidRequest({ message: "A device_code is needed" })
+  const seconds = Number(payload.wait_seconds ?? 0)
+  if (!(seconds >= 0 && seconds <= maxWaitSeconds)) {
+    return yield* Wire.oauthInvalidRequest({ message: `wait_seconds must be from 0 to ${maxWaitSeconds}` })
+  }
+  const status = yield* devices.poll({
+    clientId,
+    deviceCode,
+    wait: seconds === 0 ? undefined : Duration.seconds(seconds)
+  }).pipe(
+    Effect.catchReasons("ConnectClientError", {
+      ConnectStoreUnavailable: (reason) => Wire.oauthUnavailable(reason),
+      TooManyWaiting: (reason) => Wire.oauthUnavailable(reason)
+    }, (reason) => Effect.die(reason))
+  )
+  switch (status) {
+    case "pending":
+      return yield* Wire.oauthAuthorizationPending({ message: "The owner has not decided yet" })
+    case "slow-down":
+      return yield* Wire.oauthSlowDown({ message: "Too early; wait 5 seconds longer before each poll from now on" })
+    case "denied":
+      return yield* Wire.oauthAccessDenied({ message: "The owner has turned this device away" })
+    case "expired":
+      return yield* Wire.oauthExpiredToken({ message: "The device code has expired; ask for a new one" })
+    case "unknown":
+      return yield* Wire.oauthInvalidGrant({ message: "This device code is not valid for this client" })
+    case "approved": {
+      const proof = yield* proofOfKey
+      const method = proof === undefined ? "bearer-access-token" : "dpop-access-token"
+      yield* offersMethod(method, Wire.oauthInvalidRequest)
+      const issued = yield* signIn({ credential: deviceCode, method, proof, isDevice: true }).pipe(
+        Effect.catchReasons("DpopProofError", proofRefusals, (reason) => Effect.die(reason)),
+        Effect.catchReasons("BootstrapCredentialError", {
+          MalformedCode: (reason) => Wire.oauthInvalidGrant(reason),
+          InvalidCredential: (reason) =>
+            reason.ended === "expired"
+              ? Wire.oauthExpiredToken(reason)
+              : reason.ended === "revoked"
+              ? Wire.oauthAccessDenied(reason)
+              : Wire.oauthInvalidGrant(reason),
+          TooManyAttempts: (reason) => Wire.oauthRateLimited(reason),
+          BootstrapStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
+        }, (reason) => Effect.die(reason))
+      )
+      return yield* tokenResponse(issued)
+    }
+  }
+})
 
 /** Answers 503 if the store does not answer, which is all that these endpoints can fail with. */
 const onlyUnavailable = <A, R>(effect: Effect.Effect<A, SessionCredentialError, R>) =>
@@ -233,18 +335,15 @@ export const layer = HttpApiBuilder.group(
         })
       }, provideServices),
       token: Effect.fn(function*({ payload }) {
+        if (payload.grant_type === deviceCodeGrant) return yield* exchangeDevice(payload)
         if (payload.grant_type !== tokenExchange && payload.grant_type !== refreshGrant) {
-          const grants = `${tokenExchange} or ${refreshGrant}`
+          const grants = `${tokenExchange}, ${deviceCodeGrant} or ${refreshGrant}`
           return yield* payload.grant_type === undefined || payload.grant_type === ""
             ? Wire.oauthInvalidRequest({ message: `A grant_type is needed: ${grants}` })
             : Wire.oauthUnsupportedGrantType({ message: `The grant_type must be ${grants}` })
         }
-        const asked = payload.scope?.split(" ").filter((scope) => scope !== "")
-        const scopes = asked === undefined || asked.length === 0 ? Option.some(undefined) : decodeScopes(asked)
-        if (Option.isNone(scopes)) {
-          return yield* Wire.oauthInvalidScope({ message: "A scope has the form resource:action, such as runs:read" })
-        }
-        if (payload.grant_type === refreshGrant) return yield* refresh(payload.refresh_token, scopes.value)
+        const scopes = yield* readScopes(payload.scope)
+        if (payload.grant_type === refreshGrant) return yield* refresh(payload.refresh_token, scopes)
         if (!given(payload.subject_token) || payload.subject_token_type !== bootstrapTokenType) {
           return yield* Wire.oauthInvalidRequest({
             message: `A subject_token is needed, with the subject_token_type ${bootstrapTokenType}`
@@ -255,7 +354,7 @@ export const layer = HttpApiBuilder.group(
         yield* offersMethod(method, Wire.oauthInvalidRequest)
         const issued = yield* signIn({
           credential: payload.subject_token,
-          scopes: scopes.value,
+          scopes,
           method,
           proof,
           attemptKey: payload.attempt_key
@@ -270,6 +369,48 @@ export const layer = HttpApiBuilder.group(
           }, (reason) => Effect.die(reason))
         )
         return yield* tokenResponse(issued)
+      }, provideServices),
+      deviceAuthorization: Effect.fn(function*({ payload }) {
+        const { clientId, devices } = yield* deviceFlow(payload.client_id)
+        const request = yield* HttpServerRequest.HttpServerRequest
+        const here = yield* Dpop.requestUrl
+        if (here === "") {
+          return yield* Wire.oauthInvalidRequest({
+            message: "A server without a public URL takes requests on loopback only"
+          })
+        }
+        const scopes = yield* readScopes(payload.scope)
+        const userAgent = Text.fromHeader(request.headers["user-agent"])
+        const given = yield* devices.request({
+          clientId,
+          scopes,
+          label: Text.toLine(userAgent ?? "", 128) ?? undefined,
+          proofKeyThumbprint: yield* Effect.catchReasons(
+            provenKey,
+            "DpopProofError",
+            proofRefusals,
+            (reason) => Effect.die(reason)
+          ),
+          source: Option.getOrUndefined(request.remoteAddress)
+        }).pipe(
+          Effect.catchReasons("ConnectClientError", {
+            ScopeNotGrantable: (reason) => Wire.oauthInvalidScope(reason),
+            RequestRefused: (reason) => Wire.oauthAccessDenied(reason),
+            InvalidInput: (reason) => Wire.oauthInvalidRequest(reason),
+            TooManyCodes: (reason) => Wire.oauthRateLimited(reason),
+            SecurityModeUnreadable: (reason) => Wire.oauthUnavailable(reason),
+            ConnectStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
+          }, (reason) => Effect.die(reason))
+        )
+        const page = here.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/connections")
+        return {
+          device_code: given.deviceCode,
+          user_code: given.userCode,
+          verification_uri: page,
+          verification_uri_complete: `${page}?user_code=${given.userCode}`,
+          expires_in: Math.floor(Duration.toSeconds(given.expiresIn)),
+          interval: Math.max(1, Math.ceil(Duration.toSeconds(given.interval)))
+        }
       }, provideServices),
       ticket: Effect.fn(function*() {
         return { ticket: yield* sessions.issueTicket(yield* CurrentSession) }

@@ -59,6 +59,7 @@ describe("the surface", () => {
         "GET /api/health/ready",
         "POST /api/auth/bootstrap",
         "POST /api/auth/bootstrap/preview",
+        "POST /oauth/device_authorization",
         "POST /oauth/token"
       ]
       const guarded = [
@@ -77,6 +78,7 @@ describe("the surface", () => {
         "PATCH /api/auth/sessions/{id}",
         "POST /api/auth/connect-clients/approve",
         "POST /api/auth/connect-clients/block",
+        "POST /api/auth/connect-clients/find",
         "POST /api/auth/connect-clients/reject",
         "POST /api/auth/connect-clients/revoke",
         "POST /api/auth/logout",

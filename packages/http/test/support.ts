@@ -118,6 +118,7 @@ const Repositories = Layer.mergeAll(
 type Services =
   | AccessRepository
   | AuthPolicy.AuthPolicy
+  | SecretStore.SecretStore
   | BootstrapCredentialService.BootstrapCredentialService
   | SessionCredentialService.SessionCredentialService
   | RunEventLog.RunEventLog

@@ -7,6 +7,8 @@ import { assert, describe, it } from "@effect/vitest"
 import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
 import { type Ask, type Deciding, type Decision } from "@sallyport/core/access/ConnectClientRepository"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import { toSession } from "@sallyport/core/access/SessionCredentialRepository"
+import * as Context from "effect/Context"
 import type * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -15,6 +17,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { allEvents, at, brief, linkRow, redemption, sessionRow, start, times } from "./internal/accessRows.ts"
 import * as Histories from "./internal/connectHistories.ts"
+import * as Devices from "./internal/deviceHistories.ts"
 import * as Lineage from "./internal/lineageHistories.ts"
 
 type Services = Histories.Services
@@ -484,6 +487,106 @@ export const suite = <E, R = never>(
       [Schema.Array(Lineage.Step).check(Schema.isMaxLength(16))],
       ([steps]) => Effect.provide(Lineage.run([...Lineage.handedOn, ...steps]), Layer.fresh(layer), { local: true }),
       { arbitrary: { runs } }
+    )
+
+    it.live.prop(
+      "CONN-14 AGENT-03: in no history of device requests, polls, decisions, expiry and restarts is there a session without an approval that stands",
+      [Schema.Array(Devices.Step).check(Schema.isMaxLength(30))],
+      ([steps]) =>
+        Devices.run(
+          steps,
+          peer === undefined
+            ? undefined
+            : Effect.map(Layer.build(Layer.fresh(peer)), (services) => Context.get(services, AccessRepository))
+        ).pipe(Effect.scoped, Effect.provide(Layer.fresh(layer), { local: true })),
+      { arbitrary: { runs } }
+    )
+
+    test(
+      "CONN-14 AGENT-03 T10: a device polls, is slowed down for good, is approved with less than it asked for, and redeems its code once",
+      Effect.gen(function*() {
+        const { clients, links } = yield* AccessRepository
+        // Devices wait for their owner in either mode, and a client of a relay with the same key is another client.
+        yield* setMode("account", 0)
+        assert.strictEqual((yield* request("a", 0))._tag, "Granted")
+        const ask = Devices.ask("a", "code", { account: "ada", pendingMillis: 20_000 })
+        assert.strictEqual((yield* clients.request(ask, undefined, at(0, "ada")))._tag, "Pending")
+        const polls = yield* Effect.forEach([0, 50, 60, 9_160], (afterMillis) =>
+          Devices.fetch("code", afterMillis, "ada"))
+        assert.deepStrictEqual(polls, ["Pending", "SlowDown", "SlowDown", "Pending"])
+        assert.strictEqual(yield* Devices.fetch("code", 9_161, "bob"), "Unknown")
+        assert.deepStrictEqual(
+          (yield* clients.findByCode({ verificationCode: "USER-code", nowMillis: start + 9_161 }))
+            .map(({ proofKeyThumbprint }) =>
+              proofKeyThumbprint
+            ),
+          [key("a")]
+        )
+        yield* Devices.decide("a", "approved", 9_162, { scopes: ["runs:read"] })
+        assert.deepStrictEqual(
+          (yield* links.list({ nowMillis: start + 9_163, limit: 10 })).map(({ id, issuedBy, scopes }) => ({
+            id,
+            issuedBy,
+            scopes
+          })),
+          [{ id: "code", issuedBy: null, scopes: ["runs:read"] }]
+        )
+        assert.deepStrictEqual(
+          yield* clients.findByCode({ verificationCode: "USER-code", nowMillis: start + 9_163 }),
+          []
+        )
+        const fetched = yield* times(6, () => Devices.fetch("code", 9_163, "ada"))
+        assert.deepStrictEqual(fetched.toSorted(), [
+          "Redeemed",
+          ...Array.from({ length: 5 }, () => "exhausted")
+        ])
+        assert.strictEqual((yield* request("a", 9_164))._tag, "Granted")
+      })
+    )
+
+    for (const turnedAway of ["rejected", "revoked", "blocked"] as const) {
+      test(
+        `CONN-14 CONN-06: of a device's polls and its being ${turnedAway} at once, either is last, and nothing that it has stays`,
+        Effect.gen(function*() {
+          const { clients } = yield* AccessRepository
+          for (const [round, name] of ["a", "b", "c"].entries()) {
+            yield* clients.request(Devices.ask(name, `code-${name}`), undefined, at(round, "cli"))
+            yield* Devices.decide(name, "approved", round)
+            yield* Effect.all([
+              times(3, () => Devices.fetch(`code-${name}`, round)),
+              Devices.decide(name, turnedAway, round)
+            ], { concurrency: "unbounded" })
+            assert.deepStrictEqual(yield* access(round), [])
+            assert.include(["Denied", "revoked"], yield* Devices.fetch(`code-${name}`, round))
+          }
+        })
+      )
+    }
+
+    test(
+      "CONN-14 SESS-13: a device that a session approved ends with what descends from it, and a session that has ended approves none",
+      Effect.gen(function*() {
+        const { clients, sessions } = yield* AccessRepository
+        const row = sessionRow("owner", { lifetimeMillis: 5_000, absoluteExpiresAtMillis: start + 10_000 })
+        yield* sessions.insert(row, at(0))
+        const by = toSession(row)
+        yield* clients.request(Devices.ask("a", "code-a"), undefined, at(0, "cli"))
+        yield* clients.request(Devices.ask("b", "code-b"), undefined, at(0, "cli"))
+        yield* Devices.decide("a", "approved", 1, { by })
+        const [link] = yield* AccessRepository.use(({ links }) => links.list({ nowMillis: start + 1, limit: 10 }))
+        assert.deepInclude({ ...link }, {
+          issuedBy: row.id,
+          sessionLifetimeMillis: 5_000,
+          sessionEndsAtMillis: start + 10_000,
+          proofKeyThumbprint: null,
+          createdBy: "owner"
+        })
+        yield* sessions.revoke({ _tag: "Session", id: row.id }, at(2))
+        assert.deepStrictEqual(yield* access(2), [])
+        assert.strictEqual(yield* Devices.fetch("code-a", 2), "revoked")
+        assert.strictEqual((yield* Devices.decide("b", "approved", 3, { by }))._tag, "ApproverEnded")
+        assert.strictEqual((yield* find("b"))?.status, "pending")
+      })
     )
 
     if (spoilMode !== undefined) {

@@ -1,5 +1,5 @@
 /**
- * A client that asks to connect through a relay: who it says it is, what was decided about it, and the code by which its
+ * A client that asks to connect, through a relay or as a device of its own (RFC 8628): who it says it is, what was decided about it, and the code by which its
  * owner knows it again.
  *
  * A client is its proof key. The relay vouches for the account, and the environment's owner decides about the pair.
@@ -7,6 +7,7 @@
 import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { AccessScope } from "./AccessScope.ts"
 import * as Text from "../Text.ts"
 
 /**
@@ -107,7 +108,9 @@ export class ConnectClient extends Schema.Class<ConnectClient>("@sallyport/core/
   label: Schema.NullOr(ClientLabel),
   deviceType: DeviceType,
   status: ClientStatus,
-  /** What both screens show while the client waits; see {@link verificationCode}. */
+  /** What a device asks for, which its owner may cut; absent for a client of a relay. */
+  requestedScopes: Schema.optionalKey(Schema.Array(AccessScope)),
+  /** What both screens show while the client waits: {@link verificationCode}, or the user code of a device. */
   verificationCode: Schema.String,
   firstSeenAt: Schema.DateTimeUtcFromMillis,
   /** When it asked; again each time it starts over. */

@@ -1,17 +1,19 @@
 /**
- * Where the clients that connect through a relay are kept, and who may: a few atomic steps, without policy.
+ * Where the clients that connect are kept, through a relay or as devices of their own, and who may: a few atomic steps, without policy.
  *
  * What a step makes of a row is said here once, by {@link requestVerdict} and {@link decisionVerdict}, for every adapter: an
  * adapter holds the mode and the row still, applies the verdict, ends what a client has if the verdict says so, and
  * appends the events, all in one transaction.
  */
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { AccessChange, ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
-import type * as BootstrapCredentialRepository from "./BootstrapCredentialRepository.ts"
+import { AccessScope, missing } from "./AccessScope.ts"
+import type { PairingLinkRow } from "./BootstrapCredentialRepository.ts"
 import {
   Account,
   ClientLabel,
@@ -21,7 +23,32 @@ import {
   SecurityMode,
   Thumbprint
 } from "./ConnectClient.ts"
-import type { SessionId } from "./Session.ts"
+import { endlessSessionId, type Session, type SessionId } from "./Session.ts"
+
+/**
+ * Describes what a device asked for (RFC 8628), and how it asks whether it was decided.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const DeviceRequest = Schema.Struct({
+  /** The pairing link that an approval stores for the device's code. */
+  linkId: Schema.NonEmptyString,
+  scopes: Schema.Array(AccessScope),
+  /** Whether the device has proven the key of its thumbprint, which is otherwise one of this request alone. */
+  isProven: Schema.Boolean,
+  expiresAtMillis: Schema.Natural,
+  /** How long it has to wait between two polls, and when it polled last. */
+  intervalMillis: Schema.Natural,
+  polledAtMillis: Schema.NullOr(Schema.Natural)
+})
+/**
+ * @see {@link DeviceRequest}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type DeviceRequest = typeof DeviceRequest.Type
 
 /**
  * Describes a client as it is stored. Times are milliseconds since the epoch.
@@ -51,7 +78,10 @@ export const ConnectClientRow = Schema.Struct({
   /** How often it was rejected since it was last approved; each time it has to wait longer before it may ask again. */
   rejections: Schema.Natural,
   /** Until when a rejected client may not ask again; null for any other status. */
-  askAgainAtMillis: Schema.NullOr(Schema.Natural)
+  askAgainAtMillis: Schema.NullOr(Schema.Natural),
+  /** The keyed digest of the code that a device polls with, and its request; null for a client of a relay. */
+  deviceCodeDigest: Schema.NullOr(Schema.NonEmptyString),
+  device: Schema.NullOr(DeviceRequest)
 })
 /**
  * @see {@link ConnectClientRow}
@@ -77,6 +107,7 @@ export const toConnectClient = (row: ConnectClientRow): ConnectClient =>
     deviceType: row.deviceType,
     status: row.status,
     verificationCode: row.verificationCode,
+    ...(row.device === null ? {} : { requestedScopes: row.device.scopes }),
     firstSeenAt: DateTime.makeUnsafe(row.firstSeenAtMillis),
     requestedAt: DateTime.makeUnsafe(row.requestedAtMillis),
     pendingUntil: toTime(row.pendingUntilMillis),
@@ -108,6 +139,10 @@ export interface Ask {
   /** How many clients of one account may wait at once, and how many may be there that only their account lets in. */
   readonly maxPending: number
   readonly maxObserved: number
+  /** What a device asks for, which waits for the owner in either mode; undefined for a client of a relay. */
+  readonly device?: Pick<DeviceRequest, "linkId" | "scopes" | "isProven" | "intervalMillis"> & {
+    readonly codeDigest: string
+  }
 }
 
 /**
@@ -172,7 +207,9 @@ export const requestVerdict = (input: {
   const { ask, nowMillis, others, row, storedMode } = input
   if (!isSecurityMode(storedMode)) return keep({ _tag: "ModeUnreadable" })
   if (row?.status === "blocked") return keep({ _tag: "Refused", row })
-  const sameAccount = row !== undefined && row.account === ask.account
+  const { device } = ask
+  // What was decided about a client of a relay says nothing of a device, and the other way round.
+  const sameAccount = row !== undefined && row.account === ask.account && row.device === null && device === undefined
 
   const begin = (fields: Partial<ConnectClientRow> & Pick<ConnectClientRow, "status">): ConnectClientRow => ({
     proofKeyThumbprint: ask.proofKeyThumbprint,
@@ -190,6 +227,8 @@ export const requestVerdict = (input: {
     // The waits of a key don't start over with it.
     rejections: row?.rejections ?? 0,
     askAgainAtMillis: null,
+    deviceCodeDigest: null,
+    device: null,
     ...fields
   })
   const grant = (granted: ConnectClientRow, endsAccess: boolean): Verdict<RequestOutcome> => {
@@ -198,7 +237,7 @@ export const requestVerdict = (input: {
   }
 
   if (sameAccount && row.status === "approved") return grant(row, false)
-  if (storedMode === "account") {
+  if (storedMode === "account" && device === undefined) {
     // Whom the owner turned away stays out, whichever account vouches for it.
     if (row?.status === "rejected" || row?.status === "revoked") return keep({ _tag: "Refused", row })
     if (sameAccount && row.status === "observed") return grant(row, false)
@@ -208,7 +247,22 @@ export const requestVerdict = (input: {
   if (sameAccount && isWaiting(row, nowMillis)) return keep({ _tag: "Pending", row })
   if (row?.status === "rejected" && (row.askAgainAtMillis ?? 0) > nowMillis) return keep({ _tag: "Refused", row })
   if (others.waiting >= ask.maxPending) return keep({ _tag: "TooMany" })
-  const pending = begin({ status: "pending", pendingUntilMillis: nowMillis + ask.pendingMillis })
+  const pendingUntilMillis = nowMillis + ask.pendingMillis
+  const pending = begin({
+    status: "pending",
+    pendingUntilMillis,
+    ...(device === undefined ? {} : {
+      deviceCodeDigest: device.codeDigest,
+      device: {
+        linkId: device.linkId,
+        scopes: device.scopes,
+        isProven: device.isProven,
+        expiresAtMillis: pendingUntilMillis,
+        intervalMillis: device.intervalMillis,
+        polledAtMillis: null
+      }
+    })
+  })
   return { outcome: { _tag: "Pending", row: pending }, store: pending, endsAccess: row !== undefined }
 }
 
@@ -244,6 +298,13 @@ export interface Deciding {
   readonly maxBackOffMillis: number
   /** The session that decides. Unless it is the client's, neither it ends nor what descends from it. */
   readonly keep?: SessionId | undefined
+  /** What an approved device is given. */
+  readonly grant?: {
+    readonly subject: string
+    readonly scopes: ReadonlyArray<AccessScope>
+    /** The session that approves, whose end is that of what the device has not fetched; undefined for the operator. */
+    readonly by: Session | undefined
+  } | undefined
 }
 
 /**
@@ -259,6 +320,91 @@ export type DecisionOutcome =
   | { readonly _tag: "Expired"; readonly row: ConnectClientRow }
   /** The client has asked again since the owner looked. */
   | { readonly _tag: "Changed"; readonly row: ConnectClientRow }
+  /** The session that approves a device has ended. */
+  | { readonly _tag: "ApproverEnded" }
+
+/**
+ * Returns the link that an approval stores for the code of a device; none if there is nothing to store, as the client is
+ * no device or was approved before.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const deviceGrant = (
+  row: ConnectClientRow | undefined,
+  { decision, grant }: Deciding,
+  { actor, nowMillis }: ChangeContext
+): PairingLinkRow | undefined => {
+  if (row === undefined || row.device === null || row.deviceCodeDigest === null || grant === undefined) return undefined
+  const { device } = row
+  if (decision !== "approved" || !isWaiting(row, nowMillis) || missing(device.scopes, grant.scopes).length > 0) {
+    return undefined
+  }
+  const by = grant.by?.id === endlessSessionId ? undefined : grant.by
+  return {
+    id: device.linkId,
+    codeDigest: row.deviceCodeDigest,
+    label: row.label,
+    subject: grant.subject,
+    scopes: grant.scopes,
+    proofKeyThumbprint: device.isProven ? row.proofKeyThumbprint : null,
+    remainingUses: 1,
+    createdBy: actor,
+    issuedBy: by?.id ?? null,
+    sessionLifetimeMillis: by === undefined || by.lifetime === null ? null : Duration.toMillis(by.lifetime),
+    sessionEndsAtMillis: by?.absoluteExpiresAt?.epochMilliseconds ?? null,
+    createdAtMillis: nowMillis,
+    expiresAtMillis: device.expiresAtMillis,
+    revokedAtMillis: null
+  }
+}
+
+/**
+ * Describes what a device that polls is told. `Approved` says that the link of its code can be redeemed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PollOutcome =
+  | { readonly _tag: "Expired" | "Denied" | "Unknown" }
+  | { readonly _tag: "Pending" | "SlowDown" | "Approved"; readonly row: ConnectClientRow }
+
+/** By how much a device that polls too fast has to wait longer, for good (RFC 8628 section 3.5). */
+const slowDownMillis = 5_000
+
+/**
+ * Decides what a device that polls is told. A timer may fire a little early, and the network a little late: a tenth of the
+ * interval is not held against it.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const pollVerdict = (
+  row: ConnectClientRow | undefined,
+  account: string,
+  nowMillis: number
+): Verdict<PollOutcome> => {
+  if (row === undefined || row.device === null || row.account !== account) return keep({ _tag: "Unknown" })
+  const { device, status } = row
+  if (status === "approved") {
+    if (row.lastSeenAtMillis === null && device.expiresAtMillis <= nowMillis) return keep({ _tag: "Expired" })
+    if (row.lastSeenAtMillis !== null) return keep({ _tag: "Approved", row })
+    const seen: ConnectClientRow = { ...row, lastSeenAtMillis: nowMillis }
+    return { outcome: { _tag: "Approved", row: seen }, store: seen, endsAccess: false }
+  }
+  if (status !== "pending") return keep({ _tag: status === "observed" ? "Unknown" : "Denied" })
+  if (!isWaiting(row, nowMillis)) return keep({ _tag: "Expired" })
+  const isEarly = device.polledAtMillis !== null && nowMillis < device.polledAtMillis + device.intervalMillis * 0.9
+  const polled: ConnectClientRow = {
+    ...row,
+    device: {
+      ...device,
+      polledAtMillis: nowMillis,
+      intervalMillis: device.intervalMillis + (isEarly ? slowDownMillis : 0)
+    }
+  }
+  return { outcome: { _tag: isEarly ? "SlowDown" : "Pending", row: polled }, store: polled, endsAccess: false }
+}
 
 /**
  * Decides what a decision makes of a row.
@@ -276,7 +422,8 @@ export const decisionVerdict = (
   if (deciding.requestedAtMillis !== undefined && deciding.requestedAtMillis !== row.requestedAtMillis) {
     return keep({ _tag: "Changed", row })
   }
-  if (decision === "approved" && row.status === "pending" && !isWaiting(row, nowMillis)) {
+  const isOver = row.device === null ? row.status === "pending" : row.status !== "approved"
+  if (decision === "approved" && isOver && !isWaiting(row, nowMillis)) {
     return keep({ _tag: "Expired", row })
   }
   const endsAccess = decision !== "approved"
@@ -343,15 +490,30 @@ export interface ConnectClientRepository {
    */
   readonly request: (
     ask: Ask,
-    grant: BootstrapCredentialRepository.PairingLinkRow | undefined,
+    grant: PairingLinkRow | undefined,
     change: ChangeContext
   ) => Effect.Effect<RequestOutcome, RepositoryError>
   /**
    * Decides about a client, in one step with {@link decisionVerdict}. If it ends access, the client's live sessions are
    * revoked with all that descends from them, their tickets deleted and their open pairing links and the client's
-   * revoked, and the feed tells of each, in the same transaction; also if the decision was made before.
+   * revoked, and the feed tells of each, in the same transaction; also if the decision was made before. If it approves a
+   * device, the link of {@link deviceGrant} is stored in the same transaction, unless the session that approves has ended,
+   * and then nothing is changed.
    */
   readonly decide: (deciding: Deciding, change: ChangeContext) => Effect.Effect<DecisionOutcome, RepositoryError>
+  /**
+   * Takes a poll of a device, in one step with {@link pollVerdict}. `connectClientUpserted` is appended when it has learnt
+   * first that it was approved; other polls change nothing that the feed tells of.
+   */
+  readonly poll: (options: {
+    readonly deviceCodeDigest: string
+    readonly account: string
+  }, change: ChangeContext) => Effect.Effect<PollOutcome, RepositoryError>
+  /** Returns at most two devices that wait with a code, in the order of their thumbprints. */
+  readonly findByCode: (options: {
+    readonly verificationCode: string
+    readonly nowMillis: number
+  }) => Effect.Effect<ReadonlyArray<ConnectClientRow>, RepositoryError>
   /** Returns a client. */
   readonly find: (proofKeyThumbprint: string) => Effect.Effect<Option.Option<ConnectClientRow>, RepositoryError>
   /** Returns at most two clients whose thumbprint begins with a text of base64url characters, in their order. */
@@ -381,7 +543,8 @@ export interface ConnectClientRepository {
   }, change: ChangeContext) => Effect.Effect<ReadonlyArray<ConnectClientRow>, RepositoryError>
   /**
    * Deletes at most `limit` clients that no owner misses: pending ones that expired, and observed, rejected and revoked ones
-   * that did not ask, were not seen and were not decided about since `idleBeforeMillis`. One that has a live session, or a
+   * that did not ask, were not seen and were not decided about since `idleBeforeMillis`; approved devices too, whose code is
+   * good for nothing more. One that has a live session, or a
    * link that can be redeemed, stays, so that turning approval on finds it. Each gets a `connectClientRemoved`. Returns how
    * many went.
    */

@@ -16,7 +16,7 @@ const isTargetLink = (target: RevocationTarget, link: PairingLinkRow): boolean =
     case "Subject":
       return link.subject === target.subject
     case "ProofKey":
-      return link.proofKeyThumbprint === target.proofKeyThumbprint
+      return link.proofKeyThumbprint === target.proofKeyThumbprint || link.id === target.linkId
     case "IssuedBefore":
       return link.createdAtMillis < target.beforeMillis
     default:

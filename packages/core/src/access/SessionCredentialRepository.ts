@@ -221,8 +221,16 @@ export type RevocationTarget =
   | { readonly _tag: "SubjectExcept"; readonly subject: string; readonly keep: SessionId }
   /** A subject's sessions, all that descends from them, and the links for the subject. */
   | { readonly _tag: "Subject"; readonly subject: string; readonly keep?: SessionId | undefined }
-  /** A key's sessions, all that descends from them, and the links that only this key redeems. */
-  | { readonly _tag: "ProofKey"; readonly proofKeyThumbprint: string; readonly keep?: SessionId | undefined }
+  /**
+   * A key's sessions, all that descends from them, and the links that only this key redeems; and a link, with the sessions
+   * that came from it, if one is named.
+   */
+  | {
+    readonly _tag: "ProofKey"
+    readonly proofKeyThumbprint: string
+    readonly linkId?: string | undefined
+    readonly keep?: SessionId | undefined
+  }
   /**
    * Sessions and links from before a time, and all that descends from these sessions. With `limit`, the first so many live
    * sessions of them by their ids, so that a step on many stays short.
@@ -251,7 +259,9 @@ export const endsDescendants = (target: RevocationTarget): boolean =>
  */
 export const isTarget = (
   target: RevocationTarget,
-  session: Pick<SessionRow, "id" | "subject" | "proofKeyThumbprint" | "createdAtMillis">
+  session: Pick<SessionRow, "id" | "subject" | "proofKeyThumbprint" | "createdAtMillis"> & {
+    readonly linkId?: string | null
+  }
 ): boolean => {
   switch (target._tag) {
     case "Session":
@@ -261,7 +271,8 @@ export const isTarget = (
     case "Subject":
       return session.subject === target.subject
     case "ProofKey":
-      return session.proofKeyThumbprint === target.proofKeyThumbprint
+      return session.proofKeyThumbprint === target.proofKeyThumbprint ||
+        (target.linkId !== undefined && session.linkId === target.linkId)
     case "IssuedBefore":
       return session.createdAtMillis < target.beforeMillis
   }

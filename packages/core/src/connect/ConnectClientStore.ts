@@ -1,5 +1,5 @@
 /**
- * Decides who may connect through a relay: a client asks, its owner decides, and the decision reaches everything that the
+ * Decides who may connect, through a relay or as a device of its own: a client asks, its owner decides, and the decision reaches everything that the
  * client has.
  *
  * The policy is here once, over whichever {@link ConnectClientRepository} the host provides. A decision and what it ends
@@ -27,17 +27,31 @@ import {
   Thumbprint,
   verificationCode
 } from "../access/ConnectClient.ts"
-import { Decision, toConnectClient } from "../access/ConnectClientRepository.ts"
+import { type AccessScope, missing } from "../access/AccessScope.ts"
+import { defaultSubject } from "../access/BootstrapCredentialService.ts"
 import {
+  type Ask,
+  Decision,
+  type DeviceRequest,
+  type PollOutcome,
+  toConnectClient
+} from "../access/ConnectClientRepository.ts"
+import * as Attempts from "../access/internal/attempts.ts"
+import * as UserCode from "./internal/userCode.ts"
+import {
+  ApproverEnded,
   ClientAmbiguous,
   ClientNotFound,
+  CodeNeeded,
   type ConnectClientError,
   fail,
   InvalidInput,
   ReasonNotAllowed,
   RequestChanged,
   RequestExpired,
+  ScopeNotGrantable,
   SecurityModeUnreadable,
+  TooManyCodes,
   unavailable
 } from "./internal/connectErrors.ts"
 import {
@@ -58,8 +72,10 @@ import * as Text from "../Text.ts"
 
 export { grantedBy } from "../access/ConnectClientRepository.ts"
 export {
+  ApproverEnded,
   ClientAmbiguous,
   ClientNotFound,
+  CodeNeeded,
   ConnectClientError,
   ConnectStoreUnavailable,
   RequestChanged,
@@ -67,6 +83,8 @@ export {
   InvalidInput,
   SecurityModeUnreadable,
   ReasonNotAllowed,
+  ScopeNotGrantable,
+  TooManyCodes,
   TooManyWaiting
 } from "./internal/connectErrors.ts"
 export { InvalidConnectClientStoreOptions, type Options } from "./internal/connectOptions.ts"
@@ -153,6 +171,9 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
    * Decides about a client, named by its thumbprint or by a beginning of it that no other client has. What a client that is
    * not approved has, and all that descends from it, ends in the same step. With `code`, the decision is about the request with that verification code
    * only, and fails with {@link RequestChanged} if it is another one. Deciding the same twice is a success.
+   *
+   * A device is approved with its code only ({@link CodeNeeded}), for the subject of the session that approves, and is
+   * granted `scopes`: what it asks for, or less, and nothing that this session lacks ({@link ScopeNotGrantable}).
    */
   readonly decide: (options: {
     readonly client: string
@@ -160,7 +181,32 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
     readonly by: Principal
     readonly reason?: string | undefined
     readonly code?: string | undefined
+    readonly scopes?: ReadonlyArray<AccessScope> | undefined
   }) => Effect.Effect<ConnectClient, ConnectClientError>
+  /**
+   * Takes the request of a device (RFC 8628), which waits for its owner in either mode. `codeDigest` is that of the code that
+   * the device polls with, under which an approval stores the pairing link `linkId`.
+   */
+  readonly requestDevice: (options: {
+    readonly proofKeyThumbprint: string
+    readonly account: string
+    readonly label?: string | undefined
+    readonly deviceType?: typeof DeviceType.Type | undefined
+    readonly verificationCode: string
+    readonly device: Pick<DeviceRequest, "isProven" | "linkId" | "scopes"> & { readonly codeDigest: string }
+    /** Where the request comes from: each source, and all together, may make so many. */
+    readonly source?: string | undefined
+  }) => Effect.Effect<RequestResult & { readonly intervalMillis: number }, ConnectClientError>
+  /** Tells a device that polls where its request stands; see `pollVerdict` of `ConnectClientRepository`. */
+  readonly pollDevice: (options: {
+    readonly deviceCodeDigest: string
+    readonly account: string
+  }) => Effect.Effect<PollOutcome, ConnectClientError>
+  /**
+   * Returns the device that waits with a user code, in any case and with any punctuation. Wrong codes are counted by `source`,
+   * such as the session that asks; past five in ten minutes every code is refused, a right one too: {@link TooManyCodes}.
+   */
+  readonly findByCode: (code: string, source?: string) => Effect.Effect<ConnectClient, ConnectClientError>
   /** Returns the client with a thumbprint, or with a beginning of it that no other client has. */
   readonly get: (client: string) => Effect.Effect<ConnectClient, ConnectClientError>
   /** Returns clients, who asked last first; at most `limit`, by default 200, after a client if one is given. */
@@ -208,7 +254,22 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 > {
   const { clients: repository, feed } = yield* AccessRepository
   const digest = yield* Digest.Digest
-  const { backOffMillis, maxBackOffMillis, maxObserved, maxPending, pendingMillis } = settings
+  const { backOffMillis, deviceMillis, intervalMillis, maxBackOffMillis, maxObserved, maxPending, pendingMillis } =
+    settings
+  const guesses = yield* Attempts.make("device-code", {
+    perSource: { attempts: 5, windowMillis: 600_000 },
+    total: { attempts: 1_000, windowMillis: 60_000 }
+  })
+  const requests = yield* Attempts.make("device-request", {
+    perSource: { attempts: 30, windowMillis: 60_000 },
+    total: { attempts: 1_000, windowMillis: 60_000 }
+  })
+  const countAttempt = Effect.fnUntraced(function*(attempts: Attempts.Attempts, source: string | undefined) {
+    const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
+    if (Option.isSome(exceeded)) {
+      return yield* fail(new TooManyCodes({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
+    }
+  })
   const awaitDecision = yield* DecisionWaits.make(repository, settings)
 
   const change = (actor: string): Effect.Effect<ChangeContext> =>
@@ -231,6 +292,33 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     return row
   })
 
+  const request = Effect.fnUntraced(function*(ask: Ask, grant: PairingLinkRow | undefined, nowMillis: number) {
+    const outcome = yield* Effect.mapError(
+      repository.request(ask, grant, { actor: ask.account, nowMillis }),
+      unavailable
+    )
+    yield* Metrics.connectRequests(1, { result: outcome._tag })
+    switch (outcome._tag) {
+      case "Granted":
+        return { _tag: "Granted", client: toConnectClient(outcome.row), mode: outcome.mode } satisfies RequestResult
+      case "Pending":
+        return { _tag: "Pending", client: toConnectClient(outcome.row) } satisfies RequestResult
+      case "Refused": {
+        const { row } = outcome
+        return {
+          _tag: "Refused",
+          client: toConnectClient(row),
+          status: row.status === "blocked" || row.status === "revoked" ? row.status : "rejected",
+          askAgainAtMillis: row.askAgainAtMillis
+        } satisfies RequestResult
+      }
+      case "TooMany":
+        return { _tag: "TooMany" } satisfies RequestResult
+      case "ModeUnreadable":
+        return yield* modeUnreadable
+    }
+  })
+
   return ConnectClientStore.of({
     securityMode: repository.storedMode.pipe(
       Effect.mapError(unavailable),
@@ -251,57 +339,83 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       yield* AccessFollower.lookNow(feed)
       return rows.map(toConnectClient)
     }),
-    request: Effect.fn("ConnectClientStore.request")(function*(request) {
-      yield* checkInput(requestRules, request)
+    request: Effect.fn("ConnectClientStore.request")(function*(asked) {
+      yield* checkInput(requestRules, asked)
       const nowMillis = yield* Clock.currentTimeMillis
-      const { account, proofKeyThumbprint } = request
+      const { account, proofKeyThumbprint } = asked
       const code = yield* verificationCode({ proofKeyThumbprint, requestedAtMillis: nowMillis }).pipe(
         Effect.provideService(Digest.Digest, digest)
       )
-      const outcome = yield* Effect.mapError(
-        repository.request(
-          {
-            proofKeyThumbprint,
-            account,
-            label: request.label ?? null,
-            deviceType: request.deviceType ?? "unknown",
-            verificationCode: code,
-            pendingMillis,
-            maxPending,
-            maxObserved
-          },
-          request.grant,
-          { actor: account, nowMillis }
-        ),
+      return yield* request(
+        {
+          proofKeyThumbprint,
+          account,
+          label: asked.label ?? null,
+          deviceType: asked.deviceType ?? "unknown",
+          verificationCode: code,
+          pendingMillis,
+          maxPending,
+          maxObserved
+        },
+        asked.grant,
+        nowMillis
+      )
+    }),
+    requestDevice: Effect.fn("ConnectClientStore.requestDevice")(function*(asked) {
+      yield* checkInput(requestRules, asked)
+      yield* countAttempt(requests, asked.source)
+      const result = yield* request(
+        {
+          proofKeyThumbprint: asked.proofKeyThumbprint,
+          account: asked.account,
+          label: asked.label ?? null,
+          deviceType: asked.deviceType ?? "unknown",
+          verificationCode: asked.verificationCode,
+          pendingMillis: deviceMillis,
+          maxPending,
+          maxObserved,
+          device: { ...asked.device, intervalMillis }
+        },
+        undefined,
+        yield* Clock.currentTimeMillis
+      )
+      return { ...result, intervalMillis }
+    }),
+    pollDevice: Effect.fn("ConnectClientStore.pollDevice")(function*(polled) {
+      return yield* Effect.mapError(repository.poll(polled, yield* change(polled.account)), unavailable)
+    }),
+    findByCode: Effect.fn("ConnectClientStore.findByCode")(function*(code, source) {
+      const notFound = fail(new ClientNotFound({ thumbprint: "with this code" }))
+      const read = UserCode.parse(code)
+      // What can be no code is a mistake, and no guess.
+      if (Option.isNone(read)) return yield* notFound
+      yield* countAttempt(guesses, source)
+      const [row, another] = yield* Effect.mapError(
+        repository.findByCode({ verificationCode: read.value, nowMillis: yield* Clock.currentTimeMillis }),
         unavailable
       )
-      yield* Metrics.connectRequests(1, { result: outcome._tag })
-      switch (outcome._tag) {
-        case "Granted":
-          return { _tag: "Granted", client: toConnectClient(outcome.row), mode: outcome.mode } satisfies RequestResult
-        case "Pending":
-          return { _tag: "Pending", client: toConnectClient(outcome.row) } satisfies RequestResult
-        case "Refused": {
-          const { row } = outcome
-          return {
-            _tag: "Refused",
-            client: toConnectClient(row),
-            status: row.status === "blocked" || row.status === "revoked" ? row.status : "rejected",
-            askAgainAtMillis: row.askAgainAtMillis
-          } satisfies RequestResult
-        }
-        case "TooMany":
-          return { _tag: "TooMany" } satisfies RequestResult
-        case "ModeUnreadable":
-          return yield* modeUnreadable
-      }
+      if (row === undefined || another !== undefined) return yield* notFound
+      yield* Effect.mapError(guesses.forgive(source), unavailable)
+      return toConnectClient(row)
     }),
-    decide: Effect.fn("ConnectClientStore.decide")(function*({ by, client, code, decision, reason }) {
+    decide: Effect.fn("ConnectClientStore.decide")(function*({ by, client, code, decision, reason, scopes }) {
       yield* checkInput({ decision: Input.oneOf(Decision) }, { decision })
       if (reason !== undefined && !Text.isLine(reason, 256)) return yield* fail(new ReasonNotAllowed())
       const row = yield* resolve(client)
-      if (code !== undefined && code.toUpperCase() !== row.verificationCode) {
+      const shown = code === undefined || row.device === null
+        ? code?.toUpperCase()
+        : Option.getOrElse(UserCode.parse(code), () => code)
+      if (shown !== undefined && shown !== row.verificationCode) {
         return yield* fail(new RequestChanged({ client: toConnectClient(row) }))
+      }
+      const session = by === "operator" ? undefined : by
+      const granted = scopes ?? row.device?.scopes ?? []
+      if (decision === "approved") {
+        const foreign = missing(row.device?.scopes ?? [], granted)
+        if (foreign.length > 0) return yield* fail(new ScopeNotGrantable({ scopes: foreign, problem: "not-requested" }))
+        const lacking = session === undefined ? [] : missing(session.scopes, granted)
+        if (lacking.length > 0) return yield* fail(new ScopeNotGrantable({ scopes: lacking, problem: "not-held" }))
+        if (row.device !== null && code === undefined) return yield* fail(new CodeNeeded())
       }
       const outcome = yield* Effect.mapError(
         repository.decide({
@@ -312,7 +426,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           // An approval is of the request that was looked at, whichever request may have come with the key since.
           requestedAtMillis: code !== undefined || decision === "approved" ? row.requestedAtMillis : undefined,
           backOffMillis,
-          maxBackOffMillis
+          maxBackOffMillis,
+          grant: row.device === null
+            ? undefined
+            : { subject: session?.subject ?? defaultSubject, scopes: granted, by: session }
         }, yield* change(actorOf(by))),
         unavailable
       )
@@ -328,6 +445,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           return yield* fail(new RequestExpired({ client: toConnectClient(outcome.row) }))
         case "Changed":
           return yield* fail(new RequestChanged({ client: toConnectClient(outcome.row) }))
+        case "ApproverEnded":
+          return yield* fail(new ApproverEnded())
       }
     }),
     get: Effect.fn("ConnectClientStore.get")(function*(client) {

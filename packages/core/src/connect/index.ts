@@ -1,1 +1,2 @@
 export * as ConnectClientStore from "./ConnectClientStore.ts"
+export * as DeviceAuthorization from "./DeviceAuthorization.ts"

@@ -139,6 +139,28 @@ describe("ConnectClientRepository on SQL", () => {
           backOffMillis: 1,
           maxBackOffMillis: 1
         }, change)
+        const device = { codeDigest: "d", linkId: "l", scopes: [], isProven: false, intervalMillis: 1 }
+        yield* clients.request(
+          {
+            proofKeyThumbprint,
+            account: "tv",
+            label: null,
+            deviceType: "unknown",
+            verificationCode: "CODE",
+            pendingMillis: 1_000,
+            maxPending: 10,
+            maxObserved: 10,
+            device
+          },
+          undefined,
+          change
+        )
+        yield* clients.poll({ deviceCodeDigest: "d", account: "tv" }, change)
+        yield* clients.findByCode({ verificationCode: "CODE", nowMillis: 1_000 })
+        yield* clients.decide(
+          { proofKeyThumbprint, decision: "rejected", reason: null, backOffMillis: 1, maxBackOffMillis: 1 },
+          change
+        )
         yield* clients.findByPrefix("k")
         yield* clients.list({ after: undefined, limit: 10 })
         yield* clients.list({ after: { requestedAtMillis: 1_000, proofKeyThumbprint }, limit: 10 })

@@ -26,7 +26,7 @@ export const offered: Effect.Effect<Option.Option<DpopProof["Service"]>, never, 
  * address and the port that the server listens on. A proof that another server of this machine was sent, or a page that
  * has its own name point here, is not taken.
  */
-const requestUrl = Effect.gen(function*() {
+export const requestUrl = Effect.gen(function*() {
   const request = yield* HttpServerRequest.HttpServerRequest
   const { publicUrl } = yield* AuthPolicy
   const { originalUrl } = request

@@ -134,6 +134,10 @@ export const oauthInternalError = internal((traceId) =>
 
 export const oauthInvalidRequest = oauthFailure("invalid_request")
 export const oauthInvalidGrant = oauthFailure("invalid_grant")
+export const oauthAuthorizationPending = oauthFailure("authorization_pending")
+export const oauthSlowDown = oauthFailure("slow_down")
+export const oauthAccessDenied = oauthFailure("access_denied")
+export const oauthExpiredToken = oauthFailure("expired_token")
 export const oauthInvalidScope = oauthFailure("invalid_scope")
 export const oauthUnsupportedGrantType = oauthFailure("unsupported_grant_type")
 export const oauthUnavailable = (reason: Reason) =>

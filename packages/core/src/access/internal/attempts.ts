@@ -27,6 +27,8 @@ export interface Attempts {
    * the limit are counted.
    */
   readonly count: (source: string | undefined) => Effect.Effect<Option.Option<number>, RepositoryError>
+  /** Forgets an attempt that was counted, as it was a right one. */
+  readonly forgive: (source: string | undefined) => Effect.Effect<void, RepositoryError>
 }
 
 /** One counter: its key, and how many attempts it takes. */
@@ -151,6 +153,7 @@ export const make = Effect.fnUntraced(function*(name: string, limits: {
         counted.push(counter)
       }
       return Option.none()
-    })
+    }),
+    forgive: (source) => Effect.forEach(countersOf(source), ({ key, limit }) => take(key, -1, limit), { discard: true })
   }
 })

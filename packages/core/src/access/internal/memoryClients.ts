@@ -8,14 +8,18 @@ import {
   admits,
   type ConnectClientRepository,
   type ConnectClientRow,
+  type DecisionOutcome,
   decisionVerdict,
+  deviceGrant,
   isWaiting,
+  pollVerdict,
   requestVerdict,
   trusted,
   upserted,
   type Verdict
 } from "../ConnectClientRepository.ts"
 import type { SessionId } from "../Session.ts"
+import { isLive } from "../SessionCredentialRepository.ts"
 import * as Links from "./memoryLinks.ts"
 import * as Sessions from "./memorySessions.ts"
 import { append, type MemoryState } from "./memoryState.ts"
@@ -25,7 +29,7 @@ const isForgettable = (row: ConnectClientRow, options: {
   readonly idleBeforeMillis: number
   readonly nowMillis: number
 }): boolean => {
-  if (row.status === "approved" || row.status === "blocked") return false
+  if (row.status === "blocked" || (row.status === "approved" && row.device === null)) return false
   if (row.status === "pending") return !isWaiting(row, options.nowMillis)
   const lastMillis = Math.max(
     row.requestedAtMillis,
@@ -44,8 +48,10 @@ const newestFirst = (
   b.requestedAtMillis - a.requestedAtMillis ||
   (a.proofKeyThumbprint === b.proofKeyThumbprint ? 0 : a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
 
-const hasAccess = (state: MemoryState, proofKeyThumbprint: string, nowMillis: number): boolean =>
-  Sessions.hasKey(state, proofKeyThumbprint, nowMillis) || Links.hasKey(state, proofKeyThumbprint, nowMillis)
+const hasAccess = (state: MemoryState, row: ConnectClientRow, nowMillis: number): boolean => {
+  const grant = { proofKeyThumbprint: row.proofKeyThumbprint, linkId: row.device?.linkId }
+  return Sessions.hasGrant(state, grant, nowMillis) || Links.hasGrant(state, grant, nowMillis)
+}
 
 const apply = <Outcome>(
   state: MemoryState,
@@ -54,8 +60,9 @@ const apply = <Outcome>(
   keep: SessionId | undefined,
   change: ChangeContext
 ): Outcome => {
+  const linkId = state.clients.get(key)?.device?.linkId
   if (verdict.store !== undefined) state.clients.set(key, verdict.store)
-  if (verdict.endsAccess) Sessions.end(state, { _tag: "ProofKey", proofKeyThumbprint: key, keep }, change)
+  if (verdict.endsAccess) Sessions.end(state, { _tag: "ProofKey", proofKeyThumbprint: key, linkId, keep }, change)
   if (verdict.store !== undefined) append(state, upserted(verdict.store), change)
   return verdict.outcome
 }
@@ -90,14 +97,34 @@ export const make = (state: MemoryState): ConnectClientRepository => {
         return outcome
       }),
     decide: (deciding, change) =>
+      Effect.sync((): DecisionOutcome => {
+        const row = clients.get(deciding.proofKeyThumbprint)
+        const verdict = decisionVerdict(row, deciding, change)
+        const grant = verdict.outcome._tag === "Decided" ? deviceGrant(row, deciding, change) : undefined
+        const by = grant === undefined || grant.issuedBy === null ? undefined : state.sessions.get(grant.issuedBy)
+        if (grant !== undefined && grant.issuedBy !== null && (by === undefined || !isLive(by, change.nowMillis))) {
+          return { _tag: "ApproverEnded" }
+        }
+        // An event wakes who waits for it: the device that learns of its approval finds its link.
+        if (grant !== undefined) Links.insert(state, grant, change)
+        return apply(state, deciding.proofKeyThumbprint, verdict, deciding.keep, change)
+      }),
+    poll: ({ account, deviceCodeDigest }, change) =>
+      Effect.sync(() => {
+        const row = Array.from(clients.values()).find((client) => client.deviceCodeDigest === deviceCodeDigest)
+        const { outcome, store } = pollVerdict(row, account, change.nowMillis)
+        if (store !== undefined) clients.set(store.proofKeyThumbprint, store)
+        if (store !== undefined && outcome._tag === "Approved") append(state, upserted(store), change)
+        return outcome
+      }),
+    findByCode: ({ nowMillis, verificationCode }) =>
       Effect.sync(() =>
-        apply(
-          state,
-          deciding.proofKeyThumbprint,
-          decisionVerdict(clients.get(deciding.proofKeyThumbprint), deciding, change),
-          deciding.keep,
-          change
-        )
+        Array.from(clients.values())
+          .filter((row) =>
+            row.device !== null && row.verificationCode === verificationCode && isWaiting(row, nowMillis)
+          )
+          .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+          .slice(0, 2)
       ),
     find: (key) => Effect.sync(() => Option.fromUndefinedOr(clients.get(key))),
     findByPrefix: (prefix) =>
@@ -148,7 +175,7 @@ export const make = (state: MemoryState): ConnectClientRepository => {
         const gone = Array.from(clients.values())
           .filter((row) =>
             isForgettable(row, { idleBeforeMillis, nowMillis: change.nowMillis }) &&
-            !hasAccess(state, row.proofKeyThumbprint, change.nowMillis)
+            !hasAccess(state, row, change.nowMillis)
           )
           .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
           .slice(0, limit)

@@ -37,10 +37,14 @@ export const revoke = (state: MemoryState, row: PairingLinkRow, change: ChangeCo
   append(state, { _tag: "pairingLinkRemoved", id: row.id, subject: row.subject, reason: "revoked" }, change)
 }
 
-/** Tells whether a proof key has a link that can be redeemed. */
-export const hasKey = ({ links }: MemoryState, proofKeyThumbprint: string, nowMillis: number): boolean =>
+/** Tells whether a proof key has a link that can be redeemed, or a link can be that is named. */
+export const hasGrant = (
+  { links }: MemoryState,
+  grant: { readonly proofKeyThumbprint: string; readonly linkId: string | undefined },
+  nowMillis: number
+): boolean =>
   Array.from(links.values()).some((row) =>
-    row.proofKeyThumbprint === proofKeyThumbprint && isRedeemable(row, nowMillis)
+    (row.proofKeyThumbprint === grant.proofKeyThumbprint || row.id === grant.linkId) && isRedeemable(row, nowMillis)
   )
 
 /** Makes the pairing links of a store. */

@@ -11,6 +11,7 @@ import {
   endAfterUse,
   type Ended,
   isLive,
+  isTarget,
   maxTickets,
   refreshed,
   type RefreshOutcome,
@@ -51,9 +52,13 @@ export const end = (
   return { sessions: ends.sessions.map(({ id }) => id), links: ends.links.map(({ id }) => id) }
 }
 
-/** Tells whether a proof key has a live session. */
-export const hasKey = ({ sessions }: MemoryState, proofKeyThumbprint: string, nowMillis: number): boolean =>
-  Array.from(sessions.values()).some((row) => row.proofKeyThumbprint === proofKeyThumbprint && isLive(row, nowMillis))
+/** Tells whether there is a live session of a proof key, or one that came from a link. */
+export const hasGrant = (
+  { sessions }: MemoryState,
+  grant: { readonly proofKeyThumbprint: string; readonly linkId: string | undefined },
+  nowMillis: number
+): boolean =>
+  Array.from(sessions.values()).some((row) => isTarget({ _tag: "ProofKey", ...grant }, row) && isLive(row, nowMillis))
 
 /** Returns the live session that an attempt has begun, unless that was too long ago. */
 export const redeemedBy = (

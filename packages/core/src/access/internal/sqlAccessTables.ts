@@ -89,6 +89,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       WHERE proof_key_thumbprint IS NOT NULL`,
     // Descent is looked up through sessions that have ended too, which therefore stay as long as what descends from them.
     `CREATE INDEX ${table("sessions_parent")} ON ${sessions} (parent_id, id) WHERE parent_id IS NOT NULL`,
+    `CREATE INDEX ${table("sessions_link")} ON ${sessions} (link_id, id) WHERE link_id IS NOT NULL`,
     `CREATE INDEX ${table("sessions_ended")} ON ${sessions} ((${ended}), id)`,
     `CREATE INDEX ${table("sessions_key")} ON ${sessions} (key_id, expires_at_millis) WHERE revoked_at_millis IS NULL`,
     // Tickets have no foreign key: they stand for nothing without a live session, which is looked at when one is used, and
@@ -124,6 +125,10 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       last_seen_at_millis ${millis} CHECK (last_seen_at_millis >= 0),
       rejections INTEGER NOT NULL CHECK (rejections >= 0),
       ask_again_at_millis ${millis} CHECK (ask_again_at_millis >= 0),
+      device_code_digest TEXT UNIQUE CHECK (device_code_digest <> ''),
+      device TEXT,
+      CHECK ((device_code_digest IS NULL) = (device IS NULL)),
+      CHECK (status <> 'observed' OR device IS NULL),
       CHECK ((status = 'pending') = (pending_until_millis IS NOT NULL)),
       CHECK ((status IN ('observed', 'pending')) = (decided_at_millis IS NULL)),
       CHECK ((decided_at_millis IS NULL) = (decided_by IS NULL)),
@@ -133,6 +138,8 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
     )`,
     `CREATE INDEX ${table("connect_clients_requested")} ON ${clients} (requested_at_millis DESC, proof_key_thumbprint)`,
     `CREATE INDEX ${table("connect_clients_account")} ON ${clients} (account, status, pending_until_millis)`,
+    `CREATE INDEX ${table("connect_clients_code")} ON ${clients} (verification_code, proof_key_thumbprint)
+      WHERE device_code_digest IS NOT NULL`,
     `CREATE INDEX ${table("connect_clients_status")} ON ${clients} (status, proof_key_thumbprint)`,
 
     `CREATE TABLE ${table("scoped_credentials")} (

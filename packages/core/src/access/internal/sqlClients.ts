@@ -15,8 +15,11 @@ import {
   admits,
   type ConnectClientRepository,
   ConnectClientRow,
+  type DecisionOutcome,
   decisionVerdict,
+  deviceGrant,
   mayRedeem,
+  pollVerdict,
   requestVerdict,
   trusted,
   upserted,
@@ -58,6 +61,12 @@ export const make = (kit: SqlKit, append: Append, has: {
   const writeMode = statement(`UPDATE ${settings} SET mode = ? WHERE id = 1`)
   const byKey = one(`SELECT ${columns} FROM ${clients} WHERE ${key} = ?`)
   const byPrefix = many(`SELECT ${columns} FROM ${clients} WHERE ${key} >= ? AND ${key} < ? ORDER BY ${key} LIMIT 2`)
+  const byDeviceCode = one(`SELECT ${columns} FROM ${clients} WHERE device_code_digest = ?`)
+  const waitingWithCode = many(
+    `SELECT ${columns} FROM ${clients}
+    WHERE verification_code = ? AND device_code_digest IS NOT NULL AND status = 'pending' AND pending_until_millis > ?
+    ORDER BY ${key} LIMIT 2`
+  )
   const list = many(
     `SELECT ${columns} FROM ${clients}
     WHERE requested_at_millis <= ? AND (requested_at_millis < ? OR ${key} > ?)
@@ -74,41 +83,54 @@ export const make = (kit: SqlKit, append: Append, has: {
   )
   const store = statement(`${rows.insert} ON CONFLICT (${key}) DO UPDATE SET ${rows.excluded([key])}`)
   const write = (row: ConnectClientRow) => store(rows.values(row))
+  const linkOf = kit.isPg ? "CAST(client.device AS JSON) ->> 'linkId'" : "client.device ->> '$.linkId'"
   const sweep = statement<{ readonly proof_key_thumbprint: string }>(
     `DELETE FROM ${clients} WHERE ${key} IN (
       SELECT ${key} FROM ${clients} AS client
       WHERE ((status = 'pending' AND pending_until_millis <= ?)
-        OR (status IN ('observed', 'rejected', 'revoked') AND requested_at_millis <= ?
+        OR ((status IN ('observed', 'rejected', 'revoked') OR (status = 'approved' AND device_code_digest IS NOT NULL))
+          AND requested_at_millis <= ?
           AND COALESCE(last_seen_at_millis, 0) <= ? AND COALESCE(decided_at_millis, 0) <= ?
           AND COALESCE(ask_again_at_millis, 0) <= ?))
         AND NOT EXISTS (SELECT 1 FROM ${sessions} AS session
-          WHERE session.${key} = client.${key}
+          WHERE (session.${key} = client.${key} OR session.link_id = ${linkOf})
             AND session.revoked_at_millis IS NULL AND session.expires_at_millis > ?)
         AND NOT EXISTS (SELECT 1 FROM ${links} AS link
-          WHERE link.${key} = client.${key}
+          WHERE (link.${key} = client.${key} OR link.id = ${linkOf})
             AND link.revoked_at_millis IS NULL AND link.remaining_uses > 0 AND link.expires_at_millis > ?)
       ORDER BY ${key} LIMIT ?
     ) RETURNING ${key}`
   )
 
   /** Ends what keys have, and returns the events. */
-  const endKeys = (proofKeyThumbprints: ReadonlyArray<string>, keep: SessionId | undefined, nowMillis: number) =>
+  const endKeys = (
+    proofKeyThumbprints: ReadonlyArray<string>,
+    keep: SessionId | undefined,
+    nowMillis: number,
+    linkId?: string
+  ) =>
     proofKeyThumbprints.length === 0
       ? Effect.succeed([])
       : Effect.map(
-        has.ends.end({ _tag: "ProofKeys", proofKeyThumbprints, keep }, nowMillis),
+        has.ends.end(
+          { _tag: "ProofKeys", proofKeyThumbprints, linkIds: linkId === undefined ? undefined : [linkId], keep },
+          nowMillis
+        ),
         ({ changes }): Array<AccessChange> => changes
       )
 
   /** Writes what a verdict asks for, and returns its events, to be appended last. */
   const apply = Effect.fnUntraced(function*<Outcome>(
     thumbprint: string,
+    before: ConnectClientRow | undefined,
     verdict: Verdict<Outcome>,
     keep: SessionId | undefined,
     { nowMillis }: ChangeContext
   ) {
     if (verdict.store !== undefined) yield* write(verdict.store)
-    const changes: Array<AccessChange> = verdict.endsAccess ? yield* endKeys([thumbprint], keep, nowMillis) : []
+    const changes: Array<AccessChange> = verdict.endsAccess
+      ? yield* endKeys([thumbprint], keep, nowMillis, before?.device?.linkId)
+      : []
     if (verdict.store !== undefined) changes.push(upserted(verdict.store))
     return changes
   })
@@ -128,7 +150,7 @@ export const make = (kit: SqlKit, append: Append, has: {
           others: { waiting: Dialect.toNatural(others?.waiting), observed: Dialect.toNatural(others?.observed) },
           nowMillis
         })
-        const changes = yield* apply(thumbprint, verdict, undefined, change)
+        const changes = yield* apply(thumbprint, row, verdict, undefined, change)
         if (verdict.outcome._tag === "Granted" && grant !== undefined) {
           yield* has.links.insert(grant)
           changes.push({ _tag: "pairingLinkUpserted", link: toPairingLink(grant) })
@@ -137,13 +159,32 @@ export const make = (kit: SqlKit, append: Append, has: {
         return verdict.outcome
       }).pipe(transaction("request")),
     decide: (deciding, change) =>
-      Effect.gen(function*() {
+      Effect.gen(function*(): Effect.fn.Return<DecisionOutcome, unknown> {
         yield* lockMode
         const row = Option.getOrUndefined(yield* byKey([deciding.proofKeyThumbprint]))
         const verdict = decisionVerdict(row, deciding, change)
-        yield* append(yield* apply(deciding.proofKeyThumbprint, verdict, deciding.keep, change), change)
+        const grant = verdict.outcome._tag === "Decided" ? deviceGrant(row, deciding, change) : undefined
+        if (grant !== undefined && grant.issuedBy !== null && !(yield* has.links.lockIssuer(grant.issuedBy, change))) {
+          return { _tag: "ApproverEnded" }
+        }
+        const changes = yield* apply(deciding.proofKeyThumbprint, row, verdict, deciding.keep, change)
+        if (grant !== undefined) {
+          yield* has.links.insert(grant)
+          changes.unshift({ _tag: "pairingLinkUpserted", link: toPairingLink(grant) })
+        }
+        yield* append(changes, change)
         return verdict.outcome
       }).pipe(transaction("decide")),
+    poll: ({ account, deviceCodeDigest }, change) =>
+      Effect.gen(function*() {
+        yield* lockMode
+        const row = Option.getOrUndefined(yield* byDeviceCode([deviceCodeDigest]))
+        const { outcome, store: polled } = pollVerdict(row, account, change.nowMillis)
+        if (polled !== undefined) yield* write(polled)
+        if (polled !== undefined && outcome._tag === "Approved") yield* append([upserted(polled)], change)
+        return outcome
+      }).pipe(transaction("poll")),
+    findByCode: ({ nowMillis, verificationCode }) => read("findByCode")(waitingWithCode([verificationCode, nowMillis])),
     find: (thumbprint) => read("find")(byKey([thumbprint])),
     // No character of base64url comes after `z`.
     findByPrefix: (prefix) => read("findByPrefix")(byPrefix([prefix, `${prefix}{`])),

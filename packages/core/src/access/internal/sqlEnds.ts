@@ -28,6 +28,8 @@ export type Target =
   | {
     readonly _tag: "ProofKeys"
     readonly proofKeyThumbprints: ReadonlyArray<string>
+    /** The links that end with their sessions, whichever keys these have. */
+    readonly linkIds?: ReadonlyArray<string> | undefined
     readonly keep: SessionId | undefined
   }
 
@@ -76,6 +78,7 @@ export const make = (kit: SqlKit) => {
   const bySubject = select("subject = ?")
   const bySubjectExcept = select("subject = ? AND id <> ?")
   const byKeys = select(`proof_key_thumbprint ${inJson}`)
+  const byKeysAndLinks = select(`(proof_key_thumbprint ${inJson} OR link_id ${inJson})`)
   const byTime = select("created_at_millis < ?")
   const someByTime = select(`created_at_millis < ? AND ${live}`, " LIMIT ?")
   const childrenOf = select(`parent_id ${inJson}`)
@@ -91,7 +94,9 @@ export const make = (kit: SqlKit) => {
       case "Subject":
         return bySubject([target.subject])
       case "ProofKeys":
-        return byKeys([JSON.stringify(target.proofKeyThumbprints)])
+        return target.linkIds === undefined
+          ? byKeys([JSON.stringify(target.proofKeyThumbprints)])
+          : byKeysAndLinks([JSON.stringify(target.proofKeyThumbprints), JSON.stringify(target.linkIds)])
       case "IssuedBefore":
         return target.limit === undefined
           ? byTime([target.beforeMillis])
@@ -103,6 +108,11 @@ export const make = (kit: SqlKit) => {
   const endLinksOf = revoking<string>(kit, links, `issued_by ${inJson} AND ${redeemable}`)
   const endLinksForSubject = revoking<string>(kit, links, `subject = ? AND ${redeemable}`)
   const endLinksForKeys = revoking<string>(kit, links, `proof_key_thumbprint ${inJson} AND ${redeemable}`)
+  const endLinksForKeysAndIds = revoking<string>(
+    kit,
+    links,
+    `(proof_key_thumbprint ${inJson} OR id ${inJson}) AND ${redeemable}`
+  )
   const endLinksBefore = revoking<string>(kit, links, `created_at_millis < ? AND ${redeemable}`)
   const targetLinks = (
     target: Target,
@@ -112,7 +122,12 @@ export const make = (kit: SqlKit) => {
       case "Subject":
         return endLinksForSubject([target.subject, nowMillis], nowMillis)
       case "ProofKeys":
-        return endLinksForKeys([JSON.stringify(target.proofKeyThumbprints), nowMillis], nowMillis)
+        return target.linkIds === undefined
+          ? endLinksForKeys([JSON.stringify(target.proofKeyThumbprints), nowMillis], nowMillis)
+          : endLinksForKeysAndIds(
+            [JSON.stringify(target.proofKeyThumbprints), JSON.stringify(target.linkIds), nowMillis],
+            nowMillis
+          )
       case "IssuedBefore":
         return endLinksBefore([target.beforeMillis, nowMillis], nowMillis)
       default:

@@ -13,6 +13,7 @@ import {
 } from "../BootstrapCredentialRepository.ts"
 import { byId } from "./memoryState.ts"
 import { endedAt } from "./sqlEnds.ts"
+import type { ChangeContext } from "../AccessEvent.ts"
 import type { Append } from "./sqlFeed.ts"
 
 /** Makes the pairing links of a store, and the steps on them that others take in a transaction of their own. */
@@ -119,6 +120,9 @@ export const make = (kit: SqlKit, append: Append) => {
     byDigestLocked: (codeDigest: string) => byDigestLocked([codeDigest]),
     /** Takes one use of a link that has one. */
     takeUse: (id: string) => takeUse([id]),
+    /** Tells whether the session that issues a link is live, and keeps it so until the commit. */
+    lockIssuer: (id: string, { nowMillis }: ChangeContext) =>
+      Effect.map(lockIssuer([id, nowMillis]), (found) => found.length > 0),
     /** Stores a link whose id and digest are new. */
     insert: (row: PairingLinkRow) => insert(rows.values(row))
   }

@@ -198,7 +198,12 @@ export const make = (
       Effect.gen(function*() {
         const { changes, ...ended } = yield* ends.end(
           target._tag === "ProofKey"
-            ? { _tag: "ProofKeys", proofKeyThumbprints: [target.proofKeyThumbprint], keep: target.keep }
+            ? {
+              _tag: "ProofKeys",
+              proofKeyThumbprints: [target.proofKeyThumbprint],
+              linkIds: target.linkId === undefined ? undefined : [target.linkId],
+              keep: target.keep
+            }
             : target,
           change.nowMillis
         )

@@ -4,6 +4,7 @@
 import * as Schema from "effect/Schema"
 import { RepositoryError } from "../../RepositoryError.ts"
 import { ConnectClient } from "../../access/ConnectClient.ts"
+import { AccessScope } from "../../access/AccessScope.ts"
 import { InvalidInput } from "../../Input.ts"
 
 export { InvalidInput }
@@ -117,6 +118,80 @@ export class ReasonNotAllowed extends Schema.TaggedError<ReasonNotAllowed>()("Re
 }
 
 /**
+ * Reports an approval of a device without the code that both screens show. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CodeNeeded extends Schema.TaggedError<CodeNeeded>()("CodeNeeded", {}) {
+  override get message() {
+    return "A device is approved with the code that its screen shows; compare it, then give it with the approval"
+  }
+}
+
+/**
+ * Reports scopes that cannot be granted: no device may ask for them, this one did not, or the session that approves lacks
+ * them. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ScopeNotGrantable extends Schema.TaggedError<ScopeNotGrantable>()("ScopeNotGrantable", {
+  scopes: Schema.Array(AccessScope),
+  problem: Schema.Literals(["not-requested", "not-held", "not-offered"])
+}) {
+  override get message() {
+    const names = this.scopes.join(", ")
+    if (this.problem === "not-offered") return `A device cannot ask for ${names} here; have it ask for less`
+    return this.problem === "not-requested"
+      ? `The client did not ask for ${names}; grant it what it asks for, or less`
+      : `You don't hold ${names} and cannot grant it; approve without it, or have someone approve who holds it`
+  }
+}
+
+/**
+ * Reports a device that may not ask now: its owner turned its key away, or as many devices of its client wait as may.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RequestRefused extends Schema.TaggedError<RequestRefused>()("RequestRefused", {
+  status: Schema.Literals(["rejected", "revoked", "blocked", "too-many"])
+}) {
+  override get message() {
+    return this.status === "too-many"
+      ? "Too many devices of this client wait for a decision; try again later"
+      : "The owner of this server has turned this device away; ask them to let it in"
+  }
+}
+
+/**
+ * Reports that the session that approves a device has ended meanwhile. Nothing was changed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ApproverEnded extends Schema.TaggedError<ApproverEnded>()("ApproverEnded", {}) {
+  override get message() {
+    return "Your session has ended; sign in again, then approve the device"
+  }
+}
+
+/**
+ * Reports too many wrong user codes, or too many requests of devices, from one source.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyCodes extends Schema.TaggedError<TooManyCodes>()("TooManyCodes", {
+  retryAfterMillis: Schema.Natural
+}) {
+  override get message() {
+    return "There were too many attempts; wait a while, then try again"
+  }
+}
+
+/**
  * Reports what went wrong with a connecting client, with a reason to branch on.
  *
  * @category errors
@@ -132,7 +207,12 @@ export class ConnectClientError extends Schema.TaggedError<ConnectClientError>()
     ConnectStoreUnavailable,
     InvalidInput,
     ReasonNotAllowed,
-    TooManyWaiting
+    TooManyWaiting,
+    CodeNeeded,
+    ScopeNotGrantable,
+    RequestRefused,
+    ApproverEnded,
+    TooManyCodes
   ])
 }) {
   override get message() {

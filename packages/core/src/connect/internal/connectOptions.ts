@@ -40,6 +40,10 @@ export interface Options {
   readonly maxBackOff?: Duration.Input | undefined
   /** How many clients may wait in this process at once by `awaitDecision`. Default 1,000. */
   readonly maxWaiting?: number | undefined
+  /** How long the codes of a device are good (RFC 8628). Default 10 minutes. */
+  readonly deviceLifetime?: Duration.Input | undefined
+  /** How long a device has to wait between two polls, in whole seconds. Default 5 seconds. */
+  readonly deviceInterval?: Duration.Input | undefined
   /** How often a waiting request looks for a decision without a hint. Default 5 seconds. */
   readonly recheckInterval?: Duration.Input | undefined
 }
@@ -52,6 +56,8 @@ export interface Settings {
   readonly backOffMillis: number
   readonly maxBackOffMillis: number
   readonly maxWaiting: number
+  readonly deviceMillis: number
+  readonly intervalMillis: number
   readonly recheckMillis: number
 }
 
@@ -67,6 +73,8 @@ export const settings = ServiceOptions.make({
       backOffMillis: yield* read.millis("backOff", "1 minute"),
       maxBackOffMillis: yield* read.millis("maxBackOff", "1 day"),
       maxWaiting: yield* read.count("maxWaiting", 1_000),
+      deviceMillis: yield* read.millis("deviceLifetime", "10 minutes"),
+      intervalMillis: yield* read.millis("deviceInterval", "5 seconds"),
       recheckMillis: yield* read.millis("recheckInterval", "5 seconds")
     }
   })

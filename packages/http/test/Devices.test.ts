@@ -1,0 +1,214 @@
+/**
+ * Devices that ask this server itself to be let in (RFC 8628), over real HTTP, by hand and by the clients that people use.
+ */
+import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import * as DeviceAuthorization from "@sallyport/core/connect/DeviceAuthorization"
+import * as Sallyport from "@sallyport/http/Sallyport"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as OAuth from "oauth4webapi"
+import * as OpenId from "openid-client"
+import { type Answer, bearer, type Server, start } from "./support.ts"
+
+const deviceCodeGrant = "urn:ietf:params:oauth:grant-type:device_code"
+
+const devices = (options: ConnectClientStore.Options = {}) =>
+  start({
+    routes: Layer.provide(
+      Sallyport.layer(),
+      Layer.provideMerge(
+        DeviceAuthorization.layer,
+        ConnectClientStore.layerWith({ deviceInterval: "1 second", ...options })
+      ).pipe(Layer.orDie)
+    )
+  })
+
+const post = (server: Server, path: string, parameters: Record<string, string>) =>
+  server.send({
+    path,
+    headers: { "content-type": "application/x-www-form-urlencoded;charset=UTF-8", "user-agent": "television/1" },
+    body: new URLSearchParams(parameters).toString()
+  })
+const ask = (server: Server, parameters: Record<string, string> = {}) =>
+  post(server, "/oauth/device_authorization", { client_id: "tv", ...parameters })
+const poll = (server: Server, asked: Answer, parameters: Record<string, string> = {}) =>
+  post(server, "/oauth/token", {
+    grant_type: deviceCodeGrant,
+    client_id: "tv",
+    device_code: String(asked.json.device_code),
+    ...parameters
+  })
+const oauthError = (answer: Answer) => [answer.status, answer.json.error]
+
+const assertRefused = (answer: Answer, status: number, code: string) =>
+  assert.deepStrictEqual([answer.status, answer.json.code], [status, code])
+
+const call = (server: Server, token: string, path: string, body: object) =>
+  server.send({ path: `/api/auth/connect-clients/${path}`, headers: bearer(token), body })
+
+/** Finds the device that shows a code, as its owner does, and decides about it. */
+const decide = Effect.fnUntraced(
+  function*(server: Server, token: string, code: string, decision: string, body: object = {}) {
+    const found = yield* call(server, token, "find", { code })
+    assert.strictEqual(found.status, 200, found.text)
+    const client: unknown = found.json.client
+    const thumbprint = typeof client === "object" && client !== null && "proofKeyThumbprint" in client
+      ? String(client.proofKeyThumbprint)
+      : assert.fail("no client")
+    return { client, answer: yield* call(server, token, decision, { client: thumbprint, code, ...body }), thumbprint }
+  }
+)
+
+describe("devices", () => {
+  it.live("CONN-14 AGENT-03: a device asks, waits, is approved with less than it asked for, and gets its token once", () =>
+    Effect.gen(function*() {
+      const server = yield* devices()
+      const owner = yield* server.token()
+      const asked = yield* ask(server, { scope: "runs:read runs:operate", resource: "https://elsewhere.example" })
+      assert.strictEqual(asked.status, 200, asked.text)
+      assert.strictEqual(asked.headers["cache-control"], "no-store")
+      const code = String(asked.json.user_code)
+      assert.match(code, /^[BCDFGHJKLMNPQRSTVWXZ]{4}-[BCDFGHJKLMNPQRSTVWXZ]{4}$/)
+      const page = `http://127.0.0.1:${server.port}/connections`
+      assert.deepInclude(asked.json, {
+        verification_uri: page,
+        verification_uri_complete: `${page}?user_code=${code}`,
+        expires_in: 600,
+        interval: 1
+      })
+      assert.deepStrictEqual(oauthError(yield* poll(server, asked)), [400, "authorization_pending"])
+      assert.deepStrictEqual(oauthError(yield* poll(server, asked)), [400, "slow_down"])
+      assert.deepStrictEqual(oauthError(yield* poll(server, asked, { client_id: "other" })), [400, "invalid_grant"])
+
+      // Without its code nothing is approved, nor with scopes that it did not ask for or the owner lacks.
+      const { client, thumbprint } = yield* decide(server, owner, code.toLowerCase().replace("-", " "), "approve", {
+        scopes: ["access:manage"]
+      })
+      assert.deepInclude(client, { status: "pending", verificationCode: code, label: "television/1", account: "tv" })
+      assert.deepInclude(client, { requestedScopes: ["runs:read", "runs:operate"] })
+      assertRefused(yield* call(server, owner, "approve", { client: thumbprint }), 400, "invalid_request")
+      const lesser = yield* server.token({ scopes: ["connect:manage", "runs:read"] })
+      assertRefused(yield* call(server, lesser, "approve", { client: thumbprint, code }), 403, "scope_not_held")
+      assert.deepStrictEqual(oauthError(yield* poll(server, asked)), [400, "slow_down"])
+      const approved = yield* call(server, lesser, "approve", { client: thumbprint, code, scopes: ["runs:read"] })
+      assert.strictEqual(approved.status, 200, approved.text)
+
+      const answers = yield* Effect.all(Array.from({ length: 4 }, () => poll(server, asked)), { concurrency: 4 })
+      const [token, ...others] = answers.toSorted((a, b) => a.status - b.status)
+      for (const other of others) assert.deepStrictEqual(oauthError(other), [400, "invalid_grant"])
+      assert.deepInclude({ ...token?.json }, { token_type: "Bearer", scope: "runs:read" })
+      const used = bearer(String(token?.json.access_token))
+      assert.strictEqual((yield* server.send({ path: "/api/runs", headers: used })).status, 200)
+      // The decision is taken back, and the token is good for nothing at once.
+      assert.strictEqual((yield* call(server, owner, "revoke", { client: thumbprint })).status, 200)
+      assert.strictEqual((yield* server.send({ path: "/api/runs", headers: used })).status, 401)
+      assert.deepStrictEqual(oauthError(yield* poll(server, asked)), [400, "access_denied"])
+    }))
+
+  it.live("CONN-14 CONN-11 AGENT-03: a device that waits is told of the decision at once, of a rejection and an expiry as such", () =>
+    Effect.gen(function*() {
+      const server = yield* devices({ deviceLifetime: "3 seconds" })
+      const owner = yield* server.token()
+      for (
+        const [decision, expected] of [["approve", undefined], ["reject", "access_denied"], [
+          "block",
+          "access_denied"
+        ]] as const
+      ) {
+        const asked = yield* ask(server)
+        const waiting = yield* Effect.forkChild(poll(server, asked, { wait_seconds: "20" }), { startImmediately: true })
+        yield* decide(server, owner, String(asked.json.user_code), decision)
+        const told = yield* Fiber.join(waiting)
+        assert.strictEqual(told.json.error, expected, told.text + server.logged.slice(-6).join("\n"))
+      }
+      const asked = yield* ask(server)
+      assert.deepStrictEqual(oauthError(yield* poll(server, asked, { wait_seconds: "20" })), [400, "expired_token"])
+      for (const wrong of ["-1", "26", "soon", "Infinity"]) {
+        assert.deepStrictEqual(oauthError(yield* poll(server, asked, { wait_seconds: wrong })), [
+          400,
+          "invalid_request"
+        ])
+      }
+    }))
+
+  it.live("CONN-14 CONN-09 CONN-13 AGENT-03: what is asked and guessed is bounded, and nothing that could widen access is asked for", () =>
+    Effect.gen(function*() {
+      const server = yield* devices({ maxPendingPerAccount: 2 })
+      const owner = yield* server.token()
+      for (const scope of AccessScope.widening) {
+        assert.deepStrictEqual(oauthError(yield* ask(server, { scope })), [400, "invalid_scope"])
+      }
+      for (const client of ["", " ", "a".repeat(513), "a\nb"]) {
+        assert.deepStrictEqual(oauthError(yield* ask(server, { client_id: client })), [400, "invalid_request"])
+      }
+      const asked = yield* ask(server)
+      yield* ask(server)
+      assert.deepStrictEqual(oauthError(yield* ask(server)), [400, "access_denied"])
+      assert.strictEqual((yield* ask(server, { client_id: "another" })).status, 200)
+      // A text that can be no code is no guess; past five wrong ones a right one is refused as well, to this session alone.
+      const code = String(asked.json.user_code)
+      for (const text of ["", "WDJB", "AEIO-UAEI", "0000-0000"]) {
+        assertRefused(yield* call(server, owner, "find", { code: text }), 404, "connect_client_not_found")
+      }
+      for (const guess of ["BBBB-BBBB", "CCCC-CCCC", "DDDD-DDDD", "FFFF-FFFF", "GGGG-GGGG"]) {
+        assertRefused(yield* call(server, owner, "find", { code: guess }), 404, "connect_client_not_found")
+      }
+      const locked = yield* call(server, owner, "find", { code })
+      assert.strictEqual(locked.status, 429)
+      assert.isAbove(Number(locked.headers["retry-after"]), 0)
+      assert.strictEqual((yield* call(server, yield* server.token(), "find", { code })).status, 200)
+      const reader = yield* server.token({ scopes: ["access:manage"] })
+      assertRefused(yield* call(server, reader, "find", { code }), 403, "scope_required")
+      assert.deepStrictEqual(
+        oauthError(yield* post(yield* start(), "/oauth/device_authorization", { client_id: "tv" })),
+        [400, "unsupported_grant_type"]
+      )
+    }))
+
+  it.live("CONN-14 AGENT-03: oauth4webapi and openid-client sign a device in", () =>
+    Effect.gen(function*() {
+      const server = yield* devices()
+      const owner = yield* server.token()
+      const issuer = `http://127.0.0.1:${server.port}`
+      const as = {
+        issuer,
+        token_endpoint: `${issuer}/oauth/token`,
+        device_authorization_endpoint: `${issuer}/oauth/device_authorization`
+      }
+      const client: OAuth.Client = { client_id: "oauth4webapi" }
+      const options = { [OAuth.allowInsecureRequests]: true }
+      const asked = yield* Effect.promise(async () =>
+        OAuth.processDeviceAuthorizationResponse(
+          as,
+          client,
+          await OAuth.deviceAuthorizationRequest(as, client, OAuth.None(), { scope: "runs:read" }, options)
+        )
+      )
+      const exchange = Effect.promise(async () =>
+        OAuth.processDeviceCodeResponse(
+          as,
+          client,
+          await OAuth.deviceCodeGrantRequest(as, client, OAuth.None(), asked.device_code, options)
+        ).catch((error: unknown) => error instanceof OAuth.ResponseBodyError ? error.error : String(error))
+      )
+      assert.strictEqual(yield* exchange, "authorization_pending")
+      yield* decide(server, owner, asked.user_code, "approve")
+      const token = yield* exchange
+      assert.deepInclude(token, { token_type: "bearer", scope: "runs:read" })
+
+      const config = new OpenId.Configuration(as, "openid-client", undefined, OpenId.None())
+      OpenId.allowInsecureRequests(config)
+      const started = yield* Effect.promise(() =>
+        OpenId.initiateDeviceAuthorization(config, { scope: "runs:read runs:operate" })
+      )
+      const polling = yield* Effect.forkChild(
+        Effect.promise(() => OpenId.pollDeviceAuthorizationGrant(config, started)),
+        { startImmediately: true }
+      )
+      yield* decide(server, owner, started.user_code, "approve", { scopes: ["runs:operate"] })
+      assert.deepInclude(yield* Fiber.join(polling), { token_type: "bearer", scope: "runs:operate" })
+    }))
+})
