@@ -211,6 +211,7 @@ const endless = Effect.gen(function*() {
     proofKeyThumbprint: null,
     device: new Device({ label: null, kind: "browser", userAgent: null, address: null }),
     letInBy: { actor: "operator", sessionId: null, linkId: null },
+    client: null,
     lifetime: null,
     createdAt: DateTime.makeUnsafe(now),
     lastSeenAt: DateTime.makeUnsafe(now),

@@ -268,6 +268,7 @@ export const sessionView = (session: Session, current: SessionId | undefined): S
     proofKeyThumbprint: session.proofKeyThumbprint,
     device: { ...session.device },
     letInBy: session.letInBy,
+    client: session.client,
     lifetimeSeconds: secondsOf(session.lifetime),
     createdAt: session.createdAt,
     lastSeenAt: session.lastSeenAt,
