@@ -25,6 +25,7 @@ import {
   InvalidRequest,
   NotFound,
   OAuthError,
+  OAuthInvalidClient,
   OAuthTooManyRequests,
   OAuthUnavailable,
   TooManyRequests,
@@ -46,6 +47,13 @@ export const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
  * @since 0.1.0
  */
 export const refreshGrant = "refresh_token"
+/**
+ * Names the `grant_type` that exchanges an authorization code (RFC 6749 section 4.1.3).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const codeGrant = "authorization_code"
 /**
  * Names the `subject_token_type` of a pairing code or seeded credential.
  *
@@ -164,9 +172,15 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
       subject_token_type: Schema.optionalKey(Schema.String),
       refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       attempt_key: Schema.optionalKey(AttemptKey),
+      /** Those of the grants of clients, which a server takes that is an authorization server. */
+      client_id: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(2048))),
+      code: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+      code_verifier: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+      redirect_uri: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(2048))),
+      resource: Schema.optionalKey(Schema.Union([Schema.String, Schema.Array(Schema.String)])),
       scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(4096)))
     }).pipe(HttpApiSchema.asFormUrlEncoded()),
     success: TokenResponse,
-    error: [OAuthError, OAuthTooManyRequests, OAuthUnavailable]
+    error: [OAuthError, OAuthInvalidClient, OAuthTooManyRequests, OAuthUnavailable]
   }).middleware(OAuthRequestErrors)
 ).annotateEndpoints(ShortRequests, true) {}

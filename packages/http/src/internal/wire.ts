@@ -134,6 +134,17 @@ export const oauthInternalError = internal((traceId) =>
 
 export const oauthInvalidRequest = oauthFailure("invalid_request")
 export const oauthInvalidGrant = oauthFailure("invalid_grant")
+export const oauthInvalidClient = oauthFailure("invalid_client")
+export const oauthInvalidTarget = oauthFailure("invalid_target")
+/** Fails with a 401 for a client that authenticates, though none can. */
+export const oauthNoClientAuthentication = (reason: Reason) =>
+  Effect.andThen(
+    HttpEffect.appendPreResponseHandler((_request, response) =>
+      Effect.succeed(HttpServerResponse.setHeader(response, "www-authenticate", "Basic realm=\"sallyport\""))
+    ),
+    answer("invalid_client", reason, (traceId) =>
+      new WireError.OAuthInvalidClient({ error: "invalid_client", error_description: reason.message, traceId }))
+  )
 export const oauthInvalidScope = oauthFailure("invalid_scope")
 export const oauthUnsupportedGrantType = oauthFailure("unsupported_grant_type")
 export const oauthUnavailable = (reason: Reason) =>
