@@ -272,8 +272,7 @@ const build = Effect.fnUntraced(function*(
       if (Option.isNone(documents)) return yield* fail(new UnknownClient({ problem: "it is not registered" }))
       return yield* Effect.mapError(
         documents.value.read(id),
-        ({ message, problem }) =>
-          fail(new UnknownClient({ problem: /^https?:/.test(id) ? `${message} (${problem})` : "it is not registered" }))
+        ({ message }) => fail(new UnknownClient({ problem: /^https?:/.test(id) ? message : "it is not registered" }))
       )
     }),
     mayRedirect: (client, redirectUri) =>
