@@ -23,7 +23,7 @@ export const layer: Layer.Layer<
       links: Links.make(log),
       sessions: Sessions.make(log),
       feed: Feed.make(log),
-      // This store keeps no connect clients and no credentials, and says so when a caller asks for them.
+      // This store keeps no connect clients, authorization codes or credentials, and says so when a caller asks for them.
       ...unsupported
     }))
 ).pipe(Layer.provide(AccessLog.layer))

@@ -38,6 +38,7 @@ const session = (id: string): SessionCredentialRepository.SessionRow => ({
   linkId: row.id,
   parentId: null,
   letInBy: "operator",
+  client: null,
   device: new Session.Device({ label: null, kind: "program", userAgent: null, address: null }),
   tokenDigest: `token of ${id}`,
   keyId: "key",

@@ -77,6 +77,7 @@ const authentication = layerAuthentication(
           proofKeyThumbprint: headers["x-key"] ?? null,
           device: new Device({ label: null, kind: "browser", userAgent: null, address: null }),
           letInBy: { actor: "operator", sessionId: null, linkId: null },
+          client: null,
           lifetime: null,
           createdAt: DateTime.makeUnsafe(0),
           lastSeenAt: DateTime.makeUnsafe(0),

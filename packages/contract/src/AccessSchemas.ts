@@ -3,7 +3,7 @@
  */
 import { AccessScope } from "@sallyport/core/access/AccessScope"
 import { BootstrapMethod, Kind } from "@sallyport/core/access/AuthPolicy"
-import { DeviceKind, LetInBy, SessionId, SessionMethod } from "@sallyport/core/access/Session"
+import { DeviceKind, LetInBy, SessionClient, SessionId, SessionMethod } from "@sallyport/core/access/Session"
 import * as Text from "@sallyport/core/Text"
 import * as Schema from "effect/Schema"
 
@@ -27,6 +27,8 @@ export class SessionView extends Schema.Class<SessionView>("@sallyport/contract/
     address: Schema.NullOr(Schema.String)
   }),
   letInBy: LetInBy,
+  /** The program that it was granted to at the authorization endpoint, or null if a device was paired. */
+  client: Schema.NullOr(SessionClient),
   /** How long it goes on without being used, or null if that is as the server's setting says. */
   lifetimeSeconds: Schema.NullOr(Schema.Natural),
   createdAt: Schema.DateTimeUtcFromString,

@@ -25,6 +25,7 @@ import {
   InvalidRequest,
   NotFound,
   OAuthError,
+  OAuthInvalidClient,
   OAuthTooManyRequests,
   OAuthUnavailable,
   TooManyRequests,
@@ -53,6 +54,13 @@ export const refreshGrant = "refresh_token"
  * @since 0.1.0
  */
 export const deviceCodeGrant = "urn:ietf:params:oauth:grant-type:device_code"
+/**
+ * Names the `grant_type` that exchanges an authorization code (RFC 6749 section 4.1.3).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const codeGrant = "authorization_code"
 /**
  * Names the `subject_token_type` of a pairing code or seeded credential.
  *
@@ -196,18 +204,23 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
       subject_token_type: Schema.optionalKey(Schema.String),
       refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       attempt_key: Schema.optionalKey(AttemptKey),
+      /** Those of the grants of clients and devices, which a server takes if its host says so. */
+      client_id: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(2048))),
       device_code: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
-      client_id: Schema.optionalKey(Schema.String),
       /** For how many seconds, at most 25, the server may wait for the decision about a device before it answers. */
       wait_seconds: Schema.optionalKey(Schema.String),
+      code: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+      code_verifier: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+      redirect_uri: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(2048))),
+      resource: Schema.optionalKey(Schema.Union([Schema.String, Schema.Array(Schema.String)])),
       scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(4096)))
     }).pipe(HttpApiSchema.asFormUrlEncoded()),
     success: TokenResponse,
-    error: [OAuthError, OAuthTooManyRequests, OAuthUnavailable]
+    error: [OAuthError, OAuthInvalidClient, OAuthTooManyRequests, OAuthUnavailable]
   }).middleware(OAuthRequestErrors),
   HttpApiEndpoint.post("deviceAuthorization", "/oauth/device_authorization", {
     payload: Schema.Struct({
-      client_id: Schema.optionalKey(Schema.String),
+      client_id: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(2048))),
       scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(4096)))
     }).pipe(HttpApiSchema.asFormUrlEncoded()),
     success: DeviceAuthorizationResponse,

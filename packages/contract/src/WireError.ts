@@ -201,8 +201,10 @@ export class InternalError extends Schema.TaggedError<InternalError>()("Internal
 export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
   error: Schema.Literals([
     "invalid_request",
+    "invalid_client",
     "invalid_grant",
     "invalid_scope",
+    "invalid_target",
     "unsupported_grant_type",
     "authorization_pending",
     "slow_down",
@@ -236,6 +238,23 @@ export class OAuthTooManyRequests extends Schema.TaggedError<OAuthTooManyRequest
   retry_after_seconds: Schema.optionalKey(Schema.Natural),
   traceId: Schema.String
 }, { httpApiStatus: 429 }) {
+  override get message() {
+    return this.error_description
+  }
+}
+
+/**
+ * Answers 401 at the token endpoint, in the form of {@link OAuthError}: the request has an `Authorization` header, and clients
+ * here have nothing to authenticate with.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OAuthInvalidClient extends Schema.TaggedError<OAuthInvalidClient>()("OAuthInvalidClient", {
+  error: Schema.Literal("invalid_client"),
+  error_description: Schema.String,
+  traceId: Schema.String
+}, { httpApiStatus: 401 }) {
   override get message() {
     return this.error_description
   }

@@ -112,6 +112,7 @@ describe("the contract", () => {
       Unavailable: 503,
       InternalError: 500,
       OAuthError: 400,
+      OAuthInvalidClient: 401,
       OAuthTooManyRequests: 429,
       OAuthUnavailable: 503,
       OAuthInternalError: 500

@@ -88,7 +88,8 @@ describe("options in variables", () => {
       recheckMillis: 5_000,
       trustMillis: 2_000,
       cacheCapacity: 10_000,
-      refreshing: undefined
+      refreshing: { tokenMillis: 3_600_000, graceMillis: 30_000 },
+      refreshesAll: false
     },
     variables: {
       SALLYPORT_SESSION_LIFETIME: "1 hour",
@@ -109,7 +110,8 @@ describe("options in variables", () => {
       recheckMillis: 1_000,
       trustMillis: 500,
       cacheCapacity: 7,
-      refreshing: { tokenMillis: 600_000, graceMillis: 10_000 }
+      refreshing: { tokenMillis: 600_000, graceMillis: 10_000 },
+      refreshesAll: true
     },
     wrong: [
       [

@@ -18,10 +18,16 @@ import {
 } from "@sallyport/contract/Authentication"
 import type { Forbidden, TooLarge, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
+import { AuthorizationServer } from "@sallyport/core/access/AuthorizationServer"
 import { AuthPolicy, type Descriptor, isLoopback } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { Device, endlessSessionId, Session } from "@sallyport/core/access/Session"
-import { type SessionCredentialError, SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
+import {
+  SessionCredentialError,
+  SessionCredentialService,
+  TicketRefused,
+  type Use
+} from "@sallyport/core/access/SessionCredentialService"
 import * as Arr from "effect/Array"
 import * as ByteSize from "effect/ByteSize"
 import * as Clock from "effect/Clock"
@@ -40,7 +46,9 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Address from "./internal/address.ts"
 import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
+import * as Cors from "./internal/cors.ts"
 import * as Dpop from "./internal/dpop.ts"
 import * as Hosts from "./internal/hosts.ts"
 import * as Wire from "./internal/wire.ts"
@@ -160,6 +168,30 @@ export const challenge = (
   return setChallenges([["Bearer", parameters]])
 }
 
+/** Names the resource of the current request as an authorization server knows it, or nothing if it is the API. */
+const CurrentResource = Context.Reference<string | undefined>("@sallyport/http/Authentication/CurrentResource", {
+  defaultValue: () => undefined
+})
+
+/**
+ * Says where the metadata of the current request's resource is (RFC 9728 section 5.1), and what to ask for: all that a client
+ * can be granted for it, so that it comes back once. Nothing if this is no authorization server.
+ */
+const discovery = Effect.gen(function*() {
+  const server = Option.getOrUndefined(yield* Effect.serviceOption(AuthorizationServer))
+  const policy = Option.getOrUndefined(yield* Effect.serviceOption(AuthPolicy))
+  if (server === undefined || policy === undefined) return {}
+  const base = yield* Effect.provideService(Address.base, AuthPolicy, policy)
+  if (base === "") return {}
+  const resource = yield* CurrentResource
+  const { scopes } = server.resources.find((one) => one.resource === resource) ?? server
+  const path = `${new URL(base).pathname}${resource ?? server.prefix}`.replace(/^\/(?=\/)|^\/$/, "")
+  return {
+    resource_metadata: `${new URL(base).origin}/.well-known/oauth-protected-resource${path}`,
+    ...(scopes.length === 0 ? {} : { scope: scopes.join(" ") })
+  }
+})
+
 /** Says the same for a request with a bound token: which algorithms a proof may have, and what is wrong (RFC 9449 section 7.1). */
 const dpopChallenge = (parameters: Readonly<Record<string, string>> = {}) =>
   setChallenges([["DPoP", { ...parameters, algs: Dpop.algs }]])
@@ -173,18 +205,21 @@ const openChallenge = Effect.flatMap(
 const setChallenges = (
   challenges: ReadonlyArray<readonly [scheme: string, parameters: Readonly<Record<string, string>>]>
 ): Effect.Effect<void, never, HttpServerRequest.HttpServerRequest> => {
-  const value = challenges.map(([scheme, parameters]) =>
-    `${scheme} ${
-      Object.entries({ realm: "sallyport", ...parameters }).map(([key, text]) => `${key}="${text}"`).join(", ")
-    }`
-  ).join(", ")
-  return HttpEffect.appendPreResponseHandler((_request, response) =>
-    Effect.succeed(
-      response.status === 401 || response.status === 403
-        ? HttpServerResponse.setHeader(response, "www-authenticate", value)
-        : response
+  return Effect.flatMap(discovery, (discovery) => {
+    const value = challenges.map(([scheme, parameters], index) =>
+      `${scheme} ${
+        Object.entries({ realm: "sallyport", ...(index === 0 ? discovery : {}), ...parameters })
+          .map(([key, text]) => `${key}="${text}"`).join(", ")
+      }`
+    ).join(", ")
+    return HttpEffect.appendPreResponseHandler((_request, response) =>
+      Effect.succeed(
+        response.status === 401 || response.status === 403
+          ? HttpServerResponse.setHeader(response, "www-authenticate", value)
+          : response
+      )
     )
-  )
+  })
 }
 
 const authorizationForm = /^(Bearer|DPoP) +([^\s]+) *$/i
@@ -211,6 +246,7 @@ const endless = Effect.gen(function*() {
     proofKeyThumbprint: null,
     device: new Device({ label: null, kind: "browser", userAgent: null, address: null }),
     letInBy: { actor: "operator", sessionId: null, linkId: null },
+    client: null,
     lifetime: null,
     createdAt: DateTime.makeUnsafe(now),
     lastSeenAt: DateTime.makeUnsafe(now),
@@ -234,7 +270,10 @@ const boundSession = (token: Redacted.Redacted) =>
     }
     const proof = yield* Dpop.check(dpop.value, token)
     const sessions = yield* SessionCredentialService
-    const session = yield* sessions.verify(token, proof)
+    const session = yield* sessions.verify(token, {
+      proofKeyThumbprint: proof.proofKeyThumbprint,
+      resource: yield* CurrentResource
+    })
     if (session.proofKeyThumbprint === null) {
       yield* dpopChallenge({ error: "invalid_token" })
       return yield* Wire.unauthorized({
@@ -256,16 +295,17 @@ const boundSession = (token: Redacted.Redacted) =>
 /** Returns the session of the first token that has one, and fails as the last does. */
 const verifyFirst = (
   sessions: SessionCredentialService["Service"],
-  [token, ...others]: Arr.NonEmptyReadonlyArray<Redacted.Redacted>
+  [token, ...others]: Arr.NonEmptyReadonlyArray<Redacted.Redacted>,
+  use: Use
 ): Effect.Effect<Session, SessionCredentialError> =>
   Arr.isReadonlyArrayNonEmpty(others)
     ? Effect.catchReason(
-      sessions.verify(token),
+      sessions.verify(token, use),
       "SessionCredentialError",
       "SessionRefused",
-      () => verifyFirst(sessions, others)
+      () => verifyFirst(sessions, others, use)
     )
-    : sessions.verify(token)
+    : sessions.verify(token, use)
 
 /** Returns the session of whichever credential counts. */
 const prove = Effect.gen(function*() {
@@ -274,6 +314,7 @@ const prove = Effect.gen(function*() {
   if (policy.kind === "unsafe-no-auth") return Option.some(yield* endless)
 
   const sessions = yield* SessionCredentialService
+  const use = { resource: yield* CurrentResource }
   const { authorization } = request.headers
   if (authorization !== undefined) {
     const [, scheme, text] = authorizationForm.exec(authorization) ?? []
@@ -284,15 +325,19 @@ const prove = Effect.gen(function*() {
       })
     }
     const token = Redacted.make(text, { label: "session-token" })
-    return Option.some(yield* isDpop(authorization) ? boundSession(token) : sessions.verify(token))
+    return Option.some(yield* isDpop(authorization) ? boundSession(token) : sessions.verify(token, use))
   }
   const ticket = ticketOf(request)
-  if (Option.isSome(ticket)) return Option.some(yield* sessions.consumeTicket(ticket.value))
+  if (Option.isSome(ticket)) {
+    const session = yield* sessions.consumeTicket(ticket.value)
+    if ((session.client?.resource ?? undefined) === use.resource) return Option.some(session)
+    return yield* new SessionCredentialError({ reason: new TicketRefused() })
+  }
 
   const cookies = SessionCookie.read(request, policy.secureCookies)
   if (!Arr.isReadonlyArrayNonEmpty(cookies)) return Option.none()
   if (changesState(request)) yield* checkSender(policy, { vouched: true })
-  return Option.some(yield* verifyFirst(sessions, cookies))
+  return Option.some(yield* verifyFirst(sessions, cookies, use))
 })
 
 /** Answers what is wrong with a credential, and logs the reason that the answer keeps to itself. */
@@ -335,7 +380,9 @@ const admit = (
 ): Effect.Effect<Session, Forbidden, HttpServerRequest.HttpServerRequest> => {
   const missing = AccessScope.missing(session.scopes, scopes)
   if (missing.length === 0) return Effect.succeed(session)
-  const parameters = { error: "insufficient_scope", scope: scopes.join(" ") }
+  // A client asks again for what it is told here, and would lose what it has.
+  const needed = session.client === null ? scopes : [...new Set([...session.scopes, ...scopes])]
+  const parameters = { error: "insufficient_scope", scope: needed.join(" ") }
   return Effect.andThen(
     session.method === "dpop-access-token" ? dpopChallenge(parameters) : challenge(parameters),
     Wire.scopeRequired({
@@ -390,17 +437,26 @@ const plainToken = (
  * are: authentication is to cost a request as little as can be.
  */
 const requireWith = (
-  context: Context.Context<SessionCredentialService | AuthPolicy>,
-  scopes: ReadonlyArray<AccessScope.AccessScope>
+  services: Context.Context<SessionCredentialService | AuthPolicy>,
+  scopes: ReadonlyArray<AccessScope.AccessScope>,
+  resource?: string
 ): Effect.Effect<Session, AuthenticationError, HttpServerRequest.HttpServerRequest> => {
+  const context = Context.add(services, CurrentResource, resource)
   const policy = Context.get(context, AuthPolicy)
   const sessions = Context.get(context, SessionCredentialService)
+  const use = { resource }
   const everyOther = Effect.provideContext(requireSession(scopes), context)
   return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
     const token = plainToken(request, policy)
     return token === undefined
       ? everyOther
-      : Effect.flatMap(turnAway(sessions.verify(token)), (session) => admit(session, scopes))
+      : Effect.matchEffect(sessions.verify(token, use), {
+        onFailure: (error) => Effect.provideContext(turnAway(Effect.fail(error)), context),
+        onSuccess: (session) =>
+          AccessScope.missing(session.scopes, scopes).length === 0
+            ? Effect.succeed(session)
+            : Effect.provideContext(admit(session, scopes), context)
+      })
   })
 }
 
@@ -432,9 +488,27 @@ export const layer: Layer.Layer<Authentication, never, SessionCredentialService 
   })
 )
 
+/** Fails the start of a host that guards a resource which no tokens are issued for. */
+const checkResource = Effect.fnUntraced(function*(resource: string | undefined) {
+  if (resource === undefined) return
+  const server = Option.getOrUndefined(yield* Effect.serviceOption(AuthorizationServer))
+  if (server?.resources.some((one) => one.resource === resource) === true) return
+  return yield* Effect.die(
+    new Error(
+      `The resource ${resource} is guarded, but is none of the AuthorizationServer; name it among its resources`
+    )
+  )
+})
+
 /**
  * Guards a host's own routes, WebSocket upgrades among them, and provides `CurrentSession` to them. A request that is
  * turned away gets the same typed JSON as on a contract's endpoint.
+ *
+ * **Details**
+ *
+ * `resource` makes the routes one of the resources of `AuthorizationServer`, such as an MCP server at `/mcp`. They take the
+ * tokens that were granted for it, and no others: neither paired devices nor cookies are let in. A request that is turned away
+ * is told where the metadata of the resource is.
  *
  * **Example** (Guarding a route)
  *
@@ -454,11 +528,16 @@ export const layer: Layer.Layer<Authentication, never, SessionCredentialService 
  * @category middleware
  * @since 0.1.0
  */
-export const guard = (scope: AccessScope.AccessScope | null) =>
+export const guard = (
+  scope: AccessScope.AccessScope | ReadonlyArray<AccessScope.AccessScope> | null,
+  options?: { readonly resource?: `/${string}` | undefined }
+) =>
   HttpRouter.middleware<{ provides: CurrentSession }>()(
     Effect.gen(function*() {
       const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
-      const session = requireWith(context, scope === null ? [] : [scope])
+      yield* checkResource(options?.resource)
+      const scopes = scope === null ? [] : typeof scope === "string" ? [scope] : scope
+      const session = requireWith(context, scopes, options?.resource)
       const admit = yield* EventStream.makeAdmission
       const harden = Edge.harden(Context.get(context, AuthPolicy))
       // What stays open has to end with the session, whether or not the host has thought of providing this.
@@ -536,6 +615,8 @@ const guardRequest = <E, R, E2, E3, E4>(
     readonly onUnsupported: (reason: { readonly message: string }) => Effect.Effect<never, E3>
     readonly onDefect: (defect: unknown) => Effect.Effect<never, E4>
     readonly whenStopped: Effect.Effect<HttpServerResponse.HttpServerResponse>
+    /** Whether pages of every origin may send the request, and read its answer. */
+    readonly isOpen?: boolean | undefined
   }
 ): Effect.Effect<
   HttpServerResponse.HttpServerResponse,
@@ -544,11 +625,14 @@ const guardRequest = <E, R, E2, E3, E4>(
 > =>
   Effect.gen(function*() {
     yield* noStore
+    if (options.isOpen === true) {
+      yield* HttpEffect.appendPreResponseHandler((_request, response) => Effect.succeed(Cors.open(response)))
+    }
     const request = yield* HttpServerRequest.HttpServerRequest
     // A browser asks the server first if a page of another origin wants to send one of these headers. Without them it
     // just sends the request, which must cost nothing: neither the code that it guesses nor an attempt.
     const asked = request.headers.authorization !== undefined || request.headers.dpop !== undefined
-    if (Option.isSome(options.policy) && HttpMethod.hasBody(request.method) && !asked) {
+    if (Option.isSome(options.policy) && HttpMethod.hasBody(request.method) && !asked && options.isOpen !== true) {
       yield* checkSender(options.policy.value, { vouched: false })
     }
     const signedIn = Array.from(options.endpoint.middlewares).some(({ key }) => key === Authentication.key)
@@ -602,7 +686,9 @@ export const layerRequestErrors = (options?: {
   readonly maxBodySize?: ByteSize.ByteSize | undefined
 }): Layer.Layer<RequestErrors | OAuthRequestErrors> => {
   const maxBodySize = options?.maxBodySize ?? defaultMaxBodySize
-  return Layer.effectContext(Effect.map(Effect.serviceOption(AuthPolicy), (policy) => {
+  return Layer.effectContext(Effect.gen(function*() {
+    const policy = yield* Effect.serviceOption(AuthPolicy)
+    const isOpen = Option.isSome(yield* Effect.serviceOption(AuthorizationServer))
     const common = { maxBodySize, policy }
     return Context.make(
       RequestErrors,
@@ -625,6 +711,7 @@ export const layerRequestErrors = (options?: {
           onInvalid: Wire.oauthInvalidRequest,
           onUnsupported: Wire.oauthInvalidRequest,
           onDefect: Wire.oauthInternalError,
+          isOpen,
           whenStopped: Wire.oauthWhenStopped
         })
       )

@@ -18,7 +18,10 @@ export const make = (options: {
   readonly title: string
   readonly body: string
   readonly style: string
-  readonly script: string
+  /** None by default. */
+  readonly script?: string | undefined
+  /** Where its forms may be sent and redirected to, as sources of a content security policy. Nowhere by default. */
+  readonly formAction?: string | undefined
 }): Effect.Effect<HttpServerResponse.HttpServerResponse, never, SecureRandom.SecureRandom> =>
   Effect.gen(function*() {
     const random = yield* SecureRandom.SecureRandom
@@ -35,7 +38,7 @@ export const make = (options: {
 </head>
 <body>
 ${options.body}
-<script nonce="${nonce}" type="module">${options.script}</script>
+${options.script === undefined ? "" : `<script nonce="${nonce}" type="module">${options.script}</script>`}
 </body>
 </html>
 `
@@ -45,10 +48,27 @@ ${options.body}
         "cache-control": "no-store",
         "content-security-policy":
           `default-src 'none'; script-src 'nonce-${nonce}'; style-src 'nonce-${nonce}'; connect-src 'self'; ` +
-          "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+          `img-src data:; base-uri 'none'; form-action ${options.formAction ?? "'none'"}; frame-ancestors 'none'`,
         "referrer-policy": "no-referrer",
+        "x-frame-options": "DENY",
         "cross-origin-opener-policy": "same-origin",
         "x-content-type-options": "nosniff"
       }
     })
   })
+
+const entities: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  "\"": "&quot;",
+  "'": "&#39;"
+}
+
+/**
+ * Writes text so that it is text in a document, in an attribute too.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const escape = (text: string): string => text.replaceAll(/[&<>"']/g, (character) => entities[character] ?? "")

@@ -1,6 +1,7 @@
 /**
  * The whole HTTP surface as one layer, for a host that wants all of it.
  */
+import { AuthorizationServer } from "@sallyport/core/access/AuthorizationServer"
 import type { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
@@ -20,7 +21,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Path } from "effect/Path"
 import * as WebPages from "@sallyport/web/WebPages"
+import * as Option from "effect/Option"
 import * as AccessHandlers from "./AccessHandlers.ts"
+import * as AuthorizationHandlers from "./AuthorizationHandlers.ts"
 import * as Authentication from "./Authentication.ts"
 import * as ConnectHandlers from "./ConnectHandlers.ts"
 import * as Edge from "./Edge.ts"
@@ -54,9 +57,18 @@ export interface Options {
   readonly openapiPath?: `/${string}` | undefined
 }
 
+/** Adds routes if the host has an authorization server. */
+const ofServer = <R>(
+  routes: (server: AuthorizationServer["Service"]) => Layer.Layer<never, never, R | AuthorizationServer>
+) =>
+  Layer.unwrap(Effect.map(Effect.serviceOption(AuthorizationServer), (server) =>
+    Option.isNone(server)
+      ? Layer.empty
+      : Layer.provide(routes(server.value), Layer.succeed(AuthorizationServer, server.value))))
+
 /**
  * Adds every endpoint of the contract, the pages of `@sallyport/web` and the OpenAPI document to the router. The host's
- * own routes and APIs stand beside it on the same router. If the pages are not built, a warning says so, and all else is
+ * own routes and APIs stand beside it on the same router. With `AuthorizationServer` beside it, it is one. If the pages are not built, a warning says so, and all else is
  * served.
  *
  * **Example** (Serving everything)
@@ -134,10 +146,26 @@ export const layer = (options?: Options): Layer.Layer<
         ({ message }) =>
           Layer.effectDiscard(Effect.logWarning(`No page is served, and no browser can pair. ${message}`))
       ))),
+    ofServer(() => AuthorizationHandlers.layer),
     Edge.layer
   )
-  return prefix === undefined ? routes : Layer.provide(
-    routes,
-    Layer.effect(HttpRouter.HttpRouter, Effect.map(HttpRouter.HttpRouter, (router) => router.prefixed(prefix)))
+  const metadata = ofServer((server) =>
+    server.prefix === (prefix ?? "") ? AuthorizationHandlers.layerMetadata : Layer.effectDiscard(
+      Effect.die(
+        new Error(
+          `The prefix of AuthorizationServer is "${server.prefix}", and that of Sallyport.layer "${
+            prefix ?? ""
+          }"; make ` +
+            "them the same"
+        )
+      )
+    )
+  )
+  return Layer.merge(
+    metadata,
+    prefix === undefined ? routes : Layer.provide(
+      routes,
+      Layer.effect(HttpRouter.HttpRouter, Effect.map(HttpRouter.HttpRouter, (router) => router.prefixed(prefix)))
+    )
   )
 }

@@ -6,13 +6,15 @@ import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import {
   accessTokenType,
   bootstrapTokenType,
+  codeGrant,
   deviceCodeGrant,
   refreshGrant,
   tokenExchange
 } from "@sallyport/contract/SessionGroup"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
+import { AuthorizationServer } from "@sallyport/core/access/AuthorizationServer"
 import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
-import { BootstrapCredentialService, type RedeemOptions } from "@sallyport/core/access/BootstrapCredentialService"
+import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import type { InvalidProof, NonceRequired, ReplayStoreUnavailable } from "@sallyport/core/access/DpopProof"
 import { reachOf } from "@sallyport/core/access/Principal"
@@ -23,6 +25,7 @@ import {
   SessionCredentialService
 } from "@sallyport/core/access/SessionCredentialService"
 import { Account } from "@sallyport/core/access/ConnectClient"
+import type { PresentingClient } from "@sallyport/core/access/SessionCredentialRepository"
 import { DeviceAuthorization } from "@sallyport/core/connect/DeviceAuthorization"
 import * as Text from "@sallyport/core/Text"
 import * as Clock from "effect/Clock"
@@ -36,21 +39,11 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { authenticate, challenge, checkOrigin } from "./Authentication.ts"
 import * as Dpop from "./internal/dpop.ts"
+import * as Address from "./internal/address.ts"
+import { targetOf, targets } from "./internal/authorizationRequest.ts"
+import { currentSession, signIn } from "./internal/signIn.ts"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
-
-/** Returns the session of the browser that sends the current request, if one of its cookies has a good one. */
-const currentSession = Effect.gen(function*() {
-  const { secureCookies } = yield* AuthPolicy
-  const sessions = yield* SessionCredentialService
-  for (const token of SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, secureCookies)) {
-    const session = yield* sessions.verify(token).pipe(
-      Effect.catchReason("SessionCredentialError", "SessionRefused", () => Effect.undefined)
-    )
-    if (session !== undefined) return session
-  }
-  return undefined
-})
 
 const policyView = Effect.gen(function*() {
   const { bootstrapMethods, kind, name, sessionMethods } = yield* AuthPolicy
@@ -64,30 +57,6 @@ const policyView = Effect.gen(function*() {
       : sessionMethods.filter((method) => method !== "dpop-access-token")
   })
 })
-
-/** Redeems a credential for a session of the given method, which is that of the sender of the current request. */
-const signIn = <E = never, R = never>(
-  options: Omit<RedeemOptions<E, R>, "device" | "methods" | "source"> & {
-    readonly label?: string | undefined
-    /** Whether the code was issued to the sender itself, which then came in by no method of the policy's. */
-    readonly isDevice?: boolean | undefined
-  }
-) =>
-  Effect.gen(function*() {
-    const { isDevice, label, ...redemption } = options
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const bootstrap = yield* BootstrapCredentialService
-    return yield* bootstrap.redeem({
-      ...redemption,
-      device: {
-        label: label ?? null,
-        userAgent: Text.fromHeader(request.headers["user-agent"]),
-        address: Option.getOrNull(request.remoteAddress)
-      },
-      source: Option.getOrUndefined(request.remoteAddress),
-      methods: isDevice === true ? undefined : (yield* AuthPolicy).bootstrapMethods
-    })
-  })
 
 /**
  * Returns the check of the proof that came with a request for a token, and none if no proof came. It is made and spent
@@ -141,18 +110,21 @@ const tokenResponse = Effect.fnUntraced(function*({ refreshToken, session, token
 /** Exchanges a refresh token. Whatever is wrong with it, the caller learns that it gives no token (RFC 6749 section 5.2). */
 const refresh = Effect.fnUntraced(function*(
   refreshToken: Redacted.Redacted | undefined,
-  scopes: ReadonlyArray<AccessScope.AccessScope> | undefined
+  scopes: ReadonlyArray<AccessScope.AccessScope> | undefined,
+  client: PresentingClient | undefined
 ) {
   if (!given(refreshToken)) return yield* Wire.oauthInvalidRequest({ message: "A refresh_token is needed" })
   const sessions = yield* SessionCredentialService
   const proof = yield* proofOfKey
-  const refreshed = yield* sessions.refresh(refreshToken, { proof, scopes }).pipe(
+  const refreshed = yield* sessions.refresh(refreshToken, { proof, scopes, client }).pipe(
     Effect.catchReasons("DpopProofError", proofRefusals, (reason) => Effect.die(reason)),
     Effect.catchReasons("SessionCredentialError", {
       RefreshRefused: Effect.fnUntraced(function*(reason) {
         yield* Effect.logInfo("Refused a refresh token").pipe(Effect.annotateLogs({ problem: reason.problem }))
         return yield* reason.problem === "scope-not-held"
           ? Wire.oauthInvalidScope(reason)
+          : reason.problem === "resource-mismatch"
+          ? Wire.oauthInvalidTarget(reason)
           : Wire.oauthInvalidGrant(reason)
       }),
       SessionStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
@@ -160,6 +132,69 @@ const refresh = Effect.fnUntraced(function*(
   )
   // The scopes are the session's; to ask for fewer changes nothing, and the answer says so. It never has more.
   return yield* tokenResponse(refreshed)
+})
+
+/** The parameters that the grants of clients have in common. */
+interface ClientParameters {
+  readonly client_id?: string
+  readonly resource?: string | ReadonlyArray<string>
+}
+
+/** Returns the resource that a request for a token names, as a session is granted for it; undefined if it names none. */
+const namedResource = Effect.fnUntraced(function*(
+  server: AuthorizationServer["Service"],
+  { resource = [] }: ClientParameters
+) {
+  const named = (Array.isArray(resource) ? resource : [resource]).filter((uri) => uri !== "")
+  if (named.length === 0) return undefined
+  const target = targetOf(targets(server, yield* Address.base, undefined), named)
+  return target === undefined
+    ? yield* Wire.oauthInvalidTarget({ message: "The resource is none that this server has tokens for" })
+    : target.key
+})
+
+/** Exchanges an authorization code (RFC 6749 section 4.1.3). */
+const exchangeCode = Effect.fnUntraced(function*(
+  server: AuthorizationServer["Service"],
+  payload: ClientParameters & {
+    readonly code?: Redacted.Redacted
+    readonly code_verifier?: Redacted.Redacted
+    readonly redirect_uri?: string
+  }
+) {
+  const request = yield* HttpServerRequest.HttpServerRequest
+  if (request.headers.authorization !== undefined) {
+    return yield* Wire.oauthNoClientAuthentication({
+      message: "Clients of this server have nothing to authenticate with; send the client_id alone"
+    })
+  }
+  const { client_id: clientId, code, code_verifier: verifier, redirect_uri: redirectUri } = payload
+  if (!clientId || !redirectUri || !given(code) || !given(verifier)) {
+    return yield* Wire.oauthInvalidRequest({ message: "A client_id, code, code_verifier and redirect_uri are needed" })
+  }
+  if (!server.isClientId(clientId)) return yield* Wire.oauthInvalidClient({ message: "There is no such client" })
+  const proof = yield* proofOfKey
+  yield* offersMethod(proof === undefined ? "bearer-access-token" : "dpop-access-token", Wire.oauthInvalidRequest)
+  const issued = yield* server.exchange({
+    code,
+    clientId,
+    redirectUri,
+    verifier,
+    resource: yield* namedResource(server, payload),
+    proof,
+    device: {
+      userAgent: Text.fromHeader(request.headers["user-agent"]),
+      address: Option.getOrNull(request.remoteAddress)
+    }
+  }).pipe(
+    Effect.catchReasons("DpopProofError", proofRefusals, (reason) => Effect.die(reason)),
+    Effect.catchReasons("AuthorizationServerError", {
+      CodeRefused: (reason) =>
+        reason.problem === "resource-mismatch" ? Wire.oauthInvalidTarget(reason) : Wire.oauthInvalidGrant(reason),
+      AuthorizationStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
+    }, (reason) => Effect.die(reason))
+  )
+  return yield* tokenResponse(issued)
 })
 
 const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessScope))
@@ -336,14 +371,28 @@ export const layer = HttpApiBuilder.group(
       }, provideServices),
       token: Effect.fn(function*({ payload }) {
         if (payload.grant_type === deviceCodeGrant) return yield* exchangeDevice(payload)
+        const server = Option.getOrUndefined(yield* Effect.serviceOption(AuthorizationServer))
+        if (payload.grant_type === codeGrant && server !== undefined) return yield* exchangeCode(server, payload)
         if (payload.grant_type !== tokenExchange && payload.grant_type !== refreshGrant) {
-          const grants = `${tokenExchange}, ${deviceCodeGrant} or ${refreshGrant}`
+          const code = server === undefined ? "" : `${codeGrant}, `
+          const grants = `${code}${tokenExchange}, ${deviceCodeGrant} or ${refreshGrant}`
           return yield* payload.grant_type === undefined || payload.grant_type === ""
             ? Wire.oauthInvalidRequest({ message: `A grant_type is needed: ${grants}` })
             : Wire.oauthUnsupportedGrantType({ message: `The grant_type must be ${grants}` })
         }
         const scopes = yield* readScopes(payload.scope)
-        if (payload.grant_type === refreshGrant) return yield* refresh(payload.refresh_token, scopes)
+        if (payload.grant_type === refreshGrant) {
+          const client = payload.client_id === undefined ? undefined : {
+            id: payload.client_id,
+            resource: server === undefined ? undefined : yield* namedResource(server, payload)
+          }
+          return yield* refresh(payload.refresh_token, scopes, client)
+        }
+        // Pages of other origins may exchange what only they hold. The guess of a code is left to our own.
+        const { authorization, dpop } = (yield* HttpServerRequest.HttpServerRequest).headers
+        if (server !== undefined && authorization === undefined && dpop === undefined) {
+          yield* Effect.catchTag(checkOrigin({ vouched: false }), "Forbidden", Wire.oauthInvalidRequest)
+        }
         if (!given(payload.subject_token) || payload.subject_token_type !== bootstrapTokenType) {
           return yield* Wire.oauthInvalidRequest({
             message: `A subject_token is needed, with the subject_token_type ${bootstrapTokenType}`
@@ -373,8 +422,8 @@ export const layer = HttpApiBuilder.group(
       deviceAuthorization: Effect.fn(function*({ payload }) {
         const { clientId, devices } = yield* deviceFlow(payload.client_id)
         const request = yield* HttpServerRequest.HttpServerRequest
-        const here = yield* Dpop.requestUrl
-        if (here === "") {
+        const base = yield* Address.base
+        if (base === "") {
           return yield* Wire.oauthInvalidRequest({
             message: "A server without a public URL takes requests on loopback only"
           })
@@ -402,7 +451,9 @@ export const layer = HttpApiBuilder.group(
             ConnectStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
           }, (reason) => Effect.die(reason))
         )
-        const page = here.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/connections")
+        // Under a prefix, if the server is mounted there.
+        const path = yield* Address.target
+        const page = base + path.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/connections")
         return {
           device_code: given.deviceCode,
           user_code: given.userCode,

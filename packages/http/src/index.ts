@@ -1,5 +1,6 @@
 export * as AccessHandlers from "./AccessHandlers.ts"
 export * as Authentication from "./Authentication.ts"
+export * as AuthorizationHandlers from "./AuthorizationHandlers.ts"
 export * as ConnectHandlers from "./ConnectHandlers.ts"
 export * as CredentialHandlers from "./CredentialHandlers.ts"
 export * as Edge from "./Edge.ts"

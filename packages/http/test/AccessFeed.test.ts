@@ -272,6 +272,7 @@ describe("FEED-03 L-41: an older client", () => {
     proofKeyThumbprint: null,
     device: { label: null, kind: "bird", userAgent: null, address: null, wings: 2 },
     letInBy: { actor: "a breeder", sessionId: null, linkId: null, since: 1 },
+    client: null,
     lifetimeSeconds: null,
     absoluteExpiresAt: null,
     createdAt: "2026-01-01T00:00:00.000Z",

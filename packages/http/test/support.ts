@@ -124,6 +124,7 @@ type Services =
   | RunEventLog.RunEventLog
   | RunProgram.RunProgram
   | Probe
+  | SecretStore.SecretStore
   | Layer.Success<typeof NodeCrypto.layer>
 
 /** What a host may mount: anything that the router and our services suffice for. */

@@ -54,6 +54,7 @@ describe("the store", () => {
               proofKeyThumbprint: null,
               device: { label: null, kind: "browser", userAgent: null, address: null },
               letInBy: { actor: "operator", sessionId: null, linkId: null },
+              client: null,
               lifetimeSeconds: null,
               absoluteExpiresAt: null,
               createdAt: "2026-01-01T00:00:00.000Z",

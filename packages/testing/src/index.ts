@@ -1,5 +1,6 @@
 export * as AccessFeedRepositorySuite from "./AccessFeedRepositorySuite.ts"
 export * as AccessFeedSuite from "./AccessFeedSuite.ts"
+export * as AuthorizationCodeRepositorySuite from "./AuthorizationCodeRepositorySuite.ts"
 export * as BootstrapCredentialRepositorySuite from "./BootstrapCredentialRepositorySuite.ts"
 export * as ConnectClientRepositorySuite from "./ConnectClientRepositorySuite.ts"
 export * as CredentialScopeResolverSuite from "./CredentialScopeResolverSuite.ts"

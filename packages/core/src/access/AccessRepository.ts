@@ -1,5 +1,5 @@
 /**
- * Where access state is kept: pairing links, sessions, connect clients, scoped credentials, and the feed of their changes.
+ * Where access state is kept: pairing links, sessions, authorization codes, connect clients, scoped credentials, and the feed of their changes.
  *
  * They are one port, because they commit together: a decision about a client ends sessions and links, and each change and
  * its event are one transaction. A store provides all of it or none.
@@ -9,9 +9,11 @@
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import type { AccessFeedRepository } from "./AccessFeedRepository.ts"
+import type { AuthorizationCodeRepository } from "./AuthorizationCodeRepository.ts"
 import type { BootstrapCredentialRepository } from "./BootstrapCredentialRepository.ts"
 import type { ConnectClientRepository } from "./ConnectClientRepository.ts"
 import * as Clients from "./internal/memoryClients.ts"
+import * as Codes from "./internal/memoryCodes.ts"
 import * as Credentials from "./internal/memoryCredentials.ts"
 import * as Feed from "./internal/memoryFeed.ts"
 import * as Links from "./internal/memoryLinks.ts"
@@ -33,6 +35,8 @@ export class AccessRepository extends Context.Service<AccessRepository, {
   readonly links: BootstrapCredentialRepository
   /** The sessions and their tickets. */
   readonly sessions: SessionCredentialRepository
+  /** The authorization codes. */
+  readonly codes: AuthorizationCodeRepository
   /** The clients that connect through a relay, and the security mode. */
   readonly clients: ConnectClientRepository
   /** The scoped credentials. */
@@ -42,18 +46,19 @@ export class AccessRepository extends Context.Service<AccessRepository, {
 }>()("@sallyport/core/access/AccessRepository") {}
 
 /**
- * Holds the parts of a store that keeps no connect clients and no scoped credentials: each step of them fails as unsupported,
+ * Holds the parts of a store that keeps no connect clients, no authorization codes and no scoped credentials: each step of them fails as unsupported,
  * and says so.
  *
  * **When to use**
  *
- * Use when a store of your own serves hosts that need neither.
+ * Use when a store of your own serves hosts that need none of them.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const unsupported: Pick<AccessRepository["Service"], "clients" | "credentials"> = {
+export const unsupported: Pick<AccessRepository["Service"], "clients" | "codes" | "credentials"> = {
   clients: Unsupported.clients,
+  codes: Unsupported.codes,
   credentials: Unsupported.credentials
 }
 
@@ -68,6 +73,7 @@ export const layerMemory: Layer.Layer<AccessRepository> = Layer.sync(AccessRepos
   return AccessRepository.of({
     links: { ...Links.make(state), redeem: Redeem.make(state) },
     sessions: Sessions.make(state),
+    codes: Codes.make(state),
     clients: Clients.make(state),
     credentials: Credentials.make(state),
     feed: Feed.make(state)

@@ -92,6 +92,26 @@ export const LetInBy = Schema.Struct({
 export type LetInBy = typeof LetInBy.Type
 
 /**
+ * Says which program a session was granted to by consent, and for what.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const SessionClient = Schema.Struct({
+  /** The `client_id` (RFC 6749 section 2.2). */
+  id: Schema.NonEmptyString,
+  /** The resource that the tokens are for, and no other: a path of this server or an absolute URL; null for the API itself. */
+  resource: Schema.NullOr(Schema.NonEmptyString)
+})
+/**
+ * @see {@link SessionClient}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SessionClient = typeof SessionClient.Type
+
+/**
  * Describes a session as the principal of a request, in lists and in events: without its token.
  *
  * @category models
@@ -106,6 +126,8 @@ export class Session extends Schema.Class<Session>("@sallyport/core/access/Sessi
   proofKeyThumbprint: Schema.NullOr(Schema.String),
   device: Device,
   letInBy: LetInBy,
+  /** The program that it was granted to at the authorization endpoint, or null if a device was paired. */
+  client: Schema.NullOr(SessionClient),
   /** How long it goes on without being used, or null if that is as the server's setting says. */
   lifetime: Schema.NullOr(Schema.DurationFromMillis),
   createdAt: Schema.DateTimeUtcFromMillis,

@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
-import { Device, Session, SessionId, SessionMethod } from "./Session.ts"
+import { Device, Session, SessionClient, SessionId, SessionMethod } from "./Session.ts"
 
 /**
  * Describes a session as it is stored. Times are milliseconds since the epoch; the token is there as a digest only.
@@ -31,6 +31,8 @@ export const SessionRow = Schema.Struct({
   parentId: Schema.NullOr(SessionId),
   /** Who let the device in: see `LetInBy`. */
   letInBy: Schema.NonEmptyString,
+  /** The program that the session was granted to by consent, or null. */
+  client: Schema.NullOr(SessionClient),
   device: Device,
   /** SHA-256 of the token, in lowercase hex. Unique. */
   tokenDigest: Schema.NonEmptyString,
@@ -81,6 +83,7 @@ export const toSession = (row: SessionRow): Session =>
     proofKeyThumbprint: row.proofKeyThumbprint,
     device: row.device,
     letInBy: { actor: row.letInBy, sessionId: row.parentId, linkId: row.linkId },
+    client: row.client,
     lifetime: row.lifetimeMillis === null ? null : Duration.millis(row.lifetimeMillis),
     createdAt: DateTime.makeUnsafe(row.createdAtMillis),
     lastSeenAt: DateTime.makeUnsafe(row.lastSeenAtMillis),
@@ -117,7 +120,25 @@ export const isLive = (row: SessionRow, nowMillis: number): boolean =>
  * @category models
  * @since 0.1.0
  */
-export type RefreshRefusal = "unknown" | "revoked" | "expired" | "proof-key-mismatch" | "scope-not-held"
+export type RefreshRefusal =
+  | "unknown"
+  | "revoked"
+  | "expired"
+  | "proof-key-mismatch"
+  | "client-mismatch"
+  | "resource-mismatch"
+  | "scope-not-held"
+
+/**
+ * Describes the client that presents a refresh token, and the resource that it asks for, if it names one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PresentingClient {
+  readonly id: string
+  readonly resource?: string | null | undefined
+}
 
 /**
  * Describes what came of an attempt to refresh a session.
@@ -145,6 +166,7 @@ export type RefreshOutcome =
 export const refreshVerdict = (row: SessionRow | undefined, attempt: {
   readonly presentedDigest: string
   readonly proofKeyThumbprint: string | undefined
+  readonly client?: PresentingClient | undefined
   readonly scopes: ReadonlyArray<AccessScope>
   readonly graceMillis: number
   readonly nowMillis: number
@@ -157,6 +179,11 @@ export const refreshVerdict = (row: SessionRow | undefined, attempt: {
   // Before reuse is looked for: who doesn't hold the key is not to end the session of who does.
   if (row.proofKeyThumbprint !== null && row.proofKeyThumbprint !== attempt.proofKeyThumbprint) {
     return "proof-key-mismatch"
+  }
+  if (row.client !== null) {
+    if (row.client.id !== attempt.client?.id) return "client-mismatch"
+    const { resource } = attempt.client
+    if (resource !== undefined && resource !== row.client.resource) return "resource-mismatch"
   }
   const isCurrent = row.refreshDigest === attempt.presentedDigest
   const isParent = row.previousRefreshDigest === attempt.presentedDigest &&
@@ -383,6 +410,8 @@ export interface SessionCredentialRepository {
     readonly id: SessionId
     readonly presentedDigest: string
     readonly proofKeyThumbprint: string | undefined
+    /** The client that presents the token, which must be that of the session if the session has one. */
+    readonly client?: PresentingClient | undefined
     /** What the session has to hold, or nothing is changed. */
     readonly scopes: ReadonlyArray<AccessScope>
     readonly graceMillis: number

@@ -59,9 +59,24 @@ import * as SigningKeys from "./internal/signingKeys.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal, reachOf } from "./Principal.ts"
-import { Device, DeviceKind, endlessSessionId, type Session, SessionId, SessionMethod } from "./Session.ts"
+import {
+  Device,
+  DeviceKind,
+  endlessSessionId,
+  type Session,
+  type SessionClient,
+  SessionId,
+  SessionMethod
+} from "./Session.ts"
 import { Stopping } from "../Stopping.ts"
-import { isLive, isTarget, type RevocationTarget, type SessionRow, toSession } from "./SessionCredentialRepository.ts"
+import {
+  isLive,
+  isTarget,
+  type PresentingClient,
+  type RevocationTarget,
+  type SessionRow,
+  toSession
+} from "./SessionCredentialRepository.ts"
 import * as SessionToken from "./SessionToken.ts"
 import { Sha256Hex } from "./Sha256.ts"
 import * as Sweeper from "../Sweeper.ts"
@@ -162,8 +177,10 @@ export interface IssueOptions {
   readonly lifetime?: Duration.Input | undefined
   /** The age past which no use keeps the session; never more than the setting `absoluteLifetime`. */
   readonly absoluteLifetime?: Duration.Input | undefined
-  /** The pairing link that the session comes from. What ends all that descends from its issuer ends the session. */
-  readonly link?: { readonly linkId: string; readonly issuedBy: SessionId | null } | undefined
+  /** The pairing link or the consent that the session comes from. What ends all that descends from its issuer ends the session. */
+  readonly link?: { readonly linkId: string | null; readonly issuedBy: SessionId | null } | undefined
+  /** The program that the session is granted to by consent. Its tokens are short-lived and refreshed. */
+  readonly client?: SessionClient | undefined
   readonly actor?: string | undefined
 }
 
@@ -176,6 +193,31 @@ export interface IssueOptions {
 export interface KeyProof<E> {
   readonly proofKeyThumbprint: string
   readonly spend: Effect.Effect<void, E>
+}
+
+/**
+ * Describes a use of a token: with which key, and of which resource.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Use {
+  /** The thumbprint of the key that the caller has proven to hold. */
+  readonly proofKeyThumbprint?: string | undefined
+  /** See `SessionClient`. */
+  readonly resource?: string | undefined
+}
+
+/**
+ * Describes a good access token.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface InspectedToken {
+  readonly session: Session
+  readonly issuedAt: DateTime.Utc
+  readonly expiresAt: DateTime.Utc
 }
 
 /**
@@ -261,21 +303,31 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
    * refresh token older than that ends its session. `scopes` are what the session must hold, or nothing is exchanged.
    *
    * A session that is bound to a key takes a `proof` of the key. It is asked for only if the refresh token is one that this
-   * server has signed, and spent before the token is.
+   * server has signed, and spent before the token is. One that was granted to a client takes the id of the `client`.
    */
   readonly refresh: <E = never, R = never>(refreshToken: Redacted.Redacted, options?: {
     readonly proof?: Effect.Effect<KeyProof<E>, E, R> | undefined
     readonly scopes?: ReadonlyArray<AccessScope> | undefined
+    readonly client?: PresentingClient | undefined
   }) => Effect.Effect<RefreshedSession, SessionCredentialError | E, R>
   /**
    * Returns the session of a token, and renews it when its renewal is due. Fails with {@link SessionRefused}, whatever is
    * wrong with the token, and with {@link SessionStoreUnavailable} if the row cannot be read.
    *
-   * A session that is bound to a key is let in only with the thumbprint of the key that the caller has proven to hold.
+   * A session that is bound to a key is let in only with the thumbprint of the key that the caller has proven to hold, and
+   * one that was granted for a resource only there: without a `resource` the use is of the API.
    */
-  readonly verify: (token: Redacted.Redacted, proof?: {
-    readonly proofKeyThumbprint: string
-  }) => Effect.Effect<Session, SessionCredentialError>
+  readonly verify: (token: Redacted.Redacted, use?: Use) => Effect.Effect<Session, SessionCredentialError>
+  /**
+   * Tells of an access token what introspection tells (RFC 7662), and none of one that is not good. No use of the session
+   * is counted, and no key is asked for.
+   */
+  readonly inspect: (token: Redacted.Redacted) => Effect.Effect<Option.Option<InspectedToken>, SessionCredentialError>
+  /**
+   * Ends the session of an access or refresh token that was granted to a client (RFC 7009). Nothing comes of a token that is
+   * none, or another client's.
+   */
+  readonly revokeToken: (token: Redacted.Redacted, clientId: string) => Effect.Effect<void, SessionCredentialError>
   /**
    * Lists the live sessions, all of them or a subject's, each with whether it is the one of `current`, in the order of their
    * ids, which is the order in which they began; after one of them and at most `limit`, if that is given.
@@ -390,13 +442,20 @@ const revocationBatch = 1_000
 
 const checkInput = Input.check((problem) => new SessionCredentialError({ reason: new InvalidInput(problem) }))
 
+/** Bounds what names a client or a resource: both can be URLs. */
+const maxClientLength = 2_048
+
 const issueRules = {
   subject: subjectRule,
   scopes: scopesRule,
   method: Input.oneOf(SessionMethod),
   proofKeyThumbprint: Input.key,
   kind: Input.oneOf(DeviceKind),
-  linkId: Input.key,
+  linkId: Input.rule(Schema.NullOr(Text.key()), Input.key.expected),
+  client: Input.rule(
+    Schema.NullOr(Schema.Struct({ id: Text.key(maxClientLength), resource: Schema.NullOr(Text.key(maxClientLength)) })),
+    "the id of a client and a resource"
+  ),
   issuedBy: Input.rule(Schema.NullOr(Text.key()), Input.key.expected),
   actor: nameRule
 }
@@ -432,7 +491,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 > {
   const repository = (yield* AccessRepository).sessions
   const random = yield* SecureRandom.SecureRandom
-  const { absoluteMillis, lifetimeMillis, recheckMillis, refreshing, renewalMillis, ticketMillis } = settings
+  const { absoluteMillis, lifetimeMillis, recheckMillis, refreshesAll, refreshing, renewalMillis, ticketMillis } =
+    settings
   const ring = yield* SigningKeys.makeRing(warnIfSignedOut(repository))
   const { digestOf, firstTokens, successors, verify: verifySignature } = yield* SessionTokens.make(ring)
   /** Returns how old the last renewal of a session must be for the next one. */
@@ -511,43 +571,42 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       )
   )
 
-  /** Lets a session in that is bound to no key, or to the one that was proven. */
-  const admit = (
-    session: Session,
-    proof: { readonly proofKeyThumbprint: string } | undefined
-  ): Effect.Effect<Session, SessionCredentialError> =>
-    session.proofKeyThumbprint === null || session.proofKeyThumbprint === proof?.proofKeyThumbprint
+  /** Lets a session in that is bound to no key, or to the one that was proven, and is for what it is used for. */
+  const admit = (session: Session, use: Use | undefined): Effect.Effect<Session, SessionCredentialError> =>
+    session.proofKeyThumbprint !== null && session.proofKeyThumbprint !== use?.proofKeyThumbprint
+      ? Effect.fail(refused("proof-key-mismatch"))
+      : (session.client?.resource ?? undefined) === use?.resource
       ? Effect.succeed(session)
-      : Effect.fail(refused("proof-key-mismatch"))
+      : Effect.fail(refused("resource-mismatch"))
 
   /** Looks at the cache, and at the row where the cache doesn't know or may not be trusted. */
   const verifyDigest = (
     token: Redacted.Redacted,
     tokenDigest: string,
     nowMillis: number,
-    proof: { readonly proofKeyThumbprint: string } | undefined
+    use: Use | undefined
   ): Effect.Effect<Session, SessionCredentialError> => {
     const session = cache.recall(tokenDigest, nowMillis)
-    if (session !== undefined && follower.isLive(nowMillis)) return admit(session, proof)
+    if (session !== undefined && follower.isLive(nowMillis)) return admit(session, use)
     const looked = session === undefined
       ? verifyRow(token, tokenDigest, nowMillis)
       : Effect.flatMap(follower.catchUp, (live) => {
         const current = live ? cache.recall(tokenDigest, nowMillis) : undefined
         return current === undefined ? verifyRow(token, tokenDigest, nowMillis) : Effect.succeed(current)
       })
-    return Effect.flatMap(looked, (found) => admit(found, proof))
+    return Effect.flatMap(looked, (found) => admit(found, use))
   }
 
-  const verify: SessionCredentialService["Service"]["verify"] = (token, proof) => {
+  const verify: SessionCredentialService["Service"]["verify"] = (token, use) => {
     const text = Redacted.value(token)
     if (text.length > SessionToken.maxLength) return Effect.fail(refused("malformed"))
     return sha256 === undefined
       ? Effect.flatMap(
         digestOf(token),
         (tokenDigest) =>
-          Clock.clockWith((clock) => verifyDigest(token, tokenDigest, clock.currentTimeMillisUnsafe(), proof))
+          Clock.clockWith((clock) => verifyDigest(token, tokenDigest, clock.currentTimeMillisUnsafe(), use))
       )
-      : Clock.clockWith((clock) => verifyDigest(token, sha256(text), clock.currentTimeMillisUnsafe(), proof))
+      : Clock.clockWith((clock) => verifyDigest(token, sha256(text), clock.currentTimeMillisUnsafe(), use))
   }
 
   const connections = (id: SessionId): number => open.get(id) ?? 0
@@ -637,7 +696,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       askedMillis === null ? null : nowMillis + askedMillis,
       request.notAfter?.epochMilliseconds ?? null
     )
-    const isRefreshed = refreshing !== undefined && request.method !== "browser-session-cookie"
+    const isRefreshed = (refreshesAll || request.client !== undefined) && request.method !== "browser-session-cookie"
     const unsigned: SessionRow = {
       id: SessionId.make(yield* random.uuidV7()),
       subject: request.subject,
@@ -647,6 +706,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       linkId: request.link?.linkId ?? null,
       parentId: request.link?.issuedBy ?? null,
       letInBy: request.actor ?? request.subject,
+      client: request.client ?? null,
       device,
       tokenDigest: "",
       keyId: key.keyId,
@@ -696,7 +756,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     refresh: Effect.fn("SessionCredentialService.refresh")(function*(refreshToken, options) {
       const refuse = (problem: RefreshRefused["problem"]) =>
         new SessionCredentialError({ reason: new RefreshRefused({ problem }) })
-      if (refreshing === undefined) return yield* refuse("unknown")
       if (Redacted.value(refreshToken).length > SessionToken.maxLength) return yield* refuse("malformed")
       const verified = yield* Effect.mapError(verifySignature(refreshToken, SessionToken.refreshType), unavailable)
       if (Option.isNone(verified)) return yield* refuse("malformed")
@@ -711,6 +770,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         id: claims.sid,
         presentedDigest: yield* digestOf(refreshToken),
         proofKeyThumbprint: proof?.proofKeyThumbprint,
+        client: options?.client,
         scopes: options?.scopes ?? [],
         graceMillis: refreshing.graceMillis,
         lifetimeMillis,
@@ -762,6 +822,35 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       }
     }),
     verify,
+    inspect: Effect.fn("SessionCredentialService.inspect")(
+      function*(token) {
+        if (Redacted.value(token).length > SessionToken.maxLength) return Option.none()
+        const claims = yield* verifySignature(token)
+        if (Option.isNone(claims)) return Option.none()
+        const row = yield* repository.findByTokenDigest(yield* digestOf(token))
+        const nowMillis = yield* Clock.currentTimeMillis
+        return Option.map(
+          Option.filter(row, (row) => isLive(row, nowMillis) && (row.tokenExpiresAtMillis ?? Infinity) > nowMillis),
+          (row) => ({
+            session: toSession(row),
+            issuedAt: DateTime.makeUnsafe(claims.value.iat * 1_000),
+            expiresAt: tokenEnd(row)
+          })
+        )
+      },
+      Effect.mapError(unavailable)
+    ),
+    revokeToken: Effect.fn("SessionCredentialService.revokeToken")(function*(token, clientId) {
+      if (Redacted.value(token).length > SessionToken.maxLength) return
+      for (const type of [SessionToken.type, SessionToken.refreshType] as const) {
+        const claims = yield* Effect.mapError(verifySignature(token, type), unavailable)
+        if (Option.isNone(claims)) continue
+        const id = claims.value.sid
+        const row = yield* Effect.mapError(repository.findById(id), unavailable)
+        if (Option.isNone(row) || row.value.client?.id !== clientId) return
+        yield* revokeTarget({ _tag: "Session", id }, row.value.subject)
+      }
+    }),
     list: Effect.fn("SessionCredentialService.list")(function*(request) {
       yield* checkInput({ subject: nameRule, after: Input.key, limit: Input.count }, request ?? {})
       const nowMillis = yield* Clock.currentTimeMillis

@@ -1,8 +1,8 @@
 /**
  * Keeps the access state in SQLite or PostgreSQL.
  *
- * The tables are `<prefix>pairing_links`, `<prefix>sessions`, `<prefix>session_tickets`, `<prefix>connect_clients`,
- * `<prefix>connect_settings`, `<prefix>scoped_credentials`, `<prefix>access_feed` and `<prefix>access_feed_head`. Every change
+ * The tables are `<prefix>pairing_links`, `<prefix>sessions`, `<prefix>session_tickets`,
+ * `<prefix>authorization_codes`, `<prefix>connect_clients`, `<prefix>connect_settings`, `<prefix>scoped_credentials`, `<prefix>access_feed` and `<prefix>access_feed_head`. Every change
  * appends to the feed in its transaction. On PostgreSQL a step locks rows first, in the order of their ids, and the feed's
  * head last, so two steps never wait for each other.
  *
@@ -16,6 +16,7 @@ import * as SqlKit from "../sql/SqlKit.ts"
 import { AccessRepository } from "./AccessRepository.ts"
 import { migrate } from "./internal/sqlAccessTables.ts"
 import * as Clients from "./internal/sqlClients.ts"
+import * as Codes from "./internal/sqlCodes.ts"
 import * as Credentials from "./internal/sqlCredentials.ts"
 import * as Ends from "./internal/sqlEnds.ts"
 import * as Feed from "./internal/sqlFeed.ts"
@@ -53,6 +54,7 @@ export const layerStorage = (
       return AccessRepository.of({
         links: { ...links.repository, redeem: Redeem.make(kit, append, { clients, ends, links, sessions }) },
         sessions: sessions.repository,
+        codes: Codes.make(kit, append, { clients, ends, sessions }),
         clients: clients.repository,
         credentials: Credentials.make(kit, append),
         feed: Feed.make(kit)

@@ -48,12 +48,54 @@ describe("refresh tokens", () => {
       const plain = yield* sessions.issue({ ...request, method: "bearer-access-token" })
       assert.isUndefined(plain.refreshToken)
       assert.deepStrictEqual(plain.tokenExpiresAt, plain.session.expiresAt)
-      assert.strictEqual(yield* problem(sessions.refresh(plain.token)), "unknown")
+      // An access token is no refresh token.
+      assert.strictEqual(yield* problem(sessions.refresh(plain.token)), "malformed")
 
       const other = yield* SessionCredentialService.make(refreshing)
       const cookie = yield* other.issue({ ...request, method: "browser-session-cookie" })
       assert.isUndefined(cookie.refreshToken)
       assert.deepStrictEqual(cookie.tokenExpiresAt, cookie.session.expiresAt)
+    }).pipe(Effect.provide(services())))
+
+  it.effect("AGENT-01 SESS-04: a session that a client was granted is refreshed by that client, for that resource", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Sessions
+      const client = { id: "https://client.example/app", resource: "/mcp" }
+      const request = { subject: "ada", scopes: ["runs:read"], method: "bearer-access-token", client } as const
+      const { refreshToken, session, token } = yield* sessions.issue(request)
+      assert.deepStrictEqual(session.client, client)
+      // The token is for its resource and for no other, the API among them.
+      assert.strictEqual((yield* sessions.verify(token, { resource: "/mcp" })).id, session.id)
+      for (const resource of [undefined, "/", "/mcp/", "/other"]) {
+        assert.strictEqual(yield* problem(sessions.verify(token, { resource })), "resource-mismatch")
+      }
+      const paired = yield* sessions.issue({ subject: "ada", scopes: [], method: "bearer-access-token" })
+      assert.strictEqual(yield* problem(sessions.verify(paired.token, { resource: "/mcp" })), "resource-mismatch")
+
+      if (refreshToken === undefined) return assert.fail("no refresh token")
+      const refresh = (client: { readonly id: string; readonly resource?: string | null } | undefined) =>
+        sessions.refresh(refreshToken, { client })
+      assert.strictEqual(yield* problem(refresh(undefined)), "client-mismatch")
+      assert.strictEqual(yield* problem(refresh({ id: "https://client.example/app/" })), "client-mismatch")
+      assert.strictEqual(yield* problem(refresh({ id: client.id, resource: null })), "resource-mismatch")
+      assert.strictEqual(yield* problem(refresh({ id: client.id, resource: "/other" })), "resource-mismatch")
+      const next = yield* refresh({ id: client.id })
+      assert.deepStrictEqual(next.session.client, client)
+      assert.strictEqual(yield* problem(sessions.verify(token, { resource: "/mcp" })), "unknown")
+
+      // What introspection tells, and what revocation ends.
+      const inspected = yield* sessions.inspect(next.token)
+      assert.deepStrictEqual(Option.map(inspected, ({ session }) => session.id), Option.some(session.id))
+      for (const other of [next.refreshToken, token, Redacted.make("x.y.z")]) {
+        assert.isTrue(Option.isNone(yield* sessions.inspect(other)))
+      }
+      yield* sessions.revokeToken(next.refreshToken, "https://other.example/app")
+      yield* sessions.revokeToken(paired.token, client.id)
+      assert.strictEqual((yield* sessions.verify(next.token, { resource: "/mcp" })).id, session.id)
+      yield* sessions.revokeToken(next.refreshToken, client.id)
+      assert.strictEqual(yield* problem(sessions.verify(next.token, { resource: "/mcp" })), "revoked")
+      assert.isTrue(Option.isNone(yield* sessions.inspect(next.token)))
+      assert.strictEqual((yield* sessions.verify(paired.token)).id, paired.session.id)
     }).pipe(Effect.provide(services())))
 
   it.effect("SESS-04: the token ends when its time is up, however busy it is, and the session goes on with the next one", () =>

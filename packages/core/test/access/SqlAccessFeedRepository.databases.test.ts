@@ -30,6 +30,7 @@ const session = (id: string): SessionRow => ({
   linkId: null,
   parentId: null,
   letInBy: "operator",
+  client: null,
   device: new Device({ label: null, kind: "program", userAgent: null, address: null }),
   tokenDigest: `token-digest-of-${id}`,
   keyId: "key-1",

@@ -41,6 +41,7 @@ const program = Effect.gen(function*() {
         linkId: null,
         parentId: null,
         letInBy: "operator",
+        client: null,
         device: new Device({ label: null, kind: "program", userAgent: null, address: null }),
         tokenDigest: `token-${id}`,
         keyId: "key-1",

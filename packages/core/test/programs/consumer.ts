@@ -32,6 +32,7 @@ const session = (nowMillis: number): SessionRow => {
     linkId: null,
     parentId: null,
     letInBy: "operator",
+    client: null,
     device: new Device({ label: null, kind: "program", userAgent: null, address: null }),
     tokenDigest: `token-${id}`,
     keyId: "key-1",

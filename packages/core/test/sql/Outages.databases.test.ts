@@ -64,6 +64,7 @@ const session = (id: string) => ({
   linkId: null,
   parentId: null,
   letInBy: "operator",
+  client: null,
   device: new Device({ label: null, kind: "program", userAgent: null, address: null }),
   tokenDigest: `digest of ${id}`,
   keyId: "key",

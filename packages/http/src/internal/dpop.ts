@@ -1,13 +1,13 @@
-import { AuthPolicy, isLoopback } from "@sallyport/core/access/AuthPolicy"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import { type CheckedProof, DpopProof, type DpopProofError } from "@sallyport/core/access/DpopProof"
 import { algorithms } from "@sallyport/core/access/ProofSignature"
 import * as Effect from "effect/Effect"
 import * as HttpEffect from "effect/http/HttpEffect"
-import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
+import * as Address from "./address.ts"
 
 /** What a challenge says of the proofs that are taken (RFC 9449 section 7.1). */
 export const algs = algorithms.join(" ")
@@ -18,28 +18,11 @@ export const offered: Effect.Effect<Option.Option<DpopProof["Service"]>, never, 
   return sessionMethods.includes("dpop-access-token") ? yield* Effect.serviceOption(DpopProof) : Option.none()
 })
 
-/**
- * Returns the URL that the current request was sent to, as its client knows it, or an empty text if that is not to be
- * told: no proof is for it.
- *
- * If the host says no public URL, the server is one on a loopback address, and the `Host` header has to name such an
- * address and the port that the server listens on. A proof that another server of this machine was sent, or a page that
- * has its own name point here, is not taken.
- */
-export const requestUrl = Effect.gen(function*() {
-  const request = yield* HttpServerRequest.HttpServerRequest
-  const { publicUrl } = yield* AuthPolicy
-  const { originalUrl } = request
-  const absolute = originalUrl.startsWith("/") ? null : URL.parse(originalUrl)
-  const path = absolute === null ? originalUrl : `${absolute.pathname}${absolute.search}`
-  if (publicUrl !== undefined) return `${publicUrl.origin}${publicUrl.pathname.replace(/\/+$/, "")}${path}`
-
-  const host = URL.parse(`http://${request.headers.host ?? ""}`)
-  if (host === null || !isLoopback(host.hostname)) return ""
-  const server = yield* Effect.serviceOption(HttpServer.HttpServer)
-  const port = Option.isSome(server) && "port" in server.value.address ? server.value.address.port : undefined
-  return port === undefined || port === Number(host.port === "" ? 80 : host.port) ? `${host.origin}${path}` : ""
-})
+/** Returns the URL that the current request was sent to, or an empty text if that is not to be told: no proof is for it. */
+const requestUrl = Effect.map(
+  Effect.all([Address.base, Address.target]),
+  ([base, target]) => base === "" ? "" : `${base}${target}`
+)
 
 /** Sends a nonce for the next proof along with the answer to the current request (RFC 9449 section 8.2). */
 const setNonce = (nonce: string) =>

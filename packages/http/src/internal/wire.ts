@@ -138,6 +138,17 @@ export const oauthAuthorizationPending = oauthFailure("authorization_pending")
 export const oauthSlowDown = oauthFailure("slow_down")
 export const oauthAccessDenied = oauthFailure("access_denied")
 export const oauthExpiredToken = oauthFailure("expired_token")
+export const oauthInvalidClient = oauthFailure("invalid_client")
+export const oauthInvalidTarget = oauthFailure("invalid_target")
+/** Fails with a 401 for a client that authenticates, though none can. */
+export const oauthNoClientAuthentication = (reason: Reason) =>
+  Effect.andThen(
+    HttpEffect.appendPreResponseHandler((_request, response) =>
+      Effect.succeed(HttpServerResponse.setHeader(response, "www-authenticate", "Basic realm=\"sallyport\""))
+    ),
+    answer("invalid_client", reason, (traceId) =>
+      new WireError.OAuthInvalidClient({ error: "invalid_client", error_description: reason.message, traceId }))
+  )
 export const oauthInvalidScope = oauthFailure("invalid_scope")
 export const oauthUnsupportedGrantType = oauthFailure("unsupported_grant_type")
 export const oauthUnavailable = (reason: Reason) =>
@@ -274,6 +285,7 @@ export const sessionView = (session: Session, current: SessionId | undefined): S
     proofKeyThumbprint: session.proofKeyThumbprint,
     device: { ...session.device },
     letInBy: session.letInBy,
+    client: session.client,
     lifetimeSeconds: secondsOf(session.lifetime),
     createdAt: session.createdAt,
     lastSeenAt: session.lastSeenAt,

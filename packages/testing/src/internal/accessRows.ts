@@ -25,6 +25,7 @@ export const sessionRow = (id: string, fields?: Partial<SessionRow>): SessionRow
   linkId: null,
   parentId: null,
   letInBy: "operator",
+  client: null,
   device: new Device({ label: null, kind: "program", userAgent: null, address: null }),
   tokenDigest: `token-digest-of-${id}`,
   keyId: "key-1",

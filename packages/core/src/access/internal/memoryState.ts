@@ -5,6 +5,7 @@
 import * as DateTime from "effect/DateTime"
 import * as WakeUps from "../../WakeUps.ts"
 import { type AccessChange, AccessEvent, type ChangeContext } from "../AccessEvent.ts"
+import type { AuthorizationCodeRow } from "../AuthorizationCodeRepository.ts"
 import type { PairingLinkRow } from "../BootstrapCredentialRepository.ts"
 import type { SecurityMode } from "../ConnectClient.ts"
 import { type ConnectClientRow, initialMode } from "../ConnectClientRepository.ts"
@@ -19,6 +20,7 @@ export interface MemoryState {
   readonly sessions: Map<SessionId, SessionRow>
   readonly sessionIds: Map<string, SessionId>
   readonly tickets: Map<string, TicketRow>
+  readonly codes: Map<string, AuthorizationCodeRow>
   readonly clients: Map<string, ConnectClientRow>
   mode: SecurityMode
   readonly credentials: Map<string, ScopedCredentialRow>
@@ -35,6 +37,7 @@ export const make = (): MemoryState => ({
   sessions: new Map(),
   sessionIds: new Map(),
   tickets: new Map(),
+  codes: new Map(),
   clients: new Map(),
   mode: initialMode,
   credentials: new Map(),

@@ -16,7 +16,7 @@ export { InvalidInput }
  * @since 0.1.0
  */
 export class SessionRefused extends Schema.TaggedError<SessionRefused>()("SessionRefused", {
-  problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "proof-key-mismatch"])
+  problem: Schema.Literals(["malformed", "unknown", "revoked", "expired", "proof-key-mismatch", "resource-mismatch"])
 }) {
   override get message() {
     return "The session is not valid, or has ended; sign in again"
@@ -51,6 +51,8 @@ export class RefreshRefused extends Schema.TaggedError<RefreshRefused>()("Refres
     "expired",
     "reused",
     "proof-key-mismatch",
+    "client-mismatch",
+    "resource-mismatch",
     "scope-not-held"
   ])
 }) {

@@ -41,7 +41,8 @@ export interface Options {
    * Gives bearer and DPoP sessions a token that ends after `tokenLifetime`, whatever its use, and a refresh token for the
    * next one (RFC 6749 section 6). A refresh token is good for one exchange (RFC 9700 section 4.14.2). For `graceWindow`
    * after it, by default 30 seconds, it gives the very same new tokens again, so that two tabs, or a client that lost the
-   * answer, go on. After that its use ends the session: another party has a copy. Off by default; cookies are never refreshed.
+   * answer, go on. After that its use ends the session: another party has a copy. Off by default, but for
+   * sessions that were granted to a client by consent, whose tokens last an hour; cookies are never refreshed.
    */
   readonly refresh?: {
     readonly tokenLifetime: Duration.Input
@@ -101,7 +102,9 @@ export interface Settings {
   readonly recheckMillis: number
   readonly trustMillis: number
   readonly cacheCapacity: number
-  readonly refreshing: { readonly tokenMillis: number; readonly graceMillis: number } | undefined
+  readonly refreshing: { readonly tokenMillis: number; readonly graceMillis: number }
+  /** Whether sessions that no client was granted are refreshed, too. */
+  readonly refreshesAll: boolean
 }
 
 /** Decodes the options of sessions. */
@@ -146,7 +149,8 @@ export const settings = ServiceOptions.make({
       recheckMillis: yield* read.millis("recheckInterval", "5 seconds"),
       trustMillis: yield* read.millis("feedTrust", "2 seconds"),
       cacheCapacity: yield* read.count("cacheCapacity", 10_000),
-      refreshing: tokenMillis === undefined ? undefined : { tokenMillis, graceMillis }
+      refreshing: { tokenMillis: tokenMillis ?? Math.min(3_600_000, Math.ceil(lifetimeMillis / 2)), graceMillis },
+      refreshesAll: tokenMillis !== undefined
     }
   })
 })

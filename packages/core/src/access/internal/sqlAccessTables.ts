@@ -14,6 +14,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
   const links = table("pairing_links")
   const sessions = table("sessions")
   const tickets = table("session_tickets")
+  const codes = table("authorization_codes")
   const clients = table("connect_clients")
   const settings = table("connect_settings")
   const head = table("access_feed_head")
@@ -64,6 +65,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       link_id ${id},
       parent_id ${id},
       let_in_by TEXT NOT NULL CHECK (let_in_by <> ''),
+      client TEXT,
       device TEXT NOT NULL,
       token_digest TEXT NOT NULL UNIQUE CHECK (token_digest <> ''),
       key_id TEXT NOT NULL CHECK (key_id <> ''),
@@ -101,6 +103,25 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
     ) ${clustered}`,
     `CREATE INDEX ${table("session_tickets_session")} ON ${tickets} (session_id)`,
     `CREATE INDEX ${table("session_tickets_expires")} ON ${tickets} (expires_at_millis, ticket_digest)`,
+
+    // A code outlives its use, so that a second use is known and ends the session that the first one gave.
+    `CREATE TABLE ${codes} (
+      code_digest ${id} NOT NULL PRIMARY KEY CHECK (code_digest <> ''),
+      client_id TEXT NOT NULL CHECK (client_id <> ''),
+      redirect_uri TEXT NOT NULL CHECK (redirect_uri <> ''),
+      code_challenge TEXT NOT NULL CHECK (length(code_challenge) = 43),
+      resource TEXT CHECK (resource <> ''),
+      subject TEXT NOT NULL CHECK (subject <> ''),
+      scopes TEXT NOT NULL,
+      proof_key_thumbprint TEXT,
+      label TEXT,
+      issued_by ${id} NOT NULL,
+      created_at_millis ${millis} NOT NULL CHECK (created_at_millis >= 0),
+      expires_at_millis ${millis} NOT NULL CHECK (expires_at_millis >= 0),
+      session_id ${id}
+    ) ${clustered}`,
+    `CREATE INDEX ${table("authorization_codes_issued")} ON ${codes} (issued_by, expires_at_millis)`,
+    `CREATE INDEX ${table("authorization_codes_expires")} ON ${codes} (expires_at_millis, code_digest)`,
 
     `CREATE TABLE ${settings} (
       id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),

@@ -61,6 +61,7 @@ export const make = (
   const renameOfSubject = renaming("subject = ?")
   const locked = isPg ? " FOR NO KEY UPDATE" : ""
   const lock = statement(`SELECT id FROM ${sessions} WHERE id = ?${locked}`)
+  const lockLive = statement(`SELECT id FROM ${sessions} WHERE id = ? AND ${live}${locked}`)
   const selectToRefresh = statement<{ readonly used_for: unknown }>(
     `SELECT ${columns}, ${kit.now} - tokens_used_at_millis AS used_for FROM ${sessions} WHERE id = ?${locked}`
   )
@@ -243,6 +244,8 @@ export const make = (
     begin,
     /** Keeps the row of a session as it is until the commit. */
     lock: (id: SessionId) => isPg ? Effect.asVoid(lock([id])) : Effect.void,
+    /** Tells whether a session is live, and keeps its row so until the commit. */
+    lockLive: (id: SessionId, nowMillis: number) => Effect.map(lockLive([id, nowMillis]), (found) => found.length > 0),
     /** Returns the live session that an attempt has begun, unless that was too long ago. */
     redeemedBy: (redemptionDigest: string, after: { readonly nowMillis: number; readonly repeatMillis: number }) =>
       redeemedBy([redemptionDigest, after.repeatMillis, after.nowMillis])

@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import { RepositoryError } from "../../RepositoryError.ts"
+import type { AuthorizationCodeRepository } from "../AuthorizationCodeRepository.ts"
 import type { ConnectClientRepository } from "../ConnectClientRepository.ts"
 import type { ScopedCredentialRepository } from "../ScopedCredentialRepository.ts"
 
@@ -15,6 +16,14 @@ const refuse = (part: string, operation: string): Effect.Effect<never, Repositor
       cause: new Error(`This store keeps no ${part}; choose one that does`)
     })
   )
+
+/** Fails each step on authorization codes. */
+export const codes: AuthorizationCodeRepository = {
+  insert: () => refuse("authorization codes", "insert"),
+  findByDigest: () => refuse("authorization codes", "findByDigest"),
+  redeem: () => refuse("authorization codes", "redeem"),
+  sweep: () => refuse("authorization codes", "sweep")
+}
 
 /** Fails each step on connect clients. */
 export const clients: ConnectClientRepository = {

@@ -1,0 +1,143 @@
+/**
+ * Reads the documents with which clients describe themselves. A host that puts {@link layer} beside the authorization server
+ * takes such clients.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
+import * as BoundedHttp from "../BoundedHttp.ts"
+import { makeRecentlyUsed } from "./internal/recentlyUsed.ts"
+import { isDocumentUrl, type OAuthClient, readDocument } from "./OAuthClient.ts"
+
+/**
+ * Reports a document that cannot be used, or not be read. The problem is told to the person who is asked for consent.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ClientDocumentRefused extends Schema.TaggedError<ClientDocumentRefused>()("ClientDocumentRefused", {
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The document of the client cannot be used: ${this.problem}`
+  }
+}
+
+/**
+ * Provides the clients that documents describe.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class ClientDocuments extends Context.Service<ClientDocuments, {
+  /** Tells whether an id is an address that a document can have. */
+  readonly isAddress: (id: string) => boolean
+  /**
+   * Returns the client whose document is at an address. Only the status 200 counts, no redirect is followed, and the document
+   * is JSON of at most 5 KiB. It is remembered for as long as its `Cache-Control` says, at most a day; what is wrong with one
+   * is not remembered.
+   */
+  readonly read: (id: string) => Effect.Effect<OAuthClient, ClientDocumentRefused>
+}>()("@sallyport/core/access/ClientDocuments") {}
+
+/**
+ * Lists the options of documents.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Whether documents on this machine may be read over plain HTTP, for development. Default false. */
+  readonly loopback?: boolean | undefined
+}
+
+const maxBytes = 5 * 1024
+const maxAgeSeconds = 86_400
+const defaultAgeSeconds = 300
+
+/** Returns for how long a response may be kept (RFC 9111 section 5.2.2), in milliseconds. */
+const ageOf = (cacheControl: string | undefined): number => {
+  if (cacheControl === undefined) return defaultAgeSeconds * 1_000
+  if (/\b(?:no-store|no-cache|private)\b/i.test(cacheControl)) return 0
+  const seconds = /\bmax-age\s*=\s*"?(\d{1,9})/i.exec(cacheControl)?.[1]
+  return Math.min(Number(seconds ?? defaultAgeSeconds), maxAgeSeconds) * 1_000
+}
+
+/**
+ * Creates the service on an HTTP client that reaches public addresses only: `PublicHttp` of `@sallyport/node` checks each
+ * address that it connects to.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: (options?: Options) => Effect.Effect<
+  ClientDocuments["Service"],
+  never,
+  HttpClient.HttpClient
+> = Effect.fnUntraced(function*(options?: Options) {
+  const http = yield* HttpClient.HttpClient
+  const known = makeRecentlyUsed<{ readonly client: OAuthClient; readonly untilMillis: number }>(256)
+  // Anyone can name an address: a few are read at a time, and each ends soon.
+  const few = yield* Semaphore.make(4)
+  const refuse = (problem: string) => new ClientDocumentRefused({ problem })
+
+  const fetch = (id: string) =>
+    Effect.gen(function*() {
+      const response = yield* http.execute(HttpClientRequest.get(id, { headers: { accept: "application/json" } })).pipe(
+        Effect.provideService(FetchHttpClient.RequestInit, { redirect: "manual", credentials: "omit" })
+      )
+      if (response.status !== 200) return yield* refuse(`it was answered with the status ${response.status}, not 200`)
+      if (!/^application\/(?:[a-z0-9.-]+\+)?json\s*(?:;|$)/i.test(response.headers["content-type"] ?? "")) {
+        return yield* refuse("it is not sent as application/json")
+      }
+      const bytes = yield* BoundedHttp.readAtMost(
+        response,
+        maxBytes,
+        () => refuse(`it is longer than ${maxBytes} bytes`)
+      )
+      const document = yield* Effect.try({
+        try: (): unknown => JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)),
+        catch: () => refuse("it is no JSON")
+      })
+      return { client: readDocument(id, document), ageMillis: ageOf(response.headers["cache-control"]) }
+    }).pipe(
+      Effect.scoped,
+      few.withPermits(1),
+      Effect.timeout(Duration.seconds(5)),
+      Effect.catchTags({
+        HttpClientError: () => Effect.fail(refuse("it cannot be reached at a public address")),
+        TimeoutError: () => Effect.fail(refuse("it takes too long to come"))
+      })
+    )
+
+  return ClientDocuments.of({
+    isAddress: (id) => isDocumentUrl(id, options),
+    read: Effect.fn("ClientDocuments.read")(function*(id) {
+      if (!isDocumentUrl(id, options)) return yield* refuse("its address is no https address with a path")
+      const before = known.get(id)
+      if (before !== undefined && before.untilMillis > (yield* Clock.currentTimeMillis)) return before.client
+      const { ageMillis, client } = yield* fetch(id)
+      if (typeof client === "string") return yield* refuse(client)
+      if (ageMillis > 0) known.set(id, { client, untilMillis: (yield* Clock.currentTimeMillis) + ageMillis })
+      return client
+    })
+  })
+})
+
+/**
+ * Provides the service on the ambient HTTP client; see {@link make}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<ClientDocuments, never, HttpClient.HttpClient> =>
+  Layer.effect(ClientDocuments, make(options))

@@ -1,0 +1,138 @@
+/**
+ * The settings of the authorization server.
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as ServiceOptions from "../../ServiceOptions.ts"
+import * as Text from "../../Text.ts"
+import * as AccessScope from "../AccessScope.ts"
+import { type Descriptor, isLoopback } from "../AuthPolicy.ts"
+import { isRedirectUri, type OAuthClient } from "../OAuthClient.ts"
+
+/**
+ * Reports options of the authorization server that cannot work, while the layer is built.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidAuthorizationServerOptions extends Schema.TaggedError<InvalidAuthorizationServerOptions>()(
+  "InvalidAuthorizationServerOptions",
+  { problem: Schema.String }
+) {
+  override get message() {
+    return `The options of the authorization server cannot work: ${this.problem}`
+  }
+}
+
+/**
+ * Describes a resource that tokens are issued for, beside the API: it takes these tokens and no others.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Resource {
+  /** A path of this server, such as `/mcp`, or the absolute URL of a resource elsewhere. */
+  readonly resource: string
+  /** What can be consented to for it, which is what a client gets that asks for no scope. */
+  readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+  /** What people call it. Default the resource. */
+  readonly name?: string | undefined
+  /** How a resource elsewhere asks about its tokens (RFC 7662): with HTTP Basic. */
+  readonly introspection?: { readonly id: string; readonly secret: Redacted.Redacted } | undefined
+}
+
+/**
+ * Lists the options of the authorization server; each has a default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** The path below which the endpoints are mounted, as `Sallyport.layer` has it. Default none. */
+  readonly prefix?: `/${string}` | undefined
+  /** The resources beside the API. Default none. */
+  readonly resources?: ReadonlyArray<Resource> | undefined
+  /** What a client can be granted of the API itself. Default all scopes but those that let others in. */
+  readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
+  /** Clients that the host knows. Their ids are no addresses. Default none. */
+  readonly clients?: ReadonlyArray<OAuthClient> | undefined
+  /** Private-use schemes of redirect URIs without a period that clients may use, such as `vscode`. Default none. */
+  readonly redirectSchemes?: ReadonlyArray<string> | undefined
+  /** How long a code can be exchanged, at most 10 minutes. Default 60 seconds. */
+  readonly codeLifetime?: Duration.Input | undefined
+}
+
+/** Holds the settings. */
+export interface Settings {
+  readonly prefix: string
+  readonly resources: ReadonlyArray<Resource>
+  readonly scopes: ReadonlyArray<AccessScope.AccessScope>
+  readonly clients: ReadonlyArray<OAuthClient>
+  readonly redirectSchemes: ReadonlyArray<string>
+  readonly codeMillis: number
+}
+
+const isResource = ({ introspection, resource }: Resource): boolean => {
+  if (resource.startsWith("/")) {
+    return introspection === undefined && resource.length > 1 && URL.parse(resource, "http://a")?.pathname === resource
+  }
+  const url = URL.parse(resource)
+  return url !== null && isSecure(url) && !resource.includes("#")
+}
+
+/** Decodes the options under a policy. */
+export const settings = (
+  options: Options,
+  policy: Descriptor,
+  vocabulary: ReadonlyArray<AccessScope.AccessScope>
+): Effect.Effect<Settings, InvalidAuthorizationServerOptions> =>
+  Effect.gen(function*() {
+    const read = ServiceOptions.fromObject<Options, InvalidAuthorizationServerOptions>(
+      options,
+      (problem) => new InvalidAuthorizationServerOptions({ problem })
+    )
+    const { publicUrl } = policy
+    if (policy.kind === "unsafe-no-auth") {
+      return yield* read.refuse("under the policy unsafe-no-auth no one is signed in who could consent")
+    }
+    if (publicUrl === undefined ? policy.kind === "remote-reachable" : !isSecure(publicUrl)) {
+      return yield* read.refuse("clients need the https address of the server: set the publicUrl of the policy")
+    }
+    const { clients = [], prefix = "", redirectSchemes = [], resources = [] } = options
+    if (prefix !== "" && (prefix.endsWith("/") || URL.parse(prefix, "http://a")?.pathname !== prefix)) {
+      return yield* read.refuse(`prefix must be a path that does not end with a slash, not ${JSON.stringify(prefix)}`)
+    }
+    const scopes = options.scopes ?? vocabulary.filter((scope) => !AccessScope.widening.includes(scope))
+    const names = resources.map(({ resource }) => resource)
+    for (const one of resources) {
+      if (
+        !isResource(one) || one.scopes.length === 0 || names.indexOf(one.resource) !== names.lastIndexOf(one.resource)
+      ) {
+        return yield* read.refuse(
+          `resources must each be a path without introspection or an https URL, once, with scopes; ${
+            JSON.stringify(one.resource)
+          } is not`
+        )
+      }
+    }
+    const unknown = AccessScope.missing(vocabulary, [...scopes, ...resources.flatMap(({ scopes }) => scopes)])
+    if (unknown.length > 0) return yield* read.refuse(`scopes must be of the vocabulary; ${unknown.join(", ")} is not`)
+    for (const client of clients) {
+      const isFit = Text.isKey(client.id) && !/^https?:/i.test(client.id) && Text.isLine(client.name) &&
+        client.redirectUris.length > 0 && client.redirectUris.every((uri) => isRedirectUri(uri, redirectSchemes))
+      if (!isFit) {
+        return yield* read.refuse(
+          `clients must each have an id that is no address, a name, and redirectUris that may be redirected to; ` +
+            `${JSON.stringify(client.id)} has not`
+        )
+      }
+    }
+    const codeMillis = yield* read.millis("codeLifetime", "60 seconds")
+    if (codeMillis > 600_000) return yield* read.refuse("codeLifetime must be at most 10 minutes")
+    return { prefix, resources, scopes, clients, redirectSchemes, codeMillis }
+  })
+
+const isSecure = (url: URL): boolean =>
+  url.protocol === "https:" || (url.protocol === "http:" && isLoopback(url.hostname))

@@ -1,0 +1,394 @@
+/**
+ * Answers what clients and people ask an authorization server: its metadata (RFC 8414, RFC 9728), the authorization endpoint
+ * with its pages (RFC 6749 section 4.1), revocation (RFC 7009) and introspection (RFC 7662). The tokens themselves come from
+ * the token endpoint, `POST /oauth/token`.
+ */
+import { AuthorizationServer } from "@sallyport/core/access/AuthorizationServer"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import type { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
+import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
+import { codeGrant, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
+import * as ByteSize from "effect/ByteSize"
+import type { SecureRandom } from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Base64 from "effect/encoding/Base64"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as UrlParams from "effect/http/UrlParams"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import { checkOrigin } from "./Authentication.ts"
+import * as Address from "./internal/address.ts"
+import * as Requests from "./internal/authorizationRequest.ts"
+import * as ConsentPage from "./internal/consentPage.ts"
+import * as Cors from "./internal/cors.ts"
+import * as Dpop from "./internal/dpop.ts"
+import { currentSession, signIn } from "./internal/signIn.ts"
+import * as SessionCookie from "./SessionCookie.ts"
+
+const noStore = { "cache-control": "no-store", "pragma": "no-cache" }
+
+const notFound = Cors.open(HttpServerResponse.jsonUnsafe({ error: "not_found" }, { status: 404, headers: noStore }))
+
+/** Answers with a document that anyone may read, if there is one. */
+const document = (value: Readonly<Record<string, unknown>> | undefined) =>
+  value === undefined ? notFound : Cors.open(HttpServerResponse.jsonUnsafe(value, { headers: noStore }))
+
+/** Returns the path that stands behind the well-known name in the current request. */
+const suffixOf = (wellKnown: string) =>
+  Effect.map(Address.target, (target) => (target.split("?", 1)[0] ?? "").slice(wellKnown.length))
+
+/**
+ * Tells whether an insertion into the well-known address names a URL of this server: by the whole path of the URL, or behind
+ * a proxy that takes the path of the public URL away, by the rest of it.
+ */
+const isInserted = (suffix: string, uri: string, base: string): boolean =>
+  suffix === new URL(uri).pathname.replace(/^\/$/, "") || (uri.startsWith(base) && suffix === uri.slice(base.length))
+
+const serverMetadata = "/.well-known/oauth-authorization-server"
+const resourceMetadata = "/.well-known/oauth-protected-resource"
+
+const dpopAlgorithms = Effect.map(
+  Dpop.offered,
+  (dpop) => Option.isSome(dpop) ? { dpop_signing_alg_values_supported: Dpop.algs.split(" ") } : {}
+)
+
+const answerServerMetadata = Effect.gen(function*() {
+  const server = yield* AuthorizationServer
+  const base = yield* Address.base
+  const issuer = `${base}${server.prefix}`
+  if (base === "" || !isInserted(yield* suffixOf(serverMetadata), issuer, base)) return notFound
+  const hasIntrospection = server.resources.some(({ introspection }) => introspection !== undefined)
+  return document({
+    issuer,
+    authorization_endpoint: `${issuer}/oauth/authorize`,
+    token_endpoint: `${issuer}/oauth/token`,
+    revocation_endpoint: `${issuer}/oauth/revoke`,
+    ...(hasIntrospection
+      ? {
+        introspection_endpoint: `${issuer}/oauth/introspect`,
+        introspection_endpoint_auth_methods_supported: ["client_secret_basic"]
+      }
+      : {}),
+    scopes_supported: [...new Set([server, ...server.resources].flatMap(({ scopes }) => scopes))],
+    response_types_supported: ["code"],
+    response_modes_supported: ["query"],
+    grant_types_supported: [codeGrant, refreshGrant, tokenExchange],
+    token_endpoint_auth_methods_supported: ["none"],
+    revocation_endpoint_auth_methods_supported: ["none"],
+    code_challenge_methods_supported: ["S256"],
+    authorization_response_iss_parameter_supported: true,
+    ...(server.takesDocuments ? { client_id_metadata_document_supported: true } : {}),
+    ...(yield* dpopAlgorithms)
+  })
+})
+
+const answerResourceMetadata = Effect.gen(function*() {
+  const server = yield* AuthorizationServer
+  const { name } = yield* AuthPolicy
+  const base = yield* Address.base
+  if (base === "") return notFound
+  const suffix = yield* suffixOf(resourceMetadata)
+  const found = Requests.targets(server, base, name).find(({ uri }) =>
+    uri.startsWith(base) && isInserted(suffix, uri, base)
+  )
+  return document(
+    found === undefined ? undefined : {
+      resource: found.uri,
+      authorization_servers: [`${base}${server.prefix}`],
+      ...(found.scopes.length === 0 ? {} : { scopes_supported: found.scopes }),
+      bearer_methods_supported: ["header"],
+      ...(yield* dpopAlgorithms),
+      resource_name: found.name
+    }
+  )
+})
+
+// -----------------------------------------------------------------------------
+// Authorization endpoint
+// -----------------------------------------------------------------------------
+
+/** Sends the browser on with an answer. Never with 307: it would send the form along. */
+const redirect = (location: string) =>
+  HttpServerResponse.redirect(location, { status: 303, headers: { ...noStore, "referrer-policy": "no-referrer" } })
+
+/** Says of what a form has to be one that was shown. */
+const sealedText = (request: Requests.AuthorizationRequest, sessionId: string): string =>
+  JSON.stringify([
+    sessionId,
+    request.client.id,
+    request.client.name,
+    request.redirectUri,
+    request.state ?? null,
+    request.codeChallenge,
+    request.proofKeyThumbprint,
+    request.target.key,
+    request.scopes
+  ])
+
+/** Answers a request with what `decide` makes of it, or says what is wrong with it. */
+const authorize = <E, R>(
+  decide: (request: Requests.AuthorizationRequest, issuer: string) => Effect.Effect<
+    HttpServerResponse.HttpServerResponse,
+    E,
+    R
+  >
+) =>
+  Effect.gen(function*() {
+    const server = yield* AuthorizationServer
+    const base = yield* Address.base
+    const issuer = `${base}${server.prefix}`
+    const target = yield* Address.target
+    const query = new URLSearchParams(target.includes("?") ? target.slice(target.indexOf("?")) : "")
+    if (base === "") {
+      return yield* ConsentPage.fault("This server has another address for its clients than the one you opened", 400)
+    }
+    const read = Requests.read(server, Requests.targets(server, base, (yield* AuthPolicy).name), query)
+    return yield* Effect.flatMap(read, (request) => decide(request, issuer)).pipe(
+      Effect.catch((error) =>
+        error instanceof Requests.Redirected
+          ? Effect.succeed(redirect(Requests.answerUri(error.redirectUri, {
+            error: error.error,
+            error_description: error.description,
+            state: error.state,
+            iss: issuer
+          })))
+          : ConsentPage.fault(messageOf(error), statusOf(error))
+      )
+    )
+  })
+
+const tagOf = (error: unknown): string => {
+  if (typeof error !== "object" || error === null) return ""
+  if ("reason" in error) return tagOf(error.reason)
+  return "_tag" in error && typeof error._tag === "string" ? error._tag : ""
+}
+
+const messageOf = (error: unknown): string => error instanceof Error ? error.message : "The server has a fault"
+
+const statuses: Readonly<Record<string, number>> = {
+  Forbidden: 403,
+  ConsentRefused: 403,
+  TooManyAttempts: 429,
+  AuthorizationStoreUnavailable: 503,
+  SessionStoreUnavailable: 503,
+  BootstrapStoreUnavailable: 503
+}
+const statusOf = (error: unknown): number => statuses[tagOf(error)] ?? 400
+
+/** Shows the page of consent, or of signing in, which a session that may not consent leads to as well. */
+const show = authorize(Effect.fnUntraced(function*(request) {
+  const session = yield* currentSession
+  if (session === undefined) return yield* ConsentPage.signIn(request, undefined)
+  if (!session.scopes.includes("access:write")) {
+    return yield* ConsentPage.signIn(
+      request,
+      "Your session may not let programs in. Sign in with a pairing code that grants access:write"
+    )
+  }
+  const server = yield* AuthorizationServer
+  return yield* ConsentPage.consent(request, {
+    session,
+    lifetime: (yield* SessionCredentialService).lifetime,
+    seal: yield* server.sealForm(sealedText(request, session.id))
+  })
+}))
+
+/** Bounds what a form may have. */
+const maxFormSize = ByteSize.kibibytes(16)
+
+const readForm = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ urlParamsBody }) => urlParamsBody).pipe(
+  Effect.provideService(HttpIncomingMessage.MaxBodySize, maxFormSize),
+  Effect.mapError(() => new Requests.NotRedirected({ message: "The form could not be read" }))
+)
+
+const fieldOf = (form: UrlParams.UrlParams, name: string): string =>
+  Option.getOrElse(UrlParams.getFirst(form, name), () => "")
+
+const decide = authorize(Effect.fnUntraced(function*(request, issuer) {
+  yield* checkOrigin({ vouched: true })
+  const form = yield* readForm
+  const before = yield* currentSession
+  if (fieldOf(form, "decision") === "sign-in") {
+    const signedIn = yield* signIn({
+      credential: Redacted.make(fieldOf(form, "code"), { label: "pairing-code" }),
+      method: "browser-session-cookie",
+      replaces: before?.method === "browser-session-cookie" ? before.id : undefined
+    }).pipe(Effect.map(({ token }) => token), Effect.result)
+    if (Result.isFailure(signedIn)) {
+      return HttpServerResponse.setStatus(
+        yield* ConsentPage.signIn(request, signedIn.failure.message),
+        statuses[tagOf(signedIn.failure)] ?? 401
+      )
+    }
+    yield* SessionCookie.set(signedIn.success)
+    const target = yield* Address.target
+    return redirect(`authorize${target.slice(target.indexOf("?"))}`)
+  }
+  const server = yield* AuthorizationServer
+  if (before === undefined || !(yield* server.isSealed(sealedText(request, before.id), fieldOf(form, "seal")))) {
+    return yield* new Requests.NotRedirected({
+      message: "The form is not the one that you were shown, or your session has changed"
+    })
+  }
+  const { redirectUri, state } = request
+  const chosen = UrlParams.getAll(form, "scope")
+  const scopes = request.scopes.filter((scope) => chosen.includes(scope))
+  if (fieldOf(form, "decision") !== "allow" || scopes.length === 0) {
+    return yield* new Requests.Redirected({
+      redirectUri,
+      state,
+      error: "access_denied",
+      description: "the owner said no"
+    })
+  }
+  const code = yield* server.consent({ ...request, resource: request.target.key, scopes, by: before })
+  return redirect(Requests.answerUri(redirectUri, { code: Redacted.value(code), state, iss: issuer }))
+}))
+
+// -----------------------------------------------------------------------------
+// Revocation and introspection
+// -----------------------------------------------------------------------------
+
+const oauthError = (error: string, error_description: string, status = 400, headers = {}) =>
+  HttpServerResponse.jsonUnsafe({ error, error_description }, { status, headers: { ...noStore, ...headers } })
+
+const storeUnavailable = oauthError("temporarily_unavailable", "Sessions cannot be looked up at the moment", 503, {
+  "retry-after": "1"
+})
+
+/** Reads the token of a form that names nothing twice. */
+const readToken = Effect.gen(function*() {
+  const form = yield* readForm
+  const repeated = form.params.some(([name], index) => form.params.findIndex(([other]) => other === name) !== index)
+  const token = fieldOf(form, "token")
+  return repeated || token === ""
+    ? yield* new Requests.NotRedirected({ message: "The form needs one token, and nothing twice" })
+    : { form, token: Redacted.make(token, { label: "token" }) }
+})
+
+const revoke = Effect.gen(function*() {
+  const { form, token } = yield* readToken
+  const clientId = fieldOf(form, "client_id")
+  if (clientId === "") return oauthError("invalid_request", "A client_id is needed")
+  yield* (yield* SessionCredentialService).revokeToken(token, clientId)
+  return HttpServerResponse.empty({ status: 200, headers: noStore })
+}).pipe(
+  Effect.catchTags({
+    NotRedirected: ({ message }) => Effect.succeed(oauthError("invalid_request", message)),
+    SessionCredentialError: () => Effect.succeed(storeUnavailable)
+  }),
+  Effect.map(Cors.open)
+)
+
+/** Returns the resource whose own server sends the current request, by HTTP Basic (RFC 6749 section 2.3.1). */
+const callingResource = Effect.gen(function*() {
+  const { resources, sealForm } = yield* AuthorizationServer
+  const { authorization } = (yield* HttpServerRequest.HttpServerRequest).headers
+  const [, encoded] = /^Basic +([A-Za-z0-9+/=]{1,4096})$/i.exec(authorization ?? "") ?? []
+  const text = encoded === undefined ? undefined : Result.getOrUndefined(Base64.decodeString(encoded))
+  if (text === undefined || !text.includes(":")) return undefined
+  const colon = text.indexOf(":")
+  const presented = new URLSearchParams(`id=${text.slice(0, colon)}&secret=${text.slice(colon + 1)}`)
+  for (const one of resources) {
+    if (one.introspection?.id !== presented.get("id")) continue
+    // Signed texts are compared, so that the time that it takes tells nothing of the secret.
+    const given = yield* sealForm(`introspection:${presented.get("secret") ?? ""}`)
+    if (given === (yield* sealForm(`introspection:${Redacted.value(one.introspection.secret)}`))) return one
+  }
+  return undefined
+})
+
+const introspect = Effect.gen(function*() {
+  const caller = yield* callingResource
+  if (caller === undefined) {
+    return oauthError("invalid_client", "Only the server of a resource is told of its tokens", 401, {
+      "www-authenticate": "Basic realm=\"sallyport\""
+    })
+  }
+  const { token } = yield* readToken
+  const inspected = Option.getOrUndefined(yield* (yield* SessionCredentialService).inspect(token))
+  const { prefix } = yield* AuthorizationServer
+  const client = inspected?.session.client
+  if (inspected === undefined || client?.resource !== caller.resource) {
+    return HttpServerResponse.jsonUnsafe({ active: false }, { headers: noStore })
+  }
+  const { expiresAt, issuedAt, session } = inspected
+  return HttpServerResponse.jsonUnsafe({
+    active: true,
+    scope: session.scopes.join(" "),
+    client_id: client.id,
+    sub: session.subject,
+    aud: caller.resource,
+    iss: `${yield* Address.base}${prefix}`,
+    exp: Math.floor(expiresAt.epochMilliseconds / 1000),
+    iat: Math.floor(issuedAt.epochMilliseconds / 1000),
+    token_type: session.proofKeyThumbprint === null ? "Bearer" : "DPoP",
+    ...(session.proofKeyThumbprint === null ? {} : { cnf: { jkt: session.proofKeyThumbprint } })
+  }, { headers: noStore })
+}).pipe(
+  Effect.catchTags({
+    NotRedirected: ({ message }) => Effect.succeed(oauthError("invalid_request", message)),
+    SessionCredentialError: () => Effect.succeed(storeUnavailable)
+  })
+)
+
+// -----------------------------------------------------------------------------
+// Routes
+// -----------------------------------------------------------------------------
+
+const notAllowed = oauthError("invalid_request", "The token endpoint takes POST only", 405, { allow: "POST" })
+
+const add = <R>(
+  method: "GET" | "POST" | "OPTIONS",
+  path: `/${string}`,
+  handler: Effect.Effect<HttpServerResponse.HttpServerResponse, never, R>
+) =>
+  HttpRouter.use(Effect.fnUntraced(function*(router) {
+    const context = yield* Effect.context<Exclude<R, HttpServerRequest.HttpServerRequest>>()
+    yield* router.add(method, path, Effect.provideContext(handler, context))
+  }))
+
+/**
+ * Adds the metadata documents. They stand at the root of a host, wherever the endpoints are mounted.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMetadata: Layer.Layer<never, never, AuthorizationServer | AuthPolicy | HttpRouter.HttpRouter> = Layer
+  .mergeAll(
+    // Such a route is the one of the path before the slash, too.
+    add("GET", `${serverMetadata}/*`, answerServerMetadata),
+    add("GET", `${resourceMetadata}/*`, answerResourceMetadata),
+    add("OPTIONS", `${serverMetadata}/*`, Cors.preflight),
+    add("OPTIONS", `${resourceMetadata}/*`, Cors.preflight)
+  )
+
+/**
+ * Adds the authorization endpoint, revocation and introspection.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<
+  never,
+  never,
+  | AuthorizationServer
+  | AuthPolicy
+  | BootstrapCredentialService
+  | SecureRandom
+  | SessionCredentialService
+  | HttpRouter.HttpRouter
+> = Layer.mergeAll(
+  add("GET", "/oauth/authorize", show),
+  add("POST", "/oauth/authorize", decide),
+  add("POST", "/oauth/revoke", revoke),
+  add("OPTIONS", "/oauth/revoke", Cors.preflight),
+  add("POST", "/oauth/introspect", introspect),
+  add("GET", "/oauth/token", Effect.succeed(notAllowed)),
+  add("OPTIONS", "/oauth/token", Cors.preflight)
+)

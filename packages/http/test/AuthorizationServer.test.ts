@@ -1,0 +1,688 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import {
+  authorizePath,
+  call,
+  challengeOf,
+  decide,
+  exchange,
+  fieldOf,
+  grant,
+  post,
+  queryOf,
+  startDocuments,
+  startServer,
+  submit,
+  verifier
+} from "./authorizationSupport.ts"
+import { bearer, start } from "./support.ts"
+
+const origin = (server: { readonly port: number }) => `http://127.0.0.1:${server.port}`
+
+const metadata = "/.well-known/oauth-authorization-server"
+const protectedResource = "/.well-known/oauth-protected-resource"
+
+describe("metadata", () => {
+  it.live("AGENT-01: RFC 8414 and RFC 9728 documents name what is there, and nothing that is not (M1-M13)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const issuer = origin(server)
+      const answer = yield* server.send({ path: metadata })
+      assert.strictEqual(answer.status, 200)
+      assert.match(String(answer.headers["content-type"]), /^application\/json/)
+      assert.strictEqual(answer.headers["access-control-allow-origin"], "*")
+      assert.deepStrictEqual(answer.json, {
+        issuer,
+        authorization_endpoint: `${issuer}/oauth/authorize`,
+        token_endpoint: `${issuer}/oauth/token`,
+        revocation_endpoint: `${issuer}/oauth/revoke`,
+        introspection_endpoint: `${issuer}/oauth/introspect`,
+        introspection_endpoint_auth_methods_supported: ["client_secret_basic"],
+        scopes_supported: ["access:read", "credentials:read", "credentials:write", "runs:read", "runs:operate"],
+        response_types_supported: ["code"],
+        response_modes_supported: ["query"],
+        grant_types_supported: [
+          "authorization_code",
+          "refresh_token",
+          "urn:ietf:params:oauth:grant-type:token-exchange"
+        ],
+        token_endpoint_auth_methods_supported: ["none"],
+        revocation_endpoint_auth_methods_supported: ["none"],
+        code_challenge_methods_supported: ["S256"],
+        authorization_response_iss_parameter_supported: true,
+        client_id_metadata_document_supported: true
+      })
+      const mcp = yield* server.send({ path: `${protectedResource}/mcp` })
+      assert.deepStrictEqual(mcp.json, {
+        resource: `${issuer}/mcp`,
+        authorization_servers: [issuer],
+        scopes_supported: ["runs:read", "runs:operate"],
+        bearer_methods_supported: ["header"],
+        resource_name: "Tools"
+      })
+      const root = yield* server.send({ path: protectedResource })
+      assert.deepStrictEqual([root.json.resource, root.json.authorization_servers], [issuer, [issuer]])
+      // Endpoints and documents that are not there: no registration, no OpenID Connect, no guess at the origin.
+      for (
+        const path of [
+          `${metadata}/mcp`,
+          `${metadata}/`,
+          `${protectedResource}/mcp/`,
+          `${protectedResource}/none`,
+          "/.well-known/openid-configuration",
+          "/register",
+          "/authorize",
+          "/token",
+          "/oauth/register"
+        ]
+      ) {
+        assert.strictEqual((yield* server.send({ path })).status, 404, path)
+      }
+      assert.strictEqual((yield* server.send({ method: "POST", path: "/register", body: {} })).status, 404)
+      for (const path of [metadata, `${protectedResource}/mcp`, "/oauth/token", "/oauth/revoke"]) {
+        const preflight = yield* server.send({
+          method: "OPTIONS",
+          path,
+          headers: {
+            origin: "https://inspector.example",
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "mcp-protocol-version"
+          }
+        })
+        assert.strictEqual(preflight.status, 204, path)
+        assert.match(String(preflight.headers["access-control-allow-headers"]), /MCP-Protocol-Version/)
+      }
+      const page = yield* server.send({ path: authorizePath(server) })
+      assert.isUndefined(page.headers["access-control-allow-origin"])
+    }))
+
+  it.live("AGENT-01: below a prefix and a public URL, the path is inserted and every address agrees (M2)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer({ prefix: "/base" }, { publicUrl: "https://box.example/x" })
+      for (const path of [`${metadata}/x/base`, `${metadata}/base`]) {
+        const { json } = yield* server.send({ path })
+        assert.strictEqual(json.issuer, "https://box.example/x/base", path)
+        assert.strictEqual(json.authorization_endpoint, "https://box.example/x/base/oauth/authorize")
+      }
+      assert.strictEqual((yield* server.send({ path: metadata })).status, 404)
+      for (const path of [`${protectedResource}/x/mcp`, `${protectedResource}/mcp`]) {
+        const { json } = yield* server.send({ path })
+        assert.deepStrictEqual([json.resource, json.authorization_servers], ["https://box.example/x/mcp", [
+          "https://box.example/x/base"
+        ]])
+      }
+      const refused = yield* call(server, "/mcp", undefined)
+      assert.include(
+        String(refused.headers["www-authenticate"]),
+        `resource_metadata="https://box.example/.well-known/oauth-protected-resource/x/mcp"`
+      )
+      const cookie = yield* server.cookie
+      const path = `/base${authorizePath(server, { resource: "https://box.example/x/mcp" })}`
+      const { query } = yield* decide(server, path, { cookie })
+      assert.strictEqual(query.iss, "https://box.example/x/base")
+    }))
+
+  it.live("AGENT-01: a host without the layer has none of it, and its challenges are as before", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      for (const path of [metadata, protectedResource, "/oauth/authorize"]) {
+        assert.strictEqual((yield* server.send({ path })).status, 404, path)
+      }
+      const token = yield* exchange(server, "code")
+      assert.deepStrictEqual([token.status, token.json.error], [400, "unsupported_grant_type"])
+      assert.isUndefined(token.headers["access-control-allow-origin"])
+      const refused = yield* server.send({ path: "/api/auth/sessions" })
+      assert.strictEqual(refused.headers["www-authenticate"], `Bearer realm="sallyport"`)
+    }))
+})
+
+describe("a resource", () => {
+  it.live("AGENT-01: says how to get a token, and takes those for itself only (R1-R6, R8)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const where = `resource_metadata="${origin(server)}/.well-known/oauth-protected-resource/mcp"`
+      const none = yield* call(server, "/mcp", undefined)
+      assert.strictEqual(none.status, 401)
+      assert.strictEqual(
+        none.headers["www-authenticate"],
+        `Bearer realm="sallyport", ${where}, scope="runs:read runs:operate"`
+      )
+      const query = yield* server.send({ method: "POST", path: "/mcp?access_token=x", body: {} })
+      assert.strictEqual(query.headers["www-authenticate"], none.headers["www-authenticate"])
+
+      const mcp = (yield* grant(server)).access_token
+      const other = (yield* grant(server, { resource: `${origin(server)}/other` })).access_token
+      const api = (yield* grant(server, { resource: origin(server), scope: "access:read" })).access_token
+      const slash = (yield* grant(server, { resource: `${origin(server)}/`, scope: "access:read" })).access_token
+      const absent = (yield* grant(server, { resource: null, scope: "access:read" })).access_token
+      const paired = yield* server.token()
+      assert.strictEqual((yield* call(server, "/mcp", mcp)).status, 200)
+      assert.strictEqual((yield* call(server, "/other", other)).status, 200)
+      for (const token of [api, slash, absent]) {
+        assert.strictEqual(
+          (yield* server.send({ path: "/api/auth/sessions", headers: bearer(String(token)) })).status,
+          200
+        )
+      }
+      // Each of the others, everywhere else: routes, the API, its tickets, and the endpoints that tell who is signed in.
+      for (
+        const [path, token] of [["/mcp", other], ["/mcp", api], ["/mcp", paired], ["/other", mcp], [
+          "/mcp",
+          "x.y.z"
+        ]] as const
+      ) {
+        const refused = yield* call(server, path, token)
+        assert.strictEqual(refused.status, 401, path)
+        assert.match(
+          String(refused.headers["www-authenticate"]),
+          /^Bearer realm="sallyport", resource_metadata="[^"]*", scope="[^"]*", error="invalid_token"$/
+        )
+      }
+      for (const path of ["/api/auth/sessions", "/api/auth/session", "/api/auth/access"]) {
+        assert.strictEqual((yield* server.send({ path, headers: bearer(String(mcp)) })).status, 401, path)
+      }
+      const cookie = yield* server.cookie
+      const byCookie = yield* call(server, "/mcp", undefined, { cookie, "sec-fetch-site": "same-origin" })
+      assert.strictEqual(byCookie.status, 401)
+
+      const few = yield* call(server, "/mcp/write", mcp)
+      assert.strictEqual(few.status, 403)
+      assert.strictEqual(
+        few.headers["www-authenticate"],
+        `Bearer realm="sallyport", ${where}, scope="runs:read runs:operate", error="insufficient_scope"`
+      )
+    }))
+})
+
+describe("the authorization endpoint", () => {
+  it.live("AGENT-01: what cannot be answered to the client is told to the person alone (Z2-Z5)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const cookie = yield* server.cookie
+      const wrong: ReadonlyArray<Readonly<Record<string, string | null>>> = [
+        { client_id: null },
+        { client_id: "" },
+        { client_id: "unknown" },
+        { client_id: "https://a" },
+        { client_id: "https://10.0.0.1/client.json" },
+        { client_id: "https://localhost/client.json" },
+        { redirect_uri: null },
+        { redirect_uri: "https://app.example/callback/" },
+        { redirect_uri: "https://app.example/Callback" },
+        { redirect_uri: "https://app.example/callback?x=1" },
+        { redirect_uri: "https://app.example/callback#x" },
+        { redirect_uri: "https://app.example/%63allback" },
+        { redirect_uri: "https://app.example:8443/callback" },
+        { redirect_uri: "https://APP.example/callback" },
+        { redirect_uri: "http://app.example/callback" },
+        { redirect_uri: "https://user@app.example/callback" },
+        { redirect_uri: "https://app.example.evil.example/callback" },
+        { redirect_uri: "http://localhost:52163/callback" },
+        { redirect_uri: "http://[::1]:52163/callback" },
+        { redirect_uri: "http://127.0.0.1:52163/callback/" },
+        { redirect_uri: "http://127.0.0.1:80x/callback" },
+        { redirect_uri: "http://127.0.0.1:52163@evil.example/callback" },
+        { redirect_uri: "http://127.0.0.1.evil.example/callback" },
+        { redirect_uri: "https://127.0.0.1:52163/callback" },
+        { redirect_uri: "com.example.app://callback" },
+        { redirect_uri: "javascript:alert(1)" }
+      ]
+      for (const fields of wrong) {
+        const answer = yield* server.send({ path: authorizePath(server, fields), headers: { cookie } })
+        assert.strictEqual(answer.status, 400, JSON.stringify(fields))
+        assert.isUndefined(answer.headers.location)
+        assert.match(String(answer.headers["content-type"]), /^text\/html/)
+      }
+      for (const name of ["client_id", "redirect_uri"]) {
+        const path = `${authorizePath(server)}&${name}=x`
+        assert.strictEqual((yield* server.send({ path, headers: { cookie } })).status, 400)
+      }
+      for (
+        const redirect_uri of [
+          "http://127.0.0.1/callback",
+          "http://127.0.0.1:1/callback",
+          "https://app.example/callback",
+          "com.example.app:/callback"
+        ]
+      ) {
+        const answer = yield* server.send({ path: authorizePath(server, { redirect_uri }), headers: { cookie } })
+        assert.strictEqual(answer.status, 200, redirect_uri)
+      }
+    }))
+
+  it.live("AGENT-01: every other fault goes back to the client, with its state and the issuer (Z1, Z6-Z9)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const cookie = yield* server.cookie
+      const expectError = Effect.fnUntraced(function*(path: string, error: string) {
+        const answer = yield* server.send({ path, headers: { cookie } })
+        assert.strictEqual(answer.status, 303, path)
+        const { error: found, iss, state } = queryOf(answer.headers.location ?? "")
+        assert.match(answer.headers.location ?? "", /^http:\/\/127\.0\.0\.1:52163\/callback\?error=/)
+        assert.deepStrictEqual([found, iss, state], [error, origin(server), "the state / of & all"], path)
+      })
+      const wrong: ReadonlyArray<readonly [string, Readonly<Record<string, string | null>>]> = [
+        ["invalid_request", { response_type: null }],
+        ["unsupported_response_type", { response_type: "token" }],
+        ["unsupported_response_type", { response_type: "code token" }],
+        ["invalid_request", { code_challenge: null }],
+        ["invalid_request", { code_challenge: challengeOf("x").slice(1) }],
+        ["invalid_request", { code_challenge: `${challengeOf("x").slice(1)}+` }],
+        ["invalid_request", { code_challenge_method: null }],
+        ["invalid_request", { code_challenge_method: "plain" }],
+        ["invalid_request", { dpop_jkt: "short" }],
+        ["invalid_target", { resource: `${origin(server)}/mcp#x` }],
+        ["invalid_target", { resource: `${origin(server)}/mcp/` }],
+        ["invalid_target", { resource: `${origin(server)}/none` }],
+        ["invalid_target", { resource: "/mcp" }],
+        ["invalid_scope", { scope: "access:manage" }],
+        ["invalid_scope", { scope: "runs:read nonsense" }],
+        ["invalid_scope", { scope: "runs:read access:read" }]
+      ]
+      for (const [error, fields] of wrong) yield* expectError(authorizePath(server, fields), error)
+      yield* expectError(`${authorizePath(server)}&scope=runs%3Aread`, "invalid_request")
+      yield* expectError(
+        `${authorizePath(server)}&resource=${encodeURIComponent(`${origin(server)}/other`)}`,
+        "invalid_target"
+      )
+      // Unknown, empty and harmless parameters change nothing.
+      const resource = encodeURIComponent(`${origin(server)}/mcp`)
+      const path = `${
+        authorizePath(server, { scope: "runs:read offline_access" })
+      }&prompt=consent&nonce=&x=1&x=2&resource=${resource}`
+      assert.strictEqual((yield* server.send({ path, headers: { cookie } })).status, 200)
+    }))
+
+  it.live("AGENT-05: the page says who asks, for what and until when, and is asked again each time (Z11-Z14)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer({}, { sessions: { lifetime: "10 days" } })
+      const path = authorizePath(server, { scope: "runs:read runs:operate" })
+      const first = yield* decide(server, path)
+      for (let round = 0; round < 2; round++) {
+        const { headers, text } = (yield* decide(server, path)).page
+        const policy = String(headers["content-security-policy"])
+        assert.include(policy, "frame-ancestors 'none'")
+        assert.include(policy, "default-src 'none'")
+        assert.include(policy, "form-action 'self' http://127.0.0.1:52163")
+        assert.strictEqual(headers["x-frame-options"], "DENY")
+        assert.strictEqual(headers["referrer-policy"], "no-referrer")
+        assert.strictEqual(headers["cache-control"], "no-store")
+        assert.notInclude(text, "<script")
+        assert.notMatch(text, /(?:src|href)="http/)
+        for (
+          const words of [
+            "Registered &lt;i&gt;Client&lt;/i&gt;",
+            "registered by the operator",
+            "127.0.0.1:52163",
+            `Tools (${origin(server)}/mcp)`,
+            "runs:operate",
+            "10d",
+            "on the machine of this browser"
+          ]
+        ) {
+          assert.include(text, words)
+        }
+      }
+      assert.strictEqual(first.answer.status, 303)
+      assert.match(first.location, /^http:\/\/127\.0\.0\.1:52163\/callback\?code=[A-Za-z0-9_-]{43}&/)
+      assert.deepStrictEqual([first.query.state, first.query.iss], ["the state / of & all", origin(server)])
+      const denied = yield* decide(server, path, { decision: "deny" })
+      assert.deepStrictEqual(
+        [denied.answer.status, denied.query.error, denied.query.iss, denied.query.state, denied.query.code],
+        [303, "access_denied", origin(server), "the state / of & all", undefined]
+      )
+      // With fewer scopes than asked, the answer of the token endpoint says so.
+      const fewer = yield* decide(server, path, { scopes: ["runs:operate"] })
+      assert.strictEqual((yield* exchange(server, fewer.query.code ?? "")).json.scope, "runs:operate")
+      assert.strictEqual((yield* decide(server, path, { scopes: ["access:manage"] })).query.error, "access_denied")
+    }))
+
+  it.live("AGENT-05 HTTP-02: no other site, other form or other session consents, and a code is only given by the page", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const cookie = yield* server.cookie
+      const path = authorizePath(server)
+      const page = yield* server.send({ path, headers: { cookie } })
+      const seal = fieldOf(page.text, "seal")
+      const form = [["seal", seal], ["decision", "allow"], ["scope", "runs:read"]] as const
+      for (
+        const headers of [
+          {},
+          { "sec-fetch-site": "cross-site" },
+          { "sec-fetch-site": "same-site" },
+          { origin: "https://evil.example" },
+          { origin: "null" }
+        ]
+      ) {
+        assert.strictEqual((yield* submit(server, path, cookie, form, headers)).status, 403, JSON.stringify(headers))
+      }
+      const others = [
+        yield* submit(server, path, cookie, form.slice(1)),
+        yield* submit(server, path, yield* server.cookie, form),
+        yield* submit(server, path, "", form),
+        yield* submit(server, authorizePath(server, { state: "other" }), cookie, form),
+        yield* submit(server, authorizePath(server, { scope: "runs:operate" }), cookie, form),
+        yield* submit(server, authorizePath(server, { redirect_uri: "http://127.0.0.1:1/callback" }), cookie, form),
+        yield* submit(server, authorizePath(server, { resource: `${origin(server)}/other` }), cookie, form)
+      ]
+      for (const answer of others) assert.deepStrictEqual([answer.status, answer.headers.location], [400, undefined])
+      assert.strictEqual((yield* submit(server, path, cookie, form)).status, 303)
+    }))
+
+  it.live("AGENT-05 BOOT-08: signed in on the spot by a pairing code; a session grants what it holds, if it may let others in", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const path = authorizePath(server, { scope: "runs:read runs:operate" })
+      const page = yield* server.send({ path })
+      assert.strictEqual(page.status, 200)
+      assert.include(page.text, "name=\"code\"")
+      assert.strictEqual(fieldOf(page.text, "seal"), "")
+      const wrong = yield* submit(server, path, "", [["decision", "sign-in"], ["code", "AAAA-AAAA-AAAA-AAAA"]])
+      assert.notStrictEqual(wrong.status, 303)
+      const foreign = yield* submit(
+        server,
+        path,
+        "",
+        [["decision", "sign-in"], ["code", yield* server.code()]],
+        { "sec-fetch-site": "cross-site" }
+      )
+      assert.deepStrictEqual([foreign.status, foreign.headers["set-cookie"]], [403, undefined])
+
+      const signIn = Effect.fnUntraced(function*(scopes: Parameters<typeof server.code>[0]) {
+        const answer = yield* submit(server, path, "", [["decision", "sign-in"], ["code", yield* server.code(scopes)]])
+        assert.strictEqual(answer.status, 303)
+        assert.strictEqual(
+          new URL(answer.headers.location ?? "", `${origin(server)}${path}`).href,
+          `${origin(server)}${path}`
+        )
+        return String(answer.headers["set-cookie"]).split(";", 1)[0] ?? ""
+      })
+      const cookie = yield* signIn({ scopes: ["access:read", "access:write", "runs:read"] })
+      const { page: asked, query } = yield* decide(server, path, { cookie, scopes: ["runs:read", "runs:operate"] })
+      assert.include(asked.text, "It also asks for runs:operate, which you do not hold")
+      const granted = yield* exchange(server, query.code ?? "")
+      assert.strictEqual(granted.json.scope, "runs:read")
+
+      // What was granted stands in the list, under the name of the client, below the session that consented, and ends there.
+      const list = yield* server.send({ path: "/api/auth/sessions", headers: { cookie } })
+      const entry = (list.json.sessions as ReadonlyArray<Record<string, unknown>>).find(({ client }) => client !== null)
+      assert.deepStrictEqual(entry?.client, { id: "registered", resource: "/mcp" })
+      assert.deepStrictEqual(Object(entry?.device).label, "Registered <i>Client</i>")
+      assert.strictEqual((yield* call(server, "/mcp", granted.json.access_token)).status, 200)
+      yield* server.send({
+        path: "/api/auth/sessions/revoke",
+        headers: { cookie, "sec-fetch-site": "same-origin" },
+        body: { id: entry?.id }
+      })
+      assert.strictEqual((yield* call(server, "/mcp", granted.json.access_token)).status, 401)
+
+      const limited = yield* signIn({ scopes: ["runs:read"] })
+      const refused = yield* server.send({ path, headers: { cookie: limited } })
+      assert.include(refused.text, "may not let programs in")
+      assert.strictEqual(fieldOf(refused.text, "seal"), "")
+      // A token that a client was granted signs no browser in.
+      const byToken = yield* server.send({ path, headers: bearer(String((yield* grant(server)).access_token)) })
+      assert.strictEqual(fieldOf(byToken.text, "seal"), "")
+    }))
+})
+
+describe("the token endpoint", () => {
+  it.live("AGENT-01: a code is good once, for the request that it was asked for with (Z10, T1-T7)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const documents = yield* startDocuments
+      const otherClient = documents.client("/other.json")
+      const code = (yield* decide(server, authorizePath(server))).query.code ?? ""
+      const wrong: ReadonlyArray<readonly [string, Readonly<Record<string, string | null>>]> = [
+        ["invalid_request", { client_id: null }],
+        ["invalid_request", { code: null }],
+        ["invalid_request", { code_verifier: null }],
+        ["invalid_request", { redirect_uri: null }],
+        ["invalid_client", { client_id: "unknown" }],
+        ["invalid_grant", { client_id: otherClient }],
+        ["invalid_grant", { redirect_uri: "http://127.0.0.1:52164/callback" }],
+        ["invalid_grant", { redirect_uri: "http://127.0.0.1/callback" }],
+        ["invalid_grant", { code_verifier: `${verifier}a` }],
+        ["invalid_grant", { code_verifier: verifier.slice(0, 42) }],
+        ["invalid_grant", { code_verifier: challengeOf(verifier) }],
+        ["invalid_grant", { code: `${code.slice(1)}A` }],
+        ["invalid_target", { resource: `${origin(server)}/other` }],
+        ["invalid_target", { resource: `${origin(server)}/mcp#x` }],
+        ["invalid_target", { resource: origin(server) }],
+        ["unsupported_grant_type", { grant_type: "password" }],
+        ["unsupported_grant_type", { grant_type: "client_credentials" }]
+      ]
+      for (const [error, fields] of wrong) {
+        const answer = yield* exchange(server, code, fields)
+        assert.deepStrictEqual([answer.status, answer.json.error], [400, error], JSON.stringify(fields))
+        assert.strictEqual(answer.headers["cache-control"], "no-store")
+        assert.isUndefined(answer.headers["www-authenticate"])
+      }
+      const twice = yield* post(server, "/oauth/token", [["grant_type", "authorization_code"], ["code", code], [
+        "code",
+        code
+      ]])
+      assert.deepStrictEqual([twice.status, twice.json.error], [400, "invalid_request"])
+      const json = yield* server.send({
+        method: "POST",
+        path: "/oauth/token",
+        body: { grant_type: "authorization_code" }
+      })
+      assert.strictEqual(json.status, 400)
+      assert.strictEqual((yield* server.send({ path: "/oauth/token" })).status, 405)
+      const basic = yield* exchange(server, code, {}, { authorization: "Basic cmVnaXN0ZXJlZDo=" })
+      assert.deepStrictEqual([basic.status, basic.json.error], [401, "invalid_client"])
+      assert.match(String(basic.headers["www-authenticate"]), /^Basic /)
+
+      // None of that has used the code up. A page of another origin, such as an inspector, may exchange what it holds.
+      const good = yield* exchange(server, code, { resource: `${origin(server)}/mcp` }, {
+        origin: "https://inspector.example",
+        "sec-fetch-site": "cross-site",
+        "content-type": "application/x-www-form-urlencoded;charset=UTF-8"
+      })
+      assert.strictEqual(good.status, 200)
+      assert.strictEqual(good.headers["cache-control"], "no-store")
+      assert.strictEqual(good.headers["access-control-allow-origin"], "*")
+      assert.deepStrictEqual([good.json.token_type, good.json.scope], ["Bearer", "runs:read"])
+      assert.isTrue(Number(good.json.expires_in) > 3_000 && Number(good.json.expires_in) <= 3_600)
+      assert.strictEqual((yield* call(server, "/mcp", good.json.access_token)).status, 200)
+      const again = yield* exchange(server, code)
+      assert.deepStrictEqual([again.status, again.json.error], [400, "invalid_grant"])
+      assert.strictEqual((yield* call(server, "/mcp", good.json.access_token)).status, 401)
+      const refreshed = yield* post(server, "/oauth/token", {
+        grant_type: "refresh_token",
+        refresh_token: String(good.json.refresh_token),
+        client_id: "registered"
+      })
+      assert.deepStrictEqual([refreshed.status, refreshed.json.error], [400, "invalid_grant"])
+      // A page of another origin guesses no pairing code.
+      const guess = yield* post(server, "/oauth/token", {
+        grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+        subject_token: yield* server.code(),
+        subject_token_type: "urn:sallyport:token-type:bootstrap-credential"
+      }, { origin: "https://evil.example" })
+      assert.deepStrictEqual([guess.status, guess.json.error], [400, "invalid_request"])
+    }))
+
+  it.live("AGENT-01 SESS-04 SESS-16: refresh tokens rotate, stay with their client and resource, and reuse ends the grant (T5, T8)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const refresh = (token: unknown, fields: Readonly<Record<string, string>> = {}) =>
+        post(server, "/oauth/token", {
+          grant_type: "refresh_token",
+          refresh_token: String(token),
+          client_id: "registered",
+          ...fields
+        })
+      const first = yield* grant(server)
+      for (
+        const [error, fields] of [
+          ["invalid_grant", { client_id: "other" }],
+          ["invalid_grant", { client_id: "" }],
+          ["invalid_target", { resource: `${origin(server)}/other` }],
+          ["invalid_target", { resource: "https://elsewhere.example/" }],
+          ["invalid_scope", { scope: "runs:read runs:operate" }]
+        ] as const
+      ) {
+        const answer = yield* refresh(first.refresh_token, fields)
+        assert.deepStrictEqual([answer.status, answer.json.error], [400, error], JSON.stringify(fields))
+      }
+      const second = (yield* refresh(first.refresh_token)).json
+      assert.strictEqual((yield* call(server, "/mcp", first.access_token)).status, 401)
+      // The answer was lost: the same request gives the same answer, until what it gave was used.
+      assert.strictEqual((yield* refresh(first.refresh_token)).json.access_token, second.access_token)
+      assert.strictEqual((yield* call(server, "/mcp", second.access_token)).status, 200)
+      assert.strictEqual((yield* call(server, "/other", second.access_token)).status, 401)
+      const third = (yield* refresh(second.refresh_token, { resource: `${origin(server)}/mcp` })).json
+      assert.strictEqual((yield* call(server, "/mcp", third.access_token)).status, 200)
+      const reused = yield* refresh(first.refresh_token)
+      assert.deepStrictEqual([reused.status, reused.json.error], [400, "invalid_grant"])
+      assert.strictEqual((yield* call(server, "/mcp", third.access_token)).status, 401)
+      assert.strictEqual((yield* refresh(third.refresh_token)).json.error, "invalid_grant")
+    }))
+
+  it.live("AGENT-03: a client revokes what is its own (T12), and the server of a resource asks about its tokens (T13)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const revoke = (form: Readonly<Record<string, string>>) => post(server, "/oauth/revoke", form)
+      for (const hint of ["access_token", "refresh_token", "nonsense", undefined]) {
+        for (const kind of ["access_token", "refresh_token"] as const) {
+          const tokens = yield* grant(server)
+          const extra: Readonly<Record<string, string>> = hint === undefined ? {} : { token_type_hint: hint }
+          const token = String(tokens[kind])
+          assert.strictEqual((yield* revoke({ token, client_id: "other", ...extra })).status, 200)
+          assert.strictEqual((yield* call(server, "/mcp", tokens.access_token)).status, 200)
+          const answer = yield* revoke({ token, client_id: "registered", ...extra })
+          assert.deepStrictEqual([answer.status, answer.text], [200, ""])
+          assert.strictEqual((yield* call(server, "/mcp", tokens.access_token)).status, 401)
+        }
+      }
+      for (const token of ["unknown", "a.b.c", "x".repeat(5_000)]) {
+        assert.strictEqual((yield* revoke({ token, client_id: "registered" })).status, 200)
+      }
+      assert.strictEqual((yield* revoke({ token: "x" })).json.error, "invalid_request")
+      assert.strictEqual((yield* revoke({ client_id: "registered" })).json.error, "invalid_request")
+      const paired = yield* server.token()
+      yield* revoke({ token: paired, client_id: "registered" })
+      assert.strictEqual((yield* server.send({ path: "/api/auth/sessions", headers: bearer(paired) })).status, 200)
+
+      const basic = (id: string, secret: string) => ({
+        authorization: `Basic ${Buffer.from(`${id}:${encodeURIComponent(secret)}`).toString("base64")}`
+      })
+      const files = yield* grant(server, { resource: "https://files.example/api" })
+      const introspect = (token: unknown, headers: Readonly<Record<string, string>>) =>
+        post(server, "/oauth/introspect", { token: String(token), client_id: "registered" }, headers)
+      for (
+        const headers of [{}, basic("files", "another"), basic("other", "a secret of files"), bearer(paired)]
+      ) {
+        const answer = yield* introspect(files.access_token, { ...headers })
+        assert.deepStrictEqual([answer.status, answer.json.error], [401, "invalid_client"])
+      }
+      const own = basic("files", "a secret of files")
+      const active = yield* introspect(files.access_token, own)
+      const { exp, iat, ...rest } = active.json
+      assert.deepStrictEqual(rest, {
+        active: true,
+        scope: "runs:read",
+        client_id: "registered",
+        sub: "owner",
+        aud: "https://files.example/api",
+        iss: origin(server),
+        token_type: "Bearer"
+      })
+      assert.strictEqual(Number(exp) - Number(iat), 3600)
+      const mcp = yield* grant(server)
+      for (const token of [mcp.access_token, files.refresh_token, paired, "unknown"]) {
+        assert.strictEqual((yield* introspect(token, own)).text, `{"active":false}`)
+      }
+      yield* revoke({ token: String(files.refresh_token), client_id: "registered" })
+      assert.strictEqual((yield* introspect(files.access_token, own)).text, `{"active":false}`)
+    }))
+})
+
+describe("documents of clients", () => {
+  it.live("AGENT-02: a document counts only if it is whole, small, direct and about itself (C1-C7)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const documents = yield* startDocuments
+      const cookie = yield* server.cookie
+      const open = (client_id: string, fields = {}) =>
+        server.send({ path: authorizePath(server, { client_id, ...fields }), headers: { cookie } })
+      const send = (status: number, headers: Readonly<Record<string, string>>, body: string) =>
+      (response: {
+        writeHead: (status: number, headers: Readonly<Record<string, string>>) => { end: (body: string) => unknown }
+      }) => void response.writeHead(status, headers).end(body)
+      const good = documents.client("/good.json", {}, { "cache-control": "max-age=60" })
+      const json = { "content-type": "application/json" }
+      const text = (fields: Readonly<Record<string, unknown>>) =>
+        JSON.stringify({ client_name: "C", redirect_uris: ["http://127.0.0.1/callback"], ...fields })
+      const bad = [
+        documents.serve("/redirect.json", send(302, { location: good }, "")),
+        documents.serve("/201.json", send(201, json, text({ client_id: `${documents.origin}/201.json` }))),
+        documents.serve(
+          "/html.json",
+          send(200, { "content-type": "text/html" }, text({ client_id: `${documents.origin}/html.json` }))
+        ),
+        documents.serve("/broken.json", send(200, json, "{")),
+        documents.serve("/list.json", send(200, json, "[]")),
+        documents.client("/big.json", { padding: "x".repeat(6_000) }),
+        documents.client("/other.json", { client_id: good }),
+        documents.client("/slash.json", { client_id: `${documents.origin}/slash.json/` }),
+        documents.client("/nameless.json", { client_name: undefined }),
+        documents.client("/nowhere.json", { redirect_uris: [] }),
+        documents.client("/secret.json", { client_secret: "s" }),
+        documents.client("/expires.json", { client_secret_expires_at: 0 }),
+        documents.client("/basic.json", { token_endpoint_auth_method: "client_secret_basic" }),
+        documents.client("/key.json", { token_endpoint_auth_method: "private_key_jwt" }),
+        `${documents.origin}/missing.json`
+      ]
+      for (const id of bad) {
+        const before = documents.count()
+        const answer = yield* open(id)
+        assert.deepStrictEqual([answer.status, answer.headers.location], [400, undefined], id)
+        assert.strictEqual(documents.count(), before + 1, id)
+        yield* open(id)
+        assert.strictEqual(documents.count(), before + 2, "what is wrong is not remembered")
+      }
+      const fetched = documents.count()
+      // Not fetched at all: no document can be there.
+      for (
+        const id of [
+          documents.origin,
+          `${documents.origin}/`,
+          `${good}#x`,
+          good.replace("http://", "http://user:password@"),
+          `${documents.origin}/a/../good.json`,
+          `${documents.origin}/%2e/good.json`,
+          good.replace("127.0.0.1", "127.1"),
+          "http://example.com/client.json"
+        ]
+      ) {
+        assert.strictEqual((yield* open(id)).status, 400, id)
+      }
+      assert.strictEqual(documents.count(), fetched)
+
+      const page = yield* open(good)
+      assert.strictEqual(page.status, 200)
+      assert.include(page.text, "Document client")
+      assert.include(page.text, new URL(documents.origin).host)
+      yield* open(good)
+      assert.strictEqual(documents.count(), fetched + 1, "it is remembered for as long as it says")
+      const { query } = yield* decide(
+        server,
+        authorizePath(server, { client_id: good, redirect_uri: "http://localhost:9/callback" })
+      )
+      const tokens = yield* exchange(server, query.code ?? "", {
+        client_id: good,
+        redirect_uri: "http://localhost:9/callback"
+      })
+      assert.strictEqual(tokens.status, 200)
+
+      const fresh = documents.client("/fresh.json", {}, { "cache-control": "no-store" })
+      assert.strictEqual((yield* open(fresh)).status, 200)
+      const moved = documents.client("/fresh.json", { redirect_uris: ["http://127.0.0.1/elsewhere"] }, {
+        "cache-control": "no-store"
+      })
+      assert.strictEqual((yield* open(moved)).status, 400, "what the document lists now counts")
+    }))
+})
