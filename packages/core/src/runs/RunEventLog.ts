@@ -21,8 +21,11 @@ import type {
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EventsOptions,
   ExecutedRunRequest,
+  FollowedRuns,
+  FollowOptions,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -31,6 +34,7 @@ import type {
   RunRequest,
   RunWriter,
   StartedRun,
+  TakeOverOptions,
   WrittenRun
 } from "./internal/runCalls.ts"
 import type { RunEventLogError } from "./internal/runErrors.ts"
@@ -46,8 +50,12 @@ export type {
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EventsOptions,
   ExecutedRunRequest,
+  Followed,
+  FollowedRuns,
+  FollowOptions,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -56,6 +64,7 @@ export type {
   RunRequest,
   RunWriter,
   StartedRun,
+  TakeOverOptions,
   WrittenRun
 } from "./internal/runCalls.ts"
 export { abortedBeforeStart, interruptedByRun, serverShutdown, staleRun } from "./internal/runEnds.ts"
@@ -69,13 +78,16 @@ export {
   LimitExceeded,
   QuestionAnswered,
   QuestionNotFound,
+  RunCompacted,
   RunEnded,
   RunEventLogError,
   RunEventLogErrorReason,
+  RunNotEnded,
   RunNotFound,
   ShuttingDown,
   StorageFailure,
   ThreadBusy,
+  ThreadNotFound,
   TooManyRuns
 } from "./internal/runErrors.ts"
 export { InvalidRunEventLogOptions, type Options } from "./internal/runOptions.ts"
@@ -151,7 +163,7 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * this again and again.
    */
   readonly takeOver: <E, R>(
-    options: { readonly limit: number },
+    options: TakeOverOptions,
     program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>
   ) => Effect.Effect<ReadonlyArray<Run>, RunEventLogError, Exclude<R, Scope.Scope>>
   /**
@@ -171,6 +183,15 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * `QuestionAnswered`, `LimitExceeded` for a value over `maxEventBytes`, and `InvalidInput`.
    */
   readonly answer: (options: AnswerOptions) => Effect.Effect<Run, RunEventLogError>
+  /**
+   * Replaces the events of a run that has ended by fewer, in one step: the words of an answer by the answer, for example. Each
+   * has the number of the last event that it stands for, so that a reader who stands there goes on without a gap or a repeat;
+   * one who stands within them is told `CursorExpired`. It is done once for a run: of n callers exactly one succeeds.
+   *
+   * Fails with `RunNotFound`, `RunNotEnded`, `RunCompacted`, `CursorExpired` if the events have been deleted, `LimitExceeded`,
+   * and with `InvalidInput` if the numbers do not ascend to the last before the end, or there are no fewer events than before.
+   */
+  readonly compact: (options: CompactOptions) => Effect.Effect<Run, RunEventLogError>
   /** Keeps the lease of a run that was started with `start`. Fails with `RunNotFound`, `RunEnded` and `Fenced`. */
   readonly heartbeat: (run: WrittenRun) => Effect.Effect<void, RunEventLogError>
   /**
@@ -217,6 +238,20 @@ export class RunEventLog extends Context.Service<RunEventLog, {
   readonly eventsEncoded: (
     options: EventsOptions
   ) => Effect.Effect<Stream.Stream<RunEventEncoded, RunEventLogError>, RunEventLogError>
+  /**
+   * Follows all runs of an owner, or those of a thread, with one cursor: those that are there, and new ones as they start,
+   * each from its first event to its end. It never ends by itself.
+   *
+   * Runs come in the order of their start, each with `Begun`, and those that go on at the same time take turns; in a thread
+   * what ended before a run began comes before it. No event is left out or repeated, wherever a reader stops and goes on. At
+   * most 1,000 runs are followed at a time, further ones when one of these has ended. A run whose events were deleted before
+   * the reader came to it is left out; one that the cursor stands in fails with `CursorExpired`.
+   *
+   * Fails with `ThreadNotFound`, `InvalidCursor`, `CursorBeyondEnd`, `CursorExpired` and `InvalidInput`.
+   */
+  readonly follow: (options: FollowOptions) => Effect.Effect<FollowedRuns, RunEventLogError>
+  /** Does what `follow` does, with the data as the JSON text that was stored, for those who only pass it on. */
+  readonly followEncoded: (options: FollowOptions) => Effect.Effect<FollowedRuns<RunEventEncoded>, RunEventLogError>
   /**
    * Ends at most `limit` runs whose lease has expired, with the reason `stale_run`, and returns them. None for the time of
    * a lease after the database's clock has jumped, or the machine has slept, so that live writers can extend theirs.
@@ -343,7 +378,7 @@ export const layerReaper = (
  */
 export const layerTakeOver = <E, R>(
   program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>,
-  options?: Sweeper.Options
+  options?: Sweeper.Options & Pick<TakeOverOptions, "joinDeltas">
 ): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog | Exclude<R, Scope.Scope>> =>
   repeatedly(
     "runs to take over",
@@ -354,7 +389,7 @@ export const layerTakeOver = <E, R>(
       begins: "Runs of processes that have gone cannot be taken over; they wait until it works again",
       ends: "Runs are taken over again"
     },
-    (log, limit) => log.takeOver({ limit }, program)
+    (log, limit) => log.takeOver({ limit, joinDeltas: options?.joinDeltas }, program)
   )
 
 /**

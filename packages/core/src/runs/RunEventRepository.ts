@@ -72,6 +72,8 @@ export type RunRow = typeof RunRow.Type
  */
 export interface RunEventRow {
   readonly seq: number
+  /** The number of the first event that it stands for, if it stands for several since the run was compacted. */
+  readonly firstSeq?: number | null | undefined
   readonly kind: RunEventKind
   /** JSON text. */
   readonly data: string
@@ -177,8 +179,16 @@ export interface StaleEnd extends SlotEnd {
  * @since 0.1.0
  */
 export type StartOutcome =
-  /** The run is running, queued, or aborted before it began. `interrupted` is the run that it has ended. */
-  | { readonly _tag: "Created"; readonly run: RunRow; readonly interrupted?: string | undefined }
+  /**
+   * The run is running, queued, or aborted before it began. `interrupted` is the run that it has ended, `stale` the run that
+   * it has found without a lease.
+   */
+  | {
+    readonly _tag: "Created"
+    readonly run: RunRow
+    readonly interrupted?: string | undefined
+    readonly stale?: string | undefined
+  }
   /** A run with this owner and key exists, in whatever state, for the same thread and the same request. */
   | { readonly _tag: "Existing"; readonly run: RunRow }
   /** The owner has as many runs as may be. Nothing was changed. */
@@ -344,6 +354,43 @@ export type AbortByKeyOutcome =
   | { readonly _tag: "Conflict"; readonly run: RunRow }
 
 /**
+ * Describes an event that takes the place of those from the one given before it up to its number.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CompactedEvent {
+  readonly seq: number
+  /** JSON text. */
+  readonly data: string
+  /** The size of `data` as UTF-8. */
+  readonly byteCount: number
+}
+
+/**
+ * Describes why a run is not compacted; nothing was changed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type CompactionRefused =
+  | { readonly _tag: "NotEnded"; readonly status: RunRow["status"] }
+  | { readonly _tag: "AlreadyCompacted" }
+  /** Its events have been deleted. */
+  | { readonly _tag: "Expired" }
+  /** The numbers do not go up to that of the last event before the end, or there are no fewer events than before. */
+  | { readonly _tag: "Misnumbered" }
+  | { readonly _tag: "Unknown" }
+
+/**
+ * Describes what came of compacting a run. Of n callers exactly one is answered `Compacted`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type CompactOutcome = { readonly _tag: "Compacted"; readonly run: RunRow } | CompactionRefused
+
+/**
  * Describes where the log of a run stands.
  *
  * @category models
@@ -354,6 +401,18 @@ export interface RunHead {
   readonly status: RunRow["status"]
   readonly lastSeq: number
 }
+
+/**
+ * Says which runs a follower asks for, of those whose events are still kept: the first `limit` that started after a time,
+ * those that started at some times, or those that are queued or running.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type FollowedRuns =
+  | { readonly _tag: "After"; readonly startedAtMillis: number; readonly limit: number }
+  | { readonly _tag: "At"; readonly startedAtMillis: ReadonlyArray<number> }
+  | { readonly _tag: "Alive" }
 
 /**
  * Counts what a sweep did; if every count is below the limit, nothing is left to sweep.
@@ -382,8 +441,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   /** Returns the store's time, by which leases are kept, in milliseconds since the epoch. */
   readonly now: Effect.Effect<number, RepositoryError>
   /**
-   * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. The slot of a thread is
-   * held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
+   * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. A run starts later than every
+   * run of its owner that was there before, by a millisecond at least, whatever the clock says. The slot of a thread is held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
    * of n callers with the same key exactly one is answered `Created`, the others `Existing`. A run that was aborted
    * beforehand is created as already aborted, with its terminal event, and needs no slot. An owner with
    * `maxRunning` runs is answered `TooMany`; callers at once may leave a few more.
@@ -440,6 +499,15 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     /** The size of `data` as UTF-8. */
     readonly byteCount: number
   }) => Effect.Effect<AnswerOutcome, RepositoryError>
+  /**
+   * Replaces the events of an ended run, but for its end, by fewer, in one transaction. Each keeps the number and the time of
+   * the last event that it stands for. A run is compacted once.
+   */
+  readonly compact: (options: {
+    readonly runId: string
+    readonly ownerKey: string | undefined
+    readonly events: ReadonlyArray<CompactedEvent>
+  }) => Effect.Effect<CompactOutcome, RepositoryError>
   /** Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. */
   readonly heartbeat: (options: {
     readonly runId: string
@@ -517,6 +585,16 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly after?: Pick<RunRow, "startedAtMillis" | "runId"> | undefined
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<RunRow>, RepositoryError>
+  /** Returns those of an owner's runs that a follower asks for, of a thread if it is given, in the order of their start. */
+  readonly listFollowed: (options: {
+    readonly ownerKey: string
+    readonly threadId?: string | undefined
+    readonly which: FollowedRuns
+  }) => Effect.Effect<ReadonlyArray<RunRow>, RepositoryError>
+  /** Returns when the newest run of each of some owners was started; owners without a run whose events are kept are left out. */
+  readonly newestStarts: (
+    ownerKeys: ReadonlyArray<string>
+  ) => Effect.Effect<ReadonlyMap<string, number>, RepositoryError>
   /** Returns at most `limit` events numbered above `after`, in order. An unknown run has none. */
   readonly read: (options: {
     readonly runId: string
@@ -546,8 +624,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   }) => Effect.Effect<SweepCounts, RepositoryError>
   /**
    * Hints that runs may have events that were not there before, whichever process wrote them: `anything` when it has begun
-   * to listen, then after each commit, or some of them together, the runs with their last numbers, or `anything`. It fails
-   * when hints may have been lost; a reader is then out of date until it has subscribed again and read.
+   * to listen, then after each commit, or some of them together, the runs with their last numbers, the owners of new runs
+   * with the times of their start, or `anything`. It fails when hints may have been lost; a reader is then out of date until it has subscribed again and read.
    */
   readonly wakeups: Stream.Stream<WakeUps.WakeUp, RepositoryError>
 }>()("@sallyport/core/runs/RunEventRepository") {}
@@ -652,6 +730,41 @@ export const refuseAppend = (
   refuse(head, epoch) ?? (head?.status === "queued" ? { _tag: "Fenced", currentEpoch: head.epoch } : undefined)
 
 /**
+ * Says, for adapters, why a run may not be compacted to these events, or `undefined` if it may.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const refuseCompaction = (
+  row: RunRow | undefined,
+  { events, ownerKey }: Pick<Parameters<RunEventRepository["Service"]["compact"]>[0], "events" | "ownerKey">
+): CompactionRefused | undefined => {
+  if (row === undefined || (ownerKey ?? row.ownerKey) !== row.ownerKey) return { _tag: "Unknown" }
+  const { endSeq, eventCount, status } = row
+  if (!isEnded(status)) return { _tag: "NotEnded", status }
+  if (row.expiredAtMillis !== null) return { _tag: "Expired" }
+  if (endSeq !== null && eventCount < endSeq - 1) return { _tag: "AlreadyCompacted" }
+  const isOrdered = events.every(({ seq }, index) => Number.isSafeInteger(seq) && seq > (events[index - 1]?.seq ?? 0))
+  return isOrdered && events.length < eventCount && events.at(-1)?.seq === (endSeq ?? 0) - 1
+    ? undefined
+    : { _tag: "Misnumbered" }
+}
+
+/**
+ * Returns, for adapters, the number of the first event that each stands for; null if it stands for itself alone.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const withFirsts = (
+  events: ReadonlyArray<CompactedEvent>
+): ReadonlyArray<CompactedEvent & { readonly firstSeq: number | null }> =>
+  events.map((event, index) => {
+    const firstSeq = (events[index - 1]?.seq ?? 0) + 1
+    return { ...event, firstSeq: firstSeq === event.seq ? null : firstSeq }
+  })
+
+/**
  * Describes the one event of a question or an answer as an item to append.
  *
  * @category converting
@@ -712,6 +825,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     return count
   }
   const wakeups = WakeUps.make()
+  // When the newest run of an owner was started, for as long as that is not in the past.
+  const starts = new Map<string, number>()
 
   const join = (...parts: ReadonlyArray<string>) => JSON.stringify(parts)
   const copy = (entry: Entry): RunRow => ({ ...entry.row })
@@ -798,11 +913,10 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   const isLost = (entry: Entry, { maxEpoch, patienceMillis }: StaleEnd, at: number): boolean =>
     isStale(entry, at) &&
     (entry.resume === undefined || entry.row.epoch >= maxEpoch || isStale(entry, at - patienceMillis))
-  const endStale = (slot: Thread, stale: StaleEnd | undefined, at: number): void => {
-    if (slot.running !== undefined && stale !== undefined && isLost(slot.running, stale, at)) {
-      endHolder(slot, stale, "failed")
-    }
-  }
+  const endStale = (slot: Thread, stale: StaleEnd | undefined, at: number): string | undefined =>
+    slot.running !== undefined && stale !== undefined && isLost(slot.running, stale, at)
+      ? endHolder(slot, stale, "failed")
+      : undefined
   const endedAt = ({ row }: Entry): number => row.completedAtMillis ?? row.heartbeatAtMillis ?? row.startedAtMillis
 
   return {
@@ -819,6 +933,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         const abortKey = join(options.ownerKey, options.threadId, options.idempotencyKey)
         const aborted = aborts.get(abortKey)
         const at = now()
+        const startedAtMillis = Math.max(at, 1 + (starts.get(options.ownerKey) ?? -1))
         const entry: Entry = {
           row: {
             runId: options.runId,
@@ -832,7 +947,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             endReason: null,
             epoch: 1,
             leaseExpiresAtMillis: at + options.leaseMillis,
-            startedAtMillis: at,
+            startedAtMillis,
             heartbeatAtMillis: null,
             completedAtMillis: null,
             lastSeq: 0,
@@ -850,8 +965,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         const slot = thread(entry.row)
         const { stale, whenBusy } = options
         let interrupted: string | undefined
+        let ended: string | undefined
         if (aborted === undefined) {
-          endStale(slot, stale, at)
+          ended = endStale(slot, stale, at)
           if (whenBusy?._tag === "Interrupt") interrupted = endHolder(slot, whenBusy.end, "aborted")
           const queued = waiting(slot, at)
           const holder = slot.running ?? (whenBusy?._tag === "Interrupt" ? undefined : queued[0])
@@ -866,6 +982,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         }
         runs.set(options.runId, entry)
         byKey.set(key, entry)
+        starts.set(options.ownerKey, startedAtMillis)
+        wakeups.notify(options.ownerKey, startedAtMillis)
         if (aborted !== undefined) {
           aborts.delete(abortKey)
           return {
@@ -876,7 +994,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         if (entry.row.status === "queued") slot.queued.add(entry)
         else slot.running = entry
         alive.add(entry)
-        return { _tag: "Created", run: copy(entry), interrupted }
+        return { _tag: "Created", run: copy(entry), interrupted, stale: ended }
       }),
     takeTurn: (options) =>
       step("take the turn of a run", (): TurnOutcome => {
@@ -941,6 +1059,21 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return { _tag: "Accepted", run: copy(entry) }
       }),
     append: (options) => step("append events", () => append(options)),
+    compact: (options) =>
+      step("compact a run", (): CompactOutcome => {
+        const entry = runs.get(options.runId)
+        const refused = refuseCompaction(entry?.row, options)
+        if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+        const replaced = new Map(withFirsts(options.events).map((event) => [event.seq, event]))
+        entry.events = entry.events.flatMap((event) => {
+          const by = replaced.get(event.seq)
+          if (by !== undefined) return [{ ...event, data: by.data, firstSeq: by.firstSeq }]
+          return event.kind === "end" ? [event] : []
+        })
+        entry.row.eventCount = options.events.length
+        entry.row.byteCount = options.events.reduce((sum, { byteCount }) => sum + byteCount, 0)
+        return { _tag: "Compacted", run: copy(entry) }
+      }),
     finish: (options) =>
       step("end a run", (): FinishOutcome => {
         const entry = runs.get(options.runId)
@@ -1012,11 +1145,33 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           .sort(newestFirst)
           .slice(0, limit)
           .map((row) => ({ ...row }))),
+    listFollowed: ({ ownerKey, threadId, which }) =>
+      step("list runs to follow", () => {
+        const rows = Array.from(which._tag === "Alive" ? alive : runs.values(), ({ row }) => row).filter((row) =>
+          row.ownerKey === ownerKey && row.expiredAtMillis === null && (threadId ?? row.threadId) === row.threadId &&
+          (which._tag === "Alive" || (which._tag === "At"
+            ? which.startedAtMillis.includes(row.startedAtMillis)
+            : row.startedAtMillis > which.startedAtMillis))
+        ).sort((a, b) => newestFirst(b, a))
+        return rows.slice(0, which._tag === "After" ? which.limit : rows.length).map((row) => ({ ...row }))
+      }),
+    newestStarts: (ownerKeys) =>
+      step("look for new runs", () => {
+        const asked = new Set(ownerKeys)
+        const newest = new Map<string, number>()
+        for (const { row } of runs.values()) {
+          if (row.expiredAtMillis !== null || !asked.has(row.ownerKey)) continue
+          newest.set(row.ownerKey, Math.max(row.startedAtMillis, newest.get(row.ownerKey) ?? 0))
+        }
+        return newest
+      }),
     read: (options) =>
       step("read events", () => {
-        // The numbers have no gaps, so that an event's place is its number.
         const events = runs.get(options.runId)?.events ?? []
-        return events.slice(options.after, options.after + options.limit)
+        // Unless the run was compacted, the numbers have no gaps, so that an event's place is its number.
+        const dense = events.at(-1)?.seq === events.length
+        const from = dense ? options.after : events.findIndex(({ seq }) => seq > options.after)
+        return from < 0 ? [] : events.slice(from, from + options.limit)
       }),
     heads: (runIds) =>
       step("read where runs stand", () =>
@@ -1068,6 +1223,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           if (counts.events === options.limit) break
           counts.events += entry.events.splice(0, options.limit - counts.events).length
           if (entry.events.length === 0) entry.questions.clear()
+        }
+        for (const [ownerKey, startedAtMillis] of starts) {
+          if (startedAtMillis < at) starts.delete(ownerKey)
         }
         for (const [key, { atMillis }] of aborts) {
           if (counts.aborts === options.limit) break

@@ -14,12 +14,14 @@ import {
   type AppendOutcome,
   asItem,
   type AskOutcome,
+  type CompactOutcome,
   type FinishOutcome,
   type HeartbeatOutcome,
   type NewEvent,
   planAppend,
   refuse,
   refuseAppend,
+  refuseCompaction,
   RunEventRepository,
   type RunEventRow,
   type RunHead,
@@ -30,6 +32,7 @@ import {
   type TakenRun,
   type TurnOutcome,
   unlimited,
+  withFirsts,
   type WriterRefused
 } from "./RunEventRepository.ts"
 import { isEnded } from "./Run.ts"
@@ -109,6 +112,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
     `CREATE TABLE ${table("run_events")} (
       run_id TEXT NOT NULL,
       seq ${bigint} NOT NULL CHECK (seq >= 1),
+      first_seq ${bigint} CHECK (first_seq < seq),
       kind TEXT NOT NULL CHECK (kind IN ('data', 'end')),
       data TEXT NOT NULL,
       at_millis ${bigint} NOT NULL,
@@ -172,6 +176,7 @@ const toHead = (row: Stored<LockedHead>): LockedHead => ({
 
 const toEventRow = (row: Stored<RunEventRow>): RunEventRow => ({
   seq: Dialect.toNatural(row.seq),
+  firstSeq: Dialect.toNaturalOrNull(row.firstSeq),
   kind: row.kind,
   data: row.data,
   atMillis: Dialect.toNatural(row.atMillis)
@@ -231,21 +236,11 @@ export const make: (
     // ---- Starting -------------------------------------------------------------------------------------------------
 
     // An abort by key and a start must see each other even when neither finds a row, and so must those that wait for a
-    // thread. On SQLite the transaction is the lock.
-    const lockOne = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
-    const lockTwo = statement(
-      "SELECT pg_advisory_xact_lock(hashtextextended(?, 0)), pg_advisory_xact_lock(hashtextextended(?, 1))"
-    )
-    const lockKey = (ownerKey: string, idempotencyKey: string): Effect.Effect<unknown, Failure> =>
-      isPg ? lockOne([JSON.stringify([prefix, ownerKey, idempotencyKey])]) : Effect.void
-    const lockThread = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 1))")
-    const lockKeyAndThread = (options: StartOptions): Effect.Effect<unknown, Failure> =>
-      isPg
-        ? lockTwo([
-          JSON.stringify([prefix, options.ownerKey, options.idempotencyKey]),
-          JSON.stringify([prefix, options.ownerKey, options.threadId])
-        ])
-        : Effect.void
+    // thread. The runs of an owner start one after another, so that a follower that has seen one has none before it to come.
+    // On SQLite the transaction is the lock.
+    const lock = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+    const lockOwner = (ownerKey: string): Effect.Effect<unknown, Failure> =>
+      isPg ? lock([JSON.stringify([prefix, ownerKey])]) : Effect.void
 
     const takeAbort = statement<{ readonly reason: string | null }>(
       `DELETE FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ? RETURNING reason`
@@ -255,12 +250,16 @@ export const make: (
     const isFew = `(SELECT count(*) FROM (
       SELECT 1 AS one FROM ${runs} WHERE owner_key = ? AND status IN ('queued', 'running') LIMIT ?
     ) AS counted) < ?`
+    const newestStart = (ownerKey: string) =>
+      `(SELECT started_at_millis FROM ${runs} WHERE owner_key = ${ownerKey} AND expired_at_millis IS NULL
+        ORDER BY started_at_millis DESC, run_id DESC LIMIT 1)`
+    const startedNow = `${isPg ? "GREATEST" : "MAX"}(${now}, 1 + COALESCE(${newestStart("?")}, 0))`
     const insertAlive = (status: "queued" | "running", condition: string) =>
       oneRun(
         `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count,
       open_questions, resume)
-    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${now}, 0, 0, 0, 0, ? WHERE ${isFew} AND ${condition}
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${startedNow}, 0, 0, 0, 0, ? WHERE ${isFew} AND ${condition}
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
       )
     const insertRunning = insertAlive("running", `NOT EXISTS (SELECT 1 ${waiting})`)
@@ -270,7 +269,7 @@ export const make: (
       `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count,
       open_questions)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${now}, ${now}, 1, 1, 0, 0, 0)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${startedNow}, ${now}, 1, 1, 0, 0, 0)
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
     )
     const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
@@ -305,6 +304,22 @@ export const make: (
     const ofStatus = "status = ? AND (status <> 'running' OR (open_questions > 0) = (CAST(? AS TEXT) = 'waiting'))"
     const listOfStatus = listing(ofStatus)
     const listOfBoth = listing(`thread_id = ? AND ${ofStatus}`)
+    const followed = (condition: string, tail = "") =>
+      manyRuns(`SELECT ${runColumns} FROM ${runs}
+      WHERE owner_key = ? AND ${condition} AND expired_at_millis IS NULL ${tail}`)
+    const inOrder = "ORDER BY started_at_millis, run_id LIMIT ?"
+    const followedAfter = followed("started_at_millis > ?", inOrder)
+    const followedAfterOfThread = followed("thread_id = ? AND started_at_millis > ?", inOrder)
+    const followedAt = followed(
+      isPg
+        ? "started_at_millis = ANY (ARRAY(SELECT CAST(json_array_elements_text(CAST(? AS json)) AS bigint)))"
+        : "started_at_millis IN (SELECT value FROM json_each(?))"
+    )
+    const followedAlive = followed("status IN ('queued', 'running')")
+    const newestStarts = statement<{ readonly ownerKey: string; readonly startedAtMillis: unknown }>(
+      `SELECT value AS "ownerKey", ${newestStart("value")} AS "startedAtMillis"
+      FROM ${isPg ? "json_array_elements_text(CAST(? AS json)) AS owners(value)" : "json_each(?)"}`
+    )
     const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
       `SELECT run_id AS "runId", CASE WHEN lease_expires_at_millis < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
     FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
@@ -360,7 +375,7 @@ export const make: (
 
     const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, Failure> {
       const { idempotencyKey, ownerKey, stale, threadId, whenBusy } = options
-      yield* lockKeyAndThread(options)
+      yield* lockOwner(ownerKey)
       const existing = yield* byKey([ownerKey, idempotencyKey])
       if (Option.isSome(existing)) {
         const run = existing.value
@@ -379,7 +394,7 @@ export const make: (
       ]
       const [aborted] = yield* takeAbort([ownerKey, threadId, idempotencyKey])
       if (aborted !== undefined) {
-        const run = yield* insertAborted([...columns, aborted.reason])
+        const run = yield* insertAborted([...columns, aborted.reason, ownerKey])
         if (Option.isNone(run)) return yield* inUse(options.runId)
         yield* storeEnd(run.value, options.abortedData)
         return { _tag: "Created", run: run.value }
@@ -387,30 +402,34 @@ export const make: (
       const thread = [ownerKey, threadId]
       const values = (
         max = Number.MAX_SAFE_INTEGER
-      ) => [...columns, options.leaseMillis, options.resume ?? null, ownerKey, max, max]
+      ) => [...columns, options.leaseMillis, ownerKey, options.resume ?? null, ownerKey, max, max]
       const isFull = hasTooManyRunning(ownerKey, options.maxRunning)
       if (whenBusy?._tag === "Interrupt") {
-        if (stale !== undefined) yield* endStaleOf(ownerKey, threadId, stale)
+        const [lost] = stale === undefined ? [] : yield* endStaleOf(ownerKey, threadId, stale)
         const [ended] = yield* endHolder(["aborted", whenBusy.end.reason, ...thread], whenBusy.end.data)
-        const run = yield* insertRunningFirst(values(ended === undefined ? options.maxRunning : undefined))
-        if (Option.isSome(run)) return { _tag: "Created", run: run.value, interrupted: ended?.runId }
+        const run = yield* insertRunningFirst(values((lost ?? ended) === undefined ? options.maxRunning : undefined))
+        if (Option.isSome(run)) {
+          return { _tag: "Created", run: run.value, interrupted: ended?.runId, stale: lost?.runId }
+        }
         return (yield* isFull) ? { _tag: "TooMany", limit: "maxRunning" } : yield* inUse(options.runId)
       }
       // The locks leave only the thread's slot to conflict. Its holder may end before it is read; then the slot is free,
       // and the insert is tried again.
+      let lost: string | undefined
       for (let attempt = 0; attempt < 100; attempt++) {
         const run = yield* insertRunning([...values(options.maxRunning), ...thread])
-        if (Option.isSome(run)) return { _tag: "Created", run: run.value }
+        if (Option.isSome(run)) return { _tag: "Created", run: run.value, stale: lost }
         if (stale !== undefined) {
-          const ended = yield* endStaleOf(ownerKey, threadId, stale)
-          if (ended.length > 0) continue
+          const [ended] = yield* endStaleOf(ownerKey, threadId, stale)
+          lost = ended?.runId ?? lost
+          if (ended !== undefined) continue
         }
         const [holder] = yield* slotHolder(thread)
         const [first] = holder === undefined ? yield* firstWaiting(thread) : []
         const runId = holder?.runId ?? first?.runId
         if (runId !== undefined && whenBusy !== undefined) {
           const queued = yield* insertQueued([...values(options.maxRunning), ...thread, whenBusy.max])
-          if (Option.isSome(queued)) return { _tag: "Created", run: queued.value }
+          if (Option.isSome(queued)) return { _tag: "Created", run: queued.value, stale: lost }
         }
         if ((runId === undefined || whenBusy !== undefined) && (yield* isFull)) {
           return { _tag: "TooMany", limit: "maxRunning" }
@@ -432,12 +451,14 @@ export const make: (
       readonly stale?: StaleEnd | undefined
     }): Effect.fn.Return<TurnOutcome, Failure> {
       const { epoch, leaseMillis, runId, stale } = options
+      // The owner is locked before a row is, as by those that end runs of the owner.
+      const known = Option.getOrUndefined(yield* byId([runId]))
+      if (known !== undefined) yield* lockOwner(known.ownerKey)
       const [extended] = yield* heartbeat([leaseMillis, runId, epoch])
       const row = Option.getOrUndefined(yield* byId([runId]))
       if (row === undefined || extended === undefined) return yield* refusedWriter(runId, epoch)
       if (row.status === "running") return { _tag: "Running", run: row }
       const thread = [row.ownerKey, row.threadId]
-      if (isPg) yield* lockThread([JSON.stringify([prefix, ...thread])])
       if (stale !== undefined) yield* endStaleOf(row.ownerKey, row.threadId, stale)
       const [holder] = yield* slotHolder(thread)
       const [first] = holder === undefined ? yield* firstWaiting(thread) : []
@@ -714,7 +735,7 @@ export const make: (
       AND COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) >= ${fixedNow} - ?
     ORDER BY COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) DESC LIMIT 1`
     )
-    const readText = `SELECT seq, kind, data, at_millis AS "atMillis" FROM ${events}
+    const readText = `SELECT seq, first_seq AS "firstSeq", kind, data, at_millis AS "atMillis" FROM ${events}
     WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?`
     // The rows of `node:sqlite` are as they should be already, and a replay is long.
     const readEvents = statement<Stored<RunEventRow>>(readText)
@@ -722,6 +743,50 @@ export const make: (
     const heads = statement<Stored<RunHead>>(
       `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongIds}`
     )
+
+    // ---- Compacting -----------------------------------------------------------------------------------------------
+
+    // Of two at once the second finds that the row has changed.
+    const countCompacted = oneRun(
+      `UPDATE ${runs} SET event_count = ?, byte_count = ?
+    WHERE run_id = ? AND event_count = end_seq - 1 AND expired_at_millis IS NULL RETURNING ${runColumns}`
+    )
+    const given = isPg
+      ? "SELECT CAST(json_array_elements_text(CAST(? AS json)) AS bigint)"
+      : "SELECT value FROM json_each(?)"
+    const deleteReplaced = statement(
+      `DELETE FROM ${events} WHERE run_id = ? AND seq < ? AND seq NOT IN (${given})`
+    )
+    const replaceAtOnce = statement(
+      `UPDATE ${events} AS event SET data = new.data, first_seq = new."firstSeq"
+    FROM json_to_recordset(CAST(? AS json)) AS new(seq bigint, data text, "firstSeq" bigint)
+    WHERE event.run_id = ? AND event.seq = new.seq`
+    )
+    const replaceMany = forMany(
+      "(?, ?, ?, ?)",
+      (rows) =>
+        `UPDATE ${orFail}${events} SET data = column3, first_seq = column4
+      FROM (VALUES ${rows}) AS new WHERE run_id = column1 AND seq = column2`
+    )
+    const compact = Effect.fnUntraced(function*(
+      options: Parameters<RunEventRepository["Service"]["compact"]>[0]
+    ): Effect.fn.Return<CompactOutcome, Failure> {
+      const { runId } = options
+      const row = byId([runId])
+      const refused = refuseCompaction(Option.getOrUndefined(yield* row), options)
+      if (refused !== undefined) return refused
+      const byteCount = options.events.reduce((sum, { byteCount }) => sum + byteCount, 0)
+      const run = Option.getOrUndefined(yield* countCompacted([options.events.length, byteCount, runId]))
+      if (run === undefined) {
+        return refuseCompaction(Option.getOrUndefined(yield* row), options) ?? { _tag: "AlreadyCompacted" }
+      }
+      const replacing = withFirsts(options.events)
+      yield* deleteReplaced([runId, run.lastSeq, JSON.stringify(replacing.map(({ seq }) => seq))])
+      yield* isPg
+        ? replaceAtOnce([JSON.stringify(replacing), runId])
+        : replaceMany(replacing.map(({ data, firstSeq, seq }) => [runId, seq, data, firstSeq]))
+      return { _tag: "Compacted", run }
+    })
 
     // ---- Sweeping -------------------------------------------------------------------------------------------------
 
@@ -775,9 +840,14 @@ export const make: (
       now: kit.read("read the time")(
         Effect.map(Effect.suspend(() => databaseNow([])), ([row]) => Dialect.toNatural(row?.now))
       ),
-      start: (options) => transaction("start a run")(start(options)),
+      start: (options) =>
+        transaction("start a run")(Effect.tap(start(options), (outcome) =>
+          outcome._tag === "Created"
+            ? wakeUps.announce(topic, [[options.ownerKey, outcome.run.startedAtMillis]])
+            : Effect.void)),
       ask: (options) => transaction("ask a question")(ask(options)),
       answer: (options) => transaction("answer a question")(answer(options)),
+      compact: (options) => transaction("compact a run")(compact(options)),
       takeTurn: (options) => transaction("take the turn of a run")(takeTurn(options)),
       // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
       parallelAppends: isPg ? 2 : 1,
@@ -818,7 +888,7 @@ export const make: (
         transaction("abort a run by its key")(
           Effect.gen(function*(): Effect.fn.Return<AbortByKeyOutcome, Failure> {
             const { data, idempotencyKey, ownerKey, reason, threadId } = options
-            yield* lockKey(ownerKey, idempotencyKey)
+            yield* lockOwner(ownerKey)
             const run = Option.getOrUndefined(yield* byKey([ownerKey, idempotencyKey]))
             if (run === undefined) {
               if ((yield* isAbortRegistered([ownerKey, threadId, idempotencyKey])).length > 0) {
@@ -855,6 +925,32 @@ export const make: (
             : (status === undefined ? listOfThread : listOfBoth)([ownerKey, threadId, ...ofStatus, ...page])
         )
       },
+      listFollowed: ({ ownerKey, threadId, which }) => {
+        const ofThread = (rows: ReadonlyArray<RunRow>) =>
+          rows.filter((row) => (threadId ?? row.threadId) === row.threadId)
+            .sort((a, b) => a.startedAtMillis - b.startedAtMillis)
+        return kit.read("list runs to follow")(
+          which._tag === "After"
+            ? threadId === undefined
+              ? followedAfter([ownerKey, which.startedAtMillis, which.limit])
+              : followedAfterOfThread([ownerKey, threadId, which.startedAtMillis, which.limit])
+            : Effect.map(
+              which._tag === "Alive"
+                ? followedAlive([ownerKey])
+                : followedAt([ownerKey, JSON.stringify(which.startedAtMillis)]),
+              ofThread
+            )
+        )
+      },
+      newestStarts: (ownerKeys) =>
+        kit.read("look for new runs")(
+          Effect.map(newestStarts([JSON.stringify(ownerKeys)]), (rows) =>
+            new Map(
+              rows.flatMap(({ ownerKey, startedAtMillis }) =>
+                startedAtMillis === null ? [] : [[ownerKey, Dialect.toNatural(startedAtMillis)]]
+              )
+            ))
+        ),
       read: ({ after, limit, runId }) =>
         kit.read("read events")(
           isPg

@@ -108,6 +108,9 @@ const exercise = Effect.gen(function*() {
   yield* repository.reap({ limit: 10, reason: "stale_run", data: "{}", maxEpoch: 3, patienceMillis: 1_000 })
   yield* repository.finish({ runId: two, epoch: 1, status: "succeeded", reason: null, data: "{}" })
   yield* repository.finish({ runId: two, epoch: 1, status: "succeeded", reason: null, data: "{}" })
+  const compacted = { seq: 4, data: "1", byteCount: 1 }
+  const events = [{ ...compacted, seq: 2 }, compacted, { ...compacted, seq: 8 }]
+  assert.strictEqual((yield* repository.compact({ runId: two, ownerKey: "owner", events }))._tag, "Compacted")
   yield* repository.abort({ runId: three, ownerKey: undefined, reason: null, data: "{}" })
   yield* repository.abort({ runId: four, ownerKey: "owner", reason: null, data: "{}" })
   yield* abortByKey(5)
@@ -122,6 +125,18 @@ const exercise = Effect.gen(function*() {
   ) {
     yield* repository.list({ ownerKey: "owner", threadId, status, limit: 10 })
   }
+  for (const threadId of [undefined, "thread 5"]) {
+    for (
+      const which of [
+        { _tag: "After", startedAtMillis: 5, limit: 1 },
+        { _tag: "At", startedAtMillis: [5, 6] },
+        { _tag: "Alive" }
+      ] as const
+    ) {
+      yield* repository.listFollowed({ ownerKey: "owner", threadId, which })
+    }
+  }
+  yield* repository.newestStarts(["owner", "another"])
   yield* repository.read({ runId: two, after: 1, limit: 10 })
   yield* repository.heads([two, three])
   yield* repository.now

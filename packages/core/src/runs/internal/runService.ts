@@ -5,14 +5,17 @@ import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as AppendLog from "../../AppendLog.ts"
 import * as Metrics from "../../Metrics.ts"
 import {
   answerOf,
   isRunId,
+  latest,
   ownerKey,
   parseCursor,
   type RunEnd,
@@ -20,15 +23,26 @@ import {
   type RunEventEncoded,
   type WhenBusy
 } from "../Run.ts"
-import { type AppendItem, RunEventRepository, type RunRow, type StartOptions, toRun } from "../RunEventRepository.ts"
+import {
+  type AppendItem,
+  type FollowedRuns,
+  RunEventRepository,
+  type RunRow,
+  type StartOptions,
+  toRun
+} from "../RunEventRepository.ts"
 import { checkInput, writerProblem } from "./runInput.ts"
 import type {
   AbortOptions,
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EventsOptions,
   ExecutedRunRequest,
+  Followed,
+  FollowedRuns as FollowedRunsOf,
+  FollowOptions,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -36,6 +50,7 @@ import type {
   ResumedRun,
   RunRequest,
   RunWriter,
+  TakeOverOptions,
   WrittenRun
 } from "./runCalls.ts"
 import { abortedBeforeStartData, endData, interruptedByRun, interruptedData, staleData, staleRun } from "./runEnds.ts"
@@ -50,16 +65,22 @@ import {
   QuestionAnswered,
   QuestionNotFound,
   refusal,
+  RunCompacted,
   RunEnded,
   type RunEventLogError,
+  RunNotEnded,
   RunNotFound,
   ShuttingDown,
   storage,
   ThreadBusy,
+  ThreadNotFound,
   TooManyRuns
 } from "./runErrors.ts"
 import * as Executions from "./runExecution.ts"
+import * as Feed from "./runFeed.ts"
+import * as FeedCursor from "./runFeedCursor.ts"
 import * as Following from "./runFollowing.ts"
+import * as Joining from "./runJoining.ts"
 import { canonical, encode, utf8Length } from "./runJson.ts"
 import * as LeaseClock from "./runLeases.ts"
 import type { Settings } from "./runOptions.ts"
@@ -201,19 +222,24 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           stale,
           whenBusy: busy[whenBusy]
         })),
-        (outcome) => outcome._tag === "Created" ? outcome.run.startedAtMillis : undefined
+        // A run may start a little later than it is stored.
+        (outcome) =>
+          outcome._tag === "Created" && outcome.run.leaseExpiresAtMillis !== null
+            ? outcome.run.leaseExpiresAtMillis - settings.lease
+            : undefined
       )
-    let outcome = yield* attempt(undefined)
+    // One that interrupts ends the holder in its first attempt, which therefore has to know how the holder ends.
+    let outcome = yield* attempt(whenBusy === "interrupt" && (yield* canExpire) ? stale : undefined)
     if (outcome._tag === "ThreadBusy" && outcome.leaseExpired && !executions.has(outcome.runId) && (yield* canExpire)) {
       outcome = yield* attempt(stale)
-      if (outcome._tag === "Created") yield* Metrics.runsEnded(1, { end: "stale" })
     }
     switch (outcome._tag) {
       case "Created":
         yield* Metrics.runsStarted(1, {})
-        if (outcome.interrupted !== undefined) {
-          yield* Metrics.runsEnded(1, { end: "aborted" })
-          yield* executions.interrupt(outcome.interrupted)
+        for (const [end, ended] of [["aborted", outcome.interrupted], ["stale", outcome.stale]] as const) {
+          if (ended === undefined) continue
+          yield* Metrics.runsEnded(1, { end })
+          yield* executions.interrupt(ended)
         }
         if (outcome.run.status === "aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         return { row: outcome.run, created: true }
@@ -324,21 +350,110 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         Stream.map(parsed)
       ),
       append: (data) => Effect.map(append({ runId, epoch, events: [data] }), ({ firstSeq }) => firstSeq),
+      appendDelta: (delta) => Effect.asVoid(append({ runId, epoch, events: [delta] })),
       appendAll: (events) => append({ runId, epoch, events }),
       ask: (name, question) => ask(row, name, question)
     }
   }
 
+  /** Executes a program with a writer that joins deltas, if it is to. */
+  const written = <A, E, R>(
+    row: RunRow,
+    window: Option.Option<Duration.Duration>,
+    program: (run: RunWriter) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | RunEventLogError, R | Scope.Scope> => {
+    const writer = writerOf(row)
+    if (Option.isNone(window)) return program(writer)
+    return Effect.flatMap(
+      Joining.make({
+        writer,
+        window: window.value,
+        maxEventBytes: settings.maxEventBytes,
+        check: (delta) =>
+          Effect.map(encodeEvent(row.runId, "delta", delta, (delta) => delta), (event) => event.byteCount)
+      }),
+      ({ flush, writer }) =>
+        Effect.onExit(program(writer), (exit) => Exit.isSuccess(exit) ? flush : Effect.ignore(flush))
+    )
+  }
+  const windowOf = Effect.fnUntraced(function*({ joinDeltas }: Pick<ExecutedRunRequest, "joinDeltas">) {
+    if (joinDeltas === undefined) return Option.none()
+    const window = Option.filter(Duration.fromInput(joinDeltas), Duration.isFinite)
+    return Option.isSome(window)
+      ? window
+      : yield* fail(new InvalidInput({ field: "joinDeltas", expected: "a duration, such as 5 millis" }))
+  })
+
   const eventsEncoded = Effect.fn("RunEventLog.events")(function*(options: EventsOptions) {
     const { after = 0, runId } = options
-    const cursor = parseCursor(String(after))
-    if (Option.isNone(cursor)) return yield* fail(new InvalidCursor({ cursor: String(after) }))
+    const cursor = after === latest ? Infinity : Option.getOrUndefined(parseCursor(String(after)))
+    if (cursor === undefined) return yield* fail(new InvalidCursor({ cursor: String(after) }))
     const row = yield* find(options)
     if (row.expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
-    if (cursor.value > row.lastSeq) {
-      return yield* fail(new CursorBeyondEnd({ runId, cursor: cursor.value, lastSeq: row.lastSeq }))
+    if (cursor > row.lastSeq && after !== latest) {
+      return yield* fail(new CursorBeyondEnd({ runId, cursor, lastSeq: row.lastSeq }))
     }
-    return following.follow(row, cursor.value)
+    const place = Math.min(cursor, row.lastSeq)
+    // One that has been compacted has fewer events than numbers.
+    if (row.endSeq !== null && row.eventCount < row.endSeq - 1 && place > 0) {
+      const [next] = yield* storage(repository.read({ runId, after: place, limit: 1 }))
+      if (Following.isWithin(next, place)) return yield* fail(new CursorExpired({ runId, compacted: true }))
+    }
+    return following.follow(row, place)
+  })
+
+  /** Says where a reader of many runs begins. */
+  const placeOf = Effect.fnUntraced(function*(
+    kind: FeedCursor.RunFeedKind,
+    { after = "0", owner, threadId }: FollowOptions
+  ) {
+    if (after === "0") return { startedAtMillis: 0, open: [] }
+    const key = ownerKey(owner)
+    const listed = (which: FollowedRuns) => storage(repository.listFollowed({ ownerKey: key, threadId, which }))
+    const newest = (yield* storage(repository.newestStarts([key]))).get(key) ?? 0
+    if (after === latest) {
+      const alive = yield* listed({ _tag: "Alive" })
+      const open = alive.filter((row) => row.startedAtMillis <= newest).map((row) => ({ row, seq: row.lastSeq }))
+      return { startedAtMillis: newest, open }
+    }
+    const cursor = Option.getOrUndefined(FeedCursor.parse(kind, after))
+    if (cursor === undefined) return yield* fail(new InvalidCursor({ cursor: after }))
+    const { open, startedAtMillis } = cursor
+    if (startedAtMillis > newest && startedAtMillis > (yield* storage(repository.now))) {
+      return yield* fail(new CursorBeyondEnd({ cursor: startedAtMillis, lastSeq: newest }))
+    }
+    const rows = open.length === 0
+      ? []
+      : yield* listed({ _tag: "At", startedAtMillis: open.map((place) => place.startedAtMillis) })
+    const places = yield* Effect.forEach(open, ({ seq, startedAtMillis }) => {
+      const row = rows.find((row) => row.startedAtMillis === startedAtMillis)
+      if (row === undefined) return fail(new CursorExpired({}))
+      return seq > row.lastSeq
+        ? fail(new CursorBeyondEnd({ runId: row.runId, cursor: seq, lastSeq: row.lastSeq }))
+        : Effect.succeed({ row, seq })
+    })
+    return { startedAtMillis, open: places }
+  })
+  const followEncoded = Effect.fn("RunEventLog.follow")(function*(
+    options: FollowOptions
+  ): Effect.fn.Return<FollowedRunsOf<RunEventEncoded>, RunEventLogError> {
+    const { owner, threadId } = options
+    yield* checkInput({ owner, threadId })
+    const key = ownerKey(owner)
+    if (threadId !== undefined) {
+      const any = { ownerKey: key, threadId, windowMillis: Number.MAX_SAFE_INTEGER }
+      const run = yield* storage(repository.activeForThread(any))
+      if (Option.isNone(run)) return yield* fail(new ThreadNotFound({ threadId }))
+    }
+    const kind = threadId === undefined ? "owner" : "thread"
+    const { open, startedAtMillis } = yield* placeOf(kind, options)
+    return {
+      cursor: FeedCursor.render(kind, {
+        startedAtMillis,
+        open: open.map(({ row, seq }) => ({ startedAtMillis: row.startedAtMillis, seq }))
+      }),
+      events: Feed.follow({ following, repository, ownerKey: key, threadId, startedAtMillis, open })
+    }
   })
 
   return {
@@ -351,19 +466,21 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
     ) {
       const runId = yield* random.uuidV7()
+      const window = yield* windowOf(request)
       const { created, row } = yield* executions.execute(
         runId,
         startRow(runId, request),
-        (row) => program(writerOf(row)),
+        (row) => written(row, window, program),
         request.resumable === true
       )
       return { run: toRun(row), created }
     }, Effect.uninterruptible),
     takeOver: Effect.fn("RunEventLog.takeOver")(function*<E, R>(
-      { limit }: { readonly limit: number },
+      { joinDeltas, limit }: TakeOverOptions,
       program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>
     ) {
       yield* checkInput({ limit })
+      const window = yield* windowOf({ joinDeltas })
       if (executions.isClosing() || !(yield* canExpire)) return []
       const taken = yield* storage(repository.takeOver({ limit, leaseMillis: settings.lease, maxEpoch }))
       yield* Effect.forEach(taken, ({ resume, run }) =>
@@ -373,7 +490,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           executions.execute(
             run.runId,
             Effect.succeed({ row: run, created: true }),
-            (row) => program({ request: JSON.parse(resume), run: writerOf(row) }),
+            (row) => written(row, window, (run) => program({ request: JSON.parse(resume), run })),
             true
           )
         ), { discard: true })
@@ -401,6 +518,38 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           return yield* fail(new QuestionNotFound({ runId, name }))
         case "Ended":
           return yield* fail(new RunEnded({ runId, status: outcome.status }))
+        case "Unknown":
+          return yield* fail(new RunNotFound({ runId }))
+      }
+    }),
+    compact: Effect.fn("RunEventLog.compact")(function*({ events, owner, runId }: CompactOptions) {
+      yield* checkInput({ owner })
+      const encoded = yield* Effect.forEach(
+        events,
+        ({ data, seq }) =>
+          Effect.map(encodeEvent(runId, "events", data, (data) => data), (event) => ({ seq, ...event }))
+      )
+      const outcome = isRunId(runId)
+        ? yield* storage(
+          repository.compact({ runId, ownerKey: owner === undefined ? undefined : ownerKey(owner), events: encoded })
+        )
+        : { _tag: "Unknown" as const }
+      switch (outcome._tag) {
+        case "Compacted":
+          return toRun(outcome.run)
+        case "NotEnded":
+          return yield* fail(new RunNotEnded({ runId }))
+        case "AlreadyCompacted":
+          return yield* fail(new RunCompacted({ runId }))
+        case "Expired":
+          return yield* fail(new CursorExpired({ runId }))
+        case "Misnumbered":
+          return yield* fail(
+            new InvalidInput({
+              field: "events",
+              expected: "fewer than the run has, with ascending numbers up to that of the last event before the end"
+            })
+          )
         case "Unknown":
           return yield* fail(new RunNotFound({ runId }))
       }
@@ -497,6 +646,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     }),
     events: (options: EventsOptions) => Effect.map(eventsEncoded(options), Stream.map(parsed)),
     eventsEncoded,
+    follow: (options: FollowOptions) =>
+      Effect.map(followEncoded(options), ({ cursor, events }) => ({
+        cursor,
+        events: Stream.map(events, (given): Followed =>
+          given._tag === "Event" ? { ...given, event: parsed(given.event) } : given)
+      })),
+    followEncoded,
     reap: Effect.fn("RunEventLog.reap")(function*({ limit }: { readonly limit: number }) {
       yield* checkInput({ limit })
       if (!(yield* canExpire)) return []
