@@ -598,8 +598,8 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
 export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.kibibytes(256)
 
 /**
- * Bounds the bodies that anyone may send, and those of endpoints that take no more: to read many brackets takes longer
- * than all else that is done for it.
+ * Bounds the bodies that anyone may send, and those of endpoints that take no more: to read a mebibyte of brackets takes
+ * longer than all else that is done for it.
  */
 const shortMaxBodySize = ByteSize.kibibytes(64)
 

@@ -245,6 +245,7 @@ const render = ({ cursor, event }: Delivered): string =>
 export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServerResponse.HttpServerResponse =>
   Answers.eventStream(Stream.map(events, render))
 
+// As many bytes as a run's input has on the contract's own endpoint, unless the host provides another bound.
 const readInput = Effect.gen(function*() {
   const request = yield* HttpServerRequest.HttpServerRequest
   const invalid = new AgUiError({ code: "invalid_input", message: "The body must be the JSON of a RunAgentInput" })
