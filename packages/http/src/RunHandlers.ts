@@ -5,7 +5,7 @@ import { endTold } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { isEnded, isRunId, type RunOwner } from "@sallyport/core/runs/Run"
-import { RunEventLog } from "@sallyport/core/runs/RunEventLog"
+import { type ExecutedRunRequest, RunEventLog } from "@sallyport/core/runs/RunEventLog"
 import type { Session } from "@sallyport/core/access/Session"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -41,7 +41,7 @@ export const layer = HttpApiBuilder.group(
       start: Effect.fn(
         function*({ headers, payload }) {
           const session = yield* CurrentSession
-          const { created, run } = yield* log.execute({
+          const request: ExecutedRunRequest = {
             threadId: payload.threadId,
             idempotencyKey: headers["idempotency-key"],
             request: payload.input,
@@ -49,7 +49,11 @@ export const layer = HttpApiBuilder.group(
             whenBusy: payload.whenBusy,
             resumable: program.resumable,
             metadata: payload.continuation === undefined ? undefined : { continuation: payload.continuation }
-          }, (run) => program.execute({ input: payload.input, run, session }))
+          }
+          const { created, run } = yield* Option.match(program.byEngine, {
+            onNone: () => log.execute(request, (run) => program.execute({ input: payload.input, run, session })),
+            onSome: (start) => start(request)
+          })
           return created ? { created: true as const, run: Wire.runView(run) } : {
             created: false as const,
             run: Wire.runView(run)
