@@ -1,9 +1,6 @@
 /**
  * Kills the node that executes a run at each point of the run, beside another node, and judges what the log and the readers
  * at both nodes say.
- *
- * `npm run kills -- --count 200 --kind workflow --store sqlite`; without a kind or a store, each takes its turn. The exit code
- * is 1 if a promise was broken.
  */
 import { NodeCrypto } from "@effect/platform-node"
 import type { RunEvent } from "@sallyport/core/runs/Run"
@@ -69,6 +66,8 @@ export const run = async (options: {
   readonly store: string
   readonly database: SharedDatabase
   readonly count: number
+  /** When to stop killing, if that comes first. */
+  readonly maxMillis?: number
   readonly onProgress?: (line: string) => void
 }): Promise<Outcome> => {
   const { count, database, kind } = options
@@ -76,6 +75,7 @@ export const run = async (options: {
   const marks = mkdtempSync(join(tmpdir(), "sallyport-kills-"))
   const violations: Array<string> = []
   let kills = 0
+  const isEnough = () => kills >= count || performance.now() - startedAt > (options.maxMillis ?? Infinity)
   let closing = false
   // Below the ephemeral ports, and another one for each process.
   let port = 15_000 + Math.floor(Math.random() * 10_000)
@@ -137,7 +137,8 @@ export const run = async (options: {
         violations.push(`${said.closed} at node ${node}: closed without an end`)
       } else reader.closed = true
     } else if ("killing" in said) {
-      if (++kills === count) writeFileSync(join(marks, "enough"), "")
+      kills++
+      if (isEnough()) writeFileSync(join(marks, "enough"), "")
       options.onProgress?.(`${kills} ${said.killing}`)
     }
     for (const look of looks) look()
@@ -197,7 +198,7 @@ export const run = async (options: {
 
   let next = 0
   const line = async () => {
-    while (kills < count) {
+    while (!isEnough()) {
       const key = `run-${next++}`
       waiting.add(key)
       startOn(key)

@@ -1,6 +1,6 @@
 /**
  * Kills nodes at the points of runs: `npm run kills -- --count 200 --kind workflow --store sqlite`. Without a kind or a store,
- * each takes its turn. The exit code is 1 if a promise was broken.
+ * each takes its turn, and is given `--minutes`. The exit code is 1 if a promise was broken.
  */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -10,13 +10,21 @@ import { spawnPostgres } from "../../benchmarks/src/processes.ts"
 import * as Kills from "./kills.ts"
 
 const { values } = parseArgs({
-  options: { count: { type: "string", default: "20" }, kind: { type: "string" }, store: { type: "string" } }
+  options: {
+    count: { type: "string", default: "20" },
+    minutes: { type: "string", default: "60" },
+    kind: { type: "string" },
+    store: { type: "string" }
+  }
 })
 const count = Number(values.count)
+const maxMillis = Number(values.minutes) * 60_000
 const kinds = (["resumable", "workflow"] as const).filter((kind) => (values.kind ?? kind) === kind)
 const stores = ["sqlite", "postgres"].filter((store) => (values.store ?? store) === store)
-if (!Number.isSafeInteger(count) || count < 1 || kinds.length === 0 || stores.length === 0) {
-  throw new Error("Usage: npm run kills -- [--count 20] [--kind resumable|workflow] [--store sqlite|postgres]")
+if (!Number.isSafeInteger(count) || count < 1 || !(maxMillis > 0) || kinds.length === 0 || stores.length === 0) {
+  throw new Error(
+    "Usage: npm run kills -- [--count 20] [--minutes 60] [--kind resumable|workflow] [--store sqlite|postgres]"
+  )
 }
 
 const outcomes: Array<Kills.Outcome> = []
@@ -30,11 +38,13 @@ for (const store of stores) {
           kind,
           store,
           count,
+          maxMillis,
           database: server?.address ?? { filename: join(directory, "runs.db") },
           onProgress: (line) => process.stderr.write(`${store} ${kind} ${line}\n`)
         })
       )
     } finally {
+      process.stderr.write(`${Kills.table(outcomes)}\n`)
       await server?.stop()
       rmSync(directory, { recursive: true, force: true })
     }

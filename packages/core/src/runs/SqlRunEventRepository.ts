@@ -662,7 +662,7 @@ export const make: (
       WHERE run_id = ? RETURNING ${runColumns}`
     )
     const answeredOf = statement<{ readonly name: string }>(
-      `SELECT name FROM ${questions} WHERE run_id = ? AND value IS NOT NULL ORDER BY seq`
+      `SELECT name FROM ${questions} WHERE run_id = ? AND value IS NOT NULL`
     )
 
     const ask = Effect.fnUntraced(function*(
