@@ -39,7 +39,9 @@ for (const store of stores) {
           store,
           count,
           maxMillis,
-          database: server?.address ?? { filename: join(directory, "runs.db") },
+          database: server === undefined
+            ? { filename: join(directory, "runs.db") }
+            : { ...server.address, database: "postgres" },
           onProgress: (line) => process.stderr.write(`${store} ${kind} ${line}\n`)
         })
       )

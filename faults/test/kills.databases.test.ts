@@ -5,7 +5,7 @@ import { join } from "node:path"
 import * as Kills from "../src/kills.ts"
 import type { Kind } from "../src/killsNode.ts"
 
-/** Kills some nodes on an SQLite file of its own, and fails if a promise was broken. */
+/** Kills some nodes on an SQLite file of its own, and returns what was broken. */
 const kill = async (kind: Kind) => {
   const directory = mkdtempSync(join(tmpdir(), "sallyport-kills-"))
   try {
@@ -16,23 +16,29 @@ const kill = async (kind: Kind) => {
       database: { filename: join(directory, "runs.db") }
     })
     assert.isAtLeast(outcome.kills, 5)
-    assert.lengthOf(outcome.violations, 0, Kills.table([outcome]))
+    return outcome.violations
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
 }
 
 describe("two nodes that are killed at the points of runs", () => {
-  it("RUN-21 RUN-20 RUN-08: a resumable program goes on at the other one, and readers of both see one run", () =>
-    kill("resumable"))
+  it("RUN-21 RUN-20 RUN-08: a resumable program goes on at the other one, and readers of both see one run", async () => {
+    assert.deepStrictEqual(await kill("resumable"), [])
+  })
 
-  it("RUN-21 RUN-20 RUN-08: a workflow goes on at the other one, and readers of both see one run", () => kill("workflow"))
+  it("RUN-21 RUN-20 RUN-08: a workflow goes on at the other one, and readers of both see one run", async () => {
+    assert.deepStrictEqual(await kill("workflow"), [])
+  })
 })
 
 describe("the judge of killed runs", () => {
   const data = (value: unknown) => ({ kind: "data" as const, data: value as never })
   const written = ["first", "second", "third"].flatMap((step) => [1, 2, 3].map((part) => data({ step, part })))
-  const asked = [data({ question: { name: "go on?", ask: { sum: 9 } } }), data({ answer: { name: "go on?", value: 7 } })]
+  const asked = [
+    data({ question: { name: "go on?", ask: { sum: 9 } } }),
+    data({ answer: { name: "go on?", value: 7 } })
+  ]
   const model = (pid: number, ...parts: ReadonlyArray<number>) => parts.map((part) => data({ model: pid, part }))
   const end = { kind: "end" as const, data: { status: "succeeded", result: { sum: 9, answer: 7 } } }
   const restarted = data({ restarted: "model" })

@@ -14,11 +14,12 @@ import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import {
   IdempotencyKey,
   isRunId,
+  latest,
   parseCursor,
   type RunAnswer,
   type RunContinuation,
   RunEnd,
-  type RunId,
+  RunId,
   type RunStatus,
   WhenBusy
 } from "@sallyport/core/runs/Run"
@@ -37,7 +38,7 @@ import { InvalidInput, UnexpectedAnswer } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
 import { Broken, garbled, type Refusal } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget } from "./internal/budget.ts"
-import { noContent, read, type Step } from "./internal/eventReader.ts"
+import { noContent, read, type ReaderOptions, type Step } from "./internal/eventReader.ts"
 import { defaults, type InvalidRunsOptions, type Options, type Settings, toSettings } from "./internal/runsOptions.ts"
 import {
   QuestionUnknown,
@@ -110,10 +111,40 @@ export type RunEvent = DataEvent | EndEvent
  */
 export interface FollowOptions {
   readonly runId: string
-  /** The number of the last event seen. Default 0, which reads from the beginning. */
-  readonly after?: number | undefined
+  /** The number of the last event seen, or `latest` to begin with what comes next. Default 0, which reads from the beginning. */
+  readonly after?: number | typeof latest | undefined
   /** What the run continues. It becomes part of errors. */
   readonly continuation?: RunContinuation | undefined
+  /** Is run when the connection has opened, before its first event is read, and when it is lost. */
+  readonly onConnection?: ((isOpen: boolean) => Effect.Effect<void>) | undefined
+}
+
+/**
+ * Describes what a reader of many runs is given: a run that is followed from now on, an event that its program has written, or
+ * its end. `cursor` is where to continue after it, `seq` the number of the event in its run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type FollowedEvent =
+  | { readonly _tag: "Run"; readonly cursor: string; readonly run: RunView }
+  | (Omit<DataEvent, "cursor"> & { readonly cursor: string; readonly threadId: string; readonly seq: number })
+  | (Omit<EndEvent, "cursor"> & {
+    readonly cursor: string
+    readonly threadId: string
+    /** None if the server made the end from the run's row, because the log has none. */
+    readonly seq: Option.Option<number>
+  })
+
+/**
+ * Describes how to follow many runs.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface FollowManyOptions {
+  /** The cursor of what was seen last, or `latest` to begin with what comes next. Default: everything that is kept. */
+  readonly after?: string | undefined
   /** Is run when the connection has opened, before its first event is read, and when it is lost. */
   readonly onConnection?: ((isOpen: boolean) => Effect.Effect<void>) | undefined
 }
@@ -201,6 +232,18 @@ export class Runs extends Context.Service<Runs, {
    * `SignedOut`, and with `Unreachable` if the budget is used up. The error's `lastCursor` says where to continue.
    */
   readonly follow: (options: FollowOptions) => Stream.Stream<RunEvent, RunsError>
+  /**
+   * Follows all runs of this subject over one connection: those that are kept, and new ones as they start, each with `Run`, its
+   * events and its end. It goes on for as long as the stream runs, and over lost connections as `follow` does.
+   *
+   * Fails with `RunExpired` if events after the cursor were deleted; then begin again, without a cursor or with `latest`. The
+   * error's `lastRunsCursor` says where to continue after another failure.
+   */
+  readonly followAll: (options?: FollowManyOptions) => Stream.Stream<FollowedEvent, RunsError>
+  /** Follows the runs of a thread as `followAll` does. Fails with `RunUnknown` if the thread has none. */
+  readonly followThread: (
+    options: FollowManyOptions & { readonly threadId: string }
+  ) => Stream.Stream<FollowedEvent, RunsError>
   /** Starts the run of an intent and follows it and its continuations. Each event names its run. */
   readonly run: (intent: RunIntent, options?: RunOptions) => Stream.Stream<RunEvent, RunsError>
   /**
@@ -266,16 +309,38 @@ const Found = Schema.Struct({ run: Schema.NullOr(RunView) })
 
 const decodeJson = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Json))
 const decodeEnd = Schema.decodeUnknownOption(Schema.fromJsonString(RunEnd))
+const decodeRun = Schema.decodeUnknownOption(Schema.fromJsonString(RunView))
+const ofRun = { runId: RunId, threadId: Schema.String, seq: Schema.NullOr(Schema.Natural) }
+const decodeFollowed = {
+  data: Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ ...ofRun, data: Schema.Json }))),
+  end: Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ ...ofRun, end: RunEnd })))
+}
 /** Reads a failure. A later server may send codes that this version does not know. */
 const decodeFailure = Schema.decodeUnknownOption(
   Schema.fromJsonString(Schema.Struct({ ...RunStreamFailure.fields, code: Schema.String }))
 )
+
+/** Reads an event of many runs; nothing if it is not as this version knows it. */
+const valueOf = (event: "run" | "data" | "end", text: string, cursor: string): FollowedEvent | undefined => {
+  if (event === "run") {
+    const run = Option.getOrUndefined(decodeRun(text))
+    return run === undefined ? undefined : { _tag: "Run", cursor, run }
+  }
+  if (event === "data") {
+    const found = Option.getOrUndefined(decodeFollowed.data(text))
+    if (found === undefined || found.seq === null) return undefined
+    return { _tag: "Data", cursor, ...found, seq: found.seq }
+  }
+  const found = Option.getOrUndefined(decodeFollowed.end(text))
+  return found === undefined ? undefined : { _tag: "End", cursor, ...found, seq: Option.fromNullOr(found.seq) }
+}
 
 /** Collects what an error reports about the work that was done. */
 class Trail {
   readonly runIds: Array<string> = []
   reason: string | null = null
   cursor = 0
+  runsCursor: string | undefined
 
   /** Records the run that the work continues with. */
   enter(run: FollowOptions): void {
@@ -284,7 +349,7 @@ class Trail {
       if (!this.runIds.includes(runId)) this.runIds.push(runId)
     }
     this.reason = run.continuation?.reason ?? this.reason
-    this.cursor = run.after ?? 0
+    this.cursor = typeof run.after === "number" ? run.after : 0
   }
 
   error(reason: RunsErrorReason): RunsError {
@@ -292,7 +357,8 @@ class Trail {
       reason,
       attemptedRunIds: [...this.runIds],
       lastContinueReason: this.reason,
-      lastCursor: this.cursor
+      lastCursor: this.cursor,
+      ...(this.runsCursor === undefined ? {} : { lastRunsCursor: this.runsCursor })
     })
   }
 }
@@ -326,7 +392,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
   const random = yield* SecureRandom
   const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
   // A stream's connection ends with its scope, also while it has no reader.
-  const { events } = yield* HttpApiClient.group(SallyportApi, {
+  const { events, follow, followThread } = yield* HttpApiClient.group(SallyportApi, {
     group: "runs",
     httpClient: HttpClient.withScope(httpClient)
   })
@@ -371,21 +437,118 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     return run
   })
 
+  /** Says what the server's failure, the last event of a stream, is for its reader. */
+  const failed = (data: string, runId: string | null): Step<never, RunsErrorReason> => {
+    const failure = decodeFailure(data)
+    if (Option.isNone(failure)) return { _tag: "Fail", error: garbled("the server's failure was not readable") }
+    const { code, message, retryable } = failure.value
+    if (retryable) return { _tag: "Fail", error: new Broken({ kind: "unavailable", detail: message, status: 200 }) }
+    switch (code) {
+      case "session_ended":
+        return { _tag: "Fail", error: new SignedOut({ code, message }) }
+      case "run_not_found":
+        return { _tag: "Fail", error: new RunUnknown({ runId, message }) }
+      case "cursor_expired":
+        return { _tag: "Fail", error: new RunExpired({ runId, message }) }
+      default:
+        return { _tag: "Fail", error: new UnexpectedAnswer({ status: 200, code, message }) }
+    }
+  }
+
+  /** Reads a stream over as many connections as the budget allows, and tells of each. */
+  const reading = <A>(
+    work: { readonly budget: Budget },
+    { onConnection = () => Effect.void }: Pick<FollowOptions, "onConnection">,
+    { connect, take }: Pick<ReaderOptions<A, RunsErrorReason>, "connect" | "take">
+  ) => {
+    const lost = onConnection(false)
+    return read({
+      connect: Effect.tap(connect, ({ status }) => status === 200 ? onConnection(true) : Effect.void),
+      take,
+      budget: {
+        ...work.budget,
+        spend: (broken, startedAt) => Effect.andThen(lost, work.budget.spend(broken, startedAt)),
+        pause: Effect.andThen(lost, work.budget.pause)
+      },
+      idleTimeout: settings.idleTimeout,
+      steadyAfter: settings.steadyAfter,
+      maxEventLength: settings.maxEventLength
+    })
+  }
+
+  const followMany = (
+    { budget, trail }: { readonly budget: Budget; readonly trail: Trail },
+    options: FollowManyOptions & { readonly threadId?: string }
+  ): Stream.Stream<FollowedEvent, RunsError> => {
+    const { after, threadId } = options
+    // The numbers of the last events of the runs that go on.
+    const seqs = new Map<string, number>()
+
+    const take = (event: Sse.Event): Step<FollowedEvent, RunsErrorReason> => {
+      const { id: cursor } = event
+      switch (event.event) {
+        case "run":
+        case "data":
+        case "end":
+          break
+        case "cursor":
+          trail.runsCursor = cursor ?? trail.runsCursor
+          return { _tag: "Skip" }
+        case "failure":
+          return failed(event.data, null)
+        default:
+          return { _tag: "Skip" }
+      }
+      const value = cursor === undefined ? undefined : valueOf(event.event, event.data, cursor)
+      if (cursor === undefined || value === undefined) {
+        return { _tag: "Fail", error: garbled("an event was not readable") }
+      }
+      const runId = value._tag === "Run" ? value.run.runId : value.runId
+      const seq = value._tag === "Run" ? 0 : value._tag === "Data" ? value.seq : Option.getOrUndefined(value.seq)
+      const before = seqs.get(runId)
+      if (seq !== undefined && before !== undefined && seq !== before + 1) {
+        return { _tag: "Fail", error: garbled("events were missing from the stream") }
+      }
+      if (value._tag === "End") seqs.delete(runId)
+      else if (seq !== undefined) seqs.set(runId, seq)
+      trail.runsCursor = cursor
+      return { _tag: "Emit", value }
+    }
+
+    return Stream.suspend(() => {
+      trail.runsCursor = after === latest ? undefined : after
+      const request = () => ({
+        headers: trail.runsCursor === undefined ? {} : { "last-event-id": trail.runsCursor },
+        query: trail.runsCursor === undefined && after !== undefined ? { after } : {},
+        responseMode
+      } as const)
+      return reading({ budget }, options, {
+        connect: Effect.suspend(() =>
+          threadId === undefined ? follow(request()) : followThread({ params: { id: threadId }, ...request() })
+        ),
+        take
+      })
+    }).pipe(
+      Stream.mapError((error) =>
+        trail.error(
+          error === noContent
+            ? new UnexpectedAnswer({ status: 204, code: null, message: "The server has nothing to follow" })
+            : reasonOf(error, null)
+        )
+      )
+    )
+  }
+
   const followWith = (
     work: { readonly budget: Budget; readonly trail: Trail },
     options: FollowOptions
   ): Stream.Stream<RunEvent, RunsError> => {
     const { trail } = work
-    const { onConnection = () => Effect.void, runId } = options
-    const lost = onConnection(false)
-    const budget: Budget = {
-      ...work.budget,
-      spend: (broken, startedAt) => Effect.andThen(lost, work.budget.spend(broken, startedAt)),
-      pause: Effect.andThen(lost, work.budget.pause)
-    }
+    const { runId } = options
     if (!isRunId(runId)) return Stream.fail(trail.error(unknownRun(runId)))
-    const after = options.after ?? 0
-    if (!Number.isSafeInteger(after) || after < 0) {
+    const { after = 0 } = options
+    let isPlaced = after !== latest
+    if (after !== latest && (!Number.isSafeInteger(after) || after < 0)) {
       return Stream.fail(trail.error(new InvalidInput({ message: "A cursor is the number of an event, or 0" })))
     }
 
@@ -415,24 +578,12 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
             value: { _tag: "End", runId, cursor: numbered ? Option.some(cursor) : Option.none(), end: end.value }
           }
         }
-        case "failure": {
-          const failure = decodeFailure(event.data)
-          if (Option.isNone(failure)) return { _tag: "Fail", error: garbled("the server's failure was not readable") }
-          const { code, message, retryable } = failure.value
-          if (retryable) {
-            return { _tag: "Fail", error: new Broken({ kind: "unavailable", detail: message, status: 200 }) }
-          }
-          switch (code) {
-            case "session_ended":
-              return { _tag: "Fail", error: new SignedOut({ code, message }) }
-            case "run_not_found":
-              return { _tag: "Fail", error: new RunUnknown({ runId, message }) }
-            case "cursor_expired":
-              return { _tag: "Fail", error: new RunExpired({ runId, message }) }
-            default:
-              return { _tag: "Fail", error: new UnexpectedAnswer({ status: 200, code, message }) }
-          }
-        }
+        case "cursor":
+          trail.cursor = cursor ?? trail.cursor
+          isPlaced = true
+          return { _tag: "Skip" }
+        case "failure":
+          return failed(event.data, runId)
         default:
           return { _tag: "Skip" }
       }
@@ -440,20 +591,16 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
 
     return Stream.suspend(() => {
       trail.enter(options)
-      return read({
+      return reading(work, options, {
         connect: Effect.suspend(() =>
           events({
             params: { id: runId },
             headers: trail.cursor === 0 ? {} : { "last-event-id": String(trail.cursor) },
-            query: {},
+            query: isPlaced ? {} : { after: latest },
             responseMode
           })
-        ).pipe(Effect.tap(({ status }) => status === 200 ? onConnection(true) : Effect.void)),
-        take,
-        budget,
-        idleTimeout: settings.idleTimeout,
-        steadyAfter: settings.steadyAfter,
-        maxEventLength: settings.maxEventLength
+        ),
+        take
       })
     }).pipe(
       Stream.mapError((error) => {
@@ -485,6 +632,15 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       return yield* startWith(newWork(), intent, continuation)
     }),
     follow: (options) => Stream.suspend(() => followWith(newWork(), options)),
+    followAll: (options = {}) => Stream.suspend(() => followMany(newWork(), options)),
+    followThread: (options) =>
+      Stream.suspend(() => {
+        const work = newWork()
+        return Stream.unwrap(Effect.matchEffect(checkIntent(options), {
+          onFailure: (error) => Effect.fail(work.trail.error(error)),
+          onSuccess: () => Effect.succeed(followMany(work, options))
+        }))
+      }),
     run: (intent, options) =>
       Stream.suspend(() => {
         const work = newWork()

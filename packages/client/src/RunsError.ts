@@ -105,7 +105,9 @@ export class RunsError extends Schema.TaggedError<RunsError>()("RunsError", {
   /** Why the last of them continued the one before; null if it is the first. */
   lastContinueReason: Schema.NullOr(Schema.String),
   /** The last event of the last run that was emitted, to continue after; 0 if there was none. */
-  lastCursor: Schema.Natural
+  lastCursor: Schema.Natural,
+  /** Where a reader of many runs stands, to continue after. Absent for work with one run, and before anything was emitted. */
+  lastRunsCursor: Schema.optionalKey(Schema.String)
 }) {
   /** The server's sentence, if the server refused. */
   override get message() {

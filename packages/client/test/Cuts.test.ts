@@ -1,7 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import type * as Runs from "@sallyport/client/Runs"
+import type { RunsError } from "@sallyport/client/RunsError"
 import { collect, connect, having, network, start, storages } from "./support.ts"
 import type { RunProgramRequest } from "@sallyport/http/RunProgram"
 
@@ -68,6 +72,68 @@ describe("following a run", () => {
           assert.isAtLeast(total, wanted)
         }),
       300_000
+    )
+  }
+})
+
+describe("following many runs", () => {
+  for (const [name, storage] of Object.entries(storages)) {
+    it.live(
+      `RUN-23 L-83: survives cuts at random bytes, and every event of every run comes once and in order (${name})`,
+      () =>
+        Effect.gen(function*() {
+          const server = yield* start({ program, storage })
+          const token = yield* server.token()
+          const random = randomFrom(7)
+          const wire = yield* network(server.port, () => ({ answerBytes: 1 + Math.floor(random() * 3_000) }))
+          const impatient = { baseDelay: "1 millis", maxDelay: "1 millis", maxAttempts: 1_000 } as const
+          const { runs } = yield* connect(wire.url, having(token), impatient)
+          const direct = yield* connect(`http://127.0.0.1:${server.port}`, having(token), impatient)
+          const missing = yield* Effect.flip(Stream.runDrain(direct.runs.followThread({ threadId: "thread 0" })))
+          assert.deepStrictEqual([missing.reason._tag, missing.lastRunsCursor], ["RunUnknown", undefined])
+          const begin = (id: number) =>
+            Effect.flatMap(
+              direct.runs.intent({ threadId: `thread ${id % 3}`, input: id, whenBusy: "enqueue" }),
+              (intent) => direct.runs.start(intent)
+            )
+          const first = yield* begin(0)
+          const follow = (stream: Stream.Stream<Runs.FollowedEvent, RunsError>, ends: number) => {
+            let left = ends
+            return Effect.forkChild(
+              Stream.runCollect(Stream.takeUntil(stream, ({ _tag }) => _tag === "End" && --left === 0)),
+              { startImmediately: true }
+            )
+          }
+          const readers = [
+            yield* follow(runs.followAll(), 8),
+            yield* follow(runs.followThread({ threadId: first.threadId }), 3)
+          ]
+          for (let id = 1; id < 8; id++) yield* begin(id)
+          for (const [index, reader] of readers.entries()) {
+            const seen = yield* Fiber.join(reader)
+            const begun = seen.flatMap((event) => event._tag === "Run" ? [event.run] : [])
+            assert.strictEqual(begun.length, index === 0 ? 8 : 3)
+            for (const { runId } of begun) {
+              const events = seen.flatMap((event) => event._tag !== "Run" && event.runId === runId ? [event] : [])
+              assert.deepStrictEqual(
+                events.map((event) => event._tag === "Data" ? event.seq : Option.getOrNull(event.seq)),
+                Array.from({ length: eventsOfRun + 1 }, (_, index) => index + 1)
+              )
+            }
+          }
+          const open = yield* Deferred.make<void>()
+          const options = { after: "latest", onConnection: () => Effect.asVoid(Deferred.succeed(open, undefined)) }
+          const last = yield* Effect.forkChild(
+            direct.runs.followAll(options).pipe(Stream.take(1), Stream.runCollect),
+            { startImmediately: true }
+          )
+          yield* Deferred.await(open)
+          const next = yield* begin(9)
+          const [event] = yield* Fiber.join(last)
+          assert.strictEqual(event?._tag === "Run" ? event.run.runId : "", next.runId)
+          assert.isAtLeast(wire.cuts(), 50)
+        }).pipe(Effect.scoped),
+      120_000
     )
   }
 })

@@ -1,6 +1,7 @@
 /**
  * Describes the endpoints with which a client starts a run, leaves it, and joins it again.
  */
+import * as Input from "@sallyport/core/Input"
 import {
   IdempotencyKey,
   RunAnswer,
@@ -73,6 +74,17 @@ export const RunStreamFailure = Schema.Struct({
  */
 export const endTold = "ended"
 
+const failureEvent = Schema.Struct({
+  event: Schema.Literal("failure"),
+  data: Schema.fromJsonString(RunStreamFailure)
+})
+/** Is sent first if a stream begins with what comes next, so that its reader has a cursor before anything has come. */
+const cursorEvent = Schema.Struct({
+  id: Schema.String,
+  event: Schema.Literal("cursor"),
+  data: Schema.fromJsonString(Schema.Struct({ cursor: Schema.String }))
+})
+
 /**
  * Describes the events of the stream. `id` is the cursor to resume after; an `end` that was made from the run's row has
  * none, and the id {@link endTold}, after which a reader that comes back is answered with 204.
@@ -90,13 +102,45 @@ export const endTold = "ended"
  * @since 0.1.0
  */
 export const RunStreamEvent = Schema.Union([
-  Schema.Struct({ id: Schema.String, event: Schema.Literal("data"), data: Schema.fromJsonString(Schema.Json) }),
+  Schema.Struct({ id: Schema.String, event: Schema.Literal("data"), data: Schema.fromJsonString(Input.json) }),
   Schema.Struct({
     id: Schema.optionalKey(Schema.UndefinedOr(Schema.String)),
     event: Schema.Literal("end"),
     data: Schema.fromJsonString(RunEnd)
   }),
-  Schema.Struct({ event: Schema.Literal("failure"), data: Schema.fromJsonString(RunStreamFailure) })
+  cursorEvent,
+  failureEvent
+])
+
+/** Says of which run an event is, and its number there; null for an end that was made from the run's row. */
+const ofRun = { runId: RunId, threadId: Schema.String, seq: Schema.NullOr(Schema.Natural) }
+
+/**
+ * Describes the events of a stream of many runs. `id` is the cursor to resume after. A `run` says that its events are
+ * followed from now on.
+ *
+ * **Details**
+ *
+ * The stream goes on when runs end, and closes after `failure`. What {@link RunStreamEvent} says of comments and `retry:`
+ * holds for it too.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RunsStreamEvent = Schema.Union([
+  Schema.Struct({ id: Schema.String, event: Schema.Literal("run"), data: Schema.fromJsonString(RunView) }),
+  Schema.Struct({
+    id: Schema.String,
+    event: Schema.Literal("data"),
+    data: Schema.fromJsonString(Schema.Struct({ ...ofRun, data: Input.json }))
+  }),
+  Schema.Struct({
+    id: Schema.String,
+    event: Schema.Literal("end"),
+    data: Schema.fromJsonString(Schema.Struct({ ...ofRun, end: RunEnd }))
+  }),
+  cursorEvent,
+  failureEvent
 ])
 
 /**
@@ -132,13 +176,20 @@ export const IdempotencyKeyHeader = Schema.Trim.check(
 
 const startPayload = Schema.Struct({
   threadId: ThreadId,
-  input: Schema.Json,
+  input: Input.json,
   /** What the run does if its thread is busy: `reject` unless given. Not compared when a request is repeated. */
   whenBusy: Schema.optionalKey(WhenBusy),
   /** What the run continues. It is kept with the run, and is not compared when a request is repeated. */
   continuation: Schema.optionalKey(RunContinuation)
 })
 const cursorText = Schema.String.check(Schema.isMaxLength(64))
+// It names each run that has not ended.
+const runsCursorText = Schema.String.check(Schema.isMaxLength(16_384))
+const follow = {
+  headers: { "last-event-id": Schema.optionalKey(runsCursorText) },
+  query: { after: Schema.optionalKey(runsCursorText) },
+  success: HttpApiSchema.StreamSse({ events: RunsStreamEvent })
+}
 
 /**
  * Groups the endpoints of runs. `list` has the session's runs whose events are still kept, the newest first, in pages.
@@ -165,6 +216,15 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
     ],
     error: [InvalidRequest, Conflict, IdempotencyConflict, TooLarge, Unavailable]
   }).pipe(requires("runs:operate")),
+  HttpApiEndpoint.get("follow", "/api/runs/events", {
+    ...follow,
+    error: [InvalidRequest, Conflict, Gone, TooManyRequests, Unavailable]
+  }).pipe(requires("runs:read")),
+  HttpApiEndpoint.get("followThread", "/api/threads/:id/events", {
+    ...follow,
+    params: { id: ThreadId },
+    error: [InvalidRequest, NotFound, Conflict, Gone, TooManyRequests, Unavailable]
+  }).pipe(requires("runs:read")),
   HttpApiEndpoint.get("get", "/api/runs/:id", {
     params: { id: Schema.String },
     success: RunView,
@@ -173,6 +233,7 @@ export class RunGroup extends HttpApiGroup.make("runs").add(
   HttpApiEndpoint.get("events", "/api/runs/:id/events", {
     params: { id: Schema.String },
     headers: { "last-event-id": Schema.optionalKey(cursorText) },
+    /** A cursor, or `latest` to begin with what comes next. */
     query: { after: Schema.optionalKey(cursorText) },
     // 204 if the reader has been told of the end: an EventSource then stops asking.
     success: [HttpApiSchema.StreamSse({ events: RunStreamEvent }), HttpApiSchema.NoContent],

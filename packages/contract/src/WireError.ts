@@ -76,6 +76,7 @@ export class NotFound extends Schema.TaggedError<NotFound>()(
     "connect_client_not_found",
     "connect_not_offered",
     "run_not_found",
+    "thread_not_found",
     "question_not_found",
     "credential_unknown",
     "credential_not_set"

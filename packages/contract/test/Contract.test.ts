@@ -67,6 +67,8 @@ describe("the contract", () => {
       "health.health": null,
       "runs.list": ["runs:read"],
       "runs.start": ["runs:operate"],
+      "runs.follow": ["runs:read"],
+      "runs.followThread": ["runs:read"],
       "runs.get": ["runs:read"],
       "runs.events": ["runs:read"],
       "runs.active": ["runs:read"],

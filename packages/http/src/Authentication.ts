@@ -461,6 +461,8 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
       const session = requireWith(context, scope === null ? [] : [scope])
       const admit = yield* EventStream.makeAdmission
       const harden = Edge.harden(Context.get(context, AuthPolicy))
+      // What stays open has to end with the session, whether or not the host has thought of providing this.
+      const sessions = Context.make(SessionCredentialService, Context.get(context, SessionCredentialService))
       return (httpEffect) =>
         session.pipe(
           // What a host answers may be over at once; a socket stays.
@@ -474,7 +476,7 @@ export const guard = (scope: AccessScope.AccessScope | null) =>
             onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
             onSuccess: (session) =>
               Effect.catchCauseIf(
-                Effect.provideService(httpEffect, CurrentSession, session),
+                Effect.provideContext(httpEffect, Context.add(sessions, CurrentSession, session)),
                 ClosableUpgrade.isClientClose,
                 () => Effect.succeed(HttpServerResponse.empty())
               )
@@ -508,12 +510,13 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
 )
 
 /**
- * Bounds the body of a request unless the host says otherwise.
+ * Bounds the body of a request unless the host says otherwise: 256 KiB. More takes longer to parse, at worst, than another
+ * request should wait for.
  *
  * @category constants
  * @since 0.1.0
  */
-export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.mebibytes(1)
+export const defaultMaxBodySize: ByteSize.ByteSize = ByteSize.kibibytes(256)
 
 /**
  * Bounds the bodies that anyone may send, and those of endpoints that take no more: to read a mebibyte of brackets takes

@@ -110,7 +110,7 @@ export const layer = HttpApiBuilder.group(
 export interface Options {
   /** The path below which the endpoints are mounted. Default none. */
   readonly prefix?: `/${string}` | undefined
-  /** The largest body that a request may have. Default 1 MiB. */
+  /** The largest body that a request may have. Default 256 KiB. */
   readonly maxBodySize?: ByteSize.ByteSize | undefined
   /** Where the OpenAPI document of these endpoints is served, below the prefix. Default `/api/credentials/openapi.json`. */
   readonly openapiPath?: `/${string}` | undefined

@@ -138,6 +138,8 @@ export const makeAdmission: Effect.Effect<
 export interface Options {
   readonly until: Ending
   readonly heartbeatInterval: Duration.Duration
+  /** An event that is sent at once. For Server-Sent Events only. */
+  readonly first?: WireEvent | undefined
 }
 
 /** Writes why a stream ends, with the trace id under which the log has the cause. */
@@ -169,7 +171,7 @@ const renderSse = ({ data, event, id }: WireEvent): string =>
 
 const encoder = new TextEncoder()
 // The head is sent with the first chunk, so one is sent at once.
-const opening = encoder.encode(`retry: ${Duration.toMillis(retryDelay)}\n\n`)
+const opening = `retry: ${Duration.toMillis(retryDelay)}\n\n`
 const heartbeat = encoder.encode(": heartbeat\n\n")
 
 const writeSse = (event: WireEvent): Uint8Array => encoder.encode(renderSse(event))
@@ -204,7 +206,7 @@ export const respondWith = <A extends object>(
     LiveStream.make({
       ...options,
       events,
-      opening: Option.some(opening),
+      opening: Option.some(encoder.encode(opening + (options.first === undefined ? "" : renderSse(options.first)))),
       heartbeat,
       page: writePage(toWire),
       failure: (failure: Failure) => Effect.map(failureEvent(failure), writeSse),

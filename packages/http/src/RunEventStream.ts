@@ -2,12 +2,15 @@
  * Writes a run's events as Server-Sent Events.
  */
 import { endTold, type RunStreamFailure } from "@sallyport/contract/RunGroup"
+import { RunView } from "@sallyport/contract/RunGroup"
 import type { RunEventEncoded } from "@sallyport/core/runs/Run"
-import type { RunEventLogError } from "@sallyport/core/runs/RunEventLog"
+import type { Followed, RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import * as Schema from "effect/Schema"
 import * as EventStream from "./EventStream.ts"
+import * as Wire from "./internal/wire.ts"
 
 /**
  * @see {@link EventStream.retryDelay}
@@ -60,3 +63,38 @@ export const respond = (
   events: Stream.Stream<RunEventEncoded, RunEventLogError>,
   options: EventStream.Options
 ): HttpServerResponse.HttpServerResponse => EventStream.respondWith(Stream.mapError(events, failureOf), toWire, options)
+
+const encodeRun = Schema.encodeSync(Schema.fromJsonString(RunView))
+
+// The data of an event is passed on as it is stored.
+const followedToWire = (given: Followed<RunEventEncoded>): EventStream.WireEvent => {
+  if (given._tag === "Begun") return { id: given.cursor, event: "run", data: encodeRun(Wire.runView(given.run)) }
+  const { cursor, event: { data, kind, runId, seq }, threadId } = given
+  const of = JSON.stringify({ runId, threadId, seq: Option.getOrNull(seq) })
+  return { id: cursor, event: kind, data: `${of.slice(0, -1)},"${kind}":${data}}` }
+}
+
+/**
+ * Answers with the events of many runs as they come; see {@link EventStream.respond}. An error of the log is a last event
+ * `failure`.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
+export const respondFollowed = (
+  events: Stream.Stream<Followed<RunEventEncoded>, RunEventLogError>,
+  options: EventStream.Options
+): HttpServerResponse.HttpServerResponse =>
+  EventStream.respondWith(Stream.mapError(events, failureOf), followedToWire, options)
+
+/**
+ * Returns the event that tells a reader where its stream begins, before anything has come.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const cursorEvent = (cursor: string): EventStream.WireEvent => ({
+  id: cursor,
+  event: "cursor",
+  data: JSON.stringify({ cursor })
+})

@@ -2,15 +2,18 @@
  * Answers the endpoints of runs: starting one, following it as Server-Sent Events, finding it again, ending it.
  */
 import { endTold } from "@sallyport/contract/RunGroup"
+import type { TooManyRequests } from "@sallyport/contract/WireError"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
-import { isEnded, isRunId, type RunOwner } from "@sallyport/core/runs/Run"
-import { type ExecutedRunRequest, RunEventLog } from "@sallyport/core/runs/RunEventLog"
+import { isEnded, isRunId, latest, type RunOwner } from "@sallyport/core/runs/Run"
+import { type ExecutedRunRequest, RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import type { Session } from "@sallyport/core/access/Session"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import type { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EventStream from "./EventStream.ts"
 import * as Wire from "./internal/wire.ts"
@@ -36,6 +39,26 @@ export const layer = HttpApiBuilder.group(
     const endOf = yield* EventStream.makeEnding
     const admit = yield* EventStream.makeAdmission
     const heartbeatInterval = yield* EventStream.HeartbeatInterval
+
+    const follow = Effect.fn(
+      function*(
+        after: string | undefined,
+        threadId?: string
+      ): Effect.fn.Return<
+        HttpServerResponse.HttpServerResponse,
+        RunEventLogError | TooManyRequests,
+        CurrentSession | HttpServerRequest | Scope.Scope
+      > {
+        const session = yield* CurrentSession
+        const { cursor, events } = yield* log.followEncoded({ owner: ownerOf(session), threadId, after })
+        yield* admit(session)
+        return RunEventStream.respondFollowed(events, {
+          until: endOf(session),
+          heartbeatInterval,
+          first: after === latest ? RunEventStream.cursorEvent(cursor) : undefined
+        })
+      }
+    )
 
     return handlers.handleAll({
       start: Effect.fn(
@@ -88,6 +111,30 @@ export const layer = HttpApiBuilder.group(
           StorageFailure: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),
+      follow: Effect.fn(
+        function*({ headers, query }) {
+          return yield* follow(headers["last-event-id"] ?? query.after)
+        },
+        Effect.catchReasons("RunEventLogError", {
+          InvalidCursor: (reason) => Wire.malformedCursor(reason),
+          CursorBeyondEnd: (reason) => Wire.cursorBeyondEnd(reason),
+          CursorExpired: (reason) => Wire.cursorExpired(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      followThread: Effect.fn(
+        function*({ headers, params, query }) {
+          return yield* follow(headers["last-event-id"] ?? query.after, params.id)
+        },
+        Effect.catchReasons("RunEventLogError", {
+          InvalidCursor: (reason) => Wire.malformedCursor(reason),
+          ThreadNotFound: (reason) => Wire.threadNotFound(reason),
+          CursorBeyondEnd: (reason) => Wire.cursorBeyondEnd(reason),
+          CursorExpired: (reason) => Wire.cursorExpired(reason),
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
+          StorageFailure: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
       get: Effect.fn(
         function*({ params }) {
           return Wire.runView(yield* log.get({ runId: params.id, owner: yield* owner }))
@@ -100,13 +147,11 @@ export const layer = HttpApiBuilder.group(
       events: Effect.fn(
         function*({ headers, params, query }) {
           const session = yield* CurrentSession
-          const reader = {
-            runId: params.id,
-            // A reconnecting EventSource sends the header, beside the query that its URL was made with.
-            after: headers["last-event-id"] ?? query.after,
-            owner: ownerOf(session)
-          }
-          const run = yield* log.get(reader)
+          const named = { runId: params.id, owner: ownerOf(session) }
+          const run = yield* log.get(named)
+          // A reconnecting EventSource sends the header, beside the query that its URL was made with.
+          const asked = headers["last-event-id"] ?? query.after
+          const reader = { ...named, after: asked === latest ? String(run.lastSeq) : asked }
           if (isEnded(run.status) && reader.after === endTold) return HttpServerResponse.empty({ status: 204 })
           yield* admit(session)
           const events = yield* log.eventsEncoded(reader)
@@ -114,7 +159,11 @@ export const layer = HttpApiBuilder.group(
             // At the end of an ended run: unless its log lacks the terminal event, there is nothing to say, ever.
             if (Option.isNone(yield* Stream.runHead(events))) return HttpServerResponse.empty({ status: 204 })
           }
-          return RunEventStream.respond(events, { until: endOf(session), heartbeatInterval })
+          return RunEventStream.respond(events, {
+            until: endOf(session),
+            heartbeatInterval,
+            first: asked === latest ? RunEventStream.cursorEvent(String(run.lastSeq)) : undefined
+          })
         },
         Effect.catchReasons("RunEventLogError", {
           InvalidCursor: (reason) => Wire.malformedCursor(reason),

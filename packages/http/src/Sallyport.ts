@@ -46,7 +46,7 @@ export interface Options {
    * them elsewhere by `WebPages.layer`.
    */
   readonly pages?: Pick<WebPages.Options, "styleSheet" | "start"> | false | undefined
-  /** The largest body that a request may have. Default 1 MiB. */
+  /** The largest body that a request may have. Default 256 KiB. */
   readonly maxBodySize?: ByteSize.ByteSize | undefined
   /** Where the OpenAPI document is served, below the prefix. Default `/api/openapi.json`. */
   readonly openapiPath?: `/${string}` | undefined

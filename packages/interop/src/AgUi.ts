@@ -8,16 +8,14 @@ import { type AGUIEvent, EventType, type RunAgentInput, type RunFinishedEvent } 
 import { RunAgentInputSchema } from "@ag-ui/core/schemas"
 import type { RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError, type StartedRun } from "@sallyport/core/runs/RunEventLog"
-import { Stopping } from "@sallyport/core/Stopping"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
-import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Answers from "./internal/answers.ts"
 import { codeOf, toJson } from "./internal/interop.ts"
 import * as OpenParts from "./internal/openParts.ts"
 
@@ -204,16 +202,25 @@ export const follow = Effect.fn("AgUi.follow")(function*(
   return events.pipe(Stream.mapEffect(next), Stream.flattenIterable, Stream.mapError(problem))
 })
 
-const statuses: Readonly<Record<string, number>> = {
-  malformed_cursor: 400,
-  invalid_input: 400,
-  run_not_found: 404,
-  thread_busy: 409,
-  too_many_runs: 409,
-  cursor_beyond_end: 409,
-  cursor_expired: 410,
-  idempotency_conflict: 422
-}
+/**
+ * Reads the last run of a thread from its beginning, as {@link follow} does, and executes nothing: the one that is running,
+ * else the newest. None if the thread has no run that is still kept.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const connect = Effect.fn("AgUi.connect")(function*(
+  { owner, threadId }: Pick<FollowOptions, "owner" | "threadId">
+): Effect.fn.Return<Option.Option<Stream.Stream<Delivered, AgUiError>>, AgUiError, RunEventLog> {
+  const log = yield* RunEventLog
+  const thread = { threadId: prefix + threadId, owner }
+  const active = yield* Effect.mapError(log.activeForThread(thread), problem)
+  const [newest] = Option.isSome(active)
+    ? [active.value]
+    : yield* Effect.mapError(log.list({ ...thread, limit: 1 }), problem)
+  if (newest === undefined) return Option.none()
+  return Option.some(yield* follow({ threadId, runId: newest.idempotencyKey.slice(prefix.length), owner }))
+})
 
 /**
  * Returns a response with the status of an error, and its code and sentence as JSON.
@@ -221,14 +228,10 @@ const statuses: Readonly<Record<string, number>> = {
  * @category responses
  * @since 0.1.0
  */
-export const respondError = ({ code, message }: AgUiError): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.jsonUnsafe({ code, message }, { status: statuses[code] ?? 503 })
+export const respondError = (error: AgUiError): HttpServerResponse.HttpServerResponse => Answers.problem(error)
 
-const encoder = new TextEncoder()
-const heartbeat = encoder.encode(":\n\n")
-
-const render = ({ cursor, event }: Delivered): Uint8Array =>
-  encoder.encode(`${Option.isSome(cursor) ? `id: ${cursor.value}\n` : ""}data: ${JSON.stringify(event)}\n\n`)
+const render = ({ cursor, event }: Delivered): string =>
+  `${Option.isSome(cursor) ? `id: ${cursor.value}\n` : ""}data: ${JSON.stringify(event)}\n\n`
 
 /**
  * Returns a response with events as Server-Sent Events, with the cursor as `id`, and a comment at once and at least every
@@ -238,24 +241,24 @@ const render = ({ cursor, event }: Delivered): Uint8Array =>
  * @since 0.1.0
  */
 export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.stream(
-    events.pipe(
-      Stream.map(render),
-      Stream.merge(Stream.fromSchedule(Schedule.spaced(Duration.seconds(15))).pipe(Stream.map(() => heartbeat)), {
-        haltStrategy: "left"
-      }),
-      // A run may be quiet for long, and the head of the answer goes out with its first bytes.
-      Stream.prepend([heartbeat])
-    ),
-    {
-      contentType: "text/event-stream",
-      headers: { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" }
-    }
-  )
+  Answers.eventStream(Stream.map(events, render))
+
+const readInput = Effect.gen(function*() {
+  const request = yield* HttpServerRequest.HttpServerRequest
+  const invalid = new AgUiError({ code: "invalid_input", message: "The body must be the JSON of a RunAgentInput" })
+  const input = yield* Effect.mapError(request.json, () => invalid)
+  return isRunAgentInput(input) ? input : yield* invalid
+})
+
+const orProblem = <R>(
+  effect: Effect.Effect<HttpServerResponse.HttpServerResponse, AgUiError, R>
+): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> =>
+  Effect.catchTag(effect, "AgUiError", (error) => Effect.succeed(respondError(error)))
 
 /**
  * Handles the `POST` of an AG-UI client: starts the run, or finds the existing run of its run id, and answers with its
- * events, after the cursor in `Last-Event-ID` if there is one.
+ * events, after the cursor in `Last-Event-ID` if there is one. The answer ends with the server, and with the session that the
+ * request was let in with.
  *
  * @category operations
  * @since 0.1.0
@@ -269,13 +272,36 @@ export const handle = Effect.fn("AgUi.handle")(function*<E, R>(
   RunEventLog | HttpServerRequest.HttpServerRequest | Exclude<R, Scope.Scope>
 > {
   return yield* Effect.gen(function*() {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const invalid = new AgUiError({ code: "invalid_input", message: "The body must be the JSON of a RunAgentInput" })
-    const input = yield* Effect.mapError(request.json, () => invalid)
-    if (!isRunAgentInput(input)) return yield* invalid
+    const { headers } = yield* HttpServerRequest.HttpServerRequest
+    const input = yield* readInput
     const { runId, threadId } = input
     yield* start(input, owner, program)
-    const events = yield* follow({ threadId, runId, owner, after: request.headers["last-event-id"] })
-    return respond(Stream.interruptWhen(events, yield* Stopping))
-  }).pipe(Effect.catchTag("AgUiError", (error) => Effect.succeed(respondError(error))))
+    const events = yield* follow({ threadId, runId, owner, after: headers["last-event-id"] })
+    return respond(Stream.interruptWhen(events, yield* Answers.ending))
+  }).pipe(orProblem)
+})
+
+/**
+ * Handles the `POST` of an AG-UI client that connects to a thread, with the same input: answers with the events of the
+ * thread's last run, and with none if it has no run. It ends as that of {@link handle} does.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const handleConnect = Effect.fn("AgUi.handleConnect")(function*(
+  owner: RunOwner
+): Effect.fn.Return<
+  HttpServerResponse.HttpServerResponse,
+  never,
+  RunEventLog | HttpServerRequest.HttpServerRequest
+> {
+  return yield* Effect.gen(function*() {
+    const { threadId } = yield* readInput
+    const events = yield* connect({ threadId, owner })
+    const ending = yield* Answers.ending
+    return respond(Option.match(events, {
+      onNone: () => Stream.empty,
+      onSome: Stream.interruptWhen(ending)
+    }))
+  }).pipe(orProblem)
 })

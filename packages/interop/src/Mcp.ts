@@ -1,5 +1,6 @@
 /**
- * Keeps the messages of MCP sessions: an `EventStore` for the MCP SDK's Streamable HTTP transports.
+ * Keeps the messages of MCP sessions: an `EventStore` for the Streamable HTTP transports of both versions of the MCP SDK,
+ * for protocol versions up to 2025-11-25; see {@link protocolVersions}.
  *
  * The store of an MCP stream never learns of its end, and a session may outlive the process. The stream is therefore a
  * durable stream of `@sallyport/durable-streams`, and not a run.
@@ -13,6 +14,24 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
+
+/**
+ * Lists the versions of the protocol that use an event store: those with sessions, in which a client goes on by
+ * `Last-Event-ID`. Later ones have neither: a stream that is closed cancels its request, and a tool that works for long
+ * answers with a task (`McpTasks`).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const protocolVersions = ["2025-03-26", "2025-06-18", "2025-11-25"] as const
+
+/**
+ * Names a version of the protocol that uses an event store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ProtocolVersion = (typeof protocolVersions)[number]
 
 /**
  * Configures the session whose messages a store holds.

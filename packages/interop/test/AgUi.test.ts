@@ -1,5 +1,5 @@
-import { HttpAgent } from "@ag-ui/client"
-import { type AGUIEvent, EventType } from "@ag-ui/core"
+import { HttpAgent, runHttpRequest, transformHttpEventStream } from "@ag-ui/client"
+import { type AGUIEvent, EventType, type RunAgentInput } from "@ag-ui/core"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert, describe, it } from "@effect/vitest"
@@ -23,7 +23,7 @@ import * as Stream from "effect/Stream"
 import * as fc from "fast-check"
 import { createServer } from "node:http"
 import { network } from "../../../test-support/network.ts"
-import { counted, database, host } from "./support.ts"
+import { counted, database, host, slowly } from "./support.ts"
 
 /**
  * Fetches as the library does by default, but hides the error of a broken connection, which the library also throws
@@ -63,7 +63,52 @@ const runAgent = (
     return { code, result, text: agent.messages.map(({ content }) => content).join("") }
   })
 
+/** Connects to the last run of its thread, which the library leaves to agents of one's own. */
+class ConnectingAgent extends HttpAgent {
+  protected override connect(input: RunAgentInput) {
+    const events = runHttpRequest(() => this.fetch(`${this.url}/connect`, this.requestInit(input)))
+    return transformHttpEventStream(events)
+  }
+}
+
 describe("AgUi over a network", () => {
+  it.live("RUN-10 RUN-18: a page that connects to a thread follows its last run, without a second execution, and gets none if there is none", () =>
+    Effect.gen(function*() {
+      const server = yield* host(yield* database)
+      const wire = yield* network(server)
+      const connect = (url: string, onText: (text: string) => void = () => {}) =>
+        Effect.promise(async () => {
+          const agent = new ConnectingAgent({ url: `${url}/agui`, fetch: fetchQuietly, threadId: "thread" })
+          const result = await agent.connectAgent({}, {
+            onTextMessageContentEvent: ({ event, textMessageBuffer }) => onText(textMessageBuffer + event.delta)
+          }).then(({ result }: { readonly result: unknown }) => result, (error: unknown) => error)
+          return { result, text: agent.messages.map(({ content }) => content).join("") }
+        })
+      assert.deepStrictEqual(yield* connect(server.url), { result: undefined, text: "" })
+      yield* runAgent(server.url, "before", { n: 1, threadId: "thread" })
+      const reached = yield* Deferred.make<void>()
+      const running = yield* Effect.forkChild(runAgent(server.url, "last", {
+        n: 60,
+        threadId: "thread",
+        onText: (text) => {
+          if (text === counted(5)) Deferred.doneUnsafe(reached, Effect.void)
+        }
+      }))
+      yield* Deferred.await(reached)
+      const cut = yield* connect(wire.url, (text) => {
+        if (text === counted(10)) wire.cut()
+      })
+      assert.instanceOf(cut.result, Error)
+      wire.join(server)
+      const whole = { result: { counted: 60 }, text: counted(60) }
+      assert.deepStrictEqual(yield* connect(wire.url), whole)
+      yield* Fiber.join(running)
+      assert.deepStrictEqual(yield* connect(server.url), whole)
+      assert.strictEqual((yield* server.executions).begun, 2)
+      const broken = yield* Effect.promise(() => fetch(`${server.url}/agui/connect`, { method: "POST", body: "{}" }))
+      assert.strictEqual(broken.status, 400)
+    }))
+
   it.live("RUN-01 L-70: a client that is cut off runs again with the same id, and gets the whole run without a second one", () =>
     Effect.gen(function*() {
       const server = yield* host(yield* database)
@@ -207,21 +252,6 @@ describe("AgUi on a server that stops", () => {
 
 const layer = RunEventLog.layer.pipe(Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer]))
 
-/** Answers late, as a store behind a network does. */
-const slowly = (delayMillis: number) =>
-  RunEventLog.layer.pipe(
-    Layer.provide(Layer.effect(
-      RunEventRepository.RunEventRepository,
-      Effect.map(RunEventRepository.RunEventRepository, (repository) => ({
-        ...repository,
-        append: (options: Parameters<typeof repository.append>[0]) =>
-          Effect.delay(repository.append(options), delayMillis),
-        read: (options: Parameters<typeof repository.read>[0]) => Effect.delay(repository.read(options), delayMillis)
-      }))
-    )),
-    Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer])
-  )
-
 describe("AgUi in one process", () => {
   const owner = { subject: "someone" }
   const input = { threadId: "thread", runId: "run", state: {}, messages: [], tools: [], context: [] }
@@ -360,6 +390,11 @@ describe("AgUi in one process", () => {
                       (events) => Stream.runCollect(events)
                     )
                   const whole = yield* follow()
+                  const connected = yield* AgUi.connect({ threadId: "thread", owner })
+                  assert.deepStrictEqual(
+                    yield* Stream.runCollect(Option.getOrElse(connected, () => Stream.empty)),
+                    whole
+                  )
                   assert.isUndefined(yield* verified(whole.map(({ event }) => event)))
                   const last = whole.at(-1)?.event.type
                   assert.strictEqual(

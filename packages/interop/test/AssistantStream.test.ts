@@ -5,7 +5,9 @@ import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import { AssistantMessageAccumulator, DataStreamDecoder } from "assistant-stream"
 import {
+  createResumableAssistantStreamResponse,
   createResumableStreamContext,
+  createResumeAssistantStreamResponse,
   ResumableStreamError,
   type ResumableStreamStore
 } from "assistant-stream/resumable"
@@ -13,9 +15,11 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import { TestClock } from "effect/testing"
+import * as fc from "fast-check"
 import { network } from "../../../test-support/network.ts"
-import { collect, counted, database, host } from "./support.ts"
+import { collect, counted, cutting, database, host, slowly } from "./support.ts"
 
 const owner = { subject: "someone" }
 
@@ -222,4 +226,80 @@ describe("AssistantStream in one process", () => {
       assert.strictEqual(yield* codeOf(store.status("not an id")), "invalid-id")
       yield* Effect.promise(() => store.delete("unknown"))
     }).pipe(Effect.provide(layer)))
+
+  it.live(
+    "C-70: a reader has the same message wherever it is cut off or its stream is deleted, and however slow the store is",
+    () =>
+      Effect.promise(() =>
+        fc.assert(
+          fc.asyncProperty(
+            fc.array(fc.string({ unit: "grapheme", maxLength: 6 }), { maxLength: 8 }),
+            fc.constantFrom("done" as const, "thrown" as const, "deleted" as const),
+            fc.array(fc.nat(400), { maxLength: 4 }),
+            fc.constantFrom(0, 3, 10),
+            (texts, how, cuts, delayMillis) =>
+              Effect.runPromise(
+                Effect.gen(function*() {
+                  const context = createResumableStreamContext({ store: yield* AssistantStream.make({ owner }) })
+                  let executed = 0
+                  const serve: typeof fetch = async (_input, init) =>
+                    init?.method === "POST"
+                      ? createResumableAssistantStreamResponse({
+                        context,
+                        streamId: "stream",
+                        callback: async (controller) => {
+                          executed++
+                          for (const text of texts) {
+                            controller.appendText(text)
+                            await new Promise((resolve) => setTimeout(resolve, 1))
+                          }
+                          if (how === "thrown") throw new Error("The model is out of order")
+                          if (how === "deleted") await context.delete("stream")
+                        }
+                      })
+                      : createResumeAssistantStreamResponse({ context, streamId: "stream" })
+                  /** Reads an answer to its end, by the library's own decoder: its parts, and whether it is whole. */
+                  const read = async (fetch: typeof globalThis.fetch, method: string) => {
+                    const response = await fetch("http://127.0.0.1/", { method })
+                    if (response.status === 404) return { missing: true, parts: [] }
+                    // The library's decoder may wait for ever for the rest of what was cut off.
+                    const { body } = new Response(await response.text())
+                    if (body === null) throw new Error("The response has no body")
+                    let parts: unknown = []
+                    const messages = body.pipeThrough(new DataStreamDecoder()).pipeThrough(
+                      new AssistantMessageAccumulator()
+                    )
+                    for await (const message of messages) {
+                      parts = message.parts.map((part) => part.type === "text" ? part.text : part.type)
+                    }
+                    return { missing: false, parts }
+                  }
+                  const broken = cutting(serve, cuts)
+                  const persist = async () => {
+                    for (let method = "POST";; method = "GET") {
+                      try {
+                        return await read(broken, method)
+                      } catch (error) {
+                        if (!(error instanceof TypeError)) return { missing: false, parts: String(error) }
+                      }
+                    }
+                  }
+                  const seen = yield* Effect.promise(persist)
+                  const whole = yield* Effect.promise(() =>
+                    read(serve, "GET").catch((error: unknown) => ({
+                      missing: false,
+                      parts: String(error)
+                    }))
+                  )
+                  if (how === "deleted") assert.isTrue(whole.missing)
+                  else assert.deepStrictEqual(seen, whole)
+                  assert.strictEqual(executed, 1)
+                }).pipe(Effect.provide(Layer.merge(slowly(delayMillis), Logger.layer([]))))
+              )
+          ),
+          { numRuns: 40 }
+        )
+      ),
+    60_000
+  )
 })

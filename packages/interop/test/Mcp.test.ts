@@ -1,7 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
-import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
+import { type JSONRPCMessage, SUPPORTED_PROTOCOL_VERSIONS } from "@modelcontextprotocol/sdk/types.js"
+import {
+  type EventStore,
+  McpServer,
+  SUPPORTED_PROTOCOL_VERSIONS as secondVersions,
+  WebStandardStreamableHTTPServerTransport
+} from "@modelcontextprotocol/server"
 import * as Mcp from "@sallyport/interop/Mcp"
 import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
@@ -124,6 +130,37 @@ const replay = (store: Effect.Success<ReturnType<typeof Mcp.make>>, after: strin
 
 describe("Mcp in one process", () => {
   const options = { owner: { subject: "someone" }, session: "session" }
+
+  it.effect("C-70: the versions that use the store are those of both SDKs that have sessions, and both take it", () =>
+    Effect.gen(function*() {
+      const eventStore: EventStore = yield* Mcp.make(options)
+      const transport = new WebStandardStreamableHTTPServerTransport({
+        eventStore,
+        sessionIdGenerator: () => "session"
+      })
+      // Their own lists have the versions before Streamable HTTP too.
+      const sessions = (versions: ReadonlyArray<string>) =>
+        versions.filter((version) => version >= "2025-03-26").toSorted()
+      assert.deepStrictEqual(sessions(SUPPORTED_PROTOCOL_VERSIONS), [...Mcp.protocolVersions])
+      assert.deepStrictEqual(sessions(secondVersions), [...Mcp.protocolVersions])
+      const server = new McpServer({ name: "server", version: "1.0.0" })
+      yield* Effect.promise(() => server.connect(transport))
+      const response = yield* Effect.promise(() =>
+        transport.handleRequest(
+          new Request("http://127.0.0.1/mcp", {
+            method: "POST",
+            headers: { "content-type": "application/json", accept: "application/json, text/event-stream" },
+            body: JSON.stringify({
+              jsonrpc: "2.0",
+              id: 1,
+              method: "initialize",
+              params: { protocolVersion: "2025-11-25", capabilities: {}, clientInfo: { name: "c", version: "1.0.0" } }
+            })
+          })
+        ).then((response) => response.text())
+      )
+      assert.match(response, /^id: .+\..+\./m)
+    }).pipe(Effect.provide(layer)))
 
   it.effect("messages handed over at once keep their order, and each stream has its own", () =>
     Effect.gen(function*() {

@@ -8,6 +8,7 @@ import {
   replayRunStream,
   resumeServerSentEventsResponse,
   type StreamChunk,
+  StreamProcessor,
   toServerSentEventsResponse
 } from "@tanstack/ai"
 import { fetchServerSentEvents } from "@tanstack/ai-client"
@@ -15,8 +16,10 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as fc from "fast-check"
 import { network } from "../../../test-support/network.ts"
-import { collect, counted, database, host } from "./support.ts"
+import { collect, counted, cutting, database, host, slowly } from "./support.ts"
 
 const reconnect = { delayMs: 20, maxAttempts: 200 }
 
@@ -30,6 +33,10 @@ const join = (url: string, runId: string) => {
   if (joinRun === undefined) throw new Error("The connection can't join a run")
   return joinRun(runId)
 }
+
+/** Leaves out what differs between the reader that wrote a run and another. */
+const plain = ({ timestamp: _timestamp, ...chunk }: StreamChunk) =>
+  chunk.type === EventType.RUN_ERROR && chunk.code === "aborted" ? { ...chunk, message: "aborted" } : chunk
 
 const textOf = (chunks: ReadonlyArray<StreamChunk>): string =>
   chunks.map((chunk) => chunk.type === EventType.TEXT_MESSAGE_CONTENT ? chunk.delta : "").join("")
@@ -267,4 +274,103 @@ describe("TanstackAi in one process", () => {
       const error = yield* Effect.flip(TanstackAi.make(new Request("http://localhost/", { method: "POST" }), { owner }))
       assert.strictEqual(error.code, "run_id_missing")
     }).pipe(Effect.provide(layer)))
+
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant("text" as const), text: fc.string({ unit: "grapheme", maxLength: 5 }) }),
+    fc.record({ kind: fc.constant("tool" as const), text: fc.constantFrom("{}", "{\"a\":1}") }),
+    fc.record({ kind: fc.constant("custom" as const), text: fc.string({ maxLength: 5 }) })
+  )
+
+  /** Builds the messages of a run by the library's own processor. */
+  const messagesOf = (chunks: ReadonlyArray<StreamChunk>) => {
+    const processor = new StreamProcessor()
+    for (const chunk of chunks) processor.processChunk(chunk)
+    return processor.getMessages().map(({ parts, role }) => ({ role, parts }))
+  }
+
+  it.live(
+    "C-70: a client has the same run wherever it is cut off or stopped, and however slow the store is",
+    () =>
+      Effect.promise(() =>
+        fc.assert(
+          fc.asyncProperty(
+            fc.array(step, { maxLength: 8 }),
+            fc.constantFrom("returned" as const, "thrown" as const, "stopped" as const),
+            fc.array(fc.nat(1_500), { maxLength: 5 }),
+            fc.constantFrom(1, 3),
+            fc.constantFrom(0, 3, 10),
+            (steps, how, cuts, batch, delayMillis) =>
+              Effect.runPromise(
+                Effect.gen(function*() {
+                  const log = yield* RunEventLog.RunEventLog
+                  const run = Effect.runPromiseWith(yield* Effect.context<RunEventLog.RunEventLog>())
+                  let generated = 0
+                  async function* generate(): AsyncIterable<StreamChunk> {
+                    generated++
+                    yield { type: EventType.RUN_STARTED, threadId: "thread", runId: "run" }
+                    for (const [index, { kind, text }] of steps.entries()) {
+                      const id = `part${index}`
+                      if (kind === "custom") yield { type: EventType.CUSTOM, name: "custom", value: { text } }
+                      if (kind === "text") {
+                        yield { type: EventType.TEXT_MESSAGE_START, messageId: id, role: "assistant" }
+                        yield { type: EventType.TEXT_MESSAGE_CONTENT, messageId: id, delta: text }
+                        yield { type: EventType.TEXT_MESSAGE_END, messageId: id }
+                      }
+                      if (kind === "tool") {
+                        yield {
+                          type: EventType.TOOL_CALL_START,
+                          toolCallId: id,
+                          toolCallName: "tool",
+                          toolName: "tool"
+                        }
+                        yield { type: EventType.TOOL_CALL_ARGS, toolCallId: id, delta: text }
+                        yield { type: EventType.TOOL_CALL_END, toolCallId: id }
+                      }
+                      await new Promise((resolve) => setTimeout(resolve, 1))
+                    }
+                    if (how === "thrown") throw new Error("The model is out of order")
+                    if (how === "stopped") {
+                      await run(log.abort({ threadId: "tanstack-ai/run", idempotencyKey: "tanstack-ai/run", owner }))
+                    }
+                    yield { type: EventType.RUN_FINISHED, threadId: "thread", runId: "run" }
+                  }
+                  const serve: typeof fetch = async (input, init) => {
+                    const request = new Request(input, init)
+                    const adapter = await run(TanstackAi.make(request, { owner }))
+                    if (request.method === "GET") return resumeServerSentEventsResponse({ adapter })
+                    return toServerSentEventsResponse(generate(), { durability: { adapter, batch } })
+                  }
+                  const connection = (fetchClient: typeof fetch) =>
+                    fetchServerSentEvents("http://127.0.0.1/tanstack", {
+                      reconnect: { delayMs: 1, maxAttempts: 200 },
+                      fetchClient
+                    })
+                  const broken = connection(cutting(serve, cuts))
+                  const follow = Effect.suspend(() =>
+                    collect(broken.connect([], {}, undefined, { threadId: "thread", runId: "run" }))
+                  )
+                  // The library gives up if it is cut off before the first event, and is called again.
+                  const seen = yield* Effect.retry(Effect.catchDefect(follow, Effect.fail), { times: 5 })
+                  const { joinRun } = connection(serve)
+                  assert.isDefined(joinRun)
+                  const whole = yield* collect(joinRun?.("run") ?? [])
+                  assert.deepStrictEqual(seen.map(plain), whole.map(plain))
+                  assert.deepStrictEqual(messagesOf(seen), messagesOf(whole))
+                  const terminal = ({ type }: StreamChunk) =>
+                    type === EventType.RUN_FINISHED || type === EventType.RUN_ERROR
+                  assert.deepStrictEqual(seen.filter(terminal), seen.slice(-1))
+                  assert.strictEqual(
+                    seen.at(-1)?.type,
+                    how === "returned" ? EventType.RUN_FINISHED : EventType.RUN_ERROR
+                  )
+                  if (how === "stopped") assert.strictEqual(errorOf(seen), "aborted")
+                  assert.strictEqual(generated, 1)
+                }).pipe(Effect.provide(Layer.merge(slowly(delayMillis), Logger.layer([]))))
+              )
+          ),
+          { numRuns: 40 }
+        )
+      ),
+    60_000
+  )
 })

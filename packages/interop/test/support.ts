@@ -1,7 +1,11 @@
 /**
  * Runs the host program as a separate process, and sends the tests' requests to it.
  */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as NPath from "node:path"
 import { fileURLToPath } from "node:url"
 import { program, temporaryDirectory } from "../../../test-support/programs.ts"
@@ -34,3 +38,43 @@ export const collect = <A>(iterable: AsyncIterable<A>, listen: (items: ReadonlyA
     }
     return items
   })
+
+/** Provides the run log on a store that answers late, as one behind a network does. */
+export const slowly = (delayMillis: number): Layer.Layer<RunEventLog.RunEventLog> =>
+  RunEventLog.layer.pipe(
+    Layer.provide(Layer.effect(
+      RunEventRepository.RunEventRepository,
+      Effect.map(RunEventRepository.RunEventRepository, (repository) => ({
+        ...repository,
+        append: (options: Parameters<typeof repository.append>[0]) =>
+          Effect.delay(repository.append(options), delayMillis),
+        read: (options: Parameters<typeof repository.read>[0]) => Effect.delay(repository.read(options), delayMillis)
+      }))
+    )),
+    Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer])
+  )
+
+/** Cuts the bodies of answers off, each after the next of some numbers of bytes; after the last none is cut. */
+export const cutting = (fetch: typeof globalThis.fetch, cuts: ReadonlyArray<number>): typeof globalThis.fetch => {
+  const left = [...cuts]
+  return async (input, init) => {
+    const response = await fetch(input, init)
+    const { body } = response
+    if (body === null) return response
+    let bytes = left.shift() ?? Infinity
+    const reader = body.getReader()
+    const cut = new ReadableStream<Uint8Array>({
+      pull: async (controller) => {
+        const { done, value } = await reader.read()
+        if (done) return controller.close()
+        controller.enqueue(value.subarray(0, bytes))
+        bytes -= value.length
+        if (bytes > 0) return
+        await reader.cancel()
+        controller.error(new TypeError("network error"))
+      },
+      cancel: () => reader.cancel()
+    })
+    return new Response(cut, response)
+  }
+}

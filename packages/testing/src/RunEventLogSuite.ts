@@ -205,6 +205,28 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ])
       }).pipe(Effect.provide(build({}))))
 
+    it.live("RUN-22 RUN-07: a run that interrupts ends what a process left behind as stale, and what can go on as aborted", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const left = yield* log.start(request("left", "left"))
+        const resumable = yield* log.start({ ...request("resumable", "resumable"), resumable: true })
+        yield* Effect.sleep("600 millis")
+        const interrupt = (threadId: string) =>
+          log.start({ ...request(`${threadId} next`, threadId), whenBusy: "interrupt" })
+        for (const threadId of ["left", "resumable"]) assert.deepInclude(yield* interrupt(threadId), { created: true })
+        const live = yield* log.start(request("live", "live"))
+        assert.deepInclude(yield* interrupt("live"), { created: true })
+        const ends = yield* Effect.forEach(
+          [left, resumable, live],
+          ({ run }) => Effect.map(log.get({ runId: run.runId }), ({ endReason, status }) => [status, endReason])
+        )
+        assert.deepStrictEqual(ends, [
+          ["failed", RunEventLog.staleRun],
+          ["aborted", RunEventLog.interruptedByRun],
+          ["aborted", RunEventLog.interruptedByRun]
+        ])
+      }).pipe(Effect.provide(build({ heartbeatInterval: "100 millis", lease: "500 millis" }))))
+
     it.live("RUN-22 RUN-05: runs that wait behind a process that died get their turns", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -282,6 +304,223 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         return [yield* service, yield* service] as const
       })
     const two = Effect.map(twoWith({}), ([one, other]) => [one.log, other.log] as const)
+
+    type FollowedSeen = ReadonlyArray<RunEventLog.Followed>
+    const isLast = (one: RunEventLog.Followed) =>
+      one._tag === "Event" && one.event.kind === "end" && Object(one.event.data).result === "last"
+    /** Follows runs until so many have ended with the result `last`, from node to node, and stops after as many as the cuts say. */
+    const followed = (
+      logs: ReadonlyArray<RunEventLog.RunEventLog["Service"]>,
+      options: RunEventLog.FollowOptions & { readonly cuts: ReadonlyArray<number>; readonly lasts: number }
+    ): Effect.Effect<FollowedSeen, RunEventLog.RunEventLogError> =>
+      Effect.gen(function*() {
+        const seen: Array<RunEventLog.Followed> = []
+        const { cuts, lasts, owner, threadId } = options
+        let after = options.after
+        for (let round = 0; seen.filter(isLast).length < lasts; round++) {
+          const log = logs[round % logs.length]
+          if (log === undefined) break
+          const { cursor, events } = yield* log.follow({ owner, threadId, after })
+          after = cursor
+          // What comes in one page with the last that is taken is lost, as on a connection that is cut.
+          let left = lasts - seen.filter(isLast).length
+          const part = yield* events.pipe(
+            Stream.take(cuts[round % cuts.length] ?? 1),
+            Stream.takeUntil((one) => isLast(one) && --left === 0),
+            Stream.runCollect
+          )
+          seen.push(...part)
+          after = part.at(-1)?.cursor ?? after
+        }
+        return seen
+      })
+    const ofRun = (seen: FollowedSeen, runId: string) =>
+      seen.flatMap((one) => (one._tag === "Begun" ? one.run.runId : one.event.runId) === runId ? [one] : [])
+    const seqOf = (one: RunEventLog.Followed) => one._tag === "Begun" ? "begun" : Option.getOrUndefined(one.event.seq)
+
+    const Step = Schema.Struct({
+      thread: Schema.Literals(["a", "b"]),
+      does: Schema.Literals(["start", "interrupt", "enqueue", "append", "end", "abort"]),
+      node: Schema.Literals([0, 1])
+    })
+    it.live.prop(
+      "RUN-23 RUN-08 L-83: one cursor follows a thread, or all of an owner's runs, whatever starts, ends and cuts between",
+      [
+        Schema.Array(Step).check(Schema.isMinLength(10), Schema.isMaxLength(40)),
+        Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 9 }))).check(
+          Schema.isMinLength(1),
+          Schema.isMaxLength(6)
+        ),
+        Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 7 }))
+      ],
+      ([steps, cuts, pageSize]) =>
+        Effect.gen(function*() {
+          const logs = (yield* twoWith({ pageSize, heartbeatInterval: "50 millis" })).map(({ log }) => log)
+          const [one] = logs
+          if (one === undefined) return
+          for (const threadId of ["a", "b"]) {
+            yield* one.execute(
+              request(`first ${threadId}`, threadId),
+              (run) => Effect.asVoid(run.appendAll([1, 2, 3]))
+            )
+            const { run } = yield* one.start({ ...request(threadId), owner: { subject: "stranger" } })
+            yield* one.append({ ...run, events: ["not theirs"] })
+          }
+          const readers = yield* Effect.forEach([undefined, "a", "b", undefined], (threadId, index) =>
+            Effect.map(
+              Effect.forkChild(
+                followed(index < 3 ? logs : [one], {
+                  owner,
+                  threadId,
+                  cuts: index < 3 ? cuts : [1_000],
+                  lasts: threadId === undefined ? 2 : 1
+                }),
+                { startImmediately: true }
+              ),
+              (fiber) => ({ threadId, fiber })
+            ))
+          for (const [index, { does, node, thread }] of steps.entries()) {
+            const log = logs[node] ?? one
+            const active = Option.getOrUndefined(yield* log.activeForThread({ owner, threadId: thread }))
+            const ignored = <A>(call: Effect.Effect<A, RunEventLog.RunEventLogError>) => Effect.ignore(call)
+            if (does === "enqueue") {
+              yield* ignored(log.execute(
+                { ...request(`${index}`, thread), whenBusy: "enqueue" },
+                (run) =>
+                  Effect.ignore(Effect.andThen(run.append(index), Effect.andThen(Effect.yieldNow, run.append(index))))
+              ))
+            } else if (does === "start" || does === "interrupt") {
+              const whenBusy = does === "start" ? "reject" : "interrupt"
+              yield* ignored(log.start({ ...request(`${index}`, thread), whenBusy }))
+            } else if (active === undefined) continue
+            else if (does === "append") yield* ignored(log.append({ ...active, events: [index, index] }))
+            else if (does === "end") yield* ignored(log.finish({ ...active, end: { status: "succeeded" } }))
+            else yield* ignored(log.abort({ runId: active.runId }))
+          }
+          for (const threadId of ["a", "b"]) {
+            for (const status of ["queued", "running"] as const) {
+              for (const { runId } of yield* one.list({ owner, threadId, status })) yield* one.abort({ runId })
+            }
+            const { run } = yield* one.start({ ...request(`last ${threadId}`, threadId), whenBusy: "interrupt" })
+            yield* one.finish({ ...run, end: { status: "succeeded", result: "last" } })
+          }
+          for (const { fiber, threadId } of readers) {
+            const seen = yield* Fiber.join(fiber)
+            const runs = yield* one.list({ owner, threadId })
+            assert.strictEqual(new Set(seen.map(({ cursor }) => cursor)).size, seen.length)
+            assert.strictEqual(seen.filter(({ _tag }) => _tag === "Begun").length, runs.length)
+            const firsts: Array<{ readonly run: Run.Run; readonly at: number; readonly atMillis: number }> = []
+            for (const run of runs) {
+              const stored = yield* Stream.runCollect(Stream.unwrap(one.events(run)))
+              const given = ofRun(seen, run.runId)
+              assert.deepStrictEqual(given.map(seqOf), ["begun", ...seqs(stored)], run.idempotencyKey)
+              const first = seen.findIndex((one) => one._tag === "Event" && one.event.runId === run.runId)
+              firsts.push({ run, at: first, atMillis: stored[0]?.atMillis ?? 0 })
+            }
+            for (const { at, atMillis, run } of firsts) {
+              for (const other of runs) {
+                const end = seen.findLastIndex((one) => one._tag === "Event" && one.event.runId === other.runId)
+                const endedAt = other.completedAt?.epochMilliseconds ?? Infinity
+                // One that interrupts overtakes those that wait.
+                const isBefore = other.startedAt.epochMilliseconds < run.startedAt.epochMilliseconds
+                if (other.threadId === run.threadId && isBefore && endedAt < atMillis) assert.isBelow(end, at)
+              }
+            }
+          }
+        }).pipe(Effect.scoped),
+      { arbitrary: { runs: 6 } }
+    )
+
+    it.live("RUN-23 RUN-25: a reader of many runs may begin with what comes next, and its answer says where that is", () =>
+      Effect.gen(function*() {
+        const [log, other] = yield* two
+        const a = yield* log.start(request("a"))
+        const b = yield* log.start(request("b"))
+        const ended = yield* log.start(request("ended"))
+        yield* log.append({ ...a.run, events: [1, 2] })
+        yield* log.finish({ ...ended.run, end: { status: "succeeded" } })
+        const latest = yield* other.follow({ owner, after: "latest" })
+        const thread = yield* other.follow({ owner, threadId: "a", after: "latest" })
+        yield* log.append({ ...a.run, events: [3] })
+        yield* log.finish({ ...b.run, end: { status: "succeeded" } })
+        const c = yield* log.start(request("c"))
+        yield* log.finish({ ...c.run, end: { status: "succeeded", result: "last" } })
+        const seen = yield* Stream.runCollect(Stream.takeUntil(latest.events, isLast))
+        const again = yield* followed([log], { owner, after: latest.cursor, cuts: [1], lasts: 1 })
+        for (const given of [seen, again]) {
+          assert.deepStrictEqual(ofRun(given, a.run.runId).map(seqOf), [3])
+          assert.deepStrictEqual(ofRun(given, b.run.runId).map(seqOf), [1])
+          assert.deepStrictEqual(ofRun(given, c.run.runId).map(seqOf), ["begun", 1])
+          assert.strictEqual(given.length, 4)
+        }
+        const ofThread = yield* thread.events.pipe(Stream.take(1), Stream.runCollect)
+        assert.deepStrictEqual(ofThread.map(seqOf), [3])
+      }).pipe(Effect.scoped))
+
+    it.live("RUN-23 RUN-11 RUN-18: each kind of bad cursor of many runs has its own answer, and so has a thread without runs", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const why = (options: Partial<RunEventLog.FollowOptions>) =>
+          Effect.map(Effect.flip(log.follow({ owner, ...options })), ({ reason }) => reason._tag)
+        const { run } = yield* log.start(request("a"))
+        yield* log.append({ ...run, events: [1, 2] })
+        const cursors = { owner: "", thread: "" }
+        for (const kind of ["owner", "thread"] as const) {
+          const { events } = yield* log.follow(kind === "owner" ? { owner } : { owner, threadId: "a" })
+          const seen = yield* events.pipe(Stream.take(2), Stream.runCollect)
+          cursors[kind] = seen.at(-1)?.cursor ?? ""
+          // What is not a whole cursor is none.
+          for (const cut of [`${cursors[kind]}-`, `${cursors[kind]}.1`, cursors[kind].replace("-", "--")]) {
+            assert.strictEqual(yield* why({ after: cut }), "InvalidCursor")
+          }
+        }
+        assert.strictEqual(yield* why({ after: cursors.thread }), "InvalidCursor")
+        assert.strictEqual(yield* why({ threadId: "a", after: cursors.owner }), "InvalidCursor")
+        for (
+          const after of [
+            "",
+            "-1",
+            "1e3",
+            "1",
+            "x",
+            "o",
+            "o-1.1",
+            "o1-2.1",
+            "oz-1.1-1.1",
+            "ozzzzzzzzzzz",
+            "o1 ",
+            "O1",
+            "\u0000"
+          ]
+        ) {
+          assert.strictEqual(yield* why({ after }), "InvalidCursor", after)
+        }
+        assert.strictEqual(yield* why({ after: "ozzzzzzzzz" }), "CursorBeyondEnd")
+        assert.strictEqual(yield* why({ after: cursors.owner.replace(/\..*$/, ".3") }), "CursorBeyondEnd")
+        assert.strictEqual(yield* why({ threadId: "none" }), "ThreadNotFound")
+        assert.strictEqual(yield* why({ threadId: "a", owner: { subject: "stranger" } }), "ThreadNotFound")
+        assert.strictEqual(yield* why({ threadId: "" }), "InvalidInput")
+        // An empty list of runs is none that is missing: it waits for the first.
+        const stranger = yield* log.follow({ owner: { subject: "stranger" } })
+        assert.strictEqual(stranger.cursor, "o0")
+
+        yield* log.finish({ ...run, end: { status: "succeeded" } })
+        yield* Effect.sleep("5 millis")
+        const swept = Effect.repeat(log.sweep({ limit: 100 }), { until: ({ events }) => events > 0 })
+        yield* swept
+        assert.strictEqual(yield* why({ after: cursors.owner }), "CursorExpired")
+        assert.strictEqual(yield* why({ threadId: "a", after: cursors.thread }), "CursorExpired")
+        // What no reader has begun with is left out.
+        const next = yield* log.start(request("b", "a"))
+        const { events } = yield* log.follow({ owner, threadId: "a" })
+        const [begun] = yield* events.pipe(Stream.take(1), Stream.runCollect)
+        assert.strictEqual(begun?._tag === "Begun" ? begun.run.runId : "", next.run.runId)
+      }).pipe(Effect.provide(build({
+        heartbeatInterval: "1 millis",
+        lease: "2 millis",
+        reconnectWindow: "3 millis",
+        retention: "4 millis"
+      }))))
 
     it.live("RUN-08: a reader follows a run that another process writes", () =>
       Effect.gen(function*() {

@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import {
   type AppendItem,
   type AppendOutcome,
+  type FollowedRuns,
   RunEventRepository,
   type RunRow,
   type StartOptions,
@@ -322,6 +323,67 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     )
 
     test(
+      "RUN-23 RUN-14: runs of an owner start one after another, and a follower finds the next, those it knows, and those alive",
+      Effect.gen(function*() {
+        const hints: Queue.Queue<WakeUp> = yield* Queue.unbounded<WakeUp>()
+        const listening = use((repository) => Stream.runForEach(repository.wakeups, (hint) => Queue.offer(hints, hint)))
+        yield* Effect.forkScoped(listening)
+        assert.strictEqual(yield* Queue.take(hints), "anything")
+        yield* started({ ownerKey: "another", threadId: "a" })
+        const all = yield* Effect.all(
+          Array.from(
+            { length: 12 },
+            (_, index) =>
+              use((repository) => repository.start(request({ threadId: index % 2 === 0 ? "a" : `${index}` })))
+          ),
+          everyone
+        )
+        const runs = all.flatMap((one) => one._tag === "Created" ? [one.run] : [])
+          .toSorted((a, b) => a.startedAtMillis - b.startedAtMillis)
+        assert.strictEqual(runs.length, 7)
+        assert.strictEqual(new Set(runs.map((run) => run.startedAtMillis)).size, 7)
+        const [first, second] = runs
+        const newest = runs.at(-1)
+        if (first === undefined || second === undefined || newest === undefined) return
+        const list = (which: FollowedRuns, threadId?: string) =>
+          Effect.map(
+            use((repository) => repository.listFollowed({ ownerKey: "owner", threadId, which })),
+            (rows) => rows.map(({ runId }) => runId)
+          )
+        const ids = (rows: ReadonlyArray<RunRow>) => rows.map(({ runId }) => runId)
+        const after = (startedAtMillis: number, limit: number) => ({ _tag: "After", startedAtMillis, limit }) as const
+        assert.deepStrictEqual(yield* list(after(0, 3)), ids(runs.slice(0, 3)))
+        assert.deepStrictEqual(yield* list(after(first.startedAtMillis, 100)), ids(runs.slice(1)))
+        assert.deepStrictEqual(yield* list(after(newest.startedAtMillis, 100)), [])
+        const ofThread = runs.filter(({ threadId }) => threadId === "a")
+        assert.strictEqual(ofThread.length, 1)
+        assert.deepStrictEqual(yield* list(after(0, 1), "a"), ids(ofThread))
+        const at = [newest, first].map((run) => run.startedAtMillis)
+        assert.deepStrictEqual(yield* list({ _tag: "At", startedAtMillis: [...at, 1] }), ids([first, newest]))
+        assert.deepStrictEqual(yield* list({ _tag: "At", startedAtMillis: at }, "none"), [])
+        const newestOf = use((repository) => repository.newestStarts(["owner", "nobody", "another"]))
+        assert.strictEqual((yield* newestOf).get("owner"), newest.startedAtMillis)
+        assert.deepStrictEqual(Array.from((yield* newestOf).keys()).toSorted(), ["another", "owner"])
+
+        // A hint names the owner, with the start of the newest run at least, or may mean anything.
+        while (true) {
+          const hint = yield* Queue.take(hints)
+          if (hint === "anything" || (hint.get("owner") ?? 0) >= newest.startedAtMillis) break
+        }
+
+        yield* finish(first)
+        const waiting = expectRun(yield* enqueue({ threadId: second.threadId }))
+        assert.deepStrictEqual(yield* list({ _tag: "Alive" }), ids([...runs.slice(1), waiting]))
+        assert.deepStrictEqual(yield* list({ _tag: "Alive" }, second.threadId), ids([second, waiting]))
+        // The order holds whatever a clock does: what is kept is never later than what comes.
+        yield* use((repository) => repository.sweep({ limit: 100, retentionMillis: past, tombstoneMillis: long }))
+        assert.deepStrictEqual(yield* list(after(0, 100)), ids([...runs.slice(1), waiting]))
+        assert.deepStrictEqual(yield* list({ _tag: "At", startedAtMillis: [first.startedAtMillis] }), [])
+        assert.isAbove((yield* started({ threadId: "last" })).startedAtMillis, waiting.startedAtMillis)
+      }).pipe(Effect.scoped)
+    )
+
+    test(
       "RUN-22: of many that queue and take turns at once one runs at a time, and each runs once",
       Effect.gen(function*() {
         const outcomes = yield* Effect.all(Array.from({ length: 12 }, () => enqueue({}, 8)), everyone)
@@ -431,7 +493,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         // One that is stale has failed, and was not interrupted.
         const dead = yield* started({ threadId: "dead", leaseMillis: past })
         const after = yield* interrupt({ threadId: "dead", stale: staleEnd })
-        assert.strictEqual(after._tag === "Created" ? after.interrupted : "", undefined)
+        assert.deepInclude(after, { interrupted: undefined, stale: dead.runId })
         assert.deepInclude(yield* get(dead), { status: "failed", endReason: "stale_run" })
       })
     )

@@ -81,6 +81,7 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   StorageFailure: "Unavailable",
   SubjectNotAllowed: "InvalidInput",
   ThreadBusy: "Conflict",
+  ThreadNotFound: "NotFound",
   TicketRefused: "SignedOut",
   TooManyAttempts: "Conflict",
   TooManyOpenLinks: "Conflict",

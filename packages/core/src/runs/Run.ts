@@ -6,6 +6,7 @@
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Input from "../Input.ts"
 import * as Text from "../Text.ts"
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
@@ -240,7 +241,7 @@ export type RunQuestion = typeof RunQuestion.Type
  * @category models
  * @since 0.1.0
  */
-export const RunAnswer = Schema.Struct({ name: key, value: Schema.Json })
+export const RunAnswer = Schema.Struct({ name: key, value: Input.json })
 /**
  * @see {@link RunAnswer}
  *
@@ -345,3 +346,11 @@ export interface RunEventEncoded extends Omit<RunEvent, "data"> {
  */
 export const parseCursor = (text: string): Option.Option<number> =>
   /^(?:0|[1-9][0-9]{0,15})$/.test(text) ? Option.liftPredicate(Number(text), Number.isSafeInteger) : Option.none()
+
+/**
+ * Stands for the cursor of a reader that begins with what comes next.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const latest = "latest"

@@ -24,6 +24,8 @@ import type {
   EngineRuns,
   EventsOptions,
   ExecutedRunRequest,
+  FollowedRuns,
+  FollowOptions,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -51,6 +53,9 @@ export type {
   EngineRuns,
   EventsOptions,
   ExecutedRunRequest,
+  Followed,
+  FollowedRuns,
+  FollowOptions,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -79,6 +84,7 @@ export {
   ShuttingDown,
   StorageFailure,
   ThreadBusy,
+  ThreadNotFound,
   TooManyRuns
 } from "./internal/runErrors.ts"
 export { InvalidRunEventLogOptions, type Options } from "./internal/runOptions.ts"
@@ -222,6 +228,20 @@ export class RunEventLog extends Context.Service<RunEventLog, {
   readonly eventsEncoded: (
     options: EventsOptions
   ) => Effect.Effect<Stream.Stream<RunEventEncoded, RunEventLogError>, RunEventLogError>
+  /**
+   * Follows all runs of an owner, or those of a thread, with one cursor: those that are there, and new ones as they start,
+   * each from its first event to its end. It never ends by itself.
+   *
+   * Runs come in the order of their start, each with `Begun`, and those that go on at the same time take turns; in a thread
+   * what ended before a run began comes before it. No event is left out or repeated, wherever a reader stops and goes on. At
+   * most 1,000 runs are followed at a time, further ones when one of these has ended. A run whose events were deleted before
+   * the reader came to it is left out; one that the cursor stands in fails with `CursorExpired`.
+   *
+   * Fails with `ThreadNotFound`, `InvalidCursor`, `CursorBeyondEnd`, `CursorExpired` and `InvalidInput`.
+   */
+  readonly follow: (options: FollowOptions) => Effect.Effect<FollowedRuns, RunEventLogError>
+  /** Does what `follow` does, with the data as the JSON text that was stored, for those who only pass it on. */
+  readonly followEncoded: (options: FollowOptions) => Effect.Effect<FollowedRuns<RunEventEncoded>, RunEventLogError>
   /**
    * Ends at most `limit` runs whose lease has expired, with the reason `stale_run`, and returns them. None for the time of
    * a lease after the database's clock has jumped, or the machine has slept, so that live writers can extend theirs.

@@ -180,8 +180,16 @@ export interface StaleEnd extends SlotEnd {
  * @since 0.1.0
  */
 export type StartOutcome =
-  /** The run is running, queued, or aborted before it began. `interrupted` is the run that it has ended. */
-  | { readonly _tag: "Created"; readonly run: RunRow; readonly interrupted?: string | undefined }
+  /**
+   * The run is running, queued, or aborted before it began. `interrupted` is the run that it has ended, `stale` the run that
+   * it has found without a lease.
+   */
+  | {
+    readonly _tag: "Created"
+    readonly run: RunRow
+    readonly interrupted?: string | undefined
+    readonly stale?: string | undefined
+  }
   /** A run with this owner and key exists, in whatever state, for the same thread and the same request. */
   | { readonly _tag: "Existing"; readonly run: RunRow }
   /** The owner has as many runs as may be. Nothing was changed. */
@@ -399,6 +407,18 @@ export interface RunHead {
 }
 
 /**
+ * Says which runs a follower asks for, of those whose events are still kept: the first `limit` that started after a time,
+ * those that started at some times, or those that are queued or running.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type FollowedRuns =
+  | { readonly _tag: "After"; readonly startedAtMillis: number; readonly limit: number }
+  | { readonly _tag: "At"; readonly startedAtMillis: ReadonlyArray<number> }
+  | { readonly _tag: "Alive" }
+
+/**
  * Counts what a sweep did; if every count is below the limit, nothing is left to sweep.
  *
  * @category models
@@ -425,8 +445,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   /** Returns the store's time, by which leases are kept, in milliseconds since the epoch. */
   readonly now: Effect.Effect<number, RepositoryError>
   /**
-   * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. The slot of a thread is
-   * held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
+   * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. A run starts later than every
+   * run of its owner that was there before, by a millisecond at least, whatever the clock says. The slot of a thread is held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
    * of n callers with the same key exactly one is answered `Created`, the others `Existing`. A run that was aborted
    * beforehand is created as already aborted, with its terminal event, and needs no slot. An owner with
    * `maxRunning` runs is answered `TooMany`; callers at once may leave a few more.
@@ -578,6 +598,16 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly after?: Pick<RunRow, "startedAtMillis" | "runId"> | undefined
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<RunRow>, RepositoryError>
+  /** Returns those of an owner's runs that a follower asks for, of a thread if it is given, in the order of their start. */
+  readonly listFollowed: (options: {
+    readonly ownerKey: string
+    readonly threadId?: string | undefined
+    readonly which: FollowedRuns
+  }) => Effect.Effect<ReadonlyArray<RunRow>, RepositoryError>
+  /** Returns when the newest run of each of some owners was started; owners without a run whose events are kept are left out. */
+  readonly newestStarts: (
+    ownerKeys: ReadonlyArray<string>
+  ) => Effect.Effect<ReadonlyMap<string, number>, RepositoryError>
   /** Returns at most `limit` events numbered above `after`, in order. An unknown run has none. */
   readonly read: (options: {
     readonly runId: string
@@ -607,8 +637,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   }) => Effect.Effect<SweepCounts, RepositoryError>
   /**
    * Hints that runs may have events that were not there before, whichever process wrote them: `anything` when it has begun
-   * to listen, then after each commit, or some of them together, the runs with their last numbers, or `anything`. It fails
-   * when hints may have been lost; a reader is then out of date until it has subscribed again and read.
+   * to listen, then after each commit, or some of them together, the runs with their last numbers, the owners of new runs
+   * with the times of their start, or `anything`. It fails when hints may have been lost; a reader is then out of date until it has subscribed again and read.
    */
   readonly wakeups: Stream.Stream<WakeUps.WakeUp, RepositoryError>
 }>()("@sallyport/core/runs/RunEventRepository") {}
@@ -795,6 +825,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     return count
   }
   const wakeups = WakeUps.make()
+  // When the newest run of an owner was started, for as long as that is not in the past.
+  const starts = new Map<string, number>()
 
   const join = (...parts: ReadonlyArray<string>) => JSON.stringify(parts)
   const copy = (entry: Entry): RunRow => ({ ...entry.row })
@@ -883,11 +915,10 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   const isLost = (entry: Entry, { maxEpoch, patienceMillis }: StaleEnd, at: number): boolean =>
     isStale(entry, at) && entry.workflow === undefined &&
     (entry.resume === undefined || entry.row.epoch >= maxEpoch || isStale(entry, at - patienceMillis))
-  const endStale = (slot: Thread, stale: StaleEnd | undefined, at: number): void => {
-    if (slot.running !== undefined && stale !== undefined && isLost(slot.running, stale, at)) {
-      endHolder(slot, stale, "failed")
-    }
-  }
+  const endStale = (slot: Thread, stale: StaleEnd | undefined, at: number): string | undefined =>
+    slot.running !== undefined && stale !== undefined && isLost(slot.running, stale, at)
+      ? endHolder(slot, stale, "failed")
+      : undefined
   const endedAt = ({ row }: Entry): number => row.completedAtMillis ?? row.heartbeatAtMillis ?? row.startedAtMillis
 
   return {
@@ -904,6 +935,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         const abortKey = join(options.ownerKey, options.threadId, options.idempotencyKey)
         const aborted = aborts.get(abortKey)
         const at = now()
+        const startedAtMillis = Math.max(at, 1 + (starts.get(options.ownerKey) ?? -1))
         const entry: Entry = {
           row: {
             runId: options.runId,
@@ -917,7 +949,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             endReason: null,
             epoch: 1,
             leaseExpiresAtMillis: at + options.leaseMillis,
-            startedAtMillis: at,
+            startedAtMillis,
             heartbeatAtMillis: null,
             completedAtMillis: null,
             lastSeq: 0,
@@ -938,8 +970,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         const slot = thread(entry.row)
         const { stale, whenBusy } = options
         let interrupted: string | undefined
+        let ended: string | undefined
         if (aborted === undefined) {
-          endStale(slot, stale, at)
+          ended = endStale(slot, stale, at)
           if (whenBusy?._tag === "Interrupt") interrupted = endHolder(slot, whenBusy.end, "aborted")
           const queued = waiting(slot, at)
           const holder = slot.running ?? (whenBusy?._tag === "Interrupt" ? undefined : queued[0])
@@ -954,6 +987,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         }
         runs.set(options.runId, entry)
         byKey.set(key, entry)
+        starts.set(options.ownerKey, startedAtMillis)
+        wakeups.notify(options.ownerKey, startedAtMillis)
         if (aborted !== undefined) {
           aborts.delete(abortKey)
           return {
@@ -964,7 +999,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         if (entry.row.status === "queued") slot.queued.add(entry)
         else slot.running = entry
         alive.add(entry)
-        return { _tag: "Created", run: copy(entry), interrupted }
+        return { _tag: "Created", run: copy(entry), interrupted, stale: ended }
       }),
     takeTurn: (options) =>
       step("take the turn of a run", (): TurnOutcome => {
@@ -1126,6 +1161,26 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           .sort(newestFirst)
           .slice(0, limit)
           .map((row) => ({ ...row }))),
+    listFollowed: ({ ownerKey, threadId, which }) =>
+      step("list runs to follow", () => {
+        const rows = Array.from(which._tag === "Alive" ? alive : runs.values(), ({ row }) => row).filter((row) =>
+          row.ownerKey === ownerKey && row.expiredAtMillis === null && (threadId ?? row.threadId) === row.threadId &&
+          (which._tag === "Alive" || (which._tag === "At"
+            ? which.startedAtMillis.includes(row.startedAtMillis)
+            : row.startedAtMillis > which.startedAtMillis))
+        ).sort((a, b) => newestFirst(b, a))
+        return rows.slice(0, which._tag === "After" ? which.limit : rows.length).map((row) => ({ ...row }))
+      }),
+    newestStarts: (ownerKeys) =>
+      step("look for new runs", () => {
+        const asked = new Set(ownerKeys)
+        const newest = new Map<string, number>()
+        for (const { row } of runs.values()) {
+          if (row.expiredAtMillis !== null || !asked.has(row.ownerKey)) continue
+          newest.set(row.ownerKey, Math.max(row.startedAtMillis, newest.get(row.ownerKey) ?? 0))
+        }
+        return newest
+      }),
     read: (options) =>
       step("read events", () => {
         // The numbers have no gaps, so that an event's place is its number.
@@ -1184,6 +1239,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           if (entry.events.length > 0) continue
           entry.questions.clear()
           entry.writes.clear()
+        }
+        for (const [ownerKey, startedAtMillis] of starts) {
+          if (startedAtMillis < at) starts.delete(ownerKey)
         }
         for (const [key, { atMillis }] of aborts) {
           if (counts.aborts === options.limit) break

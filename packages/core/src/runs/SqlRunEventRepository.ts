@@ -248,21 +248,11 @@ export const make: (
     // ---- Starting -------------------------------------------------------------------------------------------------
 
     // An abort by key and a start must see each other even when neither finds a row, and so must those that wait for a
-    // thread. On SQLite the transaction is the lock.
-    const lockOne = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
-    const lockTwo = statement(
-      "SELECT pg_advisory_xact_lock(hashtextextended(?, 0)), pg_advisory_xact_lock(hashtextextended(?, 1))"
-    )
-    const lockKey = (ownerKey: string, idempotencyKey: string): Effect.Effect<unknown, Failure> =>
-      isPg ? lockOne([JSON.stringify([prefix, ownerKey, idempotencyKey])]) : Effect.void
-    const lockThread = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 1))")
-    const lockKeyAndThread = (options: StartOptions): Effect.Effect<unknown, Failure> =>
-      isPg
-        ? lockTwo([
-          JSON.stringify([prefix, options.ownerKey, options.idempotencyKey]),
-          JSON.stringify([prefix, options.ownerKey, options.threadId])
-        ])
-        : Effect.void
+    // thread. The runs of an owner start one after another, so that a follower that has seen one has none before it to come.
+    // On SQLite the transaction is the lock.
+    const lock = statement("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))")
+    const lockOwner = (ownerKey: string): Effect.Effect<unknown, Failure> =>
+      isPg ? lock([JSON.stringify([prefix, ownerKey])]) : Effect.void
 
     const takeAbort = statement<{ readonly reason: string | null }>(
       `DELETE FROM ${aborts} WHERE owner_key = ? AND thread_id = ? AND idempotency_key = ? RETURNING reason`
@@ -272,12 +262,17 @@ export const make: (
     const isFew = `(SELECT count(*) FROM (
       SELECT 1 AS one FROM ${runs} WHERE owner_key = ? AND status IN ('queued', 'running') LIMIT ?
     ) AS counted) < ?`
+    const newestStart = (ownerKey: string) =>
+      `(SELECT started_at_millis FROM ${runs} WHERE owner_key = ${ownerKey} AND expired_at_millis IS NULL
+        ORDER BY started_at_millis DESC, run_id DESC LIMIT 1)`
+    const startedNow = `${isPg ? "GREATEST" : "MAX"}(${now}, 1 + COALESCE(${newestStart("?")}, 0))`
     const insertAlive = (status: "queued" | "running", condition: string) =>
       oneRun(
         `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count,
       open_questions, resume, workflow)
-    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${now}, 0, 0, 0, 0, ?, ? WHERE ${isFew} AND ${condition}
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${startedNow}, 0, 0, 0, 0, ?, ?
+    WHERE ${isFew} AND ${condition}
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
       )
     const insertRunning = insertAlive("running", `NOT EXISTS (SELECT 1 ${waiting})`)
@@ -287,7 +282,7 @@ export const make: (
       `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count,
       open_questions)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${now}, ${now}, 1, 1, 0, 0, 0)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${startedNow}, ${now}, 1, 1, 0, 0, 0)
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
     )
     const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
@@ -322,6 +317,22 @@ export const make: (
     const ofStatus = "status = ? AND (status <> 'running' OR (open_questions > 0) = (CAST(? AS TEXT) = 'waiting'))"
     const listOfStatus = listing(ofStatus)
     const listOfBoth = listing(`thread_id = ? AND ${ofStatus}`)
+    const followed = (condition: string, tail = "") =>
+      manyRuns(`SELECT ${runColumns} FROM ${runs}
+      WHERE owner_key = ? AND ${condition} AND expired_at_millis IS NULL ${tail}`)
+    const inOrder = "ORDER BY started_at_millis, run_id LIMIT ?"
+    const followedAfter = followed("started_at_millis > ?", inOrder)
+    const followedAfterOfThread = followed("thread_id = ? AND started_at_millis > ?", inOrder)
+    const followedAt = followed(
+      isPg
+        ? "started_at_millis = ANY (ARRAY(SELECT CAST(json_array_elements_text(CAST(? AS json)) AS bigint)))"
+        : "started_at_millis IN (SELECT value FROM json_each(?))"
+    )
+    const followedAlive = followed("status IN ('queued', 'running')")
+    const newestStarts = statement<{ readonly ownerKey: string; readonly startedAtMillis: unknown }>(
+      `SELECT value AS "ownerKey", ${newestStart("value")} AS "startedAtMillis"
+      FROM ${isPg ? "json_array_elements_text(CAST(? AS json)) AS owners(value)" : "json_each(?)"}`
+    )
     const slotHolder = statement<{ readonly runId: string; readonly leaseExpired: unknown }>(
       `SELECT run_id AS "runId", CASE WHEN lease_expires_at_millis < ${now} THEN 1 ELSE 0 END AS "leaseExpired"
     FROM ${runs} WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
@@ -377,7 +388,7 @@ export const make: (
 
     const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, Failure> {
       const { idempotencyKey, ownerKey, stale, threadId, whenBusy } = options
-      yield* lockKeyAndThread(options)
+      yield* lockOwner(ownerKey)
       const existing = yield* byKey([ownerKey, idempotencyKey])
       if (Option.isSome(existing)) {
         const run = existing.value
@@ -396,7 +407,7 @@ export const make: (
       ]
       const [aborted] = yield* takeAbort([ownerKey, threadId, idempotencyKey])
       if (aborted !== undefined) {
-        const run = yield* insertAborted([...columns, aborted.reason])
+        const run = yield* insertAborted([...columns, aborted.reason, ownerKey])
         if (Option.isNone(run)) return yield* inUse(options.runId)
         yield* storeEnd(run.value, options.abortedData)
         return { _tag: "Created", run: run.value }
@@ -404,30 +415,43 @@ export const make: (
       const thread = [ownerKey, threadId]
       const values = (
         max = Number.MAX_SAFE_INTEGER
-      ) => [...columns, options.leaseMillis, options.resume ?? null, options.workflow ?? null, ownerKey, max, max]
+      ) => [
+        ...columns,
+        options.leaseMillis,
+        ownerKey,
+        options.resume ?? null,
+        options.workflow ?? null,
+        ownerKey,
+        max,
+        max
+      ]
       const isFull = hasTooManyRunning(ownerKey, options.maxRunning)
       if (whenBusy?._tag === "Interrupt") {
-        if (stale !== undefined) yield* endStaleOf(ownerKey, threadId, stale)
+        const [lost] = stale === undefined ? [] : yield* endStaleOf(ownerKey, threadId, stale)
         const [ended] = yield* endHolder(["aborted", whenBusy.end.reason, ...thread], whenBusy.end.data)
-        const run = yield* insertRunningFirst(values(ended === undefined ? options.maxRunning : undefined))
-        if (Option.isSome(run)) return { _tag: "Created", run: run.value, interrupted: ended?.runId }
+        const run = yield* insertRunningFirst(values((lost ?? ended) === undefined ? options.maxRunning : undefined))
+        if (Option.isSome(run)) {
+          return { _tag: "Created", run: run.value, interrupted: ended?.runId, stale: lost?.runId }
+        }
         return (yield* isFull) ? { _tag: "TooMany", limit: "maxRunning" } : yield* inUse(options.runId)
       }
       // The locks leave only the thread's slot to conflict. Its holder may end before it is read; then the slot is free,
       // and the insert is tried again.
+      let lost: string | undefined
       for (let attempt = 0; attempt < 100; attempt++) {
         const run = yield* insertRunning([...values(options.maxRunning), ...thread])
-        if (Option.isSome(run)) return { _tag: "Created", run: run.value }
+        if (Option.isSome(run)) return { _tag: "Created", run: run.value, stale: lost }
         if (stale !== undefined) {
-          const ended = yield* endStaleOf(ownerKey, threadId, stale)
-          if (ended.length > 0) continue
+          const [ended] = yield* endStaleOf(ownerKey, threadId, stale)
+          lost = ended?.runId ?? lost
+          if (ended !== undefined) continue
         }
         const [holder] = yield* slotHolder(thread)
         const [first] = holder === undefined ? yield* firstWaiting(thread) : []
         const runId = holder?.runId ?? first?.runId
         if (runId !== undefined && whenBusy !== undefined) {
           const queued = yield* insertQueued([...values(options.maxRunning), ...thread, whenBusy.max])
-          if (Option.isSome(queued)) return { _tag: "Created", run: queued.value }
+          if (Option.isSome(queued)) return { _tag: "Created", run: queued.value, stale: lost }
         }
         if ((runId === undefined || whenBusy !== undefined) && (yield* isFull)) {
           return { _tag: "TooMany", limit: "maxRunning" }
@@ -449,12 +473,14 @@ export const make: (
       readonly stale?: StaleEnd | undefined
     }): Effect.fn.Return<TurnOutcome, Failure> {
       const { epoch, leaseMillis, runId, stale } = options
+      // The owner is locked before a row is, as by those that end runs of the owner.
+      const known = Option.getOrUndefined(yield* byId([runId]))
+      if (known !== undefined) yield* lockOwner(known.ownerKey)
       const [extended] = yield* heartbeat([leaseMillis, runId, epoch])
       const row = Option.getOrUndefined(yield* byId([runId]))
       if (row === undefined || extended === undefined) return yield* refusedWriter(runId, epoch)
       if (row.status === "running") return { _tag: "Running", run: row }
       const thread = [row.ownerKey, row.threadId]
-      if (isPg) yield* lockThread([JSON.stringify([prefix, ...thread])])
       if (stale !== undefined) yield* endStaleOf(row.ownerKey, row.threadId, stale)
       const [holder] = yield* slotHolder(thread)
       const [first] = holder === undefined ? yield* firstWaiting(thread) : []
@@ -872,7 +898,11 @@ export const make: (
       now: kit.read("read the time")(
         Effect.map(Effect.suspend(() => databaseNow([])), ([row]) => Dialect.toNatural(row?.now))
       ),
-      start: (options) => transaction("start a run")(start(options)),
+      start: (options) =>
+        transaction("start a run")(Effect.tap(start(options), (outcome) =>
+          outcome._tag === "Created"
+            ? wakeUps.announce(topic, [[options.ownerKey, outcome.run.startedAtMillis]])
+            : Effect.void)),
       ask: (options) => transaction("ask a question")(ask(options)),
       answer: (options) => transaction("answer a question")(answer(options)),
       takeTurn: (options) => transaction("take the turn of a run")(takeTurn(options)),
@@ -924,7 +954,7 @@ export const make: (
         transaction("abort a run by its key")(
           Effect.gen(function*(): Effect.fn.Return<AbortByKeyOutcome, Failure> {
             const { data, idempotencyKey, ownerKey, reason, threadId } = options
-            yield* lockKey(ownerKey, idempotencyKey)
+            yield* lockOwner(ownerKey)
             const run = Option.getOrUndefined(yield* byKey([ownerKey, idempotencyKey]))
             if (run === undefined) {
               if ((yield* isAbortRegistered([ownerKey, threadId, idempotencyKey])).length > 0) {
@@ -961,6 +991,32 @@ export const make: (
             : (status === undefined ? listOfThread : listOfBoth)([ownerKey, threadId, ...ofStatus, ...page])
         )
       },
+      listFollowed: ({ ownerKey, threadId, which }) => {
+        const ofThread = (rows: ReadonlyArray<RunRow>) =>
+          rows.filter((row) => (threadId ?? row.threadId) === row.threadId)
+            .sort((a, b) => a.startedAtMillis - b.startedAtMillis)
+        return kit.read("list runs to follow")(
+          which._tag === "After"
+            ? threadId === undefined
+              ? followedAfter([ownerKey, which.startedAtMillis, which.limit])
+              : followedAfterOfThread([ownerKey, threadId, which.startedAtMillis, which.limit])
+            : Effect.map(
+              which._tag === "Alive"
+                ? followedAlive([ownerKey])
+                : followedAt([ownerKey, JSON.stringify(which.startedAtMillis)]),
+              ofThread
+            )
+        )
+      },
+      newestStarts: (ownerKeys) =>
+        kit.read("look for new runs")(
+          Effect.map(newestStarts([JSON.stringify(ownerKeys)]), (rows) =>
+            new Map(
+              rows.flatMap(({ ownerKey, startedAtMillis }) =>
+                startedAtMillis === null ? [] : [[ownerKey, Dialect.toNatural(startedAtMillis)]]
+              )
+            ))
+        ),
       read: ({ after, limit, runId }) =>
         kit.read("read events")(
           isPg

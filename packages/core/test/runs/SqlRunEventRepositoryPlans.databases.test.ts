@@ -128,6 +128,18 @@ const exercise = Effect.gen(function*() {
   ) {
     yield* repository.list({ ownerKey: "owner", threadId, status, limit: 10 })
   }
+  for (const threadId of [undefined, "thread 5"]) {
+    for (
+      const which of [
+        { _tag: "After", startedAtMillis: 5, limit: 1 },
+        { _tag: "At", startedAtMillis: [5, 6] },
+        { _tag: "Alive" }
+      ] as const
+    ) {
+      yield* repository.listFollowed({ ownerKey: "owner", threadId, which })
+    }
+  }
+  yield* repository.newestStarts(["owner", "another"])
   yield* repository.read({ runId: two, after: 1, limit: 10 })
   yield* repository.heads([two, three])
   yield* repository.now

@@ -14,6 +14,8 @@ await session.post("Profiler.startPreciseCoverage", { callCount: true, detailed:
 
 const HttpServerRequest = await import("effect/http/HttpServerRequest")
 const PairingCode = await import("@sallyport/core/access/PairingCode")
+const Input = await import("@sallyport/core/Input")
+const Schema = await import("effect/Schema")
 const Text = await import("@sallyport/core/Text")
 const { networksOf } = await import("../../../core/src/access/internal/attempts.ts")
 const CompactJws = await import("../../../core/src/access/internal/compactJws.ts")
@@ -23,6 +25,7 @@ const Glob = await import("../../src/internal/glob.ts")
 const JsonText = await import("../../src/internal/jsonText.ts")
 
 const encoder = new TextEncoder()
+const isJson = Schema.is(Input.json)
 
 /** Lists decoders, each with the largest size that it is given, and with units of which inputs are made. */
 const decoders: ReadonlyArray<
@@ -53,6 +56,12 @@ const decoders: ReadonlyArray<
       return messages === undefined ? undefined : JsonText.slice(messages.list, messages.count - 1, messages.count)
     },
     ["1,", "[],", "[[],[[]]],", String.raw`"\"\\",`, `{"a":[1]},`]
+  ],
+  [
+    "the input of a run",
+    262_144,
+    (text) => isJson(JSON.parse(`[${text}1]`)),
+    ["1,", "[],", "{},", "[[],[[]]],", `{"a":[1]},`]
   ],
   ["JSON of a run", 524_288, RunJson.utf8Length, ["a", "é", "😀", "\ud800"]]
 ]

@@ -185,6 +185,7 @@ export const connectRequestExpired = failure(WireError.Conflict, "connect_reques
 export const connectRequestChanged = failure(WireError.Conflict, "connect_request_changed")
 export const securityModeUnreadable = failure(WireError.Conflict, "security_mode_unreadable")
 export const runNotFound = failure(WireError.NotFound, "run_not_found")
+export const threadNotFound = failure(WireError.NotFound, "thread_not_found")
 export const questionNotFound = failure(WireError.NotFound, "question_not_found")
 export const questionAnswered = failure(WireError.Conflict, "question_answered")
 export const runEnded = failure(WireError.Conflict, "run_ended")

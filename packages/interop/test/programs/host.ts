@@ -12,9 +12,12 @@ import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js"
 import {
   WebStandardStreamableHTTPServerTransport as McpTransport
 } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js"
+import { createMcpHandler, McpServer as TaskServer } from "@modelcontextprotocol/server"
 import * as AgUi from "@sallyport/interop/AgUi"
+import * as AiSdk from "@sallyport/interop/AiSdk"
 import * as AssistantStream from "@sallyport/interop/AssistantStream"
 import * as Mcp from "@sallyport/interop/Mcp"
+import * as McpTasks from "@sallyport/interop/McpTasks"
 import * as TanstackAi from "@sallyport/interop/TanstackAi"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
@@ -153,6 +156,40 @@ const agent: AgUi.Program<AgUi.AgUiError, never> = (input, emit) =>
     return { result: { counted: n } }
   })
 
+const chat: AiSdk.Program<AiSdk.AiSdkError, never> = ({ body }, { emit }) =>
+  Effect.gen(function*() {
+    const n = Number(body.n)
+    if (n === 0) return yield* Effect.die("nothing to count")
+    executions.begun++
+    yield* emit({ type: "text-start", id: "text" })
+    for (let i = 1; i <= n; i++) {
+      yield* emit({ type: "text-delta", id: "text", delta: `${i} ` })
+      yield* Effect.sleep("10 millis")
+    }
+    yield* emit({ type: "text-end", id: "text" })
+    return { finishReason: "stop", messageMetadata: { counted: n } }
+  })
+
+/** Serves tasks by the SDK's second version, for each request by a server of its own. */
+const makeMcpTasks = Effect.gen(function*() {
+  const tasks = yield* McpTasks.make({ owner, pollInterval: "10 millis" })
+  const runPromise = Effect.runPromiseWith(yield* Effect.context<never>())
+  const handler = createMcpHandler(() => {
+    const server = new TaskServer({ name: "counter", version: "1.0.0" })
+    tasks.install(server.server)
+    for (const [name, n] of [["count", 40], ["endless", Infinity]] as const) {
+      server.registerTool(name, {}, (context) =>
+        runPromise(tasks.call(context, () =>
+          Effect.promise(async () => {
+            for await (const _ of numbers(n));
+            return { content: [{ type: "text" as const, text: "counted" }] }
+          }))))
+    }
+    return server
+  })
+  return (request: Request) => Effect.promise(() => handler.fetch(request))
+})
+
 const web = <E, R>(handle: (request: Request) => Effect.Effect<Response, E, R>) =>
   Effect.gen(function*() {
     const request = yield* HttpServerRequest.HttpServerRequest
@@ -162,10 +199,16 @@ const web = <E, R>(handle: (request: Request) => Effect.Effect<Response, E, R>) 
 const Routes = HttpRouter.use((router) =>
   Effect.gen(function*() {
     const assistant = yield* makeAssistant
+    const mcpTasks = yield* makeMcpTasks
     yield* router.add("*", "/tanstack", web(tanstack))
     yield* router.add("*", "/assistant", web((request) => Effect.promise(() => assistant(request))))
     yield* router.add("*", "/mcp", web(mcp))
+    yield* router.add("*", "/mcp2", web(mcpTasks))
     yield* router.add("POST", "/agui", AgUi.handle(owner, agent))
+    yield* router.add("POST", "/agui/connect", AgUi.handleConnect(owner))
+    yield* router.add("POST", "/chat", AiSdk.handle(owner, chat))
+    yield* router.add("GET", "/chat/:id/stream", AiSdk.handleResume(owner))
+    yield* router.add("DELETE", "/chat/:id/stream", AiSdk.handleStop(owner))
     yield* router.add("GET", "/answers", Effect.sync(() => HttpServerResponse.jsonUnsafe(answers)))
     yield* router.add("GET", "/executions", Effect.sync(() => HttpServerResponse.jsonUnsafe(executions)))
   })

@@ -226,8 +226,49 @@ export interface ListOptions {
  * @since 0.1.0
  */
 export interface EventsOptions extends NamedRun {
-  /** The last event that the reader has seen, as a number or as decimal text; 0 or absent to read from the beginning. */
+  /**
+   * The last event that the reader has seen, as a number or as decimal text; 0 or absent to read from the beginning, `latest`
+   * to begin with what comes next.
+   */
   readonly after?: number | string | undefined
+}
+
+/**
+ * Describes which runs to follow: an owner's, or those of one of its threads.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FollowOptions {
+  readonly owner: RunOwner
+  readonly threadId?: string | undefined
+  /**
+   * The cursor of what the reader was given last; absent or `0` to read everything that is kept, `latest` to begin with what
+   * comes next.
+   */
+  readonly after?: string | undefined
+}
+
+/**
+ * Describes what a reader of many runs is given: a run that it follows from now on, or an event of one. `cursor` is where to
+ * go on after it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Followed<Event = RunEvent> =
+  | { readonly _tag: "Begun"; readonly cursor: string; readonly run: Run }
+  | { readonly _tag: "Event"; readonly cursor: string; readonly threadId: string; readonly event: Event }
+
+/**
+ * Holds what a reader of many runs is given, and the cursor from which that goes on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FollowedRuns<Event = RunEvent> {
+  readonly cursor: string
+  readonly events: Stream.Stream<Followed<Event>, RunEventLogError>
 }
 
 /**

@@ -85,7 +85,21 @@ export class Fenced extends Schema.TaggedError<Fenced>()("Fenced", {
 }
 
 /**
- * Says that a cursor is not the decimal number of an event. HTTP 400.
+ * Says that the owner has no run in such a thread, or none any more. HTTP 404.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ThreadNotFound extends Schema.TaggedError<ThreadNotFound>()("ThreadNotFound", {
+  threadId: Schema.String
+}) {
+  override get message(): string {
+    return `There is no run in thread ${JSON.stringify(this.threadId)} here; check the id and who is asking`
+  }
+}
+
+/**
+ * Says that a cursor is none that a reader was given. HTTP 400.
  *
  * @category errors
  * @since 0.1.0
@@ -97,31 +111,37 @@ export class InvalidCursor extends Schema.TaggedError<InvalidCursor>()("InvalidC
 }
 
 /**
- * Says that a cursor lies after the newest event. HTTP 409.
+ * Says that a cursor lies after the newest event of a run, or after the newest run if it names none. HTTP 409.
  *
  * @category errors
  * @since 0.1.0
  */
 export class CursorBeyondEnd extends Schema.TaggedError<CursorBeyondEnd>()("CursorBeyondEnd", {
-  runId: Schema.String,
+  runId: Schema.optionalKey(Schema.String),
   cursor: Schema.Natural,
   lastSeq: Schema.Natural
 }) {
   override get message(): string {
-    return `Cursor ${this.cursor} lies after the newest event (${this.lastSeq}) of run ${this.runId}; ` +
-      `it belongs to another run, or events were lost; read again from 0`
+    return this.runId === undefined
+      ? "The cursor lies after the newest run; it belongs to another store, or runs were lost; read again from 0"
+      : `Cursor ${this.cursor} lies after the newest event (${this.lastSeq}) of run ${this.runId}; ` +
+        `it belongs to another run, or events were lost; read again from 0`
   }
 }
 
 /**
- * Says that the run's events have been deleted. HTTP 410.
+ * Says that the events after a cursor have been deleted: those of a run, or of one that the cursor names. HTTP 410.
  *
  * @category errors
  * @since 0.1.0
  */
-export class CursorExpired extends Schema.TaggedError<CursorExpired>()("CursorExpired", { runId: Schema.String }) {
+export class CursorExpired extends Schema.TaggedError<CursorExpired>()("CursorExpired", {
+  runId: Schema.optionalKey(Schema.String)
+}) {
   override get message(): string {
-    return `The events of run ${this.runId} are past their retention and have been deleted`
+    return this.runId === undefined
+      ? "The events of a run that this cursor stands in are past their retention and have been deleted; read again from 0"
+      : `The events of run ${this.runId} are past their retention and have been deleted`
   }
 }
 
@@ -226,6 +246,7 @@ export class StorageFailure extends Schema.TaggedError<StorageFailure>()("Storag
  */
 export const RunEventLogErrorReason = Schema.Union([
   RunNotFound,
+  ThreadNotFound,
   RunEnded,
   QuestionNotFound,
   QuestionAnswered,

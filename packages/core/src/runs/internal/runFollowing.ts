@@ -18,17 +18,32 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { run as followHints } from "../../Following.ts"
 import * as Outage from "../../Outage.ts"
-import { isEnded, type RunEventEncoded, type RunId } from "../Run.ts"
+import { isEnded, isRunId, type RunEventEncoded, type RunId } from "../Run.ts"
 import type { RunEventRepository, RunEventRow, RunRow } from "../RunEventRepository.ts"
 import { endData, endOfRow } from "./runEnds.ts"
 import { CursorExpired, fail, type RunEventLogError, storage, StorageFailure } from "./runErrors.ts"
 import type { Settings } from "./runOptions.ts"
 import * as Tails from "./runTails.ts"
 
+/** Holds events of one run that its reader takes at once. */
+export type Page = Arr.NonEmptyReadonlyArray<RunEventEncoded>
+
+/** Reads one run. */
+export interface RunReader {
+  readonly follower: Tails.Follower
+  /** Takes the next events, if there are any now. */
+  readonly take: Effect.Effect<Page | undefined, RunEventLogError>
+  /** Tells whether the terminal event was taken, or lies before the cursor. */
+  readonly isDone: () => boolean
+}
+
 /** Follows the runs of one process. */
 export interface Following {
   /** Reads the events after a cursor, then follows the run to its terminal event. `row` is the run as it was just now. */
   readonly follow: (row: RunRow, after: number) => Stream.Stream<RunEventEncoded, RunEventLogError>
+  /** Reads a run for a reader that has joined its tail. `row` is the run as it was just now. */
+  readonly read: (row: RunRow, follower: Tails.Follower) => RunReader
+  readonly tails: Tails.Tails
   /** Is told what this process has committed. */
   readonly committed: (runId: string, firstSeq: number, events: ReadonlyArray<string>, atMillis: number) => void
 }
@@ -71,6 +86,8 @@ export const make = Effect.fnUntraced(function*(options: {
   const advance = (runId: string, position: number): void => {
     const tail = tails.get(runId)
     if (tail === undefined) return
+    // Its readers look for the new run.
+    if (!isRunId(runId)) return tails.note(tail, position)
     // No reader has come to the end yet; the first reader that does may have read just before what this is about.
     if (tail.last < 0) return tails.signal(tail)
     if (!isBehind(tail, position)) return
@@ -118,27 +135,34 @@ export const make = Effect.fnUntraced(function*(options: {
     Effect.forkScoped
   )
 
-  const look = Effect.suspend(() =>
-    Effect.forEach(
-      Arr.chunksOf(tails.runIds(), maxLooksPerQuery),
-      (runIds) =>
-        Effect.map(repository.heads(runIds), (heads) => {
-          const known = new Map(heads.map((head) => [head.runId, head]))
-          for (const runId of runIds) {
-            const head = known.get(runId)
-            const tail = tails.get(runId)
-            if (tail === undefined) continue
-            if (head !== undefined && (!isEnded(head.status) || isBehind(tail, head.lastSeq))) {
-              advance(runId, head.lastSeq)
-            } else if (tail.events[tail.events.length - 1]?.kind !== "end") {
-              // A run that has ended, or is gone, may have no terminal event to come.
-              tails.signal(tail)
-            }
-          }
-        }),
-      { discard: true }
+  const lookAtRuns = (runIds: ReadonlyArray<string>) =>
+    Effect.map(repository.heads(runIds), (heads) => {
+      const known = new Map(heads.map((head) => [head.runId, head]))
+      for (const runId of runIds) {
+        const head = known.get(runId)
+        const tail = tails.get(runId)
+        if (tail === undefined) continue
+        if (head !== undefined && (!isEnded(head.status) || isBehind(tail, head.lastSeq))) {
+          advance(runId, head.lastSeq)
+        } else if (tail.events[tail.events.length - 1]?.kind !== "end") {
+          // A run that has ended, or is gone, may have no terminal event to come.
+          tails.signal(tail)
+        }
+      }
+    })
+  const lookAtOwners = (ownerKeys: ReadonlyArray<string>) =>
+    Effect.map(repository.newestStarts(ownerKeys), (starts) => {
+      for (const [ownerKey, startedAtMillis] of starts) advance(ownerKey, startedAtMillis)
+    })
+  const look = Effect.suspend(() => {
+    const keys = tails.keys()
+    const runIds = keys.filter(isRunId)
+    const ownerKeys = keys.filter((key) => !isRunId(key))
+    return Effect.andThen(
+      Effect.forEach(Arr.chunksOf(runIds, maxLooksPerQuery), lookAtRuns, { discard: true }),
+      Effect.forEach(Arr.chunksOf(ownerKeys, maxLooksPerQuery), lookAtOwners, { discard: true })
     )
-  )
+  })
   // Every hint comes from the store, so that it never comes before the commit that it is about.
   yield* Effect.forkScoped(followHints({
     wakeUps: repository.wakeups,
@@ -157,97 +181,103 @@ export const make = Effect.fnUntraced(function*(options: {
 
   // ---- A reader ---------------------------------------------------------------------------------------------------
 
-  const follow = (row: RunRow, after: number): Stream.Stream<RunEventEncoded, RunEventLogError> => {
+  const read = (row: RunRow, follower: Tails.Follower): RunReader => {
     const runId = row.runId
     // No writer hints at a run that had ended before; everything that it will ever have is in the store.
     const live = !isEnded(row.status)
-    const begin = (
-      follower: Tails.Follower
-    ): Pull.Pull<Arr.NonEmptyReadonlyArray<RunEventEncoded>, RunEventLogError> => {
-      type Page = Arr.NonEmptyReadonlyArray<RunEventEncoded>
-      let done = false
-      // Large events come in smaller pages.
-      let limit = settings.pageSize
-      const expect = (bytes: number, count: number): void => {
-        if (bytes > 0) limit = Math.max(1, Math.min(settings.pageSize, Math.floor(pageBytes * count / bytes)))
-      }
-      expect(row.byteCount, row.eventCount)
+    let done = false
+    // Large events come in smaller pages.
+    let limit = settings.pageSize
+    const expect = (bytes: number, count: number): void => {
+      if (bytes > 0) limit = Math.max(1, Math.min(settings.pageSize, Math.floor(pageBytes * count / bytes)))
+    }
+    expect(row.byteCount, row.eventCount)
 
-      const give = (page: Page): Page => {
-        follower.cursor += page.length
-        done = page[page.length - 1]?.kind === "end"
-        return page
-      }
+    const give = (page: Page): Page => {
+      follower.cursor += page.length
+      done = page[page.length - 1]?.kind === "end"
+      return page
+    }
 
-      const readStore: Effect.Effect<Page | undefined, RunEventLogError> = Effect.gen(function*() {
-        follower.look = false
-        const { cursor } = follower
-        const asked = limit
-        const rows = yield* storage(repository.read({ runId, after: cursor, limit: asked }))
-        const last = rows[rows.length - 1]
-        if (last !== undefined) {
-          if (last.seq !== cursor + rows.length) {
-            // A sweep deletes the oldest events first.
-            if ((yield* find(runId)).expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
-            return yield* fail(
-              new StorageFailure({
-                operation: `read all events of run ${runId} after ${cursor}`,
-                cause: new Error(`${rows.length} events end at ${last.seq}`)
-              })
-            )
-          }
-          expect(rows.reduce((bytes, { data }) => bytes + data.length, 0), rows.length)
-          const page = eventsOf(runId, rows)
-          if (live && rows.length < asked) tails.push(follower.tail, page)
-          return Arr.isReadonlyArrayNonEmpty(page) ? give(page) : undefined
+    const readStore: Effect.Effect<Page | undefined, RunEventLogError> = Effect.gen(function*() {
+      follower.look = false
+      const { cursor } = follower
+      const asked = limit
+      const rows = yield* storage(repository.read({ runId, after: cursor, limit: asked }))
+      const last = rows[rows.length - 1]
+      if (last !== undefined) {
+        if (last.seq !== cursor + rows.length) {
+          // A sweep deletes the oldest events first.
+          if ((yield* find(runId)).expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
+          return yield* fail(
+            new StorageFailure({
+              operation: `read all events of run ${runId} after ${cursor}`,
+              cause: new Error(`${rows.length} events end at ${last.seq}`)
+            })
+          )
         }
-        const current = yield* find(runId)
-        if (current.expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
-        if (current.lastSeq > cursor) {
-          // The event may have been stored between the two looks; one more look tells.
-          const again = yield* storage(repository.read({ runId, after: cursor, limit: 1 }))
-          if (again.length > 0) {
-            follower.look = true
-            return undefined
-          }
-        }
-        if (!isEnded(current.status)) {
-          tails.reached(follower.tail, cursor)
+        expect(rows.reduce((bytes, { data }) => bytes + data.length, 0), rows.length)
+        const page = eventsOf(runId, rows)
+        if (live && rows.length < asked) tails.push(follower.tail, page)
+        return Arr.isReadonlyArrayNonEmpty(page) ? give(page) : undefined
+      }
+      const current = yield* find(runId)
+      if (current.expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
+      if (current.lastSeq > cursor) {
+        // The event may have been stored between the two looks; one more look tells.
+        const again = yield* storage(repository.read({ runId, after: cursor, limit: 1 }))
+        if (again.length > 0) {
+          follower.look = true
           return undefined
         }
-        done = true
-        if (current.endSeq !== null && current.endSeq <= cursor) return undefined
-        const end: RunEventEncoded = {
-          runId: runId as RunId,
-          seq: Option.none(),
-          kind: "end",
-          data: endData(endOfRow(current)),
-          atMillis: current.completedAtMillis ?? current.startedAtMillis
-        }
-        return Arr.of(end)
-      }).pipe(Effect.withTracerEnabled(false))
+      }
+      if (!isEnded(current.status)) {
+        tails.reached(follower.tail, cursor)
+        return undefined
+      }
+      done = true
+      if (current.endSeq !== null && current.endSeq <= cursor) return undefined
+      const end: RunEventEncoded = {
+        runId: runId as RunId,
+        seq: Option.none(),
+        kind: "end",
+        data: endData(endOfRow(current)),
+        atMillis: current.completedAtMillis ?? current.startedAtMillis
+      }
+      return Arr.of(end)
+    }).pipe(Effect.withTracerEnabled(false))
 
-      const next: Effect.Effect<Page, RunEventLogError | Cause.Done> = Effect.suspend(() => {
-        if (done) return Cause.done()
-        if (!follower.look) {
-          const page = live ? Tails.take(follower, limit) : undefined
-          if (page !== undefined && Arr.isReadonlyArrayNonEmpty(page)) return Effect.succeed(give(page))
-          if (live && Tails.isCaughtUp(follower)) return Effect.flatMap(Tails.wait(follower), () => next)
-        }
-        return Effect.flatMap(readStore, (page) => page === undefined ? next : Effect.succeed(page))
-      })
-      return next
-    }
+    const take: RunReader["take"] = Effect.suspend(() => {
+      if (done) return Effect.succeed(undefined)
+      if (!follower.look) {
+        const page = live ? Tails.take(follower, limit) : undefined
+        if (page !== undefined && Arr.isReadonlyArrayNonEmpty(page)) return Effect.succeed(give(page))
+        if (live && Tails.isCaughtUp(follower)) return Effect.succeed(undefined)
+      }
+      return Effect.flatMap(readStore, (page) => page === undefined ? take : Effect.succeed(page))
+    })
+    return { follower, take, isDone: () => done }
+  }
+
+  const pages = (reader: RunReader): Pull.Pull<Page, RunEventLogError> => {
+    const next: Pull.Pull<Page, RunEventLogError> = Effect.flatMap(reader.take, (page) => {
+      if (page !== undefined) return Effect.succeed(page)
+      return reader.isDone() ? Cause.done() : Effect.flatMap(Tails.wait([reader.follower]), () => next)
+    })
+    return next
+  }
+  const follow = (row: RunRow, after: number): Stream.Stream<RunEventEncoded, RunEventLogError> =>
     // The scope is provided once: a stream that is unwrapped from an effect provides it again at each pull.
-    return Stream.fromChannel(
+    Stream.fromChannel(
       Channel.fromTransformBracket((_upstream, _scope, scope) =>
-        Effect.map(Scope.provide(tails.follow(runId, after), scope), begin)
+        Effect.map(Scope.provide(tails.follow(row.runId, after), scope), (follower) => pages(read(row, follower)))
       )
     )
-  }
 
   return {
     follow,
+    read,
+    tails,
     committed: (runId, firstSeq, events, atMillis) => {
       const tail = tails.get(runId)
       // If the tail lacks what comes before, the hint at this commit has the tailer read it all.

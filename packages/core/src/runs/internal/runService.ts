@@ -14,6 +14,7 @@ import * as Metrics from "../../Metrics.ts"
 import {
   answerOf,
   isRunId,
+  latest,
   ownerKey,
   parseCursor,
   type RunEnd,
@@ -25,6 +26,7 @@ import {
   type AppendItem,
   type AppendOutcome,
   type AskOutcome,
+  type FollowedRuns,
   RunEventRepository,
   type RunRow,
   type StartOptions,
@@ -39,6 +41,9 @@ import type {
   EngineRuns,
   EventsOptions,
   ExecutedRunRequest,
+  Followed,
+  FollowedRuns as FollowedRunsOf,
+  FollowOptions,
   KeyedRun,
   ListOptions,
   NamedRun,
@@ -66,9 +71,12 @@ import {
   ShuttingDown,
   storage,
   ThreadBusy,
+  ThreadNotFound,
   TooManyRuns
 } from "./runErrors.ts"
 import * as Executions from "./runExecution.ts"
+import * as Feed from "./runFeed.ts"
+import * as FeedCursor from "./runFeedCursor.ts"
 import * as Following from "./runFollowing.ts"
 import { canonical, encode, utf8Length } from "./runJson.ts"
 import * as LeaseClock from "./runLeases.ts"
@@ -220,19 +228,24 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           stale,
           whenBusy: busy[whenBusy]
         })),
-        (outcome) => outcome._tag === "Created" ? outcome.run.startedAtMillis : undefined
+        // A run may start a little later than it is stored.
+        (outcome) =>
+          outcome._tag === "Created" && outcome.run.leaseExpiresAtMillis !== null
+            ? outcome.run.leaseExpiresAtMillis - settings.lease
+            : undefined
       )
-    let outcome = yield* attempt(undefined)
+    // One that interrupts ends the holder in its first attempt, which therefore has to know how the holder ends.
+    let outcome = yield* attempt(whenBusy === "interrupt" && (yield* canExpire) ? stale : undefined)
     if (outcome._tag === "ThreadBusy" && outcome.leaseExpired && !executions.has(outcome.runId) && (yield* canExpire)) {
       outcome = yield* attempt(stale)
-      if (outcome._tag === "Created") yield* Metrics.runsEnded(1, { end: "stale" })
     }
     switch (outcome._tag) {
       case "Created":
         yield* Metrics.runsStarted(1, {})
-        if (outcome.interrupted !== undefined) {
-          yield* Metrics.runsEnded(1, { end: "aborted" })
-          yield* interrupt(outcome.interrupted)
+        for (const [end, ended] of [["aborted", outcome.interrupted], ["stale", outcome.stale]] as const) {
+          if (ended === undefined) continue
+          yield* Metrics.runsEnded(1, { end })
+          yield* interrupt(ended)
         }
         if (outcome.run.status === "aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         return { row: outcome.run, created: true }
@@ -395,14 +408,68 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   const eventsEncoded = Effect.fn("RunEventLog.events")(function*(options: EventsOptions) {
     const { after = 0, runId } = options
-    const cursor = parseCursor(String(after))
-    if (Option.isNone(cursor)) return yield* fail(new InvalidCursor({ cursor: String(after) }))
+    const cursor = after === latest ? Infinity : Option.getOrUndefined(parseCursor(String(after)))
+    if (cursor === undefined) return yield* fail(new InvalidCursor({ cursor: String(after) }))
     const row = yield* find(options)
     if (row.expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
-    if (cursor.value > row.lastSeq) {
-      return yield* fail(new CursorBeyondEnd({ runId, cursor: cursor.value, lastSeq: row.lastSeq }))
+    if (cursor > row.lastSeq && after !== latest) {
+      return yield* fail(new CursorBeyondEnd({ runId, cursor, lastSeq: row.lastSeq }))
     }
-    return following.follow(row, cursor.value)
+    return following.follow(row, Math.min(cursor, row.lastSeq))
+  })
+
+  /** Says where a reader of many runs begins. */
+  const placeOf = Effect.fnUntraced(function*(
+    kind: FeedCursor.RunFeedKind,
+    { after = "0", owner, threadId }: FollowOptions
+  ) {
+    if (after === "0") return { startedAtMillis: 0, open: [] }
+    const key = ownerKey(owner)
+    const listed = (which: FollowedRuns) => storage(repository.listFollowed({ ownerKey: key, threadId, which }))
+    const newest = (yield* storage(repository.newestStarts([key]))).get(key) ?? 0
+    if (after === latest) {
+      const alive = yield* listed({ _tag: "Alive" })
+      const open = alive.filter((row) => row.startedAtMillis <= newest).map((row) => ({ row, seq: row.lastSeq }))
+      return { startedAtMillis: newest, open }
+    }
+    const cursor = Option.getOrUndefined(FeedCursor.parse(kind, after))
+    if (cursor === undefined) return yield* fail(new InvalidCursor({ cursor: after }))
+    const { open, startedAtMillis } = cursor
+    if (startedAtMillis > newest && startedAtMillis > (yield* storage(repository.now))) {
+      return yield* fail(new CursorBeyondEnd({ cursor: startedAtMillis, lastSeq: newest }))
+    }
+    const rows = open.length === 0
+      ? []
+      : yield* listed({ _tag: "At", startedAtMillis: open.map((place) => place.startedAtMillis) })
+    const places = yield* Effect.forEach(open, ({ seq, startedAtMillis }) => {
+      const row = rows.find((row) => row.startedAtMillis === startedAtMillis)
+      if (row === undefined) return fail(new CursorExpired({}))
+      return seq > row.lastSeq
+        ? fail(new CursorBeyondEnd({ runId: row.runId, cursor: seq, lastSeq: row.lastSeq }))
+        : Effect.succeed({ row, seq })
+    })
+    return { startedAtMillis, open: places }
+  })
+  const followEncoded = Effect.fn("RunEventLog.follow")(function*(
+    options: FollowOptions
+  ): Effect.fn.Return<FollowedRunsOf<RunEventEncoded>, RunEventLogError> {
+    const { owner, threadId } = options
+    yield* checkInput({ owner, threadId })
+    const key = ownerKey(owner)
+    if (threadId !== undefined) {
+      const any = { ownerKey: key, threadId, windowMillis: Number.MAX_SAFE_INTEGER }
+      const run = yield* storage(repository.activeForThread(any))
+      if (Option.isNone(run)) return yield* fail(new ThreadNotFound({ threadId }))
+    }
+    const kind = threadId === undefined ? "owner" : "thread"
+    const { open, startedAtMillis } = yield* placeOf(kind, options)
+    return {
+      cursor: FeedCursor.render(kind, {
+        startedAtMillis,
+        open: open.map(({ row, seq }) => ({ startedAtMillis: row.startedAtMillis, seq }))
+      }),
+      events: Feed.follow({ following, repository, ownerKey: key, threadId, startedAtMillis, open })
+    }
   })
 
   return {
@@ -562,6 +629,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     }),
     events: (options: EventsOptions) => Effect.map(eventsEncoded(options), Stream.map(parsed)),
     eventsEncoded,
+    follow: (options: FollowOptions) =>
+      Effect.map(followEncoded(options), ({ cursor, events }) => ({
+        cursor,
+        events: Stream.map(events, (given): Followed =>
+          given._tag === "Event" ? { ...given, event: parsed(given.event) } : given)
+      })),
+    followEncoded,
     reap: Effect.fn("RunEventLog.reap")(function*({ limit }: { readonly limit: number }) {
       yield* checkInput({ limit })
       if (!(yield* canExpire)) return []

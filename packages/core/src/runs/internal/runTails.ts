@@ -21,23 +21,30 @@ export interface Follower {
   wake: (() => void) | undefined
 }
 
-/** Describes the newest events of one run. */
+/** Describes the newest events of one run; or how far the runs of an owner have come, and then it holds no events. */
 export interface Tail {
-  readonly runId: string
+  /** The id of the run, or the key of the owner. */
+  readonly key: string
   readonly followers: Set<Follower>
   events: Array<RunEventEncoded>
   bytes: number
-  /** The number of the newest event known; -1 before any reader has read up to the end of what is stored. */
+  /**
+   * The number of the newest event known, or the start of the owner's newest run; -1 before any reader has read up to the
+   * end of what is stored.
+   */
   last: number
 }
 
 /** Keeps the tails of a process. */
 export interface Tails {
-  /** Adds a reader for as long as the scope is open. It has to look at the store first. */
-  readonly follow: (runId: string, cursor: number) => Effect.Effect<Follower, never, Scope.Scope>
-  readonly get: (runId: string) => Tail | undefined
-  /** Lists the runs that have readers. */
-  readonly runIds: () => ReadonlyArray<string>
+  /** Adds a reader, which has to look at the store first, until it leaves. */
+  readonly join: (key: string, cursor: number) => Follower
+  readonly leave: (follower: Follower) => void
+  /** Adds a reader for as long as the scope is open. */
+  readonly follow: (key: string, cursor: number) => Effect.Effect<Follower, never, Scope.Scope>
+  readonly get: (key: string) => Tail | undefined
+  /** Lists the runs, and the owners, that have readers. */
+  readonly keys: () => ReadonlyArray<string>
   /**
    * Adds events to a tail and wakes its readers. What it has already is passed over; after a gap it starts over, and the
    * readers before the gap read from the store.
@@ -45,6 +52,8 @@ export interface Tails {
   readonly push: (tail: Tail, events: ReadonlyArray<RunEventEncoded>) => void
   /** Notes that a reader has read up to the end of what is stored. */
   readonly reached: (tail: Tail, position: number) => void
+  /** Notes that there is something up to a position, for readers who look for it themselves. */
+  readonly note: (tail: Tail, position: number) => void
   /** Sends the readers of a tail to the store. */
   readonly signal: (tail: Tail) => void
 }
@@ -66,17 +75,18 @@ export const take = (follower: Follower, limit: number): ReadonlyArray<RunEventE
 /** Tells whether a reader has read all that the tail knows of. */
 export const isCaughtUp = ({ cursor, tail }: Follower): boolean => tail.last >= 0 && cursor >= tail.last
 
-/** Waits until a reader is woken. */
-export const wait = (follower: Follower): Effect.Effect<void> =>
+/** Waits until one of some followers, all of one reader, is woken. */
+export const wait = (followers: ReadonlyArray<Follower>): Effect.Effect<void> =>
   Effect.callback((resume) => {
-    if (follower.look || !isCaughtUp(follower)) return resume(Effect.void)
-    follower.wake = () => {
-      follower.wake = undefined
-      resume(Effect.void)
+    if (followers.some((follower) => follower.look || !isCaughtUp(follower))) return resume(Effect.void)
+    const setWake = (wake: Follower["wake"]): void => {
+      for (const follower of followers) follower.wake = wake
     }
-    return Effect.sync(() => {
-      follower.wake = undefined
+    setWake(() => {
+      setWake(undefined)
+      resume(Effect.void)
     })
+    return Effect.sync(() => setWake(undefined))
   })
 
 const wakesAtOnce = 16
@@ -115,31 +125,41 @@ export const make = (options: {
     if (!isScheduled) wakeSome()
   }
 
+  const join: Tails["join"] = (key, cursor) => {
+    let tail = tails.get(key)
+    if (tail === undefined) {
+      tail = { key, followers: new Set(), events: [], bytes: 0, last: -1 }
+      tails.set(key, tail)
+    }
+    const follower: Follower = { tail, cursor, look: false, wake: undefined }
+    tail.followers.add(follower)
+    return follower
+  }
+  const leave: Tails["leave"] = (follower) => {
+    const { tail } = follower
+    tail.followers.delete(follower)
+    sleepers.delete(follower)
+    if (tail.followers.size > 0) return
+    drop(tail, tail.events.length)
+    tails.delete(tail.key)
+  }
+  const reached: Tails["reached"] = (tail, position) => {
+    // Events after this position may have been pushed meanwhile, and those before it not.
+    if (position <= tail.last) return
+    drop(tail, tail.events.length)
+    tail.last = position
+  }
+
   return {
-    follow: (runId, cursor) =>
+    join,
+    leave,
+    follow: (key, cursor) =>
       Effect.acquireRelease(
-        Effect.sync(() => {
-          let tail = tails.get(runId)
-          if (tail === undefined) {
-            tail = { runId, followers: new Set(), events: [], bytes: 0, last: -1 }
-            tails.set(runId, tail)
-          }
-          const follower: Follower = { tail, cursor, look: false, wake: undefined }
-          tail.followers.add(follower)
-          return follower
-        }),
-        (follower) =>
-          Effect.sync(() => {
-            const { tail } = follower
-            tail.followers.delete(follower)
-            sleepers.delete(follower)
-            if (tail.followers.size > 0) return
-            drop(tail, tail.events.length)
-            tails.delete(tail.runId)
-          })
+        Effect.sync(() => join(key, cursor)),
+        (follower) => Effect.sync(() => leave(follower))
       ),
-    get: (runId) => tails.get(runId),
-    runIds: () => Array.from(tails.keys()),
+    get: (key) => tails.get(key),
+    keys: () => Array.from(tails.keys()),
     push: (tail, events) => {
       const first = seqOf(events[0])
       const last = seqOf(events[events.length - 1])
@@ -155,19 +175,18 @@ export const make = (options: {
       }
       tail.last = last
       if (tail.events.length > options.maxEvents) drop(tail, tail.events.length - options.maxEvents)
-      tails.delete(tail.runId)
-      tails.set(tail.runId, tail)
+      tails.delete(tail.key)
+      tails.set(tail.key, tail)
       for (const silent of tails.values()) {
         if (bytes <= options.maxBytes) break
         drop(silent, silent.events.length)
       }
       wakeAll(tail)
     },
-    reached: (tail, position) => {
-      // Events after this position may have been pushed meanwhile, and those before it not.
-      if (position <= tail.last) return
-      drop(tail, tail.events.length)
-      tail.last = position
+    reached,
+    note: (tail, position) => {
+      reached(tail, position)
+      wakeAll(tail)
     },
     signal: (tail) => {
       for (const follower of tail.followers) follower.look = true

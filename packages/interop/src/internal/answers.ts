@@ -1,0 +1,74 @@
+/**
+ * What the answers to the libraries' clients have in common: their statuses, their form as Server-Sent Events, and when an
+ * open one has to end.
+ */
+import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
+import { Stopping } from "@sallyport/core/Stopping"
+import * as Effect from "effect/Effect"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+
+const statuses: Readonly<Record<string, number>> = {
+  malformed_cursor: 400,
+  invalid_input: 400,
+  run_not_found: 404,
+  thread_busy: 409,
+  too_many_runs: 409,
+  cursor_beyond_end: 409,
+  cursor_expired: 410,
+  limit_exceeded: 413,
+  idempotency_conflict: 422
+}
+
+/** Answers with the status of an error, and its code and sentence as JSON. */
+export const problem = (
+  { code, message }: { readonly code: string; readonly message: string }
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.jsonUnsafe({ code, message }, { status: statuses[code] ?? 503 })
+
+const encoder = new TextEncoder()
+const heartbeat = encoder.encode(":\n\n")
+
+/**
+ * Answers with the text of Server-Sent Events, with a comment at once and at least every 15 seconds. If the stream fails,
+ * the connection is cut.
+ */
+export const eventStream = <E>(
+  texts: Stream.Stream<string, E>,
+  headers: Readonly<Record<string, string>> = {}
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.stream(
+    texts.pipe(
+      Stream.map((text) => encoder.encode(text)),
+      Stream.merge(Stream.fromSchedule(Schedule.spaced("15 seconds")).pipe(Stream.map(() => heartbeat)), {
+        haltStrategy: "left"
+      }),
+      // A run may be quiet for long, and the head of the answer goes out with its first bytes.
+      Stream.prepend([heartbeat])
+    ),
+    {
+      contentType: "text/event-stream",
+      headers: { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no", ...headers }
+    }
+  )
+
+/**
+ * Returns how to wait until the answer to the current request has to end, and why: the server begins to stop, or the session
+ * that let the request in has ended, or it cannot be told whether it has. Without a session, only the server ends it.
+ */
+export const ending: Effect.Effect<Effect.Effect<"session_ended" | "unavailable" | "stopping">> = Effect.gen(
+  function*() {
+    const stopping = Effect.as(yield* Stopping, "stopping" as const)
+    const session = yield* Effect.serviceOption(CurrentSession)
+    const sessions = yield* Effect.serviceOption(SessionCredentialService)
+    if (Option.isNone(session) || Option.isNone(sessions)) return stopping
+    return sessions.value.awaitEnd(session.value).pipe(
+      Effect.as("session_ended" as const),
+      Effect.catch(() => Effect.succeed("unavailable" as const)),
+      Effect.raceFirst(stopping)
+    )
+  }
+)
