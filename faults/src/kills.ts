@@ -42,7 +42,7 @@ export const judge = (kind: Kind, events: ReadonlyArray<Pick<RunEvent, "kind" | 
   }
   const written = [
     ...steps.flatMap((step) => parts.map((part) => JSON.stringify({ step, part }))),
-    JSON.stringify({ question: { name: "go on?", ask: kind === "workflow" ? { sum: 9 } : { sum: 9 } } })
+    JSON.stringify({ question: { name: "go on?", ask: { sum: 9 } } })
   ]
   expect("each step once, in order", data.slice(0, written.length), written)
   expect("one answer", events.filter(({ data }) => Object(data).answer !== undefined).length, 1)

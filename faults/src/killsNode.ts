@@ -44,8 +44,8 @@ export type Said =
   | { readonly refused: string }
 
 /** The steps whose output is the same each time, and the events of each. */
-export const steps = ["first", "second", "third"]
-export const parts = [1, 2, 3]
+const steps = ["first", "second", "third"]
+const parts = [1, 2, 3]
 
 /** The times of a cluster that the tests can wait for: a runner that is silent for 4 seconds has gone. */
 const shardingConfig = {

@@ -22,7 +22,7 @@ const kill = async (kind: Kind) => {
   }
 }
 
-describe("two nodes that are killed at the points of runs", () => {
+describe.concurrent("two nodes that are killed at the points of runs", () => {
   it("RUN-21 RUN-20 RUN-08: a resumable program goes on at the other one, and readers of both see one run", async () => {
     assert.deepStrictEqual(await kill("resumable"), [])
   })

@@ -99,7 +99,6 @@ export const make = (steps: Steps) =>
     const activation = (row: RunRow): Activation => ({
       run: toRun(row),
       request: JSON.parse(workflow),
-      isLost: Deferred.isDone(lost),
       append: (key, events) => ours(steps.append(row, key, events)),
       ask: (name, question) => ours(steps.ask(row, name, question)),
       comeForward: Effect.suspend(() => {

@@ -98,8 +98,6 @@ export interface Activation {
   readonly run: Run
   /** What was asked for when the run was started. */
   readonly request: Schema.Json
-  /** Tells whether the run has ended, or another execution has begun. */
-  readonly isLost: Effect.Effect<boolean>
   /** Appends events once for each key, and answers whether the key was known. */
   readonly append: (key: string, events: ReadonlyArray<Schema.Json>) => Effect.Effect<boolean, RunEventLogError>
   /** Asks a question once for each name, and returns its answer if it has one. */
