@@ -474,8 +474,18 @@ const main = async (temporary: string) => {
         include: ["*.ts"]
       })
     )
-    await run("tsc", ["--project", "tsconfig.json"], { cwd: consumer, maxBuffer: 16_000_000 })
-    return fenced.flat()
+    const { stdout }: { readonly stdout: string } = await run("tsc", ["--project", "tsconfig.json"], {
+      cwd: consumer,
+      maxBuffer: 16_000_000
+    }).catch((error) => {
+      if (String(error.stdout).includes("error TS")) return error
+      throw error
+    })
+    // The AI SDK's own declarations do not compile with `exactOptionalPropertyTypes`.
+    const faults = stdout.split(/\n(?=\S)/).filter((fault) =>
+      fault.includes("error TS") && !/^node_modules\/(?:ai|@ai-sdk\/[\w-]+)\//.test(fault)
+    )
+    return [...fenced.flat(), ...faults]
   })
 
   await check("consumer: runs every suite of @sallyport/testing on the memory adapters", async () => {

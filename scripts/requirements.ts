@@ -27,7 +27,7 @@ interface Source {
 
 const root = join(import.meta.dirname, "..")
 const page = join(root, "docs", "requirements.md")
-const testFunctions = new Set(["it", "test", "describe", "suite", "layer"])
+const testFunctions = new Set(["it", "test", "describe", "suite", "layer", "refuses"])
 const titleReferences = new Set(["Identifier", "MemberExpression"])
 
 const sections: Readonly<Record<string, Readonly<Record<string, string>>>> = JSON.parse(

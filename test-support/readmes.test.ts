@@ -50,6 +50,7 @@ const drivers: Readonly<Record<string, ReadonlyArray<Driver>>> = {
     mounts
   ],
   "examples/agent-run/README.md": [serves("/", 200)],
+  "examples/chat/README.md": [serves("/", 200)],
   "examples/connect/README.md": [
     serves("/api/auth/session", 200, {
       command: ({ command, directory }) => command.replace("/tmp/connect", directory).replace(/\d+$/, "0")

@@ -8,7 +8,6 @@ import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Linking from "@sallyport/connect/Linking"
 import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import type { EnvironmentHealth } from "@sallyport/contract/ConnectProtocol"
-import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import { type ConnectClient, SecurityMode } from "@sallyport/core/access/ConnectClient"
 import type { Decision } from "@sallyport/core/access/ConnectClientRepository"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
@@ -22,8 +21,9 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import * as Stream from "effect/Stream"
+import * as Schema from "effect/Schema"
 import { CommandFailed } from "./ExitCode.ts"
+import * as Feed from "./Feed.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
 import * as Output from "./Output.ts"
@@ -213,14 +213,22 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
     })
   ).pipe(Command.withDescription(description))
 
+const watched = <const Name extends string, S extends Schema.Top>(event: Name, data: S) =>
+  Schema.Struct({ event: Schema.Literal(event), data: Schema.fromJsonString(data) })
+
+/** Reads what the feed tells of clients; none of anything else. */
+const decodeWatched = Schema.decodeUnknownOption(Schema.Union([
+  watched("snapshot", Schema.Struct({ connectClients: Schema.optionalKey(Schema.Array(ConnectClientView)) })),
+  watched("connectClientUpserted", Schema.Struct({ client: ConnectClientView })),
+  watched("connectClientRemoved", Schema.Struct({ proofKeyThumbprint: Schema.String, reason: Schema.String })),
+  watched("connectSecurityModeUpdated", Schema.Struct({ mode: SecurityMode }))
+]))
+
 const watch = Command.make(
   "watch",
   {},
   Effect.fnUntraced(function*() {
     const flags = yield* parent
-    if (Option.isSome(flags.url)) {
-      return yield* StoreCommands.onlyOnStore(`"connect watch"`, `run "sallyport feed tail"`)
-    }
     // A change that the line does not show, such as when a client was last seen, is not printed for a person.
     const shown = new Map<string, string>()
     const tell = (change: typeof Output.ConnectChange.Type, line: string) =>
@@ -231,29 +239,35 @@ const watch = Command.make(
       shown.set(client.proofKeyThumbprint, line)
       return tell({ client }, line)
     }
-    const feed = Stream.unwrap(Effect.map(AccessFeed.AccessFeed, (feed) => feed.subscribe()))
-    yield* Stream.runForEach(feed, (message) => {
-      if (message._tag === "Snapshot") {
-        const pending = (message.snapshot.connectClients ?? []).filter((client) => client.status === "pending")
-        return Effect.forEach(pending, (client) => show(view(client)), { discard: true })
-      }
-      if (message._tag === "Advanced") return Effect.void
-      const { change } = message.event
-      switch (change._tag) {
-        case "connectClientUpserted":
-          return show(view(change.client))
-        case "connectClientRemoved":
-          shown.delete(change.proofKeyThumbprint)
-          return tell(
-            { removed: change.proofKeyThumbprint, reason: change.reason },
-            `${short(change)}  ${change.reason}`
-          )
-        case "connectSecurityModeUpdated":
-          return tell({ mode: change.mode }, `The mode is ${change.mode}`)
-        default:
-          return Effect.void
-      }
-    }).pipe(Effect.provide(StoreCommands.layer(flags)))
+    yield* Feed.follow(flags, undefined, (event) =>
+      Option.match(decodeWatched(event), {
+        onNone: () => Effect.void,
+        onSome: Effect.fnUntraced(function*(change) {
+          switch (change.event) {
+            case "snapshot": {
+              const { connectClients } = change.data
+              if (connectClients === undefined) {
+                return yield* new CommandFailed({
+                  code: "NotAllowed",
+                  message: "The token may not see who waits; issue one that has the scope connect:manage"
+                })
+              }
+              const pending = connectClients.filter((client) => client.status === "pending")
+              return yield* Effect.forEach(pending, show, { discard: true })
+            }
+            case "connectClientUpserted":
+              return yield* show(change.data.client)
+            case "connectClientRemoved":
+              shown.delete(change.data.proofKeyThumbprint)
+              return yield* tell(
+                { removed: change.data.proofKeyThumbprint, reason: change.data.reason },
+                `${short(change.data)}  ${change.data.reason}`
+              )
+            case "connectSecurityModeUpdated":
+              return yield* tell({ mode: change.data.mode }, `The mode is ${change.data.mode}`)
+          }
+        })
+      }))
   })
 ).pipe(Command.withDescription("Show the waiting clients, then every change, until interrupted"))
 
@@ -264,7 +278,12 @@ const withStore = Effect.fnUntraced(function*<A, E, R>(
   creates = false
 ) {
   const flags = yield* parent
-  if (Option.isSome(flags.url)) return yield* StoreCommands.onlyOnStore(`"connect ${name}"`)
+  if (Option.isSome(flags.url)) {
+    return yield* StoreCommands.onlyOnStore(
+      `"connect ${name}"`,
+      "run it there; \"connect security\" and \"connect clients\" show with --url who may connect"
+    )
+  }
   return yield* Effect.provide(run(flags.json), StoreCommands.layer(flags, creates))
 })
 

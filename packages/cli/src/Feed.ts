@@ -3,6 +3,7 @@
  */
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import * as AccessHandlers from "@sallyport/http/AccessHandlers"
+import type * as EventStream from "@sallyport/http/EventStream"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -21,6 +22,34 @@ const parent = Command.make("feed").pipe(
 
 const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Json))
 
+/**
+ * Follows the changes of a backend, as its server sends them. The answer never ends.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const follow = <E, R>(
+  flags: StoreCommands.Flags,
+  after: number | undefined,
+  show: (event: EventStream.WireEvent) => Effect.Effect<void, E, R>
+) =>
+  StoreCommands.ask(flags, {
+    store: Effect.flatMap(AccessFeed.AccessFeed, (feed) =>
+      feed.subscribe(after === undefined ? {} : { after }).pipe(
+        Stream.map(AccessHandlers.wireEvent(undefined)),
+        Stream.runForEach(show)
+      )),
+    server: ({ api }) =>
+      Stream.runForEach(
+        ServerSentEvents.read(api.access.follow({
+          headers: {},
+          query: after === undefined ? {} : { after: String(after) },
+          responseMode: "response-only"
+        })),
+        show
+      )
+  })
+
 const tail = Command.make(
   "tail",
   {
@@ -30,9 +59,7 @@ const tail = Command.make(
   },
   Effect.fnUntraced(function*({ after }) {
     const flags = yield* parent
-    const show = Effect.fnUntraced(function*(
-      { data, event, id }: { readonly id?: string | undefined; readonly event: string; readonly data: string }
-    ) {
+    const show = Effect.fnUntraced(function*({ data, event, id }: EventStream.WireEvent) {
       const shown = { id: id ?? null, event, data: yield* decodeJson(data) }
       yield* Terminal.print(
         flags.json,
@@ -41,26 +68,7 @@ const tail = Command.make(
         () => `${String(shown.id ?? "").padStart(6)}  ${event}  ${Terminal.jsonLine(shown.data)}`
       )
     })
-    const from = Option.getOrUndefined(after)
-    yield* StoreCommands.ask(flags, {
-      store: Effect.flatMap(
-        AccessFeed.AccessFeed,
-        (feed) =>
-          feed.subscribe(from === undefined ? {} : { after: from }).pipe(
-            Stream.map(AccessHandlers.wireEvent(undefined)),
-            Stream.runForEach(show)
-          )
-      ),
-      server: ({ api }) =>
-        Stream.runForEach(
-          ServerSentEvents.read(api.access.follow({
-            headers: {},
-            query: from === undefined ? {} : { after: String(from) },
-            responseMode: "response-only"
-          })),
-          show
-        )
-    })
+    yield* follow(flags, Option.getOrUndefined(after), show)
   })
 ).pipe(Command.withDescription("Show what is there, then every change, until interrupted"))
 

@@ -225,7 +225,7 @@ export const Unlinked = Schema.Struct({ link: Schema.Null, relayTold: Schema.Boo
 export const Runs = Schema.Struct({ runs: Schema.Array(RunView) })
 
 /**
- * Describes what `runs start` and `runs abort` print.
+ * Describes what `runs start`, `runs answer` and `runs abort` print.
  *
  * @category models
  * @since 0.1.0
@@ -352,6 +352,7 @@ export const byCommand = {
   "secrets rotate": RotatedSigningKey,
   "runs list": Runs,
   "runs tail": RunEvent,
+  "runs answer": Run,
   "runs start": Run,
   "runs abort": Run,
   "runs sweep": Swept,

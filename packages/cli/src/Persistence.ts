@@ -10,7 +10,6 @@ import * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as PgRepositories from "@sallyport/pg/PgRepositories"
 import * as Migrations from "@sallyport/core/sql/Migrations"
 import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore"
-import * as SqlClock from "@sallyport/core/sql/SqlClock"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import * as SqlSecretStore from "@sallyport/core/secrets/SqlSecretStore"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
@@ -163,8 +162,7 @@ const layerPostgres = (options: PgDatabase.Options, state: StateDirectory, creat
       Layer.catchTag("UnusableDatabase", failAs(database))
     )
     return Layer.merge(
-      // Nodes on several machines: what ends by the time of day ends by that of the database.
-      Layer.mergeAll(PgRepositories.layer, layerRateLimiter, SqlClock.layer).pipe(
+      Layer.merge(PgRepositories.layer, layerRateLimiter).pipe(
         Layer.provide(client),
         Layer.catchTag(["SqlError", "MigrationsError"], failAs(database))
       ),

@@ -1,10 +1,10 @@
 /**
- * Implements `sallyport runs`: lists the runs, follows one, starts one on a server, aborts one, and sweeps what is past its
+ * Implements `sallyport runs`: lists the runs, follows one, answers what one asks, starts one on a server, aborts one, and sweeps what is past its
  * retention.
  */
 import { RunView } from "@sallyport/contract/RunGroup"
 import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"
-import { continuationOf, type Run, RunStatus } from "@sallyport/core/runs/Run"
+import { continuationOf, promptOf, questionOf, type Run, RunStatus } from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
@@ -23,7 +23,7 @@ import * as Output from "./Output.ts"
 
 const parent = Command.make("runs").pipe(
   Command.withSharedFlags(StoreCommands.flags),
-  Command.withDescription("List, follow, start and abort runs")
+  Command.withDescription("List, follow, answer, start and abort runs")
 )
 
 const view = (run: Run) =>
@@ -117,6 +117,15 @@ const list = Command.make(
 
 const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Json))
 
+/** Says an event for a person: a question with what it can be answered with, as `runs answer` takes it. */
+const toText = ({ data, kind }: typeof Output.RunEvent.Type): string => {
+  const question = Option.filter(questionOf(data), () => kind === "data")
+  if (Option.isNone(question)) return `${kind}  ${Terminal.jsonLine(data)}`
+  const { choices, text } = promptOf(question.value)
+  const answers = choices === undefined ? "--text …" : choices.map((choice) => `--value ${Terminal.jsonLine(choice)}`)
+  return `asks  ${Text.shown(question.value.name)}: ${Text.shown(text)}  (${[answers].flat().join(", ")})`
+}
+
 const tail = Command.make(
   "tail",
   {
@@ -130,7 +139,7 @@ const tail = Command.make(
         flags.json,
         Output.RunEvent,
         event,
-        () => `${String(event.seq ?? "").padStart(6)}  ${event.kind}  ${Terminal.jsonLine(event.data)}`
+        () => `${String(event.seq ?? "").padStart(6)}  ${toText(event)}`
       )
     yield* StoreCommands.ask(flags, {
       store: Effect.gen(function*() {
@@ -177,6 +186,42 @@ const abort = Command.make(
     yield* print(aborted)
   })
 ).pipe(Command.withDescription("Abort a run; one that has ended stays as it is"))
+
+const answer = Command.make(
+  "answer",
+  {
+    run: runArgument,
+    question: Argument.String("question").pipe(
+      Argument.withDescription("The name of the question, which \"runs tail\" shows")
+    ),
+    text: Flag.String("text").pipe(Flag.withDescription("The answer, as text"), Flag.optional),
+    value: Flag.String("value").pipe(
+      StoreCommands.readAs(Schema.fromJsonString(Schema.Json), "JSON, such as 'true'"),
+      Flag.withDescription("The answer, as JSON"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function*({ question: name, run, text, value }) {
+    const flags = yield* parent
+    if (Option.isSome(text) === Option.isSome(value)) {
+      return yield* new CommandFailed({
+        code: "Usage",
+        message: "Give the answer with --text, or with --value as JSON"
+      })
+    }
+    const answer = { name, value: Option.getOrElse(value, () => Option.getOrElse(text, () => "")) }
+    const answered = yield* StoreCommands.ask(flags, {
+      store: RunEventLog.RunEventLog.use((runs) => Effect.map(runs.answer({ runId: run, ...answer }), view)),
+      server: ({ api }) => api.runs.answer({ params: { id: run }, payload: answer })
+    })
+    yield* print(answered)
+  })
+).pipe(
+  Command.withDescription("Answer a question of a run; the first answer counts"),
+  Command.withExamples([
+    { command: "sallyport runs answer 0199… deploy --value true", description: "Say yes" }
+  ])
+)
 
 const start = Command.make(
   "start",
@@ -261,9 +306,9 @@ const sweep = Command.make(
 ).pipe(Command.withDescription("End the runs whose process has died, and delete what is past its retention"))
 
 /**
- * Lists, follows, starts, aborts and sweeps runs.
+ * Lists, follows, answers, starts, aborts and sweeps runs.
  *
  * @category commands
  * @since 0.1.0
  */
-export const runs = parent.pipe(Command.withSubcommands([list, tail, start, abort, sweep]))
+export const runs = parent.pipe(Command.withSubcommands([list, tail, answer, start, abort, sweep]))

@@ -6,13 +6,14 @@ import * as SessionCredentialService from "@sallyport/core/access/SessionCredent
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { CommandFailed } from "./ExitCode.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
 import * as Output from "./Output.ts"
 
 const parent = Command.make("secrets").pipe(
-  Command.withSharedFlags(StoreCommands.storeFlags),
+  Command.withSharedFlags(StoreCommands.flags),
   Command.withDescription("List and check the secrets of the backend, and replace the signing key")
 )
 
@@ -46,9 +47,18 @@ export const inspect = Effect.gen(function*() {
   )
 })
 
-const inspecting = Effect.gen(function*() {
+/** Returns the flags. No server tells of its secrets, or lets a token replace what signs tokens. */
+const onStore = Effect.fnUntraced(function*(name: string) {
   const flags = yield* parent
-  return yield* Effect.provide(inspect, StoreCommands.layerStore(flags, false))
+  if (Option.isNone(flags.url)) return flags
+  return yield* StoreCommands.onlyOnStore(
+    `"secrets ${name}"`,
+    "no server gives its secrets to the holder of a token. Run it with --state-dir or --database-url"
+  )
+})
+
+const inspecting = Effect.fnUntraced(function*(name: string) {
+  return yield* Effect.provide(inspect, StoreCommands.layerStore(yield* onStore(name), false))
 })
 
 const print = (secrets: ReadonlyArray<Secret>) =>
@@ -60,7 +70,7 @@ const print = (secrets: ReadonlyArray<Secret>) =>
       (screen) => secrets.length === 0 ? "There is no secret" : table(secrets, screen)
     ))
 
-const list = Command.make("list", {}, () => Effect.flatMap(inspecting, print)).pipe(
+const list = Command.make("list", {}, () => Effect.flatMap(inspecting("list"), print)).pipe(
   Command.withDescription("List the secrets by their names, without values")
 )
 
@@ -68,7 +78,7 @@ const verify = Command.make(
   "verify",
   {},
   Effect.fnUntraced(function*() {
-    const secrets = yield* inspecting
+    const secrets = yield* inspecting("verify")
     yield* print(secrets)
     const broken = secrets.filter(({ problem }) => problem !== null)
     if (broken.length === 0) return
@@ -83,7 +93,7 @@ const rotate = Command.make(
   "rotate",
   {},
   Effect.fnUntraced(function*() {
-    const flags = yield* parent
+    const flags = yield* onStore("rotate")
     const keyId = yield* Effect.provide(
       Effect.flatMap(SessionCredentialService.SessionCredentialService, (sessions) => sessions.rotateSigningKey),
       StoreCommands.layer(flags)

@@ -98,7 +98,9 @@ const revoke = Command.make(
       Flag.withDefault(false)
     ),
     all: Flag.Boolean("all").pipe(
-      Flag.withDescription("End every session and pairing link, or with --issued-before the older ones"),
+      Flag.withDescription(
+        "End every session and pairing link, or with --issued-before the older ones"
+      ),
       Flag.withDefault(false)
     ),
     issuedBefore: Flag.Date("issued-before").pipe(
@@ -126,18 +128,17 @@ const revoke = Command.make(
       })
       return yield* Terminal.print(flags.json, Output.Revoked, { revoked: session }, () => `Revoked ${session}`)
     }
-    if (Option.isSome(flags.url)) return yield* StoreCommands.onlyOnStore("--all")
     const time = Option.isSome(issuedBefore)
       ? DateTime.makeUnsafe(issuedBefore.value)
       : DateTime.add(yield* DateTime.now, { milliseconds: 1 })
     yield* Terminal.confirm(yes, "End these sessions and the links with them? Every device has to be paired again.")
-    const { sessions: revoked } = yield* Effect.provide(
-      Effect.flatMap(
+    const { sessions: revoked } = yield* StoreCommands.ask(flags, {
+      store: Effect.flatMap(
         SessionCredentialService.SessionCredentialService,
         (sessions) => sessions.revokeIssuedBefore(time, "operator")
       ),
-      StoreCommands.layer(flags)
-    )
+      server: ({ api }) => api.session.revokeIssuedBefore({ payload: { time } })
+    })
     yield* Terminal.print(
       flags.json,
       Output.RevokedCount,

@@ -124,6 +124,12 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
             code: "Usage",
             says: /"connect status" works on.*not with --url/
           },
+          ...(["list", "verify", "rotate"] as const).map((name): Mistake => ({
+            args: ["secrets", name, ...there],
+            env,
+            code: "Usage",
+            says: new RegExp(`"secrets ${name}" works on.*not with --url; no server gives its secrets.*--state-dir`)
+          })),
           { args: ["runs", "sweep", ...there], env, code: "Usage", says: /a server sweeps by itself/ },
 
           {

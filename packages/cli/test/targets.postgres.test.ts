@@ -6,12 +6,16 @@ import { exitCodes } from "@sallyport/cli/ExitCode"
 import * as Output from "@sallyport/cli/Output"
 import * as Persistence from "@sallyport/cli/Persistence"
 import * as StateDirectory from "@sallyport/cli/StateDirectory"
+import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import * as NFS from "node:fs"
 import * as SqlClient from "effect/sql/SqlClient"
 import { PgClient } from "@effect/sql-pg"
@@ -35,7 +39,7 @@ const backend = Effect.fnUntraced(function*(onPostgres: boolean) {
   const token = yield* Sallyport.pair(server)
   const { run } = yield* Sallyport.startRun(server, token, { to: 2, everyMillis: 0 })
   yield* Effect.flatMap(Sallyport.follow(server, token, run.runId), (reader) => reader.rest)
-  yield* Effect.gen(function*() {
+  const asking = yield* Effect.gen(function*() {
     const layer = Persistence.layer({
       database: Option.getOrUndefined(Option.map(database, (url) => ({ url: Redacted.make(url) }))),
       state: yield* StateDirectory.open(state)
@@ -48,9 +52,21 @@ const backend = Effect.fnUntraced(function*(onPostgres: boolean) {
           (proofKeyThumbprint) => store.request({ proofKeyThumbprint, account: "ada", label: "Ada's 電話" })
         )
     ).pipe(Effect.provide(Layer.provide(ConnectClientStore.layer, layer)))
+    // The program lives in this process until the test is over.
+    const runs = Context.get(
+      yield* Layer.build(Layer.provide(RunEventLog.layer, layer)),
+      RunEventLog.RunEventLog
+    )
+    const { run } = yield* runs.execute(
+      { owner: { subject: defaultSubject }, threadId: "asks", idempotencyKey: "asks", request: null },
+      (writer) => writer.ask("deploy", { text: "Deploy?", choices: [true, "Later"] })
+    )
+    yield* Stream.runHead(yield* runs.events({ runId: run.runId, after: "0" }))
+    return run
   }).pipe(Effect.provide([NodeServices.layer, NodeCrypto.layer]))
   return {
     runId: run.runId,
+    asking: asking.runId,
     store: { flags: ["--state-dir", state], env },
     server: { flags: ["--url", server.url], env: { SALLYPORT_TOKEN: token } }
   }
@@ -93,7 +109,8 @@ interface Done {
 /** Does the same on a target: what reads, what changes, and what fails. */
 const script = Effect.fnUntraced(function*(
   { env, flags }: { readonly flags: ReadonlyArray<string>; readonly env: Record<string, string> },
-  runId: string
+  runId: string,
+  asking: string
 ) {
   const done: Array<Done> = []
   const texts: Array<string> = []
@@ -144,6 +161,15 @@ const script = Effect.fnUntraced(function*(
   yield* json(Output.RunEvent, ["runs", "tail", runId])
   yield* json(Output.RunEvent, ["runs", "tail", runId, "--after", "1"])
   yield* text("runs", "tail", runId)
+  yield* json(Output.Runs, ["runs", "list", "--status", "waiting"])
+  yield* json(Output.RunEvent, ["runs", "tail", asking], { lines: 1 })
+  yield* text("runs", "answer", asking, "size", "--value", "1")
+  yield* text("runs", "answer", asking, "deploy")
+  yield* text("runs", "answer", asking, "deploy", "--value", "1", "--text", "1")
+  yield* text("runs", "answer", asking, "deploy", "--value", "yes")
+  yield* json(Output.Run, ["runs", "answer", asking, "deploy", "--value", "true"])
+  yield* text("runs", "tail", asking)
+  yield* text("runs", "answer", asking, "deploy", "--text", "Later")
   yield* json(Output.Run, ["runs", "abort", runId])
   yield* text("runs", "abort", runId)
   yield* json(Output.FeedEvent, ["feed", "tail", "--after", "0"], { lines: 3 })
@@ -168,6 +194,9 @@ const script = Effect.fnUntraced(function*(
   const keep = flags.includes("--url") ? [] : ["--keep", first?.id ?? ""]
   yield* json(Output.RevokedCount, ["sessions", "revoke-others", "--yes", ...keep])
 
+  yield* json(Output.RevokedCount, ["sessions", "revoke", "--all", "--yes", "--issued-before", "2020-01-01T00:00:00Z"])
+
+  yield* json(Output.ConnectChange, ["connect", "watch"], { lines: clients.length })
   yield* json(Output.Decision, ["connect", "approve", "first"])
   yield* json(Output.Decision, ["connect", "reject", "second", "--reason", "not mine"])
   yield* json(Output.Decision, ["connect", "block", "third"])
@@ -224,7 +253,7 @@ describe("sallyport on each of its targets", () => {
           ([onPostgres, target]) =>
             Effect.gen(function*() {
               const made = yield* backend(onPostgres)
-              return yield* script(made[target], made.runId)
+              return yield* script(made[target], made.runId, made.asking)
             })
         )
         const [directory, ...others] = outcomes

@@ -40,6 +40,7 @@ import { Credentials } from "./Credentials.ts"
 import * as Answer from "./internal/answer.ts"
 import { readPages } from "./internal/pages.ts"
 import { type BudgetSettings, makeBudget, now } from "./internal/budget.ts"
+import { ReconnectHints } from "./ReconnectHints.ts"
 
 /**
  * Describes how a device pairs.
@@ -164,7 +165,7 @@ const limit = Duration.seconds(30)
 const pairing: BudgetSettings = {
   maxAttempts: 5,
   maxDuration: 45_000,
-  baseDelay: 250,
+  baseDelay: 500,
   maxDelay: 4_000,
   maxAttemptDuration: Duration.toMillis(limit)
 }
@@ -182,6 +183,7 @@ const make = Effect.gen(function*() {
   const { anonymousHttpClient: anonymous, httpClient } = yield* Connection
   const credentials = yield* Credentials
   const random = yield* SecureRandom
+  const hints = yield* ReconnectHints
   const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
   const open = yield* HttpApiClient.makeWith(SallyportApi, { httpClient: anonymous })
   const exchanging = yield* HttpApiClient.makeWith(SallyportApi, {
@@ -215,7 +217,7 @@ const make = Effect.gen(function*() {
     send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
     schema: S
   ): Effect.fn.Return<S["Type"], ClientError> {
-    const budget = makeBudget(pairing)
+    const budget = makeBudget(pairing, hints)
     while (true) {
       const startedAt = yield* now
       const answer = yield* Effect.result(Answer.call(send, schema, limit))

@@ -20,6 +20,7 @@ import { Broken, garbled, type Refusal } from "./internal/answer.ts"
 import { type Budget, makeBudget } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
 import { defaults } from "./internal/runsOptions.ts"
+import { ReconnectHints } from "./ReconnectHints.ts"
 
 /**
  * Describes a device that is signed in.
@@ -139,6 +140,7 @@ const applyChange = (view: AccessView, change: Change): AccessView => {
 const make = Effect.gen(function*() {
   const { httpClient } = yield* Connection
   const settings = yield* defaults
+  const hints = yield* ReconnectHints
   // The connection ends with its scope, also while it has no reader.
   const api = yield* HttpApiClient.group(SallyportApi, {
     group: "access",
@@ -200,7 +202,7 @@ const make = Effect.gen(function*() {
         return { _tag: "Emit", value: view }
       }
 
-      const retries = makeBudget({ ...settings, maxAttempts: Infinity, maxDuration: Infinity })
+      const retries = makeBudget({ ...settings, maxAttempts: Infinity, maxDuration: Infinity }, hints)
       const lost = Effect.suspend(() => {
         view = { ...view, connected: false }
         return Queue.offer(queue, view)
@@ -209,7 +211,7 @@ const make = Effect.gen(function*() {
       const budget: Budget = {
         ...retries,
         spend: (broken, startedAt) => Effect.andThen(lost, retries.spend(broken, startedAt)),
-        pause: Effect.andThen(lost, retries.pause)
+        pause: (broken) => Effect.andThen(lost, retries.pause(broken))
       }
       yield* read({
         connect: Effect.suspend(() =>

@@ -32,6 +32,7 @@ import { noContent, read, type Step } from "./internal/eventReader.ts"
 import * as Proofs from "./internal/proofs.ts"
 import { tokensOf } from "./internal/refreshing.ts"
 import { defaults, toSettings } from "./internal/runsOptions.ts"
+import { ReconnectHints } from "./ReconnectHints.ts"
 import type * as Runs from "./Runs.ts"
 import { SignedOut } from "./RunsError.ts"
 import type { Tokens } from "./TokenStorage.ts"
@@ -335,6 +336,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
     toSettings(options.retry ?? {}),
     ({ message }) => new InvalidInput({ message })
   )
+  const hints = yield* ReconnectHints
   const prove = Proofs.make(key)
   const { base, http } = yield* serverAt(options.relayUrl)
   const httpClient = (yield* Credentials).authenticate(http, base)
@@ -364,7 +366,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
         Duration.sum(settings.requestTimeout, Duration.seconds(waitSeconds))
       )
       if (approvalStatus !== "pending") return approvalStatus
-      if ((yield* now) - startedAt < shortestWaitMillis) yield* budget.pause
+      if ((yield* now) - startedAt < shortestWaitMillis) yield* budget.pause()
     }
   })
 
@@ -396,7 +398,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
 
   /** Waits for the decision about a request until the request expires. */
   const wait = Effect.fnUntraced(function*(requestedAt: number, lifetimeMillis: number) {
-    const budget = makeBudget({ ...settings, maxAttempts: Infinity, maxDuration: lifetimeMillis })
+    const budget = makeBudget({ ...settings, maxAttempts: Infinity, maxDuration: lifetimeMillis }, hints)
     if (options.waiting !== "long-poll") {
       const decided = yield* follow(budget, requestedAt)
       if (Option.isSome(decided)) return decided.value
@@ -404,9 +406,9 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
     return yield* poll(budget, requestedAt)
   })
 
-  const asking = makeBudget(settings)
+  const asking = makeBudget(settings, hints)
   // Bounds the rounds that fail although the relay answers.
-  const rounds = makeBudget(settings)
+  const rounds = makeBudget(settings, hints)
   let shownAt: number | undefined
   let wasApproved = false
   while (true) {

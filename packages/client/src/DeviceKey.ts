@@ -121,11 +121,15 @@ export class DeviceKey extends Context.Service<DeviceKey, {
 
 type Requirements = SecureRandom.SecureRandom | Digest.Digest
 
-/** A private key, how it signs, and its public part with the members that RFC 7638 takes, in their order. */
-interface KeyPair {
+/** How a key signs, and its public part with the members that RFC 7638 takes, in their order. */
+interface Signing {
   readonly alg: "ES256" | "EdDSA"
-  readonly privateKey: CryptoKey
   readonly jwk: Readonly<Record<string, string>>
+  readonly sign: Signer["sign"]
+}
+
+interface KeyPair extends Pick<Signing, "alg" | "jwk"> {
+  readonly privateKey: CryptoKey
 }
 
 const signing = { ES256: { name: "ECDSA", hash: "SHA-256" }, EdDSA: { name: "Ed25519" } } as const
@@ -140,10 +144,21 @@ const subtleCrypto = Effect.flatMap(
     subtle === undefined ? Effect.fail(new DeviceKeyError({ reason: new CryptoUnavailable() })) : Effect.succeed(subtle)
 )
 
+const makeFromPair = ({ alg, jwk, privateKey }: KeyPair) =>
+  Effect.flatMap(subtleCrypto, (subtle) =>
+    make({
+      alg,
+      jwk,
+      sign: (input) =>
+        Effect.map(
+          Effect.promise(() => subtle.sign(signing[alg], privateKey, input)),
+          (signature) => new Uint8Array(signature)
+        )
+    }))
+
 const make = Effect.fnUntraced(function*(
-  { alg, jwk, privateKey }: KeyPair
-): Effect.fn.Return<DeviceKey["Service"], DeviceKeyError, Requirements> {
-  const subtle = yield* subtleCrypto
+  { alg, jwk, sign }: Signing
+): Effect.fn.Return<DeviceKey["Service"], never, Requirements> {
   const random = yield* SecureRandom.SecureRandom
   const digest = yield* Digest.Digest
   const hash = (text: string) => Effect.map(digest.digest(Digest.sha256, encoder.encode(text)), Base64Url.encode)
@@ -160,8 +175,7 @@ const make = Effect.fnUntraced(function*(
         ...(nonce === undefined ? {} : { nonce })
       }
       const input = `${header}.${encodeJson(claims)}`
-      const signature = yield* Effect.promise(() => subtle.sign(signing[alg], privateKey, encoder.encode(input)))
-      return `${input}.${Base64Url.encode(new Uint8Array(signature))}`
+      return `${input}.${Base64Url.encode(yield* sign(encoder.encode(input)))}`
     })
   })
 })
@@ -217,7 +231,7 @@ const isKey = (value: unknown, type: KeyType): value is CryptoKey =>
  */
 export const layerMemory: Layer.Layer<DeviceKey, DeviceKeyError, Requirements> = Layer.effect(
   DeviceKey,
-  Effect.flatMap(Effect.flatMap(generate, (pair) => readPair("it", pair)), make)
+  Effect.flatMap(Effect.flatMap(generate, (pair) => readPair("it", pair)), makeFromPair)
 )
 
 /**
@@ -265,7 +279,7 @@ export const layerIndexedDb = (
       const kept = yield* fromDatabase(KeyDatabase.get(place))
       // A transaction does not wait for WebCrypto, so the pair is made before it is known whether it is needed.
       const found = kept === undefined ? yield* fromDatabase(KeyDatabase.getOrPut(place, yield* generate)) : kept
-      return yield* make(yield* readPair(placeName(place), found))
+      return yield* makeFromPair(yield* readPair(placeName(place), found))
     })
   )
 
@@ -323,6 +337,35 @@ export const layerSecretStore: Layer.Layer<DeviceKey, DeviceKeyError, SecretStor
         secrets.getOrCreateRandom(secretName, 32),
         (cause) => unavailable(cause.message, cause)
       )
-      return yield* make(yield* readSeed(seed))
+      return yield* makeFromPair(yield* readSeed(seed))
     })
+  )
+
+/**
+ * Describes a key that something else holds, such as a phone's secure hardware or a library in place of WebCrypto.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Signer {
+  /** The public key, in base64url: a point on P-256, whose proofs are ES256, or a key on Ed25519, whose proofs are EdDSA. */
+  readonly publicKey:
+    | { readonly crv: "P-256"; readonly x: string; readonly y: string }
+    | { readonly crv: "Ed25519"; readonly x: string }
+  /** Signs bytes. The signature has 64 bytes; on P-256 it is over their SHA-256, as the two numbers and not in DER. */
+  readonly sign: (input: Uint8Array<ArrayBuffer>) => Effect.Effect<Uint8Array>
+}
+
+/**
+ * Provides a key of the host's. It needs no WebCrypto.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerSigner = ({ publicKey, sign }: Signer): Layer.Layer<DeviceKey, never, Requirements> =>
+  Layer.effect(
+    DeviceKey,
+    publicKey.crv === "P-256"
+      ? make({ alg: "ES256", jwk: { crv: publicKey.crv, kty: "EC", x: publicKey.x, y: publicKey.y }, sign })
+      : make({ alg: "EdDSA", jwk: { crv: publicKey.crv, kty: "OKP", x: publicKey.x }, sign })
   )

@@ -40,6 +40,7 @@ import { Broken, garbled, type Refusal } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget } from "./internal/budget.ts"
 import { noContent, read, type ReaderOptions, type Step } from "./internal/eventReader.ts"
 import { defaults, type InvalidRunsOptions, type Options, type Settings, toSettings } from "./internal/runsOptions.ts"
+import { ReconnectHints } from "./ReconnectHints.ts"
 import {
   QuestionUnknown,
   RunEnded,
@@ -128,7 +129,13 @@ export interface FollowOptions {
  */
 export type FollowedEvent =
   | { readonly _tag: "Run"; readonly cursor: string; readonly run: RunView }
-  | (Omit<DataEvent, "cursor"> & { readonly cursor: string; readonly threadId: string; readonly seq: number })
+  | (Omit<DataEvent, "cursor"> & {
+    readonly cursor: string
+    readonly threadId: string
+    readonly seq: number
+    /** The first number that the event stands for, if it stands for several since the run was compacted. */
+    readonly firstSeq?: number | undefined
+  })
   | (Omit<EndEvent, "cursor"> & {
     readonly cursor: string
     readonly threadId: string
@@ -310,7 +317,12 @@ const Found = Schema.Struct({ run: Schema.NullOr(RunView) })
 const decodeJson = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Json))
 const decodeEnd = Schema.decodeUnknownOption(Schema.fromJsonString(RunEnd))
 const decodeRun = Schema.decodeUnknownOption(Schema.fromJsonString(RunView))
-const ofRun = { runId: RunId, threadId: Schema.String, seq: Schema.NullOr(Schema.Natural) }
+const ofRun = {
+  runId: RunId,
+  threadId: Schema.String,
+  seq: Schema.NullOr(Schema.Natural),
+  firstSeq: Schema.optionalKey(Schema.Natural)
+}
 const decodeFollowed = {
   data: Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ ...ofRun, data: Schema.Json }))),
   end: Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ ...ofRun, end: RunEnd })))
@@ -390,6 +402,7 @@ const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): Run
 const build = Effect.fnUntraced(function*(settings: Settings) {
   const { httpClient } = yield* Connection
   const random = yield* SecureRandom
+  const hints = yield* ReconnectHints
   const api = yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
   // A stream's connection ends with its scope, also while it has no reader.
   const { events, follow, followThread } = yield* HttpApiClient.group(SallyportApi, {
@@ -406,7 +419,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     Effect.suspend(() => {
       const trail = new Trail()
       if (runId !== null) trail.enter({ runId })
-      return ask(makeBudget(settings), send, schema, settings.requestTimeout).pipe(
+      return ask(makeBudget(settings, hints), send, schema, settings.requestTimeout).pipe(
         Effect.mapError((refusal) => trail.error(reasonOf(refusal, runId)))
       )
     })
@@ -468,7 +481,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       budget: {
         ...work.budget,
         spend: (broken, startedAt) => Effect.andThen(lost, work.budget.spend(broken, startedAt)),
-        pause: Effect.andThen(lost, work.budget.pause)
+        pause: (broken) => Effect.andThen(lost, work.budget.pause(broken))
       },
       idleTimeout: settings.idleTimeout,
       steadyAfter: settings.steadyAfter,
@@ -506,7 +519,8 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       const runId = value._tag === "Run" ? value.run.runId : value.runId
       const seq = value._tag === "Run" ? 0 : value._tag === "Data" ? value.seq : Option.getOrUndefined(value.seq)
       const before = seqs.get(runId)
-      if (seq !== undefined && before !== undefined && seq !== before + 1) {
+      const first = value._tag === "Data" ? value.firstSeq ?? seq : seq
+      if (first !== undefined && before !== undefined && first !== before + 1) {
         return { _tag: "Fail", error: garbled("events were missing from the stream") }
       }
       if (value._tag === "End") seqs.delete(runId)
@@ -555,7 +569,8 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     const take = (event: Sse.Event): Step<RunEvent, RunsErrorReason> => {
       // The number of the next event is known, so neither a server nor a proxy can repeat or drop one unnoticed.
       const cursor = Option.getOrUndefined(parseCursor(event.id ?? ""))
-      const isNext = cursor === trail.cursor + 1
+      // An event of a run that was compacted may stand for several, as its id says.
+      const isNext = Number.parseInt(event.id ?? "") === trail.cursor + 1
       switch (event.event) {
         case "data": {
           if (cursor === undefined) return { _tag: "Fail", error: garbled("an event came without its number") }
@@ -614,7 +629,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     )
   }
 
-  const newWork = () => ({ budget: makeBudget(settings), trail: new Trail() })
+  const newWork = () => ({ budget: makeBudget(settings, hints), trail: new Trail() })
 
   const find: Runs["Service"]["find"] = Effect.fn("Runs.find")(function*({ idempotencyKey, threadId }) {
     yield* Effect.mapError(checkIntent({ idempotencyKey, threadId }), (error) => new Trail().error(error))

@@ -2,11 +2,11 @@ import { assert, describe, it } from "@effect/vitest"
 import type { RunProgramRequest } from "@sallyport/http/RunProgram"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Browser from "../../../test-support/browser.ts"
-import { eventually } from "../../../test-support/programs.ts"
 import * as Pages from "./pages.ts"
-import { network, start } from "./support.ts"
+import { eventually, network, start } from "./support.ts"
 
 const { step } = Browser
 
@@ -44,7 +44,7 @@ describe("a page", () => {
           offline = true
           const before = wire.cuts()
           wire.cutAll()
-          yield* eventually(Effect.sync(wire.cuts), (cuts) => cuts > before)
+          yield* eventually(() => wire.cuts() > before)
           offline = false
         }
         yield* Deferred.succeed(cut, undefined)
@@ -58,6 +58,68 @@ describe("a page", () => {
         assert.deepStrictEqual(yield* seen, [[true, true], ...numbers, "succeeded"])
         assert.strictEqual(executed, 1)
         assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
+  it.live(
+    "L-85: goes on at once when the browser is online again, shows the page again, or restores it",
+    () =>
+      Effect.gen(function*() {
+        const steps = yield* Queue.unbounded<number>()
+        const server = yield* start({
+          program: ({ run }: RunProgramRequest) =>
+            Effect.gen(function*() {
+              for (let n = 0; n < 5; n++) yield* run.append(yield* Queue.take(steps))
+            }),
+          routes: Pages.layer("programs/page")
+        })
+        const wire = yield* network(server.port)
+        const context = yield* Browser.profile(yield* Browser.browser)
+        const page = yield* step(() => context.newPage())
+        let requests = 0
+        page.on("request", (request) => {
+          if (request.url().endsWith("/events")) requests++
+        })
+        const sees = (last: string) =>
+          step(() =>
+            page.waitForFunction(
+              `JSON.parse(document.body?.dataset.seen ?? "[]").at(-1) === ${last}`,
+              undefined,
+              { polling: 50 }
+            )
+          )
+        const code = Redacted.value(yield* server.code())
+        yield* step(() => page.goto(`${wire.url}/waiting#token=${encodeURIComponent(code)}`))
+        yield* Queue.offer(steps, 1)
+        yield* sees("1")
+
+        // An open connection is replaced: the browser does not say that it is dead.
+        yield* Effect.sleep("1 second")
+        yield* step(() => context.setOffline(true))
+        yield* step(() => context.setOffline(false))
+        yield* eventually(() => requests === 2)
+        yield* Queue.offer(steps, 2)
+        yield* sees("2")
+
+        // The page waits for minutes unless the browser tells it something.
+        const returning = [
+          step(() => context.setOffline(true).then(() => context.setOffline(false))),
+          step(() => page.evaluate(`document.dispatchEvent(new Event("visibilitychange"))`)),
+          step(() => page.evaluate(`dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }))`))
+        ]
+        for (const [index, returns] of returning.entries()) {
+          wire.lead(1)
+          wire.cutAll()
+          yield* Queue.offer(steps, index + 3)
+          yield* Effect.sleep("1500 millis")
+          wire.lead(server.port)
+          const before = requests
+          yield* Effect.sleep("500 millis")
+          assert.strictEqual(requests, before)
+          yield* returns
+          yield* sees(index === 2 ? `"succeeded"` : String(index + 3))
+        }
       }),
     300_000
   )

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as ReconnectHints from "@sallyport/client/ReconnectHints"
 import * as Runs from "@sallyport/client/Runs"
 import * as SallyportClient from "@sallyport/client/SallyportClient"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -9,8 +10,10 @@ import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { having } from "./support.ts"
@@ -24,7 +27,8 @@ const unavailable = (headers: Record<string, string> = {}) => new Response(null,
 /** A client of a server in this process, on the clock of the test, and the times in seconds at which it was asked. */
 const clientOf = Effect.fnUntraced(function*(
   answer: (nth: number) => Response | undefined,
-  options: Runs.Options = {}
+  options: Runs.Options = {},
+  hints: Stream.Stream<ReconnectHints.Hint> = Stream.never
 ) {
   const times: Array<number> = []
   const http = HttpClient.make((request) =>
@@ -39,7 +43,11 @@ const clientOf = Effect.fnUntraced(function*(
       baseUrl: "http://server.test",
       credentials: having(Redacted.make("token")),
       runs: options
-    }).pipe(Layer.provide([Layer.succeed(HttpClient.HttpClient, http), SecureRandom.layerWebCrypto]))
+    }).pipe(Layer.provide([
+      Layer.succeed(HttpClient.HttpClient, http),
+      SecureRandom.layerWebCrypto,
+      ReconnectHints.layer(hints)
+    ]))
   )
   return { times, runs: yield* Effect.provide(Runs.Runs, runs) }
 })
@@ -57,10 +65,24 @@ const passing = <A, E>(fiber: Fiber.Fiber<A, E>) =>
 const follow = (runs: Runs.Runs["Service"]) =>
   Effect.flatMap(Effect.forkChild(Effect.flip(Stream.runDrain(runs.follow({ runId })))), passing)
 
+/** Lets the fibers do what they can, and then time pass. */
+const pass = (duration: Duration.Input) =>
+  Effect.andThen(TestClock.withLive(Effect.sleep("5 millis")), TestClock.adjust(duration))
+
+const heartbeats = (every: Duration.Input) =>
+  Effect.map(Effect.context<never>(), (services) =>
+    new Response(
+      Stream.toReadableStreamWith(
+        Stream.map(Stream.fromSchedule(Schedule.spaced(every)), () => new TextEncoder().encode(": heartbeat\n\n")),
+        services
+      ),
+      { headers: { "content-type": "text/event-stream" } }
+    ))
+
 const gaps = (times: ReadonlyArray<number>) => times.slice(1).map((time, index) => time - (times[index] ?? 0))
 
 describe("waiting", () => {
-  it.effect("L-85: doubles from attempt to attempt up to a limit, with up to half as much again at random", () =>
+  it.effect("L-85: is a random part of a bound that doubles from attempt to attempt up to a limit", () =>
     Effect.gen(function*() {
       const all: Array<ReadonlyArray<number>> = []
       for (const seed of ["a", "b", "c"]) {
@@ -73,14 +95,44 @@ describe("waiting", () => {
         const error = yield* Random.withSeed(follow(runs), seed)
         assert.deepInclude(error.reason, { _tag: "Unreachable", attempts: 7, status: 503 })
         const waits = gaps(times)
-        for (const [index, least] of [1, 2, 4, 8, 8, 8].entries()) {
-          assert.isAtLeast(waits[index] ?? 0, least)
+        for (const [index, most] of [1, 2, 4, 8, 8, 8].entries()) {
           // The clock goes in steps of a tenth of a second.
-          assert.isAtMost(waits[index] ?? 0, least * 1.5 + 0.2)
+          assert.isAtMost(waits[index] ?? 0, most + 0.2)
         }
         all.push(waits)
       }
       assert.strictEqual(new Set(all.map((waits) => waits.join())).size, 3)
+    }))
+
+  it.effect("L-85: spreads the clients of a server that was lost evenly over the bound, after Retry-After", () =>
+    Effect.gen(function*() {
+      for (const [retryAfter, least] of [[{}, 0], [{ "retry-after": "30" }, 30]] as const) {
+        const { runs, times } = yield* clientOf(
+          (nth) => nth <= 500 ? unavailable(retryAfter) : new Response(null, { status: 204 }),
+          {
+            baseDelay: "10 seconds"
+          }
+        )
+        const begin = (yield* Clock.currentTimeMillis) / 1000
+        yield* Effect.gen(function*() {
+          const all = yield* Effect.forEach(
+            Array.from({ length: 500 }),
+            () => Effect.forkChild(Effect.flip(Stream.runDrain(runs.follow({ runId }))))
+          )
+          for (let n = 0; n < 42; n++) yield* TestClock.adjust("1 second")
+          yield* Fiber.awaitAll(all)
+        }).pipe(Random.withSeed("clients"))
+        assert.lengthOf(times, 1_000)
+        const perSecond = Array.from(
+          { length: 10 },
+          (_, second) => times.slice(500).filter((time) => Math.ceil(time - begin - least) === second + 1).length
+        )
+        assert.strictEqual(perSecond.reduce((sum, n) => sum + n, 0), 500)
+        for (const clients of perSecond) {
+          assert.isAtLeast(clients, 25)
+          assert.isAtMost(clients, 75)
+        }
+      }
     }))
 
   it.effect("L-85: ends when the time is used up, however many attempts are left", () =>
@@ -121,7 +173,7 @@ describe("waiting", () => {
       const collecting = yield* Effect.forkChild(Stream.runCollect(Stream.take(runs.follow({ runId }), 20)))
       assert.strictEqual((yield* passing(collecting)).length, 20)
       assert.strictEqual(times.length, 60)
-      assert.isAbove(times.at(-1) ?? 0, 60)
+      assert.isAbove(times.at(-1) ?? 0, 20)
     }))
 
   it.effect("HTTP-04: is as long as the server's retry: asks for, at least", () =>
@@ -134,7 +186,7 @@ describe("waiting", () => {
       assert.strictEqual(error.lastCursor, 2)
       for (const wait of gaps(times)) {
         assert.isAtLeast(wait, 5)
-        assert.isAtMost(wait, 15.2)
+        assert.isAtMost(wait, 20.2)
       }
     }))
 
@@ -171,5 +223,89 @@ describe("waiting", () => {
       const collecting = yield* Effect.forkChild(Stream.runCollect(runs.follow({ runId })))
       assert.deepStrictEqual((yield* passing(collecting)).map(({ _tag }) => _tag), ["End"])
       assert.strictEqual(times.length, 11)
+    }))
+})
+
+describe("a hint of the device", () => {
+  it.effect("L-85: ends a wait at once, but not the time of Retry-After, and uses up no attempt", () =>
+    Effect.gen(function*() {
+      const hints = yield* PubSub.unbounded<ReconnectHints.Hint>()
+      let retryAfter = {}
+      const { runs, times } = yield* clientOf(() => unavailable(retryAfter), {
+        baseDelay: "10 minutes",
+        maxDelay: "10 minutes",
+        maxDuration: "1 day",
+        maxAttempts: 3
+      }, Stream.fromPubSub(hints))
+      const failing = yield* Effect.forkChild(Effect.flip(Stream.runDrain(runs.follow({ runId }))))
+      yield* pass(0)
+      for (let n = 2; n <= 8; n++) {
+        yield* pass("2 seconds")
+        yield* PubSub.publish(hints, n % 2 === 0 ? "online" : "visible")
+        yield* pass(0)
+        assert.lengthOf(times, n)
+      }
+      retryAfter = { "retry-after": "60" }
+      yield* pass("2 seconds")
+      yield* PubSub.publish(hints, "online")
+      yield* pass(0)
+      assert.lengthOf(times, 9)
+      yield* PubSub.publish(hints, "online")
+      yield* pass("59 seconds")
+      assert.lengthOf(times, 9)
+      yield* pass("1 second")
+      yield* pass(0)
+      assert.lengthOf(times, 10)
+      retryAfter = {}
+      const error = yield* passing(failing)
+      assert.deepInclude(error.reason, { _tag: "Unreachable", attempts: 3 })
+    }).pipe(Random.withSeed("a hint")))
+
+  it.effect("L-85: is bounded if hints never stop: one attempt a second, until the time is used up", () =>
+    Effect.gen(function*() {
+      const { runs, times } = yield* clientOf(
+        () => unavailable(),
+        { baseDelay: "1 minute", maxDelay: "1 minute", maxDuration: "2 minutes" },
+        Stream.forever(Stream.make("online" as const, "visible" as const))
+      )
+      const error = yield* follow(runs)
+      assert.strictEqual(error.reason._tag, "Unreachable")
+      assert.isAtMost(times.at(-1) ?? 0, 121)
+      // A few waits end by themselves before a second is over.
+      assert.isAtMost(times.length, 130)
+    }))
+
+  it.effect("replaces an open connection when the device is online again, or visible after a long silence", () =>
+    Effect.gen(function*() {
+      const hints = yield* PubSub.unbounded<ReconnectHints.Hint>()
+      const live = yield* heartbeats("15 seconds")
+      const silent = yield* heartbeats("1 day")
+      const next = yield* heartbeats("15 seconds")
+      const opened: Array<boolean> = []
+      const { runs, times } = yield* clientOf(
+        (nth) => [live, silent, next][nth - 1],
+        { baseDelay: "1 day", maxDelay: "1 day", maxDuration: "2 days" },
+        Stream.fromPubSub(hints)
+      )
+      yield* Effect.forkChild(Stream.runDrain(
+        runs.follow({ runId, onConnection: (isOpen) => Effect.sync(() => void opened.push(isOpen)) })
+      ))
+      yield* pass(0)
+      // A connection that has just been opened is a good one.
+      yield* PubSub.publish(hints, "online")
+      yield* pass("16 seconds")
+      yield* PubSub.publish(hints, "visible")
+      yield* pass("1 second")
+      assert.lengthOf(times, 1, "its heartbeats came")
+      yield* PubSub.publish(hints, "online")
+      yield* pass("10 millis")
+      yield* pass("10 millis")
+      assert.lengthOf(times, 2)
+      yield* pass("20 seconds")
+      yield* PubSub.publish(hints, "visible")
+      yield* pass("10 millis")
+      yield* pass("10 millis")
+      assert.lengthOf(times, 3)
+      assert.deepStrictEqual(opened, [true, false, true, false, true])
     }))
 })

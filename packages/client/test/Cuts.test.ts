@@ -121,6 +121,25 @@ describe("following many runs", () => {
               )
             }
           }
+          const { runId } = first
+          yield* server.log.compact({ runId, events: [{ seq: 50, data: "50" }, { seq: eventsOfRun, data: "60" }] })
+          const compacted = yield* collect(direct.runs.follow({ runId }))
+          assert.isUndefined(compacted.error)
+          assert.deepStrictEqual(compacted.events.map(({ cursor }) => cursor), [
+            50,
+            eventsOfRun,
+            Option.some(eventsOfRun + 1)
+          ])
+          const within = yield* collect(direct.runs.follow({ runId, after: 20 }))
+          assert.deepStrictEqual([within.events, within.error?.reason._tag], [[], "RunExpired"])
+          const again = yield* direct.runs.followAll().pipe(Stream.take(4), Stream.runCollect)
+          assert.deepStrictEqual(again.map((event) => event._tag === "Data" ? event.seq : event._tag), [
+            "Run",
+            50,
+            eventsOfRun,
+            "End"
+          ])
+
           const open = yield* Deferred.make<void>()
           const options = { after: "latest", onConnection: () => Effect.asVoid(Deferred.succeed(open, undefined)) }
           const last = yield* Effect.forkChild(

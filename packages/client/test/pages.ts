@@ -49,16 +49,18 @@ const script = (file: string | undefined) => {
 
 const answer = Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) => script(fileOf(url)))
 
-/** Serves a page at `/` that runs one module of this workspace, and the modules that it needs. */
+/** Serves a page at two paths that runs one module of this workspace, and the modules that it needs. */
 const layerPage = (address: string): Layer.Layer<never, never, HttpRouter.HttpRouter> =>
   Layer.mergeAll(
     HttpRouter.add("GET", "/modules/*", answer),
     HttpRouter.add("GET", "/effect/*", answer),
-    HttpRouter.add(
-      "GET",
-      "/",
-      HttpServerResponse.html(
-        `<!doctype html><script type="importmap">${importMap}</script><script type="module" src="${address}"></script>`
+    ...(["/", "/waiting"] as const).map((path) =>
+      HttpRouter.add(
+        "GET",
+        path,
+        HttpServerResponse.html(
+          `<!doctype html><script type="importmap">${importMap}</script><script type="module" src="${address}"></script>`
+        )
       )
     )
   )

@@ -86,7 +86,8 @@ const cursorEvent = Schema.Struct({
 })
 
 /**
- * Describes the events of the stream. `id` is the cursor to resume after; an `end` that was made from the run's row has
+ * Describes the events of the stream. `id` is the cursor to resume after, the number of the event, or `3-5` if it stands for
+ * those from 3 to 5 since the run was compacted; an `end` that was made from the run's row has
  * none, and the id {@link endTold}, after which a reader that comes back is answered with 204.
  *
  * **Details**
@@ -113,7 +114,13 @@ export const RunStreamEvent = Schema.Union([
 ])
 
 /** Says of which run an event is, and its number there; null for an end that was made from the run's row. */
-const ofRun = { runId: RunId, threadId: Schema.String, seq: Schema.NullOr(Schema.Natural) }
+const ofRun = {
+  runId: RunId,
+  threadId: Schema.String,
+  seq: Schema.NullOr(Schema.Natural),
+  /** The first number that the event stands for, if it stands for several since the run was compacted. */
+  firstSeq: Schema.optionalKey(Schema.Natural)
+}
 
 /**
  * Describes the events of a stream of many runs. `id` is the cursor to resume after. A `run` says that its events are

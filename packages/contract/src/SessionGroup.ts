@@ -154,7 +154,13 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
   HttpApiEndpoint.post("revokeOthers", "/api/auth/sessions/revoke-others", {
     success: EndedView,
     error: Unavailable
-  }).pipe(requires("access:write"))
+  }).pipe(requires("access:write")),
+  HttpApiEndpoint.post("revokeIssuedBefore", "/api/auth/sessions/revoke-issued-before", {
+    // Everyone's sessions and links. If it is older, the session that asks ends with them.
+    payload: Schema.Struct({ time: Schema.DateTimeUtcFromString }),
+    success: EndedView,
+    error: [InvalidRequest, Unavailable]
+  }).pipe(requires("access:manage"))
 ).middleware(RequestErrors).add(
   HttpApiEndpoint.post("token", "/oauth/token", {
     // Every parameter is optional here, so that the handler can name the missing one, with its error code.

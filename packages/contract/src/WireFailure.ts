@@ -3,6 +3,7 @@
  */
 import * as Metrics from "@sallyport/core/Metrics"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 
@@ -13,13 +14,36 @@ const randomTraceId: Effect.Effect<string> = Effect.map(
 )
 
 /**
- * Returns the trace id of the current request, or one of its own if no tracer follows it.
+ * Holds the trace id of a request that no tracer follows, from the first time on that it is asked for. `Edge` provides it.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const UntracedRequest: Context.Reference<{ traceId?: string } | undefined> = Context.Reference<
+  { traceId?: string } | undefined
+>(
+  "@sallyport/contract/WireFailure/UntracedRequest",
+  { defaultValue: () => undefined }
+)
+
+/**
+ * Returns the trace id of the current request, or one of its own if no tracer follows it: the same each time within a request.
  *
  * @category getters
  * @since 0.1.0
  */
 export const traceId: Effect.Effect<string> = Effect.matchEffect(Effect.currentSpan, {
-  onFailure: () => randomTraceId,
+  onFailure: () =>
+    Effect.flatMap(
+      UntracedRequest,
+      (request) =>
+        request?.traceId === undefined
+          ? Effect.tap(randomTraceId, (traceId) =>
+            Effect.sync(() => {
+              if (request !== undefined) request.traceId = traceId
+            }))
+          : Effect.succeed(request.traceId)
+    ),
   onSuccess: (span) => Effect.succeed(span.traceId)
 })
 

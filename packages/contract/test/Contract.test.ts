@@ -50,6 +50,7 @@ describe("the contract", () => {
       "session.rename": ["access:write"],
       "session.revoke": ["access:write"],
       "session.revokeOthers": ["access:write"],
+      "session.revokeIssuedBefore": ["access:manage"],
       "pairing.issue": ["access:write"],
       "pairing.list": ["access:read"],
       "pairing.revoke": ["access:write"],

@@ -11,7 +11,6 @@ import * as SessionCredentialService from "@sallyport/core/access/SessionCredent
 import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as SqlSecretStore from "@sallyport/core/secrets/SqlSecretStore"
-import * as SqlClock from "@sallyport/core/sql/SqlClock"
 import * as PgRepositories from "@sallyport/pg/PgRepositories"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -48,7 +47,7 @@ const startNode = Effect.fnUntraced(function*(
   const real = yield* Clock.Clock
   const wrong = Clocks.telling(() => real.currentTimeMillisUnsafe() + aheadMillis(), real)
   const node = yield* Layer.build(Layer.fresh(Services.pipe(
-    Layer.provideMerge(Layer.mergeAll(PgRepositories.layer, SqlSecretStore.layer, SqlClock.layer)),
+    Layer.provideMerge(Layer.merge(PgRepositories.layer, SqlSecretStore.layer)),
     Layer.provideMerge(NodeCrypto.layer),
     Layer.provide(Layer.succeedContext(database))
   ))).pipe(Effect.provideService(Clock.Clock, wrong))

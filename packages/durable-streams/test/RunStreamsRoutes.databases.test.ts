@@ -16,6 +16,8 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Http from "node:http"
+import { network } from "../../../test-support/network.ts"
+import { eventually } from "../../../test-support/programs.ts"
 
 const start = Effect.gen(function*() {
   const services = Layer.mergeAll(
@@ -99,6 +101,66 @@ describe("runs as streams", () => {
         })
         assert.deepStrictEqual(seen, [
           ...[1, 2, 3, 4, 5].map((n) => ["data", { n }]),
+          ["end", { status: "succeeded" }]
+        ])
+      }))
+  }
+
+  for (const live of ["long-poll", "sse"] as const) {
+    it.live(`L-83 RUN-08: are read whole and once by the protocol's own client over a network that breaks (${live})`, () =>
+      Effect.gen(function*() {
+        const { headersOf, log, url } = yield* start
+        const server = { url: new URL(url).origin }
+        const wire = yield* network(server)
+        const { run: { epoch, runId } } = yield* started(log)
+        const headers = yield* headersOf("someone")
+        const seen: Array<unknown> = []
+        yield* Effect.forkScoped(
+          Effect.gen(function*() {
+            for (let n = 1; n <= 60; n++) {
+              // Never so far ahead of the reader that there is nothing left to cut.
+              yield* eventually(Effect.sync(() => seen.length), (length) => length >= n - 10)
+              yield* log.append({ runId, epoch, events: [{ n }] })
+            }
+            yield* log.finish({ runId, epoch, end: { status: "succeeded" } })
+          })
+        )
+        const cuts = new Set([5, 20, 21, 45])
+        let offset = "-1"
+        /** Reads on from an offset until the stream is closed; fails if the client gives up. */
+        const read = async () => {
+          const response = await stream<{ readonly kind: string; readonly data: unknown }>({
+            url: `${wire.url}/streams/runs/${runId}`,
+            headers,
+            offset,
+            live,
+            backoffOptions: { initialDelay: 5, maxDelay: 20, multiplier: 1, maxRetries: Infinity }
+          })
+          await new Promise<void>((resolve, reject) => {
+            response.subscribeJson(async (batch) => {
+              for (const { data, kind } of batch.items) seen.push([kind, data])
+              offset = batch.offset
+              if (batch.streamClosed) return resolve()
+              for (const n of cuts) {
+                if (seen.length < n) continue
+                cuts.delete(n)
+                wire.cut()
+                setTimeout(() => wire.join(server), 10)
+                break
+              }
+            })
+            response.closed.then(resolve, reject)
+          })
+        }
+        const last = Effect.sync(() => seen.at(-1))
+        yield* Effect.tryPromise(read).pipe(
+          Effect.ignore,
+          Effect.andThen(last),
+          Effect.repeat({ until: (last) => Array.isArray(last) && last[0] === "end" })
+        )
+        assert.strictEqual(cuts.size, 0)
+        assert.deepStrictEqual(seen, [
+          ...Array.from({ length: 60 }, (_, index) => ["data", { n: index + 1 }]),
           ["end", { status: "succeeded" }]
         ])
       }))

@@ -23,8 +23,8 @@ import * as Hosts from "./internal/hosts.ts"
 import * as Wire from "./internal/wire.ts"
 
 /**
- * Returns the trace id of the current request, or one of its own if no tracer follows it: an answer to a fault tells it, and
- * the log has the cause under it.
+ * Returns the trace id of the current request, or one of its own if no tracer follows it, the same each time: an answer to a
+ * fault tells it, and the log has the cause under it.
  *
  * @category getters
  * @since 0.1.0
@@ -111,7 +111,10 @@ const answerFault = <E>(cause: Cause.Cause<E>): Effect.Effect<HttpServerResponse
     )
 
 /** Tells the log of a fault that cuts an answer off. Its client has had the head, and can be told no more. */
-const watchBody = (response: HttpServerResponse.HttpServerResponse): HttpServerResponse.HttpServerResponse => {
+const watchBody = (
+  response: HttpServerResponse.HttpServerResponse,
+  untraced: typeof WireFailure.UntracedRequest.Service
+): HttpServerResponse.HttpServerResponse => {
   const { body } = response
   if (body._tag !== "Stream") return response
   const watched = Stream.onError(
@@ -123,15 +126,16 @@ const watchBody = (response: HttpServerResponse.HttpServerResponse): HttpServerR
           traceId,
           (traceId) => Effect.annotateLogs(Effect.logError("A fault cut an answer off", cause), { traceId })
         )
-  )
+  ).pipe(Stream.provideService(WireFailure.UntracedRequest, untraced))
   return HttpServerResponse.setBody(response, HttpBody.stream(watched, body.contentType, body.contentLength))
 }
 
 /**
  * Guards the whole router: a request to a name that is not the server's is refused, each client's address has one form,
  * and no answer, an error or a 404 among them, goes without the headers of {@link harden}. A fault that a route has no answer
- * for, a host's own among them, is a 500 with the trace id under which the log has it. `Sallyport.layer` has it; a host that
- * mounts the groups one by one adds it beside them.
+ * for, a host's own among them, is a 500 with the trace id under which the log has it. A request that the server does not get
+ * to the end of, because it stops, is a typed 503 on every route. `Sallyport.layer` has it; a host that mounts the groups one
+ * by one adds it beside them.
  *
  * **Details**
  *
@@ -144,25 +148,27 @@ const watchBody = (response: HttpServerResponse.HttpServerResponse): HttpServerR
 export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | AuthPolicy> = HttpRouter.middleware(
   Effect.map(AuthPolicy, (policy) => {
     const hardening = harden(policy)
-    const onAnswer = HttpEffect.appendPreResponseHandler((_request, response) =>
-      Effect.succeed(hardening(watchBody(response)))
-    )
     const checkHost = Hosts.check(policy)
-    return (httpEffect) => {
-      const app = Effect.updateService(httpEffect, HttpServerRequest.HttpServerRequest, (request) => {
-        const remoteAddress = Option.map(request.remoteAddress, canonical)
-        return Option.getOrUndefined(remoteAddress) === Option.getOrUndefined(request.remoteAddress)
-          ? request
-          : request.modify({ remoteAddress, peerAddress: request.peerAddress })
-      })
-      return Effect.andThen(
-        Effect.andThen(measured, onAnswer),
-        Effect.matchEffect(checkHost, {
-          onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
-          onSuccess: () => Effect.catchCause(app, answerFault)
+    return (httpEffect) =>
+      Effect.suspend(() => {
+        const untraced = {}
+        const onAnswer = HttpEffect.appendPreResponseHandler((_request, response) =>
+          Effect.succeed(hardening(watchBody(response, untraced)))
+        )
+        const app = Effect.updateService(httpEffect, HttpServerRequest.HttpServerRequest, (request) => {
+          const remoteAddress = Option.map(request.remoteAddress, canonical)
+          return Option.getOrUndefined(remoteAddress) === Option.getOrUndefined(request.remoteAddress)
+            ? request
+            : request.modify({ remoteAddress, peerAddress: request.peerAddress })
         })
-      )
-    }
+        return Effect.andThen(
+          Effect.andThen(measured, onAnswer),
+          Effect.matchEffect(checkHost, {
+            onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
+            onSuccess: () => whenStopped(Wire.whenStopped)(Effect.catchCause(app, answerFault))
+          })
+        ).pipe(Effect.provideService(WireFailure.UntracedRequest, untraced))
+      })
   }),
   { global: true }
 )

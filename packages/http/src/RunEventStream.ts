@@ -3,7 +3,7 @@
  */
 import { endTold, type RunStreamFailure } from "@sallyport/contract/RunGroup"
 import { RunView } from "@sallyport/contract/RunGroup"
-import type { RunEventEncoded } from "@sallyport/core/runs/Run"
+import { eventId, type RunEventEncoded } from "@sallyport/core/runs/Run"
 import type { Followed, RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
@@ -48,7 +48,7 @@ const failureOf = (error: RunEventLogError): EventStream.Failure<(typeof RunStre
 }
 
 const toWire = (event: RunEventEncoded): EventStream.WireEvent => ({
-  id: Option.isSome(event.seq) ? String(event.seq.value) : event.kind === "end" ? endTold : undefined,
+  id: Option.isSome(event.seq) ? eventId(event.seq.value, event.firstSeq) : event.kind === "end" ? endTold : undefined,
   event: event.kind,
   data: event.data
 })
@@ -69,8 +69,8 @@ const encodeRun = Schema.encodeSync(Schema.fromJsonString(RunView))
 // The data of an event is passed on as it is stored.
 const followedToWire = (given: Followed<RunEventEncoded>): EventStream.WireEvent => {
   if (given._tag === "Begun") return { id: given.cursor, event: "run", data: encodeRun(Wire.runView(given.run)) }
-  const { cursor, event: { data, kind, runId, seq }, threadId } = given
-  const of = JSON.stringify({ runId, threadId, seq: Option.getOrNull(seq) })
+  const { cursor, event: { data, firstSeq, kind, runId, seq }, threadId } = given
+  const of = JSON.stringify({ runId, threadId, seq: Option.getOrNull(seq), firstSeq })
   return { id: cursor, event: kind, data: `${of.slice(0, -1)},"${kind}":${data}}` }
 }
 

@@ -71,6 +71,7 @@ export const layer = HttpApiBuilder.group(
             owner: ownerOf(session),
             whenBusy: payload.whenBusy,
             resumable: program.resumable,
+            joinDeltas: program.joinDeltas,
             metadata: payload.continuation === undefined ? undefined : { continuation: payload.continuation }
           }
           const { created, run } = yield* Option.match(program.byEngine, {

@@ -45,7 +45,17 @@ export class RunProgram extends Context.Service<RunProgram, {
       request: RunEventLog.ExecutedRunRequest
     ) => Effect.Effect<RunEventLog.StartedRun, RunEventLog.RunEventLogError>
   >
+  /** For how long the program's `appendDelta` may hold deltas back to join them. */
+  readonly joinDeltas?: Options["joinDeltas"]
 }>()("@sallyport/http/RunProgram") {}
+
+/**
+ * Lists how a program writes. By default `appendDelta` joins nothing.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type Options = Pick<RunEventLog.ExecutedRunRequest, "joinDeltas">
 
 /**
  * Provides a program, with the services that it needs taken from the layer's own context.
@@ -54,7 +64,8 @@ export class RunProgram extends Context.Service<RunProgram, {
  * @since 0.1.0
  */
 export const layer = <E, R>(
-  execute: (request: RunProgramRequest) => Effect.Effect<Schema.Json | void, E, R>
+  execute: (request: RunProgramRequest) => Effect.Effect<Schema.Json | void, E, R>,
+  options?: Options
 ): Layer.Layer<RunProgram, never, Exclude<R, Scope.Scope>> =>
   Layer.effect(
     RunProgram,
@@ -62,6 +73,7 @@ export const layer = <E, R>(
       RunProgram.of({
         resumable: false,
         byEngine: Option.none(),
+        joinDeltas: options?.joinDeltas,
         // What is left of R is the scope, or nothing; TypeScript doesn't work that out for an R that it doesn't know.
         execute: (request) =>
           Effect.provideContext(execute(request), context) as Effect.Effect<Schema.Json | void, E, Scope.Scope>
@@ -82,13 +94,14 @@ export const layer = <E, R>(
  * @since 0.1.0
  */
 export const layerResumable = <E, R>(
-  execute: (request: Omit<RunProgramRequest, "session">) => Effect.Effect<Schema.Json | void, E, R>
+  execute: (request: Omit<RunProgramRequest, "session">) => Effect.Effect<Schema.Json | void, E, R>,
+  options?: Options
 ): Layer.Layer<RunProgram, never, RunEventLog.RunEventLog | Exclude<R, Scope.Scope>> =>
   Layer.merge(
     Layer.effect(RunProgram, Effect.map(RunProgram, (program) => ({ ...program, resumable: true }))).pipe(
-      Layer.provide(layer(execute))
+      Layer.provide(layer(execute, options))
     ),
-    Layer.orDie(RunEventLog.layerTakeOver(({ request, run }) => execute({ input: request, run })))
+    Layer.orDie(RunEventLog.layerTakeOver(({ request, run }) => execute({ input: request, run }), options))
   )
 
 /**

@@ -336,6 +336,9 @@ export const layer = HttpApiBuilder.group(
       ),
       revokeOthers: Effect.fn(function*() {
         return new EndedView(yield* sessions.revokeOthers(yield* CurrentSession))
+      }, onlyUnavailable),
+      revokeIssuedBefore: Effect.fn(function*({ payload }) {
+        return new EndedView(yield* sessions.revokeIssuedBefore(payload.time, yield* CurrentSession))
       }, onlyUnavailable)
     })
   })

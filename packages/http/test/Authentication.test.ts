@@ -126,6 +126,7 @@ describe("the origin of a request with a cookie", () => {
         { path: "/api/auth/logout" },
         { path: "/api/auth/sessions/revoke", body: { id: other.session.id } },
         { path: "/api/auth/sessions/revoke-others" },
+        { path: "/api/auth/sessions/revoke-issued-before", body: { time: "2100-01-01T00:00:00.000Z" } },
         { path: "/api/auth/websocket-ticket" },
         { path: "/api/auth/pairing-links", body: {} },
         { path: "/api/auth/pairing-links/revoke", body: { id: "x" } },

@@ -81,6 +81,28 @@ describe("the list of connections", () => {
       assert.deepStrictEqual(others.json, { sessions: 1, links: 0, connections: 0 })
     }).pipe(Effect.scoped))
 
+  it.live("SESS-19 SESS-15: a session that manages everyone's access ends what is older than a time, itself too", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const owner = yield* pair(server, yield* server.code())
+      const ada = yield* server.token({ subject: "ada", scopes: ["access:read", "access:write"] })
+      yield* link(server, owner)
+      yield* link(server, ada)
+      const revoke = (token: string, time: unknown) =>
+        send(server, token, "POST", "/api/auth/sessions/revoke-issued-before", { time })
+      const after = "2100-01-01T00:00:00.000Z"
+      assertError(yield* revoke(ada, after), { status: 403, tag: "Forbidden", code: "scope_required" })
+      for (const time of ["", "soon", 1, null, undefined]) {
+        assertError(yield* revoke(owner, time), { status: 400, tag: "InvalidRequest", code: "invalid_request" })
+      }
+      const none = { sessions: 0, links: 0, connections: 0 }
+      assert.deepStrictEqual((yield* revoke(owner, "2020-01-01T00:00:00.000Z")).json, none)
+      assert.deepStrictEqual((yield* revoke(owner, after)).json, { sessions: 2, links: 2, connections: 0 })
+      for (const token of [owner, ada]) {
+        assertError(yield* revoke(token, after), { status: 401, tag: "Unauthorized", code: "unauthorized" })
+      }
+    }).pipe(Effect.scoped))
+
   it.live("SESS-11 C-03: a session is given a name by a line of text, and by who reaches it alone", () =>
     Effect.gen(function*() {
       const server = yield* start()

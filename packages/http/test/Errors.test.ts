@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import * as Authentication from "@sallyport/http/Authentication"
+import * as Edge from "@sallyport/http/Edge"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as ByteSize from "effect/ByteSize"
 import * as Deferred from "effect/Deferred"
@@ -42,6 +43,10 @@ const guarded: Record<string, { readonly scope: string | null; readonly request:
   "list sessions": { scope: "access:read", request: { path: "/api/auth/sessions" } },
   "revoke a session": { scope: "access:write", request: { path: "/api/auth/sessions/revoke", body: { id: "x" } } },
   "revoke others": { scope: "access:write", request: { method: "POST", path: "/api/auth/sessions/revoke-others" } },
+  "revoke what is older": {
+    scope: "access:manage",
+    request: { path: "/api/auth/sessions/revoke-issued-before", body: { time: "2020-01-01T00:00:00.000Z" } }
+  },
   "issue a link": { scope: "access:write", request: { path: "/api/auth/pairing-links", body: {} } },
   "list links": { scope: "access:read", request: { path: "/api/auth/pairing-links" } },
   "revoke a link": { scope: "access:write", request: { path: "/api/auth/pairing-links/revoke", body: { id: "x" } } },
@@ -66,6 +71,7 @@ const operations: Record<string, string> = {
   "list sessions": "sessions.list",
   "revoke a session": "sessions.revoke",
   "revoke others": "sessions.revoke",
+  "revoke what is older": "sessions.revoke",
   "issue a link": "links.insert",
   "list links": "links.list",
   "revoke a link": "links.revoke",
@@ -200,6 +206,40 @@ describe("every guarded endpoint", () => {
         [500, "server_error", "internal_error", false]
       )
       assert.isTrue(server.logged.some((line) => line.includes(String(answer.json.traceId)) && line.includes("ERROR")))
+    }))
+
+  it.live("OPS-06: a request that no tracer follows has one trace id, in its answer, in the log, and for the host", () =>
+    Effect.gen(function*() {
+      const told: Array<string> = []
+      const tell = Effect.tap(Edge.traceId, (traceId) => Effect.sync(() => void told.push(traceId)))
+      const server = yield* start({
+        routes: Layer.mergeAll(
+          Sallyport.layer(),
+          HttpRouter.add("GET", "/host", Effect.andThen(Effect.andThen(tell, tell), Effect.die("a fault"))),
+          HttpRouter.add(
+            "GET",
+            "/stream",
+            Effect.as(
+              tell,
+              HttpServerResponse.stream(Stream.concat(
+                Stream.make(new Uint8Array(1)),
+                Stream.fromEffect(
+                  Effect.andThen(Effect.andThen(Effect.sleep("50 millis"), tell), Effect.die("a fault"))
+                )
+              ))
+            )
+          )
+        )
+      })
+      const answers = [yield* server.send({ path: "/host" }), yield* server.send({ path: "/host" })]
+      for (const [index, answer] of answers.entries()) {
+        assert.deepStrictEqual(new Set(told.slice(2 * index, 2 * index + 2)), new Set([answer.json.traceId]))
+        assert.lengthOf(linesOf(server, answer.json.traceId), 1)
+      }
+      assert.notStrictEqual(answers[0]?.json.traceId, answers[1]?.json.traceId)
+      yield* Effect.exit(server.send({ path: "/stream" }))
+      assert.strictEqual(told[4], told[5])
+      assert.lengthOf(linesOf(server, told[5]), 1)
     }))
 
   it.live("gives answers of its own a trace id of their own", () =>

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { EventSource } from "eventsource"
-import { assertError, bearer, type Server, start } from "./support.ts"
+import { assertError, bearer, eventsOf, type Server, start } from "./support.ts"
 
 interface Seen {
   readonly id: string
@@ -129,6 +129,28 @@ describe("following many runs", () => {
       assert.deepStrictEqual(seen, [
         { id: "3", event: "cursor", data: { cursor: "3" } },
         { id: "4", event: "data", data: JSON.parse("4") }
+      ])
+
+      // Once it was compacted, an id says for which events its event stands, and a cursor within it has expired.
+      yield* server.log.finish({ ...run, end: { status: "succeeded" } })
+      yield* server.log.compact({ runId: run.runId, events: [{ seq: 3, data: "1-3" }, { seq: 4, data: "4" }] })
+      const path = `/api/runs/${run.runId}/events`
+      const idsAfter = (cursor?: string) =>
+        Effect.map(ask(path, ada, cursor), ({ status, text }) => [status, eventsOf(text).map(({ id }) => id)])
+      assert.deepStrictEqual(yield* idsAfter(), [200, ["1-3", "4", "5"]])
+      assert.deepStrictEqual(yield* idsAfter("1-3"), [200, ["4", "5"]])
+      assert.deepStrictEqual(yield* idsAfter("3"), [200, ["4", "5"]])
+      assertError(yield* ask(path, ada, "2"), { status: 410, tag: "Gone", code: "cursor_expired" })
+      for (const cursor of ["1-", "-3", "0-3", "1-2-3", "01-3", "1-03"]) {
+        assertError(yield* ask(path, ada, cursor), { status: 400, tag: "InvalidRequest", code: "malformed_cursor" })
+      }
+      const followed = yield* follow(server, ada, "/api/threads/a/events")
+      yield* until(() => followed.length === 4)
+      assert.deepStrictEqual(followed.map(({ data }) => [data["firstSeq"], data["seq"]]), [
+        [undefined, undefined],
+        [1, 3],
+        [undefined, 4],
+        [undefined, 5]
       ])
     }).pipe(Effect.scoped))
 })

@@ -4,6 +4,7 @@ import * as Contract from "@sallyport/contract/Authentication"
 import * as ContractRpc from "@sallyport/contract/RpcAuthentication"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import * as Authentication from "@sallyport/http/Authentication"
+import * as Edge from "@sallyport/http/Edge"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as HttpApi from "effect/http-api/HttpApi"
@@ -208,15 +209,23 @@ describe("a guarded route of a host", () => {
     }))
 })
 
-describe("a guarded route of a host when the server stops", () => {
-  it.live("OPS-01: is answered a typed 503, whether its session is looked up or its handler runs; what it answers itself stays", () =>
+describe("a route of a host when the server stops", () => {
+  it.live("OPS-01: is answered a typed 503, guarded or not, whether its session is looked up or its handler runs; what it answers itself stays", () =>
     Effect.gen(function*() {
       const started: Array<string> = []
       const never = Layer.mergeAll(
         HttpRouter.add("GET", "/never", Effect.andThen(Effect.sync(() => started.push("never")), Effect.never)),
         HttpRouter.add("GET", "/closed", HttpServerResponse.empty({ status: 503 }))
       ).pipe(Layer.provide(Authentication.guard(null).layer))
-      const server = yield* start({ routes: Layer.merge(routes, never), gracefulShutdownTimeout: "200 millis" })
+      const open = HttpRouter.add(
+        "POST",
+        "/open",
+        Effect.andThen(Effect.sync(() => started.push("open")), Effect.never)
+      )
+      const server = yield* start({
+        routes: Layer.mergeAll(Edge.layer, routes, never, open),
+        gracefulShutdownTimeout: "200 millis"
+      })
       const headers = bearer(yield* server.token())
       const closed = yield* server.send({ path: "/closed", headers })
       assert.deepStrictEqual([closed.status, closed.text], [503, ""])
@@ -225,11 +234,12 @@ describe("a guarded route of a host when the server stops", () => {
       server.probe.calls.clear()
       const pending = yield* Effect.forkScoped(Effect.all([
         server.send({ path: "/never", headers }),
-        server.send({ path: "/mine", headers: other })
+        server.send({ path: "/mine", headers: other }),
+        server.send({ path: "/open", body: {} })
       ], { concurrency: "unbounded" }))
       yield* eventually(
         Effect.sync(() => started.length + (server.probe.calls.get("sessions.findByTokenDigest") ?? 0)),
-        (count) => count === 2
+        (count) => count === 3
       )
       yield* server.stop
       for (const answer of yield* Fiber.join(pending)) {

@@ -83,6 +83,7 @@ describe("the surface", () => {
         "POST /api/auth/pairing-links",
         "POST /api/auth/pairing-links/revoke",
         "POST /api/auth/sessions/revoke",
+        "POST /api/auth/sessions/revoke-issued-before",
         "POST /api/auth/sessions/revoke-others",
         "POST /api/auth/websocket-ticket",
         "POST /api/runs",

@@ -23,6 +23,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
+import { eventually } from "../../../test-support/programs.ts"
 import { assertError, bearer, type Server, start } from "./support.ts"
 
 const Whoami = Schema.Struct({ subject: Schema.String, method: Schema.String })
@@ -34,16 +35,21 @@ class NoteRpcs extends RpcGroup.make(
     requires("runs:read"),
     requires("runs:operate")
   ),
-  Rpc.make("Ticks", { success: Schema.Int, stream: true }).pipe(requires("runs:read"))
+  Rpc.make("Ticks", { success: Schema.Int, stream: true }).pipe(requires("runs:read")),
+  Rpc.make("Wait").pipe(requires("runs:read"))
 ) {}
 
 const principal = CurrentSession.useSync(({ method, subject }) => ({ subject, method }))
+
+/** The calls that have reached a handler that does not answer. */
+const waiting: Array<string> = []
 
 const Handlers = NoteRpcs.toLayer({
   Whoami: () => principal,
   Read: () => principal,
   Write: () => principal,
-  Ticks: () => Stream.concat(Stream.make(1, 2, 3), Stream.never)
+  Ticks: () => Stream.concat(Stream.make(1, 2, 3), Stream.never),
+  Wait: () => Effect.andThen(Effect.sync(() => void waiting.push("call")), Effect.never)
 })
 
 const rpcs = (
@@ -283,6 +289,31 @@ describe("RPCs", () => {
       yield* Effect.orDie(server.sessions.consumeTicket(Redacted.make(ticket)))
       assertError(yield* server.send(upgrade), { status: 401, tag: "Unauthorized", code: "unauthorized" })
     }))
+
+  for (
+    const [name, serialization] of [
+      ["JSON", RpcSerialization.layerJson],
+      ["JSON-RPC", RpcSerialization.layerJsonRpc()]
+    ] as const
+  ) {
+    it.live(`OPS-01 HTTP-06: a call that the server stops in the middle of is answered a typed 503, in ${name}`, () =>
+      Effect.gen(function*() {
+        const server = yield* start({ routes: rpcs("http", serialization), gracefulShutdownTimeout: "200 millis" })
+        waiting.length = 0
+        const message = name === "JSON-RPC"
+          ? { jsonrpc: "2.0", id: 1, method: "Wait", headers: [] }
+          : { _tag: "Request", id: "1", tag: "Wait", payload: null, headers: [] }
+        const pending = yield* Effect.forkScoped(server.send({
+          path: "/rpc",
+          headers: bearer(Redacted.value((yield* ada(server)).token)),
+          body: message
+        }))
+        yield* eventually(Effect.sync(() => waiting.length), (count) => count === 1)
+        yield* server.stop
+        const answer = yield* Fiber.join(pending)
+        assertError(answer, { status: 503, tag: "Unavailable", code: "unavailable", retryable: true })
+      }))
+  }
 
   for (const protocol of ["http", "websocket"] as const) {
     it.live(`HTTP-06 C-79: a stream over ${protocol} ends at once when the server stops, which does not wait for it`, () =>

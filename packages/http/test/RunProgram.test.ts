@@ -59,3 +59,21 @@ describe("a resumable program", () => {
       assert.isFalse((yield* RunProgram.RunProgram).resumable)
     }).pipe(Effect.provide(Layer.provideMerge(RunProgram.layer(program), Log))))
 })
+
+describe("a program that writes deltas", () => {
+  const deltas = Effect.fnUntraced(function*({ run }: Pick<RunProgram.RunProgramRequest, "run">) {
+    for (const delta of ["a", "b", "c"]) yield* run.appendDelta({ delta })
+  })
+
+  it.live("RUN-25: says for how long they may be joined, also for runs that it takes over", () =>
+    Effect.gen(function*() {
+      const log = yield* RunEventLog.RunEventLog
+      assert.strictEqual((yield* RunProgram.RunProgram).joinDeltas, "1 minute")
+      const request = { threadId: "thread", idempotencyKey: "key", owner: { subject: "ada" }, request: null }
+      const { run } = yield* log.start({ ...request, resumable: true })
+      const all = yield* Stream.runCollect(yield* log.events({ runId: run.runId }))
+      assert.deepStrictEqual(all.map(({ data }) => data), [{ delta: "abc" }, { status: "succeeded" }])
+    }).pipe(
+      Effect.provide(Layer.provideMerge(RunProgram.layerResumable(deltas, { joinDeltas: "1 minute" }), Log))
+    ))
+})

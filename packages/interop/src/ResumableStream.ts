@@ -11,7 +11,6 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type { ResumableStreamContext } from "resumable-stream/generic"
 import { type HeldRun, holdRun } from "./internal/heldRun.ts"
 
 /**
@@ -23,6 +22,34 @@ import { type HeldRun, holdRun } from "./internal/heldRun.ts"
 export interface Options {
   /** The owner of the streams. The same stream id of another owner is another stream. */
   readonly owner: RunOwner
+}
+
+/**
+ * Describes the context of `resumable-stream`, as the library does, of which nothing else is needed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ResumableStreamContext {
+  /** Returns a stream, which `makeStream` produces unless it has begun. Null if it has ended. */
+  readonly resumableStream: (
+    streamId: string,
+    makeStream: () => ReadableStream<string>,
+    skipCharacters?: number
+  ) => Promise<ReadableStream<string> | null>
+  /** Returns a stream that has begun. Null if it has ended, undefined if it is unknown. */
+  readonly resumeExistingStream: (
+    streamId: string,
+    skipCharacters?: number
+  ) => Promise<ReadableStream<string> | null | undefined>
+  /** Does what `resumableStream` does. */
+  readonly createNewResumableStream: (
+    streamId: string,
+    makeStream: () => ReadableStream<string>,
+    skipCharacters?: number
+  ) => Promise<ReadableStream<string> | null>
+  /** Tells whether a stream is known, and whether it has ended. */
+  readonly hasExistingStream: (streamId: string) => Promise<null | true | "DONE">
 }
 
 const prefix = "resumable-stream/"

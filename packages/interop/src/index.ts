@@ -1,1 +1,2 @@
+export * as ResumableStream from "./ResumableStream.ts"
 export * as TanstackAi from "./TanstackAi.ts"

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as ResumableStream from "@sallyport/interop/ResumableStream"
 import * as Effect from "effect/Effect"
 import * as fc from "fast-check"
+import type { ResumableStreamContext } from "resumable-stream/generic"
 import { slowly } from "./support.ts"
 
 const owner = { subject: "someone" }
@@ -34,7 +35,7 @@ describe("ResumableStream", () => {
           (texts, skips, delayMillis) =>
             Effect.runPromise(
               Effect.gen(function*() {
-                const context = yield* ResumableStream.make({ owner })
+                const context: ResumableStreamContext = yield* ResumableStream.make({ owner })
                 const text = texts.join("")
                 let made = 0
                 let resolve = () => {}

@@ -7,7 +7,9 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as ServiceOptions from "@sallyport/core/ServiceOptions"
+import * as Transactions from "@sallyport/core/sql/Transactions"
 import type * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -94,29 +96,30 @@ const settings = ServiceOptions.make({
 })
 
 /**
- * What the server is told at the start of each connection, so that it gives up a process that has stopped or vanished: the
- * locks of a transaction in which nothing comes any more, and a connection on which nothing is acknowledged.
+ * What the server is told at the start of each connection, so that it gives up a process that has stopped or vanished: a
+ * statement whose caller was given its error long ago, the locks of a transaction in which nothing comes any more, and a
+ * connection on which nothing is acknowledged.
  */
-const startupParameters = {
+const startupParameters = (deadline: Duration.Duration) => ({
+  statement_timeout: String(2 * Math.ceil(Duration.toMillis(deadline))),
   idle_in_transaction_session_timeout: "30s",
   tcp_keepalives_idle: "30",
   tcp_keepalives_interval: "10",
   tcp_keepalives_count: "3"
-}
+})
 
 /**
  * Adds these settings, without those that the URL has, if the server takes them. A pooler may refuse a connection that
  * comes with settings that it does not know, as PgBouncer does.
  */
-const withStartupParameters = (config: PgClient.PgPoolConfig): Effect.Effect<PgClient.PgPoolConfig> => {
+const withStartupParameters = Effect.fnUntraced(function*(config: PgClient.PgPoolConfig) {
   const url = config.url === undefined ? "" : Redacted.value(config.url)
-  const ours = Object.entries(startupParameters).filter(([name]) => !url.includes(name))
+  const parameters = startupParameters(yield* Transactions.Deadline)
+  const ours = Object.entries(parameters).filter(([name]) => !url.includes(name))
   const told = { ...config, startupParameters: Object.fromEntries(ours) }
-  return Effect.map(
-    Effect.isSuccess(Effect.scoped(PgConnection.make(told))),
-    (isTaken) => isTaken ? told : config
-  )
-}
+  const isTaken = yield* Effect.isSuccess(Effect.scoped(PgConnection.make(told)))
+  return isTaken ? told : config
+})
 
 const provide = <E>(config: Effect.Effect<PgClient.PgPoolConfig, E>) =>
   Layer.unwrap(Effect.map(Effect.flatMap(config, withStartupParameters), PgClient.layer))
@@ -126,7 +129,8 @@ const provide = <E>(config: Effect.Effect<PgClient.PgPoolConfig, E>) =>
  *
  * **Details**
  *
- * Makes one connection to find out which settings the server takes. One that cannot be reached now is no failure.
+ * Makes one connection to find out which settings the server takes. One that cannot be reached now is no failure. The server
+ * gives up a statement after twice the `Deadline` of an operation, if the URL's `options` do not say otherwise.
  *
  * @category layers
  * @since 0.1.0

@@ -1,13 +1,17 @@
 /**
- * Provides every repository of a backend on PostgreSQL, with wake-ups over `LISTEN` and `NOTIFY`, as one layer.
+ * Provides every repository of a backend on PostgreSQL, with wake-ups over `LISTEN` and `NOTIFY`, as one layer. With them
+ * comes the `Clock` of {@link SqlClock.layer}: what is provided with the repositories, the services and the server, has the
+ * database's time of day, so that nodes whose own clocks are minutes apart agree on what has ended.
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { Repositories } from "@sallyport/core/Repositories"
 import type * as Migrations from "@sallyport/core/sql/Migrations"
+import * as SqlClock from "@sallyport/core/sql/SqlClock"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import type * as Config from "effect/Config"
 import * as Layer from "effect/Layer"
 import type * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
 import * as PgWakeUps from "./PgWakeUps.ts"
 
 /**
@@ -30,8 +34,11 @@ type Requirements = SqlClient.SqlClient | PgClient
  */
 export const layerWith = (
   options: Options
-): Layer.Layer<Repositories, Migrations.MigrationsError | PgWakeUps.InvalidPgWakeUpsOptions, Requirements> =>
-  Layer.provide(SqlRepositories.layerWith(options), PgWakeUps.layerWith(options.wakeUps ?? {}))
+): Layer.Layer<Repositories, Migrations.MigrationsError | SqlError | PgWakeUps.InvalidPgWakeUpsOptions, Requirements> =>
+  Layer.merge(
+    Layer.provide(SqlRepositories.layerWith(options), PgWakeUps.layerWith(options.wakeUps ?? {})),
+    SqlClock.layer
+  )
 
 /**
  * Provides all repositories on the ambient `PgClient`, after bringing the tables up to date, with the options of
@@ -61,9 +68,9 @@ export const layerWith = (
  */
 export const layerConfig: Layer.Layer<
   Repositories,
-  Migrations.MigrationsError | PgWakeUps.InvalidPgWakeUpsOptions | Config.ConfigError,
+  Migrations.MigrationsError | SqlError | PgWakeUps.InvalidPgWakeUpsOptions | Config.ConfigError,
   Requirements
-> = Layer.provide(SqlRepositories.layer, PgWakeUps.layerConfig)
+> = Layer.merge(Layer.provide(SqlRepositories.layer, PgWakeUps.layerConfig), SqlClock.layer)
 
 /**
  * Provides all repositories on the ambient `PgClient`, after bringing the tables up to date.
@@ -71,7 +78,7 @@ export const layerConfig: Layer.Layer<
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<Repositories, Migrations.MigrationsError, Requirements> = Layer.provide(
-  SqlRepositories.layer,
-  PgWakeUps.layer
+export const layer: Layer.Layer<Repositories, Migrations.MigrationsError | SqlError, Requirements> = Layer.merge(
+  Layer.provide(SqlRepositories.layer, PgWakeUps.layer),
+  SqlClock.layer
 )

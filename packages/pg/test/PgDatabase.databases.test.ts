@@ -1,6 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as PgDatabase from "@sallyport/pg/PgDatabase"
+import * as Migrations from "@sallyport/core/sql/Migrations"
+import * as Transactions from "@sallyport/core/sql/Transactions"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
@@ -68,19 +71,58 @@ describe("PgDatabase", () => {
     Redacted.make(`postgres://${username}:${password}@127.0.0.1:${at}/postgres${parameters}`)
   const settingsOf = (options: PgDatabase.Options) =>
     SqlClient.SqlClient.use((sql) =>
-      sql<{ readonly timeout: string; readonly keepAlive: string }>`SELECT
-        current_setting('idle_in_transaction_session_timeout') AS timeout,
+      sql<{ readonly idle: string; readonly statement: string; readonly keepAlive: string }>`SELECT
+        current_setting('idle_in_transaction_session_timeout') AS idle,
+        current_setting('statement_timeout') AS statement,
         current_setting('tcp_keepalives_idle') AS "keepAlive"`
-    ).pipe(Effect.map(([row]) => [row?.timeout, row?.keepAlive]), Effect.provide(PgDatabase.layer(options)))
+    ).pipe(
+      Effect.map(([row]) => [row?.idle, row?.statement, row?.keepAlive]),
+      Effect.provide(PgDatabase.layer(options))
+    )
 
-  it.live("OPS-01 OPS-04: bounds how long a transaction may rest, unless the URL says so; behind a pooler that refuses settings it connects without", () =>
+  it.live("OPS-01 OPS-04: bounds how long a transaction may rest and a statement run, unless the URL says so; behind a pooler that refuses settings it connects without", () =>
     Effect.gen(function*() {
-      assert.deepStrictEqual(yield* settingsOf({ url: url(port) }), ["30s", "30"])
+      assert.deepStrictEqual(yield* settingsOf({ url: url(port) }), ["30s", "20s", "30"])
       const options = encodeURIComponent("-c idle_in_transaction_session_timeout=2min")
-      assert.deepStrictEqual(yield* settingsOf({ url: url(port, `?options=${options}`) }), ["2min", "30"])
+      assert.deepStrictEqual(yield* settingsOf({ url: url(port, `?options=${options}`) }), ["2min", "20s", "30"])
+      const longer = encodeURIComponent("-c statement_timeout=1h")
+      assert.deepStrictEqual(yield* settingsOf({ url: url(port, `?options=${longer}`) }), ["30s", "1h", "30"])
+      const hurried = Effect.provideService(settingsOf({ url: url(port) }), Transactions.Deadline, Duration.millis(700))
+      assert.deepStrictEqual(yield* hurried, ["30s", "1400ms", "30"])
       const pool = yield* pooler({ port, size: 2 })
       const { port: pooled } = pool
-      assert.deepStrictEqual(yield* settingsOf({ url: url(pooled, "?prepare=false") }), ["0", "7200"])
+      assert.deepStrictEqual(yield* settingsOf({ url: url(pooled, "?prepare=false") }), ["0", "0", "7200"])
+    }).pipe(Effect.scoped))
+
+  it.live("OPS-01 L-84: a statement goes on no longer than twice the deadline, although its process has fallen silent; a migration's may", () =>
+    Effect.gen(function*() {
+      const path = yield* network({ url: `http://127.0.0.1:${port}` })
+      const other = Context.get(yield* Layer.build(PgDatabase.layer({ url: url(port) })), SqlClient.SqlClient)
+      const silent = Context.get(
+        yield* Layer.build(PgDatabase.layer({ url: url(Number(new URL(path.url).port)) })).pipe(
+          Effect.provideService(Transactions.Deadline, Duration.millis(500))
+        ),
+        SqlClient.SqlClient
+      )
+      const mark = randomUUID()
+      const running = Effect.map(
+        other<{ readonly count: unknown }>`SELECT count(*) AS count FROM pg_stat_activity
+          WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE ${`%${mark}%`}`,
+        ([row]) => Number(row?.count)
+      )
+      yield* Effect.forkScoped(silent.unsafe(`SELECT pg_sleep(3600) /* ${mark} */`), { startImmediately: true })
+      yield* eventually(running, (count) => count === 1)
+      path.silence()
+      yield* eventually(running, (count) => count === 0)
+
+      const brief = yield* Layer.build(PgDatabase.layer({ url: url(port) })).pipe(
+        Effect.provideService(Transactions.Deadline, Duration.millis(50))
+      )
+      const service = `slow_${randomUUID().replaceAll("-", "")}`
+      const migrations = { "1_slow": SqlClient.SqlClient.use((sql) => Effect.asVoid(sql`SELECT pg_sleep(0.3)`)) }
+      const migrated = yield* Migrations.run({ service, migrations }).pipe(Effect.provideContext(brief))
+      assert.deepStrictEqual(migrated, [[1, "slow"]])
+      yield* other.unsafe(`DROP TABLE sallyport_${service}_migrations`)
     }).pipe(Effect.scoped))
 
   it.live("OPS-01 L-84: a lock that a transaction holds, whose connection has fallen silent, is free after that time", () =>

@@ -16,7 +16,15 @@ import type { RunView } from "@sallyport/contract/RunGroup"
 import type { AccessEventKind } from "@sallyport/core/access/AccessEvent"
 import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
 import { SessionId } from "@sallyport/core/access/Session"
-import { progressOf, type RunEnd, type RunProgress } from "@sallyport/core/runs/Run"
+import {
+  answerOf,
+  progressOf,
+  questionOf,
+  type RunAnswer,
+  type RunEnd,
+  type RunProgress,
+  type RunQuestion
+} from "@sallyport/core/runs/Run"
 import * as Duration from "effect/Duration"
 import type { Verdict } from "@sallyport/core/credentials/CredentialRequirements"
 import type { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
@@ -369,6 +377,10 @@ export interface FollowedRun {
   readonly caughtUp: ReadonlyArray<boolean>
   /** How far it has come, if its program says so. */
   readonly progress: Option.Option<RunProgress>
+  /** What it asks that has no answer; the run waits for each. None is open once the run has ended. */
+  readonly questions: ReadonlyArray<RunQuestion>
+  /** What it has asked and has an answer, the oldest first. */
+  readonly answers: ReadonlyArray<RunQuestion & RunAnswer>
   readonly connection: "opening" | "open" | "lost"
   readonly end: Option.Option<RunEnd>
   /** Why it cannot be followed. */
@@ -379,19 +391,42 @@ const nothing: FollowedRun = {
   events: [],
   caughtUp: [],
   progress: Option.none(),
+  questions: [],
+  answers: [],
   connection: "opening",
   end: Option.none(),
   fault: Option.none()
 }
 
+/** Adds to a run what an event asks or answers. */
+const withEvent = (run: Pick<FollowedRun, "questions" | "answers">, data: Schema.Json): typeof run => {
+  const asked = questionOf(data)
+  if (Option.isSome(asked)) {
+    const isKnown = [...run.questions, ...run.answers].some(({ name }) => name === asked.value.name)
+    return isKnown ? run : { ...run, questions: [...run.questions, asked.value] }
+  }
+  return Option.match(answerOf(data), {
+    onNone: () => run,
+    onSome: (answer) => ({
+      questions: run.questions.filter(({ name }) => name !== answer.name),
+      answers: [
+        ...run.answers,
+        ...run.questions.filter(({ name }) => name === answer.name).map((question) => ({ ...question, ...answer }))
+      ]
+    })
+  })
+}
+
 /**
- * Follows a run from its first event to its end, over lost connections; without an id it follows nothing.
+ * Follows a run from its first event to its end, over lost connections; without an id it follows nothing. `answer`
+ * answers a question of the run.
  *
  * @category hooks
  * @since 0.1.0
  */
 export const useRun = (runId: Option.Option<string>): FollowedRun & {
   readonly abort: Effect.Effect<Option.Option<RunView>, RunsError, Runs.Runs>
+  readonly answer: (answer: RunAnswer) => Effect.Effect<Option.Option<RunView>, RunsError, Runs.Runs>
 } => {
   const store = useStore()
   const id = Option.getOrUndefined(runId)
@@ -421,6 +456,8 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
           const progress = Option.firstSomeOf(data.toReversed().map(({ data }) => progressOf(data)))
           return change((run) => ({
             ...run,
+            ...data.reduce((run, { data }) => withEvent(run, data), { questions: run.questions, answers: run.answers }),
+            ...(Option.isSome(end) ? { questions: [] } : {}),
             events: [...run.events, ...data.map(({ data }) => data)],
             caughtUp: [...run.caughtUp, ...data.map(({ cursor }) => cursor <= before)],
             progress: Option.orElse(progress, () => run.progress),
@@ -434,7 +471,12 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
     () => id === undefined ? Effect.succeedNone : Effect.asSome(Runs.Runs.use((runs) => runs.abort(id))),
     [id]
   )
-  return { ...(followed.id === id ? followed.run : nothing), abort }
+  const answer = useCallback(
+    (answer: RunAnswer) =>
+      id === undefined ? Effect.succeedNone : Effect.asSome(Runs.Runs.use((runs) => runs.answer(id, answer))),
+    [id]
+  )
+  return { ...(followed.id === id ? followed.run : nothing), abort, answer }
 }
 
 /** How long to wait for the answer that tells what a run has done before. */

@@ -15,6 +15,7 @@ import * as Fiber from "effect/Fiber"
 import type * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import type * as Result from "effect/Result"
+import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 
@@ -81,8 +82,10 @@ export const initial: Snapshot = {
   ended: false
 }
 
-/** The waits between requests to a server that does not answer. */
-const patience = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("8 seconds")])
+/** The waits between requests to a server that does not answer: at random, so that its pages do not ask together. */
+const patience = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("8 seconds")]).pipe(
+  Schedule.modifyDelay(({ duration }) => Effect.map(Random.next, (random) => Duration.times(duration, random)))
+)
 
 /** How long to wait before a session that the server refused is looked at again. */
 const settle = Duration.millis(200)

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
+import type * as Schema from "effect/Schema"
 import * as Browser from "../../../test-support/browser.ts"
 import { connect, having, network, start } from "../../client/test/support.ts"
 import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text } from "./support.ts"
@@ -132,6 +133,92 @@ describe("a run in a browser", () => {
         yield* step(() => page.getByRole("button", { name: `Stop the run of ${running.threadId}` }).dblclick())
         yield* text(page, /The run was stopped\./)
         yield* step(() => page.waitForSelector("#runs .sp-tag[data-state=me]", { state: "detached" }))
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
+  it.live(
+    "RUN-20 L-37: asks what a run asks, takes one answer by the keyboard, and tells one that came from elsewhere",
+    () =>
+      Effect.gen(function*() {
+        const server = yield* start({
+          routes: pageRoutes(yield* bundle),
+          program: ({ run }) =>
+            Effect.all([
+              run.ask("deploy", { text: "Deploy to production?", choices: [true, false, "Later"] }),
+              run.ask("version", "Which version?"),
+              run.ask("odd", { of: "another form" }),
+              run.ask("colour", { choices: ["red", "blue"] }),
+              run.ask("go on?", null)
+            ])
+        })
+        const owner = yield* connect(server.url, having(yield* server.token()))
+        const page = yield* Effect.flatMap(
+          Effect.flatMap(Browser.browser, Browser.profile),
+          (context) => step(() => context.newPage())
+        )
+        const problems = problemsOf(page)
+        const posts = postsOf(page)
+        const press = (key: string) => step(() => page.keyboard.press(key))
+        const focused = step(() => page.evaluate(() => document.activeElement?.textContent ?? ""))
+        /** Goes by the keyboard to what takes input now. */
+        const goTo = (text: string) =>
+          Effect.repeat(Effect.andThen(press("Tab"), focused), { until: (shown) => shown === text, times: 60 })
+        const ready = step(() => page.waitForSelector(".sp-question button[aria-disabled=false]"))
+        const elsewhere = (name: string, value: Schema.Json) => Effect.orDie(owner.runs.answer(runId, { name, value }))
+        yield* signIn(page, server.url, Redacted.value(yield* server.code()))
+        const intent = yield* owner.runs.intent({ threadId: "a question", input: 0 })
+        const { runId } = yield* Effect.orDie(owner.runs.start(intent))
+
+        // The list says that it waits, and is where it is answered.
+        yield* step(() => page.goto(`${server.url}/connections`))
+        yield* text(page, /a question[^]*Waiting for an answer/)
+        yield* step(() => page.getByRole("button", { name: "Answer the run of a question" }).press("Enter"))
+        yield* text(page, /Waiting for an answer\.[^]*Deploy to production\?[^]*Yes[^]*No[^]*Later/)
+        yield* axe(page, "run-asks")
+        yield* ready
+        posts.length = 0
+        yield* step(() => page.getByRole("button", { name: "Yes" }).focus())
+        for (let time = 0; time < 3; time++) yield* press("Enter")
+        yield* text(page, /Deploy to production\?\s+You answered: Yes/)
+        assert.deepStrictEqual(posts, [`/api/runs/${runId}/answers`])
+        assert.strictEqual(yield* focused, "a question")
+
+        // A page that comes later is told what was answered; it does not know by whom.
+        yield* step(() => page.goto(`${server.url}/running?run=${runId}`))
+        yield* text(page, /Answered elsewhere: Yes[^]*Which version\?/)
+        assert.notMatch(yield* step(() => page.innerText("body")), /Running/)
+        yield* step(() => page.getByLabel("Your answer").focus())
+        yield* press("Enter")
+        yield* step(() => page.keyboard.type("4.1 <b>"))
+        yield* ready
+        for (let time = 0; time < 2; time++) yield* press("Enter")
+        yield* text(page, /Which version\?\s+You answered: 4\.1 <b>/)
+        assert.strictEqual(yield* focused, "A run to try")
+        yield* text(page, /\{"of":"another form"\}/)
+        yield* elsewhere("odd", [1, null])
+        yield* text(page, /Answered elsewhere: \[1,null\]/)
+
+        // Of two answers the first counts, and it is the other one.
+        yield* step(() =>
+          page.route("**/answers", async (route) => {
+            await Effect.runPromise(elsewhere("colour", "blue"))
+            await route.continue()
+          })
+        )
+        yield* text(page, /colour\s+red\s+blue/)
+        yield* ready
+        yield* goTo("red")
+        yield* press("Space")
+        yield* text(page, /colour\s+Answered elsewhere: blue/)
+        yield* step(() => page.unroute("**/answers"))
+        yield* axe(page, "run-answered")
+
+        yield* text(page, /go on\?\s+Your answer/)
+        yield* Effect.orDie(owner.runs.abort(runId))
+        yield* text(page, /The run was stopped\./)
+        assert.strictEqual(yield* step(() => page.locator(".sp-question").count()), 0)
         assert.deepStrictEqual(problems, [])
       }),
     300_000

@@ -139,6 +139,118 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         ])
       }).pipe(Effect.provide(build({}))))
 
+    it.live("RUN-25: deltas of a text are joined for a while, in order with everything else, and none is lost", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const delta = (id: string, text: string) => ({ type: "text-delta", id, delta: text })
+        const told = (
+          key: string,
+          program: (run: RunEventLog.RunWriter) => Effect.Effect<Schema.Json | void, unknown>
+        ) =>
+          Effect.gen(function*() {
+            const { run } = yield* log.execute({ ...request(key), joinDeltas: "1 minute" }, program)
+            const all = yield* Stream.runCollect(events({ runId: run.runId }))
+            return all.map(({ data }) => data)
+          })
+        const words = (run: RunEventLog.RunWriter, id: string, ...texts: ReadonlyArray<string>) =>
+          Effect.forEach(texts, (text) => run.appendDelta(delta(id, text)), { discard: true })
+        const succeeded = { status: "succeeded" }
+
+        // The end, a question, another event and another text come after what was joined.
+        const mixed = yield* told("mixed", (run) =>
+          Effect.gen(function*() {
+            yield* words(run, "a", "Hel", "lo, ", "")
+            yield* words(run, "b", "x", "y")
+            yield* words(run, "a", "again")
+            yield* run.appendDelta("no delta")
+            yield* run.appendDelta({ delta: 1 })
+            assert.strictEqual(yield* run.append("other"), 6)
+            yield* words(run, "a", "1", "2")
+            assert.deepStrictEqual(yield* run.appendAll(["p", "q"]), { firstSeq: 8, lastSeq: 9 })
+            yield* words(run, "a", "3", "4")
+            yield* Effect.forkChild(
+              Effect.repeat(
+                log.answer({ runId: run.run.runId, name: "go on?", value: true }),
+                { until: () => true }
+              ).pipe(Effect.retry(Schedule.spaced("5 millis")))
+            )
+            yield* run.ask("go on?", null)
+            yield* words(run, "a", "5", "6")
+          }))
+        assert.deepStrictEqual(mixed, [
+          delta("a", "Hello, "),
+          delta("b", "xy"),
+          delta("a", "again"),
+          "no delta",
+          { delta: 1 },
+          "other",
+          delta("a", "12"),
+          "p",
+          "q",
+          delta("a", "34"),
+          { question: { name: "go on?", ask: null } },
+          { answer: { name: "go on?", value: true } },
+          delta("a", "56"),
+          succeeded
+        ])
+
+        // A program that fails, dies or interrupts itself keeps what it has written.
+        for (const [index, end] of [Effect.fail("no"), Effect.die("no"), Effect.interrupt].entries()) {
+          const kept = yield* told(`${index}`, (run) => Effect.andThen(words(run, "a", "1", "2"), end))
+          assert.deepStrictEqual(kept[0], delta("a", "12"))
+          assert.deepInclude(kept[1], { status: "failed" })
+        }
+        // What cannot be stored fails the run, and what is no event the call.
+        assert.deepInclude((yield* told("full", (run) => words(run, "a", ..."x".repeat(2_000)))).at(-1), succeeded)
+        const full = yield* told(
+          "fuller",
+          (run) =>
+            Effect.forEach(Array.from({ length: 1_000 }), (_, index) => run.appendDelta(index), { discard: true })
+        )
+        assert.deepInclude(full.at(-1), { status: "failed" })
+        yield* told("large", (run) =>
+          Effect.gen(function*() {
+            const refused = yield* Effect.flip(run.appendDelta("x".repeat(20_000)))
+            assert.strictEqual(refused.reason._tag, "LimitExceeded")
+          }))
+        const long = yield* told(
+          "long",
+          (run) => words(run, "a", ...Array.from({ length: 40 }, () => "x".repeat(4_000)))
+        )
+        assert.isAbove(long.length, 3)
+        assert.strictEqual(long.map((data) => Object(data).delta ?? "").join(""), "x".repeat(160_000))
+
+        // Without the option a delta is an event, which is there when the call returns.
+        const { run } = yield* log.execute(request("plain"), (run) => words(run, "a", "1", "2"))
+        assert.deepStrictEqual(seqs(yield* Stream.runCollect(events({ runId: run.runId }))), [1, 2, 3])
+        const endless = yield* Effect.flip(
+          log.execute({ ...request("endless"), joinDeltas: Infinity }, () => Effect.void)
+        )
+        assert.strictEqual(endless.reason._tag, "InvalidInput")
+      }).pipe(Effect.provide(build({ maxEventBytes: 10_000, maxEvents: 100, maxRunBytes: 1_000_000 }))))
+
+    it.live("RUN-25: what is joined is stored when the window is over, and the next delta begins another event", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const stored = yield* Deferred.make<void>()
+        const { run } = yield* log.execute(
+          { ...request("key"), joinDeltas: "2 millis" },
+          Effect.fnUntraced(function*(run) {
+            for (const text of ["a", "b", "c"]) yield* run.appendDelta({ delta: text })
+            yield* Deferred.await(stored)
+            yield* run.appendDelta({ delta: "d" })
+            yield* Effect.never
+          })
+        )
+        const reading = Stream.map(events({ runId: run.runId }), ({ data }) => Object(data).delta)
+        const seen = yield* reading.pipe(
+          Stream.tap((text) => String(text).includes("c") ? Deferred.succeed(stored, undefined) : Effect.void),
+          Stream.takeUntil((text) => text === "d"),
+          Stream.runCollect
+        )
+        assert.strictEqual(seen.join(""), "abcd")
+      }).pipe(Effect.provide(build({}))))
+
     it.live("RUN-22: runs that queue are executed one after another, and can be followed and aborted before", () =>
       Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
@@ -521,6 +633,122 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         reconnectWindow: "3 millis",
         retention: "4 millis"
       }))))
+
+    it.live("RUN-25 RUN-03 RUN-08: a run that has ended is compacted once, and its readers go on whole or are told", () =>
+      Effect.gen(function*() {
+        const [log, other] = yield* twoWith({ pageSize: 1, maxEventBytes: 1_000, maxTailBytes: 1 }).pipe(
+          Effect.map((nodes) => [nodes[0].log, nodes[1].log] as const)
+        )
+        const numbers = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        const whole = [{ seq: 5, data: "1-5" }, { seq: 6, data: "6" }, { seq: 9, data: "7-9" }]
+        const written = (key: string) =>
+          Effect.gen(function*() {
+            const { run } = yield* log.start(request(key))
+            // A reader of each number, from before the end; it has read so far when the run is compacted.
+            const readers = yield* Effect.forEach([0, ...numbers, 10], (count) =>
+              Effect.gen(function*() {
+                const reader = count % 2 === 0 ? log : other
+                const there = yield* Deferred.make<void>()
+                const go = yield* Deferred.make<void>()
+                const seen: Array<Run.RunEvent> = []
+                const reading = Effect.gen(function*() {
+                  const events = yield* reader.events({ runId: run.runId })
+                  if (count === 0) yield* Deferred.await(go)
+                  yield* Stream.runForEach(events, (event) => {
+                    seen.push(event)
+                    if (seen.length !== count) return Effect.void
+                    return Effect.andThen(Deferred.succeed(there, undefined), Deferred.await(go))
+                  })
+                })
+                if (count === 0) yield* Deferred.succeed(there, undefined)
+                const fiber = yield* Effect.forkChild(Effect.result(reading), { startImmediately: true })
+                return { count, there, go, fiber, seen }
+              }))
+            yield* log.append({ ...run, events: numbers })
+            yield* log.finish({ ...run, end: { status: "succeeded" } })
+            yield* Effect.forEach(readers, ({ there }) => Deferred.await(there))
+            return { run, readers }
+          })
+
+        const { readers, run } = yield* written("a")
+        const named = { runId: run.runId, owner }
+        const outcomes = yield* Effect.all(
+          [log, other, log, other].map((node) => Effect.result(node.compact({ ...named, events: whole }))),
+          { concurrency: "unbounded" }
+        )
+        assert.deepStrictEqual(
+          outcomes.map((one) => Result.isSuccess(one) ? "compacted" : one.failure.reason._tag).toSorted(),
+          ["RunCompacted", "RunCompacted", "RunCompacted", "compacted"]
+        )
+        const kept = [[1, 5, "1-5"], [undefined, 6, "6"], [7, 9, "7-9"], [undefined, 10, { status: "succeeded" }]]
+        const keptAfter = (cursor: number) => kept.filter(([, seq]) => Number(seq) > cursor)
+        const partOf = (all: ReadonlyArray<Run.RunEvent>) =>
+          all.map(({ data, firstSeq, seq }) => [firstSeq, Option.getOrUndefined(seq), data])
+        for (const { count, fiber, go, seen } of readers) {
+          const before = seen.length
+          yield* Deferred.succeed(go, undefined)
+          const result = yield* Fiber.join(fiber)
+          const after = partOf(seen.slice(before))
+          if ([0, 5, 6, 9, 10].includes(count)) {
+            assert.isTrue(Result.isSuccess(result), `${count}`)
+            assert.deepStrictEqual(after, keptAfter(count))
+          } else {
+            // What it has in hand already it may still give, and then it is told.
+            assert.deepInclude(Result.isFailure(result) ? result.failure.reason : {}, {
+              _tag: "CursorExpired",
+              compacted: true
+            }, `${count}`)
+            assert.isAtMost(after.length, 1)
+          }
+        }
+        for (const after of [0, 5, 6, 9, 10, "1-5", "7-9"]) {
+          const seq = Number(String(after).split("-").at(-1))
+          const all = yield* Stream.runCollect(Stream.unwrap(other.events({ ...named, after })))
+          assert.deepStrictEqual(partOf(all), keptAfter(seq))
+        }
+        for (const after of [1, 2, 3, 4, 7, 8, "2-8"]) {
+          const { reason } = yield* Effect.flip(log.events({ ...named, after }))
+          assert.deepInclude(reason, { _tag: "CursorExpired", compacted: true }, String(after))
+        }
+        assert.deepInclude(yield* log.get(named), { lastSeq: 10, status: "succeeded" })
+        const { events: following } = yield* other.follow({ owner, threadId: "a" })
+        const followed = yield* following.pipe(Stream.take(5), Stream.runCollect)
+        assert.deepStrictEqual(followed.map(seqOf), ["begun", 5, 6, 9, 10])
+
+        const why = (options: Partial<RunEventLog.CompactOptions>, key = "b") =>
+          Effect.gen(function*() {
+            const run = Option.getOrThrow(yield* log.getByKey({ owner, idempotencyKey: key }))
+            const call = log.compact({ runId: run.runId, owner, events: whole, ...options })
+            return (yield* Effect.flip(call)).reason._tag
+          })
+        yield* log.start(request("going"))
+        assert.strictEqual(yield* why({}, "going"), "RunNotEnded")
+        assert.strictEqual(yield* why({ runId: "none" }, "going"), "RunNotFound")
+        const b = yield* log.start(request("b"))
+        yield* log.append({ ...b.run, events: numbers })
+        yield* log.finish({ ...b.run, end: { status: "succeeded" } })
+        assert.strictEqual(yield* why({ owner: { subject: "stranger" } }), "RunNotFound")
+        assert.strictEqual(yield* why({ events: [{ seq: 9, data: "x".repeat(2_000) }] }), "LimitExceeded")
+        const misnumbered: ReadonlyArray<ReadonlyArray<number>> = [
+          [],
+          [8],
+          [10],
+          [5, 10],
+          [9, 5],
+          [5, 5, 9],
+          [0, 9],
+          [-1, 9],
+          [1.5, 9],
+          numbers
+        ]
+        for (const seqs of misnumbered) {
+          const events = seqs.map((seq) => ({ seq, data: null }))
+          assert.strictEqual(yield* why({ events }), "InvalidInput", seqs.join())
+        }
+        const all = yield* Stream.runCollect(Stream.unwrap(log.events({ runId: b.run.runId })))
+        assert.deepStrictEqual(seqs(all), [...numbers, 10])
+        yield* log.compact({ runId: b.run.runId, events: [{ seq: 9, data: "all" }] })
+      }).pipe(Effect.scoped))
 
     it.live("RUN-08: a reader follows a run that another process writes", () =>
       Effect.gen(function*() {

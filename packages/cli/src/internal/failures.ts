@@ -68,6 +68,8 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   RevisionExpired: "Expired",
   RevisionUnknown: "InvalidInput",
   RunEnded: "Conflict",
+  RunCompacted: "Conflict",
+  RunNotEnded: "Conflict",
   RunNotFound: "NotFound",
   ScopeNotAllowed: "NotAllowed",
   ScopeNotGranted: "NotAllowed",

@@ -25,6 +25,8 @@ export class Broken extends Data.TaggedError("Broken")<{
   readonly answer?: ServerError | undefined
   /** How long the server asks the client to wait. */
   readonly retryAfterMillis?: number | undefined
+  /** Whether a hint has told of it, so that another attempt is made at once. */
+  readonly hinted?: boolean | undefined
   readonly cause?: unknown
 }> {}
 

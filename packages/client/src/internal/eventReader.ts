@@ -1,5 +1,7 @@
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Sse from "effect/encoding/Sse"
@@ -11,7 +13,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { UnexpectedAnswer, type Unreachable } from "../ClientError.ts"
 import { Broken, connectionLost, failureOf, type Refusal, send, within } from "./answer.ts"
-import { type Budget, now } from "./budget.ts"
+import { betweenHintsMillis, type Budget, now } from "./budget.ts"
 
 /** Describes what an event of the stream means for its reader. */
 export type Step<A, E> =
@@ -54,6 +56,10 @@ interface Connection<E> {
   failure: E | Broken | UnexpectedAnswer | undefined
   /** Whether the connection has brought progress. */
   progressed: boolean
+  /** The time of day from which on the reader has waited for the next bytes. It does not wait while its consumer is busy. */
+  waitingSince: number | undefined
+  /** Fails if a hint says that the connection is lost. */
+  readonly lost: Deferred.Deferred<never, Broken>
 }
 
 /**
@@ -65,6 +71,33 @@ interface Connection<E> {
 export const read = <A, E extends { readonly _tag: string }>(
   options: ReaderOptions<A, E>
 ): Stream.Stream<A, E | Refusal | Unreachable | typeof noContent> => {
+  const steadyAfter = Duration.toMillis(options.steadyAfter)
+  const suspectAfter = steadyAfter * 1.25
+
+  /** Watches the hints as long as the connection is open. */
+  const watch = (connection: Connection<E>) =>
+    options.budget.hints.pipe(
+      Stream.switchMap((hint) =>
+        Stream.fromEffect(Effect.gen(function*() {
+          if (hint === "online") {
+            if ((yield* now) - connection.openedAt < betweenHintsMillis) return
+          } else {
+            const { waitingSince } = connection
+            if (waitingSince === undefined) return
+            // The monotonic clock stands still while some computers sleep.
+            const silence = Math.max(0, (yield* Clock.currentTimeMillis) - waitingSince)
+            yield* Effect.sleep(Duration.millis(Math.max(0, suspectAfter - silence)))
+            if (connection.waitingSince !== waitingSince) return
+          }
+          yield* Deferred.fail(
+            connection.lost,
+            new Broken({ kind: "connection", detail: "the device was offline meanwhile", hinted: true })
+          )
+        }))
+      ),
+      Stream.runDrain
+    )
+
   const open = Effect.fnUntraced(function*(scope: Scope.Closeable): Effect.fn.Return<
     Connection<E>,
     Broken | Refusal | typeof noContent
@@ -80,7 +113,7 @@ export const read = <A, E extends { readonly _tag: string }>(
       })
     }
     const found: Array<Sse.AnyEvent> = []
-    return {
+    const connection: Connection<E> = {
       scope,
       openedAt: yield* now,
       pull: yield* Scope.provide(Stream.toPull(response.stream), scope),
@@ -88,11 +121,13 @@ export const read = <A, E extends { readonly _tag: string }>(
       parser: Sse.makeParser((event) => found.push(event), { maxEventSize: options.maxEventLength }),
       found,
       failure: undefined,
-      progressed: false
+      progressed: false,
+      waitingSince: undefined,
+      lost: yield* Deferred.make<never, Broken>()
     }
+    yield* Effect.forkIn(watch(connection), scope)
+    return connection
   })
-
-  const steadyAfter = Duration.toMillis(options.steadyAfter)
 
   const tooLong = new UnexpectedAnswer({
     status: 200,
@@ -127,6 +162,7 @@ export const read = <A, E extends { readonly _tag: string }>(
   /** Waits for the next bytes, and takes the events that they complete. */
   const advance = Effect.fnUntraced(function*(connection: Connection<E>) {
     if (connection.failure !== undefined) return yield* Effect.fail(connection.failure)
+    connection.waitingSince = yield* Clock.currentTimeMillis
     const chunks = yield* connection.pull.pipe(
       Pull.catchDone(() =>
         Effect.fail(new Broken({ kind: "connection", detail: "the stream stopped before its end" }))
@@ -134,8 +170,10 @@ export const read = <A, E extends { readonly _tag: string }>(
       Effect.mapError((error) =>
         error instanceof Broken ? error : connectionLost(error instanceof Error ? error.cause : undefined)
       ),
-      within(options.idleTimeout)
+      within(options.idleTimeout),
+      Effect.raceFirst(Deferred.await(connection.lost))
     )
+    connection.waitingSince = undefined
     for (const chunk of chunks) {
       const overflow = connection.parser.feed(connection.decoder.decode(chunk, { stream: true }))
       if (overflow === undefined) continue
@@ -176,7 +214,9 @@ export const read = <A, E extends { readonly _tag: string }>(
             const progressed = connection?.progressed === true
             yield* close
             if (!(step.failure instanceof Broken)) return yield* Effect.fail(step.failure)
-            yield* progressed ? options.budget.pause : options.budget.spend(step.failure, startedAt)
+            yield* progressed || step.failure.hinted === true
+              ? options.budget.pause(step.failure)
+              : options.budget.spend(step.failure, startedAt)
             continue
           }
           const { last, values } = step.success

@@ -33,11 +33,11 @@ export interface Options {
   /** How long to keep retrying without progress. Defaults to 2 minutes. */
   readonly maxDuration?: Duration.Input | undefined
   /**
-   * The wait after the first failure, unless the server's `retry:` asks for a longer one. Each failure doubles it.
-   * Defaults to 500 milliseconds.
+   * The longest wait after the first failure; each failure doubles it. The wait is a random part of it, after the time that
+   * the server's `retry:` or `Retry-After` asks for. Defaults to 500 milliseconds.
    */
   readonly baseDelay?: Duration.Input | undefined
-  /** The longest wait, before up to half of it is added at random. Defaults to 15 seconds. */
+  /** The largest random part of a wait. Defaults to 15 seconds. */
   readonly maxDelay?: Duration.Input | undefined
   /**
    * How often the server sends heartbeats. A connection without data for twice as long is closed. Defaults to 15

@@ -52,7 +52,10 @@ const program = Effect.gen(function*() {
     SallyportClient.layer({
       baseUrl: location.origin,
       credentials: Credentials.layerCookie,
-      runs: { baseDelay: "50 millis", maxDelay: "200 millis", maxAttempts: 100 }
+      runs: location.pathname === "/waiting"
+        // Waits that only a hint of the browser ends.
+        ? { baseDelay: "10 minutes", maxDelay: "10 minutes", maxDuration: "1 day" }
+        : { baseDelay: "50 millis", maxDelay: "200 millis", maxAttempts: 100 }
     }).pipe(Layer.provide([FetchHttpClient.layer, SecureRandom.layerWebCrypto]))
   )
 )

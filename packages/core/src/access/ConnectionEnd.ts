@@ -78,18 +78,16 @@ export const make: Effect.Effect<AwaitEnd, never, SessionCredentialService> = Ef
     })
   return (session, host) => {
     const end = Effect.acquireUseRelease(
-      Effect.tap(join(session), (watch) => {
-        watch.connections++
-        return Metrics.connections(1, {})
-      }),
+      Effect.tap(join(session), (watch) =>
+        Effect.sync(() => {
+          watch.connections++
+        })),
       ({ fiber }) => Fiber.join(fiber),
       (watch) =>
-        Effect.suspend(() => {
-          if (--watch.connections === 0) {
-            if (watches.get(session.id) === watch) watches.delete(session.id)
-            watch.fiber.interruptUnsafe()
-          }
-          return Metrics.connections(-1, {})
+        Effect.sync(() => {
+          if (--watch.connections > 0) return
+          if (watches.get(session.id) === watch) watches.delete(session.id)
+          watch.fiber.interruptUnsafe()
         })
     )
     return Effect.tap(

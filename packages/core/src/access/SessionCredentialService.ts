@@ -809,15 +809,17 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }),
     connect: ({ id }, maximum = Infinity) =>
       Effect.acquireRelease(
-        Effect.sync(() => {
-          const hasRoom = connections(id) < maximum
-          if (hasRoom) open.set(id, connections(id) + 1)
-          return hasRoom
+        Effect.suspend(() => {
+          if (connections(id) >= maximum) return Effect.succeed(false)
+          open.set(id, connections(id) + 1)
+          return Effect.as(Metrics.connections(1, {}), true)
         }),
         (opened) =>
-          Effect.sync(() => {
-            if (opened && connections(id) > 1) open.set(id, connections(id) - 1)
-            else if (opened) open.delete(id)
+          Effect.suspend(() => {
+            if (!opened) return Effect.void
+            if (connections(id) > 1) open.set(id, connections(id) - 1)
+            else open.delete(id)
+            return Metrics.connections(-1, {})
           })
       ),
     connections,

@@ -299,7 +299,15 @@ export const layerStorage = (
           const extentMillis = Duration.toMillis(refillRate) * tokens
           while (true) {
             const now = yield* Clock.currentTimeMillis
-            const taken = limit !== undefined && tokens > limit ? [] : yield* write("fixedWindow")(add([
+            // What is refused, or takes nothing, is only read: it costs no write and waits for no writer.
+            if (limit !== undefined || tokens === 0) {
+              const [held] = yield* read("fixedWindow")(counter([key, now]))
+              const count = (held?.count ?? 0) + tokens
+              if (tokens === 0 || count > (limit ?? Number.MAX_VALUE)) {
+                return [count, held === undefined ? 0 : held.expires_at_millis - now] as const
+              }
+            }
+            const [row] = yield* write("fixedWindow")(add([
               key,
               tokens,
               now,
@@ -311,12 +319,8 @@ export const layerStorage = (
               now,
               limit ?? Number.MAX_VALUE
             ]))
-            const [row] = taken
             if (row !== undefined) return [row.count, row.expires_at_millis - now] as const
-            const [full] = yield* read("fixedWindow")(counter([key, now]))
-            if (full !== undefined) return [full.count + tokens, full.expires_at_millis - now] as const
-            if (limit !== undefined && tokens > limit) return [tokens, 0] as const
-            // It has run out and was swept since, by a process whose clock is ahead.
+            // Another caller has filled it since.
           }
         },
         failAs("A counter could not be read or written")

@@ -4,6 +4,7 @@
  * A run is one execution of a host's program on behalf of a thread. Its events are numbered from 1 without gaps; the last
  * one is the terminal event, of kind `end`.
  */
+import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Input from "../Input.ts"
@@ -250,6 +251,45 @@ export const RunAnswer = Schema.Struct({ name: key, value: Input.json })
  */
 export type RunAnswer = typeof RunAnswer.Type
 
+/**
+ * Describes what a page or a terminal can show of a question: its text, and the answers to choose from. Without choices any
+ * text is an answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RunPrompt = Schema.Struct({
+  text: Schema.optionalKey(Schema.String),
+  /** Each is an answer as it stands. */
+  choices: Schema.optionalKey(Schema.NonEmptyArray(Schema.Json))
+})
+/**
+ * @see {@link RunPrompt}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RunPrompt = typeof RunPrompt.Type
+
+const decodePrompt = Schema.decodeUnknownOption(RunPrompt)
+
+/**
+ * Reads what a question asks. A text is asked as it stands, an object by the fields of {@link RunPrompt}; what has another
+ * form is asked as JSON, and `null` by the question's name.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const promptOf = ({ ask, name }: RunQuestion): Required<Pick<RunPrompt, "text">> & RunPrompt => {
+  if (ask === null) return { text: name }
+  if (typeof ask === "string") return { text: ask }
+  const prompt = Option.filter(decodePrompt(ask), ({ choices, text }) => choices !== undefined || text !== undefined)
+  return Option.match(prompt, {
+    onNone: () => ({ text: JSON.stringify(ask) }),
+    onSome: (prompt) => ({ ...prompt, text: prompt.text ?? name })
+  })
+}
+
 const decodeQuestion = Schema.decodeUnknownOption(Schema.Struct({ question: RunQuestion }))
 const decodeAnswer = Schema.decodeUnknownOption(Schema.Struct({ answer: RunAnswer }))
 
@@ -321,6 +361,8 @@ export interface RunEvent {
    * the run's row because the log holds none: no reader can continue after that.
    */
   readonly seq: Option.Option<number>
+  /** The number of the first event that it stands for, if it stands for several since the run was compacted. */
+  readonly firstSeq?: number | undefined
   readonly kind: RunEventKind
   readonly data: Schema.Json
   /** When the event was stored, in milliseconds since the epoch by the database's clock. */
@@ -337,15 +379,48 @@ export interface RunEventEncoded extends Omit<RunEvent, "data"> {
   readonly data: string
 }
 
+const Delta = Schema.StructWithRest(Schema.Struct({ delta: Schema.String }), [
+  Schema.Record(Schema.String, Schema.Json)
+])
+const decodeDelta = Schema.decodeUnknownOption(Delta)
+
 /**
- * Reads a cursor: the decimal number of the last event seen, or 0 to read from the beginning. Anything else, such as a
+ * Joins two deltas of one text: objects that are equal but for the text in their field `delta`, as those of AI SDK and AG-UI
+ * are. None if they are anything else.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const joinDeltas = (before: Schema.Json, after: Schema.Json): Option.Option<Schema.Json> =>
+  Option.flatMap(
+    decodeDelta(before),
+    (first) =>
+      Option.flatMap(decodeDelta(after), (second) =>
+        Equal.equals({ ...first, delta: "" }, { ...second, delta: "" })
+          ? Option.some({ ...first, delta: first.delta + second.delta })
+          : Option.none())
+  )
+
+/**
+ * Writes the id of an event: its number, or `3-5` if it stands for those from 3 to 5.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const eventId = (seq: number, firstSeq: number | undefined): string =>
+  firstSeq === undefined ? String(seq) : `${firstSeq}-${seq}`
+
+/**
+ * Reads a cursor: the decimal number of the last event seen, or its id, or 0 to read from the beginning. Anything else, such as a
  * sign, an exponent, a leading zero or a number above 2^53 - 1, is none.
  *
  * @category converting
  * @since 0.1.0
  */
 export const parseCursor = (text: string): Option.Option<number> =>
-  /^(?:0|[1-9][0-9]{0,15})$/.test(text) ? Option.liftPredicate(Number(text), Number.isSafeInteger) : Option.none()
+  /^(?:0|(?:[1-9][0-9]{0,15}-)?[1-9][0-9]{0,15})$/.test(text)
+    ? Option.liftPredicate(Number(text.slice(text.indexOf("-") + 1)), Number.isSafeInteger)
+    : Option.none()
 
 /**
  * Stands for the cursor of a reader that begins with what comes next.

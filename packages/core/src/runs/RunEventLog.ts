@@ -21,6 +21,7 @@ import type {
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EngineRuns,
   EventsOptions,
   ExecutedRunRequest,
@@ -34,6 +35,7 @@ import type {
   RunRequest,
   RunWriter,
   StartedRun,
+  TakeOverOptions,
   WrittenRun
 } from "./internal/runCalls.ts"
 import type { RunEventLogError } from "./internal/runErrors.ts"
@@ -50,6 +52,7 @@ export type {
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EngineRuns,
   EventsOptions,
   ExecutedRunRequest,
@@ -64,6 +67,7 @@ export type {
   RunRequest,
   RunWriter,
   StartedRun,
+  TakeOverOptions,
   WrittenRun
 } from "./internal/runCalls.ts"
 export { abortedBeforeStart, interruptedByRun, serverShutdown, staleRun } from "./internal/runEnds.ts"
@@ -77,9 +81,11 @@ export {
   LimitExceeded,
   QuestionAnswered,
   QuestionNotFound,
+  RunCompacted,
   RunEnded,
   RunEventLogError,
   RunEventLogErrorReason,
+  RunNotEnded,
   RunNotFound,
   ShuttingDown,
   StorageFailure,
@@ -160,7 +166,7 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * this again and again.
    */
   readonly takeOver: <E, R>(
-    options: { readonly limit: number },
+    options: TakeOverOptions,
     program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>
   ) => Effect.Effect<ReadonlyArray<Run>, RunEventLogError, Exclude<R, Scope.Scope>>
   /**
@@ -180,6 +186,15 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * `QuestionAnswered`, `LimitExceeded` for a value over `maxEventBytes`, and `InvalidInput`.
    */
   readonly answer: (options: AnswerOptions) => Effect.Effect<Run, RunEventLogError>
+  /**
+   * Replaces the events of a run that has ended by fewer, in one step: the words of an answer by the answer, for example. Each
+   * has the number of the last event that it stands for, so that a reader who stands there goes on without a gap or a repeat;
+   * one who stands within them is told `CursorExpired`. It is done once for a run: of n callers exactly one succeeds.
+   *
+   * Fails with `RunNotFound`, `RunNotEnded`, `RunCompacted`, `CursorExpired` if the events have been deleted, `LimitExceeded`,
+   * and with `InvalidInput` if the numbers do not ascend to the last before the end, or there are no fewer events than before.
+   */
+  readonly compact: (options: CompactOptions) => Effect.Effect<Run, RunEventLogError>
   /** Gives runs to an engine of workflows. `RunWorkflow` is made of it, and is what hosts use. */
   readonly engine: EngineRuns
   /** Keeps the lease of a run that was started with `start`. Fails with `RunNotFound`, `RunEnded` and `Fenced`. */
@@ -338,7 +353,7 @@ export const layerReaper = (
  */
 export const layerTakeOver = <E, R>(
   program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>,
-  options?: Sweeper.Options
+  options?: Sweeper.Options & Pick<TakeOverOptions, "joinDeltas">
 ): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog | Exclude<R, Scope.Scope>> =>
   Upkeep.layer(
     "runs to take over",
@@ -349,7 +364,7 @@ export const layerTakeOver = <E, R>(
       begins: "Runs of processes that have gone cannot be taken over; they wait until it works again",
       ends: "Runs are taken over again"
     },
-    Effect.map(RunEventLog, (log) => (limit) => log.takeOver({ limit }, program))
+    Effect.map(RunEventLog, (log) => (limit) => log.takeOver({ limit, joinDeltas: options?.joinDeltas }, program))
   )
 
 /**

@@ -72,6 +72,8 @@ export type RunRow = typeof RunRow.Type
  */
 export interface RunEventRow {
   readonly seq: number
+  /** The number of the first event that it stands for, if it stands for several since the run was compacted. */
+  readonly firstSeq?: number | null | undefined
   readonly kind: RunEventKind
   /** JSON text. */
   readonly data: string
@@ -395,6 +397,43 @@ export type AbortByKeyOutcome =
   | { readonly _tag: "Conflict"; readonly run: RunRow }
 
 /**
+ * Describes an event that takes the place of those from the one given before it up to its number.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CompactedEvent {
+  readonly seq: number
+  /** JSON text. */
+  readonly data: string
+  /** The size of `data` as UTF-8. */
+  readonly byteCount: number
+}
+
+/**
+ * Describes why a run is not compacted; nothing was changed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type CompactionRefused =
+  | { readonly _tag: "NotEnded"; readonly status: RunRow["status"] }
+  | { readonly _tag: "AlreadyCompacted" }
+  /** Its events have been deleted. */
+  | { readonly _tag: "Expired" }
+  /** The numbers do not go up to that of the last event before the end, or there are no fewer events than before. */
+  | { readonly _tag: "Misnumbered" }
+  | { readonly _tag: "Unknown" }
+
+/**
+ * Describes what came of compacting a run. Of n callers exactly one is answered `Compacted`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type CompactOutcome = { readonly _tag: "Compacted"; readonly run: RunRow } | CompactionRefused
+
+/**
  * Describes where the log of a run stands.
  *
  * @category models
@@ -504,6 +543,15 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     /** The size of `data` as UTF-8. */
     readonly byteCount: number
   }) => Effect.Effect<AnswerOutcome, RepositoryError>
+  /**
+   * Replaces the events of an ended run, but for its end, by fewer, in one transaction. Each keeps the number and the time of
+   * the last event that it stands for. A run is compacted once.
+   */
+  readonly compact: (options: {
+    readonly runId: string
+    readonly ownerKey: string | undefined
+    readonly events: ReadonlyArray<CompactedEvent>
+  }) => Effect.Effect<CompactOutcome, RepositoryError>
   /**
    * Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. An expired lease of a run that
    * an engine executes is left to `wake`. With `forward`, the run has come forward: its starts are counted from 0 again.
@@ -760,6 +808,41 @@ export const refuseAppend = (
   epoch: number
 ): WriterRefused | undefined =>
   refuse(head, epoch) ?? (head?.status === "queued" ? { _tag: "Fenced", currentEpoch: head.epoch } : undefined)
+
+/**
+ * Says, for adapters, why a run may not be compacted to these events, or `undefined` if it may.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const refuseCompaction = (
+  row: RunRow | undefined,
+  { events, ownerKey }: Pick<Parameters<RunEventRepository["Service"]["compact"]>[0], "events" | "ownerKey">
+): CompactionRefused | undefined => {
+  if (row === undefined || (ownerKey ?? row.ownerKey) !== row.ownerKey) return { _tag: "Unknown" }
+  const { endSeq, eventCount, status } = row
+  if (!isEnded(status)) return { _tag: "NotEnded", status }
+  if (row.expiredAtMillis !== null) return { _tag: "Expired" }
+  if (endSeq !== null && eventCount < endSeq - 1) return { _tag: "AlreadyCompacted" }
+  const isOrdered = events.every(({ seq }, index) => Number.isSafeInteger(seq) && seq > (events[index - 1]?.seq ?? 0))
+  return isOrdered && events.length < eventCount && events.at(-1)?.seq === (endSeq ?? 0) - 1
+    ? undefined
+    : { _tag: "Misnumbered" }
+}
+
+/**
+ * Returns, for adapters, the number of the first event that each stands for; null if it stands for itself alone.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const withFirsts = (
+  events: ReadonlyArray<CompactedEvent>
+): ReadonlyArray<CompactedEvent & { readonly firstSeq: number | null }> =>
+  events.map((event, index) => {
+    const firstSeq = (events[index - 1]?.seq ?? 0) + 1
+    return { ...event, firstSeq: firstSeq === event.seq ? null : firstSeq }
+  })
 
 /**
  * Describes the one event of a question or an answer as an item to append.
@@ -1065,6 +1148,21 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return { _tag: "Accepted", run: copy(entry) }
       }),
     append: (options) => step("append events", () => append(options)),
+    compact: (options) =>
+      step("compact a run", (): CompactOutcome => {
+        const entry = runs.get(options.runId)
+        const refused = refuseCompaction(entry?.row, options)
+        if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+        const replaced = new Map(withFirsts(options.events).map((event) => [event.seq, event]))
+        entry.events = entry.events.flatMap((event) => {
+          const by = replaced.get(event.seq)
+          if (by !== undefined) return [{ ...event, data: by.data, firstSeq: by.firstSeq }]
+          return event.kind === "end" ? [event] : []
+        })
+        entry.row.eventCount = options.events.length
+        entry.row.byteCount = options.events.reduce((sum, { byteCount }) => sum + byteCount, 0)
+        return { _tag: "Compacted", run: copy(entry) }
+      }),
     finish: (options) =>
       step("end a run", (): FinishOutcome => {
         const entry = runs.get(options.runId)
@@ -1183,9 +1281,11 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
       }),
     read: (options) =>
       step("read events", () => {
-        // The numbers have no gaps, so that an event's place is its number.
         const events = runs.get(options.runId)?.events ?? []
-        return events.slice(options.after, options.after + options.limit)
+        // Unless the run was compacted, the numbers have no gaps, so that an event's place is its number.
+        const dense = events.at(-1)?.seq === events.length
+        const from = dense ? options.after : events.findIndex(({ seq }) => seq > options.after)
+        return from < 0 ? [] : events.slice(from, from + options.limit)
       }),
     heads: (runIds) =>
       step("read where runs stand", () =>

@@ -16,6 +16,7 @@ import {
   type AppendOutcome,
   asItem,
   type AskOutcome,
+  type CompactOutcome,
   type FinishOutcome,
   type HeartbeatOutcome,
   type KeyedWrite,
@@ -24,6 +25,7 @@ import {
   type QuietRun,
   refuse,
   refuseAppend,
+  refuseCompaction,
   RunEventRepository,
   type RunEventRow,
   type RunHead,
@@ -34,6 +36,7 @@ import {
   type TakenRun,
   type TurnOutcome,
   unlimited,
+  withFirsts,
   type WriterRefused
 } from "./RunEventRepository.ts"
 import { isEnded } from "./Run.ts"
@@ -117,6 +120,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
     `CREATE TABLE ${table("run_events")} (
       run_id TEXT NOT NULL,
       seq ${bigint} NOT NULL CHECK (seq >= 1),
+      first_seq ${bigint} CHECK (first_seq < seq),
       kind TEXT NOT NULL CHECK (kind IN ('data', 'end')),
       data TEXT NOT NULL,
       at_millis ${bigint} NOT NULL,
@@ -189,6 +193,7 @@ const toHead = (row: Stored<LockedHead>): LockedHead => ({
 
 const toEventRow = (row: Stored<RunEventRow>): RunEventRow => ({
   seq: Dialect.toNatural(row.seq),
+  firstSeq: Dialect.toNaturalOrNull(row.firstSeq),
   kind: row.kind,
   data: row.data,
   atMillis: Dialect.toNatural(row.atMillis)
@@ -836,7 +841,7 @@ export const make: (
       AND COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) >= ${fixedNow} - ?
     ORDER BY COALESCE(completed_at_millis, heartbeat_at_millis, started_at_millis) DESC LIMIT 1`
     )
-    const readText = `SELECT seq, kind, data, at_millis AS "atMillis" FROM ${events}
+    const readText = `SELECT seq, first_seq AS "firstSeq", kind, data, at_millis AS "atMillis" FROM ${events}
     WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?`
     // The rows of `node:sqlite` are as they should be already, and a replay is long.
     const readEvents = statement<Stored<RunEventRow>>(readText)
@@ -844,6 +849,50 @@ export const make: (
     const heads = statement<Stored<RunHead>>(
       `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongIds}`
     )
+
+    // ---- Compacting -----------------------------------------------------------------------------------------------
+
+    // Of two at once the second finds that the row has changed.
+    const countCompacted = oneRun(
+      `UPDATE ${runs} SET event_count = ?, byte_count = ?
+    WHERE run_id = ? AND event_count = end_seq - 1 AND expired_at_millis IS NULL RETURNING ${runColumns}`
+    )
+    const given = isPg
+      ? "SELECT CAST(json_array_elements_text(CAST(? AS json)) AS bigint)"
+      : "SELECT value FROM json_each(?)"
+    const deleteReplaced = statement(
+      `DELETE FROM ${events} WHERE run_id = ? AND seq < ? AND seq NOT IN (${given})`
+    )
+    const replaceAtOnce = statement(
+      `UPDATE ${events} AS event SET data = new.data, first_seq = new."firstSeq"
+    FROM json_to_recordset(CAST(? AS json)) AS new(seq bigint, data text, "firstSeq" bigint)
+    WHERE event.run_id = ? AND event.seq = new.seq`
+    )
+    const replaceMany = forMany(
+      "(?, ?, ?, ?)",
+      (rows) =>
+        `UPDATE ${orFail}${events} SET data = column3, first_seq = column4
+      FROM (VALUES ${rows}) AS new WHERE run_id = column1 AND seq = column2`
+    )
+    const compact = Effect.fnUntraced(function*(
+      options: Parameters<RunEventRepository["Service"]["compact"]>[0]
+    ): Effect.fn.Return<CompactOutcome, Failure> {
+      const { runId } = options
+      const row = byId([runId])
+      const refused = refuseCompaction(Option.getOrUndefined(yield* row), options)
+      if (refused !== undefined) return refused
+      const byteCount = options.events.reduce((sum, { byteCount }) => sum + byteCount, 0)
+      const run = Option.getOrUndefined(yield* countCompacted([options.events.length, byteCount, runId]))
+      if (run === undefined) {
+        return refuseCompaction(Option.getOrUndefined(yield* row), options) ?? { _tag: "AlreadyCompacted" }
+      }
+      const replacing = withFirsts(options.events)
+      yield* deleteReplaced([runId, run.lastSeq, JSON.stringify(replacing.map(({ seq }) => seq))])
+      yield* isPg
+        ? replaceAtOnce([JSON.stringify(replacing), runId])
+        : replaceMany(replacing.map(({ data, firstSeq, seq }) => [runId, seq, data, firstSeq]))
+      return { _tag: "Compacted", run }
+    })
 
     // ---- Sweeping -------------------------------------------------------------------------------------------------
 
@@ -905,6 +954,7 @@ export const make: (
             : Effect.void)),
       ask: (options) => transaction("ask a question")(ask(options)),
       answer: (options) => transaction("answer a question")(answer(options)),
+      compact: (options) => transaction("compact a run")(compact(options)),
       takeTurn: (options) => transaction("take the turn of a run")(takeTurn(options)),
       // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
       parallelAppends: isPg ? 2 : 1,

@@ -106,10 +106,12 @@ export interface TableOptions {
  */
 export const defaultPrefix = "sallyport_"
 
-/** Gives a client transactions whose ends are bounded. */
+/** Gives a client transactions whose ends are bounded, and whose statements may take as long as a migration does. */
 const bounded = (sql: SqlClient.SqlClient): SqlClient.SqlClient => {
   // Two processes that start at once wait for each other; a stricter level would fail one of them.
-  const withTransaction = makePgTransaction(sql, "BEGIN ISOLATION LEVEL READ COMMITTED")
+  const transaction = makePgTransaction(sql, "BEGIN ISOLATION LEVEL READ COMMITTED")
+  const withTransaction: typeof sql.withTransaction = (self) =>
+    transaction(Effect.andThen(sql`SET LOCAL statement_timeout = 0`, self))
   return new Proxy(sql, {
     get: (target, property) => property === "withTransaction" ? withTransaction : Reflect.get(target, property)
   })

@@ -3,11 +3,13 @@ import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Statement from "effect/sql/Statement"
 import * as TestClock from "effect/testing/TestClock"
+import * as Attempts from "../../src/access/internal/attempts.ts"
 import { databases, postgres, sqliteMemory } from "../../../../test-support/databases.ts"
 import { plansOf } from "../../../../test-support/queryPlans.ts"
 
@@ -230,6 +232,36 @@ describe("RateLimiterStore on SQL", () => {
       )
       assert.strictEqual(results.filter(({ _tag }) => _tag === "Success").length, 10)
     }).pipe(Effect.scoped, Effect.provide(postgres)))
+
+  it.effect("BOOT-06 OPS-03: wrong codes past a limit, of a source and of all, are refused without a write", () =>
+    Effect.gen(function*() {
+      const attempts = yield* Attempts.make("codes", {
+        perSource: { attempts: 3, windowMillis: 60_000 },
+        total: { attempts: 5, windowMillis: 60_000 }
+      })
+      const writes: Array<string> = []
+      const count = (source: string) =>
+        Effect.provideService(attempts.count(source), Statement.CurrentTransformer, (statement) =>
+          Effect.sync(() => {
+            const [text] = statement.compile()
+            if (!text.startsWith("SELECT")) writes.push(text)
+            return statement
+          }))
+      for (const source of ["2001:db8::1", "192.0.2.1"]) {
+        const counted = yield* Effect.forEach(Array.from({ length: 4 }), () => count(source))
+        assert.isTrue(counted.some(Option.isSome))
+        assert.isAbove(writes.length, 0)
+        writes.length = 0
+        for (let attempt = 0; attempt < 20; attempt++) {
+          const wait = yield* count(source)
+          assert.isTrue(Option.exists(wait, (millis) => millis > 0 && millis <= 60_000))
+        }
+        assert.deepStrictEqual(writes, [])
+      }
+    }).pipe(Effect.provide(RateLimiter.layer.pipe(
+      Layer.provide(SqlRateLimiterStore.layer),
+      Layer.provide(sqliteMemory)
+    ))))
 
   it.effect("on SQLite looks every row up by an index and scans no table", () =>
     Effect.gen(function*() {

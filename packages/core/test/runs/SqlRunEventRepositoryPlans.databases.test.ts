@@ -114,6 +114,9 @@ const exercise = Effect.gen(function*() {
   yield* repository.reap({ limit: 10, reason: "stale_run", data: "{}", maxEpoch: 3, patienceMillis: 1_000 })
   yield* repository.finish({ runId: two, epoch: 1, status: "succeeded", reason: null, data: "{}" })
   yield* repository.finish({ runId: two, epoch: 1, status: "succeeded", reason: null, data: "{}" })
+  const compacted = { seq: 4, data: "1", byteCount: 1 }
+  const events = [{ ...compacted, seq: 2 }, compacted, { ...compacted, seq: 8 }]
+  assert.strictEqual((yield* repository.compact({ runId: two, ownerKey: "owner", events }))._tag, "Compacted")
   yield* repository.abort({ runId: three, ownerKey: undefined, reason: null, data: "{}" })
   yield* repository.abort({ runId: four, ownerKey: "owner", reason: null, data: "{}" })
   yield* abortByKey(5)

@@ -1,8 +1,11 @@
 import type { RunsError } from "@sallyport/client/RunsError"
+import { promptOf, type RunAnswer } from "@sallyport/core/runs/Run"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { type ReactNode, useId, useState } from "react"
+import { type ReactNode, useId, useRef, useState } from "react"
 import { type FollowedRun, useActions, useRun } from "../Hooks.ts"
 import { Button, Fault, useLasting, useScopes } from "./parts.tsx"
+import { RunQuestion } from "./RunQuestion.tsx"
 import * as Words from "./words.ts"
 
 /** The largest number of steps that are drawn one by one. */
@@ -37,6 +40,7 @@ const describe = (run: FollowedRun, isLost: boolean, isStopped: boolean): string
     return `The run failed.${error === undefined ? "" : ` ${Words.ended(error.message)}`} Start it again.`
   }
   if (isLost) return "The connection is lost. The run goes on without you. Trying again…"
+  if (run.questions.length > 0) return "Waiting for an answer."
   return run.connection === "open" || run.events.length > 0
     ? "Running. You are following it live."
     : "Looking at the run…"
@@ -44,7 +48,8 @@ const describe = (run: FollowedRun, isLost: boolean, isStopped: boolean): string
 
 /**
  * Follows a run and shows how far it has come: the steps that were seen live, those that the page caught up with, and
- * those to come. `Stop` stays busy until the run has ended.
+ * those to come. `Stop` stays busy until the run has ended. What the run asks is asked here, and what it was answered is told,
+ * also if the answer came from elsewhere.
  *
  * **Details**
  *
@@ -66,7 +71,9 @@ export const RunView = ({ children, lead, runId, title = "Run", total }: {
   const counted = Option.map(Option.fromUndefinedOr(total), (total) => ({ done: followed.events.length, total }))
   const run = { ...followed, progress: Option.orElse(followed.progress, () => counted) }
   const { act, busy, fault } = useActions<RunsError>()
-  const mayStop = useScopes().includes("runs:operate")
+  const mayOperate = useScopes().includes("runs:operate")
+  const [answered, setAnswered] = useState<ReadonlyArray<string>>([])
+  const heading = useRef<HTMLHeadingElement>(null)
   const [stopped, setStopped] = useState<string>()
   const isLost = useLasting(run.connection === "lost")
   const id = useId()
@@ -74,10 +81,21 @@ export const RunView = ({ children, lead, runId, title = "Run", total }: {
   const isRunning = isFollowed && Option.isNone(run.end) && Option.isNone(run.fault)
   const isStopped = isFollowed && stopped === runId.value && Option.isNone(fault)
   const progress = Option.getOrUndefined(run.progress)
+  const keyOf = (name: string) => `${Option.getOrElse(runId, () => "")} ${name}`
+  // The event may be here before the answer to the request is, so it is known from the click on who has answered.
+  const answer = (given: RunAnswer) =>
+    Effect.suspend(() => {
+      const asked = keyOf(given.name)
+      setAnswered((answered) => [...answered, asked])
+      return Effect.tapError(run.answer(given), ({ reason }) =>
+        Effect.sync(() => {
+          if (reason._tag === "Conflict") setAnswered((answered) => answered.filter((name) => name !== asked))
+        }))
+    })
   return (
     <section className="sp-run" aria-labelledby={id}>
       <div>
-        <h2 id={id}>{title}</h2>
+        <h2 id={id} ref={heading} tabIndex={-1}>{title}</h2>
         {lead !== undefined && <p className="sp-hint">{lead}</p>}
       </div>
       <p className="sp-big" aria-hidden="true">
@@ -121,9 +139,29 @@ export const RunView = ({ children, lead, runId, title = "Run", total }: {
           ? describe(run, isLost, isStopped)
           : "Nothing is running."}
       </p>
+      <div role="log" className="sp-answers" aria-label="What it has asked">
+        {run.answers.map((given) => (
+          <p key={given.name}>
+            <span className="sp-asked">{promptOf(given).text}</span>
+            <span>
+              {answered.includes(keyOf(given.name)) ? "You answered: " : "Answered elsewhere: "}
+              <b>{Words.runAnswer(given.value)}</b>
+            </span>
+          </p>
+        ))}
+      </div>
+      {run.questions.map((question) => (
+        <RunQuestion
+          key={keyOf(question.name)}
+          question={question}
+          mayAnswer={mayOperate}
+          answer={answer}
+          next={heading}
+        />
+      ))}
       <Fault fault={fault} />
       <div className="sp-row">
-        {isRunning && mayStop && (
+        {isRunning && mayOperate && (
           <Button
             kind="second"
             busy={Option.isSome(busy) || isStopped}

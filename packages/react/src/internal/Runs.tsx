@@ -7,10 +7,10 @@ import { Ago, Button, Empty, Fault, Icon, Section, useNow, useScopes } from "./p
 import { RunView } from "./RunView.tsx"
 import * as Words from "./words.ts"
 
-const tones: Readonly<Record<string, string>> = { running: "me", succeeded: "ok", failed: "bad" }
+const tones: Readonly<Record<string, string>> = { running: "me", waiting: "warn", succeeded: "ok", failed: "bad" }
 
 /**
- * Lists this subject's runs, the newest first: what runs, and how the others ended. A run can be opened and stopped.
+ * Lists this subject's runs, the newest first: what runs, and how the others ended. A run can be opened, answered and stopped.
  *
  * @category components
  * @since 0.1.0
@@ -18,7 +18,7 @@ const tones: Readonly<Record<string, string>> = { running: "me", succeeded: "ok"
 export const Runs = () => {
   const { abort, fault, readOlder, refresh, runs } = useRuns()
   const { act, busy, fault: refused } = useActions<RunsError>()
-  const mayStop = useScopes().includes("runs:operate")
+  const mayOperate = useScopes().includes("runs:operate")
   const now = useNow()
   const [opened, setOpened] = useState<string>()
   const [stopped, setStopped] = useState<string>()
@@ -26,6 +26,7 @@ export const Runs = () => {
   const row = (run: Run) => {
     const { completedAt, endReason, lastSeq, runId, startedAt, status, threadId } = run
     const isOpen = opened === runId
+    const mayAnswer = status === "waiting" && mayOperate
     return (
       <li key={runId} className="sp-item">
         <span className="sp-kind">
@@ -50,7 +51,7 @@ export const Runs = () => {
           {endReason !== null && <p className="sp-hint">{Words.runReason(endReason)}</p>}
         </div>
         <div className="sp-do">
-          {completedAt === null && mayStop && (
+          {completedAt === null && mayOperate && (
             <Button
               kind="row"
               aria-label={`Stop the run of ${threadId}`}
@@ -66,10 +67,10 @@ export const Runs = () => {
           <Button
             kind="row"
             aria-expanded={isOpen}
-            aria-label={`${isOpen ? "Close" : "Open"} the run of ${threadId}`}
+            aria-label={`${isOpen ? "Close" : mayAnswer ? "Answer" : "Open"} the run of ${threadId}`}
             onClick={() => setOpened(isOpen ? undefined : runId)}
           >
-            {isOpen ? "Close" : "Open"}
+            {isOpen ? "Close" : mayAnswer ? "Answer" : "Open"}
           </Button>
         </div>
         {isOpen && (

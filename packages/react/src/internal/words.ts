@@ -10,6 +10,7 @@ import * as DateTime from "effect/DateTime"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import type * as Schema from "effect/Schema"
 
 /** Says what scopes allow, those that belong together in one phrase first. */
 const phrases: ReadonlyArray<readonly [scopes: ReadonlyArray<string>, phrase: string]> = [
@@ -268,8 +269,12 @@ export const fault = ({ message, reason }: ClientError | RunsError): string => {
     case "RunUnknown":
     case "RunExpired":
       return "It is gone already."
+    case "QuestionUnknown":
+      return "The run does not ask this."
     case "Conflict":
-      return reason.code === "connect_request_changed"
+      return reason.code === "question_answered"
+        ? "It was answered elsewhere first. That answer counts."
+        : reason.code === "connect_request_changed"
         ? "It has asked again since. Compare the new code."
         : reason.code === "current_session"
         ? "This is the device you are on. Choose “Sign out” instead."
@@ -288,7 +293,7 @@ export const fault = ({ message, reason }: ClientError | RunsError): string => {
 const runStates: Readonly<Record<string, string>> = {
   queued: "Waiting for its turn",
   running: "Running",
-  waiting: "Waits for an answer",
+  waiting: "Waiting for an answer",
   succeeded: "Done",
   failed: "Failed",
   aborted: "Stopped"
@@ -305,6 +310,10 @@ const runReasons: Readonly<Record<string, string>> = {
 
 /** Says why a run ended; a host's own reason is told as it stands. */
 export const runReason = (reason: string): string => runReasons[reason] ?? ended(reason)
+
+/** Says an answer to a question of a run as people do. */
+export const runAnswer = (value: Schema.Json): string =>
+  typeof value === "string" ? value : value === true ? "Yes" : value === false ? "No" : JSON.stringify(value)
 
 /** Counts things: "1 event", "17 events". */
 export const count = (number: number, thing: string): string => `${number} ${thing}${number === 1 ? "" : "s"}`

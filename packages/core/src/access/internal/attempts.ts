@@ -132,9 +132,16 @@ export const make = Effect.fnUntraced(function*(name: string, limits: {
 
   return {
     count: Effect.fnUntraced(function*(source) {
+      const counters = countersOf(source)
+      // An attempt past a limit is looked up alone: however many there are, they write nothing.
+      for (const { key, limit } of counters) {
+        const outcome = yield* take(key, 0, limit)
+        if ("_tag" in outcome) return Option.some(outcome.retryAfterMillis)
+        if (outcome.remaining < 1) return Option.some(outcome.resetMillis)
+      }
       const counted: Array<Counter> = []
       // While a wide one is full, no narrow one is made, so there are never many of those.
-      for (const counter of countersOf(source)) {
+      for (const counter of counters) {
         const outcome = yield* take(counter.key, 1, counter.limit)
         if ("_tag" in outcome) {
           // What one source sends past its limit is not held against the others.

@@ -1,6 +1,7 @@
 /**
  * What callers of the run log say, and what they are answered.
  */
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
@@ -41,6 +42,8 @@ export interface RunRequest {
  */
 export interface ExecutedRunRequest extends Omit<RunRequest, "whenBusy"> {
   readonly whenBusy?: WhenBusy | undefined
+  /** For how long the writer's `appendDelta` may hold deltas back to join them. Default: not at all. */
+  readonly joinDeltas?: Duration.Input | undefined
 }
 
 /**
@@ -78,6 +81,13 @@ export interface RunWriter {
   readonly history: Stream.Stream<RunEvent, RunEventLogError>
   /** Appends one event and returns its number once it is durable. */
   readonly append: (data: Schema.Json) => Effect.Effect<number, RunEventLogError>
+  /**
+   * Appends a delta, a part of a text that comes in parts. If the run joins deltas, it returns at once, and what comes within
+   * the window is appended as one event; anything else that is appended or asked, and the end of the program, comes after
+   * it, also if the program is interrupted. What cannot be stored fails the next call, and the run. If the run joins none, it
+   * is `append`. See `Run.joinDeltas` for what is joined.
+   */
+  readonly appendDelta: (delta: Schema.Json) => Effect.Effect<void, RunEventLogError>
   /** Appends some events with consecutive numbers, all or none, and returns once they are durable. */
   readonly appendAll: (events: ReadonlyArray<Schema.Json>) => Effect.Effect<AppendedEvents, RunEventLogError>
   /**
@@ -143,6 +153,16 @@ export interface ResumedRun {
   /** What was asked for when the run was started. */
   readonly request: Schema.Json
   readonly run: RunWriter
+}
+
+/**
+ * Describes how many runs to take over at most, and how their programs write.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TakeOverOptions extends Pick<ExecutedRunRequest, "joinDeltas"> {
+  readonly limit: number
 }
 
 /**
@@ -229,6 +249,17 @@ export interface EventsOptions extends NamedRun {
    * to begin with what comes next.
    */
   readonly after?: number | string | undefined
+}
+
+/**
+ * Describes the events that are kept of a run that has ended. Each stands for the events after the one before it, up to the
+ * number `seq`; the last for those up to the end, which stays.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CompactOptions extends NamedRun {
+  readonly events: ReadonlyArray<{ readonly seq: number; readonly data: Schema.Json }>
 }
 
 /**

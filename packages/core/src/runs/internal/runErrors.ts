@@ -38,6 +38,30 @@ export class RunEnded extends Schema.TaggedError<RunEnded>()("RunEnded", {
 }
 
 /**
+ * Says that the run goes on, and can be compacted once it has ended.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RunNotEnded extends Schema.TaggedError<RunNotEnded>()("RunNotEnded", { runId: Schema.String }) {
+  override get message(): string {
+    return `Run ${this.runId} has not ended; compact it when it has`
+  }
+}
+
+/**
+ * Says that the run was compacted before, which is done once.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RunCompacted extends Schema.TaggedError<RunCompacted>()("RunCompacted", { runId: Schema.String }) {
+  override get message(): string {
+    return `Run ${this.runId} was compacted before; its events stay as they are`
+  }
+}
+
+/**
  * Says that the run asks no such question. HTTP 404.
  *
  * @category errors
@@ -136,9 +160,14 @@ export class CursorBeyondEnd extends Schema.TaggedError<CursorBeyondEnd>()("Curs
  * @since 0.1.0
  */
 export class CursorExpired extends Schema.TaggedError<CursorExpired>()("CursorExpired", {
-  runId: Schema.optionalKey(Schema.String)
+  runId: Schema.optionalKey(Schema.String),
+  /** Whether the run was compacted, so that an event stands for several, of which the reader has seen some. */
+  compacted: Schema.optionalKey(Schema.Boolean)
 }) {
   override get message(): string {
+    if (this.compacted === true) {
+      return `The events of run ${this.runId} have been replaced by fewer, and the cursor lies within one; read again from 0`
+    }
     return this.runId === undefined
       ? "The events of a run that this cursor stands in are past their retention and have been deleted; read again from 0"
       : `The events of run ${this.runId} are past their retention and have been deleted`
@@ -248,6 +277,8 @@ export const RunEventLogErrorReason = Schema.Union([
   RunNotFound,
   ThreadNotFound,
   RunEnded,
+  RunNotEnded,
+  RunCompacted,
   QuestionNotFound,
   QuestionAnswered,
   Fenced,

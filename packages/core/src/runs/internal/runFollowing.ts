@@ -56,10 +56,19 @@ const eventsOf = (runId: string, rows: ReadonlyArray<RunEventRow>): Array<RunEve
   rows.map((row): RunEventEncoded => ({
     runId: runId as RunId,
     seq: Option.some(row.seq),
+    ...(row.firstSeq == null ? {} : { firstSeq: row.firstSeq }),
     kind: row.kind,
     data: row.data,
     atMillis: row.atMillis
   }))
+
+/** Tells whether events follow a cursor, and one another, without a gap. */
+const isWhole = (rows: ReadonlyArray<RunEventRow>, cursor: number): boolean =>
+  rows.every(({ firstSeq, seq }, index) => (firstSeq ?? seq) === (rows[index - 1]?.seq ?? cursor) + 1)
+
+/** Tells whether a cursor lies within what the next event stands for. */
+export const isWithin = (next: RunEventRow | undefined, cursor: number): boolean =>
+  next !== undefined && (next.firstSeq ?? next.seq) <= cursor
 
 /** Starts following, until the scope closes. */
 export const make = Effect.fnUntraced(function*(options: {
@@ -102,8 +111,8 @@ export const make = Effect.fnUntraced(function*(options: {
       // Readers that are further behind than a page read for themselves.
       const after = Math.max(tail.last, position - settings.pageSize)
       const rows = yield* repository.read({ runId, after, limit: settings.pageSize })
-      // What was there is not there: the readers find out what has become of the run.
-      if (rows[0]?.seq !== after + 1) return tails.signal(tail)
+      // What was there is not there, or is no longer one event a number: the readers find out what has become of the run.
+      if (rows.length === 0 || rows.at(-1)?.seq !== after + rows.length) return tails.signal(tail)
       tails.push(tail, eventsOf(runId, rows))
     }
   })
@@ -194,7 +203,7 @@ export const make = Effect.fnUntraced(function*(options: {
     expect(row.byteCount, row.eventCount)
 
     const give = (page: Page): Page => {
-      follower.cursor += page.length
+      follower.cursor = Option.getOrElse(page[page.length - 1]?.seq ?? Option.none(), () => follower.cursor)
       done = page[page.length - 1]?.kind === "end"
       return page
     }
@@ -206,9 +215,10 @@ export const make = Effect.fnUntraced(function*(options: {
       const rows = yield* storage(repository.read({ runId, after: cursor, limit: asked }))
       const last = rows[rows.length - 1]
       if (last !== undefined) {
-        if (last.seq !== cursor + rows.length) {
+        if (!isWhole(rows, cursor)) {
           // A sweep deletes the oldest events first.
           if ((yield* find(runId)).expiredAtMillis !== null) return yield* fail(new CursorExpired({ runId }))
+          if (isWithin(rows[0], cursor)) return yield* fail(new CursorExpired({ runId, compacted: true }))
           return yield* fail(
             new StorageFailure({
               operation: `read all events of run ${runId} after ${cursor}`,
@@ -218,7 +228,7 @@ export const make = Effect.fnUntraced(function*(options: {
         }
         expect(rows.reduce((bytes, { data }) => bytes + data.length, 0), rows.length)
         const page = eventsOf(runId, rows)
-        if (live && rows.length < asked) tails.push(follower.tail, page)
+        if (live && rows.length < asked && last.seq === cursor + rows.length) tails.push(follower.tail, page)
         return Arr.isReadonlyArrayNonEmpty(page) ? give(page) : undefined
       }
       const current = yield* find(runId)

@@ -5,8 +5,10 @@ import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Activations from "./runActivation.ts"
 import * as AppendLog from "../../AppendLog.ts"
@@ -38,6 +40,7 @@ import type {
   AbortResult,
   AnswerOptions,
   AppendedEvents,
+  CompactOptions,
   EngineRuns,
   EventsOptions,
   ExecutedRunRequest,
@@ -51,6 +54,7 @@ import type {
   ResumedRun,
   RunRequest,
   RunWriter,
+  TakeOverOptions,
   WrittenRun
 } from "./runCalls.ts"
 import { abortedBeforeStartData, endData, interruptedByRun, interruptedData, staleData, staleRun } from "./runEnds.ts"
@@ -65,8 +69,10 @@ import {
   QuestionAnswered,
   QuestionNotFound,
   refusal,
+  RunCompacted,
   RunEnded,
   type RunEventLogError,
+  RunNotEnded,
   RunNotFound,
   ShuttingDown,
   storage,
@@ -78,6 +84,7 @@ import * as Executions from "./runExecution.ts"
 import * as Feed from "./runFeed.ts"
 import * as FeedCursor from "./runFeedCursor.ts"
 import * as Following from "./runFollowing.ts"
+import * as Joining from "./runJoining.ts"
 import { canonical, encode, utf8Length } from "./runJson.ts"
 import * as LeaseClock from "./runLeases.ts"
 import type { Settings } from "./runOptions.ts"
@@ -401,10 +408,39 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         Stream.map(parsed)
       ),
       append: (data) => Effect.map(append({ runId, epoch, events: [data] }), ({ firstSeq }) => firstSeq),
+      appendDelta: (delta) => Effect.asVoid(append({ runId, epoch, events: [delta] })),
       appendAll: (events) => append({ runId, epoch, events }),
       ask: (name, question) => ask(row, name, question)
     }
   }
+
+  /** Executes a program with a writer that joins deltas, if it is to. */
+  const written = <A, E, R>(
+    row: RunRow,
+    window: Option.Option<Duration.Duration>,
+    program: (run: RunWriter) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | RunEventLogError, R | Scope.Scope> => {
+    const writer = writerOf(row)
+    if (Option.isNone(window)) return program(writer)
+    return Effect.flatMap(
+      Joining.make({
+        writer,
+        window: window.value,
+        maxEventBytes: settings.maxEventBytes,
+        check: (delta) =>
+          Effect.map(encodeEvent(row.runId, "delta", delta, (delta) => delta), (event) => event.byteCount)
+      }),
+      ({ flush, writer }) =>
+        Effect.onExit(program(writer), (exit) => Exit.isSuccess(exit) ? flush : Effect.ignore(flush))
+    )
+  }
+  const windowOf = Effect.fnUntraced(function*({ joinDeltas }: Pick<ExecutedRunRequest, "joinDeltas">) {
+    if (joinDeltas === undefined) return Option.none()
+    const window = Option.filter(Duration.fromInput(joinDeltas), Duration.isFinite)
+    return Option.isSome(window)
+      ? window
+      : yield* fail(new InvalidInput({ field: "joinDeltas", expected: "a duration, such as 5 millis" }))
+  })
 
   const eventsEncoded = Effect.fn("RunEventLog.events")(function*(options: EventsOptions) {
     const { after = 0, runId } = options
@@ -415,7 +451,13 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     if (cursor > row.lastSeq && after !== latest) {
       return yield* fail(new CursorBeyondEnd({ runId, cursor, lastSeq: row.lastSeq }))
     }
-    return following.follow(row, Math.min(cursor, row.lastSeq))
+    const place = Math.min(cursor, row.lastSeq)
+    // One that has been compacted has fewer events than numbers.
+    if (row.endSeq !== null && row.eventCount < row.endSeq - 1 && place > 0) {
+      const [next] = yield* storage(repository.read({ runId, after: place, limit: 1 }))
+      if (Following.isWithin(next, place)) return yield* fail(new CursorExpired({ runId, compacted: true }))
+    }
+    return following.follow(row, place)
   })
 
   /** Says where a reader of many runs begins. */
@@ -482,19 +524,21 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
     ) {
       const runId = yield* random.uuidV7()
+      const window = yield* windowOf(request)
       const { created, row } = yield* executions.execute(
         runId,
         startRow(runId, request),
-        (row) => program(writerOf(row)),
+        (row) => written(row, window, program),
         request.resumable === true
       )
       return { run: toRun(row), created }
     }, Effect.uninterruptible),
     takeOver: Effect.fn("RunEventLog.takeOver")(function*<E, R>(
-      { limit }: { readonly limit: number },
+      { joinDeltas, limit }: TakeOverOptions,
       program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>
     ) {
       yield* checkInput({ limit })
+      const window = yield* windowOf({ joinDeltas })
       if (executions.isClosing() || !(yield* canExpire)) return []
       const taken = yield* storage(repository.takeOver({ limit, leaseMillis: settings.lease, maxEpoch }))
       yield* Effect.forEach(taken, ({ resume, run }) =>
@@ -504,7 +548,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           executions.execute(
             run.runId,
             Effect.succeed({ row: run, created: true }),
-            (row) => program({ request: JSON.parse(resume), run: writerOf(row) }),
+            (row) => written(row, window, (run) => program({ request: JSON.parse(resume), run })),
             true
           )
         ), { discard: true })
@@ -533,6 +577,38 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           return yield* fail(new QuestionNotFound({ runId, name }))
         case "Ended":
           return yield* fail(new RunEnded({ runId, status: outcome.status }))
+        case "Unknown":
+          return yield* fail(new RunNotFound({ runId }))
+      }
+    }),
+    compact: Effect.fn("RunEventLog.compact")(function*({ events, owner, runId }: CompactOptions) {
+      yield* checkInput({ owner })
+      const encoded = yield* Effect.forEach(
+        events,
+        ({ data, seq }) =>
+          Effect.map(encodeEvent(runId, "events", data, (data) => data), (event) => ({ seq, ...event }))
+      )
+      const outcome = isRunId(runId)
+        ? yield* storage(
+          repository.compact({ runId, ownerKey: owner === undefined ? undefined : ownerKey(owner), events: encoded })
+        )
+        : { _tag: "Unknown" as const }
+      switch (outcome._tag) {
+        case "Compacted":
+          return toRun(outcome.run)
+        case "NotEnded":
+          return yield* fail(new RunNotEnded({ runId }))
+        case "AlreadyCompacted":
+          return yield* fail(new RunCompacted({ runId }))
+        case "Expired":
+          return yield* fail(new CursorExpired({ runId }))
+        case "Misnumbered":
+          return yield* fail(
+            new InvalidInput({
+              field: "events",
+              expected: "fewer than the run has, with ascending numbers up to that of the last event before the end"
+            })
+          )
         case "Unknown":
           return yield* fail(new RunNotFound({ runId }))
       }
