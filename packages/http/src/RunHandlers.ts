@@ -6,7 +6,7 @@ import type { TooManyRequests } from "@sallyport/contract/WireError"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { isEnded, isRunId, latest, type RunOwner } from "@sallyport/core/runs/Run"
-import { RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
+import { type ExecutedRunRequest, RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import type { Session } from "@sallyport/core/access/Session"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -64,7 +64,7 @@ export const layer = HttpApiBuilder.group(
       start: Effect.fn(
         function*({ headers, payload }) {
           const session = yield* CurrentSession
-          const { created, run } = yield* log.execute({
+          const request: ExecutedRunRequest = {
             threadId: payload.threadId,
             idempotencyKey: headers["idempotency-key"],
             request: payload.input,
@@ -73,7 +73,11 @@ export const layer = HttpApiBuilder.group(
             resumable: program.resumable,
             joinDeltas: program.joinDeltas,
             metadata: payload.continuation === undefined ? undefined : { continuation: payload.continuation }
-          }, (run) => program.execute({ input: payload.input, run, session }))
+          }
+          const { created, run } = yield* Option.match(program.byEngine, {
+            onNone: () => log.execute(request, (run) => program.execute({ input: payload.input, run, session })),
+            onSome: (start) => start(request)
+          })
           return created ? { created: true as const, run: Wire.runView(run) } : {
             created: false as const,
             run: Wire.runView(run)

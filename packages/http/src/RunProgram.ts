@@ -2,12 +2,15 @@
  * What the host does when a client starts a run.
  */
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as RunWorkflow from "@sallyport/core/runs/RunWorkflow"
 import type { Session } from "@sallyport/core/access/Session"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import type * as WorkflowEngine from "effect/workflow/WorkflowEngine"
 
 /**
  * Describes a run that a client has started.
@@ -36,6 +39,12 @@ export class RunProgram extends Context.Service<RunProgram, {
   readonly execute: (request: RunProgramRequest) => Effect.Effect<Schema.Json | void, unknown, Scope.Scope>
   /** Whether another process may go on with a run of this program. */
   readonly resumable: boolean
+  /** Starts a run that an engine of workflows executes. None if this process executes the program by `execute`. */
+  readonly byEngine: Option.Option<
+    (
+      request: RunEventLog.ExecutedRunRequest
+    ) => Effect.Effect<RunEventLog.StartedRun, RunEventLog.RunEventLogError>
+  >
   /** For how long the program's `appendDelta` may hold deltas back to join them. */
   readonly joinDeltas?: Options["joinDeltas"]
 }>()("@sallyport/http/RunProgram") {}
@@ -63,6 +72,7 @@ export const layer = <E, R>(
     Effect.map(Effect.context<Exclude<R, Scope.Scope>>(), (context) =>
       RunProgram.of({
         resumable: false,
+        byEngine: Option.none(),
         joinDeltas: options?.joinDeltas,
         // What is left of R is the scope, or nothing; TypeScript doesn't work that out for an R that it doesn't know.
         execute: (request) =>
@@ -92,4 +102,84 @@ export const layerResumable = <E, R>(
       Layer.provide(layer(execute, options))
     ),
     Layer.orDie(RunEventLog.layerTakeOver(({ request, run }) => execute({ input: request, run }), options))
+  )
+
+/**
+ * Provides a program that an engine of `effect/workflow` executes: on one node or on many, in steps whose results are kept.
+ *
+ * **Details**
+ *
+ * The run's id is the id of the execution. The program begins again from its beginning in whichever process the engine
+ * chooses, and steps that are done answer at once; a run that waits for an answer or sleeps holds no process. Each step's
+ * output stands in the log once. The engine is the host's: `WorkflowEngine.layerMemory` for tests, else
+ * `ClusterWorkflowEngine.layer`.
+ *
+ * **Example** (A program in steps)
+ *
+ * ```ts
+ * import { NodeCrypto } from "@effect/platform-node"
+ * import { RunEventLog, RunEventRepository } from "@sallyport/core"
+ * import { RunProgram } from "@sallyport/http"
+ * import { Console, Effect, Layer, Option, Schema, Stream } from "effect"
+ * import { WorkflowEngine } from "effect/workflow"
+ *
+ * const Program = RunProgram.layerWorkflow(Effect.fnUntraced(function*({ input, run }) {
+ *   const price = yield* run.step("price", Schema.Number, (append) => Effect.as(append({ looking: input }), 12))
+ *   const answer = yield* run.ask("buy", { price })
+ *   yield* run.sleep("think", "10 millis")
+ *   return { price, answer }
+ * }))
+ *
+ * const program = Effect.gen(function*() {
+ *   const runs = yield* RunEventLog.RunEventLog
+ *   const start = Option.getOrThrow((yield* RunProgram.RunProgram).byEngine)
+ *   const { run } = yield* start({
+ *     threadId: "thread-1",
+ *     idempotencyKey: "request-1",
+ *     owner: { subject: "ada" },
+ *     request: "tea"
+ *   })
+ *   const events = yield* runs.events({ runId: run.runId })
+ *   yield* Stream.runForEach(events, ({ data, seq }) =>
+ *     Effect.andThen(
+ *       Console.log(JSON.stringify(data)),
+ *       Option.contains(seq, 2) ? runs.answer({ runId: run.runId, name: "buy", value: "yes" }) : Effect.void
+ *     ))
+ *   // => {"looking":"tea"}
+ *   // => {"question":{"name":"buy","ask":{"price":12}}}
+ *   // => {"answer":{"name":"buy","value":"yes"}}
+ *   // => {"status":"succeeded","result":{"price":12,"answer":"yes"}}
+ * })
+ *
+ * const Runs = Program.pipe(
+ *   Layer.provideMerge(RunEventLog.layer),
+ *   Layer.provide([RunEventRepository.layerMemory, NodeCrypto.layer, WorkflowEngine.layerMemory])
+ * )
+ *
+ * Effect.runPromise(Effect.provide(program, Runs))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWorkflow = <E, R>(
+  execute: (request: RunWorkflow.DurableRequest) => Effect.Effect<Schema.Json | void, E, R>
+): Layer.Layer<
+  RunProgram,
+  never,
+  RunEventLog.RunEventLog | WorkflowEngine.WorkflowEngine | Exclude<R, Scope.Scope>
+> =>
+  Layer.merge(
+    Layer.effect(
+      RunProgram,
+      Effect.gen(function*() {
+        const context = yield* Effect.context<RunEventLog.RunEventLog | WorkflowEngine.WorkflowEngine>()
+        return {
+          resumable: true,
+          byEngine: Option.some((request) => Effect.provideContext(RunWorkflow.start(request), context)),
+          execute: () => Effect.die(new Error("The engine executes this program"))
+        }
+      })
+    ),
+    RunWorkflow.layer(execute)
   )

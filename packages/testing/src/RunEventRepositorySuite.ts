@@ -3,6 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import {
+  type AppendItem,
   type AppendOutcome,
   type FollowedRuns,
   RunEventRepository,
@@ -63,8 +64,7 @@ const item = (run: RunRow, ...events: ReadonlyArray<string>) => ({
   byteCount: events.join("").length
 })
 
-const append = (...items: ReadonlyArray<ReturnType<typeof item>>) =>
-  use((repository) => repository.append({ items, ...roomy }))
+const append = (...items: ReadonlyArray<AppendItem>) => use((repository) => repository.append({ items, ...roomy }))
 
 const finish = (run: RunRow, epoch = run.epoch) =>
   use((repository) =>
@@ -653,6 +653,105 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         const forgotten = yield* started({ threadId: "forgotten", resume: "1", leaseMillis: -100_000 })
         assert.deepStrictEqual((yield* reap()).map(({ runId }) => runId), [forgotten.runId])
         assert.deepStrictEqual(yield* takeOver(), [])
+      })
+    )
+
+    const keyed = (run: RunRow, key: string, ...events: ReadonlyArray<string>) => ({ ...item(run, ...events), key })
+
+    test(
+      "RUN-21 RUN-03: events with a key are stored once, whichever writer appends them, and however they come together",
+      Effect.gen(function*() {
+        const run = yield* started({ workflow: "1" })
+        const other = yield* started({ threadId: "other" })
+        const [first] = yield* append(keyed(run, "a", `"1"`, `"2"`))
+        if (first?._tag !== "Appended") return assert.fail("it was appended")
+        const { atMillis } = first
+        assert.deepStrictEqual(first, { _tag: "Appended", firstSeq: 1, lastSeq: 2, atMillis })
+        const again = { ...first, repeated: true as const }
+        // The first content counts. The same key of another run, or none, is something else.
+        const outcomes = yield* append(
+          keyed(run, "a", `"other"`),
+          keyed(other, "a", `"x"`),
+          keyed(run, "b", `"3"`),
+          item(run, `"4"`),
+          keyed(run, "b", `"3"`),
+          item(run, `"4"`),
+          keyed(run, "", `"5"`)
+        )
+        assert.deepStrictEqual(outcomes[0], again)
+        assert.deepStrictEqual(
+          outcomes.map((outcome) => outcome._tag === "Appended" ? [outcome.firstSeq, outcome.repeated] : outcome),
+          [[1, true], [1, undefined], [3, undefined], [4, undefined], [3, true], [5, undefined], [6, undefined]]
+        )
+        // What is known is no more of it, also if the log is full.
+        const full = yield* use((repository) =>
+          repository.append({
+            items: [keyed(run, "a", `"1"`), keyed(run, "c", `"6"`), keyed(run, "", `"5"`)],
+            maxEvents: 6,
+            maxBytes: 1_000
+          })
+        )
+        assert.deepStrictEqual(full.map(({ _tag }) => _tag), ["Appended", "LimitExceeded", "Appended"])
+        const writers = yield* Effect.all(Array.from({ length: 12 }, () => append(keyed(run, "race", `"7"`))), everyone)
+        assert.lengthOf(writers.flat().filter((outcome) => outcome._tag === "Appended" && outcome.repeated !== true), 1)
+
+        const next = yield* use((repository) => repository.activate({ runId: run.runId, leaseMillis: long }))
+        if (next._tag !== "Activated") return assert.fail("it is begun")
+        assert.deepStrictEqual(yield* append(keyed(run, "a", `"1"`)), [{ _tag: "Fenced", currentEpoch: 2 }])
+        assert.deepStrictEqual(yield* append(keyed(next.run, "a", `"1"`)), [again])
+        assert.deepInclude(yield* get(run), { lastSeq: 7, eventCount: 7 })
+        assert.deepStrictEqual(
+          (yield* readAll(run)).map(({ data }) => data),
+          [1, 2, 3, 4, 4, 5, 7].map((n) => `"${n}"`)
+        )
+        yield* finish(next.run)
+        assert.deepStrictEqual(yield* append(keyed(next.run, "a", `"1"`)), [{ _tag: "Ended", status: "succeeded" }])
+      })
+    )
+
+    test(
+      "RUN-21 RUN-05 RUN-20: a run of an engine is begun under the next epoch, is not reaped, and wakes when it is answered",
+      Effect.gen(function*() {
+        const activate = (run: RunRow, leaseMillis = long) =>
+          use((repository) => repository.activate({ runId: run.runId, leaseMillis }))
+        const wake = (limit = 10) => use((repository) => repository.wake({ limit, leaseMillis: long }))
+        const heartbeat = (run: RunRow, options?: { readonly forward?: boolean }) =>
+          use((repository) =>
+            repository.heartbeat({ runId: run.runId, epoch: run.epoch, leaseMillis: long, ...options })
+          )
+        const run = yield* started({ workflow: `{"a":1}`, leaseMillis: past })
+        const ordinary = yield* started({ threadId: "ordinary", resume: "1" })
+        assert.deepStrictEqual([yield* reap(), yield* takeOver()], [[], []])
+        assert.deepInclude(yield* use((repository) => repository.start(request({ stale: staleEnd }))), {
+          _tag: "ThreadBusy",
+          runId: run.runId
+        })
+        const woken = (yield* Effect.all(Array.from({ length: 6 }, () => wake(1)), everyone)).flat()
+        assert.deepStrictEqual(woken, [{ runId: run.runId, answered: [] }])
+        assert.deepStrictEqual(yield* activate(ordinary), { _tag: "Unknown" })
+        assert.deepStrictEqual(yield* activate({ ...run, runId: unique() }), { _tag: "Unknown" })
+
+        const begun = yield* Effect.all(Array.from({ length: 4 }, () => activate(run)), everyone)
+        const starts = begun.map((one) => one._tag === "Activated" ? [one.run.epoch, one.starts, one.workflow] : one)
+        assert.deepStrictEqual(new Set(starts.map(String)), new Set([2, 3, 4, 5].map((n) => `${n},${n - 1},{"a":1}`)))
+        const fifth = { ...run, epoch: 5 }
+        assert.deepStrictEqual(yield* heartbeat({ ...run, epoch: 4 }), { _tag: "Fenced", currentEpoch: 5 })
+        assert.strictEqual((yield* heartbeat(fifth, { forward: true }))._tag, "Extended")
+        const next = yield* activate(run)
+        if (next._tag !== "Activated") return assert.fail("it is begun")
+        assert.deepStrictEqual([next.run.epoch, next.starts], [6, 1], "it has come forward")
+
+        yield* ask(next.run, "a")
+        yield* ask(next.run, "b")
+        assert.deepStrictEqual(yield* wake(), [])
+        yield* answer(run, "b", "1")
+        // A heartbeat on the way leaves it to be woken.
+        assert.strictEqual((yield* heartbeat(next.run))._tag, "Extended")
+        assert.deepStrictEqual(yield* wake(), [{ runId: run.runId, answered: ["b"] }])
+        assert.deepStrictEqual(yield* wake(), [])
+        yield* abort(run)
+        assert.deepStrictEqual(yield* activate(run), { _tag: "Ended", status: "aborted" })
+        assert.deepStrictEqual(yield* wake(), [])
       })
     )
 

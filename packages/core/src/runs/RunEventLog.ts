@@ -22,6 +22,7 @@ import type {
   AnswerOptions,
   AppendedEvents,
   CompactOptions,
+  EngineRuns,
   EventsOptions,
   ExecutedRunRequest,
   FollowedRuns,
@@ -38,19 +39,21 @@ import type {
   WrittenRun
 } from "./internal/runCalls.ts"
 import type { RunEventLogError } from "./internal/runErrors.ts"
+import * as Upkeep from "./internal/runUpkeep.ts"
 import * as RunService from "./internal/runService.ts"
 import { type InvalidRunEventLogOptions, type Options, settings } from "./internal/runOptions.ts"
 import type { Run, RunEnd, RunEvent, RunEventEncoded } from "./Run.ts"
 import type { RunEventRepository, SweepCounts } from "./RunEventRepository.ts"
-import * as Outage from "../Outage.ts"
 import * as Sweeper from "../Sweeper.ts"
 
 export type {
   AbortOptions,
+  Activation,
   AbortResult,
   AnswerOptions,
   AppendedEvents,
   CompactOptions,
+  EngineRuns,
   EventsOptions,
   ExecutedRunRequest,
   Followed,
@@ -192,6 +195,8 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    * and with `InvalidInput` if the numbers do not ascend to the last before the end, or there are no fewer events than before.
    */
   readonly compact: (options: CompactOptions) => Effect.Effect<Run, RunEventLogError>
+  /** Gives runs to an engine of workflows. `RunWorkflow` is made of it, and is what hosts use. */
+  readonly engine: EngineRuns
   /** Keeps the lease of a run that was started with `start`. Fails with `RunNotFound`, `RunEnded` and `Fenced`. */
   readonly heartbeat: (run: WrittenRun) => Effect.Effect<void, RunEventLogError>
   /**
@@ -314,36 +319,6 @@ export const layer: Layer.Layer<RunEventLog, never, Requirements> = Layer.effect
   Effect.flatMap(settings.defaults, RunService.make)
 )
 
-/** Sees to runs whose lease has expired, in batches, unless the clock has jumped. */
-const repeatedly = <R>(
-  name: string,
-  options: Sweeper.Options | undefined,
-  batchSize: number,
-  sentences: Parameters<typeof Outage.make>[0],
-  batch: (
-    log: RunEventLog["Service"],
-    limit: number
-  ) => Effect.Effect<ReadonlyArray<Run>, RunEventLogError, R>
-): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog | R> =>
-  Layer.effectDiscard(Effect.gen(function*() {
-    const log = yield* RunEventLog
-    const { batchSize: limit, intervalMillis } = yield* Sweeper.settings(name, options, {
-      interval: "500 millis",
-      batchSize
-    })
-    const outage = Outage.make(sentences)()
-    const steadiness = yield* Sweeper.makeSteadiness
-    // Not a `Sweeper`, which rests for a second first: runs of a process that died are seen to as soon as another is there.
-    yield* Effect.flatMap(steadiness, (steady) => steady ? batch(log, limit) : Effect.succeed([])).pipe(
-      Effect.repeat({ while: (runs) => runs.length === limit }),
-      Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
-      Effect.andThen(Effect.sleep(intervalMillis)),
-      Effect.forever,
-      Effect.withTracerEnabled(false),
-      Effect.forkScoped
-    )
-  }))
-
 /**
  * Ends, again and again, runs whose lease has expired, in batches. Several processes may do this at once.
  *
@@ -355,7 +330,7 @@ const repeatedly = <R>(
 export const layerReaper = (
   options?: Sweeper.Options
 ): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog> =>
-  repeatedly(
+  Upkeep.layer(
     "runs without a lease",
     options,
     100,
@@ -364,7 +339,7 @@ export const layerReaper = (
       begins: "The run log's reaper fails; runs whose process died stay as they are until it works again",
       ends: "The run log's reaper works again"
     },
-    (log, limit) => log.reap({ limit })
+    Effect.map(RunEventLog, (log) => (limit) => log.reap({ limit }))
   )
 
 /**
@@ -380,7 +355,7 @@ export const layerTakeOver = <E, R>(
   program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>,
   options?: Sweeper.Options & Pick<TakeOverOptions, "joinDeltas">
 ): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog | Exclude<R, Scope.Scope>> =>
-  repeatedly(
+  Upkeep.layer(
     "runs to take over",
     options,
     10,
@@ -389,7 +364,7 @@ export const layerTakeOver = <E, R>(
       begins: "Runs of processes that have gone cannot be taken over; they wait until it works again",
       ends: "Runs are taken over again"
     },
-    (log, limit) => log.takeOver({ limit, joinDeltas: options?.joinDeltas }, program)
+    Effect.map(RunEventLog, (log) => (limit) => log.takeOver({ limit, joinDeltas: options?.joinDeltas }, program))
   )
 
 /**

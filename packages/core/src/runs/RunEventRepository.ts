@@ -131,6 +131,8 @@ export interface StartOptions {
   readonly metadata: string
   /** JSON text that makes the run resumable, or absent. */
   readonly resume?: string | undefined
+  /** JSON text with which an engine of workflows executes the run, or absent. */
+  readonly workflow?: string | undefined
   readonly leaseMillis: number
   /** JSON text of the terminal event that the run gets if it was aborted before it began. */
   readonly abortedData: string
@@ -162,7 +164,8 @@ export interface SlotEnd {
 
 /**
  * Describes which runs with an expired lease are ended, and how: those that cannot be resumed, that have had `maxEpoch`
- * writers, or whose lease has been expired for more than `patienceMillis`. The others wait to be taken over.
+ * writers, or whose lease has been expired for more than `patienceMillis`. The others wait to be taken over. A run that an
+ * engine executes is never ended so.
  *
  * @category options
  * @since 0.1.0
@@ -222,6 +225,42 @@ export interface TakenRun {
 }
 
 /**
+ * Describes what came of beginning to execute a run of an engine. `starts` counts how often that was begun since the run
+ * last came forward.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ActivateOutcome =
+  | { readonly _tag: "Activated"; readonly run: RunRow; readonly workflow: string; readonly starts: number }
+  | Exclude<WriterRefused, { readonly _tag: "Fenced" }>
+
+/**
+ * Names a run of an engine that has not been heard of, with its questions that have an answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface QuietRun {
+  readonly runId: string
+  readonly answered: ReadonlyArray<string>
+}
+
+/**
+ * Describes events that were appended with a key.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeyedWrite {
+  readonly runId: string
+  readonly key: string
+  readonly firstSeq: number
+  readonly lastSeq: number
+  readonly atMillis: number
+}
+
+/**
  * Describes the events that one writer appends to one run; they get consecutive numbers.
  *
  * @category models
@@ -234,6 +273,8 @@ export interface AppendItem {
   readonly events: ReadonlyArray<string>
   /** The size of `events` as UTF-8. */
   readonly byteCount: number
+  /** Names the events within the run, so that they are stored once however often they are appended. */
+  readonly key?: string | undefined
 }
 
 /**
@@ -260,6 +301,8 @@ export type AppendOutcome =
     readonly lastSeq: number
     /** When the events were stored; the same that reading them answers. */
     readonly atMillis: number
+    /** True if events with this key had been appended before: nothing was stored, and the numbers are theirs. */
+    readonly repeated?: true | undefined
   }
   | { readonly _tag: "LimitExceeded"; readonly limit: "maxEvents" | "maxBytes" }
   | WriterRefused
@@ -458,7 +501,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   /**
    * Appends many items in one transaction, in the order given, each with an outcome at its own index. An item that is
    * refused stores nothing and disturbs no other; an item is stored whole or not at all. When the effect succeeds, the
-   * events are as durable as the store's settings make a commit. Numbers start at 1 and have no gaps.
+   * events are as durable as the store's settings make a commit. Numbers start at 1 and have no gaps. An item whose key the
+   * run knows, from this batch or an earlier one, stores nothing; a writer that may not append is refused all the same.
    */
   readonly append: (options: {
     readonly items: ReadonlyArray<AppendItem>
@@ -508,12 +552,29 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly ownerKey: string | undefined
     readonly events: ReadonlyArray<CompactedEvent>
   }) => Effect.Effect<CompactOutcome, RepositoryError>
-  /** Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. */
+  /**
+   * Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. An expired lease of a run that
+   * an engine executes is left to `wake`. With `forward`, the run has come forward: its starts are counted from 0 again.
+   */
   readonly heartbeat: (options: {
     readonly runId: string
     readonly epoch: number
     readonly leaseMillis: number
+    readonly forward?: boolean | undefined
   }) => Effect.Effect<HeartbeatOutcome, RepositoryError>
+  /** Raises the epoch of a run that an engine executes, counts the start, and begins a lease. Every earlier writer is fenced. */
+  readonly activate: (options: {
+    readonly runId: string
+    readonly leaseMillis: number
+  }) => Effect.Effect<ActivateOutcome, RepositoryError>
+  /**
+   * Gives at most `limit` runs that an engine executes, and whose lease has expired, to the caller, and begins a lease for
+   * each. The epoch stays. An answer ends the lease, so that its run is among them.
+   */
+  readonly wake: (options: {
+    readonly limit: number
+    readonly leaseMillis: number
+  }) => Effect.Effect<ReadonlyArray<QuietRun>, RepositoryError>
   /**
    * Gives a queued run the thread's slot, if it is free and no older run with a lease waits for it. Else the run goes on
    * waiting. In both cases its lease is extended. With `stale`, as in `start`, a holder whose lease has expired is ended.
@@ -651,7 +712,7 @@ export interface NewEvent extends RunEventRow {
 /**
  * Decides, for adapters, the outcome of each item of a batch, given the rows of its runs as they are under a lock.
  *
- * Returns the outcomes, the heads that change, and the events to store.
+ * Returns the outcomes, the heads that change, and the events and keys to store.
  *
  * @category verdicts
  * @since 0.1.0
@@ -663,12 +724,19 @@ export const planAppend = (options: {
   readonly atMillis: number
   readonly maxEvents: number
   readonly maxBytes: number
+  /** What the runs know of the keys of the items. */
+  readonly writes?: Iterable<KeyedWrite> | undefined
 }): {
   readonly outcomes: ReadonlyArray<AppendOutcome>
   readonly heads: ReadonlyArray<AppendHead>
   readonly events: ReadonlyArray<NewEvent>
+  readonly writes: ReadonlyArray<KeyedWrite>
 } => {
   const { atMillis } = options
+  const writes: Array<KeyedWrite> = []
+  const known = new Map<string, KeyedWrite>()
+  const placeOf = (runId: string, key: string) => JSON.stringify([runId, key])
+  for (const write of options.writes ?? []) known.set(placeOf(write.runId, write.key), write)
   const heads = new Map<string, AppendHead>()
   for (const head of options.heads) heads.set(head.runId, head)
   const changed = new Map<string, AppendHead>()
@@ -677,6 +745,12 @@ export const planAppend = (options: {
     const head = heads.get(item.runId)
     const refused = refuseAppend(head, item.epoch)
     if (head === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
+    const place = item.key === undefined ? "" : placeOf(item.runId, item.key)
+    const before = known.get(place)
+    if (before !== undefined) {
+      const { atMillis, firstSeq, lastSeq } = before
+      return { _tag: "Appended", firstSeq, lastSeq, atMillis, repeated: true }
+    }
     const eventCount = head.eventCount + item.events.length
     if (eventCount > options.maxEvents) return { _tag: "LimitExceeded", limit: "maxEvents" }
     const byteCount = head.byteCount + item.byteCount
@@ -693,9 +767,15 @@ export const planAppend = (options: {
     }
     heads.set(item.runId, next)
     changed.set(item.runId, next)
-    return { _tag: "Appended", firstSeq: head.lastSeq + 1, lastSeq: seq, atMillis }
+    const firstSeq = head.lastSeq + 1
+    if (item.key !== undefined) {
+      const write = { runId: item.runId, key: item.key, firstSeq, lastSeq: seq, atMillis }
+      known.set(place, write)
+      writes.push(write)
+    }
+    return { _tag: "Appended", firstSeq, lastSeq: seq, atMillis }
   })
-  return { outcomes, heads: Array.from(changed.values()), events }
+  return { outcomes, heads: Array.from(changed.values()), events, writes }
 }
 
 /**
@@ -796,8 +876,11 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   interface Entry {
     readonly row: Mutable<RunRow>
     readonly resume: string | undefined
+    readonly workflow: string | undefined
+    starts: number
     events: Array<RunEventRow>
     readonly questions: Map<string, { readonly seq: number; value: string | undefined }>
+    readonly writes: Map<string, KeyedWrite>
   }
   interface Thread {
     running: Entry | undefined
@@ -888,7 +971,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
       const entry = runs.get(runId)
       if (entry !== undefined) heads.set(runId, entry.row)
     }
-    const plan = planAppend({ ...options, heads: heads.values(), atMillis: now() })
+    const writes = options.items.flatMap(({ key = "", runId }) => runs.get(runId)?.writes.get(key) ?? [])
+    const plan = planAppend({ ...options, heads: heads.values(), atMillis: now(), writes })
+    for (const write of plan.writes) runs.get(write.runId)?.writes.set(write.key, write)
     for (const { atMillis, data, kind, runId, seq } of plan.events) {
       runs.get(runId)?.events.push({ seq, kind, data, atMillis })
     }
@@ -911,7 +996,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     return holder.row.runId
   }
   const isLost = (entry: Entry, { maxEpoch, patienceMillis }: StaleEnd, at: number): boolean =>
-    isStale(entry, at) &&
+    isStale(entry, at) && entry.workflow === undefined &&
     (entry.resume === undefined || entry.row.epoch >= maxEpoch || isStale(entry, at - patienceMillis))
   const endStale = (slot: Thread, stale: StaleEnd | undefined, at: number): string | undefined =>
     slot.running !== undefined && stale !== undefined && isLost(slot.running, stale, at)
@@ -959,8 +1044,11 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
             expiredAtMillis: null
           },
           resume: options.resume,
+          workflow: options.workflow,
+          starts: 0,
           events: [],
-          questions: new Map()
+          questions: new Map(),
+          writes: new Map()
         }
         const slot = thread(entry.row)
         const { stale, whenBusy } = options
@@ -1056,6 +1144,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         append({ items: [asItem({ ...options, epoch: entry.row.epoch })], ...unlimited })
         question.value = options.value
         entry.row.openQuestions--
+        if (entry.workflow !== undefined) entry.row.leaseExpiresAtMillis = now() - 1
         return { _tag: "Accepted", run: copy(entry) }
       }),
     append: (options) => step("append events", () => append(options)),
@@ -1088,8 +1177,33 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
         const at = now()
         entry.row.heartbeatAtMillis = at
-        entry.row.leaseExpiresAtMillis = at + options.leaseMillis
-        return { _tag: "Extended", leaseExpiresAtMillis: at + options.leaseMillis }
+        if (options.forward === true) entry.starts = 0
+        const leaseExpiresAtMillis = at + options.leaseMillis
+        if (entry.workflow === undefined || !isStale(entry, at)) entry.row.leaseExpiresAtMillis = leaseExpiresAtMillis
+        return { _tag: "Extended", leaseExpiresAtMillis }
+      }),
+    activate: (options) =>
+      step("begin to execute a run", (): ActivateOutcome => {
+        const entry = runs.get(options.runId)
+        if (entry?.workflow === undefined) return { _tag: "Unknown" }
+        const { row, workflow } = entry
+        if (isEnded(row.status)) return { _tag: "Ended", status: row.status }
+        row.epoch++
+        row.heartbeatAtMillis = now()
+        row.leaseExpiresAtMillis = row.heartbeatAtMillis + options.leaseMillis
+        return { _tag: "Activated", run: copy(entry), workflow, starts: ++entry.starts }
+      }),
+    wake: (options) =>
+      step("find runs to wake", () => {
+        const at = now()
+        return Array.from(alive)
+          .filter((entry) => entry.workflow !== undefined && isStale(entry, at))
+          .slice(0, options.limit)
+          .map(({ questions, row }): QuietRun => {
+            row.leaseExpiresAtMillis = at + options.leaseMillis
+            const answered = Array.from(questions).filter(([, { value }]) => value !== undefined)
+            return { runId: row.runId, answered: answered.map(([name]) => name) }
+          })
       }),
     abort: (options) =>
       step("abort a run", (): AbortOutcome => {
@@ -1222,7 +1336,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         for (const entry of tombstones) {
           if (counts.events === options.limit) break
           counts.events += entry.events.splice(0, options.limit - counts.events).length
-          if (entry.events.length === 0) entry.questions.clear()
+          if (entry.events.length > 0) continue
+          entry.questions.clear()
+          entry.writes.clear()
         }
         for (const [ownerKey, startedAtMillis] of starts) {
           if (startedAtMillis < at) starts.delete(ownerKey)

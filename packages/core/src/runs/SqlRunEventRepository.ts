@@ -1,13 +1,15 @@
 /**
  * Keeps runs and their events in SQLite or PostgreSQL.
  *
- * Tables: `<prefix>runs`, `<prefix>run_events`, `<prefix>run_questions`, `<prefix>run_aborts`; history of migrations: `<prefix>runs_migrations`.
+ * Tables: `<prefix>runs`, `<prefix>run_events`, `<prefix>run_questions`, `<prefix>run_writes`,
+ * `<prefix>run_aborts`; history of migrations: `<prefix>runs_migrations`.
  * Times are the database's. Writers of one run wait for each other on the run's row; on SQLite every transaction is
  * exclusive from its beginning (`BEGIN IMMEDIATE`).
  */
 import {
   type AbortByKeyOutcome,
   type AbortOutcome,
+  type ActivateOutcome,
   type AnswerOutcome,
   type AppendHead,
   type AppendItem,
@@ -17,8 +19,10 @@ import {
   type CompactOutcome,
   type FinishOutcome,
   type HeartbeatOutcome,
+  type KeyedWrite,
   type NewEvent,
   planAppend,
+  type QuietRun,
   refuse,
   refuseAppend,
   refuseCompaction,
@@ -75,6 +79,8 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       byte_count ${bigint} NOT NULL CHECK (byte_count >= 0),
       metadata TEXT NOT NULL,
       resume TEXT,
+      workflow TEXT,
+      starts ${bigint} NOT NULL DEFAULT 0,
       open_questions ${bigint} NOT NULL CHECK (open_questions >= 0),
       expired_at_millis ${bigint},
       purged_at_millis ${bigint},
@@ -103,6 +109,8 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
     } ON ${runs} (lease_expires_at_millis) WHERE lease_expires_at_millis IS NOT NULL`,
     `CREATE INDEX ${table("runs_resumable")} ON ${runs} (lease_expires_at_millis)
       WHERE lease_expires_at_millis IS NOT NULL AND resume IS NOT NULL`,
+    `CREATE INDEX ${table("runs_workflow")} ON ${runs} (lease_expires_at_millis)
+      WHERE lease_expires_at_millis IS NOT NULL AND workflow IS NOT NULL`,
     `CREATE INDEX ${table("runs_retention")} ON ${runs} (completed_at_millis)
       WHERE completed_at_millis IS NOT NULL AND expired_at_millis IS NULL`,
     `CREATE INDEX ${table("runs_purge")} ON ${runs} (expired_at_millis)
@@ -125,6 +133,15 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       seq ${bigint} NOT NULL,
       value TEXT,
       PRIMARY KEY (run_id, name)
+    ) ${clustered}`,
+
+    `CREATE TABLE ${table("run_writes")} (
+      run_id TEXT NOT NULL,
+      write_key TEXT NOT NULL,
+      first_seq ${bigint} NOT NULL,
+      last_seq ${bigint} NOT NULL,
+      at_millis ${bigint} NOT NULL,
+      PRIMARY KEY (run_id, write_key)
     ) ${clustered}`,
 
     `CREATE TABLE ${table("run_aborts")} (
@@ -258,8 +275,9 @@ export const make: (
       oneRun(
         `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
       metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count,
-      open_questions, resume)
-    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${startedNow}, 0, 0, 0, 0, ? WHERE ${isFew} AND ${condition}
+      open_questions, resume, workflow)
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${startedNow}, 0, 0, 0, 0, ?, ?
+    WHERE ${isFew} AND ${condition}
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
       )
     const insertRunning = insertAlive("running", `NOT EXISTS (SELECT 1 ${waiting})`)
@@ -361,7 +379,7 @@ export const make: (
 
     // What is left for the reaper.
     const isLost = (at: string) =>
-      `lease_expires_at_millis < ${at} AND (resume IS NULL OR epoch >= ? OR lease_expires_at_millis < ${at} - ?)`
+      `lease_expires_at_millis < ${at} AND workflow IS NULL AND (resume IS NULL OR epoch >= ? OR lease_expires_at_millis < ${at} - ?)`
     const endStale = ending(
       `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
     WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND ${isLost(now)}`
@@ -402,7 +420,16 @@ export const make: (
       const thread = [ownerKey, threadId]
       const values = (
         max = Number.MAX_SAFE_INTEGER
-      ) => [...columns, options.leaseMillis, ownerKey, options.resume ?? null, ownerKey, max, max]
+      ) => [
+        ...columns,
+        options.leaseMillis,
+        ownerKey,
+        options.resume ?? null,
+        options.workflow ?? null,
+        ownerKey,
+        max,
+        max
+      ]
       const isFull = hasTooManyRunning(ownerKey, options.maxRunning)
       if (whenBusy?._tag === "Interrupt") {
         const [lost] = stale === undefined ? [] : yield* endStaleOf(ownerKey, threadId, stale)
@@ -522,6 +549,34 @@ export const make: (
         ? updateAtOnce([JSON.stringify(heads)])
         : updateMany(heads.map(({ byteCount, eventCount, lastSeq, runId }) => [runId, lastSeq, eventCount, byteCount]))
 
+    const writes = table("run_writes")
+    const findWrite = statement<Stored<Omit<KeyedWrite, "runId" | "key">>>(
+      `SELECT first_seq AS "firstSeq", last_seq AS "lastSeq", at_millis AS "atMillis" FROM ${writes}
+      WHERE run_id = ? AND write_key = ?`
+    )
+    const insertWrite = statement(
+      `INSERT INTO ${writes} (run_id, write_key, first_seq, last_seq, at_millis) VALUES (?, ?, ?, ?, ?)`
+    )
+    const deleteWrites = statement(`DELETE FROM ${writes} WHERE run_id = ?`)
+    const knownWrites = (items: ReadonlyArray<AppendItem>): Effect.Effect<ReadonlyArray<KeyedWrite>, Failure> =>
+      Effect.map(
+        Effect.forEach(
+          items,
+          ({ key, runId }) =>
+            key === undefined ?
+              Effect.succeed([]) :
+              Effect.map(findWrite([runId, key]), (found) =>
+                found.map(({ atMillis, firstSeq, lastSeq }) => ({
+                  runId,
+                  key,
+                  firstSeq: Dialect.toNatural(firstSeq),
+                  lastSeq: Dialect.toNatural(lastSeq),
+                  atMillis: Dialect.toNatural(atMillis)
+                })))
+        ),
+        (found) => found.flat()
+      )
+
     const append = Effect.fnUntraced(function*(options: {
       readonly items: ReadonlyArray<AppendItem>
       readonly maxEvents: number
@@ -529,10 +584,15 @@ export const make: (
     }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, Failure> {
       const heads = yield* lockHeads(options.items)
       const atMillis = heads.reduce((latest, head) => Math.max(latest, head.atMillis), 0)
-      const plan = planAppend({ ...options, heads, atMillis })
+      const plan = planAppend({ ...options, heads, atMillis, writes: yield* knownWrites(options.items) })
       if (plan.events.length > 0) {
         yield* insertEvents(plan.events)
         yield* updateHeads(plan.heads)
+        yield* Effect.forEach(
+          plan.writes,
+          ({ atMillis, firstSeq, key, lastSeq, runId }) => insertWrite([runId, key, firstSeq, lastSeq, atMillis]),
+          { discard: true }
+        )
         yield* wakeUps.announce(topic, plan.heads.map(({ lastSeq, runId }) => [runId, lastSeq]))
       }
       return plan.outcomes
@@ -575,7 +635,7 @@ export const make: (
       for (const item of options.items) {
         const run = byRun.get(item.runId) ?? { epoch: item.epoch, count: 0, bytes: 0 }
         byRun.set(item.runId, run)
-        ordinary &&= run.epoch === item.epoch
+        ordinary &&= run.epoch === item.epoch && item.key === undefined
         run.bytes += item.byteCount
         for (const event of item.events) {
           runIds.push(item.runId)
@@ -626,6 +686,15 @@ export const make: (
     const countQuestions = oneRun(
       `UPDATE ${runs} SET open_questions = open_questions + ? WHERE run_id = ? RETURNING ${runColumns}`
     )
+    // An engine hears of it when the run is woken.
+    const countAnswer = oneRun(
+      `UPDATE ${runs} SET open_questions = open_questions - 1, lease_expires_at_millis = CASE
+        WHEN workflow IS NULL THEN lease_expires_at_millis ELSE ${now} - 1 END
+      WHERE run_id = ? RETURNING ${runColumns}`
+    )
+    const answeredOf = statement<{ readonly name: string }>(
+      `SELECT name FROM ${questions} WHERE run_id = ? AND value IS NOT NULL`
+    )
 
     const ask = Effect.fnUntraced(function*(
       options: Parameters<RunEventRepository["Service"]["ask"]>[0]
@@ -662,7 +731,7 @@ export const make: (
       if (question === undefined) return { _tag: "NoQuestion" }
       yield* append({ items: [asItem({ ...options, epoch: head.epoch })], ...unlimited })
       yield* answerQuestion([value, runId, name])
-      const run = yield* countQuestions([-1, runId])
+      const run = yield* countAnswer([runId])
       return Option.isSome(run) ? { _tag: "Accepted", run: run.value } : { _tag: "Unknown" }
     })
 
@@ -706,11 +775,48 @@ export const make: (
     ON CONFLICT DO NOTHING`
     )
 
-    const heartbeat = statement<{ readonly leaseExpiresAtMillis: unknown }>(
-      `UPDATE ${runs} SET heartbeat_at_millis = ${now}, lease_expires_at_millis = ${now} + ?
+    const heartbeat = statement<{ readonly atMillis: unknown }>(
+      `UPDATE ${runs} SET heartbeat_at_millis = ${now}, lease_expires_at_millis = CASE
+        WHEN workflow IS NOT NULL AND lease_expires_at_millis < ${now} THEN lease_expires_at_millis
+        ELSE ${now} + ? END
     WHERE run_id = ? AND epoch = ? AND ${alive}
-    RETURNING lease_expires_at_millis AS "leaseExpiresAtMillis"`
+    RETURNING heartbeat_at_millis AS "atMillis"`
     )
+    const comeForward = statement(`UPDATE ${runs} SET starts = 0 WHERE run_id = ?`)
+
+    // ---- Engines --------------------------------------------------------------------------------------------------
+
+    const activation = kit.all((row: { readonly workflow: string; readonly starts: unknown }) =>
+      Effect.map(rows.decode(row), (run): ActivateOutcome => ({
+        _tag: "Activated",
+        run,
+        workflow: row.workflow,
+        starts: Dialect.toNatural(row.starts)
+      }))
+    )(
+      `UPDATE ${runs} SET epoch = epoch + 1, starts = starts + 1, heartbeat_at_millis = ${now},
+        lease_expires_at_millis = ${now} + ?
+      WHERE run_id = ? AND ${alive} AND workflow IS NOT NULL RETURNING ${runColumns}, workflow, starts`
+    )
+    const quiet = statement<{ readonly runId: string }>(picking(
+      `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND workflow IS NOT NULL
+      AND lease_expires_at_millis < ${fixedNow} ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`,
+      `UPDATE ${runs} SET lease_expires_at_millis = ${now} + ?
+      WHERE ${alive} AND ${amongPicked} RETURNING run_id AS "runId"`
+    ))
+    // A lease is begun before the answers are read, so that one which comes in between ends that lease.
+    const wake = ({ leaseMillis, limit }: { readonly limit: number; readonly leaseMillis: number }) =>
+      Effect.flatMap(
+        write("find runs to wake")(quiet([limit, leaseMillis])),
+        (found) =>
+          Effect.forEach(found, ({ runId }) =>
+            Effect.map(kit.read("read the answers of a run")(answeredOf([runId])), (answered): QuietRun => ({
+              runId,
+              answered: answered.map(({ name }) =>
+                name
+              )
+            })))
+      )
 
     // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
     const reap = ending(
@@ -826,6 +932,7 @@ export const make: (
         // A full batch may have left some.
         if (deleted < limit) {
           yield* deleteQuestions([runId])
+          yield* deleteWrites([runId])
           yield* purged([runId])
         }
       }
@@ -877,12 +984,21 @@ export const make: (
             ([row]): Effect.Effect<HeartbeatOutcome, Failure> =>
               row === undefined
                 ? refusedWriter(options.runId, options.epoch)
-                : Effect.succeed({
+                : Effect.as(options.forward === true ? comeForward([options.runId]) : Effect.void, {
                   _tag: "Extended",
-                  leaseExpiresAtMillis: Dialect.toNatural(row.leaseExpiresAtMillis)
+                  leaseExpiresAtMillis: Dialect.toNatural(row.atMillis) + options.leaseMillis
                 })
           )
         ),
+      activate: ({ leaseMillis, runId }) =>
+        write("begin to execute a run")(
+          Effect.flatMap(activation([leaseMillis, runId]), ([activated]): Effect.Effect<ActivateOutcome, Failure> =>
+            activated !== undefined ? Effect.succeed(activated) : Effect.map(byId([runId]), (row) => {
+              const status = Option.getOrUndefined(row)?.status
+              return status !== undefined && isEnded(status) ? { _tag: "Ended", status } : { _tag: "Unknown" }
+            }))
+        ),
+      wake,
       abort: (options) => atomically("abort a run")(abort(options)),
       abortByKey: (options) =>
         transaction("abort a run by its key")(

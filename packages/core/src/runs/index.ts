@@ -1,5 +1,6 @@
 export * as Run from "./Run.ts"
 export * as RunEventLog from "./RunEventLog.ts"
 export * as RunEventRepository from "./RunEventRepository.ts"
+export * as RunWorkflow from "./RunWorkflow.ts"
 export * as SqlRunEventRepository from "./SqlRunEventRepository.ts"
 export * as WaitUntil from "./WaitUntil.ts"

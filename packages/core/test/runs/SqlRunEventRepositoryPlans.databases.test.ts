@@ -103,6 +103,12 @@ const exercise = Effect.gen(function*() {
   yield* repository.takeTurn({ runId: "q", epoch: 1, leaseMillis: 60_000 })
   const end = { reason: "interrupted_by_run", data: "{}" }
   yield* repository.start({ ...waiting, runId: "i", idempotencyKey: "i", whenBusy: { _tag: "Interrupt", end } })
+  const engine = { ...waiting, threadId: "engine", workflow: "1", leaseMillis: -1_000 }
+  yield* repository.start({ ...engine, runId: "w", idempotencyKey: "w" })
+  yield* repository.wake({ limit: 10, leaseMillis: 60_000 })
+  yield* repository.activate({ runId: "w", leaseMillis: 60_000 })
+  yield* repository.heartbeat({ runId: "w", epoch: 2, leaseMillis: 60_000, forward: true })
+  yield* repository.append({ items: [{ ...item("w"), epoch: 2, key: "k" }], maxEvents: 100, maxBytes: 100 })
   yield* repository.takeOver({ limit: 10, leaseMillis: 60_000, maxEpoch: 3 })
   yield* repository.heartbeat({ runId: two, epoch: 1, leaseMillis: 60_000 })
   yield* repository.reap({ limit: 10, reason: "stale_run", data: "{}", maxEpoch: 3, patienceMillis: 1_000 })

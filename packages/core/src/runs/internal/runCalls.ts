@@ -3,9 +3,12 @@
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { Run, RunEvent, RunOwner, RunStatus, WhenBusy } from "../Run.ts"
+import type { QuietRun } from "../RunEventRepository.ts"
 import type { RunEventLogError } from "./runErrors.ts"
 
 /**
@@ -92,6 +95,52 @@ export interface RunWriter {
    * each name; a name that was answered before has its answer at once. While a question is open the run is `waiting`.
    */
   readonly ask: (name: string, ask: Schema.Json) => Effect.Effect<Schema.Json, RunEventLogError>
+}
+
+/**
+ * Describes an execution of a run by an engine of workflows. Its effects wait without end once the run has ended, or another
+ * execution has begun; the execution is ended or put aside then.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Activation {
+  readonly run: Run
+  /** What was asked for when the run was started. */
+  readonly request: Schema.Json
+  /** Appends events once for each key, and answers whether the key was known. */
+  readonly append: (key: string, events: ReadonlyArray<Schema.Json>) => Effect.Effect<boolean, RunEventLogError>
+  /** Asks a question once for each name, and returns its answer if it has one. */
+  readonly ask: (name: string, ask: Schema.Json) => Effect.Effect<Option.Option<Schema.Json>, RunEventLogError>
+  /** Notes that the run has come forward, so that starts before this do not count against it. */
+  readonly comeForward: Effect.Effect<void>
+}
+
+/**
+ * Gives runs to an engine of workflows, which executes them: in any process, and again from the beginning after each rest.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EngineRuns {
+  /** Stores a run that the engine is to execute, or returns the one that has the same key. */
+  readonly start: (request: ExecutedRunRequest) => Effect.Effect<StartedRun, RunEventLogError>
+  /**
+   * Executes a program for a run, under the next epoch, in the caller's fiber, and stores the run's end. Answers whether the
+   * run has ended; if it has not, the engine puts the execution aside. An interruption is passed on: `isPutAside` tells that
+   * the run waits for something, and may rest.
+   *
+   * A run that was begun more than `maxTakeOvers` times after the first, and never came forward, ends as `stale_run`.
+   */
+  readonly activate: <E, R>(
+    runId: string,
+    program: (activation: Activation) => Effect.Effect<Schema.Json | void, E, R>,
+    isPutAside: () => boolean
+  ) => Effect.Effect<boolean, never, R>
+  /** Returns at most `limit` runs that the engine is to look at: they were answered, or not heard of for too long. */
+  readonly wake: (options: { readonly limit: number }) => Effect.Effect<ReadonlyArray<QuietRun>, RunEventLogError>
+  /** Calls `interrupt` for each run that this process aborts, until the scope closes. */
+  readonly onAbort: (interrupt: (runId: string) => Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
 }
 
 /**

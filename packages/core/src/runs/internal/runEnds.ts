@@ -54,6 +54,12 @@ const failedWith = (reason: string, message: string): EncodedEnd =>
 /** The data of the terminal event of a run whose lease has expired. */
 export const staleData: string = failedWith(staleRun, "The server that executed the run has gone").data
 
+/** The end of a run that was begun to be executed again and again, and has never come forward. */
+export const spentEnd: EncodedEnd = failedWith(
+  staleRun,
+  "The server that executed the run has gone, each time it was begun"
+)
+
 /** The data of the terminal event of a run that another one has interrupted. */
 export const interruptedData: string = endData({ status: "aborted", reason: interruptedByRun })
 

@@ -51,7 +51,14 @@ export interface Executions {
 }
 
 // How the database is given time to come back before the end of a run is left to the reaper.
-const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")])
+export const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")])
+
+/** Tells of leases that cannot be extended. */
+export const leases = Outage.make({
+  of: "leases of runs",
+  begins: "The leases of runs cannot be extended; runs end as stale if it lasts",
+  ends: "The leases of runs are extended again"
+})
 
 /** Makes a place for executions. When the scope closes, programs are interrupted and their ends are stored. */
 export const make = Effect.fnUntraced(function*(options: {
@@ -66,11 +73,6 @@ export const make = Effect.fnUntraced(function*(options: {
   const { settings } = options
   // Entries are made before the run is stored, so that an abort finds the execution however early it comes.
   const executions = new Map<string, Execution>()
-  const leases = Outage.make({
-    of: "leases of runs",
-    begins: "The leases of runs cannot be extended; runs end as stale if it lasts",
-    ends: "The leases of runs are extended again"
-  })
   let closing = false
 
   yield* Effect.addFinalizer(() =>

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Activations from "./runActivation.ts"
 import * as AppendLog from "../../AppendLog.ts"
 import * as Metrics from "../../Metrics.ts"
 import {
@@ -25,6 +26,8 @@ import {
 } from "../Run.ts"
 import {
   type AppendItem,
+  type AppendOutcome,
+  type AskOutcome,
   type FollowedRuns,
   RunEventRepository,
   type RunRow,
@@ -38,6 +41,7 @@ import type {
   AnswerOptions,
   AppendedEvents,
   CompactOptions,
+  EngineRuns,
   EventsOptions,
   ExecutedRunRequest,
   Followed,
@@ -126,7 +130,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           for (let i = 0; i < items.length; i++) {
             const item = items[i]
             const outcome = outcomes[i]
-            if (item === undefined || outcome?._tag !== "Appended") continue
+            if (item === undefined || outcome?._tag !== "Appended" || outcome.repeated === true) continue
             following.committed(item.runId, outcome.firstSeq, item.events, outcome.atMillis)
             appended += item.events.length
           }
@@ -138,9 +142,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const lanes = yield* AppendLog.spread(repository.parallelAppends ?? 1, lane)
   const appendBatched = (item: AppendItem) => lanes(item.runId)(item)
 
-  const heartbeat = ({ epoch, runId }: WrittenRun) =>
+  const heartbeat = ({ epoch, runId }: WrittenRun, forward?: true) =>
     leaseClock.watch(
-      storage(repository.heartbeat({ runId, epoch, leaseMillis: settings.lease })),
+      storage(repository.heartbeat({ runId, epoch, leaseMillis: settings.lease, forward })),
       (outcome) => outcome._tag === "Extended" ? outcome.leaseExpiresAtMillis - settings.lease : undefined
     )
 
@@ -181,15 +185,23 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   // Programs end before the appender does, so that what they append while they are interrupted is still stored.
   const executions = yield* Executions.make({
     settings,
-    heartbeat,
+    heartbeat: (row) => heartbeat(row),
     turn,
     finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data),
     release: ({ epoch, runId }) => storage(repository.heartbeat({ runId, epoch, leaseMillis: 0 }))
   })
 
+  const interrupters = new Set<(runId: string) => Effect.Effect<void>>()
+  const interrupt = (runId: string) =>
+    Effect.andThen(
+      executions.interrupt(runId),
+      Effect.forEach(interrupters, (interrupter) => interrupter(runId), { discard: true })
+    )
+
   const startRow = Effect.fnUntraced(function*(
     runId: string,
-    request: ExecutedRunRequest
+    request: ExecutedRunRequest,
+    byEngine = false
   ): Effect.fn.Return<{ readonly row: RunRow; readonly created: boolean }, RunEventLogError> {
     if (executions.isClosing()) return yield* shuttingDown
     const { idempotencyKey, owner, threadId, whenBusy = "reject" } = request
@@ -215,7 +227,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           idempotencyKey: request.idempotencyKey,
           requestDigest,
           metadata,
-          resume: request.resumable === true ? text.value : undefined,
+          resume: request.resumable === true && !byEngine ? text.value : undefined,
+          workflow: byEngine ? text.value : undefined,
           leaseMillis: settings.lease,
           maxRunning: settings.maxRunning,
           abortedData: abortedBeforeStartData,
@@ -239,7 +252,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         for (const [end, ended] of [["aborted", outcome.interrupted], ["stale", outcome.stale]] as const) {
           if (ended === undefined) continue
           yield* Metrics.runsEnded(1, { end })
-          yield* executions.interrupt(ended)
+          yield* interrupt(ended)
         }
         if (outcome.run.status === "aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
         return { row: outcome.run, created: true }
@@ -276,40 +289,48 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       : Effect.succeed({ data, byteCount })
   }
 
+  const askOnce = Effect.fnUntraced(function*(
+    { epoch, runId }: RunRow,
+    name: string,
+    question: Schema.Json
+  ): Effect.fn.Return<Extract<AskOutcome, { readonly _tag: "Open" | "Answered" }>, RunEventLogError> {
+    yield* checkInput({ name })
+    const event = yield* encodeEvent(runId, "ask", question, (ask) => ({ question: { name, ask } }))
+    const outcome = yield* storage(repository.ask({ runId, epoch, name, ...event, ...eventLimits }))
+    switch (outcome._tag) {
+      case "Answered":
+      case "Open":
+        return outcome
+      case "LimitExceeded":
+        return yield* tooLarge(runId, outcome.limit)
+      default:
+        return yield* fail(refusal(runId, epoch, outcome))
+    }
+  })
+
   const ask = Effect.fn("RunEventLog.ask")(function*(
     row: RunRow,
     name: string,
     question: Schema.Json
   ): Effect.fn.Return<Schema.Json, RunEventLogError> {
-    const { epoch, runId } = row
-    yield* checkInput({ name })
-    const event = yield* encodeEvent(runId, "ask", question, (ask) => ({ question: { name, ask } }))
     let seen = 0
     while (true) {
-      const outcome = yield* storage(repository.ask({ runId, epoch, name, ...event, ...eventLimits }))
-      switch (outcome._tag) {
-        case "Answered":
-          return JSON.parse(outcome.value)
-        case "LimitExceeded":
-          return yield* tooLarge(runId, outcome.limit)
-        case "Open":
-          // An event of this form may be the program's own: the row tells, and what follows is awaited if it was.
-          seen = Math.max(seen, outcome.seq)
-          yield* following.follow(row, seen).pipe(
-            Stream.tap(({ seq }) => Effect.sync(() => seen = Option.getOrElse(seq, () => seen))),
-            Stream.takeUntil(({ data }) => Option.exists(answerOf(JSON.parse(data)), (answer) => answer.name === name)),
-            Stream.runDrain
-          )
-          break
-        default:
-          return yield* fail(refusal(runId, epoch, outcome))
-      }
+      const outcome = yield* askOnce(row, name, question)
+      if (outcome._tag === "Answered") return JSON.parse(outcome.value)
+      // An event of this form may be the program's own: the row tells, and what follows is awaited if it was.
+      seen = Math.max(seen, outcome.seq)
+      yield* following.follow(row, seen).pipe(
+        Stream.tap(({ seq }) => Effect.sync(() => seen = Option.getOrElse(seq, () => seen))),
+        Stream.takeUntil(({ data }) => Option.exists(answerOf(JSON.parse(data)), (answer) => answer.name === name)),
+        Stream.runDrain
+      )
     }
   })
 
-  const append = (
-    options: WrittenRun & { readonly events: ReadonlyArray<Schema.Json> }
-  ): Effect.Effect<AppendedEvents, RunEventLogError> =>
+  const appendOnce = (
+    options: WrittenRun & { readonly events: ReadonlyArray<Schema.Json> },
+    key?: string
+  ): Effect.Effect<Extract<AppendOutcome, { readonly _tag: "Appended" }>, RunEventLogError> =>
     Effect.suspend(() => {
       const { epoch, runId } = options
       const problem = writerProblem(options)
@@ -329,10 +350,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         byteCount += bytes
         events.push(text)
       }
-      return Effect.flatMap(appendBatched({ runId, epoch, events, byteCount }), (outcome) => {
+      return Effect.flatMap(appendBatched({ runId, epoch, events, byteCount, key }), (outcome) => {
         switch (outcome._tag) {
           case "Appended":
-            return Effect.succeed<AppendedEvents>({ firstSeq: outcome.firstSeq, lastSeq: outcome.lastSeq })
+            return Effect.succeed(outcome)
           case "LimitExceeded":
             return tooLarge(runId, outcome.limit)
           default:
@@ -340,6 +361,43 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
         }
       })
     })
+
+  const append = (
+    options: WrittenRun & { readonly events: ReadonlyArray<Schema.Json> }
+  ): Effect.Effect<AppendedEvents, RunEventLogError> =>
+    Effect.map(appendOnce(options), ({ firstSeq, lastSeq }) => ({ firstSeq, lastSeq }))
+
+  const engine: EngineRuns = {
+    start: Effect.fn("RunEventLog.engine.start")(function*(request: ExecutedRunRequest) {
+      const { created, row } = yield* startRow(yield* random.uuidV7(), request, true)
+      return { run: toRun(row), created }
+    }),
+    activate: Activations.make({
+      settings,
+      leases: Executions.leases,
+      begin: (runId) => storage(repository.activate({ runId, leaseMillis: settings.lease })),
+      heartbeat: (row) => heartbeat(row),
+      rest: ({ epoch, runId }) =>
+        storage(repository.heartbeat({ runId, epoch, leaseMillis: settings.takeOverWindow, forward: true })),
+      comeForward: (row) => heartbeat(row, true),
+      turn,
+      append: ({ epoch, runId }, key, events) =>
+        Effect.map(appendOnce({ runId, epoch, events }, key), ({ repeated }) => repeated === true),
+      ask: (row, name, question) =>
+        Effect.map(
+          askOnce(row, name, question),
+          (outcome): Option.Option<Schema.Json> =>
+            outcome._tag === "Answered" ? Option.some(JSON.parse(outcome.value)) : Option.none()
+        ),
+      finish: ({ epoch, runId }, end, data) => finishRow(runId, epoch, end, data)
+    }),
+    wake: ({ limit }) => storage(repository.wake({ limit, leaseMillis: settings.lease })),
+    onAbort: (interrupter) =>
+      Effect.acquireRelease(
+        Effect.sync(() => interrupters.add(interrupter)),
+        () => Effect.sync(() => interrupters.delete(interrupter))
+      )
+  }
 
   const writerOf = (row: RunRow): RunWriter => {
     const { epoch, runId } = row
@@ -497,6 +555,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       return taken.map(({ run }) => toRun(run))
     }, Effect.uninterruptible),
     append,
+    engine,
     answer: Effect.fn("RunEventLog.answer")(function*({ name, owner, runId, value }: AnswerOptions) {
       yield* checkInput({ name, owner })
       const event = yield* encodeEvent(runId, "value", value, (value) => ({ answer: { name, value } }))
@@ -586,7 +645,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
             : undefined
           if (outcome === undefined || outcome._tag === "Unknown") return yield* fail(new RunNotFound({ runId }))
           if (outcome._tag === "Aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
-          yield* executions.interrupt(runId)
+          yield* interrupt(runId)
           return { _tag: outcome._tag, run: toRun(outcome.run) }
         }
         const { idempotencyKey, owner, threadId } = options
@@ -609,7 +668,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
           return yield* fail(new IdempotencyConflict({ idempotencyKey, runId: outcome.run.runId }))
         }
         if (outcome._tag === "Aborted") yield* Metrics.runsEnded(1, { end: "aborted" })
-        yield* executions.interrupt(outcome.run.runId)
+        yield* interrupt(outcome.run.runId)
         return { _tag: outcome._tag, run: toRun(outcome.run) }
       }
     ),
