@@ -3,6 +3,7 @@
  * `suite`.
  */
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
+import { anyKey } from "@sallyport/core/access/BootstrapCredentialRepository"
 import { assert, describe, it } from "@effect/vitest"
 import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
 import { type Ask, type Deciding, type Decision } from "@sallyport/core/access/ConnectClientRepository"
@@ -586,6 +587,22 @@ export const suite = <E, R = never>(
         assert.strictEqual(yield* Devices.fetch("code-a", 2), "revoked")
         assert.strictEqual((yield* Devices.decide("b", "approved", 3, { by }))._tag, "ApproverEnded")
         assert.strictEqual((yield* find("b"))?.status, "pending")
+      })
+    )
+
+    test(
+      "CONN-14 SESS-14: a device that a session with a key approves has to prove a key of its own, if it has not proven one yet",
+      Effect.gen(function*() {
+        const { clients, links, sessions } = yield* AccessRepository
+        const row = sessionRow("owner", { proofKeyThumbprint: key("owner"), method: "dpop-access-token" })
+        yield* sessions.insert(row, at(0))
+        for (const name of ["a", "b"]) {
+          yield* clients.request(Devices.ask(name, `code-${name}`), undefined, at(0, "cli"))
+        }
+        yield* Devices.decide("a", "approved", 1, { by: toSession(row) })
+        yield* Devices.decide("b", "approved", 1)
+        const given = yield* links.list({ nowMillis: start + 1, limit: 10 })
+        assert.sameMembers(given.map(({ proofKeyThumbprint }) => proofKeyThumbprint), [anyKey, null])
       })
     )
 

@@ -13,7 +13,7 @@ import * as Schema from "effect/Schema"
 import type { AccessChange, ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
-import type { PairingLinkRow } from "./BootstrapCredentialRepository.ts"
+import { anyKey, type PairingLinkRow } from "./BootstrapCredentialRepository.ts"
 import {
   Account,
   ClientLabel,
@@ -347,7 +347,12 @@ export const deviceGrant = (
     label: row.label,
     subject: grant.subject,
     scopes: grant.scopes,
-    proofKeyThumbprint: device.isProven ? row.proofKeyThumbprint : null,
+    // As with any link, what a session that is bound to a key hands on is bound too.
+    proofKeyThumbprint: device.isProven
+      ? row.proofKeyThumbprint
+      : (by?.proofKeyThumbprint ?? null) === null
+      ? null
+      : anyKey,
     remainingUses: 1,
     createdBy: actor,
     issuedBy: by?.id ?? null,
