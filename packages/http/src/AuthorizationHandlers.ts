@@ -7,7 +7,8 @@ import { AuthorizationServer } from "@sallyport/core/access/AuthorizationServer"
 import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import type { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
 import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
-import { codeGrant, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
+import { codeGrant, deviceCodeGrant, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
+import { DeviceAuthorization } from "@sallyport/core/connect/DeviceAuthorization"
 import * as ByteSize from "effect/ByteSize"
 import type { SecureRandom } from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -62,6 +63,7 @@ const answerServerMetadata = Effect.gen(function*() {
   const base = yield* Address.base
   const issuer = `${base}${server.prefix}`
   if (base === "" || !isInserted(yield* suffixOf(serverMetadata), issuer, base)) return notFound
+  const hasDevices = Option.isSome(yield* Effect.serviceOption(DeviceAuthorization))
   const hasIntrospection = server.resources.some(({ introspection }) => introspection !== undefined)
   return document({
     issuer,
@@ -74,10 +76,11 @@ const answerServerMetadata = Effect.gen(function*() {
         introspection_endpoint_auth_methods_supported: ["client_secret_basic"]
       }
       : {}),
+    ...(hasDevices ? { device_authorization_endpoint: `${issuer}/oauth/device_authorization` } : {}),
     scopes_supported: [...new Set([server, ...server.resources].flatMap(({ scopes }) => scopes))],
     response_types_supported: ["code"],
     response_modes_supported: ["query"],
-    grant_types_supported: [codeGrant, refreshGrant, tokenExchange],
+    grant_types_supported: [codeGrant, ...(hasDevices ? [deviceCodeGrant] : []), refreshGrant, tokenExchange],
     token_endpoint_auth_methods_supported: ["none"],
     revocation_endpoint_auth_methods_supported: ["none"],
     code_challenge_methods_supported: ["S256"],

@@ -1,6 +1,7 @@
 /**
  * Devices that ask this server itself to be let in (RFC 8628), over real HTTP, by hand and by the clients that people use.
  */
+import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as DeviceAuthorization from "@sallyport/core/connect/DeviceAuthorization"
@@ -19,9 +20,12 @@ const devices = (options: ConnectClientStore.Options = {}) =>
   start({
     routes: Layer.provide(
       Sallyport.layer(),
-      Layer.provideMerge(
-        DeviceAuthorization.layer,
-        ConnectClientStore.layerWith({ deviceInterval: "1 second", ...options })
+      Layer.merge(
+        AuthorizationServer.layer,
+        Layer.provideMerge(
+          DeviceAuthorization.layer,
+          ConnectClientStore.layerWith({ deviceInterval: "1 second", ...options })
+        )
       ).pipe(Layer.orDie)
     )
   })
@@ -168,7 +172,7 @@ describe("devices", () => {
       )
     }))
 
-  it.live("CONN-14 AGENT-03: oauth4webapi and openid-client sign a device in", () =>
+  it.live("CONN-14 AGENT-03 AGENT-04: oauth4webapi and openid-client sign a device in, the latter by discovery alone", () =>
     Effect.gen(function*() {
       const server = yield* devices()
       const owner = yield* server.token()
@@ -199,8 +203,12 @@ describe("devices", () => {
       const token = yield* exchange
       assert.deepInclude(token, { token_type: "bearer", scope: "runs:read" })
 
-      const config = new OpenId.Configuration(as, "openid-client", undefined, OpenId.None())
-      OpenId.allowInsecureRequests(config)
+      const config = yield* Effect.promise(() =>
+        OpenId.discovery(new URL(issuer), "openid-client", undefined, OpenId.None(), {
+          algorithm: "oauth2",
+          execute: [OpenId.allowInsecureRequests]
+        })
+      )
       const started = yield* Effect.promise(() =>
         OpenId.initiateDeviceAuthorization(config, { scope: "runs:read runs:operate" })
       )
