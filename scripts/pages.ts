@@ -46,6 +46,8 @@ const files = async () => {
     build: {
       write: false,
       modulePreload: false,
+      // A host has its own files in `assets`, as Vite calls them.
+      assetsDir: "sallyport",
       assetsInlineLimit: 0,
       target: "es2022",
       rolldownOptions: { input: entries.map((name) => join(web, "pages", name)) }

@@ -133,7 +133,7 @@ const nothing = WireFailure.make(WireError.NotFound, "page_not_found")({
 )
 
 /**
- * Adds the pages to the router, and the files that they load: `GET /pair`, which a pairing address opens, and
+ * Adds the pages to the router, and the files that they load, below `/sallyport/`: `GET /pair`, which a pairing address opens, and
  * `GET /connections`, the owner's page. `Sallyport.layer` has them; a host that mounts the groups one by one, or the pages
  * under another path, adds this layer.
  *
@@ -148,14 +148,14 @@ export const layer = (
     const { default: { begin, files } } = yield* built
     const accent = options.accent === undefined ? "" : styleSheet(options.accent)
     const theme = `${accent}${options.styleSheet ?? ""}`
-    const themeFile = `assets/theme-${(Hash.string(theme) >>> 0).toString(36)}.css`
+    const themeFile = `sallyport/theme-${(Hash.string(theme) >>> 0).toString(36)}.css`
     const encoder = new TextEncoder()
     for (const [name, { content, gzip }] of Object.entries(files)) {
       const compressed = Result.getSuccess(Base64.decode(gzip))
       yield* router.add("GET", `/${name}`, asset(name, encoder.encode(content), compressed))
     }
     yield* router.add("GET", `/${themeFile}`, asset(themeFile, encoder.encode(theme), Option.none()))
-    yield* router.add("GET", "/assets/*", nothing)
+    yield* router.add("GET", "/sallyport/*", nothing)
 
     const page = (path: `/${string}`, name: keyof typeof begin, title: string) => {
       const settings = {

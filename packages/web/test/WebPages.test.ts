@@ -134,16 +134,16 @@ describe("the pages", () => {
       const { url } = yield* serve()
       for (
         const path of [
-          "/assets/none.js",
-          "/assets/",
+          "/sallyport/none.js",
+          "/sallyport/",
           "/manifest.json",
-          "/assets/../manifest.json",
-          "/assets/..%2fmanifest.json",
-          "/assets/..%2f..%2f..%2fpackage.json",
-          "/assets/%2e%2e/%2e%2e/package.json",
-          "/assets/..\\..\\package.json",
-          "/assets//etc/passwd",
-          "/assets/%00"
+          "/sallyport/../manifest.json",
+          "/sallyport/..%2fmanifest.json",
+          "/sallyport/..%2f..%2f..%2fpackage.json",
+          "/sallyport/%2e%2e/%2e%2e/package.json",
+          "/sallyport/..\\..\\package.json",
+          "/sallyport//etc/passwd",
+          "/sallyport/%00"
         ]
       ) {
         const answer = yield* get(url + path)
@@ -158,7 +158,7 @@ describe("the pages", () => {
       for (const prefix of ["", "/ops"] as const) {
         const { url } = yield* serve(prefix === "" ? {} : { prefix, api: "/" })
         for (
-          const path of ["/assets/none.js", "/assets/a/b.css", "/assets/%00", "/assets/"]
+          const path of ["/sallyport/none.js", "/sallyport/a/b.css", "/sallyport/%00", "/sallyport/"]
         ) {
           const answer = yield* get(`${url}${prefix}${path}`)
           assert.strictEqual(answer.status, 404, path)
