@@ -151,6 +151,7 @@ describe("an owner's decisions in a browser", () => {
 
         // And back, with the devices that came in by their account.
         yield* ask(state, [[first, "Pixel 9"], [second, "Old phone"]])
+        yield* text(page, /“Old phone” came in by its account/)
         yield* step(() => page.getByLabel("Only devices that I approve").click())
         yield* text(page, /2 devices came in by their account alone/)
         yield* axe(page, "mode-trust")
