@@ -71,8 +71,9 @@ export type StepServices = Scope.Scope | WorkflowEngine.WorkflowEngine | Workflo
 export interface DurableRun {
   readonly run: Run
   /**
-   * Executes a step and keeps its result as `success` encodes it (`Schema.Void` for none), which later executions of the program are given. A step that was cut off is executed
-   * again: what it does outside of the log may be done twice. `Activity.retry` makes attempts after failures.
+   * Executes a step and keeps its result as `success` encodes it (`Schema.Void` for none), which later executions of the
+   * program are given. A step that was cut off is executed again: what it does outside of the log may be done twice.
+   * `Activity.retry` makes attempts after failures.
    */
   readonly step: <A, E, R>(
     name: string,
@@ -124,16 +125,18 @@ const durable = Effect.fnUntraced(function*(activation: RunEventLog.Activation) 
 
   const appender = (name: string, attempt: number, deterministic: boolean): StepAppend => {
     const execution = ++executions
+    // The name is last, because it can have any form: what is before it ends at the first space.
+    const keyOf = (...place: ReadonlyArray<number>) => `${[attempt, ...place].join("/")} ${name}`
     let ordinal = 0
     return (...events) =>
       Effect.suspend(() => {
         const nth = ++ordinal
-        if (deterministic) return activation.append(`${name}/${attempt}/${nth}`, events)
-        const key = `${name}/${attempt}/${epoch}.${execution}/${nth}`
+        if (deterministic) return activation.append(keyOf(nth), events)
+        const key = keyOf(epoch, execution, nth)
         if (nth > 1) return activation.append(key, events)
         // If the first append is known, an execution before this one was cut off.
         return Effect.flatMap(
-          activation.append(`${name}/${attempt}`, events),
+          activation.append(keyOf(), events),
           (known) => known ? activation.append(key, [{ restarted: name }, ...events]) : Effect.succeed(false)
         )
       }).pipe(Effect.asVoid)

@@ -90,6 +90,26 @@ describe("a run of an engine", () => {
       }).pipe(Effect.provide(program))
     }).pipe(Effect.provide(Log)))
 
+  it.live("RUN-21: steps whose names begin alike keep their output apart", () => {
+    const names = [["tool/1", false], ["tool", true], ["tool/1/1", false], ["tool 1", true], [
+      "1.1 tool",
+      false
+    ]] as const
+    return Effect.gen(function*() {
+      const { run: { runId } } = yield* RunWorkflow.start(request("names"))
+      assert.deepStrictEqual((yield* dataOf(runId)).slice(0, -1), names.map(([name]) => ({ name })))
+    }).pipe(
+      Effect.provide(RunWorkflow.layer(({ run }) =>
+        Effect.forEach(
+          names,
+          ([name, deterministic]) => run.step(name, Schema.Void, (append) => append({ name }), { deterministic }),
+          { discard: true }
+        )
+      )),
+      Effect.provide(Log)
+    )
+  })
+
   it.live("RUN-20 RUN-21: a run that waits keeps its thread, is never reaped, and outlives many leases", () =>
     Effect.gen(function*() {
       const log = yield* RunEventLog.RunEventLog
