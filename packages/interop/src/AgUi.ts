@@ -9,8 +9,6 @@ import { RunAgentInputSchema } from "@ag-ui/core/schemas"
 import type { RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError, type StartedRun } from "@sallyport/core/runs/RunEventLog"
 import * as Effect from "effect/Effect"
-import * as ByteSize from "effect/ByteSize"
-import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
@@ -245,15 +243,17 @@ const render = ({ cursor, event }: Delivered): string =>
 export const respond = (events: Stream.Stream<Delivered, AgUiError>): HttpServerResponse.HttpServerResponse =>
   Answers.eventStream(Stream.map(events, render))
 
-// As many bytes as a run's input has on the contract's own endpoint, unless the host provides another bound.
+const unreadable = (code: string): AgUiError =>
+  new AgUiError({
+    code,
+    message: code === "limit_exceeded"
+      ? "The body is larger than this server takes"
+      : "The body must be the JSON of a RunAgentInput"
+  })
+
 const readInput = Effect.gen(function*() {
-  const request = yield* HttpServerRequest.HttpServerRequest
-  const invalid = new AgUiError({ code: "invalid_input", message: "The body must be the JSON of a RunAgentInput" })
-  const maxBodySize = (yield* HttpIncomingMessage.MaxBodySize) ?? ByteSize.kibibytes(256)
-  const input = yield* Effect.mapError(request.json, () => invalid).pipe(
-    Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize)
-  )
-  return isRunAgentInput(input) ? input : yield* invalid
+  const input = yield* Effect.mapError(Answers.body, unreadable)
+  return isRunAgentInput(input) ? input : yield* unreadable("invalid_input")
 })
 
 const orProblem = <R>(

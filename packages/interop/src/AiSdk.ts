@@ -616,7 +616,8 @@ const orProblem = <R>(
 
 /**
  * Handles the `POST` of a chat: starts the run of its message, or finds the one that it has, and answers with it. The header
- * `Idempotency-Key` takes the place of the key that is made of the message.
+ * `Idempotency-Key` takes the place of the key that is made of the message. A body may have 256 KiB, or as many bytes as the
+ * host provides by `HttpIncomingMessage.MaxBodySize`: the library posts all messages of the chat.
  *
  * @category operations
  * @since 0.1.0
@@ -631,8 +632,10 @@ export const handle = Effect.fn("AiSdk.handle")(function*<E, R>(
   RunEventLog | HttpServerRequest.HttpServerRequest | Exclude<R, Scope.Scope>
 > {
   return yield* Effect.gen(function*() {
-    const http = yield* HttpServerRequest.HttpServerRequest
-    const body = yield* Effect.mapError(http.json, () => invalid("The body must be JSON"))
+    const body = yield* Effect.mapError(Answers.body, (code) =>
+      code === "limit_exceeded"
+        ? new AiSdkError({ code, message: "The messages are larger than this server takes; begin a new chat" })
+        : invalid("The body must be JSON"))
     const idempotencyKey = yield* headerKey
     const request = yield* readRequest(body)
     return yield* respondRun(yield* start(request, program, { ...options, owner, idempotencyKey }))
@@ -661,8 +664,8 @@ const findRun = Effect.fnUntraced(function*(threadId: string, owner: RunOwner, i
 })
 
 /**
- * Handles the `GET` of a page that comes back, at a path with the chat's `:id`, for the library `…/:id/stream`: answers with the message from its
- * beginning, and 204 if the chat has no answer that is being written, or that ended within the reconnect window. With the
+ * Handles the `GET` of a page that comes back, at a path with the chat's `:id`, for the library `…/:id/stream`: answers with
+ * the message from its beginning, and 204 if the chat has no answer that is being written, or that ended within the reconnect window. With the
  * header `Idempotency-Key` of a message, it answers with the run of that message, however long ago it ended.
  *
  * @category operations

@@ -5,7 +5,10 @@
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import { Stopping } from "@sallyport/core/Stopping"
+import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -22,6 +25,20 @@ const statuses: Readonly<Record<string, number>> = {
   limit_exceeded: 413,
   idempotency_conflict: 422
 }
+
+/**
+ * Reads the JSON of the current request's body, and fails with the code of what is wrong with it. A body may have as many
+ * bytes as the contract's own endpoint takes for the input of a run, unless the host provides another bound.
+ */
+export const body = Effect.gen(function*() {
+  const request = yield* HttpServerRequest.HttpServerRequest
+  const maxBodySize = (yield* HttpIncomingMessage.MaxBodySize) ?? ByteSize.kibibytes(256)
+  return yield* Effect.provideService(request.json, HttpIncomingMessage.MaxBodySize, maxBodySize).pipe(
+    Effect.mapError(({ reason }) =>
+      reason._tag === "RequestParseError" && reason.reason === "BodyTooLarge" ? "limit_exceeded" : "invalid_input"
+    )
+  )
+})
 
 /** Answers with the status of an error, and its code and sentence as JSON. */
 export const problem = (

@@ -138,3 +138,30 @@ describe("open answers", () => {
       for (const agent of agents) assert.notInclude(yield* agent, "RUN_FINISHED")
     }))
 })
+
+describe("bodies", () => {
+  it.live("HTTP-04: over 256 KiB are refused, with a length and without one, and those that are no JSON as such", () =>
+    Effect.gen(function*() {
+      const { headers, url } = yield* serve
+      const post = (path: string, body: BodyInit) =>
+        Effect.promise(async () => {
+          // A stream needs `duplex`, which TypeScript does not know.
+          const init = {
+            method: "POST",
+            headers: { ...headers, "content-type": "application/json" },
+            body,
+            duplex: "half"
+          }
+          const response = await fetch(url + path, init)
+          return [response.status, (await response.json()).code]
+        })
+      for (const path of ["/agui", "/agui/connect", "/chat"]) {
+        for (const size of [256 * 1024 + 1, 8 * 1024 * 1024]) {
+          const text = " ".repeat(size)
+          assert.deepStrictEqual(yield* post(path, text), [413, "limit_exceeded"], path)
+          assert.deepStrictEqual(yield* post(path, new Blob([text]).stream()), [413, "limit_exceeded"], path)
+        }
+        assert.deepStrictEqual(yield* post(path, "[".repeat(256 * 1024)), [400, "invalid_input"], path)
+      }
+    }))
+})
