@@ -85,6 +85,9 @@ const list = Command.make(
   })
 ).pipe(Command.withDescription("List the sessions, the oldest first, with how many each has let in"))
 
+/** Ends whatever there is, also if the clock of this terminal is behind those that issued it. */
+const endOfTime = DateTime.makeUnsafe("9999-12-31T23:59:59.999Z")
+
 const revoke = Command.make(
   "revoke",
   {
@@ -98,9 +101,7 @@ const revoke = Command.make(
       Flag.withDefault(false)
     ),
     all: Flag.Boolean("all").pipe(
-      Flag.withDescription(
-        "End every session and pairing link, or with --issued-before the older ones"
-      ),
+      Flag.withDescription("End every session and pairing link, or with --issued-before the older ones"),
       Flag.withDefault(false)
     ),
     issuedBefore: Flag.Date("issued-before").pipe(
@@ -128,9 +129,7 @@ const revoke = Command.make(
       })
       return yield* Terminal.print(flags.json, Output.Revoked, { revoked: session }, () => `Revoked ${session}`)
     }
-    const time = Option.isSome(issuedBefore)
-      ? DateTime.makeUnsafe(issuedBefore.value)
-      : DateTime.add(yield* DateTime.now, { milliseconds: 1 })
+    const time = Option.match(issuedBefore, { onNone: () => endOfTime, onSome: DateTime.makeUnsafe })
     yield* Terminal.confirm(yes, "End these sessions and the links with them? Every device has to be paired again.")
     const { sessions: revoked } = yield* StoreCommands.ask(flags, {
       store: Effect.flatMap(

@@ -2,7 +2,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { exchange, freshState, get, pair, post, sallyport, serve, type Server } from "../../../test-support/backend.ts"
+import { ago } from "../../../test-support/clock.ts"
 import { timeout } from "../../../test-support/programs.ts"
+import { commandLine } from "./commandLine.ts"
 
 const link = (server: Server, token: string) =>
   Effect.map(
@@ -66,6 +68,20 @@ describe("sallyport sessions", () => {
         // What the old session has let in since is out as well.
         yield* untilRefused(server, second)
         assert.deepStrictEqual((yield* listed("sessions")).sessions, [])
+
+        // Without a time it ends what there is, also by a terminal whose clock is behind that of the server.
+        for (const target of [["--state-dir", state], ["--url", server.url]]) {
+          const issued = yield* run("issue", "--label", "script")
+          assert.strictEqual(issued.code, 0, issued.stderr)
+          const { token }: { readonly token: string } = JSON.parse(issued.stdout)
+          const ended = yield* ago("5 minutes")(
+            commandLine(["sessions", "revoke", "--all", "--yes", "--json", ...target], {
+              env: { SALLYPORT_TOKEN: token }
+            })
+          )
+          assert.deepStrictEqual(JSON.parse(ended.stdout), { revoked: 1 }, ended.stderr)
+          yield* untilRefused(server, token)
+        }
       }).pipe(Effect.scoped),
     timeout
   )
