@@ -9,7 +9,8 @@
  * Retries happen only here, within one budget. Do not add another retry around it: that multiplies attempts.
  */
 import { NextPage } from "@sallyport/contract/AccessSchemas"
-import { RunStreamFailure, RunView, ThreadId } from "@sallyport/contract/RunGroup"
+import * as Input from "@sallyport/core/Input"
+import { RunsStreamEvent, RunStreamFailure, RunView, ThreadId } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import {
   IdempotencyKey,
@@ -19,7 +20,7 @@ import {
   type RunAnswer,
   type RunContinuation,
   RunEnd,
-  RunId,
+  type RunId,
   type RunStatus,
   WhenBusy
 } from "@sallyport/core/runs/Run"
@@ -314,37 +315,29 @@ const unknownRun = (runId: string) =>
 
 const Found = Schema.Struct({ run: Schema.NullOr(RunView) })
 
-const decodeJson = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Json))
+const decodeJson = Schema.decodeUnknownOption(Schema.fromJsonString(Input.json))
 const decodeEnd = Schema.decodeUnknownOption(Schema.fromJsonString(RunEnd))
-const decodeRun = Schema.decodeUnknownOption(Schema.fromJsonString(RunView))
-const ofRun = {
-  runId: RunId,
-  threadId: Schema.String,
-  seq: Schema.NullOr(Schema.Natural),
-  firstSeq: Schema.optionalKey(Schema.Natural)
-}
-const decodeFollowed = {
-  data: Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ ...ofRun, data: Schema.Json }))),
-  end: Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ ...ofRun, end: RunEnd })))
-}
+const decodeFollowed = Schema.decodeUnknownOption(RunsStreamEvent)
 /** Reads a failure. A later server may send codes that this version does not know. */
 const decodeFailure = Schema.decodeUnknownOption(
   Schema.fromJsonString(Schema.Struct({ ...RunStreamFailure.fields, code: Schema.String }))
 )
 
 /** Reads an event of many runs; nothing if it is not as this version knows it. */
-const valueOf = (event: "run" | "data" | "end", text: string, cursor: string): FollowedEvent | undefined => {
-  if (event === "run") {
-    const run = Option.getOrUndefined(decodeRun(text))
-    return run === undefined ? undefined : { _tag: "Run", cursor, run }
+const valueOf = ({ data, event, id }: Sse.Event): FollowedEvent | undefined => {
+  const found = Option.getOrUndefined(decodeFollowed({ id, event, data }))
+  switch (found?.event) {
+    case "run":
+      return { _tag: "Run", cursor: found.id, run: found.data }
+    case "data": {
+      const { seq } = found.data
+      return seq === null ? undefined : { _tag: "Data", cursor: found.id, ...found.data, seq }
+    }
+    case "end":
+      return { _tag: "End", cursor: found.id, ...found.data, seq: Option.fromNullOr(found.data.seq) }
+    default:
+      return undefined
   }
-  if (event === "data") {
-    const found = Option.getOrUndefined(decodeFollowed.data(text))
-    if (found === undefined || found.seq === null) return undefined
-    return { _tag: "Data", cursor, ...found, seq: found.seq }
-  }
-  const found = Option.getOrUndefined(decodeFollowed.end(text))
-  return found === undefined ? undefined : { _tag: "End", cursor, ...found, seq: Option.fromNullOr(found.seq) }
 }
 
 /** Collects what an error reports about the work that was done. */
@@ -498,24 +491,21 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     const seqs = new Map<string, number>()
 
     const take = (event: Sse.Event): Step<FollowedEvent, RunsErrorReason> => {
-      const { id: cursor } = event
       switch (event.event) {
         case "run":
         case "data":
         case "end":
           break
         case "cursor":
-          trail.runsCursor = cursor ?? trail.runsCursor
+          trail.runsCursor = event.id ?? trail.runsCursor
           return { _tag: "Skip" }
         case "failure":
           return failed(event.data, null)
         default:
           return { _tag: "Skip" }
       }
-      const value = cursor === undefined ? undefined : valueOf(event.event, event.data, cursor)
-      if (cursor === undefined || value === undefined) {
-        return { _tag: "Fail", error: garbled("an event was not readable") }
-      }
+      const value = valueOf(event)
+      if (value === undefined) return { _tag: "Fail", error: garbled("an event was not readable") }
       const runId = value._tag === "Run" ? value.run.runId : value.runId
       const seq = value._tag === "Run" ? 0 : value._tag === "Data" ? value.seq : Option.getOrUndefined(value.seq)
       const before = seqs.get(runId)
@@ -525,7 +515,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       }
       if (value._tag === "End") seqs.delete(runId)
       else if (seq !== undefined) seqs.set(runId, seq)
-      trail.runsCursor = cursor
+      trail.runsCursor = value.cursor
       return { _tag: "Emit", value }
     }
 
