@@ -51,7 +51,10 @@ const shellOnTerminal = (command: string, options: TerminalOptions = {}): Effect
     return Effect.sync(() => child.kill("SIGKILL"))
   })
 
-/** Runs a command line of `sallyport` on a terminal to its end. It takes the shell's place, whose end at Ctrl-C would hide its own. */
+/**
+ * Runs a command line of `sallyport` on a terminal to its end. It takes the shell's place, whose end at Ctrl-C would hide
+ * its own.
+ */
 export const onTerminal = (args: ReadonlyArray<string>, options?: TerminalOptions) =>
   shellOnTerminal(
     `exec ${[process.execPath, ...argumentsOf(bin), ...args].map(quote).join(" ")}`,

@@ -1,5 +1,6 @@
 /**
- * Implements `sallyport connect`: decides which clients may connect, through a relay or as devices, whether the backend runs or not.
+ * Implements `sallyport connect`: decides which clients may connect, through a relay or as devices, whether the backend runs
+ * or not.
  *
  * A decision is one transaction on the backend's own store. A running backend learns of it through the access feed, and
  * ends the client's access at once.

@@ -1,6 +1,6 @@
 /**
- * Implements `sallyport runs`: lists the runs, follows one, answers what one asks, starts one on a server, aborts one, and sweeps what is past its
- * retention.
+ * Implements `sallyport runs`: lists the runs, follows one, answers what one asks, starts one on a server, aborts one, and
+ * sweeps what is past its retention.
  */
 import { RunView } from "@sallyport/contract/RunGroup"
 import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"

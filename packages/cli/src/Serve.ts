@@ -25,7 +25,9 @@ import * as Terminal from "./internal/terminal.ts"
 import * as Output from "./Output.ts"
 import * as StateDirectory from "./StateDirectory.ts"
 
-/** Makes the flag of a duration, such as `--request-timeout "30 seconds"`, which `SALLYPORT_HTTP_REQUEST_TIMEOUT` is for too. */
+/**
+ * Makes the flag of a duration, such as `--request-timeout "30 seconds"`, which `SALLYPORT_HTTP_REQUEST_TIMEOUT` is for too.
+ */
 const timeout = (name: string, description: string) =>
   Flag.String(name).pipe(
     StoreCommands.readDuration,

@@ -113,7 +113,9 @@ export type RunEvent = DataEvent | EndEvent
  */
 export interface FollowOptions {
   readonly runId: string
-  /** The number of the last event seen, or `latest` to begin with what comes next. Default 0, which reads from the beginning. */
+  /**
+   * The number of the last event seen, or `latest` to begin with what comes next. Default 0, which reads from the beginning.
+   */
   readonly after?: number | typeof latest | undefined
   /** What the run continues. It becomes part of errors. */
   readonly continuation?: RunContinuation | undefined
@@ -270,7 +272,9 @@ export class Runs extends Context.Service<Runs, {
   }) => Stream.Stream<RunEvent, RunsError>
   /** Returns a run. */
   readonly get: (runId: string) => Effect.Effect<RunView, RunsError>
-  /** Lists this subject's runs whose events are still kept, the newest first: a page of up to 200, and where the next begins. */
+  /**
+   * Lists this subject's runs whose events are still kept, the newest first: a page of up to 200, and where the next begins.
+   */
   readonly list: (options?: ListOptions) => Effect.Effect<RunPage, RunsError>
   /**
    * Returns the running run of a thread, or the one that ended last within the server's reconnect window. It is for a
@@ -279,7 +283,8 @@ export class Runs extends Context.Service<Runs, {
   readonly active: (threadId: string) => Effect.Effect<Option.Option<RunView>, RunsError>
   /**
    * Answers a question of a run, and returns the run. Fails with `Conflict` if the question has an answer already, which may
-   * be this one if its confirmation was lost, or if the run has ended; and with `QuestionUnknown` if the run asks no such question.
+   * be this one if its confirmation was lost, or if the run has ended; and with `QuestionUnknown` if the run asks no such
+   * question.
    */
   readonly answer: (runId: string, answer: RunAnswer) => Effect.Effect<RunView, RunsError>
   /** Aborts a run, and returns its state afterwards, also if it had ended before. */

@@ -18,7 +18,9 @@ export class SessionView extends Schema.Class<SessionView>("@sallyport/contract/
   subject: Schema.NonEmptyString,
   method: SessionMethod,
   scopes: Schema.Array(AccessScope),
-  /** The JWK thumbprint of the key that the session is bound to, or null; for a client, the one that the list of clients has. */
+  /**
+   * The JWK thumbprint of the key that the session is bound to, or null; for a client, the one that the list of clients has.
+   */
   proofKeyThumbprint: Schema.NullOr(Schema.String),
   device: Schema.Struct({
     label: Schema.NullOr(Schema.String),

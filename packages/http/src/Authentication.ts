@@ -192,7 +192,10 @@ const discovery = Effect.gen(function*() {
   }
 })
 
-/** Says the same for a request with a bound token: which algorithms a proof may have, and what is wrong (RFC 9449 section 7.1). */
+/**
+ * Says the same for a request with a bound token: which algorithms a proof may have, and what is wrong (RFC 9449 section
+ * 7.1).
+ */
 const dpopChallenge = (parameters: Readonly<Record<string, string>> = {}) =>
   setChallenges([["DPoP", { ...parameters, algs: Dpop.algs }]])
 

@@ -47,8 +47,8 @@ export interface Options {
   /** Where a browser goes once it is paired: a path of this server. Default the start page, or `/`. */
   readonly continueTo?: `/${string}` | undefined
   /**
-   * What the pages show; they call the server by the name in its policy. `false` mounts no pages: for a host with pages of its own, or one that mounts
-   * them elsewhere by `WebPages.layer`.
+   * What the pages show; they call the server by the name in its policy. `false` mounts no pages: for a host with pages of
+   * its own, or one that mounts them elsewhere by `WebPages.layer`.
    */
   readonly pages?: Pick<WebPages.Options, "accent" | "styleSheet" | "start"> | false | undefined
   /** The largest body that a request may have. Default 256 KiB. */
@@ -67,9 +67,9 @@ const ofServer = <R>(
       : Layer.provide(routes(server.value), Layer.succeed(AuthorizationServer, server.value))))
 
 /**
- * Adds every endpoint of the contract, the pages of `@sallyport/web` and the OpenAPI document to the router. The host's
- * own routes and APIs stand beside it on the same router. With `AuthorizationServer` beside it, it is one. If the pages are not built, a warning says so, and all else is
- * served.
+ * Adds every endpoint of the contract, the pages of `@sallyport/web` and the OpenAPI document to the router. The host's own
+ * routes and APIs stand beside it on the same router. With `AuthorizationServer` beside it, it is one. If the pages are not
+ * built, a warning says so, and all else is served.
  *
  * **Example** (Serving everything)
  *

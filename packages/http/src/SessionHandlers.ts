@@ -1,5 +1,6 @@
 /**
- * Answers the endpoints of sessions: signing in with a cookie, or for a bearer token or one that is bound to a key, the list, and signing out.
+ * Answers the endpoints of sessions: signing in with a cookie, or for a bearer token or one that is bound to a key, the
+ * list, and signing out.
  */
 import { EndedView, PairingPreview, PolicyView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"

@@ -665,8 +665,9 @@ const findRun = Effect.fnUntraced(function*(threadId: string, owner: RunOwner, i
 
 /**
  * Handles the `GET` of a page that comes back, at a path with the chat's `:id`, for the library `…/:id/stream`: answers with
- * the message from its beginning, and 204 if the chat has no answer that is being written, or that ended within the reconnect window. With the
- * header `Idempotency-Key` of a message, it answers with the run of that message, however long ago it ended.
+ * the message from its beginning, and 204 if the chat has no answer that is being written, or that ended within the
+ * reconnect window. With the header `Idempotency-Key` of a message, it answers with the run of that message, however long
+ * ago it ended.
  *
  * @category operations
  * @since 0.1.0

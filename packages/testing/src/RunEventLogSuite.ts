@@ -417,7 +417,10 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     type FollowedSeen = ReadonlyArray<RunEventLog.Followed>
     const isLast = (one: RunEventLog.Followed) =>
       one._tag === "Event" && one.event.kind === "end" && Object(one.event.data).result === "last"
-    /** Follows runs until so many have ended with the result `last`, from node to node, and stops after as many as the cuts say. */
+    /**
+     * Follows runs until so many have ended with the result `last`, from node to node, and stops after as many as the cuts
+     * say.
+     */
     const followed = (
       logs: ReadonlyArray<RunEventLog.RunEventLog["Service"]>,
       options: RunEventLog.FollowOptions & { readonly cuts: ReadonlyArray<number>; readonly lasts: number }

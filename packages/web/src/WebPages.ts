@@ -133,9 +133,9 @@ const nothing = WireFailure.make(WireError.NotFound, "page_not_found")({
 )
 
 /**
- * Adds the pages to the router, and the files that they load, below `/sallyport/`: `GET /pair`, which a pairing address opens, and
- * `GET /connections`, the owner's page. `Sallyport.layer` has them; a host that mounts the groups one by one, or the pages
- * under another path, adds this layer.
+ * Adds the pages to the router, and the files that they load, below `/sallyport/`: `GET /pair`, which a pairing address
+ * opens, and `GET /connections`, the owner's page. `Sallyport.layer` has them; a host that mounts the groups one by one, or
+ * the pages under another path, adds this layer.
  *
  * @category layers
  * @since 0.1.0

@@ -1,5 +1,6 @@
 /**
- * Where access state is kept: pairing links, sessions, authorization codes, connect clients, scoped credentials, and the feed of their changes.
+ * Where access state is kept: pairing links, sessions, authorization codes, connect clients, scoped credentials, and the
+ * feed of their changes.
  *
  * They are one port, because they commit together: a decision about a client ends sessions and links, and each change and
  * its event are one transaction. A store provides all of it or none.
@@ -46,8 +47,8 @@ export class AccessRepository extends Context.Service<AccessRepository, {
 }>()("@sallyport/core/access/AccessRepository") {}
 
 /**
- * Holds the parts of a store that keeps no connect clients, no authorization codes and no scoped credentials: each step of them fails as unsupported,
- * and says so.
+ * Holds the parts of a store that keeps no connect clients, no authorization codes and no scoped credentials: each step of
+ * them fails as unsupported, and says so.
  *
  * **When to use**
  *

@@ -221,10 +221,11 @@ export class BootstrapCredentialService extends Context.Service<BootstrapCredent
    * if a session names another subject than its own, with {@link LabelNotAllowed}, or with {@link MethodNotOffered}
    * if there is an `AuthPolicy` in the context of the layer, and it takes no pairing links.
    *
-   * A link that a session issues ends with that session: it lasts no longer than the session would without further use,
-   * and fails with {@link IssuerEnded} if the session has ended. A session has a bounded number of open links, past which
-   * this fails with {@link TooManyOpenLinks}, and one that has let in too many with {@link TooManyLetIn}. The link of a session that is bound to a key is bound as well: to the key
-   * given, or to whichever key the redeemer proves, unless the option `unboundDelegation` is on.
+   * A link that a session issues ends with that session: it lasts no longer than the session would without further use, and
+   * fails with {@link IssuerEnded} if the session has ended. A session has a bounded number of open links, past which this
+   * fails with {@link TooManyOpenLinks}, and one that has let in too many with {@link TooManyLetIn}. The link of a session
+   * that is bound to a key is bound as well: to the key given, or to whichever key the redeemer proves, unless the option
+   * `unboundDelegation` is on.
    *
    * A session lets no other in for longer than itself: the lifetime and the absolute end of the new session are cut to its
    * own, and the lifetime to the setting of the service of sessions.

@@ -1,6 +1,6 @@
 /**
- * A client that asks to connect, through a relay or as a device of its own (RFC 8628): who it says it is, what was decided about it, and the code by which its
- * owner knows it again.
+ * A client that asks to connect, through a relay or as a device of its own (RFC 8628): who it says it is, what was decided
+ * about it, and the code by which its owner knows it again.
  *
  * A client is its proof key. The relay vouches for the account, and the environment's owner decides about the pair.
  */

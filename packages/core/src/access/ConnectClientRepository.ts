@@ -1,5 +1,6 @@
 /**
- * Where the clients that connect are kept, through a relay or as devices of their own, and who may: a few atomic steps, without policy.
+ * Where the clients that connect are kept, through a relay or as devices of their own, and who may: a few atomic steps,
+ * without policy.
  *
  * What a step makes of a row is said here once, by {@link requestVerdict} and {@link decisionVerdict}, for every adapter: an
  * adapter holds the mode and the row still, applies the verdict, ends what a client has if the verdict says so, and

@@ -27,9 +27,9 @@ const isTargetLink = (target: RevocationTarget, link: PairingLinkRow): boolean =
 const inOrder = (a: { readonly id: string }, b: { readonly id: string }): number => a.id < b.id ? -1 : 1
 
 /**
- * Says which live sessions and open links of a store a revocation ends, in the order of their ids. The session that issues a link
- * stands above the one that comes from it, through every generation, also if a session in between has ended before.
- * The open links of each session that ends, or had ended, end with it.
+ * Says which live sessions and open links of a store a revocation ends, in the order of their ids. The session that issues a
+ * link stands above the one that comes from it, through every generation, also if a session in between has ended before. The
+ * open links of each session that ends, or had ended, end with it.
  *
  * @category verdicts
  * @since 0.1.0

@@ -476,8 +476,9 @@ export interface SessionCredentialRepository {
   /**
    * Deletes at most `limit` sessions that were revoked or expired at or before `endedBeforeMillis`, those that ended first
    * before others, with their tickets, and at most `limit` further tickets expired by then. A session from which others
-   * descend stays as long as one of their rows. One that expired without being revoked gets a `sessionRemoved`. Returns how many sessions and further tickets went. A row is deleted by exactly
-   * one of n racers; one that another caller is writing may be left for the next sweep.
+   * descend stays as long as one of their rows. One that expired without being revoked gets a `sessionRemoved`. Returns how
+   * many sessions and further tickets went. A row is deleted by exactly one of n racers; one that another caller is writing
+   * may be left for the next sweep.
    */
   readonly sweep: (options: {
     readonly endedBeforeMillis: number

@@ -177,7 +177,10 @@ export interface IssueOptions {
   readonly lifetime?: Duration.Input | undefined
   /** The age past which no use keeps the session; never more than the setting `absoluteLifetime`. */
   readonly absoluteLifetime?: Duration.Input | undefined
-  /** The pairing link or the consent that the session comes from. What ends all that descends from its issuer ends the session. */
+  /**
+   * The pairing link or the consent that the session comes from. What ends all that descends from its issuer ends the
+   * session.
+   */
   readonly link?: { readonly linkId: string | null; readonly issuedBy: SessionId | null } | undefined
   /** The program that the session is granted to by consent. Its tokens are short-lived and refreshed. */
   readonly client?: SessionClient | undefined

@@ -1,10 +1,10 @@
 /**
  * Keeps the access state in SQLite or PostgreSQL.
  *
- * The tables are `<prefix>pairing_links`, `<prefix>sessions`, `<prefix>session_tickets`,
- * `<prefix>authorization_codes`, `<prefix>connect_clients`, `<prefix>connect_settings`, `<prefix>scoped_credentials`, `<prefix>access_feed` and `<prefix>access_feed_head`. Every change
- * appends to the feed in its transaction. On PostgreSQL a step locks rows first, in the order of their ids, and the feed's
- * head last, so two steps never wait for each other.
+ * The tables are `<prefix>pairing_links`, `<prefix>sessions`, `<prefix>session_tickets`, `<prefix>authorization_codes`,
+ * `<prefix>connect_clients`, `<prefix>connect_settings`, `<prefix>scoped_credentials`, `<prefix>access_feed` and
+ * `<prefix>access_feed_head`. Every change appends to the feed in its transaction. On PostgreSQL a step locks rows first, in
+ * the order of their ids, and the feed's head last, so two steps never wait for each other.
  *
  * @since 0.1.0
  */

@@ -1,6 +1,6 @@
 /**
- * Decides who may connect, through a relay or as a device of its own: a client asks, its owner decides, and the decision reaches everything that the
- * client has.
+ * Decides who may connect, through a relay or as a device of its own: a client asks, its owner decides, and the decision
+ * reaches everything that the client has.
  *
  * The policy is here once, over whichever {@link ConnectClientRepository} the host provides. A decision and what it ends
  * commit together; a grant is stored with the answer that it belongs to, so that one that was overtaken by a decision is
@@ -169,8 +169,9 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
   }) => Effect.Effect<RequestResult, ConnectClientError>
   /**
    * Decides about a client, named by its thumbprint or by a beginning of it that no other client has. What a client that is
-   * not approved has, and all that descends from it, ends in the same step. With `code`, the decision is about the request with that verification code
-   * only, and fails with {@link RequestChanged} if it is another one. Deciding the same twice is a success.
+   * not approved has, and all that descends from it, ends in the same step. With `code`, the decision is about the request
+   * with that verification code only, and fails with {@link RequestChanged} if it is another one. Deciding the same twice is
+   * a success.
    *
    * A device is approved with its code only ({@link CodeNeeded}), for the subject of the session that approves, and is
    * granted `scopes`: what it asks for, or less, and nothing that this session lacks ({@link ScopeNotGrantable}).

@@ -411,8 +411,8 @@ export const eventId = (seq: number, firstSeq: number | undefined): string =>
   firstSeq === undefined ? String(seq) : `${firstSeq}-${seq}`
 
 /**
- * Reads a cursor: the decimal number of the last event seen, or its id, or 0 to read from the beginning. Anything else, such as a
- * sign, an exponent, a leading zero or a number above 2^53 - 1, is none.
+ * Reads a cursor: the decimal number of the last event seen, or its id, or 0 to read from the beginning. Anything else, such
+ * as a sign, an exponent, a leading zero or a number above 2^53 - 1, is none.
  *
  * @category converting
  * @since 0.1.0

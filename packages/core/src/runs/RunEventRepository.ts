@@ -484,11 +484,12 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   /** Returns the store's time, by which leases are kept, in milliseconds since the epoch. */
   readonly now: Effect.Effect<number, RepositoryError>
   /**
-   * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. A run starts later than every
-   * run of its owner that was there before, by a millisecond at least, whatever the clock says. The slot of a thread is held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
+   * Creates a run with epoch 1 and a lease, or returns the one that has the same owner and key. A run starts later than
+   * every run of its owner that was there before, by a millisecond at least, whatever the clock says. The slot of a thread
+   * is held by a unique index: of n callers with different keys exactly one is answered `Created`, the others `ThreadBusy`;
    * of n callers with the same key exactly one is answered `Created`, the others `Existing`. A run that was aborted
-   * beforehand is created as already aborted, with its terminal event, and needs no slot. An owner with
-   * `maxRunning` runs is answered `TooMany`; callers at once may leave a few more.
+   * beforehand is created as already aborted, with its terminal event, and needs no slot. An owner with `maxRunning` runs is
+   * answered `TooMany`; callers at once may leave a few more.
    *
    * A thread that runs wait for is busy. With `whenBusy`, in the same transaction, the run is stored as queued, or the
    * slot's holder is ended and the run takes its place, before all that wait.
@@ -562,7 +563,9 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly leaseMillis: number
     readonly forward?: boolean | undefined
   }) => Effect.Effect<HeartbeatOutcome, RepositoryError>
-  /** Raises the epoch of a run that an engine executes, counts the start, and begins a lease. Every earlier writer is fenced. */
+  /**
+   * Raises the epoch of a run that an engine executes, counts the start, and begins a lease. Every earlier writer is fenced.
+   */
   readonly activate: (options: {
     readonly runId: string
     readonly leaseMillis: number
@@ -595,8 +598,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly maxEpoch: number
   }) => Effect.Effect<ReadonlyArray<TakenRun>, RepositoryError>
   /**
-   * Ends a run that has not ended as aborted, with its terminal event, by any writer; raises its epoch. With an `ownerKey`, a run
-   * of another owner is unknown.
+   * Ends a run that has not ended as aborted, with its terminal event, by any writer; raises its epoch. With an `ownerKey`,
+   * a run of another owner is unknown.
    */
   readonly abort: (options: {
     readonly runId: string
@@ -627,8 +630,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly idempotencyKey: string
   }) => Effect.Effect<Option.Option<RunRow>, RepositoryError>
   /**
-   * Returns the running run of an owner's thread, else the one that waits longest, else the one that ended last, if that was within `windowMillis`, counted
-   * from its completion, else its last heartbeat, else its start.
+   * Returns the running run of an owner's thread, else the one that waits longest, else the one that ended last, if that was
+   * within `windowMillis`, counted from its completion, else its last heartbeat, else its start.
    */
   readonly activeForThread: (options: {
     readonly ownerKey: string
@@ -652,7 +655,9 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     readonly threadId?: string | undefined
     readonly which: FollowedRuns
   }) => Effect.Effect<ReadonlyArray<RunRow>, RepositoryError>
-  /** Returns when the newest run of each of some owners was started; owners without a run whose events are kept are left out. */
+  /**
+   * Returns when the newest run of each of some owners was started; owners without a run whose events are kept are left out.
+   */
   readonly newestStarts: (
     ownerKeys: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyMap<string, number>, RepositoryError>
@@ -667,8 +672,9 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
     runIds: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<RunHead>, RepositoryError>
   /**
-   * Ends at most `limit` queued or running runs whose lease has expired, and which wait for no taker, as failed, with the terminal event `data`, and raises their
-   * epochs. Racing with a heartbeat, either the lease is extended and the run lives, or the heartbeat is refused.
+   * Ends at most `limit` queued or running runs whose lease has expired, and which wait for no taker, as failed, with the
+   * terminal event `data`, and raises their epochs. Racing with a heartbeat, either the lease is extended and the run lives,
+   * or the heartbeat is refused.
    */
   readonly reap: (
     options: StaleEnd & { readonly limit: number }
@@ -686,7 +692,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   /**
    * Hints that runs may have events that were not there before, whichever process wrote them: `anything` when it has begun
    * to listen, then after each commit, or some of them together, the runs with their last numbers, the owners of new runs
-   * with the times of their start, or `anything`. It fails when hints may have been lost; a reader is then out of date until it has subscribed again and read.
+   * with the times of their start, or `anything`. It fails when hints may have been lost; a reader is then out of date until
+   * it has subscribed again and read.
    */
   readonly wakeups: Stream.Stream<WakeUps.WakeUp, RepositoryError>
 }>()("@sallyport/core/runs/RunEventRepository") {}

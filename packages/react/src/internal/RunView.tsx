@@ -54,7 +54,8 @@ const describe = (run: FollowedRun, isLost: boolean, isStopped: boolean): string
  * **Details**
  *
  * A program that writes `progress` with its events (see `RunProgress` of `@sallyport/core/runs/Run`) gets a bar, and so does
- * one whose `total` of events is known; of the others the events are counted. `children` stand beside `Stop`, such as the button that starts a run.
+ * one whose `total` of events is known; of the others the events are counted. `children` stand beside `Stop`, such as the
+ * button that starts a run.
  *
  * @category components
  * @since 0.1.0

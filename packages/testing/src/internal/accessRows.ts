@@ -65,7 +65,9 @@ export const linkRow = (id: string, fields?: Partial<PairingLinkRow>): PairingLi
 
 let redemptions = 0
 
-/** Redeems the link of an id for a new session, which asks for all that {@link linkRow} grants unless `fields` say otherwise. */
+/**
+ * Redeems the link of an id for a new session, which asks for all that {@link linkRow} grants unless `fields` say otherwise.
+ */
 export const redemption = (id: string, fields?: Partial<SessionRow>): Redemption => ({
   codeDigest: `code-digest-of-${id}`,
   session: sessionRow(`session-${++redemptions}-of-${id}`, fields),

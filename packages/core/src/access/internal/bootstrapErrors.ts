@@ -250,7 +250,8 @@ export class WeakCredential extends Schema.TaggedError<WeakCredential>()("WeakCr
 }
 
 /**
- * Reports that the store, or the one of the signing keys, could not answer. Nothing was used up, and the call can be made again.
+ * Reports that the store, or the one of the signing keys, could not answer. Nothing was used up, and the call can be made
+ * again.
  *
  * @category errors
  * @since 0.1.0

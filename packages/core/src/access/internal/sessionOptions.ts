@@ -29,8 +29,8 @@ export class InvalidSessionCredentialOptions extends Schema.TaggedError<InvalidS
  */
 export interface Options {
   /**
-   * How long a session lasts after its last renewal: its idle timeout. Activity less than a renewal interval after one starts none, so a
-   * session is sure to survive a pause of `lifetime` less `renewalInterval`. Default 30 days.
+   * How long a session lasts after its last renewal: its idle timeout. Activity less than a renewal interval after one
+   * starts none, so a session is sure to survive a pause of `lifetime` less `renewalInterval`. Default 30 days.
    */
   readonly lifetime?: Duration.Input | undefined
   /** How often at most an active session's row is written. Default 1/30 of the lifetime. */

@@ -1,9 +1,9 @@
 /**
  * Keeps connect clients in the table `<prefix>connect_clients`, and the security mode in `<prefix>connect_settings`.
  *
- * On PostgreSQL a step takes its locks in one order: the row of the mode, clients, sessions by id, tickets by digest, links by
- * id, the same again for each generation that descends from these sessions, the feed's head. The first makes the steps on the clients of a store follow each other, so that a verdict on what was
- * read is one on what is written.
+ * On PostgreSQL a step takes its locks in one order: the row of the mode, clients, sessions by id, tickets by digest, links
+ * by id, the same again for each generation that descends from these sessions, the feed's head. The first makes the steps on
+ * the clients of a store follow each other, so that a verdict on what was read is one on what is written.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
