@@ -192,10 +192,10 @@ const grow = (total: number) =>
     const sql = yield* SqlClient.SqlClient
     yield* sql.unsafe(
       `INSERT INTO sallyport_runs (run_id, thread_id, owner_key, owner_subject, idempotency_key, request_digest, status,
-        epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count, metadata, open_questions)
+        epoch, started_at_millis, completed_at_millis, end_seq, event_count, byte_count, metadata, open_questions)
       WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < ${total})
       SELECT 'filler ' || value, 'thread ' || (value % 1000), 'filler', 'filler', value, '', 'succeeded', 1,
-        1800000000000 + value, 1800000000000 + value, 1, 1, 0, 0, '{}', 0 FROM n`
+        1800000000000 + value, 1800000000000 + value, 1, 0, 0, '{}', 0 FROM n`
     )
   })
 
