@@ -99,7 +99,7 @@ describe("pages of other origins", () => {
       }
     }))
 
-  it.live("HTTP-02: the page of the public URL is one of the server, and the same host without TLS is told why it is not", () =>
+  it.live("HTTP-02 HTTP-08 C-41: the page of the public URL is one of the server, and the same host without TLS is told why it is not", () =>
     Effect.gen(function*() {
       const server = yield* start({ publicUrl: "https://ide.example.com" })
       const origin = "https://ide.example.com"
