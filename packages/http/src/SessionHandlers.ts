@@ -453,8 +453,8 @@ export const layer = HttpApiBuilder.group(
           }, (reason) => Effect.die(reason))
         )
         // Under a prefix, if the server is mounted there.
-        const path = yield* Address.target
-        const page = base + path.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/connections")
+        const path = (yield* Address.target).replace(/\?.*/s, "")
+        const page = base + path.replace(/\/oauth\/device_authorization\/?$/, "/connections")
         return {
           device_code: given.deviceCode,
           user_code: given.userCode,
