@@ -454,7 +454,7 @@ export const layer = HttpApiBuilder.group(
         )
         // Under a prefix, if the server is mounted there.
         const path = yield* Address.target
-        const page = base + path.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/connections")
+        const page = base + path.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/device")
         return {
           device_code: given.deviceCode,
           user_code: given.userCode,
