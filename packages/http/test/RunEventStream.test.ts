@@ -1,11 +1,22 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as NodeStream from "@effect/platform-node/NodeStream"
+import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as HttpBody from "effect/http/HttpBody"
+import * as HttpEffect from "effect/http/HttpEffect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import { EventSource } from "eventsource"
+import * as Http from "node:http"
 import * as Net from "node:net"
-import { bearer, eventsOf, follow, type Server, type ServerOptions, start as startServer } from "./support.ts"
+import { constants, createDeflateRaw, createInflateRaw } from "node:zlib"
+import { bearer, eventsOf, follow, raw, type Server, type ServerOptions, start as startServer } from "./support.ts"
 
 const owner = { subject: "owner" }
 
@@ -309,6 +320,202 @@ describe.each([["written to the connection", true], ["through a stream", false]]
         const before = reads()
         socket.resume()
         yield* Effect.repeat(Effect.sleep("5 millis"), { until: () => reads() > before })
+      }))
+
+    it.live("RUN-08 SESS-08: that reads late gets what it missed in order, and then why it gets no more", () =>
+      Effect.gen(function*() {
+        const server = yield* start({ runs: { pageSize: 16, maxTailBytes: 1_000_000 } })
+        const run = yield* begin(server)
+        const { session, token } = yield* Effect.orDie(
+          server.sessions.issue({ subject: "owner", scopes: ["runs:read"], method: "bearer-access-token" })
+        )
+        const late = yield* follow(server.port, { path: run.path, headers: bearer(Redacted.value(token)) })
+        yield* late.until((text) => text !== "")
+        late.response.pause()
+        const other = yield* follow(server.port, { path: run.path, headers: bearer(yield* server.token()) })
+        yield* other.until((text) => text !== "")
+        const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, n) => String(from + n))
+        for (let n = 0; n < 100; n++) yield* run.append("x".repeat(100_000))
+        // Who reads is not held up, and misses nothing.
+        assert.deepStrictEqual(ids(yield* other.until((text) => eventsOf(text).length === 100)), numbers(1, 101))
+        late.response.resume()
+        assert.deepStrictEqual(ids(yield* late.until((text) => eventsOf(text).length === 100)), numbers(1, 101))
+
+        late.response.pause()
+        for (let n = 0; n < 100; n++) yield* run.append("x".repeat(100_000))
+        yield* other.until((text) => eventsOf(text).length === 200)
+        yield* Effect.orDie(server.sessions.revoke(session.id, "operator"))
+        late.response.resume()
+        const { how, text } = yield* late.ended
+        assert.strictEqual(how, "complete")
+        const events = eventsOf(text)
+        assert.deepStrictEqual(events.slice(0, -1).map(({ id }) => id), numbers(1, events.length))
+        assert.include(events.at(-1)?.data, "session_ended")
+        yield* run.finish
+        assert.strictEqual((yield* other.ended).how, "complete")
+      }))
+  })
+
+  describe("a host", () => {
+    /** Changes the bodies of answers, as a middleware of a host's does. */
+    const changing = (change: (body: Stream.Stream<Uint8Array, unknown>) => Stream.Stream<Uint8Array, unknown>) =>
+      HttpRouter.middleware(
+        Effect.succeed((httpEffect) =>
+          Effect.map(httpEffect, (response) => {
+            const { body } = response
+            return body._tag === "Stream"
+              ? HttpServerResponse.setBody(response, HttpBody.stream(change(body.stream), body.contentType))
+              : response
+          })
+        ),
+        { global: true }
+      )
+
+    it.live("HTTP-04: keeps its own headers, for HEAD too, and what it has set for other origins", () =>
+      Effect.gen(function*() {
+        const stamped = HttpRouter.middleware(
+          Effect.succeed((httpEffect) =>
+            Effect.andThen(
+              HttpEffect.appendPreResponseHandler((_request, response) =>
+                Effect.succeed(HttpServerResponse.setHeader(response, "x-late", "late"))
+              ),
+              Effect.map(httpEffect, HttpServerResponse.setHeader("x-host", "host"))
+            )
+          ),
+          { global: true }
+        )
+        const server = yield* start({
+          routes: Layer.mergeAll(Sallyport.layer(), stamped, HttpRouter.cors({ allowedOrigins: ["https://app.test"] }))
+        })
+        const run = yield* begin(server)
+        const headers = { ...bearer(yield* server.token()), origin: "https://app.test" }
+        const stream = yield* follow(server.port, { path: run.path, headers })
+        yield* run.append(1)
+        yield* stream.until((text) => eventsOf(text).length === 1)
+        for (const answer of [stream, yield* server.send({ method: "HEAD", path: run.path, headers })]) {
+          assert.deepInclude(answer.headers, {
+            "access-control-allow-origin": "https://app.test",
+            "x-host": "host",
+            "x-late": "late",
+            "x-content-type-options": "nosniff",
+            "content-type": "text/event-stream"
+          })
+        }
+      }))
+
+    it.live("HTTP-04: sees chunks before they are sent, all of them if it changes the first", () =>
+      Effect.gen(function*() {
+        const seen: Array<Uint8Array> = []
+        const upper = (chunk: Uint8Array) => Buffer.from(Buffer.from(chunk).toString().toUpperCase())
+        for (const change of [(chunk: Uint8Array) => chunk, upper]) {
+          const look = changing(Stream.map((chunk) => {
+            seen.push(chunk)
+            return change(chunk)
+          }))
+          const server = yield* start({ routes: Layer.merge(Sallyport.layer(), look) })
+          const run = yield* begin(server)
+          const stream = yield* follow(server.port, { path: run.path, headers: bearer(yield* server.token()) })
+          yield* stream.until((text) => text !== "")
+          yield* run.append("a")
+          yield* stream.until((text) => text.includes(change === upper ? "DATA: \"A\"" : "data: \"a\""))
+          assert.strictEqual(seen.length, directly && change !== upper ? 1 : 2)
+          seen.length = 0
+        }
+      }))
+
+    it.live("HTTP-04: compresses what is sent, in the router or below it", () =>
+      Effect.gen(function*() {
+        const deflating = () => {
+          const deflate = createDeflateRaw({ flush: constants.Z_SYNC_FLUSH })
+          return {
+            deflate,
+            chunks: NodeStream.fromReadable<Uint8Array, Error>({
+              evaluate: () => deflate,
+              onError: (cause) => new Error(String(cause))
+            })
+          }
+        }
+        const inRouter = changing((body) => {
+          const { chunks, deflate } = deflating()
+          return Stream.merge(
+            chunks,
+            Stream.drain(Stream.onEnd(
+              Stream.mapEffect(body, (chunk) => Effect.sync(() => deflate.write(chunk))),
+              Effect.sync(() => deflate.end())
+            ))
+          )
+        })
+        const below = (response: Http.ServerResponse) => {
+          const deflate = createDeflateRaw({ flush: constants.Z_SYNC_FLUSH })
+          const { end, write } = response
+          deflate.on("data", (chunk: Buffer) => Reflect.apply(write, response, [chunk])).on("end", () =>
+            Reflect.apply(end, response, []))
+          response.write = (chunk: unknown) =>
+            deflate.write(chunk)
+          response.end = () => {
+            deflate.end()
+            return response
+          }
+        }
+        for (const options of [{ routes: Layer.merge(Sallyport.layer(), inRouter) }, { onResponse: below }]) {
+          const server = yield* start(options)
+          const run = yield* begin(server)
+          const headers = bearer(yield* server.token())
+          const inflate = createInflateRaw()
+          let text = ""
+          inflate.on("data", (chunk: Buffer) => {
+            text += chunk.toString()
+          })
+          yield* Effect.acquireRelease(
+            Effect.sync(() =>
+              Http.get(
+                { port: server.port, path: run.path, headers, agent: false },
+                (response) => response.pipe(inflate)
+              )
+            ),
+            (request) => Effect.sync(() => request.destroy())
+          )
+          const until = (condition: () => boolean) => Effect.repeat(Effect.sleep("5 millis"), { until: condition })
+          yield* until(() => text.startsWith("retry"))
+          for (const n of [1, 2, 3]) {
+            yield* run.append(n)
+            yield* until(() => eventsOf(text).length === n)
+          }
+          yield* run.finish
+          yield* until(() => ids(text).at(-1) === "4")
+        }
+      }))
+
+    it.live("HTTP-04: serves clients of HTTP/1.0, pipelined requests, and one stream after another on a connection", () =>
+      Effect.gen(function*() {
+        const server = yield* start()
+        const run = yield* begin(server)
+        yield* run.append(1, 2)
+        const authorization = `Host: 127.0.0.1\r\nAuthorization: Bearer ${yield* server.token()}\r\n`
+        const reading = (text: string) => Effect.forkScoped(raw(server.port, text), { startImmediately: true })
+        const get = (path: string, more = "") => `GET ${path} HTTP/1.1\r\n${authorization}${more}\r\n`
+        const old = yield* reading(`GET ${run.path} HTTP/1.0\r\n${authorization}\r\n`)
+        const several = yield* reading(
+          get(run.path) + get("/api/auth/session") + get(run.path, "Last-Event-ID: 1\r\nConnection: close\r\n")
+        )
+        yield* Effect.repeat(Effect.sleep("5 millis"), { until: () => server.connections() === 2 })
+        yield* Effect.sleep("100 millis")
+        yield* run.append(3)
+        yield* run.finish
+        const answer = yield* Fiber.join(old)
+        assert.deepStrictEqual(ids(answer.slice(answer.indexOf("\r\n\r\n") + 4)), ["1", "2", "3", "4"])
+        const answers = (yield* Fiber.join(several)).split("HTTP/1.1 200 OK\r\n").slice(1)
+        assert.lengthOf(answers, 3)
+        /** Reads the chunks of a body, which have to be whole. */
+        const unframed = (text: string): string => {
+          const [, size = "", rest = ""] = /^([0-9a-f]+)\r\n([^]*)$/.exec(text) ?? []
+          const length = Number.parseInt(size, 16)
+          assert.strictEqual(rest.slice(length, length + 2), "\r\n", text)
+          return length === 0 ? "" : rest.slice(0, length) + unframed(rest.slice(length + 2))
+        }
+        const bodyIds = (answer = "") => ids(unframed(answer.slice(answer.indexOf("\r\n\r\n") + 4)))
+        assert.deepStrictEqual(bodyIds(answers[0]), ["1", "2", "3", "4"])
+        assert.deepStrictEqual(bodyIds(answers[2]), ["2", "3", "4"])
       }))
   })
 })

@@ -138,6 +138,8 @@ export type Routes = Layer.Layer<
 export interface ServerOptions {
   /** Whether streams of events are written to the connection by what appends the event; by default they are. */
   readonly directly?: boolean | undefined
+  /** Is given each response before the server is, as a host's own middleware below it. */
+  readonly onResponse?: ((response: Http.ServerResponse) => void) | undefined
   /** Logs each request, as Effect's server does by default. */
   readonly logRequests?: boolean | undefined
   readonly policy?: AuthPolicy.Kind | undefined
@@ -226,7 +228,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
         Http.createServer().on("connection", (socket) => {
           sockets.add(socket)
           socket.on("close", () => sockets.delete(socket))
-        }), {
+        }).on("request", (_request, response) => options.onResponse?.(response)), {
         host: options.host ?? "127.0.0.1",
         port: 0,
         gracefulShutdownTimeout: options.gracefulShutdownTimeout ?? "2 seconds",
