@@ -42,6 +42,7 @@ import {
   type WriterRefused
 } from "./RunEventRepository.ts"
 import { isEnded } from "./Run.ts"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -723,8 +724,8 @@ export const make: (
         WHEN workflow IS NULL THEN lease_expires_at_millis ELSE ${now} - 1 END
       WHERE run_id = ? RETURNING ${runColumns}`
     )
-    const answeredOf = statement<{ readonly name: string }>(
-      `SELECT name FROM ${questions} WHERE run_id = ? AND value IS NOT NULL`
+    const answeredOf = statement<{ readonly runId: string; readonly name: string }>(
+      `SELECT run_id AS "runId", name FROM ${questions} WHERE ${amongIds} AND value IS NOT NULL`
     )
 
     const ask = Effect.fnUntraced(function*(
@@ -832,18 +833,19 @@ export const make: (
       WHERE ${alive} AND ${amongPicked} RETURNING run_id AS "runId"`
     ))
     // A lease is begun before the answers are read, so that one which comes in between ends that lease.
-    const wake = ({ leaseMillis, limit }: { readonly limit: number; readonly leaseMillis: number }) =>
-      Effect.flatMap(
-        write("find runs to wake")(quiet([limit, leaseMillis])),
-        (found) =>
-          Effect.forEach(found, ({ runId }) =>
-            Effect.map(kit.read("read the answers of a run")(answeredOf([runId])), (answered): QuietRun => ({
-              runId,
-              answered: answered.map(({ name }) =>
-                name
-              )
-            })))
+    const wake = Effect.fnUntraced(function*(options: { readonly limit: number; readonly leaseMillis: number }) {
+      const found = yield* write("find runs to wake")(quiet([options.limit, options.leaseMillis]))
+      if (found.length === 0) return []
+      const runIds = JSON.stringify(found.map(({ runId }) => runId))
+      const answers = Arr.groupBy(
+        yield* kit.read("read the answers of runs")(answeredOf([runIds])),
+        ({ runId }) => runId
       )
+      return found.map(({ runId }): QuietRun => ({
+        runId,
+        answered: (answers[runId] ?? []).map(({ name }) => name)
+      }))
+    })
 
     // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
     const reap = ending(
