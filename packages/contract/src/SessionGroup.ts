@@ -2,7 +2,7 @@
  * Describes the endpoints with which a device signs in, lists its sessions, and signs out.
  */
 import { AccessScope } from "@sallyport/core/access/AccessScope"
-import { SessionId } from "@sallyport/core/access/Session"
+import { SessionEnd, SessionId } from "@sallyport/core/access/Session"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
@@ -94,7 +94,12 @@ export const machineTokenType = "urn:sallyport:token-type:machine-token"
  */
 export const SessionState = Schema.Union([
   Schema.Struct({ authenticated: Schema.Literal(true), policy: PolicyView, session: SessionView }),
-  Schema.Struct({ authenticated: Schema.Literal(false), policy: PolicyView })
+  Schema.Struct({
+    authenticated: Schema.Literal(false),
+    policy: PolicyView,
+    /** How the session of the caller's cookie has ended, if it was a session, for a day after its end. */
+    ended: Schema.optionalKey(SessionEnd)
+  })
 ])
 
 /**

@@ -297,6 +297,17 @@ const onlyUnavailable = <A, R>(effect: Effect.Effect<A, SessionCredentialError, 
     SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
   }, (reason) => Effect.die(reason))
 
+/** Tells a browser how the session of its cookie has ended. */
+const endOfCookie = Effect.gen(function*() {
+  const { secureCookies } = yield* AuthPolicy
+  const sessions = yield* SessionCredentialService
+  for (const token of SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, secureCookies)) {
+    const ended = yield* onlyUnavailable(sessions.findEnd(token))
+    if (Option.isSome(ended)) return { ended: ended.value }
+  }
+  return {}
+})
+
 /**
  * Provides the handlers of the group `session`.
  *
@@ -325,7 +336,7 @@ export const layer = HttpApiBuilder.group(
         )
         const policy = yield* policyView
         return Option.isNone(session)
-          ? { authenticated: false as const, policy }
+          ? { authenticated: false as const, policy, ...(yield* endOfCookie) }
           : { authenticated: true as const, policy, session: Wire.sessionView(session.value, session.value.id) }
       }, provideServices),
       bootstrap: Effect.fn(function*({ payload }) {
@@ -461,8 +472,8 @@ export const layer = HttpApiBuilder.group(
           }, (reason) => Effect.die(reason))
         )
         // Under a prefix, if the server is mounted there.
-        const path = yield* Address.target
-        const page = base + path.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/device")
+        const path = (yield* Address.target).replace(/\?.*/s, "")
+        const page = base + path.replace(/\/oauth\/device_authorization\/?$/, "/device")
         return {
           device_code: given.deviceCode,
           user_code: given.userCode,

@@ -28,7 +28,7 @@ const links = ({ connections, start }: Place): ReadonlyArray<readonly [title: st
   ["Connections", connections]
 ]
 
-/** Names the server, and leads to the other pages; where there is one question, it tells the address instead. */
+/** Names the server, and leads to the other pages; if there is one question, it tells the address instead. */
 const Head = ({ place }: { readonly place: Place }) => {
   const isGate = [place.pair, place.device].some((gate) => location.pathname === new URL(gate, location.href).pathname)
   return (

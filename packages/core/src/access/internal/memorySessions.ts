@@ -16,6 +16,7 @@ import {
   refreshed,
   type RefreshOutcome,
   refreshVerdict,
+  revocationOf,
   type RevocationTarget,
   scopeVerdict,
   type SessionCredentialRepository,
@@ -46,7 +47,11 @@ export const end = (
     nowMillis
   )
   for (const row of ends.sessions) {
-    state.sessions.set(row.id, { ...row, revokedAtMillis: nowMillis })
+    state.sessions.set(row.id, {
+      ...row,
+      revokedAtMillis: nowMillis,
+      revokedBy: revocationOf(target, change, !isTarget(target, row))
+    })
     dropTickets(state, row.id)
     append(state, { _tag: "sessionRemoved", id: row.id, subject: row.subject, reason: "revoked" }, change)
   }
