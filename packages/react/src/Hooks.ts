@@ -193,6 +193,11 @@ export const useConnections = (): {
     options?: { readonly descendants?: boolean }
   ) => Effect.Effect<EndedView, ClientError, Access.Access>
   readonly revokeOthers: Effect.Effect<EndedView, ClientError, Access.Access>
+  /** Grants a device some of the scopes that it asks for; none turn it away. */
+  readonly answerScopes: (
+    id: string,
+    answer: Parameters<Access.Access["Service"]["answerScopes"]>[1]
+  ) => Effect.Effect<SessionView, ClientError, Access.Access>
   /** Gives a device a name. */
   readonly rename: (id: string, label: string) => Effect.Effect<SessionView, ClientError, Access.Access>
   readonly issueLink: (options: Access.LinkOptions) => Effect.Effect<Access.IssuedLink, ClientError, Access.Access>
@@ -203,6 +208,8 @@ const connections = {
   revoke: (id: string, options?: { readonly descendants?: boolean }) =>
     Access.Access.use((access) => access.revokeSession(SessionId.make(id), options)),
   revokeOthers: Access.Access.use((access) => access.revokeOtherSessions),
+  answerScopes: (id: string, answer: Parameters<Access.Access["Service"]["answerScopes"]>[1]) =>
+    Access.Access.use((access) => access.answerScopes(SessionId.make(id), answer)),
   rename: (id: string, label: string) => Access.Access.use((access) => access.renameSession(SessionId.make(id), label)),
   issueLink: (options: Access.LinkOptions) => Access.Access.use((access) => access.issueLink(options)),
   revokeLink: (id: string) => Access.Access.use((access) => access.revokeLink(id))

@@ -186,6 +186,46 @@ describe("an owner's decisions in a browser", () => {
   )
 
   it.live(
+    "SESS-18 L-37: shows what a program may do and asks for beside it, and grants some of it at a click, which the activity tells",
+    () =>
+      Effect.gen(function*() {
+        const { page, posts, problems, server, token } = yield* opened()
+        const code = yield* Backend.post(server, "/api/auth/pairing-links", token, {
+          scopes: ["runs:read"],
+          label: "CI machine"
+        })
+        const machine = (yield* Backend.exchange(server, code.json<{ readonly code: string }>().code))
+          .json<{ readonly access_token: string }>().access_token
+        const ask = Backend.post(server, "/api/auth/session/scopes", machine, {
+          scopes: ["runs:operate", "credentials:read"]
+        })
+        const abort = Backend.post(server, "/api/threads/none/abort", machine, {})
+        const settled = step(() => page.waitForSelector("#asking button[aria-disabled=false]"))
+        assert.strictEqual((yield* abort).status, 403)
+        assert.strictEqual((yield* ask).status, 200)
+        yield* text(page, /Asking for more[^]*CI machine[^]*May watch runs[^]*It asks to do this as well/)
+        yield* text(page, /CI machine asks to do more: start and stop runs and see which credentials are set\./)
+        yield* axe(page, "asking")
+        posts.length = 0
+        yield* step(() => page.locator("#asking").getByLabel("See which credentials are set").uncheck())
+        yield* settled
+        yield* step(() => page.getByRole("button", { name: "Allow CI machine to do more", exact: true }).dblclick())
+        yield* step(() => page.waitForSelector("#asking", { state: "detached" }))
+        assert.lengthOf(posts, 1)
+        assert.notInclude([401, 403], (yield* abort).status)
+        yield* text(page, /owner let CI machine do more\. It may watch, start and stop runs\./)
+        yield* ask
+        yield* text(page, /Asking for more/)
+        yield* settled
+        yield* step(() => page.getByRole("button", { name: "Don’t allow CI machine to do more" }).click())
+        yield* step(() => page.waitForSelector("#asking", { state: "detached" }))
+        yield* text(page, /owner did not let CI machine do more\./)
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
+  it.live(
     "L-36 L-37 CONN-08 CONN-10: shows who waits on a server of this machine only, decides once, and blocks with a reason",
     () =>
       Effect.gen(function*() {

@@ -148,12 +148,19 @@ export const decided = (statuses: ReadonlyArray<string>): string =>
 /** Says what has changed of a device that was in before. */
 const changed = (
   who: string,
-  { device, scopes }: FeedSession,
+  { device, scopeRequest, scopes }: FeedSession,
   before: Option.Option<FeedSession>
 ): string => {
   const name = deviceName(device)
+  const asked = Option.getOrUndefined(before)?.scopeRequest ?? null
+  if (scopeRequest && scopeRequest.requestedAt.epochMilliseconds !== asked?.requestedAt.epochMilliseconds) {
+    return `${name} asks to do more: ${doing(scopeRequest.scopes)}.`
+  }
   if (Option.isNone(before)) return `${name} has changed. It may ${doing(scopes)}.`
   const old = deviceName(before.value.device)
+  if (asked !== null && !scopeRequest && scopes.every((scope) => before.value.scopes.includes(scope))) {
+    return `${who} did not let ${name} do more.`
+  }
   if (old !== name) return `${who} renamed ${old} to ${name}.`
   return scopes.every((scope) => before.value.scopes.includes(scope))
     ? `${name} was used, and stays.`
