@@ -18,6 +18,9 @@ export default defineConfig({
   vite: { build: { chunkSizeWarningLimit: 8_000 } },
   // The text of others holds `<A>`, which is no HTML.
   markdown: { html: false },
+  // Its table takes the place of the outline.
+  transformPageData: ({ frontmatter, relativePath }) =>
+    relativePath === "comparisons.md" ? { frontmatter: { ...frontmatter, aside: false } } : {},
   themeConfig: {
     search: { provider: "local" },
     nav: [

@@ -1,6 +1,6 @@
 /** Makes the reference of the API from the doc comments: a page for each module, its exports by `@category`. */
 import { globSync, readFileSync, writeFileSync } from "node:fs"
-import { join } from "node:path/posix"
+import { basename, join } from "node:path/posix"
 import {
   Application,
   Comment,
@@ -19,10 +19,16 @@ const order = ["services", "constructors", "layers", "combinators", "getters", "
 /** How many lines of a declaration are shown. */
 const mostLines = 120
 
+/** Returns what the comment at the head of a module says. typedoc takes it for that of the first import. */
+const headComment = (file: string): string =>
+  (/^(?:#!.*\n)?\/\*\*([^]*?)\*\//.exec(sourceOf(file).text)?.[1] ?? "").replaceAll(/^ *\* ?/gm, "").trim()
+
 interface Module {
   /** As in `@sallyport/core/runs/RunEventLog`. */
   readonly specifier: string
   readonly address: string
+  /** What the module is for. */
+  readonly about: string
   readonly reflection: DeclarationReflection
 }
 
@@ -101,12 +107,18 @@ export const reference = async (): Promise<ReadonlyArray<string>> => {
 
   const modules = (project.getChildrenByKind(ReflectionKind.Module)).map((reflection): Module => {
     const path = reflection.name.replace(/^(\w[\w-]*)\/src\//, "$1/")
-    return { specifier: `@sallyport/${path}`, address: `/api/${path}`, reflection }
+    const address = `/api/${path}`
+    const names = new Set(reflection.children?.map(({ name }) => name))
+    const about = headComment(join(root, "packages", `${reflection.name}.ts`)).replaceAll(
+      /\{@link (\w+)\}/g,
+      (_, name) => names.has(name) ? `[\`${name}\`](${address}#${basename(path)}-${name})` : `\`${name}\``
+    )
+    return { specifier: `@sallyport/${path}`, address, about, reflection }
   })
   const addresses = new Map<number, string>()
   for (const { address, reflection } of modules) {
     for (const child of reflection.children ?? []) {
-      addresses.set(child.id, `${address}#${reflection.name.replace(/^.*\//, "")}-${child.name}`)
+      addresses.set(child.id, `${address}#${basename(address)}-${child.name}`)
     }
   }
 
@@ -137,7 +149,7 @@ export const reference = async (): Promise<ReadonlyArray<string>> => {
     ].filter((part) => part !== "").join("\n\n")
   }
 
-  for (const { address, reflection, specifier } of modules) {
+  for (const { about, address, reflection, specifier } of modules) {
     // A type and a value of one name are told of together.
     const byName = Map.groupBy(
       (reflection.children ?? []).filter((child) => child.kind !== ReflectionKind.Reference),
@@ -152,12 +164,12 @@ export const reference = async (): Promise<ReadonlyArray<string>> => {
       [
         `# ${name}`,
         `\`\`\`ts\nimport * as ${name} from "${specifier}"\n\`\`\``,
-        textOf(reflection.comment),
+        about,
         ...categories.flatMap(([category, members]) => [
           `## ${capital(category)}`,
           ...members.map(([member, all]) => describe(name, member, all))
         ])
-      ].join("\n\n")
+      ].filter((part) => part !== "").join("\n\n")
     )
   }
 
@@ -168,7 +180,8 @@ export const reference = async (): Promise<ReadonlyArray<string>> => {
     items: modules.map(({ address, specifier }) => ({ text: specifier.slice(name.length + 1), link: address }))
   }))
   writeFileSync(join(staged, "api/sidebar.json"), JSON.stringify(sidebar))
-  const firstSentence = (comment: Comment | undefined) => /^[^]*?[.:](?=\s|$)/.exec(textOf(comment))?.[0] ?? ""
+  const firstSentence = (about: string) =>
+    (/^[^]*?[.:](?=\s|$)/.exec(about)?.[0] ?? about).replace(/:$/, ".").replaceAll("\n", " ").replaceAll("|", "\\|")
   write(
     "/api/index",
     [
@@ -180,10 +193,8 @@ export const reference = async (): Promise<ReadonlyArray<string>> => {
           "",
           "| module | |",
           "| --- | --- |",
-          ...modules.map(({ address, reflection, specifier }) =>
-            `| [\`${specifier.slice(name.length + 1)}\`](${address}) | ${
-              firstSentence(reflection.comment).replaceAll("\n", " ").replaceAll("|", "\\|")
-            } |`
+          ...modules.map(({ about, address, specifier }) =>
+            `| [\`${specifier.slice(name.length + 1)}\`](${address}) | ${firstSentence(about)} |`
           )
         ].join("\n")
       )
