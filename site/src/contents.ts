@@ -1,6 +1,6 @@
 /** Says which files of the repository are pages of the site, where they stand in it, and in which order. */
 import { globSync } from "node:fs"
-import { basename, join } from "node:path/posix"
+import { basename, dirname, join } from "node:path/posix"
 
 /** The directory of the repository. */
 export const root = join(import.meta.dirname.replaceAll("\\", "/"), "../..")
@@ -111,8 +111,9 @@ export const sections: ReadonlyArray<Section> = [
   },
   {
     title: "Examples",
-    pages: ["agent-run", "chat", "connect", "github-import", "keyvalue-adapter", "react-host"]
-      .map((name) => readme(`examples/${name}`, name))
+    pages: globSync("examples/*/README.md", { cwd: root }).map((file) => file.replaceAll("\\", "/")).sort()
+      .filter((file) => file !== "examples/desktop-backend/README.md")
+      .map((file) => page(file, basename(dirname(file))))
   },
   { title: "Errors", pages: folder("errors", (name) => name === "README" ? "All of them" : name) }
 ]
