@@ -79,7 +79,8 @@ const session = (id: string) => ({
   expiresAtMillis: 9_000,
   lifetimeMillis: null,
   absoluteExpiresAtMillis: null,
-  revokedAtMillis: null
+  revokedAtMillis: null,
+  revokedBy: null
 })
 
 const address = { ownerKey: "ada", path: "a" }

@@ -82,7 +82,8 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       expires_at_millis ${millis} NOT NULL CHECK (expires_at_millis >= 0),
       lifetime_millis ${millis} CHECK (lifetime_millis > 0),
       absolute_expires_at_millis ${millis} CHECK (absolute_expires_at_millis >= expires_at_millis),
-      revoked_at_millis ${millis} CHECK (revoked_at_millis >= 0)
+      revoked_at_millis ${millis} CHECK (revoked_at_millis >= 0),
+      revoked_by TEXT
     )`,
     `CREATE INDEX ${
       table("sessions_redemption")

@@ -80,8 +80,9 @@ export const make = (kit: SqlKit, append: Append, has: {
         const row = Option.getOrUndefined(yield* byDigestLocked([presented.codeDigest]))
         const reason = codeRefusal(row, { ...presented, proofKeyThumbprint, nowMillis })
         if (row !== undefined && row.sessionId !== null && reason === "used") {
-          const { changes } = yield* has.ends.end({ _tag: "Session", id: row.sessionId }, nowMillis)
-          yield* append(changes, { actor: "system", nowMillis })
+          const bySystem = { actor: "system", nowMillis }
+          const { changes } = yield* has.ends.end({ _tag: "Session", id: row.sessionId }, bySystem)
+          yield* append(changes, bySystem)
           return { _tag: "Reused", sessionId: row.sessionId }
         }
         if (row === undefined || reason !== undefined) return { _tag: "Refused", reason: reason ?? "unknown" }

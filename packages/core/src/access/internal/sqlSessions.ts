@@ -175,7 +175,7 @@ export const make = (
         }
         if (verdict === "repeated") return { _tag: "Repeated", row }
         if (verdict !== "reused") return { _tag: "Refused", reason: verdict }
-        const { changes } = yield* ends.end({ _tag: "Session", id }, nowMillis)
+        const { changes } = yield* ends.end({ _tag: "Session", id }, { actor: "system", nowMillis })
         yield* append(changes, { actor: "system", nowMillis })
         return { _tag: "Reused" }
       }).pipe(transaction("refresh")),
@@ -215,7 +215,7 @@ export const make = (
               keep: target.keep
             }
             : target,
-          change.nowMillis
+          change
         )
         yield* append(changes, change)
         return ended
