@@ -120,7 +120,7 @@ describe.each([["written to the connection", true], ["through a stream", false]]
           const expired = { status: 410, tag: "Gone", code: "cursor_expired" }
           assertError(yield* ask(path, ada, path.includes("threads") ? "t2-1.1" : "o2-1.1"), expired)
         }
-        // A stream of one run also begins with what comes next, and says where that is.
+        // A stream of one run also begins with what comes next, and tells its position.
         const [run] = yield* server.log.list({ owner: { subject: "ada" } })
         if (run === undefined) return
         yield* server.log.append({ ...run, events: [1, 2, 3] })

@@ -316,7 +316,7 @@ describe.each([["written to the connection", true], ["through a stream", false]]
         yield* quiet(server, "runs.read")
         // What lies in the sockets' buffers was read; the rest was not.
         assert.isBelow(reads(), pages - 20)
-        // It goes on where it was when the reader comes round.
+        // It goes on from there when the reader comes round.
         const before = reads()
         socket.resume()
         yield* Effect.repeat(Effect.sleep("5 millis"), { until: () => reads() > before })

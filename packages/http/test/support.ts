@@ -150,6 +150,8 @@ export interface ServerOptions {
   /** What is mounted; the whole surface by default. */
   readonly routes?: Routes | undefined
   readonly program?: (request: RunProgram.RunProgramRequest) => ReturnType<RunProgram.RunProgram["Service"]["execute"]>
+  /** What runs are executed by, in place of `program`. */
+  readonly runProgram?: Layer.Layer<RunProgram.RunProgram, never, RunEventLog.RunEventLog> | undefined
   readonly sessions?: SessionCredentialService.Options | undefined
   readonly links?: BootstrapCredentialService.Options | undefined
   readonly runs?: RunEventLog.Options | undefined
@@ -204,13 +206,15 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
   const services = Layer.mergeAll(
     SessionCredentialService.layerWith(options.sessions ?? {}),
     BootstrapCredentialService.layerWith(options.links ?? {}),
-    RunEventLog.layerWith(options.runs ?? {}),
+    Layer.provideMerge(
+      options.runProgram ?? RunProgram.layer(options.program ?? counting),
+      RunEventLog.layerWith(options.runs ?? {})
+    ),
     AuthPolicy.layer({
       host: "127.0.0.1",
       kind: options.policy,
       publicUrl: options.publicUrl === undefined ? undefined : new URL(options.publicUrl)
-    }),
-    RunProgram.layer(options.program ?? counting)
+    })
   ).pipe(
     Layer.provideMerge(Repositories),
     Layer.provideMerge(Layer.mergeAll(Probe.layer, NodeCrypto.layer))
