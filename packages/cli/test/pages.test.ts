@@ -162,6 +162,9 @@ describe("the pages of a backend", () => {
         yield* text(phone.page, signedIn)
         yield* step(() => phone.page.goto(`${network.url}/connections`))
 
+        yield* text(page, /^Ada’s phone\s+New since your last visit$/m)
+        assert.notMatch(yield* step(() => phone.page.innerText("body")), /New since/)
+
         // Another device revokes this browser: both tabs drop what they showed and say who did it, when and from where.
         yield* step(() =>
           phone.page.locator("#devices li", { hasText: "Revoke" }).getByRole("button", { name: "Revoke" }).click()
