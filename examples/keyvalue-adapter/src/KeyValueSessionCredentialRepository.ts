@@ -42,7 +42,11 @@ export const ending = (state: State, target: Sessions.RevocationTarget, context:
   return {
     ended: { sessions: ids, links: ends.links.map(({ id }) => id) },
     change: {
-      sessions: ends.sessions.map((row) => ({ ...row, ...revoked })),
+      sessions: ends.sessions.map((row) => ({
+        ...row,
+        ...revoked,
+        revokedBy: Sessions.revocationOf(target, context, !Sessions.isTarget(target, row))
+      })),
       links: ends.links.map((row) => ({ ...row, ...revoked })),
       removedTickets: ticketsOf(state, ids),
       events: [

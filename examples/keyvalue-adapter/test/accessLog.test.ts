@@ -53,7 +53,8 @@ const session = (id: string): SessionCredentialRepository.SessionRow => ({
   expiresAtMillis: 9_000,
   lifetimeMillis: null,
   absoluteExpiresAtMillis: null,
-  revokedAtMillis: null
+  revokedAtMillis: null,
+  revokedBy: null
 })
 const redeem = AccessRepository.use(({ links }) =>
   links.redeem(

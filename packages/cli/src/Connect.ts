@@ -291,51 +291,52 @@ const withStore = Effect.fnUntraced(function*<A, E, R>(
   if (Option.isSome(flags.url)) {
     return yield* StoreCommands.onlyOnStore(
       `"connect ${name}"`,
-      "run it there; \"connect security\" and \"connect clients\" show with --url who may connect"
+      "run it there; \"connect status\" shows the link with --url"
     )
   }
   return yield* Effect.provide(run(flags.json), StoreCommands.layer(flags, creates))
 })
 
-const status = Command.make("status", {}, () =>
-  withStore(
-    "status",
-    Effect.fnUntraced(function*(json) {
-      const clients = yield* ConnectClientStore.ConnectClientStore
-      const linked = yield* EnvironmentLink.get
-      const mode = yield* clients.securityMode
-      yield* Terminal.print(
-        json,
-        Output.ConnectStatus,
-        { mode, link: Option.getOrNull(Option.map(linked, linkView)) },
-        () =>
-          [
-            ...Option.match(linked, {
-              onNone: () => ["Linked to no relay"],
-              onSome: ({ account, environmentId, relayUrl, url }) => [
-                `Linked to ${relayUrl} as ${environmentId}, which belongs to ${Text.shown(account)}`,
-                ...(url === undefined ? [] : [`Registered there at ${url}`])
-              ]
-            }),
-            `Who may connect: ${mode}`
-          ].join("\n")
-      )
+const status = Command.make(
+  "status",
+  {},
+  Effect.fnUntraced(function*() {
+    const flags = yield* parent
+    const found = yield* StoreCommands.ask(flags, {
+      store: Effect.gen(function*() {
+        const clients = yield* ConnectClientStore.ConnectClientStore
+        const link = yield* EnvironmentLink.get
+        return {
+          mode: yield* clients.securityMode,
+          link: Option.getOrNull(Option.map(link, EnvironmentLink.view))
+        }
+      }),
+      server: Effect.fnUntraced(function*({ api, connectLink }) {
+        const { mode } = yield* api.connect.securityMode()
+        // A server that takes devices only has no link to tell of.
+        const none = () => Effect.succeed({ link: null })
+        const { link } = yield* Effect.catchTag(connectLink.connectLink.link(), "NotFound", none)
+        return { mode, link }
+      })
     })
-  )).pipe(Command.withDescription("Show which relay this backend is linked to, and who may connect"))
+    yield* Terminal.print(flags.json, Output.ConnectStatus, found, () =>
+      [
+        ...(found.link === null ? ["Linked to no relay"] : [
+          `Linked to ${found.link.relayUrl} as ${found.link.environmentId}, which belongs to ${
+            Text.shown(found.link.account)
+          }`,
+          ...(found.link.url === null ? [] : [`Registered there at ${found.link.url}`])
+        ]),
+        `Who may connect: ${found.mode}`
+      ].join("\n"))
+  })
+).pipe(Command.withDescription("Show which relay this backend is linked to, and who may connect"))
 
 /** Refuses a misspelt address before the one-time code is used up. */
 const isAddress = Flag.filter(
   (address: string) => URL.canParse(address) && /^https?:/.test(address),
   () => "Expected an address such as https://host"
 )
-
-const linkView = ({ account, environmentId, relayId, relayUrl, url }: EnvironmentLink.EnvironmentLink) => ({
-  environmentId,
-  account,
-  relayUrl,
-  relayId,
-  url: url ?? null
-})
 
 /** Says why clients do not get through yet, in this program's words: the relay's text may hold anything. */
 const describeHealth = ({ status }: EnvironmentHealth, url: string): string | undefined => {

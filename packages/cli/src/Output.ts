@@ -4,7 +4,7 @@
  */
 import { ListedSessionView, PairingLinkView } from "@sallyport/contract/AccessSchemas"
 import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
-import { EnvironmentHealth } from "@sallyport/contract/ConnectProtocol"
+import { EnvironmentHealth, EnvironmentLinkView } from "@sallyport/contract/ConnectProtocol"
 import { CredentialView } from "@sallyport/contract/CredentialGroup"
 import { RunView } from "@sallyport/contract/RunGroup"
 import { CredentialScope } from "@sallyport/core/access/ScopedCredential"
@@ -175,13 +175,7 @@ export const CredentialVerdict = Schema.Struct({ verdict: Verdict })
  */
 export const ConnectStatus = Schema.Struct({
   mode: SecurityMode,
-  link: Schema.NullOr(Schema.Struct({
-    environmentId: Schema.String,
-    account: Schema.String,
-    relayUrl: Schema.String,
-    relayId: Schema.String,
-    url: Schema.NullOr(Schema.String)
-  }))
+  link: Schema.NullOr(EnvironmentLinkView)
 })
 
 /**

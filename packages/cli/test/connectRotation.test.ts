@@ -3,11 +3,13 @@
  * killed half-way.
  */
 import { assert, describe, it } from "@effect/vitest"
+import { exitCodes } from "@sallyport/cli/ExitCode"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Http from "node:http"
 import { fileURLToPath } from "node:url"
-import { exchange, freshState, get, request, sallyport, serve } from "../../../test-support/backend.ts"
+import { exchange, freshState, get, pair, post, request, sallyport, serve } from "../../../test-support/backend.ts"
+import { commandLine } from "./commandLine.ts"
 import { program, type Running, temporaryDirectory, timeout } from "../../../test-support/programs.ts"
 
 const relayScript = fileURLToPath(new URL("../../../examples/connect/src/relay.ts", import.meta.url))
@@ -91,7 +93,7 @@ const world = Effect.gen(function*() {
     get(relay, `/api/relay/environments/${environmentId}/health`, token),
     (answer) => [answer.status, answer.json<{ readonly status?: string }>().status]
   )
-  return { begin, health, proxy, relayProcess, run }
+  return { backend, begin, health, proxy, relayProcess, run }
 })
 
 describe("sallyport connect link", () => {
@@ -194,6 +196,32 @@ describe("sallyport connect rotate-key", () => {
 })
 
 describe("sallyport connect unlink", () => {
+  it.live(
+    "CONN-07: is told of by the backend's address as on its state, to those who may manage",
+    () =>
+      Effect.gen(function*() {
+        const { backend, run } = yield* world
+        const token = yield* pair(backend)
+        const here = yield* run("status")
+        assert.include(here.stdout, `"url":"${backend.url}"`)
+        const there = yield* commandLine(["connect", "status", "--url", backend.url, "--json"], {
+          env: { SALLYPORT_TOKEN: token }
+        })
+        assert.deepInclude(there, { code: 0, stdout: here.stdout, stderr: "" })
+        const link = (token: string) => get(backend, "/api/auth/connect-link", token)
+        const told = (yield* link(token)).json<{ readonly link: object }>()
+        assert.hasAllKeys(told.link, ["account", "environmentId", "relayId", "relayUrl", "url"])
+        const lesser = yield* post(backend, "/api/auth/pairing-links", token, { scopes: ["access:read"] })
+        const reader = yield* pair(backend, lesser.json<{ readonly code: string }>().code)
+        assert.deepInclude(yield* link(reader), { status: 403 })
+        const refused = yield* commandLine(["connect", "status", "--url", backend.url], {
+          env: { SALLYPORT_TOKEN: reader }
+        })
+        assert.deepInclude(refused, { code: exitCodes.NotAllowed, stdout: "" })
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
   it.live("tells the relay, forgets a relay that cannot be told, and says which it was", () =>
     Effect.gen(function*() {
       const { health, run } = yield* world

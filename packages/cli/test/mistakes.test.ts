@@ -118,12 +118,12 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
           typo(["sessions", "list", ...there, ...here], /Give --url or --state-dir, not both/),
           typo(["sessions", "list", ...there, "--token-file", "/no/such/file"], /token cannot be read.*--token-file/),
           typo(["completions", "tcsh"], /<shell>: "tcsh"\. Expected: "bash"/),
-          {
-            args: ["connect", "status", ...there],
+          ...(["rotate-key", "unlink"] as const).map((name): Mistake => ({
+            args: ["connect", name, ...there],
             env,
             code: "Usage",
-            says: /"connect status" works on.*not with --url/
-          },
+            says: new RegExp(`"connect ${name}" works on.*not with --url; run it there`)
+          })),
           ...(["list", "verify", "rotate"] as const).map((name): Mistake => ({
             args: ["secrets", name, ...there],
             env,

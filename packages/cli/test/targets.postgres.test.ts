@@ -151,6 +151,8 @@ const script = Effect.fnUntraced(function*(
   yield* json(Output.ConnectClients, ["connect", "clients"])
   yield* text("connect", "clients")
   yield* json(Output.Security, ["connect", "security"])
+  yield* json(Output.ConnectStatus, ["connect", "status"])
+  yield* text("connect", "status")
   yield* json(Output.Credentials, ["credentials", "list"])
   yield* json(Output.CredentialStates, ["credentials", "status"])
   yield* text("credentials", "status")

@@ -9,6 +9,7 @@
 import type { HealthProof, MintProof, RelayKeyProof, WaitProof } from "@sallyport/contract/ConnectProtocol"
 import {
   ConnectEnvironmentApi,
+  ConnectLinkApi,
   HealthRequest,
   type MintAnswer,
   MintRequest,
@@ -278,3 +279,23 @@ export const layer = layerWith({})
  * @since 0.1.0
  */
 export const layerConfig = Layer.unwrap(Effect.map(settings.fromConfig, layerWith))
+
+/**
+ * Provides the handler that tells an owner which relay the environment is linked to.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerLink = HttpApiBuilder.group(
+  ConnectLinkApi,
+  "connectLink",
+  Effect.fn(function*(handlers) {
+    const secrets = yield* SecretStore.SecretStore
+    return handlers.handle("link", () =>
+      EnvironmentLink.get.pipe(
+        Effect.map((link) => ({ link: Option.getOrNull(Option.map(link, EnvironmentLink.view)) })),
+        Effect.catchTag("SecretStoreError", Wire.unavailable),
+        Effect.provideService(SecretStore.SecretStore, secrets)
+      ))
+  })
+)

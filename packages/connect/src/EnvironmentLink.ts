@@ -2,7 +2,7 @@
  * What an environment knows of the relay that it is linked to, kept in the `SecretStore`: one process links, and every
  * other one of the environment answers the relay from then on.
  */
-import { Identifier, PublicKey } from "@sallyport/contract/ConnectProtocol"
+import { type EnvironmentLinkView, Identifier, PublicKey } from "@sallyport/contract/ConnectProtocol"
 import { Account } from "@sallyport/core/access/ConnectClient"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Effect from "effect/Effect"
@@ -43,6 +43,16 @@ export const EnvironmentLink = Schema.Struct({
  * @since 0.1.0
  */
 export type EnvironmentLink = typeof EnvironmentLink.Type
+
+/**
+ * Leaves out of a link what its owner need not see: the relay's keys.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const view = (
+  { account, environmentId, relayId, relayUrl, url }: EnvironmentLink
+): typeof EnvironmentLinkView.Type => ({ environmentId, account, relayUrl, relayId, url: url ?? null })
 
 /**
  * Names the secret that holds the link.

@@ -320,6 +320,43 @@ export class ConnectEnvironmentGroup extends HttpApiGroup.make("environment").ad
 export class ConnectEnvironmentApi extends HttpApi.make("sallyport-environment").add(ConnectEnvironmentGroup) {}
 
 /**
+ * Describes the relay that an environment is linked to, to a caller who may decide who connects.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const EnvironmentLinkView = Schema.Struct({
+  environmentId: Schema.String,
+  /** The account that the environment belongs to at the relay. */
+  account: Schema.String,
+  relayUrl: Schema.String,
+  relayId: Schema.String,
+  /** Where the relay was told to reach the environment, or null if a version before this one linked it. */
+  url: Schema.NullOr(Schema.String)
+})
+
+/**
+ * Groups what an environment tells its owner of its relay. A server that is no environment answers 404.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
+export class ConnectLinkGroup extends HttpApiGroup.make("connectLink").add(
+  HttpApiEndpoint.get("link", "/api/auth/connect-link", {
+    success: Schema.Struct({ link: Schema.NullOr(EnvironmentLinkView) }),
+    error: [NotFound, Unavailable]
+  }).pipe(requires("connect:manage"))
+).middleware(RequestErrors) {}
+
+/**
+ * Describes what an environment offers to its owner, beside `SallyportApi`.
+ *
+ * @category endpoints
+ * @since 0.1.0
+ */
+export class ConnectLinkApi extends HttpApi.make("sallyport").add(ConnectLinkGroup) {}
+
+/**
  * Describes an environment to the account that it belongs to.
  *
  * @category models

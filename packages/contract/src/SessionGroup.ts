@@ -1,7 +1,7 @@
 /**
  * Describes the endpoints with which a device signs in, lists its sessions, and signs out.
  */
-import { SessionId } from "@sallyport/core/access/Session"
+import { SessionEnd, SessionId } from "@sallyport/core/access/Session"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
@@ -77,6 +77,15 @@ export const bootstrapTokenType = "urn:sallyport:token-type:bootstrap-credential
 export const accessTokenType = "urn:ietf:params:oauth:token-type:access_token" as const
 
 /**
+ * Names the `requested_token_type` of a token for a machine (RFC 8693 section 2.1): one of the form of
+ * `@sallyport/core/access/MachineToken`, unless the server refreshes its tokens.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const machineTokenType = "urn:sallyport:token-type:machine-token"
+
+/**
  * Answers whether the caller is signed in, and which ways to sign in there are.
  *
  * @category models
@@ -84,7 +93,12 @@ export const accessTokenType = "urn:ietf:params:oauth:token-type:access_token" a
  */
 export const SessionState = Schema.Union([
   Schema.Struct({ authenticated: Schema.Literal(true), policy: PolicyView, session: SessionView }),
-  Schema.Struct({ authenticated: Schema.Literal(false), policy: PolicyView })
+  Schema.Struct({
+    authenticated: Schema.Literal(false),
+    policy: PolicyView,
+    /** How the session of the caller's cookie has ended, if it was a session, for a day after its end. */
+    ended: Schema.optionalKey(SessionEnd)
+  })
 ])
 
 /**
@@ -202,6 +216,7 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
       grant_type: Schema.optionalKey(Schema.String),
       subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       subject_token_type: Schema.optionalKey(Schema.String),
+      requested_token_type: Schema.optionalKey(Schema.String),
       refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       attempt_key: Schema.optionalKey(AttemptKey),
       /** Those of the grants of clients and devices, which a server takes if its host says so. */

@@ -9,6 +9,7 @@ import {
   bootstrapTokenType,
   codeGrant,
   deviceCodeGrant,
+  machineTokenType,
   refreshGrant,
   tokenExchange
 } from "@sallyport/contract/SessionGroup"
@@ -296,6 +297,17 @@ const onlyUnavailable = <A, R>(effect: Effect.Effect<A, SessionCredentialError, 
     SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
   }, (reason) => Effect.die(reason))
 
+/** Tells a browser how the session of its cookie has ended. */
+const endOfCookie = Effect.gen(function*() {
+  const { secureCookies } = yield* AuthPolicy
+  const sessions = yield* SessionCredentialService
+  for (const token of SessionCookie.read(yield* HttpServerRequest.HttpServerRequest, secureCookies)) {
+    const ended = yield* onlyUnavailable(sessions.findEnd(token))
+    if (Option.isSome(ended)) return { ended: ended.value }
+  }
+  return {}
+})
+
 /**
  * Provides the handlers of the group `session`.
  *
@@ -324,7 +336,7 @@ export const layer = HttpApiBuilder.group(
         )
         const policy = yield* policyView
         return Option.isNone(session)
-          ? { authenticated: false as const, policy }
+          ? { authenticated: false as const, policy, ...(yield* endOfCookie) }
           : { authenticated: true as const, policy, session: Wire.sessionView(session.value, session.value.id) }
       }, provideServices),
       bootstrap: Effect.fn(function*({ payload }) {
@@ -399,11 +411,18 @@ export const layer = HttpApiBuilder.group(
             message: `A subject_token is needed, with the subject_token_type ${bootstrapTokenType}`
           })
         }
+        const requested = payload.requested_token_type || accessTokenType
+        if (requested !== accessTokenType && requested !== machineTokenType) {
+          return yield* Wire.oauthInvalidRequest({
+            message: `The requested_token_type must be ${accessTokenType} or ${machineTokenType}`
+          })
+        }
         const proof = yield* proofOfKey
         const method = proof === undefined ? "bearer-access-token" : "dpop-access-token"
         yield* offersMethod(method, Wire.oauthInvalidRequest)
         const issued = yield* signIn({
           credential: payload.subject_token,
+          machine: requested === machineTokenType,
           scopes,
           method,
           proof,
@@ -453,8 +472,8 @@ export const layer = HttpApiBuilder.group(
           }, (reason) => Effect.die(reason))
         )
         // Under a prefix, if the server is mounted there.
-        const path = yield* Address.target
-        const page = base + path.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/connections")
+        const path = (yield* Address.target).replace(/\?.*/s, "")
+        const page = base + path.replace(/\/oauth\/device_authorization\/?$/, "/device")
         return {
           device_code: given.deviceCode,
           user_code: given.userCode,

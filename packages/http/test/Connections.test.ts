@@ -5,6 +5,7 @@ import { AccessHistory } from "@sallyport/contract/AccessGroup"
 import { ListedSessionView, PairingLinkView } from "@sallyport/contract/AccessSchemas"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { assertError, bearer, follow, type Server, start } from "./support.ts"
 
@@ -80,6 +81,74 @@ describe("the list of connections", () => {
       const others = yield* send(server, owner, "POST", "/api/auth/sessions/revoke-others")
       assert.deepStrictEqual(others.json, { sessions: 1, links: 0, connections: 0 })
     }).pipe(Effect.scoped))
+
+  it.live("SESS-21: tells the holder of a cookie alone how its session has ended, and no more than it may know", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const origin = `http://127.0.0.1:${server.port}`
+      const browse = Effect.fnUntraced(function*(credential: string, label: string) {
+        const answer = yield* server.send({
+          method: "POST",
+          path: "/api/auth/bootstrap",
+          headers: { origin },
+          body: { credential, label }
+        })
+        const [cookie = ""] = String(answer.headers["set-cookie"]).split(";")
+        return { cookie, id: String(Object(answer.json["session"]).id) }
+      })
+      const look = (cookie: string) =>
+        Effect.map(
+          server.send({ method: "GET", path: "/api/auth/session", headers: { cookie } }),
+          ({ json, status }) => ({ status, ended: json["ended"] })
+        )
+      const post = (cookie: string, path: string, body?: unknown) =>
+        server.send({ method: "POST", path, headers: { cookie, origin }, body })
+      const offer = (cookie: string, body: object = {}) =>
+        Effect.map(post(cookie, "/api/auth/pairing-links", body), ({ json }) => String(json["code"]))
+
+      const phone = yield* browse(yield* server.code(), "Ada\u2019s phone")
+      const tablet = yield* browse(yield* offer(phone.cookie), "tablet")
+      const child = yield* browse(yield* offer(tablet.cookie), "child")
+      const left = yield* browse(yield* offer(phone.cookie), "left")
+      const guest = yield* browse(
+        yield* Effect.map(
+          server.links.issue({ issuedBy: "operator", scopes: "all", subject: "guest" }),
+          ({ code }) => Redacted.value(code)
+        ),
+        "guest"
+      )
+      for (const { cookie } of [phone, tablet]) {
+        assert.deepInclude(yield* look(cookie), { status: 200, ended: undefined })
+      }
+
+      yield* post(phone.cookie, "/api/auth/sessions/revoke", { id: tablet.id, descendants: true })
+      yield* post(left.cookie, "/api/auth/logout")
+      yield* post(phone.cookie, "/api/auth/sessions/revoke", { id: guest.id })
+      const byPhone = { actor: "owner", device: "Ada\u2019s phone" }
+      for (
+        const [{ cookie }, end] of [
+          [tablet, { how: "revoked", ...byPhone }],
+          [child, { how: "descended", ...byPhone }],
+          [left, { how: "signed-out", actor: "owner", device: null }],
+          // It is another subject's device that ended it.
+          [guest, { how: "revoked", actor: "owner", device: null }]
+        ] as const
+      ) {
+        const { ended, status } = yield* look(cookie)
+        assert.strictEqual(status, 200)
+        assert.deepInclude(ended, end)
+        assert.hasAllKeys(ended, ["how", "at", "lastSeenAt", "actor", "device"])
+        // No other endpoint tells, and no token that is nearly right.
+        assert.notInclude(
+          (yield* server.send({ method: "GET", path: "/api/auth/sessions", headers: { cookie } })).text,
+          "Ada"
+        )
+        const last = cookie.at(-1) === "A" ? "B" : "A"
+        for (const other of [cookie.slice(0, -1), `${cookie.slice(0, -2)}${last}${last}`, `${cookie}A`]) {
+          assert.deepInclude(yield* look(other), { status: 200, ended: undefined })
+        }
+      }
+    }))
 
   it.live("SESS-19 SESS-15: a session that manages everyone's access ends what is older than a time, itself too", () =>
     Effect.gen(function*() {

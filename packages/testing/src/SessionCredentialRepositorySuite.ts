@@ -303,7 +303,13 @@ export const suite = <E>(
         yield* sessions.insert(sessionRow("revoked"), at(0))
         yield* endSessions(bySession("revoked"), at(3))
         yield* sessions.insert(sessionRow("expired", { expiresAtMillis: 1 }), at(0))
-        assert.deepStrictEqual(yield* found("revoked"), sessionRow("revoked", { revokedAtMillis: start + 3 }))
+        assert.deepStrictEqual(
+          yield* found("revoked"),
+          sessionRow("revoked", {
+            revokedAtMillis: start + 3,
+            revokedBy: { actor: at(3).actor, sessionId: null, descended: false }
+          })
+        )
         assert.strictEqual((yield* found("expired"))?.expiresAtMillis, 1)
         const byDigest = yield* sessions.findByTokenDigest("token-digest-of-revoked")
         assert.strictEqual(Option.getOrUndefined(byDigest)?.revokedAtMillis, start + 3)
@@ -810,7 +816,9 @@ export const suite = <E>(
           [sessionRow("ada-expired", { expiresAtMillis: start + 5 })]
         )
         assert.strictEqual((yield* found("ada-1"))?.revokedAtMillis, start + 5)
-        assert.strictEqual((yield* found("ada-expired"))?.revokedAtMillis, null)
+        const revokedBy = { actor: "eve", sessionId: sid("ada-2"), descended: false }
+        assert.deepStrictEqual((yield* found("ada-1"))?.revokedBy, revokedBy)
+        assert.deepInclude(yield* found("ada-expired"), { revokedAtMillis: null, revokedBy: null })
         const events = (yield* allEvents).slice(rows.length)
         assert.deepStrictEqual(
           events.map(brief),
@@ -900,7 +908,7 @@ export const suite = <E>(
     )
 
     test(
-      "SESS-13: revoke ends the open links of a session, and what descends from it if asked for, and tells of each",
+      "SESS-13 SESS-21: revoke ends the open links of a session, and what descends from it if asked for, and tells of each",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         yield* descend("a", null)
@@ -921,6 +929,18 @@ export const suite = <E>(
         // What it ended before is in its way no more.
         assert.deepStrictEqual(yield* endSessions(target, at(3)), [sid("d")])
         assert.deepStrictEqual(yield* openLinks, ["link-of-e"])
+        const notes = yield* Effect.forEach(
+          ["a", "b", "c", "d", "e"],
+          (id) => Effect.map(found(id), (row) => row?.revokedBy)
+        )
+        const { actor } = at(0)
+        assert.deepStrictEqual(notes, [
+          { actor, sessionId: sid("d"), descended: false },
+          { actor, sessionId: null, descended: false },
+          { actor, sessionId: sid("d"), descended: true },
+          { actor, sessionId: null, descended: true },
+          null
+        ])
         assert.deepStrictEqual(
           (yield* allEvents).slice(before).map(brief),
           [

@@ -3,6 +3,7 @@
  * whether it runs or not, or by its address if it runs elsewhere.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { ConnectLinkApi } from "@sallyport/contract/ConnectProtocol"
 import { CredentialApi } from "@sallyport/contract/CredentialGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
@@ -268,6 +269,7 @@ const connectTo = Effect.fnUntraced(function*(url: string, { stateDir, tokenFile
     baseUrl,
     httpClient,
     api: yield* HttpApiClient.makeWith(SallyportApi, options),
+    connectLink: yield* HttpApiClient.makeWith(ConnectLinkApi, options),
     credentials: yield* HttpApiClient.makeWith(CredentialApi, options)
   }
 })

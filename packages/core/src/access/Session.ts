@@ -138,6 +138,50 @@ export class Session extends Schema.Class<Session>("@sallyport/core/access/Sessi
 }) {}
 
 /**
+ * Says who ended a session: the actor, and the session that asked, which is the session itself if it signed out; null if the
+ * operator or the server did it. `descended` says that it ended with one that it descends from.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Revocation = Schema.Struct({
+  actor: Schema.NonEmptyString,
+  sessionId: Schema.NullOr(SessionId),
+  descended: Schema.Boolean
+})
+/**
+ * @see {@link Revocation}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Revocation = typeof Revocation.Type
+
+/**
+ * Says to the holder of a token how its session has ended: it was revoked, or with one that it descends from, or signed out;
+ * or it was not used for too long, or its time was over.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const SessionEnd = Schema.Struct({
+  how: Schema.Literals(["revoked", "descended", "signed-out", "unused", "over"]),
+  at: Schema.DateTimeUtcFromString,
+  lastSeenAt: Schema.DateTimeUtcFromString,
+  /** Who ended it: a subject, `operator`, `system`, or null if none did. */
+  actor: Schema.NullOr(Schema.NonEmptyString),
+  /** The name of the device that ended it, if it is of the same subject and has one. */
+  device: Schema.NullOr(Schema.String)
+})
+/**
+ * @see {@link SessionEnd}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SessionEnd = typeof SessionEnd.Type
+
+/**
  * Names the session that stands for every request under the policy `unsafe-no-auth`. It has no row.
  *
  * @category models

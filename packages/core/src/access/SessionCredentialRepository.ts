@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
 import { AccessScope, missing } from "./AccessScope.ts"
-import { Device, Session, SessionClient, SessionId, SessionMethod } from "./Session.ts"
+import { Device, Revocation, Session, SessionClient, SessionId, SessionMethod } from "./Session.ts"
 
 /**
  * Describes a session as it is stored. Times are milliseconds since the epoch; the token is there as a digest only.
@@ -58,7 +58,9 @@ export const SessionRow = Schema.Struct({
   lifetimeMillis: Schema.NullOr(Schema.Natural),
   /** The end that no renewal moves, or null. */
   absoluteExpiresAtMillis: Schema.NullOr(Schema.Natural),
-  revokedAtMillis: Schema.NullOr(Schema.Natural)
+  revokedAtMillis: Schema.NullOr(Schema.Natural),
+  /** Who revoked it, or null while it is not revoked. */
+  revokedBy: Schema.NullOr(Revocation)
 })
 /**
  * @see {@link SessionRow}
@@ -306,6 +308,18 @@ export const isTarget = (
 }
 
 /**
+ * Returns what the row of a session says of the revocation that ends it: `keep` is the session that asks.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const revocationOf = (
+  { keep }: { readonly keep?: SessionId | undefined },
+  { actor }: Pick<ChangeContext, "actor">,
+  descended: boolean
+): Revocation => ({ actor, sessionId: keep ?? null, descended })
+
+/**
  * Counts, for each of some sessions, the live sessions that descend from it, through every generation. `rows` are these
  * sessions and all that descends from them.
  *
@@ -450,7 +464,8 @@ export interface SessionCredentialRepository {
     readonly label: string
   }, change: ChangeContext) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
   /**
-   * Revokes the live sessions and the open links that `Lineage.revocationVerdict` finds, deletes the tickets of these
+   * Revokes the live sessions and the open links that `Lineage.revocationVerdict` finds, notes `revocationOf` in the rows of
+   * these sessions, deletes the tickets of these
    * sessions, and appends a `sessionRemoved` or `pairingLinkRemoved` for each, all in one transaction. A link that is
    * redeemed meanwhile is refused, or the session that comes of it ends too. Returns the ids of what this call revoked,
    * in their order: a session or a link is in the answer of exactly one of n racers.

@@ -65,6 +65,7 @@ import {
   endlessSessionId,
   type Session,
   type SessionClient,
+  type SessionEnd,
   SessionId,
   SessionMethod
 } from "./Session.ts"
@@ -177,6 +178,11 @@ export interface IssueOptions {
   readonly lifetime?: Duration.Input | undefined
   /** The age past which no use keeps the session; never more than the setting `absoluteLifetime`. */
   readonly absoluteLifetime?: Duration.Input | undefined
+  /**
+   * Whether the token gets the form of `MachineToken`, which programs that look for leaked secrets recognise. A cookie, and a
+   * token that is refreshed, keep the plain form.
+   */
+  readonly machine?: boolean | undefined
   /**
    * The pairing link or the consent that the session comes from. What ends all that descends from its issuer ends the
    * session.
@@ -322,6 +328,11 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
    */
   readonly verify: (token: Redacted.Redacted, use?: Use) => Effect.Effect<Session, SessionCredentialError>
   /**
+   * Tells the holder of a token how its session has ended, for a day after that. None of a token that is good, unknown or
+   * bound to a key, and none later.
+   */
+  readonly findEnd: (token: Redacted.Redacted) => Effect.Effect<Option.Option<SessionEnd>, SessionCredentialError>
+  /**
    * Tells of an access token what introspection tells (RFC 7662), and none of one that is not good. No use of the session
    * is counted, and no key is asked for.
    */
@@ -464,6 +475,9 @@ const issueRules = {
 }
 
 /** Returns the session that asks for a revocation. */
+/** How long the holder of a token is told how its session has ended. */
+const endToldMillis = 86_400_000
+
 const keptBy = (by: Principal): SessionId | undefined => by === "operator" ? undefined : by.id
 
 /** Warns of sessions whose tokens no key verifies any more. A store that can't be read is told of by those who need it. */
@@ -512,6 +526,40 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 
   const change = (actor: string): Effect.Effect<ChangeContext> =>
     Effect.map(Clock.currentTimeMillis, (nowMillis) => ({ actor, nowMillis }))
+
+  const findEnd: SessionCredentialService["Service"]["findEnd"] = Effect.fnUntraced(
+    function*(token) {
+      if (Redacted.value(token).length > SessionToken.maxLength) return Option.none()
+      if (Option.isNone(yield* verifySignature(token))) return Option.none()
+      const row = Option.getOrUndefined(yield* repository.findByTokenDigest(yield* digestOf(token)))
+      const nowMillis = yield* Clock.currentTimeMillis
+      if (row === undefined || row.proofKeyThumbprint !== null || isLive(row, nowMillis)) return Option.none()
+      const { revokedAtMillis, revokedBy } = row
+      const endedAtMillis = revokedAtMillis ?? row.expiresAtMillis
+      if (endedAtMillis + endToldMillis < nowMillis) return Option.none()
+      const from = revokedBy === null || revokedBy.sessionId === null || revokedBy.sessionId === row.id
+        ? Option.none()
+        : yield* repository.findById(revokedBy.sessionId)
+      return Option.some<SessionEnd>({
+        how: revokedBy === null
+          ? row.expiresAtMillis === row.absoluteExpiresAtMillis ? "over" : "unused"
+          : revokedBy.sessionId === row.id
+          ? "signed-out"
+          : revokedBy.descended
+          ? "descended"
+          : "revoked",
+        at: DateTime.makeUnsafe(endedAtMillis),
+        lastSeenAt: DateTime.makeUnsafe(row.lastSeenAtMillis),
+        actor: revokedBy?.actor ?? null,
+        // Other people's devices are nothing to the holder.
+        device: Option.match(from, {
+          onNone: () => null,
+          onSome: ({ device, subject }) => subject === row.subject ? device.label : null
+        })
+      })
+    },
+    Effect.catchTag(["RepositoryError", "SecretStoreError"], (error) => Effect.fail(unavailable(error)))
+  )
 
   const endProblem = (row: SessionRow): "revoked" | "expired" => row.revokedAtMillis === null ? "expired" : "revoked"
 
@@ -700,6 +748,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       request.notAfter?.epochMilliseconds ?? null
     )
     const isRefreshed = (refreshesAll || request.client !== undefined) && request.method !== "browser-session-cookie"
+    const isMachine = request.machine === true && !isRefreshed && request.method !== "browser-session-cookie"
     const unsigned: SessionRow = {
       id: SessionId.make(yield* random.uuidV7()),
       subject: request.subject,
@@ -724,10 +773,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       expiresAtMillis: Math.min(nowMillis + (ownMillis ?? lifetimeMillis), absoluteExpiresAtMillis ?? Infinity),
       lifetimeMillis: ownMillis,
       absoluteExpiresAtMillis,
-      revokedAtMillis: null
+      revokedAtMillis: null,
+      revokedBy: null
     }
     const seed = request.seed ?? Redacted.make(Base64Url.encode(yield* random.randomBytes(32)))
-    const first = yield* firstTokens(key, unsigned, seed)
+    const first = yield* firstTokens(key, unsigned, seed, isMachine)
     const row: SessionRow = { ...unsigned, tokenDigest: first.tokenDigest, refreshDigest: first.refreshDigest }
     const stored = yield* store(row, { actor: request.actor ?? request.subject, nowMillis }).pipe(
       Effect.onExit(() =>
@@ -746,7 +796,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return issued(first)
     }
     const keyBefore = yield* Effect.mapError(keyOf(stored), unavailable)
-    const again = keyBefore === undefined ? undefined : yield* firstTokens(keyBefore, stored, seed)
+    const again = keyBefore === undefined ? undefined : yield* firstTokens(keyBefore, stored, seed, isMachine)
     return again?.tokenDigest === stored.tokenDigest ? issued(again) : yield* refused("unknown")
   })
 
@@ -825,6 +875,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       }
     }),
     verify,
+    findEnd,
     inspect: Effect.fn("SessionCredentialService.inspect")(
       function*(token) {
         if (Redacted.value(token).length > SessionToken.maxLength) return Option.none()
@@ -933,7 +984,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
         : ended
     }),
     logout: Effect.fn("SessionCredentialService.logout")(function*(session) {
-      yield* revokeTarget({ _tag: "Session", id: session.id }, session.subject)
+      yield* revokeTarget({ _tag: "Session", id: session.id, keep: session.id }, session.subject)
     }),
     revokeOthers: Effect.fn("SessionCredentialService.revokeOthers")(function*(session) {
       const target = { _tag: "SubjectExcept", subject: session.subject, keep: session.id } as const
@@ -1079,7 +1130,7 @@ export const layer: Layer.Layer<SessionCredentialService, SecretStore.SecretStor
  * Deletes sessions that have ended, expired tickets, and signing keys that no session needs any more, again and again, in
  * batches. Several processes may do this at once.
  *
- * `retention` is how long a session is kept after its end, by default 1 hour; `interval` defaults to 10 minutes, `batchSize`
+ * `retention` is how long a session is kept after its end, by default 1 day, in which its device is told who ended it; `interval` defaults to 10 minutes, `batchSize`
  * to 500 sessions. A failure is logged, and tried again.
  *
  * @category layers
@@ -1091,7 +1142,7 @@ export const layerSweeper = (
   Sweeper.layer({
     name: "ended sessions",
     options,
-    defaults: { interval: "10 minutes", batchSize: 500, retention: "1 hour" },
+    defaults: { interval: "10 minutes", batchSize: 500, retention: "1 day" },
     sweep: Effect.gen(function*() {
       const repository = (yield* AccessRepository).sessions
       const sessions = yield* SessionCredentialService

@@ -279,6 +279,46 @@ describe("the sliding window", () => {
       }
     }))))
 
+  it.effect("SESS-21: the holder of a token that has ended is told how, for a day, and not without the key of a bound one", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Sessions
+      const end = (token: Redacted.Redacted) =>
+        Effect.map(
+          sessions.findEnd(token),
+          (found) =>
+            Option.getOrNull(
+              Option.map(
+                found,
+                ({ actor, at, how, lastSeenAt }) => [how, actor, at.epochMilliseconds, lastSeenAt.epochMilliseconds]
+              )
+            )
+        )
+      const issue = (options: object = {}) =>
+        sessions.issue({ subject: "ada", scopes: ["runs:read"], method: "browser-session-cookie", ...options })
+      const unused = yield* issue()
+      const over = yield* issue({ absoluteLifetime: "5 seconds" })
+      const revoked = yield* issue()
+      const bound = yield* issue({ method: "dpop-access-token", proofKeyThumbprint: "jkt" })
+      yield* TestClock.adjust("1 seconds")
+      const all = [unused, over, revoked, bound].map(({ token }) => token)
+      assert.deepStrictEqual(yield* Effect.forEach(all, end), [null, null, null, null])
+      for (const { session } of [revoked, bound]) yield* sessions.revoke(session.id, "operator")
+      yield* TestClock.adjust("9 seconds")
+      assert.deepStrictEqual(yield* Effect.forEach(all, end), [
+        ["unused", null, 10_000, 0],
+        ["over", null, 5_000, 0],
+        ["revoked", "operator", 1_000, 0],
+        null
+      ])
+      const forged = Redacted.value(revoked.token).replace(/.{43}$/, "A".repeat(43))
+      for (const text of ["", "x", forged, "x".repeat(10_000)]) assert.isNull(yield* end(Redacted.make(text)))
+      yield* TestClock.adjust(Duration.millis(86_400_000 - 9_000))
+      assert.isNotNull(yield* end(revoked.token))
+      yield* TestClock.adjust("1 millis")
+      assert.isNull(yield* end(revoked.token))
+      assert.isNotNull(yield* end(unused.token))
+    }).pipe(Effect.provide(services({ sessions: { lifetime: "10 seconds" } }))))
+
   it.effect("SESS-03: a revocation that comes between the look at the row and its renewal wins", () =>
     Effect.gen(function*() {
       const sessions = yield* Sessions

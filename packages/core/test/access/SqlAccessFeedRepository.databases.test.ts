@@ -45,7 +45,8 @@ const session = (id: string): SessionRow => ({
   expiresAtMillis: now + 10_000,
   lifetimeMillis: null,
   absoluteExpiresAtMillis: null,
-  revokedAtMillis: null
+  revokedAtMillis: null,
+  revokedBy: null
 })
 
 const link = (id: string, remainingUses = 1): PairingLinkRow => ({

@@ -56,7 +56,8 @@ const program = Effect.gen(function*() {
         expiresAtMillis: nowMillis + 60_000,
         lifetimeMillis: null,
         absoluteExpiresAtMillis: null,
-        revokedAtMillis: null
+        revokedAtMillis: null,
+        revokedBy: null
       }
       yield* links.redeem({ codeDigest: `digest-of-${id}`, session, repeatMillis: 0, replaces: undefined }, change)
     })

@@ -47,7 +47,8 @@ const session = (nowMillis: number): SessionRow => {
     expiresAtMillis: nowMillis + 60_000,
     lifetimeMillis: null,
     absoluteExpiresAtMillis: null,
-    revokedAtMillis: null
+    revokedAtMillis: null,
+    revokedBy: null
   }
 }
 

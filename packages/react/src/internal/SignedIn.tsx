@@ -3,6 +3,7 @@ import * as Option from "effect/Option"
 import type { ReactNode } from "react"
 import { useSnapshot } from "../Hooks.ts"
 import { Gate, useLasting } from "./parts.tsx"
+import * as Words from "./words.ts"
 
 /**
  * Describes a browser that is signed in: the server's policy, and the session.
@@ -14,7 +15,8 @@ export type SignedInState = Extract<typeof SessionState.Type, { readonly authent
 
 /**
  * Renders what is below for a browser that is signed in. Any other is told so, and led to the page that pairs it; and so is
- * one that is signed out or revoked while the page is open, whose page drops what it showed.
+ * one that is signed out or revoked while the page is open, whose page drops what it showed. A device that was revoked is told
+ * by whom, when and from where.
  *
  * @category components
  * @since 0.1.0
@@ -44,14 +46,18 @@ export const SignedIn = ({ children, pair = "pair", title }: {
     )
   }
   if (session.value.authenticated) return children(session.value)
+  const told = session.value.ended === undefined
+    ? { title: "This device was signed out", text: "It signed out, or its session has ended." }
+    : Words.ending(session.value.ended)
+  const isOver = ended || session.value.ended !== undefined
   return (
     <main className="sallyport sp-gates">
       <Gate
         focused={ended}
-        sign={ended ? "barred" : "ask"}
-        title={ended ? "This device was signed out" : "This browser is not paired"}
-        lead={ended
-          ? "It was revoked, or its session ended. Pair it again to go on."
+        sign={isOver ? "barred" : "ask"}
+        title={isOver ? told.title : "This browser is not paired"}
+        lead={isOver
+          ? `${told.text} Pair it again to go on.`
           : "Pair it with a code that the server or a paired device shows."}
       >
         <div className="sp-acts">

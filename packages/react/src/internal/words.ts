@@ -5,6 +5,7 @@ import type { RunsError } from "@sallyport/client/RunsError"
 import type { EndedView } from "@sallyport/contract/AccessSchemas"
 import type { AccessChangeEntry } from "@sallyport/contract/AccessGroup"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
+import type { SessionEnd } from "@sallyport/core/access/Session"
 import { isLoopback } from "@sallyport/core/access/AuthPolicy"
 import * as DateTime from "effect/DateTime"
 import * as NetAddress from "effect/net/NetAddress"
@@ -224,19 +225,19 @@ const browsers = [["Firefox", "Firefox"], ["Edg", "Edge"], ["OPR", "Opera"], ["C
   "Safari"
 ]] as const
 const platforms = [
-  ["iPhone", "iPhone"],
-  ["iPad", "iPad"],
-  ["Android", "Android"],
-  ["CrOS", "ChromeOS"],
-  ["Windows", "Windows"],
-  ["Mac OS X|Macintosh", "Mac"],
-  ["Linux", "Linux"]
+  [/iPhone/, "iPhone"],
+  [/iPad/, "iPad"],
+  [/Android/, "Android"],
+  [/CrOS/, "ChromeOS"],
+  [/Windows/, "Windows"],
+  [/Mac OS X|Macintosh/, "Mac"],
+  [/Linux/, "Linux"]
 ] as const
 
 /** Names a browser by what it says of itself: "Firefox on Linux". */
 export const browserName = (userAgent: string): Option.Option<string> => {
   const [, browser] = browsers.find(([name]) => userAgent.includes(`${name}/`)) ?? []
-  const [, platform] = platforms.find(([name]) => new RegExp(name).test(userAgent)) ?? []
+  const [, platform] = platforms.find(([form]) => form.test(userAgent)) ?? []
   return Option.fromUndefinedOr(
     browser === undefined || platform === undefined ? browser ?? platform : `${browser} on ${platform}`
   )
@@ -339,5 +340,34 @@ export const verdict = (verdict: Verdict): string => {
       return "The provider does not answer. Nothing is said against the credential."
     case "Unchecked":
       return "This server cannot check it."
+  }
+}
+
+const timeOf = (at: DateTime.Utc): string =>
+  DateTime.formatLocal(at, { locale: "en", dateStyle: "medium", timeStyle: "short" })
+
+/** Says to the device that a session was of how it has ended: a heading, and a sentence. */
+export const ending = (
+  { actor, at, device, how, lastSeenAt }: SessionEnd
+): { readonly title: string; readonly text: string } => {
+  const who = actor === null ? "The server" : (actors[actor] ?? actor)
+  const from = actor === "operator" ? ", in the server’s terminal" : device === null ? "" : `, from ${device}`
+  switch (how) {
+    case "revoked":
+      return { title: "This device was revoked", text: `${who} revoked it at ${timeOf(at)}${from}.` }
+    case "descended":
+      return {
+        title: "This device was revoked",
+        text: `${who} revoked the device that let it in at ${timeOf(at)}${from}, and what that had let in.`
+      }
+    case "signed-out":
+      return { title: "This device was signed out", text: `It signed out at ${timeOf(at)}.` }
+    case "unused":
+      return {
+        title: "This device has left",
+        text: `You were away for ${length(at.epochMilliseconds - lastSeenAt.epochMilliseconds)}, so it left by itself.`
+      }
+    case "over":
+      return { title: "This device has left", text: `It was let in until ${timeOf(at)}.` }
   }
 }

@@ -41,6 +41,7 @@ export const sessionRow = (id: string, fields?: Partial<SessionRow>): SessionRow
   lifetimeMillis: null,
   absoluteExpiresAtMillis: null,
   revokedAtMillis: null,
+  revokedBy: null,
   ...fields
 })
 

@@ -16,6 +16,7 @@ import {
   refreshed,
   type RefreshOutcome,
   refreshVerdict,
+  revocationOf,
   type RevocationTarget,
   type SessionCredentialRepository,
   type SessionRow,
@@ -44,7 +45,11 @@ export const end = (
     nowMillis
   )
   for (const row of ends.sessions) {
-    state.sessions.set(row.id, { ...row, revokedAtMillis: nowMillis })
+    state.sessions.set(row.id, {
+      ...row,
+      revokedAtMillis: nowMillis,
+      revokedBy: revocationOf(target, change, !isTarget(target, row))
+    })
     dropTickets(state, row.id)
     append(state, { _tag: "sessionRemoved", id: row.id, subject: row.subject, reason: "revoked" }, change)
   }

@@ -106,7 +106,7 @@ export const make = (kit: SqlKit, append: Append, has: {
   const endKeys = (
     proofKeyThumbprints: ReadonlyArray<string>,
     keep: SessionId | undefined,
-    nowMillis: number,
+    change: ChangeContext,
     linkId?: string
   ) =>
     proofKeyThumbprints.length === 0
@@ -114,7 +114,7 @@ export const make = (kit: SqlKit, append: Append, has: {
       : Effect.map(
         has.ends.end(
           { _tag: "ProofKeys", proofKeyThumbprints, linkIds: linkId === undefined ? undefined : [linkId], keep },
-          nowMillis
+          change
         ),
         ({ changes }): Array<AccessChange> => changes
       )
@@ -125,11 +125,11 @@ export const make = (kit: SqlKit, append: Append, has: {
     before: ConnectClientRow | undefined,
     verdict: Verdict<Outcome>,
     keep: SessionId | undefined,
-    { nowMillis }: ChangeContext
+    change: ChangeContext
   ) {
     if (verdict.store !== undefined) yield* write(verdict.store)
     const changes: Array<AccessChange> = verdict.endsAccess
-      ? yield* endKeys([thumbprint], keep, nowMillis, before?.device?.linkId)
+      ? yield* endKeys([thumbprint], keep, change, before?.device?.linkId)
       : []
     if (verdict.store !== undefined) changes.push(upserted(verdict.store))
     return changes
@@ -216,7 +216,7 @@ export const make = (kit: SqlKit, append: Append, has: {
         }
         for (const row of approved) yield* write(row)
         const changes: Array<AccessChange> = mode === "client-approval"
-          ? yield* endKeys(others, keep, change.nowMillis)
+          ? yield* endKeys(others, keep, change)
           : []
         if (before !== mode) changes.push({ _tag: "connectSecurityModeUpdated", mode })
         for (const row of approved) changes.push(upserted(row))

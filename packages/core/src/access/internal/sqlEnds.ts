@@ -5,9 +5,9 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { SqlKit } from "../../sql/SqlKit.ts"
 import type { Parameters } from "../../sql/Statements.ts"
-import type { AccessChange } from "../AccessEvent.ts"
+import type { AccessChange, ChangeContext } from "../AccessEvent.ts"
 import type { SessionId } from "../Session.ts"
-import { endsDescendants, type RevocationTarget } from "../SessionCredentialRepository.ts"
+import { endsDescendants, revocationOf, type RevocationTarget } from "../SessionCredentialRepository.ts"
 import { byId } from "./memoryState.ts"
 
 /** Returns when a row came or comes to its end, as an expression that the tables have an index on. */
@@ -35,19 +35,22 @@ export type Target =
 
 /**
  * Returns how to revoke the rows that meet a condition. PostgreSQL locks them in the order of their ids, so that two
- * revocations never wait for each other. The parameters are those of the condition, then the time.
+ * revocations never wait for each other. The parameters are those of the condition, the time, and what `notes` takes.
  */
-const revoking = <Id extends string>(kit: SqlKit, table: string, condition: string) => {
+const revoking = <Id extends string>(kit: SqlKit, table: string, condition: string, notes = "") => {
   const run = kit.statement<Ended<Id>>(
     kit.isPg
       ? `WITH target AS (SELECT id FROM ${table} WHERE ${condition} ORDER BY id FOR NO KEY UPDATE)
-        UPDATE ${table} AS ended SET revoked_at_millis = CAST(? AS BIGINT)
+        UPDATE ${table} AS ended SET revoked_at_millis = CAST(? AS BIGINT)${notes}
         FROM target WHERE ended.id = target.id RETURNING ended.id, ended.subject`
       : `WITH target AS (SELECT id FROM ${table} WHERE ${condition})
-        UPDATE ${table} SET revoked_at_millis = ? WHERE id IN (SELECT id FROM target) RETURNING id, subject`
+        UPDATE ${table} SET revoked_at_millis = ?${notes} WHERE id IN (SELECT id FROM target) RETURNING id, subject`
   )
-  return (parameters: Parameters, nowMillis: number): Effect.Effect<ReadonlyArray<Ended<Id>>, SqlError> =>
-    run([...parameters, nowMillis])
+  return (
+    parameters: Parameters,
+    nowMillis: number,
+    ...noted: Parameters
+  ): Effect.Effect<ReadonlyArray<Ended<Id>>, SqlError> => run([...parameters, nowMillis, ...noted])
 }
 
 /**
@@ -104,7 +107,7 @@ export const make = (kit: SqlKit) => {
     }
   }
 
-  const endSessions = revoking<SessionId>(kit, sessions, `id ${inJson} AND ${live}`)
+  const endSessions = revoking<SessionId>(kit, sessions, `id ${inJson} AND ${live}`, ", revoked_by = ?")
   const endLinksOf = revoking<string>(kit, links, `issued_by ${inJson} AND ${redeemable}`)
   const endLinksForSubject = revoking<string>(kit, links, `subject = ? AND ${redeemable}`)
   const endLinksForKeys = revoking<string>(kit, links, `proof_key_thumbprint ${inJson} AND ${redeemable}`)
@@ -145,7 +148,8 @@ export const make = (kit: SqlKit) => {
   const dropTickets = (ids: ReadonlyArray<SessionId>) =>
     ids.length === 0 ? Effect.void : dropTicketsOf([JSON.stringify(ids)])
 
-  const end = Effect.fnUntraced(function*(target: Target, nowMillis: number) {
+  const end = Effect.fnUntraced(function*(target: Target, change: ChangeContext) {
+    const { nowMillis } = change
     const goesDown = target._tag === "ProofKeys" || endsDescendants(target)
     if (goesDown) yield* lock([])
     const covered = new Set<SessionId>()
@@ -153,16 +157,22 @@ export const make = (kit: SqlKit) => {
     const endedLinks: Array<Ended<string>> = []
     const goDown = Effect.fnUntraced(function*(from: ReadonlyArray<{ readonly id: SessionId }>) {
       let found = from
+      let descended = false
       while (true) {
         const generation = found.map(({ id }) => id).filter((id) => !covered.has(id))
         if (generation.length === 0) return
         for (const id of generation) covered.add(id)
         const ids = JSON.stringify(generation)
-        const ended = yield* endSessions([ids, nowMillis], nowMillis)
+        const ended = yield* endSessions(
+          [ids, nowMillis],
+          nowMillis,
+          JSON.stringify(revocationOf(target, change, descended))
+        )
         endedSessions.push(...ended)
         yield* dropTickets(ended.map(({ id }) => id))
         endedLinks.push(...(yield* endLinksOf([ids, nowMillis], nowMillis)))
         if (!goesDown) return
+        descended = true
         found = (yield* childrenOf([ids])).filter(({ id }) => id !== target.keep)
       }
     })

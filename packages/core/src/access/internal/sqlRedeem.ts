@@ -44,7 +44,7 @@ export const make = ({ transaction }: SqlKit, append: Append, has: {
     yield* has.links.takeUse(found.id)
     const ended = replaces === undefined
       ? []
-      : (yield* has.ends.end({ _tag: "Session", id: replaces }, nowMillis)).changes
+      : (yield* has.ends.end({ _tag: "Session", id: replaces }, change)).changes
     const begun = yield* has.sessions.begin(session, "redeem")
     const link: PairingLinkRow = { ...found, remainingUses: found.remainingUses - 1 }
     yield* append([used(link), ...ended, begun], change)
