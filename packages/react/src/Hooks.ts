@@ -28,6 +28,7 @@ import {
 } from "@sallyport/core/runs/Run"
 import * as Duration from "effect/Duration"
 import type { Verdict } from "@sallyport/core/credentials/CredentialRequirements"
+import type { CredentialScope } from "@sallyport/core/access/ScopedCredential"
 import type { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
 import * as Effect from "effect/Effect"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
@@ -193,6 +194,11 @@ export const useConnections = (): {
     options?: { readonly descendants?: boolean }
   ) => Effect.Effect<EndedView, ClientError, Access.Access>
   readonly revokeOthers: Effect.Effect<EndedView, ClientError, Access.Access>
+  /** Grants a device some of the scopes that it asks for; none turn it away. */
+  readonly answerScopes: (
+    id: string,
+    answer: Parameters<Access.Access["Service"]["answerScopes"]>[1]
+  ) => Effect.Effect<SessionView, ClientError, Access.Access>
   /** Gives a device a name. */
   readonly rename: (id: string, label: string) => Effect.Effect<SessionView, ClientError, Access.Access>
   readonly issueLink: (options: Access.LinkOptions) => Effect.Effect<Access.IssuedLink, ClientError, Access.Access>
@@ -203,6 +209,8 @@ const connections = {
   revoke: (id: string, options?: { readonly descendants?: boolean }) =>
     Access.Access.use((access) => access.revokeSession(SessionId.make(id), options)),
   revokeOthers: Access.Access.use((access) => access.revokeOtherSessions),
+  answerScopes: (id: string, answer: Parameters<Access.Access["Service"]["answerScopes"]>[1]) =>
+    Access.Access.use((access) => access.answerScopes(SessionId.make(id), answer)),
   rename: (id: string, label: string) => Access.Access.use((access) => access.renameSession(SessionId.make(id), label)),
   issueLink: (options: Access.LinkOptions) => Access.Access.use((access) => access.issueLink(options)),
   revokeLink: (id: string) => Access.Access.use((access) => access.revokeLink(id))
@@ -332,6 +340,15 @@ export const useCredentials = (): {
   readonly credentials: Option.Option<ReadonlyArray<CredentialStatus>>
   /** Asks the provider about a credential. */
   readonly check: (key: string) => Effect.Effect<Verdict, unknown, Connection.Connection>
+  /** Stores the values of all parts of a credential, and returns the scope that is read before it, or null. */
+  readonly write: (
+    key: string,
+    values: Readonly<Record<string, Redacted.Redacted>>
+  ) => Effect.Effect<CredentialScope | null, unknown, Connection.Connection>
+  /** Removes a credential from the scope that it is read from. */
+  readonly remove: (
+    credential: Pick<CredentialStatus, "key" | "source">
+  ) => Effect.Effect<void, unknown, Connection.Connection>
 } => {
   const store = useStore()
   const { access } = useSnapshot()
@@ -360,7 +377,24 @@ export const useCredentials = (): {
       ),
     [read]
   )
-  return { credentials, check }
+  const write = useCallback(
+    (key: string, values: Readonly<Record<string, Redacted.Redacted>>) =>
+      credentialApi.pipe(
+        Effect.flatMap((api) => api.set({ params: { key }, payload: { values } })),
+        Effect.map(({ shadowedBy }) => shadowedBy),
+        Effect.tap(read)
+      ),
+    [read]
+  )
+  const remove = useCallback(
+    ({ key, source }: Pick<CredentialStatus, "key" | "source">) =>
+      credentialApi.pipe(
+        Effect.flatMap((api) => api.remove({ params: { key }, query: source === null ? {} : { scope: source } })),
+        Effect.tap(read)
+      ),
+    [read]
+  )
+  return { credentials, check, write, remove }
 }
 
 const credentialApi = Connection.Connection.use(({ httpClient }) =>
