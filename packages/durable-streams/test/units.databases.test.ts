@@ -55,6 +55,8 @@ describe("paths of streams", () => {
       assert.isFalse(isStreamPath(path), path)
     }
     assert.isFalse(isStreamPath("a".repeat(513)))
+    assert.isTrue(isStreamPath("é".repeat(384)))
+    assert.isFalse(isStreamPath("é".repeat(385)))
   })
 })
 

@@ -210,6 +210,22 @@ export const suite = <E>(title: string, layer: Layer.Layer<StreamSubscriptionRep
     const test = testOn(layer)
 
     test(
+      "BOOT-11: the longest names that there can be are kept and found",
+      Effect.gen(function*() {
+        // At random, because PostgreSQL compresses what it indexes.
+        const random = (bytes: number) =>
+          Array.from({ length: bytes / 4 }, () => String.fromCodePoint(0x20000 + Math.floor(Math.random() * 5_000)))
+            .join("")
+        const longest = name(random(512), JSON.stringify([random(680), random(680)]))
+        const paths = [`${random(764)}/a`, `${random(764)}/b`]
+        const fields = { ...longest, links: paths.map((path) => linkTo(path, 1, true)) }
+        assert.strictEqual((yield* create(undefined, fields))._tag, "Created")
+        assert.deepStrictEqual(new Set((yield* links(longest)).map(([path]) => path)), new Set(paths))
+        assert.strictEqual((yield* get(longest)).subscriptionId, longest.subscriptionId)
+      })
+    )
+
+    test(
       "creates a subscription with its links, and returns it again if the same was asked for",
       Effect.gen(function*() {
         const { limit: _, links: __, nowMillis: ___, ...asked } = creation("s", { description: "d" })

@@ -79,7 +79,8 @@ const checkPath = (path: string): Effect.Effect<void, DurableStreamsError> =>
   isStreamPath(path) ? Effect.void : fail(
     new InvalidInput({
       field: "path",
-      expected: "1 to 512 characters, in segments that are not empty, . or .., the first of them not __ds"
+      expected:
+        "1 to 512 characters, of 768 bytes at most, in segments that are not empty, . or .., the first of them not __ds"
     })
   )
 
