@@ -13,6 +13,7 @@ import { failedAs } from "@sallyport/core/sql/Transactions"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
@@ -487,18 +488,27 @@ export const make: (
         ? upsertProducers([JSON.stringify(producers)])
         : upsertMany(producers.map(({ epoch, producerId, seq, streamId }) => [streamId, producerId, epoch, seq]))
 
+    // Looking whether anything has changed costs as much as looking at a few streams.
+    const manyItems = 4
+    const remembered = Option.getOrUndefined(kit.rowMemory<AppendHead>(10_000))
+
     const append = Effect.fnUntraced(function*(options: {
       readonly items: ReadonlyArray<AppendItem>
       readonly nowMillis: number
       readonly maxStreamBytes: number
     }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, SqlError> {
-      const heads = yield* lockHeads(options.items)
+      const memory = options.items.length < manyItems ? undefined : remembered
+      const recalled = yield* memory?.recall(options.items.map(addressKey)) ?? Effect.undefined
+      const heads = recalled === undefined
+        ? yield* lockHeads(options.items)
+        : new Map(recalled.rows.map((head) => [addressKey(head), head]))
       const producers = yield* readProducers(options.items, heads)
       const plan = planAppend({ ...options, heads, producers })
       if (plan.heads.length > 0) {
         yield* insertRecords(plan.records)
         yield* updateHeads(plan.heads)
         yield* storeProducers(plan.producers)
+        yield* memory?.keep(plan.heads.map((head) => [addressKey(head), head])) ?? Effect.void
         yield* announce(plan.heads.map((head) => [head.id, markOf(head)]))
       }
       return plan.outcomes

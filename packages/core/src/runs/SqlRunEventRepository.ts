@@ -3,10 +3,10 @@
  *
  * Tables: `<prefix>runs`, `<prefix>run_events`, `<prefix>run_questions`, `<prefix>run_writes`,
  * `<prefix>run_aborts`; history of migrations: `<prefix>runs_migrations`.
- * Times are the database's. An append leaves the run's row alone: where the log of a run that has not ended stands is said
- * by its last event, whose key no other writer can take. On PostgreSQL an append holds a shared lock on the row, so that
- * what ends the run or raises its epoch waits for it. Others wait for each other on the row; on SQLite every transaction is
- * exclusive from its beginning (`BEGIN IMMEDIATE`).
+ * Times are the database's. An append leaves the run's row alone: the number and the size of the log of a run that has
+ * not ended are those of its last event, whose key no other writer can take. On PostgreSQL an append holds a shared lock on
+ * the row, so that what ends the run or raises its epoch waits for it. Others wait for each other on the row; on SQLite
+ * every transaction is exclusive from its beginning (`BEGIN IMMEDIATE`).
  */
 import {
   type AbortByKeyOutcome,
@@ -583,32 +583,38 @@ export const make: (
       `INSERT INTO ${writes} (run_id, write_key, first_seq, last_seq, at_millis) VALUES (?, ?, ?, ?, ?)`
     )
     const deleteWrites = statement(`DELETE FROM ${writes} WHERE run_id = ?`)
-    const knownWrites = (items: ReadonlyArray<AppendItem>): Effect.Effect<ReadonlyArray<KeyedWrite>, Failure> =>
-      Effect.map(
-        Effect.forEach(
-          items,
-          ({ key, runId }) =>
-            key === undefined ?
-              Effect.succeed([]) :
-              Effect.map(findWrite([runId, key]), (found) =>
-                found.map(({ atMillis, firstSeq, lastSeq }) => ({
-                  runId,
-                  key,
-                  firstSeq: Dialect.toNatural(firstSeq),
-                  lastSeq: Dialect.toNatural(lastSeq),
-                  atMillis: Dialect.toNatural(atMillis)
-                })))
-        ),
-        (found) => found.flat()
-      )
+    const knownWrites = Effect.fnUntraced(
+      function*(items: ReadonlyArray<AppendItem>): Effect.fn.Return<ReadonlyArray<KeyedWrite>, Failure> {
+        const known: Array<KeyedWrite> = []
+        for (const { key, runId } of items) {
+          if (key === undefined) continue
+          for (const { atMillis, firstSeq, lastSeq } of yield* findWrite([runId, key])) {
+            known.push({
+              runId,
+              key,
+              firstSeq: Dialect.toNatural(firstSeq),
+              lastSeq: Dialect.toNatural(lastSeq),
+              atMillis: Dialect.toNatural(atMillis)
+            })
+          }
+        }
+        return known
+      }
+    )
 
+    // Looking whether anything has changed costs as much as looking at a few runs.
+    const manyItems = 8
+    const remembered = Option.getOrUndefined(kit.rowMemory<AppendHead>(10_000))
     const append = Effect.fnUntraced(function*(options: {
       readonly items: ReadonlyArray<AppendItem>
       readonly maxEvents: number
       readonly maxBytes: number
     }): Effect.fn.Return<ReadonlyArray<AppendOutcome>, Failure> {
-      const heads = yield* lockHeads(options.items)
-      const atMillis = heads.reduce((latest, head) => Math.max(latest, head.atMillis), 0)
+      const memory = options.items.length < manyItems ? undefined : remembered
+      const recalled = yield* memory?.recall(options.items.map(({ runId }) => runId)) ?? Effect.undefined
+      const locked = recalled === undefined ? yield* lockHeads(options.items) : []
+      const heads = recalled?.rows ?? locked
+      const atMillis = recalled?.atMillis ?? locked.reduce((latest, head) => Math.max(latest, head.atMillis), 0)
       const plan = planAppend({ ...options, heads, atMillis, writes: yield* knownWrites(options.items) })
       if (plan.events.length > 0) {
         yield* insertEvents(plan.events)
@@ -617,6 +623,7 @@ export const make: (
           ({ atMillis, firstSeq, key, lastSeq, runId }) => insertWrite([runId, key, firstSeq, lastSeq, atMillis]),
           { discard: true }
         )
+        yield* memory?.keep(plan.heads.map((head) => [head.runId, head])) ?? Effect.void
         yield* wakeUps.announce(topic, plan.heads.map(({ lastSeq, runId }) => [runId, lastSeq]))
       }
       return plan.outcomes

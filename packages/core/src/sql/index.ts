@@ -1,5 +1,6 @@
 export * as Dialect from "./Dialect.ts"
 export * as Migrations from "./Migrations.ts"
+export * as RowMemory from "./RowMemory.ts"
 export * as Rows from "./Rows.ts"
 export * as SqlClock from "./SqlClock.ts"
 export * as SqlKit from "./SqlKit.ts"
