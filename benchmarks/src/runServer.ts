@@ -36,9 +36,8 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { createServer } from "node:http"
 import { createInterface } from "node:readline"
-import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
 import type { Hello } from "./processes.ts"
+import { heap, usage } from "./usage.ts"
 
 /** The commands of the server. */
 export type Command =
@@ -56,9 +55,6 @@ export type Command =
 const [filename = "memory"] = process.argv.slice(2)
 const owner: RunOwner = { subject: "owner" }
 const scopes = [...AccessScope.builtin, ...DurableStreamsRoutes.scopes]
-
-setFlagsFromString("--expose-gc")
-const collect: () => void = runInNewContext("gc")
 
 const Logs = filename === "memory"
   ? Layer.merge(RunEventRepository.layerMemory, DurableStreamRepository.layerMemory)
@@ -105,12 +101,6 @@ const { address } = await runtime.runPromise(HttpServer.HttpServer)
 const start = (key: string) =>
   Effect.map(log.start({ threadId: key, idempotencyKey: key, request: null, owner }), ({ run }) => run)
 
-const heap = () => {
-  collect()
-  collect()
-  return process.memoryUsage().heapUsed
-}
-
 const perform = (command: Command): Effect.Effect<unknown, unknown> => {
   if ("start" in command) return Effect.map(start(command.start), ({ runId }) => runId)
   if ("append" in command) {
@@ -153,10 +143,7 @@ const perform = (command: Command): Effect.Effect<unknown, unknown> => {
       return used / command.follow
     })
   }
-  return Effect.sync(() => {
-    const { system, user } = process.cpuUsage()
-    return { cpuMicros: system + user, heap: heap(), resident: process.memoryUsage().rss }
-  })
+  return Effect.sync(usage)
 }
 
 const hello: Hello = {
