@@ -52,7 +52,9 @@ const table = Terminal.table<ListedSessionView>([
   { name: "SUBJECT", of: ({ subject }) => subject },
   {
     name: "DEVICE",
-    of: ({ current, device }) => (device.label ?? device.address ?? "no name") + (current ? " (this one)" : "")
+    of: ({ client, current, device }) =>
+      (device.label ?? device.address ?? "no name") + (client === null ? "" : " (a program)") +
+      (current ? " (this one)" : "")
   },
   { name: "LET IN", of: ({ descendants }) => String(descendants), whole: true },
   { name: "LAST SEEN", of: ({ lastSeenAt }, { time }) => time(lastSeenAt), whole: true }

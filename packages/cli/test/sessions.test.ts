@@ -1,7 +1,18 @@
 /** `sallyport sessions`, beside a backend that runs. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { exchange, freshState, get, pair, post, sallyport, serve, type Server } from "../../../test-support/backend.ts"
+import {
+  exchange,
+  freshState,
+  get,
+  pair,
+  post,
+  sallyport,
+  serve,
+  type Server,
+  serveWith
+} from "../../../test-support/backend.ts"
+import { createHash } from "node:crypto"
 import { ago } from "../../../test-support/clock.ts"
 import { timeout } from "../../../test-support/programs.ts"
 import { commandLine } from "./commandLine.ts"
@@ -120,6 +131,73 @@ describe("sallyport sessions", () => {
           assert.deepStrictEqual(JSON.parse(ended.stdout), { revoked: 1 }, ended.stderr)
           yield* untilRefused(server, token)
         }
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
+  it.live(
+    "AGENT-01 AGENT-05: a backend that is told so lets a program sign in by consent; the terminal lists and ends what it was granted",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* freshState
+        const redirectUri = "http://127.0.0.1:5555/callback"
+        const server = yield* serveWith(
+          { SALLYPORT_AUTHORIZATION_CLIENTS: "workbench=http://127.0.0.1/callback,workbench=https://a.example/cb" },
+          state,
+          "--authorization-server"
+        )
+        const run = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+          const running = yield* sallyport(["sessions", ...args, "--state-dir", state])
+          const { code } = yield* running.exit
+          assert.strictEqual(code, 0, running.stderr())
+          return running.stdout()
+        })
+        const send = (path: string, headers: Record<string, string>, form?: Record<string, string>) =>
+          Effect.promise(async () => {
+            const answer = await fetch(`${server.url}${path}`, {
+              redirect: "manual",
+              headers: { connection: "close", ...headers },
+              ...(form === undefined ? {} : { method: "POST", body: new URLSearchParams(form) })
+            })
+            return { headers: answer.headers, status: answer.status, text: await answer.text() }
+          })
+        const metadata = yield* send("/.well-known/oauth-authorization-server", {})
+        assert.strictEqual(JSON.parse(metadata.text).issuer, server.url)
+
+        const verifier = "v".repeat(43)
+        const challenge = createHash("sha256").update(verifier).digest("base64url")
+        const path = `/oauth/authorize?${new URLSearchParams({
+          response_type: "code",
+          client_id: "workbench",
+          redirect_uri: redirectUri,
+          scope: "runs:read",
+          code_challenge: challenge,
+          code_challenge_method: "S256"
+        })}`
+        const form = { origin: server.url }
+        const signedIn = yield* send(path, form, { decision: "sign-in", code: server.code })
+        const cookie = signedIn.headers.get("set-cookie")?.split(";")[0] ?? ""
+        const page = yield* send(path, { cookie })
+        const seal = /name="seal" value="([^"]+)"/.exec(page.text)?.[1] ?? ""
+        const allowed = yield* send(path, { ...form, cookie }, { decision: "allow", scope: "runs:read", seal })
+        const answer = new URL(allowed.headers.get("location") ?? "").searchParams
+        const granted = yield* send("/oauth/token", {}, {
+          grant_type: "authorization_code",
+          client_id: "workbench",
+          redirect_uri: redirectUri,
+          code: answer.get("code") ?? "",
+          code_verifier: verifier
+        })
+        const { access_token: token }: { readonly access_token: string } = JSON.parse(granted.text)
+        assert.strictEqual((yield* get(server, "/api/runs", token)).status, 200)
+
+        assert.match(yield* run("list"), /workb/)
+        const { sessions }: {
+          readonly sessions: ReadonlyArray<{ readonly id: string; readonly client: { readonly id: string } | null }>
+        } = JSON.parse(yield* run("list", "--json"))
+        const program = sessions.find(({ client }) => client?.id === "workbench")
+        yield* run("revoke", program?.id ?? "")
+        yield* Effect.repeat(get(server, "/api/runs", token), { until: ({ status }) => status === 401 })
       }).pipe(Effect.scoped),
     timeout
   )

@@ -338,7 +338,7 @@ describe("an owner's decisions in a browser", () => {
   )
 
   it.live(
-    "SCOPE-08: lists the credentials with their status and never their value, as others change them",
+    "SCOPE-05 SCOPE-08 L-37: lists the credentials with their status and never their value, sets, replaces and removes them once",
     () =>
       Effect.gen(function*() {
         const { page, problems, server, token } = yield* opened()
@@ -354,6 +354,39 @@ describe("an owner's decisions in a browser", () => {
         yield* text(page, /This server cannot check it\./)
         yield* axe(page, "credentials")
         assert.notInclude(yield* step(() => page.content()), "sk-never-shown")
+
+        // Replaced by a double click, which is one request; removed after a question; a bundle is set whole.
+        const sent: Array<string> = []
+        page.on("request", (request) => {
+          if (/^(?:PUT|DELETE)$/.test(request.method())) sent.push(`${request.method()} ${request.postData() ?? ""}`)
+        })
+        const button = (name: string) => page.getByRole("button", { name, exact: true })
+        yield* step(() => button("Replace Anthropic API key").click())
+        yield* step(() =>
+          page.getByLabel("Anthropic API key", { exact: true }).and(page.locator("input")).fill("sk-of-the-page")
+        )
+        yield* axe(page, "credential-set")
+        yield* step(() => button("Replace").dblclick())
+        yield* text(page, /^Anthropic API key is set\.$/m)
+        assert.deepStrictEqual(sent, [`PUT {"values":{"value":"sk-of-the-page"}}`])
+        yield* step(() => button("Remove Anthropic API key").click())
+        yield* text(page, /^Remove Anthropic API key\?$/m)
+        yield* step(() => page.keyboard.press("Escape"))
+        yield* step(() => button("Remove Anthropic API key").click())
+        yield* step(() => page.locator("dialog button[data-kind=danger]").click())
+        yield* text(page, /^Anthropic API key was removed\.$/m)
+        yield* text(page, /Anthropic API key\s+Not set/)
+        yield* step(() => button("Set AWS access key").click())
+        yield* step(() => page.getByLabel("access key id").fill("AKIA"))
+        assert.strictEqual(yield* step(() => button("Set").getAttribute("aria-disabled")), "true")
+        yield* step(() => page.getByLabel("secret access key").fill("secret"))
+        yield* step(() => page.keyboard.press("Enter"))
+        yield* text(page, /AWS access key\s+Set/)
+        assert.deepStrictEqual(sent.slice(1), [
+          "DELETE ",
+          `PUT {"values":{"accessKeyId":"AKIA","secretAccessKey":"secret"}}`
+        ])
+        assert.notInclude(yield* step(() => page.content()), "AKIA")
         assert.deepStrictEqual(problems, [])
       }),
     300_000
