@@ -319,6 +319,29 @@ describe("a session", () => {
       assert.strictEqual((yield* access.sessions).length, 199)
     }))
 
+  it.live("SESS-18: asks for more than it has, and goes on with its credential once another session grants some of it", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const { access } = yield* connect(server.url, having(yield* server.token()))
+      const { code } = yield* access.issueLink({ scopes: ["runs:read"] })
+      const device = yield* connect(server.url, bearer)
+      yield* device.access.pair({ code })
+      assert.deepInclude(yield* reasonOf(device.access.sessions), { _tag: "Forbidden", code: "scope_required" })
+      const asked = yield* device.access.requestScopes(["runs:read", "access:read", "runs:operate"])
+      assert.deepStrictEqual(asked.scopeRequest?.scopes, ["access:read", "runs:operate"])
+      const listed = (yield* access.sessions).find(({ scopeRequest }) => scopeRequest !== null)
+      const requestedAt = listed?.scopeRequest?.requestedAt ?? assert.fail("no request")
+      const granted = yield* access.answerScopes(asked.id, { requestedAt, scopes: ["access:read"] })
+      assert.deepStrictEqual([granted.scopes, granted.scopeRequest], [["runs:read", "access:read"], null])
+      assert.lengthOf(yield* device.access.sessions, 2)
+      const state = yield* device.access.refresh
+      assert.deepStrictEqual(state.authenticated ? state.session.scopes : [], ["runs:read", "access:read"])
+      assert.deepInclude(yield* reasonOf(access.answerScopes(asked.id, { requestedAt, scopes: [] })), {
+        _tag: "Conflict",
+        code: "scope_request_changed"
+      })
+    }))
+
   it.live("lets others in by links, and takes them back", () =>
     Effect.gen(function*() {
       const server = yield* start()

@@ -344,7 +344,7 @@ export const mutants: ReadonlyArray<Mutant> = [
       answerScopes: (options, change) => real.answerScopes({ ...options, by: undefined }, change)
     })
   ),
-  sessions("ends no descendants", "SESS-13: revoke ends the open links of a session", (real) => ({
+  sessions("ends no descendants", "SESS-13 SESS-21: revoke ends the open links of a session", (real) => ({
     revoke: (target, change) =>
       real.revoke(target._tag === "Session" ? { ...target, descendants: false } : target, change)
   })),
