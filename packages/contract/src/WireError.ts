@@ -102,6 +102,7 @@ export class Conflict extends Schema.TaggedError<Conflict>()(
     "connect_client_ambiguous",
     "connect_request_expired",
     "connect_request_changed",
+    "scope_request_changed",
     "security_mode_unreadable",
     "current_session",
     "too_many_links",

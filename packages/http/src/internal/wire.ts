@@ -204,6 +204,7 @@ export const connectNotOffered = failure(WireError.NotFound, "connect_not_offere
 export const connectClientAmbiguous = failure(WireError.Conflict, "connect_client_ambiguous")
 export const connectRequestExpired = failure(WireError.Conflict, "connect_request_expired")
 export const connectRequestChanged = failure(WireError.Conflict, "connect_request_changed")
+export const scopeRequestChanged = failure(WireError.Conflict, "scope_request_changed")
 export const securityModeUnreadable = failure(WireError.Conflict, "security_mode_unreadable")
 export const runNotFound = failure(WireError.NotFound, "run_not_found")
 export const threadNotFound = failure(WireError.NotFound, "thread_not_found")
@@ -288,6 +289,7 @@ export const sessionView = (session: Session, current: SessionId | undefined): S
     subject: session.subject,
     method: session.method,
     scopes: session.scopes,
+    scopeRequest: session.scopeRequest,
     proofKeyThumbprint: session.proofKeyThumbprint,
     device: { ...session.device },
     letInBy: session.letInBy,
