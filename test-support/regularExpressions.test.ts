@@ -65,7 +65,7 @@ const madeBy = async (place: string): Promise<ReadonlyArray<Found>> => {
 }
 
 /** The checker counts steps. On a busy machine, its limits of time would take what is linear for slow. */
-const untimed = { attackTimeout: null, incubationTimeout: null, timeout: null }
+const untimed = { attackTimeout: null, incubationTimeout: null, seedingTimeout: null, timeout: null }
 
 /** Says what is wrong with a regular expression, if anything is. */
 const fault = ({ flags, place, source }: Found): ReadonlyArray<string> => {
