@@ -5,6 +5,7 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
@@ -155,13 +156,18 @@ const layerRoutes = Layer.mergeAll(
     HttpRouter.add("POST", "/agui", Effect.flatMap(owner, (owner) => AgUi.handle(owner, () => Effect.void))),
     HttpRouter.add("POST", "/chat", Effect.flatMap(owner, (owner) => AiSdk.handle(owner, () => Effect.void)))
   ).pipe(Layer.provide(Authentication.guard(null).layer))
+).pipe(
+  Layer.provide(AuthorizationServer.layerWith({
+    clients: [{ id: "registered", name: "Registered", redirectUris: ["http://127.0.0.1/callback"] }]
+  })),
+  Layer.orDie
 )
 
 const layerServices = Layer.mergeAll(
   SessionCredentialService.layer,
   BootstrapCredentialService.layer,
   RunEventLog.layer,
-  AuthPolicy.layer({ host: "127.0.0.1", kind: "remote-reachable" }),
+  AuthPolicy.layer({ host: "127.0.0.1", kind: "remote-reachable", publicUrl: new URL("https://app.example") }),
   DpopProof.layer,
   RunProgram.layer(() => Effect.void),
   StreamSubscriptions.layer.pipe(
@@ -285,6 +291,38 @@ export const largeBodies = (part: number): ReadonlyArray<LargeRequest> =>
       })
     )
   })
+
+const formRoutes = ["token", "device_authorization", "revoke", "introspect", "authorize?client_id=registered"]
+
+/** Lists forms by what their fields are called. */
+const forms: Readonly<Record<string, (length: number) => string>> = {
+  "many names": (length) => Array.from({ length: length / 6 }, (_, index) => `${index.toString(36)}=`).join("&"),
+  "one name": (length) => "scope=a&".repeat(length / 8),
+  "one value": (length) => `scope=${"a%20".repeat(length / 4)}`
+}
+
+/** Makes forms to the endpoints that take any, of about `part` of the largest size, from 0 to 1. */
+export const largeForms = (part: number): ReadonlyArray<LargeRequest> =>
+  formRoutes.flatMap((route) =>
+    [16_384, 65_536].flatMap((largest) =>
+      Object.entries(forms).map(([kind, form]) => {
+        const body = `token=a&client_id=registered&grant_type=authorization_code&code=a&${form(part * largest - 256)}`
+        return {
+          name: `POST /oauth/${route} of ${largest / 1024} KiB of ${kind}`,
+          path: `/oauth/${route}`,
+          init: {
+            method: "POST",
+            body,
+            headers: {
+              "content-type": "application/x-www-form-urlencoded",
+              "content-length": String(body.length),
+              origin: "https://app.example"
+            }
+          }
+        }
+      })
+    )
+  )
 
 const headerNames = [
   "accept",

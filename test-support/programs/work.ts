@@ -12,7 +12,7 @@ session.connect()
 await session.post("Profiler.enable")
 await session.post("Profiler.startPreciseCoverage", { callCount: true, detailed: true })
 
-const { decoders, largeBodies, largeChats, largeHeaders, makeServer } = await import("../decoders.ts")
+const { decoders, largeBodies, largeChats, largeForms, largeHeaders, makeServer } = await import("../decoders.ts")
 const Effect = await import("effect/Effect")
 
 /** Counts the blocks that run since the last count. */
@@ -48,7 +48,7 @@ for (const { decode, largest, name, units } of decoders) {
 
 await Effect.runPromise(Effect.scoped(Effect.gen(function*() {
   const { credentials, send } = yield* makeServer
-  for (const requests of [largeChats, largeBodies, largeHeaders]) {
+  for (const requests of [largeChats, largeForms, largeBodies, largeHeaders]) {
     const halves = requests(0.5)
     for (const [index, whole] of requests(1).entries()) {
       const half = halves[index]

@@ -150,8 +150,10 @@ const authorize = <E, R>(
     if (base === "") {
       return yield* ConsentPage.fault("This server has another address for its clients than the one you opened", 400)
     }
-    const read = Requests.read(server, Requests.targets(server, base, (yield* AuthPolicy).name), query)
-    return yield* Effect.flatMap(read, (request) => decide(request, issuer)).pipe(
+    const targets = Requests.targets(server, base, (yield* AuthPolicy).name)
+    return yield* currentSession.pipe(
+      Effect.flatMap((session) => Requests.read(server, targets, query, { signedIn: session !== undefined })),
+      Effect.flatMap((request) => decide(request, issuer)),
       Effect.catch((error) =>
         error instanceof Requests.Redirected
           ? Effect.succeed(redirect(Requests.answerUri(error.redirectUri, {
@@ -267,7 +269,7 @@ const storeUnavailable = oauthError("temporarily_unavailable", "Sessions cannot 
 /** Reads the token of a form that names nothing twice. */
 const readToken = Effect.gen(function*() {
   const form = yield* readForm
-  const repeated = form.params.some(([name], index) => form.params.findIndex(([other]) => other === name) !== index)
+  const repeated = new Set(form.params.map(([name]) => name)).size < form.params.length
   const token = fieldOf(form, "token")
   return repeated || token === ""
     ? yield* new Requests.NotRedirected({ message: "The form needs one token, and nothing twice" })

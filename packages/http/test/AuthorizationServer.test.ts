@@ -15,6 +15,7 @@ import {
   submit,
   verifier
 } from "./authorizationSupport.ts"
+import { eventually } from "../../../test-support/programs.ts"
 import { claimsOf, generate, headerOf, type Json, type Key, prove } from "./dpopSupport.ts"
 import { bearer, type Server, start } from "./support.ts"
 
@@ -602,6 +603,32 @@ describe("the token endpoint", () => {
 })
 
 describe("documents of clients", () => {
+  it.live("AGENT-02 HTTP-09: documents that strangers name keep none waiting who are signed in, and drive none out of memory", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const documents = yield* startDocuments
+      const cookie = yield* server.cookie
+      const open = (client_id: string, headers = {}) =>
+        server.send({ path: authorizePath(server, { client_id }), headers })
+      const good = documents.client("/good.json")
+      assert.strictEqual((yield* open(good, { cookie })).status, 200)
+      // More than are remembered.
+      yield* Effect.forEach(
+        Array.from({ length: 260 }, (_, n) => documents.client(`/strangers-${n}.json`)),
+        (id) => open(id),
+        { concurrency: 4 }
+      )
+      const before = documents.count()
+      assert.strictEqual((yield* open(good, { cookie })).status, 200)
+      assert.strictEqual(documents.count(), before)
+      // None of these is ever answered.
+      for (let n = 0; n < 12; n++) yield* Effect.forkScoped(open(documents.serve(`/slow-${n}.json`, () => undefined)))
+      yield* eventually(Effect.sync(documents.count), (count) => count === before + 4)
+      const other = yield* open(documents.client("/other.json"), { cookie })
+      assert.strictEqual(other.status, 200, other.text)
+      assert.strictEqual(documents.count(), before + 5)
+    }))
+
   it.live("AGENT-02: a document counts only if it is whole, small, direct and about itself (C1-C7)", () =>
     Effect.gen(function*() {
       const server = yield* startServer()

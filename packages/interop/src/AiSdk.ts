@@ -164,7 +164,8 @@ const decodeRequest = Schema.decodeUnknownEffect(Schema.Struct({
 export const readRequest = Effect.fnUntraced(function*(
   body: unknown
 ): Effect.fn.Return<ChatRequest, AiSdkError> {
-  const fields = yield* Effect.all({ body: decodeBody(body), request: decodeRequest(body) }).pipe(
+  // In this order: the fields say sooner that it is no request.
+  const fields = yield* Effect.all({ request: decodeRequest(body), body: decodeBody(body) }).pipe(
     Effect.mapError(() => invalid("The body must be what the AI SDK's transport sends: id, messages, trigger"))
   )
   const { id, messages, messageId, trigger = "submit-message" } = fields.request

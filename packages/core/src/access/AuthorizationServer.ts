@@ -208,8 +208,11 @@ export class AuthorizationServer extends Context.Service<AuthorizationServer, {
   readonly takesDocuments: boolean
   /** Tells whether an id can be that of a client: it is registered, or the address of a document. */
   readonly isClientId: (id: string) => boolean
-  /** Returns a client. Fails with {@link UnknownClient}. */
-  readonly client: (id: string) => Effect.Effect<OAuthClient, AuthorizationServerError>
+  /** Returns a client, as `ClientDocuments` reads it if it is not registered. Fails with {@link UnknownClient}. */
+  readonly client: (
+    id: string,
+    by?: { readonly signedIn: boolean }
+  ) => Effect.Effect<OAuthClient, AuthorizationServerError>
   /** Tells whether a client may be redirected to an address. */
   readonly mayRedirect: (client: OAuthClient, redirectUri: string) => boolean
   /** Signs what a form carries, so that it can be told to be one that was shown. */
@@ -271,12 +274,12 @@ const build = Effect.fnUntraced(function*(
     takesDocuments: Option.isSome(documents),
     isClientId: (id) =>
       clients.some((client) => client.id === id) || (Option.isSome(documents) && documents.value.isAddress(id)),
-    client: Effect.fn("AuthorizationServer.client")(function*(id) {
+    client: Effect.fn("AuthorizationServer.client")(function*(id, by) {
       const registered = clients.find((client) => client.id === id)
       if (registered !== undefined) return registered
       if (Option.isNone(documents)) return yield* fail(new UnknownClient({ problem: "it is not registered" }))
       return yield* Effect.mapError(
-        documents.value.read(id),
+        documents.value.read(id, by),
         ({ message }) => fail(new UnknownClient({ problem: /^https?:/.test(id) ? message : "it is not registered" }))
       )
     }),

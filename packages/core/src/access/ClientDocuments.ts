@@ -44,9 +44,10 @@ export class ClientDocuments extends Context.Service<ClientDocuments, {
   /**
    * Returns the client whose document is at an address. Only the status 200 counts, no redirect is followed, and the document
    * is JSON of at most 5 KiB. It is remembered for as long as its `Cache-Control` says, at most a day; what is wrong with one
-   * is not remembered.
+   * is not remembered. Four are read at a time for callers who are signed in, and four for all others, who cannot delay the
+   * first or make the service forget what it has read for them.
    */
-  readonly read: (id: string) => Effect.Effect<OAuthClient, ClientDocumentRefused>
+  readonly read: (id: string, by?: { readonly signedIn: boolean }) => Effect.Effect<OAuthClient, ClientDocumentRefused>
 }>()("@sallyport/core/access/ClientDocuments") {}
 
 /**
@@ -85,12 +86,16 @@ export const make: (options?: Options) => Effect.Effect<
   HttpClient.HttpClient
 > = Effect.fnUntraced(function*(options?: Options) {
   const http = yield* HttpClient.HttpClient
-  const known = makeRecentlyUsed<{ readonly client: OAuthClient; readonly untilMillis: number }>(256)
   // Anyone can name an address: a few are read at a time, and each ends soon.
-  const few = yield* Semaphore.make(4)
+  const makeReader = Effect.map(Semaphore.make(4), (few) => ({
+    few,
+    known: makeRecentlyUsed<{ readonly client: OAuthClient; readonly untilMillis: number }>(256)
+  }))
+  const forSignedIn = yield* makeReader
+  const forStrangers = yield* makeReader
   const refuse = (problem: string) => new ClientDocumentRefused({ problem })
 
-  const fetch = (id: string) =>
+  const fetch = (id: string, few: Semaphore.Semaphore) =>
     Effect.gen(function*() {
       const response = yield* http.execute(HttpClientRequest.get(id, { headers: { accept: "application/json" } })).pipe(
         Effect.provideService(FetchHttpClient.RequestInit, { redirect: "manual", credentials: "omit" })
@@ -121,11 +126,12 @@ export const make: (options?: Options) => Effect.Effect<
 
   return ClientDocuments.of({
     isAddress: (id) => isDocumentUrl(id, options),
-    read: Effect.fn("ClientDocuments.read")(function*(id) {
+    read: Effect.fn("ClientDocuments.read")(function*(id, by) {
       if (!isDocumentUrl(id, options)) return yield* refuse("its address is no https address with a path")
-      const before = known.get(id)
+      const { few, known } = by?.signedIn === true ? forSignedIn : forStrangers
+      const before = forSignedIn.known.get(id) ?? known.get(id)
       if (before !== undefined && before.untilMillis > (yield* Clock.currentTimeMillis)) return before.client
-      const { ageMillis, client } = yield* fetch(id)
+      const { ageMillis, client } = yield* fetch(id, few)
       if (typeof client === "string") return yield* refuse(client)
       if (ageMillis > 0) known.set(id, { client, untilMillis: (yield* Clock.currentTimeMillis) + ageMillis })
       return client

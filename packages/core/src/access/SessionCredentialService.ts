@@ -506,10 +506,10 @@ const issueRules = {
   actor: nameRule
 }
 
-/** Returns the session that asks for a revocation. */
 /** How long the holder of a token is told how its session has ended. */
 const endToldMillis = 86_400_000
 
+/** Returns the session that asks for a revocation. */
 const keptBy = (by: Principal): SessionId | undefined => by === "operator" ? undefined : by.id
 
 /** Warns of sessions whose tokens no key verifies any more. A store that can't be read is told of by those who need it. */

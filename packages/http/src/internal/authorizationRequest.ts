@@ -99,7 +99,8 @@ const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessS
 export const read = Effect.fnUntraced(function*(
   server: Server,
   all: ReturnType<typeof targets>,
-  query: URLSearchParams
+  query: URLSearchParams,
+  by: { readonly signedIn: boolean }
 ): Effect.fn.Return<AuthorizationRequest, NotRedirected | Redirected | AuthorizationServerError> {
   const valueOf = (name: (typeof single)[number]) => query.get(name) || undefined
   for (const name of ["client_id", "redirect_uri"] as const) {
@@ -107,7 +108,7 @@ export const read = Effect.fnUntraced(function*(
       return yield* new NotRedirected({ message: `The request needs one ${name}` })
     }
   }
-  const client = yield* server.client(valueOf("client_id") ?? "")
+  const client = yield* server.client(valueOf("client_id") ?? "", by)
   const redirectUri = valueOf("redirect_uri") ?? ""
   if (!server.mayRedirect(client, redirectUri)) {
     return yield* new NotRedirected({ message: `${client.name} has not registered the address to go back to` })
