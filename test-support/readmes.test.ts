@@ -59,6 +59,7 @@ const drivers: Readonly<Record<string, ReadonlyArray<Driver>>> = {
   "examples/desktop-backend/README.md": [serves("/", 200)],
   "examples/github-import/README.md": [ends()],
   "examples/keyvalue-adapter/README.md": [ends()],
+  "examples/mcp-server/README.md": [serves("/.well-known/oauth-protected-resource/mcp", 200)],
   "examples/react-host/README.md": [serves("/", 200)],
   "packages/cli/README.md": [serves("/api/auth/session", 200)],
   "packages/contract/README.md": [asks("packages/http/README.md")],

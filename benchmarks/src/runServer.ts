@@ -11,6 +11,8 @@ import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
+import * as NodeDigest from "@sallyport/node/NodeDigest"
+import * as NodeMac from "@sallyport/node/NodeMac"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
@@ -81,7 +83,8 @@ const layer = HttpRouter.serve(routes, { disableLogger: true, disableListenLog: 
     Logs,
     Layer.succeed(AccessScope.Vocabulary, scopes)
   )),
-  Layer.provideMerge(Layer.merge(NodeCrypto.layer, NodeWriter.layer)),
+  // As in the reference backend.
+  Layer.provideMerge(Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer, NodeWriter.layer)),
   Layer.provideMerge(
     NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0, gracefulShutdownTimeout: "100 millis" })
   )

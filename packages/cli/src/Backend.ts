@@ -4,8 +4,10 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
+import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import * as ClientDocuments from "@sallyport/core/access/ClientDocuments"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as DeviceAuthorization from "@sallyport/core/connect/DeviceAuthorization"
@@ -24,6 +26,7 @@ import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeWriter from "@sallyport/node/NodeWriter"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
+import * as PublicHttp from "@sallyport/node/PublicHttp"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as EarlyRequests from "@sallyport/node/EarlyRequests"
 import * as IdleConnections from "@sallyport/node/IdleConnections"
@@ -62,6 +65,8 @@ export interface Options {
   readonly accent?: Sallyport.Accent | undefined
   /** The address under which clients reach the server. DPoP proofs must name it. */
   readonly publicUrl?: URL | undefined
+  /** Whether programs, such as MCP clients, can sign in by a person's consent. Default false. */
+  readonly authorizationServer?: boolean | undefined
   /** The proxies whose `X-Forwarded` headers are trusted; none by default. */
   readonly trustedProxies?: ReadonlyArray<IpNetwork> | undefined
   /**
@@ -97,6 +102,12 @@ const layerServices = Layer.mergeAll(
   BootstrapCredentialService.layerSweeper(),
   Layer.provide(SessionCredentialService.layerSweeper(), SessionCredentialService.layerConfig),
   Layer.merge(RunEventLog.layerReaper(), RunEventLog.layerSweeper()).pipe(Layer.provideMerge(RunEventLog.layerConfig))
+)
+
+/** Lets programs sign in by consent: those whose documents are at public addresses, and those that variables name. */
+const layerAuthorization = Layer.merge(
+  Layer.provide(AuthorizationServer.layerConfig, Layer.provide(ClientDocuments.layer(), PublicHttp.layer())),
+  AuthorizationServer.layerSweeper()
 )
 
 /**
@@ -190,6 +201,7 @@ export const layer = (options: Options) =>
         { disableListenLog: true, disableLogger: true }
       ).pipe(
         Shutdown.graceful,
+        Layer.provide(options.authorizationServer === true ? layerAuthorization : Layer.empty),
         Layer.provideMerge(layerServices),
         Layer.provideMerge(Persistence.layer({ database: options.database, state }))
       )

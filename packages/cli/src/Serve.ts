@@ -71,6 +71,14 @@ const flags = {
     Flag.withDescription("The address under which clients reach the server, for the pairing URL and for DPoP proofs"),
     Flag.optional
   ),
+  authorizationServer: Flag.Boolean("authorization-server").pipe(
+    Flag.withDescription(
+      "Let programs, such as MCP clients, sign in by a person's consent; SALLYPORT_AUTHORIZATION_CLIENTS names those that " +
+        "have no document of their own"
+    ),
+    Flag.withFallbackConfig(Config.Boolean("SALLYPORT_AUTHORIZATION_SERVER")),
+    Flag.withDefault(false)
+  ),
   trustedProxy: Flag.String("trusted-proxy").pipe(
     Flag.withDescription(
       "A proxy of yours, as an address or a network such as 10.0.0.0/8, whose X-Forwarded headers say who a request is " +
@@ -174,6 +182,7 @@ export const serve = Command.make(
         name: Option.getOrUndefined(name),
         accent: Option.getOrUndefined(accent),
         publicUrl: base,
+        authorizationServer: others.authorizationServer,
         trustedProxies,
         keepAliveTimeout: Option.getOrUndefined(others.keepAliveTimeout),
         headersTimeout: Option.getOrUndefined(others.headersTimeout),

@@ -1,7 +1,18 @@
 /** `sallyport sessions`, beside a backend that runs. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { exchange, freshState, get, pair, post, sallyport, serve, type Server } from "../../../test-support/backend.ts"
+import {
+  exchange,
+  freshState,
+  get,
+  pair,
+  post,
+  sallyport,
+  serve,
+  type Server,
+  serveWith
+} from "../../../test-support/backend.ts"
+import { createHash } from "node:crypto"
 import { ago } from "../../../test-support/clock.ts"
 import { timeout } from "../../../test-support/programs.ts"
 import { commandLine } from "./commandLine.ts"
@@ -26,7 +37,7 @@ interface Listed {
 
 describe("sallyport sessions", () => {
   it.live(
-    "SESS-13 SESS-19 C-34: lists sessions and links, and ends one, what descends from it, or all from before a time",
+    "SESS-13 SESS-18 SESS-19 C-34: lists sessions and links, answers one that asks for more, and ends one, what descends from it, or all from before a time",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
@@ -69,6 +80,44 @@ describe("sallyport sessions", () => {
         yield* untilRefused(server, second)
         assert.deepStrictEqual((yield* listed("sessions")).sessions, [])
 
+        // A program asks for more, and the operator grants some of it, or turns it away, beside the server or through it.
+        for (const through of [["--state-dir", state], ["--url", server.url]]) {
+          const owner = yield* run("issue", "--label", "owner")
+          const issued = yield* run("issue", "--label", "reader", "--scope", "runs:read")
+          const tokenOf = ({ stdout }: typeof issued): string => JSON.parse(stdout).token
+          const answering = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+            const running = yield* sallyport(["sessions", ...args, "--json", ...through], {
+              SALLYPORT_TOKEN: tokenOf(owner)
+            })
+            const { code } = yield* running.exit
+            return { code, stderr: running.stderr(), stdout: running.stdout() }
+          })
+          const ask = post(server, "/api/auth/session/scopes", tokenOf(issued), {
+            scopes: ["runs:operate", "credentials:read"]
+          })
+          const { id } = (yield* ask).json<{ readonly id: string }>()
+          const abort = post(server, "/api/threads/none/abort", tokenOf(issued), {})
+          assert.strictEqual((yield* abort).status, 403)
+          const table = yield* sallyport(["sessions", "list", "--state-dir", state])
+          yield* table.exit
+          assert.include(table.stdout(), `${id} asks for runs:operate credentials:read`)
+          const denied = yield* answering("deny", id)
+          assert.deepStrictEqual([denied.code, JSON.parse(denied.stdout).session.scopes], [0, ["runs:read"]])
+          const none = yield* answering("grant", id)
+          assert.strictEqual(none.code, 3)
+          assert.include(none.stderr, "asks for scopes")
+          yield* ask
+          assert.strictEqual((yield* answering("grant", id, "--scope", "access:manage")).code, 6)
+          const granted = yield* answering("grant", id, "--scope", "runs:operate")
+          assert.deepStrictEqual(
+            JSON.parse(granted.stdout).session.scopes,
+            ["runs:read", "runs:operate"],
+            granted.stderr
+          )
+          yield* Effect.repeat(abort, { until: ({ status }) => status !== 403 })
+          for (const session of (yield* listed("sessions")).sessions) yield* run("revoke", session.id)
+        }
+
         // Without a time it ends what there is, also by a terminal whose clock is behind that of the server.
         for (const target of [["--state-dir", state], ["--url", server.url]]) {
           const issued = yield* run("issue", "--label", "script")
@@ -82,6 +131,73 @@ describe("sallyport sessions", () => {
           assert.deepStrictEqual(JSON.parse(ended.stdout), { revoked: 1 }, ended.stderr)
           yield* untilRefused(server, token)
         }
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
+  it.live(
+    "AGENT-01 AGENT-05: a backend that is told so lets a program sign in by consent; the terminal lists and ends what it was granted",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* freshState
+        const redirectUri = "http://127.0.0.1:5555/callback"
+        const server = yield* serveWith(
+          { SALLYPORT_AUTHORIZATION_CLIENTS: "workbench=http://127.0.0.1/callback,workbench=https://a.example/cb" },
+          state,
+          "--authorization-server"
+        )
+        const run = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+          const running = yield* sallyport(["sessions", ...args, "--state-dir", state])
+          const { code } = yield* running.exit
+          assert.strictEqual(code, 0, running.stderr())
+          return running.stdout()
+        })
+        const send = (path: string, headers: Record<string, string>, form?: Record<string, string>) =>
+          Effect.promise(async () => {
+            const answer = await fetch(`${server.url}${path}`, {
+              redirect: "manual",
+              headers: { connection: "close", ...headers },
+              ...(form === undefined ? {} : { method: "POST", body: new URLSearchParams(form) })
+            })
+            return { headers: answer.headers, status: answer.status, text: await answer.text() }
+          })
+        const metadata = yield* send("/.well-known/oauth-authorization-server", {})
+        assert.strictEqual(JSON.parse(metadata.text).issuer, server.url)
+
+        const verifier = "v".repeat(43)
+        const challenge = createHash("sha256").update(verifier).digest("base64url")
+        const path = `/oauth/authorize?${new URLSearchParams({
+          response_type: "code",
+          client_id: "workbench",
+          redirect_uri: redirectUri,
+          scope: "runs:read",
+          code_challenge: challenge,
+          code_challenge_method: "S256"
+        })}`
+        const form = { origin: server.url }
+        const signedIn = yield* send(path, form, { decision: "sign-in", code: server.code })
+        const cookie = signedIn.headers.get("set-cookie")?.split(";")[0] ?? ""
+        const page = yield* send(path, { cookie })
+        const seal = /name="seal" value="([^"]+)"/.exec(page.text)?.[1] ?? ""
+        const allowed = yield* send(path, { ...form, cookie }, { decision: "allow", scope: "runs:read", seal })
+        const answer = new URL(allowed.headers.get("location") ?? "").searchParams
+        const granted = yield* send("/oauth/token", {}, {
+          grant_type: "authorization_code",
+          client_id: "workbench",
+          redirect_uri: redirectUri,
+          code: answer.get("code") ?? "",
+          code_verifier: verifier
+        })
+        const { access_token: token }: { readonly access_token: string } = JSON.parse(granted.text)
+        assert.strictEqual((yield* get(server, "/api/runs", token)).status, 200)
+
+        assert.match(yield* run("list"), /workb/)
+        const { sessions }: {
+          readonly sessions: ReadonlyArray<{ readonly id: string; readonly client: { readonly id: string } | null }>
+        } = JSON.parse(yield* run("list", "--json"))
+        const program = sessions.find(({ client }) => client?.id === "workbench")
+        yield* run("revoke", program?.id ?? "")
+        yield* Effect.repeat(get(server, "/api/runs", token), { until: ({ status }) => status === 401 })
       }).pipe(Effect.scoped),
     timeout
   )

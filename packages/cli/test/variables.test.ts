@@ -5,6 +5,7 @@ import * as EnvironmentConnector from "@sallyport/connect/EnvironmentConnector"
 import * as RelayEnvironmentRepository from "@sallyport/connect/RelayEnvironmentRepository"
 import * as RelayKeyRotation from "@sallyport/connect/RelayKeyRotation"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
+import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
@@ -52,6 +53,11 @@ describe("docs/mounting.md", () => {
     DpopProof: Layer.provide(DpopProof.layerConfig, Services),
     ConnectClientStore: Layer.provide(ConnectClientStore.layerConfig, Services),
     CredentialScopeResolver: Layer.provide(CredentialScopeResolver.layerConfig, Services),
+    AuthorizationServer: AuthorizationServer.layerConfig.pipe(
+      Layer.provide(SessionCredentialService.layer),
+      Layer.provide(Services),
+      Layer.provide(AuthPolicy.layer({ host: "127.0.0.1" }))
+    ),
     ConnectionEnd: ConnectionEnd.layerConfig,
     RunEventLog: Layer.provide(RunEventLog.layerConfig, Services),
     AccessFeed: Layer.provide(AccessFeed.layerConfig, Services),

@@ -6,10 +6,22 @@ import * as ClientV1 from "@modelcontextprotocol/sdk/client/index.js"
 import * as TransportV1 from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import * as V2 from "@modelcontextprotocol/client"
 import { assert, describe, it } from "@effect/vitest"
+import { fileURLToPath } from "node:url"
+import { spawn, spawnSync } from "node:child_process"
+import { createInterface } from "node:readline"
+import recorded from "./programs/oauth_client.json" with { type: "json" }
 import * as Effect from "effect/Effect"
 import * as OAuth from "oauth4webapi"
 import * as OpenId from "openid-client"
-import { authorizePath, call, decide, startDocuments, startServer } from "./authorizationSupport.ts"
+import {
+  authorizePath,
+  call,
+  challengeOf,
+  decide,
+  startDocuments,
+  startServer,
+  verifier
+} from "./authorizationSupport.ts"
 import type { Server } from "./support.ts"
 
 const redirectUri = "http://127.0.0.1:33418/callback"
@@ -53,7 +65,99 @@ const consent = (server: Server, url: URL | undefined) =>
     return new URL(location).searchParams
   })
 
+/** What `programs/oauth_client.py` says of a request. */
+interface Said {
+  readonly method: string
+  readonly url: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string | null
+  readonly status: number
+}
+
+const requests: ReadonlyArray<Said> = recorded.map((one) => ({ ...one, headers: { ...one.headers } }))
+
+const scope = "runs:read runs:operate"
+
+/** Sends what the Python client has sent once, with the secrets of this time, and returns it with the statuses of this time. */
+const playBack = Effect.fnUntraced(function*(server: Server) {
+  const origin = `http://127.0.0.1:${server.port}`
+  const asked = { redirect_uri: redirectUri, scope, code_challenge: challengeOf(verifier) }
+  const { query } = yield* decide(server, authorizePath(server, asked))
+  let secrets: Readonly<Record<string, string>> = {
+    origin,
+    encodedOrigin: encodeURIComponent(origin),
+    verifier,
+    code: query.code ?? ""
+  }
+  const fill = (text: string) => text.replaceAll(/\{(\w+)\}/g, (_, name) => secrets[name] ?? name)
+  const said: Array<Said> = []
+  for (const request of requests) {
+    const answer = yield* server.send({
+      method: request.method,
+      path: fill(request.url).slice(origin.length),
+      headers: Object.fromEntries(Object.entries(request.headers).map(([name, value]) => [name, fill(value)])),
+      ...(request.body === null ? {} : { body: fill(request.body) })
+    })
+    const { access_token: access, refresh_token: refresh } = answer.json
+    if (typeof access === "string" && typeof refresh === "string") secrets = { ...secrets, access, refresh }
+    said.push({ ...request, status: answer.status })
+  }
+  return said
+})
+
+/** Runs the Python client, with a person who consents, and returns what it sent, without its secrets. */
+const runPython = Effect.fnUntraced(function*(server: Server) {
+  const origin = `http://127.0.0.1:${server.port}`
+  const program = fileURLToPath(new URL("programs/oauth_client.py", import.meta.url))
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      spawn("python3", [program, `${origin}/mcp`, "registered", redirectUri], {
+        env: { ...process.env, no_proxy: "*" }
+      })
+    ),
+    (child) => Effect.sync(() => void child.kill("SIGKILL"))
+  )
+  let faults = ""
+  child.stderr.on("data", (chunk) => (faults += chunk))
+  const said: Array<Said> = []
+  const ended = new Promise<number | null>((resolve) => child.on("close", resolve))
+  const services = yield* Effect.context<never>()
+  createInterface(child.stdout).on("line", (line) => {
+    const one = JSON.parse(line)
+    if (one.open === undefined) return void said.push(one)
+    Effect.runPromiseWith(services)(consent(server, new URL(one.open))).then(
+      (query) => child.stdin.write(`${redirectUri}?${query}\n`),
+      (error) => child.kill(String(error) === "" ? "SIGTERM" : "SIGKILL")
+    )
+  })
+  assert.strictEqual(yield* Effect.promise(() => ended), 0, faults)
+  const hide = (text: string) =>
+    text
+      .replaceAll(origin, "{origin}")
+      .replaceAll(encodeURIComponent(origin), "{encodedOrigin}")
+      .replace(/(Bearer ).+/, "$1{access}")
+      .replace(/\b(code=)[^&]+/, "$1{code}")
+      .replace(/\b(code_verifier=)[^&]+/, "$1{verifier}")
+      .replace(/\b((?:refresh_)?token=)[^&]+/, "$1{refresh}")
+  return said.map((one) => ({
+    ...one,
+    url: hide(one.url),
+    headers: Object.fromEntries(Object.entries(one.headers).map(([name, value]) => [name, hide(value)])),
+    body: one.body === null ? null : hide(one.body)
+  }))
+})
+
 describe("clients of others", () => {
+  it.live("AGENT-04: a client of Python's standard library signs in by discovery alone, itself and as it was recorded", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      assert.deepStrictEqual(yield* playBack(server), requests)
+      if (spawnSync("python3", ["--version"]).error !== undefined) {
+        return yield* Effect.logWarning("There is no python3 here: what its client sent was played back, and no more")
+      }
+      assert.deepStrictEqual(yield* runPython(server), requests)
+    }))
+
   it.live("AGENT-04: both MCP SDKs sign in from the address of the MCP server, call a tool, and refresh", () =>
     Effect.gen(function*() {
       const server = yield* startServer()

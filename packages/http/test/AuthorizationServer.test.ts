@@ -15,7 +15,8 @@ import {
   submit,
   verifier
 } from "./authorizationSupport.ts"
-import { bearer, start } from "./support.ts"
+import { claimsOf, generate, headerOf, type Json, type Key, prove } from "./dpopSupport.ts"
+import { bearer, type Server, start } from "./support.ts"
 
 const origin = (server: { readonly port: number }) => `http://127.0.0.1:${server.port}`
 
@@ -684,5 +685,143 @@ describe("documents of clients", () => {
         "cache-control": "no-store"
       })
       assert.strictEqual((yield* open(moved)).status, 400, "what the document lists now counts")
+    }))
+})
+
+describe("proofs of a key", () => {
+  const proofOf = (server: Server, key: Key, path: string, token?: string, changed: Json = {}) =>
+    prove(key, headerOf(key), {
+      ...claimsOf({ method: "POST", url: `${origin(server)}${path}`, nowMillis: Date.now(), token }),
+      ...changed
+    })
+
+  it.live("AGENT-01 SESS-10: tokens of a code are bound to the key that proves itself, and so are their refreshes (R6, T14, T15)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer({}, { dpop: {} })
+      const key = generate()
+      const other = generate()
+      const { query } = yield* decide(server, authorizePath(server, { dpop_jkt: key.thumbprint }))
+      const trade = (proof?: string) =>
+        exchange(server, query.code ?? "", {}, proof === undefined ? {} : { dpop: proof })
+
+      // What is wrong with a proof spends no code.
+      const now = Math.floor(Date.now() / 1000)
+      for (
+        const changed of [
+          { htm: "GET" },
+          { htu: `${origin(server)}/oauth/revoke` },
+          { htu: "https://elsewhere.example/oauth/token" },
+          { iat: now - 3600 },
+          { iat: now + 3600 },
+          { jti: "" }
+        ]
+      ) {
+        const refused = yield* trade(proofOf(server, key, "/oauth/token", undefined, changed))
+        assert.deepStrictEqual(
+          [refused.status, refused.json.error],
+          [400, "invalid_dpop_proof"],
+          JSON.stringify(changed)
+        )
+      }
+      for (
+        const header of [{ typ: "jwt" }, { alg: "none" }, { alg: "HS256" }, { jwk: key.privateJwk }, { jwk: other.jwk }]
+      ) {
+        const refused = yield* trade(
+          prove(
+            key,
+            { ...headerOf(key), ...header },
+            claimsOf({ method: "POST", url: `${origin(server)}/oauth/token`, nowMillis: Date.now() })
+          )
+        )
+        assert.deepStrictEqual(
+          [refused.status, refused.json.error],
+          [400, "invalid_dpop_proof"],
+          JSON.stringify(header)
+        )
+      }
+      for (const proof of [undefined, proofOf(server, other, "/oauth/token")]) {
+        const refused = yield* trade(proof)
+        assert.deepStrictEqual([refused.status, refused.json.error], [400, "invalid_grant"])
+      }
+
+      const used = proofOf(server, key, "/oauth/token")
+      const granted = (yield* trade(used)).json
+      assert.strictEqual(granted.token_type, "DPoP")
+      const bound = (token: string, dpop?: string) =>
+        call(server, "/mcp", undefined, { authorization: `DPoP ${token}`, ...(dpop === undefined ? {} : { dpop }) })
+      const token = String(granted.access_token)
+      const good = proofOf(server, key, "/mcp", token)
+      assert.strictEqual((yield* bound(token, good)).status, 200)
+      const refused = [
+        yield* call(server, "/mcp", token),
+        yield* call(server, "/mcp", token, { dpop: proofOf(server, key, "/mcp", token) }),
+        yield* bound(token),
+        yield* bound(token, good),
+        yield* bound(token, proofOf(server, key, "/mcp")),
+        yield* bound(token, proofOf(server, key, "/other", token)),
+        yield* bound(token, proofOf(server, other, "/mcp", token))
+      ]
+      assert.deepStrictEqual(refused.map(({ status }) => status), refused.map(() => 401))
+
+      // A token that no key is bound to is none of the key that comes with it.
+      const plain = (yield* grant(server)).access_token
+      assert.strictEqual((yield* bound(String(plain), proofOf(server, key, "/mcp", String(plain)))).status, 401)
+
+      const refresh = (proof?: string) =>
+        post(
+          server,
+          "/oauth/token",
+          { grant_type: "refresh_token", client_id: "registered", refresh_token: String(granted.refresh_token) },
+          proof === undefined ? {} : { dpop: proof }
+        )
+      for (const proof of [undefined, used, proofOf(server, other, "/oauth/token")]) {
+        assert.strictEqual((yield* refresh(proof)).status, 400)
+      }
+      const next = (yield* refresh(proofOf(server, key, "/oauth/token"))).json
+      assert.strictEqual(next.token_type, "DPoP")
+      const newer = String(next.access_token)
+      assert.strictEqual((yield* bound(newer, proofOf(server, key, "/mcp", newer))).status, 200)
+      assert.strictEqual((yield* call(server, "/mcp", newer)).status, 401)
+    }))
+
+  it.live("AGENT-01 SESS-10: a server that wants nonces gives one, at the token endpoint and at the resource (R7, T16)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer({}, { dpop: { nonceLifetime: "1 minute" } })
+      const key = generate()
+      const { query } = yield* decide(server, authorizePath(server))
+      const trade = (nonce: Json) =>
+        exchange(server, query.code ?? "", {}, { dpop: proofOf(server, key, "/oauth/token", undefined, nonce) })
+      const first = yield* trade({})
+      assert.deepStrictEqual([first.status, first.json.error], [400, "use_dpop_nonce"])
+      const granted = yield* trade({ nonce: String(first.headers["dpop-nonce"]) })
+      assert.strictEqual(granted.status, 200, granted.text)
+      const token = String(granted.json.access_token)
+      const ask = (nonce: Json) =>
+        call(server, "/mcp", undefined, {
+          authorization: `DPoP ${token}`,
+          dpop: proofOf(server, key, "/mcp", token, nonce)
+        })
+      const asked = yield* ask({})
+      assert.strictEqual(asked.status, 401)
+      assert.include(asked.headers["www-authenticate"], "use_dpop_nonce")
+      assert.strictEqual((yield* ask({ nonce: String(asked.headers["dpop-nonce"]) })).status, 200)
+    }))
+
+  it.live("AGENT-01: there is neither an implicit grant nor one by password (T18)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      for (const type of ["token", "id_token", "code token", "none"]) {
+        const answer = yield* server.send({ path: authorizePath(server, { response_type: type }) })
+        assert.strictEqual(queryOf(answer.headers.location ?? "").error, "unsupported_response_type", type)
+      }
+      for (const type of ["password", "client_credentials", "urn:ietf:params:oauth:grant-type:jwt-bearer"]) {
+        const refused = yield* post(server, "/oauth/token", {
+          grant_type: type,
+          client_id: "registered",
+          username: "owner",
+          password: "owner"
+        })
+        assert.deepStrictEqual([refused.status, refused.json.error], [400, "unsupported_grant_type"], type)
+      }
     }))
 })

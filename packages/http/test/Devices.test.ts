@@ -67,7 +67,7 @@ const decide = Effect.fnUntraced(
 )
 
 describe("devices", () => {
-  it.live("CONN-14 AGENT-03: a device asks, waits, is approved with less than it asked for, and gets its token once", () =>
+  it.live("CONN-14 AGENT-03: a device asks, waits, is approved with less than it asked for, and gets its token once (T9, T10)", () =>
     Effect.gen(function*() {
       const server = yield* devices()
       const owner = yield* server.token()
@@ -138,7 +138,7 @@ describe("devices", () => {
       }
     }))
 
-  it.live("CONN-14 CONN-09 CONN-13 AGENT-03: what is asked and guessed is bounded, and nothing that could widen access is asked for", () =>
+  it.live("CONN-14 CONN-09 CONN-13 AGENT-03: what is asked and guessed is bounded, and nothing that could widen access is asked for (T11)", () =>
     Effect.gen(function*() {
       const server = yield* devices({ maxPendingPerAccount: 2 })
       const owner = yield* server.token()

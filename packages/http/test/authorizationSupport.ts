@@ -4,6 +4,8 @@
 import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
 import * as ClientDocuments from "@sallyport/core/access/ClientDocuments"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import * as DpopProof from "@sallyport/core/access/DpopProof"
+import * as ReplayRepository from "@sallyport/core/access/ReplayRepository"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as PublicHttp from "@sallyport/node/PublicHttp"
@@ -55,10 +57,10 @@ export const registered = {
   redirectUris: ["http://127.0.0.1/callback", "https://app.example/callback", "com.example.app:/callback"]
 }
 
-/** Starts the server; `options` are those of the authorization server. */
+/** Starts the server; `options` are those of the authorization server. It takes proofs if it is given options for them. */
 export const startServer = (
   options: AuthorizationServer.Options = {},
-  server: Omit<ServerOptions, "routes"> = {}
+  { dpop, ...server }: Omit<ServerOptions, "routes"> & { readonly dpop?: DpopProof.Options } = {}
 ) =>
   start({
     ...server,
@@ -77,6 +79,9 @@ export const startServer = (
     ).pipe(
       Layer.provide(AuthorizationServer.layerWith({ resources, clients: [registered], ...options })),
       Layer.provide(ClientDocuments.layer({ loopback: true })),
+      Layer.provide(
+        dpop === undefined ? Layer.empty : Layer.provide(DpopProof.layerWith(dpop), ReplayRepository.layerMemory)
+      ),
       Layer.provide(PublicHttp.layer({ loopback: true })),
       Layer.orDie
     )

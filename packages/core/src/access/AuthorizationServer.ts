@@ -6,6 +6,7 @@
  * a session, which descends from the one that consented, stands in the list of sessions, and ends there.
  */
 import * as Clock from "effect/Clock"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as Mac from "effect/crypto/Mac"
@@ -30,7 +31,8 @@ import {
   type Options,
   type Resource,
   type Settings,
-  settings
+  settings,
+  settingsFromConfig
 } from "./internal/authorizationOptions.ts"
 import { storedMacKey } from "./internal/storedMacKey.ts"
 import { isRedirectUri, matchesRedirectUri, type OAuthClient } from "./OAuthClient.ts"
@@ -416,6 +418,24 @@ export const layer: Layer.Layer<
   InvalidAuthorizationServerOptions | SecretStore.SecretStoreError,
   Requirements
 > = layerWith({})
+
+/**
+ * Provides the service with the options of the configuration, in variables that begin with `SALLYPORT_AUTHORIZATION_`. The API
+ * is the one resource: others stand in code, beside the routes that they name.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  AuthorizationServer,
+  Config.ConfigError | InvalidAuthorizationServerOptions | SecretStore.SecretStoreError,
+  Requirements
+> = Layer.effect(
+  AuthorizationServer,
+  Effect.gen(function*() {
+    return yield* build(yield* settingsFromConfig(yield* AuthPolicy, yield* AccessScope.Vocabulary))
+  })
+)
 
 /**
  * Deletes authorization codes that have expired, again and again, in batches. Several processes may do this at once.

@@ -16,6 +16,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as AccessScope from "../access/AccessScope.ts"
 import type { ConnectClient, DeviceType } from "../access/ConnectClient.ts"
+import * as Attempts from "../access/internal/attempts.ts"
 import * as CredentialDigest from "../access/internal/credentialDigest.ts"
 import { scopesRule } from "../access/internal/inputRules.ts"
 import * as PairingCode from "../access/PairingCode.ts"
@@ -26,7 +27,9 @@ import {
   fail,
   InvalidInput,
   RequestRefused,
-  ScopeNotGrantable
+  ScopeNotGrantable,
+  TooManyCodes,
+  unavailable
 } from "./internal/connectErrors.ts"
 import * as UserCode from "./internal/userCode.ts"
 
@@ -42,6 +45,12 @@ export interface Options {
    * `AccessScope.widening`: a device neither lets others in nor decides about clients unless these are named here.
    */
   readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
+  /**
+   * How many requests one source may make within 10 minutes, by default 8. Less than half of `maxPendingPerAccount`, or a
+   * stranger can fill the list of those that wait; an IPv6 network of 56 bits may make twice, and one of 48 bits four times
+   * as many as an address.
+   */
+  readonly requestsPerSource?: number | undefined
 }
 
 /**
@@ -174,6 +183,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const random = yield* SecureRandom.SecureRandom
   const digest = yield* Digest.Digest
   const digestOf = yield* CredentialDigest.make
+  // Those that wait are bounded per client by the store: what one source takes of that has to leave room for others.
+  const attempts = yield* Attempts.make("device", {
+    perSource: { attempts: options.requestsPerSource ?? 8, windowMillis: 600_000 },
+    total: { attempts: Number.MAX_SAFE_INTEGER, windowMillis: 600_000 }
+  })
   const offered = options.scopes ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
   const withRandom = Effect.provideService(SecureRandom.SecureRandom, random)
   const digestOfCode = (code: Redacted.Redacted) =>
@@ -188,6 +202,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       const asked = scopes === undefined || scopes.length === 0 ? offered : scopes
       const foreign = AccessScope.missing(offered, asked)
       if (foreign.length > 0) return yield* fail(new ScopeNotGrantable({ scopes: foreign, problem: "not-offered" }))
+      const exceeded = yield* Effect.mapError(attempts.count(device.source), unavailable)
+      if (Option.isSome(exceeded)) {
+        return yield* fail(new TooManyCodes({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
+      }
       const code = yield* withRandom(PairingCode.generate("machine"))
       const deviceCode = Redacted.make(Redacted.value(code), { label: "device-code" })
       const codeDigest = Option.getOrThrow(yield* digestOfCode(deviceCode))

@@ -1,6 +1,7 @@
 /**
  * The settings of the authorization server.
  */
+import type * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
@@ -82,17 +83,58 @@ const isResource = ({ introspection, resource }: Resource): boolean => {
   return url !== null && isSecure(url) && !resource.includes("#")
 }
 
-/** Decodes the options under a policy. */
+const invalid = (problem: string) => new InvalidAuthorizationServerOptions({ problem })
+
+/** Reads redirect schemes that are separated by commas. */
+const readSchemes = (written: unknown): ReadonlyArray<string> | undefined => {
+  const schemes = String(written).split(",").map((scheme) => scheme.trim())
+  return schemes.every((scheme) => /^[a-z][a-z0-9+.-]*$/.test(scheme)) ? schemes : undefined
+}
+
+/** Reads clients from entries such as `workbench=http://127.0.0.1/callback`, with one entry for each of their redirect URIs. */
+const readClients = (written: unknown): ReadonlyArray<OAuthClient> | undefined => {
+  const clients = new Map<string, OAuthClient>()
+  for (const entry of String(written).split(",")) {
+    const [, id, uri] = /^\s*([^=\s]+)=(\S+)\s*$/.exec(entry) ?? []
+    if (id === undefined || uri === undefined) return undefined
+    clients.set(id, { id, name: id, redirectUris: [...clients.get(id)?.redirectUris ?? [], uri] })
+  }
+  return [...clients.values()]
+}
+
+/** Decodes options that stand in code, under a policy. */
 export const settings = (
   options: Options,
   policy: Descriptor,
   vocabulary: ReadonlyArray<AccessScope.AccessScope>
 ): Effect.Effect<Settings, InvalidAuthorizationServerOptions> =>
+  decode(
+    ServiceOptions.fromObject<Options, InvalidAuthorizationServerOptions>(options, invalid),
+    options,
+    policy,
+    vocabulary
+  )
+
+/** Decodes options that stand in the configuration, under a policy. Resources and the prefix stand in code alone. */
+export const settingsFromConfig = (
+  policy: Descriptor,
+  vocabulary: ReadonlyArray<AccessScope.AccessScope>
+): Effect.Effect<Settings, Config.ConfigError | InvalidAuthorizationServerOptions> =>
+  decode(
+    ServiceOptions.fromConfig<Options, InvalidAuthorizationServerOptions>("SALLYPORT_AUTHORIZATION", invalid),
+    {},
+    policy,
+    vocabulary
+  )
+
+/** Decodes options that stand in code, and those that do not by `read`. */
+const decode = <E>(
+  read: ServiceOptions.Reader<Options, E>,
+  options: Options,
+  policy: Descriptor,
+  vocabulary: ReadonlyArray<AccessScope.AccessScope>
+): Effect.Effect<Settings, E> =>
   Effect.gen(function*() {
-    const read = ServiceOptions.fromObject<Options, InvalidAuthorizationServerOptions>(
-      options,
-      (problem) => new InvalidAuthorizationServerOptions({ problem })
-    )
     const { publicUrl } = policy
     if (policy.kind === "unsafe-no-auth") {
       return yield* read.refuse("under the policy unsafe-no-auth no one is signed in who could consent")
@@ -100,11 +142,22 @@ export const settings = (
     if (publicUrl === undefined ? policy.kind === "remote-reachable" : !isSecure(publicUrl)) {
       return yield* read.refuse("clients need the https address of the server: set the publicUrl of the policy")
     }
-    const { clients = [], prefix = "", redirectSchemes = [], resources = [] } = options
+    const { prefix = "", resources = [] } = options
+    const redirectSchemes = options.redirectSchemes ??
+      (yield* read.optional("redirectSchemes", "schemes such as vscode, separated by commas", readSchemes)) ?? []
+    const clients = options.clients ?? (yield* read.optional(
+      "clients",
+      "clients with their redirect URIs, such as workbench=http://127.0.0.1/callback, separated by commas",
+      readClients
+    )) ?? []
     if (prefix !== "" && (prefix.endsWith("/") || URL.parse(prefix, "http://a")?.pathname !== prefix)) {
       return yield* read.refuse(`prefix must be a path that does not end with a slash, not ${JSON.stringify(prefix)}`)
     }
-    const scopes = options.scopes ?? vocabulary.filter((scope) => !AccessScope.widening.includes(scope))
+    const scopes = options.scopes ?? (yield* read.literals(
+      "scopes",
+      vocabulary,
+      vocabulary.filter((scope) => !AccessScope.widening.includes(scope))
+    ))
     const names = resources.map(({ resource }) => resource)
     for (const one of resources) {
       if (
@@ -130,7 +183,7 @@ export const settings = (
       }
     }
     const codeMillis = yield* read.millis("codeLifetime", "60 seconds")
-    if (codeMillis > 600_000) return yield* read.refuse("codeLifetime must be at most 10 minutes")
+    if (codeMillis > 600_000) return yield* read.refuse(`${read.name("codeLifetime")} must be at most 10 minutes`)
     return { prefix, resources, scopes, clients, redirectSchemes, codeMillis }
   })
 

@@ -1,0 +1,19 @@
+/**
+ * Declares what programs can be granted here, beside Sallyport's own scopes.
+ */
+import { AccessScope } from "@sallyport/core"
+import { Layer } from "effect"
+
+declare module "@sallyport/core/access/AccessScope" {
+  interface Registry {
+    readonly "greenhouse:read": true
+    readonly "greenhouse:water": true
+  }
+}
+
+/** Provides the vocabulary at run time: all that the operator of this server may grant. */
+export const layer = Layer.succeed(AccessScope.Vocabulary, [
+  ...AccessScope.builtin,
+  "greenhouse:read",
+  "greenhouse:water"
+])
