@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- access` and `npm run bench -- runs` print Sallyport's rates as ratios against raw limits and peers.
+ * `npm run bench -- access`, `-- runs` and `-- start` print Sallyport's rates as ratios against raw limits and peers.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { availableParallelism, loadavg, tmpdir } from "node:os"
@@ -9,7 +9,8 @@ import { report, type Row, type Section } from "./measure.ts"
 
 const suites: Record<string, () => Promise<{ readonly sections: ReadonlyArray<Section> }>> = {
   access: () => import("./access.ts"),
-  runs: () => import("./runs.ts")
+  runs: () => import("./runs.ts"),
+  start: () => import("./start.ts")
 }
 
 const { positionals, values } = parseArgs({
